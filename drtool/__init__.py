@@ -1,0 +1,3 @@
+"""drtool: disaster recovery and backup across sites. See docs/architecture.md."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,157 @@
+"""Every way in which drtool fails on purpose; the class carries the exit code.
+
+    DrtoolError                        exit 1
+    ├── UsageError                     2    a bad option, argument or combination
+    │   └── ConfigError                2    a bad configuration file: says file, line and the nearest key
+    ├── Incomplete                     3    done, but some items are missing; each was listed
+    ├── DamageFound                    4    verify found what is not (all) repaired
+    ├── Degraded                       5    stored with fewer copies than promised
+    ├── NoQuorum                       6    the manifest cannot be read or written for certain
+    ├── NoRepository                   10   nothing there to open
+    ├── Refused                        11   it would lose data
+    ├── WrongPassword                  12   no key slot opens
+    ├── Interrupted                    130 / 143
+    ├── SealBroken                     1    bytes that no key of this repository sealed; damage, never a crash
+    ├── FormatError                    1    authentic but malformed bytes, or a format from the future
+    ├── Rejected                       1    the manifest's state machine refused an operation
+    └── StoreError                     1    a target refused or failed; knows its target
+        ├── ObjectMissing              1
+        ├── TargetOffline              1    transient
+        ├── TargetFull                 1
+        └── TargetReadOnly             1
+
+`transient` says whether trying again, unchanged, may help. A message is one sentence: what, where; `hint` is what to do next.
+When several exit codes apply, the first in `EXIT_PRECEDENCE` wins.
+"""
+
+from typing import ClassVar
+
+EXIT_MEANINGS: dict[int, str] = {
+    0: "done, and nothing is wrong",
+    1: "failed",
+    2: "usage or configuration error",
+    3: "done, but incomplete: some items could not be read or restored (each is listed)",
+    4: "damage found (verify), and not all of it was repaired",
+    5: "stored, but with fewer copies than promised (degraded); `repair` will complete it",
+    6: "the manifest has no quorum",
+    7: "an objective was missed",
+    8: "a plan's undo or cleanup is incomplete; leftovers are listed",
+    9: "a plan's requirement could not be proven either way",
+    10: "no repository there",
+    11: "refused: it would lose data",
+    12: "wrong password or key",
+    75: "another run holds this plan's concurrency group",
+    130: "interrupted (Ctrl-C)",
+    143: "interrupted (SIGTERM)",
+}
+EXIT_PRECEDENCE: tuple[int, ...] = (130, 143, 2, 75, 10, 12, 6, 11, 1, 4, 3, 8, 9, 7, 5, 0)
+
+
+def worst_exit(*codes: int) -> int:
+    """The one exit code to report when all of `codes` apply."""
+    return min(codes or (0,), key=EXIT_PRECEDENCE.index)
+
+
+class DrtoolError(Exception):
+    """A failure that we understand: no traceback, one sentence, an exit code."""
+
+    exit_code: ClassVar[int] = 1
+    transient: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def kind(self) -> str:
+        """The class as JSON readers see it: `no_quorum` for `NoQuorum`."""
+        name = type(self).__name__
+        return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+class UsageError(DrtoolError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    pass
+
+
+class Incomplete(DrtoolError):
+    exit_code = 3
+
+
+class DamageFound(DrtoolError):
+    exit_code = 4
+
+
+class Degraded(DrtoolError):
+    exit_code = 5
+
+
+class NoQuorum(DrtoolError):
+    exit_code = 6
+    transient = True
+
+
+class NoRepository(DrtoolError):
+    exit_code = 10
+
+
+class Refused(DrtoolError):
+    exit_code = 11
+
+
+class WrongPassword(DrtoolError):
+    exit_code = 12
+
+
+class Interrupted(DrtoolError):
+    """SIGINT or SIGTERM: what is stored is kept, the next run reuses it."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(
+            "interrupted; what was stored so far is kept", hint="run the same command again: it reuses what is stored"
+        )
+        self.signal_number = signal_number
+
+
+class SealBroken(DrtoolError):
+    pass
+
+
+class FormatError(DrtoolError):
+    pass
+
+
+class Rejected(DrtoolError):
+    """The manifest's state machine said no; `reason` is a stable word that callers branch on."""
+
+    def __init__(self, reason: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class StoreError(DrtoolError):
+    """A target failed; `target` is its name, empty while only the store itself is known."""
+
+    def __init__(self, message: str, *, target: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.target = target
+
+
+class ObjectMissing(StoreError):
+    pass
+
+
+class TargetOffline(StoreError):
+    transient = True
+
+
+class TargetFull(StoreError):
+    pass
+
+
+class TargetReadOnly(StoreError):
+    pass

@@ -1,0 +1,56 @@
+"""What a long operation reports while it runs: frozen facts, handed to one callable.
+
+Operations never draw and never log; they emit. `cli` renders the events, tests collect them.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True):
+    """The base of every event; in `--json-lines` each is one object with its name in `event`."""
+
+
+class Stage(Event):
+    """The operation entered another stage: `opening`, `scanning`, `storing`, `committing`."""
+
+    name: str
+
+
+class Progress(Event):
+    """How far it is. All figures are totals so far; `total_*` is None until known."""
+
+    files: int = 0
+    total_files: int | None = None
+    processed_bytes: int = 0
+    total_bytes: int | None = None
+    added_bytes: int = 0
+    stored_bytes: int = 0
+
+
+class ItemFailed(Event):
+    """One file or object could not be handled; the rest goes on."""
+
+    path: str
+    message: str
+
+
+class TargetFailed(Event):
+    """A target refused or failed; what it misses is owed to it."""
+
+    target: str
+    reason: str
+
+
+class Warned(Event):
+    """Something that a person should know, in one sentence."""
+
+    message: str
+
+
+Emit = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """An `Emit` for callers that do not watch."""

@@ -1,0 +1,55 @@
+"""The nouns that everybody shares: names and ids, as types that the checker tells apart.
+
+Ids are raw bytes inside the program and hexadecimal wherever a person or another program sees them.
+"""
+
+from typing import NewType
+
+import msgspec
+
+SiteName = NewType("SiteName", str)
+"""A failure domain: `paris`."""
+
+TargetName = NewType("TargetName", str)
+"""`site/name`: `paris/nas`."""
+
+ChunkId = NewType("ChunkId", bytes)
+"""BLAKE3 keyed per kind, 32 bytes."""
+
+PackId = NewType("PackId", bytes)
+"""BLAKE3 of the pack's bytes, 32 bytes; hexadecimal it is the object's name."""
+
+SegmentId = NewType("SegmentId", bytes)
+"""BLAKE3 of a sealed index segment's bytes, 32 bytes."""
+
+SnapshotId = NewType("SnapshotId", bytes)
+"""16 random bytes."""
+
+SessionId = NewType("SessionId", bytes)
+"""16 random bytes: one writer at work on one source."""
+
+RepositoryId = NewType("RepositoryId", bytes)
+"""16 random bytes, drawn at `init`."""
+
+
+class ObjectInfo(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One row of a target's listing."""
+
+    name: str
+    size_bytes: int
+
+
+def site_of(target: TargetName) -> SiteName:
+    """The site that a target stands on: `paris` for `paris/nas`."""
+    return SiteName(target.partition("/")[0])
+
+
+def pack_object(pack: PackId) -> str:
+    """Where a pack lies below a target: `packs/ab/ab…`."""
+    name = pack.hex()
+    return f"packs/{name[:2]}/{name}"
+
+
+def segment_object(segment: SegmentId) -> str:
+    """Where an index segment lies below a target: `index/ab…`."""
+    return f"index/{segment.hex()}"
