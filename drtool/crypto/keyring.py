@@ -1,0 +1,101 @@
+"""The keys of an open repository: master keys by generation, and what is derived from them.
+
+Invariants
+    Chunk ids always use generation 1's keys, so that deduplication survives a rotation; new objects are sealed under the newest.
+    Keys never leave this object as text: its repr says how many there are.
+"""
+
+import hmac
+import os
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+
+from blake3 import blake3
+from typing_extensions import Buffer
+
+from drtool.crypto.sealing import HEADER_BYTES, SALT_BYTES, TAG_BYTES, Opener, Sealer, SealKind, derive
+from drtool.errors import SealBroken
+from drtool.model import RepositoryId
+
+MASTER_KEY_BYTES = 32
+_NO_SALT = bytes(SALT_BYTES)
+
+
+class ChunkKind(IntEnum):
+    """What a chunk is; each kind has its own id key, so a tree page never collides with a file that looks like one."""
+
+    DATA = 1
+    TREE = 2
+    LIST = 3
+
+
+def object_name(data: Buffer) -> bytes:
+    """The content address of sealed bytes: BLAKE3-256, 32 bytes; anyone can check it without a key."""
+    return blake3(data).digest()
+
+
+class Keyring:
+    """Immutable after construction; safe to share between threads and to inherit by a fork."""
+
+    def __init__(
+        self,
+        repository: RepositoryId,
+        masters: Mapping[int, bytes],
+        draw: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.repository = repository
+        self.generation = max(masters)
+        self._masters = dict(masters)
+        self._draw = draw
+        self._id_keys = {kind: derive(masters[1], _NO_SALT, f"id/{kind.name.lower()}") for kind in ChunkKind}
+
+    @classmethod
+    def draw(cls, repository: RepositoryId) -> "Keyring":
+        """A new repository's keyring: one master key, generation 1."""
+        return cls(repository, {1: os.urandom(MASTER_KEY_BYTES)})
+
+    def __repr__(self) -> str:
+        return f"Keyring({self.repository.hex()}, {len(self._masters)} generations)"
+
+    @property
+    def masters(self) -> Mapping[int, bytes]:
+        """For wrapping into a key slot only."""
+        return self._masters
+
+    def master(self, generation: int) -> bytes:
+        try:
+            return self._masters[generation]
+        except KeyError:
+            raise SealBroken(f"sealed under key generation {generation}, which this password does not open") from None
+
+    def sealer(self, kind: SealKind) -> Sealer:
+        """For one object of several parts, under a fresh salt."""
+        return Sealer(self._masters[self.generation], self.generation, kind, self._draw(SALT_BYTES))
+
+    def opener(self, kind: SealKind, header: Buffer) -> Opener:
+        return Opener(self.master, kind, header)
+
+    def seal(self, kind: SealKind, plaintext: Buffer) -> bytes:
+        """An object of one part: header ‖ part 0 ‖ empty footer."""
+        sealer = self.sealer(kind)
+        return sealer.header + sealer.part(0, plaintext) + sealer.footer(1, b"")
+
+    def open(self, kind: SealKind, sealed: Buffer) -> bytes:
+        """The text of `seal`; SealBroken unless every byte is as it was sealed."""
+        view = memoryview(sealed)
+        if len(view) < HEADER_BYTES + 2 * TAG_BYTES:
+            raise SealBroken(f"a sealed {kind.word} is cut short")
+        opener = self.opener(kind, view[:HEADER_BYTES])
+        opener.footer(1, view[-TAG_BYTES:])
+        return opener.part(0, view[HEADER_BYTES:-TAG_BYTES])
+
+    def id_key(self, kind: ChunkKind) -> bytes:
+        """The key of `blake3(chunk, key=…)` for chunks of this kind."""
+        return self._id_keys[kind]
+
+    def mac(self, purpose: str, data: Buffer) -> bytes:
+        """32 bytes: BLAKE3 keyed for `purpose` under generation 1."""
+        return blake3(data, key=derive(self._masters[1], _NO_SALT, f"mac/{purpose}")).digest()
+
+    def mac_matches(self, purpose: str, data: Buffer, tag: bytes) -> bool:
+        return hmac.compare_digest(self.mac(purpose, data), tag)
