@@ -1,0 +1,152 @@
+"""Putting a file into a directory so that it is there, whole, after a power cut; or not at all.
+
+The order is: write, fsync the file, give it its name, fsync the directory. A failure leaves no temporary file; only a
+killed process does. Everything is relative to an open directory.
+"""
+
+import ctypes
+import errno
+import os
+import secrets
+import sys
+from fcntl import F_GETFL, F_SETFL, fcntl
+
+from drtool.stores.names import TEMPORARY_PREFIX
+from drtool.stores.ports import Buffer
+
+PAGE_BYTES = 4096
+DIRECT_FROM_BYTES = 256 * 1024
+_O_DIRECT = getattr(os, "O_DIRECT", 0)
+_LINK_REFUSED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
+_RENAME_NOREPLACE = 1
+
+
+def replace(directory: int, name: str, data: Buffer) -> None:
+    """`name` in `directory` becomes `data`."""
+    temporary = _written(directory, data)
+    try:
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        _discard(directory, temporary)
+        raise
+    sync_directory(directory)
+
+
+def create(directory: int, name: str, data: Buffer) -> bool:
+    """`name` in `directory` becomes `data` unless it exists; whether it did become so."""
+    temporary = _written(directory, data)
+    try:
+        # link(2), not O_EXCL: readers of a file that is created first and filled then see half-written records
+        os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        created = True
+    except FileExistsError:
+        created = False
+    except OSError as error:
+        if error.errno not in _LINK_REFUSED:
+            _discard(directory, temporary)
+            raise
+        return _create_by_rename(directory, temporary, name)
+    except BaseException:
+        _discard(directory, temporary)
+        raise
+    _discard(directory, temporary)
+    sync_directory(directory)  # also when it existed: who made it may not have come to this yet
+    return created
+
+
+def sync_directory(directory: int) -> None:
+    """Make the names in a directory durable, where the file system offers that at all."""
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_SYNC:
+            raise
+
+
+def _create_by_rename(directory: int, temporary: str, name: str) -> bool:
+    try:
+        created = rename_without_replacing(directory, temporary, name)
+        if not created:
+            _discard(directory, temporary)
+    except BaseException:
+        _discard(directory, temporary)
+        raise
+    sync_directory(directory)
+    return created
+
+
+def rename_without_replacing(directory: int, old: str, new: str) -> bool:
+    """renameat2(2) with RENAME_NOREPLACE; False if `new` exists. For file systems without hard links."""
+    if not sys.platform.startswith("linux"):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    call = ctypes.CDLL(None, use_errno=True).renameat2
+    if call(directory, old.encode(), directory, new.encode(), _RENAME_NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.EEXIST:
+        return False
+    raise OSError(number, os.strerror(number), new)
+
+
+def _discard(directory: int, temporary: str) -> None:
+    try:
+        os.unlink(temporary, dir_fd=directory)
+    except FileNotFoundError:
+        pass  # renamed, or the directory is gone: nothing is left to remove
+
+
+def _written(directory: int, data: Buffer) -> str:
+    """A durable temporary file with `data`; its name."""
+    temporary = TEMPORARY_PREFIX + secrets.token_hex(8)
+    with memoryview(data).cast("B") as view:
+        descriptor = _opened(directory, temporary, direct=_suits_direct(view))
+        try:
+            try:
+                _write_all(descriptor, view)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            _discard(directory, temporary)
+            raise
+    return temporary
+
+
+def _opened(directory: int, temporary: str, *, direct: bool) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    if direct:
+        try:
+            return os.open(temporary, flags | _O_DIRECT, 0o600, dir_fd=directory)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            _discard(directory, temporary)  # some file systems refuse after they have made the name
+    return os.open(temporary, flags, 0o600, dir_fd=directory)
+
+
+def _suits_direct(view: memoryview) -> bool:
+    """Whether writing past the page cache pays and is possible: 0.04 CPU seconds a GiB instead of 0.25."""
+    if not _O_DIRECT or view.readonly or view.nbytes < DIRECT_FROM_BYTES:
+        return False
+    return ctypes.addressof(ctypes.c_char.from_buffer(view)) % PAGE_BYTES == 0
+
+
+def _write_all(descriptor: int, view: memoryview) -> None:
+    """Write everything; whole pages directly if the descriptor is direct, the rest through the page cache."""
+    direct = bool(_O_DIRECT) and bool(fcntl(descriptor, F_GETFL) & _O_DIRECT)
+    done, whole_pages = 0, view.nbytes - view.nbytes % PAGE_BYTES
+    while done < view.nbytes:
+        if direct and done >= whole_pages:
+            direct = _leave_direct(descriptor)
+        try:
+            done += os.write(descriptor, view[done : whole_pages if direct else view.nbytes])
+        except OSError as error:
+            if not direct or error.errno != errno.EINVAL:
+                raise
+            direct = _leave_direct(descriptor)  # the file system took the flag but not these bytes
+
+
+def _leave_direct(descriptor: int) -> bool:
+    fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~_O_DIRECT)
+    return False

@@ -1,0 +1,291 @@
+"""A target that is a directory on this host.
+
+Invariants
+    The root is opened once; every access is relative to that descriptor, and nothing is acknowledged unless the path
+    still leads to the same (device, inode): an unmounted or replaced root is offline, never filled or recreated in silence.
+    `open` creates nothing; only `create` makes a root. Symbolic links below the root are not followed.
+"""
+
+import errno
+import os
+import stat as modes
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from drtool.errors import ObjectMissing, StoreError, TargetOffline
+from drtool.model import ObjectInfo
+from drtool.stores import durable
+from drtool.stores.medium import meaning, translated
+from drtool.stores.names import check_name, is_object_name, may_hold
+from drtool.stores.ports import Buffer, Mode, Tagged, tag_of
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# O_NONBLOCK: a named pipe in an object's place would otherwise be waited for, for ever
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_UNSYNCABLE = frozenset({errno.EROFS, errno.EACCES})
+
+
+class LocalStore:
+    """Objects as files below one directory; also a voter's register, in chain mode."""
+
+    def __init__(self, root: Path, descriptor: int) -> None:
+        """Use `open` or `create`; this takes over an open descriptor of `root`."""
+        self.root = root
+        self._root = descriptor
+        self._identity = _identity(os.fstat(descriptor))
+        self._durable_directories = {""}
+
+    @classmethod
+    def open(cls, root: Path) -> "LocalStore":
+        """The target at `root`. `TargetOffline` if there is no such directory."""
+        try:
+            return cls(root, os.open(root, _DIRECTORY))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise TargetOffline(
+                f"there is no directory {root}", hint="mount it; only `init`, `target add` and `site add` create one"
+            ) from error
+        except OSError as error:
+            raise meaning(error, str(root), writing=False) from error
+
+    @classmethod
+    def create(cls, root: Path) -> "LocalStore":
+        """Make the directory `root` (mode 0700) and what is missing above it, durably; one that exists is opened."""
+        with translated(str(root), writing=True):
+            _make_durably(root)
+        return cls.open(root)
+
+    @property
+    def mode(self) -> Mode:
+        return "chain"
+
+    def put(self, name: str, data: Buffer) -> None:
+        self._write(name, data, replace=True)
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        return self._write(name, data, replace=False)
+
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> bool:
+        raise StoreError(f"{self.root} is a directory and has no compare and swap; its registers are chains")
+
+    def read_tagged(self, name: str) -> Tagged | None:
+        try:
+            data = self.get(name)
+        except ObjectMissing:
+            return None
+        self._sync_for_reading(name)
+        return Tagged(data=data, tag=tag_of(data))
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        check_name(name)
+        self._check_root()
+        with translated(self._where(name), writing=False):
+            descriptor = self._open_object(name)
+            try:
+                return _span(descriptor, start, length)
+            finally:
+                os.close(descriptor)
+
+    def stat(self, name: str) -> int:
+        check_name(name)
+        self._check_root()
+        with translated(self._where(name), writing=False):
+            try:
+                status = os.stat(name, dir_fd=self._root, follow_symlinks=False)
+            except (FileNotFoundError, NotADirectoryError):
+                raise self._missing(name) from None
+        if modes.S_ISREG(status.st_mode):
+            return status.st_size
+        raise self._missing(name)
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        self._check_root()
+        with translated(str(self.root), writing=False):
+            yield from self._below("", prefix, start_after)
+        self._check_root()
+
+    def delete(self, name: str) -> None:
+        check_name(name)
+        self._check_root()
+        parent, _, base = name.rpartition("/")
+        with translated(self._where(name), writing=True):
+            try:
+                directory = self._open_directory(parent)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            try:
+                _unlink_if_there(directory, base)
+                durable.sync_directory(directory)
+            finally:
+                os.close(directory)
+        self._check_root()
+
+    def free_bytes(self) -> int | None:
+        self._check_root()
+        with translated(str(self.root), writing=False):
+            room = os.fstatvfs(self._root)
+        return room.f_bavail * room.f_frsize
+
+    def close(self) -> None:
+        descriptor, self._root = self._root, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _write(self, name: str, data: Buffer, *, replace: bool) -> bool:
+        check_name(name)
+        self._check_root()
+        parent, _, base = name.rpartition("/")
+        with translated(self._where(name), writing=True):
+            directory = self._ready_directory(parent)
+            try:
+                if replace:
+                    durable.replace(directory, base, data)
+                    created = True
+                else:
+                    created = durable.create(directory, base, data)
+            except FileNotFoundError:  # somebody removed the directory under our hands
+                self._durable_directories = {""}
+                self._check_root()
+                raise
+            finally:
+                os.close(directory)
+        self._check_root()
+        return created
+
+    def _ready_directory(self, path: str) -> int:
+        """An open descriptor of the directory `path`, made if need be, whose own name is durable."""
+        if path in self._durable_directories:
+            try:
+                return self._open_directory(path)
+            except FileNotFoundError:
+                self._durable_directories = {""}
+                self._check_root()
+        above, _, base = path.rpartition("/")
+        parent = self._ready_directory(above)
+        try:
+            try:
+                os.mkdir(base, 0o700, dir_fd=parent)
+            except FileExistsError:
+                pass  # whoever made it may not have synced it yet, so it is synced here all the same
+            durable.sync_directory(parent)
+        finally:
+            os.close(parent)
+        self._durable_directories.add(path)
+        return self._open_directory(path)
+
+    def _open_directory(self, path: str) -> int:
+        return os.open(path or ".", _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._root)
+
+    def _open_object(self, name: str) -> int:
+        try:
+            descriptor = os.open(name, _READ, dir_fd=self._root)
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._missing(name) from None
+        if modes.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise self._missing(name)
+
+    def _sync_for_reading(self, name: str) -> None:
+        """A record whose writer died between link and fsync must not be believed and then lost."""
+        with translated(self._where(name), writing=False):
+            directory = self._open_directory(name.rpartition("/")[0])
+            try:
+                durable.sync_directory(directory)
+            except OSError as error:
+                if error.errno not in _UNSYNCABLE:
+                    raise
+            finally:
+                os.close(directory)
+
+    def _below(self, directory: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+        """Memory is bounded by the names of the directories on one path down."""
+        for base, is_directory in self._entries(directory):
+            path = directory + base
+            if is_directory:
+                if may_hold(path, prefix, start_after):
+                    yield from self._below(path, prefix, start_after)
+            elif path.startswith(prefix) and path > start_after:
+                size_bytes = self._size_of(path)
+                if size_bytes is not None:
+                    yield ObjectInfo(path, size_bytes)
+
+    def _entries(self, directory: str) -> Sequence[tuple[str, bool]]:
+        """Files and directories (these with a final `/`, so that they sort as their contents do) of one directory."""
+        try:
+            descriptor = self._open_directory(directory.rstrip("/"))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        try:
+            with os.scandir(descriptor) as entries:
+                found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        finally:
+            os.close(descriptor)
+        return sorted((name + "/" * is_directory, is_directory) for name, is_directory in found if is_object_name(name))
+
+    def _size_of(self, path: str) -> int | None:
+        try:
+            status = os.stat(path, dir_fd=self._root, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status.st_size if modes.S_ISREG(status.st_mode) else None
+
+    def _check_root(self) -> None:
+        if self._root < 0:
+            raise StoreError(f"{self.root} is closed")
+        try:
+            now = _identity(os.stat(self.root))
+        except (FileNotFoundError, NotADirectoryError):
+            now = None
+        except OSError as error:
+            raise meaning(error, str(self.root), writing=False) from error
+        if now != self._identity:
+            raise TargetOffline(
+                f"{self.root}: the root was replaced or unmounted",
+                hint="mount it again; what was written meanwhile was not acknowledged",
+            )
+
+    def _missing(self, name: str) -> ObjectMissing:
+        return ObjectMissing(f"{self._where(name)} is not there")
+
+    def _where(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _make_durably(directory: Path) -> None:
+    if directory.is_dir():
+        return
+    _make_durably(directory.parent)
+    try:
+        directory.mkdir(0o700)
+    except FileExistsError:
+        pass
+    descriptor = os.open(directory.parent, _DIRECTORY)
+    try:
+        durable.sync_directory(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unlink_if_there(directory: int, base: str) -> None:
+    try:
+        os.unlink(base, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+
+
+def _span(descriptor: int, start: int, length: int | None) -> bytes:
+    """`length` bytes from `start`, or what there is of them."""
+    size_bytes = os.fstat(descriptor).st_size
+    end = size_bytes if length is None else min(size_bytes, start + length)
+    pieces: list[bytes] = []
+    while start < end:
+        piece = os.pread(descriptor, end - start, start)
+        if not piece:
+            break
+        pieces.append(piece)
+        start += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -1,0 +1,38 @@
+"""What the operating system's errors mean for a target on a file system."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import strerror
+
+from drtool.errors import StoreError, TargetFull, TargetOffline, TargetReadOnly
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EHOSTDOWN, errno.ETIMEDOUT})
+
+
+def meaning(error: OSError, where: str, *, writing: bool) -> StoreError:
+    """The error of ours that `error` at `where` (a path, for people) stands for."""
+    number = error.errno or 0
+    why = strerror(number).lower() if number else str(error)
+    if number in GONE:
+        return TargetOffline(f"{where} cannot be reached: {why}", hint="check that it is mounted")
+    if number in FULL:
+        return TargetFull(f"{where} has no room left: {why}", hint="free some space there, or add a target")
+    if number == errno.EROFS:
+        return TargetReadOnly(
+            f"{where} is read-only", hint="remount it for writing; a disk with errors remounts itself"
+        )
+    if writing and number in READ_ONLY:
+        return TargetReadOnly(f"{where} may not be written: {why}", hint="check who owns the directory, and its mode")
+    return StoreError(f"{where} failed: {why}")
+
+
+@contextmanager
+def translated(where: str, *, writing: bool) -> Iterator[None]:
+    """Within it, an `OSError` becomes a `StoreError` that names `where`."""
+    try:
+        yield
+    except OSError as error:
+        raise meaning(error, where, writing=writing) from error
