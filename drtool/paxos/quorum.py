@@ -1,0 +1,36 @@
+"""How many are enough, and what their answers mean together.
+
+Invariants
+    Any two quorums share at least one acceptor (and with `liars` f > 0, at least f+1).
+    Only answers that were confirmed on their site may be handed to these functions.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from drtool.paxos.ballot import Ballot
+from drtool.paxos.record import Record
+
+
+def majority(voters: int, liars: int = 0) -> int:
+    """⌈(N + f + 1) / 2⌉: the size at which two quorums share more than `liars` acceptors."""
+    if voters < 1 or liars < 0:
+        raise ValueError(f"no quorum among {voters} voters with {liars} liars")
+    return (voters + liars + 2) // 2
+
+
+def agreed(records: Iterable[Record], quorum: int) -> Record | None:
+    """A record whose accepted ballot a quorum reports: its value is chosen, and no later one was before we asked."""
+    found = list(records)
+    counts = Counter(record.accepted for record in found)
+    return next((record for record in found if counts[record.accepted] >= quorum), None)
+
+
+def highest_accepted(promises: Sequence[Record]) -> Record:
+    """What a proposer must build on: the value accepted under the highest ballot among a quorum of promises."""
+    return max(promises, key=lambda record: record.accepted)
+
+
+def highest_round(records: Iterable[Record]) -> Ballot:
+    """The highest ballot that any of `records` promised."""
+    return max(record.promised for record in records)
