@@ -1,0 +1,44 @@
+"""Who is in the ring: targets with weights and states, at one epoch. A value that the manifest stores.
+
+Invariants
+    A target's site is the first part of its name. Only active targets are places for anything new.
+"""
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from drtool.model import SiteName, TargetName, site_of
+
+TargetState: TypeAlias = Literal["active", "draining", "lost"]
+"""active: holds and receives; draining: is being emptied; lost: is gone and holds nothing."""
+
+
+class RingTarget(Struct, frozen=True, kw_only=True):
+    """One place in the ring."""
+
+    name: TargetName
+    weight: int = 1
+    state: TargetState = "active"
+
+    @property
+    def site(self) -> SiteName:
+        return site_of(self.name)
+
+
+class Ring(Struct, frozen=True, kw_only=True):
+    """Everything that placement depends on. `copies` is the number of distinct sites that hold each pack."""
+
+    epoch: int
+    copies: int
+    targets: tuple[RingTarget, ...]
+
+    @property
+    def active(self) -> tuple[RingTarget, ...]:
+        """The targets that may receive objects, by name."""
+        return tuple(sorted((t for t in self.targets if t.state == "active"), key=lambda t: t.name))
+
+    @property
+    def sites(self) -> tuple[SiteName, ...]:
+        """The sites that have an active target, by name."""
+        return tuple(sorted({target.site for target in self.active}))
