@@ -3,9 +3,12 @@
 Ids are raw bytes inside the program and hexadecimal wherever a person or another program sees them.
 """
 
-from typing import NewType
+from typing import NewType, TypeAlias
 
 import msgspec
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes that are read without copying them; an `mmap` is passed as a memoryview of it."""
 
 SiteName = NewType("SiteName", str)
 """A failure domain: `paris`."""

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 
 from blake3 import blake3
-from typing_extensions import Buffer
 
 from drtool.crypto.sealing import HEADER_BYTES, SALT_BYTES, TAG_BYTES, Opener, Sealer, SealKind, derive
 from drtool.errors import SealBroken
-from drtool.model import RepositoryId
+from drtool.model import Buffer, RepositoryId
 
 MASTER_KEY_BYTES = 32
 _NO_SALT = bytes(SALT_BYTES)

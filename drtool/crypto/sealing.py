@@ -19,9 +19,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from typing_extensions import Buffer
 
 from drtool.errors import FormatError, SealBroken
+from drtool.model import Buffer
 
 MAGIC = b"drtool"
 FORMAT_VERSION = 1
