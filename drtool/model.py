@@ -3,6 +3,7 @@
 Ids are raw bytes inside the program and hexadecimal wherever a person or another program sees them.
 """
 
+from enum import IntEnum
 from typing import NewType, TypeAlias
 
 import msgspec
@@ -33,6 +34,14 @@ SessionId = NewType("SessionId", bytes)
 
 RepositoryId = NewType("RepositoryId", bytes)
 """16 random bytes, drawn at `init`."""
+
+
+class ChunkKind(IntEnum):
+    """What a chunk is; each kind has its own id key, so a tree page never collides with a file that looks like one."""
+
+    DATA = 1
+    TREE = 2
+    LIST = 3
 
 
 class ObjectInfo(msgspec.Struct, frozen=True, array_like=True, gc=False):

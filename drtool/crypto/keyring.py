@@ -8,24 +8,15 @@ Invariants
 import hmac
 import os
 from collections.abc import Callable, Mapping
-from enum import IntEnum
 
 from blake3 import blake3
 
 from drtool.crypto.sealing import HEADER_BYTES, SALT_BYTES, TAG_BYTES, Opener, Sealer, SealKind, derive
 from drtool.errors import SealBroken
-from drtool.model import Buffer, RepositoryId
+from drtool.model import Buffer, ChunkKind, RepositoryId
 
 MASTER_KEY_BYTES = 32
 _NO_SALT = bytes(SALT_BYTES)
-
-
-class ChunkKind(IntEnum):
-    """What a chunk is; each kind has its own id key, so a tree page never collides with a file that looks like one."""
-
-    DATA = 1
-    TREE = 2
-    LIST = 3
 
 
 def object_name(data: Buffer) -> bytes:

@@ -1,0 +1,30 @@
+"""How data becomes objects: chunks are cut, bundled into sealed blocks, laid into packs, found through index segments."""
+
+from drtool.packing.bundle import Bundle
+from drtool.packing.cutting import CutBounds, Cutter
+from drtool.packing.pack import (
+    BlockRecord,
+    PackBuilder,
+    PackContents,
+    PackKind,
+    open_block,
+    read_footer,
+)
+from drtool.packing.segment import Location, SegmentPack, SegmentReader, encode_segment, unseal_segment
+
+__all__ = [
+    "BlockRecord",
+    "Bundle",
+    "CutBounds",
+    "Cutter",
+    "Location",
+    "PackBuilder",
+    "PackContents",
+    "PackKind",
+    "SegmentPack",
+    "SegmentReader",
+    "encode_segment",
+    "open_block",
+    "read_footer",
+    "unseal_segment",
+]

@@ -1,0 +1,46 @@
+"""A bundle: small chunks gathered in one arena until together they are worth compressing, then one block.
+
+Invariants
+    A chunk of `LARGE_CHUNK_BYTES` or more never shares a block. A block holds at most `BLOCK_CHUNKS_MAX` chunks.
+"""
+
+from drtool.model import Buffer, ChunkId
+
+LARGE_CHUNK_BYTES = 512 * 1024
+BUNDLE_BYTES = 1024 * 1024
+BLOCK_CHUNKS_MAX = 16 * 1024
+
+
+class Bundle:
+    """The chunks of the block to come; `text` is what they are, joined."""
+
+    def __init__(self) -> None:
+        self._arena = bytearray(BUNDLE_BYTES + LARGE_CHUNK_BYTES)
+        self._view = memoryview(self._arena)
+        self._used_bytes = 0
+        self.ids: list[ChunkId] = []
+        self.lengths: list[int] = []
+
+    def add(self, chunk: ChunkId, text: Buffer) -> None:
+        """Takes a copy of a chunk smaller than `LARGE_CHUNK_BYTES`."""
+        end = self._used_bytes + len(text)
+        self._view[self._used_bytes : end] = text
+        self._used_bytes = end
+        self.ids.append(chunk)
+        self.lengths.append(len(text))
+
+    @property
+    def full(self) -> bool:
+        return self._used_bytes >= BUNDLE_BYTES or len(self.ids) >= BLOCK_CHUNKS_MAX
+
+    @property
+    def text(self) -> memoryview:
+        return self._view[: self._used_bytes]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def clear(self) -> None:
+        self._used_bytes = 0
+        self.ids = []
+        self.lengths = []

@@ -1,0 +1,189 @@
+"""An index segment: which pack, block and span holds a chunk; sealed on the targets, searched through mmap in the cache.
+
+Sealed: header ‖ sealed part 0 (the pack table, msgpack) ‖ sealed parts 1… (rows, `PAGE_ROWS` a part) ‖ sealed footer (msgpack:
+number of rows, length of part 0) ‖ length of the sealed footer (u32) ‖ number of parts (u32) ‖ "drts".
+A row is 44 bytes, sorted by chunk id: id (32) ‖ pack number (u32) ‖ block (u16) ‖ offset in the block (u24) ‖ length (u24).
+
+In the cache: "drtc" ‖ k (u32) ‖ number of rows (u64) ‖ fan-out (2^k + 1 u32s: the first row of each prefix) ‖ rows ‖ pack table.
+
+Invariants
+    Never loaded into dicts; a lookup reads one fan-out slot and a few rows, whatever the number of rows.
+    The pack table is a hint about places, the truth about blocks.
+"""
+
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import msgspec
+
+from drtool.crypto import HEADER_BYTES, TAG_BYTES, Keyring, SealKind
+from drtool.errors import FormatError, SealBroken
+from drtool.model import Buffer, ChunkId, PackId, TargetName
+from drtool.packing.pack import PackContents
+
+ROW_BYTES = 44
+PAGE_ROWS = 16 * 1024
+SEGMENT_BYTES_MAX = 64 * 1024 * 1024
+SEGMENT_ROWS_MAX = (SEGMENT_BYTES_MAX - 8 * 1024 * 1024) // ROW_BYTES
+_ID_BYTES = 32
+_TRAILER_MAGIC = b"drts"
+_TRAILER_BYTES = 12
+_CACHE_MAGIC = b"drtc"
+_CACHE_HEADER_BYTES = 16
+
+
+class SegmentPack(msgspec.Struct, array_like=True, frozen=True):
+    """One pack of the table; `blocks` are (sealed length, codec, text length) in order."""
+
+    pack: PackId
+    size_bytes: int
+    kind: int
+    targets: tuple[TargetName, ...]
+    blocks: tuple[tuple[int, int, int], ...]
+
+    @classmethod
+    def of(cls, pack: PackId, size_bytes: int, targets: Sequence[TargetName], contents: PackContents) -> "SegmentPack":
+        blocks = tuple((b.length, b.codec, b.text_length) for b in contents.blocks)
+        return cls(pack, size_bytes, contents.kind, tuple(targets), blocks)
+
+    def span(self, block: int) -> tuple[int, int]:
+        """(offset in the pack, sealed length) of a block."""
+        return HEADER_BYTES + sum(b[0] for b in self.blocks[:block]), self.blocks[block][0]
+
+
+class Location(NamedTuple):
+    """Where a chunk lies; offset and length within the block's text."""
+
+    pack: SegmentPack
+    block: int
+    offset: int
+    length: int
+
+
+class _Footer(msgspec.Struct, array_like=True, frozen=True):
+    row_count: int
+    table_length: int
+
+
+def rows_of(number: int, contents: PackContents) -> Iterator[bytes]:
+    """The rows of one pack, unsorted."""
+    for block_number, block in enumerate(contents.blocks):
+        middle = number.to_bytes(4, "big") + block_number.to_bytes(2, "big")
+        offset = 0
+        for start, length in zip(range(0, len(block.ids), _ID_BYTES), block.lengths, strict=True):
+            yield block.ids[start : start + _ID_BYTES] + middle + offset.to_bytes(3, "big") + length.to_bytes(3, "big")
+            offset += length
+
+
+def encode_segment(keyring: Keyring, packs: Sequence[SegmentPack], rows: Iterable[bytes]) -> bytes:
+    """Seals a segment; `rows` in any order, their pack numbers count in `packs`."""
+    ordered = sorted(rows)
+    sealer = keyring.sealer(SealKind.SEGMENT)
+    table = sealer.part(0, msgspec.msgpack.encode(packs))
+    parts = [sealer.header, table]
+    for number, start in enumerate(range(0, len(ordered), PAGE_ROWS), 1):
+        parts.append(sealer.part(number, b"".join(ordered[start : start + PAGE_ROWS])))
+    count = len(parts) - 1
+    footer = sealer.footer(count, msgspec.msgpack.encode(_Footer(len(ordered), len(table))))
+    parts += [footer, len(footer).to_bytes(4, "big"), count.to_bytes(4, "big"), _TRAILER_MAGIC]
+    return b"".join(parts)
+
+
+def unseal_segment(keyring: Keyring, sealed: Buffer) -> bytes:
+    """The cache form of a sealed segment; SealBroken or FormatError if it is not exactly what was sealed."""
+    view = memoryview(sealed)
+    if len(view) < HEADER_BYTES + _TRAILER_BYTES or bytes(view[-4:]) != _TRAILER_MAGIC:
+        raise SealBroken("an index segment is cut short or is none")
+    footer_length = int.from_bytes(view[-12:-8], "big")
+    count = int.from_bytes(view[-8:-4], "big")
+    footer_start = len(view) - _TRAILER_BYTES - footer_length
+    if footer_start < HEADER_BYTES:
+        raise SealBroken("an index segment is cut short")
+    opener = keyring.opener(SealKind.SEGMENT, view[:HEADER_BYTES])
+    footer = msgspec.msgpack.decode(
+        opener.footer(count, view[footer_start : footer_start + footer_length]), type=_Footer
+    )
+    at = HEADER_BYTES + footer.table_length
+    table = opener.part(0, view[HEADER_BYTES:at])
+    pages = []
+    for number in range(1, count):
+        rows = min(PAGE_ROWS, footer.row_count - (number - 1) * PAGE_ROWS)
+        end = at + rows * ROW_BYTES + TAG_BYTES
+        pages.append(opener.part(number, view[at:end]))
+        at = end
+    if at != footer_start or sum(map(len, pages)) != footer.row_count * ROW_BYTES:
+        raise FormatError("an index segment's parts do not fit its footer")
+    return _cache_form(table, b"".join(pages), footer.row_count)
+
+
+def _cache_form(table: bytes, rows: bytes, row_count: int) -> bytes:
+    bits = max(1, min(21, (row_count // 4).bit_length()))
+    shift = 32 - bits
+    counts = [0] * ((1 << bits) + 1)
+    previous = b""
+    for at in range(0, len(rows), ROW_BYTES):
+        if rows[at : at + _ID_BYTES] < previous:
+            raise FormatError("an index segment is not sorted")
+        previous = rows[at : at + _ID_BYTES]
+        counts[(int.from_bytes(previous[:4], "big") >> shift) + 1] += 1
+    total = 0
+    for slot, count in enumerate(counts):
+        total += count
+        counts[slot] = total
+    fan_out = b"".join(n.to_bytes(4, "big") for n in counts)
+    return _CACHE_MAGIC + bits.to_bytes(4, "big") + row_count.to_bytes(8, "big") + fan_out + rows + table
+
+
+class SegmentReader:
+    """Looks chunks up in the cache form of a segment, usually a mapped file."""
+
+    def __init__(self, data: bytes | mmap.mmap) -> None:
+        self._data = data
+        if self._data[:4] != _CACHE_MAGIC:
+            raise FormatError("a cached index segment does not begin as one")
+        self._bits = int.from_bytes(self._data[4:8], "big")
+        self.row_count = int.from_bytes(self._data[8:16], "big")
+        self._shift = 32 - self._bits
+        self._rows_at = _CACHE_HEADER_BYTES + 4 * ((1 << self._bits) + 1)
+        self._table_at = self._rows_at + self.row_count * ROW_BYTES
+        if len(self._data) <= self._table_at:
+            raise FormatError("a cached index segment is cut short")
+        self._packs: list[SegmentPack] | None = None
+
+    @property
+    def packs(self) -> list[SegmentPack]:
+        if self._packs is None:
+            self._packs = msgspec.msgpack.decode(self._data[self._table_at :], type=list[SegmentPack])
+        return self._packs
+
+    def find(self, chunk: ChunkId) -> int:
+        """Where the chunk's row begins in `data`, or -1."""
+        slot = _CACHE_HEADER_BYTES + 4 * (int.from_bytes(chunk[:4], "big") >> self._shift)
+        bounds = self._data[slot : slot + 8]
+        first = self._rows_at + ROW_BYTES * int.from_bytes(bounds[:4], "big")
+        last = self._rows_at + ROW_BYTES * int.from_bytes(bounds[4:], "big")
+        at = self._data.find(chunk, first, last)
+        while at >= 0 and (at - first) % ROW_BYTES:  # a match across two rows is chance, or somebody's idea of fun
+            at = self._data.find(chunk, at + 1, last)
+        return at
+
+    def __contains__(self, chunk: ChunkId) -> bool:
+        return self.find(chunk) >= 0
+
+    def locate(self, chunk: ChunkId) -> Location | None:
+        at = self.find(chunk)
+        if at < 0:
+            return None
+        row = self._data[at + _ID_BYTES : at + ROW_BYTES]
+        number, block = int.from_bytes(row[:4], "big"), int.from_bytes(row[4:6], "big")
+        if number >= len(self.packs) or block >= len(self.packs[number].blocks):
+            raise FormatError("an index segment's row points outside its pack table")
+        return Location(self.packs[number], block, int.from_bytes(row[6:9], "big"), int.from_bytes(row[9:12], "big"))
+
+    def rows(self) -> Iterator[bytes]:
+        """Every row, in order; for merging."""
+        bounds = range(self._rows_at, self._table_at + 1, ROW_BYTES)
+        for start, end in pairwise(bounds):
+            yield self._data[start:end]
