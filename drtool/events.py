@@ -12,13 +12,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=Tr
     """The base of every event; in `--json-lines` each is one object with its name in `event`."""
 
 
-class Stage(Event):
+class Stage(Event, frozen=True, kw_only=True):
     """The operation entered another stage: `opening`, `scanning`, `storing`, `committing`."""
 
     name: str
 
 
-class Progress(Event):
+class Progress(Event, frozen=True, kw_only=True):
     """How far it is. All figures are totals so far; `total_*` is None until known."""
 
     files: int = 0
@@ -29,21 +29,21 @@ class Progress(Event):
     stored_bytes: int = 0
 
 
-class ItemFailed(Event):
+class ItemFailed(Event, frozen=True, kw_only=True):
     """One file or object could not be handled; the rest goes on."""
 
     path: str
     message: str
 
 
-class TargetFailed(Event):
+class TargetFailed(Event, frozen=True, kw_only=True):
     """A target refused or failed; what it misses is owed to it."""
 
     target: str
     reason: str
 
 
-class Warned(Event):
+class Warned(Event, frozen=True, kw_only=True):
     """Something that a person should know, in one sentence."""
 
     message: str

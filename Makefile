@@ -1,0 +1,58 @@
+# Everyday work, one word each. Every target sets up what it needs in $(VENV); the second call finds it there.
+
+PYTHON ?= python3
+VENV   ?= .venv
+STAMP  := $(VENV)/.installed
+BIN    := $(VENV)/bin
+
+# Extra words for the tool behind a target: make test ARGS="-k ring", make bench SIZE=small ARGS="--runs 1"
+ARGS   ?=
+SIZE   ?= full
+SEEDS  ?= 2000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench sim wheel clean
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(STAMP) ## the local virtual environment, with drtool installed from this tree
+
+demo: $(STAMP) ## three sites on this machine: back up, lose one, restore, compare byte for byte (under 3 minutes)
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+test: $(STAMP) ## the whole test suite, on all cores
+	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+lint: $(STAMP) ## style, formatting, strict types, and who may import whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite the code the way `make lint` wants it
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## side by side with restic and BorgBackup (SIZE=small: a quick look; see benchmarks/README.md)
+	@$(BIN)/python -m benchmarks --size $(SIZE) $(ARGS)
+
+sim: $(STAMP) ## the catalogue's protocol under simulated loss, crashes and partitions (SEEDS=100000: longer)
+	@$(BIN)/python -m pytest -n auto tests/sim --sim-seeds $(SEEDS) $(ARGS)
+
+wheel: $(STAMP) ## build the wheel, install it in a fresh environment and run it
+	@PYTHON=$(BIN)/python .ci/check-wheel
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+
+# pip before 25.1 does not know `--group`; Debian 12 brings 23.0.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "drtool needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing drtool and its development tools into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
