@@ -1,0 +1,42 @@
+"""What every test can rely on: no test sees the user's own repositories, and slow machines do not make tests fail."""
+
+import os
+
+import hypothesis
+import pytest
+
+# A machine that is busy with something else must not fail a property; each test's own size bounds its time.
+hypothesis.settings.register_profile("drtool", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("drtool")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--sim-seeds", type=int, default=2000, help="how many seeds the simulator tries (make sim SEEDS=N)"
+    )
+
+
+@pytest.fixture(scope="session")
+def sim_seeds(request: pytest.FixtureRequest) -> int:
+    """How many seeds the tests under tests/sim try."""
+    seeds: int = request.config.getoption("--sim-seeds")
+    return seeds
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory):
+    """No `DRTOOL_*` from outside; configuration, cache and state of this run's own; times of day in UTC."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("DRTOOL_")]:
+            patch.delenv(name)
+        home = tmp_path_factory.mktemp("home")
+        for name, place in (
+            ("HOME", ""),
+            ("XDG_CONFIG_HOME", "config"),
+            ("XDG_DATA_HOME", "data"),
+            ("XDG_CACHE_HOME", "cache"),
+            ("XDG_STATE_HOME", "state"),
+            ("DRTOOL_STATE_DIR", "state/drtool"),  # root's default would be /var/lib/drtool
+        ):
+            patch.setenv(name, str(home / place))
+        yield

@@ -1,0 +1,105 @@
+"""docs/architecture.md, as far as a machine can hold us to it.
+
+`lint-imports` checks the layers on every change; here we check that its contracts really bite, and what it cannot see.
+"""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "drtool"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+IMPORT_CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+PURE = ("paxos", "ring", "trees", "manifest.state", "repository.placement", "operations.retention", "plans.next")
+
+VIOLATIONS = {
+    "a lower layer imports a higher one": ("stores/stray.py", "import drtool.manifest\n", "Layers"),
+    "siblings import each other": ("paxos/stray.py", "import drtool.ring\n", "Layers"),
+    "a stray top-level module": ("utils.py", "", "Layers"),
+    "consensus reads the clock": ("paxos/stray.py", "import time\n", "Pure modules"),
+    "placement draws lots": ("ring/stray.py", "from random import random\n", "Pure modules"),
+    "a tree reads a file": ("trees/stray.py", "import os.path\n", "Pure modules"),
+    "the state machine writes a log": ("manifest/state.py", "\nimport logging\n", "Pure modules"),
+    "an operation draws": ("operations/stray.py", "from rich.table import Table\n", "Typer and Rich"),
+    "a store reads YAML": ("stores/stray.py", "from ruamel.yaml import YAML\n", "YAML"),
+}
+
+
+@pytest.mark.parametrize("violation", VIOLATIONS)
+def test_import_contracts_bite(violation, tmp_path):
+    path, code, contract = VIOLATIONS[violation]
+    shutil.copytree(PACKAGE, tmp_path / "drtool", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "drtool" / path).open("a") as module:
+        module.write(code)
+    # the copy comes first on the path, so that it is what import-linter looks at
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    broken = [line for line in done.stdout.splitlines() if line.endswith("BROKEN")]
+    assert done.returncode != 0
+    assert any(line.startswith(contract) for line in broken), done.stdout
+
+
+def test_every_pure_module_is_under_contract():
+    named = next(c for c in IMPORT_CONTRACTS if c["name"].startswith("Pure"))["source_modules"]
+    there = [f"drtool.{name}" for name in PURE if _exists(name)]
+    assert sorted(named) == sorted(there)
+
+
+def _exists(name):
+    place = PACKAGE / name.replace(".", "/")
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+
+
+def test_only_the_command_line_reads_the_environment():
+    readers = [
+        path.relative_to(PACKAGE)
+        for path in MODULES
+        if re.search(r"\bos\.(environ|getenv)\b", path.read_text()) and path.parts[len(PACKAGE.parts)] != "cli"
+    ]
+    assert readers == []
+
+
+def test_no_file_is_longer_than_a_reader_can_hold():
+    assert [(p.name, n) for p in MODULES if (n := p.read_text().count("\n")) > 450] == []
+
+
+def test_every_module_says_what_it_is():
+    silent = [
+        str(p.relative_to(PACKAGE))
+        for p in MODULES
+        if p.read_text().strip() and not ast.get_docstring(ast.parse(p.read_text()))
+    ]
+    assert silent == []
+
+
+def test_the_picture_of_the_house_names_every_room():
+    picture = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = {p.name for p in PACKAGE.iterdir() if not p.name.startswith("_") and p.name != "py.typed"}
+    assert [
+        room
+        for room in sorted(rooms)
+        if not re.search(rf"^  {re.escape(room.removesuffix('.py'))}(\.py|/)", picture, re.MULTILINE)
+    ] == []
+
+
+def test_what_cron_starts_is_light():
+    """Importing the command line must not import what only some commands need."""
+    heavy = ("boto3", "botocore", "asyncssh", "numpy", "psycopg", "asyncio")
+    code = f"import drtool.cli.main, sys; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
