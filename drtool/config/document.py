@@ -1,0 +1,205 @@
+"""A YAML file as a typed, frozen value; every error says file, line, column, path and the nearest known name.
+
+Used for the configuration and for plans. Types are msgspec Structs; a field marked `LATER` is known but refused.
+
+Invariants
+    All problems of a file are reported at once, in the order in which they stand.
+    A mapping's unknown key is an error, whatever the struct's own `forbid_unknown_fields` says.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path as FilePath
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec.structs import FieldInfo, fields
+
+from drtool.config.yaml import Parsed, Path, Value, parse
+from drtool.errors import ConfigError
+
+T = TypeVar("T")
+TypeForm = Any
+"""A type as msgspec takes it: a class, `int | None`, `dict[str, X]`, `Annotated[…]`; typing has no name for all of these yet."""
+
+LATER = msgspec.Meta(extra={"later": True})
+"""Marks a key that the contract names and this version refuses: `Annotated[Any, LATER]`."""
+
+
+def read_as(read: Callable[[Any], Any]) -> msgspec.Meta:
+    """Marks a value that people write in their way: `Annotated[int, read_as(size_of)]`; `read` raises ValueError."""
+    return msgspec.Meta(extra={"read": read})
+
+
+def load_document(path: FilePath, kind: type[T]) -> T:
+    """Reads `path` as a `kind`. Raises ConfigError, also when the file cannot be read."""
+    return convert(read_document(path), kind)
+
+
+def read_document(path: FilePath) -> Parsed:
+    """The file's plain value with the place of each part, for callers that check more than types."""
+    try:
+        return parse(path.read_bytes(), os.fspath(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def convert(document: Parsed, kind: type[T]) -> T:
+    """`document` as a `kind`, or one ConfigError that lists every problem."""
+    checker = _Checker(document)
+    value = checker.visit(document.value, kind, ())
+    if checker.problems:
+        checker.problems.sort(key=lambda problem: document.place(problem[0]))
+        sentences = [document.sentence(path, message) for path, message in checker.problems]
+        raise ConfigError("\n".join(sentences), hint=checker.hint)
+    return msgspec.convert(value, kind)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; the nearest known one is 'x'`, or which are known when none is near."""
+    import difflib  # 10 ms, needed only when something is wrong
+
+    names = sorted(known)
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.5)
+    if close:
+        return f"; the nearest known one is {close[0]!r}"
+    return f"; known are {', '.join(names)}" if names else ""
+
+
+class _Checker:
+    """Visits value and type together; collects problems instead of stopping at the first."""
+
+    def __init__(self, document: Parsed) -> None:
+        self._document = document
+        self.problems: list[tuple[Path, str]] = []
+        self.hint: str | None = None
+
+    def visit(self, value: Value, kind: TypeForm, path: Path) -> Value:
+        """`value`, ready for msgspec.convert; problems are recorded, never raised."""
+        kind, reads = _bare(kind)
+        for read in reads:
+            value = self._read(value, read, path)
+        kind = self._member(value, kind, path)
+        arguments = get_args(kind)
+        if _is_struct(kind) and isinstance(value, dict):
+            return self._struct(value, kind, path)
+        if get_origin(kind) is dict and isinstance(value, dict):
+            return {key: self.visit(item, arguments[1], (*path, key)) for key, item in value.items()}
+        if get_origin(kind) in (list, tuple) and isinstance(value, list) and arguments[1:] in ((), (...,)):
+            return [self.visit(item, arguments[0], (*path, index)) for index, item in enumerate(value)]
+        return self._leaf(value, kind, path)
+
+    def _read(self, value: Value, read: Callable[[Any], Any], path: Path) -> Value:
+        try:
+            return read(value)
+        except ValueError as error:
+            self._problem(path, str(error))
+            return value
+
+    def _member(self, value: Value, kind: TypeForm, path: Path) -> TypeForm:
+        """Which member of a union a mapping or list is meant to be; the union itself where msgspec can tell."""
+        if get_origin(kind) not in (Union, UnionType) or not isinstance(value, dict | list):
+            return kind
+        members = [_bare(member)[0] for member in get_args(kind)]
+        structs = [member for member in members if _is_struct(member)]
+        if isinstance(value, dict) and len(structs) > 1:
+            return self._tagged(value, structs, path) or kind
+        if isinstance(value, dict) and structs:
+            return structs[0]
+        wanted = (dict,) if isinstance(value, dict) else (list, tuple)
+        return next((member for member in members if get_origin(member) in wanted), kind)
+
+    def _tagged(self, value: dict[str, Value], structs: list[TypeForm], path: Path) -> TypeForm:
+        field = structs[0].__struct_config__.tag_field
+        known = {str(struct.__struct_config__.tag): struct for struct in structs}
+        tag = value.get(field)
+        if isinstance(tag, str) and tag not in known:
+            self._problem((*path, field), f"unknown {field} {tag!r}{nearest(tag, known)}")
+        return known.get(tag) if isinstance(tag, str) else None
+
+    def _struct(self, value: dict[str, Value], kind: TypeForm, path: Path) -> Value:
+        before = len(self.problems)
+        known = {field.encode_name: field for field in fields(kind)}
+        tag_field = kind.__struct_config__.tag_field
+        names = (*known, tag_field) if tag_field else tuple(known)
+        result = {}
+        for key, item in value.items():
+            if key in known:
+                result[key] = self._field(item, known[key], (*path, key))
+            elif key == tag_field:
+                result[key] = item
+            else:
+                self._problem((*path, key), f"unknown key {key!r}{nearest(key, names)}")
+        for name, field in known.items():
+            if field.required and name not in value and not self._refused_below(path):
+                self._problem(path, f"the key {name!r} is missing")
+        if len(self.problems) == before:
+            self._leaf(result, kind, path)  # a struct's own __post_init__ may refuse a combination of good fields
+        return result
+
+    def _refused_below(self, path: Path) -> bool:
+        """A key that is not built yet may stand for one that is missing: `{postgresql: …}` for `paths`."""
+        return any(problem[0][: len(path)] == path for problem in self.problems)
+
+    def _field(self, value: Value, field: FieldInfo, path: Path) -> Value:
+        if any((meta.extra or {}).get("later") for meta in _metas(field.type)):
+            self.hint = "remove it: drtool never ignores what a file says, so it refuses what it cannot do yet"
+            self._problem(path, "not built yet: this version knows the key but cannot honour it")
+            return value
+        return self.visit(value, field.type, path)
+
+    def _leaf(self, value: Value, kind: TypeForm, path: Path) -> Value:
+        before = len(self.problems)
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            if len(self.problems) == before and path not in [problem[0] for problem in self.problems]:
+                self._problem(path, _plain(error, value))
+        return value
+
+    def _problem(self, path: Path, message: str) -> None:
+        self.problems.append((path, message))
+
+
+def _metas(kind: TypeForm) -> list[msgspec.Meta]:
+    return [meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
+
+
+def _bare(kind: TypeForm) -> tuple[TypeForm, list[Callable[[Any], Any]]]:
+    """A type without marks of ours, and the readers that stood on it; other limits stay for msgspec to check."""
+    readers = [meta.extra["read"] for meta in _metas(kind) if meta.extra and "read" in meta.extra]
+    while get_origin(kind) is Annotated and (readers or _is_container(get_args(kind)[0])):
+        kind = get_args(kind)[0]
+    return kind, readers
+
+
+def _is_container(kind: TypeForm) -> bool:
+    return _is_struct(kind) or get_origin(kind) in (dict, list, tuple, Union, UnionType)
+
+
+def _is_struct(kind: TypeForm) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _plain(error: msgspec.ValidationError, value: Value) -> str:
+    """msgspec's sentence in a person's words, without its own path, with what was given."""
+    message = str(error).partition(" - at `")[0].replace("`", "")
+    message = message[:1].lower() + message[1:]
+    message = " ".join(_WORDS.get(word, word) for word in message.replace(",", " ,").split(" ")).replace(" ,", ",")
+    return message if isinstance(value, dict | list) or value is None else f"{message}: {_shown(value)}"
+
+
+_WORDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "bool": "true or false",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "null": "nothing",
+}
+
+
+def _shown(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,0 +1,137 @@
+"""drtool.yaml as typed, frozen values: every key of the contract, all defaults.
+
+Invariants
+    A key that is read is honoured; one that this version cannot honour yet stands here as `Later` and is refused.
+    Nothing here reads the environment; a relative path is below the directory of the file that names it.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, unquote
+
+from msgspec import Meta, Struct
+
+from drtool.config.document import LATER, convert, read_as, read_document
+from drtool.config.units import size_bytes
+from drtool.errors import UsageError
+
+Later = Annotated[Any, LATER]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def target_url(text: object) -> str:
+    """A target's URL: `file:///mnt/nas/drtool`, or a plain path. Raises ValueError for what cannot be opened yet."""
+    if not isinstance(text, str) or not text:
+        raise ValueError("expected a URL or a path")
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return text
+    if scheme[1].lower() in ("s3", "sftp"):
+        raise ValueError(f"{scheme[1]}:// targets are not built yet; this version stores in directories (file://)")
+    if scheme[1].lower() != "file":
+        raise ValueError(f"{scheme[1]}:// is no kind of target; use a path or a file:// URL")
+    if not text[len("file://") :].startswith("/"):
+        raise ValueError("a file:// URL needs an absolute path: file:///mnt/nas/drtool")
+    return text
+
+
+class TargetConfig(Struct, frozen=True, kw_only=True):
+    """How this host reaches one target."""
+
+    url: Annotated[str, read_as(target_url)]
+    weight: Annotated[int, Meta(ge=1, le=1000)] = 1
+    keys: bool = True
+    """Whether key slots may lie there."""
+    vote: Later = None
+    max_bytes: Later = None
+    endpoint: Later = None
+    region: Later = None
+    profile: Later = None
+    path_style: Later = None
+    storage_class: Later = None
+    identity_file: Later = None
+    known_hosts: Later = None
+
+
+class Redundancy(Struct, frozen=True, kw_only=True):
+    """Read by `init` only; afterwards the manifest says."""
+
+    copies: Annotated[int, Meta(ge=1, le=16)] | None = None
+    minimum: Annotated[int, Meta(ge=1, le=16)] = 1
+    data: Later = None
+    parity: Later = None
+
+    def __post_init__(self) -> None:
+        if self.copies is not None and self.minimum > self.copies:
+            raise ValueError(f"minimum {self.minimum} is more than copies {self.copies}")
+
+
+class SourceConfig(Struct, frozen=True, kw_only=True):
+    """What one snapshot holds: directories and files of this host."""
+
+    paths: Annotated[tuple[str, ...], Meta(min_length=1)]
+    exclude: tuple[str, ...] = ()
+    exclude_caches: bool = False
+    one_file_system: bool = False
+    postgresql: Later = None
+    mysql: Later = None
+    sqlite: Later = None
+    redis: Later = None
+    system: Later = None
+    stream: Later = None
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    memory: Annotated[int | None, read_as(lambda text: text if text is None else size_bytes(text))] = None
+    workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = "auto"
+    upload: Later = None
+    download: Later = None
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """drtool.yaml."""
+
+    repository: Annotated[str, Meta(min_length=1, max_length=200)] = "drtool"
+    """A label; the repository's id lives in its manifest."""
+    password_file: str | None = None
+    password_command: Annotated[tuple[str, ...], Meta(min_length=1)] | str | None = None
+    sites: dict[str, dict[str, TargetConfig]] = {}
+    redundancy: Redundancy = Redundancy()
+    sources: dict[str, SourceConfig] = {}
+    limits: Limits = Limits()
+    retention: Later = None
+    objectives: Later = None
+    hooks: Later = None
+    plans: Later = None
+
+
+def load_config(path: Path) -> Config:
+    """Reads and checks drtool.yaml. Raises ConfigError with file, line, column and the nearest known key."""
+    document = read_document(path)
+    config = convert(document, Config)
+    names: list[tuple[tuple[str, ...], str]] = [(("sites", site), site) for site in config.sites]
+    names += [(("sites", site, name), name) for site, targets in config.sites.items() for name in targets]
+    names += [(("sources", source), source) for source in config.sources]
+    for place, name in names:
+        if not _NAME.fullmatch(name):
+            raise document.error(place, f"{name!r} is no name; use letters, digits, '.', '_' and '-', at most 64")
+    return config
+
+
+def check_name(name: str, what: str) -> str:
+    """`name` if it can name a site, a target or a source. Raises UsageError."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a {what}; use letters, digits, '.', '_' and '-', at most 64")
+    return name
+
+
+def file_url(text: str, directory: Path) -> str:
+    """A target's URL in full: a plain path becomes a file:// URL, relative to `directory`."""
+    return text if _SCHEME.match(text) else "file://" + quote(str(directory / text))
+
+
+def path_of(url: str) -> Path:
+    """The directory that a file:// URL means."""
+    return Path(unquote(url.removeprefix("file://")))
