@@ -13,6 +13,7 @@
     ├── Interrupted                    130 / 143
     ├── SealBroken                     1    bytes that no key of this repository sealed; damage, never a crash
     ├── FormatError                    1    authentic but malformed bytes, or a format from the future
+    ├── NoSuchSnapshot                 1    no snapshot, or more than one, is meant by what was given
     ├── Rejected                       1    the manifest's state machine refused an operation
     └── StoreError                     1    a target refused or failed; knows its target
         ├── ObjectMissing              1
@@ -122,6 +123,10 @@ class SealBroken(DrtoolError):
 
 
 class FormatError(DrtoolError):
+    pass
+
+
+class NoSuchSnapshot(DrtoolError):
     pass
 
 

@@ -84,9 +84,9 @@ class _Checker:
         arguments = get_args(kind)
         if _is_struct(kind) and isinstance(value, dict):
             return self._struct(value, kind, path)
-        if get_origin(kind) is dict and isinstance(value, dict):
+        if _origin(kind) is dict and isinstance(value, dict):
             return {key: self.visit(item, arguments[1], (*path, key)) for key, item in value.items()}
-        if get_origin(kind) in (list, tuple) and isinstance(value, list) and arguments[1:] in ((), (...,)):
+        if _origin(kind) in (list, tuple) and isinstance(value, list) and arguments[1:] in ((), (...,)):
             return [self.visit(item, arguments[0], (*path, index)) for index, item in enumerate(value)]
         return self._leaf(value, kind, path)
 
@@ -99,7 +99,7 @@ class _Checker:
 
     def _member(self, value: Value, kind: TypeForm, path: Path) -> TypeForm:
         """Which member of a union a mapping or list is meant to be; the union itself where msgspec can tell."""
-        if get_origin(kind) not in (Union, UnionType) or not isinstance(value, dict | list):
+        if _origin(kind) not in (Union, UnionType) or not isinstance(value, dict | list):
             return kind
         members = [_bare(member)[0] for member in get_args(kind)]
         structs = [member for member in members if _is_struct(member)]
@@ -108,7 +108,7 @@ class _Checker:
         if isinstance(value, dict) and structs:
             return structs[0]
         wanted = (dict,) if isinstance(value, dict) else (list, tuple)
-        return next((member for member in members if get_origin(member) in wanted), kind)
+        return next((member for member in members if _origin(member) in wanted), kind)
 
     def _tagged(self, value: dict[str, Value], structs: list[TypeForm], path: Path) -> TypeForm:
         field = structs[0].__struct_config__.tag_field
@@ -169,13 +169,17 @@ def _metas(kind: TypeForm) -> list[msgspec.Meta]:
 def _bare(kind: TypeForm) -> tuple[TypeForm, list[Callable[[Any], Any]]]:
     """A type without marks of ours, and the readers that stood on it; other limits stay for msgspec to check."""
     readers = [meta.extra["read"] for meta in _metas(kind) if meta.extra and "read" in meta.extra]
-    while get_origin(kind) is Annotated and (readers or _is_container(get_args(kind)[0])):
+    while _origin(kind) is Annotated and (readers or _is_container(get_args(kind)[0])):
         kind = get_args(kind)[0]
     return kind, readers
 
 
+def _origin(kind: TypeForm) -> object:
+    return get_origin(kind)
+
+
 def _is_container(kind: TypeForm) -> bool:
-    return _is_struct(kind) or get_origin(kind) in (dict, list, tuple, Union, UnionType)
+    return _is_struct(kind) or _origin(kind) in (dict, list, tuple, Union, UnionType)
 
 
 def _is_struct(kind: TypeForm) -> bool:

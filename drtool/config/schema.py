@@ -5,10 +5,10 @@ Invariants
     Nothing here reads the environment; a relative path is below the directory of the file that names it.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, unquote
 
 from msgspec import Meta, Struct
 
@@ -128,10 +128,5 @@ def check_name(name: str, what: str) -> str:
 
 
 def file_url(text: str, directory: Path) -> str:
-    """A target's URL in full: a plain path becomes a file:// URL, relative to `directory`."""
-    return text if _SCHEME.match(text) else "file://" + quote(str(directory / text))
-
-
-def path_of(url: str) -> Path:
-    """The directory that a file:// URL means."""
-    return Path(unquote(url.removeprefix("file://")))
+    """A target's URL in full: a plain path becomes a file:// URL, relative to `directory`. Nothing is percent-encoded."""
+    return text if _SCHEME.match(text) else f"file://{os.path.normpath(directory / text)}"
