@@ -1,0 +1,127 @@
+"""What stat does not tell: extended attributes (ACLs, capabilities), holes, inode flags.
+
+Invariants
+    Everything is read through a descriptor, or through `/proc/self/fd/N/name` without following a final symlink:
+    a directory that is renamed or swapped meanwhile cannot redirect us.
+    A file system without extended attributes, holes or flags is no error: it has none.
+"""
+
+import errno
+import fcntl
+import os
+import struct
+import sys
+
+_ENCODING = sys.getfilesystemencoding()
+_ERRORS = sys.getfilesystemencodeerrors()
+
+ACL_ACCESS = b"system.posix_acl_access"
+ACL_DEFAULT = b"system.posix_acl_default"
+
+HAS_XATTRS = hasattr(os, "listxattr")
+_UNSUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+_HAS_PROC = os.path.isdir("/proc/self/fd")
+_GET_FLAGS = 0x80086601
+_SET_FLAGS = 0x40086602
+FLAG_IMMUTABLE = 0x10
+FLAG_APPEND = 0x20
+FLAG_COMPRESS = 0x4
+FLAG_NO_COMPRESS = 0x400
+FLAG_NO_COW = 0x800000
+LOCKING_FLAGS = FLAG_IMMUTABLE | FLAG_APPEND
+"""With one of these set, even root cannot change or remove the file."""
+EARLY_FLAGS = FLAG_COMPRESS | FLAG_NO_COMPRESS | FLAG_NO_COW
+"""Only have an effect when set before the first byte is written."""
+# SYNC, NODUMP, NOATIME, JOURNAL_DATA, NOTAIL, DIRSYNC, TOPDIR, PROJINHERIT; not extents, inline data, encryption,
+# verity: those describe how the file system stores the file, and FS_IOC_SETFLAGS refuses them.
+SETTABLE_FLAGS = LOCKING_FLAGS | EARLY_FLAGS | 0x8 | 0x40 | 0x80 | 0x4000 | 0x8000 | 0x10000 | 0x20000 | 0x20000000
+
+Xattrs = tuple[tuple[bytes, bytes], ...]
+
+
+def xattrs_of(target: int | str, *, follow_symlinks: bool = True) -> Xattrs:
+    """Every extended attribute of a descriptor or path, sorted by name. OSError if one cannot be read."""
+    if not HAS_XATTRS:
+        return ()
+    try:
+        names = os.listxattr(target, follow_symlinks=follow_symlinks)
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return ()
+        raise
+    if not names:
+        return ()
+    return _values(target, names, follow_symlinks)
+
+
+def _values(target: int | str, names: list[str], follow_symlinks: bool) -> Xattrs:
+    pairs = []
+    for name in names:
+        try:
+            value = os.getxattr(target, name, follow_symlinks=follow_symlinks)
+        except OSError as error:
+            # ENODATA: removed since it was listed. ENOTSUP: listed by an overlay that does not serve it.
+            if error.errno == errno.ENODATA or error.errno in _UNSUPPORTED:
+                continue
+            raise
+        pairs.append((name.encode(_ENCODING, _ERRORS), value))
+    pairs.sort()
+    return tuple(pairs)
+
+
+def path_through(dir_fd: int, path: bytes, name: bytes) -> str:
+    """For the calls that take no directory descriptor: `/proc/self/fd/N/name`, or below `path` where there is no /proc."""
+    last = name.decode(_ENCODING, _ERRORS)
+    return f"/proc/self/fd/{dir_fd}/{last}" if _HAS_PROC else f"{os.fsdecode(path)}/{last}"
+
+
+def flags_of(fd: int) -> int:
+    """The inode flags that a restore can set; 0 where the file system has none."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        answer = fcntl.ioctl(fd, _GET_FLAGS, b"\0\0\0\0\0\0\0\0")
+    except OSError:
+        # ENOTTY, EOPNOTSUPP, ENOSYS, EINVAL: every file system without flags has its own word for it.
+        return 0
+    flags: int = struct.unpack_from("=I", answer)[0]
+    return flags & SETTABLE_FLAGS
+
+
+def set_flags(fd: int, flags: int) -> None:
+    """Make the settable inode flags exactly `flags`; the others stay. OSError if the file system refuses."""
+    answer = fcntl.ioctl(fd, _GET_FLAGS, b"\0\0\0\0\0\0\0\0")
+    now: int = struct.unpack_from("=I", answer)[0]
+    wanted = (now & ~SETTABLE_FLAGS) | (flags & SETTABLE_FLAGS)
+    if wanted != now:
+        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("=II", wanted, 0))
+
+
+def holes_of(fd: int, size_bytes: int) -> tuple[tuple[int, int], ...]:
+    """(offset, length) of each hole, ascending; none where the file system cannot tell."""
+    holes = []
+    end = 0
+    try:
+        while end < size_bytes:
+            start = min(os.lseek(fd, end, os.SEEK_HOLE), size_bytes)
+            end = _next_data(fd, start, size_bytes)
+            if end > start:
+                holes.append((start, end - start))
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENXIO) or error.errno in _UNSUPPORTED:
+            return ()
+        raise
+    return tuple(holes)
+
+
+def _next_data(fd: int, start: int, size_bytes: int) -> int:
+    if start >= size_bytes:
+        return size_bytes
+    try:
+        return min(os.lseek(fd, start, os.SEEK_DATA), size_bytes)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size_bytes
+        raise

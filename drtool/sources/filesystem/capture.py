@@ -1,0 +1,200 @@
+"""One directory's entries, as they are now; what has not changed is the parent snapshot's very object.
+
+Invariants
+    Everything is asked relative to the directory's descriptor and no symlink is followed, except where the user named
+    one. FIFOs and devices are never opened; sockets are left out in silence; what vanishes meanwhile is no failure.
+    An entry is reused only if size, mtime, ctime and inode agree and both times are older than the parent's scan.
+    The device number is not compared (it may change with a reboot), except for hard links, whose identity it is part of.
+
+The loop in `_sort_out` runs once for every file of every backup.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
+from typing import NamedTuple, Protocol
+
+from msgspec.structs import replace
+
+from drtool.sources.filesystem.describe import Changed, Describer
+from drtool.sources.filesystem.excludes import Rules, Scope, is_cache, text_of
+from drtool.sources.filesystem.owners import OwnerNames
+from drtool.sources.filesystem.reading import reason
+from drtool.sources.filesystem.roots import Problem, join
+from drtool.trees import Entry, FileType
+
+_ENCODING = sys.getfilesystemencoding()
+_ERRORS = sys.getfilesystemencodeerrors()
+_BY_NAME = attrgetter("name")
+_FILE, _DIRECTORY = int(FileType.FILE), int(FileType.DIRECTORY)
+_NOTHING: Mapping[bytes, Entry] = {}
+
+
+class Captured(NamedTuple):
+    """What one directory holds. `fresh` and `enter` are indices into `entries`."""
+
+    entries: list[Entry]
+    """Sorted by name. The parent's very objects where nothing changed; a new directory has no `subtree` yet."""
+    fresh: list[int]
+    """Regular, non-empty files whose content must be read; xattrs and flags come with it: see `complete`."""
+    enter: list[int]
+    """Directories to capture in turn; new ones get xattrs, flags and `subtree` then: see `complete`."""
+    same: bool
+    """Every entry is the parent's very object and none of the parent's is gone: if the subtrees turn out to be the
+    parent's as well, then so is this whole directory."""
+    problems: list[Problem]
+    followed: frozenset[bytes]
+    """Names to open with `follow=True`: the user named them, or what lies behind them."""
+
+
+class _Item(Protocol):
+    @property
+    def name(self) -> str: ...
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result: ...
+
+
+class _Named:
+    """A named path, in the shape of an `os.DirEntry`, with symlinks followed."""
+
+    __slots__ = ("_dir_fd", "name")
+
+    def __init__(self, dir_fd: int, name: bytes) -> None:
+        self._dir_fd = dir_fd
+        self.name = name.decode(_ENCODING, _ERRORS)
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        return os.stat(self.name, dir_fd=self._dir_fd)
+
+
+def capture_directory(
+    dir_fd: int,
+    path: bytes,
+    previous: Mapping[bytes, Entry] | None,
+    rules: Rules,
+    recent_after_ns: int,
+    names: OwnerNames,
+) -> Captured:
+    """The entries of the open directory `path`. `previous`: the parent snapshot's entries of it, by name.
+
+    `recent_after_ns`: the parent's scan start minus 2 s; what is younger is looked at again.
+    OSError if the directory itself cannot be listed.
+    """
+    previous = previous or _NOTHING
+    scope = rules.scope(path)
+    problems: list[Problem] = []
+    items = _items(dir_fd, rules, scope)
+    kept, changed = _sort_out(items, previous, rules, recent_after_ns, path, problems)
+    if rules.larger_than_bytes is not None:
+        kept = [entry for entry in kept if entry.type != _FILE or entry.size_bytes <= rules.larger_than_bytes]
+        changed = [item for item in changed if not _too_large(item, rules.larger_than_bytes)]
+    describer = Describer(dir_fd, path, rules, names, problems)
+    entries = kept + [entry for item in changed if (entry := describer.entry(item)) is not None]
+    entries.sort(key=_BY_NAME)
+    enter = [index for index, entry in enumerate(entries) if entry.type == _DIRECTORY]
+    if scope.device is not None:
+        enter = _without_mounts(dir_fd, entries, enter, scope, describer)
+    untouched = not changed and scope.device is None
+    return Captured(
+        entries=entries,
+        fresh=_to_read(entries) if changed else [],
+        enter=enter,
+        same=len(entries) == len(previous)
+        and (untouched or all(previous.get(entry.name) is entry for entry in entries)),
+        problems=problems,
+        followed=scope.named,
+    )
+
+
+def _items(dir_fd: int, rules: Rules, scope: Scope) -> Iterable[_Item]:
+    """What to look at in the directory, before anything is asked of the single file."""
+    if scope.only_named or (rules.exclude_caches and is_cache(dir_fd)):
+        return [_Named(dir_fd, name) for name in scope.named]
+    with os.scandir(dir_fd) as listing:
+        items = list(listing)
+    if scope.matcher is not None:
+        items = [item for item in items if not _excluded(item, scope)]
+    if not scope.named:
+        return items
+    others = [item for item in items if item.name.encode(_ENCODING, _ERRORS) not in scope.named]
+    return [*others, *(_Named(dir_fd, name) for name in scope.named)]
+
+
+def _excluded(item: os.DirEntry[str], scope: Scope) -> bool:
+    assert scope.matcher is not None
+    name = text_of(item.name.encode(_ENCODING, _ERRORS))
+    return bool(scope.matcher.verdict(scope.prefix, name, is_directory=item.is_dir(follow_symlinks=False)))
+
+
+def _sort_out(
+    items: Iterable[_Item],
+    previous: Mapping[bytes, Entry],
+    rules: Rules,
+    recent_after_ns: int,
+    path: bytes,
+    problems: list[Problem],
+) -> tuple[list[Entry], list[Changed]]:
+    """The parent's entries that still hold, and what must be described anew."""
+    kept: list[Entry] = []
+    changed: list[Changed] = []
+    keep, look_up = kept.append, previous.get
+    for item in items:
+        name = item.name.encode(_ENCODING, _ERRORS)
+        try:
+            found = item.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems.append(Problem(join(path, name), reason("metadata", error)))
+            continue
+        old = look_up(name)
+        if (
+            old is not None
+            and old.ctime_ns == found.st_ctime_ns < recent_after_ns
+            and old.mtime_ns == found.st_mtime_ns < recent_after_ns
+            and old.inode == found.st_ino
+            and old.type == found.st_mode >> 12
+            and (old.size_bytes == found.st_size or old.type == _DIRECTORY)
+            and (old.links == 1 or old.device == found.st_dev)
+            and not old.uncaptured
+        ):
+            keep(old)
+        else:
+            changed.append(Changed(name, found, old, rules.content_holds(old, found, recent_after_ns)))
+    return kept, changed
+
+
+def _too_large(item: Changed, limit_bytes: int) -> bool:
+    return stat.S_ISREG(item.found.st_mode) and item.found.st_size > limit_bytes
+
+
+def _to_read(entries: list[Entry]) -> list[int]:
+    return [
+        index
+        for index, entry in enumerate(entries)
+        if entry.type == _FILE and entry.size_bytes and not entry.content and not entry.uncaptured
+    ]
+
+
+def _without_mounts(
+    dir_fd: int, entries: list[Entry], directories: list[int], scope: Scope, describer: Describer
+) -> list[int]:
+    """Of the directories, those on the root's device; the others are stored as empty directories."""
+    enter = []
+    for index in directories:
+        entry = entries[index]
+        if entry.name in scope.named or _device(dir_fd, entry) == scope.device:
+            enter.append(index)
+        elif entry.subtree:
+            entries[index] = replace(entry, subtree=b"")
+        else:
+            entries[index] = describer.mount_point(entry)
+    return enter
+
+
+def _device(dir_fd: int, entry: Entry) -> int | None:
+    try:
+        return os.stat(entry.name, dir_fd=dir_fd, follow_symlinks=False).st_dev
+    except OSError:
+        return None  # gone by now: there is nothing to enter

@@ -1,0 +1,173 @@
+"""Which names are left out: gitignore patterns, cache directories, other file systems, files that are too large.
+
+Invariants
+    Patterns are relative to each named path; the last one that matches wins; an excluded directory is not entered.
+    Names are compared as they are, byte for byte, case and all; a name that is not UTF-8 still matches `*`.
+    Without rules a directory costs two dictionary lookups, and an entry nothing.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from drtool.errors import UsageError
+from drtool.sources.filesystem.patterns import Matcher
+from drtool.sources.filesystem.reading import open_for_read
+from drtool.sources.filesystem.roots import Roots, parent_of
+from drtool.trees import Entry, FileType
+
+CACHE_TAG = b"CACHEDIR.TAG"
+CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
+"""https://bford.info/cachedir/: the first 43 bytes of the tag file."""
+
+
+class Scope(NamedTuple):
+    """What one directory's capture must know."""
+
+    named: frozenset[bytes] = frozenset()
+    """Taken whatever the rules say, symlinks followed."""
+    only_named: bool = False
+    matcher: Matcher | None = None
+    prefix: str = ""
+    """The directory relative to its named path: empty, or with a final slash."""
+    device: int | None = None
+    """With `one_file_system`: directories on another device are not entered."""
+
+
+class Rules:
+    """The exclusion rules of one snapshot, compiled once."""
+
+    __slots__ = ("_matchers", "exclude_caches", "larger_than_bytes", "one_file_system", "roots", "unchanged_without")
+
+    def __init__(
+        self,
+        roots: Roots,
+        patterns: Sequence[str] = (),
+        *,
+        exclude_caches: bool = False,
+        one_file_system: bool = False,
+        larger_than_bytes: int | None = None,
+        ignore_inode: bool = False,
+        ignore_ctime: bool = False,
+    ) -> None:
+        self.roots = roots
+        self.exclude_caches = exclude_caches
+        self.one_file_system = one_file_system
+        self.larger_than_bytes = larger_than_bytes
+        self.unchanged_without = (ignore_inode, ignore_ctime)
+        compiled = {root: Matcher(_relative_to(line, root) for line in patterns) for root in roots.devices}
+        self._matchers = {root: matcher for root, matcher in compiled.items() if matcher}
+
+    def scope(self, path: bytes) -> Scope:
+        """The rules for the entries of the directory `path`."""
+        named = self.roots.named.get(path)
+        if named is None and not self._matchers and not self.one_file_system:
+            return _EVERYTHING
+        named = named or frozenset()
+        root = self.roots.root_of(path)
+        if root is None or (named and path != root and self._left_out(path, root)):
+            return Scope(named=named, only_named=True)
+        return Scope(
+            named=named,
+            matcher=self._matchers.get(root),
+            prefix=_relative(path, root),
+            device=self.roots.devices[root] if self.one_file_system else None,
+        )
+
+    def content_holds(self, old: Entry | None, found: os.stat_result, recent_after_ns: int) -> bool:
+        """Whether a file that is not wholly unchanged still has the old entry's content, as the options define it."""
+        ignore_inode, ignore_ctime = self.unchanged_without
+        return (
+            old is not None
+            and old.type == found.st_mode >> 12 == FileType.FILE
+            and not old.uncaptured
+            and old.size_bytes == found.st_size
+            and old.mtime_ns == found.st_mtime_ns < recent_after_ns
+            and (ignore_ctime or old.ctime_ns == found.st_ctime_ns < recent_after_ns)
+            and (ignore_inode or old.inode == found.st_ino)
+        )
+
+    def as_good_as(self, old: Entry, entry: Entry) -> bool:
+        """Whether the old entry differs from the new one only in what the options say is to be ignored."""
+        if self.unchanged_without == (False, False) or entry.links > 1:
+            return False
+        ignore_inode, ignore_ctime = self.unchanged_without
+        return old == msgspec.structs.replace(
+            entry,
+            inode=old.inode if ignore_inode else entry.inode,
+            device=old.device if ignore_inode else entry.device,
+            ctime_ns=old.ctime_ns if ignore_ctime else entry.ctime_ns,
+        )
+
+    def _left_out(self, path: bytes, root: bytes) -> bool:
+        """Whether `path` is entered only because it leads to something that was named."""
+        if self.one_file_system and os.stat(path).st_dev != self.roots.devices[root]:
+            return True
+        matcher = self._matchers.get(root)
+        if matcher is None:
+            return False
+        while path != root:
+            if matcher.verdict(_relative(parent_of(path), root), text_of(path.rpartition(b"/")[2]), is_directory=True):
+                return True
+            path = parent_of(path)
+        return False
+
+
+_EVERYTHING = Scope()
+
+
+def is_cache(dir_fd: int) -> bool:
+    """Whether the directory is marked as a cache by a CACHEDIR.TAG with the right signature."""
+    try:
+        fd = open_for_read(dir_fd, CACHE_TAG)
+    except OSError:
+        # Absent, a symlink or unreadable: without a signature that we can see it is no cache, and is backed up.
+        return False
+    try:
+        return os.read(fd, len(CACHE_SIGNATURE)) == CACHE_SIGNATURE
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def read_patterns(path: str) -> list[str]:
+    """The lines of an `--exclude-file`. UsageError if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the exclude file {path}: {error.strerror}", hint="check --exclude-file; one pattern a line"
+        ) from error
+    text = text_of(data.removeprefix(b"\xef\xbb\xbf"))
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def text_of(name: bytes) -> str:
+    """Bytes as the matcher sees them: UTF-8, and what is not becomes lone surrogates, which `*` and `?` match."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _relative(path: bytes, root: bytes) -> str:
+    """A directory below `root`, as the matcher wants it."""
+    below = text_of(path[len(root) :]).lstrip("/")
+    return below + "/" if below else ""
+
+
+def _relative_to(line: str, root: bytes) -> str:
+    """A pattern that starts with the root's absolute name means that place: cut the root off."""
+    negation = "!" if line.startswith("!") else ""
+    body = line[len(negation) :]
+    name = text_of(root)
+    if name == "/":
+        return line
+    for spelling in (name, re.sub(r"([\\*?\[])", r"\\\1", name)):
+        if body.rstrip("/ ") == spelling:
+            return ""  # the root itself, which is never excluded
+        if body.startswith(spelling + "/"):
+            return negation + body[len(spelling) :]
+    return line

@@ -1,0 +1,158 @@
+"""Gitignore patterns, compiled to what git's own matcher accepts.
+
+Invariants
+    Whether a path is excluded depends on the last pattern that matches it; the caller does not enter what is excluded,
+    so a pattern is only ever asked about the path itself, never about what lies above it.
+    Names are matched character by character, case and line breaks included; bytes that are not UTF-8 are lone
+    surrogates, which `*`, `?` and `[!a]` match like anything else.
+
+Source: gitignore(5) and git's wildmatch.c. pathspec's GitIgnoreSpec judges whole paths: for it `dir/**` matches `dir/`
+itself, and no `*` matches a name with a line break in a directory's name; a walk needs the answer for each name alone.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+_CLASSES = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "blank": " \\t",
+    "cntrl": "\\x00-\\x1f\\x7f",
+    "digit": "0-9",
+    "graph": "!-~",
+    "lower": "a-z",
+    "print": " -~",
+    "punct": "!-/:-@\\[-`{-~",
+    "space": " \\t\\n\\r\\f\\v",
+    "upper": "A-Z",
+    "xdigit": "0-9A-Fa-f",
+}
+
+
+class Pattern(NamedTuple):
+    """One line: what it matches, and whether that is excluded or taken back in."""
+
+    matches: Callable[[str], re.Match[str] | None]
+    excludes: bool
+    directories_only: bool
+    by_name: bool
+    """Matched against the last part alone, at any depth; else against the path from the named directory on."""
+
+
+class Matcher:
+    """The patterns that apply below one place. Empty: false, and nothing is excluded."""
+
+    __slots__ = ("_last_first",)
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        compiled = [pattern for line in lines if (pattern := compile_pattern(line)) is not None]
+        self._last_first = tuple(reversed(compiled))
+
+    def __bool__(self) -> bool:
+        return bool(self._last_first)
+
+    def verdict(self, prefix: str, name: str, *, is_directory: bool) -> bool | None:
+        """Whether `name` in the directory `prefix` (empty, or with a final slash) is excluded; None: no pattern says."""
+        path = prefix + name
+        for pattern in self._last_first:
+            if pattern.directories_only and not is_directory:
+                continue
+            if pattern.matches(name if pattern.by_name else path) is not None:
+                return pattern.excludes
+        return None
+
+
+def compile_pattern(line: str) -> Pattern | None:
+    """One line of a gitignore file; None if it is blank, a comment, or can match nothing."""
+    text = _without_trailing_spaces(line)
+    if not text or text.startswith("#"):
+        return None
+    excludes = not text.startswith("!")
+    text = text if excludes else text[1:]
+    directories_only = text.endswith("/")
+    text = text[:-1] if directories_only else text
+    by_name = "/" not in text
+    expression = _expression(text.removeprefix("/"))
+    if not text or expression is None:
+        return None
+    try:
+        matches = re.compile(expression, re.DOTALL).fullmatch
+    except re.error:  # a range that runs backwards: git lets it match nothing
+        return None
+    return Pattern(matches, excludes, directories_only, by_name)
+
+
+def _without_trailing_spaces(line: str) -> str:
+    stripped = line.rstrip(" ")
+    backslashes = len(stripped) - len(stripped.rstrip("\\"))
+    return stripped + " " if backslashes % 2 and len(stripped) < len(line) else stripped
+
+
+def _expression(text: str) -> str | None:
+    parts = []
+    at = 0
+    while at < len(text):
+        piece = _piece(text, at)
+        if piece is None:
+            return None
+        part, at = piece
+        parts.append(part)
+    return "".join(parts)
+
+
+def _piece(text: str, at: int) -> tuple[str, int] | None:
+    """The regular expression of the element at `at`, and where the next one begins; None: it can match nothing."""
+    match text[at]:
+        case "*":
+            return _stars(text, at)
+        case "?":
+            return "[^/]", at + 1
+        case "[":
+            return _bracket(text, at)
+        case "\\":
+            return (re.escape(text[at + 1]), at + 2) if at + 1 < len(text) else None
+        case character:
+            return re.escape(character), at + 1
+
+
+def _stars(text: str, at: int) -> tuple[str, int]:
+    end = at
+    while end < len(text) and text[end] == "*":
+        end += 1
+    stands_alone = (at == 0 or text[at - 1] == "/") and (end == len(text) or text[end] == "/")
+    if end - at == 1 or not stands_alone:
+        return "[^/]*", end
+    return ("(?:.*/)?", end + 1) if end < len(text) else (".*", end)
+
+
+def _bracket(text: str, at: int) -> tuple[str, int] | None:
+    at += 1
+    negated = text[at : at + 1] in ("!", "^")
+    at += negated
+    members = []
+    first = True
+    while at < len(text) and (first or text[at] != "]"):
+        member = _member(text, at)
+        if member is None:
+            return None
+        part, at = member
+        members.append(part)
+        first = False
+    if at >= len(text):
+        return None
+    return f"(?!/)[{'^' if negated else ''}{''.join(members)}]", at + 1
+
+
+def _member(text: str, at: int) -> tuple[str, int] | None:
+    """One element between brackets: a class, a character, or a range's end or hyphen."""
+    if text.startswith("[:", at):
+        end = text.find(":]", at + 2)
+        name = text[at + 2 : end] if end >= 0 else ""
+        return (_CLASSES[name], end + 2) if name in _CLASSES else None
+    if text[at] == "\\":
+        return (re.escape(text[at + 1]), at + 2) if at + 1 < len(text) else None
+    if text[at] == "-":
+        is_range = text[at - 1] not in "[!^" and text[at + 1 : at + 2] not in ("]", "")
+        return ("-" if is_range else "\\-"), at + 1
+    return re.escape(text[at]), at + 1

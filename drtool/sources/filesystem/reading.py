@@ -1,0 +1,67 @@
+"""Opening what a scan saw, although somebody may have swapped it since.
+
+Invariants
+    A symlink put in place of a file or directory is never followed; a FIFO put there never blocks; a device is never read.
+    Reading leaves the access time alone where the kernel lets us.
+"""
+
+import errno
+import os
+import stat
+
+import msgspec
+
+from drtool.trees import Entry
+
+_NO_ATIME = getattr(os, "O_NOATIME", 0)
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def open_for_read(dir_fd: int, name: bytes, *, follow: bool = False) -> int:
+    """A descriptor of the file `name`. OSError (ELOOP, ENXIO, …) if that is no regular file by now.
+
+    Ask `still_same` before reading: a directory or FIFO put in its place can be opened.
+    """
+    flags = _READ & ~os.O_NOFOLLOW if follow else _READ
+    try:
+        return os.open(name, flags | _NO_ATIME, dir_fd=dir_fd)
+    except PermissionError:
+        # O_NOATIME is for the owner and root; its EPERM says nothing about the right to read.
+        return os.open(name, flags, dir_fd=dir_fd)
+
+
+def open_directory(dir_fd: int, name: bytes, *, follow: bool = False) -> int:
+    """A descriptor of the directory `name`; a final symlink is followed only for what the user named (see `Roots`)."""
+    flags = _DIRECTORY if follow else _DIRECTORY | os.O_NOFOLLOW
+    try:
+        return os.open(name, flags | _NO_ATIME, dir_fd=dir_fd)
+    except PermissionError:
+        return os.open(name, flags, dir_fd=dir_fd)
+
+
+def still_same(fd: int, entry: Entry) -> bool:
+    """Whether the open file is the one that was captured and has not changed since: ask before *and* after reading."""
+    now = os.fstat(fd)
+    return (
+        now.st_mtime_ns == entry.mtime_ns
+        and now.st_ctime_ns == entry.ctime_ns
+        and now.st_size == entry.size_bytes
+        and now.st_ino == entry.inode
+        and stat.S_ISREG(now.st_mode)
+    )
+
+
+def gone(error: OSError) -> bool:
+    """Whether this failure to open means that the file vanished or became something else: no failure of the backup."""
+    return error.errno in (errno.ENOENT, errno.ESTALE)
+
+
+def with_uncaptured(entry: Entry, what: str, error: OSError) -> Entry:
+    """The entry, marked as incomplete: the restore lists it, the next backup does not trust it."""
+    return msgspec.structs.replace(entry, uncaptured=(*entry.uncaptured, reason(what, error)))
+
+
+def reason(what: str, error: OSError) -> str:
+    """`content: Permission denied`."""
+    return f"{what}: {error.strerror or error}"
