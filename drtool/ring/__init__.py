@@ -1,6 +1,21 @@
-"""Pure placement: a weighted consistent-hash ring with failure domains."""
+"""Pure placement: a weighted consistent-hash ring with virtual nodes, failure domains and preference lists.
+
+`ring` is the value in the manifest, `placement` answers where an object belongs, `reach` makes shares follow weights,
+`shares` measures them and what a change moves. `docs/ring.md` explains the construction.
+"""
 
 from drtool.ring.placement import METADATA_SITES, Placement
 from drtool.ring.ring import Ring, RingTarget, TargetState
+from drtool.ring.shares import Movement, expected_shares, movement, shares
 
-__all__ = ["METADATA_SITES", "Placement", "Ring", "RingTarget", "TargetState"]
+__all__ = [
+    "METADATA_SITES",
+    "Movement",
+    "Placement",
+    "Ring",
+    "RingTarget",
+    "TargetState",
+    "expected_shares",
+    "movement",
+    "shares",
+]

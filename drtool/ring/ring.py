@@ -42,3 +42,7 @@ class Ring(Struct, frozen=True, kw_only=True):
     def sites(self) -> tuple[SiteName, ...]:
         """The sites that have an active target, by name."""
         return tuple(sorted({target.site for target in self.active}))
+
+    def weight_of(self, site: SiteName) -> int:
+        """The weight of a site: of its active targets together."""
+        return sum(target.weight for target in self.targets if target.site == site and target.state == "active")

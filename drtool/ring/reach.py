@@ -1,0 +1,149 @@
+"""How far each site's virtual nodes must reach so that its share of the copies follows its weight.
+
+A walk that looks for several distinct sites is a race without replacement: a heavy site can win a pack only once, so light
+sites end up with more than their part. With rates v (virtual nodes times reach) a site is met at an exponentially distributed
+distance, and is among the first k of them with a probability that can be computed; here v is solved so that this probability
+is proportional to the weight. A site that is entitled to every pack is *certain*: it is taken first, and is no part of the race.
+
+Invariants
+    Integers only, the same on every machine for ever: fixed-point numbers with 64 fractional bits.
+    Equal weights have equal reach; with one copy every reach is 1.
+
+Source: inclusion probabilities of successive sampling (Rosén 1972, "Asymptotic theory for successive sampling"), integrated
+over the logarithm of the distance by the trapezoid rule, which converges exponentially there.
+"""
+
+from collections.abc import Sequence
+
+REACH_ONE = 1 << 16
+"""A reach of 1."""
+
+_BITS = 64
+_ONE = 1 << _BITS
+_LN2 = 12786308645202655660  # ln 2 in fixed point
+_NEARLY_CERTAIN = _ONE * 995 // 1000  # beyond it the solution runs off to infinity
+_CLOSE = _ONE // 500
+_MAX_ROUNDS = 16
+
+
+def inclusion(weights: Sequence[int], copies: int) -> list[int]:
+    """For each site the part of all packs that it is entitled to, in 2**-64.
+
+    By weight, at most 1; what a site would have beyond that goes to the others.
+    """
+    shares = [_ONE] * len(weights)
+    free, places = sum(weights), copies
+    order = sorted(range(len(weights)), key=lambda i: -weights[i])
+    for rank, site in enumerate(order):
+        if places <= 0 or weights[site] * places < free:
+            for other in order[rank:]:
+                shares[other] = max(0, places) * weights[other] * _ONE // free
+            break
+        free, places = free - weights[site], places - 1
+    return shares
+
+
+def as_fraction(share: int) -> float:
+    """What `inclusion` gives, for people."""
+    return share / _ONE
+
+
+def reaches(weights: Sequence[int], copies: int) -> list[int | None]:
+    """For each site how far its nodes reach, in 2**-16; None for a site that is certain to hold every pack."""
+    wanted = dict(zip(weights, inclusion(weights, copies), strict=True))
+    racing = sorted(weight for weight in weights if wanted[weight] < _ONE)
+    places = copies - (len(weights) - len(racing))
+    solved = _solve({weight: wanted[weight] for weight in racing}, racing, places) if racing else {}
+    return [solved.get(weight) for weight in weights]
+
+
+def _solve(wanted: dict[int, int], racing: Sequence[int], places: int) -> dict[int, int]:
+    """The reach for each distinct weight in the race."""
+    if len(wanted) == 1 or places <= 1:
+        return dict.fromkeys(wanted, REACH_ONE)
+    goal = {weight: min(share, _NEARLY_CERTAIN) for weight, share in wanted.items()}
+    goal_logs = {weight: _minus_log(_ONE - share) for weight, share in goal.items()}
+    counts = {weight: racing.count(weight) for weight in goal}
+    rates = dict(goal_logs)
+    for _ in range(_MAX_ROUNDS):
+        met = _race(rates, counts, places)
+        if all(abs(met[weight] - share) * _ONE < _CLOSE * share for weight, share in goal.items()):
+            break
+        rates = {weight: rate * goal_logs[weight] // _minus_log(_ONE - met[weight]) for weight, rate in rates.items()}
+    lightest = min(rates)
+    unit = rates[lightest]
+    return {weight: rate * lightest * REACH_ONE // (weight * unit) for weight, rate in rates.items()}
+
+
+def _race(rates: dict[int, int], counts: dict[int, int], places: int) -> dict[int, int]:
+    """For each class of equal sites the probability that one of them is among the first `places` met."""
+    total = sum(rate * counts[weight] for weight, rate in rates.items())
+    # at this distance hardly anything is met yet; each step doubles it
+    travelled = {weight: (rate * places << (_BITS - 10)) // total for weight, rate in rates.items()}
+    unmet = {weight: _exp_minus(distance) for weight, distance in travelled.items()}
+    met = dict.fromkeys(rates, 0)
+    while True:
+        room = _room_without_one(unmet, counts, places)
+        for weight in met:
+            met[weight] += ((travelled[weight] * unmet[weight] >> _BITS) * room[weight] >> _BITS) * _LN2 >> _BITS
+        if max(room.values()) < _ONE >> 20 or max(unmet.values()) < _ONE >> 20:
+            return {weight: min(share, _ONE - (_ONE >> 20)) for weight, share in met.items()}
+        travelled = {weight: 2 * distance for weight, distance in travelled.items()}
+        unmet = {weight: chance * chance >> _BITS for weight, chance in unmet.items()}
+
+
+def _room_without_one(unmet: dict[int, int], counts: dict[int, int], places: int) -> dict[int, int]:
+    """For each class the probability that, one of its sites aside, fewer than `places` have been met."""
+    classes = list(unmet)
+    without_one, whole = {}, {}
+    for weight in classes:
+        chances = [_ONE] + [0] * (places - 1)
+        for _ in range(counts[weight] - 1):
+            chances = _one_more(chances, unmet[weight])
+        without_one[weight], whole[weight] = chances, _one_more(chances, unmet[weight])
+    after: dict[int, list[int]] = {}
+    later = [_ONE] + [0] * (places - 1)
+    for weight in reversed(classes):
+        after[weight] = later
+        later = _both(later, whole[weight])
+    room = {}
+    before = [_ONE] + [0] * (places - 1)
+    for weight in classes:
+        room[weight] = sum(_both(_both(before, without_one[weight]), after[weight]))
+        before = _both(before, whole[weight])
+    return room
+
+
+def _one_more(chances: list[int], unmet: int) -> list[int]:
+    """Chances of having met 0, 1, … sites, after one more site that is unmet with that probability."""
+    met = _ONE - unmet
+    missed = [chance * unmet for chance in chances]
+    return [missed[0] >> _BITS] + [
+        (chance + earlier * met) >> _BITS for chance, earlier in zip(missed[1:], chances, strict=False)
+    ]
+
+
+def _both(one: list[int], other: list[int]) -> list[int]:
+    """Chances of having met 0, 1, … sites of two groups together."""
+    return [sum(one[i] * other[met - i] for i in range(met + 1)) >> _BITS for met in range(len(one))]
+
+
+def _exp_minus(x: int) -> int:
+    """exp(-x) for a small x."""
+    term = total = _ONE
+    for divisor in range(1, 16):
+        term = -(term * x >> _BITS) // divisor
+        total += term
+    return total
+
+
+def _minus_log(y: int) -> int:
+    """-ln y for 0 < y <= 1: powers of two aside, ln y = 2 artanh((y - 1) / (y + 1))."""
+    halvings = _BITS + 1 - y.bit_length()
+    y <<= halvings
+    z = ((y - _ONE) << _BITS) // (y + _ONE)
+    square, power, total = z * z >> _BITS, z, 0
+    for odd in range(1, 41, 2):
+        total += power // odd
+        power = power * square >> _BITS
+    return halvings * _LN2 - 2 * total
