@@ -15,6 +15,8 @@
     ├── FormatError                    1    authentic but malformed bytes, or a format from the future
     ├── NoSuchSnapshot                 1    no snapshot, or more than one, is meant by what was given
     ├── Rejected                       1    the manifest's state machine refused an operation
+    ├── Superseded                     1    this host's list of voters is older than the repository's
+    ├── Diverged                       1    the manifest is not a descendant of what this host saw confirmed
     └── StoreError                     1    a target refused or failed; knows its target
         ├── ObjectMissing              1
         ├── TargetOffline              1    transient
@@ -136,6 +138,14 @@ class Rejected(DrtoolError):
     def __init__(self, reason: str, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.reason = reason
+
+
+class Superseded(DrtoolError):
+    pass
+
+
+class Diverged(DrtoolError):
+    pass
 
 
 class StoreError(DrtoolError):

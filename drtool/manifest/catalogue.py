@@ -1,0 +1,87 @@
+"""The snapshots of one state: immutable pages that states share, plus the few that came or went since.
+
+Invariants
+    Oldest first, by manifest sequence. A state's catalogue never changes; `with_added` and `without` make another.
+    Pages are shared, never copied: a state with 100,000 snapshots costs its successor one tuple.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from drtool.manifest.records import Snapshot
+from drtool.model import SnapshotId
+
+Page = tuple[Snapshot, ...]
+
+
+class _Index:
+    """Snapshot by id over some pages, built when first asked for and shared by all states on those pages."""
+
+    def __init__(self, pages: tuple[Page, ...]) -> None:
+        self._pages = pages
+        self._rows: dict[SnapshotId, Snapshot] | None = None
+
+    def get(self, snapshot: SnapshotId) -> Snapshot | None:
+        if self._rows is None:
+            self._rows = {row.id: row for page in self._pages for row in page}
+        return self._rows.get(snapshot)
+
+
+class Catalogue:
+    """All snapshots that are not forgotten."""
+
+    __slots__ = ("_index", "added", "dropped", "pages")
+
+    def __init__(
+        self,
+        pages: tuple[Page, ...] = (),
+        added: tuple[Snapshot, ...] = (),
+        dropped: frozenset[SnapshotId] = frozenset(),
+        _index: _Index | None = None,
+    ) -> None:
+        self.pages = pages
+        self.added = added
+        self.dropped = dropped
+        self._index = _index or _Index(pages)
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        dropped = self.dropped
+        for page in (*self.pages, self.added):
+            if dropped:
+                yield from (row for row in page if row.id not in dropped)
+            else:
+                yield from page
+
+    def __len__(self) -> int:
+        return sum(map(len, self.pages)) + len(self.added) - len(self.dropped)
+
+    def __contains__(self, snapshot: object) -> bool:
+        return isinstance(snapshot, bytes) and self.get(SnapshotId(snapshot)) is not None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Catalogue) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]  # compared by content, never a key
+
+    def __repr__(self) -> str:
+        return f"Catalogue({len(self)} snapshots)"
+
+    def get(self, snapshot: SnapshotId) -> Snapshot | None:
+        """The snapshot with this id, unless forgotten."""
+        if snapshot in self.dropped:
+            return None
+        return next((row for row in self.added if row.id == snapshot), None) or self._index.get(snapshot)
+
+    def with_prefix(self, prefix: str) -> list[Snapshot]:
+        """Those whose hexadecimal id begins with `prefix`."""
+        return [row for row in self if row.id.hex().startswith(prefix)]
+
+    def newest(self) -> Snapshot | None:
+        """The one that was added last."""
+        return max(self, key=lambda row: row.sequence, default=None)
+
+    def with_added(self, snapshot: Snapshot) -> "Catalogue":
+        return Catalogue(self.pages, (*self.added, snapshot), self.dropped, self._index)
+
+    def without(self, snapshots: Iterable[SnapshotId]) -> "Catalogue":
+        """Without `snapshots`, all of which must be in it."""
+        return Catalogue(self.pages, self.added, self.dropped | frozenset(snapshots), self._index)

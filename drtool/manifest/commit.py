@@ -1,0 +1,317 @@
+"""Changing and reading the manifest: the conversations that the facade, and the simulator, run.
+
+Commit: survey all sites; our change already in the agreed head → done; else journal it, take a ballot, prepare at a
+quorum, adopt what was accepted under the highest ballot, put our change on top, accept at a quorum → chosen → witness.
+
+Invariants
+    A change is journalled on this host before any site can have seen it, and is looked for before it is tried again:
+    it is applied at most once, whatever was lost.
+    A rejection is final only against a head that is chosen and that no earlier proposal of ours can displace.
+    What is adopted is proposed again with the very same bytes. A head with `stop` is never built upon.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
+
+import msgspec
+
+from drtool.errors import Diverged, NoQuorum, Rejected, Superseded
+from drtool.manifest.acceptor import Place, SiteView, Trouble
+from drtool.manifest.descent import problem_of_descent
+from drtool.manifest.head import (
+    RECENT_LIMIT,
+    RECENT_LIMIT_BYTES,
+    Head,
+    Reference,
+    digest_after,
+    seal_head,
+)
+from drtool.manifest.library import Learned, Library, store_everywhere
+from drtool.manifest.names import object_key
+from drtool.manifest.ops import Change, encode_change
+from drtool.manifest.ports import Delete, Draw, Failed, Gather, Journal, Note, Now, Sleep, Talk
+from drtool.manifest.proposer import Survey, elect, notify, offer, prepare, survey
+from drtool.manifest.records import Config
+from drtool.manifest.state import Rejection, State, applied_at, apply_all
+from drtool.manifest.witness import Outstanding, SiteWitness, Witness
+from drtool.model import SiteName
+from drtool.paxos import NO_BALLOT, Ballot, highest_accepted
+
+CHANGE_LIMIT_BYTES = 192 * 1024
+READ_TRIES = 3
+BACK_OFF_S = 0.01
+BACK_OFF_LIMIT_S = 2.0
+
+Draft = Callable[[State], tuple[Change, ...]]
+"""The changes of one commit, made once, when the state that they are based on is known."""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """Everything that one conversation works with."""
+
+    config: Config
+    places: Mapping[SiteName, Place]
+    library: Library
+    witness: Witness
+    patience_s: float = 30.0
+
+    @property
+    def quorum(self) -> int:
+        return self.config.quorum
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A chosen head, what it stands for, and which site records were seen to be effective."""
+
+    learned: Learned
+    views: Mapping[SiteName, SiteView]
+
+    def witness(self, config: Config) -> Witness:
+        head = self.learned.head
+        sites: dict[SiteName, SiteWitness] = {site: view.witness() for site, view in self.views.items()}
+        return Witness(config.generation, config.number, head.sequence, head.digest, sites, config)
+
+
+class _Clock:
+    """How long a conversation has taken, and how long to back off: full jitter, doubling, about a round's length at first."""
+
+    def __init__(self, started_s: float, patience_s: float) -> None:
+        self._started_s = started_s
+        self._patience_s = patience_s
+        self._failures = 0
+
+    def back_off(self, round_s: float) -> Talk[bool]:
+        """Sleep; False if patience is at an end instead."""
+        now = yield Now()
+        if now - self._started_s >= self._patience_s:
+            return False
+        self._failures += 1
+        longest_s = min(BACK_OFF_LIMIT_S, max(BACK_OFF_S, round_s) * 2 ** min(self._failures, 8))
+        share = int.from_bytes((yield Draw(4)), "big") / 2**32
+        yield Sleep(share * longest_s)
+        return True
+
+
+def read(context: Context) -> Talk[Outcome]:
+    """The newest chosen head, linearizably: every commit that was acknowledged before this began is in it."""
+    for attempt in range(READ_TRIES):
+        seen = yield from survey(context.places, context.quorum)
+        check_not_superseded(seen)
+        record = seen.agreed(context.quorum)
+        if record is not None:
+            learned = yield from context.library.learn(_nearest(context, seen), record.value)
+            return Outcome(learned, seen.views)
+        if len(seen.views) < context.quorum:
+            break
+        share = int.from_bytes((yield Draw(2)), "big") / 2**16
+        yield Sleep(share * BACK_OFF_S * 2**attempt)
+    return (yield from _Commit(context, None).run())
+
+
+def commit(context: Context, draft: Draft, *, resumed: bool = False) -> Talk[Outcome]:
+    """Get the drafted changes into the manifest; `Rejected` or `NoQuorum` otherwise.
+
+    `resumed`: they may have been proposed before, by this or an earlier process.
+    """
+    return (yield from _Commit(context, draft, resumed).run())
+
+
+class _Commit:
+    """One task: a proposer id, the changes once drafted, and what it knows so far."""
+
+    def __init__(self, context: Context, draft: Draft | None, resumed: bool = False) -> None:
+        self._context = context
+        self._draft = draft
+        self._changes: tuple[Change, ...] = ()
+        self._in_flight = resumed  # a proposal of ours may still be chosen
+        self._proposer = b""
+        self._ballot: Ballot = NO_BALLOT
+        self._rejection: Rejection | None = None
+
+    def run(self) -> Talk[Outcome]:
+        self._proposer = yield Draw(16)
+        clock = _Clock((yield Now()), self._context.patience_s)
+        while True:
+            began = yield Now()
+            seen = yield from survey(self._context.places, self._context.quorum)
+            check_not_superseded(seen)
+            outcome = yield from self._already(seen)
+            if outcome is None:
+                outcome = yield from self._round(seen)
+            if outcome is not None:
+                return outcome
+            patient = yield from clock.back_off((yield Now()) - began)
+            if _is_hopeless(self._context, seen) or not patient:
+                raise_no_quorum(self._context, seen, in_doubt=self._in_flight)
+
+    def _already(self, seen: Survey) -> Talk[Outcome | None]:
+        """The agreed head, if there is nothing (more) to do; also drafts on it and finds rejections early."""
+        record = seen.agreed(self._context.quorum)
+        if record is None:
+            return None
+        learned = yield from self._learn(seen, record.value)
+        if self._draft is None or self._is_in(learned.state):
+            return Outcome(learned, seen.views)
+        yield from self._prepare_changes(learned.state)
+        after = apply_all(learned.state, self._changes)
+        if isinstance(after, Rejection) and not self._in_flight:
+            raise Rejected(after.reason, after.message)
+        return None
+
+    def _round(self, seen: Survey) -> Talk[Outcome | None]:
+        """One ballot: prepare, adopt, accept. None if it came to nothing, or only finished somebody else's."""
+        context = self._context
+        if len(seen.views) < context.quorum:
+            return None
+        self._ballot = elect(seen, self._ballot, self._proposer)
+        promises = yield from prepare(context.places, seen, self._ballot, context.quorum)
+        if len(promises.views) < context.quorum:
+            return None
+        base = highest_accepted([view.record for view in promises.views.values()])
+        learned = yield from self._learn(seen, base.value)
+        value = yield from self._value_on(seen, learned)
+        if value is None:
+            return None
+        accepted = yield from offer(context.places, promises, self._ballot, value, context.quorum)
+        if len(accepted.views) < context.quorum:
+            return None
+        yield Note("decide", f"{self._ballot} is chosen by {', '.join(accepted.views)}")
+        chosen = yield from self._learn(seen, value)
+        rejoined = yield from notify(context.places, seen, accepted, self._ballot, value)
+        yield from _remove_obsolete(context, learned, chosen, accepted.views)
+        return self._settled(Outcome(chosen, {**accepted.views, **rejoined}))
+
+    def _value_on(self, seen: Survey, base: Learned) -> Talk[bytes | None]:
+        """What to propose on top of `base`; None if objects could not be stored."""
+        self._rejection = None
+        if self._draft is None or base.head.stop is not None or self._is_in(base.state):
+            return base.value
+        yield from self._check_descent(seen, base)
+        yield from self._prepare_changes(base.state)
+        after = apply_all(base.state, self._changes)
+        if isinstance(after, Rejection):
+            self._rejection = after  # final once `base` is chosen under our ballot
+            return base.value
+        head = yield from _head_on(self._context, seen, base, self._changes, after)
+        if head is None:
+            return None
+        self._in_flight = True
+        return seal_head(self._context.library.keys, head)
+
+    def _settled(self, outcome: Outcome) -> Outcome | None:
+        if self._draft is None or self._is_in(outcome.learned.state):
+            return outcome
+        if self._rejection is not None:
+            raise Rejected(self._rejection.reason, self._rejection.message)
+        self._in_flight = False  # what we proposed before has a lower ballot than what is chosen now
+        return None
+
+    def _is_in(self, state: State) -> bool:
+        last = self._changes[-1] if self._changes else None
+        return last is not None and applied_at(state, last.session, last.counter) is not None
+
+    def _prepare_changes(self, state: State) -> Talk[None]:
+        """Draft the changes, once, and make them durable here before anybody else sees them."""
+        if self._changes or self._draft is None:
+            return
+        self._changes = self._draft(state)
+        for change in self._changes:
+            if len(encode_change(change)) > CHANGE_LIMIT_BYTES:
+                raise Rejected("too-large", f"a change of {len(encode_change(change))} bytes is too large for the manifest")
+        yield Journal(Outstanding(self._changes))
+
+    def _learn(self, seen: Survey, value: bytes) -> Talk[Learned]:
+        return (yield from self._context.library.learn(_nearest(self._context, seen), value))
+
+    def _check_descent(self, seen: Survey, base: Learned) -> Talk[None]:
+        """Nothing is built on a head that denies what this host saw confirmed."""
+        context = self._context
+        problem = yield from problem_of_descent(context.library, _nearest(context, seen), context.witness, base)
+        if problem is not None:
+            raise Diverged(problem, hint="run `drtool manifest check`; nothing was changed")
+
+
+def _head_on(
+    context: Context, seen: Survey, base: Learned, changes: Sequence[Change], after: State
+) -> Talk[Head | None]:
+    """The head after `changes`; folds older ones under a checkpoint when there are too many, durably first."""
+    head = base.head
+    size_bytes = sum(len(encode_change(change)) for change in (*head.recent, *changes))
+    if len(head.recent) + len(changes) <= RECENT_LIMIT and size_bytes <= RECENT_LIMIT_BYTES:
+        return _extended(head, changes, after)
+    folded = yield from context.library.fold(_nearest(context, seen), base)
+    stored = yield from store_everywhere(context.places, folded.objects, context.quorum)
+    yield Note("accept", f"{len(folded.objects)} objects under change {head.sequence}{'' if stored else ': too few sites'}")
+    return _extended(_emptied(head, folded.reference), changes, after) if stored else None
+
+
+def _emptied(head: Head, checkpoint: Reference) -> Head:
+    return Head(
+        head.sequence, head.digest, head.config, (), head.sessions, checkpoint, head.sequence, head.digest, head.stop
+    )
+
+
+def _extended(head: Head, changes: Sequence[Change], after: State) -> Head:
+    digest = head.digest
+    for change in changes:
+        digest = digest_after(digest, change)
+    return msgspec.structs.replace(
+        head, sequence=after.sequence, digest=digest, recent=(*head.recent, *changes), sessions=after.sessions
+    )
+
+
+def _remove_obsolete(
+    context: Context, base: Learned, chosen: Learned, sites: Mapping[SiteName, SiteView]
+) -> Talk[None]:
+    """After a fold was chosen: what had been replaced long before it goes, best effort."""
+    if chosen.head.checkpoint == base.head.checkpoint or chosen.checkpoint is None or base.checkpoint is None:
+        return
+    still = {row.name for row in chosen.checkpoint.retired}
+    names = [row.name for row in base.checkpoint.retired if row.name not in still]
+    if names:
+        yield Gather({site: _delete_objects(site, names) for site in sites}, lambda _: True, 0.3)
+
+
+def _delete_objects(site: SiteName, names: Sequence[bytes]) -> Talk[None]:
+    for name in names:
+        if isinstance((yield Delete(site, object_key(name))), Failed):
+            return
+
+
+def check_not_superseded(seen: Survey) -> None:
+    """`Superseded` if a site says that its configuration has ended."""
+    for site, trouble in seen.troubles.items():
+        if trouble.kind == "sealed":
+            raise Superseded(
+                f"this host's list of voters is older than the repository's: at {site}, {trouble.reason}",
+                hint="connect this host again, from a site that is a member now",
+            )
+
+
+def _nearest(context: Context, seen: Survey) -> tuple[SiteName, ...]:
+    """Where to fetch objects: sites that answered first, then the rest."""
+    answered = [site for site in context.places if site in seen.views]
+    return (*answered, *(site for site in context.places if site not in seen.views))
+
+
+def _is_hopeless(context: Context, seen: Survey) -> bool:
+    """Too few sites, and asking again changes nothing."""
+    definite = [trouble for trouble in seen.troubles.values() if trouble.definite]
+    return len(context.places) - len(definite) - len(seen.rolled_back) < context.quorum
+
+
+def raise_no_quorum(context: Context, seen: Survey, *, in_doubt: bool) -> NoReturn:
+    """Say how many sites were needed and reached, and what ails each of the others."""
+    reached = sorted(seen.views)
+    ails = [f"{site}: {_words(trouble)}" for site, trouble in sorted(seen.troubles.items())]
+    ails += [f"{site}: it went back in time" for site in sorted(seen.rolled_back)]
+    doubt = "; whether the change was made will be known when enough sites are back" if in_doubt else ""
+    raise NoQuorum(
+        f"the manifest needs {context.quorum} of {len(context.places)} sites and reached {len(reached)}"
+        f" ({', '.join(reached) or 'none'}){': ' if ails else ''}{', '.join(ails)}{doubt}",
+        hint=f"to read what one site knows: --manifest-from {reached[0] if reached else 'SITE'}",
+    )
+
+
+def _words(trouble: Trouble) -> str:
+    return f"{trouble.kind}, {trouble.reason}"

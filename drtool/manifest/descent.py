@@ -1,0 +1,55 @@
+"""Is this head a descendant of what this host saw confirmed? The check that notices a rollback, or a fork, of a quorum.
+
+The digest of every change is in the head (the recent ones) or in a log page (the older ones, 16 bytes of each).
+"""
+
+from collections.abc import Sequence
+
+from drtool.manifest.head import Reference, digests_of
+from drtool.manifest.library import Learned, Library
+from drtool.manifest.pages import LOG_DIGEST_BYTES, Checkpoint, LogRow
+from drtool.manifest.ports import Talk
+from drtool.manifest.witness import Witness
+from drtool.model import SiteName
+
+
+def problem_of_descent(
+    library: Library, sites: Sequence[SiteName], witness: Witness, learned: Learned
+) -> Talk[str | None]:
+    """None if the head descends from what `witness` saw; otherwise what contradicts it, in a sentence."""
+    head = learned.head
+    if not witness.sequence:
+        return None
+    if head.sequence < witness.sequence:
+        return (
+            f"the manifest went back in time: it is at change {head.sequence}, and this host saw"
+            f" change {witness.sequence} confirmed"
+        )
+    digest = yield from digest_at(library, sites, learned, witness.sequence)
+    if witness.digest.startswith(digest):
+        return None
+    return f"the manifest has another past than this host saw: change {witness.sequence} is not the one that was confirmed"
+
+
+def digest_at(library: Library, sites: Sequence[SiteName], learned: Learned, sequence: int) -> Talk[bytes]:
+    """The digest after change `sequence`, whole or its first 16 bytes; empty if the log does not hold it."""
+    head = learned.head
+    if sequence >= head.checkpoint_sequence:
+        return digests_of(head)[sequence - head.checkpoint_sequence]
+    found = log_page_of(learned.checkpoint, sequence)
+    if found is None:
+        return b""
+    page, position = found
+    pages = yield from library.log_pages(sites, [page])
+    row: LogRow = pages[page.name].rows[position]
+    return row.digest[:LOG_DIGEST_BYTES]
+
+
+def log_page_of(checkpoint: Checkpoint | None, sequence: int) -> tuple[Reference, int] | None:
+    """The log page that holds change `sequence`, and the row's position; rows are numbered from 1 without holes."""
+    position = sequence - 1
+    for page in checkpoint.log_pages if checkpoint else ():
+        if position < page.rows:
+            return page.reference, position
+        position -= page.rows
+    return None

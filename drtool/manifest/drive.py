@@ -1,0 +1,259 @@
+"""The one place in the manifest with threads: runs a conversation against real stores.
+
+A branch of a `Gather` runs on one thread from its first request to its last, so a phase costs one hand-off a site. A
+branch whose present request takes longer than `request_timeout_s` is left behind; so is one that is slower than the
+grace after the others were enough. What is left behind goes on until the call ends, then stops at its next request.
+
+Invariants
+    When `run` returns, no thread of its own runs, except one that hangs inside a store's call; that one is a daemon.
+    A store's error becomes a reply; any other exception ends the call and is raised from `run`.
+    A call ends `deadline_s` after it began, whatever the sites do.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, TypeVar
+
+from drtool.errors import ObjectMissing, StoreError, TargetOffline
+from drtool.manifest.ports import (
+    Delete,
+    Draw,
+    Failed,
+    Gather,
+    Journal,
+    List,
+    LocalState,
+    Missing,
+    Note,
+    Now,
+    Put,
+    PutIfAbsent,
+    Read,
+    Request,
+    SitePort,
+    SiteRequest,
+    Sleep,
+    Talk,
+)
+from drtool.model import SiteName
+
+T = TypeVar("T")
+
+REQUEST_TIMEOUT_S = 12.0
+DEADLINE_S = 50.0
+LINGER_S = 1.0
+
+Hook = Callable[[int, Request], None]
+
+
+def no_hook(_step: int, _request: Request) -> None:
+    """For production: nothing happens between the steps."""
+
+
+@dataclass
+class Driver:
+    """Answers requests with stores, the system's entropy and its clock. One call at a time."""
+
+    sites: Mapping[SiteName, SitePort]
+    local: LocalState
+    note: Callable[[Note], None] = lambda _note: None
+    draw: Callable[[int], bytes] = os.urandom
+    clock: Callable[[], float] = time.monotonic
+    request_timeout_s: float = REQUEST_TIMEOUT_S
+    deadline_s: float = DEADLINE_S
+    hook: Hook = no_hook
+    slow: set[SiteName] = field(default_factory=set)
+    """Sites that were left behind and have not finished anything since: nobody waits for them again."""
+
+    def run(self, talk: Talk[T]) -> T:
+        """What the conversation returns; raises what it raises."""
+        with _Crew(self) as crew:
+            reply: Any = None
+            while True:
+                try:
+                    request = talk.send(reply)
+                except StopIteration as end:
+                    return end.value  # type: ignore[no-any-return]
+                reply = crew.gather(request) if isinstance(request, Gather) else crew.answer(request)
+
+    def ask(self, request: SiteRequest) -> Any:
+        """One request to one site."""
+        site = self.sites.get(request.site)
+        if site is None:
+            return Failed("this host cannot reach it", definite=True)
+        try:
+            return _perform(site, request)
+        except ObjectMissing:
+            return Missing()
+        except StoreError as error:
+            return Failed(str(error), definite=isinstance(error, TargetOffline) or not error.transient)
+
+
+def _perform(site: SitePort, request: SiteRequest) -> Any:
+    match request:
+        case List():
+            return [row.name for row in site.list(request.prefix, request.start_after)]
+        case Read(durable=True):
+            tagged = site.read_tagged(request.name)
+            return Missing() if tagged is None else tagged.data
+        case Read():
+            return site.get(request.name)
+        case PutIfAbsent():
+            return site.put_if_absent(request.name, request.data)
+        case Put():
+            return site.put(request.name, request.data)
+        case Delete():
+            return site.delete(request.name)
+
+
+class _Branch:
+    """One site's part of a gather, while it runs and after."""
+
+    def __init__(self, talk: Talk[Any]) -> None:
+        self.talk = talk
+        self.busy_since: float | None = None
+        self.done = False
+        self.result: Any = Failed("no answer in time")
+        self.error: BaseException | None = None
+
+
+class _Crew:
+    """The threads of one call."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._ends_at = driver.clock() + driver.deadline_s
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._work: SimpleQueue[tuple[SiteName, _Branch] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._running: dict[int, tuple[SiteName, _Branch]] = {}
+        self._steps = 0
+
+    def __enter__(self) -> "_Crew":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self._linger()
+        self._stop.set()
+        for _thread in self._threads:
+            self._work.put(None)
+        hanging = self._hanging()
+        for thread in self._threads:
+            thread.join(0.01 if hanging else 1.0)
+
+    def answer(self, request: Request) -> Any:
+        """The reply to anything but a gather."""
+        driver = self._driver
+        self._count(request)
+        match request:
+            case Sleep():
+                self._stop.wait(max(0.0, min(request.seconds, self._ends_at - driver.clock())))
+            case Draw():
+                return driver.draw(request.count)
+            case Now():
+                return driver.clock()
+            case Journal():
+                driver.local.journal(request.entry)
+            case Note():
+                driver.note(request)
+            case Gather():
+                raise TypeError("a branch cannot gather")
+            case _:
+                return driver.ask(request)
+        return None
+
+    def gather(self, request: Gather) -> dict[SiteName, Any]:
+        """Run the branches; return at `enough` and its grace, at the end of all, or at a deadline."""
+        branches = {site: _Branch(talk) for site, talk in request.branches.items()}
+        self._start(branches)
+        with self._changed:
+            self._wait(branches, request)
+            for site, branch in branches.items():
+                (self._driver.slow.discard if branch.done else self._driver.slow.add)(site)
+            return {site: branch.result for site, branch in branches.items()}
+
+    def _start(self, branches: Mapping[SiteName, _Branch]) -> None:
+        with self._changed:
+            idle = len(self._threads) - len(self._running)
+            self._running.update((id(branch), (site, branch)) for site, branch in branches.items())
+        for _ in range(len(branches) - idle):
+            thread = threading.Thread(target=self._labour, name="drtool-manifest", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        for item in branches.items():
+            self._work.put(item)
+
+    def _wait(self, branches: Mapping[SiteName, _Branch], request: Gather) -> None:
+        clock, grace_ends = self._driver.clock, None
+        while True:
+            for branch in branches.values():
+                if branch.error is not None:
+                    raise branch.error
+            now = clock()
+            waiting = {site: self._patience(branch, now) for site, branch in branches.items() if not branch.done}
+            if request.enough({site: branch.result for site, branch in branches.items() if branch.done}):
+                grace_ends = now + request.grace_s if grace_ends is None else grace_ends
+                waiting = {
+                    site: min(left, grace_ends - now) for site, left in waiting.items() if site not in self._driver.slow
+                }
+            left = min(max(waiting.values(), default=0.0), self._ends_at - now)
+            if left <= 0:
+                return
+            self._changed.wait(min(left, *(max(each, 0.001) for each in waiting.values())))
+
+    def _patience(self, branch: _Branch, now: float) -> float:
+        """How long the branch's present request may still take."""
+        since = now if branch.busy_since is None else branch.busy_since
+        return since + self._driver.request_timeout_s - now
+
+    def _labour(self) -> None:
+        while (item := self._work.get()) is not None:
+            site, branch = item
+            try:
+                self._converse(branch)
+            except BaseException as error:  # handed to the thread that waits, which raises it
+                branch.error = error
+            with self._changed:
+                branch.done = True
+                del self._running[id(branch)]
+                self._changed.notify_all()
+
+    def _converse(self, branch: _Branch) -> None:
+        reply: Any = None
+        while not self._stop.is_set():
+            try:
+                request = branch.talk.send(reply)
+            except StopIteration as end:
+                branch.result = end.value
+                return
+            branch.busy_since = self._driver.clock()
+            reply = self.answer(request)
+            branch.busy_since = None
+        branch.talk.close()
+
+    def _count(self, request: Request) -> None:
+        with self._changed:
+            self._steps += 1
+            step = self._steps
+        self._driver.hook(step, request)
+
+    def _hanging(self) -> bool:
+        with self._changed:
+            return bool(self._running)
+
+    def _linger(self) -> None:
+        """Let what was left behind finish, unless its site is known to hang."""
+        ends_at = self._driver.clock() + LINGER_S
+        with self._changed:
+            while any(site not in self._driver.slow for site, _ in self._running.values()):
+                left = ends_at - self._driver.clock()
+                if left <= 0:
+                    return
+                self._changed.wait(left)

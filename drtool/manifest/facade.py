@@ -1,0 +1,239 @@
+"""The manifest, as the rest of the program uses it: found, read, commit.
+
+Synchronous: each method runs one conversation to its end; no thread of it is left when it returns.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from drtool.errors import NoQuorum, Rejected, UsageError
+from drtool.manifest.beginning import begin_manifest, discover, newest_of, newest_value, places_of
+from drtool.manifest.commit import Context, Draft, Outcome, commit, read
+from drtool.manifest.descent import problem_of_descent
+from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, no_hook
+from drtool.manifest.library import Learned, Library
+from drtool.manifest.local import MemoryCache
+from drtool.manifest.ops import Change, CloseSession, Found, Op, OpenSession, make_change
+from drtool.manifest.ports import Gather, Keys, LocalState, Note, PageCache, SitePort, Talk, never
+from drtool.manifest.records import Config, Founding
+from drtool.manifest.state import State, applied_at
+from drtool.manifest.witness import Outstanding, Witness
+from drtool.model import SessionId, SiteName
+from drtool.paxos import Record
+
+PATIENCE_S = 30.0
+
+
+class Author(msgspec.Struct, frozen=True, kw_only=True):
+    """This process, as sessions name it: so that another run on the same host can tell whether it is still alive."""
+
+    host_id: str = ""
+    host: str = ""
+    boot_id: str = ""
+    pid_namespace: str = ""
+    pid: int = 0
+    start_time: int = 0
+
+
+class View(msgspec.Struct, frozen=True):
+    """The manifest at one sequence. `tentative`: perhaps more is confirmed elsewhere, perhaps not even this is."""
+
+    learned: Learned
+    confirmed_sequence: int
+    tentative: bool = False
+    problems: tuple[str, ...] = ()
+
+    @property
+    def sequence(self) -> int:
+        return self.learned.head.sequence
+
+    @property
+    def digest(self) -> bytes:
+        return self.learned.head.digest
+
+    @property
+    def config(self) -> Config:
+        return self.learned.head.config
+
+    @property
+    def state(self) -> State:
+        return self.learned.state
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """A change is chosen: the head that a quorum confirmed, the change's own place, and its session."""
+
+    view: View
+    sequence: int
+    session: SessionId
+
+
+class Manifest:
+    """The replicated catalogue over the voters' stores."""
+
+    def __init__(
+        self,
+        sites: Mapping[SiteName, SitePort],
+        keys: Keys,
+        local: LocalState,
+        *,
+        cache: PageCache | None = None,
+        author: Author | None = None,
+        trace: Callable[[Note], None] | None = None,
+        patience_s: float = PATIENCE_S,
+        request_timeout_s: float = REQUEST_TIMEOUT_S,
+        deadline_s: float = DEADLINE_S,
+        now_ns: Callable[[], int] = time.time_ns,
+        hook: Hook = no_hook,
+    ) -> None:
+        self._sites = sites
+        self._keys = keys
+        self._local = local
+        self._author = author or Author()
+        self._patience_s = patience_s
+        self._now_ns = now_ns
+        self._library = Library(keys, cache if cache is not None else MemoryCache())
+        self._driver = Driver(
+            sites, local, trace or _untraced, request_timeout_s=request_timeout_s, deadline_s=deadline_s, hook=hook
+        )
+        self._pending: dict[bytes, tuple[Change, ...]] = {}
+        self._used: dict[SessionId, int] = {}
+
+    @classmethod
+    def found(
+        cls, sites: Mapping[SiteName, SitePort], keys: Keys, founding: Founding, local: LocalState, **options: Any
+    ) -> "Manifest":
+        """Begin a manifest at all voters of `founding`. `Refused` if one is there, `NoQuorum` if too few confirm."""
+        manifest = cls(sites, keys, local, **options)
+        host = manifest._author.host
+        begun = manifest._driver.run(begin_manifest(founding, keys, manifest._now_ns(), host))
+        local.remember(Witness(begun.config.generation, begun.config.number, config=begun.config))
+        manifest.read()
+        return manifest
+
+    def read(self) -> View:
+        """The newest chosen head, linearizably; `NoQuorum` if too few voters answer."""
+        return self._driver.run(self._read())
+
+    def read_offline(self, site: SiteName | None = None) -> View:
+        """The newest authentic head at `site`, or at any that answers; tentative."""
+        return self._driver.run(self._read_offline([site] if site is not None else list(self._sites)))
+
+    def commit(self, ops: Op | Sequence[Op]) -> Committed:
+        """Apply `ops` as one change set; `Rejected`, or `NoQuorum` (then it may yet be applied: repeat the same call).
+
+        An op that belongs to no session gets an administrative one of its own, opened and closed in the same commit.
+        """
+        batch = tuple(ops) if isinstance(ops, Sequence) else (ops,)
+        key = msgspec.msgpack.encode(batch)
+        pending = self._pending.get(key)
+        draft: Draft = (lambda _: pending) if pending else lambda state: self._draft(batch, key, state)
+        committed = self._driver.run(self._commit(draft, resumed=pending is not None))
+        self._pending.pop(key, None)
+        return committed
+
+    def _read(self) -> Talk[View]:
+        witness = self._local.witness()
+        context = yield from self._context(witness)
+        outcome = yield from read(context)
+        problem = yield from problem_of_descent(self._library, list(context.places), witness, outcome.learned)
+        return self._view(context, outcome, (problem,) if problem else ())
+
+    def _read_offline(self, sites: Sequence[SiteName]) -> Talk[View]:
+        replies = yield Gather({site: newest_value(site, self._keys) for site in sites}, never)
+        records = [reply for reply in replies.values() if isinstance(reply, Record)]
+        if not records:
+            raise NoQuorum(
+                f"no authentic head of the manifest at {', '.join(sites)}", hint="name another site with --manifest-from"
+            )
+        near = [site for site, reply in replies.items() if isinstance(reply, Record)]
+        learned = yield from self._library.learn(
+            (*near, *(site for site in self._sites if site not in near)), newest_of(records).value
+        )
+        witness = self._local.witness()
+        problem = yield from problem_of_descent(self._library, list(self._sites), witness, learned)
+        return View(learned, witness.sequence, tentative=True, problems=(problem,) if problem else ())
+
+    def _commit(self, draft: Draft, *, resumed: bool) -> Talk[Committed]:
+        context = yield from self._context(self._local.witness())
+        drafted: list[tuple[Change, ...]] = []
+
+        def remember(state: State) -> tuple[Change, ...]:
+            drafted.append(draft(state))
+            return drafted[-1]
+
+        try:
+            outcome = yield from commit(context, remember, resumed=resumed)
+        except Rejected:
+            self._settle(drafted)
+            raise
+        self._settle(drafted)
+        view = self._view(context, outcome, ())
+        last = drafted[-1][-1]
+        sequence = applied_at(view.state, last.session, last.counter)
+        return Committed(view, view.sequence if sequence is None else sequence, last.session)
+
+    def _settle(self, drafted: Sequence[tuple[Change, ...]]) -> None:
+        for changes in drafted:
+            self._local.settle(Outstanding(changes))
+
+    def _draft(self, batch: Sequence[Op], key: bytes, state: State) -> tuple[Change, ...]:
+        """The ops of one commit as changes: sessions drawn, administrative ones wrapped, counters assigned."""
+        ops = self._with_sessions(batch, state)
+        counters: dict[SessionId, int] = {}
+        changes: list[Change] = []
+        for session, op in ops:
+            counter = counters.get(session, self._last_counter(state, session)) + 1
+            counters[session] = counter
+            changes.append(make_change(op, session, counter, self._now_ns(), self._author.host))
+        self._used.update(counters)
+        self._pending[key] = tuple(changes)
+        return self._pending[key]
+
+    def _last_counter(self, state: State, session: SessionId) -> int:
+        row = state.session(session)
+        return max(row.counter if row else -1, self._used.get(session, -1))
+
+    def _with_sessions(self, batch: Sequence[Op], state: State) -> list[tuple[SessionId, Op]]:
+        admin = SessionId(b"")
+        ops: list[tuple[SessionId, Op]] = []
+        for op in batch:
+            if isinstance(op, OpenSession):
+                op = self._opening(op, state)
+            elif not isinstance(op, Found) and not op.session:
+                if not admin:
+                    opening = self._opening(OpenSession(kind="admin", **_place(self._author)), state)
+                    admin = opening.session
+                    ops.append((admin, opening))
+                op = msgspec.structs.replace(op, session=admin)
+            if isinstance(op, Found):
+                raise UsageError("a manifest is founded once, by Manifest.found")
+            ops.append((op.session, op))
+        return [*ops, (admin, CloseSession(admin))] if admin else ops
+
+    def _opening(self, op: OpenSession, state: State) -> OpenSession:
+        session = op.session or SessionId(self._driver.draw(16))
+        return msgspec.structs.replace(op, session=session, based_on=state.sequence)
+
+    def _context(self, witness: Witness) -> Talk[Context]:
+        config = witness.config
+        if config is None:
+            config = yield from discover(list(self._sites), self._keys)
+        places = places_of(config, self._keys.repository, self._keys, witness)
+        return Context(config, places, self._library, witness, self._patience_s)
+
+    def _view(self, context: Context, outcome: Outcome, problems: tuple[str, ...]) -> View:
+        if not problems:
+            self._local.remember(outcome.witness(context.config))
+        return View(outcome.learned, outcome.learned.head.sequence, problems=problems)
+
+
+def _place(author: Author) -> dict[str, Any]:
+    return msgspec.structs.asdict(author)
+
+
+def _untraced(_note: Note) -> None:
+    """Nobody watches."""

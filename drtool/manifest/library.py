@@ -1,0 +1,208 @@
+"""From a sealed head to the state it stands for: fetch what it names, check it, apply what is recent.
+
+Invariants
+    Every object is checked against its name before it is opened, wherever it came from: memory, cache or a site.
+    A state is returned only if digest, sequence and open sessions agree with the head's own.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from drtool.crypto import SealKind, object_name
+from drtool.errors import DrtoolError, FormatError, ObjectMissing
+from drtool.manifest.head import Head, Reference, digests_of, open_head, open_row, seal_row
+from drtool.manifest.names import object_key
+from drtool.manifest.ops import Change
+from drtool.manifest.pages import (
+    Checkpoint,
+    Fold,
+    LogPage,
+    SnapshotPage,
+    catalogue_of,
+    fold,
+    log_pages_to_merge,
+    removable,
+)
+from drtool.manifest.ports import Gather, Keys, PageCache, Put, Read, Talk
+from drtool.manifest.records import Row
+from drtool.manifest.state import Rejection, State, apply_all, begin, state_of
+from drtool.model import SiteName
+
+KINDS: Mapping[type[Row], SealKind] = {
+    Checkpoint: SealKind.CHECKPOINT,
+    LogPage: SealKind.LOG_PAGE,
+    SnapshotPage: SealKind.OBJECT,
+}
+HEADS_REMEMBERED = 4
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """A head and everything that it stands for. `value` is the sealed head, as it was accepted."""
+
+    value: bytes
+    head: Head
+    state: State
+    checkpoint: Checkpoint | None
+
+
+class Folded(msgspec.Struct, frozen=True):
+    """A checkpoint at some head, with the objects that must be durable before another head names it."""
+
+    reference: Reference
+    objects: Mapping[bytes, bytes]
+    obsolete: tuple[bytes, ...]
+
+
+class Library:
+    """Opens heads and objects; remembers the few that it opened last."""
+
+    def __init__(self, keys: Keys, cache: PageCache) -> None:
+        self.keys = keys
+        self._cache = cache
+        self._rows: dict[bytes, Row] = {}
+        self._learned: dict[bytes, Learned] = {}
+        self._folds: dict[bytes, Folded] = {}
+
+    def learn(self, sites: Sequence[SiteName], value: bytes) -> Talk[Learned]:
+        """What the sealed head `value` stands for; objects come from `sites`, the first that has them."""
+        known = self._learned.get(value)
+        if known is not None:
+            return known
+        head = open_head(self.keys, value)
+        checkpoint = None
+        if head.checkpoint is not None:
+            checkpoint = yield from self._one(sites, head.checkpoint, Checkpoint)
+        state = yield from self._state(sites, head, checkpoint)
+        learned = Learned(value, head, state, checkpoint)
+        self._remember(learned)
+        return learned
+
+    def fold(self, sites: Sequence[SiteName], base: Learned) -> Talk[Folded]:
+        """A checkpoint at `base`; the same one if asked again, so that a retry stores nothing twice."""
+        known = self._folds.get(base.head.digest)
+        if known is not None:
+            return known
+        pages = yield from self.log_pages(sites, log_pages_to_merge(base.checkpoint))
+        new = Fold(lambda row: seal_row(self.keys, KINDS[type(row)], row))
+        reference, _ = fold(new, base.head, base.state, base.checkpoint, pages)
+        for name, row in new.loaded.items():
+            self._rows[name] = row
+            self._cache.put(name, new.objects[name])
+        folded = Folded(reference, new.objects, removable(base.checkpoint, base.head.sequence))
+        self._folds = {base.head.digest: folded}
+        return folded
+
+    def log_pages(self, sites: Sequence[SiteName], references: Iterable[Reference]) -> Talk[dict[bytes, LogPage]]:
+        """Pages of the log, by name."""
+        return (yield from self._fetch(sites, references, LogPage))
+
+    def _state(self, sites: Sequence[SiteName], head: Head, checkpoint: Checkpoint | None) -> Talk[State]:
+        if checkpoint is None:
+            state = begin(head.recent[0])
+            recent: Sequence[Change] = head.recent[1:]
+        else:
+            if (checkpoint.sequence, checkpoint.digest) != (head.checkpoint_sequence, head.checkpoint_digest):
+                raise FormatError(f"the manifest's head {head.sequence} names a checkpoint of another past")
+            references = [page.reference for page in checkpoint.snapshot_pages]
+            pages = yield from self._fetch(sites, references, SnapshotPage)
+            state = state_of(checkpoint.core, catalogue_of(checkpoint.snapshot_pages, pages))
+            recent = head.recent
+        after = apply_all(state, recent)
+        if isinstance(after, Rejection):
+            raise FormatError(f"the manifest's head {head.sequence} holds a change that does not apply: {after.message}")
+        if (after.sequence, after.sessions) != (head.sequence, head.sessions):
+            raise FormatError(f"the manifest's head {head.sequence} contradicts the changes that it names")
+        return after
+
+    def _one(self, sites: Sequence[SiteName], reference: Reference, kind: type[Any]) -> Talk[Any]:
+        rows = yield from self._fetch(sites, [reference], kind)
+        return rows[reference.name]
+
+    def _fetch(
+        self, sites: Sequence[SiteName], references: Iterable[Reference], kind: type[Any]
+    ) -> Talk[dict[bytes, Any]]:
+        """The rows that `references` name: from memory, else from the cache, else from the first site that has each."""
+        wanted = {reference.name for reference in references}
+        rows = {name: row for name in wanted if (row := self._rows.get(name) or self._cached(name, kind)) is not None}
+        for site in sites:
+            missing = sorted(wanted - rows.keys())
+            if not missing:
+                break
+            replies = yield Gather({site: read_objects(site, missing)}, _all_in)
+            found = replies[site] if isinstance(replies[site], dict) else {}
+            for name, sealed in found.items():
+                rows[name] = open_row(self.keys, KINDS[kind], sealed, kind)
+                self._cache.put(name, sealed)
+        if wanted - rows.keys():
+            raise ObjectMissing(
+                f"the manifest needs {object_key(min(wanted - rows.keys()))}, which no reachable site has",
+                hint="bring the missing sites back, or read what another site knows with --manifest-from SITE",
+            )
+        self._rows.update(rows)
+        return rows
+
+    def _cached(self, name: bytes, kind: type[Any]) -> Row | None:
+        sealed = self._cache.get(name)
+        if sealed is None or object_name(sealed) != name:
+            return None
+        row: Row = open_row(self.keys, KINDS[kind], sealed, kind)
+        return row
+
+    def _remember(self, learned: Learned) -> None:
+        """Keep what the newest heads need and let the rest go."""
+        newest = [*self._learned.values(), learned][-HEADS_REMEMBERED:]
+        self._learned = {each.value: each for each in newest}
+        needed = {name for each in newest for name in _names_under(each)}
+        self._rows = {name: row for name, row in self._rows.items() if name in needed}
+
+
+def read_objects(site: SiteName, names: Iterable[bytes]) -> Talk[dict[bytes, bytes]]:
+    """Those of the objects that the site has, intact."""
+    found: dict[bytes, bytes] = {}
+    for name in names:
+        sealed = yield Read(site, object_key(name))
+        if isinstance(sealed, bytes) and object_name(sealed) == name:
+            found[name] = sealed
+    return found
+
+
+def store_objects(site: SiteName, objects: Mapping[bytes, bytes]) -> Talk[bool]:
+    """Whether all of them are durable there."""
+    for name, sealed in objects.items():
+        if (yield Put(site, object_key(name), sealed)) is not None:
+            return False
+    return True
+
+
+def store_everywhere(sites: Iterable[SiteName], objects: Mapping[bytes, bytes], quorum: int) -> Talk[bool]:
+    """Whether a quorum of the sites has all of `objects`; every site is tried."""
+    replies = yield Gather(
+        {site: store_objects(site, objects) for site in sites},
+        lambda results: sum(result is True for result in results.values()) >= quorum,
+        grace_s=2.0,
+    )
+    return sum(result is True for result in replies.values()) >= quorum
+
+
+def is_readable(keys: Keys, value: bytes) -> DrtoolError | None:
+    """None if the head opens; what is wrong with it otherwise."""
+    try:
+        digests_of(open_head(keys, value))
+    except DrtoolError as error:
+        return error
+    return None
+
+
+def _names_under(learned: Learned) -> Iterable[bytes]:
+    if learned.head.checkpoint is None or learned.checkpoint is None:
+        return ()
+    pages = (*learned.checkpoint.snapshot_pages, *learned.checkpoint.log_pages)
+    return (learned.head.checkpoint.name, *(page.reference.name for page in pages))
+
+
+def _all_in(results: Mapping[SiteName, Any]) -> bool:
+    return bool(results)
+
+

@@ -1,0 +1,204 @@
+"""The changes that a manifest can go through, as data.
+
+Each op is a MessagePack array that begins with its kind; a change wraps one with who made it and when. Op ids are
+(session, counter). The op travels as raw bytes inside a change: the digest covers what was written, not what this
+version of the program understands of it, so fields and kinds can be added later.
+
+Invariants
+    An op kind that this program does not know is never skipped: the state after it would be a guess.
+"""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import msgspec
+
+from drtool.errors import FormatError
+from drtool.manifest.records import (
+    Config,
+    Coverage,
+    Evidence,
+    Policy,
+    SegmentRef,
+    SessionKind,
+    Snapshot,
+    Target,
+)
+from drtool.model import RepositoryId, SegmentId, SessionId, SnapshotId
+
+
+def _kebab(name: str) -> str:
+    return "".join(f"-{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+class _Op(msgspec.Struct, frozen=True, array_like=True, tag=_kebab):
+    """The base of every op; the tag is the kind that `manifest log` shows."""
+
+
+class Found(_Op, frozen=True):
+    """The first change of all."""
+
+    repository: RepositoryId
+    label: str
+    policy: Policy
+    targets: tuple[Target, ...]
+    ring_epoch: int
+    config: Config
+
+
+class OpenSession(_Op, frozen=True):
+    """Begin to write. An empty `session` is drawn, and `based_on` filled in, by `Manifest.commit`.
+
+    `expires` names sessions of the same host whose process the caller has proven gone.
+    """
+
+    kind: SessionKind
+    host_id: str
+    host: str
+    boot_id: str = ""
+    pid_namespace: str = ""
+    pid: int = 0
+    start_time: int = 0
+    source: str = ""
+    expires: tuple[SessionId, ...] = ()
+    session: SessionId = SessionId(b"")
+    based_on: int = -1
+
+
+class CheckpointSession(_Op, frozen=True):
+    """What a session has made known so far; also its renewal."""
+
+    session: SessionId
+    segments: tuple[SegmentRef, ...] = ()
+
+
+class CloseSession(_Op, frozen=True):
+    session: SessionId
+
+
+class ExpireSession(_Op, frozen=True):
+    """End somebody else's session."""
+
+    expired: SessionId
+    session: SessionId = SessionId(b"")
+
+
+class AddSnapshot(_Op, frozen=True):
+    """The end of a backup: a snapshot, the segments that it adds, those that they replace; closes its session."""
+
+    session: SessionId
+    snapshot: Snapshot
+    segments: tuple[SegmentRef, ...] = ()
+    replaces: tuple[SegmentId, ...] = ()
+
+
+class ForgetSnapshots(_Op, frozen=True):
+    snapshots: tuple[SnapshotId, ...]
+    session: SessionId = SessionId(b"")
+
+
+class SetRing(_Op, frozen=True):
+    """All targets, at the ring epoch after the present one."""
+
+    epoch: int
+    targets: tuple[Target, ...]
+    session: SessionId = SessionId(b"")
+
+
+class SetPolicy(_Op, frozen=True):
+    policy: Policy
+    session: SessionId = SessionId(b"")
+
+
+class ReplaceIndex(_Op, frozen=True):
+    """Merged or rebuilt index segments in place of others."""
+
+    segments: tuple[SegmentRef, ...]
+    replaces: tuple[SegmentId, ...]
+    session: SessionId = SessionId(b"")
+
+
+class Record(_Op, frozen=True):
+    """What verification covered, what drills proved."""
+
+    coverage: tuple[Coverage, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    session: SessionId = SessionId(b"")
+
+
+SessionOp: TypeAlias = CheckpointSession | CloseSession | AddSnapshot
+AdminOp: TypeAlias = ExpireSession | ForgetSnapshots | SetRing | SetPolicy | ReplaceIndex | Record
+Op: TypeAlias = Found | OpenSession | SessionOp | AdminOp
+
+_encoder = msgspec.msgpack.Encoder()
+_op_decoder: msgspec.msgpack.Decoder[Op] = msgspec.msgpack.Decoder(Op)
+
+
+class Change(msgspec.Struct, frozen=True, array_like=True):
+    """One op with its id, its author and the author's clock."""
+
+    session: SessionId
+    counter: int
+    time_ns: int
+    host: str
+    raw_op: msgspec.Raw
+
+    @property
+    def op(self) -> Op:
+        """The op; `FormatError` if a newer program wrote a kind that this one does not know."""
+        return decode_op(bytes(self.raw_op))
+
+
+def decode_op(raw: bytes) -> Op:
+    """The op in `raw`; `FormatError` unless this program understands all of it."""
+    try:
+        return _op_decoder.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise FormatError(
+            f"the manifest holds a change that this version does not understand: {error}",
+            hint="upgrade drtool on this host",
+        ) from error
+
+
+def make_change(op: Op, session: SessionId, counter: int, time_ns: int, host: str) -> Change:
+    """`op` as change number `counter` of `session`."""
+    return Change(session, counter, time_ns, host, msgspec.Raw(_encoder.encode(op)))
+
+
+def encode_change(change: Change) -> bytes:
+    """The bytes that the digest covers."""
+    return _encoder.encode(change)
+
+
+def kind_of(op: Op) -> str:
+    """`add-snapshot` for an `AddSnapshot`."""
+    return str(op.__struct_config__.tag)
+
+
+def summary_of(op: Op) -> str:
+    """A few words for `manifest log`."""
+    match op:
+        case AddSnapshot(snapshot=snapshot):
+            return f"{snapshot.id[:4].hex()} of {snapshot.source or 'paths'} on {snapshot.host}"
+        case OpenSession():
+            return " ".join(word for word in (op.kind, op.source, "on", op.host) if word)
+        case ExpireSession(expired=session) | CheckpointSession(session=session) | CloseSession(session=session):
+            return session[:4].hex()
+        case ForgetSnapshots(snapshots=ids):
+            return f"{len(ids)} snapshots: {', '.join(_few(ids))}"
+        case SetRing():
+            return f"epoch {op.epoch}, {len(op.targets)} targets"
+        case Found():
+            return op.label
+        case Record():
+            return ", ".join(f"{row.site} {row.level} round {row.round}" for row in op.coverage[:4])
+        case ReplaceIndex():
+            return f"{len(op.replaces)} segments by {len(op.segments)}"
+        case SetPolicy():
+            return f"copies {op.policy.copies}, minimum {op.policy.minimum}"
+
+
+def _few(ids: tuple[bytes, ...]) -> Iterator[str]:
+    yield from (id_[:4].hex() for id_ in ids[:4])
+    if len(ids) > 4:
+        yield "…"

@@ -1,0 +1,168 @@
+"""What the manifest asks of the world, as values, and what it needs from its neighbours, as ports.
+
+Everything here that talks is a generator: it yields the frozen requests below and is sent their replies. `drive.py`
+answers them with threads and stores, the simulator in virtual time. Requests to sites are made in the branches of a
+`Gather`, so that sites are talked to at once.
+
+Invariants
+    A reply of `Failed` to anything that writes means *unknown*: it may still take effect, even later.
+    No generator sees a clock, a thread or an exception of a store.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import msgspec
+
+from drtool.crypto import SealKind
+from drtool.manifest.witness import Outstanding, Witness
+from drtool.model import ObjectInfo, RepositoryId, SiteName
+
+T = TypeVar("T")
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """A site did not do as asked, or nobody knows. `definite`: it was refused or not reachable at all, and at once."""
+
+    reason: str
+    definite: bool = False
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """The site answered: there is no such object."""
+
+
+class List(msgspec.Struct, frozen=True):
+    """Reply: the names with `prefix` after `start_after`, sorted, or Failed."""
+
+    site: SiteName
+    prefix: str
+    start_after: str = ""
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Reply: the object's bytes, Missing or Failed. `durable`: the bytes must outlive a crash of the site."""
+
+    site: SiteName
+    name: str
+    durable: bool = False
+
+
+class PutIfAbsent(msgspec.Struct, frozen=True):
+    """Reply: True (these bytes are there by this call), False (something was there) or Failed."""
+
+    site: SiteName
+    name: str
+    data: bytes
+
+
+class Put(msgspec.Struct, frozen=True):
+    """Reply: None or Failed. Only for content-addressed names."""
+
+    site: SiteName
+    name: str
+    data: bytes
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """Reply: None or Failed; that it was absent is success."""
+
+    site: SiteName
+    name: str
+
+
+class Sleep(msgspec.Struct, frozen=True):
+    """Reply: None, after `seconds`."""
+
+    seconds: float
+
+
+class Draw(msgspec.Struct, frozen=True):
+    """Reply: `count` random bytes."""
+
+    count: int
+
+
+class Now(msgspec.Struct, frozen=True):
+    """Reply: seconds on a clock that only goes forward; for giving up and backing off, never for safety."""
+
+
+class Journal(msgspec.Struct, frozen=True):
+    """Reply: None, once `entry` is durable on this host."""
+
+    entry: Outstanding
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Reply: None. One line for `-vv`: which phase, and what happened."""
+
+    phase: str
+    text: str
+
+
+class Gather(msgspec.Struct, frozen=True):
+    """Run all branches at once. Reply: what each returned so far, by site; Failed for those that did not finish.
+
+    The reply comes when all have finished, or when `enough` says so and the others had `grace_s` more. A branch that
+    is left behind goes on in the background while the call lasts; its results are never seen.
+    """
+
+    branches: "Mapping[SiteName, Talk[Any]]"
+    enough: Callable[[Mapping[SiteName, Any]], bool]
+    grace_s: float = 0.0
+
+
+Request: TypeAlias = List | Read | PutIfAbsent | Put | Delete | Sleep | Draw | Now | Journal | Note | Gather
+SiteRequest: TypeAlias = List | Read | PutIfAbsent | Put | Delete
+Talk: TypeAlias = Generator[Request, Any, T]
+
+
+def never(_results: Mapping[SiteName, Any]) -> bool:
+    """An `enough` that waits for every branch."""
+    return False
+
+
+class Tagged(Protocol):
+    @property
+    def data(self) -> bytes: ...
+
+
+class SitePort(Protocol):
+    """A voter's store, as far as the manifest uses it."""
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]: ...
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes: ...
+    def read_tagged(self, name: str) -> Tagged | None: ...
+    def put(self, name: str, data: bytes) -> None: ...
+    def put_if_absent(self, name: str, data: bytes) -> bool: ...
+    def delete(self, name: str) -> None: ...
+
+
+class Keys(Protocol):
+    """What the manifest needs of a keyring."""
+
+    @property
+    def repository(self) -> RepositoryId: ...
+    def seal(self, kind: SealKind, plaintext: bytes) -> bytes: ...
+    def open(self, kind: SealKind, sealed: bytes) -> bytes: ...
+    def mac(self, purpose: str, data: bytes) -> bytes: ...
+    def mac_matches(self, purpose: str, data: bytes, tag: bytes) -> bool: ...
+
+
+class LocalState(Protocol):
+    """What this host remembers from run to run. Losing it loses rollback detection, never backups."""
+
+    def witness(self) -> Witness: ...
+    def remember(self, witness: Witness) -> None:
+        """Keep the newer of what is known and `witness`."""
+
+    def journal(self, entry: Outstanding) -> None: ...
+    def settle(self, entry: Outstanding) -> None: ...
+    def outstanding(self) -> tuple[Outstanding, ...]: ...
+
+
+class PageCache(Protocol):
+    """Immutable objects by name; may forget anything at any time, and is never believed without the hash."""
+
+    def get(self, name: bytes) -> bytes | None: ...
+    def put(self, name: bytes, data: bytes) -> None: ...

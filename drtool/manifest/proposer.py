@@ -1,0 +1,176 @@
+"""One round of Paxos over all voters: survey, prepare, accept. Each talks to every site at once.
+
+The phases, by the textbook's names: *election* picks a ballot above every one seen, *prepare* asks for promises,
+*accept* offers the value, *decide* is the moment when a quorum confirmed it, *notify* brings lagging sites along and
+collects old records, *confirm* writes the witness.
+
+Invariants
+    Nothing is accepted before a quorum of confirmed promises for the same ballot. A proposer adopts the value
+    accepted under the highest ballot among them.
+    A site that this host knows to have gone back in time counts for nothing until it has taken part again, after a
+    value that was chosen without it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from drtool.manifest.acceptor import (
+    Place,
+    Rule,
+    SiteView,
+    Trouble,
+    change_site,
+    collect,
+    is_due_for_collection,
+    read_site,
+    unreachable,
+)
+from drtool.manifest.ports import Failed, Gather, Note, Talk
+from drtool.model import SiteName
+from drtool.paxos import Ballot, Preempted, Record, accept, agreed, next_ballot, promise
+
+SURVEY_GRACE_S = 0.3
+ACCEPT_GRACE_S = 1.0
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What the sites said when asked: acceptors that count, those that went back in time, and what ails the rest."""
+
+    views: Mapping[SiteName, SiteView]
+    rolled_back: Mapping[SiteName, SiteView]
+    troubles: Mapping[SiteName, Trouble]
+
+    def agreed(self, quorum: int) -> Record | None:
+        return agreed((view.record for view in self.views.values()), quorum)
+
+    def ballots(self) -> Iterable[Ballot]:
+        """Every ballot seen, those of sites that do not count included: it costs nothing to exceed them too."""
+        return (view.record.promised for views in (self.views, self.rolled_back) for view in views.values())
+
+
+class Round(msgspec.Struct, frozen=True):
+    """The outcome of one phase: who went along, who had promised a higher ballot, what ails the rest."""
+
+    views: Mapping[SiteName, SiteView]
+    preempted: Mapping[SiteName, Preempted]
+    troubles: Mapping[SiteName, Trouble]
+
+
+def survey(places: Mapping[SiteName, Place], quorum: int) -> Talk[Survey]:
+    """Read every acceptor; go on when a quorum agrees."""
+    replies = yield Gather(
+        {site: read_site(place) for site, place in places.items()},
+        lambda results: agreed(_counted(results), quorum) is not None,
+        SURVEY_GRACE_S,
+    )
+    views = {site: reply for site, reply in replies.items() if isinstance(reply, SiteView)}
+    yield Note("election", ", ".join(f"{site}: {_said(reply)}" for site, reply in replies.items()))
+    return Survey(
+        {site: view for site, view in views.items() if not view.rolled_back},
+        {site: view for site, view in views.items() if view.rolled_back},
+        _troubles(replies),
+    )
+
+
+def elect(seen: Survey, beyond: Ballot, proposer: bytes) -> Ballot:
+    """A ballot above every one seen, by anybody, in this task."""
+    return next_ballot((*seen.ballots(), beyond), proposer)
+
+
+def prepare(places: Mapping[SiteName, Place], seen: Survey, ballot: Ballot, quorum: int) -> Talk[Round]:
+    """Ask for promises; only confirmed ones are in the answer."""
+
+    def rule(record: Record, record_hash: bytes, token: bytes) -> Record | Preempted:
+        return promise(record, record_hash, ballot, token)
+
+    return (yield from _phase("prepare", places, seen, rule, ballot, quorum, SURVEY_GRACE_S))
+
+
+def offer(places: Mapping[SiteName, Place], seen: Round, ballot: Ballot, value: bytes, quorum: int) -> Talk[Round]:
+    """Ask to accept `value`; only confirmed acceptances are in the answer."""
+    rule = accepting(ballot, value)
+    return (yield from _phase("accept", places, seen, rule, ballot, quorum, ACCEPT_GRACE_S))
+
+
+def accepting(ballot: Ballot, value: bytes) -> Rule:
+    def rule(record: Record, record_hash: bytes, token: bytes) -> Record | Preempted:
+        return accept(record, record_hash, ballot, value, token)
+
+    return rule
+
+
+def notify(
+    places: Mapping[SiteName, Place], seen: Survey, done: Round, ballot: Ballot, value: bytes
+) -> Talk[Mapping[SiteName, SiteView]]:
+    """After the decision: sites that went back in time take part again, and old records go where it is time.
+
+    Only now: what such a site has forgotten can be no part of a value that a quorum without it has chosen.
+    """
+    due = [site for site, view in done.views.items() if is_due_for_collection(view.record.version)]
+    branches: dict[SiteName, Talk[Any]] = {site: collect(places[site], done.views[site].record.version) for site in due}
+    for site, view in seen.rolled_back.items():
+        branches[site] = _rejoin(places[site], view, ballot, value)
+    if not branches:
+        return {}
+    replies = yield Gather(branches, lambda _: True, SURVEY_GRACE_S)
+    yield Note("notify", ", ".join(branches))
+    return {site: reply for site, reply in replies.items() if isinstance(reply, SiteView)}
+
+
+def _rejoin(place: Place, view: SiteView, ballot: Ballot, value: bytes) -> Talk[Any]:
+    return (yield from change_site(place, view, accepting(ballot, value), rejoin=True))
+
+
+def _phase(
+    name: str,
+    places: Mapping[SiteName, Place],
+    seen: Survey | Round,
+    rule: Rule,
+    ballot: Ballot,
+    quorum: int,
+    grace_s: float,
+) -> Talk[Round]:
+    set_aside = seen.rolled_back if isinstance(seen, Survey) else {}
+    asked = {site: place for site, place in places.items() if site not in set_aside and not _is_hopeless(seen, site)}
+    replies = yield Gather(
+        {site: change_site(place, seen.views.get(site), rule) for site, place in asked.items()},
+        lambda results: len(_counted(results)) >= quorum,
+        grace_s,
+    )
+    yield Note(name, f"{ballot}: " + ", ".join(f"{site}: {_said(reply)}" for site, reply in replies.items()))
+    return Round(
+        {site: reply for site, reply in replies.items() if isinstance(reply, SiteView) and not reply.rolled_back},
+        {site: reply for site, reply in replies.items() if isinstance(reply, Preempted)},
+        _troubles(replies) | {site: seen.troubles[site] for site in places if _is_hopeless(seen, site)},
+    )
+
+
+def _is_hopeless(seen: Survey | Round, site: SiteName) -> bool:
+    """Not worth another request in this round."""
+    trouble = seen.troubles.get(site)
+    return trouble is not None and (trouble.definite or trouble.kind in ("absent", "sealed"))
+
+
+def _counted(replies: Mapping[SiteName, Any]) -> list[Record]:
+    return [reply.record for reply in replies.values() if isinstance(reply, SiteView) and not reply.rolled_back]
+
+
+def _troubles(replies: Mapping[SiteName, Any]) -> dict[SiteName, Trouble]:
+    failed = {site: unreachable(reply) for site, reply in replies.items() if isinstance(reply, Failed)}
+    return failed | {site: reply for site, reply in replies.items() if isinstance(reply, Trouble)}
+
+
+def _said(reply: object) -> str:
+    match reply:
+        case SiteView(record=record):
+            return f"v{record.version} promised {record.promised} accepted {record.accepted}"
+        case Preempted(by=ballot):
+            return f"promised {ballot} to another"
+        case Trouble(kind=kind, reason=reason):
+            return f"{kind} ({reason})"
+        case _:
+            return "no answer"
+
+

@@ -1,0 +1,172 @@
+"""What the manifest's state is made of: rows, each frozen, each a short MessagePack array on a site.
+
+Invariants
+    Fields are only ever added, at the end and with a default: older rows stay readable.
+    Times are nanoseconds since 1970 by the writer's clock; they are told to people and decide nothing.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from drtool.model import RepositoryId, SegmentId, SessionId, SiteName, SnapshotId, TargetName
+
+SessionKind = Literal["backup", "admin", "prune", "mover"]
+TargetState = Literal["active", "draining", "lost"]
+Ending = Literal["closed", "expired"]
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """The base of every row."""
+
+
+class Target(Row, frozen=True):
+    """A place for objects, as every host sees it: without secrets; `host` says whose directory a `file://` URL is."""
+
+    name: TargetName
+    weight: int
+    state: TargetState
+    url: str
+    host: str = ""
+
+
+class Voter(Row, frozen=True):
+    """A site with an acceptor, the target that holds its register, and which life of the register this is."""
+
+    site: SiteName
+    target: TargetName
+    incarnation: bytes
+
+
+class Config(Row, frozen=True):
+    """One set of acceptors: generation after forced recoveries, number within it, members, how many are a quorum."""
+
+    generation: int
+    number: int
+    voters: tuple[Voter, ...]
+    quorum: int
+
+    def voter(self, site: SiteName) -> Voter:
+        """The voter at `site`; KeyError if the site does not vote."""
+        for voter in self.voters:
+            if voter.site == site:
+                return voter
+        raise KeyError(site)
+
+
+class Policy(Row, frozen=True):
+    """What holds for the whole repository and is chosen at `init`."""
+
+    copies: int
+    minimum: int = 1
+    timezone: str = "UTC"
+    chunk_average_bytes: int = 512 * 1024
+
+
+class SegmentRef(Row, frozen=True):
+    """A live index segment."""
+
+    id: SegmentId
+    size_bytes: int
+    rows: int
+    packs: int
+
+
+class Counts(Row, frozen=True):
+    """What a backup met and stored; sizes in bytes."""
+
+    files: int = 0
+    dirs: int = 0
+    bytes: int = 0
+    added_bytes: int = 0
+    stored_bytes: int = 0
+    errors: int = 0
+
+
+class Snapshot(Row, frozen=True):
+    """One point in time of one source. `sequence` is the manifest's, set when the change is applied."""
+
+    id: SnapshotId
+    session: SessionId
+    source: str
+    host: str
+    user: str
+    time_ns: int
+    started_ns: int
+    paths: tuple[bytes, ...]
+    tags: tuple[str, ...]
+    root: bytes
+    parent: SnapshotId | None
+    counts: Counts
+    program: str
+    sequence: int = 0
+
+
+class Forgotten(Row, frozen=True):
+    """A snapshot that nobody lists any more, and whose objects prune may take after the grace."""
+
+    snapshot: Snapshot
+    sequence: int
+    time_ns: int
+    host: str
+
+
+class Session(Row, frozen=True):
+    """One writer at work on one source, and where to look whether its process is still alive."""
+
+    id: SessionId
+    kind: SessionKind
+    host_id: str
+    host: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    start_time: int
+    source: str
+    opened: int
+    renewed: int
+    counter: int
+    time_ns: int
+
+
+class ClosedSession(Row, frozen=True):
+    """Remembered for a while, so that a writer that lost its answer still learns it."""
+
+    id: SessionId
+    sequence: int
+    counter: int
+    ending: Ending
+
+
+class Coverage(Row, frozen=True):
+    """How far verification of one site at one level has come in its present round."""
+
+    site: SiteName
+    level: str
+    round: int
+    position: int
+    sequence: int
+    time_ns: int
+
+
+class Evidence(Row, frozen=True):
+    """The newest proof of one kind for one source: a restore that worked, a drill that passed."""
+
+    source: str
+    kind: str
+    snapshot: SnapshotId
+    time_ns: int
+    detail: str = ""
+
+
+class Founding(msgspec.Struct, frozen=True, kw_only=True):
+    """What a repository begins with."""
+
+    repository: RepositoryId
+    label: str
+    policy: Policy
+    targets: tuple[Target, ...]
+    voters: tuple[tuple[SiteName, TargetName], ...]
+    ring_epoch: int = 1
+
+

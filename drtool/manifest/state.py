@@ -1,0 +1,287 @@
+"""The state machine: what each change means. Pure: a state and a change give a state, or a rejection with its reason.
+
+Invariants
+    The same changes in the same order give the same state on every host, for ever: no clock, no chance, no input.
+    A change is applied at most once: its counter must exceed its session's. A session that is not open applies nothing.
+    What is rejected leaves no trace; a rejected op may be retried under a new counter.
+    A session's id is remembered for `REMEMBERED_CHANGES` after it ended; `open-session` must be based on a head no older,
+    so that a late duplicate of it can never bring an ended session back to life.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from drtool.errors import FormatError
+from drtool.manifest.catalogue import Catalogue
+from drtool.manifest.ops import (
+    AddSnapshot,
+    Change,
+    CheckpointSession,
+    CloseSession,
+    ExpireSession,
+    ForgetSnapshots,
+    Found,
+    Op,
+    OpenSession,
+    Record,
+    ReplaceIndex,
+    SetPolicy,
+    SetRing,
+)
+from drtool.manifest.records import (
+    ClosedSession,
+    Config,
+    Coverage,
+    Ending,
+    Evidence,
+    Forgotten,
+    Policy,
+    Row,
+    SegmentRef,
+    Session,
+    Snapshot,
+    Target,
+)
+from drtool.model import RepositoryId, SegmentId, SessionId
+from drtool.ring import Ring, RingTarget
+
+REMEMBERED_CHANGES = 1000
+EVIDENCE_LIMIT = 256
+EXCLUSIVE_KINDS = ("prune", "mover")
+
+
+class Core(Row, frozen=True):
+    """Everything but the snapshots: small, and part of every checkpoint."""
+
+    repository: RepositoryId
+    label: str
+    sequence: int
+    config: Config
+    policy: Policy
+    ring_epoch: int
+    targets: tuple[Target, ...]
+    sessions: tuple[Session, ...] = ()
+    closed: tuple[ClosedSession, ...] = ()
+    segments: tuple[SegmentRef, ...] = ()
+    coverage: tuple[Coverage, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    forgotten: tuple[Forgotten, ...] = ()
+
+
+class State(Core, frozen=True):
+    """What the manifest says after a number of changes."""
+
+    snapshots: Catalogue = Catalogue()
+
+    @property
+    def ring(self) -> Ring:
+        """Placement's view of the targets."""
+        rows = (RingTarget(name=row.name, weight=row.weight, state=row.state) for row in self.targets)
+        return Ring(epoch=self.ring_epoch, copies=self.policy.copies, targets=tuple(rows))
+
+    def session(self, session: SessionId) -> Session | None:
+        """The session, if it is open."""
+        return next((row for row in self.sessions if row.id == session), None)
+
+    def core(self) -> Core:
+        return Core(*(getattr(self, field) for field in Core.__struct_fields__))
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """Why a change does not apply: a stable word for programs, a sentence for people."""
+
+    reason: str
+    message: str
+
+
+class _Refused(Exception):
+    """Carries a rejection out of a transition; never leaves this module."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.rejection = Rejection(reason, message)
+
+
+def begin(change: Change) -> State:
+    """The state after the first change of all."""
+    op = change.op
+    if not isinstance(op, Found):
+        raise FormatError(f"a manifest begins with its founding, not with {type(op).__name__}")
+    return State(op.repository, op.label, 1, op.config, op.policy, op.ring_epoch, op.targets)
+
+
+def state_of(core: Core, snapshots: Catalogue) -> State:
+    """A checkpoint's state."""
+    return State(**{field: getattr(core, field) for field in Core.__struct_fields__}, snapshots=snapshots)
+
+
+def applied_at(state: State, session: SessionId, counter: int) -> int | None:
+    """The sequence of a change that the state has taken in, or of the newest of its session; None if it has not."""
+    row = state.session(session)
+    if row is not None:
+        return row.renewed if row.counter >= counter else None
+    ended = next((row for row in state.closed if row.id == session), None)
+    return ended.sequence if ended is not None and ended.counter >= counter else None
+
+
+def apply(state: State, change: Change) -> State | Rejection:
+    """The state after `change`, or why there is none."""
+    op = change.op
+    try:
+        if isinstance(op, OpenSession):
+            return _open(_next(state), change, op)
+        _demand_session(state, change, op)
+        return _transition(_touched(_next(state), change), change, op)
+    except _Refused as refused:
+        return refused.rejection
+
+
+def apply_all(state: State, changes: Iterable[Change]) -> State | Rejection:
+    """All of `changes` in order, or the first rejection."""
+    for change in changes:
+        after = apply(state, change)
+        if isinstance(after, Rejection):
+            return after
+        state = after
+    return state
+
+
+def _next(state: State) -> State:
+    return msgspec.structs.replace(state, sequence=state.sequence + 1)
+
+
+def _demand_session(state: State, change: Change, op: Op) -> None:
+    if getattr(op, "session", change.session) != change.session:
+        raise _Refused("wrong-session", "the op names another session than the change that carries it")
+    row = state.session(change.session)
+    if row is None:
+        raise _Refused("session-not-open", f"session {change.session.hex()[:8]} is not open (any more)")
+    if change.counter <= row.counter:
+        raise _Refused("duplicate", f"session {change.session.hex()[:8]} is past change {change.counter}")
+
+
+def _touched(state: State, change: Change) -> State:
+    """The change's session, renewed."""
+    rows = tuple(
+        msgspec.structs.replace(row, renewed=state.sequence, counter=change.counter, time_ns=change.time_ns)
+        if row.id == change.session
+        else row
+        for row in state.sessions
+    )
+    return msgspec.structs.replace(state, sessions=rows)
+
+
+def _transition(state: State, change: Change, op: Op) -> State:
+    match op:
+        case AddSnapshot():
+            return _add_snapshot(state, change, op)
+        case CheckpointSession():
+            return _with_segments(state, op.segments, ())
+        case CloseSession():
+            return _ended(state, change.session, "closed")
+        case ExpireSession():
+            return _expire(state, op)
+        case ForgetSnapshots():
+            return _forget(state, change, op)
+        case SetRing():
+            return _set_ring(state, op)
+        case SetPolicy():
+            return msgspec.structs.replace(state, policy=op.policy)
+        case ReplaceIndex():
+            return _with_segments(state, op.segments, op.replaces)
+        case Record():
+            return _record(state, op)
+        case Found() | OpenSession():
+            raise _Refused("founded", "the manifest is founded already")
+
+
+def _open(state: State, change: Change, op: OpenSession) -> State:
+    known = {row.id for row in state.sessions} | {row.id for row in state.closed}
+    if op.session != change.session or op.session in known:
+        raise _Refused("session-exists", f"session {op.session.hex()[:8]} was opened before")
+    if not state.sequence - REMEMBERED_CHANGES <= op.based_on < state.sequence:
+        raise _Refused("stale-open", f"the request to open a session is based on change {op.based_on}, long past")
+    for session in op.expires:
+        row = state.session(session)
+        if row is not None and row.host_id == op.host_id:
+            state = _ended(state, session, "expired")
+    if op.kind in EXCLUSIVE_KINDS and any(row.kind == op.kind for row in state.sessions):
+        raise _Refused(f"{op.kind}-open", f"another {op.kind} session is at work")
+    return msgspec.structs.replace(state, sessions=(*state.sessions, _session_of(state, change, op)))
+
+
+def _session_of(state: State, change: Change, op: OpenSession) -> Session:
+    at, by = state.sequence, change.time_ns
+    place = (op.host_id, op.host, op.boot_id, op.pid_namespace, op.pid, op.start_time)
+    return Session(op.session, op.kind, *place, op.source, opened=at, renewed=at, counter=change.counter, time_ns=by)
+
+
+def _ended(state: State, session: SessionId, ending: Ending) -> State:
+    row = state.session(session)
+    if row is None:
+        raise _Refused("session-not-open", f"session {session.hex()[:8]} is not open (any more)")
+    closed = (*_remembered(state), ClosedSession(session, state.sequence, row.counter, ending))
+    rest = tuple(other for other in state.sessions if other.id != session)
+    return msgspec.structs.replace(state, sessions=rest, closed=closed)
+
+
+def _remembered(state: State) -> Sequence[ClosedSession]:
+    horizon = state.sequence - REMEMBERED_CHANGES
+    first = next((i for i, row in enumerate(state.closed) if row.sequence >= horizon), len(state.closed))
+    return state.closed[first:]
+
+
+def _expire(state: State, op: ExpireSession) -> State:
+    return _ended(state, op.expired, "expired")
+
+
+def _add_snapshot(state: State, change: Change, op: AddSnapshot) -> State:
+    if op.snapshot.session != change.session:
+        raise _Refused("wrong-session", "the snapshot names another session than the change that adds it")
+    if op.snapshot.id in state.snapshots:
+        raise _Refused("snapshot-exists", f"snapshot {op.snapshot.id.hex()[:8]} is in the catalogue already")
+    state = _with_segments(state, op.segments, op.replaces)
+    row = msgspec.structs.replace(op.snapshot, sequence=state.sequence)
+    state = msgspec.structs.replace(state, snapshots=state.snapshots.with_added(row))
+    return _ended(state, change.session, "closed")
+
+
+def _with_segments(state: State, added: Sequence[SegmentRef], replaced: Sequence[SegmentId]) -> State:
+    live = {row.id for row in state.segments}
+    gone = set(replaced)
+    if not gone <= live:
+        raise _Refused("segments-changed", "an index segment to be replaced was replaced by somebody else")
+    kept = tuple(row for row in state.segments if row.id not in gone)
+    new = {row.id: row for row in added if row.id not in live or row.id in gone}
+    return msgspec.structs.replace(state, segments=(*kept, *new.values()))
+
+
+def _forget(state: State, change: Change, op: ForgetSnapshots) -> State:
+    rows: list[Snapshot] = []
+    for snapshot in dict.fromkeys(op.snapshots):
+        row = state.snapshots.get(snapshot)
+        if row is None:
+            raise _Refused("no-such-snapshot", f"there is no snapshot {snapshot.hex()[:8]} (any more)")
+        rows.append(row)
+    marks = tuple(Forgotten(row, state.sequence, change.time_ns, change.host) for row in rows)
+    rest = state.snapshots.without(row.id for row in rows)
+    return msgspec.structs.replace(state, snapshots=rest, forgotten=(*state.forgotten, *marks))
+
+
+def _set_ring(state: State, op: SetRing) -> State:
+    if op.epoch != state.ring_epoch + 1:
+        raise _Refused("ring-changed", f"the ring is at epoch {state.ring_epoch}, so {op.epoch} cannot follow")
+    if any(row.kind == "mover" for row in state.sessions):
+        raise _Refused("mover-open", "the ring cannot change while a mover is at work")
+    names = [row.name for row in op.targets]
+    if len(set(names)) != len(names):
+        raise _Refused("bad-ring", "two targets have one name")
+    return msgspec.structs.replace(state, ring_epoch=op.epoch, targets=tuple(sorted(op.targets, key=lambda t: t.name)))
+
+
+def _record(state: State, op: Record) -> State:
+    coverage = {(row.site, row.level): row for row in (*state.coverage, *op.coverage)}
+    evidence = {(row.source, row.kind): row for row in (*state.evidence, *op.evidence)}
+    return msgspec.structs.replace(
+        state, coverage=tuple(coverage.values()), evidence=tuple(evidence.values())[-EVIDENCE_LIMIT:]
+    )

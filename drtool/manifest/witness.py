@@ -1,0 +1,63 @@
+"""What this host last saw confirmed: the means to notice that a site, or a quorum, went back in time.
+
+Invariants
+    A witness only moves forward, except for a site that rejoined after it was rolled back.
+    An alarm needs a fault: a site whose record is older than the one seen there, or a head that is not a descendant.
+"""
+
+import msgspec
+
+from drtool.manifest.ops import Change
+from drtool.manifest.records import Config
+from drtool.model import SiteName
+from drtool.paxos import NO_BALLOT, Ballot
+
+
+class SiteWitness(msgspec.Struct, frozen=True, array_like=True):
+    """The newest record of one site that this host saw effective."""
+
+    incarnation: bytes
+    version: int
+    promised: Ballot = NO_BALLOT
+    record_hash: bytes = b""
+
+
+class Witness(msgspec.Struct, frozen=True):
+    """The newest head that was confirmed chosen, and each site's newest record."""
+
+    generation: int = 1
+    config_number: int = 1
+    sequence: int = 0
+    digest: bytes = b""
+    sites: dict[SiteName, SiteWitness] = {}
+    config: Config | None = None
+
+    def merged(self, newer: "Witness") -> "Witness":
+        """`newer` where it is newer, this one elsewhere."""
+        if (newer.generation, newer.config_number) > (self.generation, self.config_number):
+            return newer
+        head = newer if newer.sequence >= self.sequence else self
+        return msgspec.structs.replace(head, sites=self.sites | newer.sites, config=head.config or self.config)
+
+
+class Outstanding(msgspec.Struct, frozen=True):
+    """Changes that were sent and not yet known to be in the manifest; all of one session."""
+
+    changes: tuple[Change, ...]
+
+    @property
+    def name(self) -> str:
+        """What identifies it in the journal: writer and counter."""
+        first = self.changes[0]
+        return f"{first.session.hex()}.{first.counter}"
+
+
+def went_back(seen: SiteWitness | None, version: int, promised: Ballot, incarnation: bytes) -> bool:
+    """Whether a site's newest record is older than what this host saw there.
+
+    A lower version alone is no proof: a rolled-back site that has since accepted a ballot above all that it had forgotten
+    is whole again.
+    """
+    if seen is None or seen.incarnation != incarnation:
+        return False
+    return version < seen.version and promised < seen.promised
