@@ -18,6 +18,7 @@ from drtool.stores import durable
 from drtool.stores.medium import meaning, translated
 from drtool.stores.names import check_name, is_object_name, may_hold
 from drtool.stores.ports import Buffer, Mode, Tagged, tag_of
+from drtool.stores.voting import VoteVerdict, file_system_of, verdict
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: a named pipe in an object's place would otherwise be waited for, for ever
@@ -53,6 +54,16 @@ class LocalStore:
         with translated(str(root), writing=True):
             _make_durably(root)
         return cls.open(root)
+
+    def can_vote(self) -> bool:
+        """Whether this may hold a voter's register without a person vouching for it."""
+        return self.vote_verdict().can_vote
+
+    def vote_verdict(self) -> VoteVerdict:
+        """The same, with the file system's name and the reason."""
+        self._check_root()
+        with translated(str(self.root), writing=False):
+            return verdict(file_system_of(self._root))
 
     @property
     def mode(self) -> Mode:

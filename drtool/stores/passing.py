@@ -1,0 +1,53 @@
+"""What every decorator of a store begins with: it hands everything on."""
+
+from collections.abc import Iterator
+
+from drtool.errors import StoreError
+from drtool.model import ObjectInfo
+from drtool.stores.ports import Buffer, Mode, Register, Store, Tagged
+
+
+class PassingStore:
+    """A store around a store. Subclasses change what they are named for, and nothing else."""
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+
+    @property
+    def mode(self) -> Mode:
+        return self._register().mode
+
+    def put(self, name: str, data: Buffer) -> None:
+        self.inner.put(name, data)
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        return self.inner.get(name, start, length)
+
+    def stat(self, name: str) -> int:
+        return self.inner.stat(name)
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        return self.inner.list(prefix, start_after)
+
+    def delete(self, name: str) -> None:
+        self.inner.delete(name)
+
+    def free_bytes(self) -> int | None:
+        return self.inner.free_bytes()
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        return self._register().put_if_absent(name, data)
+
+    def read_tagged(self, name: str) -> Tagged | None:
+        return self._register().read_tagged(name)
+
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> bool:
+        return self._register().compare_and_swap(name, data, expected_tag)
+
+    def _register(self) -> Register:
+        if isinstance(self.inner, Register):
+            return self.inner
+        raise StoreError("this target's store cannot hold a voter's register")
