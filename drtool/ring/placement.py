@@ -4,7 +4,7 @@ The ring is the numbers below 2**32. A target has virtual nodes on it, in number
 places on it, from each of which a walker leaves at the same pace; a target is met when the first of them reaches one of its
 nodes. The first `copies` distinct sites met hold the pack, each on the target that was met there.
 
-Eight walkers instead of one: with one, a target's share depends on the luck of few gaps, and 64 nodes leave it 12 % off;
+Eight walkers instead of one: with one, the luck of few gaps decides, and 256 nodes leave shares 20 % off;
 with eight it is as even as with many times the nodes (Appleton & O'Reilly 2015, "Multi-probe consistent hashing").
 Reach: a site's nodes are met earlier or later than they stand by the factor that makes shares follow weights (`reach.py`).
 
@@ -31,8 +31,8 @@ from drtool.ring.ring import Ring, RingTarget
 METADATA_SITES = 5
 """Trees and index segments lie on every site, of at most this many."""
 
-NODES_PER_WEIGHT = 64
-MAX_NODES_WEIGHT = 16
+NODES_PER_WEIGHT = 256
+MAX_NODES_WEIGHT = 4
 """A heavier target gets no more nodes, but a longer reach: weights may be terabytes or gigabytes alike."""
 
 _NODE_CONTEXT = b"drtool/1/ring/node\0"

@@ -1,0 +1,75 @@
+"""The media that the conformance suite runs on. A new medium joins by one more entry in MEDIA."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from drtool.stores import LocalStore, MemoryStore, Mode, VoterStore
+
+
+@dataclass(frozen=True)
+class Medium:
+    """One place, and how to open it as often as a test likes."""
+
+    open: Callable[[], VoterStore]
+    mode: Mode
+    root: Path | None = None
+    """Where its objects lie as files, for media that can be reached from other processes through the file system."""
+
+
+def local(scratch: Path) -> Medium:
+    LocalStore.create(scratch / "site").close()
+    return Medium(open=lambda: LocalStore.open(scratch / "site"), mode="chain", root=scratch / "site")
+
+
+def memory_chain(scratch: Path) -> Medium:
+    store = MemoryStore("chain")
+    return Medium(open=lambda: store, mode="chain")
+
+
+def memory_cas(scratch: Path) -> Medium:
+    store = MemoryStore("cas")
+    return Medium(open=lambda: store, mode="cas")
+
+
+MEDIA = (local, memory_chain, memory_cas)
+
+
+@pytest.fixture(params=MEDIA, ids=lambda medium: medium.__name__)
+def medium(request: pytest.FixtureRequest, tmp_path: Path) -> Medium:
+    return request.param(tmp_path)
+
+
+@pytest.fixture
+def store(medium: Medium) -> Iterator[VoterStore]:
+    opened = medium.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a tmpfs with the given options; gone after the test."""
+    mounts: list[Path] = []
+
+    def mount(options: str) -> Path:
+        point = tmp_path / f"disk{len(mounts)}"
+        point.mkdir()
+        if os.geteuid() != 0:
+            pytest.skip("only root can mount a small disk")
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "drtool-test", point], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            complain = pytest.fail if os.environ.get("CI") else pytest.skip
+            complain(f"this machine lets root mount nothing: {done.stderr.strip()}")
+        mounts.append(point)
+        return point
+
+    yield mount
+    for point in mounts:
+        subprocess.run(["umount", "-l", point], check=False, capture_output=True)
