@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from drtool.errors import FormatError, NoQuorum, NoRepository, Refused
-from drtool.manifest.acceptor import Place, SiteView, Trouble, confirm_first, unreachable
+from drtool.manifest.acceptor import MAC_PURPOSE, Place, SiteView, Trouble, confirm_first, unreachable
 from drtool.manifest.head import NO_DIGEST, Head, digest_after, open_head, seal_head
 from drtool.manifest.names import acceptor_prefix, version_name
 from drtool.manifest.ops import Found, make_change
@@ -20,7 +20,7 @@ from drtool.manifest.records import Config, Founding, Voter
 from drtool.manifest.state import begin
 from drtool.manifest.witness import Witness
 from drtool.model import RepositoryId, SessionId, SiteName
-from drtool.paxos import Ballot, Chain, Record, decode_record, found, majority
+from drtool.paxos import Ballot, Chain, Record, Verify, decode_record, found, majority
 from drtool.paxos.record import record_hash
 
 FIRST_GENERATION = 1
@@ -35,9 +35,7 @@ class Begun(msgspec.Struct, frozen=True):
     views: Mapping[SiteName, SiteView]
 
 
-def places_of(
-    config: Config, repository: RepositoryId, keys: Keys, witness: Witness
-) -> dict[SiteName, Place]:
+def places_of(config: Config, repository: RepositoryId, keys: Keys, witness: Witness) -> dict[SiteName, Place]:
     """Where the acceptors of `config` are. What the witness saw counts only within the same life of a register."""
     same = (witness.generation, witness.config_number) == (config.generation, config.number)
     prefix = acceptor_prefix(config.generation, config.number)
@@ -136,8 +134,8 @@ def newest_value(site: SiteName, keys: Keys) -> Talk[Record | Missing | Failed]:
     return Failed(problem, definite=True) if problem else Missing()
 
 
-def _verifier(keys: Keys) -> Any:
-    return lambda body, tag: keys.mac_matches("acceptor", body, tag)
+def _verifier(keys: Keys) -> Verify:
+    return lambda body, tag: keys.mac_matches(MAC_PURPOSE, body, tag)
 
 
 def _any_majority(results: Mapping[SiteName, Any]) -> bool:

@@ -26,10 +26,10 @@ from drtool.manifest.head import (
     digest_after,
     seal_head,
 )
-from drtool.manifest.library import Learned, Library, store_everywhere
+from drtool.manifest.library import Learned, Library, object_names, store_everywhere, store_missing
 from drtool.manifest.names import object_key
 from drtool.manifest.ops import Change, encode_change
-from drtool.manifest.ports import Delete, Draw, Failed, Gather, Journal, Note, Now, Sleep, Talk
+from drtool.manifest.ports import Delete, Draw, Failed, Gather, Journal, Note, Now, Sleep, Talk, never
 from drtool.manifest.proposer import Survey, elect, notify, offer, prepare, survey
 from drtool.manifest.records import Config
 from drtool.manifest.state import Rejection, State, applied_at, apply_all
@@ -113,16 +113,26 @@ def commit(context: Context, draft: Draft, *, resumed: bool = False) -> Talk[Out
 
     `resumed`: they may have been proposed before, by this or an earlier process.
     """
-    return (yield from _Commit(context, draft, resumed).run())
+    return (yield from _Commit(context, draft, resumed=resumed).run())
+
+
+def refresh(context: Context) -> Talk[Outcome]:
+    """The newest head, chosen once more: acceptors that lag or went back in time take part again, with all objects."""
+    outcome = yield from _Commit(context, None, again=True).run()
+    names = object_names(outcome.learned)
+    objects = yield from context.library.sealed_objects(list(outcome.views), names)
+    yield Gather({site: store_missing(site, objects) for site in context.places}, never)
+    return outcome
 
 
 class _Commit:
     """One task: a proposer id, the changes once drafted, and what it knows so far."""
 
-    def __init__(self, context: Context, draft: Draft | None, resumed: bool = False) -> None:
+    def __init__(self, context: Context, draft: Draft | None, *, resumed: bool = False, again: bool = False) -> None:
         self._context = context
         self._draft = draft
         self._changes: tuple[Change, ...] = ()
+        self._again = again
         self._in_flight = resumed  # a proposal of ours may still be chosen
         self._proposer = b""
         self._ballot: Ballot = NO_BALLOT
@@ -150,6 +160,8 @@ class _Commit:
         if record is None:
             return None
         learned = yield from self._learn(seen, record.value)
+        if self._again:
+            return None
         if self._draft is None or self._is_in(learned.state):
             return Outcome(learned, seen.views)
         yield from self._prepare_changes(learned.state)
@@ -178,7 +190,7 @@ class _Commit:
         yield Note("decide", f"{self._ballot} is chosen by {', '.join(accepted.views)}")
         chosen = yield from self._learn(seen, value)
         rejoined = yield from notify(context.places, seen, accepted, self._ballot, value)
-        yield from _remove_obsolete(context, learned, chosen, accepted.views)
+        yield from _remove_obsolete(learned, chosen, accepted.views)
         return self._settled(Outcome(chosen, {**accepted.views, **rejoined}))
 
     def _value_on(self, seen: Survey, base: Learned) -> Talk[bytes | None]:
@@ -217,7 +229,9 @@ class _Commit:
         self._changes = self._draft(state)
         for change in self._changes:
             if len(encode_change(change)) > CHANGE_LIMIT_BYTES:
-                raise Rejected("too-large", f"a change of {len(encode_change(change))} bytes is too large for the manifest")
+                raise Rejected(
+                    "too-large", f"a change of {len(encode_change(change))} bytes is too large for the manifest"
+                )
         yield Journal(Outstanding(self._changes))
 
     def _learn(self, seen: Survey, value: bytes) -> Talk[Learned]:
@@ -241,7 +255,9 @@ def _head_on(
         return _extended(head, changes, after)
     folded = yield from context.library.fold(_nearest(context, seen), base)
     stored = yield from store_everywhere(context.places, folded.objects, context.quorum)
-    yield Note("accept", f"{len(folded.objects)} objects under change {head.sequence}{'' if stored else ': too few sites'}")
+    yield Note(
+        "accept", f"{len(folded.objects)} objects under change {head.sequence}{'' if stored else ': too few sites'}"
+    )
     return _extended(_emptied(head, folded.reference), changes, after) if stored else None
 
 
@@ -260,9 +276,7 @@ def _extended(head: Head, changes: Sequence[Change], after: State) -> Head:
     )
 
 
-def _remove_obsolete(
-    context: Context, base: Learned, chosen: Learned, sites: Mapping[SiteName, SiteView]
-) -> Talk[None]:
+def _remove_obsolete(base: Learned, chosen: Learned, sites: Mapping[SiteName, SiteView]) -> Talk[None]:
     """After a fold was chosen: what had been replaced long before it goes, best effort."""
     if chosen.head.checkpoint == base.head.checkpoint or chosen.checkpoint is None or base.checkpoint is None:
         return

@@ -28,7 +28,9 @@ def problem_of_descent(
     digest = yield from digest_at(library, sites, learned, witness.sequence)
     if witness.digest.startswith(digest):
         return None
-    return f"the manifest has another past than this host saw: change {witness.sequence} is not the one that was confirmed"
+    return (
+        f"the manifest has another past than this host saw: change {witness.sequence} is not the one that was confirmed"
+    )
 
 
 def digest_at(library: Library, sites: Sequence[SiteName], learned: Learned, sequence: int) -> Talk[bytes]:

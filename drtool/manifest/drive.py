@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from drtool.errors import ObjectMissing, StoreError, TargetOffline
 from drtool.manifest.ports import (
@@ -34,6 +34,7 @@ from drtool.manifest.ports import (
     Put,
     PutIfAbsent,
     Read,
+    Reply,
     Request,
     SitePort,
     SiteRequest,
@@ -81,7 +82,7 @@ class Driver:
                     return end.value  # type: ignore[no-any-return]
                 reply = crew.gather(request) if isinstance(request, Gather) else crew.answer(request)
 
-    def ask(self, request: SiteRequest) -> Any:
+    def ask(self, request: SiteRequest) -> Reply:
         """One request to one site."""
         site = self.sites.get(request.site)
         if site is None:
@@ -94,7 +95,7 @@ class Driver:
             return Failed(str(error), definite=isinstance(error, TargetOffline) or not error.transient)
 
 
-def _perform(site: SitePort, request: SiteRequest) -> Any:
+def _perform(site: SitePort, request: SiteRequest) -> Reply:
     match request:
         case List():
             return [row.name for row in site.list(request.prefix, request.start_after)]
@@ -135,7 +136,7 @@ class _Crew:
         self._running: dict[int, tuple[SiteName, _Branch]] = {}
         self._steps = 0
 
-    def __enter__(self) -> "_Crew":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -148,7 +149,7 @@ class _Crew:
         for thread in self._threads:
             thread.join(0.01 if hanging else 1.0)
 
-    def answer(self, request: Request) -> Any:
+    def answer(self, request: Request) -> Reply:
         """The reply to anything but a gather."""
         driver = self._driver
         self._count(request)
@@ -215,10 +216,10 @@ class _Crew:
 
     def _labour(self) -> None:
         while (item := self._work.get()) is not None:
-            site, branch = item
+            branch = item[1]
             try:
                 self._converse(branch)
-            except BaseException as error:  # handed to the thread that waits, which raises it
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
                 branch.error = error
             with self._changed:
                 branch.done = True

@@ -5,15 +5,16 @@ Synchronous: each method runs one conversation to its end; no thread of it is le
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from drtool.errors import NoQuorum, Rejected, UsageError
 from drtool.manifest.beginning import begin_manifest, discover, newest_of, newest_value, places_of
-from drtool.manifest.commit import Context, Draft, Outcome, commit, read
+from drtool.manifest.commit import Context, Draft, Outcome, commit, read, refresh
 from drtool.manifest.descent import problem_of_descent
 from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, no_hook
+from drtool.manifest.inspect import LogEntry, ManifestStatus, Problem, check_sites, entries, status_of
 from drtool.manifest.library import Learned, Library
 from drtool.manifest.local import MemoryCache
 from drtool.manifest.ops import Change, CloseSession, Found, Op, OpenSession, make_change
@@ -23,6 +24,8 @@ from drtool.manifest.state import State, applied_at
 from drtool.manifest.witness import Outstanding, Witness
 from drtool.model import SessionId, SiteName
 from drtool.paxos import Record
+
+T = TypeVar("T")
 
 PATIENCE_S = 30.0
 
@@ -104,10 +107,18 @@ class Manifest:
 
     @classmethod
     def found(
-        cls, sites: Mapping[SiteName, SitePort], keys: Keys, founding: Founding, local: LocalState, **options: Any
+        cls,
+        sites: Mapping[SiteName, SitePort],
+        keys: Keys,
+        founding: Founding,
+        local: LocalState,
+        *,
+        cache: PageCache | None = None,
+        author: Author | None = None,
+        trace: Callable[[Note], None] | None = None,
     ) -> "Manifest":
         """Begin a manifest at all voters of `founding`. `Refused` if one is there, `NoQuorum` if too few confirm."""
-        manifest = cls(sites, keys, local, **options)
+        manifest = cls(sites, keys, local, cache=cache, author=author, trace=trace)
         host = manifest._author.host
         begun = manifest._driver.run(begin_manifest(founding, keys, manifest._now_ns(), host))
         local.remember(Witness(begun.config.generation, begun.config.number, config=begun.config))
@@ -135,6 +146,45 @@ class Manifest:
         self._pending.pop(key, None)
         return committed
 
+    def status(self) -> ManifestStatus:
+        """What every acceptor says of itself; needs no quorum."""
+        return self._driver.run(self._with_context(status_of))
+
+    def check(self) -> list[Problem]:
+        """Verify every chain, digest, MAC, page and witness at every site that answers."""
+        return self._driver.run(self._with_context(check_sites))
+
+    def log(self, view: View, limit: int | None = None) -> list[LogEntry]:
+        """The newest `limit` changes up to `view`, newest first; None for all there ever were."""
+        return self._driver.run(entries(self._library, list(self._sites), view.learned, limit))
+
+    def refresh(self) -> View:
+        """Bring acceptors that lag, or went back in time, up to date: the same head again, under a new ballot."""
+        return self._driver.run(self._refresh())
+
+    def settle(self) -> int:
+        """Finish what runs of this host that died have sent and never heard of again; returns how many are in now."""
+        return self._driver.run(self._settle_outstanding())
+
+    def _with_context(self, inspection: Callable[[Context], Talk[T]]) -> Talk[T]:
+        context = yield from self._context(self._local.witness())
+        return (yield from inspection(context))
+
+    def _refresh(self) -> Talk[View]:
+        context = yield from self._context(self._local.witness())
+        outcome = yield from refresh(context)
+        return self._view(context, outcome, ())
+
+    def _settle_outstanding(self) -> Talk[int]:
+        count = 0
+        for entry in self._local.outstanding():
+            try:
+                yield from self._commit(_again(entry), resumed=True)
+            except Rejected:
+                continue  # it never was in the manifest, and now it never will be
+            count += 1
+        return count
+
     def _read(self) -> Talk[View]:
         witness = self._local.witness()
         context = yield from self._context(witness)
@@ -147,7 +197,8 @@ class Manifest:
         records = [reply for reply in replies.values() if isinstance(reply, Record)]
         if not records:
             raise NoQuorum(
-                f"no authentic head of the manifest at {', '.join(sites)}", hint="name another site with --manifest-from"
+                f"no authentic head of the manifest at {', '.join(sites)}",
+                hint="name another site with --manifest-from",
             )
         near = [site for site, reply in replies.items() if isinstance(reply, Record)]
         learned = yield from self._library.learn(
@@ -201,17 +252,19 @@ class Manifest:
         admin = SessionId(b"")
         ops: list[tuple[SessionId, Op]] = []
         for op in batch:
+            if isinstance(op, Found):
+                raise UsageError("a manifest is founded once, by Manifest.found")
             if isinstance(op, OpenSession):
-                op = self._opening(op, state)
-            elif not isinstance(op, Found) and not op.session:
+                opening = self._opening(op, state)
+                ops.append((opening.session, opening))
+            elif op.session:
+                ops.append((op.session, op))
+            else:
                 if not admin:
                     opening = self._opening(OpenSession(kind="admin", **_place(self._author)), state)
                     admin = opening.session
                     ops.append((admin, opening))
-                op = msgspec.structs.replace(op, session=admin)
-            if isinstance(op, Found):
-                raise UsageError("a manifest is founded once, by Manifest.found")
-            ops.append((op.session, op))
+                ops.append((admin, msgspec.structs.replace(op, session=admin)))
         return [*ops, (admin, CloseSession(admin))] if admin else ops
 
     def _opening(self, op: OpenSession, state: State) -> OpenSession:
@@ -229,6 +282,10 @@ class Manifest:
         if not problems:
             self._local.remember(outcome.witness(context.config))
         return View(outcome.learned, outcome.learned.head.sequence, problems=problems)
+
+
+def _again(entry: Outstanding) -> Draft:
+    return lambda _state: entry.changes
 
 
 def _place(author: Author) -> dict[str, Any]:

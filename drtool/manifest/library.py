@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from drtool.crypto import SealKind, object_name
-from drtool.errors import DrtoolError, FormatError, ObjectMissing
-from drtool.manifest.head import Head, Reference, digests_of, open_head, open_row, seal_row
-from drtool.manifest.names import object_key
+from drtool.errors import FormatError, ObjectMissing
+from drtool.manifest.head import Head, Reference, open_head, open_row, seal_row
+from drtool.manifest.names import OBJECTS, object_key
 from drtool.manifest.ops import Change
 from drtool.manifest.pages import (
     Checkpoint,
@@ -25,7 +25,7 @@ from drtool.manifest.pages import (
     log_pages_to_merge,
     removable,
 )
-from drtool.manifest.ports import Gather, Keys, PageCache, Put, Read, Talk
+from drtool.manifest.ports import Failed, Gather, Keys, List, PageCache, Put, Read, Talk
 from drtool.manifest.records import Row
 from drtool.manifest.state import Rejection, State, apply_all, begin, state_of
 from drtool.model import SiteName
@@ -98,6 +98,16 @@ class Library:
         """Pages of the log, by name."""
         return (yield from self._fetch(sites, references, LogPage))
 
+    def sealed_objects(self, sites: Sequence[SiteName], names: Iterable[bytes]) -> Talk[dict[bytes, bytes]]:
+        """Objects as they are stored: from the cache, else from the first site that has each whole."""
+        wanted = set(names)
+        found = {name: data for name in wanted if (data := self._cache.get(name)) and object_name(data) == name}
+        for site in sites:
+            if wanted - found.keys():
+                replies = yield Gather({site: read_objects(site, sorted(wanted - found.keys()))}, _all_in)
+                found |= replies[site] if isinstance(replies[site], dict) else {}
+        return found
+
     def _state(self, sites: Sequence[SiteName], head: Head, checkpoint: Checkpoint | None) -> Talk[State]:
         if checkpoint is None:
             state = begin(head.recent[0])
@@ -111,7 +121,9 @@ class Library:
             recent = head.recent
         after = apply_all(state, recent)
         if isinstance(after, Rejection):
-            raise FormatError(f"the manifest's head {head.sequence} holds a change that does not apply: {after.message}")
+            raise FormatError(
+                f"the manifest's head {head.sequence} holds a change that does not apply: {after.message}"
+            )
         if (after.sequence, after.sessions) != (head.sequence, head.sessions):
             raise FormatError(f"the manifest's head {head.sequence} contradicts the changes that it names")
         return after
@@ -154,7 +166,7 @@ class Library:
         """Keep what the newest heads need and let the rest go."""
         newest = [*self._learned.values(), learned][-HEADS_REMEMBERED:]
         self._learned = {each.value: each for each in newest}
-        needed = {name for each in newest for name in _names_under(each)}
+        needed = {name for each in newest for name in object_names(each)}
         self._rows = {name: row for name, row in self._rows.items() if name in needed}
 
 
@@ -176,6 +188,23 @@ def store_objects(site: SiteName, objects: Mapping[bytes, bytes]) -> Talk[bool]:
     return True
 
 
+def store_missing(site: SiteName, objects: Mapping[bytes, bytes]) -> Talk[bool]:
+    """Store those of `objects` that the site does not have."""
+    listed = yield List(site, OBJECTS)
+    there = set() if isinstance(listed, Failed) else set(listed)
+    return (
+        yield from store_objects(site, {name: data for name, data in objects.items() if object_key(name) not in there})
+    )
+
+
+def object_names(learned: Learned) -> set[bytes]:
+    """Every object below a head."""
+    if learned.head.checkpoint is None or learned.checkpoint is None:
+        return set()
+    pages = (*learned.checkpoint.snapshot_pages, *learned.checkpoint.log_pages)
+    return {learned.head.checkpoint.name, *(page.reference.name for page in pages)}
+
+
 def store_everywhere(sites: Iterable[SiteName], objects: Mapping[bytes, bytes], quorum: int) -> Talk[bool]:
     """Whether a quorum of the sites has all of `objects`; every site is tried."""
     replies = yield Gather(
@@ -186,23 +215,5 @@ def store_everywhere(sites: Iterable[SiteName], objects: Mapping[bytes, bytes], 
     return sum(result is True for result in replies.values()) >= quorum
 
 
-def is_readable(keys: Keys, value: bytes) -> DrtoolError | None:
-    """None if the head opens; what is wrong with it otherwise."""
-    try:
-        digests_of(open_head(keys, value))
-    except DrtoolError as error:
-        return error
-    return None
-
-
-def _names_under(learned: Learned) -> Iterable[bytes]:
-    if learned.head.checkpoint is None or learned.checkpoint is None:
-        return ()
-    pages = (*learned.checkpoint.snapshot_pages, *learned.checkpoint.log_pages)
-    return (learned.head.checkpoint.name, *(page.reference.name for page in pages))
-
-
 def _all_in(results: Mapping[SiteName, Any]) -> bool:
     return bool(results)
-
-

@@ -152,9 +152,7 @@ def log_rows(head: Head) -> list[LogRow]:
 def catalogue_of(refs: Sequence[PageRef], pages: Mapping[bytes, SnapshotPage]) -> Catalogue:
     """The snapshots of a checkpoint."""
     content: tuple[Page, ...] = tuple(pages[ref.reference.name].snapshots for ref in refs)
-    dropped = frozenset(
-        page[position].id for ref, page in zip(refs, content, strict=True) for position in ref.dead
-    )
+    dropped = frozenset(page[position].id for ref, page in zip(refs, content, strict=True) for position in ref.dead)
     return Catalogue(content, dropped=dropped)
 
 

@@ -114,7 +114,10 @@ class Gather(msgspec.Struct, frozen=True):
 
 Request: TypeAlias = List | Read | PutIfAbsent | Put | Delete | Sleep | Draw | Now | Journal | Note | Gather
 SiteRequest: TypeAlias = List | Read | PutIfAbsent | Put | Delete
-Talk: TypeAlias = Generator[Request, Any, T]
+Reply: TypeAlias = Any
+"""What each request says of its reply; the generator that asked knows which."""
+
+Talk: TypeAlias = Generator[Request, Reply, T]
 
 
 def never(_results: Mapping[SiteName, Any]) -> bool:

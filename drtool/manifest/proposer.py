@@ -172,5 +172,3 @@ def _said(reply: object) -> str:
             return f"{kind} ({reason})"
         case _:
             return "no answer"
-
-

@@ -168,5 +168,3 @@ class Founding(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...]
     voters: tuple[tuple[SiteName, TargetName], ...]
     ring_epoch: int = 1
-
-

@@ -16,6 +16,7 @@ from drtool.errors import FormatError
 from drtool.manifest.catalogue import Catalogue
 from drtool.manifest.ops import (
     AddSnapshot,
+    AdminOp,
     Change,
     CheckpointSession,
     CloseSession,
@@ -180,9 +181,17 @@ def _transition(state: State, change: Change, op: Op) -> State:
         case CloseSession():
             return _ended(state, change.session, "closed")
         case ExpireSession():
-            return _expire(state, op)
+            return _ended(state, op.expired, "expired")
         case ForgetSnapshots():
             return _forget(state, change, op)
+        case Found() | OpenSession():
+            raise _Refused("founded", "the manifest is founded already")
+        case _:
+            return _administer(state, op)
+
+
+def _administer(state: State, op: AdminOp) -> State:
+    match op:
         case SetRing():
             return _set_ring(state, op)
         case SetPolicy():
@@ -191,8 +200,8 @@ def _transition(state: State, change: Change, op: Op) -> State:
             return _with_segments(state, op.segments, op.replaces)
         case Record():
             return _record(state, op)
-        case Found() | OpenSession():
-            raise _Refused("founded", "the manifest is founded already")
+        case _:
+            raise _Refused("unknown-op", f"{type(op).__name__} changes nothing here")
 
 
 def _open(state: State, change: Change, op: OpenSession) -> State:
@@ -229,10 +238,6 @@ def _remembered(state: State) -> Sequence[ClosedSession]:
     horizon = state.sequence - REMEMBERED_CHANGES
     first = next((i for i, row in enumerate(state.closed) if row.sequence >= horizon), len(state.closed))
     return state.closed[first:]
-
-
-def _expire(state: State, op: ExpireSession) -> State:
-    return _ended(state, op.expired, "expired")
 
 
 def _add_snapshot(state: State, change: Change, op: AddSnapshot) -> State:

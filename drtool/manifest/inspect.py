@@ -1,0 +1,305 @@
+"""Looking at the manifest itself: what each acceptor says, what was done, and whether everything still fits together.
+
+Invariants
+    Nothing here writes. `status` and `check` need no quorum and list what they find; a fault is named, never raised.
+    No alarm without a fault: a site that was away lags, and a proposal that lost is no fork.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from drtool.crypto import object_name
+from drtool.errors import DrtoolError, FormatError
+from drtool.manifest.acceptor import Place, Reading, SiteView, Trouble, read_site, unreachable
+from drtool.manifest.commit import Context
+from drtool.manifest.descent import digest_at, problem_of_descent
+from drtool.manifest.head import Head, open_head
+from drtool.manifest.library import Learned, Library, object_names
+from drtool.manifest.names import object_key, version_name, version_of
+from drtool.manifest.pages import LogRow, log_rows
+from drtool.manifest.ports import Failed, Gather, Keys, List, Missing, Read, Talk, never
+from drtool.model import SiteName
+from drtool.paxos import Record
+from drtool.paxos.record import record_hash
+
+
+class AcceptorStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One voter. `lag`: changes behind the newest head, None if the acceptor cannot be read."""
+
+    site: SiteName
+    reachable: bool
+    promised: str | None = None
+    accepted: str | None = None
+    version: int | None = None
+    lag: int | None = None
+    problem: str | None = None
+
+
+class QuorumStatus(msgspec.Struct, frozen=True):
+    needed: int
+    reachable: int
+
+
+class ManifestStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """`manifest status`. Sequence and digest are of the newest head; `agreed`: a quorum reports that one."""
+
+    generation: int
+    config: int
+    sequence: int
+    digest: str
+    agreed: bool
+    acceptors: tuple[AcceptorStatus, ...]
+    quorum: QuorumStatus
+
+
+class LogEntry(msgspec.Struct, frozen=True):
+    """One line of `manifest log`."""
+
+    sequence: int
+    time: str
+    host: str
+    kind: str
+    summary: str
+    digest: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A fault that `manifest check` found; `site` is empty for what concerns all of them."""
+
+    site: str
+    kind: str
+    message: str
+
+
+class _Audit(msgspec.Struct):
+    """Everything that one site holds."""
+
+    records: list[Record]
+    objects: frozenset[bytes]
+    problems: list[Problem]
+
+
+def status_of(context: Context) -> Talk[ManifestStatus]:
+    """What every voter says of itself."""
+    readings = yield Gather({site: read_site(place) for site, place in context.places.items()}, never)
+    heads = {site: _head_of(context.library.keys, reading) for site, reading in readings.items()}
+    sound = [reading for reading in readings.values() if isinstance(reading, SiteView) and not reading.rolled_back]
+    known = {site: head for site, head in heads.items() if isinstance(head, Head)}
+    newest = max(known.values(), key=lambda head: head.sequence, default=None)
+    counts = Counter(view.record.accepted for view in sound)
+    rows = tuple(_acceptor(site, readings[site], heads[site], newest) for site in context.places)
+    return ManifestStatus(
+        generation=context.config.generation,
+        config=context.config.number,
+        sequence=newest.sequence if newest else 0,
+        digest=newest.digest.hex() if newest else "",
+        agreed=max(counts.values(), default=0) >= context.quorum,
+        acceptors=rows,
+        quorum=QuorumStatus(context.quorum, len(sound)),
+    )
+
+
+def entries(
+    library: Library, sites: Sequence[SiteName], learned: Learned, limit: int | None = None
+) -> Talk[list[LogEntry]]:
+    """The newest `limit` changes up to a head, newest first; None for all there ever were."""
+    rows = log_rows(learned.head)[::-1]
+    for page in reversed(learned.checkpoint.log_pages if learned.checkpoint else ()):
+        if limit is not None and len(rows) >= limit:
+            break
+        pages = yield from library.log_pages(sites, [page.reference])
+        rows += pages[page.reference.name].rows[::-1]
+    return [_entry(row) for row in rows[:limit]]
+
+
+def check_sites(context: Context) -> Talk[list[Problem]]:
+    """Every chain, MAC, digest, page and witness at every site that answers."""
+    replies = yield Gather({site: _audit(place) for site, place in context.places.items()}, never)
+    audits = {site: reply for site, reply in replies.items() if isinstance(reply, _Audit)}
+    problems = [problem for audit in audits.values() for problem in audit.problems]
+    problems += [_silent(site, reply) for site, reply in replies.items() if site not in audits]
+    newest = _newest_chosen(audits, context.quorum)
+    if newest is None:
+        return [*problems, Problem("", "no-quorum", "no quorum of the sites agrees on a head")]
+    try:
+        problems += yield from _check_content(context, audits, newest)
+    except DrtoolError as error:
+        problems.append(Problem("", "content", error.message))
+    return problems
+
+
+def _check_content(context: Context, audits: Mapping[SiteName, _Audit], newest: Record) -> Talk[list[Problem]]:
+    library, sites = context.library, list(audits)
+    learned = yield from library.learn(sites, newest.value)
+    problems = list(_forked_ballots(audits))
+    chosen = _chosen(audits, context.quorum)
+    for record in chosen:
+        head = open_head(library.keys, record.value)
+        digest = yield from digest_at(library, sites, learned, head.sequence)
+        if not head.digest.startswith(digest):
+            problems.append(Problem("", "fork", f"two heads at change {head.sequence} were both chosen"))
+    problem = yield from problem_of_descent(library, sites, context.witness, learned)
+    problems += [Problem("", "witness", problem)] if problem else []
+    problems += yield from _check_objects(context, audits, learned)
+    log_pages = learned.checkpoint.log_pages if learned.checkpoint else ()
+    yield from library.log_pages(sites, [page.reference for page in log_pages])
+    return problems
+
+
+def _check_objects(context: Context, audits: Mapping[SiteName, _Audit], learned: Learned) -> Talk[list[Problem]]:
+    """Every object that the head needs, at every site: whole where it is, and on a quorum."""
+    needed = object_names(learned)
+    replies = yield Gather({site: _damaged(site, needed & audit.objects) for site, audit in audits.items()}, never)
+    problems: list[Problem] = []
+    holders: Counter[bytes] = Counter()
+    for site, damaged in replies.items():
+        bad = damaged if isinstance(damaged, list) else []
+        problems += [Problem(site, "damaged-object", f"{object_key(name)} is not what its name says") for name in bad]
+        holders.update(needed & audits[site].objects - set(bad))
+    away = len(context.places) - len(audits)
+    for name in sorted(needed):
+        if holders[name] + away < context.quorum:
+            problems.append(Problem("", "missing-object", f"{object_key(name)} is on {holders[name]} sites only"))
+    return problems
+
+
+def _audit(place: Place) -> Talk[_Audit | Trouble]:
+    names = yield List(place.site, place.prefix)
+    objects = yield List(place.site, object_key(b""))
+    if isinstance(names, Failed) or isinstance(objects, Failed):
+        return unreachable(names if isinstance(names, Failed) else objects)
+    audit = _Audit([], frozenset(_object_names(objects)), [])
+    versions = sorted(version for name in names if (version := version_of(place.prefix, name)) is not None)
+    yield from _audit_chain(place, versions, audit)
+    reading: Reading = yield from read_site(place)
+    if isinstance(reading, Trouble):
+        audit.problems.append(Problem(place.site, reading.kind, reading.reason))
+    elif reading.rolled_back:
+        audit.problems.append(Problem(place.site, "rolled-back", _went_back(place, reading)))
+    return audit
+
+
+def _audit_chain(place: Place, versions: Sequence[int], audit: _Audit) -> Talk[None]:
+    """Read every version that is left; each must name the one before, where that is still there."""
+    before: tuple[int, bytes] | None = None
+    for version in versions:
+        data = yield Read(place.site, version_name(place.prefix, version))
+        if not isinstance(data, bytes):
+            continue  # collected meanwhile, or the site went away: read_site has the last word
+        own_hash = record_hash(data)
+        try:
+            record = place.decode(data)
+            open_head(place.keys, record.value)
+            _check_links(place, record, version, own_hash, before)
+        except DrtoolError as error:
+            audit.problems.append(Problem(place.site, "broken", f"version {version}: {error.message}"))
+        else:
+            audit.records.append(record)
+        before = (version, own_hash)
+
+
+def _check_links(place: Place, record: Record, version: int, own_hash: bytes, before: tuple[int, bytes] | None) -> None:
+    if record.version != version:
+        raise FormatError(f"it holds version {record.version}")
+    if before is not None and before[0] == version - 1 and record.prev != before[1]:
+        raise FormatError("it was not built on the version before")
+    seen = place.seen
+    if seen is not None and seen.version == version and seen.record_hash not in (b"", own_hash):
+        raise FormatError("two records claim this version: this host saw another one here")
+
+
+def _damaged(site: SiteName, names: Iterable[bytes]) -> Talk[list[bytes]]:
+    bad: list[bytes] = []
+    for name in sorted(names):
+        data = yield Read(site, object_key(name))
+        if isinstance(data, Missing) or (isinstance(data, bytes) and object_name(data) != name):
+            bad.append(name)
+    return bad
+
+
+def _object_names(keys: Iterable[str]) -> Iterator[bytes]:
+    for key in keys:
+        digits = key.rpartition("/")[2]
+        if len(digits) == 64:
+            yield bytes.fromhex(digits)
+
+
+def _chosen(audits: Mapping[SiteName, _Audit], quorum: int) -> list[Record]:
+    """One record for each ballot that a quorum of the sites accepted, as far as the old records tell."""
+    by_ballot: dict[tuple[int, bytes], tuple[Record, set[SiteName]]] = {}
+    for site, audit in audits.items():
+        for record in audit.records:
+            key = (record.accepted.round, record.accepted.proposer)
+            by_ballot.setdefault(key, (record, set()))[1].add(site)
+    return [record for record, sites in by_ballot.values() if len(sites) >= quorum]
+
+
+def _newest_chosen(audits: Mapping[SiteName, _Audit], quorum: int) -> Record | None:
+    return max(_chosen(audits, quorum), key=lambda record: record.accepted, default=None)
+
+
+def _forked_ballots(audits: Mapping[SiteName, _Audit]) -> Iterator[Problem]:
+    values: dict[tuple[int, bytes], bytes] = {}
+    for site, audit in audits.items():
+        for record in audit.records:
+            key = (record.accepted.round, record.accepted.proposer)
+            if values.setdefault(key, record.value) != record.value:
+                yield Problem(site, "fork", f"ballot {record.accepted} carries two values")
+
+
+def _head_of(keys: Keys, reading: object) -> Head | DrtoolError | None:
+    if not isinstance(reading, SiteView):
+        return None
+    try:
+        return open_head(keys, reading.record.value)
+    except DrtoolError as error:
+        return error
+
+
+def _acceptor(
+    site: SiteName, reading: Reading | Failed, head: Head | DrtoolError | None, newest: Head | None
+) -> AcceptorStatus:
+    if isinstance(reading, Failed):
+        return AcceptorStatus(site=site, reachable=False, problem=reading.reason)
+    if isinstance(reading, Trouble):
+        reachable = reading.kind != "unreachable"
+        return AcceptorStatus(site=site, reachable=reachable, problem=f"{reading.kind}: {reading.reason}")
+    problem = "it went back in time: this host saw a newer record there" if reading.rolled_back else None
+    if isinstance(head, DrtoolError):
+        problem = head.message
+    return AcceptorStatus(
+        site=site,
+        reachable=True,
+        promised=str(reading.record.promised),
+        accepted=str(reading.record.accepted),
+        version=reading.record.version,
+        lag=newest.sequence - head.sequence if newest and isinstance(head, Head) else None,
+        problem=problem,
+    )
+
+
+def _went_back(place: Place, view: SiteView) -> str:
+    seen = place.seen.version if place.seen else 0
+    return f"its newest record is version {view.record.version}, and this host saw version {seen} there"
+
+
+def _silent(site: SiteName, reply: object) -> Problem:
+    reason = reply.reason if isinstance(reply, Trouble | Failed) else "no answer"
+    return Problem(site, "unreachable", reason)
+
+
+def _entry(row: LogRow) -> LogEntry:
+    return LogEntry(row.sequence, _time(row.time_ns), row.host, row.kind, row.summary, row.digest.hex())
+
+
+def _time(time_ns: int) -> str:
+    """RFC 3339 in UTC with nine digits; `@seconds` for what no calendar holds."""
+    seconds, nanoseconds = divmod(time_ns, 10**9)
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"@{seconds}"
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
