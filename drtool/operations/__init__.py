@@ -1,1 +1,1 @@
-"""The verbs, one module each; no verb imports another. Each result is the JSON document that its command prints."""
+"""The verbs. No verb imports another; what two of them share lies in `repository`."""

@@ -13,7 +13,7 @@ Invariants
 
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -77,18 +77,20 @@ def rows_of(number: int, contents: PackContents) -> Iterator[bytes]:
             offset += length
 
 
-def encode_segment(keyring: Keyring, packs: Sequence[SegmentPack], rows: Iterable[bytes]) -> bytes:
-    """Seals a segment; `rows` in any order, their pack numbers count in `packs`."""
-    ordered = sorted(rows)
+def encode_segment(keyring: Keyring, packs: Sequence[SegmentPack], rows: Iterable[bytes]) -> tuple[bytes, int]:
+    """Seals a segment and counts its rows; `rows` are sorted by chunk id, their pack numbers count in `packs`."""
     sealer = keyring.sealer(SealKind.SEGMENT)
     table = sealer.part(0, msgspec.msgpack.encode(packs))
     parts = [sealer.header, table]
-    for number, start in enumerate(range(0, len(ordered), PAGE_ROWS), 1):
-        parts.append(sealer.part(number, b"".join(ordered[start : start + PAGE_ROWS])))
+    row_count = 0
+    remaining = iter(rows)
+    while page := list(islice(remaining, PAGE_ROWS)):
+        parts.append(sealer.part(len(parts) - 1, b"".join(page)))
+        row_count += len(page)
     count = len(parts) - 1
-    footer = sealer.footer(count, msgspec.msgpack.encode(_Footer(len(ordered), len(table))))
+    footer = sealer.footer(count, msgspec.msgpack.encode(_Footer(row_count, len(table))))
     parts += [footer, len(footer).to_bytes(4, "big"), count.to_bytes(4, "big"), _TRAILER_MAGIC]
-    return b"".join(parts)
+    return b"".join(parts), row_count
 
 
 def unseal_segment(keyring: Keyring, sealed: Buffer) -> bytes:

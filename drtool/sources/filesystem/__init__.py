@@ -1,15 +1,29 @@
 """Directories and files: captured as they are, put back as they were."""
 
+from drtool.sources.filesystem.applying import Applier
 from drtool.sources.filesystem.attributes import flags_of, holes_of, xattrs_of
 from drtool.sources.filesystem.capture import Captured, capture_directory
 from drtool.sources.filesystem.describe import complete, settle_directory
 from drtool.sources.filesystem.excludes import Rules, read_patterns
+from drtool.sources.filesystem.links import HardLinks
 from drtool.sources.filesystem.owners import OwnerIds, OwnerNames
-from drtool.sources.filesystem.reading import gone, open_directory, open_for_read, still_same, with_uncaptured
+from drtool.sources.filesystem.putback import Folder, write_data
+from drtool.sources.filesystem.reading import (
+    gone,
+    open_directory,
+    open_directory_path,
+    open_for_read,
+    still_same,
+    with_uncaptured,
+)
+from drtool.sources.filesystem.removing import count
 from drtool.sources.filesystem.roots import Problem, Roots, join, plan_roots
 
 __all__ = [
+    "Applier",
     "Captured",
+    "Folder",
+    "HardLinks",
     "OwnerIds",
     "OwnerNames",
     "Problem",
@@ -17,16 +31,19 @@ __all__ = [
     "Rules",
     "capture_directory",
     "complete",
+    "count",
     "flags_of",
     "gone",
     "holes_of",
     "join",
     "open_directory",
+    "open_directory_path",
     "open_for_read",
     "plan_roots",
     "read_patterns",
     "settle_directory",
     "still_same",
     "with_uncaptured",
+    "write_data",
     "xattrs_of",
 ]

@@ -15,6 +15,7 @@ from drtool.trees import Entry
 
 _NO_ATIME = getattr(os, "O_NOATIME", 0)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_STEP_BYTES = 3500
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -65,3 +66,30 @@ def with_uncaptured(entry: Entry, what: str, error: OSError) -> Entry:
 def reason(what: str, error: OSError) -> str:
     """`content: Permission denied`."""
     return f"{what}: {error.strerror or error}"
+
+
+def open_directory_path(path: bytes, *, follow: bool = True) -> int:
+    """A descriptor of the directory at an absolute path of any length; `follow` says whether its last part may be a symlink."""
+    fd = os.open(b"/", _DIRECTORY)
+    parts = path.strip(b"/").split(b"/") if path != b"/" else []
+    for step in _steps(parts):
+        last = step[-1] is parts[-1]
+        try:
+            deeper = open_directory(fd, b"/".join(step), follow=follow or not last)
+        finally:
+            os.close(fd)
+        fd = deeper
+    return fd
+
+
+def _steps(parts: list[bytes]) -> list[list[bytes]]:
+    """The parts in runs that the kernel takes at once."""
+    steps: list[list[bytes]] = []
+    room = 0
+    for part in parts:
+        if not steps or room < len(part) + 1:
+            steps.append([])
+            room = _STEP_BYTES
+        steps[-1].append(part)
+        room -= len(part) + 1
+    return steps

@@ -1,0 +1,155 @@
+"""Builds the snapshot's tree from the bottom while the walk goes on and files are still being read.
+
+Invariants
+    A directory is written when its last file and its last subdirectory are settled; in memory are only the directories on
+    the way down and those whose files are under way.
+    A directory in which every entry is the parent snapshot's very object keeps its id without being encoded.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from drtool.model import ChunkId
+from drtool.operations.backup.messages import FileRead
+from drtool.operations.backup.request import FileCounts
+from drtool.sources.filesystem import Problem, join
+from drtool.trees import Entry, Put, write_content, write_directory
+
+_ID_BYTES = 32
+
+
+class Node:
+    """A directory whose entries are known but not all settled."""
+
+    __slots__ = ("entries", "parent", "path", "pending", "previous", "previous_subtree", "same", "slot")
+
+    def __init__(
+        self,
+        path: bytes,
+        parent: "Node | None",
+        slot: int,
+        entries: list[Entry],
+        previous: Mapping[bytes, Entry],
+        previous_subtree: bytes,
+        same: bool,
+        pending: int,
+    ) -> None:
+        self.path = path
+        self.parent = parent
+        self.slot = slot
+        self.entries = entries
+        self.previous = previous
+        self.previous_subtree = previous_subtree
+        self.same = same
+        self.pending = pending
+
+
+class TreeBuilder:
+    """Settles files and directories as they come; `root` is set when the last one is."""
+
+    def __init__(self, put: Put, problem: Callable[[Problem], None], files: FileCounts) -> None:
+        self._put = put
+        self._problem = problem
+        self._files = files
+        self.root = b""
+        self.directories = FileCounts()
+
+    def file_read(self, node: Node, index: int, read: FileRead) -> None:
+        """A small file came back from a worker."""
+        entry = node.entries[index]
+        if read.gone:
+            self._drop(node, index)
+            return
+        if read.error:
+            self.file_failed(node, index, read.error)
+            return
+        # the entry is this run's own and nobody has seen it yet: completing it in place spares a copy for every file
+        if read.size_bytes != entry.size_bytes or read.mtime_ns != entry.mtime_ns or read.ctime_ns != entry.ctime_ns:
+            force_setattr(entry, "size_bytes", read.size_bytes)
+            force_setattr(entry, "mtime_ns", read.mtime_ns)
+            force_setattr(entry, "ctime_ns", read.ctime_ns)
+        if read.xattrs:
+            force_setattr(entry, "xattrs", read.xattrs)
+        if read.flags:
+            force_setattr(entry, "flags", read.flags)
+        force_setattr(entry, "content", read.ids)
+        self._count(node.previous.get(entry.name), entry)
+        self.settle_one(node)
+
+    def large_file_read(self, node: Node, index: int, ids: list[ChunkId], read: FileRead) -> None:
+        """A large file is stored; `ids` are its chunks, `read` the rest."""
+        content, depth = write_content(ids, self._put)
+        if depth:
+            force_setattr(node.entries[index], "content_depth", depth)
+        self.file_read(node, index, msgspec.structs.replace(read, ids=content))
+
+    def _count(self, old: Entry | None, entry: Entry) -> None:
+        if old is None:
+            self._files.new += 1
+        elif old.content == entry.content and old.mode == entry.mode and old.mtime_ns == entry.mtime_ns:
+            self._files.unmodified += 1  # read again, and found equal
+        else:
+            self._files.changed += 1
+
+    def file_failed(self, node: Node, index: int, error: str) -> None:
+        entry = node.entries[index]
+        force_setattr(entry, "uncaptured", (*entry.uncaptured, error))
+        self._problem(Problem(join(node.path, entry.name), error))
+        self.settle_one(node)
+
+    def _drop(self, node: Node, index: int) -> None:
+        """The file vanished; its slot keeps its place until the directory is written."""
+        force_setattr(node.entries[index], "name", b"")
+        node.same = False
+        self.settle_one(node)
+
+    def directory_failed(self, node: Node, slot: int, error: str) -> None:
+        """A subdirectory could not be entered."""
+        entry = node.entries[slot]
+        lost = msgspec.structs.replace(entry, subtree=b"", uncaptured=(*entry.uncaptured, error))
+        node.entries[slot] = lost
+        node.same = False
+        self._problem(Problem(join(node.path, entry.name), error))
+        self.settle_one(node)
+
+    def directory_gone(self, node: Node, slot: int) -> None:
+        node.entries[slot] = msgspec.structs.replace(node.entries[slot], name=b"")
+        node.same = False
+        self.settle_one(node)
+
+    def settle_one(self, node: Node) -> None:
+        """One file or subdirectory less to wait for; writes every directory that this completes."""
+        at: Node | None = node
+        while at is not None:
+            at.pending -= 1
+            if at.pending:
+                return
+            at = self._complete(at)
+
+    def _complete(self, node: Node) -> Node | None:
+        if node.same:
+            subtree = node.previous_subtree
+            self.directories.unmodified += 1
+        else:
+            subtree = write_directory([entry for entry in node.entries if entry.name], self._put)
+            known = bool(node.previous_subtree)
+            self.directories.changed += known
+            self.directories.new += not known
+        if node.parent is None:
+            self.root = subtree
+            return None
+        self._hang(node.parent, node.slot, subtree)
+        return node.parent
+
+    def _hang(self, parent: Node, slot: int, subtree: bytes) -> None:
+        entry = parent.entries[slot]
+        if entry.subtree == subtree:
+            return
+        if entry is parent.previous.get(entry.name):
+            entry = msgspec.structs.replace(entry, subtree=subtree)
+            parent.entries[slot] = entry
+        else:
+            force_setattr(entry, "subtree", subtree)
+        parent.same = False

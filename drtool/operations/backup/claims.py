@@ -1,0 +1,42 @@
+"""Which chunks this run has taken on: a table in shared memory, so that two workers rarely store the same chunk.
+
+Invariants
+    A claim says "one of us stores it, or the whole run fails". A race, a full table or a collision of 128-bit prefixes
+    that are all zero only stores a chunk twice; nothing is ever left out because of them.
+"""
+
+import mmap
+
+_SLOT_BYTES = 16
+_FREE = bytes(_SLOT_BYTES)
+_PROBES_MAX = 64
+
+
+class Claims:
+    """Open addressing over 2^`bits` slots; make it before the fork."""
+
+    def __init__(self, bits: int = 20) -> None:
+        self._mask = (1 << bits) - 1
+        self._table = mmap.mmap(-1, _SLOT_BYTES << bits)
+
+    def claim(self, chunk: bytes) -> bool:
+        """Whether the caller has to store it: True if nobody had claimed it."""
+        key = chunk[:_SLOT_BYTES]
+        slot = int.from_bytes(chunk[16:20], "big")
+        table = self._table
+        for probe in range(_PROBES_MAX):
+            at = ((slot + probe) & self._mask) * _SLOT_BYTES
+            present = table[at : at + _SLOT_BYTES]
+            if present == key:
+                return False
+            if present == _FREE:
+                table[at : at + _SLOT_BYTES] = key
+                return True
+        return True
+
+    def clear(self) -> None:
+        """Forgets every claim; only while no worker is at work, and after the index knows the chunks."""
+        if hasattr(mmap, "MADV_REMOVE"):
+            self._table.madvise(mmap.MADV_REMOVE)  # shared pages read as zeros afterwards
+        else:
+            self._table[:] = bytes(len(self._table))

@@ -1,0 +1,255 @@
+"""Feeds the workers: small files in batches, large ones cut here and handed over in shared memory.
+
+Invariants
+    A file is read by one process, once; what is cut is what is stored.
+    At most `WINDOW` batches a worker and the slots are under way, so the walk waits when the workers are behind.
+"""
+
+import os
+from collections.abc import Callable
+
+from drtool.errors import DrtoolError
+from drtool.model import ChunkId, SegmentId, TargetName
+from drtool.operations.backup.builder import Node, TreeBuilder
+from drtool.operations.backup.claims import Claims
+from drtool.operations.backup.messages import (
+    DirectoryFiles,
+    FileRead,
+    FilesRead,
+    FileToRead,
+    Flush,
+    Flushed,
+    Learn,
+    ReadFiles,
+    Reply,
+    Request,
+    SlotStored,
+    StoreSlot,
+    WorkerFailed,
+    reply_decoder,
+    request_decoder,
+)
+from drtool.operations.backup.scan import Found
+from drtool.operations.backup.worker import SLOT_BYTES, SMALL_FILE_BYTES, BackupWorker, Slots
+from drtool.packing import Cutter
+from drtool.repository import Repository
+from drtool.repository.workers import WINDOW, Channel, WorkerPool
+from drtool.repository.writing import PackWritten
+from drtool.sources.filesystem import flags_of, gone, open_directory_path, open_for_read, xattrs_of
+
+BATCH_FILES = 256
+BATCH_BYTES = 2 * 1024 * 1024
+BATCH_MESSAGE_BYTES = 24 * 1024
+_ID_BYTES = 32
+
+
+class _Batch:
+    """Small files waiting to be handed over, and where their entries are."""
+
+    def __init__(self) -> None:
+        self.directories: list[DirectoryFiles] = []
+        self.places: list[tuple[Node, int]] = []
+        self.size_bytes = 0
+        self.message_bytes = 0
+
+    def add(self, node: Node, index: int, follow: bool) -> None:
+        entry = node.entries[index]
+        if not self.directories or self.directories[-1].path != node.path:
+            self.directories.append(DirectoryFiles(node.path, []))
+            self.message_bytes += len(node.path) + 8
+        file = FileToRead(entry.name, follow, entry.size_bytes, entry.mtime_ns, entry.ctime_ns, entry.inode)
+        self.directories[-1].files.append(file)
+        self.places.append((node, index))
+        self.size_bytes += entry.size_bytes
+        self.message_bytes += len(entry.name) + 48
+
+    @property
+    def full(self) -> bool:
+        return (
+            len(self.places) >= BATCH_FILES
+            or self.size_bytes >= BATCH_BYTES
+            or self.message_bytes >= BATCH_MESSAGE_BYTES
+        )
+
+
+class _LargeFile:
+    """The chunks of a large file as they come back, in any order; `read` is set when its last piece was handed over."""
+
+    def __init__(self, node: Node, index: int) -> None:
+        self.node = node
+        self.index = index
+        self.read: FileRead | None = None
+        self.parts: list[bytes] = []
+        self.missing = 0
+
+    def restart(self) -> None:
+        """Forgets what an earlier pass over a changing file stored; its pieces still come back."""
+        self.parts = []
+
+    def expect(self) -> int:
+        self.parts.append(b"")
+        self.missing += 1
+        return len(self.parts) - 1
+
+    def ids(self) -> list[ChunkId]:
+        joined = b"".join(self.parts)
+        return [ChunkId(joined[at : at + _ID_BYTES]) for at in range(0, len(joined), _ID_BYTES)]
+
+
+class Feeder:
+    """The backup's side of its worker pool. Make it while no thread runs: it forks."""
+
+    def __init__(self, repository: Repository, builder: TreeBuilder, workers: int, tick: Callable[[], None]) -> None:
+        self._builder = builder
+        self._tick = tick
+        self._slots = Slots(workers * WINDOW + 1)
+        self._free_slots = list(range(self._slots.count))
+        self._claims = Claims()
+        self._cutter = Cutter(repository.bounds)
+        self._batch = _Batch()
+        self._batches: dict[int, list[tuple[Node, int]]] = {}
+        self._pieces: dict[int, tuple[_LargeFile, int]] = {}
+        self._flushed: list[Flushed] = []
+        self._next_task = 0
+        self.added_bytes = 0
+        self.added_chunks = 0
+
+        def serve(channel: Channel[Reply, Request]) -> None:
+            BackupWorker(repository, self._slots, self._claims).serve(channel)
+
+        self._pool: WorkerPool[Request, Reply] = WorkerPool(workers, serve, request_decoder(), reply_decoder())
+
+    def take(self, found: Found) -> None:
+        """Takes on every file of a directory that must be read."""
+        node = found.node
+        for index in found.fresh:
+            follow = node.entries[index].name in found.followed
+            if node.entries[index].size_bytes > SMALL_FILE_BYTES:
+                self._large(node, index, follow)
+                continue
+            self._batch.add(node, index, follow)
+            if self._batch.full:
+                self._send_batch()
+
+    def flush(self) -> tuple[list[PackWritten], dict[TargetName, str]]:
+        """Waits until everything taken on is durable; the packs since the last flush, and the targets that failed."""
+        self._send_batch()
+        for reply in self._pool.broadcast(Flush()):
+            self._handle(reply)
+        packs = [pack for flushed in self._flushed for pack in flushed.packs]
+        failures = {name: why for flushed in self._flushed for name, why in flushed.failures.items()}
+        self._flushed.clear()
+        return packs, failures
+
+    def learn(self, segments: list[SegmentId]) -> None:
+        """After a checkpoint: the workers look chunks up in its segments, and the claims start afresh."""
+        for segment in segments:
+            for reply in self._pool.broadcast(Learn(segment)):
+                self._handle(reply)
+        self._claims.clear()
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _send_batch(self) -> None:
+        if self._batch.places:
+            task = self._task()
+            self._batches[task] = self._batch.places
+            request = ReadFiles(task, self._batch.directories)
+            self._batch = _Batch()
+            self._submit(request)
+
+    def _submit(self, request: Request) -> None:
+        for reply in self._pool.submit(request):
+            self._handle(reply)
+        for reply in self._pool.ready():
+            self._handle(reply)
+        self._tick()
+
+    def _task(self) -> int:
+        self._next_task += 1
+        return self._next_task
+
+    def _handle(self, reply: Reply) -> None:
+        match reply:
+            case FilesRead():
+                self.added_bytes += reply.added_bytes
+                for (node, index), read in zip(self._batches.pop(reply.task), reply.files, strict=True):
+                    self.added_chunks += len(read.ids) // _ID_BYTES
+                    self._builder.file_read(node, index, read)
+            case SlotStored():
+                self.added_bytes += reply.added_bytes
+                self.added_chunks += len(reply.ids) // _ID_BYTES
+                self._free_slots.append(reply.slot)
+                file, part = self._pieces.pop(reply.task)
+                file.parts[part] = reply.ids
+                file.missing -= 1
+                self._complete_large(file)
+            case Flushed():
+                self._flushed.append(reply)
+            case WorkerFailed():
+                raise DrtoolError(reply.message, hint=reply.hint)
+
+    def _large(self, node: Node, index: int, follow: bool) -> None:
+        entry = node.entries[index]
+        file = _LargeFile(node, index)
+        try:
+            dir_fd = open_directory_path(node.path)
+            try:
+                fd = open_for_read(dir_fd, entry.name, follow=follow)
+            finally:
+                os.close(dir_fd)
+            try:
+                file.read = self._read_large(fd, entry.inode, file)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            file.read = FileRead(error=f"content: {error.strerror or error}", gone=gone(error))
+        self._complete_large(file)
+
+    def _complete_large(self, file: _LargeFile) -> None:
+        if file.read is not None and file.missing == 0:
+            self._builder.large_file_read(file.node, file.index, file.ids(), file.read)
+
+    def _read_large(self, fd: int, inode: int, file: _LargeFile) -> FileRead:
+        before = os.fstat(fd)
+        if before.st_ino != inode:
+            return FileRead(gone=True)
+        length = self._pass(fd, before.st_size, file)
+        after = os.fstat(fd)
+        if (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size) or length != before.st_size:
+            # it changed under us: once more, then it is recorded as what that pass saw
+            while file.missing:
+                self._handle(self._pool.next_reply())
+            file.restart()
+            before = after
+            length = self._pass(fd, before.st_size, file)
+        return FileRead(b"", length, before.st_mtime_ns, before.st_ctime_ns, xattrs=xattrs_of(fd), flags=flags_of(fd))
+
+    def _pass(self, fd: int, size_bytes: int, file: _LargeFile) -> int:
+        """Reads, cuts and hands over up to `size_bytes`; returns how many there were."""
+        carried, offset, ended = b"", 0, size_bytes == 0
+        while not ended:
+            slot = self._free_slot()
+            view = self._slots.view(slot)
+            filled = len(carried)
+            view[:filled] = carried
+            while filled < SLOT_BYTES and not ended:
+                got = os.preadv(fd, [view[filled : filled + min(SLOT_BYTES - filled, size_bytes - offset)]], offset)
+                filled, offset = filled + got, offset + got
+                ended = got == 0 or offset == size_bytes
+            lengths = self._cutter.lengths(view[:filled], final=ended)
+            used = sum(lengths)
+            carried = bytes(view[used:filled])
+            self._hand_over(slot, lengths, file)
+        return offset
+
+    def _hand_over(self, slot: int, lengths: list[int], file: _LargeFile) -> None:
+        task = self._task()
+        self._pieces[task] = (file, file.expect())
+        self._submit(StoreSlot(task, slot, lengths))
+
+    def _free_slot(self) -> int:
+        while not self._free_slots:
+            self._handle(self._pool.next_reply())
+        return self._free_slots.pop()

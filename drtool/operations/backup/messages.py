@@ -1,0 +1,110 @@
+"""What the backup and its workers say to each other."""
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from drtool.model import TargetName
+from drtool.repository.writing import PackWritten
+
+
+class _Message(Struct, frozen=True, array_like=True, tag=True):
+    """The base of every message."""
+
+
+class FileToRead(Struct, frozen=True, array_like=True, gc=False):
+    name: bytes
+    follow: bool
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+class DirectoryFiles(Struct, frozen=True, array_like=True, gc=False):
+    path: bytes
+    files: list[FileToRead]
+
+
+class ReadFiles(_Message, frozen=True):
+    """Read these files whole, store what is new."""
+
+    task: int
+    directories: list[DirectoryFiles]
+
+
+class StoreSlot(_Message, frozen=True):
+    """Store the chunks, of these lengths, that lie one behind the other in a shared slot."""
+
+    task: int
+    slot: int
+    lengths: list[int]
+
+
+class Flush(_Message, frozen=True):
+    """Write what is open and wait until it is durable."""
+
+
+class Learn(_Message, frozen=True):
+    """A segment in the cache that holds what was stored so far."""
+
+    segment: bytes
+
+
+Request: TypeAlias = ReadFiles | StoreSlot | Flush | Learn
+
+
+class FileRead(Struct, frozen=True, array_like=True, gc=False):
+    """What was read. With an `error` the rest is as far as it came."""
+
+    ids: bytes = b""
+    size_bytes: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    flags: int = 0
+    error: str = ""
+    gone: bool = False
+
+
+class FilesRead(_Message, frozen=True):
+    task: int
+    files: list[FileRead]
+    added_bytes: int
+
+
+class SlotStored(_Message, frozen=True):
+    task: int
+    slot: int
+    ids: bytes
+    added_bytes: int
+
+
+class Flushed(_Message, frozen=True):
+    """What became durable since the last flush, and the targets that failed meanwhile."""
+
+    packs: list[PackWritten]
+    failures: dict[TargetName, str]
+
+
+class Learned(_Message, frozen=True):
+    pass
+
+
+class WorkerFailed(_Message, frozen=True):
+    """The worker cannot go on: the whole backup fails, what is durable stays."""
+
+    message: str
+    hint: str | None
+
+
+Reply: TypeAlias = FilesRead | SlotStored | Flushed | Learned | WorkerFailed
+
+
+def request_decoder() -> "msgspec.msgpack.Decoder[Request]":
+    return msgspec.msgpack.Decoder(Request)
+
+
+def reply_decoder() -> "msgspec.msgpack.Decoder[Reply]":
+    return msgspec.msgpack.Decoder(Reply)

@@ -1,0 +1,79 @@
+"""What a backup is asked to do, and its document."""
+
+from msgspec import Struct
+
+from drtool.model import TargetName
+
+
+class SourceJob(Struct, frozen=True, kw_only=True):
+    """One source: its name (empty for bare paths) and what of the file system it takes."""
+
+    name: str
+    paths: tuple[bytes, ...]
+    excludes: tuple[str, ...] = ()
+    exclude_caches: bool = False
+    one_file_system: bool = False
+
+
+class BackupRequest(Struct, frozen=True, kw_only=True):
+    jobs: tuple[SourceJob, ...]
+    tags: tuple[str, ...] = ()
+    host: str
+    user: str = ""
+    time_ns: int | None = None
+    now_ns: int
+    dry_run: bool = False
+    workers: int = 2
+
+    @property
+    def taken_ns(self) -> int:
+        """The snapshot's time: what the user says, else now."""
+        return self.now_ns if self.time_ns is None else self.time_ns
+
+
+class FileCounts(Struct, kw_only=True):
+    new: int = 0
+    changed: int = 0
+    unmodified: int = 0
+
+
+class ItemError(Struct, frozen=True):
+    path: str
+    message: str
+
+
+class CopiesReport(Struct, frozen=True):
+    wanted: int
+    minimum_written: int
+
+
+class OwedReport(Struct, frozen=True):
+    target: TargetName
+    reason: str
+
+
+class SnapshotReport(Struct, frozen=True, kw_only=True):
+    """One row of `backup`'s document; `id` is None for a dry run."""
+
+    id: str | None
+    source: str
+    host: str
+    time_ns: int
+    parent: str | None
+    files: FileCounts
+    dirs: FileCounts
+    errors: list[ItemError]
+    processed_bytes: int
+    added_bytes: int
+    stored_bytes: int
+    wall_seconds: float
+    copies: CopiesReport
+    degraded: bool
+    owed: list[OwedReport]
+    manifest_bytes: int
+
+
+class BackupResult(Struct, frozen=True, kw_only=True):
+    snapshots: list[SnapshotReport]
+    failed: list[ItemError] = []
+    """Sources that gave no snapshot, and why."""

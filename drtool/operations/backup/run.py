@@ -1,0 +1,258 @@
+"""One backup run: walk, hand what is new to the workers, build the tree, commit the snapshot.
+
+Invariants
+    The session is open before anything is looked up. Packs, then segments, then the manifest.
+    Memory is bounded: what waits is a few batches, a few slots and the directories on the way down.
+"""
+
+import os
+import time
+from contextlib import closing, suppress
+
+from blake3 import blake3
+
+from drtool import __version__
+from drtool.errors import DrtoolError, Incomplete
+from drtool.events import Emit, ItemFailed, Progress, Stage, TargetFailed
+from drtool.manifest.records import Counts, Snapshot
+from drtool.model import ChunkId, ChunkKind, SnapshotId
+from drtool.operations.backup.builder import TreeBuilder
+from drtool.operations.backup.feeding import Feeder
+from drtool.operations.backup.request import (
+    BackupRequest,
+    BackupResult,
+    CopiesReport,
+    ItemError,
+    OwedReport,
+    SnapshotReport,
+    SourceJob,
+)
+from drtool.operations.backup.scan import Scan, parent_of_job
+from drtool.packing import PackKind
+from drtool.repository import Repository
+from drtool.repository.session import WriterSession
+from drtool.repository.writing import PackSink, PackWritten, Writer
+from drtool.sources.filesystem import Problem
+
+CHECKPOINT_BYTES = 2 * 1024**3
+CHECKPOINT_S = 600.0
+CHECKPOINT_CHUNKS = 400_000
+PROGRESS_S = 0.1
+
+
+def backup(repository: Repository, request: BackupRequest, emit: Emit) -> BackupResult:
+    """One snapshot of each job. A job that gives none is in `failed`; the others are still done."""
+    reports, failed = [], []
+    for job in request.jobs:
+        try:
+            reports.append(_backup_one(repository, request, job, emit))
+        except Incomplete as error:
+            failed.append(ItemError(job.name, error.message))
+            emit(ItemFailed(path=job.name, message=error.message))
+    return BackupResult(snapshots=reports, failed=failed)
+
+
+def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, emit: Emit) -> SnapshotReport:
+    started = time.monotonic()
+    scan = Scan(job)
+    if not scan.roots.paths:
+        where = ", ".join(os.fsdecode(path) for path in scan.roots.missing) or "no path"
+        raise Incomplete(f"nothing to back up: {where} does not exist")
+    if request.dry_run:
+        return _look(repository, request, job, scan, started)
+    with closing(repository.writer()) as writer:
+        run = BackupRun(repository, request, job, scan, writer, emit)
+        return run.report(run.go(), started)
+
+
+def _look(repository: Repository, request: BackupRequest, job: SourceJob, scan: Scan, started: float) -> SnapshotReport:
+    """What a backup would meet: reads the tree and the parent, stores nothing."""
+    parent = parent_of_job(repository.view.state.snapshots, job, request.host)
+    builder = TreeBuilder(lambda _, text: ChunkId(blake3(text).digest()), scan.problem, scan.files)
+    for found in scan.directories(parent, repository.chunks, builder):
+        for index in found.fresh:
+            known = found.node.entries[index].name in found.node.previous
+            scan.files.changed += known
+            scan.files.new += not known
+    return SnapshotReport(
+        id=None,
+        source=job.name,
+        host=request.host,
+        time_ns=request.taken_ns,
+        parent=parent.id.hex() if parent else None,
+        files=scan.files,
+        dirs=builder.directories,
+        errors=[_item(problem) for problem in scan.problems],
+        processed_bytes=scan.processed_bytes,
+        added_bytes=0,
+        stored_bytes=0,
+        wall_seconds=round(time.monotonic() - started, 3),
+        copies=CopiesReport(repository.view.state.policy.copies, 0),
+        degraded=False,
+        owed=[],
+        manifest_bytes=0,
+    )
+
+
+class BackupRun:
+    """The backup of one source."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        request: BackupRequest,
+        job: SourceJob,
+        scan: Scan,
+        writer: Writer,
+        emit: Emit,
+    ) -> None:
+        self._repository, self._request, self._job, self._scan, self._emit = repository, request, job, scan, emit
+        self._writer = writer
+        self._session: WriterSession = repository.begin(writer, job.name)
+        self._written: list[PackWritten] = []
+        self._trees = PackSink(
+            repository.keyring,
+            writer,
+            PackKind.TREES,
+            lambda pack: repository.demand(pack, PackKind.TREES),
+            self._written.append,
+        )
+        self._new_trees: set[ChunkId] = set()
+        self._builder = TreeBuilder(self._put_tree, scan.problem, scan.files)
+        self._added_bytes = 0
+        self._stored_bytes = 0
+        self._since_checkpoint = time.monotonic()
+        self._checkpoint_at_bytes = CHECKPOINT_BYTES
+        self._checkpoint_at_chunks = CHECKPOINT_CHUNKS
+        self._shown_at = 0.0
+
+    def go(self) -> Snapshot:
+        """Everything up to and including the commit."""
+        view = self._session.view
+        parent = parent_of_job(view.state.snapshots, self._job, self._request.host)
+        self._repository.load_index()  # before the fork, so that the workers share the mapping
+        self._feeder = Feeder(self._repository, self._builder, self._request.workers, self._tick)
+        try:
+            self._emit(Stage(name="storing"))
+            for found in self._scan.directories(parent, self._repository.chunks, self._builder):
+                self._feeder.take(found)
+                self._tick()
+            self._flush()
+        except DrtoolError:
+            # the first failure is what the user hears of; a second one while saving only costs the next run time
+            with suppress(DrtoolError):
+                self._flush()
+                self._session.abandon()
+            raise
+        finally:
+            self._feeder.close()
+        self._emit(Stage(name="committing"))
+        snapshot = self._snapshot(parent)
+        self._session.commit(snapshot)
+        return snapshot
+
+    def _tick(self) -> None:
+        """Between any two hand-overs: show how far it is, and make a checkpoint when one is due."""
+        now = time.monotonic()
+        if now - self._shown_at >= PROGRESS_S:
+            self._shown_at = now
+            self._show()
+        if self._checkpoint_due(now):
+            self._since_checkpoint = now
+            self._checkpoint_at_bytes = self._feeder.added_bytes + CHECKPOINT_BYTES
+            self._checkpoint_at_chunks = self._feeder.added_chunks + CHECKPOINT_CHUNKS
+            self._flush()
+            self._feeder.learn(self._session.checkpoint())
+            self._new_trees.clear()
+
+    def _checkpoint_due(self, now: float) -> bool:
+        return (
+            self._feeder.added_bytes >= self._checkpoint_at_bytes
+            or self._feeder.added_chunks >= self._checkpoint_at_chunks
+            or now - self._since_checkpoint >= CHECKPOINT_S
+        )
+
+    def _flush(self) -> None:
+        packs, failures = self._feeder.flush()
+        self._trees.flush()
+        packs += self._written
+        self._written.clear()
+        for target, reason in failures.items():
+            self._repository.targets.fail(target, reason)
+        self._session.add(packs)
+        self._stored_bytes += sum(pack.size_bytes * len(pack.targets) for pack in packs)
+        self._added_bytes += sum(block.text_length for pack in packs for block in pack.contents.blocks)
+
+    def _put_tree(self, kind: ChunkKind, text: bytes) -> ChunkId:
+        chunk = ChunkId(blake3(text, key=self._repository.keyring.id_key(kind)).digest())
+        if chunk not in self._new_trees and chunk not in self._repository.index:
+            self._new_trees.add(chunk)
+            self._trees.add(chunk, text)
+        return chunk
+
+    def _show(self) -> None:
+        files = self._scan.files
+        self._emit(
+            Progress(
+                files=files.new + files.changed + files.unmodified,
+                processed_bytes=self._scan.processed_bytes,
+                added_bytes=self._feeder.added_bytes,
+                stored_bytes=self._stored_bytes,
+            )
+        )
+
+    def _snapshot(self, parent: Snapshot | None) -> Snapshot:
+        request, scan = self._request, self._scan
+        files = scan.files
+        dirs = self._builder.directories
+        return Snapshot(
+            id=SnapshotId(os.urandom(16)),
+            session=self._session.id,
+            source=self._job.name,
+            host=request.host,
+            user=request.user,
+            time_ns=request.taken_ns,
+            started_ns=scan.started_ns,
+            paths=scan.roots.paths,
+            tags=request.tags,
+            root=self._builder.root,
+            parent=parent.id if parent else None,
+            counts=Counts(
+                files=files.new + files.changed + files.unmodified,
+                dirs=dirs.new + dirs.changed + dirs.unmodified,
+                bytes=scan.processed_bytes,
+                added_bytes=self._added_bytes,
+                stored_bytes=self._stored_bytes,
+                errors=len(scan.problems),
+            ),
+            program=f"drtool {__version__}",
+        )
+
+    def report(self, snapshot: Snapshot, started: float) -> SnapshotReport:
+        owing = self._repository.owing()
+        for target, reason in owing.items():
+            self._emit(TargetFailed(target=target, reason=reason))
+        wanted = self._repository.view.state.policy.copies
+        written = self._session.minimum_written
+        return SnapshotReport(
+            id=snapshot.id.hex(),
+            source=self._job.name,
+            host=snapshot.host,
+            time_ns=snapshot.time_ns,
+            parent=snapshot.parent.hex() if snapshot.parent else None,
+            files=self._scan.files,
+            dirs=self._builder.directories,
+            errors=[_item(problem) for problem in self._scan.problems],
+            processed_bytes=self._scan.processed_bytes,
+            added_bytes=self._added_bytes,
+            stored_bytes=self._stored_bytes,
+            wall_seconds=round(time.monotonic() - started, 3),
+            copies=CopiesReport(wanted, wanted if written is None else min(wanted, written)),
+            degraded=self._session.degraded,
+            owed=[OwedReport(*item) for item in sorted(owing.items())],
+            manifest_bytes=self._session.manifest_bytes,
+        )
+
+
+def _item(problem: Problem) -> ItemError:
+    return ItemError(os.fsdecode(problem.path), problem.message)

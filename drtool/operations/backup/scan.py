@@ -1,0 +1,182 @@
+"""The walk over one source: directories in order, each compared with the parent snapshot's, one level in memory at a time."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from drtool.errors import DrtoolError
+from drtool.manifest.records import Snapshot
+from drtool.operations.backup.builder import Node, TreeBuilder
+from drtool.operations.backup.request import FileCounts, SourceJob
+from drtool.sources.filesystem import (
+    OwnerNames,
+    Problem,
+    Rules,
+    capture_directory,
+    complete,
+    gone,
+    join,
+    open_directory_path,
+    plan_roots,
+)
+from drtool.trees import Entry, Fetch, FileType, read_directory
+
+RECENT_NS = 2_000_000_000
+
+
+class Found(NamedTuple):
+    """A directory just looked at; `fresh` are the indices of the files that must be read."""
+
+    node: Node
+    fresh: list[int]
+    followed: frozenset[bytes]
+
+
+def parent_of_job(snapshots: Iterable[Snapshot], job: SourceJob, host: str) -> Snapshot | None:
+    """The newest snapshot of the same host and source; without a source's name, of the same set of paths."""
+    paths = set(plan_roots(job.paths).paths)
+    same = (
+        row
+        for row in snapshots
+        if row.host == host and row.source == job.name and (job.name or set(row.paths) == paths)
+    )
+    return max(same, key=lambda row: row.sequence, default=None)
+
+
+class Scan:
+    """Looks at every directory of one source once, and counts."""
+
+    def __init__(self, job: SourceJob) -> None:
+        self.started_ns = time.time_ns()
+        self.roots = plan_roots(job.paths)
+        self.problems: list[Problem] = [
+            *self.roots.problems,
+            *(Problem(path, "it does not exist") for path in self.roots.missing),
+        ]
+        self.files = FileCounts()
+        self.processed_bytes = 0
+        self._rules = Rules(
+            self.roots, job.excludes, exclude_caches=job.exclude_caches, one_file_system=job.one_file_system
+        )
+        self._names = OwnerNames()
+        self._recent_after_ns = 0
+
+    def problem(self, problem: Problem) -> None:
+        self.problems.append(problem)
+
+    def directories(self, parent: Snapshot | None, fetch: Fetch, builder: TreeBuilder) -> Iterator[Found]:
+        """Every directory, parents before their children; each is settled in `builder` once its files are."""
+        self._recent_after_ns = parent.started_ns - RECENT_NS if parent else 0
+        top = self._enter(b"/", None, 0, parent.root if parent else b"", False, fetch, builder)
+        if top is None:
+            raise DrtoolError("the root directory cannot be read")
+        stack = [self._below(top)]
+        yield top.found
+        builder.settle_one(top.found.node)
+        while stack:
+            step = next(stack[-1], None)
+            if step is None:
+                stack.pop()
+                continue
+            path, parent_node, slot, previous, follow = step
+            entered = self._enter(path, parent_node, slot, previous, follow, fetch, builder)
+            if entered is not None:
+                stack.append(self._below(entered))
+                yield entered.found
+                builder.settle_one(entered.found.node)
+
+    def _below(self, entered: "_Entered") -> Iterator[tuple[bytes, Node, int, bytes, bool]]:
+        node = entered.found.node
+        for slot in entered.enter:
+            entry = node.entries[slot]
+            old = node.previous.get(entry.name)
+            previous = old.subtree if old is not None and old.type == FileType.DIRECTORY else b""
+            yield join(node.path, entry.name), node, slot, previous, entry.name in entered.found.followed
+
+    def _enter(
+        self,
+        path: bytes,
+        parent: Node | None,
+        slot: int,
+        previous_subtree: bytes,
+        follow: bool,
+        fetch: Fetch,
+        builder: TreeBuilder,
+    ) -> "_Entered | None":
+        previous = _entries_of(previous_subtree, fetch)
+        try:
+            fd = open_directory_path(path, follow=follow)
+            try:
+                if parent is not None:
+                    _complete_directory(parent, slot, fd)
+                captured = capture_directory(fd, path, previous, self._rules, self._recent_after_ns, self._names)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            if parent is None:
+                raise DrtoolError(f"{os.fsdecode(path)} cannot be read: {error.strerror}") from None
+            if gone(error):
+                builder.directory_gone(parent, slot)
+            else:
+                builder.directory_failed(parent, slot, f"content: {error.strerror or error}")
+            return None
+        self.problems += captured.problems
+        node = Node(
+            path,
+            parent,
+            slot,
+            captured.entries,
+            previous,
+            previous_subtree if previous else b"",
+            captured.same and bool(previous),
+            len(captured.fresh) + len(captured.enter) + 1,
+        )
+        self._count(node, captured.fresh)
+        return _Entered(Found(node, captured.fresh, captured.followed), captured.enter)
+
+    def _count(self, node: Node, fresh: list[int]) -> None:
+        """Counts what need not be read; files to read are counted when they were."""
+        unmodified = changed = new = size_bytes = 0
+        to_read = set(fresh)
+        for index, entry in enumerate(node.entries):
+            if entry.type == FileType.DIRECTORY:
+                continue
+            size_bytes += entry.size_bytes
+            old = node.previous.get(entry.name)
+            if old is entry:
+                unmodified += 1
+            elif index not in to_read:
+                changed += old is not None
+                new += old is None
+        self.files.unmodified += unmodified
+        self.files.changed += changed
+        self.files.new += new
+        self.processed_bytes += size_bytes
+
+
+class _Entered(NamedTuple):
+    found: Found
+    enter: list[int]
+
+
+def _entries_of(subtree: bytes, fetch: Fetch) -> dict[bytes, Entry]:
+    if not subtree:
+        return {}
+    try:
+        return {entry.name: entry for entry in read_directory(subtree, fetch)}
+    except DrtoolError:
+        # a parent that cannot be read costs time, never a backup: everything below counts as new
+        return {}
+
+
+def _complete_directory(parent: Node, slot: int, fd: int) -> None:
+    """A new directory's attributes, while it is open; the parent snapshot's own entry needs none."""
+    entry = parent.entries[slot]
+    if entry is not parent.previous.get(entry.name):
+        found = os.fstat(fd)
+        if found.st_ino != entry.inode:
+            raise FileNotFoundError  # something else stands there by now
+        parent.entries[slot] = msgspec.structs.replace(complete(entry, fd), subtree=b"")

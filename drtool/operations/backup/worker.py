@@ -1,0 +1,169 @@
+"""A backup worker: reads small files or takes pieces of large ones, stores the chunks that nobody has.
+
+Invariants
+    A file's chunks are what was read in one go under one stat; a file that changed meanwhile is read again once, and
+    then recorded as a state that it had.
+"""
+
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+
+from blake3 import blake3
+
+from drtool.errors import DrtoolError
+from drtool.model import Buffer, ChunkId, ChunkKind, PackId, SegmentId
+from drtool.operations.backup.claims import Claims
+from drtool.operations.backup.messages import (
+    DirectoryFiles,
+    FileRead,
+    FilesRead,
+    FileToRead,
+    Flush,
+    Flushed,
+    Learn,
+    Learned,
+    ReadFiles,
+    Reply,
+    Request,
+    SlotStored,
+    StoreSlot,
+    WorkerFailed,
+)
+from drtool.packing import Cutter, PackKind
+from drtool.repository import Repository
+from drtool.repository.workers import Channel
+from drtool.repository.writing import Demand, PackSink, PackWritten, Writer
+from drtool.sources.filesystem import flags_of, gone, open_directory_path, open_for_read, xattrs_of
+
+SMALL_FILE_BYTES = 4 * 1024 * 1024
+"""Files up to this size are read whole by one worker; larger ones come in slots."""
+
+SLOT_BYTES = 4 * 1024 * 1024
+
+
+class Slots:
+    """Shared memory in which the parent hands pieces of large files to the workers; make it before the fork."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._memory = memoryview(mmap.mmap(-1, count * SLOT_BYTES))
+
+    def view(self, slot: int) -> memoryview:
+        return self._memory[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES]
+
+
+class BackupWorker:
+    """The state of one worker process."""
+
+    def __init__(self, repository: Repository, slots: Slots, claims: Claims) -> None:
+        self._repository = repository
+        self._slots = slots
+        self._claims = claims
+        self._targets = repository.targets.reopen()
+        self._written: list[PackWritten] = []
+        self._sink = PackSink(
+            repository.keyring, Writer(self._targets), PackKind.DATA, self._demand, self._written.append
+        )
+        self._cutter = Cutter(repository.bounds)
+        self._id_key = repository.keyring.id_key(ChunkKind.DATA)
+        self._buffer = memoryview(bytearray(SMALL_FILE_BYTES + 1))
+        self._added_bytes = 0
+
+    def serve(self, channel: Channel[Reply, Request]) -> None:
+        """Answers requests until the pipe closes."""
+        while (request := channel.receive()) is not None:
+            try:
+                reply = self._answer(request)
+            except DrtoolError as error:
+                reply = WorkerFailed(error.message, error.hint)
+            channel.send(reply)
+
+    def _answer(self, request: Request) -> Reply:
+        self._added_bytes = 0
+        match request:
+            case ReadFiles():
+                files = [read for directory in request.directories for read in self._directory(directory)]
+                return FilesRead(request.task, files, self._added_bytes)
+            case StoreSlot():
+                ids = self._store(self._slots.view(request.slot), request.lengths)
+                return SlotStored(request.task, request.slot, ids, self._added_bytes)
+            case Flush():
+                self._sink.flush()
+                packs, self._written[:] = list(self._written), []
+                return Flushed(packs, dict(self._targets.failures))
+            case Learn():
+                self._repository.index.map_more(SegmentId(request.segment))
+                return Learned()
+
+    def _demand(self, pack: PackId) -> Demand:
+        return self._repository.demand(pack, PackKind.DATA)
+
+    def _directory(self, directory: DirectoryFiles) -> Iterator[FileRead]:
+        try:
+            dir_fd = open_directory_path(directory.path)
+        except OSError as error:
+            for _ in directory.files:
+                yield _failure(error)
+            return
+        try:
+            for file in directory.files:
+                yield self._file(dir_fd, file)
+        finally:
+            os.close(dir_fd)
+
+    def _file(self, dir_fd: int, file: FileToRead) -> FileRead:
+        try:
+            fd = open_for_read(dir_fd, file.name, follow=file.follow)
+        except OSError as error:
+            return _failure(error)
+        try:
+            return self._read(fd, file)
+        except OSError as error:
+            return _failure(error)
+        finally:
+            os.close(fd)
+
+    def _read(self, fd: int, file: FileToRead) -> FileRead:
+        before = os.fstat(fd)
+        if before.st_ino != file.inode:
+            return FileRead(gone=True)
+        length = self._fill(fd, min(before.st_size, SMALL_FILE_BYTES))
+        after = os.fstat(fd)
+        if (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size) or length != before.st_size:
+            before = after
+            length = self._fill(fd, min(before.st_size, SMALL_FILE_BYTES))
+        text = self._buffer[:length]
+        lengths = [length] if length <= self._cutter.bounds.minimum_bytes else self._cutter.lengths(text, final=True)
+        ids = self._store(text, lengths if length else ())
+        return FileRead(ids, length, before.st_mtime_ns, before.st_ctime_ns, xattrs_of(fd), flags_of(fd))
+
+    def _fill(self, fd: int, size_bytes: int) -> int:
+        """Reads up to `size_bytes` into the buffer, from the start; fewer if the file has shrunk."""
+        filled = os.preadv(fd, [self._buffer[:size_bytes]], 0)
+        while 0 < filled < size_bytes:
+            more = os.preadv(fd, [self._buffer[filled:size_bytes]], filled)
+            if more == 0:
+                break
+            filled += more
+        return filled
+
+    def _store(self, text: memoryview, lengths: Sequence[int]) -> bytes:
+        ids = []
+        start = 0
+        for length in lengths:
+            chunk = text[start : start + length]
+            start += length
+            ids.append(self._chunk(chunk))
+        return b"".join(ids)
+
+    def _chunk(self, text: Buffer) -> ChunkId:
+        chunk = ChunkId(blake3(text, key=self._id_key).digest())
+        if self._claims.claim(chunk) and chunk not in self._repository.index:
+            self._sink.add(chunk, text)
+            self._added_bytes += len(text)
+        return chunk
+
+
+def _failure(error: OSError) -> FileRead:
+    return FileRead(error=f"content: {error.strerror or error}", gone=gone(error))

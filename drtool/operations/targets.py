@@ -1,0 +1,91 @@
+"""The places that hold copies: what each one has, and what the ring means it to have."""
+
+from msgspec import Struct
+
+from drtool.repository import Repository
+from drtool.repository.inventory import take_inventory
+from drtool.ring import expected_shares, shares
+
+
+class TargetReport(Struct, frozen=True, kw_only=True):
+    """One target. What is counted is what it lists now; None where it could not be listed."""
+
+    name: str
+    site: str
+    url: str
+    weight: int
+    state: str
+    reachable: bool
+    problem: str | None
+    objects: int | None
+    bytes: int | None
+    share: float | None
+    """Of all that the listed targets hold."""
+    expected_share: float
+    """Of all copies of packs, by weight."""
+
+
+class TargetsResult(Struct, frozen=True, kw_only=True):
+    epoch: int
+    targets: list[TargetReport]
+
+
+class RingShare(Struct, frozen=True, kw_only=True):
+    """One target's part of the ring: measured on a sample of imagined packs, and what its weight entitles it to."""
+
+    name: str
+    site: str
+    weight: int
+    state: str
+    share: float
+    expected_share: float
+
+
+class RingResult(Struct, frozen=True, kw_only=True):
+    epoch: int
+    copies: int
+    targets: list[RingShare]
+
+
+def targets(repository: Repository) -> TargetsResult:
+    """Lists every reachable target and counts."""
+    inventory = take_inventory(repository.targets)
+    held = {name: sum(objects.values()) for name, objects in inventory.objects.items()}
+    total = sum(held.values())
+    ring = repository.view.state.ring
+    expected = expected_shares(ring)
+    reports = [
+        TargetReport(
+            name=row.name,
+            site=row.site,
+            url=repository.target_rows()[row.name].url,
+            weight=row.weight,
+            state=row.state,
+            reachable=row.name in held,
+            problem=inventory.unlisted.get(row.name) or repository.targets.failures.get(row.name),
+            objects=len(inventory.objects[row.name]) if row.name in held else None,
+            bytes=held.get(row.name),
+            share=(held[row.name] / total if total else 0.0) if row.name in held else None,
+            expected_share=expected.get(row.name, 0.0),
+        )
+        for row in ring.targets
+    ]
+    return TargetsResult(epoch=ring.epoch, targets=reports)
+
+
+def ring(repository: Repository) -> RingResult:
+    """The placement in force."""
+    placed = repository.view.state.ring
+    measured, expected = shares(repository.placement), expected_shares(placed)
+    rows = [
+        RingShare(
+            name=row.name,
+            site=row.site,
+            weight=row.weight,
+            state=row.state,
+            share=measured.get(row.name, 0.0),
+            expected_share=expected.get(row.name, 0.0),
+        )
+        for row in placed.targets
+    ]
+    return RingResult(epoch=placed.epoch, copies=placed.copies, targets=rows)

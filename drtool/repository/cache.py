@@ -1,0 +1,100 @@
+"""What this host keeps to be fast: unsealed index segments and manifest pages. Deleting it never loses anything.
+
+Invariants
+    Every file is checked by hash when it is read; one that is wrong is rebuilt, never believed.
+"""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from blake3 import blake3
+
+from drtool.model import SegmentId
+
+_HASH_BYTES = 32
+
+
+def write_atomically(path: Path, *parts: bytes) -> None:
+    """Replaces a private file in one step; not fsynced, for what can be rebuilt."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for part in parts:
+                file.write(part)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+class Cache:
+    """The cache of one repository, a directory that may vanish at any time."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def segment(self, segment: SegmentId, rebuild: Callable[[], bytes]) -> bytes | mmap.mmap:
+        """The cache form of a segment, mapped; `rebuild` gives it where the file is absent or wrong.
+
+        The file is the form's own BLAKE3 (32 bytes) at the end of the form.
+        """
+        path = self._directory / "segments" / segment.hex()
+        mapped = _map_checked(path)
+        if mapped is not None:
+            return mapped
+        form = rebuild()
+        try:
+            write_atomically(path, form, blake3(form).digest())
+        except OSError:
+            return form  # a full or read-only cache costs time, never a backup
+        return _map_checked(path) or form
+
+    def forget_segments_except(self, live: set[SegmentId]) -> None:
+        names = {segment.hex() for segment in live}
+        with suppress(OSError):
+            for path in (self._directory / "segments").iterdir():
+                if path.name not in names and not path.name.startswith(".tmp-"):
+                    path.unlink(missing_ok=True)
+
+    @property
+    def pages(self) -> "PageCache":
+        return PageCache(self._directory / "manifest")
+
+
+class PageCache:
+    """Sealed, content-addressed manifest objects, named by their hash."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def get(self, name: bytes) -> bytes | None:
+        try:
+            data = (self._directory / name.hex()).read_bytes()
+        except OSError:
+            return None
+        return data if blake3(data).digest() == name else None
+
+    def put(self, name: bytes, data: bytes) -> None:
+        with suppress(OSError):  # a full or read-only cache costs time, never a backup
+            write_atomically(self._directory / name.hex(), data)
+
+
+def _map_checked(path: Path) -> mmap.mmap | None:
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):  # absent, unreadable or empty
+        return None
+    view = memoryview(mapped)
+    intact = len(view) > _HASH_BYTES and blake3(view[:-_HASH_BYTES]).digest() == view[-_HASH_BYTES:]
+    view.release()
+    if intact:
+        return mapped
+    mapped.close()
+    return None

@@ -1,0 +1,113 @@
+"""Which pack holds a chunk: the live index segments, mapped from the cache, looked up without loading them.
+
+Invariants
+    A segment is fetched from any target that has it and checked by its name; one that cannot be had is reported and passed over.
+"""
+
+import heapq
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
+
+from drtool.crypto import Keyring
+from drtool.errors import DrtoolError
+from drtool.manifest.records import SegmentRef
+from drtool.model import ChunkId, SegmentId
+from drtool.packing import Location, SegmentPack, SegmentReader, unseal_segment
+from drtool.packing.segment import ROW_BYTES
+from drtool.repository.cache import Cache
+from drtool.repository.reading import ObjectReader
+
+MERGE_AT = 8
+_CLASS_BASE_ROWS = 4096
+
+
+class Index:
+    """The merged view of some segments; `unavailable` names those that no target could give."""
+
+    def __init__(self, cache: Cache, keyring: Keyring, objects: ObjectReader) -> None:
+        self._cache = cache
+        self._keyring = keyring
+        self._objects = objects
+        self._readers: dict[SegmentId, SegmentReader] = {}
+        self.unavailable: dict[SegmentId, str] = {}
+
+    def load(self, segments: Iterable[SegmentRef]) -> None:
+        """Maps every segment that is not mapped yet; drops what is no longer live."""
+        live = {ref.id for ref in segments}
+        self._readers = {id_: reader for id_, reader in self._readers.items() if id_ in live}
+        for segment in live - self._readers.keys():
+            try:
+                self._readers[segment] = SegmentReader(self._form(segment))
+            except DrtoolError as error:
+                self.unavailable[segment] = error.message
+
+    def map_more(self, segment: SegmentId) -> None:
+        """Maps one segment more, that this run has just stored."""
+        if segment not in self._readers:
+            self._readers[segment] = SegmentReader(self._form(segment))
+
+    def _form(self, segment: SegmentId) -> bytes | mmap.mmap:
+        return self._cache.segment(segment, lambda: unseal_segment(self._keyring, self._objects.segment(segment)))
+
+    def __contains__(self, chunk: ChunkId) -> bool:
+        return any(chunk in reader for reader in self._readers.values())
+
+    def locate(self, chunk: ChunkId) -> Location | None:
+        for reader in self._readers.values():
+            location = reader.locate(chunk)
+            if location is not None:
+                return location
+        return None
+
+    def packs(self) -> Iterator[SegmentPack]:
+        """Every pack that a live segment names; one may come twice."""
+        for reader in self._readers.values():
+            yield from reader.packs
+
+    def reader(self, segment: SegmentId) -> SegmentReader:
+        return self._readers[segment]
+
+    def mapped(self) -> set[SegmentId]:
+        return set(self._readers)
+
+
+def size_class(rows: int) -> int:
+    """Segments of one class differ in rows by less than a factor of `MERGE_AT`."""
+    level, bound = 0, _CLASS_BASE_ROWS
+    while rows >= bound:
+        level, bound = level + 1, bound * MERGE_AT
+    return level
+
+
+def to_merge(live: Sequence[SegmentRef], added_rows: int, rows_max: int) -> list[SegmentRef]:
+    """The live segments that a commit which adds one of `added_rows` should fold into it; often none.
+
+    Folding may lift the result into a class that is full as well; then that one is folded too.
+    """
+    chosen: list[SegmentRef] = []
+    rows = added_rows
+    while True:
+        level = size_class(rows)
+        peers = [ref for ref in live if ref not in chosen and size_class(ref.rows) <= level]
+        if len(peers) + 1 < MERGE_AT or rows + sum(ref.rows for ref in peers) > rows_max:
+            return chosen
+        chosen += peers
+        rows += sum(ref.rows for ref in peers)
+
+
+def merged(
+    readers: Sequence[SegmentReader], packs: Sequence[SegmentPack], rows: Iterable[bytes]
+) -> tuple[list[SegmentPack], Iterator[bytes]]:
+    """One pack table and one sorted stream of rows out of several segments and new, unsorted rows."""
+    table = list(packs)
+    streams: list[Iterator[bytes]] = [iter(sorted(rows))]
+    for reader in readers:
+        streams.append(_renumbered(reader.rows(), len(table)))
+        table += reader.packs
+    return table, heapq.merge(*streams)
+
+
+def _renumbered(rows: Iterator[bytes], shift: int) -> Iterator[bytes]:
+    for row in rows:
+        number = int.from_bytes(row[32:36], "big") + shift
+        yield row[:32] + number.to_bytes(4, "big") + row[36:ROW_BYTES]

@@ -1,0 +1,73 @@
+"""`drtool.json` on every target: which repository and which target this is.
+
+Invariants
+    A target without its own marker is offline: an unmounted disk is never filled, a foreign one never touched.
+    The MAC is checked as soon as the key is open; until then the marker only guides.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from drtool.crypto import Keyring
+from drtool.errors import FormatError
+from drtool.model import RepositoryId, SiteName, TargetName
+from drtool.stores import Store
+
+MARKER_OBJECT = "drtool.json"
+MARKER_BYTES_MAX = 16 * 1024
+FORMAT_VERSION = 1
+_PURPOSE = "marker"
+
+
+class Marker(Struct, frozen=True, kw_only=True):
+    """The JSON document at the root of a target; `mac` is hexadecimal, over the encoding with an empty `mac`."""
+
+    format: int = FORMAT_VERSION
+    repository: str
+    site: SiteName
+    target: TargetName
+    target_id: str
+    average_chunk_bytes: int
+    mac: str = ""
+
+    def encode(self) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+    def signed(self, keyring: Keyring) -> "Marker":
+        return msgspec.structs.replace(self, mac=keyring.mac(_PURPOSE, self._text()).hex())
+
+    def authentic(self, keyring: Keyring) -> bool:
+        try:
+            tag = bytes.fromhex(self.mac)
+        except ValueError:
+            return False
+        return keyring.mac_matches(_PURPOSE, self._text(), tag)
+
+    def _text(self) -> bytes:
+        return msgspec.json.encode(msgspec.structs.replace(self, mac=""))
+
+    @classmethod
+    def read(cls, store: Store) -> "Marker":
+        """The marker of a target; ObjectMissing if it has none."""
+        return decode_marker(store.get(MARKER_OBJECT))
+
+    @property
+    def repository_id(self) -> RepositoryId:
+        return RepositoryId(bytes.fromhex(self.repository))
+
+
+def decode_marker(data: bytes) -> Marker:
+    """FormatError unless it is a marker that this program understands."""
+    if len(data) > MARKER_BYTES_MAX:
+        raise FormatError(f"its {MARKER_OBJECT} has {len(data)} bytes and is none of ours")
+    try:
+        marker = msgspec.json.decode(data, type=Marker)
+        bytes.fromhex(marker.repository)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise FormatError(f"its {MARKER_OBJECT} does not parse: {error}") from None
+    if marker.format != FORMAT_VERSION:
+        raise FormatError(
+            f"its format version is {marker.format}; this program reads version {FORMAT_VERSION}",
+            hint="use the newest drtool that any host of this repository uses",
+        )
+    return marker

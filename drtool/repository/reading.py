@@ -1,0 +1,141 @@
+"""Getting objects, blocks and chunks back: the best copy first, the next one when it fails.
+
+Invariants
+    Nothing unauthenticated is returned: segments are checked by name, blocks by their seal.
+    A copy that failed is noted with its target and reason, and never asked again in this run.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from msgspec import Struct
+
+from drtool.crypto import HEADER_BYTES, Keyring, Opener, SealKind, object_name
+from drtool.errors import DrtoolError, ObjectMissing, SealBroken
+from drtool.model import ChunkId, PackId, SegmentId, SiteName, TargetName, pack_object, segment_object
+from drtool.packing import Location, SegmentPack
+from drtool.packing.pack import decompress
+from drtool.repository.placement import reading_order
+from drtool.repository.targets import Targets
+from drtool.ring import Placement
+
+BLOCKS_CACHED = 8
+
+
+class BadCopy(Struct, frozen=True):
+    """One copy of an object that could not be used, and why."""
+
+    target: TargetName
+    object: str
+    reason: str
+    missing: bool
+
+
+class ObjectReader:
+    """Fetches whole objects and blocks from whichever target has a good copy."""
+
+    def __init__(
+        self,
+        targets: Targets,
+        keyring: Keyring,
+        placement: Placement | None = None,
+        sites: Collection[SiteName] | None = None,
+    ) -> None:
+        self._targets = targets
+        self._keyring = keyring
+        self.placement = placement
+        self.sites = sites
+        self.bad_copies: dict[tuple[TargetName, str], BadCopy] = {}
+        self._openers: OrderedDict[tuple[TargetName, PackId], Opener] = OrderedDict()
+
+    def segment(self, segment: SegmentId) -> bytes:
+        """A sealed index segment, checked by its name."""
+
+        def read(target: TargetName) -> bytes:
+            data = self._targets.store(target).get(segment_object(segment))
+            if object_name(data) != segment:
+                raise SealBroken("its bytes are not those that its name promises")
+            return data
+
+        order = self.placement.metadata(segment) if self.placement else ()
+        return self._first_good(segment_object(segment), order, segment, read)
+
+    def block(self, pack: SegmentPack, block: int) -> bytes:
+        """A block's text."""
+        start, length = pack.span(block)
+        _, codec, text_length = pack.blocks[block]
+
+        def read(target: TargetName) -> bytes:
+            sealed = self._targets.store(target).get(pack_object(pack.pack), start, length)
+            return decompress(codec, self._opener(target, pack.pack).part(block, sealed), text_length)
+
+        return self._first_good(pack_object(pack.pack), pack.targets, pack.pack, read)
+
+    def _opener(self, target: TargetName, pack: PackId) -> Opener:
+        key = (target, pack)
+        opener = self._openers.get(key)
+        if opener is None:
+            header = self._targets.store(target).get(pack_object(pack), 0, HEADER_BYTES)
+            opener = self._openers[key] = self._keyring.opener(SealKind.PACK, header)
+            if len(self._openers) > 64:
+                self._openers.popitem(last=False)
+        return opener
+
+    def _first_good(
+        self, name: str, hint: Sequence[TargetName], ring_key: bytes, read: Callable[[TargetName], bytes]
+    ) -> bytes:
+        for target in self._order(hint, ring_key):
+            if (target, name) in self.bad_copies:
+                continue
+            try:
+                return read(target)
+            except DrtoolError as error:
+                self.bad_copies[target, name] = BadCopy(target, name, error.message, isinstance(error, ObjectMissing))
+        raise DrtoolError(f"no good copy of {name} can be reached ({self._why(name)})", hint=self._what_next(name))
+
+    def _order(self, hint: Sequence[TargetName], ring_key: bytes) -> Iterator[TargetName]:
+        ring = self.placement.preference(PackId(ring_key)) if self.placement else iter(())
+        everything = [*ring, *self._targets.online()]
+        return reading_order(hint, everything, self._targets.reachable, self.sites)
+
+    def _why(self, name: str) -> str:
+        reasons = [f"{bad.target}: {bad.reason}" for bad in self.bad_copies.values() if bad.object == name]
+        reasons += [f"{t}: offline" for t in self._targets.specs if not self._targets.reachable(t)]
+        return "; ".join(reasons) or "no target is reachable"
+
+    def _what_next(self, name: str) -> str:
+        return "bring the missing targets back, or `drtool verify` to learn what else is affected"
+
+
+class ChunkReader:
+    """Chunks by id, through the index; keeps the last few blocks opened."""
+
+    def __init__(self, locate: Callable[[ChunkId], Location | None], objects: ObjectReader) -> None:
+        self._locate = locate
+        self._objects = objects
+        self._blocks: OrderedDict[tuple[PackId, int], bytes] = OrderedDict()
+
+    def __call__(self, chunk: ChunkId) -> bytes:
+        """The chunk's text; DrtoolError if the index does not know it or no good copy can be had."""
+        location = self._locate(chunk)
+        if location is None:
+            raise DrtoolError(
+                f"chunk {chunk.hex()[:16]}… is in no index segment that can be read",
+                hint="bring the missing targets back; `drtool verify` names what is affected",
+            )
+        return self.at(location)
+
+    def at(self, location: Location) -> bytes:
+        text = self.block(location.pack, location.block)
+        return text[location.offset : location.offset + location.length]
+
+    def block(self, pack: SegmentPack, number: int) -> bytes:
+        key = (pack.pack, number)
+        text = self._blocks.get(key)
+        if text is None:
+            text = self._blocks[key] = self._objects.block(pack, number)
+            if len(self._blocks) > BLOCKS_CACHED:
+                self._blocks.popitem(last=False)
+        else:
+            self._blocks.move_to_end(key)
+        return text

@@ -1,0 +1,123 @@
+"""Stores, ring and manifest as one thing: what every verb works on.
+
+Invariants
+    `view` is one point of the manifest; it moves only when `adopt` is called, so a verb sees one consistent picture.
+    Nothing here runs a thread while it is idle: a verb may fork.
+"""
+
+from collections.abc import Collection
+from functools import cached_property
+from types import TracebackType
+
+from drtool.crypto import Keyring
+from drtool.manifest.facade import Manifest, View
+from drtool.manifest.records import Target
+from drtool.model import PackId, RepositoryId, SegmentId, SiteName, TargetName
+from drtool.packing import CutBounds, PackKind
+from drtool.repository.cache import Cache
+from drtool.repository.index import Index
+from drtool.repository.reading import ChunkReader, ObjectReader
+from drtool.repository.session import WriterSession
+from drtool.repository.spec import RepositorySpec
+from drtool.repository.targets import Targets
+from drtool.repository.writing import Demand, Writer
+from drtool.ring import Placement
+
+
+class Repository:
+    """An open repository. A context manager: leaving it gives back every store."""
+
+    def __init__(
+        self, spec: RepositorySpec, targets: Targets, keyring: Keyring, manifest: Manifest, cache: Cache, view: View
+    ) -> None:
+        self.spec = spec
+        self.targets = targets
+        self.keyring = keyring
+        self.manifest = manifest
+        self.cache = cache
+        self.view = view
+        self.placement = Placement(view.state.ring)
+        self.objects = ObjectReader(targets, keyring, self.placement)
+
+    @property
+    def id(self) -> RepositoryId:
+        return self.keyring.repository
+
+    @cached_property
+    def index(self) -> Index:
+        """The live segments of the view; loaded when first asked for."""
+        index = Index(self.cache, self.keyring, self.objects)
+        index.load(self.view.state.segments)
+        return index
+
+    def load_index(self) -> None:
+        """Maps the index now rather than when it is first asked for."""
+        self.index.load(self.view.state.segments)
+
+    @cached_property
+    def chunks(self) -> ChunkReader:
+        """Chunks by id; what trees are read through."""
+        return ChunkReader(self.index.locate, self.objects)
+
+    @property
+    def bounds(self) -> CutBounds:
+        return CutBounds(self.view.state.policy.chunk_average_bytes)
+
+    def adopt(self, view: View) -> None:
+        """Goes on with a later view of the manifest."""
+        ring_changed = view.state.ring != self.view.state.ring
+        self.view = view
+        if ring_changed:
+            self.placement = Placement(view.state.ring)
+            self.objects.placement = self.placement
+        if "index" in self.__dict__:
+            self.index.load(view.state.segments)
+
+    def read_only_from(self, sites: Collection[SiteName]) -> None:
+        """Restricts where objects are read from."""
+        self.objects.sites = frozenset(sites)
+
+    def writer(self) -> Writer:
+        return Writer(self.targets)
+
+    def begin(self, writer: Writer, source: str) -> WriterSession:
+        return WriterSession(self, writer, source)
+
+    def target_rows(self) -> dict[TargetName, Target]:
+        """The targets that the manifest knows, by name."""
+        return {row.name: row for row in self.view.state.targets}
+
+    def demand(self, pack: PackId, kind: PackKind) -> Demand:
+        """Where a new pack should go."""
+        if kind == PackKind.TREES:
+            return self.metadata_demand(pack)
+        policy = self.view.state.policy
+        return Demand(tuple(self.placement.preference(pack)), policy.copies, policy.copies, policy.minimum)
+
+    def metadata_demand(self, name: PackId | SegmentId) -> Demand:
+        """Where a tree pack or an index segment should go: one target a site, of up to five; one if one copy is promised."""
+        policy = self.view.state.policy
+        preferred = self.placement.metadata(name)
+        order = tuple(dict.fromkeys((*preferred, *self.placement.preference(PackId(name)))))
+        return Demand(order, 1 if policy.copies == 1 else len(preferred), policy.copies, policy.minimum)
+
+    def owing(self) -> dict[TargetName, str]:
+        """The ring's targets that cannot be written, and why: what they miss is owed to them."""
+        failures = self.targets.failures
+        unknown = "this host's configuration does not say how to reach it"
+        return {
+            name: failures.get(name, unknown)
+            for name, row in self.target_rows().items()
+            if row.state == "active" and not self.targets.writable(name)
+        }
+
+    def close(self) -> None:
+        self.targets.close()
+
+    def __enter__(self) -> "Repository":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,143 @@
+"""One writer at work on one source: fenced by the manifest, never by a lock.
+
+Invariants
+    The session is committed before anything is listed, looked up or chosen as a parent.
+    A reference is committed only after what it refers to is durable: packs, then segments, then the manifest.
+    A session that was expired meanwhile is opened anew; what was stored is still there and is committed under the new one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from drtool.crypto import object_name
+from drtool.errors import Rejected
+from drtool.manifest.ops import AddSnapshot, CheckpointSession, CloseSession, OpenSession
+from drtool.manifest.records import SegmentRef, Snapshot
+from drtool.model import SegmentId, SessionId, segment_object
+from drtool.packing import SegmentPack
+from drtool.packing.segment import SEGMENT_ROWS_MAX, encode_segment, rows_of
+from drtool.repository.identity import gone, identify
+from drtool.repository.index import merged, to_merge
+from drtool.repository.placement import distinct_sites
+from drtool.repository.writing import PackWritten, Writer
+
+if TYPE_CHECKING:
+    from drtool.manifest.facade import Committed, View
+    from drtool.repository.repository import Repository
+
+SEGMENTS_CHANGED = "segments-changed"
+NOT_OPEN = "not-open"
+
+
+class WriterSession:
+    """Open from construction until `commit` or `abandon`."""
+
+    def __init__(self, repository: "Repository", writer: Writer, source: str) -> None:
+        self._repository = repository
+        self._writer = writer
+        self._source = source
+        self._pending: list[PackWritten] = []
+        self.degraded = False
+        self.minimum_written: int | None = None
+        self.manifest_bytes = 0
+        self.view = self._open()
+
+    def _open(self) -> "View":
+        me = identify(self._repository.spec.state_dir)
+        committed = self._repository.manifest.commit(
+            OpenSession(
+                kind="backup",
+                host_id=me.host_id,
+                host=self._repository.spec.host,
+                boot_id=me.boot_id,
+                pid_namespace=me.pid_namespace,
+                pid=me.pid,
+                start_time=me.start_time,
+                source=self._source,
+                expires=gone(self._repository.view.state.sessions, me),
+            )
+        )
+        self.id: SessionId = committed.session
+        self._repository.adopt(committed.view)
+        return committed.view
+
+    def add(self, packs: Sequence[PackWritten]) -> None:
+        """Takes note of packs that are durable, for the next checkpoint or the commit."""
+        self._pending += packs
+        for pack in packs:
+            self.degraded |= pack.degraded
+            sites = distinct_sites(pack.targets)
+            self.minimum_written = min(sites, self.minimum_written or sites)
+
+    @property
+    def pending_rows(self) -> int:
+        return sum(len(block.lengths) for pack in self._pending for block in pack.contents.blocks)
+
+    def checkpoint(self) -> list[SegmentId]:
+        """Makes known what was stored so far, and renews the session; the segments that were added."""
+        segments = self._store_segment(())
+        committed = self._commit(lambda: CheckpointSession(self.id, tuple(segments)))
+        self._repository.adopt(committed.view)
+        return [ref.id for ref in segments]
+
+    def commit(self, snapshot: Snapshot) -> "View":
+        """The snapshot, its segments, and the end of the session, in one change."""
+        live = self._repository.view.state.segments
+        merge = to_merge(live, self.pending_rows, SEGMENT_ROWS_MAX) if self._pending else []
+        merge = [ref for ref in merge if ref.id in self._repository.index.mapped()]
+        pending = list(self._pending)
+        segments = self._store_segment(merge)
+        try:
+            committed = self._add(snapshot, segments, tuple(ref.id for ref in merge))
+        except Rejected as error:
+            if error.reason != SEGMENTS_CHANGED:
+                raise
+            # somebody else folded the same segments; without folding there is nothing to disagree about
+            self._pending = pending
+            committed = self._add(snapshot, self._store_segment(()), ())
+        self._repository.adopt(committed)
+        return committed
+
+    def _add(self, snapshot: Snapshot, segments: list[SegmentRef], replaces: tuple[SegmentId, ...]) -> "View":
+        def op() -> AddSnapshot:
+            return AddSnapshot(self.id, replace(snapshot, session=self.id), tuple(segments), replaces)
+
+        return self._commit(op).view
+
+    def abandon(self) -> None:
+        """Ends the session without a snapshot; what is durable becomes known, so that the next run reuses it."""
+        if self._pending:
+            self.checkpoint()
+        self._commit(lambda: CloseSession(self.id))
+
+    def _commit(self, op: "Callable[[], CheckpointSession | AddSnapshot | CloseSession]") -> "Committed":
+        """Commits an op of this session; under a new one, if somebody expired it."""
+        try:
+            change = op()
+            committed = self._repository.manifest.commit(change)
+        except Rejected as error:
+            if error.reason != NOT_OPEN:
+                raise
+            self._open()
+            change = op()
+            committed = self._repository.manifest.commit(change)
+        self.manifest_bytes += len(msgspec.msgpack.encode(change))
+        return committed
+
+    def _store_segment(self, merge: Sequence[SegmentRef]) -> list[SegmentRef]:
+        if not self._pending:
+            return []
+        repository = self._repository
+        table = [SegmentPack.of(p.pack, p.size_bytes, p.targets, p.contents) for p in self._pending]
+        rows = (row for number, pack in enumerate(self._pending) for row in rows_of(number, pack.contents))
+        readers = [repository.index.reader(ref.id) for ref in merge]
+        packs, stream = merged(readers, table, rows)
+        sealed, row_count = encode_segment(repository.keyring, packs, stream)
+        segment = SegmentId(object_name(sealed))
+        holders = self._writer.put(segment_object(segment), sealed, repository.metadata_demand(segment))
+        self.degraded |= distinct_sites(holders) < repository.view.state.policy.copies
+        self._pending = []
+        return [SegmentRef(segment, len(sealed), row_count, len(packs))]

@@ -1,0 +1,62 @@
+"""What it takes to reach a repository from this host: handed in by the caller, never read from the environment here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from drtool.errors import UsageError
+from drtool.manifest.ports import Note
+from drtool.model import SiteName, TargetName, site_of
+
+
+class TargetSpec(Struct, frozen=True, kw_only=True):
+    """One target as this host reaches it. `url` is a `file://` URL or a plain path."""
+
+    name: TargetName
+    url: str
+    weight: int = 1
+    keys: bool = True
+    """Whether key slots are kept there; without, somebody who reads the site has nothing to guess passwords against."""
+
+    @property
+    def site(self) -> SiteName:
+        return site_of(self.name)
+
+
+class RepositorySpec(Struct, frozen=True, kw_only=True):
+    """A repository as this host knows it."""
+
+    label: str
+    targets: tuple[TargetSpec, ...]
+    cache_dir: Path
+    state_dir: Path
+    password: Callable[[], bytes]
+    host: str
+    user: str = ""
+    timezone: str = "UTC"
+    manifest_from: tuple[str, ...] = ()
+    """Read without a quorum from these sites, or from `any`; empty: read for certain."""
+    rerun: str = "the same command"
+    """The command line to repeat, for hints."""
+    trace: Callable[[Note], None] | None = None
+    """Receives a note for each phase of consensus; None: nobody watches."""
+
+
+FILE_SCHEME = "file://"
+
+
+def local_path(url: str) -> Path:
+    """The directory behind a `file://` URL or a plain path; UsageError for any other scheme."""
+    if url.startswith(FILE_SCHEME):
+        path = url[len(FILE_SCHEME) :]
+    elif "://" in url:
+        raise UsageError(
+            f"target URL {url!r}: {url.partition('://')[0]} targets are not built yet",
+            hint="use a directory: file:///path/to/directory",
+        )
+    else:
+        path = url
+    if not path.startswith("/"):
+        raise UsageError(f"target URL {url!r} is not an absolute path", hint="write file:///path/to/directory")
+    return Path(path)

@@ -1,0 +1,193 @@
+"""Forked worker processes and the pipe to each: what threads cannot do for many small files.
+
+Invariants
+    Fork only while this process runs no other thread. A worker dies with its parent: its next read finds the pipe closed.
+    At most `WINDOW` requests wait at a worker, each well under the pipe's buffer, so neither side blocks the other for ever.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Generic, NoReturn, TypeVar
+
+import msgspec
+
+from drtool.errors import DrtoolError
+
+WINDOW = 2
+_LENGTH_BYTES = 4
+
+Out = TypeVar("Out")
+In = TypeVar("In")
+
+
+class Channel(Generic[Out, In]):
+    """One end of a stream of length-prefixed messages."""
+
+    def __init__(self, end: socket.socket, decoder: "msgspec.msgpack.Decoder[In]") -> None:
+        self._end = end
+        self._decoder = decoder
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def send(self, message: Out) -> None:
+        body = self._encoder.encode(message)
+        self._end.sendall(len(body).to_bytes(_LENGTH_BYTES, "big") + body)
+
+    def receive(self) -> In | None:
+        """The next message; None once the other end is closed."""
+        head = self._exactly(_LENGTH_BYTES)
+        if head is None:
+            return None
+        body = self._exactly(int.from_bytes(head, "big"))
+        return None if body is None else self._decoder.decode(body)
+
+    def _exactly(self, count: int) -> bytearray | None:
+        data = bytearray(count)
+        view, filled = memoryview(data), 0
+        while filled < count:
+            got = self._end.recv_into(view[filled:])
+            if got == 0:
+                return None
+            filled += got
+        return data
+
+    def close(self) -> None:
+        self._end.close()
+
+
+class WorkerPool(Generic[Out, In]):
+    """Some workers that answer every request with one reply, in the order of their own requests."""
+
+    def __init__(
+        self,
+        count: int,
+        serve: Callable[[Channel[In, Out]], None],
+        requests: "msgspec.msgpack.Decoder[Out]",
+        replies: "msgspec.msgpack.Decoder[In]",
+    ) -> None:
+        self._channels: list[Channel[Out, In]] = []
+        self._pids: list[int] = []
+        self._waiting: list[int] = []
+        self._ready: deque[In] = deque()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for _ in range(count):
+            self._fork(serve, requests, replies)
+        self._selector = selectors.DefaultSelector()
+        for number, channel in enumerate(self._channels):
+            self._selector.register(channel, selectors.EVENT_READ, number)
+
+    def _fork(
+        self,
+        serve: Callable[[Channel[In, Out]], None],
+        requests: "msgspec.msgpack.Decoder[Out]",
+        replies: "msgspec.msgpack.Decoder[In]",
+    ) -> None:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            for channel in self._channels:
+                channel.close()
+            _work(serve, Channel(theirs, requests))
+        theirs.close()
+        self._channels.append(Channel(ours, replies))
+        self._pids.append(pid)
+        self._waiting.append(0)
+
+    @property
+    def outstanding(self) -> int:
+        return sum(self._waiting)
+
+    @property
+    def count(self) -> int:
+        return len(self._channels)
+
+    def submit(self, request: Out) -> Iterator[In]:
+        """Hands `request` to the least busy worker; yields the replies that had to be awaited for room."""
+        while min(self._waiting) >= WINDOW:
+            yield self.next_reply()
+        worker = self._waiting.index(min(self._waiting))
+        self._send(worker, request)
+
+    def broadcast(self, request: Out) -> list[In]:
+        """Every reply to everything that is outstanding, after each worker has answered `request` as well."""
+        replies = list(self.drain())
+        for worker in range(len(self._channels)):
+            self._send(worker, request)
+        return replies + list(self.drain())
+
+    def drain(self) -> Iterator[In]:
+        while self.outstanding:
+            yield self.next_reply()
+
+    def ready(self) -> Iterator[In]:
+        """The replies that are there already."""
+        while self.outstanding and self._selector.select(0):
+            yield self.next_reply()
+
+    def next_reply(self) -> In:
+        """Waits for one reply; DrtoolError if a worker died."""
+        key, _ = self._selector.select()[0]
+        worker: int = key.data
+        reply = self._channels[worker].receive()
+        if reply is None:
+            raise self._died(worker)
+        self._waiting[worker] -= 1
+        return reply
+
+    def _send(self, worker: int, request: Out) -> None:
+        try:
+            self._channels[worker].send(request)
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._died(worker) from None
+        self._waiting[worker] += 1
+
+    def _died(self, worker: int) -> DrtoolError:
+        self._selector.unregister(self._channels[worker])
+        _, status = os.waitpid(self._pids[worker], 0)
+        self._pids[worker] = 0
+        code = os.waitstatus_to_exitcode(status)
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        return DrtoolError(
+            f"a worker process {how}",
+            hint="if memory ran out, lower limits.workers; what was stored is reused by the next run",
+        )
+
+    def close(self) -> None:
+        """Ends the workers; one that is in the middle of something is killed."""
+        busy = self.outstanding > 0
+        for channel in self._channels:
+            channel.close()
+        for pid in filter(None, self._pids):
+            if busy:
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        self._pids.clear()
+        self._selector.close()
+
+
+def _work(serve: Callable[[Channel[In, Out]], None], channel: "Channel[In, Out]") -> NoReturn:
+    """A forked child's whole life; it never returns into the parent's code."""
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all of us; the parent decides
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        serve(channel)
+        status = 0
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the parent is gone; there is nobody left to tell
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)

@@ -1,0 +1,193 @@
+"""Putting packs and other objects on enough targets: one writer thread a target, two buffers, degraded writes.
+
+Invariants
+    `written` is only reported when the copies are durable. A target that fails is remembered and passed over.
+    An object that ends on fewer than `minimum` sites is an error; fewer than wanted is degraded, and said so.
+    Threads start with the first put; nothing here may be inherited by a fork after that.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import zstandard
+from msgspec import Struct
+
+from drtool.crypto import Keyring
+from drtool.errors import StoreError
+from drtool.model import Buffer, ChunkId, PackId, TargetName, pack_object
+from drtool.packing import Bundle, PackBuilder, PackContents, PackKind
+from drtool.packing.bundle import LARGE_CHUNK_BYTES
+from drtool.repository.placement import distinct_sites, next_targets
+from drtool.repository.targets import Targets
+
+COMPRESSION_LEVEL = 3
+
+
+class Demand(Struct, frozen=True):
+    """What an object is entitled to: which targets best, and on how many sites it should be, is promised to be, must be."""
+
+    preference: tuple[TargetName, ...]
+    wanted_sites: int
+    promised_sites: int
+    minimum_sites: int
+
+
+class PackWritten(Struct, frozen=True, array_like=True):
+    """A pack that is durable on `targets`; fewer sites than promised is degraded."""
+
+    pack: PackId
+    size_bytes: int
+    targets: tuple[TargetName, ...]
+    promised_sites: int
+    contents: PackContents
+
+    @property
+    def degraded(self) -> bool:
+        return distinct_sites(self.targets) < self.promised_sites
+
+
+class Writer:
+    """Puts objects through one thread a target. `close` waits for all of them."""
+
+    def __init__(self, targets: Targets) -> None:
+        self.targets = targets
+        self._threads: dict[TargetName, ThreadPoolExecutor] = {}
+
+    def begin(self, name: str, data: Buffer, demand: Demand) -> "Placing":
+        """Starts writing an object; `data` must stay as it is until `settle` returns."""
+        return Placing(self, name, data, demand)
+
+    def put(self, name: str, data: Buffer, demand: Demand) -> list[TargetName]:
+        """Writes an object and waits; the targets that hold it now."""
+        return self.begin(name, data, demand).settle()
+
+    def submit(self, target: TargetName, name: str, data: Buffer) -> "Future[None]":
+        thread = self._threads.get(target)
+        if thread is None:
+            thread = self._threads[target] = ThreadPoolExecutor(1, thread_name_prefix=f"put-{target}")
+        return thread.submit(self._put, target, name, data)
+
+    def _put(self, target: TargetName, name: str, data: Buffer) -> None:
+        if not self.targets.writable(target):
+            raise StoreError(f"it failed before: {self.targets.failures.get(target, 'offline')}", target=target)
+        self.targets.store(target).put(name, data)
+
+    def close(self) -> None:
+        for thread in self._threads.values():
+            thread.shutdown(wait=True)
+        self._threads.clear()
+
+
+class Placing:
+    """One object on its way to its targets."""
+
+    def __init__(self, writer: Writer, name: str, data: Buffer, demand: Demand) -> None:
+        self._writer, self._name, self._data, self._demand = writer, name, data, demand
+        self._under_way: dict[TargetName, Future[None]] = {}
+        self._holders: list[TargetName] = []
+        self._tried: set[TargetName] = set()
+        self._start_more()
+
+    def settle(self) -> list[TargetName]:
+        """Waits until enough sites hold the object or no target is left; StoreError below the minimum."""
+        while self._under_way:
+            for target, future in list(self._under_way.items()):
+                del self._under_way[target]
+                self._note(target, future)
+            self._start_more()
+        if distinct_sites(self._holders) < self._demand.minimum_sites:
+            reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self._writer.targets.failures.items()))
+            raise StoreError(
+                f"{self._name} could be stored on {distinct_sites(self._holders)} of the {self._demand.minimum_sites} sites"
+                f" that a commit needs ({reasons or 'there are no more targets'})",
+                hint="free space or bring a target back, then run the same command again: what is stored is reused",
+            )
+        return self._holders
+
+    def _note(self, target: TargetName, future: "Future[None]") -> None:
+        try:
+            future.result()
+        except StoreError as error:
+            self._writer.targets.fail(target, error.message)
+        else:
+            self._holders.append(target)
+
+    def _start_more(self) -> None:
+        for target in next_targets(self._demand.preference, self._holders, self._demand.wanted_sites, self._may_take):
+            self._tried.add(target)
+            self._under_way[target] = self._writer.submit(target, self._name, self._data)
+
+    def _may_take(self, target: TargetName) -> bool:
+        return target not in self._tried and self._writer.targets.writable(target)
+
+
+class PackSink:
+    """Takes chunks of one kind of pack, and hands on what was written.
+
+    While one pack is being put, the next fills the other buffer; a third waits.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        writer: Writer,
+        kind: PackKind,
+        demand_of: Callable[[PackId], Demand],
+        on_written: Callable[[PackWritten], None],
+    ) -> None:
+        self._writer = writer
+        self._demand_of = demand_of
+        self._on_written = on_written
+        compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
+        self._new_builder: Callable[[], PackBuilder] = partial(PackBuilder, keyring, kind, compressor)
+        self._builder = self._new_builder()
+        self._spare: PackBuilder | None = None
+        self._under_way: tuple[PackBuilder, PackId, int, PackContents, Placing, int] | None = None
+        self._bundle = Bundle()
+
+    def add(self, chunk: ChunkId, text: Buffer) -> None:
+        """Takes a new chunk; it is durable after the next `flush`."""
+        if len(text) >= LARGE_CHUNK_BYTES:
+            self._add_block(text, [chunk], [len(text)])
+            return
+        self._bundle.add(chunk, text)
+        if self._bundle.full:
+            self._seal_bundle()
+
+    def flush(self) -> None:
+        """Writes what is open and waits until all of it is durable."""
+        if self._bundle:
+            self._seal_bundle()
+        if not self._builder.empty:
+            self._put_pack()
+        self._settle()
+
+    def _seal_bundle(self) -> None:
+        self._add_block(self._bundle.text, self._bundle.ids, self._bundle.lengths)
+        self._bundle.clear()
+
+    def _add_block(self, text: Buffer, ids: list[ChunkId], lengths: list[int]) -> None:
+        self._builder.add_block(text, ids, lengths)
+        if self._builder.full:
+            self._put_pack()
+
+    def _put_pack(self) -> None:
+        full = self._builder
+        pack, data, contents = full.finish()
+        self._settle()
+        demand = self._demand_of(pack)
+        placing = self._writer.begin(pack_object(pack), data, demand)
+        self._under_way = (full, pack, len(data), contents, placing, demand.promised_sites)
+        self._builder, self._spare = self._spare or self._new_builder(), None
+        if not self._builder.empty:
+            self._builder.begin()
+
+    def _settle(self) -> None:
+        if self._under_way is None:
+            return
+        builder, pack, size_bytes, contents, placing, promised = self._under_way
+        self._under_way = None
+        targets = tuple(placing.settle())
+        self._on_written(PackWritten(pack, size_bytes, targets, promised, contents))
+        self._spare = builder
