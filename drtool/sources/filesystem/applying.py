@@ -1,0 +1,162 @@
+"""An entry's metadata, put onto what was restored: owner, attributes, mode, ACLs, times, flags, in that order.
+
+Invariants
+    Owner before attributes and mode (chown clears capabilities and setuid); other attributes before mode (a mode without
+    write permission forbids them); ACLs after mode (chmod rewrites their mask); times after all of these; flags last
+    (an immutable file takes nothing more).
+    What cannot be set is returned in words, never raised, and the rest is still set. A file whose owner could not be set
+    does not become setuid or setgid: it would lend the wrong person's rights.
+
+A target is a descriptor, or `/proc/self/fd/N` of an O_PATH descriptor: both lead to one inode, whatever its name does.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from functools import partial
+
+from drtool.sources.filesystem.attributes import (
+    ACL_ACCESS,
+    ACL_DEFAULT,
+    EARLY_FLAGS,
+    HAS_XATTRS,
+    LOCKING_FLAGS,
+    flags_of,
+    set_flags,
+    xattrs_of,
+)
+from drtool.sources.filesystem.owners import OwnerIds
+from drtool.sources.filesystem.reading import reason
+from drtool.trees import Entry, FileType
+
+_ACLS = frozenset({ACL_ACCESS, ACL_DEFAULT})
+_CAPABILITY = b"security.capability"
+_SET_IDS = stat.S_ISUID | stat.S_ISGID
+_SYMLINK = int(FileType.SYMLINK)
+_HAVE_FLAGS = frozenset({int(FileType.FILE), int(FileType.DIRECTORY)})
+_SMALLEST_TIME_NS, _LARGEST_TIME_NS = -(2**31) * 10**9, 2**31 * 10**9
+
+
+class Applier:
+    """Puts metadata back; one for a whole restore, since it remembers who has which number on this host."""
+
+    __slots__ = ("_ids", "_is_root")
+
+    def __init__(self, *, numeric_ids: bool = False) -> None:
+        self._ids = OwnerIds(numeric_ids=numeric_ids)
+        self._is_root = os.geteuid() == 0
+
+    def apply(self, target: int | str, entry: Entry, *, tidy: bool) -> list[str]:
+        """Make the target's metadata the entry's. `tidy`: it may have attributes or flags that the entry has not.
+
+        Returns what could not be set: `owner: Operation not permitted`.
+        """
+        problems: list[str] = []
+        mode = entry.mode
+        if tidy:
+            self._tidy(target, entry, problems)
+        if not self._owner(target, entry, problems) and mode & _SET_IDS:
+            mode &= ~_SET_IDS
+            problems.append("mode: without its owner it does not become setuid or setgid")
+        if entry.xattrs:
+            self._xattrs(target, [pair for pair in entry.xattrs if pair[0] not in _ACLS], problems)
+        if entry.type != _SYMLINK:
+            self._mode(target, mode, problems)
+        if entry.xattrs:
+            self._xattrs(target, [pair for pair in entry.xattrs if pair[0] in _ACLS], problems)
+        self._times(target, entry.mtime_ns, problems)
+        if entry.flags and isinstance(target, int):
+            _try("flags", partial(set_flags, target, entry.flags), problems)
+        return problems
+
+    def matches(self, target: int | str, found: os.stat_result, entry: Entry) -> bool:
+        """Whether everything that `apply` sets is so already; `found` is the target's stat. OSError if unreadable."""
+        return (
+            self.stat_matches(found, entry)
+            and _ours(xattrs_of(target)) == _ours(entry.xattrs)
+            and (not isinstance(target, int) or flags_of(target) == entry.flags)
+        )
+
+    def stat_matches(self, found: os.stat_result, entry: Entry) -> bool:
+        """Whether type, mode, owner, mtime, size and device number are the entry's: a quick check, without opening."""
+        return (
+            found.st_mode >> 12 == entry.type
+            and found.st_mtime_ns == entry.mtime_ns
+            and (found.st_size == entry.size_bytes or entry.type == FileType.DIRECTORY)
+            and (found.st_mode & 0o7777 == entry.mode or entry.type == _SYMLINK)
+            and found.st_uid == self._ids.uid(entry.user, entry.uid)
+            and found.st_gid == self._ids.gid(entry.group, entry.gid)
+            and (not entry.rdev or found.st_rdev == entry.rdev)
+        )
+
+    def _tidy(self, target: int | str, entry: Entry, problems: list[str]) -> None:
+        """Remove what the entry does not have: inherited or older attributes, flags that would stand in the way."""
+        if isinstance(target, int) and (flags := flags_of(target)) & ~entry.flags | flags & LOCKING_FLAGS:
+            _try("flags", partial(set_flags, target, entry.flags & ~LOCKING_FLAGS), problems)
+        if not HAS_XATTRS:
+            return
+        wanted = {name for name, _ in entry.xattrs}
+        try:
+            present = os.listxattr(target)
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                problems.append(reason("xattrs", error))
+            return
+        for name in map(os.fsencode, present):
+            if name not in wanted and _is_ours(name):
+                _try(f"xattr {os.fsdecode(name)}", partial(os.removexattr, target, name), problems)
+
+    def _owner(self, target: int | str, entry: Entry, problems: list[str]) -> bool:
+        uid, gid = self._ids.uid(entry.user, entry.uid), self._ids.gid(entry.group, entry.gid)
+        try:
+            os.chown(target, uid, gid)
+        except OSError as error:
+            problems.append(reason("owner", error))
+        else:
+            return True
+        try:
+            os.chown(target, -1, gid)  # a group of ours we may give even without the owner
+        except OSError:
+            return False  # said above already
+        return False
+
+    def _mode(self, target: int | str, mode: int, problems: list[str]) -> None:
+        _try("mode", partial(os.chmod, target, mode), problems)
+        # Without privileges the kernel drops setgid in silence where we are not in the file's group.
+        if mode & stat.S_ISGID and not self._is_root and not os.stat(target).st_mode & stat.S_ISGID:
+            problems.append("mode: setgid is reserved to members of the group")
+
+    def _xattrs(self, target: int | str, pairs: list[tuple[bytes, bytes]], problems: list[str]) -> None:
+        if not HAS_XATTRS and pairs:
+            problems.append("xattrs: this system's Python cannot set them")
+            return
+        for name, value in pairs:
+            _try(f"xattr {os.fsdecode(name)}", partial(os.setxattr, target, name, value), problems)
+
+    def _times(self, target: int | str, mtime_ns: int, problems: list[str]) -> None:
+        _try("mtime", partial(os.utime, target, ns=(mtime_ns, mtime_ns)), problems)
+        if not _SMALLEST_TIME_NS <= mtime_ns < _LARGEST_TIME_NS and os.stat(target).st_mtime_ns != mtime_ns:
+            problems.append("mtime: this file system cannot hold a time so far from now")
+
+
+def prepare_flags(fd: int, entry: Entry) -> None:
+    """Set the flags that must precede the first byte. What fails here fails again, and is reported, in `apply`."""
+    if entry.flags & EARLY_FLAGS:
+        _try("flags", partial(set_flags, fd, entry.flags & EARLY_FLAGS), [])
+
+
+def _try(what: str, action: Callable[[], None], problems: list[str]) -> None:
+    try:
+        action()
+    except OSError as error:
+        problems.append(reason(what, error))
+
+
+def _is_ours(name: bytes) -> bool:
+    """Whether a restore decides about this attribute; labels and signatures (`security.selinux`) are the host's."""
+    return name in _ACLS or name == _CAPABILITY or name.startswith((b"user.", b"trusted."))
+
+
+def _ours(xattrs: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
+    return [pair for pair in xattrs if _is_ours(pair[0])]

@@ -1,0 +1,283 @@
+"""Putting entries back below a destination, and nowhere else.
+
+Invariants
+    Everything is relative to a descriptor of the directory it goes into; no symlink below the destination is followed.
+    A directory's own metadata is set when it is finished, after everything in it; until then only its owner may enter.
+    Nothing that the destination's directories would pass on (default ACLs, setgid, flags, the umask) reaches what is put
+    into them.
+    What is there gives way only when asked (`clear`); a file that is to be replaced is written under another name first.
+
+A small new file costs open, write, fchown, fchmod, utimensat, close.
+"""
+
+import errno
+import os
+import secrets
+import stat
+from typing import Self
+
+from drtool.errors import UsageError
+from drtool.sources.filesystem.applying import Applier, prepare_flags
+from drtool.sources.filesystem.attributes import ACL_ACCESS, ACL_DEFAULT, HAS_XATTRS, flags_of, set_flags
+from drtool.sources.filesystem.reading import open_directory
+from drtool.sources.filesystem.removing import remove, retry_unlocked, unlock
+from drtool.trees import Entry, FileType
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Folder:
+    """An open directory at the destination. Close it, or use it in a `with` statement."""
+
+    __slots__ = ("applier", "existed", "fd", "passes_on")
+
+    def __init__(self, fd: int, applier: Applier, *, existed: bool) -> None:
+        self.fd = fd
+        self.applier = applier
+        self.existed = existed
+        self.passes_on = existed and _passes_on(fd)
+        """New names in it inherit ACLs or flags, which must be taken off them."""
+
+    @classmethod
+    def destination(cls, path: bytes, *, numeric_ids: bool = False) -> "Folder":
+        """The directory that `--to` names, created with its parents if absent; only here are symlinks followed.
+
+        UsageError if something else is there.
+        """
+        try:
+            os.makedirs(path, exist_ok=True)
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"{os.fsdecode(path)} is not a directory", hint="name a directory with --to") from error
+        return cls(fd, Applier(numeric_ids=numeric_ids), existed=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is in it."""
+        with os.scandir(self.fd) as listing:
+            return next(listing, None) is None
+
+    def stat(self, name: bytes) -> os.stat_result | None:
+        """What is there under this name, symlinks not followed; None if nothing is."""
+        try:
+            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def clear(self, name: bytes, *, delete: bool = False) -> int:
+        """Remove what is there and return how many names that were. OSError ENOTEMPTY for a directory with something
+        in it, unless `delete`."""
+        return remove(self.fd, name, recursive=delete)
+
+    def enter(self, name: bytes, *, delete: bool = False) -> "Folder":
+        """The subdirectory `name`, made if absent; what is there and is no directory gives way.
+
+        Give it its own metadata with `finish` when everything in it is done.
+        """
+        found = self.stat(name)
+        if found is not None and not stat.S_ISDIR(found.st_mode):
+            self.clear(name, delete=delete)
+            found = None
+        if found is None:
+            os.mkdir(name, 0o700, dir_fd=self.fd)
+        fd = self._open_folder(name)
+        try:
+            if found is not None:
+                unlock(fd)
+            elif self.passes_on:
+                _forget_inherited(fd)
+            return Folder(fd, self.applier, existed=found is not None)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _open_folder(self, name: bytes) -> int:
+        if os.geteuid() == 0:
+            return open_directory(self.fd, name)
+        # An owner may have locked himself out, by its mode or by his umask; `finish` sets the right mode.
+        handle = os.open(name, _PATH | os.O_DIRECTORY, dir_fd=self.fd)
+        try:
+            found = os.fstat(handle)
+            if found.st_mode & 0o700 != 0o700 and found.st_uid == os.geteuid():
+                os.chmod(_through(handle), stat.S_IMODE(found.st_mode) | 0o700)
+        finally:
+            os.close(handle)
+        return open_directory(self.fd, name)
+
+    def finish(self, entry: Entry) -> list[str]:
+        """Give this directory its own metadata; after everything in it. Returns what could not be set."""
+        return self.applier.apply(self.fd, entry, tidy=self.existed)
+
+    def create_file(self, entry: Entry, name: bytes | None = None) -> int:
+        """A new, empty file that only its owner may open; write into the descriptor, `finish_file`, close.
+
+        FileExistsError if the name is taken, even by a dangling symlink. After a failure, `discard` it.
+        """
+        fd = os.open(entry.name if name is None else name, _NEW, 0o600, dir_fd=self.fd)
+        if entry.flags:
+            prepare_flags(fd, entry)
+        if entry.holes:
+            os.ftruncate(fd, entry.size_bytes)
+        return fd
+
+    def create_beside(self, entry: Entry) -> tuple[int, bytes]:
+        """A new file under a temporary name, to be renamed over `entry.name` by `replace` when it is complete."""
+        temporary = b".drtool-" + secrets.token_hex(8).encode()
+        return self.create_file(entry, temporary), temporary
+
+    def replace(self, temporary: bytes, name: bytes) -> None:
+        """Let a finished temporary file take its name, in place of what is there (no directory: `clear` that)."""
+        retry_unlocked(self.fd, name, lambda: os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd))
+
+    def discard(self, name: bytes) -> None:
+        """Remove a file that could not be completed."""
+        remove(self.fd, name, recursive=False)
+
+    def open_file(self, name: bytes, *, write: bool = False) -> int:
+        """An existing regular file, to compare it or to correct it in place. OSError if it is none.
+
+        Correct in place only if its link count is 1: other names of the file may lie outside of the restore.
+        """
+        fd = os.open(name, _OLD | (os.O_RDWR if write else os.O_RDONLY), dir_fd=self.fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "no regular file", name)
+        return fd
+
+    def finish_file(self, fd: int, entry: Entry, *, existed: bool = False) -> list[str]:
+        """Give a completely written file its metadata. Returns what could not be set."""
+        return self.applier.apply(fd, entry, tidy=existed or self.passes_on)
+
+    def make(self, entry: Entry) -> list[str]:
+        """A new symlink, FIFO or device, with its metadata. Returns what could not be set. OSError if it failed."""
+        name = entry.name
+        if entry.type == FileType.SYMLINK:
+            os.symlink(entry.link_target, name, dir_fd=self.fd)
+        elif entry.type == FileType.FIFO:
+            os.mkfifo(name, 0o600, dir_fd=self.fd)
+        else:
+            os.mknod(name, entry.type << 12 | 0o600, entry.rdev, dir_fd=self.fd)
+        return self.correct(entry, existed=self.passes_on)
+
+    def correct(self, entry: Entry, *, existed: bool = True) -> list[str]:
+        """Give what is under the entry's name its metadata, contents untouched. Returns what could not be set."""
+        with self._target(entry) as target:
+            return self.applier.apply(target.way, entry, tidy=existed)
+
+    def matches(self, entry: Entry) -> bool:
+        """Whether what is under the entry's name has its type, metadata and link target; contents are not compared."""
+        found = self.stat(entry.name)
+        if found is None or not self.applier.stat_matches(found, entry):
+            return False
+        if entry.type == FileType.SYMLINK and os.readlink(entry.name, dir_fd=self.fd) != entry.link_target:
+            return False
+        with self._target(entry) as target:
+            return self.applier.matches(target.way, found, entry)
+
+    def descend(self, names: tuple[bytes, ...]) -> int:
+        """A descriptor of a directory further down that exists; no symlink on the way is followed."""
+        fd = os.dup(self.fd)
+        for name in names:
+            try:
+                below = open_directory(fd, name)
+            finally:
+                os.close(fd)
+            fd = below
+        return fd
+
+    def _target(self, entry: Entry) -> "_Target":
+        return _Target(self.fd, entry)
+
+
+class _Target:
+    """Access to one inode's metadata: a descriptor where it has flags, else `/proc/self/fd/N` of an O_PATH one."""
+
+    __slots__ = ("_fd", "way")
+
+    def __init__(self, dir_fd: int, entry: Entry) -> None:
+        self._fd = os.open(entry.name, _PATH, dir_fd=dir_fd)
+        if os.fstat(self._fd).st_mode >> 12 != entry.type:
+            os.close(self._fd)
+            raise OSError(errno.ESTALE, "it was replaced meanwhile", entry.name)
+        self.way: int | str = _through(self._fd)
+        if entry.type in (FileType.FILE, FileType.DIRECTORY):
+            self._reopen()
+
+    def _reopen(self) -> None:
+        try:
+            fd = os.open(_through(self._fd), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        except PermissionError:
+            return  # not readable for us: everything but its flags can be set without opening it
+        os.close(self._fd)
+        self._fd = self.way = fd
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def write_data(fd: int, entry: Entry, offset: int, data: bytes | memoryview) -> int:
+    """Write `data`, which belongs at `offset`, except where the entry has holes; returns how much was written.
+
+    Within a new file of `create_file` that leaves the holes as they were.
+    """
+    if not entry.holes:
+        return _write_all(fd, offset, memoryview(data))
+    written = 0
+    end = offset + len(data)
+    at = offset
+    for hole, length in (*entry.holes, (end, 0)):
+        if hole > at:
+            stop = min(hole, end)
+            written += _write_all(fd, at, memoryview(data)[at - offset : stop - offset])
+        at = max(at, hole + length)
+        if at >= end:
+            break
+    return written
+
+
+def _write_all(fd: int, offset: int, data: memoryview) -> int:
+    done = os.pwrite(fd, data, offset)
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)
+    return done
+
+
+def _through(handle: int) -> str:
+    return f"/proc/self/fd/{handle}"
+
+
+def _passes_on(fd: int) -> bool:
+    if flags_of(fd):
+        return True
+    return HAS_XATTRS and os.fsdecode(ACL_DEFAULT) in _names(fd)
+
+
+def _names(fd: int) -> list[str]:
+    try:
+        return os.listxattr(fd)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return []
+        raise
+
+
+def _forget_inherited(fd: int) -> None:
+    """A new directory in one that passes something on: take it off before anything is put into it."""
+    if HAS_XATTRS:
+        for acl in {os.fsdecode(ACL_ACCESS), os.fsdecode(ACL_DEFAULT)} & set(_names(fd)):
+            os.removexattr(fd, acl)
+    if flags_of(fd):
+        set_flags(fd, 0)
