@@ -1,0 +1,45 @@
+"""The root command: its help, the global options, shell completion."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drtool.cli.parser import SETTINGS, AnyCommand, Family
+from drtool.cli.settings import Options
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+
+
+def build(call: "Call") -> AnyCommand:
+    """The parser for one command line."""
+    app = typer.Typer(
+        name="drtool", cls=Family, no_args_is_help=True, context_settings=SETTINGS, rich_markup_mode=None,
+        pretty_exceptions_enable=False, subcommand_metavar="COMMAND …", options_metavar="[GLOBAL OPTIONS]",
+    )  # fmt: skip
+
+    @app.callback()
+    def root(
+        config: Annotated[str | None, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")] = None,
+        password_file: Annotated[
+            str | None, typer.Option(metavar="FILE", help="The file whose first line is the password.")
+        ] = None,
+        json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, failures too.")] = False,
+        json_lines: Annotated[
+            bool, typer.Option("--json-lines", help="Events as JSON, one a line; then that document.")
+        ] = False,
+        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing on success.")] = False,
+        verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more; tracebacks for bugs.")] = False,
+        no_color: Annotated[bool, typer.Option("--no-color", help="No colours; so does NO_COLOR.")] = False,
+        version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    ) -> None:
+        """Disaster recovery and backup across sites: copies on several, a catalogue that needs no single one of them,
+        recovery that is rehearsed and measured.
+
+        Global options may stand before or after the command. The configuration is --config, $DRTOOL_CONFIG,
+        ./drtool.yaml, ~/.config/drtool/drtool.yaml or /etc/drtool/drtool.yaml, whichever is first.
+        """
+        del json, json_lines, quiet, verbose, no_color, version  # read from argv before the parser runs
+        call.options = Options(config=config, password_file=password_file)
+
+    return typer.main.get_command(app)

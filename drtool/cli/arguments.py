@@ -1,0 +1,128 @@
+"""One pass over argv: global options move before the command, so that each works on both sides of it.
+
+Pure, and imports nothing: `--version` and the form of an error are known before Typer is.
+
+Invariants
+    Nothing at or after `--` moves, and neither does the value of an option, whatever it looks like.
+    The order among the moved words, and among those that stay, is kept; nothing is added or lost (a cluster like `-lq` may
+    be split in two).
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+GLOBAL_VALUES = frozenset(("-c", "--config", "--password-file"))
+GLOBAL_FLAGS = frozenset(("--json", "--json-lines", "-q", "--quiet", "-v", "--verbose", "--no-color", "--version"))
+
+COMMAND_VALUES = frozenset(
+    (
+        *(
+            "--target",
+            "--copies",
+            "--erasure",
+            "--arbiter",
+            "--write-config",
+            "--source",
+            "--exclude",
+            "--exclude-file",
+        ),
+        *("--exclude-larger-than", "--files-from", "--tag", "--host", "--time", "--skip-if-newer-than", "--stdin-name"),
+        *(
+            "--latest",
+            "--archive",
+            "--to",
+            "--include",
+            "--overwrite",
+            "--from-site",
+            "--level",
+            "--sample",
+            "--budget",
+        ),
+        *(
+            "--snapshot",
+            "--site",
+            "--manifest-from",
+            "--weight",
+            "--from",
+            "--lose",
+            "--var",
+            "--incident-at",
+            "--html",
+        ),
+        *(
+            "--junit",
+            "--run",
+            "--group-by",
+            "--keep-tag",
+            "--keep-last",
+            "--keep-hourly",
+            "--keep-daily",
+            "--keep-weekly",
+        ),
+        *("--keep-monthly", "--keep-yearly", "--keep-within", "--keep-within-hourly", "--keep-within-daily"),
+        *("--keep-within-weekly", "--keep-within-monthly", "--keep-within-yearly"),
+    )
+)
+"""Every option of a command that takes a value; a test holds it against the real parser. Commands have no short ones."""
+
+
+class Arguments(NamedTuple):
+    """argv in two parts; the parser gets `moved + rest`."""
+
+    moved: tuple[str, ...]
+    rest: tuple[str, ...]
+
+    @property
+    def argv(self) -> list[str]:
+        return [*self.moved, *self.rest]
+
+    def has(self, *flags: str) -> bool:
+        """Whether one of the global `flags` is given."""
+        return any(word in flags for word in self.moved)
+
+
+def arrange(argv: Sequence[str]) -> Arguments:
+    """Splits argv into global options and the rest."""
+    moved: list[str] = []
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+            break
+        if word in GLOBAL_FLAGS or (word.startswith("--") and word.partition("=")[0] in GLOBAL_VALUES and "=" in word):
+            moved.append(word)
+        elif word in GLOBAL_VALUES:
+            moved += [word, *_next(words)]
+        elif word in COMMAND_VALUES:
+            rest += [word, *_next(words)]
+        elif word.startswith("-") and not word.startswith("--") and len(word) > 2:
+            mine, others = _cluster(word)
+            moved += mine
+            rest += others
+            if mine and mine[-1] == "-c":
+                moved += _next(words)
+        else:
+            rest.append(word)
+    return Arguments(tuple(moved), tuple(rest))
+
+
+def _next(words: Iterator[str]) -> list[str]:
+    """The option's value; nothing if argv ends here (the parser says so)."""
+    return list(islice(words, 1))
+
+
+def _cluster(word: str) -> tuple[list[str], list[str]]:
+    """`-vlq` → (`-v`, `-q`), (`-l`); `-cFILE` and `-vcFILE` carry a value."""
+    mine: list[str] = []
+    others = ""
+    for index, letter in enumerate(word[1:], 1):
+        if f"-{letter}" in GLOBAL_VALUES:
+            mine.append(f"-{letter}" + word[index + 1 :])
+            break
+        if f"-{letter}" in GLOBAL_FLAGS:
+            mine.append(f"-{letter}")
+        else:
+            others += letter
+    return mine, [f"-{others}"] if others else []

@@ -1,0 +1,213 @@
+"""`backup`: one snapshot of each source."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from msgspec import Struct
+
+from drtool.cli.options import DryRun
+from drtool.cli.text import Document, count, document_of, duration, size, time_ns_of
+from drtool.cli.view import Cell, Line, View, line, view
+from drtool.config import Config, nearest
+from drtool.config.schema import check_name
+from drtool.errors import UsageError, worst_exit
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+    from drtool.operations.backup import SourceJob
+
+SHORT_ID = 8
+
+
+class Wishes(Struct, frozen=True, kw_only=True):
+    """What the command line says about every source of this run."""
+
+    excludes: tuple[str, ...]
+    exclude_caches: bool
+    one_file_system: bool
+
+
+def backup(
+    context: typer.Context,
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]…", help="Files and directories: one snapshot.")
+    ] = None,
+    source: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A source of the configuration.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out what this gitignore pattern matches.")
+    ] = None,
+    exclude_file: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Patterns, one a line.")] = None,
+    exclude_caches: Annotated[
+        bool, typer.Option("--exclude-caches", help="Leave out what a CACHEDIR.TAG marks as cache.")
+    ] = False,
+    one_file_system: Annotated[
+        bool, typer.Option("--one-file-system", help="Store mount points below as empty directories.")
+    ] = False,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Mark the snapshots.")] = None,
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Say that it is this host's.")] = None,
+    time: Annotated[str | None, typer.Option(metavar="TIME", help="Say that it is of this time, in RFC 3339.")] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Take a snapshot of each source; without arguments, of every source of the configuration.
+
+    All PATHs of one command are one snapshot. What is stored already is not stored again.
+
+    Examples:
+        drtool backup
+        drtool backup /etc /home --exclude '*.tmp' --tag nightly
+        drtool backup --source home --dry-run
+    """
+    import time as clock
+
+    from drtool.operations.backup import BackupRequest
+    from drtool.operations.backup import backup as run_backup
+
+    call: Call = context.obj
+    settings = call.settings
+    wishes = Wishes(
+        excludes=(*(exclude or ()), *(line for name in exclude_file or () for line in patterns_of(name))),
+        exclude_caches=exclude_caches,
+        one_file_system=one_file_system,
+    )
+    base = settings.config_path.parent if settings.config_path else settings.directory
+    request = BackupRequest(
+        jobs=tuple(jobs(settings.config, base, paths or [], source or [], wishes)),
+        tags=tuple(dict.fromkeys(tag or ())),
+        host=host or settings.host,
+        user=settings.user,
+        time_ns=_time_ns(time) if time is not None else None,
+        now_ns=clock.time_ns(),
+        dry_run=dry_run,
+        workers=workers(settings.config),
+    )
+    with call.open_repository() as repository:
+        document = document_of(run_backup(repository, request, call.emit))
+    call.show(document, backup_view(document, dry_run=dry_run), exit_code=exit_code_of(document))
+
+
+def jobs(config: Config, base: Path, paths: Sequence[str], sources: Sequence[str], wishes: Wishes) -> "list[SourceJob]":
+    """What to back up: the paths given, the sources named, or every configured source."""
+    from drtool.operations.backup import SourceJob
+
+    chosen = list(dict.fromkeys(sources)) or ([] if paths else list(config.sources))
+    if not chosen and not paths:
+        raise UsageError(
+            "nothing to back up: no PATH is given and no sources are configured", hint="drtool backup PATH…"
+        )
+    result = [_configured(config, base, name, wishes) for name in chosen]
+    if paths:
+        result.append(
+            SourceJob(
+                name="",
+                paths=tuple(os.fsencode(path) for path in paths),
+                excludes=wishes.excludes,
+                exclude_caches=wishes.exclude_caches,
+                one_file_system=wishes.one_file_system,
+            )
+        )
+    return result
+
+
+def _configured(config: Config, base: Path, name: str, wishes: Wishes) -> "SourceJob":
+    """A configured source; excludes and restrictions of the command line add up with its own."""
+    from drtool.operations.backup import SourceJob
+
+    check_name(name, "source")
+    if name not in config.sources:
+        raise UsageError(f"no source {name!r} is configured{nearest(name, config.sources)}")
+    source = config.sources[name]
+    return SourceJob(
+        name=name,
+        paths=tuple(os.fsencode(base / path) for path in source.paths),
+        excludes=(*source.exclude, *wishes.excludes),
+        exclude_caches=source.exclude_caches or wishes.exclude_caches,
+        one_file_system=source.one_file_system or wishes.one_file_system,
+    )
+
+
+def patterns_of(name: str) -> list[str]:
+    """The lines of an exclude file; what they mean is gitignore's business."""
+    try:
+        return os.fsdecode(Path(name).read_bytes()).splitlines()
+    except OSError as error:
+        raise UsageError(f"the exclude file {name} cannot be read: {error.strerror}") from None
+
+
+def workers(config: Config) -> int:
+    """`auto` is one for each core that this process may use."""
+    if config.limits.workers != "auto":
+        return config.limits.workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _time_ns(text: str) -> int:
+    try:
+        return time_ns_of(text)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"--time {text!r} is not RFC 3339: {error}", hint="--time 2026-01-31T22:30:00+01:00") from None
+
+
+def exit_code_of(document: Document) -> int:
+    codes = [1] if document.get("failed") else []
+    codes += [3 for row in document["snapshots"] if row["errors"]]
+    codes += [5 for row in document["snapshots"] if row["degraded"]]
+    return worst_exit(0, *codes)
+
+
+def backup_view(document: Document, *, dry_run: bool) -> View:
+    parts: list[Line] = []
+    for row in document["snapshots"]:
+        parts += _snapshot_lines(row, dry_run=dry_run)
+    parts += [
+        line(Cell("failed ", "bad"), f"{failure['path']}: {failure['message']}")
+        for failure in document.get("failed", ())
+    ]
+    summary = "\n".join(_summary(row, dry_run=dry_run) for row in document["snapshots"])
+    return view(*parts, summary=summary or "nothing was stored")
+
+
+def _what(row: Document) -> str:
+    return f"{row['host']}, source {row['source']}" if row["source"] else str(row["host"])
+
+
+def _summary(row: Document, *, dry_run: bool) -> str:
+    """One line for cron."""
+    files = row["files"]
+    head = "would store" if dry_run else f"snapshot {row['id'][:SHORT_ID]}"
+    troubles = [f"{len(row['errors'])} not read"] if row["errors"] else []
+    troubles += ["DEGRADED"] if row["degraded"] else []
+    troubles += [f"owed to {', '.join(owed['target'] for owed in row['owed'])}"] if row["owed"] else []
+    return (
+        f"{head} of {_what(row)}: {sum(files.values()):,} files ({files['new']:,} new, {files['changed']:,} changed), "
+        f"{size(row['processed_bytes'])} scanned, {size(row['added_bytes'])} new, {size(row['stored_bytes'])} stored, "
+        f"{duration(row['wall_seconds'])}{''.join('; ' + trouble for trouble in troubles)}"
+    )
+
+
+def _snapshot_lines(row: Document, *, dry_run: bool) -> list[Line]:
+    files, dirs, copies = row["files"], row["dirs"], row["copies"]
+    head = Cell("dry run ", "warn") if dry_run else Cell(f"snapshot {row['id'][:SHORT_ID]} ", "strong")
+    parent = f"since {row['parent'][:SHORT_ID]}" if row["parent"] else "the first of its kind"
+    lines = [
+        line(head, f"of {_what(row)} ", Cell(f"({parent}, {duration(row['wall_seconds'])})", "dim")),
+        line(
+            f"  {count(sum(files.values()), 'file')}: {files['new']:,} new, {files['changed']:,} changed, "
+            f"{files['unmodified']:,} as before; {count(sum(dirs.values()), 'directory', 'directories')}"
+        ),
+        line(
+            f"  scanned {size(row['processed_bytes'])}, new {size(row['added_bytes'])}, "
+            f"stored {size(row['stored_bytes'])} over all copies"
+        ),
+    ]
+    if not dry_run:
+        enough = copies["minimum_written"] >= copies["wanted"]
+        lines.append(
+            line(Cell(f"  {copies['minimum_written']} of {copies['wanted']} copies", "good" if enough else "bad"))
+        )
+    lines += [line(Cell(f"  owed to {owed['target']}: ", "warn"), owed["reason"]) for owed in row["owed"]]
+    if row["errors"]:
+        lines.append(line(Cell(f"  {count(len(row['errors']), 'item')} could not be read, see above", "bad")))
+    return lines

@@ -1,0 +1,130 @@
+"""One command line being carried out: what it was given, the world around it, and where its result goes."""
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drtool.cli.render import Screen
+from drtool.cli.settings import Options, Settings, named_config, resolve
+from drtool.cli.view import View
+from drtool.config import Config
+from drtool.errors import ConfigError, DrtoolError, NoQuorum
+from drtool.events import Emit
+
+if TYPE_CHECKING:
+    from drtool.repository import Repository, RepositorySpec, TargetSpec
+
+
+class Call:
+    """Handed to every command. Settings are read when a command first asks: help needs none."""
+
+    def __init__(self, screen: Screen, words: Sequence[str]) -> None:
+        self.screen = screen
+        self.words = tuple(words)
+        self.options = Options()
+        self.exit_code = 0
+
+    @cached_property
+    def settings(self) -> Settings:
+        return resolve(self.options, os.environ, Path.cwd())
+
+    @property
+    def emit(self) -> Emit:
+        return self.screen.emit
+
+    @property
+    def rerun(self) -> str:
+        """This very command line, for hints."""
+        import shlex
+
+        return shlex.join(("drtool", *self.words))
+
+    def show(self, document: object, view: View, *, exit_code: int = 0) -> None:
+        """Ends the command with its result."""
+        self.exit_code = exit_code
+        self.screen.show(document, view, failed=exit_code != 0)
+
+    def open_repository(self, manifest_from: Sequence[str] = ()) -> "AbstractContextManager[Repository]":
+        """The repository that the configuration names. Raises ConfigError if there is no configuration."""
+        from drtool.repository import open_repository
+
+        return open_repository(self.spec(self.configured_targets(), manifest_from), self.emit)
+
+    def open_anyhow(self, manifest_from: Sequence[str] = ()) -> "tuple[Repository, NoQuorum | None]":
+        """For commands that tell how things are: without a quorum, what any site knows, and why it is not certain."""
+        from drtool.repository import open_repository
+
+        try:
+            return open_repository(self.spec(self.configured_targets(), manifest_from), self.emit), None
+        except NoQuorum as error:
+            if manifest_from:
+                raise
+            try:
+                return open_repository(self.spec(self.configured_targets(), ("any",)), self.emit), error
+            except DrtoolError:
+                raise error from None
+
+    def spec(self, targets: "Sequence[TargetSpec]", manifest_from: Sequence[str] = ()) -> "RepositorySpec":
+        from drtool.repository import RepositorySpec
+
+        settings = self.settings
+        make_private(settings.state_dir)
+        return RepositorySpec(
+            label=settings.config.repository,
+            targets=tuple(targets),
+            cache_dir=settings.cache_dir,
+            state_dir=settings.state_dir,
+            password=settings.password,
+            host=settings.host,
+            user=settings.user,
+            timezone=settings.timezone,
+            manifest_from=tuple(manifest_from),
+            rerun=self.rerun,
+            trace=(lambda note: self.screen.trace(str(note))) if self.screen.form.verbose else None,
+        )
+
+    def configured_targets(self) -> "tuple[TargetSpec, ...]":
+        """The targets that the configuration names. Raises ConfigError if it names none."""
+        path = self.settings.config_path
+        if path is None:
+            raise self._no_config()
+        if not self.settings.config.sites:
+            raise ConfigError(
+                f"{path}: no sites are configured", hint="name them under `sites:`, or found a repository: drtool init"
+            )
+        return targets_of(self.settings.config, path.parent)
+
+    def _no_config(self) -> ConfigError:
+        named = named_config(self.options, os.environ, Path.cwd())
+        if named is not None:
+            return ConfigError(f"there is no configuration at {named}", hint="`drtool init` writes one there")
+        return ConfigError(
+            "there is no configuration: no --config, no $DRTOOL_CONFIG, no ./drtool.yaml, and none in the usual places",
+            hint="found a repository with `drtool init`, or say where one is: drtool --config FILE …",
+        )
+
+
+def targets_of(config: Config, directory: Path) -> "tuple[TargetSpec, ...]":
+    """A configuration's targets; plain paths are relative to `directory`."""
+    from drtool.config.schema import file_url
+    from drtool.model import TargetName
+    from drtool.repository import TargetSpec
+
+    return tuple(
+        TargetSpec(
+            name=TargetName(f"{site}/{name}"),
+            url=file_url(target.url, directory),
+            weight=target.weight,
+            keys=target.keys,
+        )
+        for site, targets in config.sites.items()
+        for name, target in targets.items()
+    )
+
+
+def make_private(directory: Path) -> None:
+    """A directory for this user's eyes only."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,0 +1,79 @@
+"""Every command of the contract: where it lives, what it can end with, and which are not built yet.
+
+A command's module is imported only when the command is named (or listed in help): cron runs us every few minutes.
+"""
+
+from typing import NamedTuple
+
+Path = tuple[str, ...]
+"""The words that name a command: `("manifest", "status")`."""
+
+
+class Entry(NamedTuple):
+    """`module` holds a function named after the command's last word; `exits` are the codes that it can end with."""
+
+    module: str
+    section: str
+    exits: tuple[int, ...]
+
+
+_ALWAYS = (0, 1, 2)
+_OPENS = (6, 10, 12)
+_STOPS = (130, 143)
+_READS = (*_ALWAYS, *_OPENS, *_STOPS)
+
+BASICS, LOOK, CARE, GROUP = "Back up and restore", "Look inside", "Look after", ""
+
+COMMANDS: dict[Path, Entry] = {
+    ("init",): Entry("drtool.cli.founding", BASICS, (*_ALWAYS, 6, 11, *_STOPS)),
+    ("backup",): Entry("drtool.cli.backup", BASICS, (*_ALWAYS, 3, 5, *_OPENS, *_STOPS)),
+    ("restore",): Entry("drtool.cli.restore", BASICS, (*_ALWAYS, 3, *_OPENS, 11, *_STOPS)),
+    ("snapshots",): Entry("drtool.cli.look", LOOK, _READS),
+    ("ls",): Entry("drtool.cli.look", LOOK, _READS),
+    ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
+    ("verify",): Entry("drtool.cli.health", CARE, (*_READS, 4, 5)),
+    ("target", "list"): Entry("drtool.cli.places", GROUP, _READS),
+    ("ring", "show"): Entry("drtool.cli.places", GROUP, _READS),
+    ("manifest", "status"): Entry("drtool.cli.catalogue", GROUP, _READS),
+    ("manifest", "log"): Entry("drtool.cli.catalogue", GROUP, _READS),
+    ("manifest", "check"): Entry("drtool.cli.catalogue", GROUP, (*_READS, 4)),
+}
+
+GROUPS: dict[str, str] = {
+    "target": "The places that hold copies.",
+    "ring": "Which target holds what.",
+    "manifest": "The replicated catalogue itself.",
+}
+
+_LATER = """
+connect find diff dump stats mount repair forget prune rebalance survive report benchmark doctor
+target-add target-set target-drain target-remove ring-preview site-list site-add site-replace site-remove
+session-list session-expire manifest-compact manifest-recover
+plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove fault-list fault-clear
+key-list key-add key-remove key-rotate key-kit key-split key-join schedule-show schedule-install schedule-remove
+"""
+LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.split())
+"""Commands of the contract that this version refuses."""
+
+LATER_OPTIONS: dict[Path, tuple[str, ...]] = {
+    ("init",): ("--erasure=", "--arbiter="),
+    ("backup",): (
+        *("--exclude-larger-than=", "--files-from=", "--skip-if-newer-than=", "--skip-if-running"),
+        *("--stdin", "--stdin-name=", "--stdin-command"),
+    ),
+    ("restore",): ("--delete", "--verify"),
+    ("verify",): ("--sample=", "--budget=", "--repair"),
+}
+"""Options of built commands that this version refuses; `=` says that one takes a value."""
+
+
+def names_below(prefix: Path) -> list[str]:
+    """The next words after `prefix`, in the order of the tables."""
+    known = [*COMMANDS, *sorted(LATER)]
+    return list(
+        dict.fromkeys(path[len(prefix)] for path in known if path[: len(prefix)] == prefix and len(path) > len(prefix))
+    )
+
+
+def is_group(path: Path) -> bool:
+    return path not in COMMANDS and path not in LATER and bool(names_below(path))

@@ -1,0 +1,178 @@
+"""`init`: founds a repository and writes the configuration that reaches it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from msgspec.structs import replace
+
+from drtool.cli.call import targets_of
+from drtool.cli.settings import CONFIG_NAME, ask_password, named_config
+from drtool.cli.text import Document, document_of
+from drtool.cli.view import Cell, View, line, table, view
+from drtool.cli.writing import Chosen, config_text, write_config
+from drtool.config.schema import check_name, file_url, target_url
+from drtool.errors import UsageError
+from drtool.events import Warned
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+    from drtool.repository import TargetSpec
+
+DEFAULT_SITES = ("one", "two", "three")
+
+
+def init(
+    context: typer.Context,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SITE[/NAME]=URL", help="A place for copies; a site is what may fail as a whole."),
+    ] = None,
+    copies: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Sites that hold each pack (default 2).")
+    ] = None,
+) -> None:
+    """Found a repository, and write the configuration if there is none.
+
+    Without --target the configuration's sites are used; without those, three directories below ~/.local/share/drtool:
+    a demonstration, since one disk holds them all.
+
+    Examples:
+        drtool init --target paris=/mnt/nas --target attic=/mnt/usb --target garage=/mnt/old --copies 2
+        drtool --config /etc/drtool/drtool.yaml init --password-file /etc/drtool/password
+    """
+    from drtool.repository import found
+
+    call: Call = context.obj
+    settings = call.settings
+    path = config_path(call)
+    targets = chosen_targets(call, target or [])
+    redundancy = settings.config.redundancy
+    wanted = copies if copies is not None else redundancy.copies
+    spec = call.spec(targets)
+    password = settings.password() if settings.password_given else new_password(call)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    spec = replace(spec, password=lambda: password)
+    result = found(spec, wanted, redundancy.minimum, call.emit)
+    written = write_if_new(call, path, spec.label, targets, result.copies)
+    document = document_of(replace(result, config=str(path)))
+    call.show(document, init_view(document, written=written))
+
+
+def config_path(call: "Call") -> Path:
+    """Where the configuration is, or will be written: --config, $DRTOOL_CONFIG, else ./drtool.yaml."""
+    settings = call.settings
+    named = named_config(call.options, os.environ, settings.directory)
+    return (settings.config_path or named or settings.directory / CONFIG_NAME).absolute()
+
+
+def chosen_targets(call: "Call", words: Sequence[str]) -> "tuple[TargetSpec, ...]":
+    """The command line's targets, else the configuration's, else the embedded default."""
+    settings = call.settings
+    if words:
+        return parse_targets(words, settings.directory)
+    if settings.config_path and settings.config.sites:
+        return targets_of(settings.config, settings.config_path.parent)
+    call.emit(
+        Warned(
+            message=f"no targets were named: three directories below {settings.data_dir} stand for three sites; "
+            "one disk holds them all, so this is a demonstration and not a safeguard"
+        )
+    )
+    return parse_targets([f"{site}={settings.data_dir / site}" for site in DEFAULT_SITES], settings.directory)
+
+
+def parse_targets(words: Sequence[str], directory: Path) -> "tuple[TargetSpec, ...]":
+    """`SITE[/NAME]=URL`, each name once."""
+    from drtool.model import TargetName
+    from drtool.repository import TargetSpec
+
+    specs: dict[str, TargetSpec] = {}
+    for word in words:
+        name, equals, url = word.partition("=")
+        if not equals:
+            raise UsageError(f"--target {word!r} says no place", hint="write --target paris=/mnt/nas/drtool")
+        site, _, place = name.partition("/")
+        full = f"{check_name(site, 'site')}/{check_name(place or 'main', 'target')}"
+        if full in specs:
+            raise UsageError(f"--target {full} is given twice", hint="name a second one at that site: SITE/NAME=URL")
+        try:
+            specs[full] = TargetSpec(name=TargetName(full), url=file_url(target_url(url), directory))
+        except ValueError as error:
+            raise UsageError(f"--target {word!r}: {error}") from None
+    return tuple(specs.values())
+
+
+def write_if_new(call: "Call", path: Path, label: str, targets: "Sequence[TargetSpec]", copies: int) -> bool:
+    """Writes the configuration unless there is one. One that is there is never changed."""
+    if path.exists():
+        if not call.settings.config.sites:
+            call.emit(
+                Warned(message=f"{path} exists and is not changed; add the repository's sites to it under `sites:`")
+            )
+        return False
+    password_file = call.options.password_file or os.environ.get("DRTOOL_PASSWORD_FILE")
+    chosen = Chosen(
+        label=label,
+        urls={str(target.name): target.url for target in targets},
+        copies=copies,
+        password_file=str(Path(password_file).absolute()) if password_file else None,
+    )
+    write_config(path, config_text(chosen))
+    return True
+
+
+def new_password(call: "Call") -> bytes:
+    """Asks twice, or proposes one; without a terminal, UsageError."""
+    call.screen.end_progress()
+    first = ask_password_or_none("New password (empty: propose one): ")
+    if first is None:
+        return _proposed(call)
+    if ask_password("The same again: ") != first:
+        raise UsageError("the two passwords differ; nothing was done")
+    return first
+
+
+def ask_password_or_none(question: str) -> bytes | None:
+    import getpass
+    import sys
+
+    if not sys.stdin.isatty():
+        return ask_password()
+    return os.fsencode(getpass.getpass(question)) or None
+
+
+def _proposed(call: "Call") -> bytes:
+    """130 bits, in letters that nobody mixes up."""
+    import secrets
+
+    letters = "".join(secrets.choice("0123456789abcdefghjkmnpqrstvwxyz") for _ in range(26))
+    text = "-".join(letters[start : start + 5] for start in range(0, 26, 5))
+    call.screen.say(
+        f"\n    {text}\n\nWrite it down, or keep it in a password store: without it nothing can be restored."
+    )
+    if ask_password("Type it to confirm: ") != text.encode():
+        raise UsageError("that is not the proposed password; nothing was done")
+    return text.encode()
+
+
+def init_view(document: Document, *, written: bool) -> View:
+    rows = [(Cell(site, "strong"), ", ".join(targets)) for site, targets in document["sites"].items()]
+    config = document["config"]
+    return view(
+        line(
+            Cell("founded ", "good"),
+            f"repository {document['repository_id']}, {document['copies']} copies of everything",
+        ),
+        table("SITE TARGETS", rows),
+        line(f"{'wrote' if written else 'kept'} {config}"),
+        line(
+            Cell("recovery kit: ", "strong"),
+            f"keep the password and a copy of {config} where no site's loss reaches them; with these two and any one "
+            "site, everything can be restored",
+        ),
+        summary=f"founded repository {document['repository_id']} at {', '.join(document['sites'])}; "
+        f"{'wrote' if written else 'kept'} {config}; keep the password and a copy of it elsewhere",
+    )

@@ -1,0 +1,150 @@
+"""`snapshots` and `ls`: looking at what there is."""
+
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drtool.cli.options import Hosts, ManifestFrom, SnapshotArgument, Sources, Tags, narrowing, sites, split_snapshot
+from drtool.cli.text import Document, count, document_of, local, size, utc
+from drtool.cli.view import Cell, View, line, table, view
+from drtool.events import Warned
+from drtool.operations.selection import Narrowing, narrowed, select
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+    from drtool.manifest import Snapshot
+    from drtool.repository import Repository
+
+SHORT_ID = 8
+_TYPES = {"directory": "d", "symlink": "l", "fifo": "p", "character_device": "c", "block_device": "b"}
+
+
+def snapshots(
+    context: typer.Context,
+    host: Hosts = None,
+    tag: Tags = None,
+    source: Sources = None,
+    latest: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Only the newest N of each host and source.")
+    ] = None,
+    manifest_from: ManifestFrom = None,
+) -> None:
+    """List the snapshots, oldest first.
+
+    Examples:
+        drtool snapshots
+        drtool snapshots --host web1 --latest 3
+        drtool snapshots --json | jq -r '.snapshots[-1].id'
+    """
+    call: Call = context.obj
+    with call.open_repository(sites(manifest_from)) as repository:
+        rows = narrowed(repository.view.state.snapshots, narrowing(host, tag, source), latest)
+    document: Document = {"snapshots": [_snapshot(row) for row in rows]}
+    call.show(document, snapshots_view(document))
+
+
+def ls(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    long: Annotated[bool, typer.Option("-l", help="Modes, owners, sizes and times too.")] = False,
+    recursive: Annotated[bool, typer.Option("-R", help="Everything below, too.")] = False,
+    host: Hosts = None,
+    tag: Tags = None,
+    source: Sources = None,
+    manifest_from: ManifestFrom = None,
+) -> None:
+    """List a directory of a snapshot.
+
+    Examples:
+        drtool ls latest
+        drtool ls -l latest:/etc
+        drtool ls -R 3f2a:/home --json
+    """
+    from drtool.operations import listing
+
+    call: Call = context.obj
+    name, path = split_snapshot(snapshot)
+    with call.open_repository(sites(manifest_from)) as repository:
+        chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source))
+        document = document_of(listing.ls(repository, chosen, path, recursive))
+    call.show(document, entries_view(document, long=long))
+
+
+def chosen_snapshot(call: "Call", repository: "Repository", name: str, narrow: Narrowing) -> "Snapshot":
+    """The snapshot that a person named; warnings about the choice are told."""
+    rows = list(repository.view.state.snapshots)
+    selected = select(rows, name, now_ns=time.time_ns(), narrowing=narrow)
+    for warning in selected.warnings:
+        call.emit(Warned(message=warning))
+    return selected.snapshot
+
+
+def _snapshot(row: "Snapshot") -> Document:
+    return {
+        "id": row.id.hex(),
+        "time": utc(row.time_ns),
+        "host": row.host,
+        "user": row.user,
+        "source": row.source,
+        "paths": [os.fsdecode(path) for path in row.paths],
+        "tags": list(row.tags),
+        "files": row.counts.files,
+        "bytes": row.counts.bytes,
+        "parent": row.parent.hex() if row.parent else None,
+        "sequence": row.sequence,
+    }
+
+
+def snapshots_view(document: Document) -> View:
+    rows = document["snapshots"]
+    if not rows:
+        return view(line("no snapshots"))
+    cells = [
+        (
+            Cell(row["id"][:SHORT_ID], "strong"),
+            local(row["time"]),
+            row["host"],
+            row["source"] or Cell("-", "dim"),
+            f"{row['files']:,}",
+            size(row["bytes"]),
+            Cell(",".join(row["tags"]), "dim"),
+            " ".join(row["paths"]),
+        )
+        for row in rows
+    ]
+    return view(
+        table("ID TIME HOST SOURCE FILES> SIZE> TAGS PATHS", cells), line(Cell(count(len(rows), "snapshot"), "dim"))
+    )
+
+
+def entries_view(document: Document, *, long: bool) -> View:
+    entries = document["entries"]
+    if not long:
+        return view(*(line(_name(entry)) for entry in entries))
+    cells = [
+        (
+            _mode(entry),
+            str(entry["links"]),
+            entry["user"] or str(entry["uid"]),
+            entry["group"] or str(entry["gid"]),
+            size(entry["size"]),
+            local(entry["mtime"]),
+            _name(entry),
+        )
+        for entry in entries
+    ]
+    return view(table("MODE LINKS> USER GROUP SIZE> MODIFIED NAME", cells)) if cells else view()
+
+
+def _name(entry: Document) -> str:
+    path: str = entry["path"]
+    if entry["type"] == "directory":
+        return path.rstrip("/") + "/"
+    return f"{path} -> {entry['target']}" if entry.get("target") else path
+
+
+def _mode(entry: Document) -> str:
+    return _TYPES.get(entry["type"], "-") + stat.filemode(entry["mode"])[1:]

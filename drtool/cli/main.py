@@ -1,0 +1,121 @@
+"""Where a command line begins and ends: argv in, exit code out.
+
+Invariants
+    Every failure that we understand ends as one sentence (or one JSON document) and its exit code; one that we do not
+    understand is a bug of ours, says so, and keeps its traceback for the report.
+    `--version` is answered before the parser is imported.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from drtool import __version__
+from drtool.cli.arguments import Arguments, arrange
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+    from drtool.cli.render import Form
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Carries out one command line. Returns its exit code."""
+    arguments = arrange(argv)
+    if arguments.has("--version"):
+        sys.stdout.write(f"drtool {__version__}\n")
+        return 0
+    if not sys.platform.startswith(("linux", "darwin")):
+        sys.stderr.write("drtool runs on Linux (and, best effort, on macOS)\n")
+        return 2
+    from drtool.cli.call import Call
+    from drtool.cli.render import Screen
+
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    screen = Screen(_form(arguments))
+    call = Call(screen, argv)
+    _catch_signals()
+    try:
+        return _carry_out(call, arguments)
+    finally:
+        screen.finish()
+
+
+def _form(arguments: Arguments) -> "Form":
+    from drtool.cli.render import Form
+
+    return Form(
+        json=arguments.has("--json"),
+        json_lines=arguments.has("--json-lines"),
+        quiet=arguments.has("-q", "--quiet"),
+        verbose=arguments.has("-v", "--verbose"),
+        color=not arguments.has("--no-color") and not os.environ.get("NO_COLOR"),
+    )
+
+
+def _carry_out(call: "Call", arguments: Arguments) -> int:
+    from drtool.errors import DrtoolError, Interrupted
+
+    try:
+        _parse_and_call(call, arguments)
+    except Interrupted as error:
+        call.screen.fail(error)
+        return 128 + error.signal_number
+    except DrtoolError as error:
+        call.screen.fail(error)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is reported, never shown raw
+        from drtool.cli.crash import report
+
+        call.screen.fail(report(call, error))
+        return 1
+    return call.exit_code
+
+
+def _parse_and_call(call: "Call", arguments: Arguments) -> None:
+    import typer
+
+    from drtool.cli.app import build
+    from drtool.errors import Interrupted, UsageError
+
+    try:
+        build(call)(args=arguments.argv, prog_name="drtool", obj=call, standalone_mode=False)
+    except typer.exceptions.TyperException as error:
+        context = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError" and context is not None and not call.screen.form.documents:
+            call.screen.text(context.get_help())
+            call.exit_code = error.exit_code
+            return
+        where = context.command_path if context is not None else "drtool"
+        raise UsageError(_sentence(error.format_message()), hint=f"{where} --help") from None
+    except typer.Abort:
+        raise Interrupted(signal.SIGINT) from None
+
+
+def _sentence(message: str) -> str:
+    """A parser's complaint in our form; what it says when help would have been shown is a whole page."""
+    text = " ".join(message.split()).rstrip(".")
+    return "a command is missing" if text.startswith("Usage:") or not text else text[:1].lower() + text[1:]
+
+
+def _catch_signals() -> None:
+    """SIGINT and SIGTERM become `Interrupted` in this process; a forked worker just ends."""
+    owner = os.getpid()
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        from drtool.errors import Interrupted
+
+        if os.getpid() != owner:
+            os._exit(128 + number)
+        raise Interrupted(number)
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)

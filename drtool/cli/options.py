@@ -1,0 +1,39 @@
+"""Arguments and options that several commands share, each declared once."""
+
+import os
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from drtool.errors import UsageError
+from drtool.operations.selection import Narrowing
+
+SnapshotArgument = Annotated[
+    str, typer.Argument(metavar="SNAPSHOT[:PATH]", help="A unique prefix of an id, or latest; and a path in it.")
+]
+Hosts = Annotated[list[str] | None, typer.Option("--host", metavar="HOST", help="Only of this host.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Only with this tag; repeated: with all.")]
+Sources = Annotated[list[str] | None, typer.Option("--source", metavar="NAME", help="Only of this source.")]
+ManifestFrom = Annotated[
+    list[str] | None,
+    typer.Option("--manifest-from", metavar="SITE|any", help="Read without a quorum, what these sites know."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+def narrowing(hosts: Sequence[str] | None, tags: Sequence[str] | None, sources: Sequence[str] | None) -> Narrowing:
+    return Narrowing(hosts=tuple(hosts or ()), tags=tuple(tags or ()), sources=tuple(sources or ()))
+
+
+def sites(values: Sequence[str] | None) -> tuple[str, ...]:
+    """`--manifest-from a --manifest-from b` and `--manifest-from a,b` mean the same."""
+    return tuple(site for value in values or () for site in value.split(",") if site)
+
+
+def split_snapshot(text: str) -> tuple[str, bytes | None]:
+    """`SNAPSHOT:PATH` at the first colon; None: no path was given."""
+    name, colon, path = text.partition(":")
+    if not name:
+        raise UsageError("the snapshot is missing", hint="write latest, or the beginning of an id")
+    return name, os.fsencode(path) if colon else None

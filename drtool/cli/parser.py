@@ -1,0 +1,135 @@
+"""The parser: Typer's, with commands imported when named, exit codes in each help, and what is not built yet refused."""
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from drtool.cli import commands
+from drtool.cli.commands import COMMANDS, GROUPS, LATER, LATER_OPTIONS, Path
+from drtool.errors import EXIT_MEANINGS, UsageError
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+_EXAMPLES = "Examples:"
+HelpFormatter = Any  # Typer vendors Click privately; these three types have no public name
+AnyCommand = Any
+AnyContext = Any
+
+
+class Command(TyperCommand):
+    """A command whose help ends with its examples and its exit codes."""
+
+    path: Path = ()
+    examples: tuple[str, ...] = ()
+
+    def format_epilog(self, ctx: AnyContext, formatter: HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {example}\n" for example in self.examples))
+        exits = sorted(COMMANDS[self.path].exits)
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(f"{code:>3}", EXIT_MEANINGS[code]) for code in exits])
+
+
+class LaterCommand(TyperCommand):
+    """Takes any words and refuses: what the contract names is never "no such command"."""
+
+    def __init__(self, path: Path) -> None:
+        settings = {"ignore_unknown_options": True, "allow_extra_args": True, **SETTINGS}
+        name = " ".join(path)
+        super().__init__(
+            path[-1], callback=lambda: refuse(f"drtool {name}"), context_settings=settings, hidden=True,
+            help=f"drtool {name} is not built yet.", rich_markup_mode=None,
+        )  # fmt: skip
+
+
+class Family(TyperGroup):
+    """The commands below some words; each is imported when it is asked for."""
+
+    def __init__(self, *args: object, prefix: Path = (), **keywords: Any) -> None:  # noqa: ANN401 - Typer's own arguments
+        super().__init__(*args, **keywords)
+        self.prefix = prefix
+
+    def list_commands(self, ctx: AnyContext) -> list[str]:
+        return commands.names_below(self.prefix)
+
+    def get_command(self, ctx: AnyContext, cmd_name: str) -> AnyCommand | None:
+        path = (*self.prefix, cmd_name)
+        if commands.is_group(path):
+            return group(path)
+        if path in LATER:
+            return LaterCommand(path)
+        return command(path) if path in COMMANDS else None
+
+    def format_commands(self, ctx: AnyContext, formatter: HelpFormatter) -> None:
+        """By section; the width of the first column is the same in all of them."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for path in sorted(COMMANDS, key=list(COMMANDS).index):
+            if path[: len(self.prefix)] == self.prefix:
+                section = COMMANDS[path].section or "The machinery"
+                rows.setdefault(section, []).append((" ".join(path[len(self.prefix) :]), short_help(path)))
+        width = max(len(name) for section in rows.values() for name, _ in section)
+        for section, listed in rows.items():
+            with formatter.section(section if not self.prefix else "Commands"):
+                formatter.write_dl([(name.ljust(width), text) for name, text in listed])
+
+    def format_epilog(self, ctx: AnyContext, formatter: HelpFormatter) -> None:
+        later = sorted(" ".join(path[len(self.prefix) :]) for path in LATER if path[: len(self.prefix)] == self.prefix)
+        if later:
+            with formatter.section("Not built yet"):
+                formatter.write_text(", ".join(later))
+        if not self.prefix:
+            formatter.write_paragraph()
+            formatter.write_text("`drtool COMMAND --help` shows a command's options, examples and exit codes.")
+
+
+def refuse(what: str) -> None:
+    raise UsageError(f"{what} is not built yet", hint="drtool --help lists what this version can do")
+
+
+def group(path: Path) -> Family:
+    return Family(
+        name=path[-1], prefix=path, help=GROUPS.get(path[0], f"drtool {path[0]} is not built yet."), no_args_is_help=True,
+        hidden=path[0] not in GROUPS, context_settings=SETTINGS, rich_markup_mode=None, subcommand_metavar="COMMAND …",
+    )  # fmt: skip
+
+
+def function_of(path: Path) -> Callable[..., None]:
+    """The function behind a command: named after its last word, in the module of its entry."""
+    module = import_module(COMMANDS[path].module)
+    function: Callable[..., None] = getattr(module, "_".join(path), None) or getattr(module, path[-1])
+    return function
+
+
+def short_help(path: Path) -> str:
+    return (function_of(path).__doc__ or "").strip().partition("\n")[0]
+
+
+def command(path: Path) -> Command:
+    """Typer's command for a function; its docstring is the help, and what follows `Examples:` stands at the end."""
+    function = function_of(path)
+    text, _, examples = inspect.cleandoc(function.__doc__ or "").partition(_EXAMPLES)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    single.command(path[-1], cls=Command, help=text.strip(), context_settings=SETTINGS)(function)
+    built = typer.main.get_command(single)
+    assert isinstance(built, Command)
+    built.path = path
+    built.examples = tuple(line.strip() for line in examples.splitlines() if line.strip())
+    built.params += [_later_option(name) for name in LATER_OPTIONS.get(path, ())]
+    return built
+
+
+def _later_option(declared: str) -> TyperOption:
+    name = declared.rstrip("=")
+
+    def check(_context: object, _option: object, value: object) -> None:
+        if value:
+            refuse(f"the option {name}")
+
+    return TyperOption(
+        param_decls=[name], type=str if declared.endswith("=") else bool, is_flag=not declared.endswith("="),
+        expose_value=False, hidden=True, callback=check, default=None if declared.endswith("=") else False,
+    )  # fmt: skip

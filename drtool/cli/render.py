@@ -1,0 +1,220 @@
+"""The only module that draws: results to stdout; progress, warnings and failures to stderr.
+
+Invariants
+    `--json` puts exactly one document on stdout, `--json-lines` events and then that document; nothing else goes there.
+    A pipe gets no control codes. Nothing is drawn by a thread: a backup forks while the progress is on the screen.
+    When the reader of stdout goes away (`| head`), the rest is dropped in silence and the exit code stays what it was.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TextIO
+
+from msgspec import Struct, to_builtins
+
+from drtool.cli.progress import ProgressDisplay
+from drtool.cli.text import as_json, printable
+from drtool.cli.view import Cell, Line, Style, Table, View
+from drtool.errors import DrtoolError
+from drtool.events import Event, ItemFailed, Progress, Stage, TargetFailed, Warned
+
+_SGR: dict[Style, str] = {"good": "32", "bad": "1;31", "warn": "33", "dim": "2", "strong": "1"}
+_ITEMS_SHOWN = 20
+
+
+class Form(Struct, frozen=True, kw_only=True):
+    """How this run is to show itself."""
+
+    json: bool = False
+    json_lines: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    color: bool = True
+
+    @property
+    def documents(self) -> bool:
+        return self.json or self.json_lines
+
+
+class Screen:
+    """One run's output."""
+
+    def __init__(self, form: Form, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
+        self.form = form
+        self._stdout = stdout or sys.stdout
+        self._stderr = stderr or sys.stderr
+        self._held: list[Event] = []
+        self._failed_items = 0
+        self._progress: ProgressDisplay | None = None
+        self._document_written = False
+
+    def emit(self, event: Event) -> None:
+        """Takes an operation's event: draws it, prints it as JSON, or drops it, as the form says."""
+        if self.form.json_lines:
+            self._write(as_json(to_builtins(event)))
+        if isinstance(event, Stage | Progress):
+            self._advance(event)
+        elif self.form.quiet and not isinstance(event, TargetFailed):
+            self._held.append(event)
+        else:
+            self._tell(event)
+
+    def show(self, document: object, view: View, *, failed: bool = False) -> None:
+        """The result: the document, or what a person reads of it. `--quiet` shows it only if something is wrong."""
+        self.end_progress()
+        if self.form.documents:
+            self._write(as_json(document))
+            self._document_written = True
+        elif not self.form.quiet or failed:
+            self._draw(view)
+        if failed:
+            self._release()
+
+    def fail(self, error: DrtoolError) -> None:
+        """A failure: the error document, and a sentence with what to do next on stderr."""
+        self.end_progress()
+        self._release()
+        if self.form.documents:
+            if not self._document_written:
+                document = {"kind": error.kind, "message": error.message, "hint": error.hint}
+                self._write(as_json({"error": document}))
+                self._document_written = True
+            return
+        self._say("bad", "drtool: ", error.message)
+        if error.hint:
+            self._say("dim", "hint: ", error.hint)
+
+    def say(self, text: str) -> None:
+        """One line for a person, beside the result."""
+        self.end_progress()
+        if not self.form.quiet:
+            self._say("", "", text)
+
+    def text(self, text: str) -> None:
+        """Ready text for stdout: help, a version."""
+        self._write(text)
+
+    def trace(self, text: str) -> None:
+        """A line that only `--verbose` shows."""
+        if self.form.verbose:
+            self._clear()
+            self._say("dim", "", text)
+
+    def end_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
+
+    def finish(self) -> None:
+        """Gives everything to the system; a reader that has gone is no failure."""
+        self.end_progress()
+        if self._failed_items > _ITEMS_SHOWN and not self.form.documents:
+            self._say("warn", "", f"… and {self._failed_items - _ITEMS_SHOWN} more (--json lists every one)")
+        try:
+            self._stdout.flush()
+        except BrokenPipeError:
+            self._abandon_stdout()
+
+    def _advance(self, event: Stage | Progress) -> None:
+        if self.form.quiet or self.form.documents or not _draws(self._stderr):
+            return
+        if self._progress is None:
+            self._progress = ProgressDisplay(self._stderr, color=self.form.color)
+        self._progress.update(event)
+
+    def _clear(self) -> None:
+        """Takes the progress off the screen, so that a line can be written where it stood."""
+        if self._progress is not None:
+            self._progress.clear()
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for event in held:
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        self._clear()
+        if isinstance(event, Warned):
+            self._say("warn", "warning: ", event.message)
+        elif isinstance(event, TargetFailed):
+            self._say("warn", "warning: ", f"target {event.target}: {event.reason}; what it misses is owed to it")
+        elif isinstance(event, ItemFailed):
+            self._failed_items += 1
+            if self._failed_items <= _ITEMS_SHOWN or self.form.verbose:
+                self._say("warn", f"{event.path}: ", event.message)
+
+    def _say(self, style: Style, head: str, text: str) -> None:
+        lines = [printable(part) for part in (head + text).split("\n")]
+        lines[0] = self._styled(Cell(printable(head), style), self._stderr) + lines[0][len(printable(head)) :]
+        with suppress(BrokenPipeError):
+            self._stderr.write("\n".join(lines) + "\n")
+            self._stderr.flush()
+
+    def _draw(self, view: View) -> None:
+        if view.summary is not None and not _is_terminal(self._stdout):
+            self._write(printable(view.summary))
+            return
+        for part in view.parts:
+            self._write(self._line(part) if isinstance(part, Line) else self._table(part))
+
+    def _line(self, line: Line) -> str:
+        return "".join(self._styled(cell, self._stdout) for cell in line.cells)
+
+    def _table(self, table: Table) -> str:
+        headings = [Cell(heading.rstrip(">").replace("_", " "), "strong") for heading in table.headings]
+        right = [heading.endswith(">") for heading in table.headings]
+        rows: list[Sequence[Cell]] = [headings, *table.rows]
+        widths = [max(_width(row[column].text) for row in rows) for column in range(len(headings))]
+        return "\n".join(self._row(row, widths, right) for row in rows)
+
+    def _row(self, row: Sequence[Cell], widths: Sequence[int], right: Sequence[bool]) -> str:
+        parts = []
+        for column, cell in enumerate(row):
+            gap = " " * (widths[column] - _width(cell.text))
+            drawn = self._styled(cell, self._stdout)
+            last = column == len(row) - 1
+            parts.append(gap + drawn if right[column] else drawn if last else drawn + gap)
+        return "  ".join(parts).rstrip()
+
+    def _styled(self, cell: Cell, stream: TextIO) -> str:
+        text = printable(cell.text)
+        code = _SGR.get(cell.style)
+        return f"\x1b[{code}m{text}\x1b[0m" if code and text and self.form.color and _draws(stream) else text
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stdout.write(text + "\n")
+            if self.form.json_lines:
+                self._stdout.flush()
+        except BrokenPipeError:
+            self._abandon_stdout()
+
+    def _abandon_stdout(self) -> None:
+        """Nobody reads any more: what is still buffered goes to /dev/null, as Python's documentation advises."""
+        with open(os.devnull, "w", encoding="ascii") as nowhere:
+            os.dup2(nowhere.fileno(), self._stdout.fileno())
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty()
+
+
+def _draws(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal that understands control codes."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+_NARROW = re.compile(r"[\x20-\x7e]*")
+
+
+def _width(text: str) -> int:
+    """How many columns `text` takes once drawn; wide letters take two."""
+    text = printable(text)
+    if _NARROW.fullmatch(text):
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text)

@@ -1,0 +1,197 @@
+"""What surrounds a run, resolved once: environment, configuration, directories, password. Nothing below `cli` reads these.
+
+Invariants
+    The orders of lookup are those of docs/cli.md. A password is read only when it is needed, once, and never from an argument.
+"""
+
+import os
+import pwd
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+from msgspec import Struct
+
+from drtool.config import Config, load_config
+from drtool.errors import UsageError
+
+CONFIG_NAME = "drtool.yaml"
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that a command needs to know of the world around it."""
+
+    config_path: Path | None
+    """Where the configuration was found; None: nowhere."""
+    config: Config
+    cache_dir: Path
+    state_dir: Path
+    data_dir: Path
+    """Holds the sites of the embedded default."""
+    password: Callable[[], bytes]
+    password_given: bool
+    """Whether a password will be found without asking."""
+    host: str
+    user: str
+    timezone: str
+    directory: Path
+    """The working directory."""
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """The global options that settings depend on."""
+
+    config: str | None = None
+    password_file: str | None = None
+
+
+def resolve(options: Options, environ: Mapping[str, str], directory: Path) -> Settings:
+    """Reads the configuration, if there is one. Raises ConfigError."""
+    path = find_config(options, environ, directory)
+    config = load_config(path) if path else Config()
+    source = password_source(options, environ, config, path)
+    return Settings(
+        config_path=path,
+        config=config,
+        cache_dir=_directory(environ, "DRTOOL_CACHE_DIR", "XDG_CACHE_HOME", ".cache"),
+        state_dir=_state_dir(environ),
+        data_dir=_directory(environ, None, "XDG_DATA_HOME", ".local/share"),
+        password=cache(source or ask_password),
+        password_given=source is not None,
+        host=socket.gethostname(),
+        user=_user(environ),
+        timezone=_timezone(environ),
+        directory=directory,
+    )
+
+
+def find_config(options: Options, environ: Mapping[str, str], directory: Path) -> Path | None:
+    """The configuration file; one that is named explicitly need not exist (`init` writes it there)."""
+    named = named_config(options, environ, directory)
+    if named is not None:
+        return named if named.exists() else None
+    places = (
+        directory / CONFIG_NAME,
+        _base(environ, "XDG_CONFIG_HOME", ".config") / "drtool" / CONFIG_NAME,
+        Path("/etc/drtool") / CONFIG_NAME,
+    )
+    return next((place for place in places if place.is_file()), None)
+
+
+def named_config(options: Options, environ: Mapping[str, str], directory: Path) -> Path | None:
+    """The file that `--config` or `$DRTOOL_CONFIG` names."""
+    name = options.config or environ.get("DRTOOL_CONFIG")
+    return directory / name if name else None
+
+
+def password_source(
+    options: Options, environ: Mapping[str, str], config: Config, config_path: Path | None
+) -> Callable[[], bytes] | None:
+    """The first source of the contract's order that is given; None: ask."""
+    beside = config_path.parent if config_path else Path()
+    if options.password_file:
+        return _from_file(Path(options.password_file))
+    if environ.get("DRTOOL_PASSWORD"):
+        return lambda: first_line(os.fsencode(environ["DRTOOL_PASSWORD"]), "$DRTOOL_PASSWORD")
+    if environ.get("DRTOOL_PASSWORD_FILE"):
+        return _from_file(Path(environ["DRTOOL_PASSWORD_FILE"]))
+    if environ.get("DRTOOL_PASSWORD_COMMAND"):
+        return _from_command(environ["DRTOOL_PASSWORD_COMMAND"])
+    if config.password_file:
+        return _from_file(beside / config.password_file)
+    return _from_command(config.password_command) if config.password_command else None
+
+
+def first_line(data: bytes, origin: str) -> bytes:
+    """A password: the first line without its end. Raises UsageError if that is empty."""
+    line = data.partition(b"\n")[0].removesuffix(b"\r")
+    if not line:
+        raise UsageError(f"the password from {origin} is empty", hint="put it on the first line")
+    return line
+
+
+def _from_file(path: Path) -> Callable[[], bytes]:
+    def read() -> bytes:
+        try:
+            return first_line(path.read_bytes(), str(path))
+        except OSError as error:
+            raise UsageError(f"the password file {path} cannot be read: {error.strerror}") from None
+
+    return read
+
+
+def _from_command(command: str | tuple[str, ...]) -> Callable[[], bytes]:
+    def run() -> bytes:
+        import shlex
+
+        try:
+            words = shlex.split(command) if isinstance(command, str) else list(command)
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the password command cannot be run: {error}") from None
+        if done.returncode:
+            raise UsageError(f"the password command {words[0]} failed with exit code {done.returncode}")
+        return first_line(done.stdout, f"the command {words[0]}")
+
+    return run
+
+
+def ask_password(question: str = "Password: ") -> bytes:
+    """Asks on the terminal, unseen; UsageError where there is none."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "no password: none is configured, and there is no terminal to ask on",
+            hint="give --password-file FILE, set DRTOOL_PASSWORD_FILE, or put password_file into the configuration",
+        )
+    import getpass
+
+    try:
+        return first_line(os.fsencode(getpass.getpass(question)), "the terminal")
+    except EOFError:
+        raise UsageError("no password was given") from None
+
+
+def _state_dir(environ: Mapping[str, str]) -> Path:
+    if environ.get("DRTOOL_STATE_DIR"):
+        return Path(environ["DRTOOL_STATE_DIR"]).absolute()
+    if os.getuid() == 0:
+        return Path("/var/lib/drtool")
+    return _base(environ, "XDG_STATE_HOME", ".local/state") / "drtool"
+
+
+def _directory(environ: Mapping[str, str], own: str | None, base: str, default: str) -> Path:
+    if own and environ.get(own):
+        return Path(environ[own]).absolute()
+    return _base(environ, base, default) / "drtool"
+
+
+def _base(environ: Mapping[str, str], variable: str, default: str) -> Path:
+    """An XDG base directory; the specification says that a relative one is to be ignored."""
+    value = environ.get(variable, "")
+    return Path(value) if value.startswith("/") else Path(environ.get("HOME") or _home()) / default
+
+
+def _home() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a container's user without an entry
+        return "/"
+
+
+def _user(environ: Mapping[str, str]) -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return environ.get("USER") or str(os.getuid())
+
+
+def _timezone(environ: Mapping[str, str]) -> str:
+    """This host's IANA time zone, as `init` records it for retention."""
+    if environ.get("TZ", "").strip(":"):
+        return environ["TZ"].strip(":")
+    target = os.path.realpath("/etc/localtime")
+    _, found, name = target.partition("/zoneinfo/")
+    return name if found else "UTC"

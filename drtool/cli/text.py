@@ -1,0 +1,123 @@
+"""Values as people read them, and as JSON carries them: sizes, times, durations, names from foreign file systems.
+
+Invariants
+    What comes from outside (names, messages) can never move a terminal's cursor or colour it: control characters and
+    bytes that are not UTF-8 appear as `\\xNN`.
+"""
+
+import json
+import time
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_FIRST_S = -62_135_596_800  # 0001-01-01T00:00:00Z
+_END_S = 253_402_300_800  # 10000-01-01T00:00:00Z
+
+
+def size(count_bytes: float) -> str:
+    """`512 B`, `1.5 KiB`, `20.0 GiB`."""
+    if count_bytes < 1024:
+        return f"{count_bytes:.0f} B"
+    power = 1
+    while count_bytes / 1024**power >= 1023.95 and power < len(_UNITS):
+        power += 1
+    return f"{count_bytes / 1024**power:.1f} {_UNITS[power - 1]}"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 file`, `12,345 files`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`0.8 s`, `42 s`, `3 min 05 s`, `2 h 10 min`, `4 d 3 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def utc(time_ns: int) -> str:
+    """RFC 3339 in UTC with nine fractional digits; `@seconds` where that format has no year."""
+    seconds, fraction = divmod(time_ns, 10**9)
+    if not _FIRST_S <= seconds < _END_S:
+        return f"@{seconds}.{fraction:09}"
+    parts = time.gmtime(seconds)
+    return f"{parts.tm_year:04}-{time.strftime('%m-%dT%H:%M:%S', parts)}.{fraction:09}Z"
+
+
+def local(time_text: str) -> str:
+    """A document's time as the terminal shows it: local, to the second."""
+    if not time_text or time_text.startswith("@"):
+        return time_text
+    moment = datetime.fromisoformat(f"{time_text[:19]}+00:00")
+    try:
+        return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, OSError, ValueError):  # the first and last day of the calendar have no local time
+        return time_text[:19].replace("T", " ")
+
+
+def time_ns_of(text: str) -> int:
+    """RFC 3339 with any offset, to nanoseconds since 1970. Raises ValueError."""
+    moment = datetime.fromisoformat(text.strip())
+    if moment.tzinfo is None:
+        raise ValueError("the offset is missing; end the time with Z or +02:00")
+    whole = moment.replace(microsecond=0)
+    fraction = text.partition(".")[2]
+    digits = fraction[: len(fraction) - len(fraction.lstrip("0123456789"))]
+    return int(whole.timestamp()) * 10**9 + int(digits[:9].ljust(9, "0") or 0)
+
+
+def printable(text: str) -> str:
+    """`text` without anything that a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    return "".join(
+        f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape" if _is_byte(letter) else "surrogatepass")
+    )
+
+
+def _is_byte(letter: str) -> bool:
+    """Whether `letter` stands for one byte that was not UTF-8 (PEP 383)."""
+    return "\udc80" <= letter <= "\udcff"
+
+
+Document = dict[str, Any]
+"""A result as JSON carries it; its fields are those of docs/cli.md."""
+
+
+def document_of(result: object) -> Document:
+    """An operation's result as its JSON document: `time_ns` becomes `time`, in RFC 3339."""
+    document: Document = _with_times(msgspec.to_builtins(result))
+    return document
+
+
+def _with_times(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, list | tuple):
+        return [_with_times(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key.removesuffix("_ns") if key.endswith("time_ns") else key: utc(item)
+        if key.endswith("time_ns") and isinstance(item, int)
+        else _with_times(item)
+        for key, item in value.items()
+    }
+
+
+def as_json(value: object) -> str:
+    """One line; every non-ASCII character escaped, so that lone surrogates survive any pipe."""
+    return json.dumps(msgspec.to_builtins(value))

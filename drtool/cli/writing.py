@@ -1,0 +1,84 @@
+"""The configuration that `init` writes: three keys in force, everything else as commented examples."""
+
+import json
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+from drtool.config import load_config
+from drtool.errors import ConfigError
+
+_EXAMPLES = """\
+# What this host backs up; each source becomes a snapshot of its own. Patterns are gitignore's.
+# sources:
+#   home:
+#     paths: [/home, /srv]
+#     exclude: ["*.tmp", ".cache/"]
+#     exclude_caches: true
+#     one_file_system: true
+
+# limits:
+#   workers: auto          # processes; auto is one for each core
+#   memory: 256MiB
+"""
+
+
+class Chosen(Struct, frozen=True, kw_only=True):
+    """What `init` decided."""
+
+    label: str
+    urls: dict[str, str]
+    """By `site/name`."""
+    copies: int
+    password_file: str | None
+
+
+def config_text(chosen: Chosen) -> str:
+    """A drtool.yaml. JSON's quoting is valid YAML, so any path survives."""
+    lines = [
+        "# drtool's configuration: how this host reaches the repository, and what it backs up.",
+        "# It holds no secrets. Keep a copy, and the password, where no site's loss reaches them.",
+        "",
+        f"repository: {_quoted(chosen.label)}",
+        "",
+        "# Where the password is; see also password_command.",
+        f"# password_file: {_quoted(chosen.password_file or '/etc/drtool/password')}",
+        "",
+        "sites:                     # a site is what may fail as a whole",
+    ]
+    site = ""
+    for name, url in sorted(chosen.urls.items()):
+        here, _, place = name.partition("/")
+        lines += [f"  {_quoted(here)}:"] if here != site else []
+        lines.append(f"    {_quoted(place)}: {{url: {_quoted(url)}}}")
+        site = here
+    lines += ["", f"redundancy: {{copies: {chosen.copies}}}", "", _EXAMPLES]
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """Plain where YAML cannot misread it, else in double quotes."""
+    plain = (
+        text.isascii() and text.replace("-", "").replace("_", "").isalpha() and text not in ("true", "false", "null")
+    )
+    return text if plain else json.dumps(text)
+
+
+def write_config(path: Path, text: str) -> None:
+    """Writes and reads it back under another name, then links it into place: never half a file, never over another."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        load_config(draft)
+        os.link(draft, path)
+    except FileExistsError:
+        raise ConfigError(
+            f"{path} appeared meanwhile; the repository is founded, and that file was not touched"
+        ) from None
+    finally:
+        draft.unlink(missing_ok=True)
