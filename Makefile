@@ -38,7 +38,7 @@ bench: $(STAMP) ## side by side with restic and BorgBackup (SIZE=small: a quick 
 	@$(BIN)/python -m benchmarks --size $(SIZE) $(ARGS)
 
 sim: $(STAMP) ## the catalogue's protocol under simulated loss, crashes and partitions (SEEDS=100000: longer)
-	@$(BIN)/python -m pytest -n auto tests/sim --sim-seeds $(SEEDS) $(ARGS)
+	@$(BIN)/python tests/sim/run.py --seeds $(SEEDS) $(ARGS)
 
 wheel: $(STAMP) ## build the wheel, install it in a fresh environment and run it
 	@PYTHON=$(BIN)/python .ci/check-wheel

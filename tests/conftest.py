@@ -10,19 +10,6 @@ hypothesis.settings.register_profile("drtool", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("drtool")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--sim-seeds", type=int, default=2000, help="how many seeds the simulator tries (make sim SEEDS=N)"
-    )
-
-
-@pytest.fixture(scope="session")
-def sim_seeds(request: pytest.FixtureRequest) -> int:
-    """How many seeds the tests under tests/sim try."""
-    seeds: int = request.config.getoption("--sim-seeds")
-    return seeds
-
-
 @pytest.fixture(scope="session", autouse=True)
 def own_environment(tmp_path_factory: pytest.TempPathFactory):
     """No `DRTOOL_*` from outside; configuration, cache and state of this run's own; times of day in UTC."""
