@@ -3,6 +3,7 @@
 Synchronous: each method runs one conversation to its end; no thread of it is left when it returns.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -89,6 +90,7 @@ class Manifest:
         patience_s: float = PATIENCE_S,
         request_timeout_s: float = REQUEST_TIMEOUT_S,
         deadline_s: float = DEADLINE_S,
+        draw: Callable[[int], bytes] = os.urandom,
         now_ns: Callable[[], int] = time.time_ns,
         hook: Hook = no_hook,
     ) -> None:
@@ -98,9 +100,16 @@ class Manifest:
         self._author = author or Author()
         self._patience_s = patience_s
         self._now_ns = now_ns
+        self._draw = draw
         self._library = Library(keys, cache if cache is not None else MemoryCache())
         self._driver = Driver(
-            sites, local, trace or _untraced, request_timeout_s=request_timeout_s, deadline_s=deadline_s, hook=hook
+            sites,
+            local,
+            trace or _untraced,
+            draw,
+            request_timeout_s=request_timeout_s,
+            deadline_s=deadline_s,
+            hook=hook,
         )
         self._pending: dict[bytes, tuple[Change, ...]] = {}
         self._used: dict[SessionId, int] = {}
@@ -127,7 +136,7 @@ class Manifest:
 
     def read(self) -> View:
         """The newest chosen head, linearizably; `NoQuorum` if too few voters answer."""
-        return self._driver.run(self._read())
+        return self._driver.run(self.reading())
 
     def read_offline(self, site: SiteName | None = None) -> View:
         """The newest authentic head at `site`, or at any that answers; tentative."""
@@ -138,13 +147,7 @@ class Manifest:
 
         An op that belongs to no session gets an administrative one of its own, opened and closed in the same commit.
         """
-        batch = tuple(ops) if isinstance(ops, Sequence) else (ops,)
-        key = msgspec.msgpack.encode(batch)
-        pending = self._pending.get(key)
-        draft: Draft = (lambda _: pending) if pending else lambda state: self._draft(batch, key, state)
-        committed = self._driver.run(self._commit(draft, resumed=pending is not None))
-        self._pending.pop(key, None)
-        return committed
+        return self._driver.run(self.committing(tuple(ops) if isinstance(ops, Sequence) else (ops,)))
 
     def status(self) -> ManifestStatus:
         """What every acceptor says of itself; needs no quorum."""
@@ -152,7 +155,7 @@ class Manifest:
 
     def check(self) -> list[Problem]:
         """Verify every chain, digest, MAC, page and witness at every site that answers."""
-        return self._driver.run(self._with_context(check_sites))
+        return self._driver.run(self.checking())
 
     def log(self, view: View, limit: int | None = None) -> list[LogEntry]:
         """The newest `limit` changes up to `view`, newest first; None for all there ever were."""
@@ -164,7 +167,7 @@ class Manifest:
 
     def settle(self) -> int:
         """Finish what runs of this host that died have sent and never heard of again; returns how many are in now."""
-        return self._driver.run(self._settle_outstanding())
+        return self._driver.run(self.settling())
 
     def _with_context(self, inspection: Callable[[Context], Talk[T]]) -> Talk[T]:
         context = yield from self._context(self._local.witness())
@@ -175,7 +178,12 @@ class Manifest:
         outcome = yield from refresh(context)
         return self._view(context, outcome, ())
 
-    def _settle_outstanding(self) -> Talk[int]:
+    def checking(self) -> Talk[list[Problem]]:
+        """The conversation of `check`."""
+        return (yield from self._with_context(check_sites))
+
+    def settling(self) -> Talk[int]:
+        """The conversation of `settle`."""
         count = 0
         for entry in self._local.outstanding():
             try:
@@ -185,7 +193,8 @@ class Manifest:
             count += 1
         return count
 
-    def _read(self) -> Talk[View]:
+    def reading(self) -> Talk[View]:
+        """The conversation of `read`."""
         witness = self._local.witness()
         context = yield from self._context(witness)
         outcome = yield from read(context)
@@ -207,6 +216,19 @@ class Manifest:
         witness = self._local.witness()
         problem = yield from problem_of_descent(self._library, list(self._sites), witness, learned)
         return View(learned, witness.sequence, tentative=True, problems=(problem,) if problem else ())
+
+    def committing(self, batch: Sequence[Op]) -> Talk[Committed]:
+        """The conversation of `commit`."""
+        key = msgspec.msgpack.encode(batch)
+        pending = self._pending.get(key)
+        draft: Draft = (lambda _: pending) if pending else lambda state: self._draft(batch, key, state)
+        try:
+            committed = yield from self._commit(draft, resumed=pending is not None)
+        except Rejected:
+            self._pending.pop(key, None)
+            raise
+        self._pending.pop(key, None)
+        return committed
 
     def _commit(self, draft: Draft, *, resumed: bool) -> Talk[Committed]:
         context = yield from self._context(self._local.witness())
@@ -268,7 +290,7 @@ class Manifest:
         return [*ops, (admin, CloseSession(admin))] if admin else ops
 
     def _opening(self, op: OpenSession, state: State) -> OpenSession:
-        session = op.session or SessionId(self._driver.draw(16))
+        session = op.session or SessionId(self._draw(16))
         return msgspec.structs.replace(op, session=session, based_on=state.sequence)
 
     def _context(self, witness: Witness) -> Talk[Context]:

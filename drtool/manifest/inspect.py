@@ -183,32 +183,38 @@ def _audit(place: Place) -> Talk[_Audit | Trouble]:
 
 
 def _audit_chain(place: Place, versions: Sequence[int], audit: _Audit) -> Talk[None]:
-    """Read every version that is left; each must name the one before, where that is still there."""
-    before: tuple[int, bytes] | None = None
-    for version in versions:
+    """Read every version that is left, newest first, as far as each was built on the one before.
+
+    Below the first gap may lie what a late put left in a hole of collection: void, and no fault. Bytes that this
+    repository's key did not make are one wherever they lie.
+    """
+    after: Record | None = None
+    linked = True
+    for version in reversed(versions):
         data = yield Read(place.site, version_name(place.prefix, version))
         if not isinstance(data, bytes):
             continue  # collected meanwhile, or the site went away: read_site has the last word
         own_hash = record_hash(data)
         try:
-            record = place.decode(data)
-            open_head(place.keys, record.value)
-            _check_links(place, record, version, own_hash, before)
+            record = _audit_record(place, version, data, own_hash)
         except DrtoolError as error:
             audit.problems.append(Problem(place.site, "broken", f"version {version}: {error.message}"))
-        else:
+            continue
+        linked = linked and (after is None or (after.version - 1, after.prev) == (version, own_hash))
+        if linked:
             audit.records.append(record)
-        before = (version, own_hash)
+        after = record
 
 
-def _check_links(place: Place, record: Record, version: int, own_hash: bytes, before: tuple[int, bytes] | None) -> None:
+def _audit_record(place: Place, version: int, data: bytes, own_hash: bytes) -> Record:
+    record = place.decode(data)
+    open_head(place.keys, record.value)
     if record.version != version:
         raise FormatError(f"it holds version {record.version}")
-    if before is not None and before[0] == version - 1 and record.prev != before[1]:
-        raise FormatError("it was not built on the version before")
     seen = place.seen
-    if seen is not None and seen.version == version and seen.record_hash not in (b"", own_hash):
+    if seen is not None and seen.version == version and seen.record_hash not in {b"", own_hash}:
         raise FormatError("two records claim this version: this host saw another one here")
+    return record
 
 
 def _damaged(site: SiteName, names: Iterable[bytes]) -> Talk[list[bytes]]:

@@ -6,12 +6,12 @@ Invariants
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
 from drtool.crypto import SealKind, object_name
-from drtool.errors import FormatError, ObjectMissing
+from drtool.errors import FormatError, NoQuorum, ObjectMissing
 from drtool.manifest.head import Head, Reference, open_head, open_row, seal_row
 from drtool.manifest.names import OBJECTS, object_key
 from drtool.manifest.ops import Change
@@ -36,6 +36,7 @@ KINDS: Mapping[type[Row], SealKind] = {
     SnapshotPage: SealKind.OBJECT,
 }
 HEADS_REMEMBERED = 4
+FETCH_TRIES = 3
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -102,11 +103,7 @@ class Library:
         """Objects as they are stored: from the cache, else from the first site that has each whole."""
         wanted = set(names)
         found = {name: data for name in wanted if (data := self._cache.get(name)) and object_name(data) == name}
-        for site in sites:
-            if wanted - found.keys():
-                replies = yield Gather({site: read_objects(site, sorted(wanted - found.keys()))}, _all_in)
-                found |= replies[site] if isinstance(replies[site], dict) else {}
-        return found
+        return found | (yield from self._fetch_sealed(sites, wanted - found.keys()))
 
     def _state(self, sites: Sequence[SiteName], head: Head, checkpoint: Checkpoint | None) -> Talk[State]:
         if checkpoint is None:
@@ -138,22 +135,31 @@ class Library:
         """The rows that `references` name: from memory, else from the cache, else from the first site that has each."""
         wanted = {reference.name for reference in references}
         rows = {name: row for name in wanted if (row := self._rows.get(name) or self._cached(name, kind)) is not None}
-        for site in sites:
-            missing = sorted(wanted - rows.keys())
-            if not missing:
-                break
-            replies = yield Gather({site: read_objects(site, missing)}, _all_in)
-            found = replies[site] if isinstance(replies[site], dict) else {}
-            for name, sealed in found.items():
-                rows[name] = open_row(self.keys, KINDS[kind], sealed, kind)
-                self._cache.put(name, sealed)
-        if wanted - rows.keys():
-            raise ObjectMissing(
-                f"the manifest needs {object_key(min(wanted - rows.keys()))}, which no reachable site has",
-                hint="bring the missing sites back, or read what another site knows with --manifest-from SITE",
-            )
+        fetched = yield from self._fetch_sealed(sites, wanted - rows.keys())
+        for name, sealed in fetched.items():
+            rows[name] = open_row(self.keys, KINDS[kind], sealed, kind)
+            self._cache.put(name, sealed)
         self._rows.update(rows)
         return rows
+
+    def _fetch_sealed(self, sites: Sequence[SiteName], wanted: Iterable[bytes]) -> Talk[dict[bytes, bytes]]:
+        """Objects from the first site that has each whole; a site that did not answer is asked again."""
+        found: dict[bytes, bytes] = {}
+        missing, silent = set(wanted), list(sites)
+        for _ in range(FETCH_TRIES):
+            asked, silent = silent, []
+            for site in asked:
+                if not missing:
+                    return found
+                replies = yield Gather({site: read_objects(site, sorted(missing))}, _all_in)
+                if isinstance(replies[site], Failed):
+                    silent.append(site)
+                else:
+                    found |= replies[site]
+                    missing -= found.keys()
+        if missing:
+            _raise_unfetched(min(missing), silent)
+        return found
 
     def _cached(self, name: bytes, kind: type[Any]) -> Row | None:
         sealed = self._cache.get(name)
@@ -170,11 +176,20 @@ class Library:
         self._rows = {name: row for name, row in self._rows.items() if name in needed}
 
 
-def read_objects(site: SiteName, names: Iterable[bytes]) -> Talk[dict[bytes, bytes]]:
-    """Those of the objects that the site has, intact."""
+def _raise_unfetched(name: bytes, silent: Sequence[SiteName]) -> NoReturn:
+    hint = "bring the missing sites back, or read what another site knows with --manifest-from SITE"
+    if silent:
+        raise NoQuorum(f"the manifest needs {object_key(name)}, and {', '.join(silent)} did not answer", hint=hint)
+    raise ObjectMissing(f"the manifest needs {object_key(name)}, which no site has", hint=hint)
+
+
+def read_objects(site: SiteName, names: Iterable[bytes]) -> Talk[dict[bytes, bytes] | Failed]:
+    """Those of the objects that the site has, intact; Failed if it did not answer."""
     found: dict[bytes, bytes] = {}
     for name in names:
         sealed = yield Read(site, object_key(name))
+        if isinstance(sealed, Failed):
+            return sealed
         if isinstance(sealed, bytes) and object_name(sealed) == name:
             found[name] = sealed
     return found

@@ -1,0 +1,253 @@
+"""A world in virtual time: sites, processes and a network that loses, delays and repeats. One seed, one history.
+
+The conversations that run here are the production ones; only their requests are answered differently.
+"""
+
+import heapq
+import random
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from blake3 import blake3
+
+from drtool.errors import SealBroken
+from drtool.manifest import ports
+
+TIMEOUT_S = 12.0
+
+
+@dataclass(frozen=True)
+class Faults:
+    """How bad the world is; every figure is a probability for each request unless it says otherwise."""
+
+    lost_request: float = 0.0
+    lost_reply: float = 0.0
+    late: float = 0.0
+    duplicate: float = 0.0
+    stall: float = 0.0
+    crash: float = 0.0
+    partitions: int = 0  # how many times a process is cut off from some sites
+    slowest_s: float = 0.05
+
+
+class Site:
+    """Names and bytes; every operation is atomic, which is all that a voter's store promises."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def perform(self, request: ports.SiteRequest) -> Any:
+        match request:
+            case ports.List():
+                names = (name for name in self.objects if name.startswith(request.prefix))
+                return sorted(name for name in names if name > request.start_after)
+            case ports.Read():
+                return self.objects.get(request.name, ports.Missing())
+            case ports.PutIfAbsent():
+                return self.objects.setdefault(request.name, request.data) is request.data
+            case ports.Put():
+                self.objects[request.name] = request.data
+            case ports.Delete():
+                self.objects.pop(request.name, None)
+        return None
+
+
+class Keys:
+    """Sealing without secrets, fast and the same in every run; still refuses every changed byte."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.repository = rng.randbytes(16)
+        self._key = rng.randbytes(32)
+        self._rng = rng
+
+    def seal(self, kind: int, plaintext: bytes) -> bytes:
+        body = bytes([kind]) + self._rng.randbytes(8) + plaintext
+        return body + self.mac("seal", body)
+
+    def open(self, kind: int, sealed: bytes) -> bytes:
+        if sealed[0] != kind or not self.mac_matches("seal", sealed[:-32], sealed[-32:]):
+            raise SealBroken("not sealed here")
+        return sealed[9:-32]
+
+    def mac(self, purpose: str, data: bytes) -> bytes:
+        return blake3(purpose.encode() + data, key=self._key).digest()
+
+    def mac_matches(self, purpose: str, data: bytes, tag: bytes) -> bool:
+        return self.mac(purpose, data) == tag
+
+
+class Process:
+    """One run on one host: it can be killed, and what it had sent lands all the same."""
+
+    def __init__(self, name: str, local: Any) -> None:
+        self.name = name
+        self.local = local
+        self.alive = True
+        self.steps = 0
+        self.crash_at: int | None = None
+
+
+@dataclass(eq=False)
+class _Task:
+    process: Process
+    talk: Generator[Any, Any, Any]
+    done: Callable[[Any, BaseException | None], None]
+
+
+@dataclass
+class _Gathering:
+    request: ports.Gather
+    task: _Task
+    results: dict[str, Any] = field(default_factory=dict)
+    closing: bool = False
+    over: bool = False
+
+
+class World:
+    """The event loop, the sites and the network between."""
+
+    def __init__(self, seed: int, site_names: list[str], faults: Faults) -> None:
+        self.rng = random.Random(seed)
+        self.faults = faults
+        self.now = 0.0
+        self.sites = {name: Site() for name in site_names}
+        self.cut: dict[tuple[str, str], float] = {}  # (process, site) → until when
+        self.requests = 0
+        self.crashes = 0
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    def at(self, delay_s: float, action: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._queue, (self.now + delay_s, self._count, action))
+
+    def run(self, until: Callable[[], bool], limit: int = 400_000) -> None:
+        """Let things happen, in order, until `until` holds or nothing is left."""
+        for _ in range(limit):
+            if until() or not self._queue:
+                return
+            self.now, _, action = heapq.heappop(self._queue)
+            action()
+        raise AssertionError("the world does not come to rest")
+
+    def drain(self) -> None:
+        """Let everything that is still under way land."""
+        self.run(lambda: False)
+
+    def start(self, process: Process, talk: Generator[Any, Any, Any], done: Callable[[Any, Any], None]) -> None:
+        self._advance(_Task(process, talk, done), None)
+
+    def settle(self, process: Process, talk: Generator[Any, Any, Any]) -> Any:
+        """Run one conversation to its end."""
+        outcome: list[tuple[Any, BaseException | None]] = []
+        self.start(process, talk, lambda value, error: outcome.append((value, error)))
+        self.run(lambda: bool(outcome))
+        value, error = outcome[0]
+        if error is not None:
+            raise error
+        return value
+
+    def _advance(self, task: _Task, reply: Any) -> None:
+        while task.process.alive:
+            try:
+                request = task.talk.send(reply)
+            except StopIteration as end:
+                return task.done(end.value, None)
+            except Exception as error:  # the checkers judge it
+                return task.done(None, error)
+            match request:
+                case ports.Draw():
+                    reply = self.rng.randbytes(request.count)
+                case ports.Now():
+                    reply = self.now
+                case ports.Note():
+                    reply = None
+                case ports.Journal():
+                    if self._crashes(task.process):
+                        return None
+                    task.process.local.journal(request.entry)
+                    reply = None
+                case ports.Sleep():
+                    return self.at(request.seconds, lambda: self._advance(task, None))
+                case ports.Gather():
+                    return self._gather(task, request)
+                case _:
+                    return self._send(task, request)
+        return None
+
+    def _gather(self, task: _Task, request: ports.Gather) -> None:
+        gathering = _Gathering(request, task)
+        for site, talk in request.branches.items():
+            branch = _Task(task.process, talk, lambda value, error, site=site: self._joined(gathering, site, value, error))
+            self.at(0.0, lambda branch=branch: self._advance(branch, None))
+        if not request.branches:
+            self.at(0.0, lambda: self._finish(gathering))
+
+    def _joined(self, gathering: _Gathering, site: str, value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            raise error
+        if gathering.over:
+            return
+        gathering.results[site] = value
+        if len(gathering.results) == len(gathering.request.branches):
+            self._finish(gathering)
+        elif not gathering.closing and gathering.request.enough(gathering.results):
+            gathering.closing = True
+            self.at(gathering.request.grace_s, lambda: self._finish(gathering))
+
+    def _finish(self, gathering: _Gathering) -> None:
+        if gathering.over:
+            return
+        gathering.over = True
+        silent = {site: ports.Failed("no answer in time") for site in gathering.request.branches}
+        self._advance(gathering.task, silent | gathering.results)
+
+    def _crashes(self, process: Process) -> bool:
+        process.steps += 1
+        if process.steps == process.crash_at or self.rng.random() < self.faults.crash:
+            process.alive = False
+            self.crashes += 1
+        return not process.alive
+
+    def _send(self, task: _Task, request: ports.SiteRequest) -> None:
+        self.requests += 1
+        faults, rng, process = self.faults, self.rng, task.process
+        if self._crashes(process) and rng.random() < 0.5:
+            return  # dead before the request went out; otherwise dead just after
+        wait_s = rng.uniform(30.0, 90.0) if rng.random() < faults.stall else 0.0
+        self.at(wait_s, lambda: self._travel(task, request))
+
+    def _travel(self, task: _Task, request: ports.SiteRequest) -> None:
+        faults, rng = self.faults, self.rng
+        out_s, back_s = (rng.uniform(0.001, faults.slowest_s) for _ in range(2))
+        if self.cut.get((task.process.name, request.site), 0.0) > self.now:
+            definite = rng.random() < 0.5
+            failed = ports.Failed("cut off", definite)
+            return self.at(0.001 if definite else TIMEOUT_S, lambda: self._advance(task, failed))
+        chance = rng.random()
+        timeout = ports.Failed("timeout")
+        if chance < faults.lost_request:
+            return self.at(TIMEOUT_S, lambda: self._advance(task, timeout))
+        if chance < faults.lost_request + faults.lost_reply:
+            self._land(request, out_s)
+            return self.at(TIMEOUT_S, lambda: self._advance(task, timeout))
+        if chance < faults.lost_request + faults.lost_reply + faults.late:
+            self._land(request, TIMEOUT_S * rng.uniform(1.0, 6.0))
+            return self.at(TIMEOUT_S, lambda: self._advance(task, timeout))
+        if rng.random() < faults.duplicate:
+            self._land(request, out_s + rng.uniform(0.0, 90.0))
+
+        def arrive() -> None:
+            reply = self.sites[request.site].perform(request)
+            self.at(back_s, lambda: self._advance(task, reply))
+
+        return self.at(out_s, arrive)
+
+    def _land(self, request: ports.SiteRequest, delay_s: float) -> None:
+        self.at(delay_s, lambda: self.sites[request.site].perform(request) and None)
+
+
+def copy_of(sites: Mapping[str, Site]) -> dict[str, dict[str, bytes]]:
+    """What all sites hold now."""
+    return {name: dict(site.objects) for name, site in sites.items()}
