@@ -1,6 +1,6 @@
 """Which targets hold an object: a weighted consistent-hash ring with virtual nodes and failure domains.
 
-The ring is the numbers below 2**32. A target has virtual nodes on it, in number proportional to its weight. A pack has eight
+The ring is the numbers below 2**30. A target has virtual nodes on it, in number proportional to its weight. A pack has eight
 places on it, from each of which a walker leaves at the same pace; a target is met when the first of them reaches one of its
 nodes. The first `copies` distinct sites met hold the pack, each on the target that was met there.
 
@@ -19,7 +19,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, heapreplace
-from itertools import islice
+from itertools import islice, repeat
 from struct import unpack
 
 from blake3 import blake3
@@ -31,24 +31,29 @@ from drtool.ring.ring import Ring, RingTarget
 METADATA_SITES = 5
 """Trees and index segments lie on every site, of at most this many."""
 
+WALKERS = 8
 NODES_PER_WEIGHT = 256
 MAX_NODES_WEIGHT = 4
 """A heavier target gets no more nodes, but a longer reach: weights may be terabytes or gigabytes alike."""
 
 _NODE_CONTEXT = b"drtool/1/ring/node\0"
 _PLACE_CONTEXT = b"drtool/1/ring/place\0"
-_RING_MASK = (1 << 32) - 1
+_RING_MASK = (1 << 30) - 1  # thirty bits: integers that CPython sorts and compares fastest
 
 
 def node_positions(target: TargetName, weight: int) -> tuple[int, ...]:
-    """The target's virtual nodes: successive 32-bit big-endian words of BLAKE3(context ‖ name), read as a stream."""
+    """The target's virtual nodes: the first 30 bits of successive 32-bit words of the stream BLAKE3(context ‖ name)."""
     count = NODES_PER_WEIGHT * min(weight, MAX_NODES_WEIGHT)
-    return unpack(f">{count}I", blake3(_NODE_CONTEXT + target.encode()).digest(length=4 * count))
+    return _words(_NODE_CONTEXT + target.encode(), count)
 
 
 def pack_places(pack: bytes) -> tuple[int, ...]:
-    """Where on the ring a pack's eight walkers start: the words of BLAKE3(context ‖ name)."""
-    return unpack(">8I", blake3(_PLACE_CONTEXT + pack).digest())
+    """Where on the ring a pack's eight walkers start: made from its name as nodes are from a target's."""
+    return _words(_PLACE_CONTEXT + pack, WALKERS)
+
+
+def _words(message: bytes, count: int) -> tuple[int, ...]:
+    return tuple([word >> 2 for word in unpack(f">{count}I", blake3(message).digest(length=4 * count))])
 
 
 class Placement:
@@ -59,13 +64,13 @@ class Placement:
         self._targets = ring.active
         self._names = [target.name for target in self._targets]
         self._sites = [target.site for target in self._targets]
-        keys = sorted(
-            position << 32 | owner
-            for owner, target in enumerate(self._targets)
-            for position in node_positions(target.name, target.weight)
-        )
-        self._positions = array("I", [key >> 32 for key in keys])
-        self._owners = array("I", [key & _RING_MASK for key in keys])
+        owner_at: dict[int, int] = {}
+        for owner, target in enumerate(self._targets):
+            # of two nodes at one place, the last target's by name counts
+            owner_at.update(zip(node_positions(target.name, target.weight), repeat(owner), strict=False))
+        nodes = sorted(owner_at)
+        self._positions = array("I", nodes)
+        self._owners = array("I", map(owner_at.__getitem__, nodes))
         by_site = dict(
             zip(ring.sites, reaches([ring.weight_of(site) for site in ring.sites], ring.copies), strict=True)
         )

@@ -79,7 +79,7 @@ def _race(rates: dict[int, int], counts: dict[int, int], places: int) -> dict[in
     """For each class of equal sites the probability that one of them is among the first `places` met."""
     total = sum(rate * counts[weight] for weight, rate in rates.items())
     # at this distance hardly anything is met yet; each step doubles it
-    travelled = {weight: (rate * places << (_BITS - 10)) // total for weight, rate in rates.items()}
+    travelled = {weight: (rate * places << (_BITS - 8)) // total for weight, rate in rates.items()}
     unmet = {weight: _exp_minus(distance) for weight, distance in travelled.items()}
     met = dict.fromkeys(rates, 0)
     while True:
@@ -87,9 +87,15 @@ def _race(rates: dict[int, int], counts: dict[int, int], places: int) -> dict[in
         for weight in met:
             met[weight] += ((travelled[weight] * unmet[weight] >> _BITS) * room[weight] >> _BITS) * _LN2 >> _BITS
         if max(room.values()) < _ONE >> 20 or max(unmet.values()) < _ONE >> 20:
-            return {weight: min(share, _ONE - (_ONE >> 20)) for weight, share in met.items()}
+            return _adding_up(met, counts, places)
         travelled = {weight: 2 * distance for weight, distance in travelled.items()}
         unmet = {weight: chance * chance >> _BITS for weight, chance in unmet.items()}
+
+
+def _adding_up(met: dict[int, int], counts: dict[int, int], places: int) -> dict[int, int]:
+    """The same probabilities without the small loss of beginning at a distance: they add up to the number of places."""
+    total = sum(share * counts[weight] for weight, share in met.items())
+    return {weight: min(share * places * _ONE // total, _ONE - (_ONE >> 20)) for weight, share in met.items()}
 
 
 def _room_without_one(unmet: dict[int, int], counts: dict[int, int], places: int) -> dict[int, int]:

@@ -1,7 +1,8 @@
 """Who is in the ring: targets with weights and states, at one epoch. A value that the manifest stores.
 
 Invariants
-    A target's site is the first part of its name. Only active targets are places for anything new.
+    A target's site is the first part of its name, and no two targets have one name. Weights and copies are 1 or more.
+    Only active targets are places for anything new.
 """
 
 from typing import Literal, TypeAlias
@@ -21,6 +22,12 @@ class RingTarget(Struct, frozen=True, kw_only=True):
     weight: int = 1
     state: TargetState = "active"
 
+    def __post_init__(self) -> None:
+        if self.weight < 1:
+            raise ValueError(f"the weight of {self.name} is {self.weight}; it must be a whole number from 1 up")
+        if not all(self.name.partition("/")):
+            raise ValueError(f"{self.name!r} does not name a target; that is SITE/NAME")
+
     @property
     def site(self) -> SiteName:
         return site_of(self.name)
@@ -32,6 +39,12 @@ class Ring(Struct, frozen=True, kw_only=True):
     epoch: int
     copies: int
     targets: tuple[RingTarget, ...]
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise ValueError(f"a ring of {self.copies} copies holds nothing; it must be 1 or more")
+        if len({target.name for target in self.targets}) < len(self.targets):
+            raise ValueError("two targets of the ring have one name")
 
     @property
     def active(self) -> tuple[RingTarget, ...]:

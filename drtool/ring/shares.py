@@ -35,7 +35,7 @@ def sample_packs(count: int) -> tuple[PackId, ...]:
 def expected_shares(ring: Ring) -> dict[TargetName, float]:
     """The part of all copies that each target is entitled to: by weight, though a site holds a pack only once."""
     places = min(ring.copies, len(ring.sites))
-    return {name: held / places for name, held in _entitled(ring).items()}
+    return {name: held / max(1, places) for name, held in _entitled(ring).items()}
 
 
 def shares(placement: Placement, sample: int = SAMPLE) -> dict[TargetName, float]:
