@@ -80,7 +80,7 @@ def status_view(document: Document) -> View:
         line(
             Cell(f"change {document['sequence']}", "strong"),
             f" of generation {document['generation']}, digest {document['digest'][:SHORT_DIGEST]}; ",
-            Cell(f"{quorum['reachable']} of {quorum['needed']} needed", "good" if enough else "bad"),
+            Cell(f"{quorum['reachable']} voters reachable, {quorum['needed']} are needed", "good" if enough else "bad"),
         ),
         table("SITE REACHABLE PROMISED ACCEPTED LAG> PROBLEM", rows),
     )

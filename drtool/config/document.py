@@ -116,6 +116,7 @@ class _Checker:
         tag = value.get(field)
         if isinstance(tag, str) and tag not in known:
             self._problem((*path, field), f"unknown {field} {tag!r}{nearest(tag, known)}")
+            return Any
         return known.get(tag) if isinstance(tag, str) else None
 
     def _struct(self, value: dict[str, Value], kind: TypeForm, path: Path) -> Value:

@@ -142,7 +142,7 @@ class _Builder:
         kind = _kind(event)
         self._check_node(event, kind, path, place)
         if kind == "Scalar":
-            return scalar(event.value) if event.implicit[0] else event.value
+            return scalar(event.value) if event.implicit[0] else _joined(event.value)
         return self._sequence(path) if kind == "SequenceStart" else self._mapping(path)
 
     def _check_node(self, event: ParserEvent, kind: str, path: Path, place: Place) -> None:
@@ -176,11 +176,18 @@ class _Builder:
         self._check_node(event, "Scalar", path, place)
         if event.value == "<<" and event.implicit[0]:
             raise self._refusal(place, "merge keys (<<) are not read; write the keys out", path)
-        return str(event.value)
+        return _joined(event.value)
 
     def _refusal(self, place: Place, message: str, path: Path = ()) -> ConfigError:
         where = describe_path(path)
         return ConfigError(f"{self._parsed.file}:{place[0]}:{place[1]}: {where + ': ' if where else ''}{message}")
+
+
+def _joined(text: str) -> str:
+    r"""JSON writes a letter beyond U+FFFF as two escapes (`"\ud83d\ude00"`), and ruamel.yaml leaves them two."""
+    if not any("\ud800" <= letter <= "\udbff" for letter in text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def _kind(event: ParserEvent) -> str:

@@ -1,0 +1,104 @@
+"""drtool.yaml: every key of the contract is known; what cannot be honoured yet is refused, never ignored."""
+
+from pathlib import Path
+
+import pytest
+
+from drtool.config import load_config
+from drtool.config.schema import file_url
+from drtool.config.units import size_bytes
+from drtool.errors import ConfigError
+
+GOOD = """\
+repository: acme
+password_file: /etc/drtool/password
+sites:
+  paris:
+    nas: {url: "file:///mnt/nas/drtool", weight: 4}
+    disk: {url: /mnt/usb/drtool, keys: false}
+redundancy: {copies: 2, minimum: 1}
+sources:
+  home: {paths: [/home, /srv], exclude: ["*.tmp"], exclude_caches: true, one_file_system: true}
+limits: {memory: 256MiB, workers: 3}
+"""
+
+
+def load(tmp_path: Path, text: str):
+    path = tmp_path / "drtool.yaml"
+    path.write_text(text)
+    return load_config(path)
+
+
+def test_what_is_built_is_read(tmp_path):
+    config = load(tmp_path, GOOD)
+    assert config.sites["paris"]["nas"].weight == 4
+    assert not config.sites["paris"]["disk"].keys
+    assert config.sources["home"].exclude == ("*.tmp",)
+    assert config.limits.memory == 256 * 2**20
+    assert (config.redundancy.copies, config.limits.workers) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "retention: {keep_last: 3}",
+        "objectives: {home: {rpo: 26h}}",
+        "hooks: {before_backup: [[true]]}",
+        "plans: /etc/drtool/plans",
+        "redundancy: {data: 4, parity: 2}",
+        "limits: {upload: 20MiB/s}",
+        "sources: {orders: {postgresql: {dsn: x}}}",
+        "sources: {host: {system: {}}}",
+        'sites: {f: {b: {url: "s3://acme/drtool"}}}',
+        'sites: {f: {b: {url: "sftp://backup@attic:22/srv"}}}',
+        "sites: {f: {b: {url: /x, profile: backup}}}",
+        "sites: {f: {b: {url: /x, vote: false}}}",
+        "sites: {f: {b: {url: /x, max_bytes: 5}}}",
+    ],
+)
+def test_what_is_not_built_yet_says_so(tmp_path, key):
+    with pytest.raises(ConfigError, match="not built yet") as caught:
+        load(tmp_path, key)
+    assert caught.value.exit_code == 2
+    assert "is missing" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("repositry: acme", "1:1: repositry: unknown key 'repositry'; the nearest known one is 'repository'"),
+        ("sites: {a b: {c: {url: /x}}}", "'a b' is no name"),
+        ("sites: {../x: {c: {url: /x}}}", "is no name"),
+        ("sites: {a: {b: {url: http://x/}}}", "no kind of target"),
+        ('sites: {a: {b: {url: "file://x"}}}', "absolute path"),
+        ("sites: {a: {b: {weight: 2}}}", "'url' is missing"),
+        ("redundancy: {copies: 1, minimum: 2}", "minimum 2 is more than copies 1"),
+        ("sources: {home: {}}", "'paths' is missing"),
+        ("limits: {memory: lots}", "not a size"),
+        ("limits: {workers: 0}", "workers"),
+    ],
+)
+def test_what_is_wrong_says_where(tmp_path, text, words):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "count_bytes"),
+    [("0", 0), ("512", 512), (7, 7), ("20MB", 20_000_000), ("1.5 KiB", 1536), ("2g", 2 * 10**9), ("3GiB", 3 * 2**30)],
+)
+def test_sizes(text, count_bytes):
+    assert size_bytes(text) == count_bytes
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "-3", "1 banana", True, None, "1e3"])
+def test_no_sizes(text):
+    with pytest.raises(ValueError, match="not a size"):
+        size_bytes(text)
+
+
+def test_a_plain_path_is_a_file_url_beside_the_configuration():
+    assert file_url("data/x", Path("/etc/drtool")) == "file:///etc/drtool/data/x"
+    assert file_url("/mnt/a b%20", Path("/etc")) == "file:///mnt/a b%20"
+    assert file_url("file:///mnt/x", Path("/etc")) == "file:///mnt/x"
