@@ -1,7 +1,151 @@
-"""The protocol, broken on purpose: each way must be caught by the simulator, or the simulator proves nothing."""
+"""The protocol, broken on purpose: each way must be caught by the simulator, or the simulator proves nothing.
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+Every entry replaces one rule of the production code by a wrong one. `PROFILE` names the world that shows it soonest.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
-MUTATIONS: dict[str, Callable[[], AbstractContextManager[object]]] = {}
+from drtool.manifest import acceptor, commit, proposer
+from drtool.manifest.ports import Failed, PutIfAbsent, Read
+from drtool.paxos import Ballot, Preempted, Record
+
+MUTATIONS: dict[str, Callable[[], Any]] = {}
+PROFILE: dict[str, str] = {}
+
+
+def mutation(profile: str) -> Callable[[Callable[[], Iterator[None]]], Callable[[], Iterator[None]]]:
+    def register(function: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
+        name = function.__name__.replace("_", "-")
+        MUTATIONS[name], PROFILE[name] = contextmanager(function), profile
+        return function
+
+    return register
+
+
+@mutation("lossy")
+def highest_accepted_value_not_adopted() -> Iterator[None]:
+    """The proposer builds on any promise's value."""
+    with patch.object(commit, "highest_accepted", lambda records: min(records, key=lambda record: record.accepted)):
+        yield
+
+
+@mutation("lossy")
+def no_op_id_dedupe() -> Iterator[None]:
+    """A change that was proposed and not heard of is drafted anew, under another id."""
+    prepare = commit._Commit._prepare_changes
+
+    def forgetful(self: Any, state: Any) -> Any:
+        self._changes = ()
+        return prepare(self, state)
+
+    with patch.object(commit._Commit, "_prepare_changes", forgetful), patch.object(commit._Commit, "_is_in", _not_in):
+        yield
+
+
+def _not_in(self: Any, state: Any) -> bool:
+    """Only what this very round proposed counts as done."""
+    last = self._changes[-1] if self._changes else None
+    value = getattr(self, "_proposed", None)
+    self._proposed = last
+    return last is not None and value is last and any(row.id == last.session for row in state.closed)
+
+
+@mutation("calm")
+def accept_without_reading_the_promise_again() -> Iterator[None]:
+    """A promise that somebody else got meanwhile is overlooked."""
+
+    def accept(record: Record, record_hash: bytes, ballot: Ballot, value: bytes, token: bytes) -> Record:
+        promised = max(ballot, record.promised)
+        return Record(record.version + 1, record_hash, record.chain, promised, ballot, value, token)
+
+    with patch.object(proposer, "accept", accept), patch("drtool.paxos.record._checked", lambda record: record):
+        yield
+
+
+@mutation("everything")
+def quorum_too_small() -> Iterator[None]:
+    """Half of the sites, rounded down."""
+    with patch("drtool.manifest.beginning.majority", lambda voters: voters // 2):
+        yield
+
+
+@mutation("lossy")
+def read_from_one_site() -> Iterator[None]:
+    """One acceptor's word is taken for the head."""
+
+    def any_record(self: Any, quorum: int) -> Record | None:
+        return next((view.record for view in self.views.values()), None)
+
+    with patch.object(proposer.Survey, "agreed", any_record):
+        yield
+
+
+@mutation("lossy")
+def unconfirmed_read() -> Iterator[None]:
+    """The highest accepted value among a quorum is taken for chosen."""
+
+    def highest(self: Any, quorum: int) -> Record | None:
+        records = [view.record for view in self.views.values()]
+        return max(records, key=lambda record: record.accepted) if len(records) >= quorum else None
+
+    with patch.object(proposer.Survey, "agreed", highest):
+        yield
+
+
+@mutation("stalls")
+def no_confirmation_after_collection() -> Iterator[None]:
+    """A put that succeeded counts, also into a hole that collection left."""
+
+    def confirm(place: Any, version: int, own_hash: bytes) -> Any:
+        return None
+        yield
+
+    with patch.object(acceptor, "confirm", confirm):
+        yield
+
+
+@mutation("calm")
+def ballot_used_by_two() -> Iterator[None]:
+    """Proposers do not draw an id of their own, and a promise may be given twice."""
+
+    def shared(seen: Iterable[Ballot], proposer_id: bytes) -> Ballot:
+        return Ballot(1 + max(ballot.round for ballot in seen), bytes(16))
+
+    def twice(record: Record, record_hash: bytes, ballot: Ballot, token: bytes) -> Record | Preempted:
+        if ballot < record.promised:
+            return Preempted(record.promised)
+        return Record(record.version + 1, record_hash, record.chain, ballot, record.accepted, record.value, token)
+
+    with patch.object(proposer, "next_ballot", shared), patch.object(proposer, "promise", twice):
+        yield
+
+
+@mutation("lossy")
+def timeout_treated_as_success() -> Iterator[None]:
+    """What was sent is taken for what is there."""
+
+    def put_version(place: Any, version: int, data: bytes) -> Any:
+        name = acceptor.version_name(place.prefix, version)
+        put = yield PutIfAbsent(place.site, name, data)
+        if put is True or isinstance(put, Failed):
+            return True
+        return (yield Read(place.site, name, durable=True)) == data
+
+    confirm = acceptor.confirm
+
+    def trusting(place: Any, version: int, own_hash: bytes) -> Any:
+        trouble = yield from confirm(place, version, own_hash)
+        return None if trouble is not None and trouble.kind == "unknown" else trouble
+
+    with patch.object(acceptor, "_put_version", put_version), patch.object(acceptor, "confirm", trusting):
+        yield
+
+
+@mutation("everything")
+def rejection_of_a_head_that_is_not_final() -> Iterator[None]:
+    """A rejection is believed although an earlier proposal of ours may still be chosen."""
+    with patch.object(commit._Commit, "_in_flight", property(lambda self: False, lambda self, value: None), create=True):
+        yield
