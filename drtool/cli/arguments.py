@@ -8,63 +8,22 @@ Invariants
     be split in two).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
 GLOBAL_VALUES = frozenset(("-c", "--config", "--password-file"))
 GLOBAL_FLAGS = frozenset(("--json", "--json-lines", "-q", "--quiet", "-v", "--verbose", "--no-color", "--version"))
 
-COMMAND_VALUES = frozenset(
-    (
-        *(
-            "--target",
-            "--copies",
-            "--erasure",
-            "--arbiter",
-            "--write-config",
-            "--source",
-            "--exclude",
-            "--exclude-file",
-        ),
-        *("--exclude-larger-than", "--files-from", "--tag", "--host", "--time", "--skip-if-newer-than", "--stdin-name"),
-        *(
-            "--latest",
-            "--archive",
-            "--to",
-            "--include",
-            "--overwrite",
-            "--from-site",
-            "--level",
-            "--sample",
-            "--budget",
-        ),
-        *(
-            "--snapshot",
-            "--site",
-            "--manifest-from",
-            "--weight",
-            "--from",
-            "--lose",
-            "--var",
-            "--incident-at",
-            "--html",
-        ),
-        *(
-            "--junit",
-            "--run",
-            "--group-by",
-            "--keep-tag",
-            "--keep-last",
-            "--keep-hourly",
-            "--keep-daily",
-            "--keep-weekly",
-        ),
-        *("--keep-monthly", "--keep-yearly", "--keep-within", "--keep-within-hourly", "--keep-within-daily"),
-        *("--keep-within-weekly", "--keep-within-monthly", "--keep-within-yearly"),
-    )
-)
-"""Every option of a command that takes a value; a test holds it against the real parser. Commands have no short ones."""
+_VALUES = """
+target copies erasure arbiter write-config source exclude exclude-file exclude-larger-than files-from tag host time
+skip-if-newer-than stdin-name latest limit archive to include overwrite from-site level sample budget snapshot site
+manifest-from weight from lose var incident-at html junit run group-by keep-tag keep-last keep-hourly keep-daily
+keep-weekly keep-monthly keep-yearly keep-within keep-within-hourly keep-within-daily keep-within-weekly
+keep-within-monthly keep-within-yearly
+"""
+COMMAND_VALUES = frozenset(f"--{name}" for name in _VALUES.split())
+"""Every option of a command that takes a value; a test holds it against the real parser. None has a short form."""
 
 
 class Arguments(NamedTuple):
@@ -72,6 +31,8 @@ class Arguments(NamedTuple):
 
     moved: tuple[str, ...]
     rest: tuple[str, ...]
+    dangling: str | None = None
+    """A global option at the very end, without its value."""
 
     @property
     def argv(self) -> list[str]:
@@ -86,6 +47,7 @@ def arrange(argv: Sequence[str]) -> Arguments:
     """Splits argv into global options and the rest."""
     moved: list[str] = []
     rest: list[str] = []
+    dangling: str | None = None
     words = iter(argv)
     for word in words:
         if word == "--":
@@ -94,23 +56,20 @@ def arrange(argv: Sequence[str]) -> Arguments:
         if word in GLOBAL_FLAGS or (word.startswith("--") and word.partition("=")[0] in GLOBAL_VALUES and "=" in word):
             moved.append(word)
         elif word in GLOBAL_VALUES:
-            moved += [word, *_next(words)]
+            moved += (pair := [word, *islice(words, 1)])
+            dangling = word if len(pair) == 1 else None
         elif word in COMMAND_VALUES:
-            rest += [word, *_next(words)]
+            rest += [word, *islice(words, 1)]
         elif word.startswith("-") and not word.startswith("--") and len(word) > 2:
             mine, others = _cluster(word)
             moved += mine
             rest += others
             if mine and mine[-1] == "-c":
-                moved += _next(words)
+                moved += (value := list(islice(words, 1)))
+                dangling = None if value else "-c"
         else:
             rest.append(word)
-    return Arguments(tuple(moved), tuple(rest))
-
-
-def _next(words: Iterator[str]) -> list[str]:
-    """The option's value; nothing if argv ends here (the parser says so)."""
-    return list(islice(words, 1))
+    return Arguments(tuple(moved), tuple(rest), dangling)
 
 
 def _cluster(word: str) -> tuple[list[str], list[str]]:

@@ -32,13 +32,13 @@ def manifest_status(context: typer.Context, manifest_from: ManifestFrom = None) 
 
 def manifest_log(
     context: typer.Context,
-    limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="Only the newest N.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the newest N.")] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
     """List the changes of the catalogue, newest first.
 
     Examples:
-        drtool manifest log -n 20
+        drtool manifest log --limit 20
         drtool manifest log --manifest-from any
     """
     call: Call = context.obj

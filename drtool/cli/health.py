@@ -55,11 +55,12 @@ def verify(
         drtool verify --level full --site paris
         drtool verify --level full --snapshot latest --source home
     """
+    if level in ("sample", "restore"):
+        refuse(f"verify --level {level}")
+
     from drtool.operations.verify import VerifyRequest
     from drtool.operations.verify import verify as run_verify
 
-    if level in ("sample", "restore"):
-        refuse(f"verify --level {level}")
     call: Call = context.obj
     with call.open_repository(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, snapshot, narrowing(host, tag, source)) if snapshot else None

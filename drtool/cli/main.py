@@ -86,6 +86,8 @@ def _parse_and_call(call: "Call", arguments: Arguments) -> None:
     from drtool.cli.app import build
     from drtool.errors import Interrupted, UsageError
 
+    if arguments.dangling:
+        raise UsageError(f"the option {arguments.dangling} needs a value")
     try:
         build(call)(args=arguments.argv, prog_name="drtool", obj=call, standalone_mode=False)
     except typer.exceptions.TyperException as error:
@@ -103,7 +105,11 @@ def _parse_and_call(call: "Call", arguments: Arguments) -> None:
 def _sentence(message: str) -> str:
     """A parser's complaint in our form; what it says when help would have been shown is a whole page."""
     text = " ".join(message.split()).rstrip(".")
-    return "a command is missing" if text.startswith("Usage:") or not text else text[:1].lower() + text[1:]
+    return (
+        "a command is missing"
+        if text.startswith(("Usage:", "Missing command")) or not text
+        else text[:1].lower() + text[1:]
+    )
 
 
 def _catch_signals() -> None:

@@ -1,0 +1,114 @@
+"""Every command of the contract is known: built ones explain themselves, the others say that they are not built yet."""
+
+import json
+
+import pytest
+
+from drtool import errors
+from drtool.cli import commands, parser
+from drtool.cli.main import run
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """`run` installs handlers; the test runner wants its own back."""
+    import signal
+
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("path", list(commands.COMMANDS), ids=" ".join)
+def test_help_shows_examples_and_the_exit_codes_that_can_happen(path, capsys):
+    assert run([*path, "--help"]) == 0
+    text = capsys.readouterr().out
+    codes = text.partition("Exit codes:")[2]
+    for code, meaning in errors.EXIT_MEANINGS.items():
+        assert (f" {code}  {meaning.split(',')[0][:30]}" in codes) == (code in commands.COMMANDS[path].exits)
+    assert f"Usage: drtool {' '.join(path)}" in text
+    assert "\n  drtool " in text.partition("Examples:")[2]
+    assert "\x1b" not in text
+
+
+def test_the_main_help_lists_everything(capsys):
+    assert run(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for path in (*commands.COMMANDS, *commands.LATER):
+        assert " ".join(path) in text
+
+
+@pytest.mark.parametrize("path", sorted(commands.LATER), ids=" ".join)
+def test_what_is_not_built_yet_is_refused_whatever_its_words(path, capsys):
+    assert run(["--json", *path, "x", "--weight", "3", "--some-flag", "--", "-q"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert f"drtool {' '.join(path)} is not built yet" in document["error"]["message"]
+
+
+@pytest.mark.parametrize(("path", "option"), [(p, o) for p, options in commands.LATER_OPTIONS.items() for o in options])
+def test_an_option_that_is_not_built_yet_is_refused(path, option, capsys):
+    required = {"restore": ["latest", "--to", "x"]}.get(path[0], [])
+    word = option.rstrip("=")
+    value = ["3"] if option.endswith("=") else []
+    assert run(["--json", *path, *required, word, *value]) == 2
+    assert f"{word} is not built yet" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "a command is missing"),
+        (["bakcup"], "'bakcup'"),
+        (["snapshots", "--lates", "3"], "--lates"),
+        (["snapshots", "--latest", "many"], "'many'"),
+        (["snapshots", "--latest"], "--latest"),
+        (["restore", "latest"], "--to"),
+        (["restore", "latest", "--to", "x", "--overwrite", "sometimes"], "'sometimes'"),
+        (["verify", "--level", "sample"], "not built yet"),
+        (["verify", "--level", "restore"], "not built yet"),
+        (["manifest"], "a command is missing"),
+        (["ls"], "SNAPSHOT"),
+        (["snapshots", "--config"], "--config"),
+    ],
+)
+def test_a_usage_error_is_a_document_with_json(words, message, capsys):
+    assert run(["--json", *words]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["error"]["kind"] == "usage_error"
+    assert message in document["error"]["message"]
+
+
+def test_a_usage_error_is_one_sentence_for_a_person(capsys):
+    assert run(["snapshots", "--lates", "3"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines()[0].startswith("drtool: no such option")
+
+
+def test_nothing_at_all_shows_the_help(capsys):
+    assert run([]) == 2
+    assert "Back up and restore" in capsys.readouterr().out
+
+
+def test_each_family_has_its_help(capsys):
+    for name in parser.GROUPS:
+        assert run([name, "--help"]) == 0
+    assert "manifest" in capsys.readouterr().out
+
+
+def test_a_bug_of_ours_says_so_and_keeps_its_traceback(capsys, monkeypatch, tmp_path):
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("the moon")
+
+    monkeypatch.setenv("DRTOOL_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr("drtool.cli.call.Call.open_repository", broken)
+    assert run(["snapshots"]) == 1
+    shown = capsys.readouterr()
+    assert "has a bug: RuntimeError: the moon" in shown.err
+    assert "Traceback" not in shown.err
+    (kept,) = (tmp_path / "state").iterdir()
+    assert "RuntimeError: the moon" in kept.read_text()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert run(["-v", "snapshots"]) == 1
+    assert "Traceback" in capsys.readouterr().err
