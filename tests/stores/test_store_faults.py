@@ -1,0 +1,159 @@
+"""The decorators: each does what it is named for, and passes everything else on."""
+
+import pytest
+
+from drtool.errors import ObjectMissing, StoreError, TargetFull, TargetOffline, TargetReadOnly
+from drtool.stores import Faults, FaultyStore, MemoryStore, ReadOnlyStore, Register, Store, VoterStore
+
+
+class OnlyPlain:
+    """A store that is no register, as of a medium that cannot vote."""
+
+    def __init__(self) -> None:
+        memory = MemoryStore()
+        self.put, self.get, self.stat, self.list = memory.put, memory.get, memory.stat, memory.list
+        self.delete, self.free_bytes, self.close = memory.delete, memory.free_bytes, memory.close
+
+
+def everything(store: VoterStore) -> list[object]:
+    """One of each call, and what it answered."""
+    found = store.read_tagged("x")
+    assert found is not None
+    return [
+        store.put("y", b"2"),
+        store.get("x", 1, 2),
+        store.stat("x"),
+        list(store.list("", "a")),
+        store.put_if_absent("x", b"no"),
+        store.compare_and_swap("x", b"swapped", found.tag),
+        store.read_tagged("x"),
+        store.delete("y"),
+        store.free_bytes(),
+        store.mode,
+    ]
+
+
+def test_without_faults_everything_passes() -> None:
+    plain, faulty = MemoryStore("cas"), FaultyStore(MemoryStore("cas"))
+    plain.put("x", b"12345")
+    faulty.put("x", b"12345")
+    assert everything(faulty) == everything(plain)
+    assert isinstance(faulty, Store)
+    assert isinstance(faulty, Register)
+
+
+def test_offline_is_every_call_and_ends() -> None:
+    store = FaultyStore(MemoryStore(), Faults(offline=True))
+    for call in (
+        lambda: store.put("x", b"1"), lambda: store.get("x"), lambda: store.stat("x"), lambda: list(store.list()),
+        lambda: store.delete("x"), store.free_bytes, lambda: store.put_if_absent("x", b"1"), lambda: store.read_tagged("x"),
+    ):  # fmt: skip
+        with pytest.raises(TargetOffline):
+            call()
+    store.faults = Faults()
+    store.put("x", b"1")
+    assert store.get("x") == b"1"
+
+
+def test_going_offline_interrupts_a_listing() -> None:
+    store = FaultyStore(MemoryStore())
+    for i in range(5):
+        store.put(f"x/{i}", b"")
+    rows = store.list()
+    next(rows)
+    store.faults = Faults(offline=True)
+    with pytest.raises(TargetOffline):
+        next(rows)
+
+
+def test_read_only_refuses_writes_alone() -> None:
+    store = FaultyStore(MemoryStore("cas"))
+    store.put("x", b"1")
+    store.faults = Faults(read_only=True)
+    for call in (
+        lambda: store.put("x", b"2"), lambda: store.delete("x"), lambda: store.put_if_absent("y", b"2"),
+        lambda: store.compare_and_swap("x", b"2", None),
+    ):  # fmt: skip
+        with pytest.raises(TargetReadOnly):
+            call()
+    assert store.get("x") == b"1"
+
+
+def test_full_after_so_many_bytes_and_deletes_still_pass() -> None:
+    store = FaultyStore(MemoryStore(), Faults(full_after_bytes=10))
+    store.put("x", b"123456")
+    assert store.free_bytes() == 4
+    with pytest.raises(TargetFull):
+        store.put("y", b"12345")
+    store.put("z", memoryview(b"1234"))
+    with pytest.raises(TargetFull):
+        store.put_if_absent("v", b"1")
+    store.delete("x")
+    assert [row.name for row in store.list()] == ["z"]
+
+
+def test_chosen_calls_fail_and_do_nothing() -> None:
+    store = FaultyStore(MemoryStore(), Faults(fail_calls=frozenset({2})))
+    store.put("x", b"1")
+    with pytest.raises(StoreError, match="call 2"):
+        store.put("x", b"2")
+    assert store.get("x") == b"1"
+
+
+def test_a_delay_is_waited_for_every_call() -> None:
+    waited: list[float] = []
+    store = FaultyStore(MemoryStore(), Faults(delay_s=0.5), sleep=waited.append)
+    store.put("x", b"1")
+    store.get("x")
+    assert waited == [0.5, 0.5]
+
+
+def test_damaged_objects_come_back_different_in_one_byte_and_stay_whole_below() -> None:
+    inner = MemoryStore()
+    store = FaultyStore(inner, Faults(damaged=frozenset({"x", "empty", "absent"})))
+    store.put("x", bytes(10))
+    store.put("y", bytes(10))
+    store.put("empty", b"")
+    whole = store.get("x")
+    assert sum(a != b for a, b in zip(whole, bytes(10), strict=True)) == 1
+    assert store.get("x", 4, 3) == whole[4:7]
+    found = store.read_tagged("x")
+    assert found is not None
+    assert found.data == whole
+    assert inner.get("x") == store.get("y") == bytes(10)
+    assert store.get("empty") == b""
+    with pytest.raises(ObjectMissing):
+        store.get("absent")
+
+
+def test_sizes_lie_in_stat_and_list_and_never_below_zero() -> None:
+    store = FaultyStore(MemoryStore(), Faults(size_error_bytes=-3))
+    store.put("x", b"12345")
+    store.put("y", b"1")
+    assert store.stat("x") == 2
+    assert [row.size_bytes for row in store.list()] == [2, 0]
+
+
+def test_a_read_only_store_reads_and_never_writes() -> None:
+    inner = MemoryStore("cas")
+    inner.put("x", b"1")
+    store = ReadOnlyStore(inner)
+    found = store.read_tagged("x")
+    assert found is not None
+    for call in (
+        lambda: store.put("x", b"2"), lambda: store.delete("x"), lambda: store.put_if_absent("y", b"2"),
+        lambda: store.compare_and_swap("x", b"2", found.tag),
+    ):  # fmt: skip
+        with pytest.raises(TargetReadOnly):
+            call()
+    assert (store.get("x"), store.stat("x"), [row.name for row in store.list()]) == (b"1", 1, ["x"])
+    assert [row.name for row in inner.list()] == ["x"]
+
+
+def test_a_decorated_store_that_is_no_register_says_so() -> None:
+    store = FaultyStore(OnlyPlain())
+    store.put("x", b"1")
+    with pytest.raises(StoreError, match="register"):
+        store.put_if_absent("y", b"1")
+    with pytest.raises(StoreError, match="register"):
+        store.read_tagged("x")
