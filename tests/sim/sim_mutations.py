@@ -147,5 +147,7 @@ def timeout_treated_as_success() -> Iterator[None]:
 @mutation("everything")
 def rejection_of_a_head_that_is_not_final() -> Iterator[None]:
     """A rejection is believed although an earlier proposal of ours may still be chosen."""
-    with patch.object(commit._Commit, "_in_flight", property(lambda self: False, lambda self, value: None), create=True):
+    with patch.object(
+        commit._Commit, "_in_flight", property(lambda self: False, lambda self, value: None), create=True
+    ):
         yield

@@ -154,15 +154,11 @@ class World:
                 request = task.talk.send(reply)
             except StopIteration as end:
                 return task.done(end.value, None)
-            except Exception as error:  # the checkers judge it
+            except Exception as error:  # noqa: BLE001 - the checkers judge it
                 return task.done(None, error)
             match request:
-                case ports.Draw():
-                    reply = self.rng.randbytes(request.count)
-                case ports.Now():
-                    reply = self.now
-                case ports.Note():
-                    reply = None
+                case ports.Draw() | ports.Now() | ports.Note():
+                    reply = self._instant(request)
                 case ports.Journal():
                     if self._crashes(task.process):
                         return None
@@ -176,10 +172,20 @@ class World:
                     return self._send(task, request)
         return None
 
+    def _instant(self, request: ports.Request) -> Any:
+        match request:
+            case ports.Draw():
+                return self.rng.randbytes(request.count)
+            case ports.Now():
+                return self.now
+        return None
+
     def _gather(self, task: _Task, request: ports.Gather) -> None:
         gathering = _Gathering(request, task)
         for site, talk in request.branches.items():
-            branch = _Task(task.process, talk, lambda value, error, site=site: self._joined(gathering, site, value, error))
+            branch = _Task(
+                task.process, talk, lambda value, error, site=site: self._joined(gathering, site, value, error)
+            )
             self.at(0.0, lambda branch=branch: self._advance(branch, None))
         if not request.branches:
             self.at(0.0, lambda: self._finish(gathering))

@@ -46,17 +46,20 @@ def test_the_worlds_are_hostile_and_most_operations_succeed_all_the_same():
         ([Operation("append", "a", 0), Operation("read", None, 2, 3, (("a",), 1))], True),
         ([Operation("append", "a", 0, 5, ("a",)), Operation("append", "b", 0, 5, ("b",))], False),
         ([Operation("append", "a", 0, 5, ("b", "a")), Operation("append", "b", 0, 5, ("b",))], True),
-        ([Operation("epoch", 2, 0, 1, True), Operation("epoch", 2, 2, 3, True)], False),
-        ([Operation("epoch", 2, 0, 1, True), Operation("epoch", 2, 2, 3, False)], True),
+        ([Operation("epoch", 2, 0, 1, answer=True), Operation("epoch", 2, 2, 3, answer=True)], False),
+        ([Operation("epoch", 2, 0, 1, answer=True), Operation("epoch", 2, 2, 3, answer=False)], True),
         (
-            [Operation("append", "a", 0), Operation("read", None, 1, 2, (("a",), 1)), Operation("read", None, 3, 4, ((), 1))],
+            [
+                Operation("append", "a", 0),
+                Operation("read", None, 1, 2, (("a",), 1)),
+                Operation("read", None, 3, 4, ((), 1)),
+            ],
             False,
         ),
     ],
 )
 def test_the_checker_knows_what_is_linearizable(history, verdict):
     assert is_linearizable(history) is verdict
-
 
 
 def _report(result):
