@@ -4,9 +4,10 @@ from drtool.sources.filesystem.applying import Applier
 from drtool.sources.filesystem.attributes import flags_of, holes_of, xattrs_of
 from drtool.sources.filesystem.capture import Captured, capture_directory
 from drtool.sources.filesystem.describe import complete, settle_directory
-from drtool.sources.filesystem.excludes import Rules, read_patterns
+from drtool.sources.filesystem.excludes import Rules, read_patterns, text_of
 from drtool.sources.filesystem.links import HardLinks
 from drtool.sources.filesystem.owners import OwnerIds, OwnerNames
+from drtool.sources.filesystem.patterns import Matcher
 from drtool.sources.filesystem.putback import Folder, write_data
 from drtool.sources.filesystem.reading import (
     gone,
@@ -24,6 +25,7 @@ __all__ = [
     "Captured",
     "Folder",
     "HardLinks",
+    "Matcher",
     "OwnerIds",
     "OwnerNames",
     "Problem",
@@ -43,6 +45,7 @@ __all__ = [
     "read_patterns",
     "settle_directory",
     "still_same",
+    "text_of",
     "with_uncaptured",
     "write_data",
     "xattrs_of",

@@ -30,6 +30,10 @@ class HardLinks:
         first = self._first.get(_group(entry))
         return first is not None and first[1] == _identity(found)
 
+    def holds(self, entry: Entry) -> bool:
+        """Whether the entry's group has a file here already."""
+        return _group(entry) in self._first
+
     def link(self, entry: Entry, folder: Folder) -> bool:
         """Make `entry.name` in `folder` a further name of its group; False if the group has no file here yet.
 

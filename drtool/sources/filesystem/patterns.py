@@ -76,10 +76,7 @@ def compile_pattern(line: str) -> Pattern | None:
     expression = _expression(text.removeprefix("/"))
     if not text or expression is None:
         return None
-    try:
-        matches = re.compile(expression, re.DOTALL).fullmatch
-    except re.error:  # a range that runs backwards: git lets it match nothing
-        return None
+    matches = re.compile(expression, re.DOTALL).fullmatch
     return Pattern(matches, excludes, directories_only, by_name)
 
 
@@ -145,14 +142,27 @@ def _bracket(text: str, at: int) -> tuple[str, int] | None:
 
 
 def _member(text: str, at: int) -> tuple[str, int] | None:
-    """One element between brackets: a class, a character, or a range's end or hyphen."""
+    """One element between brackets: a class, a character or a range."""
     if text.startswith("[:", at):
         end = text.find(":]", at + 2)
         name = text[at + 2 : end] if end >= 0 else ""
         return (_CLASSES[name], end + 2) if name in _CLASSES else None
+    low = _character(text, at)
+    if low is None:
+        return None
+    character, at = low
+    if text[at : at + 1] != "-" or text[at + 1 : at + 2] in ("]", ""):
+        return re.escape(character), at
+    high = _character(text, at + 1)
+    if high is None:
+        return None
+    last, at = high
+    # a range that runs backwards still holds its first character, for git
+    return (f"{re.escape(character)}-{re.escape(last)}" if character <= last else re.escape(character)), at
+
+
+def _character(text: str, at: int) -> tuple[str, int] | None:
+    """A character between brackets, escaped or not, and where the next one begins."""
     if text[at] == "\\":
-        return (re.escape(text[at + 1]), at + 2) if at + 1 < len(text) else None
-    if text[at] == "-":
-        is_range = text[at - 1] not in "[!^" and text[at + 1 : at + 2] not in ("]", "")
-        return ("-" if is_range else "\\-"), at + 1
-    return re.escape(text[at]), at + 1
+        return (text[at + 1], at + 2) if at + 1 < len(text) else None
+    return text[at], at + 1
