@@ -4,7 +4,7 @@ Sealed: header ‖ sealed part 0 (the pack table, msgpack) ‖ sealed parts 1…
 number of rows, length of part 0) ‖ length of the sealed footer (u32) ‖ number of parts (u32) ‖ "drts".
 A row is 44 bytes, sorted by chunk id: id (32) ‖ pack number (u32) ‖ block (u16) ‖ offset in the block (u24) ‖ length (u24).
 
-In the cache: "drtc" ‖ k (u32) ‖ number of rows (u64) ‖ fan-out (2^k + 1 u32s: the first row of each prefix) ‖ rows ‖ pack table.
+In the cache: "drc2" ‖ k (u32) ‖ number of rows (u64) ‖ length of the pack table (u64) ‖ fan-out (2^k + 1 u32s: the first row of each prefix) ‖ rows ‖ pack table.
 
 Invariants
     Never loaded into dicts; a lookup reads one fan-out slot and a few rows, whatever the number of rows.
@@ -12,8 +12,9 @@ Invariants
 """
 
 import mmap
+import struct
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -30,8 +31,9 @@ SEGMENT_ROWS_MAX = (SEGMENT_BYTES_MAX - 8 * 1024 * 1024) // ROW_BYTES
 _ID_BYTES = 32
 _TRAILER_MAGIC = b"drts"
 _TRAILER_BYTES = 12
-_CACHE_MAGIC = b"drtc"
-_CACHE_HEADER_BYTES = 16
+_CACHE_MAGIC = b"drc2"
+_CACHE_HEADER_BYTES = 24
+_PREFIX = struct.Struct(">I40x")
 
 
 class SegmentPack(msgspec.Struct, array_like=True, frozen=True):
@@ -124,18 +126,15 @@ def _cache_form(table: bytes, rows: bytes, row_count: int) -> bytes:
     bits = max(1, min(21, (row_count // 4).bit_length()))
     shift = 32 - bits
     counts = [0] * ((1 << bits) + 1)
-    previous = b""
-    for at in range(0, len(rows), ROW_BYTES):
-        if rows[at : at + _ID_BYTES] < previous:
+    previous = 0
+    for (prefix,) in _PREFIX.iter_unpack(rows):
+        if prefix < previous:
             raise FormatError("an index segment is not sorted")
-        previous = rows[at : at + _ID_BYTES]
-        counts[(int.from_bytes(previous[:4], "big") >> shift) + 1] += 1
-    total = 0
-    for slot, count in enumerate(counts):
-        total += count
-        counts[slot] = total
-    fan_out = b"".join(n.to_bytes(4, "big") for n in counts)
-    return _CACHE_MAGIC + bits.to_bytes(4, "big") + row_count.to_bytes(8, "big") + fan_out + rows + table
+        previous = prefix
+        counts[(prefix >> shift) + 1] += 1
+    fan_out = struct.pack(f">{len(counts)}I", *accumulate(counts))
+    head = _CACHE_MAGIC + bits.to_bytes(4, "big") + row_count.to_bytes(8, "big") + len(table).to_bytes(8, "big")
+    return b"".join((head, fan_out, rows, table))
 
 
 class SegmentReader:
@@ -150,14 +149,18 @@ class SegmentReader:
         self._shift = 32 - self._bits
         self._rows_at = _CACHE_HEADER_BYTES + 4 * ((1 << self._bits) + 1)
         self._table_at = self._rows_at + self.row_count * ROW_BYTES
-        if len(self._data) <= self._table_at:
+        self._end = self._table_at + int.from_bytes(self._data[16:24], "big")
+        if len(self._data) < self._end:
             raise FormatError("a cached index segment is cut short")
         self._packs: list[SegmentPack] | None = None
 
     @property
     def packs(self) -> list[SegmentPack]:
         if self._packs is None:
-            self._packs = msgspec.msgpack.decode(self._data[self._table_at :], type=list[SegmentPack])
+            try:
+                self._packs = msgspec.msgpack.decode(self._data[self._table_at : self._end], type=list[SegmentPack])
+            except msgspec.MsgspecError as error:
+                raise FormatError(f"an index segment's pack table does not parse: {error}") from None
         return self._packs
 
     def find(self, chunk: ChunkId) -> int:

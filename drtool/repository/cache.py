@@ -55,6 +55,10 @@ class Cache:
             return form  # a full or read-only cache costs time, never a backup
         return _map_checked(path) or form
 
+    def forget_segment(self, segment: SegmentId) -> None:
+        with suppress(OSError):
+            (self._directory / "segments" / segment.hex()).unlink(missing_ok=True)
+
     def forget_segments_except(self, live: set[SegmentId]) -> None:
         names = {segment.hex() for segment in live}
         with suppress(OSError):

@@ -9,7 +9,7 @@ import mmap
 from collections.abc import Iterable, Iterator, Sequence
 
 from drtool.crypto import Keyring
-from drtool.errors import DrtoolError
+from drtool.errors import DrtoolError, FormatError
 from drtool.manifest.records import SegmentRef
 from drtool.model import ChunkId, SegmentId
 from drtool.packing import Location, SegmentPack, SegmentReader, unseal_segment
@@ -37,14 +37,21 @@ class Index:
         self._readers = {id_: reader for id_, reader in self._readers.items() if id_ in live}
         for segment in live - self._readers.keys():
             try:
-                self._readers[segment] = SegmentReader(self._form(segment))
+                self._readers[segment] = self._reader(segment)
             except DrtoolError as error:
                 self.unavailable[segment] = error.message
 
     def map_more(self, segment: SegmentId) -> None:
         """Maps one segment more, that this run has just stored."""
         if segment not in self._readers:
-            self._readers[segment] = SegmentReader(self._form(segment))
+            self._readers[segment] = self._reader(segment)
+
+    def _reader(self, segment: SegmentId) -> SegmentReader:
+        try:
+            return SegmentReader(self._form(segment))
+        except FormatError:  # an older program's cache, intact but laid out otherwise
+            self._cache.forget_segment(segment)
+            return SegmentReader(self._form(segment))
 
     def _form(self, segment: SegmentId) -> bytes | mmap.mmap:
         return self._cache.segment(segment, lambda: unseal_segment(self._keyring, self._objects.segment(segment)))

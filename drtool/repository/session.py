@@ -98,7 +98,7 @@ class WriterSession:
             # somebody else folded the same segments; without folding there is nothing to disagree about
             self._pending = pending
             committed = self._add(snapshot, self._store_segment(()), ())
-        self._repository.adopt(committed)
+        self._repository.view = committed  # the index is left as it was: nobody looks anything up after the commit
         return committed
 
     def _add(self, snapshot: Snapshot, segments: list[SegmentRef], replaces: tuple[SegmentId, ...]) -> "View":

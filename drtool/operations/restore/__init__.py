@@ -1,0 +1,6 @@
+"""Restore: a snapshot or a part of it, put back so that only what differs is written."""
+
+from drtool.operations.restore.request import RestoreRequest, RestoreResult
+from drtool.operations.restore.run import restore
+
+__all__ = ["RestoreRequest", "RestoreResult", "restore"]

@@ -1,0 +1,259 @@
+"""Feeds the restore's workers: windows of small files in the order in which they lie in packs, large files in parts."""
+
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from drtool.errors import DrtoolError
+from drtool.model import ChunkId
+from drtool.operations.restore.files import FileRestorer, words
+from drtool.operations.restore.messages import (
+    FilePut,
+    FilesOfFolder,
+    FilesPut,
+    PartPut,
+    PutFiles,
+    PutPart,
+    Reply,
+    Request,
+    reply_decoder,
+    request_decoder,
+)
+from drtool.operations.restore.request import Overwrite
+from drtool.operations.restore.worker import RestoreWorker
+from drtool.packing import Location
+from drtool.repository import Repository
+from drtool.repository.workers import Channel, WorkerPool
+from drtool.sources.filesystem import Folder
+from drtool.trees import Entry, read_content
+
+SMALL_FILE_BYTES = 4 * 1024 * 1024
+WINDOW_FILES = 4096
+WINDOW_BYTES = 64 * 1024 * 1024
+BATCH_FILES = 128
+BATCH_BYTES = 2 * 1024 * 1024
+BATCH_MESSAGE_BYTES = 40 * 1024
+PART_BYTES = 16 * 1024 * 1024
+
+Place = tuple[tuple[bytes, ...], Entry]
+
+
+class Ended(Protocol):
+    """Where results go."""
+
+    def ended(self, names: tuple[bytes, ...], entry: Entry, put: FilePut) -> None: ...
+
+
+class _LargeFile:
+    def __init__(self, names: tuple[bytes, ...], entry: Entry, temporary: bytes) -> None:
+        self.names, self.entry, self.temporary = names, entry, temporary
+        self.missing = 0
+        self.handed_over = False
+        self.written_bytes = 0
+        self.error = ""
+        self.last_task = 0
+
+
+class Feeder:
+    """The restore's side of its worker pool. Make it while no thread runs: it forks."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        root: Folder,
+        overwrite: Overwrite | None,
+        workers: int,
+        files: FileRestorer,
+        results: Ended,
+        tick: Callable[[], None],
+    ) -> None:
+        self._repository = repository
+        self._root = root
+        self._overwrite = overwrite
+        self._files = files
+        self._results = results
+        self._tick = tick
+        self._window: list[Place] = []
+        self._window_bytes = 0
+        self._next_task = 0
+        self._open_tasks: deque[int] = deque()
+        self._done: set[int] = set()
+        self._batches: dict[int, list[Place]] = {}
+        self._parts: dict[int, _LargeFile] = {}
+
+        def serve(channel: Channel[Reply, Request]) -> None:
+            RestoreWorker(repository, root, overwrite).serve(channel)
+
+        self._pool: WorkerPool[Request, Reply] = WorkerPool(workers, serve, request_decoder(), reply_decoder())
+
+    def take(self, names: tuple[bytes, ...], entry: Entry) -> None:
+        """Takes on one regular file without other names."""
+        if entry.content_depth or entry.size_bytes > SMALL_FILE_BYTES:
+            self._send_window()  # what waits there was promised the next numbers
+            self._large(names, entry)
+            return
+        self._window.append((names, entry))
+        self._window_bytes += entry.size_bytes
+        if len(self._window) >= WINDOW_FILES or self._window_bytes >= WINDOW_BYTES:
+            self._send_window()
+
+    def last_task(self) -> int:
+        """The number of the job after which everything taken so far is done; counts what still waits in the window."""
+        return self._next_task + len(self._window)
+
+    def done_up_to(self) -> int:
+        """Every job up to this number is done."""
+        return (self._open_tasks[0] - 1) if self._open_tasks else self._next_task
+
+    def finish(self) -> None:
+        self._send_window()
+        for reply in self._pool.drain():
+            self._handle(reply)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _send_window(self) -> None:
+        """Jobs are numbered so that a window of n files never takes more than n of them."""
+        window = sorted(self._window, key=self._position)
+        reserved = self._next_task + len(window)
+        self._window, self._window_bytes = [], 0
+        batch: list[Place] = []
+        size_bytes = message_bytes = 0
+        for place in window:
+            batch.append(place)
+            size_bytes += place[1].size_bytes
+            message_bytes += 160 + len(place[1].name) + len(place[1].content) + sum(map(len, place[0]))
+            if len(batch) >= BATCH_FILES or size_bytes >= BATCH_BYTES or message_bytes >= BATCH_MESSAGE_BYTES:
+                self._send_batch(batch)
+                batch, size_bytes, message_bytes = [], 0, 0
+        if batch:
+            self._send_batch(batch)
+        self._next_task = reserved
+
+    def _position(self, place: Place) -> tuple[bytes, int, int]:
+        location = self._first_location(place[1])
+        return (location.pack.pack, location.block, location.offset) if location else (b"", 0, 0)
+
+    def _first_location(self, entry: Entry) -> Location | None:
+        if not entry.content:
+            return None
+        return self._repository.index.locate(ChunkId(entry.content[:32]))
+
+    def _send_batch(self, batch: list[Place]) -> None:
+        folders: list[FilesOfFolder] = []
+        for names, entry in batch:
+            if not folders or folders[-1].folder != names:
+                folders.append(FilesOfFolder(names, []))
+            folders[-1].files.append(entry)
+        task = self._task()
+        self._batches[task] = batch
+        self._submit(PutFiles(task, folders))
+
+    def _task(self) -> int:
+        self._next_task += 1
+        self._open_tasks.append(self._next_task)
+        return self._next_task
+
+    def _submit(self, request: Request) -> None:
+        for reply in self._pool.submit(request):
+            self._handle(reply)
+        for reply in self._pool.ready():
+            self._handle(reply)
+        self._tick()
+
+    def _handle(self, reply: Reply) -> None:
+        match reply:
+            case FilesPut():
+                for (names, entry), put in zip(self._batches.pop(reply.task), reply.files, strict=True):
+                    self._results.ended(names, entry, put)
+            case PartPut():
+                file = self._parts.pop(reply.task)
+                file.written_bytes += reply.written_bytes
+                file.error = file.error or reply.error
+                file.missing -= 1
+                self._complete(file)
+        self._mark_done(reply.task)
+
+    def _mark_done(self, task: int) -> None:
+        self._done.add(task)
+        while self._open_tasks and self._open_tasks[0] in self._done:
+            self._done.discard(self._open_tasks.popleft())
+
+    def _large(self, names: tuple[bytes, ...], entry: Entry) -> None:
+        try:
+            put = self._begin_large(names, entry)
+        except (OSError, DrtoolError) as error:
+            put = FilePut(error=words(error))
+        if put is not None:
+            self._results.ended(names, entry, put)
+
+    def _begin_large(self, names: tuple[bytes, ...], entry: Entry) -> FilePut | None:
+        """Hands a large file over in parts; what became of it, if that is known at once."""
+        with Folder(self._root.descend(names), self._root.applier, existed=True) as folder:
+            found = folder.stat(entry.name)
+            if found is not None:
+                if self._overwrite == "never":
+                    return FilePut(skipped=True)
+                if found.st_mode >> 12 == entry.type and self._files.content_holds(folder, entry, found):
+                    return FilePut(problems=[] if folder.matches(entry) else folder.correct(entry))
+                if found.st_mode >> 12 != entry.type:
+                    folder.clear(entry.name)
+            fd, temporary = folder.create_beside(entry)
+            os.close(fd)
+        file = _LargeFile(names, entry, temporary)
+        try:
+            self._hand_over(file)
+        except DrtoolError as error:
+            file.error = words(error)
+        file.handed_over = True
+        self._complete(file)
+        return None
+
+    def _hand_over(self, file: _LargeFile) -> None:
+        light = replace(file.entry, content=b"", xattrs=())
+        ids: list[bytes] = []
+        offset = part_offset = 0
+        for chunk in read_content(file.entry, self._repository.chunks):
+            ids.append(chunk)
+            offset += self._files.length_of(chunk)
+            if offset - part_offset >= PART_BYTES:
+                self._part(file, light, part_offset, ids)
+                ids, part_offset = [], offset
+        if ids:
+            self._part(file, light, part_offset, ids)
+        if offset != file.entry.size_bytes:
+            file.error = f"its chunks hold {offset} bytes, its entry says {file.entry.size_bytes}"
+
+    def _part(self, file: _LargeFile, light: Entry, offset: int, ids: list[bytes]) -> None:
+        task = self._task()
+        self._parts[task] = file
+        file.missing += 1
+        self._submit(PutPart(task, file.names, file.temporary, light, offset, b"".join(ids)))
+
+    def _complete(self, file: _LargeFile) -> None:
+        if file.missing or not file.handed_over:
+            return
+        put = FilePut(error=file.error)
+        try:
+            with Folder(self._root.descend(file.names), self._root.applier, existed=True) as folder:
+                if file.error:
+                    folder.discard(file.temporary)
+                else:
+                    put = self._finish_large(folder, file)
+        except OSError as error:
+            put = FilePut(error=words(error))
+        self._results.ended(file.names, file.entry, put)
+
+    def _finish_large(self, folder: Folder, file: _LargeFile) -> FilePut:
+        fd = folder.open_file(file.temporary, write=True)
+        try:
+            os.ftruncate(fd, file.entry.size_bytes)  # a hole at the end is written by nobody
+            problems = folder.finish_file(fd, file.entry)
+        finally:
+            os.close(fd)
+        folder.replace(file.temporary, file.entry.name)
+        return FilePut(file.written_bytes, problems=problems)

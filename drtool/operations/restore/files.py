@@ -1,0 +1,149 @@
+"""One file onto the disk: new, corrected, replaced or left alone; used by the workers and by the restore itself.
+
+Invariants
+    A file that cannot be restored whole does not stay under its name; what was there before stays as it was.
+    What is equal already is not written; a file with other names outside of the restore is never corrected in place.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+
+from blake3 import blake3
+
+from drtool.errors import DrtoolError
+from drtool.model import ChunkId, ChunkKind
+from drtool.operations.restore.messages import FilePut
+from drtool.operations.restore.request import Overwrite
+from drtool.repository import Repository
+from drtool.repository.reading import ChunkReader
+from drtool.sources.filesystem import Folder, write_data
+from drtool.trees import Entry, read_content
+
+COMPARE_BYTES = 1024 * 1024
+
+
+class FileRestorer:
+    """Puts single files back. Reads chunks through a `ChunkReader` of its own process."""
+
+    def __init__(self, repository: Repository, chunks: ChunkReader, overwrite: Overwrite | None) -> None:
+        self._locate = repository.index.locate
+        self._id_key = repository.keyring.id_key(ChunkKind.DATA)
+        self._chunks = chunks
+        self._overwrite = overwrite
+
+    def put(self, folder: Folder, entry: Entry) -> FilePut:
+        """Restores `entry` into `folder`; never raises for what concerns this file alone."""
+        if entry.uncaptured and any(what.startswith("content") for what in entry.uncaptured):
+            return FilePut(error=f"its content was not captured ({'; '.join(entry.uncaptured)})")
+        try:
+            return self._new(folder, entry)
+        except FileExistsError:
+            pass
+        except (OSError, DrtoolError) as error:
+            return FilePut(error=words(error))
+        try:
+            return self._existing(folder, entry)
+        except (OSError, DrtoolError) as error:
+            return FilePut(error=words(error))
+
+    def _new(self, folder: Folder, entry: Entry) -> FilePut:
+        texts = self._texts_of_small(entry)
+        fd = folder.create_file(entry)
+        try:
+            written = self._write(fd, entry, texts)
+            problems = folder.finish_file(fd, entry)
+        except BaseException:
+            folder.discard(entry.name)
+            raise
+        finally:
+            os.close(fd)
+        return FilePut(written, problems=problems)
+
+    def _texts_of_small(self, entry: Entry) -> bytes | None:
+        """The whole text of a file of one chunk: fetched before anything is created."""
+        if entry.content_depth == 0 and len(entry.content) == len(ChunkId(bytes(32))):
+            return self._chunks(ChunkId(entry.content))
+        return None
+
+    def _write(self, fd: int, entry: Entry, text: bytes | None) -> int:
+        if text is not None:
+            _check_length(entry, len(text))
+            return write_data(fd, entry, 0, text)
+        offset = written = 0
+        for chunk in read_content(entry, self._chunks):
+            text = self._chunks(chunk)
+            written += write_data(fd, entry, offset, text)
+            offset += len(text)
+        _check_length(entry, offset)
+        return written
+
+    def _existing(self, folder: Folder, entry: Entry) -> FilePut:
+        found = folder.stat(entry.name)
+        if self._overwrite == "never":
+            return FilePut(skipped=True)
+        if found is None or not stat.S_ISREG(found.st_mode):
+            folder.clear(entry.name)
+            return self._new(folder, entry)
+        if self.content_holds(folder, entry, found):
+            problems = [] if folder.matches(entry) else folder.correct(entry)
+            return FilePut(0, problems=problems)
+        return self._replace(folder, entry)
+
+    def _replace(self, folder: Folder, entry: Entry) -> FilePut:
+        fd, temporary = folder.create_beside(entry)
+        try:
+            written = self._write(fd, entry, None)
+            problems = folder.finish_file(fd, entry)
+            folder.replace(temporary, entry.name)
+        except BaseException:
+            folder.discard(temporary)
+            raise
+        finally:
+            os.close(fd)
+        return FilePut(written, problems=problems)
+
+    def content_holds(self, folder: Folder, entry: Entry, found: os.stat_result) -> bool:
+        """Whether an existing regular file has the entry's content, as far as `overwrite` wants to know."""
+        if found.st_size != entry.size_bytes:
+            return False
+        if self._overwrite == "if-changed":
+            return found.st_mtime_ns == entry.mtime_ns
+        fd = folder.open_file(entry.name)
+        try:
+            return self._same_chunks(fd, entry)
+        finally:
+            os.close(fd)
+
+    def _same_chunks(self, fd: int, entry: Entry) -> bool:
+        for chunk in read_content(entry, self._chunks):
+            text = os.read(fd, self.length_of(chunk))
+            if blake3(text, key=self._id_key).digest() != chunk:
+                return False
+        return True
+
+    def length_of(self, chunk: ChunkId) -> int:
+        """A data chunk's length, from the index; DrtoolError if it is not there."""
+        location = self._locate(chunk)
+        if location is None:
+            raise DrtoolError(f"chunk {chunk.hex()[:16]}… is in no index segment that can be read")
+        return location.length
+
+    def write_part(self, fd: int, entry: Entry, offset: int, ids: Sequence[ChunkId]) -> int:
+        """Writes consecutive chunks from `offset`; how much was written."""
+        written = 0
+        for chunk in ids:
+            text = self._chunks(chunk)
+            written += write_data(fd, entry, offset, text)
+            offset += len(text)
+        return written
+
+
+def words(error: OSError | DrtoolError) -> str:
+    """An error as one row of a report."""
+    return error.message if isinstance(error, DrtoolError) else error.strerror or str(error)
+
+
+def _check_length(entry: Entry, length: int) -> None:
+    if length != entry.size_bytes:
+        raise DrtoolError(f"its chunks hold {length} bytes, its entry says {entry.size_bytes}")

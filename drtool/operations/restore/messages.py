@@ -1,0 +1,85 @@
+"""What the restore and its workers say to each other. `folder` is a directory below the destination, part by part."""
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from drtool.operations.restore.request import Overwrite
+from drtool.trees import Entry
+
+
+class _Message(Struct, frozen=True, array_like=True, tag=True):
+    """The base of every message."""
+
+
+class FilesOfFolder(Struct, frozen=True, array_like=True, gc=False):
+    folder: tuple[bytes, ...]
+    files: list[Entry]
+
+
+class PutFiles(_Message, frozen=True):
+    """Restore these files whole, content and metadata."""
+
+    task: int
+    folders: list[FilesOfFolder]
+
+
+class PutPart(_Message, frozen=True):
+    """Write these chunks, one behind the other from `offset`, into a large file under its temporary name."""
+
+    task: int
+    folder: tuple[bytes, ...]
+    name: bytes
+    entry: Entry
+    offset: int
+    ids: bytes
+
+
+Request: TypeAlias = PutFiles | PutPart
+
+
+class FilePut(Struct, frozen=True, array_like=True, gc=False):
+    """How one file ended: `error` means that it is not there, `problems` that some metadata is missing."""
+
+    written_bytes: int = 0
+    skipped: bool = False
+    error: str = ""
+    problems: list[str] = []
+
+
+class FilesPut(_Message, frozen=True):
+    task: int
+    files: list[FilePut]
+
+
+class PartPut(_Message, frozen=True):
+    task: int
+    written_bytes: int
+    error: str = ""
+
+
+Reply: TypeAlias = FilesPut | PartPut
+
+
+def request_decoder() -> "msgspec.msgpack.Decoder[Request]":
+    return msgspec.msgpack.Decoder(Request)
+
+
+def reply_decoder() -> "msgspec.msgpack.Decoder[Reply]":
+    return msgspec.msgpack.Decoder(Reply)
+
+
+__all__ = [
+    "FilePut",
+    "FilesOfFolder",
+    "FilesPut",
+    "Overwrite",
+    "PartPut",
+    "PutFiles",
+    "PutPart",
+    "Reply",
+    "Request",
+    "reply_decoder",
+    "request_decoder",
+]

@@ -1,0 +1,41 @@
+"""What a restore is asked to do, and its document."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from drtool.manifest.records import Snapshot
+
+Overwrite = Literal["always", "if-changed", "never"]
+
+
+class RestoreRequest(Struct, frozen=True, kw_only=True):
+    snapshot: Snapshot
+    path: bytes | None = None
+    """Puts the contents of this path into `to`; None recreates the absolute paths below `to`."""
+    to: bytes
+    includes: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    overwrite: Overwrite | None = None
+    from_sites: tuple[str, ...] = ()
+    dry_run: bool = False
+    workers: int = 2
+
+
+class RestoreError(Struct, frozen=True):
+    path: str
+    message: str
+
+
+class RestoreResult(Struct, frozen=True, kw_only=True):
+    """`files` and `bytes` are what is as the snapshot has it now; `written_bytes` what had to be written for that."""
+
+    snapshot: str
+    files: int
+    bytes: int
+    written_bytes: int
+    skipped: int
+    deleted: int
+    errors: list[RestoreError]
+    wall_seconds: float
+    tentative: bool = False

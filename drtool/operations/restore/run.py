@@ -1,0 +1,231 @@
+"""One restore: walk the snapshot, make directories, hand files to the workers, finish directories when all in them is done.
+
+Invariants
+    Nothing is written before the destination is known to be empty, or the user said what may happen to what is there.
+    Directory metadata comes last, after everything in the directory; in memory are a window of files and what waits.
+"""
+
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from drtool.errors import DrtoolError, Refused, UsageError
+from drtool.events import Emit, Progress, Stage
+from drtool.model import SiteName
+from drtool.operations.restore.feeding import Feeder
+from drtool.operations.restore.files import FileRestorer, words
+from drtool.operations.restore.messages import FilePut
+from drtool.operations.restore.preview import preview
+from drtool.operations.restore.request import RestoreRequest, RestoreResult
+from drtool.operations.restore.tally import Tally
+from drtool.operations.restore.walk import Frame, Walk, start
+from drtool.repository import Repository
+from drtool.sources.filesystem import Folder, HardLinks
+from drtool.trees import Entry, FileType
+
+PROGRESS_S = 0.1
+
+
+def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> RestoreResult:
+    """Puts a snapshot, or a part of it, back below `request.to`. What fails is listed; the rest is restored."""
+    started = time.monotonic()
+    _check_destination(request)
+    if request.from_sites:
+        _check_sites(repository, request.from_sites)
+        repository.read_only_from([SiteName(site) for site in request.from_sites])
+    repository.load_index()
+    top = start(request.snapshot.root, request.path, repository.chunks)
+    walk = Walk(top, request.includes, request.excludes, repository.chunks)
+    emit(Stage(name="looking" if request.dry_run else "restoring"))
+    if request.dry_run:
+        tally = preview(repository, request, walk)
+    else:
+        run = RestoreRun(repository, request, walk, emit)
+        run.go()
+        tally = run.tally
+    return RestoreResult(
+        snapshot=request.snapshot.id.hex(),
+        files=tally.files,
+        bytes=tally.bytes,
+        written_bytes=tally.written_bytes,
+        skipped=tally.skipped,
+        deleted=0,
+        errors=tally.errors,
+        wall_seconds=round(time.monotonic() - started, 3),
+        tentative=repository.view.tentative,
+    )
+
+
+def _check_destination(request: RestoreRequest) -> None:
+    try:
+        found = os.stat(request.to)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"--to {os.fsdecode(request.to)}: {error.strerror}") from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"--to {os.fsdecode(request.to)} is a file", hint="name a directory")
+    if request.overwrite is None and os.listdir(request.to):
+        raise Refused(
+            f"{os.fsdecode(request.to)} is not empty, and nothing says what may happen to what is there",
+            hint="--overwrite always|if-changed|never, or another directory",
+        )
+
+
+def _check_sites(repository: Repository, sites: tuple[str, ...]) -> None:
+    known = repository.targets.sites()
+    for site in sites:
+        if site not in known:
+            raise UsageError(f"--from-site {site}: there is no such site", hint=f"there are {', '.join(known)}")
+
+
+class _Ending(NamedTuple):
+    """A directory to finish once every job up to `after` is done."""
+
+    after: int
+    names: tuple[bytes, ...]
+    entry: Entry
+
+
+class RestoreRun:
+    """A restore under way."""
+
+    def __init__(self, repository: Repository, request: RestoreRequest, walk: Walk, emit: Emit) -> None:
+        self._request = request
+        self._walk = walk
+        self._emit = emit
+        self._root = Folder.destination(request.to)
+        self._links = HardLinks(self._root)
+        self._files = FileRestorer(repository, repository.chunks, request.overwrite)
+        self._endings: deque[_Ending] = deque()
+        self._shown_at = 0.0
+        self.tally = Tally(emit)
+        self._feeder = Feeder(
+            repository, self._root, request.overwrite, request.workers, self._files, self.tally, self._tick
+        )
+
+    def go(self) -> None:
+        try:
+            for frame, entry, child in self._walk:
+                self._take(frame, entry, child)
+                self._leave()
+                self._tick()
+            self._leave()
+            self._feeder.finish()
+            self._finish_directories(everything=True)
+        finally:
+            self._feeder.close()
+            self._root.close()
+
+    def _take(self, frame: Frame, entry: Entry, child: Frame | None) -> None:
+        if child is not None:
+            if child.included or not self._request.includes:
+                child.included = True
+                self._make(child)
+            return
+        if not self._make(frame):
+            return
+        if entry.type == FileType.FILE and entry.links == 1:
+            self._feeder.take(frame.names, entry)
+            return
+        put = self._guarded(frame.names, entry, self._linked_file if entry.type == FileType.FILE else self._special)
+        self.tally.ended(frame.names, entry, put)
+
+    def _make(self, frame: Frame) -> bool:
+        """Makes a directory and those above it; False if that failed, which is reported once."""
+        if frame.made or frame.parent is None or frame.entry is None:
+            return not frame.broken
+        if not self._make(frame.parent):
+            frame.broken = True
+            return False
+        try:
+            with self._folder(frame.parent.names) as parent:
+                parent.enter(frame.entry.name).close()
+        except OSError as error:
+            frame.broken = True
+            self.tally.failed(frame.names, words(error))
+            return False
+        frame.made = True
+        return True
+
+    def _leave(self) -> None:
+        """Directories that the walk has left are finished when the files handed over so far are done."""
+        for frame in self._walk.left:
+            if frame.entry is not None and frame.made:
+                self._endings.append(_Ending(self._feeder.last_task(), frame.names, frame.entry))
+        self._walk.left.clear()
+        for names, message in self._walk.unreadable:
+            self.tally.failed(names, message)
+        self._walk.unreadable.clear()
+        self._finish_directories()
+
+    def _finish_directories(self, *, everything: bool = False) -> None:
+        done = self._feeder.done_up_to()
+        while self._endings and (everything or self._endings[0].after <= done):
+            ending = self._endings.popleft()
+            try:
+                with self._folder(ending.names) as folder:
+                    problems = folder.finish(ending.entry)
+            except OSError as error:
+                problems = [words(error)]
+            self.tally.imperfect(ending.names, problems)
+
+    def _folder(self, names: tuple[bytes, ...]) -> Folder:
+        return Folder(self._root.descend(names), self._root.applier, existed=True)
+
+    def _guarded(
+        self, names: tuple[bytes, ...], entry: Entry, action: Callable[[Folder, tuple[bytes, ...], Entry], FilePut]
+    ) -> FilePut:
+        try:
+            with self._folder(names) as folder:
+                return action(folder, names, entry)
+        except (OSError, DrtoolError) as error:
+            return FilePut(error=words(error))
+
+    def _linked_file(self, folder: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
+        found = folder.stat(entry.name)
+        if found is not None and self._request.overwrite == "never":
+            return FilePut(skipped=True)
+        if found is not None and self._links.is_linked(entry, found):
+            return FilePut()
+        try:
+            if self._links.holds(entry):
+                if found is not None:
+                    folder.clear(entry.name)
+                if self._links.link(entry, folder):
+                    return FilePut()
+        except OSError:
+            pass  # EMLINK and the like: its content is restored instead
+        put = self._files.put(folder, entry)
+        now = folder.stat(entry.name)
+        if not put.error and not put.skipped and now is not None:
+            self._links.remember(entry, (*names, entry.name), now)
+        return put
+
+    def _special(self, folder: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
+        found = folder.stat(entry.name)
+        if found is not None:
+            if self._request.overwrite == "never":
+                return FilePut(skipped=True)
+            if found.st_mode >> 12 == entry.type and folder.matches(entry):
+                return FilePut()
+            folder.clear(entry.name)
+        return FilePut(problems=folder.make(entry))
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now - self._shown_at >= PROGRESS_S:
+            self._shown_at = now
+            counts = self._request.snapshot.counts
+            self._emit(
+                Progress(
+                    files=self.tally.files,
+                    total_files=None if self._request.path else counts.files,
+                    processed_bytes=self.tally.bytes,
+                    total_bytes=None if self._request.path else counts.bytes,
+                    stored_bytes=self.tally.written_bytes,
+                )
+            )

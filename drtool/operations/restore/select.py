@@ -1,0 +1,33 @@
+"""Which entries a restore takes: excludes beat includes, a matched directory brings its contents. Pure but for the matcher."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from drtool.sources.filesystem import Matcher, text_of
+from drtool.trees import Entry, FileType
+
+
+class Verdict(NamedTuple):
+    take: bool
+    """Restore the entry itself."""
+    enter: bool
+    """Look below it, if it is a directory."""
+
+
+class Selection:
+    """Patterns are relative to what is restored."""
+
+    def __init__(self, includes: Sequence[str], excludes: Sequence[str]) -> None:
+        self._includes = Matcher(includes)
+        self._excludes = Matcher(excludes)
+
+    def judge(self, folder: tuple[bytes, ...], entry: Entry, *, inherited: bool) -> Verdict:
+        """`inherited`: a directory above was included, so everything below is."""
+        if not self._includes and not self._excludes:
+            return Verdict(True, True)
+        prefix = "".join(text_of(part) + "/" for part in folder)
+        name, is_directory = text_of(entry.name), entry.type == FileType.DIRECTORY
+        if self._excludes.verdict(prefix, name, is_directory=is_directory):
+            return Verdict(False, False)
+        take = inherited or not self._includes or bool(self._includes.verdict(prefix, name, is_directory=is_directory))
+        return Verdict(take, is_directory)

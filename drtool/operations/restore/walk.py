@@ -1,0 +1,82 @@
+"""The snapshot's side of a restore: where it starts, and its entries in order, filtered."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from drtool.errors import DrtoolError
+from drtool.operations.restore.select import Selection
+from drtool.trees import Entry, Fetch, FileType, find_entry, read_directory, split_path
+
+
+class Frame:
+    """A directory of the snapshot on the way down; `names` is where it lies below the destination."""
+
+    __slots__ = ("broken", "entries", "entry", "included", "made", "names", "parent")
+
+    def __init__(
+        self,
+        names: tuple[bytes, ...],
+        entry: Entry | None,
+        parent: "Frame | None",
+        included: bool,
+        entries: Iterator[Entry],
+    ) -> None:
+        self.names = names
+        self.entry = entry
+        self.parent = parent
+        self.included = included
+        self.entries = entries
+        self.made = entry is None
+        self.broken = False
+
+
+def start(root: bytes, path: bytes | None, fetch: Fetch) -> Iterator[Entry]:
+    """The entries to put into the destination: the whole tree's, a directory's, or one file alone."""
+    if path is None or not split_path(path):
+        return read_directory(root, fetch)
+    entry = find_entry(root, path, fetch)
+    if entry is None:
+        raise DrtoolError(f"{os.fsdecode(path)} is not in this snapshot", hint="`drtool ls -R SNAPSHOT` lists what is")
+    if entry.type != FileType.DIRECTORY:
+        return iter([entry])
+    return read_directory(entry.subtree, fetch) if entry.subtree else iter(())
+
+
+class Walk:
+    """Depth first, parents before their children; one page a level in memory."""
+
+    def __init__(self, top: Iterator[Entry], includes: Sequence[str], excludes: Sequence[str], fetch: Fetch) -> None:
+        self._selection = Selection(includes, excludes)
+        self._fetch = fetch
+        self._stack = [Frame((), None, None, False, top)]
+        self.left: list[Frame] = []
+        """Frames that ended since the caller last looked; it empties the list."""
+        self.unreadable: list[tuple[tuple[bytes, ...], str]] = []
+        """Directories whose entries could not all be read, and why; the caller reports and empties the list."""
+
+    def __iter__(self) -> Iterator[tuple[Frame, Entry, Frame | None]]:
+        """(directory, entry, the entry's own frame if it is a directory that will be entered next).
+
+        A directory that is only looked through for matches comes with `included` false and is not to be made yet.
+        """
+        while self._stack:
+            frame = self._stack[-1]
+            entry = None if frame.broken else self._next(frame)
+            if entry is None:
+                self.left.append(self._stack.pop())
+                continue
+            verdict = self._selection.judge(frame.names, entry, inherited=frame.included)
+            if entry.type == FileType.DIRECTORY and verdict.enter:
+                below = read_directory(entry.subtree, self._fetch) if entry.subtree else iter(())
+                child = Frame((*frame.names, entry.name), entry, frame, verdict.take, below)
+                self._stack.append(child)
+                yield frame, entry, child
+            elif verdict.take:
+                yield frame, entry, None
+
+    def _next(self, frame: Frame) -> Entry | None:
+        try:
+            return next(frame.entries, None)
+        except DrtoolError as error:
+            self.unreadable.append((frame.names, error.message))
+            return None

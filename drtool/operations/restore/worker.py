@@ -1,0 +1,69 @@
+"""A restore worker: fetches, opens and writes what the restore hands it."""
+
+import os
+
+from drtool.errors import DrtoolError
+from drtool.model import ChunkId
+from drtool.operations.restore.files import FileRestorer, words
+from drtool.operations.restore.messages import (
+    FilePut,
+    FilesOfFolder,
+    FilesPut,
+    PartPut,
+    PutFiles,
+    PutPart,
+    Reply,
+    Request,
+)
+from drtool.operations.restore.request import Overwrite
+from drtool.repository import Repository
+from drtool.repository.reading import ChunkReader, ObjectReader
+from drtool.repository.workers import Channel
+from drtool.sources.filesystem import Folder
+
+_ID_BYTES = 32
+
+
+class RestoreWorker:
+    """The state of one worker process."""
+
+    def __init__(self, repository: Repository, root: Folder, overwrite: Overwrite | None) -> None:
+        objects = ObjectReader(
+            repository.targets.reopen(), repository.keyring, repository.placement, repository.objects.sites
+        )
+        chunks = ChunkReader(repository.index.locate, objects)
+        self._files = FileRestorer(repository, chunks, overwrite)
+        self._root = root
+
+    def serve(self, channel: Channel[Reply, Request]) -> None:
+        """Answers requests until the pipe closes."""
+        while (request := channel.receive()) is not None:
+            channel.send(self._answer(request))
+
+    def _answer(self, request: Request) -> Reply:
+        match request:
+            case PutFiles():
+                return FilesPut(request.task, [put for group in request.folders for put in self._put(group)])
+            case PutPart():
+                return self._part(request)
+
+    def _put(self, group: FilesOfFolder) -> list[FilePut]:
+        try:
+            folder = Folder(self._root.descend(group.folder), self._root.applier, existed=True)
+        except OSError as error:
+            return [FilePut(error=words(error)) for _ in group.files]
+        with folder:
+            return [self._files.put(folder, entry) for entry in group.files]
+
+    def _part(self, request: PutPart) -> PartPut:
+        ids = [ChunkId(request.ids[at : at + _ID_BYTES]) for at in range(0, len(request.ids), _ID_BYTES)]
+        try:
+            with Folder(self._root.descend(request.folder), self._root.applier, existed=False) as folder:
+                fd = folder.open_file(request.name, write=True)
+                try:
+                    written = self._files.write_part(fd, request.entry, request.offset, ids)
+                finally:
+                    os.close(fd)
+        except (OSError, DrtoolError) as error:
+            return PartPut(request.task, 0, words(error))
+        return PartPut(request.task, written)
