@@ -131,10 +131,11 @@ class Demo:
         self.restore_and_compare("restored-from-two")
         tell(
             "What is missing, in words",
-            "`verify` looks at what should exist where. Exit 5: fewer copies than promised.",
+            "`verify` looks at what should exist where; exit 5 says that there are fewer copies than promised.",
+            "`status` is the screen to look at every morning; exit 7 says that something promised is not so.",
         )
         self.drtool("verify", expect=5)
-        self.drtool("status")
+        self.drtool("status", expect=7)
         tell("Backups go on", "Two of three sites agree, so the catalogue can be changed. Exit 5 says: one copy short.")
         (self.home / "written-after-the-loss.txt").write_text("still here\n")
         self.drtool("backup", self.home, expect=5)
