@@ -8,7 +8,7 @@ from drtool.cli.look import SHORT_ID, chosen_snapshot
 from drtool.cli.options import Hosts, ManifestFrom, Sources, Tags, narrowing, sites
 from drtool.cli.parser import refuse
 from drtool.cli.text import Document, count, document_of, duration, local, size
-from drtool.cli.view import Cell, Line, Style, Table, View, line, table, view
+from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.errors import worst_exit
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
     repository, uncertain = call.open_anyhow(sites(manifest_from))
     with repository:
         document = document_of(run_status(repository, call.emit))
-    call.show(document, status_view(document), exit_code=6 if uncertain else status_exit(document))
+        promised = repository.view.state.policy.copies
+    code = 6 if uncertain else status_exit(document, promised)
+    call.show(document, status_view(document, promised), exit_code=code)
 
 
 def verify(
@@ -64,20 +66,25 @@ def verify(
     call: Call = context.obj
     with call.open_repository(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, snapshot, narrowing(host, tag, source)) if snapshot else None
-        request = VerifyRequest(level=level, site=site, snapshot=chosen)
+        request = VerifyRequest(level=level, site=site, snapshot=chosen, workers=call.settings.workers)
         document = document_of(run_verify(repository, request, call.emit))
     call.show(document, verify_view(document), exit_code=verify_exit(document))
 
 
-def status_exit(document: Document) -> int:
-    missed = any(row.get("met") is False for row in document["sources"])
-    return 7 if missed or not document["healthy"] else 0
+def status_exit(document: Document, promised: int) -> int:
+    """7 for an objective that is missed; the promised copies are one."""
+    missed = any(row["met"] is False or _too_few(row, promised) for row in document["sources"])
+    return 7 if missed else 0
+
+
+def _too_few(row: Document, promised: int) -> bool:
+    return row["copies"] is not None and row["copies"] < promised
 
 
 def verify_exit(document: Document) -> int:
     """4 for what is missing or damaged where it was looked for; 5 when an absent target leaves too few copies."""
     codes = [4] if document["missing"] or document["damaged"] or document["unrepairable"] else []
-    codes += [5] if document.get("degraded") else []
+    codes += [5] if document["degraded"] else []
     return worst_exit(0, *codes)
 
 
@@ -103,46 +110,64 @@ def verify_view(document: Document) -> View:
         line(Cell("  lost ", "bad"), f"{row['snapshot'][:SHORT_ID]}: {row['path']}")
         for row in document["affected"][:_SHOWN]
     ]
+    parts += [line(Cell("  offline ", "warn"), f"{row['target']}: {row['reason']}") for row in document["offline"]]
+    parts += (
+        [line(f"  {_objects(document['misplaced'])} not where the ring wants every copy")]
+        if document["misplaced"]
+        else []
+    )
+    parts += (
+        [line(f"  {_objects(document['owed'])} owed to sites that should hold them too")] if document["owed"] else []
+    )
+    parts += [line(Cell("  too few copies: `drtool repair` completes them", "warn"))] if document["degraded"] else []
     hidden = sum(max(0, len(document[key]) - _SHOWN) for key in ("missing", "damaged", "affected"))
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden else []
     return view(*parts)
 
 
-def status_view(document: Document) -> View:
+def _objects(number: int) -> str:
+    return count(number, "object")
+
+
+def status_view(document: Document, promised: int) -> View:
     healthy = Cell("healthy", "good") if document["healthy"] else Cell("needs attention", "bad")
     parts: list[Line] = [line(Cell("repository ", "dim"), healthy)]
     quorum = document["quorum"]
-    if isinstance(quorum, dict):
-        enough = quorum["reachable"] >= quorum["needed"]
-        text = f"{quorum['reachable']} of the {quorum['needed']} needed"
-        parts.append(line(Cell("quorum     ", "dim"), Cell(text, "good" if enough else "bad")))
-    sources = [_source_row(row) for row in document["sources"]]
+    enough = quorum["reachable"] >= quorum["needed"]
+    text = f"{count(quorum['reachable'], 'voter')} reachable, {quorum['needed']} needed"
+    parts.append(line(Cell("quorum     ", "dim"), Cell(text, "good" if enough else "bad")))
+    parts.append(line(Cell("catalogue  ", "dim"), f"change {document['sequence']}"))
+    sources = [_source_row(row, promised) for row in document["sources"]]
     table_of_sources: list[Line | Table] = []
     if sources:
-        table_of_sources = [line(""), table("SOURCE NEWEST AGE> COPIES> VERIFIED", sources)]
-    problems = [line(Cell("! ", "bad"), _problem(problem)) for problem in document["problems"]]
+        table_of_sources = [line(""), table("SOURCE HOST NEWEST AGE> COPIES> VERIFIED", sources)]
+    problems = [line(Cell("! ", "bad"), problem) for problem in document["problems"]]
     return view(
         *parts, line(""), _sites_table(document), *table_of_sources, *([line("")] if problems else []), *problems
     )
 
 
 def _sites_table(document: Document) -> Table:
-    rows = []
+    rows: list[tuple[Cell | str, ...]] = []
     for site in document["sites"]:
-        name = site["name"] if isinstance(site, dict) else str(site)
-        reachable = site.get("reachable", True) if isinstance(site, dict) else True
-        rows.append((Cell(name, "strong"), Cell("online", "good") if reachable else Cell("offline", "bad")))
-    return table("SITE STATE", rows)
+        for target in site["targets"]:
+            state = Cell("online", "good") if target["reachable"] else Cell("offline", "bad")
+            free = "-" if target["free_bytes"] is None else size(target["free_bytes"])
+            votes = "yes" if site["votes"] else "no"
+            rows.append(
+                (Cell(target["name"], "strong"), state, votes, f"{target['objects']:,}", size(target["bytes"]), free)
+            )
+    return table("TARGET STATE VOTES OBJECTS> HOLDS> FREE>", rows)
 
 
-def _source_row(row: Document) -> tuple[Cell | str, ...]:
-    newest = row["newest_snapshot"]
-    taken = newest if isinstance(newest, str) else "-"
-    age = duration(row["age_seconds"]) if row["age_seconds"] is not None else "never"
-    style: Style = "bad" if row["met"] is False else ""
+def _source_row(row: Document, promised: int) -> tuple[Cell | str, ...]:
+    copies = "-" if row["copies"] is None else str(row["copies"])
     verified = local(row["last_verified"]) if row["last_verified"] else "never"
-    return row["name"] or "-", taken[:SHORT_ID], Cell(age, style), str(row["copies"]), Cell(verified, "dim")
-
-
-def _problem(problem: object) -> str:
-    return str(problem.get("message", problem)) if isinstance(problem, dict) else str(problem)
+    return (
+        Cell(row["name"] or "-", "strong"),
+        row["host"],
+        row["newest_snapshot"][:SHORT_ID],
+        Cell(duration(row["age_seconds"]), "bad" if row["met"] is False else ""),
+        Cell(copies, "bad" if _too_few(row, promised) else ""),
+        Cell(verified, "dim"),
+    )

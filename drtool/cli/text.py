@@ -100,7 +100,7 @@ Document = dict[str, Any]
 
 
 def document_of(result: object) -> Document:
-    """An operation's result as its JSON document: `time_ns` becomes `time`, in RFC 3339."""
+    """An operation's result as its JSON document: `time_ns` becomes `time`, in RFC 3339; so does any `…_ns`."""
     document: Document = _with_times(msgspec.to_builtins(result))
     return document
 
@@ -111,8 +111,8 @@ def _with_times(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if not isinstance(value, dict):
         return value
     return {
-        key.removesuffix("_ns") if key.endswith("time_ns") else key: utc(item)
-        if key.endswith("time_ns") and isinstance(item, int)
+        key.removesuffix("_ns"): utc(item)
+        if key.endswith("_ns") and isinstance(item, int)
         else _with_times(item)
         for key, item in value.items()
     }

@@ -1,0 +1,161 @@
+"""One screen: which sites answer, whether the manifest has its quorum, how many copies there are, how old backups are."""
+
+import time
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from drtool.events import Emit, Stage
+from drtool.manifest.records import Snapshot
+from drtool.model import SiteName, TargetName, pack_object, site_of
+from drtool.repository import Repository
+from drtool.repository.inventory import Inventory, take_inventory
+from drtool.repository.placement import distinct_sites
+
+
+class TargetStatus(Struct, frozen=True, kw_only=True):
+    name: TargetName
+    reachable: bool
+    reason: str | None = None
+    objects: int
+    bytes: int
+    free_bytes: int | None = None
+
+
+class SiteStatus(Struct, frozen=True, kw_only=True):
+    name: SiteName
+    reachable: bool
+    votes: bool
+    targets: list[TargetStatus]
+
+
+class SourceStatus(Struct, frozen=True, kw_only=True):
+    """`copies` is the smallest number of sites that hold any pack, of all sources together; None: nothing is stored."""
+
+    name: str
+    host: str
+    newest_snapshot: str
+    age_seconds: float
+    rpo_seconds: float | None = None
+    met: bool | None = None
+    last_verified_ns: int | None = None
+    copies: int | None
+
+
+class QuorumStatus(Struct, frozen=True):
+    needed: int
+    reachable: int
+
+
+class StatusResult(Struct, frozen=True, kw_only=True):
+    healthy: bool
+    quorum: QuorumStatus
+    sites: list[SiteStatus]
+    sources: list[SourceStatus]
+    problems: list[str]
+    sequence: int
+    tentative: bool
+
+
+def status(repository: Repository, emit: Emit) -> StatusResult:
+    """How the repository is now; `healthy` is false while anything is in `problems`."""
+    emit(Stage(name="looking"))
+    inventory = take_inventory(repository.targets)
+    manifest = repository.manifest.status()
+    repository.load_index()
+    copies, below = _copies(repository, inventory)
+    quorum = QuorumStatus(manifest.quorum.needed, manifest.quorum.reachable)
+    problems = list(_problems(repository, inventory, quorum, below))
+    return StatusResult(
+        healthy=not problems,
+        quorum=quorum,
+        sites=_sites(repository, inventory),
+        sources=_sources(repository, copies),
+        problems=problems,
+        sequence=repository.view.sequence,
+        tentative=repository.view.tentative,
+    )
+
+
+def _copies(repository: Repository, inventory: Inventory) -> tuple[int | None, int]:
+    """(the fewest sites that hold any pack, how many packs are on fewer than promised), by the listings."""
+    promised = repository.view.state.policy.copies
+    fewest: int | None = None
+    below = 0
+    for pack in repository.index.packs():
+        sites = distinct_sites(inventory.holders(pack_object(pack.pack), pack.size_bytes))
+        fewest = sites if fewest is None else min(fewest, sites)
+        below += sites < promised
+    return fewest, below
+
+
+def _problems(repository: Repository, inventory: Inventory, quorum: QuorumStatus, below: int) -> Iterable[str]:
+    if quorum.reachable < quorum.needed:
+        yield f"no quorum: the manifest needs {quorum.needed} voters and {quorum.reachable} can be reached"
+    for target, why in sorted(inventory.unlisted.items()):
+        yield f"target {target} is offline: {why}"
+    for target in repository.target_rows():
+        if target not in repository.targets.specs:
+            yield f"target {target} is in the ring, but this host's configuration does not say how to reach it"
+    if below:
+        promised = repository.view.state.policy.copies
+        yield f"{below} packs are on fewer than {promised} sites that can be listed"
+    for segment, why in repository.index.unavailable.items():
+        yield f"index segment {segment.hex()[:16]}… cannot be read: {why}"
+    yield from repository.view.problems
+
+
+def _sites(repository: Repository, inventory: Inventory) -> list[SiteStatus]:
+    voters = {voter.site for voter in repository.view.config.voters}
+    names = sorted({site_of(name) for name in (*repository.target_rows(), *repository.targets.specs)})
+    return [_site(repository, inventory, site, site in voters) for site in names]
+
+
+def _site(repository: Repository, inventory: Inventory, site: SiteName, votes: bool) -> SiteStatus:
+    names = sorted({*repository.target_rows(), *repository.targets.specs})
+    targets = [_target(repository, inventory, name) for name in names if site_of(name) == site]
+    return SiteStatus(name=site, reachable=any(t.reachable for t in targets), votes=votes, targets=targets)
+
+
+def _target(repository: Repository, inventory: Inventory, name: TargetName) -> TargetStatus:
+    objects = inventory.objects.get(name)
+    if objects is None:
+        reason = inventory.unlisted.get(name, "not in this host's configuration")
+        return TargetStatus(name=name, reachable=False, reason=reason, objects=0, bytes=0)
+    return TargetStatus(
+        name=name,
+        reachable=True,
+        objects=len(objects),
+        bytes=sum(objects.values()),
+        free_bytes=repository.targets.store(name).free_bytes(),
+    )
+
+
+def _sources(repository: Repository, copies: int | None) -> list[SourceStatus]:
+    newest: dict[tuple[str, str], Snapshot] = {}
+    for row in repository.view.state.snapshots:
+        key = (row.host, row.source)
+        if key not in newest or row.time_ns >= newest[key].time_ns:
+            newest[key] = row
+    now_ns = time.time_ns()
+    return [
+        SourceStatus(
+            name=source,
+            host=host,
+            newest_snapshot=row.id.hex(),
+            age_seconds=round(max(0, now_ns - row.time_ns) / 1e9, 3),
+            last_verified_ns=_last_verified(repository, row),
+            copies=copies,
+        )
+        for (host, source), row in sorted(newest.items())
+    ]
+
+
+def _last_verified(repository: Repository, snapshot: Snapshot) -> int | None:
+    """When some site was last read whole after this snapshot was taken."""
+    times = (
+        row.time_ns
+        for row in repository.view.state.coverage
+        if row.level == "full" and row.sequence >= snapshot.sequence
+    )
+    return max(times, default=None)

@@ -1,0 +1,75 @@
+"""What should exist where, against what does: pure.
+
+An object is fine when `copies` distinct sites hold it; where fewer do, it is missing from each reachable target where
+the ring wants it. Full copies in other places are misplaced, not missing. What was written to a target that cannot be
+listed now is unknown: it counts neither as there nor as missing.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+
+from msgspec import Struct
+
+from drtool.model import SegmentId, TargetName, pack_object, segment_object
+from drtool.packing import PackKind, SegmentPack
+from drtool.repository.inventory import Inventory
+from drtool.repository.placement import distinct_sites
+from drtool.ring import Placement
+
+
+class Expected(Struct, frozen=True):
+    """An object that the catalogue needs, where it should be, and where it was put when it was written."""
+
+    name: str
+    size_bytes: int
+    desired: tuple[TargetName, ...]
+    written: tuple[TargetName, ...]
+    metadata: bool
+
+
+class Standing(Struct, frozen=True):
+    """How one object stands. `holders` list it with its size."""
+
+    expected: Expected
+    holders: tuple[TargetName, ...]
+    missing: tuple[TargetName, ...]
+    misplaced: bool
+    owed: int
+    below_copies: bool
+
+
+def expected_objects(
+    packs: Iterable[SegmentPack], segments: Iterable[tuple[SegmentId, int]], placement: Placement, copies: int
+) -> Iterator[Expected]:
+    """Every object that the catalogue needs, once."""
+    seen: set[bytes] = set()
+    for pack in packs:
+        if pack.pack not in seen:
+            seen.add(pack.pack)
+            metadata = pack.kind == PackKind.TREES
+            desired = _metadata(placement, pack.pack, copies) if metadata else placement.desired(pack.pack)
+            yield Expected(pack_object(pack.pack), pack.size_bytes, desired, pack.targets, metadata)
+    for segment, size_bytes in segments:
+        yield Expected(segment_object(segment), size_bytes, _metadata(placement, segment, copies), (), True)
+
+
+def _metadata(placement: Placement, name: bytes, copies: int) -> tuple[TargetName, ...]:
+    desired = placement.metadata(name)
+    return desired[:1] if copies == 1 else desired
+
+
+def standing(expected: Expected, inventory: Inventory, copies: int, ruled_out: Collection[TargetName] = ()) -> Standing:
+    """Compares one object with the inventory; `ruled_out` targets hold a copy that is damaged."""
+    holders = tuple(t for t in inventory.holders(expected.name, expected.size_bytes) if t not in ruled_out)
+    absent = tuple(t for t in expected.desired if t in inventory.objects and t not in holders and t not in ruled_out)
+    enough = distinct_sites(holders) >= copies
+    unknown = [t for t in (expected.written or expected.desired) if t in inventory.unlisted]
+    perhaps = distinct_sites((*holders, *unknown)) >= copies
+    promised = expected.desired[:copies] if not expected.metadata else expected.desired
+    return Standing(
+        expected=expected,
+        holders=holders,
+        missing=() if perhaps else absent,
+        misplaced=enough and not expected.metadata and not set(promised) <= set(holders),
+        owed=len([t for t in expected.desired if t not in holders]) if enough and expected.metadata else 0,
+        below_copies=not enough,
+    )

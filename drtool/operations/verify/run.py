@@ -1,0 +1,207 @@
+"""One verification: inventories against the catalogue, then, at level `full`, every byte of every copy.
+
+Invariants
+    Findings never stop the rest. Only what a listing or a read showed is reported; what cannot be reached is said to be so.
+    Nothing is written but the record of what was covered.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from drtool.errors import DrtoolError, UsageError
+from drtool.events import Emit, Progress, Stage, Warned
+from drtool.manifest.ops import Record
+from drtool.manifest.records import Coverage, Snapshot
+from drtool.model import SiteName, TargetName, pack_object, site_of
+from drtool.operations.verify.expected import Expected, Standing, expected_objects, standing
+from drtool.operations.verify.reading import problem_with
+from drtool.operations.verify.request import (
+    Affected,
+    Bound,
+    Checked,
+    Damaged,
+    Missing,
+    OfflineTarget,
+    VerifyRequest,
+    VerifyResult,
+)
+from drtool.packing import SegmentPack
+from drtool.repository import Repository
+from drtool.repository.inventory import Inventory, take_inventory
+from drtool.repository.reach import needed_packs
+from drtool.trees import Entry, FileType, read_content, walk
+
+AFFECTED_MAX = 10_000
+LEVEL = "full"
+ROUND_END = 2**63 - 1
+
+
+def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> VerifyResult:
+    """Checks all that the catalogue needs, or what one snapshot needs, on every reachable target or one site's."""
+    started = time.monotonic()
+    _check_site(repository, request.site)
+    emit(Stage(name="listing"))
+    repository.load_index()
+    for segment, why in repository.index.unavailable.items():
+        emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
+    inventory = _of_site(take_inventory(repository.targets), request.site)
+    copies = repository.view.state.policy.copies
+    wanted = list(_expected(repository, request))
+    damaged = _wrong_sizes(wanted, inventory)
+    if request.level == "full":
+        damaged += _read_all(repository, wanted, inventory, request, emit)
+    bad: dict[str, set[TargetName]] = {}
+    for row in damaged:
+        bad.setdefault(row.object, set()).add(row.target)
+    standings = [standing(e, inventory, _judged_copies(copies, request), bad.get(e.name, ())) for e in wanted]
+    if request.level == "full" and request.snapshot is None:
+        _record(repository, inventory, emit)
+    lost = {s.expected.name for s in standings if not s.holders and not inventory.unlisted and request.site is None}
+    return VerifyResult(
+        level=request.level,
+        checked=_checked(standings),
+        missing=[Missing(target, s.expected.name) for s in standings for target in s.missing],
+        damaged=damaged,
+        affected=_affected(repository, lost, request),
+        unrepairable=[Missing(s.expected.desired[0], s.expected.name) for s in standings if s.expected.name in lost],
+        bound_95=Bound(0.0 if request.level == "full" and not damaged else None),
+        wall_seconds=round(time.monotonic() - started, 3),
+        offline=[OfflineTarget(target, why) for target, why in sorted(inventory.unlisted.items())],
+        misplaced=sum(s.misplaced for s in standings),
+        owed=sum(s.owed for s in standings),
+        unreferenced=_unreferenced(inventory, wanted) if request.snapshot is None else Checked(0, 0),
+        degraded=any(s.below_copies for s in standings),
+        tentative=repository.view.tentative,
+    )
+
+
+def _check_site(repository: Repository, site: str | None) -> None:
+    known = repository.targets.sites()
+    if site is not None and SiteName(site) not in known:
+        raise UsageError(f"--site {site}: there is no such site", hint=f"there are {', '.join(known)}")
+
+
+def _judged_copies(copies: int, request: VerifyRequest) -> int:
+    """Of one site alone, one copy is all that can be asked."""
+    return 1 if request.site else copies
+
+
+def _of_site(inventory: Inventory, site: str | None) -> Inventory:
+    if site is None:
+        return inventory
+    return Inventory(
+        {target: objects for target, objects in inventory.objects.items() if site_of(target) == site},
+        {target: why for target, why in inventory.unlisted.items() if site_of(target) == site},
+    )
+
+
+def _expected(repository: Repository, request: VerifyRequest) -> Iterator[Expected]:
+    state = repository.view.state
+    packs: Iterable[SegmentPack] = repository.index.packs()
+    if request.snapshot is not None:
+        needed = needed_packs(repository, [request.snapshot.root])
+        packs = (pack for pack in packs if pack.pack in needed)
+    segments = ((ref.id, ref.size_bytes) for ref in state.segments)
+    for expected in expected_objects(packs, segments, repository.placement, state.policy.copies):
+        if request.site is None:
+            yield expected
+        elif any(site_of(target) == request.site for target in expected.desired):
+            here = tuple(target for target in expected.desired if site_of(target) == request.site)
+            yield Expected(expected.name, expected.size_bytes, here, (), expected.metadata)
+
+
+def _wrong_sizes(wanted: list[Expected], inventory: Inventory) -> list[Damaged]:
+    return [
+        Damaged(target, e.name, f"it has {inventory.objects[target][e.name]} bytes instead of {e.size_bytes}")
+        for e in wanted
+        for target in inventory.holders(e.name, None)
+        if inventory.objects[target][e.name] != e.size_bytes
+    ]
+
+
+def _read_all(
+    repository: Repository, wanted: list[Expected], inventory: Inventory, request: VerifyRequest, emit: Emit
+) -> list[Damaged]:
+    """Reads every listed copy; a few at a time, so that memory stays at a few packs."""
+    emit(Stage(name="reading"))
+    copies = [(target, e) for e in wanted for target in inventory.holders(e.name, e.size_bytes)]
+    total_bytes = sum(e.size_bytes for _, e in copies)
+    damaged: list[Damaged] = []
+    done_bytes = 0
+
+    def read(copy: tuple[TargetName, Expected]) -> str:
+        target, expected = copy
+        return problem_with(repository.targets.store(target), expected.name, repository.keyring)
+
+    with ThreadPoolExecutor(request.workers) as pool:
+        for (target, expected), problem in zip(copies, pool.map(read, copies), strict=True):
+            if problem:
+                damaged.append(Damaged(target, expected.name, problem))
+            done_bytes += expected.size_bytes
+            emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
+    return damaged
+
+
+def _record(repository: Repository, inventory: Inventory, emit: Emit) -> None:
+    """Writes down that every listed site was read whole, as of this view."""
+    view, now_ns = repository.view, time.time_ns()
+    if view.tentative:
+        return
+    rounds = {row.site: row.round for row in view.state.coverage if row.level == LEVEL}
+    sites = sorted({site_of(target) for target in inventory.objects})
+    rows = tuple(Coverage(site, LEVEL, rounds.get(site, 0) + 1, ROUND_END, view.sequence, now_ns) for site in sites)
+    try:
+        repository.manifest.commit(Record(coverage=rows))
+    except DrtoolError as error:
+        emit(Warned(message=f"what was verified could not be recorded: {error.message}"))
+
+
+def _checked(standings: list[Standing]) -> Checked:
+    return Checked(
+        packs=sum(s.expected.name.startswith("packs/") for s in standings),
+        bytes=sum(s.expected.size_bytes * len(s.holders) for s in standings),
+    )
+
+
+def _unreferenced(inventory: Inventory, wanted: list[Expected]) -> Checked:
+    known = {expected.name for expected in wanted}
+    sizes = {
+        name: size
+        for objects in inventory.objects.values()
+        for name, size in objects.items()
+        if name not in known and name.startswith("packs/")
+    }
+    return Checked(len(sizes), sum(sizes.values()))
+
+
+def _affected(repository: Repository, lost: set[str], request: VerifyRequest) -> list[Affected]:
+    """The paths that need a lost pack, snapshot by snapshot."""
+    if not lost:
+        return []
+    snapshots = [request.snapshot] if request.snapshot else list(repository.view.state.snapshots)
+    affected: list[Affected] = []
+    for snapshot in snapshots:
+        for path in _lost_paths(repository, snapshot, lost):
+            affected.append(Affected(snapshot.id.hex(), os.fsdecode(path)))
+            if len(affected) >= AFFECTED_MAX:
+                return affected
+    return affected
+
+
+def _lost_paths(repository: Repository, snapshot: Snapshot, lost: set[str]) -> Iterator[bytes]:
+    try:
+        for path, entry in walk(snapshot.root, b"/", repository.chunks):
+            if entry.type == FileType.FILE and _needs(repository, entry, lost):
+                yield path
+    except DrtoolError:
+        yield b"/"  # the tree itself is lost: from there on nobody can say what was in it
+
+
+def _needs(repository: Repository, entry: Entry, lost: set[str]) -> bool:
+    for chunk in read_content(entry, repository.chunks):
+        location = repository.index.locate(chunk)
+        if location is None or pack_object(location.pack.pack) in lost:
+            return True
+    return False

@@ -1,0 +1,43 @@
+"""What a snapshot needs: every pack that its trees, lists and files lie in."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from drtool.model import ChunkId, PackId
+from drtool.trees import FileType, read_content, read_directory
+
+if TYPE_CHECKING:
+    from drtool.repository.repository import Repository
+
+
+def needed_packs(repository: "Repository", roots: Iterable[bytes]) -> set[PackId]:
+    """The packs of everything below these trees; DrtoolError if a tree cannot be read."""
+    packs: set[PackId] = set()
+    for chunk in _chunks(repository, roots):
+        location = repository.index.locate(chunk)
+        if location is not None:
+            packs.add(location.pack.pack)
+    return packs
+
+
+def _chunks(repository: "Repository", roots: Iterable[bytes]) -> Iterator[ChunkId]:
+    """Every chunk below; a tree met before is not entered again."""
+    seen: set[bytes] = set()
+    stack = list(roots)
+
+    def fetch(chunk: ChunkId) -> bytes:
+        met.append(chunk)
+        return repository.chunks(chunk)
+
+    while stack:
+        tree = stack.pop()
+        if tree in seen:
+            continue
+        seen.add(tree)
+        met: list[ChunkId] = []
+        for entry in read_directory(tree, fetch):
+            if entry.type == FileType.DIRECTORY and entry.subtree:
+                stack.append(entry.subtree)
+            elif entry.type == FileType.FILE:
+                yield from read_content(entry, fetch)
+        yield from met
