@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 12.0
 DEADLINE_S = 50.0
-LINGER_S = 1.0
+LINGER_S = 1.5
 
 Hook = Callable[[int, Request], None]
 
@@ -69,7 +69,7 @@ class Driver:
     deadline_s: float = DEADLINE_S
     hook: Hook = no_hook
     slow: set[SiteName] = field(default_factory=set)
-    """Sites that were left behind and have not finished anything since: nobody waits for them again."""
+    """Sites that hung to the end of a call and have not answered anything since: nobody waits for them again."""
 
     def run(self, talk: Talk[T]) -> T:
         """What the conversation returns; raises what it raises."""
@@ -176,8 +176,6 @@ class _Crew:
         self._start(branches)
         with self._changed:
             self._wait(branches, request)
-            for site, branch in branches.items():
-                (self._driver.slow.discard if branch.done else self._driver.slow.add)(site)
             return {site: branch.result for site, branch in branches.items()}
 
     def _start(self, branches: Mapping[SiteName, _Branch]) -> None:
@@ -216,9 +214,9 @@ class _Crew:
 
     def _labour(self) -> None:
         while (item := self._work.get()) is not None:
-            branch = item[1]
+            site, branch = item
             try:
-                self._converse(branch)
+                self._converse(site, branch)
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
                 branch.error = error
             with self._changed:
@@ -226,7 +224,7 @@ class _Crew:
                 del self._running[id(branch)]
                 self._changed.notify_all()
 
-    def _converse(self, branch: _Branch) -> None:
+    def _converse(self, site: SiteName, branch: _Branch) -> None:
         reply: Any = None
         while not self._stop.is_set():
             try:
@@ -237,6 +235,7 @@ class _Crew:
             branch.busy_since = self._driver.clock()
             reply = self.answer(request)
             branch.busy_since = None
+            self._driver.slow.discard(site)
         branch.talk.close()
 
     def _count(self, request: Request) -> None:
@@ -250,11 +249,12 @@ class _Crew:
             return bool(self._running)
 
     def _linger(self) -> None:
-        """Let what was left behind finish, unless its site is known to hang."""
-        ends_at = self._driver.clock() + LINGER_S
+        """Let what was left behind finish (a far site should not lag for ever), unless it is known to hang."""
+        slow, ends_at = self._driver.slow, self._driver.clock() + LINGER_S
         with self._changed:
-            while any(site not in self._driver.slow for site, _ in self._running.values()):
+            while waited := {site for site, _ in self._running.values()} - slow:
                 left = ends_at - self._driver.clock()
                 if left <= 0:
+                    slow |= waited
                     return
                 self._changed.wait(left)

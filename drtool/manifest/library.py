@@ -18,6 +18,7 @@ from drtool.manifest.ops import Change
 from drtool.manifest.pages import (
     Checkpoint,
     Fold,
+    ForgottenPage,
     LogPage,
     SnapshotPage,
     catalogue_of,
@@ -34,6 +35,7 @@ KINDS: Mapping[type[Row], SealKind] = {
     Checkpoint: SealKind.CHECKPOINT,
     LogPage: SealKind.LOG_PAGE,
     SnapshotPage: SealKind.OBJECT,
+    ForgottenPage: SealKind.OBJECT,
 }
 HEADS_REMEMBERED = 4
 FETCH_TRIES = 3
@@ -115,6 +117,9 @@ class Library:
             references = [page.reference for page in checkpoint.snapshot_pages]
             pages = yield from self._fetch(sites, references, SnapshotPage)
             state = state_of(checkpoint.core, catalogue_of(checkpoint.snapshot_pages, pages))
+            if checkpoint.forgotten is not None:
+                page = yield from self._one(sites, checkpoint.forgotten.reference, ForgottenPage)
+                state = msgspec.structs.replace(state, forgotten=page.rows)
             recent = head.recent
         after = apply_all(state, recent)
         if isinstance(after, Rejection):
@@ -216,8 +221,7 @@ def object_names(learned: Learned) -> set[bytes]:
     """Every object below a head."""
     if learned.head.checkpoint is None or learned.checkpoint is None:
         return set()
-    pages = (*learned.checkpoint.snapshot_pages, *learned.checkpoint.log_pages)
-    return {learned.head.checkpoint.name, *(page.reference.name for page in pages)}
+    return {learned.head.checkpoint.name, *(page.reference.name for page in learned.checkpoint.pages())}
 
 
 def store_everywhere(sites: Iterable[SiteName], objects: Mapping[bytes, bytes], quorum: int) -> Talk[bool]:

@@ -17,10 +17,13 @@ Source: O'Neil et al. 1996 (log-structured merge trees), with fan-out 8 and thre
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+import msgspec
+from blake3 import blake3
+
 from drtool.manifest.catalogue import Catalogue, Page
 from drtool.manifest.head import NO_DIGEST, Head, Reference, digests_of, reference_to
 from drtool.manifest.ops import kind_of, summary_of
-from drtool.manifest.records import Row, Snapshot
+from drtool.manifest.records import Forgotten, Row, Snapshot
 from drtool.manifest.state import Core, State
 
 FAN_OUT = 8
@@ -59,13 +62,17 @@ class LogPage(Row, frozen=True):
     rows: tuple[LogRow, ...]
 
 
+class ForgottenPage(Row, frozen=True):
+    rows: tuple[Forgotten, ...]
+
+
 class Retired(Row, frozen=True):
     name: bytes
     sequence: int
 
 
 class Checkpoint(Row, frozen=True):
-    """The state at one sequence, and the past up to there."""
+    """The state at one sequence, and the past up to there. What was forgotten lies in a page of its own."""
 
     sequence: int
     digest: bytes
@@ -73,6 +80,12 @@ class Checkpoint(Row, frozen=True):
     snapshot_pages: tuple[PageRef, ...] = ()
     log_pages: tuple[PageRef, ...] = ()
     retired: tuple[Retired, ...] = ()
+    forgotten: PageRef | None = None
+    forgotten_hash: bytes = b""
+
+    def pages(self) -> tuple[PageRef, ...]:
+        """Every page below this checkpoint."""
+        return (*self.snapshot_pages, *self.log_pages, *((self.forgotten,) if self.forgotten else ()))
 
 
 class Fold:
@@ -98,13 +111,26 @@ def fold(
     before = under or Checkpoint(0, NO_DIGEST, state.core())
     snapshot_pages = _snapshot_pages(fold_, state.snapshots, before.snapshot_pages)
     log = _log_pages(fold_, head, before.log_pages, log_pages)
-    kept = {page.reference.name for page in (*snapshot_pages, *log)}
-    gone = [page.reference.name for page in (*before.snapshot_pages, *before.log_pages)]
-    gone += [head.checkpoint.name] if head.checkpoint else []
+    forgotten, forgotten_hash = _forgotten_page(fold_, state, before)
+    core = msgspec.structs.replace(state.core(), forgotten=())
+    new = Checkpoint(head.sequence, head.digest, core, snapshot_pages, log, (), forgotten, forgotten_hash)
+    kept = {page.reference.name for page in new.pages()}
+    gone = [page.reference.name for page in before.pages()] + ([head.checkpoint.name] if head.checkpoint else [])
     retired = tuple(Retired(name, head.sequence) for name in gone if name not in kept)
     still = tuple(row for row in before.retired if row.sequence > head.sequence - RETIRED_CHANGES)
-    checkpoint = Checkpoint(head.sequence, head.digest, state.core(), snapshot_pages, log, (*still, *retired))
+    checkpoint = msgspec.structs.replace(new, retired=(*still, *retired))
     return fold_.add(checkpoint), checkpoint
+
+
+def _forgotten_page(fold_: Fold, state: State, before: Checkpoint) -> tuple[PageRef | None, bytes]:
+    """The page of what was forgotten: the one that is there, if nothing was forgotten or pruned since."""
+    if not state.forgotten:
+        return None, b""
+    page = ForgottenPage(state.forgotten)
+    content_hash = blake3(msgspec.msgpack.encode(page)).digest()
+    if content_hash == before.forgotten_hash:
+        return before.forgotten, content_hash
+    return PageRef(fold_.add(page), len(state.forgotten)), content_hash
 
 
 def removable(under: Checkpoint | None, sequence: int) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ import pytest
 from manifest_world import Sites, backup, snapshot, sources
 
 from drtool.errors import Diverged, NoQuorum, NoRepository, Refused, Rejected, Superseded
-from drtool.manifest import AddSnapshot, MemoryState, Manifest, OpenSession, Policy, SetPolicy, SetRing
+from drtool.manifest import AddSnapshot, DirectoryState, Manifest, MemoryState, OpenSession, Policy, SetPolicy, SetRing
 from drtool.manifest.ports import List, PutIfAbsent, Read
 
 PREFIX = "manifest/acc/g0001/c000001"
@@ -127,9 +127,35 @@ def test_one_site_that_hangs_delays_a_commit_by_the_graces_only(sites, manifest)
     host = sites.host(sites=stores, request_timeout_s=5.0)
     began = time.monotonic()
     host.commit(SetPolicy(Policy(1)))
+    assert time.monotonic() - began < 5.0
+    began = time.monotonic()
     host.commit(SetPolicy(Policy(2)))
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 1.0, "a site that is known to hang is not waited for"
     stores["site2"].free.set()
+
+
+class Far:
+    """A site that answers slowly, but does answer."""
+
+    def __init__(self, store, delay_s: float) -> None:
+        self._store = store
+        self._delay_s = delay_s
+
+    def __getattr__(self, name):
+        def wait(*words, **options):
+            time.sleep(self._delay_s)
+            return getattr(self._store, name)(*words, **options)
+
+        return wait
+
+
+def test_a_far_site_does_not_lag_for_ever(sites, manifest):
+    stores = sites.stores()
+    stores["site2"] = Far(stores["site2"], 0.2)
+    host = sites.host(sites=stores)
+    for copies in (1, 2):
+        host.commit(SetPolicy(Policy(copies)))
+    assert {row.lag for row in sites.host().status().acceptors} == {0}
 
 
 def test_a_majority_that_hangs_is_given_up(sites, manifest):
@@ -155,7 +181,7 @@ def test_a_damaged_record_is_named_and_the_others_go_on(sites, manifest):
     broken = next(row for row in sites.host().status().acceptors if row.site == "site1")
     assert broken.reachable
     assert "key did not make" in broken.problem
-    assert [(p.site, p.kind) for p in sites.host().check()][0] == ("site1", "broken")
+    assert ("site1", "broken") in {(p.site, p.kind) for p in sites.host().check()}
 
 
 def test_a_record_without_predecessor_is_no_memory(sites, manifest):
@@ -244,13 +270,7 @@ def test_a_rejection_says_why_and_changes_nothing(sites, manifest):
         manifest.commit(SetRing(epoch=7, targets=manifest.read().state.targets))
     assert caught.value.reason == "ring-changed"
     assert manifest.read().sequence == before
-    assert not DirectoryStateOf(sites).outstanding()
-
-
-def DirectoryStateOf(sites):
-    from drtool.manifest import DirectoryState
-
-    return DirectoryState(sites.root / "state" / "host")
+    assert not DirectoryState(sites.root / "state" / "host").outstanding()
 
 
 def test_a_commit_that_got_no_quorum_is_made_once_when_it_is_repeated(sites, manifest):

@@ -1,0 +1,273 @@
+"""The state machine: sessions fence, op ids count once, the same changes give the same state."""
+
+import os
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from manifest_world import snapshot
+
+from drtool.errors import FormatError
+from drtool.manifest.ops import (
+    AddSnapshot,
+    Change,
+    CheckpointSession,
+    CloseSession,
+    ExpireSession,
+    ForgetSnapshots,
+    Found,
+    OpenSession,
+    Record,
+    ReplaceIndex,
+    SetPolicy,
+    SetRing,
+    decode_op,
+    encode_change,
+    kind_of,
+    make_change,
+    summary_of,
+)
+from drtool.manifest.records import Config, Coverage, Evidence, Policy, SegmentRef, Target, Voter
+from drtool.manifest.state import REMEMBERED_CHANGES, Rejection, State, applied_at, apply, apply_all, begin
+
+TARGETS = (
+    Target("paris/main", 1, "active", "file:///paris", "h"),
+    Target("oslo/main", 4, "active", "file:///oslo", "h"),
+)
+CONFIG = Config(1, 1, (Voter("paris", "paris/main", bytes(16)),), 1)
+
+
+def founded() -> State:
+    op = Found(bytes(16), "acme", Policy(2), TARGETS, 1, CONFIG)
+    return begin(make_change(op, bytes(16), 0, 0, "h"))
+
+
+def sid(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+class Host:
+    """Applies ops with counters of its own, as a process would."""
+
+    def __init__(self, state: State | None = None) -> None:
+        self.state = state or founded()
+        self.counters: dict[bytes, int] = {}
+
+    def change(self, op, session: bytes) -> Change:
+        self.counters[session] = self.counters.get(session, -1) + 1
+        return make_change(op, session, self.counters[session], 0, "h")
+
+    def do(self, op, session: bytes) -> str | None:
+        """Apply; the reason if it was rejected."""
+        after = apply(self.state, self.change(op, session))
+        if isinstance(after, Rejection):
+            return after.reason
+        self.state = after
+        return None
+
+    def open(self, session: bytes, **fields) -> str | None:
+        fields = {"kind": "backup", "host_id": "h", "host": "h", "based_on": self.state.sequence} | fields
+        return self.do(OpenSession(session=session, **fields), session)
+
+
+def segment(number: int) -> SegmentRef:
+    return SegmentRef(number.to_bytes(32, "big"), 100, 10, 1)
+
+
+def test_a_backup_opens_checkpoints_and_closes_with_its_snapshot():
+    host = Host()
+    assert host.open(sid(1), source="home") is None
+    assert host.do(CheckpointSession(sid(1), (segment(1),)), sid(1)) is None
+    row = snapshot(sid(1))
+    assert host.do(AddSnapshot(sid(1), row, (segment(1), segment(2))), sid(1)) is None
+    state = host.state
+    assert not state.sessions
+    assert state.segments == (segment(1), segment(2))
+    assert [(s.id, s.sequence) for s in state.snapshots] == [(row.id, 4)]
+    assert applied_at(state, sid(1), 2) == 4
+    assert applied_at(state, sid(1), 3) is None
+
+
+def test_a_closed_or_expired_session_changes_nothing_any_more():
+    host = Host()
+    host.open(sid(1))
+    host.open(sid(2))
+    assert host.do(ExpireSession(sid(1), sid(2)), sid(2)) is None
+    assert host.do(AddSnapshot(sid(1), snapshot(sid(1))), sid(1)) == "session-not-open"
+    assert host.do(CloseSession(sid(2)), sid(2)) is None
+    assert host.do(CloseSession(sid(2)), sid(2)) == "session-not-open"
+    assert host.open(sid(1)) == "session-exists"
+
+
+def test_opening_expires_dead_sessions_of_the_same_host_only():
+    host = Host()
+    host.open(sid(1))
+    host.open(sid(2), host_id="other")
+    assert host.open(sid(3), expires=(sid(1), sid(2), sid(9))) is None
+    assert [row.id for row in host.state.sessions] == [sid(2), sid(3)]
+
+
+def test_an_open_that_is_long_past_cannot_bring_a_session_back():
+    host = Host()
+    late = OpenSession(kind="backup", host_id="h", host="h", session=sid(1), based_on=1)
+    host.open(sid(1))
+    host.do(CloseSession(sid(1)), sid(1))
+    host.open(sid(2))
+    for _ in range(REMEMBERED_CHANGES + 5):
+        assert host.do(CheckpointSession(sid(2)), sid(2)) is None
+    host.open(sid(3))
+    host.do(CloseSession(sid(3)), sid(3))
+    assert sid(1) not in {row.id for row in host.state.closed}
+    after = apply(host.state, make_change(late, sid(1), 0, 0, "h"))
+    assert isinstance(after, Rejection)
+    assert after.reason == "stale-open"
+
+
+def test_a_snapshot_that_replaces_a_segment_that_is_gone_is_rejected():
+    host = Host()
+    host.open(sid(1))
+    host.open(sid(2))
+    host.do(CheckpointSession(sid(1), (segment(1), segment(2))), sid(1))
+    merge = (segment(1).id, segment(2).id)
+    assert host.do(AddSnapshot(sid(1), snapshot(sid(1)), (segment(3),), merge), sid(1)) is None
+    assert host.do(AddSnapshot(sid(2), snapshot(sid(2)), (segment(4),), merge), sid(2)) == "segments-changed"
+    assert host.do(ReplaceIndex((segment(5),), (segment(3).id,), sid(2)), sid(2)) is None
+    assert host.state.segments == (segment(5),)
+
+
+def test_the_ring_grows_by_one_epoch_and_not_under_a_mover():
+    host = Host()
+    host.open(sid(1), kind="admin")
+    assert host.do(SetRing(3, TARGETS, sid(1)), sid(1)) == "ring-changed"
+    assert host.do(SetRing(2, (TARGETS[0], TARGETS[0]), sid(1)), sid(1)) == "bad-ring"
+    assert host.do(SetRing(2, TARGETS[:1], sid(1)), sid(1)) is None
+    assert [target.name for target in host.state.ring.targets] == ["paris/main"]
+    assert host.state.ring.epoch == 2
+    host.open(sid(2), kind="mover")
+    assert host.do(SetRing(3, TARGETS, sid(1)), sid(1)) == "mover-open"
+    assert host.open(sid(3), kind="mover") == "mover-open"
+    assert host.open(sid(4), kind="prune") is None
+    assert host.open(sid(5), kind="prune") == "prune-open"
+
+
+def test_forgotten_snapshots_are_remembered_with_who_and_when():
+    host = Host()
+    rows = []
+    for number in range(3):
+        host.open(sid(number))
+        rows.append(snapshot(sid(number), f"s{number}"))
+        host.do(AddSnapshot(sid(number), rows[-1]), sid(number))
+    host.open(sid(9), kind="admin")
+    assert host.do(ForgetSnapshots((rows[0].id, b"x" * 16), sid(9)), sid(9)) == "no-such-snapshot"
+    assert host.do(ForgetSnapshots((rows[0].id, rows[2].id), sid(9)), sid(9)) is None
+    assert [row.source for row in host.state.snapshots] == ["s1"]
+    assert [(f.snapshot.source, f.host) for f in host.state.forgotten] == [("s0", "h"), ("s2", "h")]
+    assert host.do(ForgetSnapshots((rows[0].id,), sid(9)), sid(9)) == "no-such-snapshot"
+    assert rows[1].id in host.state.snapshots
+    assert rows[0].id not in host.state.snapshots
+    assert host.state.snapshots.with_prefix(rows[1].id.hex()[:10])[0].source == "s1"
+    assert host.state.snapshots.newest().source == "s1"
+
+
+def test_coverage_and_evidence_keep_the_newest_of_each():
+    host = Host()
+    host.open(sid(1), kind="admin")
+    first, second = (Coverage("paris", "full", round_, 5, 1, 0) for round_ in (1, 2))
+    host.do(Record((first,), (Evidence("home", "restore", bytes(16), 1),), sid(1)), sid(1))
+    host.do(Record((second,), (Evidence("home", "restore", bytes(16), 2),), sid(1)), sid(1))
+    assert host.state.coverage == (second,)
+    assert [row.time_ns for row in host.state.evidence] == [2]
+    host.do(SetPolicy(Policy(3), sid(1)), sid(1))
+    assert host.state.policy.copies == 3
+
+
+ACTIONS = st.lists(
+    st.tuples(st.sampled_from("oxcesrf"), st.integers(0, 4), st.integers(0, 4), st.integers(0, 3)), max_size=40
+)
+
+
+def draw_change(action, host: Host, rows: list) -> Change:
+    """A change that may or may not make sense; counters repeat now and then, as late duplicates do."""
+    kind, one, two, counter = action
+    session = sid(one)
+    ops = {
+        "o": lambda: OpenSession("backup", "h", "h", session=session, based_on=host.state.sequence - 1),
+        "x": lambda: ExpireSession(sid(two), session),
+        "c": lambda: CheckpointSession(session, (segment(two),)),
+        "e": lambda: CloseSession(session),
+        "s": lambda: AddSnapshot(session, rows[one], (segment(two),), (segment(counter).id,) if counter else ()),
+        "r": lambda: SetRing(host.state.ring_epoch + two, TARGETS, session),
+        "f": lambda: ForgetSnapshots((rows[two].id,), session),
+    }
+    return make_change(ops[kind](), session, counter, 0, "h")
+
+
+@settings(max_examples=150)
+@given(ACTIONS)
+def test_any_history_replays_to_the_same_state_and_counts_every_op_once(actions):
+    host, applied = Host(), []
+    rows = [snapshot(sid(number)) for number in range(5)]
+    for action in actions:
+        change = draw_change(action, host, rows)
+        after = apply(host.state, change)
+        if isinstance(after, Rejection):
+            assert after.message
+            continue
+        assert after.sequence == host.state.sequence + 1
+        assert applied_at(after, change.session, change.counter) == after.sequence
+        assert isinstance(apply(after, change), Rejection)
+        assert len({row.id for row in after.sessions}) == len(after.sessions)
+        assert not {row.id for row in after.sessions} & {row.id for row in after.closed}
+        assert len({row.id for row in after.segments}) == len(after.segments)
+        host.state = after
+        applied.append(change)
+    assert apply_all(founded(), applied) == host.state
+
+
+@given(ACTIONS)
+def test_changes_come_back_from_their_bytes(actions):
+    host = Host()
+    rows = [snapshot(sid(number)) for number in range(5)]
+    for action in actions:
+        change = draw_change(action, host, rows)
+        again = msgspec.msgpack.decode(encode_change(change), type=Change)
+        assert again.op == change.op
+        assert encode_change(again) == encode_change(change)
+        assert kind_of(again.op) == kind_of(change.op)
+        assert summary_of(again.op)
+
+
+def test_a_change_of_a_newer_program_is_never_skipped():
+    with pytest.raises(FormatError, match="does not understand") as caught:
+        decode_op(msgspec.msgpack.encode(["levitate", 3]))
+    assert "upgrade" in caught.value.hint
+
+
+def test_a_field_that_a_newer_program_added_keeps_the_digest():
+    """The op's bytes travel as they were written, whatever this version understands of them."""
+    raw = msgspec.msgpack.encode(["close-session", sid(1), "a field from the future"])
+    change = Change(sid(1), 1, 0, "h", msgspec.Raw(raw))
+    again = msgspec.msgpack.decode(encode_change(change), type=Change)
+    assert again.op == CloseSession(sid(1))
+    assert encode_change(again) == encode_change(change)
+
+
+def test_the_first_change_is_the_founding_and_no_other_is():
+    with pytest.raises(FormatError):
+        begin(make_change(CloseSession(sid(1)), sid(1), 0, 0, "h"))
+    host = Host()
+    host.open(sid(1))
+    assert host.do(Found(bytes(16), "again", Policy(1), TARGETS, 1, CONFIG), sid(1)) == "founded"
+
+
+def test_hundred_thousand_snapshots_cost_the_next_change_nothing():
+    """Pages are shared between states: the successor of a large state is as cheap as that of a small one."""
+    host = Host()
+    page = tuple(msgspec.structs.replace(snapshot(sid(7)), id=os.urandom(16), sequence=1) for _ in range(2000))
+    catalogue = type(host.state.snapshots)(pages=(page,) * 50)
+    host.state = msgspec.structs.replace(host.state, snapshots=catalogue)
+    host.open(sid(1))
+    host.do(AddSnapshot(sid(1), snapshot(sid(1))), sid(1))
+    assert host.state.snapshots.pages is catalogue.pages
+    assert len(host.state.snapshots) == 100_001
