@@ -18,7 +18,9 @@ from drtool.sources.filesystem import (
     Rules,
     capture_directory,
     complete,
+    describe_stat,
     open_directory,
+    open_directory_path,
     open_for_read,
     plan_roots,
     read_patterns,
@@ -26,6 +28,7 @@ from drtool.sources.filesystem import (
     still_same,
     with_uncaptured,
 )
+from drtool.sources.filesystem.removing import remove
 from drtool.trees import FileType
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: devices, owners, other users")
@@ -223,6 +226,38 @@ def test_a_change_while_reading_is_noticed(tmp_path: Path, change: str) -> None:
             file.chmod(0o600)
         assert not still_same(fd, entry)
         os.close(fd)
+
+
+def test_a_replaced_file_can_be_described_from_its_descriptor(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    capture_once(tmp_path)
+    (tmp_path / "new").write_text("newer")
+    (tmp_path / "new").chmod(0o600)
+    (tmp_path / "new").rename(tmp_path / "file")
+    with opened(tmp_path / "file") as fd:
+        now = complete(describe_stat(b"file", os.fstat(fd), OwnerNames()), fd)
+        assert still_same(fd, now)
+    assert now == capture_once(tmp_path).entries[0]
+
+
+def test_a_long_path_is_opened_in_steps_and_only_its_last_part_is_not_followed(tmp_path: Path) -> None:
+    part = b"d" * 250
+    path = os.fsencode(tmp_path)
+    fd = os.open(path, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(part, dir_fd=fd)
+        below = os.open(part, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd, path = below, path + b"/" + part
+    os.symlink(b"nowhere", b"link", dir_fd=fd)
+    again = open_directory_path(path, follow=False)
+    assert os.path.samestat(os.fstat(again), os.fstat(fd))
+    with pytest.raises(OSError):
+        open_directory_path(path + b"/link", follow=False)
+    os.close(again)
+    os.close(fd)
+    with opened(tmp_path) as room:
+        assert remove(room, part, recursive=True) == 21
 
 
 def test_files_that_come_and_go_are_no_failure(tmp_path: Path) -> None:

@@ -136,18 +136,31 @@ def test_holes_come_back_as_holes(tmp_path: Path) -> None:
 
 
 def test_data_is_written_around_holes_in_pieces_of_any_size(tmp_path: Path) -> None:
-    content = bytes(range(1, 101))
-    entry = file_entry(size_bytes=100, holes=((10, 20), (50, 5), (90, 10)))
+    holes = ((10, 20), (50, 5), (90, 10))
+    content = bytearray(range(1, 101))
+    for hole, length in holes:
+        content[hole : hole + length] = bytes(length)
+    entry = file_entry(size_bytes=100, holes=holes)
     for step in (1, 7, 33, 100):
-        with Folder.destination(os.fsencode(tmp_path)) as folder:
-            fd = folder.create_file(entry, b"step%d" % step)
-            written = sum(write_data(fd, entry, at, content[at : at + step]) for at in range(0, 100, step))
-            os.close(fd)
-        assert written == 65
-        wanted = bytearray(content)
-        for hole, length in entry.holes:
-            wanted[hole : hole + length] = bytes(length)
-        assert (tmp_path / f"step{step}").read_bytes() == wanted
+        assert written_in_steps(tmp_path / f"step{step}", entry, bytes(content), step) == 65
+        assert (tmp_path / f"step{step}").read_bytes() == content
+
+
+def test_data_where_a_hole_was_recorded_is_not_lost(tmp_path: Path) -> None:
+    """The map of the holes is older than the content of a file that changed while it was read."""
+    content = bytes(range(1, 101))
+    entry = file_entry(size_bytes=100, holes=((10, 20), (50, 50)))
+    for step in (7, 100):
+        assert written_in_steps(tmp_path / f"step{step}", entry, content, step) == 100
+        assert (tmp_path / f"step{step}").read_bytes() == content
+
+
+def written_in_steps(path: Path, entry: Entry, content: bytes, step: int) -> int:
+    with Folder.destination(os.fsencode(path.parent)) as folder:
+        fd = folder.create_file(entry, os.fsencode(path.name))
+        written = sum(write_data(fd, entry, at, content[at : at + step]) for at in range(0, len(content), step))
+        os.close(fd)
+    return written
 
 
 # -- nothing leaks in

@@ -3,7 +3,7 @@
 from drtool.sources.filesystem.applying import Applier
 from drtool.sources.filesystem.attributes import flags_of, holes_of, xattrs_of
 from drtool.sources.filesystem.capture import Captured, capture_directory
-from drtool.sources.filesystem.describe import complete, settle_directory
+from drtool.sources.filesystem.describe import complete, describe_stat, settle_directory
 from drtool.sources.filesystem.excludes import Rules, read_patterns, text_of
 from drtool.sources.filesystem.links import HardLinks
 from drtool.sources.filesystem.owners import OwnerIds, OwnerNames
@@ -34,6 +34,7 @@ __all__ = [
     "capture_directory",
     "complete",
     "count",
+    "describe_stat",
     "flags_of",
     "gone",
     "holes_of",

@@ -171,9 +171,7 @@ def _too_large(item: Changed, limit_bytes: int) -> bool:
 
 def _to_read(entries: list[Entry]) -> list[int]:
     return [
-        index
-        for index, entry in enumerate(entries)
-        if entry.type == _FILE and entry.size_bytes and not entry.content and not entry.uncaptured
+        index for index, entry in enumerate(entries) if entry.type == _FILE and entry.size_bytes and not entry.content
     ]
 
 

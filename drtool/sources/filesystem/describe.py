@@ -34,6 +34,29 @@ class Changed(NamedTuple):
     """The file's content is the old entry's, as far as the options let us judge."""
 
 
+def describe_stat(name: bytes, found: os.stat_result, names: OwnerNames) -> Entry:
+    """What a stat alone tells: also for a file that was replaced by another between the scan and its reading."""
+    kind = found.st_mode >> 12
+    is_directory = kind == _DIRECTORY
+    return Entry(
+        name=name,
+        type=kind,
+        mode=found.st_mode & 0o7777,
+        uid=found.st_uid,
+        gid=found.st_gid,
+        user=names.users[found.st_uid],
+        group=names.groups[found.st_gid],
+        # A directory's size and link count are the file system's business and change with the subdirectories.
+        size_bytes=0 if is_directory else found.st_size,
+        mtime_ns=found.st_mtime_ns,
+        ctime_ns=found.st_ctime_ns,
+        inode=found.st_ino,
+        device=found.st_dev,
+        links=1 if is_directory else found.st_nlink,
+        rdev=found.st_rdev if kind in _DEVICES else 0,
+    )
+
+
 def complete(
     entry: Entry, fd: int, *, content: bytes | None = None, content_depth: int = 0, subtree: bytes = b""
 ) -> Entry:
@@ -82,7 +105,7 @@ class Describer:
         kind = item.found.st_mode >> 12
         if kind not in _KNOWN:
             return None
-        entry = self._from_stat(item.name, kind, item.found)
+        entry = describe_stat(item.name, item.found, self._names)
         try:
             if kind == _FILE:
                 entry = self._file(entry, item)
@@ -120,26 +143,6 @@ class Describer:
             self._problems.append(Problem(join(self._path, entry.name), message))
             return replace(entry, uncaptured=(*entry.uncaptured, message))
 
-    def _from_stat(self, name: bytes, kind: int, found: os.stat_result) -> Entry:
-        is_directory = kind == _DIRECTORY
-        return Entry(
-            name=name,
-            type=kind,
-            mode=found.st_mode & 0o7777,
-            uid=found.st_uid,
-            gid=found.st_gid,
-            user=self._names.users[found.st_uid],
-            group=self._names.groups[found.st_gid],
-            # A directory's size and link count are the file system's business and change with the subdirectories.
-            size_bytes=0 if is_directory else found.st_size,
-            mtime_ns=found.st_mtime_ns,
-            ctime_ns=found.st_ctime_ns,
-            inode=found.st_ino,
-            device=found.st_dev,
-            links=1 if is_directory else found.st_nlink,
-            rdev=found.st_rdev if kind in _DEVICES else 0,
-        )
-
     def _file(self, entry: Entry, item: Changed) -> Entry:
         sparse = item.found.st_blocks * 512 < entry.size_bytes
         to_be_read = bool(entry.size_bytes) and not item.content_holds
@@ -154,7 +157,7 @@ class Describer:
             return entry if to_be_read else self._with_content_of(item.old, self.by_name(entry))
         try:
             if sparse and still_same(fd, entry):
-                entry = replace(entry, holes=holes_of(fd, entry.size_bytes))
+                entry = self._ask(entry, "holes", lambda: replace(entry, holes=holes_of(fd, entry.size_bytes)))
             return entry if to_be_read else self._unread(fd, entry, item.old)
         finally:
             os.close(fd)

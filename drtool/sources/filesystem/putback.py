@@ -14,6 +14,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from typing import Self
 
 from drtool.errors import UsageError
@@ -123,11 +124,17 @@ class Folder:
 
         FileExistsError if the name is taken, even by a dangling symlink. After a failure, `discard` it.
         """
-        fd = os.open(entry.name if name is None else name, _NEW, 0o600, dir_fd=self.fd)
+        name = entry.name if name is None else name
+        fd = os.open(name, _NEW, 0o600, dir_fd=self.fd)
         if entry.flags:
             prepare_flags(fd, entry)
         if entry.holes:
-            os.ftruncate(fd, entry.size_bytes)
+            try:
+                os.ftruncate(fd, entry.size_bytes)
+            except OSError:
+                os.close(fd)
+                self.discard(name)
+                raise
         return fd
 
     def create_beside(self, entry: Entry) -> tuple[int, bytes]:
@@ -229,23 +236,30 @@ class _Target:
 
 
 def write_data(fd: int, entry: Entry, offset: int, data: bytes | memoryview) -> int:
-    """Write `data`, which belongs at `offset`, except where the entry has holes; returns how much was written.
+    """Write `data`, which belongs at `offset`, except zeros where the entry has holes; returns how much was written.
 
     Within a new file of `create_file` that leaves the holes as they were.
     """
     if not entry.holes:
         return _write_all(fd, offset, memoryview(data))
-    written = 0
-    end = offset + len(data)
-    at = offset
-    for hole, length in (*entry.holes, (end, 0)):
-        if hole > at:
-            stop = min(hole, end)
-            written += _write_all(fd, at, memoryview(data)[at - offset : stop - offset])
-        at = max(at, hole + length)
-        if at >= end:
-            break
-    return written
+    return sum(
+        _write_all(fd, offset + start, memoryview(data)[start:end]) for start, end in _solid(entry, offset, data)
+    )
+
+
+def _solid(entry: Entry, offset: int, data: bytes | memoryview) -> Iterator[tuple[int, int]]:
+    """The parts of `data` that must be written, as (start, end) within it."""
+    at = 0
+    for hole, length in entry.holes:
+        start = min(max(hole - offset, at), len(data))
+        end = min(max(hole + length - offset, start), len(data))
+        # A file that changed while it was backed up may have data where the map of its holes, taken first, has none.
+        if end > start and bytes(data[start:end]) == bytes(end - start):
+            if start > at:
+                yield at, start
+            at = end
+    if at < len(data):
+        yield at, len(data)
 
 
 def _write_all(fd: int, offset: int, data: memoryview) -> int:

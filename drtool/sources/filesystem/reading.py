@@ -72,8 +72,9 @@ def open_directory_path(path: bytes, *, follow: bool = True) -> int:
     """A descriptor of the directory at an absolute path of any length; `follow` says whether its last part may be a symlink."""
     fd = os.open(b"/", _DIRECTORY)
     parts = path.strip(b"/").split(b"/") if path != b"/" else []
-    for step in _steps(parts):
-        last = step[-1] is parts[-1]
+    steps = _steps(parts)
+    for number, step in enumerate(steps, start=1):
+        last = number == len(steps)
         try:
             deeper = open_directory(fd, b"/".join(step), follow=follow or not last)
         finally:
