@@ -4,7 +4,8 @@ Sealed: header ‖ sealed part 0 (the pack table, msgpack) ‖ sealed parts 1…
 number of rows, length of part 0) ‖ length of the sealed footer (u32) ‖ number of parts (u32) ‖ "drts".
 A row is 44 bytes, sorted by chunk id: id (32) ‖ pack number (u32) ‖ block (u16) ‖ offset in the block (u24) ‖ length (u24).
 
-In the cache: "drc2" ‖ k (u32) ‖ number of rows (u64) ‖ length of the pack table (u64) ‖ fan-out (2^k + 1 u32s: the first row of each prefix) ‖ rows ‖ pack table.
+In the cache: "drc2" ‖ k (u32) ‖ number of rows (u64) ‖ length of the pack table (u64) ‖
+fan-out (2^k + 1 u32s: the first row of each prefix) ‖ rows ‖ pack table.
 
 Invariants
     Never loaded into dicts; a lookup reads one fan-out slot and a few rows, whatever the number of rows.

@@ -32,5 +32,5 @@ def take_inventory(targets: Targets, prefixes: tuple[str, ...] = ("packs/", "ind
             store = targets.store(target)
             objects[target] = {info.name: info.size_bytes for prefix in prefixes for info in store.list(prefix)}
         except StoreError as error:
-            unlisted[target] = error.message
+            unlisted[target] = targets.failures.get(target, error.message)
     return Inventory(objects, unlisted)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from drtool.crypto import KeySlot, Keyring, open_slot
+from drtool.crypto import Keyring, KeySlot, open_slot
 from drtool.errors import DrtoolError, FormatError, NoQuorum, WrongPassword
 from drtool.model import RepositoryId
 from drtool.repository.cache import write_atomically

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from drtool.crypto import Keyring, seal_slot
-from drtool.errors import DrtoolError, NoQuorum, NoRepository, ObjectMissing, Refused, StoreError, UsageError
+from drtool.errors import DrtoolError, NoQuorum, NoRepository, Refused, StoreError, UsageError
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.facade import Author, Manifest, View
 from drtool.manifest.local import DirectoryState

@@ -8,6 +8,7 @@ Invariants
 from collections.abc import Collection
 from functools import cached_property
 from types import TracebackType
+from typing import Self
 
 from drtool.crypto import Keyring
 from drtool.manifest.facade import Manifest, View
@@ -114,7 +115,7 @@ class Repository:
     def close(self) -> None:
         self.targets.close()
 
-    def __enter__(self) -> "Repository":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -10,6 +10,7 @@ import selectors
 import signal
 import socket
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, NoReturn, TypeVar
@@ -184,9 +185,7 @@ def _work(serve: Callable[[Channel[In, Out]], None], channel: "Channel[In, Out]"
         status = 0
     except (BrokenPipeError, ConnectionResetError):
         pass  # the parent is gone; there is nobody left to tell
-    except BaseException:
-        import traceback
-
+    except Exception:  # noqa: BLE001 - a bug: the parent reports that we died, this says where
         traceback.print_exc()
     finally:
         sys.stderr.flush()

@@ -1,7 +1,7 @@
 """Directories and long chunk lists as chunks: pages of at most 1,024 entries, lists of at most 1,024 ids, recursively.
 
-Bytes: a page is "P" ‖ msgpack array of entries; a list is "L" ‖ its height (1 byte: 1 = names chunks, n = names lists of height n-1) ‖
-ids, 32 bytes each. A directory is named by its one page, or by the list of its pages. A file's content of more than 1,024
+Bytes: a page is "P" ‖ msgpack array of entries; a list is "L" ‖ its height (1 byte: 1 names chunks, n names
+lists of height n-1) ‖ ids, 32 bytes each. A directory is named by its one page, or by the list of its pages. A file's content of more than 1,024
 chunks is named by a list.
 
 Invariants

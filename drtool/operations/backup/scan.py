@@ -70,7 +70,7 @@ class Scan:
     def directories(self, parent: Snapshot | None, fetch: Fetch, builder: TreeBuilder) -> Iterator[Found]:
         """Every directory, parents before their children; each is settled in `builder` once its files are."""
         self._recent_after_ns = parent.started_ns - RECENT_NS if parent else 0
-        top = self._enter(b"/", None, 0, parent.root if parent else b"", False, fetch, builder)
+        top = self._enter(b"/", None, 0, parent.root if parent else b"", fetch, builder)
         if top is None:
             raise DrtoolError("the root directory cannot be read")
         stack = [self._below(top)]
@@ -82,7 +82,7 @@ class Scan:
                 stack.pop()
                 continue
             path, parent_node, slot, previous, follow = step
-            entered = self._enter(path, parent_node, slot, previous, follow, fetch, builder)
+            entered = self._enter(path, parent_node, slot, previous, fetch, builder, follow=follow)
             if entered is not None:
                 stack.append(self._below(entered))
                 yield entered.found
@@ -102,9 +102,10 @@ class Scan:
         parent: Node | None,
         slot: int,
         previous_subtree: bytes,
-        follow: bool,
         fetch: Fetch,
         builder: TreeBuilder,
+        *,
+        follow: bool = False,
     ) -> "_Entered | None":
         previous = _entries_of(previous_subtree, fetch)
         try:

@@ -24,10 +24,10 @@ class Selection:
     def judge(self, folder: tuple[bytes, ...], entry: Entry, *, inherited: bool) -> Verdict:
         """`inherited`: a directory above was included, so everything below is."""
         if not self._includes and not self._excludes:
-            return Verdict(True, True)
+            return Verdict(take=True, enter=True)
         prefix = "".join(text_of(part) + "/" for part in folder)
         name, is_directory = text_of(entry.name), entry.type == FileType.DIRECTORY
         if self._excludes.verdict(prefix, name, is_directory=is_directory):
-            return Verdict(False, False)
+            return Verdict(take=False, enter=False)
         take = inherited or not self._includes or bool(self._includes.verdict(prefix, name, is_directory=is_directory))
         return Verdict(take, is_directory)

@@ -18,8 +18,9 @@ class Frame:
         names: tuple[bytes, ...],
         entry: Entry | None,
         parent: "Frame | None",
-        included: bool,
         entries: Iterator[Entry],
+        *,
+        included: bool,
     ) -> None:
         self.names = names
         self.entry = entry
@@ -48,7 +49,7 @@ class Walk:
     def __init__(self, top: Iterator[Entry], includes: Sequence[str], excludes: Sequence[str], fetch: Fetch) -> None:
         self._selection = Selection(includes, excludes)
         self._fetch = fetch
-        self._stack = [Frame((), None, None, False, top)]
+        self._stack = [Frame((), None, None, top, included=False)]
         self.left: list[Frame] = []
         """Frames that ended since the caller last looked; it empties the list."""
         self.unreadable: list[tuple[tuple[bytes, ...], str]] = []
@@ -68,7 +69,7 @@ class Walk:
             verdict = self._selection.judge(frame.names, entry, inherited=frame.included)
             if entry.type == FileType.DIRECTORY and verdict.enter:
                 below = read_directory(entry.subtree, self._fetch) if entry.subtree else iter(())
-                child = Frame((*frame.names, entry.name), entry, frame, verdict.take, below)
+                child = Frame((*frame.names, entry.name), entry, frame, below, included=verdict.take)
                 self._stack.append(child)
                 yield frame, entry, child
             elif verdict.take:

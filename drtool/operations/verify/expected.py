@@ -49,7 +49,7 @@ def expected_objects(
             desired = _metadata(placement, pack.pack, copies) if metadata else placement.desired(pack.pack)
             yield Expected(pack_object(pack.pack), pack.size_bytes, desired, pack.targets, metadata)
     for segment, size_bytes in segments:
-        yield Expected(segment_object(segment), size_bytes, _metadata(placement, segment, copies), (), True)
+        yield Expected(segment_object(segment), size_bytes, _metadata(placement, segment, copies), (), metadata=True)
 
 
 def _metadata(placement: Placement, name: bytes, copies: int) -> tuple[TargetName, ...]:
