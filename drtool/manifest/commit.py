@@ -164,7 +164,7 @@ class _Commit:
             return None
         if self._draft is None or self._is_in(learned.state):
             return Outcome(learned, seen.views)
-        yield from self._prepare_changes(learned.state)
+        self._prepare_changes(learned.state)
         after = apply_all(learned.state, self._changes)
         if isinstance(after, Rejection) and not self._in_flight:
             raise Rejected(after.reason, after.message)
@@ -199,7 +199,7 @@ class _Commit:
         if self._draft is None or base.head.stop is not None or self._is_in(base.state):
             return base.value
         yield from self._check_descent(seen, base)
-        yield from self._prepare_changes(base.state)
+        self._prepare_changes(base.state)
         after = apply_all(base.state, self._changes)
         if isinstance(after, Rejection):
             self._rejection = after  # final once `base` is chosen under our ballot
@@ -207,6 +207,7 @@ class _Commit:
         head = yield from _head_on(self._context, seen, base, self._changes, after)
         if head is None:
             return None
+        yield Journal(Outstanding(self._changes))
         self._in_flight = True
         return seal_head(self._context.library.keys, head)
 
@@ -222,8 +223,8 @@ class _Commit:
         last = self._changes[-1] if self._changes else None
         return last is not None and applied_at(state, last.session, last.counter) is not None
 
-    def _prepare_changes(self, state: State) -> Talk[None]:
-        """Draft the changes, once, and make them durable here before anybody else sees them."""
+    def _prepare_changes(self, state: State) -> None:
+        """Draft the changes, once."""
         if self._changes or self._draft is None:
             return
         self._changes = self._draft(state)
@@ -232,7 +233,6 @@ class _Commit:
                 raise Rejected(
                     "too-large", f"a change of {len(encode_change(change))} bytes is too large for the manifest"
                 )
-        yield Journal(Outstanding(self._changes))
 
     def _learn(self, seen: Survey, value: bytes) -> Talk[Learned]:
         return (yield from self._context.library.learn(_nearest(self._context, seen), value))

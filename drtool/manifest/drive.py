@@ -58,7 +58,7 @@ def no_hook(_step: int, _request: Request) -> None:
 
 @dataclass
 class Driver:
-    """Answers requests with stores, the system's entropy and its clock. One call at a time."""
+    """Answers requests with stores, the system's entropy and its clock. One call at a time; others wait."""
 
     sites: Mapping[SiteName, SitePort]
     local: LocalState
@@ -68,12 +68,13 @@ class Driver:
     request_timeout_s: float = REQUEST_TIMEOUT_S
     deadline_s: float = DEADLINE_S
     hook: Hook = no_hook
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
     slow: set[SiteName] = field(default_factory=set)
     """Sites that hung to the end of a call and have not answered anything since: nobody waits for them again."""
 
     def run(self, talk: Talk[T]) -> T:
         """What the conversation returns; raises what it raises."""
-        with _Crew(self) as crew:
+        with self._one_at_a_time, _Crew(self) as crew:
             reply: Any = None
             while True:
                 try:

@@ -176,7 +176,7 @@ class Manifest:
     def _refresh(self) -> Talk[View]:
         context = yield from self._context(self._local.witness())
         outcome = yield from refresh(context)
-        return self._view(context, outcome, ())
+        return (yield from self._confirmed(context, outcome, ()))
 
     def checking(self) -> Talk[list[Problem]]:
         """The conversation of `check`."""
@@ -199,7 +199,7 @@ class Manifest:
         context = yield from self._context(witness)
         outcome = yield from read(context)
         problem = yield from problem_of_descent(self._library, list(context.places), witness, outcome.learned)
-        return self._view(context, outcome, (problem,) if problem else ())
+        return (yield from self._confirmed(context, outcome, (problem,) if problem else ()))
 
     def _read_offline(self, sites: Sequence[SiteName]) -> Talk[View]:
         replies = yield Gather({site: newest_value(site, self._keys) for site in sites}, never)
@@ -244,7 +244,7 @@ class Manifest:
             self._settle(drafted)
             raise
         self._settle(drafted)
-        view = self._view(context, outcome, ())
+        view = yield from self._confirmed(context, outcome, ())
         last = drafted[-1][-1]
         sequence = applied_at(view.state, last.session, last.counter)
         return Committed(view, view.sequence if sequence is None else sequence, last.session)
@@ -300,10 +300,13 @@ class Manifest:
         places = places_of(config, self._keys.repository, self._keys, witness)
         return Context(config, places, self._library, witness, self._patience_s)
 
-    def _view(self, context: Context, outcome: Outcome, problems: tuple[str, ...]) -> View:
+    def _confirmed(self, context: Context, outcome: Outcome, problems: tuple[str, ...]) -> Talk[View]:
+        """What a quorum confirmed, remembered by this host unless it contradicts what it remembers."""
+        head = outcome.learned.head
         if not problems:
             self._local.remember(outcome.witness(context.config))
-        return View(outcome.learned, outcome.learned.head.sequence, problems=problems)
+        yield Note("confirm", f"change {head.sequence}, digest {head.digest[:8].hex()}")
+        return View(outcome.learned, head.sequence, problems=problems)
 
 
 def _again(entry: Outstanding) -> Draft:

@@ -20,10 +20,12 @@ from drtool.manifest.head import Head, open_head
 from drtool.manifest.library import Learned, Library, object_names
 from drtool.manifest.names import object_key, version_name, version_of
 from drtool.manifest.pages import LogRow, log_rows
-from drtool.manifest.ports import Failed, Gather, Keys, List, Missing, Read, Talk, never
+from drtool.manifest.ports import Failed, Gather, Keys, List, Missing, Read, Sleep, Talk, never
 from drtool.model import SiteName
 from drtool.paxos import Record
 from drtool.paxos.record import record_hash
+
+CHECK_TRIES = 4
 
 
 class AcceptorStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,10 +119,13 @@ def entries(
 
 def check_sites(context: Context) -> Talk[list[Problem]]:
     """Every chain, MAC, digest, page and witness at every site that answers."""
-    replies = yield Gather({site: _audit(place) for site, place in context.places.items()}, never)
-    audits = {site: reply for site, reply in replies.items() if isinstance(reply, _Audit)}
-    problems = [problem for audit in audits.values() for problem in audit.problems]
-    problems += [_silent(site, reply) for site, reply in replies.items() if site not in audits]
+    audits, silent = yield from _audit_all(context)
+    for _ in range(CHECK_TRIES):
+        if _newest_chosen(audits, context.quorum) is not None or len(audits) < context.quorum:
+            break
+        yield Sleep(0.2)  # the sites were read one by one, and somebody may be writing
+        audits, silent = yield from _audit_all(context)
+    problems = [problem for audit in audits.values() for problem in audit.problems] + silent
     newest = _newest_chosen(audits, context.quorum)
     if newest is None:
         return [*problems, Problem("", "no-quorum", "no quorum of the sites agrees on a head")]
@@ -129,6 +134,13 @@ def check_sites(context: Context) -> Talk[list[Problem]]:
     except DrtoolError as error:
         problems.append(Problem("", "content", error.message))
     return problems
+
+
+def _audit_all(context: Context) -> Talk[tuple[dict[SiteName, _Audit], list[Problem]]]:
+    """What the sites hold, and a problem for each that did not answer."""
+    replies = yield Gather({site: _audit(place) for site, place in context.places.items()}, never)
+    audits = {site: reply for site, reply in replies.items() if isinstance(reply, _Audit)}
+    return audits, [_silent(site, reply) for site, reply in replies.items() if site not in audits]
 
 
 def _check_content(context: Context, audits: Mapping[SiteName, _Audit], newest: Record) -> Talk[list[Problem]]:
@@ -175,9 +187,9 @@ def _audit(place: Place) -> Talk[_Audit | Trouble]:
     versions = sorted(version for name in names if (version := version_of(place.prefix, name)) is not None)
     yield from _audit_chain(place, versions, audit)
     reading: Reading = yield from read_site(place)
-    if isinstance(reading, Trouble):
+    if isinstance(reading, Trouble) and reading.kind != "unknown":
         audit.problems.append(Problem(place.site, reading.kind, reading.reason))
-    elif reading.rolled_back:
+    elif isinstance(reading, SiteView) and reading.rolled_back:
         audit.problems.append(Problem(place.site, "rolled-back", _went_back(place, reading)))
     return audit
 

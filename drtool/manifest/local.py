@@ -109,3 +109,13 @@ def _write(path: Path, document: msgspec.Struct, *, sync: bool) -> None:
         if sync:
             os.fsync(file.fileno())
     temporary.replace(path)
+    if sync:
+        _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

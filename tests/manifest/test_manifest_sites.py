@@ -151,7 +151,7 @@ class Far:
 
 def test_a_far_site_does_not_lag_for_ever(sites, manifest):
     stores = sites.stores()
-    stores["site2"] = Far(stores["site2"], 0.2)
+    stores["site2"] = Far(stores["site2"], 0.1)
     host = sites.host(sites=stores)
     for copies in (1, 2):
         host.commit(SetPolicy(Policy(copies)))
@@ -290,7 +290,7 @@ def test_a_commit_that_got_no_quorum_is_made_once_when_it_is_repeated(sites, man
 def test_phases_are_traced_by_their_names(sites, manifest):
     phases: list[str] = []
     sites.host(trace=lambda note: phases.append(note.phase)).commit(SetPolicy(Policy(1)))
-    assert phases == ["election", "prepare", "accept", "decide"]
+    assert phases == ["election", "prepare", "accept", "decide", "confirm"]
 
 
 def in_child(work) -> int:

@@ -39,7 +39,7 @@ def no_op_id_dedupe() -> Iterator[None]:
 
     def forgetful(self: Any, state: Any) -> Any:
         self._changes = ()
-        return prepare(self, state)
+        prepare(self, state)
 
     with patch.object(commit._Commit, "_prepare_changes", forgetful), patch.object(commit._Commit, "_is_in", _not_in):
         yield

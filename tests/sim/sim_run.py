@@ -92,11 +92,11 @@ def limits_of(options: Options) -> Iterator[None]:
 
 def run_seed(options: Options) -> Result:
     with limits_of(options):
-        return _Run(options).result()
+        return Run(options).result()
 
 
 @dataclass
-class _Client:
+class Client:
     """One host, its memory that survives crashes, and its present process."""
 
     name: str
@@ -108,7 +108,7 @@ class _Client:
     marks: int = 0
 
 
-class _Run:
+class Run:
     def __init__(self, options: Options) -> None:
         self.options = options
         names = [f"site{i}" for i in range(options.site_count)]
@@ -122,7 +122,7 @@ class _Run:
 
     def result(self) -> Result:
         self._found()
-        clients = [_Client(f"client{i}", left=self.options.operations) for i in range(self.options.clients)]
+        clients = [Client(f"client{i}", left=self.options.operations) for i in range(self.options.clients)]
         self.busy = len(clients)
         for client in clients:
             self.world.at(self.rng.uniform(0.0, 1.0), lambda client=client: self._boot(client))
@@ -139,6 +139,33 @@ class _Run:
             self.world.requests,
             self.world.crashes,
         )
+
+    def crash_one_commit(self, step: int) -> bool:
+        """One client dies at `step` of a commit, another commits, the first comes back. False if it did not die."""
+        self._found()
+        victim, other = Client("victim"), Client("other")
+        for client in (victim, other):
+            client.local.remember(self.founded)
+            client.process = Process(client.name, client.local)
+            client.manifest = self._manifest(client.process)
+        victim.process.crash_at = step
+        for client in (victim, other):
+            operation = Operation("append", f"{client.name}.1", self.world.now)
+            self.history.append(operation)
+            talk = client.manifest.committing(self._snapshot(client, operation.value))
+
+            def done(value: Any, error: Any, client: Client = client, operation: Operation = operation) -> None:
+                self._heard(client, operation, value, error)
+
+            self.world.start(client.process, talk, done)
+            self.world.drain()
+        died = not victim.process.alive
+        back = Process("victim", victim.local)
+        self.world.settle(back, self._manifest(back).settling())
+        if victim.local.outstanding():
+            self.violations.append("the journal is not settled")
+        self._judge([victim, other])
+        return died
 
     def _manifest(self, process: Process) -> Manifest:
         return Manifest(
@@ -167,26 +194,26 @@ class _Run:
         self.targets = founding.targets
         self.world.faults = faults
 
-    def _boot(self, client: _Client) -> None:
+    def _boot(self, client: Client) -> None:
         client.process = Process(client.name, client.local)
         client.local.remember(self.founded)
         client.manifest = self._manifest(client.process)
         self._watch(client, client.process)
         self.world.start(client.process, client.manifest.settling(), lambda _, error: self._booted(client, error))
 
-    def _booted(self, client: _Client, error: BaseException | None) -> None:
+    def _booted(self, client: Client, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, NoQuorum):
             self.violations.append(f"settling: {error!r}")
         self._next(client)
 
-    def _watch(self, client: _Client, process: Process) -> None:
+    def _watch(self, client: Client, process: Process) -> None:
         """Notice a crash and start again, as cron would."""
         if client.process is process and process.alive:
             self.world.at(5.0, lambda: self._watch(client, process))
         elif client.process is process and client.left >= 0:
             self._boot(client)
 
-    def _cut(self, clients: Sequence[_Client]) -> None:
+    def _cut(self, clients: Sequence[Client]) -> None:
         if not self.busy:
             return
         until = self.world.now + self.rng.uniform(5.0, 60.0)
@@ -194,7 +221,7 @@ class _Run:
         for site in self.rng.sample(list(self.world.sites), self.rng.randint(1, self.options.site_count - 1)):
             self.world.cut[client.name, site] = until
 
-    def _next(self, client: _Client) -> None:
+    def _next(self, client: Client) -> None:
         client.left -= 1
         if client.left < 0:
             self.busy -= 1
@@ -204,7 +231,7 @@ class _Run:
         pause_s = self.rng.choice((0.0, 0.0, self.rng.uniform(0.0, 5.0)))
         self.world.at(pause_s, lambda: self._begin(client, client.process, kind))
 
-    def _begin(self, client: _Client, process: Process | None, kind: str) -> None:
+    def _begin(self, client: Client, process: Process | None, kind: str) -> None:
         if process is None or client.process is not process:
             return
         operation = Operation(kind, None, self.world.now)
@@ -223,7 +250,7 @@ class _Run:
             talk = client.manifest.reading
         self._attempt(client, process, operation, talk, tries=3)
 
-    def _attempt(self, client: _Client, process: Process, operation: Operation, talk: Any, tries: int) -> None:
+    def _attempt(self, client: Client, process: Process, operation: Operation, talk: Any, tries: int) -> None:
         def done(value: Any, error: BaseException | None) -> None:
             if isinstance(error, NoQuorum) and tries > 1:
                 self.world.at(
@@ -236,7 +263,7 @@ class _Run:
         if process.alive:
             self.world.start(process, talk(), done)
 
-    def _heard(self, client: _Client, operation: Operation, value: Any, error: BaseException | None) -> None:
+    def _heard(self, client: Client, operation: Operation, value: Any, error: BaseException | None) -> None:
         if isinstance(error, NoQuorum):
             return
         if isinstance(error, Rejected) and operation.kind == "epoch" and error.reason == "ring-changed":
@@ -263,7 +290,7 @@ class _Run:
             self.violations.append(f"fork: two heads at change {view.sequence}")
         return tuple(row.source for row in view.state.snapshots), view.state.ring_epoch
 
-    def _snapshot(self, client: _Client, mark: str) -> tuple[Any, ...]:
+    def _snapshot(self, client: Client, mark: str) -> tuple[Any, ...]:
         session = self.rng.randbytes(16)
         opening = OpenSession(kind="backup", host_id=client.name, host=client.name, source=mark, session=session)
         snapshot = Snapshot(
@@ -283,7 +310,7 @@ class _Run:
         )
         return opening, AddSnapshot(session, snapshot)
 
-    def _judge(self, clients: Sequence[_Client]) -> None:
+    def _judge(self, clients: Sequence[Client]) -> None:
         """Let everything land, read once more in peace, and compare."""
         self.world.faults = Faults()
         self.world.cut.clear()

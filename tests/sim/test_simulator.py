@@ -1,11 +1,13 @@
 """The manifest in a hostile world: random seeds, and the proof that a broken protocol does not get through them."""
 
+from dataclasses import replace
+
 import pytest
 from sim_linear import Operation, is_linearizable
 from sim_mutations import MUTATIONS, PROFILE
-from sim_run import options_of, run_seed
+from sim_run import Run, limits_of, options_of, run_seed
 
-SEEDS = 600
+SEEDS = 500
 CHUNKS = 10
 MUTATION_SEEDS = 400
 
@@ -65,3 +67,16 @@ def test_the_checker_knows_what_is_linearizable(history, verdict):
 def _report(result):
     again = f"python tests/sim/run.py --seed {result.options.seed}"
     return "\n".join([str(result.options), *result.violations, f"again: {again}"])
+
+
+@pytest.mark.parametrize("site_count", [3, 5])
+def test_a_commit_that_crashes_at_any_step_is_all_or_nothing(site_count):
+    """Every numbered step of one commit, before and after its request goes out; then another host, then the same again."""
+    for step in range(1, 1000):
+        options = replace(options_of(step), profile="calm", site_count=site_count, clients=0)
+        with limits_of(options):
+            run = Run(options)
+            if not run.crash_one_commit(step):
+                break
+        assert not run.violations, (step, run.violations)
+    assert step > 6 * site_count
