@@ -206,7 +206,7 @@ def _found_on(
             average_chunk_bytes=policy.chunk_average_bytes,
         )
         stores[target.name].put(MARKER_OBJECT, marker.signed(keyring).encode())
-    voters = _voters(sites)
+    voters = _voters(sites, stores)
     founding = Founding(
         repository=repository_id,
         label=spec.label,
@@ -219,10 +219,22 @@ def _found_on(
     Manifest.found(registers, keyring, founding, local, author=_author(spec), trace=spec.trace)
 
 
-def _voters(sites: Mapping[SiteName, list[TargetName]]) -> dict[SiteName, TargetName]:
-    """All sites up to seven vote, of more the first five; each register lies on its site's first target by name."""
-    names = sorted(sites) if len(sites) <= VOTERS_MAX else sorted(sites)[:VOTERS_OF_MANY]
-    return {site: min(sites[site]) for site in names}
+def _voters(
+    sites: Mapping[SiteName, list[TargetName]], stores: Mapping[TargetName, LocalStore]
+) -> dict[SiteName, TargetName]:
+    """All able sites up to seven vote, of more the first five; a register lies on its site's first able target by name.
+
+    UsageError if no site is able.
+    """
+    verdicts = {name: store.vote_verdict() for name, store in stores.items()}
+    able = {site: [name for name in names if verdicts[name].can_vote] for site, names in sites.items()}
+    voting = sorted(site for site, names in able.items() if names)
+    if not voting:
+        reasons = "; ".join(f"{name}: {verdict.reason}" for name, verdict in sorted(verdicts.items()))
+        raise UsageError(f"no site can hold the manifest ({reasons})", hint="use a directory on a local file system")
+    if len(voting) > VOTERS_MAX:
+        voting = voting[:VOTERS_OF_MANY]
+    return {site: min(able[site]) for site in voting}
 
 
 def _row(target: TargetSpec, host: str) -> Target:

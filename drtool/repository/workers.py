@@ -5,6 +5,7 @@ Invariants
     At most `WINDOW` requests wait at a worker, each well under the pipe's buffer, so neither side blocks the other for ever.
 """
 
+import gc
 import os
 import selectors
 import signal
@@ -13,6 +14,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, NoReturn, TypeVar
 
 import msgspec
@@ -20,6 +22,7 @@ import msgspec
 from drtool.errors import DrtoolError
 
 WINDOW = 2
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _LENGTH_BYTES = 4
 
 Out = TypeVar("Out")
@@ -138,18 +141,20 @@ class WorkerPool(Generic[Out, In]):
         """Waits for one reply; DrtoolError if a worker died."""
         key, _ = self._selector.select()[0]
         worker: int = key.data
-        reply = self._channels[worker].receive()
-        if reply is None:
-            raise self._died(worker)
-        self._waiting[worker] -= 1
+        with _uninterrupted():
+            reply = self._channels[worker].receive()
+            if reply is None:
+                raise self._died(worker)
+            self._waiting[worker] -= 1
         return reply
 
     def _send(self, worker: int, request: Out) -> None:
-        try:
-            self._channels[worker].send(request)
-        except (BrokenPipeError, ConnectionResetError):
-            raise self._died(worker) from None
-        self._waiting[worker] += 1
+        with _uninterrupted():
+            try:
+                self._channels[worker].send(request)
+            except (BrokenPipeError, ConnectionResetError):
+                raise self._died(worker) from None
+            self._waiting[worker] += 1
 
     def _died(self, worker: int) -> DrtoolError:
         self._selector.unregister(self._channels[worker])
@@ -175,12 +180,23 @@ class WorkerPool(Generic[Out, In]):
         self._selector.close()
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the message: half of one would leave the pipe useless, and what is stored unsaved."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(serve: Callable[[Channel[In, Out]], None], channel: "Channel[In, Out]") -> NoReturn:
     """A forked child's whole life; it never returns into the parent's code."""
     status = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all of us; the parent decides
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in _INTERRUPTS:  # a terminal or a service manager sends them to all of us; the parent decides
+            signal.signal(number, signal.SIG_IGN)
+        gc.disable()  # nothing here makes cycles, and a collection would touch every page shared with the parent
         serve(channel)
         status = 0
     except (BrokenPipeError, ConnectionResetError):
