@@ -8,9 +8,13 @@ Invariants
     be split in two).
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from itertools import islice
-from typing import NamedTuple
+
+TYPE_CHECKING = False  # as type checkers know it; importing typing would double the time of `drtool --version`
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GLOBAL_VALUES = frozenset(("-c", "--config", "--password-file"))
 GLOBAL_FLAGS = frozenset(("--json", "--json-lines", "-q", "--quiet", "-v", "--verbose", "--no-color", "--version"))
@@ -26,13 +30,15 @@ COMMAND_VALUES = frozenset(f"--{name}" for name in _VALUES.split())
 """Every option of a command that takes a value; a test holds it against the real parser. None has a short form."""
 
 
-class Arguments(NamedTuple):
-    """argv in two parts; the parser gets `moved + rest`."""
+class Arguments:
+    """argv in two parts; the parser gets `moved + rest`. `dangling`: a global option at the very end, without its value."""
 
-    moved: tuple[str, ...]
-    rest: tuple[str, ...]
-    dangling: str | None = None
-    """A global option at the very end, without its value."""
+    __slots__ = ("dangling", "moved", "rest")
+
+    def __init__(self, moved: Sequence[str], rest: Sequence[str], dangling: str | None) -> None:
+        self.moved = tuple(moved)
+        self.rest = tuple(rest)
+        self.dangling = dangling
 
     @property
     def argv(self) -> list[str]:
@@ -69,7 +75,7 @@ def arrange(argv: Sequence[str]) -> Arguments:
                 dangling = None if value else "-c"
         else:
             rest.append(word)
-    return Arguments(tuple(moved), tuple(rest), dangling)
+    return Arguments(moved, rest, dangling)
 
 
 def _cluster(word: str) -> tuple[list[str], list[str]]:

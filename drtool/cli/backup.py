@@ -60,19 +60,19 @@ def backup(
         drtool backup /etc /home --exclude '*.tmp' --tag nightly
         drtool backup --source home --dry-run
     """
+    call: Call = context.obj
+    settings = call.settings
+    base = call.check_configured().parent
     import time as clock
 
     from drtool.operations.backup import BackupRequest
     from drtool.operations.backup import backup as run_backup
 
-    call: Call = context.obj
-    settings = call.settings
     wishes = Wishes(
         excludes=(*(exclude or ()), *(line for name in exclude_file or () for line in patterns_of(name))),
         exclude_caches=exclude_caches,
         one_file_system=one_file_system,
     )
-    base = settings.config_path.parent if settings.config_path else settings.directory
     request = BackupRequest(
         jobs=tuple(jobs(settings.config, base, paths or [], source or [], wishes)),
         tags=tuple(dict.fromkeys(tag or ())),
@@ -81,7 +81,7 @@ def backup(
         time_ns=_time_ns(time) if time is not None else None,
         now_ns=clock.time_ns(),
         dry_run=dry_run,
-        workers=workers(settings.config),
+        workers=settings.workers,
     )
     with call.open_repository() as repository:
         document = document_of(run_backup(repository, request, call.emit))
@@ -136,13 +136,6 @@ def patterns_of(name: str) -> list[str]:
         raise UsageError(f"the exclude file {name} cannot be read: {error.strerror}") from None
 
 
-def workers(config: Config) -> int:
-    """`auto` is one for each core that this process may use."""
-    if config.limits.workers != "auto":
-        return config.limits.workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _time_ns(text: str) -> int:
     try:
         return time_ns_of(text)
@@ -162,7 +155,7 @@ def backup_view(document: Document, *, dry_run: bool) -> View:
     for row in document["snapshots"]:
         parts += _snapshot_lines(row, dry_run=dry_run)
     parts += [
-        line(Cell("failed ", "bad"), f"{failure['path']}: {failure['message']}")
+        line(Cell("no snapshot ", "bad"), f"of {failure['path'] or 'these paths'}: {failure['message']}")
         for failure in document.get("failed", ())
     ]
     summary = "\n".join(_summary(row, dry_run=dry_run) for row in document["snapshots"])

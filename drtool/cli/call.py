@@ -49,21 +49,23 @@ class Call:
 
     def open_repository(self, manifest_from: Sequence[str] = ()) -> "AbstractContextManager[Repository]":
         """The repository that the configuration names. Raises ConfigError if there is no configuration."""
+        spec = self.spec(self.configured_targets(), manifest_from)
         from drtool.repository import open_repository
 
-        return open_repository(self.spec(self.configured_targets(), manifest_from), self.emit)
+        return open_repository(spec, self.emit)
 
     def open_anyhow(self, manifest_from: Sequence[str] = ()) -> "tuple[Repository, NoQuorum | None]":
         """For commands that tell how things are: without a quorum, what any site knows, and why it is not certain."""
+        targets = self.configured_targets()
         from drtool.repository import open_repository
 
         try:
-            return open_repository(self.spec(self.configured_targets(), manifest_from), self.emit), None
+            return open_repository(self.spec(targets, manifest_from), self.emit), None
         except NoQuorum as error:
             if manifest_from:
                 raise
             try:
-                return open_repository(self.spec(self.configured_targets(), ("any",)), self.emit), error
+                return open_repository(self.spec(targets, ("any",)), self.emit), error
             except DrtoolError:
                 raise error from None
 
@@ -87,7 +89,11 @@ class Call:
         )
 
     def configured_targets(self) -> "tuple[TargetSpec, ...]":
-        """The targets that the configuration names. Raises ConfigError if it names none."""
+        """The targets that the configuration names."""
+        return targets_of(self.settings.config, self.check_configured().parent)
+
+    def check_configured(self) -> Path:
+        """The configuration's path. Raises ConfigError if there is none, or it names no sites."""
         path = self.settings.config_path
         if path is None:
             raise self._no_config()
@@ -95,7 +101,7 @@ class Call:
             raise ConfigError(
                 f"{path}: no sites are configured", hint="name them under `sites:`, or found a repository: drtool init"
             )
-        return targets_of(self.settings.config, path.parent)
+        return path
 
     def _no_config(self) -> ConfigError:
         named = named_config(self.options, os.environ, Path.cwd())

@@ -80,7 +80,10 @@ def status_view(document: Document) -> View:
         line(
             Cell(f"change {document['sequence']}", "strong"),
             f" of generation {document['generation']}, digest {document['digest'][:SHORT_DIGEST]}; ",
-            Cell(f"{quorum['reachable']} voters reachable, {quorum['needed']} are needed", "good" if enough else "bad"),
+            Cell(
+                f"{count(quorum['reachable'], 'voter')} reachable, {quorum['needed']} needed",
+                "good" if enough else "bad",
+            ),
         ),
         table("SITE REACHABLE PROMISED ACCEPTED LAG> PROBLEM", rows),
     )

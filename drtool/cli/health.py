@@ -57,7 +57,7 @@ def verify(
         drtool verify --level full --site paris
         drtool verify --level full --snapshot latest --source home
     """
-    if level in ("sample", "restore"):
+    if level == "sample" or level == "restore":  # noqa: PLR1714 - mypy narrows by comparisons only
         refuse(f"verify --level {level}")
 
     from drtool.operations.verify import VerifyRequest
@@ -162,7 +162,7 @@ def _sites_table(document: Document) -> Table:
 
 def _source_row(row: Document, promised: int) -> tuple[Cell | str, ...]:
     copies = "-" if row["copies"] is None else str(row["copies"])
-    verified = local(row["last_verified"]) if row["last_verified"] else "never"
+    verified = local(row["last_verified"]) if row.get("last_verified") else "never"
     return (
         Cell(row["name"] or "-", "strong"),
         row["host"],

@@ -42,7 +42,8 @@ def snapshots(
     call: Call = context.obj
     with call.open_repository(sites(manifest_from)) as repository:
         rows = narrowed(repository.view.state.snapshots, narrowing(host, tag, source), latest)
-    document: Document = {"snapshots": [_snapshot(row) for row in rows]}
+        tentative = repository.view.tentative
+    document: Document = {"snapshots": [_snapshot(row) for row in rows], "tentative": tentative}
     call.show(document, snapshots_view(document))
 
 

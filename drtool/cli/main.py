@@ -6,17 +6,19 @@ Invariants
     `--version` is answered before the parser is imported.
 """
 
+from __future__ import annotations
+
 import os
-import signal
 import sys
-from collections.abc import Sequence
-from types import FrameType
-from typing import TYPE_CHECKING
 
 from drtool import __version__
 from drtool.cli.arguments import Arguments, arrange
 
+TYPE_CHECKING = False  # as type checkers know it; importing typing would double the time of `drtool --version`
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
     from drtool.cli.call import Call
     from drtool.cli.render import Form
 
@@ -49,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
         screen.finish()
 
 
-def _form(arguments: Arguments) -> "Form":
+def _form(arguments: Arguments) -> Form:
     from drtool.cli.render import Form
 
     return Form(
@@ -61,7 +63,7 @@ def _form(arguments: Arguments) -> "Form":
     )
 
 
-def _carry_out(call: "Call", arguments: Arguments) -> int:
+def _carry_out(call: Call, arguments: Arguments) -> int:
     from drtool.errors import DrtoolError, Interrupted
 
     try:
@@ -80,7 +82,7 @@ def _carry_out(call: "Call", arguments: Arguments) -> int:
     return call.exit_code
 
 
-def _parse_and_call(call: "Call", arguments: Arguments) -> None:
+def _parse_and_call(call: Call, arguments: Arguments) -> None:
     import typer
 
     from drtool.cli.app import build
@@ -99,7 +101,7 @@ def _parse_and_call(call: "Call", arguments: Arguments) -> None:
         where = context.command_path if context is not None else "drtool"
         raise UsageError(_sentence(error.format_message()), hint=f"{where} --help") from None
     except typer.Abort:
-        raise Interrupted(signal.SIGINT) from None
+        raise Interrupted(2) from None
 
 
 def _sentence(message: str) -> str:
@@ -114,6 +116,8 @@ def _sentence(message: str) -> str:
 
 def _catch_signals() -> None:
     """SIGINT and SIGTERM become `Interrupted` in this process; a forked worker just ends."""
+    import signal
+
     owner = os.getpid()
 
     def interrupt(number: int, _frame: FrameType | None) -> None:

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -86,7 +86,7 @@ class Family(TyperGroup):
             formatter.write_text("`drtool COMMAND --help` shows a command's options, examples and exit codes.")
 
 
-def refuse(what: str) -> None:
+def refuse(what: str) -> NoReturn:
     raise UsageError(f"{what} is not built yet", hint="drtool --help lists what this version can do")
 
 

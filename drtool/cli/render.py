@@ -144,7 +144,7 @@ class Screen:
         elif isinstance(event, ItemFailed):
             self._failed_items += 1
             if self._failed_items <= _ITEMS_SHOWN or self.form.verbose:
-                self._say("warn", f"{event.path}: ", event.message)
+                self._say("warn", f"{event.path or 'drtool'}: ", event.message)
 
     def _say(self, style: Style, head: str, text: str) -> None:
         lines = [printable(part) for part in (head + text).split("\n")]

@@ -67,6 +67,7 @@ def restore(
             overwrite=overwrite,
             from_sites=sites(from_site),
             dry_run=dry_run,
+            workers=call.settings.workers,
         )
         document = document_of(run_restore(repository, request, call.emit))
     call.show(document, restore_view(document, to, dry_run=dry_run), exit_code=3 if document["errors"] else 0)

@@ -6,8 +6,6 @@ Invariants
 
 import os
 import pwd
-import socket
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -37,6 +35,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     host: str
     user: str
     timezone: str
+    workers: int
     directory: Path
     """The working directory."""
 
@@ -61,11 +60,19 @@ def resolve(options: Options, environ: Mapping[str, str], directory: Path) -> Se
         data_dir=_directory(environ, None, "XDG_DATA_HOME", ".local/share"),
         password=cache(source or ask_password),
         password_given=source is not None,
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         user=_user(environ),
         timezone=_timezone(environ),
+        workers=worker_count(config),
         directory=directory,
     )
+
+
+def worker_count(config: Config) -> int:
+    """`auto` is one for each core that this process may use."""
+    if config.limits.workers != "auto":
+        return config.limits.workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def find_config(options: Options, environ: Mapping[str, str], directory: Path) -> Path | None:
@@ -126,6 +133,7 @@ def _from_file(path: Path) -> Callable[[], bytes]:
 def _from_command(command: str | tuple[str, ...]) -> Callable[[], bytes]:
     def run() -> bytes:
         import shlex
+        import subprocess
 
         try:
             words = shlex.split(command) if isinstance(command, str) else list(command)

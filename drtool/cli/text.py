@@ -111,9 +111,7 @@ def _with_times(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if not isinstance(value, dict):
         return value
     return {
-        key.removesuffix("_ns"): utc(item)
-        if key.endswith("_ns") and isinstance(item, int)
-        else _with_times(item)
+        key.removesuffix("_ns"): utc(item) if key.endswith("_ns") and isinstance(item, int) else _with_times(item)
         for key, item in value.items()
     }
 
