@@ -174,7 +174,7 @@ def _summary(row: Document, *, dry_run: bool) -> str:
     troubles += ["DEGRADED"] if row["degraded"] else []
     troubles += [f"owed to {', '.join(owed['target'] for owed in row['owed'])}"] if row["owed"] else []
     return (
-        f"{head} of {_what(row)}: {sum(files.values()):,} files ({files['new']:,} new, {files['changed']:,} changed), "
+        f"{head} of {_what(row)}: {count(sum(files.values()), 'file')} ({files['new']:,} new, {files['changed']:,} changed), "
         f"{size(row['processed_bytes'])} scanned, {size(row['added_bytes'])} new, {size(row['stored_bytes'])} stored, "
         f"{duration(row['wall_seconds'])}{''.join('; ' + trouble for trouble in troubles)}"
     )

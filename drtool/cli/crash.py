@@ -21,7 +21,7 @@ class Bug(DrtoolError):
 def report(call: "Call", error: Exception) -> Bug:
     """The failure to show; the traceback goes to the terminal with `--verbose`, else into a file of the state directory."""
     trace = "".join(traceback.format_exception(error))
-    message = f"drtool {__version__} has a bug: {type(error).__name__}: {error}"
+    message = f"this is a bug in drtool {__version__}: {type(error).__name__}: {error}"
     if call.screen.form.verbose:
         call.screen.trace(trace.rstrip())
         return Bug(message, hint=f"please report it, with the lines above, in {WHERE}")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from drtool.cli.call import targets_of
 from drtool.cli.settings import CONFIG_NAME, ask_password, named_config
-from drtool.cli.text import Document, document_of
+from drtool.cli.text import Document, count, document_of
 from drtool.cli.view import Cell, View, line, table, view
 from drtool.cli.writing import Chosen, config_text, write_config
 from drtool.config.schema import check_name, file_url, target_url
@@ -164,7 +164,7 @@ def init_view(document: Document, *, written: bool) -> View:
     return view(
         line(
             Cell("founded ", "good"),
-            f"repository {document['repository_id']}, {document['copies']} copies of everything",
+            f"repository {document['repository_id']}, {count(document['copies'], 'copy', 'copies')} of everything",
         ),
         table("SITE TARGETS", rows),
         line(f"{'wrote' if written else 'kept'} {config}"),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from drtool.cli.options import ManifestFrom, sites
-from drtool.cli.text import Document, document_of, size
+from drtool.cli.text import Document, count, document_of, size
 from drtool.cli.view import Cell, View, line, table, view
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ def ring_view(document: Document) -> View:
         )
         for row in document["targets"]
     ]
-    head = line(Cell(f"ring epoch {document['epoch']}", "strong"), f", {document['copies']} copies of every pack")
+    head = line(
+        Cell(f"ring epoch {document['epoch']}", "strong"),
+        f", {count(document['copies'], 'copy', 'copies')} of every pack",
+    )
     return view(head, table("TARGET STATE WEIGHT> SHARE> EXPECTED>", rows))
 
 

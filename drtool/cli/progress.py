@@ -113,7 +113,7 @@ class ProgressDisplay:
         frame = Table.grid(padding=(0, 2))
         frame.add_row(Text(self._stage, "bold"), Text(self._files()), Text(duration(now_s - self._started_s), "dim"))
         if facts.processed_bytes:
-            figures = f"scanned {size(facts.processed_bytes)}   new {size(facts.added_bytes)}   stored {size(facts.stored_bytes)}"
+            figures = _figures(self._stage, facts)
             frame.add_row("", Text(figures), Text(f"{size(self._pace.rate())}/s", "dim"))
         if facts.total_bytes:
             bar = ProgressBar(total=facts.total_bytes, completed=facts.processed_bytes, width=40)
@@ -126,3 +126,13 @@ class ProgressDisplay:
         if facts.total_files is not None:
             return f"{facts.files:,} of {count(facts.total_files, 'file')}"
         return count(facts.files, "file") if facts.files else ""
+
+
+def _figures(stage: str, facts: Progress) -> str:
+    """What the three figures are called: a backup stores what is new, a restore writes what differs."""
+    scanned = size(facts.processed_bytes)
+    if stage == "restoring":
+        return f"in place {scanned}   written {size(facts.stored_bytes)}"
+    if stage == "reading":
+        return f"read {scanned}"
+    return f"scanned {scanned}   new {size(facts.added_bytes)}   stored {size(facts.stored_bytes)}"

@@ -102,3 +102,9 @@ def test_a_plain_path_is_a_file_url_beside_the_configuration():
     assert file_url("data/x", Path("/etc/drtool")) == "file:///etc/drtool/data/x"
     assert file_url("/mnt/a b%20", Path("/etc")) == "file:///mnt/a b%20"
     assert file_url("file:///mnt/x", Path("/etc")) == "file:///mnt/x"
+
+
+def test_the_example_in_the_documentation_is_read(tmp_path):
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
+    config = load(tmp_path, page.partition("```yaml\n")[2].partition("```")[0])
+    assert (config.repository, list(config.sites), list(config.sources)) == ("acme", ["paris", "attic"], ["home"])
