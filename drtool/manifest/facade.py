@@ -19,7 +19,7 @@ from drtool.manifest.inspect import LogEntry, ManifestStatus, Problem, check_sit
 from drtool.manifest.library import Learned, Library
 from drtool.manifest.local import MemoryCache
 from drtool.manifest.ops import Change, CloseSession, Found, Op, OpenSession, make_change
-from drtool.manifest.ports import Gather, Keys, LocalState, Note, PageCache, SitePort, Talk, never
+from drtool.manifest.ports import Gather, Keys, LocalState, Note, PageCache, SitePort, Talk
 from drtool.manifest.records import Config, Founding
 from drtool.manifest.state import State, applied_at
 from drtool.manifest.witness import Outstanding, Witness
@@ -202,7 +202,8 @@ class Manifest:
         return (yield from self._confirmed(context, outcome, (problem,) if problem else ()))
 
     def _read_offline(self, sites: Sequence[SiteName]) -> Talk[View]:
-        replies = yield Gather({site: newest_value(site, self._keys) for site in sites}, never)
+        talks = {site: newest_value(site, self._keys) for site in sites}
+        replies = yield Gather(talks, lambda results: any(isinstance(r, Record) for r in results.values()), grace_s=1.0)
         records = [reply for reply in replies.values() if isinstance(reply, Record)]
         if not records:
             raise NoQuorum(

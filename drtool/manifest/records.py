@@ -16,7 +16,7 @@ TargetState = Literal["active", "draining", "lost"]
 Ending = Literal["closed", "expired"]
 
 
-class Row(msgspec.Struct, frozen=True, array_like=True):
+class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The base of every row."""
 
 

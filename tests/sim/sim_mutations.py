@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from drtool.manifest import acceptor, commit, proposer
+from drtool.manifest import acceptor, beginning, commit, proposer
 from drtool.manifest.ports import Failed, PutIfAbsent, Read
 from drtool.paxos import Ballot, Preempted, Record
+from drtool.paxos.record import record_hash
 
 MUTATIONS: dict[str, Callable[[], Any]] = {}
 PROFILE: dict[str, str] = {}
@@ -104,6 +105,45 @@ def no_confirmation_after_collection() -> Iterator[None]:
         yield
 
     with patch.object(acceptor, "confirm", confirm):
+        yield
+
+
+@mutation("wiped")
+def reader_skips_the_predecessor() -> Iterator[None]:
+    """A late put on a wiped site is taken for its memory."""
+
+    def check_predecessor(place: Any, record: Record) -> Any:
+        return None
+        yield
+
+    with patch.object(acceptor, "check_predecessor", check_predecessor):
+        yield
+
+
+@mutation("wiped")
+def absent_treated_as_initial() -> Iterator[None]:
+    """A site without an acceptor is begun anew, as if it had never promised anything."""
+    first: list[Record] = []
+    found, read_site = beginning.found, acceptor.read_site
+
+    def noted(*words: Any) -> Record:
+        first[:] = [found(*words)]
+        return first[0]
+
+    def hopeful(place: Any) -> Any:
+        reading = yield from read_site(place)
+        if getattr(reading, "kind", "") != "absent":
+            return reading
+        record = found(place.chain, first[0].accepted, first[0].value, bytes(16))
+        data = place.encode(record)
+        yield PutIfAbsent(place.site, acceptor.version_name(place.prefix, 1), data)
+        return acceptor.SiteView(record, record_hash(data))
+
+    with (
+        patch.object(beginning, "found", noted),
+        patch.object(acceptor, "read_site", hopeful),
+        patch.object(proposer, "read_site", hopeful),
+    ):
         yield
 
 

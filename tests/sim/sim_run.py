@@ -34,6 +34,7 @@ PROFILES = {
     "stalls": Faults(stall=0.03, late=0.03, duplicate=0.05),
     "crashes": Faults(crash=0.004, lost_reply=0.02, late=0.02),
     "partitions": Faults(partitions=4, lost_reply=0.02),
+    "wiped": Faults(lost_reply=0.02, late=0.06, duplicate=0.2, partitions=2, wiped=True),
     "everything": Faults(0.02, 0.02, 0.03, 0.05, 0.01, 0.003, 2),
 }
 
@@ -119,6 +120,7 @@ class Run:
         self.violations: list[str] = []
         self.digests: dict[int, bytes] = {}
         self.busy = 0
+        self.wiped = ""  # the site that lost everything: it has a problem, and nobody else has one
 
     def result(self) -> Result:
         self._found()
@@ -128,6 +130,8 @@ class Run:
             self.world.at(self.rng.uniform(0.0, 1.0), lambda client=client: self._boot(client))
         for _ in range(self.world.faults.partitions):
             self.world.at(self.rng.uniform(0.0, 60.0), lambda: self._cut(clients))
+        if self.world.faults.wiped:
+            self.world.at(self.rng.uniform(0.5, 30.0), self._wipe)
         self.world.run(lambda: self.busy == 0)
         self._judge(clients)
         acknowledged = sum(operation.answer is not None for operation in self.history)
@@ -220,6 +224,10 @@ class Run:
         client = self.rng.choice(clients)
         for site in self.rng.sample(list(self.world.sites), self.rng.randint(1, self.options.site_count - 1)):
             self.world.cut[client.name, site] = until
+
+    def _wipe(self) -> None:
+        self.wiped = self.rng.choice(list(self.world.sites))
+        self.world.sites[self.wiped].objects.clear()
 
     def _next(self, client: Client) -> None:
         client.left -= 1
@@ -320,7 +328,8 @@ class Run:
         last = Operation("read", None, self.world.now)
         try:
             view = self.world.settle(process, manifest.reading())
-            self.violations += [f"check: {problem}" for problem in self.world.settle(process, manifest.checking())]
+            problems = self.world.settle(process, manifest.checking())
+            self.violations += [f"check: {problem}" for problem in problems if not self._is_wiped(problem)]
             self._judge_descent(manifest, process, view)
             for client in clients:
                 again = self._manifest(Process(client.name, client.local))
@@ -337,6 +346,10 @@ class Run:
         last.ended, last.answer = self.world.now, (marks, epoch)
         if not is_linearizable([*self.history, last]):
             self.violations.append("not linearizable")
+
+    def _is_wiped(self, problem: Any) -> bool:
+        """What a wiped site may be blamed for: itself, and objects of which fewer copies are left."""
+        return bool(self.wiped) and (problem.site == self.wiped or problem.kind == "missing-object")
 
     def _judge_descent(self, manifest: Manifest, process: Process, view: Any) -> None:
         for sequence, digest in self.digests.items():

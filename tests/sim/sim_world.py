@@ -29,6 +29,7 @@ class Faults:
     crash: float = 0.0
     partitions: int = 0  # how many times a process is cut off from some sites
     slowest_s: float = 0.05
+    wiped: bool = False  # one site loses everything it has, once
 
 
 class Site:
