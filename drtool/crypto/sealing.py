@@ -5,7 +5,8 @@ bytes, salt (32, drawn from the system for this object).
 
 Invariants
     The key is HKDF-SHA256(master key of that generation, salt, "drtool/1/" + kind). Part i has nonce i (96 bits, big-endian),
-    the footer 2^96 - 1; so no (key, nonce) pair ever seals two texts, as long as a salt seals one object.
+    the footer 2^96 - 1. Parts are sealed in order, each once, and nothing after the footer: a sealer refuses anything else, so
+    no (key, nonce) pair ever seals two texts, as long as a salt seals one object.
     Associated data is header ‖ "P" ‖ i for a part, header ‖ "F" ‖ number of parts for the footer: bytes that were cut, swapped,
     spliced, relabelled or moved to another kind do not open.
 
@@ -29,6 +30,7 @@ HEADER_BYTES = 48
 SALT_BYTES = 32
 TAG_BYTES = 16
 _FOOTER_NONCE = b"\xff" * 12
+_NOTHING_MORE = -1
 
 
 class SealKind(IntEnum):
@@ -58,10 +60,11 @@ def _header(kind: SealKind, generation: int, salt: bytes) -> bytes:
 
 
 class Sealer:
-    """Seals one object. Never reuse one for a second object: the salt is the object's own."""
+    """Seals one object: part 0, part 1, …, the footer. A salt is one object's own, and so is its sealer."""
 
     def __init__(self, master: bytes, generation: int, kind: SealKind, salt: bytes) -> None:
         self.header = _header(kind, generation, salt)
+        self._next_part = 0
         self._cipher = AESGCM(derive(master, salt, kind.word))
 
     def part_into(self, index: int, plaintext: Buffer, out: memoryview) -> int:
@@ -72,10 +75,18 @@ class Sealer:
         return self._cipher.encrypt(index.to_bytes(12, "big"), plaintext, self._part(index))
 
     def footer(self, part_count: int, plaintext: Buffer) -> bytes:
+        self._spend(part_count, then=_NOTHING_MORE)
         return self._cipher.encrypt(_FOOTER_NONCE, plaintext, _footer_data(self.header, part_count))
 
     def _part(self, index: int) -> bytes:
+        self._spend(index, then=index + 1)
         return self.header + b"P" + index.to_bytes(8, "big")
+
+    def _spend(self, index: int, then: int) -> None:
+        """Uses up a nonce before it is used: what fails half-way is thrown away with its salt, never tried again."""
+        if index != self._next_part:
+            raise RuntimeError(f"part {index} of a sealed object is sealed out of turn")
+        self._next_part = then
 
 
 class Opener:

@@ -23,6 +23,8 @@ class Bundle:
 
     def add(self, chunk: ChunkId, text: Buffer) -> None:
         """Takes a copy of a chunk smaller than `LARGE_CHUNK_BYTES`."""
+        if len(text) >= LARGE_CHUNK_BYTES or self.full:
+            raise ValueError(f"a bundle with {self._used_bytes} bytes was given {len(text)} more")
         end = self._used_bytes + len(text)
         self._view[self._used_bytes : end] = text
         self._used_bytes = end

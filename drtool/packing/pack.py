@@ -7,9 +7,12 @@ their offsets follow from their lengths. The footer's text is msgpack, see `_Foo
 Invariants
     Bytes are sealed once, in memory: every copy, retry and repair sends the same bytes, whose BLAKE3 is the pack's name.
     A pack holds data, or trees and lists, never both.
+    Whoever reads single blocks takes the header from the index, not from the target: two packs of this repository with equal
+    lengths would otherwise pass for one another.
 """
 
 import mmap
+import os
 from enum import IntEnum
 
 import msgspec
@@ -18,17 +21,25 @@ import zstandard
 from drtool.crypto import HEADER_BYTES, TAG_BYTES, Keyring, SealKind, object_name
 from drtool.errors import FormatError, SealBroken
 from drtool.model import Buffer, ChunkId, PackId
+from drtool.packing.bundle import BLOCK_CHUNKS_MAX
 
 PACK_BYTES = 16 * 1024 * 1024
 PACK_CHUNKS_MAX = 64 * 1024
-BLOCK_BYTES_MAX = 16 * 1024 * 1024
+BLOCK_BYTES_MAX = 2**24 - 1
+"""Of a block's text: offsets and lengths within it fit the index's 24 bits."""
 FOOTER_BYTES_MAX = 16 * 1024 * 1024
 TRAILER_BYTES = 12
 _TRAILER_MAGIC = b"drtp"
 _ID_BYTES = 32
 _PROBE_BYTES = 8 * 1024
 _PROBE_FROM_BYTES = 64 * 1024
-_CAPACITY_BYTES = PACK_BYTES + 3 * 1024 * 1024 + PACK_CHUNKS_MAX * 2 * (_ID_BYTES + 8)
+_FOOTER_BYTES_PER_CHUNK = 64
+"""At most 37 for a chunk's id and length, and 22 for a block's own fields, which has at least one chunk."""
+
+# A pack that is not yet full takes one block more, whatever it is; untouched pages of the buffer cost nothing.
+_CAPACITY_BYTES = (
+    PACK_BYTES + BLOCK_BYTES_MAX + (PACK_CHUNKS_MAX + BLOCK_CHUNKS_MAX) * _FOOTER_BYTES_PER_CHUNK + 64 * 1024
+)
 
 
 class PackKind(IntEnum):
@@ -54,11 +65,17 @@ class BlockRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return [ChunkId(self.ids[i : i + _ID_BYTES]) for i in range(0, len(self.ids), _ID_BYTES)]
 
 
+class _Footer(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    kind: int
+    blocks: tuple[BlockRecord, ...]
+
+
 class PackContents(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A pack's footer, and what the writer hands on to the index."""
+    """What is in a pack, as its footer says and its writer hands on to the index; with the pack's first 48 bytes."""
 
     kind: int
     blocks: tuple[BlockRecord, ...]
+    header: bytes
 
     def offsets(self) -> list[int]:
         """Where each block begins in the pack."""
@@ -84,6 +101,7 @@ class PackBuilder:
 
     def begin(self) -> None:
         self._sealer = self._keyring.sealer(SealKind.PACK)
+        self._process = os.getpid()
         self._buffer[:HEADER_BYTES] = self._sealer.header
         self._end = HEADER_BYTES
         self._blocks: list[BlockRecord] = []
@@ -98,7 +116,11 @@ class PackBuilder:
         return self._end >= PACK_BYTES or self._chunk_count >= PACK_CHUNKS_MAX
 
     def add_block(self, text: Buffer, ids: list[ChunkId], lengths: list[int]) -> None:
-        """Compresses and seals one block of whole chunks."""
+        """Compresses and seals one block of whole chunks, which a pack that is not `full` has room for."""
+        if self._process != os.getpid():
+            raise RuntimeError("an open pack was inherited by a forked process; its salt would seal two texts")
+        if self.full or not 0 < len(ids) <= BLOCK_CHUNKS_MAX or not 0 < len(text) <= BLOCK_BYTES_MAX:
+            raise ValueError(f"a block of {len(text)} bytes in {len(ids)} chunks is not one that this pack can take")
         codec, body = compress(self._compressor, text)
         length = len(body) + TAG_BYTES
         self._sealer.part_into(len(self._blocks), body, self._buffer[self._end : self._end + length])
@@ -108,8 +130,9 @@ class PackBuilder:
 
     def finish(self) -> tuple[PackId, memoryview, PackContents]:
         """The pack's name, its bytes (valid until the next `begin`) and its contents."""
-        contents = PackContents(self._kind, tuple(self._blocks))
-        footer = self._sealer.footer(len(self._blocks), msgspec.msgpack.encode(contents))
+        contents = PackContents(self._kind, tuple(self._blocks), self._sealer.header)
+        text = msgspec.msgpack.encode(_Footer(contents.kind, contents.blocks))
+        footer = self._sealer.footer(len(self._blocks), text)
         trailer = len(footer).to_bytes(4, "big") + len(self._blocks).to_bytes(4, "big") + _TRAILER_MAGIC
         end = self._end + len(footer) + TRAILER_BYTES
         self._buffer[self._end : end] = footer + trailer
@@ -130,21 +153,28 @@ def compress(compressor: zstandard.ZstdCompressor, text: Buffer) -> tuple[Codec,
 
 def decompress(codec: int, body: bytes, text_length: int) -> bytes:
     """The text of an opened block; FormatError unless it has exactly the promised length."""
-    if text_length > BLOCK_BYTES_MAX:
-        raise FormatError(f"a block claims {text_length} bytes; {BLOCK_BYTES_MAX} is the most")
+    if not 0 < text_length <= BLOCK_BYTES_MAX:
+        raise FormatError(f"a block claims {text_length} bytes; 1 to {BLOCK_BYTES_MAX} are possible")
     if codec == Codec.RAW:
         text = body
     elif codec == Codec.ZSTD:
-        try:
-            # one context a call: a shared one is not safe between threads, and this costs 1 µs
-            text = zstandard.ZstdDecompressor().decompress(body, max_output_size=text_length, allow_extra_data=False)
-        except zstandard.ZstdError as error:
-            raise FormatError(f"a block does not decompress: {error}") from None
+        text = _unzstd(body, text_length)
     else:
         raise FormatError(f"a block is compressed by method {codec}, which this program does not know")
     if len(text) != text_length:
         raise FormatError(f"a block of {text_length} bytes opens to {len(text)}")
     return text
+
+
+def _unzstd(body: bytes, text_length: int) -> bytes:
+    try:
+        # the library trusts the frame's own claim more than the limit that it is given, and allocates what that says
+        if zstandard.frame_content_size(body) > text_length:
+            raise FormatError(f"a block of {text_length} bytes claims to decompress to more")
+        # one context a call: a shared one is not safe between threads, and this costs 1 µs
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=text_length, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise FormatError(f"a block does not decompress: {error}") from None
 
 
 def open_block(keyring: Keyring, header: Buffer, index: int, sealed: Buffer, codec: int, text_length: int) -> bytes:
@@ -168,15 +198,28 @@ def footer_span(size_bytes: int, trailer: Buffer) -> tuple[int, int, int]:
 
 
 def open_footer(keyring: Keyring, header: Buffer, count: int, sealed: Buffer, footer_start: int) -> PackContents:
-    """The pack's contents, checked against the room that its blocks have."""
+    """The pack's contents: every number in it makes sense, and its blocks fill the room that they have."""
     text = keyring.opener(SealKind.PACK, header).footer(count, sealed)
     try:
-        contents = msgspec.msgpack.decode(text, type=PackContents)
-    except msgspec.MsgspecError as error:
+        table = msgspec.msgpack.decode(text, type=_Footer)
+    except (msgspec.MsgspecError, ValueError) as error:
         raise FormatError(f"a pack's table of contents does not parse: {error}") from None
-    if len(contents.blocks) != count or HEADER_BYTES + sum(b.length for b in contents.blocks) != footer_start:
+    if len(table.blocks) != count or HEADER_BYTES + sum(b.length for b in table.blocks) != footer_start:
         raise FormatError("a pack's table of contents does not fit the pack")
-    return contents
+    if table.kind not in {*PackKind} or not all(map(_makes_sense, table.blocks)):
+        raise FormatError("a pack's table of contents describes blocks that cannot be")
+    return PackContents(table.kind, table.blocks, bytes(header))
+
+
+def _makes_sense(block: BlockRecord) -> bool:
+    return (
+        block.length > TAG_BYTES
+        and 0 < block.text_length <= BLOCK_BYTES_MAX
+        and 0 < len(block.lengths) <= BLOCK_CHUNKS_MAX
+        and len(block.ids) == _ID_BYTES * len(block.lengths)
+        and min(block.lengths) > 0
+        and sum(block.lengths) == block.text_length
+    )
 
 
 def read_footer(keyring: Keyring, pack: Buffer) -> PackContents:

@@ -2,28 +2,30 @@
 
 Sealed: header ‖ sealed part 0 (the pack table, msgpack) ‖ sealed parts 1… (rows, `PAGE_ROWS` a part) ‖ sealed footer (msgpack:
 number of rows, length of part 0) ‖ length of the sealed footer (u32) ‖ number of parts (u32) ‖ "drts".
-A row is 44 bytes, sorted by chunk id: id (32) ‖ pack number (u32) ‖ block (u16) ‖ offset in the block (u24) ‖ length (u24).
+A row is 44 bytes: chunk id (32) ‖ pack number (u32) ‖ block (u16) ‖ offset in the block (u24) ‖ length (u24); rows are sorted.
 
-In the cache: "drc2" ‖ k (u32) ‖ number of rows (u64) ‖ length of the pack table (u64) ‖
+In the cache: "drc3" ‖ k (u32) ‖ number of rows (u64) ‖ length of the pack table (u64) ‖
 fan-out (2^k + 1 u32s: the first row of each prefix) ‖ rows ‖ pack table.
 
 Invariants
     Never loaded into dicts; a lookup reads one fan-out slot and a few rows, whatever the number of rows.
-    The pack table is a hint about places, the truth about blocks.
+    The pack table is a hint about places, the truth about blocks; it also holds each pack's header, without which a target
+    could pass one pack of this repository off as another.
+    A cached form that is not one gives FormatError, never a wrong answer about a row that it has.
 """
 
 import mmap
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice, pairwise
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from drtool.crypto import HEADER_BYTES, TAG_BYTES, Keyring, SealKind
 from drtool.errors import FormatError, SealBroken
 from drtool.model import Buffer, ChunkId, PackId, TargetName
-from drtool.packing.pack import PackContents
+from drtool.packing.pack import BLOCK_BYTES_MAX, PackContents
 
 ROW_BYTES = 44
 PAGE_ROWS = 16 * 1024
@@ -32,24 +34,27 @@ SEGMENT_ROWS_MAX = (SEGMENT_BYTES_MAX - 8 * 1024 * 1024) // ROW_BYTES
 _ID_BYTES = 32
 _TRAILER_MAGIC = b"drts"
 _TRAILER_BYTES = 12
-_CACHE_MAGIC = b"drc2"
+_CACHE_MAGIC = b"drc3"
 _CACHE_HEADER_BYTES = 24
+_CACHE_BITS_MAX = 21
+_CACHE_ROWS_MAX = 2**32 - 1
 _PREFIX = struct.Struct(">I40x")
 
 
 class SegmentPack(msgspec.Struct, array_like=True, frozen=True):
-    """One pack of the table; `blocks` are (sealed length, codec, text length) in order."""
+    """One pack of the table; `blocks` are (sealed length, codec, text length) in order, `header` the pack's first 48 bytes."""
 
     pack: PackId
     size_bytes: int
     kind: int
     targets: tuple[TargetName, ...]
     blocks: tuple[tuple[int, int, int], ...]
+    header: bytes
 
     @classmethod
     def of(cls, pack: PackId, size_bytes: int, targets: Sequence[TargetName], contents: PackContents) -> "SegmentPack":
         blocks = tuple((b.length, b.codec, b.text_length) for b in contents.blocks)
-        return cls(pack, size_bytes, contents.kind, tuple(targets), blocks)
+        return cls(pack, size_bytes, contents.kind, tuple(targets), blocks, contents.header)
 
     def span(self, block: int) -> tuple[int, int]:
         """(offset in the pack, sealed length) of a block."""
@@ -57,7 +62,7 @@ class SegmentPack(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Location(NamedTuple):
-    """Where a chunk lies; offset and length within the block's text."""
+    """Where a chunk lies; offset and length are within the block's text."""
 
     pack: SegmentPack
     block: int
@@ -66,8 +71,8 @@ class Location(NamedTuple):
 
 
 class _Footer(msgspec.Struct, array_like=True, frozen=True):
-    row_count: int
-    table_length: int
+    row_count: Annotated[int, msgspec.Meta(ge=0, le=_CACHE_ROWS_MAX)]
+    table_length: Annotated[int, msgspec.Meta(ge=0, le=_CACHE_ROWS_MAX)]
 
 
 def rows_of(number: int, contents: PackContents) -> Iterator[bytes]:
@@ -107,24 +112,44 @@ def unseal_segment(keyring: Keyring, sealed: Buffer) -> bytes:
     if footer_start < HEADER_BYTES:
         raise SealBroken("an index segment is cut short")
     opener = keyring.opener(SealKind.SEGMENT, view[:HEADER_BYTES])
-    footer = msgspec.msgpack.decode(
-        opener.footer(count, view[footer_start : footer_start + footer_length]), type=_Footer
-    )
-    at = HEADER_BYTES + footer.table_length
-    table = opener.part(0, view[HEADER_BYTES:at])
-    pages = []
-    for number in range(1, count):
-        rows = min(PAGE_ROWS, footer.row_count - (number - 1) * PAGE_ROWS)
-        end = at + rows * ROW_BYTES + TAG_BYTES
-        pages.append(opener.part(number, view[at:end]))
-        at = end
-    if at != footer_start or sum(map(len, pages)) != footer.row_count * ROW_BYTES:
+    footer = _decode_footer(opener.footer(count, view[footer_start : footer_start + footer_length]))
+    pages_at = HEADER_BYTES + footer.table_length
+    whole_pages = -(-footer.row_count // PAGE_ROWS)
+    expected_end = pages_at + footer.row_count * ROW_BYTES + whole_pages * TAG_BYTES
+    if count != 1 + whole_pages or expected_end != footer_start:
         raise FormatError("an index segment's parts do not fit its footer")
+    table = opener.part(0, view[HEADER_BYTES:pages_at])
+    for pack in _decode_table(table):
+        _check_pack(pack)
+    bounds = [*range(pages_at, footer_start, PAGE_ROWS * ROW_BYTES + TAG_BYTES), footer_start]
+    pages = [opener.part(number, view[start:end]) for number, (start, end) in enumerate(pairwise(bounds), 1)]
     return _cache_form(table, b"".join(pages), footer.row_count)
 
 
+def _decode_footer(text: bytes) -> _Footer:
+    try:
+        return msgspec.msgpack.decode(text, type=_Footer)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise FormatError(f"an index segment's footer does not parse: {error}") from None
+
+
+def _decode_table(text: bytes) -> list[SegmentPack]:
+    try:
+        return msgspec.msgpack.decode(text, type=list[SegmentPack])
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise FormatError(f"an index segment's pack table does not parse: {error}") from None
+
+
+def _check_pack(pack: SegmentPack) -> None:
+    """FormatError unless the blocks are possible and lie within the pack."""
+    sound = all(length > TAG_BYTES and 0 < text <= BLOCK_BYTES_MAX for length, _, text in pack.blocks)
+    end = HEADER_BYTES + sum(block[0] for block in pack.blocks)
+    if not sound or end > pack.size_bytes or len(pack.pack) != _ID_BYTES or len(pack.header) != HEADER_BYTES:
+        raise FormatError("an index segment's pack table describes a pack that cannot be")
+
+
 def _cache_form(table: bytes, rows: bytes, row_count: int) -> bytes:
-    bits = max(1, min(21, (row_count // 4).bit_length()))
+    bits = max(1, min(_CACHE_BITS_MAX, (row_count // 4).bit_length()))
     shift = 32 - bits
     counts = [0] * ((1 << bits) + 1)
     previous = 0
@@ -143,9 +168,9 @@ class SegmentReader:
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
         self._data = data
-        if self._data[:4] != _CACHE_MAGIC:
-            raise FormatError("a cached index segment does not begin as one")
         self._bits = int.from_bytes(self._data[4:8], "big")
+        if self._data[:4] != _CACHE_MAGIC or not 0 < self._bits <= _CACHE_BITS_MAX:
+            raise FormatError("a cached index segment does not begin as one")
         self.row_count = int.from_bytes(self._data[8:16], "big")
         self._shift = 32 - self._bits
         self._rows_at = _CACHE_HEADER_BYTES + 4 * ((1 << self._bits) + 1)
@@ -153,23 +178,26 @@ class SegmentReader:
         self._end = self._table_at + int.from_bytes(self._data[16:24], "big")
         if len(self._data) < self._end:
             raise FormatError("a cached index segment is cut short")
+        if int.from_bytes(self._data[self._rows_at - 4 : self._rows_at], "big") != self.row_count:
+            raise FormatError("a cached index segment's fan-out does not fit its rows")
         self._packs: list[SegmentPack] | None = None
 
     @property
     def packs(self) -> list[SegmentPack]:
         if self._packs is None:
-            try:
-                self._packs = msgspec.msgpack.decode(self._data[self._table_at : self._end], type=list[SegmentPack])
-            except msgspec.MsgspecError as error:
-                raise FormatError(f"an index segment's pack table does not parse: {error}") from None
+            self._packs = _decode_table(self._data[self._table_at : self._end])
         return self._packs
 
     def find(self, chunk: ChunkId) -> int:
         """Where the chunk's row begins in `data`, or -1."""
+        if len(chunk) != _ID_BYTES:
+            raise FormatError(f"a chunk id has {len(chunk)} bytes; {_ID_BYTES} make one")
         slot = _CACHE_HEADER_BYTES + 4 * (int.from_bytes(chunk[:4], "big") >> self._shift)
         bounds = self._data[slot : slot + 8]
         first = self._rows_at + ROW_BYTES * int.from_bytes(bounds[:4], "big")
         last = self._rows_at + ROW_BYTES * int.from_bytes(bounds[4:], "big")
+        if not first <= last <= self._table_at:
+            raise FormatError("a cached index segment's fan-out points outside its rows")
         at = self._data.find(chunk, first, last)
         while at >= 0 and (at - first) % ROW_BYTES:  # a match across two rows is chance, or somebody's idea of fun
             at = self._data.find(chunk, at + 1, last)
@@ -184,9 +212,13 @@ class SegmentReader:
             return None
         row = self._data[at + _ID_BYTES : at + ROW_BYTES]
         number, block = int.from_bytes(row[:4], "big"), int.from_bytes(row[4:6], "big")
+        offset, length = int.from_bytes(row[6:9], "big"), int.from_bytes(row[9:12], "big")
         if number >= len(self.packs) or block >= len(self.packs[number].blocks):
             raise FormatError("an index segment's row points outside its pack table")
-        return Location(self.packs[number], block, int.from_bytes(row[6:9], "big"), int.from_bytes(row[9:12], "big"))
+        pack = self.packs[number]
+        if offset + length > pack.blocks[block][2]:
+            raise FormatError("an index segment's row points outside its block")
+        return Location(pack, block, offset, length)
 
     def rows(self) -> Iterator[bytes]:
         """Every row, in order; for merging."""

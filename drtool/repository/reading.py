@@ -1,7 +1,8 @@
 """Getting objects, blocks and chunks back: the best copy first, the next one when it fails.
 
 Invariants
-    Nothing unauthenticated is returned: segments are checked by name, blocks by their seal.
+    Nothing unauthenticated is returned: segments are checked by name, blocks by their seal under the header that the index
+    knows; a target's own header would let it pass one pack off as another.
     A copy that failed is noted with its target and reason, and never asked again in this run.
 """
 
@@ -10,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from msgspec import Struct
 
-from drtool.crypto import HEADER_BYTES, Keyring, Opener, SealKind, object_name
+from drtool.crypto import Keyring, Opener, SealKind, object_name
 from drtool.errors import DrtoolError, ObjectMissing, SealBroken
 from drtool.model import ChunkId, PackId, SegmentId, SiteName, TargetName, pack_object, segment_object
 from drtool.packing import Location, SegmentPack
@@ -46,7 +47,7 @@ class ObjectReader:
         self.placement = placement
         self.sites = sites
         self.bad_copies: dict[tuple[TargetName, str], BadCopy] = {}
-        self._openers: OrderedDict[tuple[TargetName, PackId], Opener] = OrderedDict()
+        self._openers: OrderedDict[PackId, Opener] = OrderedDict()
 
     def segment(self, segment: SegmentId) -> bytes:
         """A sealed index segment, checked by its name."""
@@ -64,19 +65,18 @@ class ObjectReader:
         """A block's text."""
         start, length = pack.span(block)
         _, codec, text_length = pack.blocks[block]
+        opener = self._opener(pack)
 
         def read(target: TargetName) -> bytes:
             sealed = self._targets.store(target).get(pack_object(pack.pack), start, length)
-            return decompress(codec, self._opener(target, pack.pack).part(block, sealed), text_length)
+            return decompress(codec, opener.part(block, sealed), text_length)
 
         return self._first_good(pack_object(pack.pack), pack.targets, pack.pack, read)
 
-    def _opener(self, target: TargetName, pack: PackId) -> Opener:
-        key = (target, pack)
-        opener = self._openers.get(key)
+    def _opener(self, pack: SegmentPack) -> Opener:
+        opener = self._openers.get(pack.pack)
         if opener is None:
-            header = self._targets.store(target).get(pack_object(pack), 0, HEADER_BYTES)
-            opener = self._openers[key] = self._keyring.opener(SealKind.PACK, header)
+            opener = self._openers[pack.pack] = self._keyring.opener(SealKind.PACK, pack.header)
             if len(self._openers) > 64:
                 self._openers.popitem(last=False)
         return opener
