@@ -3,11 +3,21 @@
 Invariants
     Names, link targets and attribute names are bytes, never text. Times are nanoseconds since 1970 and may be negative.
     An entry is immutable; an unchanged file reuses its parent snapshot's very object.
+    What was decoded is within the bounds that systems have, so that no restore meets a number that it cannot pass on.
 """
 
 from enum import IntEnum
+from typing import Annotated
 
 import msgspec
+
+TIME_NS_BOUNDS = (-(2**63), 2**64 - 1)
+HOLES_MAX = 64 * 1024
+XATTRS_BYTES_MAX = 4 * 1024 * 1024
+
+Word = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class FileType(IntEnum):
@@ -30,31 +40,31 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True
     """One name. `content` holds 32-byte chunk ids, joined; a list of more than 1,024 is one id of a `list` chunk."""
 
     name: bytes
-    type: int
-    mode: int
+    type: Annotated[int, msgspec.Meta(ge=1, le=15)]
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
     """Permission bits, setuid, setgid and sticky included: `st_mode & 0o7777`."""
-    uid: int
-    gid: int
+    uid: Word
+    gid: Word
     user: str = ""
     """The owner's name where it was captured; empty if it had none."""
     group: str = ""
-    size_bytes: int = 0
+    size_bytes: Size = 0
     mtime_ns: int = 0
     ctime_ns: int = 0
-    inode: int = 0
-    device: int = 0
-    links: int = 1
-    rdev: int = 0
+    inode: Natural = 0
+    device: Natural = 0
+    links: Natural = 1
+    rdev: Natural = 0
     """`st_rdev` of a device; 0 otherwise."""
     link_target: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     """Sorted by name; POSIX ACLs (`system.posix_acl_*`) and capabilities (`security.capability`) are among them."""
-    holes: tuple[tuple[int, int], ...] = ()
+    holes: tuple[tuple[Size, Size], ...] = ()
     """(offset, length) of each hole of a sparse file, ascending; the content still covers the whole file."""
-    flags: int = 0
+    flags: Word = 0
     """Inode flags (FS_IOC_GETFLAGS) that a restore can set: immutable, append-only, nodump, …"""
     content: bytes = b""
-    content_depth: int = 0
+    content_depth: Annotated[int, msgspec.Meta(ge=0, le=6)] = 0
     """0: `content` holds data chunks; n: it holds the id of a list chunk, n levels above the data."""
     subtree: bytes = b""
     """A directory's own page or list of pages; empty where only metadata was taken."""
@@ -71,3 +81,33 @@ def unchanged_content(entry: Entry, size_bytes: int, mtime_ns: int, ctime_ns: in
         and entry.inode == inode
         and not entry.uncaptured
     )
+
+
+def storable(entry: Entry) -> Entry:
+    """`entry` as far as the format can hold it; what it cannot is left out and named in `uncaptured`.
+
+    For the few that a page cannot take as they are: times after the year 2554, attributes of many MiB, names of owners that are
+    no text. A map of holes is left out in silence: the content covers the whole file.
+    """
+    changes: dict[str, object] = {}
+    lost = []
+    for name in ("mtime_ns", "ctime_ns"):
+        low, high = TIME_NS_BOUNDS
+        value = getattr(entry, name)
+        if not low <= value <= high:
+            changes[name] = min(max(value, low), high)
+            lost.append(f"{name.removesuffix('_ns')}: {value} ns since 1970 are more than the format can hold")
+    if len(entry.holes) > HOLES_MAX:
+        changes["holes"] = ()
+    if sum(len(name) + len(value) for name, value in entry.xattrs) > XATTRS_BYTES_MAX:
+        changes["xattrs"] = ()
+        lost.append(f"xattrs: more than {XATTRS_BYTES_MAX} bytes")
+    for name in ("user", "group"):
+        changes[name] = _text(getattr(entry, name))
+    changes["uncaptured"] = tuple(_text(word) for word in (*entry.uncaptured, *lost))
+    return msgspec.structs.replace(entry, **changes)
+
+
+def _text(word: str) -> str:
+    """Without the halves of surrogate pairs, by which Python stands in for bytes that are no UTF-8."""
+    return word.encode("utf-8", "replace").decode()

@@ -1,26 +1,35 @@
 """Directories and long chunk lists as chunks: pages of at most 1,024 entries, lists of at most 1,024 ids, recursively.
 
-Bytes: a page is "P" ‖ msgpack array of entries; a list is "L" ‖ its height (1 byte: 1 names chunks, n names
-lists of height n-1) ‖ ids, 32 bytes each. A directory is named by its one page, or by the list of its pages. A file's content of more than 1,024
-chunks is named by a list.
+A directory's entries are taken 1,024 at a time; where these would make a page of more than 1 MiB, they are divided among
+several, each as full as 1 MiB allows.
+
+Bytes: a page is "P" ‖ msgpack array of entries; a list is "L" ‖ its height (1 byte: 1 names chunks, n names lists of height
+n-1) ‖ ids, 32 bytes each. A directory is named by its one page, or by the list of its pages. A file's content of more than
+1,024 chunks is named by a list.
 
 Invariants
     The same entries give the same bytes, so an unchanged directory keeps its id.
-    Readers and writers stream: at most one page and one list of each height are in memory.
+    Readers stream: at most one page and one list of each height are in memory.
+    No text is larger than a block can be, whatever a file system puts into its entries.
+    A name that was read is one name: not empty, not `.` or `..`, without `/` and NUL; and names ascend. Whoever restores may rely
+    on that, also when somebody with the key made the tree by hand.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from drtool.errors import FormatError
 from drtool.model import ChunkId, ChunkKind
-from drtool.trees.entry import Entry
+from drtool.trees.entry import Entry, storable
 
 PAGE_ENTRIES = 1024
+PAGE_BYTES = 1024 * 1024
+ENTRY_BYTES_MAX = 8 * 1024 * 1024
 LIST_IDS = 1024
 _ID_BYTES = 32
 _HEIGHT_MAX = 6
+_NO_NAMES = (b".", b"..")
 
 Put = Callable[[ChunkKind, bytes], ChunkId]
 """Stores a chunk if it is new, and names it."""
@@ -30,25 +39,67 @@ Fetch = Callable[[ChunkId], bytes]
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Entry])
+_EMPTY_PAGE = b"P" + _encoder.encode([])
+_PAGE_HEAD_BYTES = 4  # "P" and the longest head of an array
 
 
 def write_directory(entries: Sequence[Entry], put: Put) -> ChunkId:
     """Stores one directory's entries, sorted by name, and returns what names it."""
-    pages = [
-        put(ChunkKind.TREE, b"P" + _encoder.encode(entries[start : start + PAGE_ENTRIES]))
-        for start in range(0, max(1, len(entries)), PAGE_ENTRIES)
-    ]
+    pages = [put(ChunkKind.TREE, page) for page in _pages(entries)] or [put(ChunkKind.TREE, _EMPTY_PAGE)]
     return pages[0] if len(pages) == 1 else write_list(pages, put)[0]
+
+
+def _pages(entries: Sequence[Entry]) -> Iterator[bytes]:
+    for start in range(0, len(entries), PAGE_ENTRIES):
+        several = entries[start : start + PAGE_ENTRIES]
+        try:
+            page = b"P" + _encoder.encode(several)
+        except (OverflowError, UnicodeEncodeError):  # a number or a name that the format has no room for
+            page = b""
+        if 0 < len(page) <= PAGE_BYTES:
+            yield page
+        else:
+            yield from _small_pages(several)
+
+
+def _small_pages(entries: Sequence[Entry]) -> Iterator[bytes]:
+    """The pages of entries that do not fit one."""
+    waiting: list[Entry] = []
+    size_bytes = 0
+    for entry, length in map(_storable, entries):
+        if waiting and size_bytes + length > PAGE_BYTES - _PAGE_HEAD_BYTES:
+            yield b"P" + _encoder.encode(waiting)
+            waiting, size_bytes = [], 0
+        waiting.append(entry)
+        size_bytes += length
+    yield b"P" + _encoder.encode(waiting)
+
+
+def _storable(entry: Entry) -> tuple[Entry, int]:
+    """The entry as it can be stored, and the length of its encoding in bytes."""
+    try:
+        length = len(_encoder.encode(entry))
+    except (OverflowError, UnicodeEncodeError):
+        length = ENTRY_BYTES_MAX + 1
+    if length > PAGE_BYTES:
+        entry = storable(entry)
+        length = len(_encoder.encode(entry))
+    if length > ENTRY_BYTES_MAX:
+        raise FormatError(f"an entry of {length} bytes is more than the repository format can hold")
+    return entry, length
 
 
 def read_directory(name: bytes, fetch: Fetch) -> Iterator[Entry]:
     """The entries of a directory, in order."""
     text = fetch(ChunkId(name))
-    if text[:1] == b"L":
-        for page in _leaves(text, fetch):
-            yield from _page(fetch(page))
-    else:
-        yield from _page(text)
+    if text[:1] != b"L":
+        yield from _page(text, after=b"")
+        return
+    last = b""
+    for page in _leaves(text, fetch):
+        entries = _page(fetch(page), after=last)
+        yield from entries
+        last = entries[-1].name if entries else last
 
 
 def write_content(ids: Sequence[ChunkId], put: Put) -> tuple[bytes, int]:
@@ -63,7 +114,7 @@ def read_content(entry: Entry, fetch: Fetch) -> Iterator[ChunkId]:
     if entry.content_depth == 0:
         yield from _ids(entry.content)
     else:
-        yield from _leaves(fetch(ChunkId(entry.content)), fetch)
+        yield from _leaves(fetch(ChunkId(entry.content)), fetch, entry.content_depth)
 
 
 def write_list(ids: Sequence[ChunkId], put: Put) -> tuple[ChunkId, int]:
@@ -79,27 +130,36 @@ def write_list(ids: Sequence[ChunkId], put: Put) -> tuple[ChunkId, int]:
     return ids[0], height
 
 
-def _leaves(text: bytes, fetch: Fetch, parent_height: int = _HEIGHT_MAX + 1) -> Iterator[ChunkId]:
+def _leaves(text: bytes, fetch: Fetch, expected: int | None = None) -> Iterator[ChunkId]:
+    """What a list names in the end; `expected` is its height, where somebody said it."""
     height = text[1] if len(text) > 1 and text[:1] == b"L" else 0
-    if not 0 < height < parent_height:
+    if not 0 < height <= _HEIGHT_MAX or height != (expected or height):
         raise FormatError("a list of chunks is malformed")
-    for chunk in _ids(text[2:]):
-        if height == 1:
-            yield chunk
-        else:
-            yield from _leaves(fetch(chunk), fetch, height)
+    ids = _ids(text[2:])
+    if height == 1:
+        yield from ids
+        return
+    for chunk in ids:
+        yield from _leaves(fetch(chunk), fetch, height - 1)
 
 
-def _ids(joined: bytes) -> Iterable[ChunkId]:
+def _ids(joined: bytes) -> list[ChunkId]:
     if len(joined) % _ID_BYTES:
         raise FormatError("a list of chunks is cut short")
     return [ChunkId(joined[at : at + _ID_BYTES]) for at in range(0, len(joined), _ID_BYTES)]
 
 
-def _page(text: bytes) -> list[Entry]:
+def _page(text: bytes, after: bytes) -> list[Entry]:
     if text[:1] != b"P":
         raise FormatError("a directory's page is malformed")
     try:
-        return _decoder.decode(memoryview(text)[1:])
-    except msgspec.MsgspecError as error:
+        entries = _decoder.decode(memoryview(text)[1:])
+    except (msgspec.MsgspecError, ValueError) as error:
         raise FormatError(f"a directory's page does not parse: {error}") from None
+    for entry in entries:
+        name = entry.name
+        # names that ascend are not empty either
+        if name <= after or b"/" in name or b"\0" in name or name in _NO_NAMES:
+            raise FormatError(f"a directory's page has an entry named {name!r} after {after!r}")
+        after = name
+    return entries

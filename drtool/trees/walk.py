@@ -27,8 +27,14 @@ def find_entry(root: bytes, path: bytes, fetch: Fetch) -> Entry | None:
 
 def walk(subtree: bytes, prefix: bytes, fetch: Fetch, *, recursive: bool = True) -> Iterator[tuple[bytes, Entry]]:
     """Every (path, entry) below `subtree`, parents before their children; `prefix` is put before each path."""
-    for entry in read_directory(subtree, fetch):
-        path = prefix + entry.name
+    levels = [(prefix, read_directory(subtree, fetch))]  # no recursion: trees are deeper than Python's stack
+    while levels:
+        above, entries = levels[-1]
+        entry = next(entries, None)
+        if entry is None:
+            levels.pop()
+            continue
+        path = above + entry.name
         yield path, entry
         if recursive and entry.type == FileType.DIRECTORY and entry.subtree:
-            yield from walk(entry.subtree, path + b"/", fetch)
+            levels.append((path + b"/", read_directory(entry.subtree, fetch)))
