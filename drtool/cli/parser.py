@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -62,7 +63,11 @@ class Family(TyperGroup):
             return group(path)
         if path in LATER:
             return LaterCommand(path)
-        return command(path) if path in COMMANDS else None
+        if path in COMMANDS:
+            return command(path)
+        if ctx.resilient_parsing:  # completion asks about half a word
+            return None
+        raise unknown(path)
 
     def format_commands(self, ctx: AnyContext, formatter: HelpFormatter) -> None:
         """By section; the width of the first column is the same in all of them."""
@@ -84,6 +89,13 @@ class Family(TyperGroup):
         if not self.prefix:
             formatter.write_paragraph()
             formatter.write_text("`drtool COMMAND --help` shows a command's options, examples and exit codes.")
+
+
+def unknown(path: Path) -> UsageError:
+    known = commands.names_below(path[:-1])
+    close = get_close_matches(path[-1], known, n=1)
+    meant = f"; the nearest is {close[0]!r}" if close else ""
+    return UsageError(f"no such command {path[-1]!r}{meant}", hint=" ".join(("drtool", *path[:-1], "--help")))
 
 
 def refuse(what: str) -> NoReturn:

@@ -59,7 +59,9 @@ def test_an_option_that_is_not_built_yet_is_refused(path, option, capsys):
     ("words", "message"),
     [
         ([], "a command is missing"),
-        (["bakcup"], "'bakcup'"),
+        (["bakcup"], "no such command 'bakcup'; the nearest is 'backup'"),
+        (["manifest", "statsu"], "'status'"),
+        (["zzz"], "no such command 'zzz'"),
         (["snapshots", "--lates", "3"], "--lates"),
         (["snapshots", "--latest", "many"], "'many'"),
         (["snapshots", "--latest"], "--latest"),
@@ -112,3 +114,21 @@ def test_a_bug_of_ours_says_so_and_keeps_its_traceback(capsys, monkeypatch, tmp_
     assert kept.stat().st_mode & 0o777 == 0o600
     assert run(["-v", "snapshots"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "index", "offered"),
+    [
+        ("drtool man", "1", ["manifest"]),
+        ("drtool manifest ", "2", ["status", "log", "check"]),
+        ("drtool rest", "1", ["restore"]),
+    ],
+)
+def test_the_shell_completes(words, index, offered, capsys, monkeypatch):
+    monkeypatch.setenv("_DRTOOL_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", index)
+    with pytest.raises(SystemExit) as ended:
+        run([])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.split() == offered
