@@ -186,7 +186,7 @@ def _list_versions(place: Place, behind: int | None = None) -> Talk[set[int] | T
 
 
 def _read_version(place: Place, version: int) -> Talk[Reading]:
-    data = yield Read(place.site, version_name(place.prefix, version), durable=True)
+    data = yield from _read_durably(place, version)
     if isinstance(data, Failed):
         return unreachable(data)
     if isinstance(data, Missing):
@@ -204,6 +204,17 @@ def _read_version(place: Place, version: int) -> Talk[Reading]:
             return trouble
     rolled_back = went_back(place.seen, version, record.promised, record.chain.incarnation)
     return SiteView(record, own_hash, rolled_back)
+
+
+def _read_durably(place: Place, version: int) -> Talk[bytes | Missing | Failed]:
+    """The record's bytes, durable on the site; what this host saw there before was made durable then."""
+    name = version_name(place.prefix, version)
+    if place.seen is not None and place.seen.version == version:
+        data: bytes | Missing | Failed = yield Read(place.site, name)
+        if not isinstance(data, bytes) or record_hash(data) == place.seen.record_hash:
+            return data
+    data = yield Read(place.site, name, durable=True)
+    return data
 
 
 def check_predecessor(place: Place, record: Record) -> Talk[Trouble | None]:

@@ -58,7 +58,10 @@ class DirectoryState:
 
     def remember(self, witness: Witness) -> None:
         with self._locked():
-            _write(self._directory / "witness", self.witness().merged(witness), sync=False)
+            known = self.witness()
+            merged = known.merged(witness)
+            if merged != known:  # renaming over a file costs a flush on ext4: not for a read that learned nothing
+                _write(self._directory / "witness", merged, sync=False)
 
     def journal(self, entry: Outstanding) -> None:
         _write(self._journal / entry.name, entry, sync=True)
