@@ -51,7 +51,7 @@ CASES = [
     Case("4 sites of 2 targets, 1 and 2", [[1, 2]] * 4, 3),
     Case("10 sites of 5 targets", [[1, 2, 3, 4, 5]] * 10, 15),
     Case("3 heavy, 3 light (1,000 : 10,000)", [[10_000]] * 3 + [[1_000]] * 3, 10_000),
-    Case("5, 3, 1, 1 (a site ceases to be certain)", [[5], [3], [1], [1]], 2),
+    Case("5, 3, 1, 1 (a site falls below every pack)", [[5], [3], [1], [1]], 2),
     Case("1, 1, 2 (likewise)", [[1], [1], [2]], 2),
 ]
 

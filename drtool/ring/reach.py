@@ -3,7 +3,8 @@
 A walk that looks for several distinct sites is a race without replacement: a heavy site can win a pack only once, so light
 sites end up with more than their part. With rates v (virtual nodes times reach) a site is met at an exponentially distributed
 distance, and is among the first k of them with a probability that can be computed; here v is solved so that this probability
-is proportional to the weight. A site that is entitled to every pack is *certain*: it is taken first, and is no part of the race.
+is proportional to the weight, or nearly (`goals`). A site that must have every pack is *certain*: it is taken first, and is no
+part of the race.
 
 Invariants
     Integers only, the same on every machine for ever: fixed-point numbers with 64 fractional bits.
@@ -21,7 +22,9 @@ REACH_ONE = 1 << 16
 _BITS = 64
 _ONE = 1 << _BITS
 _LN2 = 12786308645202655660  # ln 2 in fixed point
-_NEARLY_CERTAIN = _ONE * 995 // 1000  # beyond it the solution runs off to infinity
+_SOFT_CAP = _ONE * 955 // 1000
+_MOST_GAIN = _ONE * 45 // 1000
+_CERTAIN = _ONE - (_ONE >> 12)  # beyond it the solution runs off to infinity
 _CLOSE = _ONE // 500
 _MAX_ROUNDS = 16
 
@@ -31,16 +34,34 @@ def inclusion(weights: Sequence[int], copies: int) -> list[int]:
 
     By weight, at most 1; what a site would have beyond that goes to the others.
     """
-    shares = [_ONE] * len(weights)
-    free, places = sum(weights), copies
+    return _capped(weights, copies, _ONE)
+
+
+def _capped(weights: Sequence[int], copies: int, cap: int) -> list[int]:
+    """Parts by weight, none above `cap`, that add up to `copies` if they can."""
+    shares = [cap] * len(weights)
+    free, places = sum(weights), copies * _ONE
     order = sorted(range(len(weights)), key=lambda i: -weights[i])
     for rank, site in enumerate(order):
-        if places <= 0 or weights[site] * places < free:
+        if weights[site] * places < free * cap:
             for other in order[rank:]:
-                shares[other] = max(0, places) * weights[other] * _ONE // free
+                shares[other] = places * weights[other] // free
             break
-        free, places = free - weights[site], places - 1
+        free, places = free - weights[site], places - cap
     return shares
+
+
+def goals(weights: Sequence[int], copies: int) -> list[int]:
+    """What the ring aims at: entitlements, those next to 1 lowered where the others gain no more than a little by it.
+
+    Whether a site is certain or nearly so makes all the difference to its reach, and would move much when a site joins or leaves.
+    """
+    entitled, softer = inclusion(weights, copies), _capped(weights, copies, _SOFT_CAP)
+    if copies * _ONE > len(weights) * _SOFT_CAP:
+        return entitled
+    gain = max((soft - hard) * _ONE // hard for soft, hard in zip(softer, entitled, strict=True))
+    part = _ONE if gain <= _MOST_GAIN else _MOST_GAIN * _ONE // gain
+    return [hard + ((soft - hard) * part >> _BITS) for soft, hard in zip(softer, entitled, strict=True)]
 
 
 def as_fraction(share: int) -> float:
@@ -50,8 +71,8 @@ def as_fraction(share: int) -> float:
 
 def reaches(weights: Sequence[int], copies: int) -> list[int | None]:
     """For each site how far its nodes reach, in 2**-16; None for a site that is certain to hold every pack."""
-    wanted = dict(zip(weights, inclusion(weights, copies), strict=True))
-    racing = sorted(weight for weight in weights if wanted[weight] < _ONE)
+    wanted = dict(zip(weights, goals(weights, copies), strict=True))
+    racing = sorted(weight for weight in weights if wanted[weight] < _CERTAIN)
     places = copies - (len(weights) - len(racing))
     solved = _solve({weight: wanted[weight] for weight in racing}, racing, places) if racing else {}
     return [solved.get(weight) for weight in weights]
@@ -61,7 +82,8 @@ def _solve(wanted: dict[int, int], racing: Sequence[int], places: int) -> dict[i
     """The reach for each distinct weight in the race."""
     if len(wanted) == 1 or places <= 1:
         return dict.fromkeys(wanted, REACH_ONE)
-    goal = {weight: min(share, _NEARLY_CERTAIN) for weight, share in wanted.items()}
+    whole = sum(wanted[weight] for weight in racing)
+    goal = {weight: min(share * places * _ONE // whole, _CERTAIN) for weight, share in wanted.items()}
     goal_logs = {weight: _minus_log(_ONE - share) for weight, share in goal.items()}
     counts = {weight: racing.count(weight) for weight in goal}
     rates = dict(goal_logs)
