@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import msgspec
 
-from drtool.errors import Diverged, NoQuorum, Rejected, Superseded
+from drtool.errors import Diverged, NoQuorum, ObjectMissing, Rejected, Superseded
 from drtool.manifest.acceptor import Place, SiteView, Trouble
 from drtool.manifest.descent import problem_of_descent
 from drtool.manifest.head import (
@@ -99,7 +99,10 @@ def read(context: Context) -> Talk[Outcome]:
         check_not_superseded(seen)
         record = seen.agreed(context.quorum)
         if record is not None:
-            learned = yield from context.library.learn(_nearest(context, seen), record.value)
+            try:
+                learned = yield from context.library.learn(_nearest(context, seen), record.value)
+            except ObjectMissing:
+                break  # perhaps replaced since the head was read; `_Commit` looks again before it believes it
             return Outcome(learned, seen.views)
         if len(seen.views) < context.quorum:
             break
@@ -137,6 +140,7 @@ class _Commit:
         self._proposer = b""
         self._ballot: Ballot = NO_BALLOT
         self._rejection: Rejection | None = None
+        self._missing = ""
 
     def run(self) -> Talk[Outcome]:
         self._proposer = yield Draw(16)
@@ -145,14 +149,23 @@ class _Commit:
             began = yield Now()
             seen = yield from survey(self._context.places, self._context.quorum)
             check_not_superseded(seen)
-            outcome = yield from self._already(seen)
-            if outcome is None:
-                outcome = yield from self._round(seen)
+            outcome = yield from self._turn(seen)
             if outcome is not None:
                 return outcome
             patient = yield from clock.back_off((yield Now()) - began)
             if _is_hopeless(self._context, seen) or not patient:
                 raise_no_quorum(self._context, seen, in_doubt=self._in_flight)
+
+    def _turn(self, seen: Survey) -> Talk[Outcome | None]:
+        """Look whether there is anything to do, and if so try a round."""
+        try:
+            return (yield from self._already(seen)) or (yield from self._round(seen))
+        except ObjectMissing as error:
+            # read so long ago that what its head names was replaced and removed since: the newest head names others
+            if error.message == self._missing:
+                raise
+            self._missing = error.message
+            return None
 
     def _already(self, seen: Survey) -> Talk[Outcome | None]:
         """The agreed head, if there is nothing (more) to do; also drafts on it and finds rejections early."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from drtool.errors import NoQuorum, Rejected, UsageError
+from drtool.errors import NoQuorum, ObjectMissing, Rejected, UsageError
 from drtool.manifest.beginning import begin_manifest, discover, newest_of, newest_value, places_of
 from drtool.manifest.commit import Context, Draft, Outcome, commit, read, refresh
 from drtool.manifest.descent import problem_of_descent
@@ -197,9 +197,16 @@ class Manifest:
         """The conversation of `read`."""
         witness = self._local.witness()
         context = yield from self._context(witness)
+        try:
+            outcome, problem = yield from self._read_and_compare(context, witness)
+        except ObjectMissing:  # a page that was replaced and removed while we read: the newest head names others
+            outcome, problem = yield from self._read_and_compare(context, witness)
+        return (yield from self._confirmed(context, outcome, (problem,) if problem else ()))
+
+    def _read_and_compare(self, context: Context, witness: Witness) -> Talk[tuple[Outcome, str | None]]:
         outcome = yield from read(context)
         problem = yield from problem_of_descent(self._library, list(context.places), witness, outcome.learned)
-        return (yield from self._confirmed(context, outcome, (problem,) if problem else ()))
+        return outcome, problem
 
     def _read_offline(self, sites: Sequence[SiteName]) -> Talk[View]:
         talks = {site: newest_value(site, self._keys) for site in sites}

@@ -51,6 +51,7 @@ class Options:
     recent_limit: int
     collect_every: int
     fan_out: int
+    retired_changes: int
 
 
 @dataclass
@@ -74,6 +75,7 @@ def options_of(seed: int, profile: str | None = None) -> Options:
         recent_limit=rng.choice((5, 8, 64)),
         collect_every=rng.choice((1, 2, 16)),
         fan_out=rng.choice((2, 8)),
+        retired_changes=rng.choice((10, 256)),
     )
 
 
@@ -86,6 +88,7 @@ def limits_of(options: Options) -> Iterator[None]:
             ("acceptor.COLLECT_EVERY", options.collect_every),
             ("pages.FAN_OUT", options.fan_out),
             ("pages.LEVEL_ROWS", (8, 32)),
+            ("pages.RETIRED_CHANGES", options.retired_changes),
         ):
             stack.enter_context(patch(f"drtool.manifest.{name}", value))
         yield
