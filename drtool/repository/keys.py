@@ -4,15 +4,18 @@ Invariants
     The slot that worked last on this host is tried first; a slot that does not parse is passed over, not fatal.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from drtool.crypto import Keyring, KeySlot, open_slot
+from drtool.crypto.slots import SLOT_BYTES_MAX
 from drtool.errors import DrtoolError, FormatError, NoQuorum, WrongPassword
 from drtool.model import RepositoryId
 from drtool.repository.cache import write_atomically
 from drtool.repository.targets import Targets
+from drtool.stores import Store
 
 KEYS_PREFIX = "keys/"
 SLOTS_MAX = 64
@@ -21,49 +24,54 @@ _LAST_SLOT = "last-slot"
 
 def unlock(targets: Targets, repository: RepositoryId, password: Callable[[], bytes], state_dir: Path) -> Keyring:
     """The keyring, from the first slot that the password opens; WrongPassword if none does."""
-    slots = _slots(targets, repository)
-    if not slots:
-        raise NoQuorum(
-            "no reachable target holds a key slot of this repository",
-            hint="bring back a target that keeps key slots (`keys: false` targets do not)",
-        )
     last = _last_slot(state_dir)
-    ordered = sorted(slots.values(), key=lambda slot: (slot.id != last, slot.id))
-    secret = password()
-    for slot in ordered:
-        with suppress(WrongPassword):
+    secret: bytes | None = None
+    tried: set[str] = set()
+    for slot in _slots(targets, repository, last):
+        secret = password() if secret is None else secret
+        tried.add(slot.id)
+        with suppress(WrongPassword, FormatError):
             keyring = open_slot(slot, secret)
             if slot.id != last:
                 with suppress(OSError):  # it only saves time
                     write_atomically(state_dir / _LAST_SLOT, slot.id.encode())
             return keyring
+    if not tried:
+        raise NoQuorum(
+            "no reachable target holds a key slot of this repository",
+            hint="bring back a target that keeps key slots (`keys: false` targets do not)",
+        )
     raise WrongPassword(
-        f"the password opens none of the repository's {len(ordered)} key slot{'s' if len(ordered) > 1 else ''}",
+        f"the password opens none of the repository's {len(tried)} key slot{'s' if len(tried) > 1 else ''}",
         hint="check --password-file, $DRTOOL_PASSWORD and the configuration's password_file, in this order",
     )
 
 
-def _slots(targets: Targets, repository: RepositoryId) -> dict[str, KeySlot]:
-    slots: dict[str, KeySlot] = {}
+def _slots(targets: Targets, repository: RepositoryId, last: str) -> Iterator[KeySlot]:
+    """Every slot, `last` first; a further target's only where its bytes are others: one of the two is damaged then."""
+    seen: set[bytes] = set()
     for target in targets.online():
         try:
-            store = targets.store(target)
-            names = [info.name for info in store.list(KEYS_PREFIX)][:SLOTS_MAX]
-            for name in names:
-                if name.removeprefix(KEYS_PREFIX) not in slots:
-                    _add_slot(slots, store.get(name), repository)
+            data = _objects(targets.store(target))
         except DrtoolError as error:
             targets.fail(target, error.message)
-        if slots:
-            break  # every target that keeps slots keeps all of them
-    return slots
+            continue
+        slots = [slot for text in data if text not in seen and (slot := _slot(text, repository)) is not None]
+        seen.update(data)
+        yield from sorted(slots, key=lambda slot: (slot.id != last, slot.id))
 
 
-def _add_slot(slots: dict[str, KeySlot], data: bytes, repository: RepositoryId) -> None:
+def _objects(store: Store) -> list[bytes]:
+    names = [info.name for info in islice(store.list(KEYS_PREFIX), SLOTS_MAX)]
+    return [store.get(name, 0, SLOT_BYTES_MAX + 1) for name in names]
+
+
+def _slot(data: bytes, repository: RepositoryId) -> KeySlot | None:
     with suppress(FormatError):
         slot = KeySlot.decode(data)
         if slot.repository == repository.hex():
-            slots[slot.id] = slot
+            return slot
+    return None
 
 
 def _last_slot(state_dir: Path) -> str:

@@ -7,18 +7,28 @@ Invariants
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
 from drtool.crypto import Keyring, seal_slot
-from drtool.errors import DrtoolError, NoQuorum, NoRepository, Refused, StoreError, UsageError
+from drtool.errors import (
+    DrtoolError,
+    FormatError,
+    NoQuorum,
+    NoRepository,
+    ObjectMissing,
+    Refused,
+    StoreError,
+    UsageError,
+)
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.facade import Author, Manifest, View
 from drtool.manifest.local import DirectoryState
 from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Founding, Policy, Target
 from drtool.model import RepositoryId, SiteName, TargetName
+from drtool.paxos import majority
 from drtool.repository.cache import Cache
 from drtool.repository.identity import identify
 from drtool.repository.keys import KEYS_PREFIX, unlock
@@ -27,6 +37,7 @@ from drtool.repository.repository import Repository
 from drtool.repository.spec import FILE_SCHEME, RepositorySpec, TargetSpec, local_path
 from drtool.repository.targets import Targets, open_store
 from drtool.stores import LocalStore, VoterStore
+from drtool.stores.names import TEMPORARY_PREFIX
 
 ACCEPTOR_PREFIX = "manifest/acc/"
 ANY_SITE = "any"
@@ -168,7 +179,7 @@ def found(spec: RepositorySpec, copies: int | None, minimum: int, emit: Emit) ->
     wanted = min(2, len(sites)) if copies is None else copies
     _check_policy(wanted, minimum, sites)
     emit(Stage(name="founding"))
-    stores = {target.name: _empty_root(target) for target in spec.targets}
+    stores = _empty_roots(spec.targets, sites)
     try:
         _found_on(stores, spec, sites, wanted, minimum)
     finally:
@@ -258,34 +269,77 @@ def _check_policy(copies: int, minimum: int, sites: Mapping[SiteName, object]) -
         raise UsageError(f"redundancy.minimum is {minimum}; it must be from 1 to copies ({copies})")
 
 
-def _empty_root(target: TargetSpec) -> LocalStore:
-    root = local_path(target.url)
-    if root.exists():
-        store = LocalStore.open(root)
-        try:
-            _check_unused(store, target)
-        except BaseException:
+def _empty_roots(
+    targets: Sequence[TargetSpec], sites: Mapping[SiteName, list[TargetName]]
+) -> dict[TargetName, LocalStore]:
+    """An empty root for each target; nothing is made or cleared before all of them were looked at."""
+    stores: dict[TargetName, LocalStore] = {}
+    try:
+        for target in targets:
+            if local_path(target.url).exists():
+                stores[target.name] = LocalStore.open(local_path(target.url))
+        _check_unused(targets, stores, sites)
+        _clear(stores)
+        for target in targets:
+            if target.name not in stores:
+                stores[target.name] = LocalStore.create(local_path(target.url))
+    except BaseException:
+        for store in stores.values():
             store.close()
-            raise
-        return store
-    return LocalStore.create(root)
+        raise
+    return stores
 
 
-def _check_unused(store: LocalStore, target: TargetSpec) -> None:
-    names = {info.name.partition("/")[0] for info in store.list()}
-    if MARKER_OBJECT in names and ("manifest" in names or "packs" in names):
-        raise Refused(
-            f"a repository exists already at {target.name} ({target.url})",
-            hint="to use it, write a drtool.yaml that names it; to found another, name other directories",
-        )
-    foreign = sorted(set(os.listdir(local_path(target.url))) - {MARKER_OBJECT, "keys"})
-    if foreign:
-        raise Refused(
-            f"{target.url} for {target.name} is not empty: it holds {foreign[0]}",
-            hint="name an empty or a new directory",
-        )
-    for info in list(store.list()):  # what an interrupted `init` left: nothing was stored under those keys
-        store.delete(info.name)
+def _check_unused(
+    targets: Sequence[TargetSpec], stores: Mapping[TargetName, LocalStore], sites: Mapping[SiteName, list[TargetName]]
+) -> None:
+    halfway = _stopped_halfway(targets, stores, sites)
+    for target in targets:
+        if target.name not in stores:
+            continue
+        kinds = _kinds(stores[target.name])
+        if kinds & {"packs", "index"} or ("manifest" in kinds and not halfway):
+            raise Refused(
+                f"a repository exists already at {target.name} ({target.url})",
+                hint="to use it, write a drtool.yaml that names it; to found another, name other directories",
+            )
+        foreign = sorted(name for name in os.listdir(local_path(target.url)) if not _left_by_init(name))
+        if foreign:
+            raise Refused(
+                f"{target.url} for {target.name} is not empty: it holds {foreign[0]}",
+                hint="name an empty or a new directory",
+            )
+
+
+def _kinds(store: LocalStore) -> set[str]:
+    return {info.name.partition("/")[0] for info in store.list()}
+
+
+def _left_by_init(name: str) -> bool:
+    return name in (MARKER_OBJECT, "keys", "manifest") or name.startswith(TEMPORARY_PREFIX)
+
+
+def _stopped_halfway(
+    targets: Sequence[TargetSpec], stores: Mapping[TargetName, LocalStore], sites: Mapping[SiteName, list[TargetName]]
+) -> bool:
+    """Whether an earlier `init` with these targets wrote too few registers to have founded anything."""
+    if len(stores) < len(targets):
+        return False
+    try:
+        founders = {Marker.read(store).repository for store in stores.values()}
+    except (ObjectMissing, FormatError):
+        return False
+    voters = _voters(sites, stores)
+    begun = sum(_holds_register(stores[target]) for target in voters.values())
+    return len(founders) == 1 and begun < majority(len(voters))
+
+
+def _clear(stores: Mapping[TargetName, LocalStore]) -> None:
+    """Removes what an interrupted `init` left; markers last, so that this can be interrupted as well."""
+    for kind in ("manifest/", KEYS_PREFIX, MARKER_OBJECT):
+        for store in stores.values():
+            for info in list(store.list(kind)):
+                store.delete(info.name)
 
 
 def _advise(sites: Mapping[SiteName, object], copies: int, emit: Emit) -> None:

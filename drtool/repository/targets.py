@@ -51,7 +51,8 @@ class Targets:
             self.absent.add(spec.name)
             self.failures[spec.name] = "it holds no repository (an unmounted disk looks like this)"
         except TargetOffline as error:
-            self.absent.add(spec.name)
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                self.absent.add(spec.name)
             self.failures[spec.name] = error.message
         except DrtoolError as error:
             self.failures[spec.name] = error.message
