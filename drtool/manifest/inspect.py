@@ -187,6 +187,8 @@ def _audit(place: Place) -> Talk[_Audit | Trouble]:
     versions = sorted(version for name in names if (version := version_of(place.prefix, name)) is not None)
     yield from _audit_chain(place, versions, audit)
     reading: Reading = yield from read_site(place)
+    if isinstance(reading, Trouble):
+        audit.records.clear()  # it is no acceptor now, so what lies there (a late put, say) was never effective
     if isinstance(reading, Trouble) and reading.kind != "unknown":
         audit.problems.append(Problem(place.site, reading.kind, reading.reason))
     elif isinstance(reading, SiteView) and reading.rolled_back:
