@@ -276,6 +276,8 @@ class Run:
 
     def _heard(self, client: Client, operation: Operation, value: Any, error: BaseException | None) -> None:
         if isinstance(error, NoQuorum):
+            # the same call again would be this one, repeated: an operation of its own needs other words
+            client.epoch += operation.kind == "epoch"
             return
         if isinstance(error, Rejected) and operation.kind == "epoch" and error.reason == "ring-changed":
             operation.answer, operation.ended = False, self.world.now
