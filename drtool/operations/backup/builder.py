@@ -12,9 +12,9 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from drtool.model import ChunkId
-from drtool.operations.backup.messages import FileRead
+from drtool.operations.backup.messages import FileRead, StatAnew
 from drtool.operations.backup.request import FileCounts
-from drtool.sources.filesystem import Problem, join
+from drtool.sources.filesystem import OwnerNames, Problem, join
 from drtool.trees import Entry, Put, write_content, write_directory
 
 _ID_BYTES = 32
@@ -49,7 +49,8 @@ class Node:
 class TreeBuilder:
     """Settles files and directories as they come; `root` is set when the last one is."""
 
-    def __init__(self, put: Put, problem: Callable[[Problem], None], files: FileCounts) -> None:
+    def __init__(self, put: Put, problem: Callable[[Problem], None], files: FileCounts, names: OwnerNames) -> None:
+        self._names = names
         self._put = put
         self._problem = problem
         self._files = files
@@ -66,10 +67,8 @@ class TreeBuilder:
             self.file_failed(node, index, read.error)
             return
         # the entry is this run's own and nobody has seen it yet: completing it in place spares a copy for every file
-        if read.size_bytes != entry.size_bytes or read.mtime_ns != entry.mtime_ns or read.ctime_ns != entry.ctime_ns:
-            force_setattr(entry, "size_bytes", read.size_bytes)
-            force_setattr(entry, "mtime_ns", read.mtime_ns)
-            force_setattr(entry, "ctime_ns", read.ctime_ns)
+        if read.anew is not None:
+            self._describe_anew(entry, read.anew)
         if read.xattrs:
             force_setattr(entry, "xattrs", read.xattrs)
         if read.flags:
@@ -84,6 +83,13 @@ class TreeBuilder:
         if depth:
             force_setattr(node.entries[index], "content_depth", depth)
         self.file_read(node, index, msgspec.structs.replace(read, ids=content))
+
+    def _describe_anew(self, entry: Entry, anew: StatAnew) -> None:
+        for field in StatAnew.__struct_fields__:
+            force_setattr(entry, field, getattr(anew, field))
+        force_setattr(entry, "user", self._names.users[anew.uid])
+        force_setattr(entry, "group", self._names.groups[anew.gid])
+        force_setattr(entry, "holes", ())  # they were those of the file that the scan saw
 
     def _count(self, old: Entry | None, entry: Entry) -> None:
         if old is None:

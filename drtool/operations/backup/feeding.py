@@ -6,6 +6,7 @@ Invariants
 """
 
 import os
+import stat
 from collections.abc import Callable
 
 from drtool.errors import DrtoolError
@@ -24,6 +25,7 @@ from drtool.operations.backup.messages import (
     Reply,
     Request,
     SlotStored,
+    StatAnew,
     StoreSlot,
     WorkerFailed,
     reply_decoder,
@@ -35,7 +37,8 @@ from drtool.packing import Cutter
 from drtool.repository import Repository
 from drtool.repository.workers import WINDOW, Channel, WorkerPool
 from drtool.repository.writing import PackWritten
-from drtool.sources.filesystem import flags_of, gone, open_directory_path, open_for_read, xattrs_of
+from drtool.sources.filesystem import flags_of, gone, open_directory_path, open_for_read, still_same, xattrs_of
+from drtool.trees import Entry
 
 BATCH_FILES = 256
 BATCH_BYTES = 2 * 1024 * 1024
@@ -48,7 +51,7 @@ class _Batch:
 
     def __init__(self) -> None:
         self.directories: list[DirectoryFiles] = []
-        self.places: list[tuple[Node, int]] = []
+        self.places: list[tuple[Node, int, bool]] = []
         self.size_bytes = 0
         self.message_bytes = 0
 
@@ -59,7 +62,7 @@ class _Batch:
             self.message_bytes += len(node.path) + 8
         file = FileToRead(entry.name, follow, entry.size_bytes, entry.mtime_ns, entry.ctime_ns, entry.inode)
         self.directories[-1].files.append(file)
-        self.places.append((node, index))
+        self.places.append((node, index, follow))
         self.size_bytes += entry.size_bytes
         self.message_bytes += len(entry.name) + 48
 
@@ -107,8 +110,9 @@ class Feeder:
         self._claims = Claims()
         self._cutter = Cutter(repository.bounds)
         self._batch = _Batch()
-        self._batches: dict[int, list[tuple[Node, int]]] = {}
+        self._batches: dict[int, list[tuple[Node, int, bool]]] = {}
         self._pieces: dict[int, tuple[_LargeFile, int]] = {}
+        self._grown: list[tuple[Node, int, bool]] = []
         self._flushed: list[Flushed] = []
         self._next_task = 0
         self.added_bytes = 0
@@ -125,7 +129,7 @@ class Feeder:
         for index in found.fresh:
             follow = node.entries[index].name in found.followed
             if node.entries[index].size_bytes > SMALL_FILE_BYTES:
-                self._large(node, index, follow)
+                self._large(node, index, follow=follow)
                 continue
             self._batch.add(node, index, follow)
             if self._batch.full:
@@ -134,6 +138,9 @@ class Feeder:
     def flush(self) -> tuple[list[PackWritten], dict[TargetName, str]]:
         """Waits until everything taken on is durable; the packs since the last flush, and the targets that failed."""
         self._send_batch()
+        for reply in self._pool.drain():
+            self._handle(reply)
+        self._take_grown()
         for reply in self._pool.broadcast(Flush()):
             self._handle(reply)
         packs = [pack for flushed in self._flushed for pack in flushed.packs]
@@ -174,9 +181,12 @@ class Feeder:
         match reply:
             case FilesRead():
                 self.added_bytes += reply.added_bytes
-                for (node, index), read in zip(self._batches.pop(reply.task), reply.files, strict=True):
+                for (node, index, follow), read in zip(self._batches.pop(reply.task), reply.files, strict=True):
                     self.added_chunks += len(read.ids) // _ID_BYTES
-                    self._builder.file_read(node, index, read)
+                    if read.too_large:
+                        self._grown.append((node, index, follow))
+                    else:
+                        self._builder.file_read(node, index, read)
             case SlotStored():
                 self.added_bytes += reply.added_bytes
                 self.added_chunks += len(reply.ids) // _ID_BYTES
@@ -190,7 +200,13 @@ class Feeder:
             case WorkerFailed():
                 raise DrtoolError(reply.message, hint=reply.hint)
 
-    def _large(self, node: Node, index: int, follow: bool) -> None:
+    def _take_grown(self) -> None:
+        """Files that were small when they were seen, and no longer are."""
+        while self._grown:
+            node, index, follow = self._grown.pop()
+            self._large(node, index, follow=follow)
+
+    def _large(self, node: Node, index: int, *, follow: bool) -> None:
         entry = node.entries[index]
         file = _LargeFile(node, index)
         try:
@@ -200,7 +216,7 @@ class Feeder:
             finally:
                 os.close(dir_fd)
             try:
-                file.read = self._read_large(fd, entry.inode, file)
+                file.read = self._read_large(fd, entry, file)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -211,10 +227,10 @@ class Feeder:
         if file.read is not None and file.missing == 0:
             self._builder.large_file_read(file.node, file.index, file.ids(), file.read)
 
-    def _read_large(self, fd: int, inode: int, file: _LargeFile) -> FileRead:
+    def _read_large(self, fd: int, entry: Entry, file: _LargeFile) -> FileRead:
         before = os.fstat(fd)
-        if before.st_ino != inode:
-            return FileRead(gone=True)
+        if not stat.S_ISREG(before.st_mode):
+            return FileRead(error="content: it is no regular file any more")
         length = self._pass(fd, before.st_size, file)
         after = os.fstat(fd)
         if (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size) or length != before.st_size:
@@ -224,7 +240,8 @@ class Feeder:
             file.restart()
             before = after
             length = self._pass(fd, before.st_size, file)
-        return FileRead(b"", length, before.st_mtime_ns, before.st_ctime_ns, xattrs=xattrs_of(fd), flags=flags_of(fd))
+        anew = None if length == entry.size_bytes and still_same(fd, entry) else StatAnew.of(before, length)
+        return FileRead(b"", xattrs_of(fd), flags_of(fd), anew)
 
     def _pass(self, fd: int, size_bytes: int, file: _LargeFile) -> int:
         """Reads, cuts and hands over up to `size_bytes`; returns how many there were."""

@@ -1,5 +1,6 @@
 """What the backup and its workers say to each other."""
 
+import os
 from typing import TypeAlias
 
 import msgspec
@@ -55,17 +56,45 @@ class Learn(_Message, frozen=True):
 Request: TypeAlias = ReadFiles | StoreSlot | Flush | Learn
 
 
+class StatAnew(Struct, frozen=True, array_like=True, gc=False):
+    """What a file was when it was read, where that is not what the scan saw."""
+
+    mode: int
+    uid: int
+    gid: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+    links: int
+
+    @classmethod
+    def of(cls, found: os.stat_result, size_bytes: int) -> "StatAnew":
+        """`size_bytes` is what was read: a growing file is stored as a prefix."""
+        return cls(
+            found.st_mode & 0o7777,
+            found.st_uid,
+            found.st_gid,
+            size_bytes,
+            found.st_mtime_ns,
+            found.st_ctime_ns,
+            found.st_ino,
+            found.st_dev,
+            found.st_nlink,
+        )
+
+
 class FileRead(Struct, frozen=True, array_like=True, gc=False):
-    """What was read. With an `error` the rest is as far as it came."""
+    """What was read. `too_large`: it has grown so much that it must come in slots; nothing was read."""
 
     ids: bytes = b""
-    size_bytes: int = 0
-    mtime_ns: int = 0
-    ctime_ns: int = 0
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     flags: int = 0
+    anew: StatAnew | None = None
     error: str = ""
     gone: bool = False
+    too_large: bool = False
 
 
 class FilesRead(_Message, frozen=True):

@@ -68,7 +68,7 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
 def _look(repository: Repository, request: BackupRequest, job: SourceJob, scan: Scan, started: float) -> SnapshotReport:
     """What a backup would meet: reads the tree and the parent, stores nothing."""
     parent = parent_of_job(repository.view.state.snapshots, job, request.host)
-    builder = TreeBuilder(lambda _, text: ChunkId(blake3(text).digest()), scan.problem, scan.files)
+    builder = TreeBuilder(lambda _, text: ChunkId(blake3(text).digest()), scan.problem, scan.files, scan.names)
     for found in scan.directories(parent, repository.chunks, builder):
         for index in found.fresh:
             known = found.node.entries[index].name in found.node.previous
@@ -118,7 +118,7 @@ class BackupRun:
             self._written.append,
         )
         self._new_trees: set[ChunkId] = set()
-        self._builder = TreeBuilder(self._put_tree, scan.problem, scan.files)
+        self._builder = TreeBuilder(self._put_tree, scan.problem, scan.files, scan.names)
         self._added_bytes = 0
         self._stored_bytes = 0
         self._since_checkpoint = time.monotonic()

@@ -61,7 +61,7 @@ class Scan:
         self._rules = Rules(
             self.roots, job.excludes, exclude_caches=job.exclude_caches, one_file_system=job.one_file_system
         )
-        self._names = OwnerNames()
+        self.names = OwnerNames()
         self._recent_after_ns = 0
 
     def problem(self, problem: Problem) -> None:
@@ -113,7 +113,7 @@ class Scan:
             try:
                 if parent is not None:
                     _complete_directory(parent, slot, fd)
-                captured = capture_directory(fd, path, previous, self._rules, self._recent_after_ns, self._names)
+                captured = capture_directory(fd, path, previous, self._rules, self._recent_after_ns, self.names)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -176,8 +176,7 @@ def _entries_of(subtree: bytes, fetch: Fetch) -> dict[bytes, Entry]:
 def _complete_directory(parent: Node, slot: int, fd: int) -> None:
     """A new directory's attributes, while it is open; the parent snapshot's own entry needs none."""
     entry = parent.entries[slot]
+    if os.fstat(fd).st_ino != entry.inode:
+        raise FileNotFoundError  # something else stands there by now, or on the way there
     if entry is not parent.previous.get(entry.name):
-        found = os.fstat(fd)
-        if found.st_ino != entry.inode:
-            raise FileNotFoundError  # something else stands there by now
         parent.entries[slot] = msgspec.structs.replace(complete(entry, fd), subtree=b"")

@@ -7,6 +7,7 @@ Invariants
 
 import mmap
 import os
+import stat
 from collections.abc import Iterator, Sequence
 
 from blake3 import blake3
@@ -27,6 +28,7 @@ from drtool.operations.backup.messages import (
     Reply,
     Request,
     SlotStored,
+    StatAnew,
     StoreSlot,
     WorkerFailed,
 )
@@ -125,18 +127,20 @@ class BackupWorker:
             os.close(fd)
 
     def _read(self, fd: int, file: FileToRead) -> FileRead:
-        before = os.fstat(fd)
-        if before.st_ino != file.inode:
-            return FileRead(gone=True)
-        length = self._fill(fd, min(before.st_size, SMALL_FILE_BYTES))
-        after = os.fstat(fd)
-        if (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size) or length != before.st_size:
-            before = after
-            length = self._fill(fd, min(before.st_size, SMALL_FILE_BYTES))
+        length = self._fill(fd, file.size_bytes)
+        now = os.fstat(fd)
+        anew = None
+        if length != file.size_bytes or not _as_announced(now, file):
+            if not stat.S_ISREG(now.st_mode):
+                return FileRead(error="content: it is no regular file any more")
+            if now.st_size > SMALL_FILE_BYTES:
+                return FileRead(too_large=True)
+            length = self._fill(fd, now.st_size)
+            anew = StatAnew.of(now, length)
         text = self._buffer[:length]
         lengths = [length] if length <= self._cutter.bounds.minimum_bytes else self._cutter.lengths(text, final=True)
         ids = self._store(text, lengths if length else ())
-        return FileRead(ids, length, before.st_mtime_ns, before.st_ctime_ns, xattrs_of(fd), flags_of(fd))
+        return FileRead(ids, xattrs_of(fd), flags_of(fd), anew)
 
     def _fill(self, fd: int, size_bytes: int) -> int:
         """Reads up to `size_bytes` into the buffer, from the start; fewer if the file has shrunk."""
@@ -163,6 +167,15 @@ class BackupWorker:
             self._sink.add(chunk, text)
             self._added_bytes += len(text)
         return chunk
+
+
+def _as_announced(found: os.stat_result, file: FileToRead) -> bool:
+    return (
+        found.st_mtime_ns == file.mtime_ns
+        and found.st_ctime_ns == file.ctime_ns
+        and found.st_size == file.size_bytes
+        and found.st_ino == file.inode
+    )
 
 
 def _failure(error: OSError) -> FileRead:

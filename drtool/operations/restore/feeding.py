@@ -47,6 +47,10 @@ class Ended(Protocol):
     def ended(self, names: tuple[bytes, ...], entry: Entry, put: FilePut) -> None: ...
 
 
+def _folder(place: Place) -> tuple[bytes, ...]:
+    return place[0]
+
+
 class _LargeFile:
     def __init__(self, names: tuple[bytes, ...], entry: Entry, temporary: bytes) -> None:
         self.names, self.entry, self.temporary = names, entry, temporary
@@ -145,6 +149,7 @@ class Feeder:
 
     def _send_batch(self, batch: list[Place]) -> None:
         folders: list[FilesOfFolder] = []
+        batch.sort(key=_folder)  # a batch's few blocks stay open; each folder is then opened once
         for names, entry in batch:
             if not folders or folders[-1].folder != names:
                 folders.append(FilesOfFolder(names, []))
