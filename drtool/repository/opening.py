@@ -76,6 +76,8 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     cache = Cache(spec.cache_dir / repository_id.hex())
     manifest = _manifest(spec, targets, keyring, local, cache)
     view = _view(spec, manifest, emit)
+    for problem in view.problems:
+        emit(Warned(message=problem))
     _reach_more(spec, targets, view, keyring)
     return Repository(spec, targets, keyring, manifest, cache, view)
 

@@ -51,9 +51,10 @@ class Repository:
         index.load(self.view.state.segments)
         return index
 
-    def load_index(self) -> None:
-        """Maps the index now rather than when it is first asked for."""
+    def load_index(self) -> dict[SegmentId, str]:
+        """Maps the index now rather than when it is first asked for; the segments that cannot be read, and why."""
         self.index.load(self.view.state.segments)
+        return self.index.unavailable
 
     @cached_property
     def chunks(self) -> ChunkReader:

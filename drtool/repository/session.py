@@ -47,6 +47,9 @@ class WriterSession:
 
     def _open(self) -> "View":
         me = identify(self._repository.spec.state_dir)
+        dead = gone(self._repository.view.state.sessions, me)
+        if dead:
+            self._repository.manifest.settle()  # what a killed run had sent may be its snapshot: it comes before its end
         committed = self._repository.manifest.commit(
             OpenSession(
                 kind="backup",
@@ -57,7 +60,7 @@ class WriterSession:
                 pid=me.pid,
                 start_time=me.start_time,
                 source=self._source,
-                expires=gone(self._repository.view.state.sessions, me),
+                expires=dead,
             )
         )
         self.id: SessionId = committed.session

@@ -80,6 +80,7 @@ class WorkerPool(Generic[Out, In]):
         self._pids: list[int] = []
         self._waiting: list[int] = []
         self._ready: deque[In] = deque()
+        self._death = ""
         sys.stdout.flush()
         sys.stderr.flush()
         for _ in range(count):
@@ -157,13 +158,14 @@ class WorkerPool(Generic[Out, In]):
             self._waiting[worker] += 1
 
     def _died(self, worker: int) -> DrtoolError:
-        self._selector.unregister(self._channels[worker])
-        _, status = os.waitpid(self._pids[worker], 0)
-        self._pids[worker] = 0
-        code = os.waitstatus_to_exitcode(status)
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        """What to raise; said again to whoever asks again, since what the worker held is lost for good."""
+        if not self._death:
+            _, status = os.waitpid(self._pids[worker], 0)
+            self._pids[worker] = 0
+            code = os.waitstatus_to_exitcode(status)
+            self._death = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
         return DrtoolError(
-            f"a worker process {how}",
+            f"a worker process {self._death}",
             hint="if memory ran out, lower limits.workers; what was stored is reused by the next run",
         )
 

@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from drtool import __version__
 from drtool.errors import DrtoolError, Incomplete
-from drtool.events import Emit, ItemFailed, Progress, Stage, TargetFailed
+from drtool.events import Emit, ItemFailed, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.records import Counts, Snapshot
 from drtool.model import ChunkId, ChunkKind, SnapshotId
 from drtool.operations.backup.builder import TreeBuilder
@@ -54,7 +54,7 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
 
 def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, emit: Emit) -> SnapshotReport:
     started = time.monotonic()
-    scan = Scan(job)
+    scan = Scan(job, lambda message: emit(Warned(message=message)))
     if not scan.roots.paths:
         where = ", ".join(os.fsdecode(path) for path in scan.roots.missing) or "no path"
         raise Incomplete(f"nothing to back up: {where} does not exist")
@@ -130,7 +130,9 @@ class BackupRun:
         """Everything up to and including the commit."""
         view = self._session.view
         parent = parent_of_job(view.state.snapshots, self._job, self._request.host)
-        self._repository.load_index()  # before the fork, so that the workers share the mapping
+        for segment, why in self._repository.load_index().items():
+            self._emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
+        # the index is mapped before the fork, so that the workers share it
         self._feeder = Feeder(self._repository, self._builder, self._request.workers, self._tick)
         try:
             self._emit(Stage(name="storing"))

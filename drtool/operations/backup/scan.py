@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -49,7 +49,8 @@ def parent_of_job(snapshots: Iterable[Snapshot], job: SourceJob, host: str) -> S
 class Scan:
     """Looks at every directory of one source once, and counts."""
 
-    def __init__(self, job: SourceJob) -> None:
+    def __init__(self, job: SourceJob, warn: Callable[[str], None]) -> None:
+        self._warn = warn
         self.started_ns = time.time_ns()
         self.roots = plan_roots(job.paths)
         self.problems: list[Problem] = [
@@ -107,7 +108,7 @@ class Scan:
         *,
         follow: bool = False,
     ) -> "_Entered | None":
-        previous = _entries_of(previous_subtree, fetch)
+        previous = _entries_of(previous_subtree, fetch, self._warn)
         try:
             fd = open_directory_path(path, follow=follow)
             try:
@@ -163,13 +164,14 @@ class _Entered(NamedTuple):
     enter: list[int]
 
 
-def _entries_of(subtree: bytes, fetch: Fetch) -> dict[bytes, Entry]:
+def _entries_of(subtree: bytes, fetch: Fetch, unreadable: Callable[[str], None]) -> dict[bytes, Entry]:
     if not subtree:
         return {}
     try:
         return {entry.name: entry for entry in read_directory(subtree, fetch)}
-    except DrtoolError:
+    except DrtoolError as error:
         # a parent that cannot be read costs time, never a backup: everything below counts as new
+        unreadable(f"a directory of the parent snapshot cannot be read, so what is in it is read anew: {error.message}")
         return {}
 
 
