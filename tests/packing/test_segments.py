@@ -171,37 +171,38 @@ def with_field(position, value):
     return msgspec.msgpack.encode([[*GOOD[:position], value, *GOOD[position + 1 :]]])
 
 
-@pytest.mark.parametrize(
-    "sealed",
-    [
-        forge(EMPTY, footer=b""),
-        forge(EMPTY, footer=b"\xc1"),
-        forge(EMPTY, footer=[0]),
-        forge(EMPTY, footer=["0", 17]),
-        forge(EMPTY, footer=[-1, 17]),
-        forge(EMPTY, footer=[0, -17]),
-        forge(EMPTY, footer=[0, 18]),
-        forge(EMPTY, footer=[2**63, 17]),
-        forge(EMPTY, footer=[1, 17]),
-        forge(EMPTY, bytes(ROW_BYTES), footer=[0, 17]),
-        forge(EMPTY, bytes(ROW_BYTES), footer=[2, 17]),
-        forge(EMPTY, parts=[b""], footer=[0, 17]),
-        forge(EMPTY, parts=[bytes(ROW_BYTES)] * 2, footer=[2, 17]),
-        forge(b""),
-        forge(b"\x91"),
-        forge(msgspec.msgpack.encode([GOOD[:5]])),
-        forge(with_field(0, bytes(31))),
-        forge(with_field(1, 97)),
-        forge(with_field(1, -5)),
-        forge(with_field(3, [b"a"])),
-        forge(with_field(4, [[16, 0, 34]])),
-        forge(with_field(4, [[-50, 0, 34], [100, 0, 34]])),
-        forge(with_field(4, [[50, 0, 2**24]])),
-        forge(with_field(4, [[50, 0]])),
-        forge(with_field(5, HEADER[1:])),
-        forge(EMPTY, b"\2" * ROW_BYTES + b"\1" * ROW_BYTES),
-    ],
-)
+SENSELESS = [
+    forge(EMPTY, footer=b""),
+    forge(EMPTY, footer=b"\xc1"),
+    forge(EMPTY, footer=[0]),
+    forge(EMPTY, footer=["0", 17]),
+    forge(EMPTY, footer=[-1, 17]),
+    forge(EMPTY, footer=[0, -17]),
+    forge(EMPTY, footer=[0, 18]),
+    forge(EMPTY, footer=[2**63, 17]),
+    forge(EMPTY, footer=[1, 17]),
+    forge(EMPTY, bytes(ROW_BYTES), footer=[0, 17]),
+    forge(EMPTY, bytes(ROW_BYTES), footer=[2, 17]),
+    forge(EMPTY, parts=[b""], footer=[0, 17]),
+    forge(EMPTY, parts=[bytes(ROW_BYTES)] * 2, footer=[2, 17]),
+    forge(b""),
+    forge(b"\x91"),
+    forge(msgspec.msgpack.encode([GOOD[:5]])),
+    forge(with_field(0, bytes(31))),
+    forge(with_field(1, 97)),
+    forge(with_field(1, -5)),
+    forge(with_field(3, [b"a"])),
+    forge(with_field(4, [[16, 0, 34]])),
+    forge(with_field(4, [[-50, 0, 34], [100, 0, 34]])),
+    forge(with_field(4, [[50, 0, 2**24]])),
+    forge(with_field(4, [[50, 0]])),
+    forge(with_field(5, HEADER[1:])),
+    forge(EMPTY, b"\2" * ROW_BYTES + b"\1" * ROW_BYTES),
+]
+
+
+# the names must be the same in every worker of pytest-xdist; the salts are not
+@pytest.mark.parametrize("sealed", SENSELESS, ids=[str(number) for number in range(len(SENSELESS))])
 def test_an_authentic_segment_that_makes_no_sense_is_a_format_error(sealed):
     with pytest.raises(FormatError):
         unseal_segment(KEYRING, sealed)
