@@ -9,9 +9,11 @@ import os
 import random
 import shutil
 import stat
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -262,3 +264,24 @@ def everything(directory: Path) -> dict[bytes, tuple[Any, ...]]:
     return {
         name: (*row, os.lstat(os.path.join(os.fsencode(directory), name)).st_ctime_ns) for name, row in rows.items()
     }
+
+
+def in_a_child(action: Callable[[], object], *, uid: int | None = None) -> int:
+    """Runs `action` in a forked process, as another user if one is given; its exit code, minus the signal that ended it."""
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            if uid is not None:
+                os.setgroups([])
+                os.setgid(uid)
+                os.setuid(uid)
+            action()
+            status = 0
+        except BaseException:  # noqa: BLE001 - the child says whatever it was, and ends
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

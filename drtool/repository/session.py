@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from drtool.repository.repository import Repository
 
 SEGMENTS_CHANGED = "segments-changed"
-NOT_OPEN = "not-open"
+NOT_OPEN = "session-not-open"
 
 
 class WriterSession:
@@ -112,9 +112,11 @@ class WriterSession:
 
     def abandon(self) -> None:
         """Ends the session without a snapshot; what is durable becomes known, so that the next run reuses it."""
-        if self._pending:
-            self.checkpoint()
-        self._commit(lambda: CloseSession(self.id))
+        try:
+            if self._pending:
+                self.checkpoint()
+        finally:
+            self._commit(lambda: CloseSession(self.id))
 
     def _commit(self, op: "Callable[[], CheckpointSession | AddSnapshot | CloseSession]") -> "Committed":
         """Commits an op of this session; under a new one, if somebody expired it."""

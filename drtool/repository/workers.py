@@ -56,7 +56,10 @@ class Channel(Generic[Out, In]):
         data = bytearray(count)
         view, filled = memoryview(data), 0
         while filled < count:
-            got = self._end.recv_into(view[filled:])
+            try:
+                got = self._end.recv_into(view[filled:])
+            except ConnectionResetError:  # closed as well: by one that died with requests still unread
+                got = 0
             if got == 0:
                 return None
             filled += got

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from blake3 import blake3
 
 from drtool import __version__
-from drtool.errors import DrtoolError, Incomplete
+from drtool.errors import DrtoolError, Incomplete, NoQuorum
 from drtool.events import Emit, ItemFailed, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.records import Counts, Snapshot
 from drtool.model import ChunkId, ChunkKind, SnapshotId
@@ -140,11 +140,10 @@ class BackupRun:
                 self._feeder.take(found)
                 self._tick()
             self._flush()
+        except NoQuorum:
+            raise  # nothing could be saved either, and waiting for that would take as long again
         except DrtoolError:
-            # the first failure is what the user hears of; a second one while saving only costs the next run time
-            with suppress(DrtoolError):
-                self._flush()
-                self._session.abandon()
+            self._save()
             raise
         finally:
             self._feeder.close()
@@ -152,6 +151,18 @@ class BackupRun:
         snapshot = self._snapshot(parent)
         self._session.commit(snapshot)
         return snapshot
+
+    def _save(self) -> None:
+        """After a failure: what is durable becomes known, and the session ends.
+
+        The first failure is what the user hears of; one in here only costs the next run time. The open tree pack is dropped:
+        an interruption may have come in the middle of a block.
+        """
+        with suppress(DrtoolError):
+            packs, _ = self._feeder.flush()
+            self._session.add([*packs, *self._written])
+        with suppress(DrtoolError):
+            self._session.abandon()
 
     def _tick(self) -> None:
         """Between any two hand-overs: show how far it is, and make a checkpoint when one is due."""
