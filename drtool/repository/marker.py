@@ -49,7 +49,7 @@ class Marker(Struct, frozen=True, kw_only=True):
     @classmethod
     def read(cls, store: Store) -> "Marker":
         """The marker of a target; ObjectMissing if it has none."""
-        return decode_marker(store.get(MARKER_OBJECT))
+        return decode_marker(store.get(MARKER_OBJECT, 0, MARKER_BYTES_MAX + 1))
 
     @property
     def repository_id(self) -> RepositoryId:
