@@ -1,0 +1,132 @@
+"""A backup killed with SIGKILL at each of its steps: nothing that was promised is lost, and the next run succeeds.
+
+The steps are the system calls by which a directory becomes a target: every open for writing, write, fsync, rename, link,
+mkdir and unlink of every process of the run, in the order in which they come. They are counted in shared memory, so that
+steps of forked workers and of threads have numbers too.
+"""
+
+import mmap
+import os
+import signal
+import struct
+
+import pytest
+from three_sites import fill, in_a_child, noise, portrait
+
+from drtool.stores import durable, local
+
+STEPS_MAX = 400
+CALLS = ("open", "write", "fsync", "rename", "link", "mkdir", "unlink")
+
+
+class Countdown:
+    """Shared by a process and its children: the step that is reached ends them all."""
+
+    def __init__(self):
+        self._memory = mmap.mmap(-1, 16)
+
+    def arm(self, step):
+        self._memory[:] = struct.pack("qq", 0, step)
+
+    @property
+    def taken(self):
+        return struct.unpack("qq", self._memory[:])[0]
+
+    def step(self):
+        taken, last = struct.unpack("qq", self._memory[:])
+        self._memory[:8] = struct.pack("q", taken + 1)
+        if taken + 1 == last:
+            os.killpg(0, signal.SIGKILL)
+
+
+class CountedOs:
+    """`os`, as the local store sees it, with its changes counted."""
+
+    def __init__(self, countdown):
+        self._countdown = countdown
+
+    def __getattr__(self, name):
+        call = getattr(os, name)
+        if name not in CALLS:
+            return call
+
+        def counted(*args, **more):
+            writes = name != "open" or (len(args) > 1 and args[1] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+            if writes:
+                self._countdown.step()
+            return call(*args, **more)
+
+        return counted
+
+
+def killed_at(world, countdown, step, source):
+    """The exit code of a backup in a process group of its own that dies at `step`; 0 if it has fewer steps."""
+    countdown.arm(step)
+
+    def run():
+        os.setpgid(0, 0)
+        durable.os = local.os = CountedOs(countdown)
+        world.backup(source)
+
+    return in_a_child(run)
+
+
+@pytest.fixture
+def source(world):
+    source = fill(world.root / "source", {f"{i % 2}/{i}": noise(9_000, i) for i in range(6)})
+    world.backup(source)
+    return source
+
+
+def check(world, kept, number):
+    """Opens; what was there before restores; nothing is missing or damaged."""
+    for snapshot, picture in kept:
+        out = world.root / f"out-{number}-{snapshot.id.hex()[:8]}"
+        assert world.restore(out, snapshot, path=world.root / "source").errors == []
+        assert portrait(out) == picture
+    result = world.verify()
+    assert (result.missing, result.damaged, result.affected, result.degraded) == ([], [], [], False)
+
+
+def test_killed_at_every_step_nothing_promised_is_lost(world, source):
+    first = (world.snapshots()[0], portrait(source))
+    fill(source, {"1/new": noise(20_000, 77)})
+    second = portrait(source)
+    saved = world.root.parent / (world.root.name + "-saved")
+    countdown = Countdown()
+    steps = finished = 0
+    try:
+        os.rename(world.root, saved)
+        for step in range(1, STEPS_MAX):
+            copy(saved, world.root)
+            code = killed_at(world, countdown, step, source)
+            if code == 0:
+                finished = step
+                break
+            assert code == -signal.SIGKILL
+            steps += 1
+            before = len(world.snapshots())
+            assert before in (1, 2), "an unacknowledged snapshot may be there, whole, or not at all"
+            report = world.backup(source)
+            assert not report.degraded
+            (*_, newest) = world.snapshots()
+            if step % 6 == 1:  # every step is killed and recovered from; reading everything back is for some of them
+                check(world, [first, (newest, second)], step)
+    finally:
+        clear(saved)
+    assert finished, "the run has more steps than this test tries"
+    assert steps >= 40
+    assert countdown.taken == finished - 1
+
+
+def copy(saved, root):
+    clear(root)
+    os.makedirs(root)
+    ended = os.spawnlp(os.P_WAIT, "cp", "cp", "-a", f"{saved}/.", str(root))
+    assert ended == 0
+
+
+def clear(root):
+    import shutil
+
+    shutil.rmtree(root, ignore_errors=True)
