@@ -83,6 +83,12 @@ def unchanged_content(entry: Entry, size_bytes: int, mtime_ns: int, ctime_ns: in
     )
 
 
+def storable_time(time_ns: int) -> int:
+    """The nearest time that the format can hold: 1677 to 2554. Some file systems go on for 292 billion years."""
+    low, high = TIME_NS_BOUNDS
+    return min(max(time_ns, low), high)
+
+
 def storable(entry: Entry) -> Entry:
     """`entry` as far as the format can hold it; what it cannot is left out and named in `uncaptured`.
 
@@ -92,10 +98,9 @@ def storable(entry: Entry) -> Entry:
     changes: dict[str, object] = {}
     lost = []
     for name in ("mtime_ns", "ctime_ns"):
-        low, high = TIME_NS_BOUNDS
         value = getattr(entry, name)
-        if not low <= value <= high:
-            changes[name] = min(max(value, low), high)
+        if value != storable_time(value):
+            changes[name] = storable_time(value)
             lost.append(f"{name.removesuffix('_ns')}: {value} ns since 1970 are more than the format can hold")
     if len(entry.holes) > HOLES_MAX:
         changes["holes"] = ()

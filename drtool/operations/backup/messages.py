@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from drtool.model import TargetName
 from drtool.repository.writing import PackWritten
+from drtool.trees import storable_time
 
 
 class _Message(Struct, frozen=True, array_like=True, tag=True):
@@ -77,8 +78,8 @@ class StatAnew(Struct, frozen=True, array_like=True, gc=False):
             found.st_uid,
             found.st_gid,
             size_bytes,
-            found.st_mtime_ns,
-            found.st_ctime_ns,
+            storable_time(found.st_mtime_ns),
+            storable_time(found.st_ctime_ns),
             found.st_ino,
             found.st_dev,
             found.st_nlink,

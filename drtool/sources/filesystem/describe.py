@@ -17,9 +17,11 @@ from drtool.sources.filesystem.excludes import Rules
 from drtool.sources.filesystem.owners import OwnerNames
 from drtool.sources.filesystem.reading import open_for_read, reason, still_same
 from drtool.sources.filesystem.roots import Problem, join
-from drtool.trees import Entry, FileType
+from drtool.trees import Entry, FileType, storable
+from drtool.trees.entry import TIME_NS_BOUNDS
 
 _FILE, _DIRECTORY, _SYMLINK = int(FileType.FILE), int(FileType.DIRECTORY), int(FileType.SYMLINK)
+_TIME_MIN_NS, _TIME_MAX_NS = TIME_NS_BOUNDS
 _DEVICES = frozenset({int(FileType.CHARACTER_DEVICE), int(FileType.BLOCK_DEVICE)})
 _KNOWN = frozenset(map(int, FileType))
 
@@ -38,7 +40,7 @@ def describe_stat(name: bytes, found: os.stat_result, names: OwnerNames) -> Entr
     """What a stat alone tells: also for a file that was replaced by another between the scan and its reading."""
     kind = found.st_mode >> 12
     is_directory = kind == _DIRECTORY
-    return Entry(
+    entry = Entry(
         name=name,
         type=kind,
         mode=found.st_mode & 0o7777,
@@ -55,6 +57,8 @@ def describe_stat(name: bytes, found: os.stat_result, names: OwnerNames) -> Entr
         links=1 if is_directory else found.st_nlink,
         rdev=found.st_rdev if kind in _DEVICES else 0,
     )
+    times = entry.mtime_ns, entry.ctime_ns
+    return entry if min(times) >= _TIME_MIN_NS and max(times) <= _TIME_MAX_NS else storable(entry)
 
 
 def complete(
