@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
 from drtool.model import ChunkId
-from drtool.operations.restore.files import FileRestorer, words
+from drtool.operations.restore.files import FileRestorer, not_captured, words
 from drtool.operations.restore.messages import (
     FilePut,
     FilesOfFolder,
@@ -198,6 +198,8 @@ class Feeder:
 
     def _begin_large(self, names: tuple[bytes, ...], entry: Entry) -> FilePut | None:
         """Hands a large file over in parts; what became of it, if that is known at once."""
+        if missing := not_captured(entry):
+            return FilePut(error=missing)
         with Folder(self._root.descend(names), self._root.applier, existed=True) as folder:
             found = folder.stat(entry.name)
             if found is not None:

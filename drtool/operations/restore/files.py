@@ -34,8 +34,8 @@ class FileRestorer:
 
     def put(self, folder: Folder, entry: Entry) -> FilePut:
         """Restores `entry` into `folder`; never raises for what concerns this file alone."""
-        if entry.uncaptured and any(what.startswith("content") for what in entry.uncaptured):
-            return FilePut(error=f"its content was not captured ({'; '.join(entry.uncaptured)})")
+        if missing := not_captured(entry):
+            return FilePut(error=missing)
         try:
             return self._new(folder, entry)
         except FileExistsError:
@@ -137,6 +137,13 @@ class FileRestorer:
             written += write_data(fd, entry, offset, text)
             offset += len(text)
         return written
+
+
+def not_captured(entry: Entry) -> str:
+    """Why a file or directory cannot be whole, because the backup could not read it; empty if it could."""
+    if any(what.startswith("content") for what in entry.uncaptured):
+        return f"its content was not captured ({'; '.join(entry.uncaptured)})"
+    return ""
 
 
 def words(error: OSError | DrtoolError) -> str:

@@ -1,11 +1,13 @@
 """A restore's dry run: what it would write, found by looking at the destination and changing nothing."""
 
+import errno
 import os
+import stat
 from contextlib import suppress
 
 from drtool.errors import DrtoolError
 from drtool.events import ignore
-from drtool.operations.restore.files import FileRestorer, words
+from drtool.operations.restore.files import FileRestorer, not_captured, words
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.tally import Tally
@@ -18,47 +20,86 @@ from drtool.trees import Entry, FileType
 def preview(repository: Repository, request: RestoreRequest, walk: Walk) -> Tally:
     """The figures that the restore itself would give, as far as looking can tell."""
     tally = Tally(ignore)
-    files = FileRestorer(repository, repository.chunks, request.overwrite)
-    root = _open_root(request.to)
+    look = _Look(repository, request)
     try:
         for frame, entry, child in walk:
             if child is None:
-                tally.ended(frame.names, entry, _would(root, frame.names, entry, files, request))
+                tally.ended(frame.names, entry, look.would(frame.names, entry))
+            elif child.included or not request.includes:
+                tally.imperfect(child.names, [*filter(None, [not_captured(entry)])])
             walk.left.clear()
         for names, message in walk.unreadable:
             tally.failed(names, message)
     finally:
-        if root is not None:
-            root.close()
+        look.close()
     return tally
+
+
+class _Look:
+    """The destination, looked at and left alone."""
+
+    def __init__(self, repository: Repository, request: RestoreRequest) -> None:
+        self._overwrite = request.overwrite
+        self._files = FileRestorer(repository, repository.chunks, request.overwrite)
+        self._root = _open_root(request.to)
+        self._linked: set[tuple[int, int]] = set()
+
+    def close(self) -> None:
+        if self._root is not None:
+            self._root.close()
+
+    def would(self, names: tuple[bytes, ...], entry: Entry) -> FilePut:
+        """What would become of one name that is no directory."""
+        if missing := not_captured(entry):
+            return FilePut(error=missing)
+        put = self._at(names, entry)
+        if entry.type != FileType.FILE or entry.links == 1 or put.skipped or put.error:
+            return put
+        group = (entry.device, entry.inode)
+        if group in self._linked:
+            return FilePut()  # a further name of a file that is there by then
+        self._linked.add(group)
+        return put
+
+    def _at(self, names: tuple[bytes, ...], entry: Entry) -> FilePut:
+        whole = FilePut(_data_bytes(entry))
+        if self._root is None:
+            return whole
+        try:
+            with Folder(self._root.descend(names), self._root.applier, existed=True) as folder:
+                return self._in(folder, entry) or whole
+        except (FileNotFoundError, NotADirectoryError):
+            return whole
+        except (OSError, DrtoolError) as error:
+            return FilePut(error=words(error))
+
+    def _in(self, folder: Folder, entry: Entry) -> FilePut | None:
+        """None if it would be written."""
+        found = folder.stat(entry.name)
+        if found is None:
+            return None
+        if self._overwrite == "never":
+            return FilePut(skipped=True)
+        if stat.S_ISDIR(found.st_mode):
+            _check_empty(folder, entry.name)
+        same_type = found.st_mode >> 12 == entry.type
+        if same_type and entry.type == FileType.FILE and self._files.content_holds(folder, entry, found):
+            return FilePut()
+        return None
+
+
+def _data_bytes(entry: Entry) -> int:
+    return entry.size_bytes - sum(length for _, length in entry.holes) if entry.type == FileType.FILE else 0
+
+
+def _check_empty(folder: Folder, name: bytes) -> None:
+    """OSError if a directory has something in it: it does not give way."""
+    with Folder(folder.descend((name,)), folder.applier, existed=True) as inside:
+        if not inside.is_empty():
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
 
 
 def _open_root(path: bytes) -> Folder | None:
     with suppress(FileNotFoundError):
         return Folder(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), Applier(), existed=True)
     return None
-
-
-def _would(
-    root: Folder | None, names: tuple[bytes, ...], entry: Entry, files: FileRestorer, request: RestoreRequest
-) -> FilePut:
-    if any(what.startswith("content") for what in entry.uncaptured):
-        return FilePut(error=f"its content was not captured ({'; '.join(entry.uncaptured)})")
-    size_bytes = entry.size_bytes - sum(length for _, length in entry.holes) if entry.type == FileType.FILE else 0
-    if root is None:
-        return FilePut(size_bytes)
-    try:
-        with Folder(root.descend(names), root.applier, existed=True) as folder:
-            found = folder.stat(entry.name)
-            if found is None:
-                return FilePut(size_bytes)
-            if request.overwrite == "never":
-                return FilePut(skipped=True)
-            same_type = found.st_mode >> 12 == entry.type
-            if same_type and entry.type == FileType.FILE and files.content_holds(folder, entry, found):
-                return FilePut()
-            return FilePut(size_bytes)
-    except (FileNotFoundError, NotADirectoryError):
-        return FilePut(size_bytes)
-    except (OSError, DrtoolError) as error:
-        return FilePut(error=words(error))

@@ -16,7 +16,7 @@ from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import Emit, Progress, Stage
 from drtool.model import SiteName
 from drtool.operations.restore.feeding import Feeder
-from drtool.operations.restore.files import FileRestorer, words
+from drtool.operations.restore.files import FileRestorer, not_captured, words
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.preview import preview
 from drtool.operations.restore.request import RestoreRequest, RestoreResult
@@ -171,7 +171,7 @@ class RestoreRun:
                     problems = folder.finish(ending.entry)
             except OSError as error:
                 problems = [words(error)]
-            self.tally.imperfect(ending.names, problems)
+            self.tally.imperfect(ending.names, [*filter(None, [not_captured(ending.entry)]), *problems])
 
     def _folder(self, names: tuple[bytes, ...]) -> Folder:
         return Folder(self._root.descend(names), self._root.applier, existed=True)
