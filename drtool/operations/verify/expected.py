@@ -1,8 +1,9 @@
 """What should exist where, against what does: pure.
 
 An object is fine when `copies` distinct sites hold it; where fewer do, it is missing from each reachable target where
-the ring wants it. Full copies in other places are misplaced, not missing. What was written to a target that cannot be
-listed now is unknown: it counts neither as there nor as missing.
+the ring wants it. A tree that a target held when it was written, and no longer does, is missing there however many
+others hold it; one that it never got is owed. Full copies in other places are misplaced, not missing. What was written
+to a target that cannot be listed now is unknown: it counts neither as there nor as missing.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -64,12 +65,15 @@ def standing(expected: Expected, inventory: Inventory, copies: int, ruled_out: C
     enough = distinct_sites(holders) >= copies
     unknown = [t for t in (expected.written or expected.desired) if t in inventory.unlisted]
     perhaps = distinct_sites((*holders, *unknown)) >= copies
+    lost = () if perhaps else absent
+    if enough and expected.metadata:
+        lost = tuple(t for t in absent if t in expected.written)
     promised = expected.desired[:copies] if not expected.metadata else expected.desired
     return Standing(
         expected=expected,
         holders=holders,
-        missing=() if perhaps else absent,
+        missing=lost,
         misplaced=enough and not expected.metadata and not set(promised) <= set(holders),
-        owed=len([t for t in expected.desired if t not in holders]) if enough and expected.metadata else 0,
+        owed=len([t for t in expected.desired if t not in holders and t not in lost]) if enough and expected.metadata else 0,
         below_copies=not enough,
     )
