@@ -168,6 +168,19 @@ def test_what_is_in_the_way_gives_way_or_is_listed(world, source, tmp_path):
     assert sorted(row.path for row in dry.errors) == ["a", "large"]
 
 
+def test_never_leaves_alone_what_stands_where_a_directory_should_be(world, source, tmp_path):
+    out = tmp_path / "out"
+    outside = fill(tmp_path / "outside", {"precious": b"precious"})
+    out.mkdir()
+    (out / "sub").symlink_to(outside)
+    dry = world.restore(out, path=source, overwrite="never", dry_run=True)
+    result = world.restore(out, path=source, overwrite="never")
+    assert (out / "sub").is_symlink()
+    assert os.listdir(outside) == ["precious"]
+    assert (result.errors, result.skipped) == ([], 3)
+    assert (dry.files, dry.bytes, dry.skipped) == (result.files, result.bytes, result.skipped)
+
+
 def test_a_destination_with_something_in_it_is_refused(world, source, tmp_path):
     fill(tmp_path / "out", {"x": b"x"})
     before = everything(tmp_path / "out")

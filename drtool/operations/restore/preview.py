@@ -68,8 +68,10 @@ class _Look:
         try:
             with Folder(self._root.descend(names), self._root.applier, existed=True) as folder:
                 return self._in(folder, entry) or whole
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return whole
+        except NotADirectoryError:  # what stands there gives way to a directory, unless everything is to stay
+            return FilePut(skipped=True) if self._overwrite == "never" else whole
         except (OSError, DrtoolError) as error:
             return FilePut(error=words(error))
 

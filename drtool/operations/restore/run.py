@@ -127,6 +127,7 @@ class RestoreRun:
                 self._make(child)
             return
         if not self._make(frame):
+            self.tally.skipped += frame.kept
             return
         if entry.type == FileType.FILE and entry.links == 1:
             self._feeder.take(frame.names, entry)
@@ -139,10 +140,14 @@ class RestoreRun:
         if frame.made or frame.parent is None or frame.entry is None:
             return not frame.broken
         if not self._make(frame.parent):
-            frame.broken = True
+            frame.broken, frame.kept = frame.parent.broken, frame.parent.kept
             return False
         try:
             with self._folder(frame.parent.names) as parent:
+                found = parent.stat(frame.entry.name)
+                if found is not None and self._request.overwrite == "never" and not stat.S_ISDIR(found.st_mode):
+                    frame.kept = True
+                    return False
                 parent.enter(frame.entry.name).close()
         except OSError as error:
             frame.broken = True

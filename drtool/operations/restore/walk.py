@@ -11,7 +11,7 @@ from drtool.trees import Entry, Fetch, FileType, find_entry, read_directory, spl
 class Frame:
     """A directory of the snapshot on the way down; `names` is where it lies below the destination."""
 
-    __slots__ = ("broken", "entries", "entry", "included", "made", "names", "parent")
+    __slots__ = ("broken", "entries", "entry", "included", "kept", "made", "names", "parent")
 
     def __init__(
         self,
@@ -29,6 +29,8 @@ class Frame:
         self.entries = entries
         self.made = entry is None
         self.broken = False
+        self.kept = False
+        """Something else stands in its place, and is to stay: what is below is skipped."""
 
 
 def start(root: bytes, path: bytes | None, fetch: Fetch) -> Iterator[Entry]:
