@@ -8,6 +8,7 @@ Invariants
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -44,6 +45,7 @@ def run(argv: Sequence[str]) -> int:
     sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     screen = Screen(_form(arguments))
     call = Call(screen, argv)
+    gc.set_threshold(100_000, 20, 100)  # millions of small objects live long here, and hardly any in cycles
     _catch_signals()
     try:
         return _carry_out(call, arguments)
