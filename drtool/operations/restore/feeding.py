@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -87,6 +88,7 @@ class Feeder:
         self._done: set[int] = set()
         self._batches: dict[int, list[Place]] = {}
         self._parts: dict[int, _LargeFile] = {}
+        self._unfinished: set[_LargeFile] = set()
 
         def serve(channel: Channel[Reply, Request]) -> None:
             RestoreWorker(repository, root, overwrite).serve(channel)
@@ -118,7 +120,14 @@ class Feeder:
             self._handle(reply)
 
     def close(self) -> None:
+        """Ends the workers; after an interruption also the large files that were under way."""
         self._pool.close()
+        for file in self._unfinished:
+            with suppress(OSError), self._folder(file) as folder:
+                folder.discard(file.temporary)
+
+    def _folder(self, file: _LargeFile) -> Folder:
+        return Folder(self._root.descend(file.names), self._root.applier, existed=True)
 
     def _send_window(self) -> None:
         """Jobs are numbered so that a window of n files never takes more than n of them."""
@@ -212,6 +221,7 @@ class Feeder:
             fd, temporary = folder.create_beside(entry)
             os.close(fd)
         file = _LargeFile(names, entry, temporary)
+        self._unfinished.add(file)
         try:
             self._hand_over(file)
         except DrtoolError as error:
@@ -246,13 +256,14 @@ class Feeder:
             return
         put = FilePut(error=file.error)
         try:
-            with Folder(self._root.descend(file.names), self._root.applier, existed=True) as folder:
+            with self._folder(file) as folder:
                 if file.error:
                     folder.discard(file.temporary)
                 else:
                     put = self._finish_large(folder, file)
         except OSError as error:
             put = FilePut(error=words(error))
+        self._unfinished.discard(file)
         self._results.ended(file.names, file.entry, put)
 
     def _finish_large(self, folder: Folder, file: _LargeFile) -> FilePut:
