@@ -6,6 +6,7 @@ Invariants
     Threads start with the first put; nothing here may be inherited by a fork after that.
 """
 
+import signal
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -65,7 +66,9 @@ class Writer:
     def submit(self, target: TargetName, name: str, data: Buffer) -> "Future[None]":
         thread = self._threads.get(target)
         if thread is None:
-            thread = self._threads[target] = ThreadPoolExecutor(1, thread_name_prefix=f"put-{target}")
+            thread = self._threads[target] = ThreadPoolExecutor(
+                1, f"put-{target}", _leave_interruptions_to_the_main_thread
+            )
         return thread.submit(self._put, target, name, data)
 
     def _put(self, target: TargetName, name: str, data: Buffer) -> None:
@@ -120,6 +123,11 @@ class Placing:
 
     def _may_take(self, target: TargetName) -> bool:
         return target not in self._tried and self._writer.targets.writable(target)
+
+
+def _leave_interruptions_to_the_main_thread() -> None:
+    """Python runs handlers in the main thread; one that blocks them there must not get them by way of another thread."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
 class PackSink:
