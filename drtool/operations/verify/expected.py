@@ -74,6 +74,8 @@ def standing(expected: Expected, inventory: Inventory, copies: int, ruled_out: C
         holders=holders,
         missing=lost,
         misplaced=enough and not expected.metadata and not set(promised) <= set(holders),
-        owed=len([t for t in expected.desired if t not in holders and t not in lost]) if enough and expected.metadata else 0,
+        owed=len([t for t in expected.desired if t not in holders and t not in lost])
+        if enough and expected.metadata
+        else 0,
         below_copies=not enough,
     )
