@@ -68,11 +68,20 @@ def resolve(options: Options, environ: Mapping[str, str], directory: Path) -> Se
     )
 
 
+# Measured on a backup of many small and of one large file: two pack buffers a process, arenas, the interpreter.
+OWN_MEMORY_BYTES = 100 * 1024 * 1024
+WORKER_MEMORY_BYTES = 60 * 1024 * 1024
+
+
 def worker_count(config: Config) -> int:
-    """`auto` is one for each core that this process may use."""
+    """`auto` is one for each core that this process may use; never more than `limits.memory` has room for."""
     if config.limits.workers != "auto":
-        return config.limits.workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        wanted = config.limits.workers
+    else:
+        wanted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if config.limits.memory is None:
+        return wanted
+    return max(1, min(wanted, (config.limits.memory - OWN_MEMORY_BYTES) // WORKER_MEMORY_BYTES))
 
 
 def find_config(options: Options, environ: Mapping[str, str], directory: Path) -> Path | None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from drtool.cli import settings
-from drtool.cli.settings import Options, find_config, first_line, password_source, resolve
+from drtool.cli.settings import Options, find_config, first_line, password_source, resolve, worker_count
 from drtool.config import Config
+from drtool.config.schema import Limits
 from drtool.errors import UsageError
 
 
@@ -128,3 +129,16 @@ def test_a_user_without_an_entry_has_a_name_all_the_same(monkeypatch, tmp_path):
     monkeypatch.setattr(pwd, "getpwuid", missing)
     assert resolve(Options(), {"USER": "ghost", "HOME": "/h"}, tmp_path).user == "ghost"
     assert resolve(Options(), {}, tmp_path).user == str(os.getuid())
+
+
+@pytest.mark.parametrize(
+    ("limits", "workers"),
+    [
+        (Limits(workers=3), 3),
+        (Limits(workers=8, memory=256 * 2**20), 2),
+        (Limits(workers=1, memory=2**40), 1),
+        (Limits(workers=4, memory=2**20), 1),
+    ],
+)
+def test_as_many_workers_as_memory_has_room_for(limits, workers):
+    assert worker_count(Config(limits=limits)) == workers
