@@ -11,8 +11,8 @@ import selectors
 import signal
 import socket
 import sys
+import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, NoReturn, TypeVar
@@ -22,6 +22,7 @@ import msgspec
 from drtool.errors import DrtoolError
 
 WINDOW = 2
+GRACE_S = 5.0
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _LENGTH_BYTES = 4
 
@@ -82,7 +83,6 @@ class WorkerPool(Generic[Out, In]):
         self._channels: list[Channel[Out, In]] = []
         self._pids: list[int] = []
         self._waiting: list[int] = []
-        self._ready: deque[In] = deque()
         self._death = ""
         sys.stdout.flush()
         sys.stderr.flush()
@@ -173,14 +173,17 @@ class WorkerPool(Generic[Out, In]):
         )
 
     def close(self) -> None:
-        """Ends the workers; one that is in the middle of something is killed."""
-        busy = self.outstanding > 0
+        """Ends the workers; one that is in the middle of something may finish it, but not for long."""
         for channel in self._channels:
             channel.close()
+        deadline = time.monotonic() + GRACE_S
         for pid in filter(None, self._pids):
-            if busy:
-                os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            while os.waitpid(pid, os.WNOHANG)[0] == 0:
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                    break
+                time.sleep(0.001)
         self._pids.clear()
         self._selector.close()
 

@@ -302,3 +302,15 @@ def test_an_unreadable_large_file_is_not_mistaken_for_one_of_the_same_size(world
     assert [row.path for row in result.errors] == ["large"]
     assert "not captured" in result.errors[0].message
     assert (out / "large").read_bytes() == noise(5 * MIB, 2)
+
+
+def test_never_leaves_the_metadata_of_a_directory_that_was_there(world, source, tmp_path):
+    (source / "kept").mkdir(mode=0o711)
+    (source / "kept/new.txt").write_text("new")
+    world.backup(source)
+    out = tmp_path / "out"
+    (out / "kept").mkdir(parents=True)
+    (out / "kept").chmod(0o750)
+    world.restore(out, path=source, overwrite="never")
+    assert (out / "kept/new.txt").read_text() == "new"
+    assert (out / "kept").stat().st_mode & 0o777 == 0o750

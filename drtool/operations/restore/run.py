@@ -154,12 +154,13 @@ class RestoreRun:
             self.tally.failed(frame.names, words(error))
             return False
         frame.made = True
+        frame.stays = found is not None and self._request.overwrite == "never"
         return True
 
     def _leave(self) -> None:
         """Directories that the walk has left are finished when the files handed over so far are done."""
         for frame in self._walk.left:
-            if frame.entry is not None and frame.made:
+            if frame.entry is not None and frame.made and not frame.stays:
                 self._endings.append(_Ending(self._feeder.last_task(), frame.names, frame.entry))
         self._walk.left.clear()
         for names, message in self._walk.unreadable:

@@ -11,7 +11,7 @@ from drtool.trees import Entry, Fetch, FileType, find_entry, read_directory, spl
 class Frame:
     """A directory of the snapshot on the way down; `names` is where it lies below the destination."""
 
-    __slots__ = ("broken", "entries", "entry", "included", "kept", "made", "names", "parent")
+    __slots__ = ("broken", "entries", "entry", "included", "kept", "made", "names", "parent", "stays")
 
     def __init__(
         self,
@@ -27,6 +27,7 @@ class Frame:
         self.parent = parent
         self.included = included
         self.entries = entries
+        self.stays = False
         self.made = entry is None
         self.broken = False
         self.kept = False
