@@ -141,14 +141,19 @@ class PackBuilder:
 
 
 def compress(compressor: zstandard.ZstdCompressor, text: Buffer) -> tuple[Codec, Buffer]:
-    """The shorter of `text` and its compression; a probe from its middle spares the work where there is nothing to gain."""
-    if len(text) >= _PROBE_FROM_BYTES:
-        middle = len(text) // 2
-        probe = memoryview(text)[middle : middle + _PROBE_BYTES]
-        if len(compressor.compress(probe)) > _PROBE_BYTES * 0.97:
-            return Codec.RAW, text
+    """The shorter of `text` and its compression; probes spare the work where there is nothing to gain."""
+    if len(text) >= _PROBE_FROM_BYTES and not _promising(compressor, memoryview(text)):
+        return Codec.RAW, text
     body = compressor.compress(text)
     return (Codec.ZSTD, body) if len(body) < len(text) else (Codec.RAW, text)
+
+
+def _promising(compressor: zstandard.ZstdCompressor, text: memoryview) -> bool:
+    """Whether a piece of the beginning, the middle or the end gets smaller; a chunk is often of two kinds at once."""
+    for start in (0, (len(text) - _PROBE_BYTES) // 2, len(text) - _PROBE_BYTES):
+        if len(compressor.compress(text[start : start + _PROBE_BYTES])) < _PROBE_BYTES * 0.97:
+            return True
+    return False
 
 
 def decompress(codec: int, body: bytes, text_length: int) -> bytes:
