@@ -10,7 +10,6 @@
     ├── NoRepository                   10   nothing there to open
     ├── Refused                        11   it would lose data
     ├── WrongPassword                  12   no key slot opens
-    ├── Interrupted                    130 / 143
     ├── SealBroken                     1    bytes that no key of this repository sealed; damage, never a crash
     ├── FormatError                    1    authentic but malformed bytes, or a format from the future
     ├── NoSuchSnapshot                 1    no snapshot, or more than one, is meant by what was given
@@ -22,6 +21,9 @@
         ├── TargetOffline              1    transient
         ├── TargetFull                 1
         └── TargetReadOnly             1
+
+Beside the tree stands `Interrupted` (130 / 143), a BaseException as KeyboardInterrupt is: Ctrl-C is no failure of the file,
+the copy or the site at hand, so nothing that handles those may take it for one.
 
 `transient` says whether trying again, unchanged, may help. A message is one sentence: what, where; `hint` is what to do next.
 When several exit codes apply, the first in `EXIT_PRECEDENCE` wins.
@@ -110,13 +112,15 @@ class WrongPassword(DrtoolError):
     exit_code = 12
 
 
-class Interrupted(DrtoolError):
+class Interrupted(BaseException):
     """SIGINT or SIGTERM: what is stored is kept, the next run reuses it."""
 
+    kind: ClassVar[str] = "interrupted"
+    message: ClassVar[str] = "interrupted; what was stored so far is kept"
+    hint: ClassVar[str | None] = "run the same command again: it reuses what is stored"
+
     def __init__(self, signal_number: int) -> None:
-        super().__init__(
-            "interrupted; what was stored so far is kept", hint="run the same command again: it reuses what is stored"
-        )
+        super().__init__(self.message)
         self.signal_number = signal_number
 
 

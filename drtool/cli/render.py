@@ -18,7 +18,7 @@ from msgspec import Struct, to_builtins
 from drtool.cli.progress import ProgressDisplay
 from drtool.cli.text import as_json, printable
 from drtool.cli.view import Cell, Line, Style, Table, View
-from drtool.errors import DrtoolError
+from drtool.errors import DrtoolError, Interrupted
 from drtool.events import Event, ItemFailed, Progress, Stage, TargetFailed, Warned
 
 _SGR: dict[Style, str] = {"good": "32", "bad": "1;31", "warn": "33", "dim": "2", "strong": "1"}
@@ -73,7 +73,7 @@ class Screen:
         if failed:
             self._release()
 
-    def fail(self, error: DrtoolError) -> None:
+    def fail(self, error: DrtoolError | Interrupted) -> None:
         """A failure: the error document, and a sentence with what to do next on stderr."""
         self.end_progress()
         self._release()

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from blake3 import blake3
 
 from drtool import __version__
-from drtool.errors import DrtoolError, Incomplete, NoQuorum
+from drtool.errors import DrtoolError, Incomplete, Interrupted, NoQuorum
 from drtool.events import Emit, ItemFailed, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.records import Counts, Snapshot
 from drtool.model import ChunkId, ChunkKind, SnapshotId
@@ -118,6 +118,7 @@ class BackupRun:
             self._written.append,
         )
         self._new_trees: set[ChunkId] = set()
+        self._failed = False
         self._builder = TreeBuilder(self._put_tree, scan.problem, scan.files, scan.names)
         self._added_bytes = 0
         self._stored_bytes = 0
@@ -142,7 +143,7 @@ class BackupRun:
             self._flush()
         except NoQuorum:
             raise  # nothing could be saved either, and waiting for that would take as long again
-        except DrtoolError:
+        except (DrtoolError, Interrupted):
             self._save()
             raise
         finally:
@@ -155,9 +156,10 @@ class BackupRun:
     def _save(self) -> None:
         """After a failure: what is durable becomes known, and the session ends.
 
-        The first failure is what the user hears of; one in here only costs the next run time. The open tree pack is dropped:
-        an interruption may have come in the middle of a block.
+        The first failure is what the user hears of; one in here only costs the next run time. The open tree pack is dropped,
+        and takes nothing more: an interruption may have come in the middle of a block.
         """
+        self._failed = True
         with suppress(DrtoolError):
             packs, _ = self._feeder.flush()
             self._session.add([*packs, *self._written])
@@ -198,7 +200,7 @@ class BackupRun:
 
     def _put_tree(self, kind: ChunkKind, text: bytes) -> ChunkId:
         chunk = ChunkId(blake3(text, key=self._repository.keyring.id_key(kind)).digest())
-        if chunk not in self._new_trees and chunk not in self._repository.index:
+        if not self._failed and chunk not in self._new_trees and chunk not in self._repository.index:
             self._new_trees.add(chunk)
             self._trees.add(chunk, text)
         return chunk
