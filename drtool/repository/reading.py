@@ -3,7 +3,7 @@
 Invariants
     Nothing unauthenticated is returned: segments are checked by name, blocks by their seal under the header that the index
     knows; a target's own header would let it pass one pack off as another.
-    A copy that failed is noted with its target and reason, and never asked again in this run.
+    A copy that failed is noted with its target and reason, and from then on asked only when no other copy will do.
 """
 
 from collections import OrderedDict
@@ -84,14 +84,23 @@ class ObjectReader:
     def _first_good(
         self, name: str, hint: Sequence[TargetName], ring_key: bytes, read: Callable[[TargetName], bytes]
     ) -> bytes:
-        for target in self._order(hint, ring_key):
-            if (target, name) in self.bad_copies:
-                continue
+        for target in self._good_first(name, hint, ring_key):
             try:
                 return read(target)
             except DrtoolError as error:
                 self.bad_copies[target, name] = BadCopy(target, name, error.message, isinstance(error, ObjectMissing))
         raise DrtoolError(f"no good copy of {name} can be reached ({self._why(name)})", hint=self._what_next(name))
+
+    def _good_first(self, name: str, hint: Sequence[TargetName], ring_key: bytes) -> Iterator[TargetName]:
+        """A copy that failed before comes last: another of its blocks may be whole where no other copy's is."""
+        doubtful = []
+        for target in self._order(hint, ring_key):
+            bad = self.bad_copies.get((target, name))
+            if bad is None:
+                yield target
+            elif not bad.missing:
+                doubtful.append(target)
+        yield from doubtful
 
     def _order(self, hint: Sequence[TargetName], ring_key: bytes) -> Iterator[TargetName]:
         ring = self.placement.preference(PackId(ring_key)) if self.placement else iter(())

@@ -78,15 +78,15 @@ class Targets:
             self.failures[name] = f"its {MARKER_OBJECT} was not written by this repository"
 
     def reopen(self) -> "Targets":
-        """The same targets through descriptors of their own, for a forked worker."""
+        """The same targets through descriptors of their own, for a forked worker; one that was swapped since is offline."""
         fresh = Targets(self.specs, self._opener)
-        fresh.markers = dict(self.markers)
         fresh.failures = dict(self.failures)
         for name in self._stores:
-            try:
-                fresh._stores[name] = self._opener(self.specs[name])
-            except StoreError as error:
-                fresh.failures[name] = error.message
+            fresh._try(self.specs[name], self.markers[name].repository_id)
+            if name in fresh.markers and fresh.markers[name] != self.markers[name]:
+                fresh._stores.pop(name).close()
+                del fresh.markers[name]
+                fresh.failures[name] = f"its {MARKER_OBJECT} is not the one that was read before"
         return fresh
 
     def store(self, name: TargetName) -> VoterStore:
