@@ -1,8 +1,9 @@
 """What a snapshot needs: every pack that its trees, lists and files lie in."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from drtool.errors import DrtoolError
 from drtool.model import ChunkId, PackId
 from drtool.trees import FileType, read_content, read_directory
 
@@ -10,17 +11,22 @@ if TYPE_CHECKING:
     from drtool.repository.repository import Repository
 
 
-def needed_packs(repository: "Repository", roots: Iterable[bytes]) -> set[PackId]:
-    """The packs of everything below these trees; DrtoolError if a tree cannot be read."""
+def needed_packs(
+    repository: "Repository", roots: Iterable[bytes], unreadable: Callable[[DrtoolError], None] | None = None
+) -> set[PackId]:
+    """The packs of everything below these trees. A tree or list that cannot be read is told to `unreadable`, and its own
+    pack is needed all the same; DrtoolError if nobody wants to know."""
     packs: set[PackId] = set()
-    for chunk in _chunks(repository, roots):
+    for chunk in _chunks(repository, roots, unreadable):
         location = repository.index.locate(chunk)
         if location is not None:
             packs.add(location.pack.pack)
     return packs
 
 
-def _chunks(repository: "Repository", roots: Iterable[bytes]) -> Iterator[ChunkId]:
+def _chunks(
+    repository: "Repository", roots: Iterable[bytes], unreadable: Callable[[DrtoolError], None] | None
+) -> Iterator[ChunkId]:
     """Every chunk below; a tree met before is not entered again."""
     seen: set[bytes] = set()
     stack = list(roots)
@@ -35,9 +41,14 @@ def _chunks(repository: "Repository", roots: Iterable[bytes]) -> Iterator[ChunkI
             continue
         seen.add(tree)
         met: list[ChunkId] = []
-        for entry in read_directory(tree, fetch):
-            if entry.type == FileType.DIRECTORY and entry.subtree:
-                stack.append(entry.subtree)
-            elif entry.type == FileType.FILE:
-                yield from read_content(entry, fetch)
+        try:
+            for entry in read_directory(tree, fetch):
+                if entry.type == FileType.DIRECTORY and entry.subtree:
+                    stack.append(entry.subtree)
+                elif entry.type == FileType.FILE:
+                    yield from read_content(entry, fetch)
+        except DrtoolError as error:
+            if unreadable is None:
+                raise
+            unreadable(error)
         yield from met

@@ -48,15 +48,16 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
     inventory = _of_site(take_inventory(repository.targets), request.site)
     copies = repository.view.state.policy.copies
-    wanted = list(_expected(repository, request))
+    wanted = list(_expected(repository, request, emit))
     damaged = _wrong_sizes(wanted, inventory)
     if request.level == "full":
         damaged += _read_all(repository, wanted, inventory, request, emit)
+    damaged += _bad_segments(repository, wanted, inventory, damaged)
     bad: dict[str, set[TargetName]] = {}
     for row in damaged:
         bad.setdefault(row.object, set()).add(row.target)
     standings = [standing(e, inventory, _judged_copies(copies, request), bad.get(e.name, ())) for e in wanted]
-    if request.level == "full" and request.snapshot is None:
+    if request.level == "full" and request.snapshot is None and not repository.index.unavailable:
         _record(repository, inventory, emit)
     lost = {s.expected.name for s in standings if not s.holders and not inventory.unlisted and request.site is None}
     return VerifyResult(
@@ -97,11 +98,11 @@ def _of_site(inventory: Inventory, site: str | None) -> Inventory:
     )
 
 
-def _expected(repository: Repository, request: VerifyRequest) -> Iterator[Expected]:
+def _expected(repository: Repository, request: VerifyRequest, emit: Emit) -> Iterator[Expected]:
     state = repository.view.state
     packs: Iterable[SegmentPack] = repository.index.packs()
     if request.snapshot is not None:
-        needed = needed_packs(repository, [request.snapshot.root])
+        needed = needed_packs(repository, [request.snapshot.root], lambda error: emit(Warned(message=error.message)))
         packs = (pack for pack in packs if pack.pack in needed)
     segments = ((ref.id, ref.size_bytes) for ref in state.segments)
     for expected in expected_objects(packs, segments, repository.placement, state.policy.copies):
@@ -121,6 +122,20 @@ def _wrong_sizes(wanted: list[Expected], inventory: Inventory) -> list[Damaged]:
     ]
 
 
+def _bad_segments(
+    repository: Repository, wanted: list[Expected], inventory: Inventory, found: list[Damaged]
+) -> list[Damaged]:
+    """Copies of index segments that could not be used just now: without a good one nobody knows what else there should be."""
+    sizes = {e.name: e.size_bytes for e in wanted if e.name.startswith("index/")}
+    known = {(row.target, row.object) for row in found}
+    return [
+        Damaged(bad.target, bad.object, bad.reason)
+        for bad in repository.objects.bad_copies.values()
+        if inventory.objects.get(bad.target, {}).get(bad.object) == sizes.get(bad.object, -1)
+        and (bad.target, bad.object) not in known
+    ]
+
+
 def _read_all(
     repository: Repository, wanted: list[Expected], inventory: Inventory, request: VerifyRequest, emit: Emit
 ) -> list[Damaged]:
@@ -135,12 +150,15 @@ def _read_all(
         target, expected = copy
         return problem_with(repository.targets.store(target), expected.name, repository.keyring)
 
-    with ThreadPoolExecutor(request.workers) as pool:
+    pool = ThreadPoolExecutor(request.workers)
+    try:
         for (target, expected), problem in zip(copies, pool.map(read, copies), strict=True):
             if problem:
                 damaged.append(Damaged(target, expected.name, problem))
             done_bytes += expected.size_bytes
             emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interruption waits for what is being read, not for all the rest
     return damaged
 
 

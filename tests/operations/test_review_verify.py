@@ -1,0 +1,51 @@
+"""Verify never says that all is well with what it could not look at."""
+
+import shutil
+
+import pytest
+from three_sites import fill, noise
+
+from drtool.cli.health import verify_exit
+from drtool.cli.text import document_of
+from drtool.model import TargetName
+
+
+@pytest.fixture
+def source(world):
+    return fill(world.root / "source", {f"{i}": noise(30_000, i) for i in range(3)})
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("level", ["structure", "full"])
+def test_an_index_segment_that_no_target_can_give_is_damage_at_every_level(world, source, level):
+    """Without it nobody knows which packs there should be, so nothing else can be said to be whole."""
+    world.backup(source)
+    for site in "abc":
+        for path in world.objects(site, "index"):
+            flip(path)
+    shutil.rmtree(world.root / "cache", ignore_errors=True)
+    result = world.verify(level)
+    assert {(row.target, row.object) for row in result.damaged} >= {
+        (TargetName(f"{site}/main"), name) for site in "abc" for name in world.names(site, "index")
+    }
+    assert len(result.damaged) == len({(row.target, row.object) for row in result.damaged}), "each once"
+    assert verify_exit(document_of(result)) == 4
+    assert world.view().state.coverage == (), "what was not read is not recorded as read"
+
+
+def test_a_snapshot_whose_trees_are_lost_is_reported_not_refused(world, source):
+    world.backup(source)
+    (snapshot,) = world.snapshots()
+    common = set(world.names("a")) & set(world.names("b")) & set(world.names("c"))
+    for name in common:
+        for site in "abc":
+            (world.directory(site) / name).unlink()
+    result = world.verify("structure", snapshot=snapshot)
+    assert {row.object for row in result.missing} >= common
+    assert [row.snapshot for row in result.affected] == [snapshot.id.hex()]
+    assert verify_exit(document_of(result)) == 4
