@@ -52,6 +52,13 @@ def _folder(place: Place) -> tuple[bytes, ...]:
     return place[0]
 
 
+def _message_bytes(place: Place) -> int:
+    """About what a file takes in a request, and in a reply that complains about each of its attributes."""
+    names, entry = place
+    attributes = sum(96 + len(name) + len(value) for name, value in entry.xattrs)
+    return 160 + len(entry.name) + len(entry.content) + sum(map(len, names)) + attributes
+
+
 class _LargeFile:
     def __init__(self, names: tuple[bytes, ...], entry: Entry, temporary: bytes) -> None:
         self.names, self.entry, self.temporary = names, entry, temporary
@@ -139,7 +146,7 @@ class Feeder:
         for place in window:
             batch.append(place)
             size_bytes += place[1].size_bytes
-            message_bytes += 160 + len(place[1].name) + len(place[1].content) + sum(map(len, place[0]))
+            message_bytes += _message_bytes(place)
             if len(batch) >= BATCH_FILES or size_bytes >= BATCH_BYTES or message_bytes >= BATCH_MESSAGE_BYTES:
                 self._send_batch(batch)
                 batch, size_bytes, message_bytes = [], 0, 0

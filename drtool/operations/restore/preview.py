@@ -42,7 +42,7 @@ class _Look:
         self._overwrite = request.overwrite
         self._files = FileRestorer(repository, repository.chunks, request.overwrite)
         self._root = _open_root(request.to)
-        self._linked: set[tuple[int, int]] = set()
+        self._linked: set[tuple[int, int, bytes]] = set()
 
     def close(self) -> None:
         if self._root is not None:
@@ -55,7 +55,7 @@ class _Look:
         put = self._at(names, entry)
         if entry.type != FileType.FILE or entry.links == 1 or put.skipped or put.error:
             return put
-        group = (entry.device, entry.inode)
+        group = (entry.device, entry.inode, entry.content)
         if group in self._linked:
             return FilePut()  # a further name of a file that is there by then
         self._linked.add(group)

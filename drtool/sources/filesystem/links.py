@@ -10,15 +10,20 @@ import os
 from drtool.sources.filesystem.putback import Folder
 from drtool.trees import Entry
 
+_Group = tuple[int, int, int, bytes]
+
 
 class HardLinks:
-    """The groups met so far, by the device and inode that they had when they were captured."""
+    """The groups met so far, by the device and inode that they had when they were captured, and by their content.
+
+    An inode number may have been used twice while one snapshot was taken: what differs in content is another file.
+    """
 
     __slots__ = ("_first", "_root")
 
     def __init__(self, root: Folder) -> None:
         self._root = root
-        self._first: dict[tuple[int, int, int], tuple[tuple[bytes, ...], tuple[int, int]]] = {}
+        self._first: dict[_Group, tuple[tuple[bytes, ...], tuple[int, int]]] = {}
 
     def remember(self, entry: Entry, names: tuple[bytes, ...], found: os.stat_result) -> None:
         """`names`, from the root down, is now a complete file of the entry's group; `found` is its stat."""
@@ -55,8 +60,8 @@ class HardLinks:
         return False
 
 
-def _group(entry: Entry) -> tuple[int, int, int]:
-    return entry.device, entry.inode, entry.type
+def _group(entry: Entry) -> _Group:
+    return entry.device, entry.inode, entry.type, entry.content
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

@@ -1,0 +1,57 @@
+"""Restore: hard links that are none, and messages that fit into the pipe."""
+
+import msgspec
+from three_sites import fill
+
+from drtool.repository.workers import WorkerPool
+from drtool.sources.filesystem import Folder, HardLinks
+from drtool.trees import Entry, FileType
+
+PIPE_BYTES = 128 * 1024
+
+
+def entry(name, content):
+    return Entry(
+        name=name,
+        type=int(FileType.FILE),
+        mode=0o644,
+        uid=0,
+        gid=0,
+        size_bytes=3,
+        inode=7,
+        device=1,
+        links=2,
+        content=content,
+    )
+
+
+def test_an_inode_number_used_twice_is_no_hard_link(tmp_path):
+    """A file is removed while the backup runs, and a new one gets its number: both are in one snapshot, each with its bytes."""
+    fill(tmp_path, {"old": b"old"})
+    with Folder.destination(bytes(tmp_path)) as root:
+        links = HardLinks(root)
+        links.remember(entry(b"old", b"1" * 32), (b"old",), root.stat(b"old"))
+        assert links.holds(entry(b"same", b"1" * 32))
+        assert not links.holds(entry(b"new", b"2" * 32))
+        assert not links.link(entry(b"new", b"2" * 32), root)
+        assert links.link(entry(b"same", b"1" * 32), root)
+
+
+def test_attributes_count_when_a_batch_is_measured(world, tmp_path, monkeypatch):
+    """A request larger than the pipe, answered by a reply larger than the pipe, would block both sides for ever."""
+    source = fill(world.root / "source", {f"{i:03}": b"text" for i in range(200)})
+    monkeypatch.setattr(
+        "drtool.operations.backup.worker.xattrs_of", lambda _: tuple((b"user.%d" % i, bytes(500)) for i in range(40))
+    )
+    world.backup(source)
+    sizes = []
+    submit = WorkerPool.submit
+
+    def measured(pool, request):
+        sizes.append(len(msgspec.msgpack.encode(request)))
+        return submit(pool, request)
+
+    monkeypatch.setattr(WorkerPool, "submit", measured)
+    result = world.restore(tmp_path / "out", path=source)
+    assert result.files == 200
+    assert max(sizes) < PIPE_BYTES
