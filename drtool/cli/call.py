@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drtool.cli.arguments import arrange
 from drtool.cli.render import Screen
 from drtool.cli.settings import Options, Settings, named_config, resolve
 from drtool.cli.view import View
@@ -47,8 +48,18 @@ class Call:
         self.exit_code = exit_code
         self.screen.show(document, view, failed=exit_code != 0)
 
-    def open_repository(self, manifest_from: Sequence[str] = ()) -> "AbstractContextManager[Repository]":
-        """The repository that the configuration names. Raises ConfigError if there is no configuration."""
+    @property
+    def reading(self) -> str:
+        """A command line that reads this repository, for hints of those that write to it."""
+        import shlex
+
+        return shlex.join(("drtool", *arrange(self.words).moved, "snapshots"))
+
+    def open_repository(self, manifest_from: Sequence[str] | None = None) -> "AbstractContextManager[Repository]":
+        """The repository that the configuration names; `manifest_from` is None for a command that writes.
+
+        Raises ConfigError if there is no configuration.
+        """
         spec = self.spec(self.configured_targets(), manifest_from)
         from drtool.repository import open_repository
 
@@ -69,7 +80,7 @@ class Call:
             except DrtoolError:
                 raise error from None
 
-    def spec(self, targets: "Sequence[TargetSpec]", manifest_from: Sequence[str] = ()) -> "RepositorySpec":
+    def spec(self, targets: "Sequence[TargetSpec]", manifest_from: Sequence[str] | None = None) -> "RepositorySpec":
         from drtool.repository import RepositorySpec
 
         settings = self.settings
@@ -83,8 +94,9 @@ class Call:
             host=settings.host,
             user=settings.user,
             timezone=settings.timezone,
-            manifest_from=tuple(manifest_from),
+            manifest_from=tuple(manifest_from or ()),
             rerun=self.rerun,
+            reading=self.reading if manifest_from is None else None,
             trace=(lambda note: self.screen.trace(str(note))) if self.screen.form.verbose else None,
         )
 

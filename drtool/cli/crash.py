@@ -1,4 +1,4 @@
-"""What to do with an exception that nobody foresaw: it is our bug."""
+"""What to do with an exception that nobody foresaw: the system refused something of this host's own, or it is our bug."""
 
 import os
 import time
@@ -28,6 +28,20 @@ def report(call: "Call", error: Exception) -> Bug:
     path = _keep(call, trace)
     attached = f", with {path}" if path else "; --verbose shows where it happened"
     return Bug(message, hint=f"please report it in {WHERE}{attached}")
+
+
+class SystemRefused(DrtoolError):
+    """The operating system said no to something of this host's own: a state directory, a destination, a descriptor."""
+
+
+def refused(call: "Call", error: OSError) -> DrtoolError:
+    """What the system refused, and where; a bug if it does not say."""
+    if error.strerror is None:
+        return report(call, error)
+    if call.screen.form.verbose:
+        call.screen.trace("".join(traceback.format_exception(error)).rstrip())
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return SystemRefused(f"{where}{error.strerror}", hint="--verbose shows what it was needed for")
 
 
 def _keep(call: "Call", trace: str) -> str | None:

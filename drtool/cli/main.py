@@ -48,9 +48,10 @@ def run(argv: Sequence[str]) -> int:
     gc.set_threshold(100_000, 20, 100)  # millions of small objects live long here, and hardly any in cycles
     _catch_signals()
     try:
-        return _carry_out(call, arguments)
+        code = _carry_out(call, arguments)
     finally:
         screen.finish()
+    return code or int(screen.lost)
 
 
 def _form(arguments: Arguments) -> Form:
@@ -76,6 +77,11 @@ def _carry_out(call: Call, arguments: Arguments) -> int:
     except DrtoolError as error:
         call.screen.fail(error)
         return error.exit_code
+    except OSError as error:
+        from drtool.cli.crash import refused
+
+        call.screen.fail(refused(call, error))
+        return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is reported, never shown raw
         from drtool.cli.crash import report
 

@@ -3,7 +3,8 @@
 Invariants
     `--json` puts exactly one document on stdout, `--json-lines` events and then that document; nothing else goes there.
     A pipe gets no control codes. Nothing is drawn by a thread: a backup forks while the progress is on the screen.
-    When the reader of stdout goes away (`| head`), the rest is dropped in silence and the exit code stays what it was.
+    When the reader of stdout goes away (`| head`), the rest is dropped in silence and the exit code stays what it was;
+    when stdout is full, that is said, and a success becomes a failure.
 """
 
 import os
@@ -50,6 +51,8 @@ class Screen:
         self._failed_items = 0
         self._progress: ProgressDisplay | None = None
         self._document_written = False
+        self.lost = False
+        """Whether something could not be written to stdout although somebody reads it."""
 
     def emit(self, event: Event) -> None:
         """Takes an operation's event: draws it, prints it as JSON, or drops it, as the form says."""
@@ -115,8 +118,8 @@ class Screen:
             self._say("warn", "", f"… and {self._failed_items - _ITEMS_SHOWN} more (--json lists every one)")
         try:
             self._stdout.flush()
-        except BrokenPipeError:
-            self._abandon_stdout()
+        except OSError as error:
+            self._give_up(error)
 
     def _advance(self, event: Stage | Progress) -> None:
         if self.form.quiet or self.form.documents or not _draws(self._stderr):
@@ -189,8 +192,15 @@ class Screen:
             self._stdout.write(text + "\n")
             if self.form.json_lines:
                 self._stdout.flush()
-        except BrokenPipeError:
-            self._abandon_stdout()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Nobody reads any more, which is no failure; or the result cannot be kept, as on a full disk, which is one."""
+        self._abandon_stdout()
+        if not isinstance(error, BrokenPipeError) and not self.lost:
+            self.lost = True
+            self._say("bad", "drtool: ", f"the result cannot be written to stdout: {error.strerror}")
 
     def _abandon_stdout(self) -> None:
         """Nobody reads any more: what is still buffered goes to /dev/null, as Python's documentation advises."""

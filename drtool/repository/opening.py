@@ -141,7 +141,7 @@ def _view(spec: RepositorySpec, manifest: Manifest, emit: Emit) -> View:
             return manifest.read()
         except NoQuorum as error:
             raise NoQuorum(
-                error.message, hint=f"to read what one site knows: {spec.rerun} --manifest-from any"
+                error.message, hint=f"to read what one site knows: {spec.reading or spec.rerun} --manifest-from any"
             ) from None
     view = _newest(manifest, spec.manifest_from)
     emit(

@@ -39,6 +39,8 @@ class RepositorySpec(Struct, frozen=True, kw_only=True):
     """Read without a quorum from these sites, or from `any`; empty: read for certain."""
     rerun: str = "the same command"
     """The command line to repeat, for hints."""
+    reading: str | None = None
+    """The command line that reads what this one would change, for hints; None: this one reads."""
     trace: Callable[[Note], None] | None = None
     """Receives a note for each phase of consensus; None: nobody watches."""
 
