@@ -3,6 +3,7 @@
 import msgspec
 from three_sites import fill
 
+from drtool.operations.backup import scan
 from drtool.repository.workers import WorkerPool
 from drtool.sources.filesystem import Folder, HardLinks
 from drtool.trees import Entry, FileType
@@ -55,3 +56,22 @@ def test_attributes_count_when_a_batch_is_measured(world, tmp_path, monkeypatch)
     result = world.restore(tmp_path / "out", path=source)
     assert result.files == 200
     assert max(sizes) < PIPE_BYTES
+
+
+def test_a_directory_that_is_replaced_meanwhile_is_listed_with_a_reason(world, monkeypatch):
+    source = fill(world.root / "source", {"one/x": b"1", "two/x": b"2"})
+    enter = scan.Scan._enter
+
+    def entering(self, path, *words, **more):
+        if path == bytes(source / "two") and not (world.root / "old").exists():
+            (source / "two").rename(world.root / "old")
+            fill(source, {"two/y": b"3"})
+        return enter(self, path, *words, **more)
+
+    monkeypatch.setattr(scan.Scan, "_enter", entering)
+    report = world.backup(source)
+    assert [(row.path, row.message) for row in report.errors] == [
+        (str(source / "two"), "content: another directory took its place while the backup ran")
+    ]
+    monkeypatch.undo()
+    assert world.backup(source).errors == []

@@ -1,5 +1,6 @@
 """The walk over one source: directories in order, each compared with the parent snapshot's, one level in memory at a time."""
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -179,6 +180,7 @@ def _complete_directory(parent: Node, slot: int, fd: int) -> None:
     """A new directory's attributes, while it is open; the parent snapshot's own entry needs none."""
     entry = parent.entries[slot]
     if os.fstat(fd).st_ino != entry.inode:
-        raise FileNotFoundError  # something else stands there by now, or on the way there
+        # something else stands there by now, or on the way there: whose place that is, nobody can say
+        raise OSError(errno.EBUSY, "another directory took its place while the backup ran")
     if entry is not parent.previous.get(entry.name):
         parent.entries[slot] = msgspec.structs.replace(complete(entry, fd), subtree=b"")
