@@ -8,6 +8,7 @@ from three_sites import fill, noise
 from drtool.cli.health import verify_exit
 from drtool.cli.text import document_of
 from drtool.model import TargetName
+from drtool.operations.verify import run as verify_run
 
 
 @pytest.fixture
@@ -49,3 +50,23 @@ def test_a_snapshot_whose_trees_are_lost_is_reported_not_refused(world, source):
     assert {row.object for row in result.missing} >= common
     assert [row.snapshot for row in result.affected] == [snapshot.id.hex()]
     assert verify_exit(document_of(result)) == 4
+
+
+def test_a_target_that_leaves_while_it_is_read_is_offline_not_damaged(world, source, monkeypatch):
+    world.backup(source)
+    read = verify_run.problem_with
+    common = set(world.names("a")) & set(world.names("b")) & set(world.names("c"))
+    site = next(site for site in "abc" if set(world.names(site)) - common)  # one that holds the data
+
+    def leaving(store, name, keyring):
+        if store.root == world.directory(site) and store.root.exists():
+            store.root.rename(world.root / "away")
+        return read(store, name, keyring)
+
+    monkeypatch.setattr(verify_run, "problem_with", leaving)
+    result = world.verify("full")
+    assert (result.damaged, result.missing, result.unrepairable, result.affected) == ([], [], [], [])
+    assert [row.target for row in result.offline] == [f"{site}/main"]
+    assert result.degraded
+    assert verify_exit(document_of(result)) == 5
+    assert sorted(row.site for row in world.view().state.coverage) == sorted(set("abc") - {site})

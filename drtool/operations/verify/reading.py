@@ -6,7 +6,7 @@ A pack that passes would restore: everything that a restore relies on was done w
 from blake3 import blake3
 
 from drtool.crypto import HEADER_BYTES, Keyring, SealKind, object_name
-from drtool.errors import DrtoolError
+from drtool.errors import DrtoolError, TargetOffline
 from drtool.model import ChunkKind
 from drtool.packing import PackKind, read_footer, unseal_segment
 from drtool.packing.pack import decompress
@@ -16,7 +16,7 @@ _ID_BYTES = 32
 
 
 def problem_with(store: Store, name: str, keyring: Keyring) -> str:
-    """Why an object is not what it should be; empty if it is."""
+    """Why an object is not what it should be; empty if it is. TargetOffline says nothing about the object and is raised."""
     try:
         data = store.get(name)
         if object_name(data).hex() != name.rpartition("/")[2]:
@@ -25,6 +25,8 @@ def problem_with(store: Store, name: str, keyring: Keyring) -> str:
             unseal_segment(keyring, data)
         else:
             _open_everything(keyring, data)
+    except TargetOffline:
+        raise
     except DrtoolError as error:
         return error.message
     return ""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from drtool.errors import DrtoolError, UsageError
+from drtool.errors import DrtoolError, TargetOffline, UsageError
 from drtool.events import Emit, Progress, Stage, Warned
 from drtool.manifest.ops import Record
 from drtool.manifest.records import Coverage, Snapshot
@@ -145,10 +145,17 @@ def _read_all(
     total_bytes = sum(e.size_bytes for _, e in copies)
     damaged: list[Damaged] = []
     done_bytes = 0
+    left: dict[TargetName, str] = {}
 
     def read(copy: tuple[TargetName, Expected]) -> str:
         target, expected = copy
-        return problem_with(repository.targets.store(target), expected.name, repository.keyring)
+        if target in left:
+            return ""
+        try:
+            return problem_with(repository.targets.store(target), expected.name, repository.keyring)
+        except TargetOffline as error:
+            left.setdefault(target, error.message)
+            return ""
 
     pool = ThreadPoolExecutor(request.workers)
     try:
@@ -159,16 +166,19 @@ def _read_all(
             emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
     finally:
         pool.shutdown(cancel_futures=True)  # an interruption waits for what is being read, not for all the rest
+    for target, why in left.items():  # what else it held is unknown now, not damaged
+        inventory.objects.pop(target, None)
+        inventory.unlisted[target] = why
     return damaged
 
 
 def _record(repository: Repository, inventory: Inventory, emit: Emit) -> None:
-    """Writes down that every listed site was read whole, as of this view."""
+    """Writes down that every site whose targets were all there was read whole, as of this view."""
     view, now_ns = repository.view, time.time_ns()
     if view.tentative:
         return
     rounds = {row.site: row.round for row in view.state.coverage if row.level == LEVEL}
-    sites = sorted({site_of(target) for target in inventory.objects})
+    sites = sorted({site_of(t) for t in inventory.objects} - {site_of(t) for t in inventory.unlisted})
     rows = tuple(Coverage(site, LEVEL, rounds.get(site, 0) + 1, ROUND_END, view.sequence, now_ns) for site in sites)
     try:
         repository.manifest.commit(Record(coverage=rows))
