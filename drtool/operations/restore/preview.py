@@ -13,7 +13,7 @@ from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.tally import Tally
 from drtool.operations.restore.walk import Walk
 from drtool.repository import Repository
-from drtool.sources.filesystem import Applier, Folder
+from drtool.sources.filesystem import Applier, Folder, LinkGroup, link_group
 from drtool.trees import Entry, FileType
 
 
@@ -42,7 +42,7 @@ class _Look:
         self._overwrite = request.overwrite
         self._files = FileRestorer(repository, repository.chunks, request.overwrite)
         self._root = _open_root(request.to)
-        self._linked: set[tuple[int, int, bytes]] = set()
+        self._linked: set[LinkGroup] = set()
 
     def close(self) -> None:
         if self._root is not None:
@@ -55,7 +55,7 @@ class _Look:
         put = self._at(names, entry)
         if entry.type != FileType.FILE or entry.links == 1 or put.skipped or put.error:
             return put
-        group = (entry.device, entry.inode, entry.content)
+        group = link_group(entry)
         if group in self._linked:
             return FilePut()  # a further name of a file that is there by then
         self._linked.add(group)

@@ -5,7 +5,7 @@ from drtool.sources.filesystem.attributes import flags_of, holes_of, xattrs_of
 from drtool.sources.filesystem.capture import Captured, capture_directory
 from drtool.sources.filesystem.describe import complete, describe_stat, settle_directory
 from drtool.sources.filesystem.excludes import Rules, read_patterns, text_of
-from drtool.sources.filesystem.links import HardLinks
+from drtool.sources.filesystem.links import HardLinks, LinkGroup, link_group
 from drtool.sources.filesystem.owners import OwnerIds, OwnerNames
 from drtool.sources.filesystem.patterns import Matcher
 from drtool.sources.filesystem.putback import Folder, write_data
@@ -25,6 +25,7 @@ __all__ = [
     "Captured",
     "Folder",
     "HardLinks",
+    "LinkGroup",
     "Matcher",
     "OwnerIds",
     "OwnerNames",
@@ -39,6 +40,7 @@ __all__ = [
     "gone",
     "holes_of",
     "join",
+    "link_group",
     "open_directory",
     "open_directory_path",
     "open_for_read",

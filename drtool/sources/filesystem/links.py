@@ -7,10 +7,13 @@ Invariants
 
 import os
 
+from blake3 import blake3
+
 from drtool.sources.filesystem.putback import Folder
 from drtool.trees import Entry
 
-_Group = tuple[int, int, int, bytes]
+_ID_BYTES = 32
+LinkGroup = tuple[int, int, int, bytes]
 
 
 class HardLinks:
@@ -23,28 +26,28 @@ class HardLinks:
 
     def __init__(self, root: Folder) -> None:
         self._root = root
-        self._first: dict[_Group, tuple[tuple[bytes, ...], tuple[int, int]]] = {}
+        self._first: dict[LinkGroup, tuple[tuple[bytes, ...], tuple[int, int]]] = {}
 
     def remember(self, entry: Entry, names: tuple[bytes, ...], found: os.stat_result) -> None:
         """`names`, from the root down, is now a complete file of the entry's group; `found` is its stat."""
         if entry.links > 1:
-            self._first.setdefault(_group(entry), (names, _identity(found)))
+            self._first.setdefault(link_group(entry), (names, _identity(found)))
 
     def is_linked(self, entry: Entry, found: os.stat_result) -> bool:
         """Whether an existing name is the group's file already."""
-        first = self._first.get(_group(entry))
+        first = self._first.get(link_group(entry))
         return first is not None and first[1] == _identity(found)
 
     def holds(self, entry: Entry) -> bool:
         """Whether the entry's group has a file here already."""
-        return _group(entry) in self._first
+        return link_group(entry) in self._first
 
     def link(self, entry: Entry, folder: Folder) -> bool:
         """Make `entry.name` in `folder` a further name of its group; False if the group has no file here yet.
 
         FileExistsError if the name is taken; OSError if linking failed (EMLINK, …): restore the content instead.
         """
-        first = self._first.get(_group(entry)) if entry.links > 1 else None
+        first = self._first.get(link_group(entry)) if entry.links > 1 else None
         if first is None:
             return False
         names, identity = first
@@ -60,8 +63,10 @@ class HardLinks:
         return False
 
 
-def _group(entry: Entry) -> _Group:
-    return entry.device, entry.inode, entry.type, entry.content
+def link_group(entry: Entry) -> LinkGroup:
+    """What two names have in common if they are hard links of one file."""
+    content = entry.content
+    return entry.device, entry.inode, entry.type, content if len(content) <= _ID_BYTES else blake3(content).digest()
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
