@@ -144,7 +144,7 @@ def _time_ns(text: str) -> int:
 
 
 def exit_code_of(document: Document) -> int:
-    codes = [1] if document.get("failed") else []
+    codes = [row["exit_code"] for row in document["failed"]]
     codes += [3 for row in document["snapshots"] if row["errors"]]
     codes += [5 for row in document["snapshots"] if row["degraded"]]
     return worst_exit(0, *codes)
@@ -156,7 +156,7 @@ def backup_view(document: Document, *, dry_run: bool) -> View:
         parts += _snapshot_lines(row, dry_run=dry_run)
     parts += [
         line(Cell("no snapshot ", "bad"), f"of {failure['path'] or 'these paths'}: {failure['message']}")
-        for failure in document.get("failed", ())
+        for failure in document["failed"]
     ]
     summary = "\n".join(_summary(row, dry_run=dry_run) for row in document["snapshots"])
     return view(*parts, summary=summary or "nothing was stored")

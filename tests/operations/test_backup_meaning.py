@@ -2,15 +2,17 @@
 
 import os
 import socket
+import time
 
 import pytest
 from three_sites import everything, fill, in_a_child, noise, portrait, settle
 
-from drtool.operations.backup import SourceJob
+from drtool.errors import StoreError
+from drtool.operations.backup import BackupRequest, SourceJob, backup
 from drtool.operations.backup import run as backup_run
 from drtool.operations.backup.worker import BackupWorker
 from drtool.operations.listing import ls
-from drtool.repository import opening
+from drtool.repository import Repository, opening
 
 MIB = 1024 * 1024
 
@@ -172,7 +174,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_stored(world):
     listed = marks.read_text().splitlines()
     assert listed == [f"{source / name}: content: Permission denied" for name in ("large", "secret", "shut")]
     result = world.restore(world.root / "out", path=source)
-    assert sorted(row.path for row in result.errors) == ["large", "secret", "shut"]
+    assert sorted(row.path for row in result.errors) == [str(source / name) for name in ("large", "secret", "shut")]
     assert sorted(os.listdir(world.root / "out")) == ["open", "shut"]
     report = world.backup(source)
     assert (report.errors, report.files.changed + report.files.new) == ([], 3)
@@ -401,3 +403,20 @@ def test_two_workers_and_many_give_the_same_tree(world, source):
             ls(repository, row, os.fsencode(source), recursive=True).entries for row in repository.view.state.snapshots
         ]
     assert pictures[0] == pictures[1] == pictures[2]
+
+
+def test_a_source_that_fails_hides_neither_the_one_before_nor_the_one_after(world, source, monkeypatch):
+    begin = Repository.begin
+
+    def fails_once(repository, writer, name):
+        if name == "second":
+            raise StoreError("no target takes anything")
+        return begin(repository, writer, name)
+
+    monkeypatch.setattr(Repository, "begin", fails_once)
+    jobs = tuple(SourceJob(name=name, paths=(os.fsencode(source),)) for name in ("first", "second", "third"))
+    with world.open() as repository:
+        request = BackupRequest(jobs=jobs, host="h", now_ns=time.time_ns(), workers=1)
+        result = backup(repository, request, lambda event: None)
+    assert [row.source for row in result.snapshots] == ["first", "third"]
+    assert [(row.path, row.exit_code) for row in result.failed] == [("second", 1)]

@@ -160,12 +160,12 @@ def test_what_is_in_the_way_gives_way_or_is_listed(world, source, tmp_path):
     (out / "sub").symlink_to(outside)
     dry = world.restore(out, path=source, overwrite="always", dry_run=True)
     result = world.restore(out, path=source, overwrite="always")
-    assert sorted(row.path for row in result.errors) == ["a", "large"]
+    assert sorted(row.path for row in result.errors) == [str(source / name) for name in ("a", "large")]
     assert (out / "sub").is_dir()
     assert not (out / "sub").is_symlink()
     assert os.listdir(outside) == ["precious"], "the symlink was replaced, not followed"
     assert (dry.files, dry.bytes) == (result.files, result.bytes)
-    assert sorted(row.path for row in dry.errors) == ["a", "large"]
+    assert sorted(row.path for row in dry.errors) == [str(source / name) for name in ("a", "large")]
 
 
 def test_never_leaves_alone_what_stands_where_a_directory_should_be(world, source, tmp_path):
@@ -233,14 +233,14 @@ def test_when_every_copy_is_bad_the_files_are_listed_and_nothing_wrong_is_writte
             {"flip": flip_all, "cut": lambda p: p.write_bytes(p.read_bytes()[:100]), "delete": os.unlink}[harm](path)
     snapshot = world.snapshots()[-1]
     result = world.restore(tmp_path / "out", snapshot, path=source)
-    assert sorted(row.path for row in result.errors) == ["1/0", "1/1", "1/2", "1/3", "1/large"]
+    assert sorted(row.path for row in result.errors) == [str(source / "1" / n) for n in ("0", "1", "2", "3", "large")]
     got, wanted = portrait(tmp_path / "out"), portrait(source)
     assert got == {
         name: row for name, row in wanted.items() if name not in {b"1/0", b"1/1", b"1/2", b"1/3", b"1/large"}
     }
     found = world.verify()
     assert sorted({row.path for row in found.affected if row.snapshot == snapshot.id.hex()}) == [
-        str(source / row.path) for row in sorted(result.errors, key=lambda row: row.path)
+        row.path for row in sorted(result.errors, key=lambda row: row.path)
     ]
     assert {row.object for row in found.unrepairable} == bad
 
@@ -278,7 +278,7 @@ def test_from_one_site_alone_what_is_not_there_is_listed(world, tmp_path):
     content = packs_of(world, source, "0")
     (without,) = [site for site in "abc" if not content & set(world.names(site))]
     result = world.restore(tmp_path / "out", path=source, from_sites=(without,))
-    assert sorted(row.path for row in result.errors) == ["0", "1", "2"]
+    assert sorted(row.path for row in result.errors) == [str(source / name) for name in "012"]
     assert os.listdir(tmp_path / "out") == []
     with pytest.raises(UsageError):
         world.restore(tmp_path / "nowhere", path=source, from_sites=("nowhere",))
@@ -299,7 +299,7 @@ def test_an_unreadable_large_file_is_not_mistaken_for_one_of_the_same_size(world
     assert len(world.backup(source).errors) == 1
     out = fill(tmp_path / "out", {"large": noise(5 * MIB, 2)})
     result = world.restore(out, path=source, overwrite="always")
-    assert [row.path for row in result.errors] == ["large"]
+    assert [row.path for row in result.errors] == [str(source / "large")]
     assert "not captured" in result.errors[0].message
     assert (out / "large").read_bytes() == noise(5 * MIB, 2)
 

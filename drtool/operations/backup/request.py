@@ -42,6 +42,14 @@ class ItemError(Struct, frozen=True):
     message: str
 
 
+class JobFailure(Struct, frozen=True):
+    """A source that gave no snapshot; `path` is its name."""
+
+    path: str
+    message: str
+    exit_code: int
+
+
 class CopiesReport(Struct, frozen=True):
     wanted: int
     minimum_written: int
@@ -75,5 +83,5 @@ class SnapshotReport(Struct, frozen=True, kw_only=True):
 
 class BackupResult(Struct, frozen=True, kw_only=True):
     snapshots: list[SnapshotReport]
-    failed: list[ItemError] = []
+    failed: list[JobFailure] = []
     """Sources that gave no snapshot, and why."""

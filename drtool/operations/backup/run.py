@@ -23,6 +23,7 @@ from drtool.operations.backup.request import (
     BackupResult,
     CopiesReport,
     ItemError,
+    JobFailure,
     OwedReport,
     SnapshotReport,
     SourceJob,
@@ -41,13 +42,19 @@ PROGRESS_S = 0.1
 
 
 def backup(repository: Repository, request: BackupRequest, emit: Emit) -> BackupResult:
-    """One snapshot of each job. A job that gives none is in `failed`; the others are still done."""
+    """One snapshot of each job. A job that gives none is in `failed`; the others are still done, and reported.
+
+    What a single job fails of is raised.
+    """
     reports, failed = [], []
     for job in request.jobs:
         try:
             reports.append(_backup_one(repository, request, job, emit))
-        except Incomplete as error:
-            failed.append(ItemError(job.name, error.message))
+        except DrtoolError as error:
+            if len(request.jobs) == 1 and not isinstance(error, Incomplete):
+                raise
+            exit_code = 1 if isinstance(error, Incomplete) else error.exit_code
+            failed.append(JobFailure(job.name, error.message, exit_code))
             emit(ItemFailed(path=job.name, message=error.message))
     return BackupResult(snapshots=reports, failed=failed)
 

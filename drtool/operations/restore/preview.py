@@ -17,9 +17,9 @@ from drtool.sources.filesystem import Applier, Folder, LinkGroup, link_group
 from drtool.trees import Entry, FileType
 
 
-def preview(repository: Repository, request: RestoreRequest, walk: Walk) -> Tally:
+def preview(repository: Repository, request: RestoreRequest, walk: Walk, above: tuple[bytes, ...]) -> Tally:
     """The figures that the restore itself would give, as far as looking can tell."""
-    tally = Tally(ignore)
+    tally = Tally(ignore, above)
     look = _Look(repository, request)
     try:
         for frame, entry, child in walk:

@@ -37,13 +37,13 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
         _check_sites(repository, request.from_sites)
         repository.read_only_from([SiteName(site) for site in request.from_sites])
     repository.load_index()
-    top = start(request.snapshot.root, request.path, repository.chunks)
+    above, top = start(request.snapshot.root, request.path, repository.chunks)
     walk = Walk(top, request.includes, request.excludes, repository.chunks)
     emit(Stage(name="looking" if request.dry_run else "restoring"))
     if request.dry_run:
-        tally = preview(repository, request, walk)
+        tally = preview(repository, request, walk, above)
     else:
-        run = RestoreRun(repository, request, walk, emit)
+        run = RestoreRun(repository, request, walk, above, emit)
         run.go()
         tally = run.tally
     return RestoreResult(
@@ -93,7 +93,9 @@ class _Ending(NamedTuple):
 class RestoreRun:
     """A restore under way."""
 
-    def __init__(self, repository: Repository, request: RestoreRequest, walk: Walk, emit: Emit) -> None:
+    def __init__(
+        self, repository: Repository, request: RestoreRequest, walk: Walk, above: tuple[bytes, ...], emit: Emit
+    ) -> None:
         self._request = request
         self._walk = walk
         self._emit = emit
@@ -102,7 +104,7 @@ class RestoreRun:
         self._files = FileRestorer(repository, repository.chunks, request.overwrite)
         self._endings: deque[_Ending] = deque()
         self._shown_at = 0.0
-        self.tally = Tally(emit)
+        self.tally = Tally(emit, above)
         self._feeder = Feeder(
             repository, self._root, request.overwrite, request.workers, self._files, self.tally, self._tick
         )

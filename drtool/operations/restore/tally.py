@@ -9,10 +9,11 @@ from drtool.trees import Entry, FileType
 
 
 class Tally:
-    """What became of each item."""
+    """What became of each item. Errors name it by its absolute path in the snapshot, of which `above` is the beginning."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, above: tuple[bytes, ...]) -> None:
         self._emit = emit
+        self._above = above
         self.files = self.bytes = self.written_bytes = self.skipped = 0
         self.errors: list[RestoreError] = []
 
@@ -33,6 +34,6 @@ class Tally:
             self.failed(names, "; ".join(problems))
 
     def failed(self, names: tuple[bytes, ...], message: str) -> None:
-        path = os.fsdecode(b"/".join(names))
+        path = os.fsdecode(b"/" + b"/".join((*self._above, *names)))
         self.errors.append(RestoreError(path, message))
         self._emit(ItemFailed(path=path, message=message))

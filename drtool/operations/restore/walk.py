@@ -34,16 +34,20 @@ class Frame:
         """Something else stands in its place, and is to stay: what is below is skipped."""
 
 
-def start(root: bytes, path: bytes | None, fetch: Fetch) -> Iterator[Entry]:
-    """The entries to put into the destination: the whole tree's, a directory's, or one file alone."""
-    if path is None or not split_path(path):
-        return read_directory(root, fetch)
+def start(root: bytes, path: bytes | None, fetch: Fetch) -> tuple[tuple[bytes, ...], Iterator[Entry]]:
+    """The entries to put into the destination: the whole tree's, a directory's, or one file alone.
+
+    With them the names that lead to them in the snapshot.
+    """
+    parts = tuple(split_path(path or b""))
+    if path is None or not parts:
+        return (), read_directory(root, fetch)
     entry = find_entry(root, path, fetch)
     if entry is None:
         raise DrtoolError(f"{os.fsdecode(path)} is not in this snapshot", hint="`drtool ls -R SNAPSHOT` lists what is")
     if entry.type != FileType.DIRECTORY:
-        return iter([entry])
-    return read_directory(entry.subtree, fetch) if entry.subtree else iter(())
+        return parts[:-1], iter([entry])
+    return parts, read_directory(entry.subtree, fetch) if entry.subtree else iter(())
 
 
 class Walk:
