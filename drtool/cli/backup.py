@@ -61,6 +61,9 @@ def backup(
         drtool backup --source home --dry-run
     """
     call: Call = context.obj
+    for option, values in (("--tag", tag or []), ("--host", [] if host is None else [host])):
+        if "" in values:
+            raise UsageError(f"{option} is empty", hint=f"leave {option} out, or name one")
     settings = call.settings
     base = call.check_configured().parent
     import time as clock
