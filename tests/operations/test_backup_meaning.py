@@ -420,3 +420,13 @@ def test_a_source_that_fails_hides_neither_the_one_before_nor_the_one_after(worl
         result = backup(repository, request, lambda event: None)
     assert [row.source for row in result.snapshots] == ["first", "third"]
     assert [(row.path, row.exit_code) for row in result.failed] == [("second", 1)]
+
+
+def test_times_of_directories_on_the_way_are_no_change(world, source):
+    world.backup(source)
+    settle(source)
+    os.utime(world.root)
+    report = world.backup(source)
+    assert (report.added_bytes, report.stored_bytes) == (0, 0)
+    os.chmod(world.root, 0o711)
+    assert world.backup(source).added_bytes > 0

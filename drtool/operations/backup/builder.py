@@ -23,7 +23,7 @@ _ID_BYTES = 32
 class Node:
     """A directory whose entries are known but not all settled."""
 
-    __slots__ = ("entries", "parent", "path", "pending", "previous", "previous_subtree", "same", "slot")
+    __slots__ = ("entries", "inode", "parent", "path", "pending", "previous", "previous_subtree", "same", "slot")
 
     def __init__(
         self,
@@ -35,7 +35,9 @@ class Node:
         previous_subtree: bytes,
         same: bool,
         pending: int,
+        inode: int,
     ) -> None:
+        self.inode = inode
         self.path = path
         self.parent = parent
         self.slot = slot

@@ -37,7 +37,7 @@ from drtool.packing import Cutter
 from drtool.repository import Repository
 from drtool.repository.workers import WINDOW, Channel, WorkerPool
 from drtool.repository.writing import PackWritten
-from drtool.sources.filesystem import flags_of, gone, open_directory_path, open_for_read, still_same, xattrs_of
+from drtool.sources.filesystem import flags_of, gone, open_for_read, open_same_directory, still_same, xattrs_of
 from drtool.trees import Entry
 
 BATCH_FILES = 256
@@ -58,7 +58,7 @@ class _Batch:
     def add(self, node: Node, index: int, follow: bool) -> None:
         entry = node.entries[index]
         if not self.directories or self.directories[-1].path != node.path:
-            self.directories.append(DirectoryFiles(node.path, []))
+            self.directories.append(DirectoryFiles(node.path, node.inode, []))
             self.message_bytes += len(node.path) + 8
         file = FileToRead(entry.name, follow, entry.size_bytes, entry.mtime_ns, entry.ctime_ns, entry.inode)
         self.directories[-1].files.append(file)
@@ -210,7 +210,7 @@ class Feeder:
         entry = node.entries[index]
         file = _LargeFile(node, index)
         try:
-            dir_fd = open_directory_path(node.path)
+            dir_fd = open_same_directory(node.path, node.inode)
             try:
                 fd = open_for_read(dir_fd, entry.name, follow=follow)
             finally:

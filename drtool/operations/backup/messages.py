@@ -26,6 +26,7 @@ class FileToRead(Struct, frozen=True, array_like=True, gc=False):
 
 class DirectoryFiles(Struct, frozen=True, array_like=True, gc=False):
     path: bytes
+    inode: int
     files: list[FileToRead]
 
 

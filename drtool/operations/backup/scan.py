@@ -113,8 +113,9 @@ class Scan:
         try:
             fd = open_directory_path(path, follow=follow)
             try:
+                inode = os.fstat(fd).st_ino
                 if parent is not None:
-                    _complete_directory(parent, slot, fd)
+                    _complete_directory(parent, slot, fd, on_the_way=self.roots.root_of(path) is None)
                 captured = capture_directory(fd, path, previous, self._rules, self._recent_after_ns, self.names)
             finally:
                 os.close(fd)
@@ -136,6 +137,7 @@ class Scan:
             previous_subtree if previous else b"",
             captured.same and bool(previous),
             len(captured.fresh) + len(captured.enter) + 1,
+            inode,
         )
         self._count(node, captured.fresh)
         return _Entered(Found(node, captured.fresh, captured.followed), captured.enter)
@@ -176,11 +178,22 @@ def _entries_of(subtree: bytes, fetch: Fetch, unreadable: Callable[[str], None])
         return {}
 
 
-def _complete_directory(parent: Node, slot: int, fd: int) -> None:
-    """A new directory's attributes, while it is open; the parent snapshot's own entry needs none."""
+def _complete_directory(parent: Node, slot: int, fd: int, *, on_the_way: bool) -> None:
+    """A new directory's attributes, while it is open; the parent snapshot's own entry needs none.
+
+    Of a directory that is only on the way to what is backed up, the times alone are no change: `/tmp` has others every
+    second, and an unchanged source would store new trees each time.
+    """
     entry = parent.entries[slot]
     if os.fstat(fd).st_ino != entry.inode:
         # something else stands there by now, or on the way there: whose place that is, nobody can say
         raise OSError(errno.EBUSY, "another directory took its place while the backup ran")
     if entry is not parent.previous.get(entry.name):
-        parent.entries[slot] = msgspec.structs.replace(complete(entry, fd), subtree=b"")
+        described = msgspec.structs.replace(complete(entry, fd), subtree=b"")
+        old = parent.previous.get(entry.name)
+        parent.entries[slot] = old if on_the_way and old is not None and _but_for_times(described, old) else described
+
+
+def _but_for_times(entry: Entry, old: Entry) -> bool:
+    times_of_old = msgspec.structs.replace(entry, mtime_ns=old.mtime_ns, ctime_ns=old.ctime_ns, subtree=old.subtree)
+    return times_of_old == old

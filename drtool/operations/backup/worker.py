@@ -36,7 +36,7 @@ from drtool.packing import Cutter, PackKind
 from drtool.repository import Repository
 from drtool.repository.workers import Channel
 from drtool.repository.writing import Demand, PackSink, PackWritten, Writer
-from drtool.sources.filesystem import flags_of, gone, open_directory_path, open_for_read, xattrs_of
+from drtool.sources.filesystem import flags_of, gone, open_for_read, open_same_directory, xattrs_of
 
 SMALL_FILE_BYTES = 4 * 1024 * 1024
 """Files up to this size are read whole by one worker; larger ones come in slots."""
@@ -103,7 +103,7 @@ class BackupWorker:
 
     def _directory(self, directory: DirectoryFiles) -> Iterator[FileRead]:
         try:
-            dir_fd = open_directory_path(directory.path)
+            dir_fd = open_same_directory(directory.path, directory.inode)
         except OSError as error:
             for _ in directory.files:
                 yield _failure(error)

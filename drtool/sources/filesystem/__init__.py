@@ -14,6 +14,7 @@ from drtool.sources.filesystem.reading import (
     open_directory,
     open_directory_path,
     open_for_read,
+    open_same_directory,
     still_same,
     with_uncaptured,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "open_directory",
     "open_directory_path",
     "open_for_read",
+    "open_same_directory",
     "plan_roots",
     "read_patterns",
     "settle_directory",

@@ -83,6 +83,15 @@ def open_directory_path(path: bytes, *, follow: bool = True) -> int:
     return fd
 
 
+def open_same_directory(path: bytes, inode: int) -> int:
+    """As `open_directory_path`, for a directory seen before; OSError if another one, or a symlink to one, stands there now."""
+    fd = open_directory_path(path)
+    if os.fstat(fd).st_ino != inode:
+        os.close(fd)
+        raise OSError(errno.EBUSY, "another directory took its place while the backup ran")
+    return fd
+
+
 def _steps(parts: list[bytes]) -> list[list[bytes]]:
     """The parts in runs that the kernel takes at once."""
     steps: list[list[bytes]] = []
