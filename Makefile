@@ -40,7 +40,7 @@ bench: $(STAMP) ## side by side with restic and BorgBackup (SIZE=small: a quick 
 sim: $(STAMP) ## the catalogue's protocol under simulated loss, crashes and partitions (SEEDS=100000: longer)
 	@$(BIN)/python tests/sim/run.py --seeds $(SEEDS) $(ARGS)
 
-wheel: $(STAMP) ## build the wheel, install it in a fresh environment and run it
+wheel: $(STAMP) ## try the wheel: build it, install it in a fresh environment, run it; nothing is kept
 	@PYTHON=$(BIN)/python .ci/check-wheel
 
 clean: ## remove what these targets made

@@ -8,6 +8,7 @@ it runs, its output is what it really printed, and every exit code is checked: i
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -76,8 +77,12 @@ class Demo:
         return document
 
     def shown(self, *words: str | Path) -> str:
-        """The command line with the demo's own directory as `.`: it runs there, so it can be typed like this."""
-        return shlex.join(str(word) for word in words).replace(str(self.root), ".")
+        """The command line with the demo's own directory as `.`: it runs there, so it can be typed like this.
+
+        Except in SNAPSHOT:PATH: paths in a snapshot are absolute.
+        """
+        line = shlex.join(str(word) for word in words)
+        return re.sub(rf"(?<!:){re.escape(str(self.root))}", ".", line)
 
     def site(self, name: str) -> Path:
         """Where a site keeps its objects."""

@@ -172,13 +172,17 @@ def _what(row: Document) -> str:
 def _summary(row: Document, *, dry_run: bool) -> str:
     """One line for cron."""
     files = row["files"]
-    head = "would store" if dry_run else f"snapshot {row['id'][:SHORT_ID]}"
+    if dry_run:  # how much of it is new, only storing it would tell
+        head, outcome = "would store", ""
+    else:
+        head = f"snapshot {row['id'][:SHORT_ID]}"
+        outcome = f", {size(row['added_bytes'])} new, {size(row['stored_bytes'])} stored"
     troubles = [f"{len(row['errors'])} not read"] if row["errors"] else []
     troubles += ["DEGRADED"] if row["degraded"] else []
     troubles += [f"owed to {', '.join(owed['target'] for owed in row['owed'])}"] if row["owed"] else []
     return (
         f"{head} of {_what(row)}: {count(sum(files.values()), 'file')} ({files['new']:,} new, {files['changed']:,} changed), "
-        f"{size(row['processed_bytes'])} scanned, {size(row['added_bytes'])} new, {size(row['stored_bytes'])} stored, "
+        f"{size(row['processed_bytes'])} scanned{outcome}, "
         f"{duration(row['wall_seconds'])}{''.join('; ' + trouble for trouble in troubles)}"
     )
 
@@ -193,12 +197,16 @@ def _snapshot_lines(row: Document, *, dry_run: bool) -> list[Line]:
             f"  {count(sum(files.values()), 'file')}: {files['new']:,} new, {files['changed']:,} changed, "
             f"{files['unmodified']:,} as before; {count(sum(dirs.values()), 'directory', 'directories')}"
         ),
-        line(
-            f"  scanned {size(row['processed_bytes'])}, new {size(row['added_bytes'])}, "
-            f"stored {size(row['stored_bytes'])} over all copies"
-        ),
     ]
-    if not dry_run:
+    if dry_run:
+        lines.append(line(f"  scanned {size(row['processed_bytes'])}"))
+    else:
+        lines.append(
+            line(
+                f"  scanned {size(row['processed_bytes'])}, new {size(row['added_bytes'])}, "
+                f"stored {size(row['stored_bytes'])} over all copies"
+            )
+        )
         enough = copies["minimum_written"] >= copies["wanted"]
         lines.append(
             line(Cell(f"  {copies['minimum_written']} of {copies['wanted']} copies", "good" if enough else "bad"))

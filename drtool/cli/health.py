@@ -24,7 +24,7 @@ def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
 
     Examples:
         drtool status
-        drtool -q status || mail -s 'backup trouble' root
+        drtool -q status > trouble.txt || mail -s 'backup trouble' root < trouble.txt
     """
     from drtool.operations.status import status as run_status
 
@@ -119,7 +119,8 @@ def verify_view(document: Document) -> View:
     parts += (
         [line(f"  {_objects(document['owed'])} owed to sites that should hold them too")] if document["owed"] else []
     )
-    parts += [line(Cell("  too few copies: `drtool repair` completes them", "warn"))] if document["degraded"] else []
+    few = "  too few copies; `drtool repair`, which will complete them, is not built yet"
+    parts += [line(Cell(few, "warn"))] if document["degraded"] else []
     hidden = sum(max(0, len(document[key]) - _SHOWN) for key in ("missing", "damaged", "affected"))
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden else []
     return view(*parts)

@@ -49,7 +49,7 @@ def restore(
     Examples:
         drtool restore latest --to /mnt/rescue
         drtool restore latest:/etc/nginx --to /etc/nginx --overwrite always --dry-run
-        drtool restore 3f2a --source home --to /tmp/x --include '*.odt'
+        drtool restore latest --source home --to /tmp/x --include '*.odt'
     """
     from drtool.operations.restore import RestoreRequest
     from drtool.operations.restore import restore as run_restore
