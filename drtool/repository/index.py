@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from drtool.crypto import Keyring
 from drtool.errors import DrtoolError, FormatError
 from drtool.manifest.records import SegmentRef
-from drtool.model import ChunkId, SegmentId
+from drtool.model import ChunkId, PackId, SegmentId
 from drtool.packing import Location, SegmentPack, SegmentReader, unseal_segment
 from drtool.packing.segment import ROW_BYTES
 from drtool.repository.cache import Cache
@@ -30,6 +30,8 @@ class Index:
         self._objects = objects
         self._readers: dict[SegmentId, SegmentReader] = {}
         self.unavailable: dict[SegmentId, str] = {}
+        self.lost: frozenset[PackId] = frozenset()
+        """Packs that no site has: chunks in them are not found."""
 
     def load(self, segments: Iterable[SegmentRef]) -> None:
         """Maps every segment that is not mapped yet; drops what is no longer live."""
@@ -57,12 +59,14 @@ class Index:
         return self._cache.segment(segment, lambda: unseal_segment(self._keyring, self._objects.segment(segment)))
 
     def __contains__(self, chunk: ChunkId) -> bool:
+        if self.lost:
+            return self.locate(chunk) is not None
         return any(chunk in reader for reader in self._readers.values())
 
     def locate(self, chunk: ChunkId) -> Location | None:
         for reader in self._readers.values():
             location = reader.locate(chunk)
-            if location is not None:
+            if location is not None and location.pack.pack not in self.lost:
                 return location
         return None
 

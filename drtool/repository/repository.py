@@ -13,10 +13,11 @@ from typing import Self
 from drtool.crypto import Keyring
 from drtool.manifest.facade import Manifest, View
 from drtool.manifest.records import Target
-from drtool.model import PackId, RepositoryId, SegmentId, SiteName, TargetName
+from drtool.model import PackId, RepositoryId, SegmentId, SiteName, TargetName, pack_object
 from drtool.packing import CutBounds, PackKind
 from drtool.repository.cache import Cache
 from drtool.repository.index import Index
+from drtool.repository.inventory import take_inventory
 from drtool.repository.reading import ChunkReader, ObjectReader
 from drtool.repository.session import WriterSession
 from drtool.repository.spec import RepositorySpec
@@ -55,6 +56,20 @@ class Repository:
         """Maps the index now rather than when it is first asked for; the segments that cannot be read, and why."""
         self.index.load(self.view.state.segments)
         return self.index.unavailable
+
+    def set_lost_packs_aside(self) -> int:
+        """Takes packs that no site has any more out of the index, so that what they held is stored again; how many.
+
+        A pack that was written to a target that cannot be listed now is not lost: it may be there.
+        """
+        inventory = take_inventory(self.targets, ("packs/",))
+        self.index.lost = frozenset(
+            pack.pack
+            for pack in self.index.packs()
+            if not any(inventory.holders(pack_object(pack.pack), pack.size_bytes))
+            and not any(target in inventory.unlisted or target not in self.targets.specs for target in pack.targets)
+        )
+        return len(self.index.lost)
 
     @cached_property
     def chunks(self) -> ChunkReader:

@@ -430,3 +430,16 @@ def test_times_of_directories_on_the_way_are_no_change(world, source):
     assert (report.added_bytes, report.stored_bytes) == (0, 0)
     os.chmod(world.root, 0o711)
     assert world.backup(source).added_bytes > 0
+
+
+def test_what_no_site_has_any_more_is_stored_again(world, source):
+    world.backup(source)
+    settle(source)
+    for pack in world.root.glob("*/packs/*/*"):
+        pack.unlink()
+    report = world.backup(source)
+    assert report.added_bytes > 0
+    out = world.root / "out"
+    assert world.restore(out, path=source).errors == []
+    assert portrait(out) == portrait(source)
+    assert report.id not in {row.snapshot for row in world.verify().affected}

@@ -211,3 +211,11 @@ def test_an_empty_repository_is_whole(place):
     world = World(place).found()
     assert clean(world.verify())
     assert world.status().sources == []
+
+
+def test_a_site_with_damage_does_not_count_as_verified(world, source):
+    world.backup(source)
+    for pack in world.root.glob("*/packs/*/*"):
+        pack.write_bytes(pack.read_bytes()[:-1] + b"?")
+    assert world.verify().damaged
+    assert [row.last_verified_ns for row in world.status().sources] == [None]

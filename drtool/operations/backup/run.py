@@ -138,6 +138,11 @@ class BackupRun:
         """Everything up to and including the commit."""
         view = self._session.view
         parent = parent_of_job(view.state.snapshots, self._job, self._request.host)
+        lost = self._repository.set_lost_packs_aside()
+        if lost:
+            parent = None
+            words = "are on no site any more: everything is read anew, and what they held is stored again"
+            self._emit(Warned(message=f"{lost} packs {words}"))
         for segment, why in self._repository.load_index().items():
             self._emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
         # the index is mapped before the fork, so that the workers share it
@@ -251,6 +256,8 @@ class BackupRun:
         )
 
     def report(self, snapshot: Snapshot, started: float) -> SnapshotReport:
+        for problem in self._scan.problems:
+            self._emit(ItemFailed(path=os.fsdecode(problem.path), message=problem.message))
         owing = self._repository.owing()
         for target, reason in owing.items():
             self._emit(TargetFailed(target=target, reason=reason))

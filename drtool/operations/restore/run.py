@@ -37,6 +37,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
         _check_sites(repository, request.from_sites)
         repository.read_only_from([SiteName(site) for site in request.from_sites])
     repository.load_index()
+    repository.set_lost_packs_aside()  # what they held may have been stored again elsewhere
     above, top = start(request.snapshot.root, request.path, repository.chunks)
     walk = Walk(top, request.includes, request.excludes, repository.chunks)
     emit(Stage(name="looking" if request.dry_run else "restoring"))

@@ -58,7 +58,7 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         bad.setdefault(row.object, set()).add(row.target)
     standings = [standing(e, inventory, _judged_copies(copies, request), bad.get(e.name, ())) for e in wanted]
     if request.level == "full" and request.snapshot is None and not repository.index.unavailable:
-        _record(repository, inventory, emit)
+        _record(repository, inventory, {site_of(row.target) for row in damaged}, emit)
     lost = {s.expected.name for s in standings if not s.holders and not inventory.unlisted and request.site is None}
     return VerifyResult(
         level=request.level,
@@ -172,13 +172,15 @@ def _read_all(
     return damaged
 
 
-def _record(repository: Repository, inventory: Inventory, emit: Emit) -> None:
-    """Writes down that every site whose targets were all there was read whole, as of this view."""
+def _record(repository: Repository, inventory: Inventory, unsound: set[SiteName], emit: Emit) -> None:
+    """Writes down that every site whose targets were all there, and whole, was read, as of this view."""
     view, now_ns = repository.view, time.time_ns()
     if view.tentative:
         return
     rounds = {row.site: row.round for row in view.state.coverage if row.level == LEVEL}
-    sites = sorted({site_of(t) for t in inventory.objects} - {site_of(t) for t in inventory.unlisted})
+    sites = sorted({site_of(t) for t in inventory.objects} - {site_of(t) for t in inventory.unlisted} - unsound)
+    if not sites:
+        return
     rows = tuple(Coverage(site, LEVEL, rounds.get(site, 0) + 1, ROUND_END, view.sequence, now_ns) for site in sites)
     try:
         repository.manifest.commit(Record(coverage=rows))
@@ -208,6 +210,7 @@ def _affected(repository: Repository, lost: set[str], request: VerifyRequest) ->
     """The paths that need a lost pack, snapshot by snapshot."""
     if not lost:
         return []
+    repository.set_lost_packs_aside()  # what they held may have been stored again elsewhere
     snapshots = [request.snapshot] if request.snapshot else list(repository.view.state.snapshots)
     affected: list[Affected] = []
     for snapshot in snapshots:
