@@ -207,10 +207,18 @@ class SegmentReader:
         return self.find(chunk) >= 0
 
     def locate(self, chunk: ChunkId) -> Location | None:
+        return next(self.locations(chunk), None)
+
+    def locations(self, chunk: ChunkId) -> Iterator[Location]:
+        """Every place of the chunk: one that was stored twice has a row for each, one behind the other."""
         at = self.find(chunk)
         if at < 0:
-            return None
-        row = self._data[at + _ID_BYTES : at + ROW_BYTES]
+            return
+        while at < self._table_at and self._data[at : at + _ID_BYTES] == chunk:
+            yield self._location(self._data[at + _ID_BYTES : at + ROW_BYTES])
+            at += ROW_BYTES
+
+    def _location(self, row: bytes) -> Location:
         number, block = int.from_bytes(row[:4], "big"), int.from_bytes(row[4:6], "big")
         offset, length = int.from_bytes(row[6:9], "big"), int.from_bytes(row[9:12], "big")
         if number >= len(self.packs) or block >= len(self.packs[number].blocks):

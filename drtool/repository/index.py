@@ -64,10 +64,11 @@ class Index:
         return any(chunk in reader for reader in self._readers.values())
 
     def locate(self, chunk: ChunkId) -> Location | None:
+        """Where the chunk is; of several places, one whose pack is not lost."""
         for reader in self._readers.values():
-            location = reader.locate(chunk)
-            if location is not None and location.pack.pack not in self.lost:
-                return location
+            for location in reader.locations(chunk):
+                if location.pack.pack not in self.lost:
+                    return location
         return None
 
     def packs(self) -> Iterator[SegmentPack]:

@@ -104,8 +104,11 @@ class FileRestorer:
         return FilePut(written, problems=problems)
 
     def content_holds(self, folder: Folder, entry: Entry, found: os.stat_result) -> bool:
-        """Whether an existing regular file has the entry's content, as far as `overwrite` wants to know."""
-        if found.st_size != entry.size_bytes:
+        """Whether an existing regular file has the entry's content, as far as `overwrite` wants to know.
+
+        One with more names than the entry has does not count: some are other files of the snapshot, or none of ours.
+        """
+        if found.st_size != entry.size_bytes or found.st_nlink > entry.links:
             return False
         if self._overwrite == "if-changed":
             return found.st_mtime_ns == entry.mtime_ns

@@ -1,0 +1,31 @@
+"""A chunk that was stored twice, because its first pack was lost, is found where it is, however often segments were folded."""
+
+from three_sites import fill, noise, portrait
+
+from drtool.repository.index import MERGE_AT
+
+
+def lose_data_packs(world, source):
+    """Every pack that is there now, at every site, except the trees'."""
+    with world.open() as repository:
+        data = {pack.pack.hex() for pack in repository.index.packs() if pack.kind == 1}
+    lost = [path for site in "abc" for path in world.objects(site) if path.name in data]
+    for path in lost:
+        path.unlink()
+    return {path.name for path in lost}
+
+
+def test_what_was_stored_again_stays_restorable_when_its_segments_are_folded(world):
+    """The lost pack's rows come first in the folded segment; they must not hide those of the pack that is there."""
+    source = fill(world.root / "source", {"file": noise(30_000)})
+    world.backup(source)
+    assert lose_data_packs(world, source)
+    assert world.backup(source).added_bytes >= 30_000
+    for number in range(2 * MERGE_AT):
+        fill(source, {f"{number:02}": noise(3_000, number + 1)})
+        assert world.backup(source).added_bytes < 30_000, number
+    with world.open() as repository:
+        assert len(repository.view.state.segments) < MERGE_AT
+    result = world.restore(world.root / "out", path=source)
+    assert result.errors == []
+    assert portrait(world.root / "out") == portrait(source)
