@@ -134,6 +134,8 @@ class PackSink:
     """Takes chunks of one kind of pack, and hands on what was written.
 
     While one pack is being put, the next fills the other buffer; a third waits.
+    A pack that too few sites took ends it: `add` fails again with the same words, and `flush` has nothing left to write.
+    What was handed on before stays durable.
     """
 
     def __init__(
@@ -153,9 +155,12 @@ class PackSink:
         self._spare: PackBuilder | None = None
         self._under_way: tuple[PackBuilder, PackId, int, PackContents, Placing, int] | None = None
         self._bundle = Bundle()
+        self._failure: StoreError | None = None
 
     def add(self, chunk: ChunkId, text: Buffer) -> None:
         """Takes a new chunk; it is durable after the next `flush`."""
+        if self._failure is not None:
+            raise self._failure
         if len(text) >= LARGE_CHUNK_BYTES:
             self._add_block(text, [chunk], [len(text)])
             return
@@ -165,6 +170,8 @@ class PackSink:
 
     def flush(self) -> None:
         """Writes what is open and waits until all of it is durable."""
+        if self._failure is not None:
+            return
         if self._bundle:
             self._seal_bundle()
         if not self._builder.empty:
@@ -196,6 +203,10 @@ class PackSink:
             return
         builder, pack, size_bytes, contents, placing, promised = self._under_way
         self._under_way = None
-        targets = tuple(placing.settle())
+        try:
+            targets = tuple(placing.settle())
+        except StoreError as error:
+            self._failure = error
+            raise
         self._on_written(PackWritten(pack, size_bytes, targets, promised, contents))
         self._spare = builder

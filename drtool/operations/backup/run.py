@@ -32,6 +32,7 @@ from drtool.operations.backup.scan import Scan, parent_of_job
 from drtool.packing import PackKind
 from drtool.repository import Repository
 from drtool.repository.session import WriterSession
+from drtool.repository.workers import WINDOW
 from drtool.repository.writing import PackSink, PackWritten, Writer
 from drtool.sources.filesystem import Problem
 
@@ -173,10 +174,16 @@ class BackupRun:
         """
         self._failed = True
         with suppress(DrtoolError):
-            packs, _ = self._feeder.flush()
-            self._session.add([*packs, *self._written])
+            self._session.add([*self._flushed_workers(), *self._written])
         with suppress(DrtoolError):
             self._session.abandon()
+
+    def _flushed_workers(self) -> list[PackWritten]:
+        """What the workers made durable. One that failed refuses all that still waits for it, and each refusal ends a flush."""
+        for _ in range(WINDOW * self._request.workers + 1):
+            with suppress(DrtoolError):
+                return self._feeder.flush()[0]
+        return []
 
     def _tick(self) -> None:
         """Between any two hand-overs: show how far it is, and make a checkpoint when one is due."""
