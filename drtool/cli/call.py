@@ -2,20 +2,22 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from drtool.cli.arguments import arrange
 from drtool.cli.render import Screen
 from drtool.cli.settings import Options, Settings, named_config, resolve
 from drtool.cli.view import View
 from drtool.config import Config
-from drtool.errors import ConfigError, DrtoolError, NoQuorum
+from drtool.errors import ConfigError
 from drtool.events import Emit
 
 if TYPE_CHECKING:
+    from drtool.manifest import View as ManifestView
     from drtool.repository import Repository, RepositorySpec, TargetSpec
 
 
@@ -27,6 +29,7 @@ class Call:
         self.words = tuple(words)
         self.options = Options()
         self.exit_code = 0
+        self._view: ManifestView | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -44,41 +47,38 @@ class Call:
         return shlex.join(("drtool", *self.words))
 
     def show(self, document: object, view: View, *, exit_code: int = 0) -> None:
-        """Ends the command with its result."""
+        """Ends the command with its result; one that was read from the manifest says how certain that was."""
         self.exit_code = exit_code
+        if self._view is not None and isinstance(document, dict):
+            seen = self._view
+            document |= {"tentative": seen.tentative, "confirmed_sequence": seen.confirmed_sequence}
         self.screen.show(document, view, failed=exit_code != 0)
 
-    @property
-    def reading(self) -> str:
-        """A command line that reads this repository, for hints of those that write to it."""
+    def reading(self, *, writes: bool = False) -> str:
+        """The command line that reads without a quorum, for hints: this one, or for one that writes, the list of snapshots."""
         import shlex
 
-        return shlex.join(("drtool", *arrange(self.words).moved, "snapshots"))
+        words = (*arrange(self.words).moved, "snapshots") if writes else self.words
+        end = words.index("--") if "--" in words else len(words)
+        return shlex.join(("drtool", *words[:end], "--manifest-from", "any", *words[end:]))
 
-    def open_repository(self, manifest_from: Sequence[str] | None = None) -> "AbstractContextManager[Repository]":
+    def open_repository(self, manifest_from: Sequence[str] | None = None) -> "Repository":
         """The repository that the configuration names; `manifest_from` is None for a command that writes.
 
         Raises ConfigError if there is no configuration.
         """
-        spec = self.spec(self.configured_targets(), manifest_from)
+        return self.open(self.spec(self.configured_targets(), manifest_from))
+
+    def open_anyhow(self, manifest_from: Sequence[str] = ()) -> "Repository":
+        """For commands that tell how things are: without a quorum, what any site knows; `uncertain` says why."""
+        return self.open(replace(self.spec(self.configured_targets(), manifest_from), anyhow=not manifest_from))
+
+    def open(self, spec: "RepositorySpec") -> "Repository":
         from drtool.repository import open_repository
 
-        return open_repository(spec, self.emit)
-
-    def open_anyhow(self, manifest_from: Sequence[str] = ()) -> "tuple[Repository, NoQuorum | None]":
-        """For commands that tell how things are: without a quorum, what any site knows, and why it is not certain."""
-        targets = self.configured_targets()
-        from drtool.repository import open_repository
-
-        try:
-            return open_repository(self.spec(targets, manifest_from), self.emit), None
-        except NoQuorum as error:
-            if manifest_from:
-                raise
-            try:
-                return open_repository(self.spec(targets, ("any",)), self.emit), error
-            except DrtoolError:
-                raise error from None
+        repository = open_repository(spec, self.emit)
+        self._view = repository.view
+        return repository
 
     def spec(self, targets: "Sequence[TargetSpec]", manifest_from: Sequence[str] | None = None) -> "RepositorySpec":
         from drtool.repository import RepositorySpec
@@ -96,7 +96,7 @@ class Call:
             timezone=settings.timezone,
             manifest_from=tuple(manifest_from or ()),
             rerun=self.rerun,
-            reading=self.reading if manifest_from is None else None,
+            reading=self.reading(writes=manifest_from is None),
             trace=(lambda note: self.screen.trace(str(note))) if self.screen.form.verbose else None,
         )
 

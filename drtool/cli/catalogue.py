@@ -24,10 +24,9 @@ def manifest_status(context: typer.Context, manifest_from: ManifestFrom = None) 
         drtool manifest status --json | jq .quorum
     """
     call: Call = context.obj
-    repository, uncertain = call.open_anyhow(sites(manifest_from))
-    with repository:
+    with call.open_anyhow(sites(manifest_from)) as repository:
         document = document_of(repository.manifest.status())
-    call.show(document, status_view(document), exit_code=6 if uncertain else 0)
+    call.show(document, status_view(document), exit_code=6 if repository.uncertain else 0)
 
 
 def manifest_log(
@@ -55,11 +54,10 @@ def manifest_check(context: typer.Context, manifest_from: ManifestFrom = None) -
         drtool manifest check
     """
     call: Call = context.obj
-    repository, uncertain = call.open_anyhow(sites(manifest_from))
-    with repository:
+    with call.open_anyhow(sites(manifest_from)) as repository:
         document = document_of({"problems": repository.manifest.check()})
     damaged = any(problem["kind"] not in ("unreachable", "no-quorum") for problem in document["problems"])
-    call.show(document, check_view(document), exit_code=6 if uncertain else 4 if damaged else 0)
+    call.show(document, check_view(document), exit_code=6 if repository.uncertain else 4 if damaged else 0)
 
 
 def status_view(document: Document) -> View:

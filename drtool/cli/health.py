@@ -29,11 +29,10 @@ def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
     from drtool.operations.status import status as run_status
 
     call: Call = context.obj
-    repository, uncertain = call.open_anyhow(sites(manifest_from))
-    with repository:
+    with call.open_anyhow(sites(manifest_from)) as repository:
         document = document_of(run_status(repository, call.emit))
         promised = repository.view.state.policy.copies
-    code = 6 if uncertain else status_exit(document, promised)
+    code = 6 if repository.uncertain else status_exit(document, promised)
     call.show(document, status_view(document, promised), exit_code=code)
 
 

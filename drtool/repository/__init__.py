@@ -1,6 +1,7 @@
 """Stores, ring and manifest as one thing: open it, write packs and snapshots, read chunks back, take inventory."""
 
-from drtool.repository.opening import InitResult, found, open_repository
+from drtool.repository.founding import InitResult, found
+from drtool.repository.opening import open_repository
 from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec, TargetSpec
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from drtool.manifest import Author
 from drtool.manifest.records import Session
 from drtool.model import SessionId
 from drtool.repository.cache import write_atomically
@@ -42,6 +43,19 @@ def identify(state_dir: Path) -> Identity:
         _pid_namespace(),
         os.getpid(),
         _start_time(os.getpid()) or 0,
+    )
+
+
+def author(state_dir: Path, host: str) -> Author:
+    """This process, as the manifest's sessions name it; `host` is the label that people see."""
+    me = identify(state_dir)
+    return Author(
+        host_id=me.host_id,
+        host=host,
+        boot_id=me.boot_id,
+        pid_namespace=me.pid_namespace,
+        pid=me.pid,
+        start_time=me.start_time,
     )
 
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from drtool.crypto import Keyring
+from drtool.errors import NoQuorum
 from drtool.manifest.facade import Manifest, View
 from drtool.manifest.records import Target
 from drtool.model import PackId, RepositoryId, SegmentId, SiteName, TargetName, pack_object
@@ -21,7 +22,7 @@ from drtool.repository.inventory import take_inventory
 from drtool.repository.reading import ChunkReader, ObjectReader
 from drtool.repository.session import WriterSession
 from drtool.repository.spec import RepositorySpec
-from drtool.repository.targets import Targets
+from drtool.repository.targets import UNNAMED, Targets
 from drtool.repository.writing import Demand, Writer
 from drtool.ring import Placement
 
@@ -30,7 +31,14 @@ class Repository:
     """An open repository. A context manager: leaving it gives back every store."""
 
     def __init__(
-        self, spec: RepositorySpec, targets: Targets, keyring: Keyring, manifest: Manifest, cache: Cache, view: View
+        self,
+        spec: RepositorySpec,
+        targets: Targets,
+        keyring: Keyring,
+        manifest: Manifest,
+        cache: Cache,
+        view: View,
+        uncertain: NoQuorum | None = None,
     ) -> None:
         self.spec = spec
         self.targets = targets
@@ -38,6 +46,8 @@ class Repository:
         self.manifest = manifest
         self.cache = cache
         self.view = view
+        self.uncertain = uncertain
+        """Why the view is not certain, for a caller that took what there was."""
         self.placement = Placement(view.state.ring)
         self.objects = ObjectReader(targets, keyring, self.placement)
 
@@ -121,11 +131,10 @@ class Repository:
     def owing(self) -> dict[TargetName, str]:
         """The ring's targets that cannot be written, and why: what they miss is owed to them."""
         failures = self.targets.failures
-        unknown = "this host's configuration does not say how to reach it"
         return {
-            name: failures.get(name, unknown)
+            name: failures.get(name, UNNAMED)
             for name, row in self.target_rows().items()
-            if row.state == "active" and not self.targets.writable(name)
+            if row.state == "active" and not row.votes_only and not self.targets.writable(name)
         }
 
     def close(self) -> None:

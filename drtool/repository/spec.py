@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from drtool.errors import UsageError
 from drtool.manifest.ports import Note
 from drtool.model import SiteName, TargetName, site_of
+
+Vote: TypeAlias = Literal["auto", "true", "false", "only"]
 
 
 class TargetSpec(Struct, frozen=True, kw_only=True):
@@ -18,6 +21,8 @@ class TargetSpec(Struct, frozen=True, kw_only=True):
     weight: int = 1
     keys: bool = True
     """Whether key slots are kept there; without, somebody who reads the site has nothing to guess passwords against."""
+    vote: Vote = "auto"
+    """Whether its site may vote through it: if its file system is known to be safe; vouched for; never; and nothing else."""
 
     @property
     def site(self) -> SiteName:
@@ -37,10 +42,14 @@ class RepositorySpec(Struct, frozen=True, kw_only=True):
     timezone: str = "UTC"
     manifest_from: tuple[str, ...] = ()
     """Read without a quorum from these sites, or from `any`; empty: read for certain."""
+    anyhow: bool = False
+    """Without a quorum, go on with what any site knows; the repository says why."""
+    anywhere: bool = False
+    """Try every directory that the manifest names, whichever host's it is: its marker proves it."""
     rerun: str = "the same command"
     """The command line to repeat, for hints."""
-    reading: str | None = None
-    """The command line that reads what this one would change, for hints; None: this one reads."""
+    reading: str = "the same command with --manifest-from any"
+    """The command line that reads without a quorum, for hints."""
     trace: Callable[[Note], None] | None = None
     """Receives a note for each phase of consensus; None: nobody watches."""
 

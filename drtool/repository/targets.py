@@ -7,12 +7,17 @@ Invariants
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from typing import NoReturn
 
 from drtool.errors import DrtoolError, FormatError, ObjectMissing, StoreError, TargetOffline
-from drtool.model import RepositoryId, SiteName, TargetName, site_of
+from drtool.manifest.ports import SitePort
+from drtool.model import ObjectInfo, RepositoryId, SiteName, TargetName, site_of
 from drtool.repository.marker import MARKER_OBJECT, Marker
 from drtool.repository.spec import TargetSpec, local_path
 from drtool.stores import LocalStore, VoterStore
+
+ACCEPTOR_PREFIX = "manifest/acc/"
+UNNAMED = "this host's configuration does not say how to reach it"
 
 OpenStore = Callable[[TargetSpec], VoterStore]
 
@@ -39,10 +44,15 @@ class Targets:
         for spec in self.specs.values():
             self._try(spec, repository)
 
-    def extend(self, spec: TargetSpec, repository: RepositoryId) -> None:
-        """One target more, that the configuration does not name."""
-        self.specs = dict(sorted((self.specs | {spec.name: spec}).items()))
+    def extend(self, spec: TargetSpec, repository: RepositoryId) -> bool:
+        """One target more, or at another place than the configuration says; False, and all as it was, if it is not there."""
+        before, reason, absent = self.specs.get(spec.name), self.failures.pop(spec.name, None), set(self.absent)
         self._try(spec, repository)
+        if spec.name in self._stores or before is None:
+            self.specs = dict(sorted((self.specs | {spec.name: spec}).items()))
+        elif reason is not None:
+            self.failures[spec.name], self.absent = reason, absent
+        return spec.name in self._stores
 
     def _try(self, spec: TargetSpec, repository: RepositoryId | None) -> None:
         try:
@@ -73,9 +83,13 @@ class Targets:
     def keep_only(self, authentic: Callable[[Marker], bool]) -> None:
         """Drops targets whose marker was not written by this repository."""
         for name in [n for n, marker in self.markers.items() if not authentic(marker)]:
-            self._stores.pop(name).close()
-            del self.markers[name]
-            self.failures[name] = f"its {MARKER_OBJECT} was not written by this repository"
+            self.drop(name, f"its {MARKER_OBJECT} was not written by this repository")
+
+    def drop(self, name: TargetName, reason: str) -> None:
+        """Treats a target that was reached as one that was not."""
+        self._stores.pop(name).close()
+        del self.markers[name]
+        self.failures[name] = reason
 
     def reopen(self) -> "Targets":
         """The same targets through descriptors of their own, for a forked worker; one that was swapped since is offline."""
@@ -94,7 +108,7 @@ class Targets:
         try:
             return self._stores[name]
         except KeyError:
-            reason = self.failures.get(name, "this host's configuration does not say how to reach it")
+            reason = self.failures.get(name, UNNAMED)
             raise TargetOffline(f"target {name} is offline: {reason}", target=name) from None
 
     def online(self) -> list[TargetName]:
@@ -114,6 +128,13 @@ class Targets:
         """No further writes go there in this run; the first reason stands."""
         self.failures.setdefault(name, reason)
 
+    def reason_for(self, site: SiteName) -> str | None:
+        """Why none of a site's targets is reached; None if one is, or this host knows none."""
+        names = list(self.of_site(site))
+        if not names or any(map(self.reachable, names)):
+            return None
+        return "; ".join(dict.fromkeys(self.failures.get(name, UNNAMED) for name in names))
+
     def of_site(self, site: SiteName) -> Iterator[TargetName]:
         return (name for name in self.specs if site_of(name) == site)
 
@@ -122,3 +143,56 @@ class Targets:
             with suppress(StoreError):  # closing gives descriptors back; there is nothing that a failure could lose
                 store.close()
         self._stores.clear()
+
+
+class Unreached:
+    """Stands for the register of a site that this host did not reach: every request is answered with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        raise self._offline()
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        raise self._offline()
+
+    def read_tagged(self, name: str) -> NoReturn:
+        raise self._offline()
+
+    def put(self, name: str, data: bytes) -> None:
+        raise self._offline()
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        raise self._offline()
+
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> NoReturn:
+        raise self._offline()
+
+    def delete(self, name: str) -> None:
+        raise self._offline()
+
+    def _offline(self) -> TargetOffline:
+        return TargetOffline(self._reason)
+
+
+def registers_of(targets: Targets) -> dict[SiteName, SitePort]:
+    """Each site's register: on its first target, by name, that holds one; the reason, where none was reached."""
+    return {site: register_at(targets, site) for site in targets.sites()}
+
+
+def register_at(targets: Targets, site: SiteName) -> SitePort:
+    """The register of one site; of several targets without one, the first by name."""
+    reached = [name for name in targets.of_site(site) if targets.reachable(name)]
+    if not reached:
+        return Unreached(targets.reason_for(site) or UNNAMED)
+    holding = reached if len(reached) == 1 else [name for name in reached if holds_register(targets.store(name))]
+    return targets.store((holding or reached)[0])
+
+
+def holds_register(store: VoterStore) -> bool:
+    """Whether a voter's register has begun there."""
+    try:
+        return next(iter(store.list(ACCEPTOR_PREFIX)), None) is not None
+    except StoreError:
+        return False
