@@ -11,17 +11,17 @@ from typing import Any
 import msgspec
 
 from drtool.errors import FormatError, NoQuorum, NoRepository, Refused
-from drtool.manifest.acceptor import MAC_PURPOSE, Place, SiteView, Trouble, confirm_first, unreachable
+from drtool.manifest import acceptor
+from drtool.manifest.acceptor import MAC_PURPOSE, Place, SiteView, Trouble, unreachable
 from drtool.manifest.head import NO_DIGEST, Head, digest_after, open_head, seal_head
-from drtool.manifest.names import acceptor_prefix, version_name
+from drtool.manifest.names import acceptor_prefix
 from drtool.manifest.ops import Found, make_change
-from drtool.manifest.ports import Draw, Failed, Gather, Keys, List, Missing, Note, PutIfAbsent, Read, Talk, never
+from drtool.manifest.ports import Draw, Failed, Gather, Keys, List, Missing, Note, Read, Talk, never
 from drtool.manifest.records import Config, Founding, Voter
 from drtool.manifest.state import begin
 from drtool.manifest.witness import Witness
 from drtool.model import RepositoryId, SessionId, SiteName
 from drtool.paxos import Ballot, Chain, Record, Verify, decode_record, found, majority
-from drtool.paxos.record import record_hash
 
 FIRST_GENERATION = 1
 FIRST_CONFIG = 1
@@ -46,6 +46,7 @@ def places_of(config: Config, repository: RepositoryId, keys: Keys, witness: Wit
             Chain(voter.site, voter.incarnation, repository, config.generation, config.number),
             keys,
             witness.sites.get(voter.site) if same else None,
+            voter.mode,
         )
         for voter in config.voters
     }
@@ -55,7 +56,7 @@ def begin_manifest(founding: Founding, keys: Keys, time_ns: int, host: str) -> T
     """Write version 1 at every voter; a quorum must confirm."""
     voters: list[Voter] = []
     for site, target in founding.voters:
-        voters.append(Voter(site, target, (yield Draw(16))))
+        voters.append(Voter(site, target, (yield Draw(16)), founding.modes.get(site, "chain")))
     config = Config(FIRST_GENERATION, FIRST_CONFIG, tuple(voters), majority(len(voters)))
     value = seal_head(keys, _first_head(founding, config, (yield Draw(16)), time_ns, host))
     ballot = Ballot(1, (yield Draw(16)))
@@ -82,13 +83,7 @@ def _begin_at(place: Place, ballot: Ballot, value: bytes) -> Talk[Any]:
     if there:
         return Trouble("broken", "an acceptor is there already")
     record = found(place.chain, ballot, value, (yield Draw(16)))
-    data = place.encode(record)
-    name = version_name(place.prefix, 1)
-    put = yield PutIfAbsent(place.site, name, data)
-    if put is not True and (yield Read(place.site, name, durable=True)) != data:
-        return unreachable(put) if isinstance(put, Failed) else Trouble("broken", "an acceptor is there already")
-    trouble = yield from confirm_first(place)
-    return trouble or SiteView(record, record_hash(data))
+    return (yield from acceptor.begin(place, record))
 
 
 def _demand_quorum(config: Config, replies: Mapping[SiteName, Any], views: Mapping[SiteName, SiteView]) -> None:
@@ -120,7 +115,7 @@ def newest_value(site: SiteName, keys: Keys) -> Talk[Record | Missing | Failed]:
     if isinstance(names, Failed):
         return names
     problem = ""
-    for name in sorted((name for name in names if "/v-" in name), reverse=True):
+    for name in sorted((name for name in names if "/v-" in name or name.endswith("/state")), reverse=True):
         data = yield Read(site, name)
         if isinstance(data, Failed):
             return data

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -34,11 +35,14 @@ from drtool.manifest.ports import (
     Put,
     PutIfAbsent,
     Read,
+    ReadTagged,
     Reply,
     Request,
     SitePort,
     SiteRequest,
     Sleep,
+    Swap,
+    Tagged,
     Talk,
 )
 from drtool.model import SiteName
@@ -99,14 +103,20 @@ class Driver:
 def _perform(site: SitePort, request: SiteRequest) -> Reply:
     match request:
         case List():
-            return [row.name for row in site.list(request.prefix, request.start_after)]
+            rows = site.list(request.prefix, request.start_after)
+            return [row.name for row in islice(rows, request.limit)]
         case Read(durable=True):
-            tagged = site.read_tagged(request.name)
-            return Missing() if tagged is None else tagged.data
+            found = site.read_tagged(request.name)
+            return Missing() if found is None else found.data
         case Read():
             return site.get(request.name)
+        case ReadTagged():
+            tagged = site.read_tagged(request.name)
+            return Missing() if tagged is None else Tagged(tagged.data, tagged.tag)
         case PutIfAbsent():
             return site.put_if_absent(request.name, request.data)
+        case Swap():
+            return site.compare_and_swap(request.name, request.data, request.expected)
         case Put():
             return site.put(request.name, request.data)
         case Delete():

@@ -18,11 +18,11 @@ from drtool.manifest.commit import Context
 from drtool.manifest.descent import digest_at, problem_of_descent
 from drtool.manifest.head import Head, open_head
 from drtool.manifest.library import Learned, Library, object_names
-from drtool.manifest.names import object_key, version_name, version_of
+from drtool.manifest.names import object_key, state_name, version_name, version_of
 from drtool.manifest.pages import LogRow, log_rows
 from drtool.manifest.ports import Failed, Gather, Keys, List, Missing, Read, Sleep, Talk, never
 from drtool.model import SiteName
-from drtool.paxos import Record
+from drtool.paxos import Record, highest_accepted
 from drtool.paxos.record import record_hash
 
 CHECK_TRIES = 4
@@ -77,11 +77,12 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class _Audit(msgspec.Struct):
-    """Everything that one site holds."""
+    """Everything that one site holds. `newest`: its acceptor's memory, if it counts."""
 
     records: list[Record]
     objects: frozenset[bytes]
     problems: list[Problem]
+    newest: Record | None = None
 
 
 def status_of(context: Context) -> Talk[ManifestStatus]:
@@ -126,9 +127,9 @@ def check_sites(context: Context) -> Talk[list[Problem]]:
         yield Sleep(0.2)  # the sites were read one by one, and somebody may be writing
         audits, silent = yield from _audit_all(context)
     problems = [problem for audit in audits.values() for problem in audit.problems] + silent
-    newest = _newest_chosen(audits, context.quorum)
+    newest = _newest_chosen(audits, context.quorum) or _newest_accepted(audits, context.quorum)
     if newest is None:
-        return [*problems, Problem("", "no-quorum", "no quorum of the sites agrees on a head")]
+        return [*problems, Problem("", "no-quorum", _no_quorum(context, audits))]
     try:
         problems += yield from _check_content(context, audits, newest)
     except DrtoolError as error:
@@ -183,17 +184,62 @@ def _audit(place: Place) -> Talk[_Audit | Trouble]:
     objects = yield List(place.site, object_key(b""))
     if isinstance(names, Failed) or isinstance(objects, Failed):
         return unreachable(names if isinstance(names, Failed) else objects)
-    audit = _Audit([], frozenset(_object_names(objects)), [])
-    versions = sorted(version for name in names if (version := version_of(place.prefix, name)) is not None)
-    yield from _audit_chain(place, versions, audit)
+    audit = _Audit([], frozenset(_object_names(objects)), list(_strays(place, names)))
+    if place.mode == "chain":
+        yield from _audit_chain(place, sorted(_versions(place, names)), audit)
     reading: Reading = yield from read_site(place)
-    if isinstance(reading, Trouble):
+    if isinstance(reading, SiteView):
+        _audit_newest(place, reading, audit)
+    else:
         audit.records.clear()  # it is no acceptor now, so what lies there (a late put, say) was never effective
-    if isinstance(reading, Trouble) and reading.kind != "unknown":
-        audit.problems.append(Problem(place.site, reading.kind, reading.reason))
-    elif isinstance(reading, SiteView) and reading.rolled_back:
-        audit.problems.append(Problem(place.site, "rolled-back", _went_back(place, reading)))
+        if reading.kind != "unknown":
+            audit.problems.append(Problem(place.site, reading.kind, reading.reason))
     return audit
+
+
+def _versions(place: Place, names: Iterable[str]) -> Iterator[int]:
+    return (version for name in names if (version := version_of(place.prefix, name)) is not None)
+
+
+def _strays(place: Place, names: Iterable[str]) -> Iterator[Problem]:
+    """Records of the other way to move on: nobody reads them, and nobody who knows this register wrote them."""
+    state = state_name(place.prefix)
+    if place.mode == "chain" and state in names:
+        yield Problem(place.site, "stray", f"{state} lies beside the versions of a register that is a chain")
+    versions = sorted(_versions(place, names)) if place.mode == "cas" else []
+    if versions:
+        first = version_name(place.prefix, versions[0])
+        count = f"{first} and {len(versions) - 1} more lie" if versions[1:] else f"{first} lies"
+        yield Problem(place.site, "stray", f"{count} beside the state of a register that is swapped")
+
+
+def _audit_newest(place: Place, view: SiteView, audit: _Audit) -> None:
+    """The acceptor's memory itself: of a register that is swapped, all that there is."""
+    record, seen = view.record, place.seen
+    if place.mode == "cas":
+        try:
+            open_head(place.keys, record.value)
+        except DrtoolError as error:
+            audit.problems.append(Problem(place.site, "broken", f"version {record.version}: {error.message}"))
+            return
+        audit.records.append(record)
+        audit.problems += _claimed_twice(place, record.version, view.record_hash)
+    if seen is not None and record.version == seen.version + 1 and seen.record_hash not in {b"", record.prev}:
+        message = f"version {record.version} was built on another version {seen.version} than this host saw here"
+        audit.problems.append(Problem(place.site, "two-records", message))
+    if not view.rolled_back:
+        audit.newest = record
+    elif seen is not None and record.version < seen.version:
+        audit.problems.append(Problem(place.site, "rolled-back", _went_back(place, view)))
+
+
+def _claimed_twice(place: Place, version: int, own_hash: bytes) -> list[Problem]:
+    """A fault of the store, or a restored site that was written to: this host saw another record under that version."""
+    seen = place.seen
+    if seen is None or seen.version != version or seen.record_hash in {b"", own_hash}:
+        return []
+    message = f"two records claim version {version}: this host saw another one here"
+    return [Problem(place.site, "two-records", message)]
 
 
 def _audit_chain(place: Place, versions: Sequence[int], audit: _Audit) -> Talk[None]:
@@ -210,24 +256,22 @@ def _audit_chain(place: Place, versions: Sequence[int], audit: _Audit) -> Talk[N
             continue  # collected meanwhile, or the site went away: read_site has the last word
         own_hash = record_hash(data)
         try:
-            record = _audit_record(place, version, data, own_hash)
+            record = _audit_record(place, version, data)
         except DrtoolError as error:
             audit.problems.append(Problem(place.site, "broken", f"version {version}: {error.message}"))
             continue
+        audit.problems += _claimed_twice(place, version, own_hash)
         linked = linked and (after is None or (after.version - 1, after.prev) == (version, own_hash))
         if linked:
             audit.records.append(record)
         after = record
 
 
-def _audit_record(place: Place, version: int, data: bytes, own_hash: bytes) -> Record:
+def _audit_record(place: Place, version: int, data: bytes) -> Record:
     record = place.decode(data)
     open_head(place.keys, record.value)
     if record.version != version:
         raise FormatError(f"it holds version {record.version}")
-    seen = place.seen
-    if seen is not None and seen.version == version and seen.record_hash not in {b"", own_hash}:
-        raise FormatError("two records claim this version: this host saw another one here")
     return record
 
 
@@ -259,6 +303,21 @@ def _chosen(audits: Mapping[SiteName, _Audit], quorum: int) -> list[Record]:
 
 def _newest_chosen(audits: Mapping[SiteName, _Audit], quorum: int) -> Record | None:
     return max(_chosen(audits, quorum), key=lambda record: record.accepted, default=None)
+
+
+def _newest_accepted(audits: Mapping[SiteName, _Audit], quorum: int) -> Record | None:
+    """What the next proposer would build on: every head that was ever chosen is in its past.
+
+    A register that is swapped does not tell what was chosen before; a proposer that died may have left no quorum alike.
+    """
+    sound = [audit.newest for audit in audits.values() if audit.newest is not None]
+    return highest_accepted(sound) if len(sound) >= quorum else None
+
+
+def _no_quorum(context: Context, audits: Mapping[SiteName, _Audit]) -> str:
+    sound = [site for site, audit in audits.items() if audit.newest is not None]
+    reached = f"{len(sound)} of {len(context.places)} acceptors are sound ({', '.join(sound) or 'none'})"
+    return f"{reached} and {context.quorum} are needed"
 
 
 def _forked_ballots(audits: Mapping[SiteName, _Audit]) -> Iterator[Problem]:

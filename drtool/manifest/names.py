@@ -1,6 +1,7 @@
 """The keys of the manifest on a site.
 
 `manifest/acc/g0001/c000001/v-000000000042`   version 42 of the acceptor of generation 1, configuration 1
+`manifest/acc/g0001/c000001/state`            the acceptor's memory where a site can compare and swap
 `manifest/acc/g0001/c000001/z-sealed`         this configuration has ended; sorts after every version, so that a listing
                                               that starts late still shows it
 `manifest/obj/<64 hex>`                       an immutable object: checkpoint, log page, snapshot page
@@ -17,6 +18,10 @@ def acceptor_prefix(generation: int, config_number: int) -> str:
 
 def version_name(prefix: str, version: int) -> str:
     return f"{prefix}v-{version:0{_VERSION_DIGITS}d}"
+
+
+def state_name(prefix: str) -> str:
+    return f"{prefix}state"
 
 
 def sealed_name(prefix: str) -> str:

@@ -32,12 +32,20 @@ class Missing(msgspec.Struct, frozen=True):
     """The site answered: there is no such object."""
 
 
+class Tagged(msgspec.Struct, frozen=True):
+    """The site answered: these bytes, and a token that stands for exactly them."""
+
+    data: bytes
+    tag: str
+
+
 class List(msgspec.Struct, frozen=True):
-    """Reply: the names with `prefix` after `start_after`, sorted, or Failed."""
+    """Reply: the names with `prefix` after `start_after`, sorted, or Failed. `limit`: only that many, the first ones."""
 
     site: SiteName
     prefix: str
     start_after: str = ""
+    limit: int | None = None
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -48,12 +56,31 @@ class Read(msgspec.Struct, frozen=True):
     durable: bool = False
 
 
+class ReadTagged(msgspec.Struct, frozen=True):
+    """Reply: Tagged, Missing or Failed. What was read is durable."""
+
+    site: SiteName
+    name: str
+
+
 class PutIfAbsent(msgspec.Struct, frozen=True):
     """Reply: True (these bytes are there by this call), False (something was there) or Failed."""
 
     site: SiteName
     name: str
     data: bytes
+
+
+class Swap(msgspec.Struct, frozen=True):
+    """Replace the object that has the tag `expected`; None: create it.
+
+    Reply: the tag of `data`, None (refused: there is another object, or none) or Failed.
+    """
+
+    site: SiteName
+    name: str
+    data: bytes
+    expected: str | None
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -112,8 +139,8 @@ class Gather(msgspec.Struct, frozen=True):
     grace_s: float = 0.0
 
 
-Request: TypeAlias = List | Read | PutIfAbsent | Put | Delete | Sleep | Draw | Now | Journal | Note | Gather
-SiteRequest: TypeAlias = List | Read | PutIfAbsent | Put | Delete
+SiteRequest: TypeAlias = List | Read | ReadTagged | PutIfAbsent | Swap | Put | Delete
+Request: TypeAlias = SiteRequest | Sleep | Draw | Now | Journal | Note | Gather
 Reply: TypeAlias = Any
 """What each request says of its reply; the generator that asked knows which."""
 
@@ -125,9 +152,13 @@ def never(_results: Mapping[SiteName, Any]) -> bool:
     return False
 
 
-class Tagged(Protocol):
+class TaggedBytes(Protocol):
+    """What a store hands out as an object with its token."""
+
     @property
     def data(self) -> bytes: ...
+    @property
+    def tag(self) -> str: ...
 
 
 class SitePort(Protocol):
@@ -135,9 +166,10 @@ class SitePort(Protocol):
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]: ...
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes: ...
-    def read_tagged(self, name: str) -> Tagged | None: ...
+    def read_tagged(self, name: str) -> TaggedBytes | None: ...
     def put(self, name: str, data: bytes) -> None: ...
     def put_if_absent(self, name: str, data: bytes) -> bool: ...
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None: ...
     def delete(self, name: str) -> None: ...
 
 

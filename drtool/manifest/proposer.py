@@ -108,7 +108,7 @@ def notify(
 
     Only now: what such a site has forgotten can be no part of a value that a quorum without it has chosen.
     """
-    due = [site for site, view in done.views.items() if is_due_for_collection(view.record.version)]
+    due = [site for site, view in done.views.items() if is_due_for_collection(places[site], view)]
     branches: dict[SiteName, Talk[Any]] = {site: collect(places[site], done.views[site].record.version) for site in due}
     for site, view in seen.rolled_back.items():
         branches[site] = _rejoin(places[site], view, ballot, value)

@@ -5,6 +5,7 @@ Invariants
     Times are nanoseconds since 1970 by the writer's clock; they are told to people and decide nothing.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from drtool.model import RepositoryId, SegmentId, SessionId, SiteName, SnapshotI
 SessionKind = Literal["backup", "admin", "prune", "mover"]
 TargetState = Literal["active", "draining", "lost"]
 Ending = Literal["closed", "expired"]
+Mode = Literal["chain", "cas"]
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -31,11 +33,12 @@ class Target(Row, frozen=True):
 
 
 class Voter(Row, frozen=True):
-    """A site with an acceptor, the target that holds its register, and which life of the register this is."""
+    """A site with an acceptor, the target that holds its register, and which life of the register this is, how it moves on."""
 
     site: SiteName
     target: TargetName
     incarnation: bytes
+    mode: Mode = "chain"
 
 
 class Config(Row, frozen=True):
@@ -168,3 +171,5 @@ class Founding(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...]
     voters: tuple[tuple[SiteName, TargetName], ...]
     ring_epoch: int = 1
+    modes: Mapping[SiteName, Mode] = {}
+    """How the registers of the voters move on; `chain` where nothing is said."""

@@ -10,7 +10,7 @@ import msgspec
 from drtool.manifest.ops import Change
 from drtool.manifest.records import Config
 from drtool.model import SiteName
-from drtool.paxos import NO_BALLOT, Ballot
+from drtool.paxos import NO_BALLOT, Ballot, Record
 
 
 class SiteWitness(msgspec.Struct, frozen=True, array_like=True):
@@ -52,12 +52,13 @@ class Outstanding(msgspec.Struct, frozen=True):
         return f"{first.session.hex()}.{first.counter}"
 
 
-def went_back(seen: SiteWitness | None, version: int, promised: Ballot, incarnation: bytes) -> bool:
-    """Whether a site's newest record is older than what this host saw there.
+def went_back(seen: SiteWitness | None, record: Record, record_hash: bytes) -> bool:
+    """Whether a site's newest record is older than what this host saw there, or another one of the same version.
 
-    A lower version alone is no proof: a rolled-back site that has since accepted a ballot above all that it had forgotten
-    is whole again.
+    That alone is no proof: a rolled-back site that has since accepted a ballot above all that it had forgotten is whole
+    again. A promise is not enough for that: it would report an acceptance from before as the newest.
     """
-    if seen is None or seen.incarnation != incarnation:
+    if seen is None or seen.incarnation != record.chain.incarnation:
         return False
-    return version < seen.version and promised < seen.promised
+    other = record.version == seen.version and seen.record_hash not in {b"", record_hash}
+    return (record.version < seen.version or other) and record.accepted <= seen.promised

@@ -98,7 +98,7 @@ class FaultyStore(PassingStore):
         data = _damaged(found.data)
         return Tagged(data=data, tag=tag_of(data))
 
-    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> bool:
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
         self._begin_write(name, len(data))
         return super().compare_and_swap(name, data, expected_tag)
 

@@ -75,7 +75,7 @@ class LocalStore:
     def put_if_absent(self, name: str, data: bytes) -> bool:
         return self._write(name, data, replace=False)
 
-    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> bool:
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
         raise StoreError(f"{self.root} is a directory and has no compare and swap; its registers are chains")
 
     def read_tagged(self, name: str) -> Tagged | None:

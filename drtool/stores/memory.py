@@ -66,16 +66,16 @@ class MemoryStore:
         data = self._find(name)
         return None if data is None else Tagged(data=data, tag=tag_of(data))
 
-    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> bool:
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
         if self._mode != "cas":
             raise StoreError("this register is a chain and has no compare and swap")
         check_name(name)
         with self._lock:
             current = self._objects.get(name)
             if (None if current is None else tag_of(current)) != expected_tag:
-                return False
+                return None
             self._objects[name] = data
-            return True
+            return tag_of(data)
 
     def _find(self, name: str) -> bytes | None:
         check_name(name)

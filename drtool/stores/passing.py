@@ -44,7 +44,7 @@ class PassingStore:
     def read_tagged(self, name: str) -> Tagged | None:
         return self._register().read_tagged(name)
 
-    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> bool:
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
         return self._register().compare_and_swap(name, data, expected_tag)
 
     def _register(self) -> Register:

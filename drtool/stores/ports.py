@@ -77,8 +77,12 @@ class Register(Protocol):
     def read_tagged(self, name: str) -> Tagged | None:
         """The object with its token, or None if there is none. What was read is durable."""
 
-    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> bool:
-        """Replace the object that has `expected_tag` (None: create it). False: it is another one, or gone."""
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
+        """Replace the object that has `expected_tag` (None: create it); returns the new token. None: it is another one, or gone.
+
+        A medium that cannot tell a refusal from a loss (S3: 404, 409 and 412 all mean "read again and compare") says None.
+        Only one of two swaps that expect the same token takes effect, however late either arrives.
+        """
 
 
 @runtime_checkable

@@ -34,5 +34,5 @@ def race_to_swap(register: Register, rounds: int) -> int:
         attempts += 1
         found = register.read_tagged("counter")
         assert found is not None
-        rounds -= register.compare_and_swap("counter", b"%d" % (int(found.data) + 1), found.tag)
+        rounds -= register.compare_and_swap("counter", b"%d" % (int(found.data) + 1), found.tag) is not None
     return attempts

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from drtool.manifest import acceptor, beginning, commit, proposer
+from drtool.manifest import acceptor, beginning, chain, commit, proposer
+from drtool.manifest.place import Written
 from drtool.manifest.ports import Failed, PutIfAbsent, Read
 from drtool.paxos import Ballot, Preempted, Record
 from drtool.paxos.record import record_hash
@@ -104,7 +105,7 @@ def no_confirmation_after_collection() -> Iterator[None]:
         return None
         yield
 
-    with patch.object(acceptor, "confirm", confirm):
+    with patch.object(chain, "confirm", confirm):
         yield
 
 
@@ -116,7 +117,7 @@ def reader_skips_the_predecessor() -> Iterator[None]:
         return None
         yield
 
-    with patch.object(acceptor, "check_predecessor", check_predecessor):
+    with patch.object(chain, "check_predecessor", check_predecessor):
         yield
 
 
@@ -136,7 +137,7 @@ def absent_treated_as_initial() -> Iterator[None]:
             return reading
         record = found(place.chain, first[0].accepted, first[0].value, bytes(16))
         data = place.encode(record)
-        yield PutIfAbsent(place.site, acceptor.version_name(place.prefix, 1), data)
+        yield PutIfAbsent(place.site, chain.version_name(place.prefix, 1), data)
         return acceptor.SiteView(record, record_hash(data))
 
     with (
@@ -168,19 +169,19 @@ def timeout_treated_as_success() -> Iterator[None]:
     """What was sent is taken for what is there."""
 
     def put_version(place: Any, version: int, data: bytes) -> Any:
-        name = acceptor.version_name(place.prefix, version)
+        name = chain.version_name(place.prefix, version)
         put = yield PutIfAbsent(place.site, name, data)
         if put is True or isinstance(put, Failed):
-            return True
-        return (yield Read(place.site, name, durable=True)) == data
+            return Written()
+        return Written() if (yield Read(place.site, name, durable=True)) == data else None
 
-    confirm = acceptor.confirm
+    confirm = chain.confirm
 
     def trusting(place: Any, version: int, own_hash: bytes) -> Any:
         trouble = yield from confirm(place, version, own_hash)
         return None if trouble is not None and trouble.kind == "unknown" else trouble
 
-    with patch.object(acceptor, "_put_version", put_version), patch.object(acceptor, "confirm", trusting):
+    with patch.object(chain, "put_version", put_version), patch.object(chain, "confirm", trusting):
         yield
 
 

@@ -52,6 +52,7 @@ class Options:
     collect_every: int
     fan_out: int
     retired_changes: int
+    cas_sites: int = 0  # how many registers move on by compare and swap; the others are chains
 
 
 @dataclass
@@ -76,6 +77,7 @@ def options_of(seed: int, profile: str | None = None) -> Options:
         collect_every=rng.choice((1, 2, 16)),
         fan_out=rng.choice((2, 8)),
         retired_changes=rng.choice((10, 256)),
+        cas_sites=rng.choice((0, 0, 1, 2, 5)),
     )
 
 
@@ -85,7 +87,7 @@ def limits_of(options: Options) -> Iterator[None]:
     with ExitStack() as stack:
         for name, value in (
             ("commit.RECENT_LIMIT", options.recent_limit),
-            ("acceptor.COLLECT_EVERY", options.collect_every),
+            ("chain.COLLECT_EVERY", options.collect_every),
             ("pages.FAN_OUT", options.fan_out),
             ("pages.LEVEL_ROWS", (8, 32)),
             ("pages.RETIRED_CHANGES", options.retired_changes),
@@ -116,7 +118,8 @@ class Run:
     def __init__(self, options: Options) -> None:
         self.options = options
         names = [f"site{i}" for i in range(options.site_count)]
-        self.world = World(options.seed, names, PROFILES[options.profile])
+        self.modes = dict.fromkeys(names[: options.cas_sites], "cas")
+        self.world = World(options.seed, names, PROFILES[options.profile], self.modes)
         self.rng = self.world.rng
         self.keys = Keys(self.rng)
         self.history: list[Operation] = []
@@ -194,6 +197,7 @@ class Run:
             policy=Policy(copies=1),
             targets=tuple(Target(f"{site}/main", 1, "active", f"file:///{site}") for site in sites),
             voters=tuple((site, f"{site}/main") for site in sites),
+            modes=self.modes,
         )
         local = MemoryState()
         begun = self.world.settle(Process("founder", local), begin_manifest(founding, self.keys, 0, "founder"))

@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from drtool.errors import SealBroken
 from drtool.manifest import ports
+from drtool.stores.ports import tag_of
 
 TIMEOUT_S = 12.0
 
@@ -35,23 +36,37 @@ class Faults:
 class Site:
     """Names and bytes; every operation is atomic, which is all that a voter's store promises."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: str = "chain") -> None:
+        self.mode = mode
         self.objects: dict[str, bytes] = {}
 
     def perform(self, request: ports.SiteRequest) -> Any:
         match request:
             case ports.List():
                 names = (name for name in self.objects if name.startswith(request.prefix))
-                return sorted(name for name in names if name > request.start_after)
+                return sorted(name for name in names if name > request.start_after)[: request.limit]
             case ports.Read():
                 return self.objects.get(request.name, ports.Missing())
+            case ports.ReadTagged():
+                data = self.objects.get(request.name)
+                return ports.Missing() if data is None else ports.Tagged(data, tag_of(data))
             case ports.PutIfAbsent():
                 return self.objects.setdefault(request.name, request.data) is request.data
+            case ports.Swap():
+                return self._swap(request)
             case ports.Put():
                 self.objects[request.name] = request.data
             case ports.Delete():
                 self.objects.pop(request.name, None)
         return None
+
+    def _swap(self, request: ports.Swap) -> str | None:
+        assert self.mode == "cas", "a directory has no compare and swap"
+        there = self.objects.get(request.name)
+        if (None if there is None else tag_of(there)) != request.expected:
+            return None
+        self.objects[request.name] = request.data
+        return tag_of(request.data)
 
 
 class Keys:
@@ -108,11 +123,13 @@ class _Gathering:
 class World:
     """The event loop, the sites and the network between."""
 
-    def __init__(self, seed: int, site_names: list[str], faults: Faults) -> None:
+    def __init__(
+        self, seed: int, site_names: list[str], faults: Faults, modes: Mapping[str, str] | None = None
+    ) -> None:
         self.rng = random.Random(seed)
         self.faults = faults
         self.now = 0.0
-        self.sites = {name: Site() for name in site_names}
+        self.sites = {name: Site((modes or {}).get(name, "chain")) for name in site_names}
         self.cut: dict[tuple[str, str], float] = {}  # (process, site) → until when
         self.requests = 0
         self.crashes = 0

@@ -1,0 +1,95 @@
+"""A register where a site can compare and swap: one object, replaced by whoever names the tag that it read.
+
+Read: list (has the configuration ended?), then the object with its tag; no predecessor is needed, the swap saw to it.
+Write: swap; on a refusal or an unknown outcome (to us 404, 409, 412 and a timeout are one case) read again and compare:
+our own bytes, or a record built on them → it took effect; else another one was first. Then confirm by listing.
+
+Invariants
+    A swap takes effect at most once, however often and however late it is delivered. Every record holds a token drawn
+    for it alone, so no two records have the same bytes, no tag ever comes back, and a swap that names a tag which was
+    replaced is refused for ever. One that still finds its tag is as if it had been in time: nothing happened between.
+    So a swap that was not heard of may take effect later, but only upon the very record that its rule was applied to.
+    Unknown is never counted.
+    The object is created once, by a swap that demands that there is none, and is never deleted.
+    A sealed configuration is never counted: what is confirmed without a seal was there before the seal, and whoever
+    sealed reads it.
+"""
+
+from drtool.errors import FormatError
+from drtool.manifest.names import sealed_name, state_name
+from drtool.manifest.place import (
+    Place,
+    Reading,
+    SiteView,
+    Trouble,
+    Writing,
+    Written,
+    absent,
+    sealed,
+    unreachable,
+    view_of,
+)
+from drtool.manifest.ports import Failed, List, Missing, ReadTagged, Swap, Tagged, Talk
+from drtool.paxos.record import record_hash
+
+
+def read(place: Place) -> Talk[Reading]:
+    """The acceptor's memory, or why it has none."""
+    trouble = yield from _look(place)
+    if trouble is not None:
+        return trouble
+    found = yield ReadTagged(place.site, state_name(place.prefix))
+    if isinstance(found, Failed):
+        return unreachable(found)
+    if isinstance(found, Missing):
+        return absent()
+    try:
+        record = place.decode(found.data)
+    except FormatError as error:
+        return Trouble("broken", f"its record: {error}")
+    return view_of(place, record, record_hash(found.data), found.tag)
+
+
+def create(place: Place, data: bytes) -> Talk[Writing]:
+    """Begin the acceptor with `data`, if it has not begun."""
+    return (yield from _swap(place, data, None))
+
+
+def replace(place: Place, view: SiteView, data: bytes) -> Talk[Writing]:
+    """Put `data` in the place of what was read, if it is still there."""
+    return (yield from _swap(place, data, view.tag))
+
+
+def confirm(place: Place) -> Talk[Trouble | None]:
+    """None if the configuration had not ended when our record was there already; otherwise nobody may count it."""
+    trouble = yield from _look(place)
+    if trouble is not None and trouble.kind == "absent":
+        return Trouble("unknown", "its record vanished before it could be confirmed", definite=False)
+    return trouble
+
+
+def _look(place: Place) -> Talk[Trouble | None]:
+    names = yield List(place.site, place.prefix)
+    if isinstance(names, Failed):
+        return unreachable(names)
+    if sealed_name(place.prefix) in names:
+        return sealed()
+    return None if state_name(place.prefix) in names else absent()
+
+
+def _swap(place: Place, data: bytes, expected: str | None) -> Talk[Writing]:
+    tag = yield Swap(place.site, state_name(place.prefix), data, expected)
+    if isinstance(tag, str):
+        return Written(tag)
+    there = yield ReadTagged(place.site, state_name(place.prefix))
+    if isinstance(there, Failed):
+        return unreachable(there)
+    if isinstance(there, Tagged):
+        if there.data == data:
+            return Written(there.tag)
+        if place.is_built_on(there.data, record_hash(data)):
+            return Written()  # and was replaced since: whoever goes on from it must read again
+    unchanged = there.tag == expected if isinstance(there, Tagged) else expected is None
+    if unchanged and isinstance(tag, Failed):
+        return Trouble("unknown", tag.reason, tag.definite)
+    return None
