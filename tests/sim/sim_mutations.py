@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from drtool.manifest import acceptor, beginning, chain, commit, proposer
+from drtool.manifest import acceptor, beginning, chain, commit, proposer, swap
 from drtool.manifest.place import Written
-from drtool.manifest.ports import Failed, PutIfAbsent, Read
+from drtool.manifest.ports import Failed, Put, PutIfAbsent, Read, ReadTagged, Tagged
 from drtool.paxos import Ballot, Preempted, Record
 from drtool.paxos.record import record_hash
 
@@ -191,4 +191,45 @@ def rejection_of_a_head_that_is_not_final() -> Iterator[None]:
     with patch.object(
         commit._Commit, "_in_flight", property(lambda self: False, lambda self, value: None), create=True
     ):
+        yield
+
+
+@mutation("lossy")
+def swap_without_comparing() -> Iterator[None]:
+    """A register that could be swapped is overwritten, and whoever was last is right."""
+
+    def overwrite(place: Any, data: bytes, expected: str | None) -> Any:
+        name = swap.state_name(place.prefix)
+        if isinstance((yield Put(place.site, name, data)), Failed):
+            return None
+        found = yield ReadTagged(place.site, name)
+        return Written(found.tag) if isinstance(found, Tagged) and found.data == data else None
+
+    with patch.object(swap, "_swap", overwrite):
+        yield
+
+
+@mutation("lossy")
+def tag_that_the_rule_never_saw() -> Iterator[None]:
+    """The tag is read just before the swap, after the rule was applied to an older record."""
+    compared = swap._swap
+
+    def hurried(place: Any, data: bytes, expected: str | None) -> Any:
+        found = yield ReadTagged(place.site, swap.state_name(place.prefix))
+        return (yield from compared(place, data, found.tag if isinstance(found, Tagged) else expected))
+
+    with patch.object(swap, "_swap", hurried):
+        yield
+
+
+@mutation("lossy")
+def swap_that_was_not_heard_of_taken_for_done() -> Iterator[None]:
+    """A timeout of a swap counts."""
+    compared = swap._swap
+
+    def trusting(place: Any, data: bytes, expected: str | None) -> Any:
+        written = yield from compared(place, data, expected)
+        return Written() if getattr(written, "kind", "") == "unknown" else written
+
+    with patch.object(swap, "_swap", trusting):
         yield
