@@ -11,11 +11,12 @@
     ├── Refused                        11   it would lose data
     ├── WrongPassword                  12   no key slot opens
     ├── SealBroken                     1    bytes that no key of this repository sealed; damage, never a crash
+    │   └── KeyMissing                 12   sealed under a key that this password's slot does not hold
     ├── FormatError                    1    authentic but malformed bytes, or a format from the future
     ├── NoSuchSnapshot                 1    no snapshot, or more than one, is meant by what was given
     ├── Rejected                       1    the manifest's state machine refused an operation
-    ├── Superseded                     1    this host's list of voters is older than the repository's
     ├── Diverged                       1    the manifest is not a descendant of what this host saw confirmed
+    ├── Forked                         1    the manifest was recovered twice: a person must choose
     └── StoreError                     1    a target refused or failed; knows its target
         ├── ObjectMissing              1
         ├── TargetOffline              1    transient
@@ -128,6 +129,10 @@ class SealBroken(DrtoolError):
     pass
 
 
+class KeyMissing(SealBroken):
+    exit_code = 12
+
+
 class FormatError(DrtoolError):
     pass
 
@@ -144,11 +149,11 @@ class Rejected(DrtoolError):
         self.reason = reason
 
 
-class Superseded(DrtoolError):
+class Diverged(DrtoolError):
     pass
 
 
-class Diverged(DrtoolError):
+class Forked(DrtoolError):
     pass
 
 

@@ -44,6 +44,7 @@ class SealKind(IntEnum):
     INBOX = 6
     OBJECT = 7
     JOURNAL = 8
+    SUCCESSOR = 9
 
     @property
     def word(self) -> str:

@@ -1,7 +1,8 @@
 """The catalogue, replicated by Paxos over passive storage: no daemon, each run is a proposer and a learner."""
 
 from drtool.manifest.catalogue import Catalogue
-from drtool.manifest.facade import Author, Committed, Manifest, View
+from drtool.manifest.drafting import Author
+from drtool.manifest.facade import Committed, Manifest, View
 from drtool.manifest.local import DirectoryState, MemoryCache, MemoryState
 from drtool.manifest.ops import (
     AddSnapshot,
@@ -14,8 +15,10 @@ from drtool.manifest.ops import (
     OpenSession,
     Record,
     ReplaceIndex,
+    SetKeys,
     SetPolicy,
     SetRing,
+    SetVoters,
 )
 from drtool.manifest.ports import Keys, LocalState, Note, PageCache, SitePort
 from drtool.manifest.records import (
@@ -24,14 +27,17 @@ from drtool.manifest.records import (
     Coverage,
     Evidence,
     Founding,
+    KeyTable,
     Policy,
     SegmentRef,
     Session,
+    SlotRow,
     Snapshot,
     Target,
     Voter,
 )
 from drtool.manifest.state import State
+from drtool.manifest.switching import Member
 
 __all__ = [
     "AddSnapshot",
@@ -49,9 +55,11 @@ __all__ = [
     "ForgetSnapshots",
     "Found",
     "Founding",
+    "KeyTable",
     "Keys",
     "LocalState",
     "Manifest",
+    "Member",
     "MemoryCache",
     "MemoryState",
     "Note",
@@ -63,9 +71,12 @@ __all__ = [
     "ReplaceIndex",
     "SegmentRef",
     "Session",
+    "SetKeys",
     "SetPolicy",
     "SetRing",
+    "SetVoters",
     "SitePort",
+    "SlotRow",
     "Snapshot",
     "State",
     "Target",

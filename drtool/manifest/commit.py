@@ -15,8 +15,9 @@ from typing import NoReturn
 
 import msgspec
 
-from drtool.errors import Diverged, NoQuorum, ObjectMissing, Rejected, Superseded
+from drtool.errors import Diverged, NoQuorum, ObjectMissing, Rejected
 from drtool.manifest.acceptor import Place, SiteView, Trouble
+from drtool.manifest.beginning import begin_at
 from drtool.manifest.descent import problem_of_descent
 from drtool.manifest.head import (
     RECENT_LIMIT,
@@ -24,6 +25,7 @@ from drtool.manifest.head import (
     Head,
     Reference,
     digest_after,
+    open_head,
     seal_head,
 )
 from drtool.manifest.library import Learned, Library, object_names, store_everywhere, store_missing
@@ -33,9 +35,10 @@ from drtool.manifest.ports import Delete, Draw, Failed, Gather, Journal, Note, N
 from drtool.manifest.proposer import Survey, elect, notify, offer, prepare, survey
 from drtool.manifest.records import Config
 from drtool.manifest.state import Rejection, State, applied_at, apply_all
+from drtool.manifest.switching import Ended, check_goes_on, ends, follow_seals, voters_targets
 from drtool.manifest.witness import Outstanding, SiteWitness, Witness
 from drtool.model import SiteName
-from drtool.paxos import NO_BALLOT, Ballot, highest_accepted
+from drtool.paxos import NO_BALLOT, Ballot, found, highest_accepted
 
 CHANGE_LIMIT_BYTES = 192 * 1024
 READ_TRIES = 3
@@ -95,20 +98,41 @@ class _Clock:
 def read(context: Context) -> Talk[Outcome]:
     """The newest chosen head, linearizably: every commit that was acknowledged before this began is in it."""
     for attempt in range(READ_TRIES):
-        seen = yield from survey(context.places, context.quorum)
-        check_not_superseded(seen)
+        seen = yield from _survey(context)
         record = seen.agreed(context.quorum)
         if record is not None:
             try:
                 learned = yield from context.library.learn(_nearest(context, seen), record.value)
             except ObjectMissing:
                 break  # perhaps replaced since the head was read; `_Commit` looks again before it believes it
+            check_goes_on(context.config, learned)
             return Outcome(learned, seen.views)
         if len(seen.views) < context.quorum:
             break
         share = int.from_bytes((yield Draw(2)), "big") / 2**16
         yield Sleep(share * BACK_OFF_S * 2**attempt)
     return (yield from _Commit(context, None).run())
+
+
+def _survey(context: Context) -> Talk[Survey]:
+    """What the sites say; `Ended` if one proves that their configuration is over."""
+    seen = yield from survey(context.places, context.quorum)
+    sealed = [site for site, trouble in seen.troubles.items() if trouble.kind == "sealed"]
+    if sealed:
+        yield from follow_seals(context.config, context.library.keys, sealed)
+    if len(seen.views) < context.quorum:
+        yield from _check_begun(context, seen)
+    return seen
+
+
+def _check_begun(context: Context, seen: Survey) -> Talk[None]:
+    """`Ended` if this configuration itself was begun at too few voters: its first head is there, so it can be finished."""
+    absent = [site for site, trouble in seen.troubles.items() if trouble.kind == "absent"]
+    for view in seen.views.values() if absent else ():
+        head = open_head(context.library.keys, view.record.value)
+        if head.stop == context.config:
+            learned = yield from context.library.learn(_nearest(context, seen), view.record.value)
+            raise Ended(context.config, voters_targets(learned, context.config), learned)
 
 
 def commit(context: Context, draft: Draft, *, resumed: bool = False) -> Talk[Outcome]:
@@ -147,8 +171,7 @@ class _Commit:
         clock = _Clock((yield Now()), self._context.patience_s)
         while True:
             began = yield Now()
-            seen = yield from survey(self._context.places, self._context.quorum)
-            check_not_superseded(seen)
+            seen = yield from _survey(self._context)
             outcome = yield from self._turn(seen)
             if outcome is not None:
                 return outcome
@@ -173,6 +196,7 @@ class _Commit:
         if record is None:
             return None
         learned = yield from self._learn(seen, record.value)
+        check_goes_on(self._context.config, learned)
         if self._again:
             return None
         if self._draft is None or self._is_in(learned.state):
@@ -204,12 +228,13 @@ class _Commit:
         chosen = yield from self._learn(seen, value)
         rejoined = yield from notify(context.places, seen, accepted, self._ballot, value)
         yield from _remove_obsolete(learned, chosen, accepted.views)
-        return self._settled(Outcome(chosen, {**accepted.views, **rejoined}))
+        admitted = yield from _admit(context, seen, self._ballot, chosen)
+        return self._settled(Outcome(chosen, {**accepted.views, **rejoined, **admitted}))
 
     def _value_on(self, seen: Survey, base: Learned) -> Talk[bytes | None]:
         """What to propose on top of `base`; None if objects could not be stored."""
         self._rejection = None
-        if self._draft is None or base.head.stop is not None or self._is_in(base.state):
+        if self._draft is None or ends(self._context.config, base.head) or self._is_in(base.state):
             return base.value
         yield from self._check_descent(seen, base)
         self._prepare_changes(base.state)
@@ -225,6 +250,7 @@ class _Commit:
         return seal_head(self._context.library.keys, head)
 
     def _settled(self, outcome: Outcome) -> Outcome | None:
+        check_goes_on(self._context.config, outcome.learned)
         if self._draft is None or self._is_in(outcome.learned.state):
             return outcome
         if self._rejection is not None:
@@ -265,28 +291,58 @@ def _head_on(
     head = base.head
     size_bytes = sum(len(encode_change(change)) for change in (*head.recent, *changes))
     if len(head.recent) + len(changes) <= RECENT_LIMIT and size_bytes <= RECENT_LIMIT_BYTES:
-        return _extended(head, changes, after)
+        return _extended(context.config, head, changes, after)
     folded = yield from context.library.fold(_nearest(context, seen), base)
     stored = yield from store_everywhere(context.places, folded.objects, context.quorum)
     yield Note(
         "accept", f"{len(folded.objects)} objects under change {head.sequence}{'' if stored else ': too few sites'}"
     )
-    return _extended(_emptied(head, folded.reference), changes, after) if stored else None
+    return _extended(context.config, _emptied(head, folded.reference), changes, after) if stored else None
 
 
 def _emptied(head: Head, checkpoint: Reference) -> Head:
-    return Head(
-        head.sequence, head.digest, head.config, (), head.sessions, checkpoint, head.sequence, head.digest, head.stop
-    )
+    return Head(head.sequence, head.digest, head.config, (), head.sessions, checkpoint, head.sequence, head.digest)
 
 
-def _extended(head: Head, changes: Sequence[Change], after: State) -> Head:
+def _extended(config: Config, head: Head, changes: Sequence[Change], after: State) -> Head:
+    """`head` with `changes`, in the configuration `config`; the last one there if they change the voters."""
     digest = head.digest
     for change in changes:
         digest = digest_after(digest, change)
-    return msgspec.structs.replace(
-        head, sequence=after.sequence, digest=digest, recent=(*head.recent, *changes), sessions=after.sessions
+    return Head(
+        after.sequence,
+        digest,
+        config,
+        (*head.recent, *changes),
+        after.sessions,
+        head.checkpoint,
+        head.checkpoint_sequence,
+        head.checkpoint_digest,
+        after.config if after.config != config else None,
     )
+
+
+def _admit(context: Context, seen: Survey, ballot: Ballot, chosen: Learned) -> Talk[Mapping[SiteName, SiteView]]:
+    """Voters that hold no acceptor begin with what was chosen without them, objects first.
+
+    One that was away when its configuration began, or one that lost everything: whatever it has forgotten can be no part of
+    a value that a quorum without it has chosen.
+    """
+    absent = [site for site, trouble in seen.troubles.items() if trouble.kind == "absent"]
+    if not absent:
+        return {}
+    sites = _nearest(context, seen)
+    objects = yield from context.library.sealed_objects(sites, object_names(chosen))
+    replies = yield Gather({site: _join(context.places[site], objects, ballot, chosen) for site in absent}, never)
+    joined = {site: reply for site, reply in replies.items() if isinstance(reply, SiteView)}
+    yield Note("notify", f"{', '.join(joined) or 'nobody'} of {', '.join(absent)} begins to vote")
+    return joined
+
+
+def _join(place: Place, objects: Mapping[bytes, bytes], ballot: Ballot, chosen: Learned) -> Talk[SiteView | Trouble]:
+    if not (yield from store_missing(place.site, objects)):
+        return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
+    return (yield from begin_at(place, found(place.chain, ballot, chosen.value, (yield Draw(16)))))
 
 
 def _remove_obsolete(base: Learned, chosen: Learned, sites: Mapping[SiteName, SiteView]) -> Talk[None]:
@@ -303,16 +359,6 @@ def _delete_objects(site: SiteName, names: Sequence[bytes]) -> Talk[None]:
     for name in names:
         if isinstance((yield Delete(site, object_key(name))), Failed):
             return
-
-
-def check_not_superseded(seen: Survey) -> None:
-    """`Superseded` if a site says that its configuration has ended."""
-    for site, trouble in seen.troubles.items():
-        if trouble.kind == "sealed":
-            raise Superseded(
-                f"this host's list of voters is older than the repository's: at {site}, {trouble.reason}",
-                hint="connect this host again, from a site that is a member now",
-            )
 
 
 def _nearest(context: Context, seen: Survey) -> tuple[SiteName, ...]:

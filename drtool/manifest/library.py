@@ -126,7 +126,8 @@ class Library:
             raise FormatError(
                 f"the manifest's head {head.sequence} holds a change that does not apply: {after.message}"
             )
-        if (after.sequence, after.sessions) != (head.sequence, head.sessions):
+        config = head.stop or head.config
+        if (after.sequence, after.sessions, after.config) != (head.sequence, head.sessions, config):
             raise FormatError(f"the manifest's head {head.sequence} contradicts the changes that it names")
         return after
 

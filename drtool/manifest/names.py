@@ -1,19 +1,46 @@
 """The keys of the manifest on a site.
 
-`manifest/acc/g0001/c000001/v-000000000042`   version 42 of the acceptor of generation 1, configuration 1
-`manifest/acc/g0001/c000001/state`            the acceptor's memory where a site can compare and swap
-`manifest/acc/g0001/c000001/z-sealed`         this configuration has ended; sorts after every version, so that a listing
-                                              that starts late still shows it
-`manifest/obj/<64 hex>`                       an immutable object: checkpoint, log page, snapshot page
+`manifest/acc/g0001/c000001/v-000000000042`        version 42 of the acceptor of generation 1, configuration 1
+`manifest/acc/g0001/c000001/state`                 the acceptor's memory where a site can compare and swap
+`manifest/acc/g0001/c000001/z-sealed`              this configuration has ended; sorts after every version, so that a
+                                                   listing that starts late still shows it
+`manifest/acc/g0002-<32 hex>/c000001/v-…`          after a forced recovery, whose id is part of the name: two recoveries
+                                                   to one generation never share a register
+`manifest/obj/<64 hex>`                            an immutable object: checkpoint, log page, snapshot page
 """
 
+import re
+
+from msgspec import Struct
+
 ROOT = "manifest/"
+ACCEPTORS = "manifest/acc/"
 OBJECTS = "manifest/obj/"
 _VERSION_DIGITS = 12
+_ACCEPTOR = re.compile(r"manifest/acc/g(\d{4})(?:-([0-9a-f]{32}))?/c(\d{6})/")
 
 
-def acceptor_prefix(generation: int, config_number: int) -> str:
-    return f"{ROOT}acc/g{generation:04d}/c{config_number:06d}/"
+class Life(Struct, frozen=True, order=True):
+    """One configuration, as the names on a site tell it: generation, number within it, id of the recovery."""
+
+    generation: int
+    number: int
+    recovery: bytes = b""
+
+    @property
+    def prefix(self) -> str:
+        return acceptor_prefix(self.generation, self.number, self.recovery)
+
+
+def acceptor_prefix(generation: int, config_number: int, recovery: bytes = b"") -> str:
+    mark = f"-{recovery.hex()}" if recovery else ""
+    return f"{ACCEPTORS}g{generation:04d}{mark}/c{config_number:06d}/"
+
+
+def life_of(name: str) -> Life | None:
+    """Which configuration an acceptor's object belongs to; None for any other name."""
+    match = _ACCEPTOR.match(name)
+    return Life(int(match[1]), int(match[3]), bytes.fromhex(match[2] or "")) if match else None
 
 
 def version_name(prefix: str, version: int) -> str:

@@ -18,13 +18,14 @@ from drtool.manifest.records import (
     Config,
     Coverage,
     Evidence,
+    KeyTable,
     Policy,
     SegmentRef,
     SessionKind,
     Snapshot,
     Target,
 )
-from drtool.model import RepositoryId, SegmentId, SessionId, SnapshotId
+from drtool.model import RepositoryId, SegmentId, SessionId, SiteName, SnapshotId
 
 
 def _kebab(name: str) -> str:
@@ -44,6 +45,7 @@ class Found(_Op, frozen=True):
     targets: tuple[Target, ...]
     ring_epoch: int
     config: Config
+    keys: KeyTable = KeyTable()
 
 
 class OpenSession(_Op, frozen=True):
@@ -126,8 +128,38 @@ class Record(_Op, frozen=True):
     session: SessionId = SessionId(b"")
 
 
+class SetVoters(_Op, frozen=True):
+    """The configuration after the present one: the head that holds this change is the last of its own."""
+
+    config: Config
+    session: SessionId = SessionId(b"")
+
+
+class Recover(_Op, frozen=True):
+    """The first change of a new generation: a person named the sites that are left, and gave up the rest."""
+
+    config: Config
+    sites: tuple[SiteName, ...]
+    session: SessionId = SessionId(b"")
+
+
+class SetKeys(_Op, frozen=True):
+    """All key slots, at the epoch after the present one."""
+
+    keys: KeyTable
+    session: SessionId = SessionId(b"")
+
+
+class Compact(_Op, frozen=True):
+    """Changes nothing but the head: what was stored for heads that lost against this one is garbage."""
+
+    session: SessionId = SessionId(b"")
+
+
 SessionOp: TypeAlias = CheckpointSession | CloseSession | AddSnapshot
-AdminOp: TypeAlias = ExpireSession | ForgetSnapshots | SetRing | SetPolicy | ReplaceIndex | Record
+AdminOp: TypeAlias = (
+    ExpireSession | ForgetSnapshots | SetRing | SetPolicy | ReplaceIndex | Record | SetVoters | Recover | Compact | SetKeys
+)
 Op: TypeAlias = Found | OpenSession | SessionOp | AdminOp
 
 _encoder = msgspec.msgpack.Encoder()
@@ -184,18 +216,32 @@ def summary_of(op: Op) -> str:
             return " ".join(word for word in (op.kind, op.source, "on", op.host) if word)
         case ExpireSession(expired=session) | CheckpointSession(session=session) | CloseSession(session=session):
             return session[:4].hex()
+        case Found():
+            return op.label
+        case _:
+            return _admin_summary(op)
+
+
+def _admin_summary(op: AdminOp) -> str:
+    match op:
         case ForgetSnapshots(snapshots=ids):
             return f"{len(ids)} snapshots: {', '.join(_few(ids))}"
         case SetRing():
             return f"epoch {op.epoch}, {len(op.targets)} targets"
-        case Found():
-            return op.label
+        case SetVoters(config=config):
+            return f"configuration {config.number}: {', '.join(voter.site for voter in config.voters)}"
+        case Recover(config=config):
+            return f"generation {config.generation} from {', '.join(op.sites)}"
         case Record():
             return ", ".join(f"{row.site} {row.level} round {row.round}" for row in op.coverage[:4])
         case ReplaceIndex():
             return f"{len(op.replaces)} segments by {len(op.segments)}"
+        case SetKeys():
+            return f"{len(op.keys.slots)} slots, key generation {op.keys.generation}"
         case SetPolicy():
             return f"copies {op.policy.copies}, minimum {op.policy.minimum}"
+        case _:
+            return ""
 
 
 def _few(ids: tuple[bytes, ...]) -> Iterator[str]:

@@ -23,17 +23,24 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Target(Row, frozen=True):
-    """A place for objects, as every host sees it: without secrets; `host` says whose directory a `file://` URL is."""
+    """A place for objects, as every host sees it: without secrets; `host` says whose directory a `file://` URL is.
+
+    `votes_only`: an arbiter's place; it holds a register and never a pack. `id`: the `target_id` of its marker, if it took
+    the place of an earlier target of the same name; that one is never mistaken for it.
+    """
 
     name: TargetName
     weight: int
     state: TargetState
     url: str
     host: str = ""
+    votes_only: bool = False
+    id: str = ""
+    keys: bool = True
 
 
 class Voter(Row, frozen=True):
-    """A site with an acceptor, the target that holds its register, and which life of the register this is, how it moves on."""
+    """A site with an acceptor, the target that holds its register, which life of the register this is, how it moves on."""
 
     site: SiteName
     target: TargetName
@@ -42,12 +49,21 @@ class Voter(Row, frozen=True):
 
 
 class Config(Row, frozen=True):
-    """One set of acceptors: generation after forced recoveries, number within it, members, how many are a quorum."""
+    """One set of acceptors: generation after forced recoveries, number within it, members, how many are a quorum.
+
+    `recovery`: 16 random bytes that tell two recoveries to one generation apart; empty in generation 1.
+    """
 
     generation: int
     number: int
     voters: tuple[Voter, ...]
     quorum: int
+    recovery: bytes = b""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which of two configurations came later: the greater one."""
+        return self.generation, self.number
 
     def voter(self, site: SiteName) -> Voter:
         """The voter at `site`; KeyError if the site does not vote."""
@@ -162,6 +178,52 @@ class Evidence(Row, frozen=True):
     detail: str = ""
 
 
+class Recovery(Row, frozen=True):
+    """One forced recovery: the generation that it began, and the last change that it found."""
+
+    generation: int
+    id: bytes
+    base: int
+    time_ns: int
+    host: str
+    sites: tuple[SiteName, ...]
+
+
+class SlotRow(Row, frozen=True):
+    """A key slot that opens the repository: `keys/<id>`. `hash`: the BLAKE3 of its bytes; `generation`: the newest key in it."""
+
+    id: bytes
+    label: str
+    generation: int
+    hash: bytes
+    time_ns: int
+    host: str
+
+
+class KeyTable(Row, frozen=True):
+    """Which key slots there are. `generation` is the key that new objects are sealed under.
+
+    `epoch` counts the changes; 0: nobody wrote down any slots, as in repositories of early versions. `drawn`: the highest
+    generation that a key was ever drawn for, so that no number ever stands for two. `removed`: the slots that went last,
+    so that they go from a target that was away as well.
+    """
+
+    epoch: int = 0
+    generation: int = 1
+    drawn: int = 1
+    slots: tuple[SlotRow, ...] = ()
+    removed: tuple[bytes, ...] = ()
+
+
+class Successor(Row, frozen=True):
+    """What an ended configuration's `z-sealed` says: which one ended, which follows, and where its registers are."""
+
+    generation: int
+    number: int
+    config: Config
+    targets: tuple[Target, ...]
+
+
 class Founding(msgspec.Struct, frozen=True, kw_only=True):
     """What a repository begins with."""
 
@@ -173,3 +235,4 @@ class Founding(msgspec.Struct, frozen=True, kw_only=True):
     ring_epoch: int = 1
     modes: Mapping[SiteName, Mode] = {}
     """How the registers of the voters move on; `chain` where nothing is said."""
+    keys: KeyTable = KeyTable()

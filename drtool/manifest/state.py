@@ -20,15 +20,19 @@ from drtool.manifest.ops import (
     Change,
     CheckpointSession,
     CloseSession,
+    Compact,
     ExpireSession,
     ForgetSnapshots,
     Found,
     Op,
     OpenSession,
     Record,
+    Recover,
     ReplaceIndex,
+    SetKeys,
     SetPolicy,
     SetRing,
+    SetVoters,
 )
 from drtool.manifest.records import (
     ClosedSession,
@@ -37,7 +41,9 @@ from drtool.manifest.records import (
     Ending,
     Evidence,
     Forgotten,
+    KeyTable,
     Policy,
+    Recovery,
     Row,
     SegmentRef,
     Session,
@@ -49,6 +55,8 @@ from drtool.ring import Ring, RingTarget
 
 REMEMBERED_CHANGES = 1000
 EVIDENCE_LIMIT = 256
+RECOVERY_BYTES = 16
+KEY_SLOTS_MAX = 64
 EXCLUSIVE_KINDS = ("prune", "mover")
 
 
@@ -68,6 +76,8 @@ class Core(Row, frozen=True):
     coverage: tuple[Coverage, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     forgotten: tuple[Forgotten, ...] = ()
+    recoveries: tuple[Recovery, ...] = ()
+    keys: KeyTable = KeyTable()
 
 
 class State(Core, frozen=True):
@@ -77,8 +87,9 @@ class State(Core, frozen=True):
 
     @property
     def ring(self) -> Ring:
-        """Placement's view of the targets."""
-        rows = (RingTarget(name=row.name, weight=row.weight, state=row.state) for row in self.targets)
+        """Placement's view of the targets: an arbiter's is no place for objects."""
+        stores = (row for row in self.targets if not row.votes_only)
+        rows = (RingTarget(name=row.name, weight=row.weight, state=row.state) for row in stores)
         return Ring(epoch=self.ring_epoch, copies=self.policy.copies, targets=tuple(rows))
 
     def session(self, session: SessionId) -> Session | None:
@@ -108,7 +119,7 @@ def begin(change: Change) -> State:
     op = change.op
     if not isinstance(op, Found):
         raise FormatError(f"a manifest begins with its founding, not with {type(op).__name__}")
-    return State(op.repository, op.label, 1, op.config, op.policy, op.ring_epoch, op.targets)
+    return State(op.repository, op.label, 1, op.config, op.policy, op.ring_epoch, op.targets, keys=op.keys)
 
 
 def state_of(core: Core, snapshots: Catalogue) -> State:
@@ -187,10 +198,10 @@ def _transition(state: State, change: Change, op: Op) -> State:
         case Found() | OpenSession():
             raise _Refused("founded", "the manifest is founded already")
         case _:
-            return _administer(state, op)
+            return _administer(state, change, op)
 
 
-def _administer(state: State, op: AdminOp) -> State:
+def _administer(state: State, change: Change, op: AdminOp) -> State:
     match op:
         case SetRing():
             return _set_ring(state, op)
@@ -200,6 +211,14 @@ def _administer(state: State, op: AdminOp) -> State:
             return _with_segments(state, op.segments, op.replaces)
         case Record():
             return _record(state, op)
+        case SetVoters():
+            return _set_voters(state, op)
+        case SetKeys():
+            return _set_keys(state, op)
+        case Recover():
+            return _recover(state, change, op)
+        case Compact():
+            return state
         case _:
             raise _Refused("unknown-op", f"{type(op).__name__} changes nothing here")
 
@@ -282,6 +301,51 @@ def _set_ring(state: State, op: SetRing) -> State:
     if len(set(names)) != len(names):
         raise _Refused("bad-ring", "two targets have one name")
     return msgspec.structs.replace(state, ring_epoch=op.epoch, targets=tuple(sorted(op.targets, key=lambda t: t.name)))
+
+
+def _set_voters(state: State, op: SetVoters) -> State:
+    now, new = state.config, op.config
+    if (new.generation, new.recovery, new.number) != (now.generation, now.recovery, now.number + 1):
+        raise _Refused("voters-changed", f"configuration {new.number} cannot follow configuration {now.number}")
+    _check_voters(new)
+    unknown = {voter.target for voter in new.voters} - {row.name for row in state.targets}
+    if unknown:
+        raise _Refused("bad-voters", f"no target {min(unknown)} is known that could hold a register")
+    return msgspec.structs.replace(state, config=new)
+
+
+def _set_keys(state: State, op: SetKeys) -> State:
+    now, new = state.keys, op.keys
+    if new.epoch != now.epoch + 1:
+        raise _Refused("keys-changed", f"the key slots are at epoch {now.epoch}, so {new.epoch} cannot follow")
+    if not now.generation <= new.generation <= new.drawn or new.drawn < now.drawn:
+        raise _Refused("bad-keys", f"key generation {new.generation} cannot follow {now.generation}")
+    if not new.slots:
+        raise _Refused("bad-keys", "without a key slot nobody could open the repository")
+    if len(new.slots) > KEY_SLOTS_MAX or len({row.id for row in new.slots}) < len(new.slots):
+        raise _Refused("bad-keys", f"there can be {KEY_SLOTS_MAX} key slots, each with an id of its own")
+    if any(row.generation < new.generation for row in new.slots):
+        raise _Refused("bad-keys", f"a key slot would not open what is sealed under generation {new.generation}")
+    return msgspec.structs.replace(state, keys=new)
+
+
+def _recover(state: State, change: Change, op: Recover) -> State:
+    new = op.config
+    if new.generation <= state.config.generation or new.number != 1 or len(new.recovery) != RECOVERY_BYTES:
+        raise _Refused("voters-changed", f"generation {new.generation} cannot follow {state.config.generation}")
+    _check_voters(new)
+    base = state.sequence - 2  # its session was opened in between
+    row = Recovery(new.generation, new.recovery, base, change.time_ns, change.host, op.sites)
+    return msgspec.structs.replace(state, config=new, recoveries=(*state.recoveries, row))
+
+
+def _check_voters(config: Config) -> None:
+    """Any two quorums must meet."""
+    count = len(config.voters)
+    if not count or len({voter.site for voter in config.voters}) < count:
+        raise _Refused("bad-voters", "a configuration needs voters, and one of each site")
+    if not count < 2 * config.quorum <= 2 * count:
+        raise _Refused("bad-voters", f"{config.quorum} of {count} voters are no quorum")
 
 
 def _record(state: State, op: Record) -> State:

@@ -24,10 +24,11 @@ from drtool.stores import LocalStore
 class Sites:
     """A repository's voters below one directory."""
 
-    def __init__(self, root: Path, count: int = 3) -> None:
+    def __init__(self, root: Path, count: int = 3, spare: int = 0) -> None:
         self.root = root
-        self.names = [f"site{i}" for i in range(count)]
-        for name in self.names:
+        names = [f"site{i}" for i in range(count + spare)]
+        self.names, self.spare = names[:count], names[count:]
+        for name in names:
             LocalStore.create(root / name)
         self.keys = Keyring.draw(os.urandom(16))
 
@@ -45,7 +46,9 @@ class Sites:
             repository=self.keys.repository,
             label="acme",
             policy=Policy(copies=2),
-            targets=tuple(Target(f"{name}/main", 1, "active", f"file:///{name}", "host") for name in self.names),
+            targets=tuple(
+                Target(f"{name}/main", 1, "active", f"file:///{name}", "host") for name in (*self.names, *self.spare)
+            ),
             voters=tuple((name, f"{name}/main") for name in self.names),
         )
 

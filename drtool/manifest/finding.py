@@ -1,0 +1,201 @@
+"""What lies on a site, whoever its voters are: for hosts that know nothing yet, for reading without a quorum, for recovery.
+
+Invariants
+    Only authentic bytes count: a record of this repository, of this site, under the name that its version has; a seal that
+    says which configuration it ends. Whatever else lies there is passed over.
+    A site is asked for a bounded number of objects, however many names it invents.
+    Two recoveries to one generation are a fork: it is named, and nobody but a person decides.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from drtool.crypto import SealKind
+from drtool.errors import DrtoolError, Forked, FormatError, NoQuorum, NoRepository
+from drtool.manifest.acceptor import MAC_PURPOSE
+from drtool.manifest.head import Head, open_head, open_row
+from drtool.manifest.names import ACCEPTORS, Life, life_of, sealed_name, version_of
+from drtool.manifest.ports import Failed, Gather, Keys, List, Read, Talk
+from drtool.manifest.records import Config, Successor
+from drtool.model import SiteName
+from drtool.paxos import Record, decode_record
+
+READS_LIMIT = 64
+STATE = "state"
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """What one site holds: the newest authentic record, what the seals of ended configurations say, what was unreadable."""
+
+    site: SiteName
+    record: Record | None
+    config: Config | None
+    successors: tuple[Successor, ...]
+    lives: tuple[Life, ...]
+    problem: str = ""
+
+    def configs(self) -> Iterable[Config]:
+        """Every configuration that the site knows of."""
+        yield from (successor.config for successor in self.successors)
+        if self.config is not None:
+            yield self.config
+
+
+def look_at(site: SiteName, keys: Keys) -> Talk[Sighting | Failed]:
+    """Everything of the manifest that the site holds, objects aside."""
+    names = yield List(site, ACCEPTORS)
+    if isinstance(names, Failed):
+        return names
+    lives: dict[Life, list[str]] = {}
+    for name in names:
+        life = life_of(name)
+        if life is not None:
+            lives.setdefault(life, []).append(name)
+    newest_first = sorted(lives, reverse=True)
+    successors = yield from _successors(
+        site, keys, [life for life in newest_first if sealed_name(life.prefix) in lives[life]]
+    )
+    record, problem = yield from _newest_record(site, keys, {life: lives[life] for life in newest_first})
+    config = config_of(keys, record) if record is not None else None
+    return Sighting(site, record, config, successors, tuple(newest_first), problem)
+
+
+def _successors(site: SiteName, keys: Keys, ended: Sequence[Life]) -> Talk[tuple[Successor, ...]]:
+    found: list[Successor] = []
+    for life in ended[:READS_LIMIT]:
+        successor = yield from read_seal(site, keys, life)
+        if isinstance(successor, Successor):
+            found.append(successor)
+    return tuple(found)
+
+
+def read_seal(site: SiteName, keys: Keys, life: Life) -> Talk[Successor | str]:
+    """What follows a configuration that has ended; a sentence if the site's `z-sealed` does not say it."""
+    sealed = yield Read(site, sealed_name(life.prefix))
+    if not isinstance(sealed, bytes):
+        return sealed.reason if isinstance(sealed, Failed) else "its seal is gone"
+    try:
+        successor = open_row(keys, SealKind.SUCCESSOR, sealed, Successor)
+    except DrtoolError as error:
+        return f"its seal is not ours: {error.message}"
+    if (successor.generation, successor.number) != (life.generation, life.number):
+        return "its seal belongs to another configuration"
+    return successor
+
+
+def _newest_record(site: SiteName, keys: Keys, lives: Mapping[Life, Sequence[str]]) -> Talk[tuple[Record | None, str]]:
+    """The newest authentic record, and why those that should be newer do not count."""
+    problem = ""
+    reads = 0
+    for life, names in lives.items():
+        for name in sorted((name for name in names if _holds_record(life, name)), reverse=True):
+            if reads == READS_LIMIT:
+                return None, problem
+            reads += 1
+            data = yield Read(site, name)
+            if not isinstance(data, bytes):
+                problem = problem or f"{name} could not be read"
+                continue
+            try:
+                return _authentic(site, keys, life, name, data), problem
+            except FormatError as error:
+                problem = problem or error.message
+    return None, problem
+
+
+def _holds_record(life: Life, name: str) -> bool:
+    return version_of(life.prefix, name) is not None or name == life.prefix + STATE
+
+
+def _authentic(site: SiteName, keys: Keys, life: Life, name: str, data: bytes) -> Record:
+    record = decode_record(data, lambda body, tag: keys.mac_matches(MAC_PURPOSE, body, tag))
+    chain = record.chain
+    if (chain.site, chain.repository, chain.generation, chain.config_number) != (
+        site,
+        keys.repository,
+        life.generation,
+        life.number,
+    ) or version_of(life.prefix, name) not in (None, record.version):
+        raise FormatError(f"{name} holds a record of another place")
+    return record
+
+
+def config_of(keys: Keys, record: Record) -> Config | None:
+    """The configuration that a record was written in, as its head tells it; None if the head cannot be opened."""
+    try:
+        head = open_head(keys, record.value)
+    except DrtoolError:
+        return None
+    return config_in(head, (record.chain.generation, record.chain.config_number))
+
+
+def config_in(head: Head, place: tuple[int, int]) -> Config | None:
+    """The configuration at `place` of which `head` is a head: the last one of one is the first one of the next."""
+    return next((config for config in (head.config, head.stop) if config is not None and config.place == place), None)
+
+
+def look_around(sites: Sequence[SiteName], keys: Keys, *, wait_for_all: bool = False) -> Talk[dict[SiteName, Any]]:
+    """A sighting of each site, Failed for those that do not answer."""
+
+    def enough(results: Mapping[SiteName, Any]) -> bool:
+        return not wait_for_all and any(isinstance(seen, Sighting) and seen.record for seen in results.values())
+
+    replies = yield Gather({site: look_at(site, keys) for site in sites}, enough, grace_s=0.5)
+    return dict(replies)
+
+
+def newest_config(sightings: Iterable[Sighting]) -> Config | None:
+    """The configuration that came last; `Forked` if two claim to be."""
+    configs = [config for seen in sightings for config in seen.configs()]
+    newest = max(configs, key=lambda config: config.place, default=None)
+    if newest is not None:
+        check_not_forked(sightings, newest)
+    return newest
+
+
+def check_not_forked(sightings: Iterable[Sighting], newest: Config) -> None:
+    """`Forked` if a site knows another recovery to the same generation."""
+    places: dict[bytes, set[SiteName]] = {}
+    for seen in sightings:
+        for life in seen.lives:
+            if life.generation == newest.generation:
+                places.setdefault(life.recovery, set()).add(seen.site)
+        for config in seen.configs():
+            if config.generation == newest.generation:
+                places.setdefault(config.recovery, set()).add(seen.site)
+    if len(places) > 1:
+        raise forked(newest.generation, places)
+
+
+def forked(generation: int, places: Mapping[bytes, Iterable[SiteName]]) -> Forked:
+    """The error that names both lines, and what a person can do."""
+    lines = "; ".join(
+        f"{recovery.hex()[:8] or 'none'} at {', '.join(sorted(places[recovery]))}" for recovery in sorted(places)
+    )
+    return Forked(
+        f"the manifest was recovered twice, to the same generation {generation}: recovery {lines}",
+        hint="choose one: `drtool manifest recover --from SITE… --i-accept-lost-writes` with the sites of the one to keep"
+        " (`drtool snapshots --manifest-from SITE` shows what each holds)",
+    )
+
+
+def discover(sites: Sequence[SiteName], keys: Keys) -> Talk[Config]:
+    """The newest configuration that any of the sites knows of; `NoRepository` if all answer and none holds one."""
+    replies = yield from look_around(sites, keys)
+    sightings = [seen for seen in replies.values() if isinstance(seen, Sighting)]
+    newest = newest_config(sightings)
+    if newest is not None:
+        return newest
+    silent = [f"{site}: {reply.reason}" for site, reply in replies.items() if isinstance(reply, Failed)]
+    silent += [f"{seen.site}: {seen.problem}" for seen in sightings if seen.problem]
+    if silent:
+        raise NoQuorum(f"no site could tell who votes on the manifest ({', '.join(silent)})")
+    raise NoRepository(f"none of the sites holds a manifest ({', '.join(sites)})", hint="found one with `drtool init`")
+
+
+def newest_record(sightings: Iterable[Sighting]) -> Record | None:
+    """The record with the newest generation, configuration and accepted ballot."""
+    records = [seen.record for seen in sightings if seen.record is not None and seen.config is not None]
+    return max(records, key=lambda r: (r.chain.generation, r.chain.config_number, r.accepted), default=None)

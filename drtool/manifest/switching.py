@@ -1,0 +1,194 @@
+"""From one set of voters to the next: what happens after a head with `stop` was chosen, and how others follow.
+
+A head with `stop` is the last of its configuration. Whoever learns that it is chosen may finish the switch, several may at
+once: its objects go to the new voters; version 1 there holds that very head, the same bytes under the same ballot whoever
+writes them; when a quorum of the new voters has begun, the old registers are sealed and cleared.
+
+Invariants
+    No acceptor of the next configuration begins before the head that stops this one is known to be chosen.
+    A voter begins only with all objects of the head in place; nobody begins one when a quorum has begun already: an acceptor
+    that is absent then may have lost its memory, and takes part again only after a decision made without it.
+    Nothing of the old configuration is deleted at a site before that site is sealed, nor sealed before the next one stands.
+
+Source: Lamport, Malkhi, Zhou 2009 (Stoppable Paxos; Vertical Paxos), Rystsov 2018 for the register.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from drtool.crypto import SealKind
+from drtool.errors import NoQuorum
+from drtool.manifest.acceptor import Place, SiteView, Trouble, read_site
+from drtool.manifest.beginning import begin_at, first_record
+from drtool.manifest.finding import forked, read_seal
+from drtool.manifest.head import Head, seal_row
+from drtool.manifest.library import Learned, Library, object_names, store_missing
+from drtool.manifest.names import ACCEPTORS, Life, life_of, sealed_name, version_of
+from drtool.manifest.ports import Delete, Draw, Failed, Gather, Keys, List, Note, PutIfAbsent, Talk, never
+from drtool.manifest.records import Config, Mode, Successor, Target, Voter
+from drtool.model import SiteName, TargetName
+from drtool.paxos import majority
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A wanted voter. `fresh`: its register begins a new life, because what it knew is lost or not to be trusted."""
+
+    site: SiteName
+    target: TargetName
+    mode: Mode = "chain"
+    fresh: bool = False
+
+
+def check_reachable(now: Config, new: Config) -> Talk[None]:
+    """`NoQuorum` unless every voter that begins can be reached, and a quorum of all: else nobody could begin."""
+    known = set(now.voters)
+    replies = yield Gather({voter.site: _ping(voter.site) for voter in new.voters}, never)
+    silent = {site: reply.reason for site, reply in replies.items() if isinstance(reply, Failed)}
+    begins = {voter.site for voter in new.voters if voter not in known}
+    if begins & silent.keys() or len(new.voters) - len(silent) < new.quorum:
+        ails = ", ".join(f"{site}: {reason}" for site, reason in sorted(silent.items()))
+        raise NoQuorum(
+            f"the voters cannot be changed to {', '.join(voter.site for voter in new.voters)}: {ails}; nothing was changed",
+            hint="a voter that begins must be reachable, and a quorum of all of them",
+        )
+
+
+def _ping(site: SiteName) -> Talk[Any]:
+    return (yield List(site, ACCEPTORS))
+
+
+def next_config(now: Config, members: Sequence[Member]) -> Talk[Config]:
+    """The configuration after `now` with these voters; who stays, at the same target, keeps its incarnation."""
+    known = {(voter.site, voter.target): voter.incarnation for voter in now.voters}
+    voters: list[Voter] = []
+    for member in sorted(members, key=lambda member: member.site):
+        kept = None if member.fresh else known.get((member.site, member.target))
+        voters.append(Voter(member.site, member.target, kept or (yield Draw(16)), member.mode))
+    quorum = majority(len(voters)) if voters else 0
+    return Config(now.generation, now.number + 1, tuple(voters), quorum, now.recovery)
+
+
+class Ended(Exception):
+    """The configuration that a conversation ran in has ended: go on in `config`. Never leaves the manifest.
+
+    `last`: the head that ended it, if the switch is perhaps not finished; None if a seal told.
+    """
+
+    def __init__(self, config: Config, targets: Sequence[Target], last: Learned | None = None) -> None:
+        super().__init__(f"configuration {config.number} follows")
+        self.config = config
+        self.targets = tuple(targets)
+        self.last = last
+
+
+def ends(config: Config, head: Head) -> bool:
+    """Whether `head` is the last one of `config`."""
+    return head.stop is not None and head.stop != config
+
+
+def check_goes_on(config: Config, learned: Learned) -> None:
+    """`Ended` if the head, known to be chosen, is the last of `config`."""
+    if learned.head.stop is not None and ends(config, learned.head):
+        raise Ended(learned.head.stop, voters_targets(learned, learned.head.stop), learned)
+
+
+def voters_targets(learned: Learned, config: Config) -> tuple[Target, ...]:
+    """Where the registers of `config` are, as the state tells."""
+    names = {voter.target for voter in config.voters}
+    return tuple(row for row in learned.state.targets if row.name in names)
+
+
+def follow_seals(config: Config, keys: Keys, sealed: Iterable[SiteName]) -> Talk[None]:
+    """`Ended` if one of the sites that say that they are sealed can prove it; `Forked` if two prove different things."""
+    life = Life(config.generation, config.number, config.recovery)
+    replies = yield Gather({site: read_seal(site, keys, life) for site in sealed}, never)
+    found = {site: reply for site, reply in replies.items() if isinstance(reply, Successor)}
+    if not found:
+        return
+    newest = max(found.values(), key=lambda successor: successor.config.place)
+    lines: dict[bytes, list[SiteName]] = {}
+    for site, successor in found.items():
+        if successor.config.generation == newest.config.generation:
+            lines.setdefault(successor.config.recovery, []).append(site)
+    if len(lines) > 1:
+        raise forked(newest.config.generation, lines)
+    yield Note("election", f"configuration {newest.config.number} of generation {newest.config.generation} follows")
+    raise Ended(newest.config, newest.targets)
+
+
+def finish_switch(
+    library: Library, old: Mapping[SiteName, Place], new: Mapping[SiteName, Place], config: Config, last: Learned
+) -> Talk[None]:
+    """Begin `config` with the head that ended the one before; seal and clear that one's registers. `NoQuorum` otherwise."""
+    readings = yield Gather({site: read_site(place) for site, place in new.items()}, never)
+    begun = {site for site, reading in readings.items() if isinstance(reading, SiteView)}
+    if len(begun) < config.quorum:
+        objects = yield from library.sealed_objects([*old, *new], object_names(last))
+        absent = [
+            site for site, reading in readings.items() if isinstance(reading, Trouble) and reading.kind == "absent"
+        ]
+        talks = {site: _begin(new[site], last, objects) for site in absent}
+        replies = yield Gather(talks, never)
+        begun |= {site for site, reply in replies.items() if isinstance(reply, SiteView)}
+        yield Note("notify", f"configuration {config.number} begins at {', '.join(sorted(begun)) or 'no site'}")
+        _demand_quorum(config, begun, {**readings, **replies})
+    yield from seal_sites(library.keys, old, config, voters_targets(last, config))
+
+
+def _begin(place: Place, last: Learned, objects: Mapping[bytes, bytes]) -> Talk[Any]:
+    if not (yield from store_missing(place.site, objects)):
+        return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
+    return (yield from begin_at(place, first_record(place, last.head, last.value)))
+
+
+def _demand_quorum(config: Config, begun: set[SiteName], replies: Mapping[SiteName, Any]) -> None:
+    if len(begun) >= config.quorum:
+        return
+    ails = [f"{site}: {reply.reason}" for site, reply in sorted(replies.items()) if isinstance(reply, Trouble | Failed)]
+    raise NoQuorum(
+        f"the voters are changed to {', '.join(voter.site for voter in config.voters)}, and {len(begun)} of the"
+        f" {config.quorum} that are needed could begin ({'; '.join(ails) or 'the others were not reached'})",
+        hint="make the new voters reachable and run any command again: it finishes the change",
+    )
+
+
+def seal_sites(keys: Keys, ended: Mapping[SiteName, Place], config: Config, targets: Sequence[Target]) -> Talk[None]:
+    """Say at every register of a configuration that has ended which one follows, then clear it; best effort."""
+    if not ended:
+        return
+    chain = next(iter(ended.values())).chain
+    seal = seal_row(keys, SealKind.SUCCESSOR, Successor(chain.generation, chain.config_number, config, tuple(targets)))
+    replies = yield Gather({site: _seal_and_clear(place, seal) for site, place in ended.items()}, _all_told, 1.0)
+    told = [site for site, reply in replies.items() if reply is True]
+    yield Note("notify", f"configuration {chain.config_number} is sealed at {', '.join(told) or 'no site'}")
+
+
+def _all_told(results: Mapping[SiteName, Any]) -> bool:
+    return any(result is True for result in results.values())
+
+
+def _seal_and_clear(place: Place, seal: bytes) -> Talk[bool]:
+    sealed = yield from put_seal(place, seal)
+    if not sealed:
+        return False
+    names = yield List(place.site, place.prefix)
+    if isinstance(names, Failed):
+        return True
+    for name in names:
+        if version_of(place.prefix, name) is None and name != f"{place.prefix}state":
+            continue
+        if isinstance((yield Delete(place.site, name)), Failed):
+            break
+    return True
+
+
+def put_seal(place: Place, seal: bytes) -> Talk[bool]:
+    """Whether the register is sealed now, by us or somebody else, provably."""
+    put = yield PutIfAbsent(place.site, sealed_name(place.prefix), seal)
+    if put is True:
+        return True
+    life = life_of(place.prefix)
+    there = (yield from read_seal(place.site, place.keys, life)) if life else ""
+    return isinstance(there, Successor)
