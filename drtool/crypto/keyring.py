@@ -1,18 +1,20 @@
 """The keys of an open repository: master keys by generation, and what is derived from them.
 
 Invariants
-    Chunk ids always use generation 1's keys, so that deduplication survives a rotation; new objects are sealed under the newest.
+    Chunk ids always use generation 1's keys, so that deduplication survives a rotation. New objects are sealed under the
+    generation that the manifest names, which need not be the newest in the key slot: a rotation may have been cut off.
     Keys never leave this object as text: its repr says how many there are.
 """
 
 import hmac
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from threading import Lock
 
 from blake3 import blake3
 
 from drtool.crypto.sealing import HEADER_BYTES, SALT_BYTES, TAG_BYTES, Opener, Sealer, SealKind, derive
-from drtool.errors import SealBroken
+from drtool.errors import KeyMissing, SealBroken
 from drtool.model import Buffer, ChunkKind, RepositoryId
 
 MASTER_KEY_BYTES = 32
@@ -25,18 +27,23 @@ def object_name(data: Buffer) -> bytes:
 
 
 class Keyring:
-    """Immutable after construction; safe to share between threads and to inherit by a fork."""
+    """Complete once `seal_under` was called: then safe to share between threads and to inherit by a fork."""
 
     def __init__(
         self,
         repository: RepositoryId,
         masters: Mapping[int, bytes],
         draw: Callable[[int], bytes] = os.urandom,
+        slot: str = "",
     ) -> None:
         self.repository = repository
         self.generation = max(masters)
+        self.slot = slot
+        """The id of the key slot that gave the newest of these keys; empty if none did."""
         self._masters = dict(masters)
         self._draw = draw
+        self._further: Iterator[Keyring] = iter(())
+        self._looking = Lock()
         self._id_keys = {kind: derive(masters[1], _NO_SALT, f"id/{kind.name.lower()}") for kind in ChunkKind}
 
     @classmethod
@@ -52,11 +59,39 @@ class Keyring:
         """For wrapping into a key slot only."""
         return self._masters
 
+    def complete_from(self, further: "Iterator[Keyring]") -> None:
+        """A key that is missing is looked for there: an old slot of the same password may have been the first to open.
+
+        Until `seal_under` says what the manifest names, the first generation seals: everybody has it.
+        """
+        self.generation = 1
+        self._further = further
+
+    def seal_under(self, generation: int) -> None:
+        """The key of new objects from here on; nothing more is looked for. KeyMissing if no slot has it."""
+        self.master(generation)
+        self.generation = generation
+        self._further = iter(())
+
     def master(self, generation: int) -> bytes:
+        if generation not in self._masters:
+            self._look_for(generation)
         try:
             return self._masters[generation]
         except KeyError:
-            raise SealBroken(f"sealed under key generation {generation}, which this password does not open") from None
+            raise KeyMissing(
+                f"sealed under key generation {generation}, which this password's key slot does not hold",
+                hint="the keys were rotated: run the command again; if that does not help, this password was left out, and "
+                "a host that opens the repository can add it: drtool key add",
+            ) from None
+
+    def _look_for(self, generation: int) -> None:
+        with self._looking:
+            while generation not in self._masters and (other := next(self._further, None)) is not None:
+                if other.masters[1] != self._masters[1]:
+                    continue
+                self.slot = other.slot if max(other.masters) > max(self._masters) else self.slot
+                self._masters = {**other.masters, **self._masters}
 
     def sealer(self, kind: SealKind) -> Sealer:
         """For one object of several parts, under a fresh salt."""

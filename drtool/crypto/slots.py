@@ -38,6 +38,11 @@ class Argon2Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     lanes: int = 4
     salt: bytes
 
+    @property
+    def work(self) -> int:
+        """What a derivation costs, in KiB times passes."""
+        return self.memory_kib * self.passes
+
 
 class KeySlot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What lies at `keys/<id>`; JSON, binary fields in base64."""
@@ -100,7 +105,7 @@ def open_slot(slot: KeySlot, password: bytes) -> Keyring:
     sound = all(0 < number <= GENERATION_MAX and len(key) == MASTER_KEY_BYTES for number, key in masters.items())
     if 1 not in masters or not sound:
         raise FormatError(f"key slot {slot.id} holds no complete set of keys")
-    return Keyring(RepositoryId(bytes.fromhex(slot.repository)), masters)
+    return Keyring(RepositoryId(bytes.fromhex(slot.repository)), masters, slot=slot.id)
 
 
 def _wrapping_key(slot: KeySlot, password: bytes) -> bytes:

@@ -20,8 +20,8 @@ from drtool.manifest.records import Founding, KeyTable, Policy, Target
 from drtool.model import RepositoryId, SiteName, TargetName
 from drtool.paxos import majority
 from drtool.repository.identity import author
-from drtool.repository.keys import KEYS_PREFIX, slot_row
 from drtool.repository.marker import MARKER_OBJECT, Marker
+from drtool.repository.slots import KEYS_PREFIX, slot_row
 from drtool.repository.spec import FILE_SCHEME, RepositorySpec, TargetSpec, local_path
 from drtool.repository.targets import holds_register, open_store
 from drtool.stores import LocalStore

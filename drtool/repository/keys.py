@@ -1,81 +1,114 @@
-"""Key slots on the targets: found, tried with a password, written at `init`.
+"""Unlocking a repository: the key slots that its targets show, tried with a password.
 
 Invariants
-    The slot that worked last on this host is tried first; a slot that does not parse is passed over, not fatal.
+    The very bytes that worked last on this host are tried first; a slot that does not parse is passed over, not fatal.
+    What slots can cost is bounded for each target: one that offers expensive slots exhausts its own share and nobody else's.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
-from drtool.crypto import Keyring, KeySlot, open_slot
-from drtool.crypto.slots import SLOT_BYTES_MAX
-from drtool.errors import DrtoolError, FormatError, NoQuorum, WrongPassword
-from drtool.model import RepositoryId
-from drtool.repository.cache import write_atomically
-from drtool.repository.targets import Targets
-from drtool.stores import Store
+from msgspec import Struct
 
-KEYS_PREFIX = "keys/"
-SLOTS_MAX = 64
+from drtool.crypto import Keyring, KeySlot, object_name, open_slot
+from drtool.crypto.slots import Argon2Parameters
+from drtool.errors import DrtoolError, FormatError, NoQuorum, WrongPassword
+from drtool.model import RepositoryId, TargetName
+from drtool.repository.cache import write_atomically
+from drtool.repository.slots import SLOTS_MAX, parsed_slot, slot_texts
+from drtool.repository.targets import Targets
+
+WORK_MAX = SLOTS_MAX * Argon2Parameters(salt=b"").work
+"""What the slots of one target may cost to try: as much as the most slots that a repository can have, with our parameters."""
 _LAST_SLOT = "last-slot"
 
 
 def unlock(targets: Targets, repository: RepositoryId, password: Callable[[], bytes], state_dir: Path) -> Keyring:
     """The keyring, from the first slot that the password opens; WrongPassword if none does."""
-    last = _last_slot(state_dir)
-    secret: bytes | None = None
-    tried: set[str] = set()
-    for slot in _slots(targets, repository, last):
-        secret = password() if secret is None else secret
-        tried.add(slot.id)
-        with suppress(WrongPassword, FormatError):
-            keyring = open_slot(slot, secret)
-            if slot.id != last:
-                with suppress(OSError):  # it only saves time
-                    write_atomically(state_dir / _LAST_SLOT, slot.id.encode())
-            return keyring
-    if not tried:
+    unlocking = _Unlocking(targets, repository, password, state_dir)
+    opened = unlocking.keyrings()
+    keyring = next(opened, None)
+    if keyring is not None:
+        keyring.complete_from(opened)
+        return keyring
+    if not unlocking.seen:
         raise NoQuorum(
             "no reachable target holds a key slot of this repository",
             hint="bring back a target that keeps key slots (`keys: false` targets do not)",
         )
     raise WrongPassword(
-        f"the password opens none of the repository's {len(tried)} key slot{'s' if len(tried) > 1 else ''}",
-        hint="check --password-file, $DRTOOL_PASSWORD and the configuration's password_file, in this order",
+        f"the password opens none of the repository's {unlocking.seen} key slot{'s' if unlocking.seen > 1 else ''}",
+        hint="check --password-file, $DRTOOL_PASSWORD and the configuration's password_file, in this order; "
+        "or it was removed: `drtool key list`, on a host that opens the repository, shows what is left",
     )
 
 
-def _slots(targets: Targets, repository: RepositoryId, last: str) -> Iterator[KeySlot]:
-    """Every slot, `last` first; a further target's only where its bytes are others: one of the two is damaged then."""
-    seen: set[bytes] = set()
-    for target in targets.online():
+class _Found(Struct):
+    """One slot as it lies on some targets, byte for byte."""
+
+    slot: KeySlot
+    hash: bytes
+    holders: list[TargetName]
+
+
+class _Unlocking:
+    """The slots of the reachable targets, tried one after the other."""
+
+    def __init__(
+        self, targets: Targets, repository: RepositoryId, password: Callable[[], bytes], state_dir: Path
+    ) -> None:
+        self._targets = targets
+        self._repository = repository
+        self._password = password
+        self._last = state_dir / _LAST_SLOT
+        self.seen = 0
+
+    def keyrings(self) -> Iterator[Keyring]:
+        """What the password opens. Nothing is listed or derived before it is asked for."""
+        left = dict.fromkeys(self._targets.online(), WORK_MAX)
+        secret: bytes | None = None
+        last = _read(self._last)
+        for found in self._slots(last):
+            self.seen += 1
+            secret = self._password() if secret is None else secret
+            payer = max(found.holders, key=lambda holder: left[holder])
+            left[payer] -= found.slot.argon2id.work
+            if left[payer] < 0:
+                continue
+            with suppress(WrongPassword, FormatError):
+                keyring = open_slot(found.slot, secret)
+                if found.hash.hex() != last:
+                    with suppress(OSError):  # it only saves time
+                        write_atomically(self._last, found.hash.hex().encode())
+                yield keyring
+
+    def _slots(self, last: str) -> Iterator[_Found]:
+        """The one that worked last as soon as a target shows it; then the others, the most widespread first."""
+        known: dict[bytes, _Found] = {}
+        for target in self._targets.online():
+            for found in self._slots_at(target):
+                if (before := known.get(found.hash)) is not None:
+                    before.holders.append(target)
+                    continue
+                known[found.hash] = found
+                if found.hash.hex() == last:
+                    yield found
+        others = [found for found in known.values() if found.hash.hex() != last]
+        yield from sorted(others, key=lambda found: (-len(found.holders), found.slot.id))
+
+    def _slots_at(self, target: TargetName) -> list[_Found]:
         try:
-            data = _objects(targets.store(target))
+            texts = slot_texts(self._targets.store(target)).values()
         except DrtoolError as error:
-            targets.fail(target, error.message)
-            continue
-        slots = [slot for text in data if text not in seen and (slot := _slot(text, repository)) is not None]
-        seen.update(data)
-        yield from sorted(slots, key=lambda slot: (slot.id != last, slot.id))
+            self._targets.fail(target, error.message)
+            return []
+        slots = ((parsed_slot(text, self._repository), text) for text in texts)
+        return [_Found(slot, object_name(text), [target]) for slot, text in slots if slot is not None]
 
 
-def _objects(store: Store) -> list[bytes]:
-    names = [info.name for info in islice(store.list(KEYS_PREFIX), SLOTS_MAX)]
-    return [store.get(name, 0, SLOT_BYTES_MAX + 1) for name in names]
-
-
-def _slot(data: bytes, repository: RepositoryId) -> KeySlot | None:
-    with suppress(FormatError):
-        slot = KeySlot.decode(data)
-        if slot.repository == repository.hex():
-            return slot
-    return None
-
-
-def _last_slot(state_dir: Path) -> str:
+def _read(path: Path) -> str:
     try:
-        return (state_dir / _LAST_SLOT).read_text()
+        return path.read_text()
     except OSError:
         return ""

@@ -21,6 +21,7 @@ from drtool.repository.index import Index
 from drtool.repository.inventory import take_inventory
 from drtool.repository.reading import ChunkReader, ObjectReader
 from drtool.repository.session import WriterSession
+from drtool.repository.slots import Mended, mend_slots
 from drtool.repository.spec import RepositorySpec
 from drtool.repository.targets import UNNAMED, Targets
 from drtool.repository.writing import Demand, Writer
@@ -109,6 +110,10 @@ class Repository:
 
     def begin(self, writer: Writer, source: str) -> WriterSession:
         return WriterSession(self, writer, source)
+
+    def mend_slots(self, *, thorough: bool = False) -> Mended:
+        """Puts key slots where they miss; before a run stores anything."""
+        return mend_slots(self.targets, self.view.state.keys, self.view.state.targets, thorough=thorough)
 
     def target_rows(self) -> dict[TargetName, Target]:
         """The targets that the manifest knows, by name."""

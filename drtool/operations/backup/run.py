@@ -48,6 +48,9 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
     What a single job fails of is raised.
     """
     reports, failed = [], []
+    if not request.dry_run:
+        for message in repository.mend_slots().messages():
+            emit(Warned(message=message))
     for job in request.jobs:
         try:
             reports.append(_backup_one(repository, request, job, emit))
