@@ -7,18 +7,18 @@ Invariants
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
 from drtool.crypto import Keyring
-from drtool.errors import DrtoolError, NoQuorum, NoRepository, UsageError
+from drtool.errors import DrtoolError, KeyMissing, NoQuorum, NoRepository, UsageError
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.facade import Manifest, View
 from drtool.manifest.local import DirectoryState
 from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Target
-from drtool.model import RepositoryId, SiteName, TargetName, site_of
+from drtool.model import RepositoryId, SiteName, site_of
 from drtool.repository.cache import Cache
 from drtool.repository.identity import author
 from drtool.repository.keys import unlock
@@ -30,13 +30,12 @@ ANY_SITE = "any"
 
 
 class _Parts(Struct, frozen=True):
-    """What opening works with; `registers` is the very mapping that the manifest talks to."""
+    """What opening works with."""
 
     spec: RepositorySpec
     targets: Targets
     keyring: Keyring
     manifest: Manifest
-    registers: dict[SiteName, SitePort]
 
 
 def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
@@ -59,19 +58,30 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     keyring = unlock(targets, repository_id, spec.password, state_dir)
     targets.keep_only(lambda marker: marker.authentic(keyring))
     cache = Cache(spec.cache_dir / repository_id.hex())
-    registers = registers_of(targets)
     manifest = Manifest(
-        registers,
+        registers_of(targets),
         keyring,
         local,
         cache=cache.pages,
         author=author(spec.state_dir, spec.host),
         trace=spec.trace,
+        reach=lambda rows: reach_more(spec, targets, keyring, rows),
     )
-    view, uncertain = _view(_Parts(spec, targets, keyring, manifest, registers), emit)
+    view, uncertain = _view(_Parts(spec, targets, keyring, manifest), emit)
+    _use_key_in_force(keyring, view, emit)
     for problem in view.problems:
         emit(Warned(message=problem))
     return Repository(spec, targets, keyring, manifest, cache, view, uncertain)
+
+
+def _use_key_in_force(keyring: Keyring, view: View, emit: Emit) -> None:
+    """An old key slot opens what is older than a rotation: enough for a last resort, and for nothing else."""
+    try:
+        keyring.seal_under(view.state.keys.generation)
+    except KeyMissing as error:
+        if not view.tentative:
+            raise
+        emit(Warned(message=f"what is newer than the last rotation of keys does not open: {error.message}"))
 
 
 def _repository_of(targets: Targets, spec: RepositorySpec) -> RepositoryId:
@@ -116,7 +126,7 @@ def _certain(parts: _Parts) -> View:
         if not _learn_more(parts):
             raise
         view = parts.manifest.read()
-    _reach_more(parts, view.state.targets)
+    _reach(parts, view.state.targets)
     return view
 
 
@@ -126,83 +136,83 @@ def _learn_more(parts: _Parts) -> bool:
         known = parts.manifest.read_offline(None)
     except DrtoolError:
         return False
-    return _reach_more(parts, known.state.targets)
+    return _reach(parts, known.state.targets)
 
 
 def _offline(parts: _Parts, asked: tuple[str, ...], emit: Emit) -> View:
     """The newest head at the sites that were asked for."""
-    if ANY_SITE in asked or not set(asked) <= set(parts.registers):
+    if ANY_SITE in asked or not set(asked) <= set(parts.targets.sites()):
         _learn_more(parts)
-    unknown = sorted(set(asked) - {ANY_SITE, *parts.registers})
+    unknown = sorted(set(asked) - {ANY_SITE, *parts.targets.sites()})
     if unknown:
-        names = ", ".join(sorted(parts.registers))
+        names = ", ".join(parts.targets.sites())
         raise UsageError(
             f"--manifest-from {unknown[0]}: there is no such site",
             hint=f"there are {names}; or any, for whoever answers",
         )
-    sites = sorted(parts.registers) if ANY_SITE in asked else [SiteName(site) for site in dict.fromkeys(asked)]
+    sites = parts.targets.sites() if ANY_SITE in asked else [SiteName(site) for site in dict.fromkeys(asked)]
     view = _newest(parts, sites, emit)
-    _reach_more(parts, view.state.targets)
+    _reach(parts, view.state.targets)
     return view
 
 
 def _newest(parts: _Parts, sites: list[SiteName], emit: Emit) -> View:
-    views: dict[SiteName, View] = {}
-    reasons: dict[SiteName, str] = {}
+    """The newest authentic head at these sites; what each of them had is told."""
+    try:
+        view = parts.manifest.read_offline(*sites)
+    except NoQuorum as error:
+        others = "; `--manifest-from any` asks every site" if len(sites) < len(parts.targets.sites()) else ""
+        raise NoQuorum(error.message, hint=f"bring one of them back{others}") from None
     for site in sites:
-        try:
-            views[site] = parts.manifest.read_offline(site)
-        except DrtoolError as error:
-            reasons[site] = parts.targets.reason_for(site) or error.message
-    if not views:
-        told = "; ".join(f"{site}: {why}" for site, why in reasons.items())
-        others = "" if len(sites) == len(parts.registers) else "; `--manifest-from any` asks every site"
-        raise NoQuorum(f"none of the sites gives a manifest ({told})", hint=f"bring one of them back{others}")
-    for site, why in reasons.items():
-        emit(Warned(message=f"site {site} gives no manifest: {why}"))
-    newest = max(views.values(), key=lambda view: (view.config.generation, view.config.number, view.sequence))
-    emit(Warned(message=tentative_words(newest, {site: view.sequence for site, view in views.items()})))
-    return newest
+        if site not in view.found:
+            why = parts.targets.reason_for(site) or "it holds no authentic head"
+            emit(Warned(message=f"site {site} has no manifest to give: {why}"))
+    emit(Warned(message=tentative_words(view)))
+    return view
 
 
-def tentative_words(view: View, found: dict[SiteName, int]) -> str:
+def tentative_words(view: View) -> str:
     """How much of a view that no quorum confirmed is certain."""
-    by_site = ", ".join(f"{site} change {sequence}" for site, sequence in found.items())
+    by_site = ", ".join(f"{site} has change {sequence}" for site, sequence in sorted(view.found.items()))
     if not view.confirmed_sequence:
         certain = "this host never saw any of it confirmed"
     elif view.sequence > view.confirmed_sequence:
         certain = f"this host saw change {view.confirmed_sequence} confirmed, and nothing later"
     else:
         certain = f"this host saw change {view.confirmed_sequence} confirmed; there may be newer ones elsewhere"
-    return f"reading without a quorum, so this is tentative: change {view.sequence} (found: {by_site}); {certain}"
+    return f"reading without a quorum, so this is tentative: change {view.sequence} ({by_site}); {certain}"
 
 
-def _reach_more(parts: _Parts, rows: Iterable[Target]) -> bool:
-    """Tries targets of the manifest that the configuration does not lead to; whether a register was gained by that.
+def _reach(parts: _Parts, rows: Iterable[Target]) -> bool:
+    """Makes what `reach_more` gains known to the manifest; whether it gained anything."""
+    gained = reach_more(parts.spec, parts.targets, parts.keyring, list(rows))
+    for site, register in gained.items():
+        parts.manifest.add_site(site, register)
+    return bool(gained)
+
+
+def reach_more(
+    spec: RepositorySpec, targets: Targets, keyring: Keyring, rows: Sequence[Target]
+) -> dict[SiteName, SitePort]:
+    """Tries targets of the manifest that the configuration does not lead to; the registers of the sites gained by that.
 
     Only this host's own directories, unless the caller asked for any whose marker proves it.
     """
-    targets, spec = parts.targets, parts.spec
-    rows = list(rows)
-    touched = _drop_replaced(targets, rows)
-    for row in rows:
-        if _worth_trying(row, targets, spec):
-            touched.append(row.name)
-            targets.extend(TargetSpec(name=row.name, url=row.url, weight=row.weight), parts.keyring.repository)
-    targets.keep_only(lambda marker: marker.authentic(parts.keyring))
-    parts.registers.update((site, register_at(targets, site)) for site in set(map(site_of, touched)))
-    return any(targets.reachable(name) for name in touched)
+    _drop_replaced(targets, rows)
+    tried = [row for row in rows if _worth_trying(row, targets, spec)]
+    for row in tried:
+        targets.extend(TargetSpec(name=row.name, url=row.url, weight=row.weight), keyring.repository)
+    targets.keep_only(lambda marker: marker.authentic(keyring))
+    gained = {site_of(row.name) for row in tried if targets.reachable(row.name)}
+    return {site: register_at(targets, site) for site in gained}
 
 
-def _drop_replaced(targets: Targets, rows: Iterable[Target]) -> list[TargetName]:
+def _drop_replaced(targets: Targets, rows: Iterable[Target]) -> None:
     """A disk whose place was given to another one is not written to when it comes back."""
-    dropped = []
     for row in rows:
         marker = targets.markers.get(row.name)
         if marker is not None and row.id and marker.target_id != row.id:
             targets.drop(row.name, f"it is an earlier {row.name}, which was replaced by {row.url}")
-            dropped.append(row.name)
-    return dropped
 
 
 def _worth_trying(row: Target, targets: Targets, spec: RepositorySpec) -> bool:
