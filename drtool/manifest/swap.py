@@ -89,7 +89,12 @@ def _swap(place: Place, data: bytes, expected: str | None) -> Talk[Writing]:
             return Written(there.tag)
         if place.is_built_on(there.data, record_hash(data)):
             return Written()  # and was replaced since: whoever goes on from it must read again
-    unchanged = there.tag == expected if isinstance(there, Tagged) else expected is None
-    if unchanged and isinstance(tag, Failed):
-        return Trouble("unknown", tag.reason, tag.definite)
-    return None
+        return _not_heard_of(tag) if there.tag == expected else None
+    if expected is None:
+        return _not_heard_of(tag) or Trouble("unknown", "it refused a first record though it has none", definite=False)
+    return None  # it is gone: reading again tells
+
+
+def _not_heard_of(reply: Failed | None) -> Trouble | None:
+    """For a swap of which nothing is seen: after a failure it may still land; after a refusal it is worth another try."""
+    return Trouble("unknown", reply.reason, reply.definite) if reply is not None else None

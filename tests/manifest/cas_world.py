@@ -88,6 +88,7 @@ class OneAcceptor:
 
     def begun(self) -> "OneAcceptor":
         self.run(begin(self.place, self.first))
+        self.store.swaps = 0
         return self
 
     def run(self, talk: Talk, hook=no_hook):
