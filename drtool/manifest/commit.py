@@ -242,7 +242,7 @@ class _Commit:
         if isinstance(after, Rejection):
             self._rejection = after  # final once `base` is chosen under our ballot
             return base.value
-        head = yield from _head_on(self._context, seen, base, self._changes, after)
+        head = yield from head_on(self._context, _nearest(self._context, seen), base, self._changes, after)
         if head is None:
             return None
         yield Journal(Outstanding(self._changes))
@@ -284,15 +284,15 @@ class _Commit:
             raise Diverged(problem, hint="run `drtool manifest check`; nothing was changed")
 
 
-def _head_on(
-    context: Context, seen: Survey, base: Learned, changes: Sequence[Change], after: State
+def head_on(
+    context: Context, near: Sequence[SiteName], base: Learned, changes: Sequence[Change], after: State
 ) -> Talk[Head | None]:
     """The head after `changes`; folds older ones under a checkpoint when there are too many, durably first."""
     head = base.head
     size_bytes = sum(len(encode_change(change)) for change in (*head.recent, *changes))
     if len(head.recent) + len(changes) <= RECENT_LIMIT and size_bytes <= RECENT_LIMIT_BYTES:
         return _extended(context.config, head, changes, after)
-    folded = yield from context.library.fold(_nearest(context, seen), base)
+    folded = yield from context.library.fold(near, base)
     stored = yield from store_everywhere(context.places, folded.objects, context.quorum)
     yield Note(
         "accept", f"{len(folded.objects)} objects under change {head.sequence}{'' if stored else ': too few sites'}"

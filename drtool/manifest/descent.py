@@ -13,12 +13,24 @@ from drtool.manifest.witness import Witness
 from drtool.model import SiteName
 
 
+def given_up(witness: Witness, learned: Learned) -> str | None:
+    """What this host saw confirmed and a forced recovery gave up, in a sentence; None if nothing was."""
+    rows = [row for row in learned.state.recoveries if row.generation > witness.generation]
+    if not rows or witness.sequence <= rows[0].base:
+        return None
+    first = rows[0]
+    return (
+        f"the manifest was recovered to generation {first.generation} by {first.host or 'somebody'} from"
+        f" {', '.join(first.sites)}: changes {first.base + 1} to {witness.sequence}, which this host saw confirmed, were given up"
+    )
+
+
 def problem_of_descent(
     library: Library, sites: Sequence[SiteName], witness: Witness, learned: Learned
 ) -> Talk[str | None]:
     """None if the head descends from what `witness` saw; otherwise what contradicts it, in a sentence."""
     head = learned.head
-    if not witness.sequence:
+    if not witness.sequence or given_up(witness, learned):
         return None
     if head.sequence < witness.sequence:
         return (

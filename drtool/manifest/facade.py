@@ -10,32 +10,31 @@ from typing import TypeVar
 
 import msgspec
 
-from drtool.errors import NoQuorum, ObjectMissing, Rejected
-from drtool.manifest.beginning import begin_manifest, places_of
+from drtool.errors import Forked, NoQuorum, NoRepository, ObjectMissing, Refused, Rejected
+from drtool.manifest.beginning import begin_manifest
 from drtool.manifest.commit import Context, Draft, Outcome, commit, read, refresh
-from drtool.manifest.descent import problem_of_descent
+from drtool.manifest.descent import given_up, problem_of_descent
 from drtool.manifest.drafting import Author, Drafts
 from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, no_hook
-from drtool.manifest.finding import Sighting, discover, look_around, newest_config, newest_record
+from drtool.manifest.finding import Sighting, look_around, newest_config, newest_record
+from drtool.manifest.following import Course, Reach
 from drtool.manifest.head import open_head
 from drtool.manifest.inspect import LogEntry, ManifestStatus, Problem, check_sites, entries, status_of
 from drtool.manifest.library import Learned, Library
 from drtool.manifest.local import MemoryCache
 from drtool.manifest.ops import Change, Op, SetVoters
 from drtool.manifest.ports import Failed, Keys, LocalState, Note, PageCache, SitePort, Talk
-from drtool.manifest.records import Config, Founding, Target
+from drtool.manifest.records import Config, Founding
+from drtool.manifest.recovery import Survivors, look_at_survivors, lost_snapshots, recover
 from drtool.manifest.state import State, applied_at
-from drtool.manifest.switching import Ended, Member, check_reachable, finish_switch, next_config, voters_targets
-from drtool.manifest.witness import Outstanding, Witness
-from drtool.model import SessionId, SiteName, site_of
+from drtool.manifest.switching import Member, check_reachable, next_config
+from drtool.manifest.witness import Made, Outstanding, Witness
+from drtool.model import SessionId, SiteName
 
 T = TypeVar("T")
 
 PATIENCE_S = 30.0
-SWITCHES_LIMIT = 32
-
-Reach = Callable[[Sequence[Target]], Mapping[SiteName, SitePort]]
-"""Opens the registers on these targets, as far as this host can reach them."""
+ADDED_ALREADY = ("session-exists", "snapshot-exists")
 
 
 class View(msgspec.Struct, frozen=True):
@@ -108,8 +107,7 @@ class Manifest:
             deadline_s=deadline_s,
             hook=hook,
         )
-        self._reach = reach or _reach_nobody
-        self._asked: set[tuple[int, int]] = set()
+        self._course = Course(self._sites, self._library, local, patience_s, reach)
 
     @classmethod
     def found(
@@ -147,7 +145,7 @@ class Manifest:
 
     def status(self) -> ManifestStatus:
         """What every acceptor says of itself; needs no quorum."""
-        return self._driver.run(self._with_context(status_of))
+        return self._driver.run(self._status())
 
     def check(self) -> list[Problem]:
         """Verify every chain, digest, MAC, page and witness at every site that answers."""
@@ -184,12 +182,19 @@ class Manifest:
         return committed.view
 
     def _refresh(self) -> Talk[View]:
-        context, outcome = yield from self._in_force(refresh)
+        context, outcome = yield from self._course.in_force(refresh)
         return (yield from self._confirmed(context, outcome, ()))
 
     def checking(self) -> Talk[list[Problem]]:
         """The conversation of `check`."""
-        return (yield from self._with_context(check_sites))
+        context, fork = yield from self._course.newest()
+        problems = yield from check_sites(context)
+        return [*problems, Problem("", "fork", fork.message)] if fork else problems
+
+    def _status(self) -> Talk[ManifestStatus]:
+        context, fork = yield from self._course.newest()
+        status = yield from status_of(context)
+        return msgspec.structs.replace(status, problem=fork.message if fork else None)
 
     def settling(self) -> Talk[int]:
         """The conversation of `settle`."""
@@ -200,7 +205,58 @@ class Manifest:
             except Rejected:
                 continue  # it never was in the manifest, and now it never will be
             count += 1
-        return count
+        return count + (yield from self._bring_back())
+
+    def _bring_back(self) -> Talk[int]:
+        """Snapshots of this host that were acknowledged, and given up by a forced recovery: add them again."""
+        generation = (self._local.witness()).generation
+        old = [entry for entry in self._local.made() if entry.generation < generation]
+        if not old:
+            return 0
+        view = yield from self.reading()
+        batches = lost_snapshots(old, view.state, self._drafts.author)
+        for batch in batches:
+            try:
+                yield from self.committing(batch)
+            except Rejected as error:
+                if error.reason not in ADDED_ALREADY:
+                    raise
+        for entry in old:
+            self._local.forget_made(entry)
+        return len(batches)
+
+    def recover(self, sites: Sequence[SiteName]) -> View:
+        """Go on from what `sites` hold, in a new generation, because a majority is lost for ever.
+
+        `Refused` while a quorum answers. Writes that only the lost sites acknowledged are given up.
+        """
+        return self._driver.run(self.recovering(tuple(sites)))
+
+    def survivors(self, sites: Sequence[SiteName]) -> Survivors:
+        """What a recovery from `sites` would find; nothing is written."""
+        return self._driver.run(look_at_survivors(self._library, sites, self._others(sites)))
+
+    def recovering(self, sites: Sequence[SiteName]) -> Talk[View]:
+        """The conversation of `recover`."""
+        yield from self._refuse_if_whole()
+        talk = recover(self._library, sites, self._others(sites), self._drafts.draft, self._patience_s)
+        config = yield from talk
+        witness = self._local.witness()
+        context, outcome = yield from self._course.in_force(read, config)
+        return (yield from self._confirmed(context, outcome, (), witness))
+
+    def _refuse_if_whole(self) -> Talk[None]:
+        try:
+            view = yield from self.reading()
+        except (NoQuorum, NoRepository, Forked):
+            return
+        raise Refused(
+            f"{view.config.quorum} of {len(view.config.voters)} voters agree: nothing needs to be recovered",
+            hint="to change a voter that is gone: drtool site replace OLD NEW=URL",
+        )
+
+    def _others(self, sites: Sequence[SiteName]) -> list[SiteName]:
+        return [site for site in self._sites if site not in sites]
 
     def reading(self) -> Talk[View]:
         """The conversation of `read`."""
@@ -211,9 +267,9 @@ class Manifest:
 
     def _read(self) -> Talk[View]:
         witness = self._local.witness()
-        context, outcome = yield from self._in_force(read)
+        context, outcome = yield from self._course.in_force(read)
         problem = yield from problem_of_descent(self._library, list(context.places), witness, outcome.learned)
-        return (yield from self._confirmed(context, outcome, (problem,) if problem else ()))
+        return (yield from self._confirmed(context, outcome, (problem,) if problem else (), witness))
 
     def _read_offline(self, sites: Sequence[SiteName]) -> Talk[View]:
         replies = yield from look_around(sites, self._keys, wait_for_all=True)
@@ -223,7 +279,7 @@ class Manifest:
             why = "; ".join(f"{site}: {_why_no_head(reply)}" for site, reply in sorted(replies.items()))
             raise NoQuorum(f"no authentic head of the manifest ({why})", hint="name another site with --manifest-from")
         if len(sites) > 1:
-            newest_config(sightings.values())
+            newest_config(list(sightings.values()))
         near = [site for site, seen in sightings.items() if seen.record is not None]
         learned = yield from self._library.learn(
             (*near, *(site for site in self._sites if site not in near)), record.value
@@ -261,92 +317,31 @@ class Manifest:
             return (yield from commit(context, once, resumed=resumed or bool(drafted)))
 
         try:
-            context, outcome = yield from self._in_force(talk)
+            context, outcome = yield from self._course.in_force(talk)
         except Rejected:
             self._settle(drafted)
             raise
-        self._settle(drafted)
         view = yield from self._confirmed(context, outcome, ())
         last = drafted[-1][-1]
-        sequence = applied_at(view.state, last.session, last.counter)
-        return Committed(view, view.sequence if sequence is None else sequence, last.session)
+        applied = applied_at(view.state, last.session, last.counter)
+        sequence = view.sequence if applied is None else applied
+        self._settle(drafted, context.config.generation, sequence)
+        return Committed(view, sequence, last.session)
 
-    def _settle(self, drafted: Sequence[tuple[Change, ...]]) -> None:
+    def _settle(self, drafted: Sequence[tuple[Change, ...]], generation: int = 0, sequence: int | None = None) -> None:
         for changes in drafted:
-            self._local.settle(Outstanding(changes))
+            made = None if sequence is None else Made(generation, sequence, changes)
+            self._local.settle(Outstanding(changes), made)
 
-    def _with_context(self, inspection: Callable[[Context], Talk[T]]) -> Talk[T]:
-        context = yield from self._context(None)
-        return (yield from inspection(context))
-
-    def _in_force(self, talk: Callable[[Context], Talk[T]]) -> Talk[tuple[Context, T]]:
-        """Runs `talk` in the configuration that is in force, following those that have ended."""
-        config: Config | None = None
-        for _ in range(SWITCHES_LIMIT):
-            context = yield from self._context(config)
-            try:
-                return context, (yield from talk(context))
-            except Ended as ended:
-                config = yield from self._follow(context, ended)
-            except NoQuorum:
-                config = yield from self._newer_than(context)
-                if config is None:
-                    raise
-        raise NoQuorum("the voters changed faster than they could be followed", hint="run the same command again")
-
-    def _follow(self, context: Context, ended: Ended) -> Talk[Config]:
-        """The next configuration, begun if need be."""
-        self._reach_more(ended.targets)
-        if ended.last is not None:
-            old, new = (
-                places_of(config, self._keys.repository, self._keys, context.witness)
-                for config in (ended.last.head.config, ended.config)
-            )
-            yield from finish_switch(self._library, old, new, ended.config, ended.last)
-        return ended.config
-
-    def _newer_than(self, context: Context) -> Talk[Config | None]:
-        """A configuration that came after this one, if any site that can be reached knows of it."""
-        replies = yield from look_around(list(self._sites), self._keys, wait_for_all=True)
-        newest = newest_config(seen for seen in replies.values() if isinstance(seen, Sighting))
-        return newest if newest is not None and newest.place > context.config.place else None
-
-    def _context(self, config: Config | None) -> Talk[Context]:
-        """The world as this host last saw it, or in `config`."""
-        witness = self._local.witness()
-        chosen = config or witness.config
-        if chosen is None:
-            chosen = yield from discover(list(self._sites), self._keys)
-        if any(voter.site not in self._sites for voter in chosen.voters):
-            yield from self._reach_voters(chosen)
-        places = places_of(chosen, self._keys.repository, self._keys, witness)
-        return Context(chosen, places, self._library, witness, self._patience_s)
-
-    def _reach_voters(self, config: Config) -> Talk[None]:
-        """Registers that this host was not told of: a site that it knows says where they are."""
-        if config.place in self._asked:
-            return
-        self._asked.add(config.place)
-        replies = yield from look_around(list(self._sites), self._keys)
-        sightings = [seen for seen in replies.values() if isinstance(seen, Sighting)]
-        for seen in sightings:
-            for successor in seen.successors:
-                self._reach_more(successor.targets)
-        record = newest_record(sightings)
-        if record is not None:
-            learned = yield from self._library.learn(list(self._sites), record.value)
-            self._reach_more(voters_targets(learned, config))
-
-    def _reach_more(self, targets: Sequence[Target]) -> None:
-        """Registers at sites that this host did not know: perhaps it can reach them all the same."""
-        unknown = [row for row in targets if site_of(row.name) not in self._sites]
-        self._sites.update(self._reach(unknown) if unknown else {})
-
-    def _confirmed(self, context: Context, outcome: Outcome, problems: tuple[str, ...]) -> Talk[View]:
-        """What a quorum confirmed, remembered by this host unless it contradicts what it remembers."""
+    def _confirmed(
+        self, context: Context, outcome: Outcome, problems: tuple[str, ...], before: Witness | None = None
+    ) -> Talk[View]:
+        """What a quorum confirmed, remembered by this host unless it contradicts what it remembers (`before`)."""
         head = outcome.learned.head
         if not problems:
             self._local.remember(outcome.witness(context.config))
+            loss = given_up(before, outcome.learned) if before is not None else None
+            problems = (loss,) if loss else ()
         yield Note("confirm", f"change {head.sequence}, digest {head.digest[:8].hex()}")
         return View(outcome.learned, head.sequence, problems=problems)
 
@@ -359,10 +354,6 @@ def _why_no_head(reply: object) -> str:
     if isinstance(reply, Sighting):
         return reply.problem or "it holds none"
     return reply.reason if isinstance(reply, Failed) else "no answer"
-
-
-def _reach_nobody(_targets: Sequence[Target]) -> Mapping[SiteName, SitePort]:
-    return {}
 
 
 def _untraced(_note: Note) -> None:

@@ -146,7 +146,7 @@ def look_around(sites: Sequence[SiteName], keys: Keys, *, wait_for_all: bool = F
     return dict(replies)
 
 
-def newest_config(sightings: Iterable[Sighting]) -> Config | None:
+def newest_config(sightings: Sequence[Sighting]) -> Config | None:
     """The configuration that came last; `Forked` if two claim to be."""
     configs = [config for seen in sightings for config in seen.configs()]
     newest = max(configs, key=lambda config: config.place, default=None)
@@ -157,7 +157,7 @@ def newest_config(sightings: Iterable[Sighting]) -> Config | None:
 
 def check_not_forked(sightings: Iterable[Sighting], newest: Config) -> None:
     """`Forked` if a site knows another recovery to the same generation."""
-    places: dict[bytes, set[SiteName]] = {}
+    places: dict[bytes, set[SiteName]] = {newest.recovery: set()}
     for seen in sightings:
         for life in seen.lives:
             if life.generation == newest.generation:
@@ -172,7 +172,8 @@ def check_not_forked(sightings: Iterable[Sighting], newest: Config) -> None:
 def forked(generation: int, places: Mapping[bytes, Iterable[SiteName]]) -> Forked:
     """The error that names both lines, and what a person can do."""
     lines = "; ".join(
-        f"{recovery.hex()[:8] or 'none'} at {', '.join(sorted(places[recovery]))}" for recovery in sorted(places)
+        f"{recovery.hex()[:8] or 'none'} at {', '.join(sorted(sites)) or 'no site that answers'}"
+        for recovery, sites in sorted(places.items())
     )
     return Forked(
         f"the manifest was recovered twice, to the same generation {generation}: recovery {lines}",

@@ -55,6 +55,7 @@ class ManifestStatus(msgspec.Struct, frozen=True, kw_only=True):
     agreed: bool
     acceptors: tuple[AcceptorStatus, ...]
     quorum: QuorumStatus
+    problem: str | None = None
 
 
 class LogEntry(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
 """What this host remembers of a repository's manifest, as files in its state directory.
 
 `witness` is one MessagePack document; `outstanding/<session>.<counter>` is one per change that is not yet known to be
-in the manifest. Written to a temporary name and renamed; the journal also survives a power failure.
+in the manifest; `made/<generation>-<sequence>-…` are the newest that are. Written to a temporary name and renamed; the
+journal of what is outstanding also survives a power failure.
 
 Invariants
     Several processes may share the directory: the witness is merged under a file lock and never moves back.
@@ -17,9 +18,12 @@ from typing import TypeVar
 
 import msgspec
 
-from drtool.manifest.witness import Outstanding, Witness
+from drtool.manifest.witness import Made, Outstanding, Witness
 
 T = TypeVar("T")
+
+MADE_LIMIT = 64
+"""Confirmed changes that a host keeps of its own: what it could bring back after a forced recovery."""
 
 
 class MemoryState:
@@ -28,6 +32,7 @@ class MemoryState:
     def __init__(self) -> None:
         self._witness = Witness()
         self._outstanding: dict[str, Outstanding] = {}
+        self._made: dict[str, Made] = {}
 
     def witness(self) -> Witness:
         return self._witness
@@ -38,11 +43,21 @@ class MemoryState:
     def journal(self, entry: Outstanding) -> None:
         self._outstanding[entry.name] = entry
 
-    def settle(self, entry: Outstanding) -> None:
+    def settle(self, entry: Outstanding, made: Made | None = None) -> None:
+        if made is not None:
+            self._made[made.name] = made
+            for name in sorted(self._made)[:-MADE_LIMIT]:
+                del self._made[name]
         self._outstanding.pop(entry.name, None)
 
     def outstanding(self) -> tuple[Outstanding, ...]:
         return tuple(self._outstanding.values())
+
+    def made(self) -> tuple[Made, ...]:
+        return tuple(self._made[name] for name in sorted(self._made))
+
+    def forget_made(self, entry: Made) -> None:
+        self._made.pop(entry.name, None)
 
 
 class DirectoryState:
@@ -51,7 +66,9 @@ class DirectoryState:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._journal = directory / "outstanding"
-        self._journal.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._confirmed = directory / "made"
+        for journal in (self._journal, self._confirmed):
+            journal.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def witness(self) -> Witness:
         return _decoded(self._directory / "witness", Witness) or Witness()
@@ -66,12 +83,21 @@ class DirectoryState:
     def journal(self, entry: Outstanding) -> None:
         _write(self._journal / entry.name, entry, sync=True)
 
-    def settle(self, entry: Outstanding) -> None:
+    def settle(self, entry: Outstanding, made: Made | None = None) -> None:
+        if made is not None:
+            _write(self._confirmed / made.name, made, sync=False)
+            for path in _entries(self._confirmed)[:-MADE_LIMIT]:
+                path.unlink(missing_ok=True)
         (self._journal / entry.name).unlink(missing_ok=True)
 
     def outstanding(self) -> tuple[Outstanding, ...]:
-        names = sorted(path for path in self._journal.iterdir() if not path.name.startswith("."))
-        return tuple(entry for path in names if (entry := _decoded(path, Outstanding)) is not None)
+        return tuple(entry for path in _entries(self._journal) if (entry := _decoded(path, Outstanding)) is not None)
+
+    def made(self) -> tuple[Made, ...]:
+        return tuple(entry for path in _entries(self._confirmed) if (entry := _decoded(path, Made)) is not None)
+
+    def forget_made(self, entry: Made) -> None:
+        (self._confirmed / entry.name).unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -94,6 +120,10 @@ class MemoryCache:
 
     def put(self, name: bytes, data: bytes) -> None:
         self._pages[name] = data
+
+
+def _entries(journal: Path) -> list[Path]:
+    return sorted(path for path in journal.iterdir() if not path.name.startswith("."))
 
 
 def _decoded(path: Path, kind: type[T]) -> T | None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from drtool.crypto import SealKind
-from drtool.manifest.witness import Outstanding, Witness
+from drtool.manifest.witness import Made, Outstanding, Witness
 from drtool.model import ObjectInfo, RepositoryId, SiteName
 
 T = TypeVar("T")
@@ -192,8 +192,14 @@ class LocalState(Protocol):
         """Keep the newer of what is known and `witness`."""
 
     def journal(self, entry: Outstanding) -> None: ...
-    def settle(self, entry: Outstanding) -> None: ...
+    def settle(self, entry: Outstanding, made: Made | None = None) -> None:
+        """It is known what became of `entry`. `made`: it is in the manifest; the newest of these are kept."""
+
     def outstanding(self) -> tuple[Outstanding, ...]: ...
+    def made(self) -> tuple[Made, ...]:
+        """The newest changes of this host that were confirmed, oldest first."""
+
+    def forget_made(self, entry: Made) -> None: ...
 
 
 class PageCache(Protocol):

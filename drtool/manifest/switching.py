@@ -170,8 +170,8 @@ def _all_told(results: Mapping[SiteName, Any]) -> bool:
 
 
 def _seal_and_clear(place: Place, seal: bytes) -> Talk[bool]:
-    sealed = yield from put_seal(place, seal)
-    if not sealed:
+    life = life_of(place.prefix)
+    if life is None or not (yield from put_seal(place.site, place.keys, life, seal)):
         return False
     names = yield List(place.site, place.prefix)
     if isinstance(names, Failed):
@@ -184,11 +184,10 @@ def _seal_and_clear(place: Place, seal: bytes) -> Talk[bool]:
     return True
 
 
-def put_seal(place: Place, seal: bytes) -> Talk[bool]:
+def put_seal(site: SiteName, keys: Keys, life: Life, seal: bytes) -> Talk[bool]:
     """Whether the register is sealed now, by us or somebody else, provably."""
-    put = yield PutIfAbsent(place.site, sealed_name(place.prefix), seal)
+    put = yield PutIfAbsent(site, sealed_name(life.prefix), seal)
     if put is True:
         return True
-    life = life_of(place.prefix)
-    there = (yield from read_seal(place.site, place.keys, life)) if life else ""
+    there = yield from read_seal(site, keys, life)
     return isinstance(there, Successor)

@@ -52,6 +52,20 @@ class Outstanding(msgspec.Struct, frozen=True):
         return f"{first.session.hex()}.{first.counter}"
 
 
+class Made(msgspec.Struct, frozen=True):
+    """Changes of this host that a quorum confirmed, and where: they come back if a forced recovery gave them up."""
+
+    generation: int
+    sequence: int
+    changes: tuple[Change, ...]
+
+    @property
+    def name(self) -> str:
+        """What identifies it in the journal: sorts by generation and sequence."""
+        first = self.changes[0]
+        return f"{self.generation:04d}-{self.sequence:012d}-{first.session.hex()}.{first.counter}"
+
+
 def went_back(seen: SiteWitness | None, record: Record, record_hash: bytes) -> bool:
     """Whether a site's newest record is older than what this host saw there, or another one of the same version.
 

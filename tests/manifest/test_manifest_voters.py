@@ -103,9 +103,10 @@ def test_nothing_is_changed_when_a_voter_that_begins_cannot_be_reached(sites):
     host = sites.found()
     with pytest.raises(NoQuorum, match=r"site4: .*nothing was changed"):
         host.set_voters(members("site0", "site1", "site4"))
+    LocalStore.create(sites.root / "site9")
+    wider = grown(sites, "site9").host()
     with pytest.raises(Rejected, match="no target"):
-        LocalStore.create(sites.root / "site9")
-        grown(sites, "site9").host().set_voters(members("site0", "site1", "site9"))
+        wider.set_voters(members("site0", "site1", "site9"))
     assert host.read().config.number == 1
 
 

@@ -1,0 +1,168 @@
+"""Which configuration is in force, and the way there: from what this host remembers, along seals and unfinished switches.
+
+Invariants
+    A host goes only forward: to the configuration that a seal, or a chosen head, proves to follow, or that a site has begun.
+    After a forced recovery every reachable register of an older generation is sealed before anything is done in the newer one,
+    and two recoveries to one generation stop everything.
+"""
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import TypeVar
+
+from drtool.crypto import SealKind
+from drtool.errors import Forked, NoQuorum
+from drtool.manifest.beginning import places_of
+from drtool.manifest.commit import Context
+from drtool.manifest.finding import Sighting, check_not_forked, discover, look_around, newest_config, newest_record
+from drtool.manifest.head import seal_row
+from drtool.manifest.library import Library
+from drtool.manifest.names import Life
+from drtool.manifest.ports import Gather, LocalState, Note, SitePort, Talk
+from drtool.manifest.records import Config, Successor, Target
+from drtool.manifest.switching import Ended, finish_switch, put_seal, voters_targets
+from drtool.model import SiteName, site_of
+
+T = TypeVar("T")
+
+SWITCHES_LIMIT = 32
+
+Reach = Callable[[Sequence[Target]], Mapping[SiteName, SitePort]]
+"""Opens the registers on these targets, as far as this host can reach them."""
+
+
+class Course:
+    """Finds and follows the configuration in force. `sites` grows as more of them become known."""
+
+    def __init__(
+        self,
+        sites: MutableMapping[SiteName, SitePort],
+        library: Library,
+        local: LocalState,
+        patience_s: float,
+        reach: Reach | None = None,
+    ) -> None:
+        self._sites = sites
+        self._library = library
+        self._local = local
+        self._patience_s = patience_s
+        self._reach = reach or _reach_nobody
+        self._asked: set[tuple[int, int]] = set()
+        self._fenced: set[bytes] = set()
+
+    def in_force(self, talk: Callable[[Context], Talk[T]], config: Config | None = None) -> Talk[tuple[Context, T]]:
+        """Runs `talk` in the configuration that is in force, beginning with `config`, following those that have ended."""
+        for _ in range(SWITCHES_LIMIT):
+            context = yield from self.context(config)
+            try:
+                yield from self._fence(context.config)
+                return context, (yield from talk(context))
+            except Ended as ended:
+                config = yield from self._follow(context, ended)
+            except NoQuorum:
+                config = yield from self._newer_than(context)
+                if config is None:
+                    raise
+        raise NoQuorum("the voters changed faster than they could be followed", hint="run the same command again")
+
+    def context(self, config: Config | None = None) -> Talk[Context]:
+        """The world as this host last saw it, or in `config`."""
+        witness = self._local.witness()
+        chosen = config or witness.config
+        if chosen is None:
+            chosen = yield from discover(list(self._sites), self._library.keys)
+        if any(voter.site not in self._sites for voter in chosen.voters):
+            yield from self._reach_voters(chosen)
+        places = places_of(chosen, self._library.keys.repository, self._library.keys, witness)
+        return Context(chosen, places, self._library, witness, self._patience_s)
+
+    def newest(self) -> Talk[tuple[Context, Forked | None]]:
+        """The newest configuration that anybody knows of, to look at; and the fork, if there is one."""
+        replies = yield from look_around(list(self._sites), self._library.keys, wait_for_all=True)
+        sightings = [seen for seen in replies.values() if isinstance(seen, Sighting)]
+        known = self._local.witness().config
+        configs = [config for seen in sightings for config in seen.configs()] + ([known] if known else [])
+        newest = max(configs, key=lambda config: config.place, default=None)
+        fork = None
+        if newest is not None:
+            try:
+                check_not_forked(sightings, newest)
+            except Forked as error:
+                fork = error
+        return (yield from self.context(newest)), fork
+
+    def _follow(self, context: Context, ended: Ended) -> Talk[Config]:
+        """The next configuration, begun if need be."""
+        self._reach_more(ended.targets)
+        if ended.last is not None:
+            keys = self._library.keys
+            old, new = (
+                places_of(config, keys.repository, keys, context.witness)
+                for config in (ended.last.head.config, ended.config)
+            )
+            yield from finish_switch(self._library, old, new, ended.config, ended.last)
+        return ended.config
+
+    def _newer_than(self, context: Context) -> Talk[Config | None]:
+        """A configuration that came after this one, if any site that can be reached knows of it."""
+        replies = yield from look_around(list(self._sites), self._library.keys, wait_for_all=True)
+        sightings = [seen for seen in replies.values() if isinstance(seen, Sighting)]
+        newest = newest_config(sightings)
+        if newest is not None and newest.generation == context.config.generation:
+            check_not_forked(sightings, context.config)
+        return newest if newest is not None and newest.place > context.config.place else None
+
+    def _fence(self, config: Config) -> Talk[None]:
+        """After a forced recovery, once a run: what is left of older generations is sealed; a second recovery is noticed."""
+        if not config.recovery or config.recovery in self._fenced:
+            return
+        keys = self._library.keys
+        replies = yield from look_around(list(self._sites), keys, wait_for_all=True)
+        sightings = [seen for seen in replies.values() if isinstance(seen, Sighting)]
+        newest = newest_config(sightings)
+        if newest is not None and newest.generation > config.generation:
+            raise Ended(newest, ())
+        check_not_forked(sightings, config)
+        open_ = {seen.site: talk for seen in sightings if (talk := self._seal_older(seen, config)) is not None}
+        if open_:
+            yield Gather(open_, lambda results: len(results) == len(open_))
+            yield Note("notify", f"older generations are sealed at {', '.join(sorted(open_))}")
+        self._fenced.add(config.recovery)
+
+    def _seal_older(self, seen: Sighting, config: Config) -> Talk[None] | None:
+        ended = {(row.generation, row.number) for row in seen.successors}
+        lives = [
+            life
+            for life in seen.lives
+            if life.generation < config.generation and (life.generation, life.number) not in ended
+        ]
+        return self._seal_lives(seen.site, lives, config) if lives else None
+
+    def _seal_lives(self, site: SiteName, lives: Sequence[Life], config: Config) -> Talk[None]:
+        keys = self._library.keys
+        for life in lives:
+            row = Successor(life.generation, life.number, config, ())
+            yield from put_seal(site, keys, life, seal_row(keys, SealKind.SUCCESSOR, row))
+
+    def _reach_voters(self, config: Config) -> Talk[None]:
+        """Registers that this host was not told of: a site that it knows says where they are."""
+        if config.place in self._asked:
+            return
+        self._asked.add(config.place)
+        replies = yield from look_around(list(self._sites), self._library.keys)
+        sightings = [seen for seen in replies.values() if isinstance(seen, Sighting)]
+        for seen in sightings:
+            for successor in seen.successors:
+                self._reach_more(successor.targets)
+        record = newest_record(sightings)
+        if record is not None:
+            learned = yield from self._library.learn(list(self._sites), record.value)
+            self._reach_more(voters_targets(learned, config))
+
+    def _reach_more(self, targets: Sequence[Target]) -> None:
+        """Registers at sites that this host did not know: perhaps it can reach them all the same."""
+        unknown = [row for row in targets if site_of(row.name) not in self._sites]
+        self._sites.update(self._reach(unknown) if unknown else {})
+
+
+def _reach_nobody(_targets: Sequence[Target]) -> Mapping[SiteName, SitePort]:
+    return {}

@@ -1,0 +1,257 @@
+"""When a majority is lost for ever: a person names the sites that are left, and the manifest goes on from what they hold.
+
+A recovery is a new generation with a random id. First every named survivor is sealed with the plan of the new generation, so
+that nothing of the old one is confirmed there any more; then the newest head among the survivors, with a `recover` change on
+top, becomes the first head of the new generation. The first voter of the plan decides which head that is, by *put if
+absent*; the others copy it. So a recovery that died is finished by running it again, by anybody.
+
+Invariants
+    Nothing is read for the new head before all named survivors are sealed.
+    One generation and id has one first head, whoever finishes it; two ids to one generation are a fork, and are named.
+    Voters begin only while fewer than a quorum have begun.
+    What was acknowledged on the survivors stays; what only the lost majority held is given up, and this is said.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from drtool.crypto import SealKind
+from drtool.errors import NoQuorum, Refused
+from drtool.manifest.acceptor import Place, SiteView, Trouble, read_site
+from drtool.manifest.beginning import begin_at, places_of
+from drtool.manifest.commit import Context, head_on
+from drtool.manifest.drafting import Author
+from drtool.manifest.finding import Sighting, forked, look_around, newest_record, read_seal
+from drtool.manifest.head import seal_head, seal_row
+from drtool.manifest.library import Learned, Library, object_names, store_missing
+from drtool.manifest.names import Life
+from drtool.manifest.ops import AddSnapshot, Change, CheckpointSession, Op, OpenSession, Recover
+from drtool.manifest.ports import Draw, Failed, Gather, Note, Talk, never
+from drtool.manifest.records import Config, SegmentRef, Successor, Voter
+from drtool.manifest.state import Rejection, State, apply_all
+from drtool.manifest.switching import put_seal, voters_targets
+from drtool.manifest.witness import Made, Witness
+from drtool.model import SessionId, SiteName
+from drtool.paxos import Ballot, Record, found, majority
+
+DraftBatch = Callable[[Sequence[Op], State], tuple[Change, ...]]
+
+
+class Survivors(msgspec.Struct, frozen=True):
+    """What the named sites hold: the newest head among them, and who holds how much of it."""
+
+    learned: Learned
+    sightings: Mapping[SiteName, Sighting]
+    sequences: Mapping[SiteName, int]
+
+
+def look_at_survivors(library: Library, sites: Sequence[SiteName], others: Sequence[SiteName]) -> Talk[Survivors]:
+    """The newest head among `sites`; `NoQuorum` if one does not answer, `Refused` if one holds nothing."""
+    replies = yield from look_around(sites, library.keys, wait_for_all=True)
+    sightings: dict[SiteName, Sighting] = {}
+    for site, reply in replies.items():
+        if isinstance(reply, Failed):
+            raise NoQuorum(
+                f"{site} was named as a survivor and does not answer: {reply.reason}", hint="name only sites that do"
+            )
+        if reply.record is None:
+            why = f" ({reply.problem})" if reply.problem else ""
+            raise Refused(
+                f"{site} holds no head of the manifest{why}; nothing was changed", hint="leave it out of --from"
+            )
+        sightings[site] = reply
+    record = newest_record(sightings.values())
+    if record is None:
+        raise Refused(f"no head at {', '.join(sites)} can be opened; nothing was changed", hint="name other survivors")
+    sequences: dict[SiteName, int] = {}
+    for site, seen in sightings.items():
+        if seen.record is not None:
+            each = yield from library.learn([*sites, *others], seen.record.value)
+            sequences[site] = each.head.sequence
+    learned = yield from library.learn([*sites, *others], record.value)
+    return Survivors(learned, sightings, sequences)
+
+
+def recover(
+    library: Library, sites: Sequence[SiteName], others: Sequence[SiteName], draft: DraftBatch, patience_s: float
+) -> Talk[Config]:
+    """Begin a new generation at `sites` with the newest head among them; its configuration."""
+    before = yield from look_at_survivors(library, sites, others)
+    elsewhere = yield from look_around(others, library.keys, wait_for_all=True)
+    known = [*before.sightings.values(), *(seen for seen in elsewhere.values() if isinstance(seen, Sighting))]
+    plan = _unfinished(before.sightings, known) or (yield from _plan(before, known))
+    yield from _seal_all(library, before, plan)
+    places = places_of(plan, library.keys.repository, library.keys, Witness())
+    context = Context(plan, places, library, Witness(), patience_s)
+    yield from _begin_generation(context, sites, others, draft)
+    return plan
+
+
+def _unfinished(survivors: Mapping[SiteName, Sighting], known: Sequence[Sighting]) -> Config | None:
+    """The plan of a recovery from the same sites that did not get far enough to be the present configuration."""
+    plans = {config for seen in survivors.values() for config in _plans(seen)}
+    newest = max((config.generation for seen in known for config in seen.configs()), default=1)
+    for plan in plans:
+        begun = sum(any(life.recovery == plan.recovery for life in seen.lives) for seen in survivors.values())
+        same = {voter.site for voter in plan.voters} == survivors.keys()
+        if plan.generation == newest and same and begun < plan.quorum:
+            return plan
+    return None
+
+
+def _plans(seen: Sighting) -> Iterable[Config]:
+    return (row.config for row in seen.successors if row.config.generation > row.generation)
+
+
+def _plan(before: Survivors, known: Iterable[Sighting]) -> Talk[Config]:
+    state = before.learned.state
+    targets = {voter.site: voter for voter in state.config.voters}
+    voters: list[Voter] = []
+    for site, seen in sorted(before.sightings.items()):
+        config = seen.config
+        row = (
+            targets.get(site) or next((voter for voter in config.voters if voter.site == site), None)
+            if config
+            else None
+        )
+        if row is None:
+            raise Refused(f"{site} holds a register of which its own head knows nothing", hint="leave it out of --from")
+        voters.append(Voter(site, row.target, (yield Draw(16)), row.mode))
+    highest = max((config.generation for seen in known for config in seen.configs()), default=state.config.generation)
+    recovery = yield Draw(16)
+    return Config(highest + 1, 1, tuple(voters), majority(len(voters)), recovery)
+
+
+def _seal_all(library: Library, before: Survivors, plan: Config) -> Talk[None]:
+    """Every register at every survivor, the newest last known included, leads to `plan` or to what led there."""
+    targets = voters_targets(before.learned, plan)
+    talks = {
+        site: _seal_site(
+            library, site, [life for life in seen.lives if life.generation < plan.generation], plan, targets
+        )
+        for site, seen in before.sightings.items()
+    }
+    replies = yield Gather(talks, never)
+    lines: dict[bytes, list[SiteName]] = {}
+    for site, reply in replies.items():
+        if not isinstance(reply, Config):
+            reason = reply.reason if isinstance(reply, Failed | Trouble) else "no answer"
+            raise NoQuorum(
+                f"{site} could not be sealed: {reason}", hint="run the same recovery again, or without that site"
+            )
+        lines.setdefault(reply.recovery, []).append(site)
+    if len(lines) > 1 or plan.recovery not in lines:
+        raise forked(plan.generation, lines | {plan.recovery: lines.get(plan.recovery, [])})
+    yield Note("election", f"generation {plan.generation}: {', '.join(lines[plan.recovery])} are sealed")
+
+
+def _seal_site(
+    library: Library, site: SiteName, lives: Sequence[Life], plan: Config, targets: Sequence[Any]
+) -> Talk[Any]:
+    """The configuration to which the newest register at the site leads after all were sealed."""
+    leads: Config | Trouble = Trouble("absent", "it holds no register")
+    for life in sorted(lives):
+        seal = seal_row(library.keys, SealKind.SUCCESSOR, Successor(life.generation, life.number, plan, tuple(targets)))
+        if not (yield from put_seal(site, library.keys, life, seal)):
+            return Trouble("unreachable", "it did not take the seal", definite=False)
+        there = yield from read_seal(site, library.keys, life)
+        leads = there.config if isinstance(there, Successor) else Trouble("broken", there)
+    return leads
+
+
+def _begin_generation(
+    context: Context, sites: Sequence[SiteName], others: Sequence[SiteName], draft: DraftBatch
+) -> Talk[None]:
+    """Version 1 at every voter: the first of them decides what it is."""
+    first, *rest = sorted(context.places)
+    readings = yield Gather({site: read_site(place) for site, place in context.places.items()}, never)
+    begun = {site for site, reading in readings.items() if isinstance(reading, SiteView)}
+    if len(begun) >= context.quorum:
+        return
+    there = readings[first]
+    if not isinstance(there, SiteView):
+        there = yield from _decide_first(context, first, sites, others, draft)
+    if not isinstance(there, SiteView):
+        raise NoQuorum(
+            f"{first} could not begin the new generation: {there.reason}", hint="run the same recovery again"
+        )
+    record = there.record
+    learned = yield from context.library.learn([*sites, *others], record.value)
+    objects = yield from context.library.sealed_objects([*sites, *others], object_names(learned))
+    talks = {site: _copy(context.places[site], objects, record) for site in rest if site not in begun}
+    replies = yield Gather(talks, never)
+    begun |= {first} | {site for site, reply in replies.items() if isinstance(reply, SiteView)}
+    yield Note("decide", f"generation {context.config.generation} begins at {', '.join(sorted(begun))}")
+    if len(begun) < context.quorum:
+        raise NoQuorum(
+            f"the new generation began at {', '.join(sorted(begun))}, {context.quorum} are needed",
+            hint="run the same recovery again: it goes on where this one stopped",
+        )
+
+
+def _decide_first(
+    context: Context, first: SiteName, sites: Sequence[SiteName], others: Sequence[SiteName], draft: DraftBatch
+) -> Talk[SiteView | Trouble]:
+    """Put the newest sealed-off head with the `recover` change at the first voter, unless somebody else did."""
+    library = context.library
+    after = yield from look_at_survivors(library, sites, others)
+    base = after.learned
+    op = Recover(context.config, tuple(sorted(sites)))
+    changes = draft((op,), base.state)
+    state = apply_all(base.state, changes)
+    if isinstance(state, Rejection):
+        raise Refused(f"the recovery does not apply: {state.message}")
+    head = yield from head_on(context, [*sites, *others], base, changes, state)
+    if head is None:
+        raise NoQuorum("too few of the survivors took the catalogue's pages", hint="make room there and run it again")
+    value = seal_head(library.keys, head)
+    chosen = yield from library.learn([*sites, *others], value)
+    objects = yield from library.sealed_objects([*sites, *others], object_names(chosen))
+    if not (yield from store_missing(first, objects)):
+        return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
+    place = context.places[first]
+    view = yield from begin_at(place, found(place.chain, Ballot(1, (yield Draw(16))), value, (yield Draw(16))))
+    return view if isinstance(view, SiteView) else (yield from read_site(place))
+
+
+def _copy(place: Place, objects: Mapping[bytes, bytes], first: Record) -> Talk[Any]:
+    if not (yield from store_missing(place.site, objects)):
+        return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
+    return (yield from begin_at(place, found(place.chain, first.accepted, first.value, (yield Draw(16)))))
+
+
+def lost_snapshots(made: Sequence[Made], state: State, author: Author) -> list[tuple[Op, ...]]:
+    """Batches that add again what this host had acknowledged and the state does not have: each under a session of its own.
+
+    Segments that the lost sessions made known go with the first snapshot; none is replaced, so nothing is missed.
+    """
+    ops = [change.op for entry in made for change in entry.changes]
+    known = {row.snapshot.id for row in state.forgotten}
+    lost = [
+        op
+        for op in ops
+        if isinstance(op, AddSnapshot) and op.snapshot.id not in known and op.snapshot.id not in state.snapshots
+    ]
+    live = {row.id for row in state.segments}
+    segments = {
+        row.id: row
+        for op in ops
+        if isinstance(op, AddSnapshot | CheckpointSession)
+        for row in op.segments
+        if row.id not in live
+    }
+    batches: list[tuple[Op, ...]] = []
+    for op in lost:
+        batches.append(_again(op, tuple(segments.values()), author))
+        segments = {}
+    return batches
+
+
+def _again(op: AddSnapshot, segments: tuple[SegmentRef, ...], author: Author) -> tuple[Op, ...]:
+    session = SessionId(blake3(b"drtool/1/again" + op.snapshot.id, max_threads=1).digest(16))
+    opening = OpenSession(kind="backup", source=op.snapshot.source, session=session, **msgspec.structs.asdict(author))
+    snapshot = msgspec.structs.replace(op.snapshot, session=session)
+    return opening, AddSnapshot(session, snapshot, segments)

@@ -1,0 +1,234 @@
+"""A majority lost for ever: generations, forks, what is given up, and what comes back. Real directories."""
+
+import shutil
+
+import pytest
+from manifest_world import Sites, backup, sources
+
+from drtool.errors import Forked, NoQuorum, Refused
+from drtool.manifest import Member, Policy, SetPolicy
+from drtool.manifest.ports import PutIfAbsent
+
+
+@pytest.fixture
+def sites(tmp_path):
+    return Sites(tmp_path / "world", 3, spare=1)
+
+
+def lose(sites, *names):
+    """These sites are gone; returns where they were put, so that a test can bring them back."""
+    aside = sites.root.parent / "aside"
+    aside.mkdir(exist_ok=True)
+    for name in names:
+        (sites.root / name).rename(aside / name)
+    return aside
+
+
+def bring_back(sites, *names):
+    for name in names:
+        (sites.root.parent / "aside" / name).rename(sites.root / name)
+
+
+def faults(problems):
+    return [problem for problem in problems if problem.kind not in ("unreachable", "absent")]
+
+
+def test_one_survivor_of_three_goes_on(sites):
+    backup(sites.found(), "before")
+    lose(sites, "site1", "site2")
+    admin = sites.host("admin")
+    with pytest.raises(NoQuorum):
+        admin.commit(SetPolicy(Policy(1)))
+    view = admin.recover(["site0"])
+    assert (view.config.generation, view.config.number, view.config.quorum) == (2, 1, 1)
+    backup(sites.host(), "after")
+    assert sources(sites.host("stranger").read()) == ["before", "after"]
+    assert faults(sites.host().check()) == []
+    (row,) = sites.host().read().state.recoveries
+    assert (row.generation, row.sites) == (2, ("site0",))
+
+
+def test_the_newest_of_the_survivors_is_taken(sites):
+    manifest = sites.found()
+    lose(sites, "site0")
+    backup(sites.host(), "unseen by site0")
+    bring_back(sites, "site0")
+    lose(sites, "site2")
+    shutil.rmtree(sites.root / "site1" / "manifest" / "obj", ignore_errors=True)
+    lose(sites, "site1")
+    bring_back(sites, "site1")
+    del manifest
+    # site0 lags, site1 is up to date; site2 is lost. A quorum is there, so it is refused …
+    with pytest.raises(Refused, match="nothing needs to be recovered"):
+        sites.host("admin").recover(["site0", "site1"])
+
+
+def test_a_lagging_survivor_beside_a_newer_one(tmp_path):
+    sites = Sites(tmp_path / "world", 5)
+    sites.found()
+    lose(sites, "site0")
+    backup(sites.host(), "newer")
+    bring_back(sites, "site0")
+    lose(sites, "site2", "site3", "site4")
+    view = sites.host("admin").recover(["site0", "site1"])
+    assert sources(view) == ["newer"]
+    lose(sites, "site1")
+    bring_back(sites, "site1")
+    assert sources(sites.host("stranger").read()) == ["newer"]
+
+
+def test_a_survivor_that_does_not_answer_or_holds_nothing_is_named(sites):
+    sites.found()
+    lose(sites, "site1", "site2")
+    with pytest.raises(NoQuorum, match="site1 was named as a survivor and does not answer"):
+        sites.host("admin").recover(["site0", "site1"])
+    (sites.root / "site2").mkdir()
+    with pytest.raises(Refused, match="site2 holds no head"):
+        sites.host("admin").recover(["site0", "site2"])
+    bring_back(sites, "site1")
+    assert sites.host().read().config.generation == 1
+
+
+def test_after_a_recovery_voters_can_be_added_again(sites):
+    backup(sites.found(), "before")
+    lose(sites, "site1", "site2")
+    sites.host("admin").recover(["site0"])
+    sites.names.append("site3")
+    sites.host("admin").set_voters([Member("site0", "site0/main"), Member("site3", "site3/main")])
+    view = sites.host("stranger").read()
+    assert (view.config.generation, view.config.number) == (2, 2)
+    assert sources(view) == ["before"]
+
+
+def test_a_site_of_the_lost_majority_that_comes_back_is_fenced(sites):
+    """Its register is sealed by the next run, and hosts that know only the old generation are led to the new one."""
+    sites.found()
+    late = sites.host("late")
+    late.read()
+    lose(sites, "site1", "site2")
+    sites.host("admin").recover(["site0"])
+    bring_back(sites, "site1", "site2")
+    backup(sites.host("other"), "after")
+    for name in ("site1", "site2"):
+        assert (sites.root / name / "manifest/acc/g0001/c000001/z-sealed").exists()
+    lose(sites, "site0")
+    with pytest.raises(NoQuorum):
+        backup(late, "lost")
+    bring_back(sites, "site0")
+    assert sources(sites.host("late").read()) == ["after"]
+
+
+def test_what_only_the_lost_majority_acknowledged_is_said_and_this_hosts_own_comes_back(sites):
+    manifest = sites.found()
+    backup(manifest, "early")
+    lose(sites, "site0")
+    writer = sites.host("writer")
+    done = backup(writer, "acknowledged")
+    bring_back(sites, "site0")
+    lose(sites, "site1", "site2")
+    view = sites.host("admin").recover(["site0"])
+    assert sources(view) == ["early"]
+    again = sites.host("writer")
+    first = again.read()
+    assert any("given up" in problem for problem in first.problems)
+    assert again.read().problems == ()
+    assert again.settle() == 1
+    state = sites.host("stranger").read().state
+    (row,) = (row for row in state.snapshots if row.source == "acknowledged")
+    assert row.id == next(iter(done.view.state.snapshots.added)).id or row.id in done.view.state.snapshots
+    assert {segment.id for segment in done.view.state.segments} <= {segment.id for segment in state.segments}
+    assert again.settle() == 0
+    assert len(list(sites.host().read().state.snapshots)) == 2
+
+
+def test_a_host_that_saw_more_than_the_survivors_is_not_blocked(sites):
+    manifest = sites.found()
+    lose(sites, "site0")
+    host = sites.host()
+    backup(host, "given up")
+    bring_back(sites, "site0")
+    lose(sites, "site1", "site2")
+    sites.host("admin").recover(["site0"])
+    backup(sites.host(), "goes on")
+    assert sources(sites.host("stranger").read()) == ["goes on"]
+    del manifest
+
+
+def test_two_administrators_make_a_fork_that_is_named_and_healed_by_a_person(tmp_path):
+    sites = Sites(tmp_path / "world", 4)
+    backup(sites.found(), "before")
+    lose(sites, "site2", "site3")
+    sites.host("one").recover(["site0", "site1"])
+    backup(sites.host("one"), "left")
+    lose(sites, "site0", "site1")
+    bring_back(sites, "site2", "site3")
+    sites.host("two").recover(["site2", "site3"])
+    backup(sites.host("two"), "right")
+    bring_back(sites, "site0", "site1")
+    for name in ("one", "two", "stranger"):
+        with pytest.raises(Forked, match="recovered twice"):
+            sites.host(name).read()
+        with pytest.raises(Forked):
+            sites.host(name).commit(SetPolicy(Policy(1)))
+    with pytest.raises(Forked):
+        sites.host("stranger").read_offline()
+    assert sources(sites.host("stranger").read_offline("site2")) == ["before", "right"]
+    assert "recovered twice" in (sites.host("one").status().problem or "")
+    assert any(problem.kind == "fork" for problem in sites.host("one").check())
+    view = sites.host("chooser").recover(["site0", "site1"])
+    assert view.config.generation == 3
+    assert sources(sites.host("stranger").read()) == ["before", "left"]
+    two = sites.host("two")
+    assert any("given up" in problem for problem in two.read().problems) or sources(two.read()) == ["before", "left"]
+
+
+class Died(Exception):
+    pass
+
+
+def test_a_recovery_that_dies_at_any_step_is_finished_by_running_it_again(tmp_path):
+    """Every numbered step, then another administrator runs the same recovery; the first one's changes never fork."""
+    sites = Sites(tmp_path / "world", 5)
+    backup(sites.found(), "before")
+    lose(sites, "site2", "site3", "site4")
+    base = tmp_path / "base"
+    shutil.copytree(sites.root, base)
+    step = died = 0
+    while died == step:
+        step += 1
+        shutil.rmtree(sites.root)
+        shutil.copytree(base, sites.root)
+
+        def die(number, _request, step=step):
+            if number >= step:
+                raise Died
+
+        try:
+            sites.host("admin", hook=die).recover(["site0", "site1"])
+        except Died:
+            died = step
+        try:
+            view = sites.host("other").recover(["site0", "site1"])
+        except Refused:  # the first one had got far enough: a quorum answers
+            view = sites.host("other").read()
+        assert sources(view) == ["before"], step
+        assert view.config.generation == 2, step
+        backup(sites.host("admin"), "after")
+        assert sources(sites.host("stranger").read()) == ["before", "after"]
+        assert faults(sites.host("stranger").check()) == [], step
+    assert step > 15
+
+
+def test_nothing_is_read_for_the_new_head_before_all_survivors_are_sealed(tmp_path):
+    sites = Sites(tmp_path / "world", 5)
+    backup(sites.found(), "before")
+    lose(sites, "site2", "site3", "site4")
+    order = []
+
+    def watch(_step, request):
+        if isinstance(request, PutIfAbsent):
+            order.append(request.name.rpartition("/")[2])
+
+    sites.host("admin", hook=watch).recover(["site0", "site1"])
+    assert order[:2] == ["z-sealed", "z-sealed"]
+    assert all(name.startswith("v-") for name in order[2:])
