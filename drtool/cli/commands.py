@@ -26,6 +26,7 @@ BASICS, LOOK, CARE, GROUP = "Back up and restore", "Look inside", "Look after", 
 
 COMMANDS: dict[Path, Entry] = {
     ("init",): Entry("drtool.cli.founding", BASICS, (*_ALWAYS, 6, 11, *_STOPS)),
+    ("connect",): Entry("drtool.cli.connecting", BASICS, (*_ALWAYS, *_OPENS, 11, *_STOPS)),
     ("backup",): Entry("drtool.cli.backup", BASICS, (*_ALWAYS, 3, 5, *_OPENS, *_STOPS)),
     ("restore",): Entry("drtool.cli.restore", BASICS, (*_ALWAYS, 3, *_OPENS, 11, *_STOPS)),
     ("snapshots",): Entry("drtool.cli.look", LOOK, _READS),
@@ -46,7 +47,7 @@ GROUPS: dict[str, str] = {
 }
 
 _LATER = """
-connect find diff dump stats mount repair forget prune rebalance survive report benchmark doctor
+find diff dump stats mount repair forget prune rebalance survive report benchmark doctor
 target-add target-set target-drain target-remove ring-preview site-list site-add site-replace site-remove
 session-list session-expire manifest-compact manifest-recover
 plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove fault-list fault-clear

@@ -12,7 +12,7 @@ from drtool.cli.call import targets_of
 from drtool.cli.settings import CONFIG_NAME, ask_password, named_config
 from drtool.cli.text import Document, count, document_of
 from drtool.cli.view import Cell, View, line, table, view
-from drtool.cli.writing import Chosen, config_text, write_config
+from drtool.cli.writing import Chosen, Place, config_text, write_config
 from drtool.config.schema import check_name, file_url, target_url
 from drtool.errors import UsageError
 from drtool.events import Warned
@@ -116,7 +116,7 @@ def write_if_new(call: "Call", path: Path, label: str, targets: "Sequence[Target
     password_file = call.options.password_file or os.environ.get("DRTOOL_PASSWORD_FILE")
     chosen = Chosen(
         label=label,
-        urls={str(target.name): target.url for target in targets},
+        places=tuple(Place(name=str(row.name), url=row.url, keys=row.keys, vote=row.vote) for row in targets),
         copies=copies,
         password_file=str(Path(password_file).absolute()) if password_file else None,
     )

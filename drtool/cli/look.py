@@ -42,8 +42,7 @@ def snapshots(
     call: Call = context.obj
     with call.open_repository(sites(manifest_from)) as repository:
         rows = narrowed(repository.view.state.snapshots, narrowing(host, tag, source), latest)
-        tentative = repository.view.tentative
-    document: Document = {"snapshots": [_snapshot(row) for row in rows], "tentative": tentative}
+    document: Document = {"snapshots": [snapshot_row(row) for row in rows]}
     call.show(document, snapshots_view(document))
 
 
@@ -83,7 +82,7 @@ def chosen_snapshot(call: "Call", repository: "Repository", name: str, narrow: N
     return selected.snapshot
 
 
-def _snapshot(row: "Snapshot") -> Document:
+def snapshot_row(row: "Snapshot") -> Document:
     return {
         "id": row.id.hex(),
         "time": utc(row.time_ns),

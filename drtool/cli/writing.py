@@ -1,4 +1,4 @@
-"""The configuration that `init` writes: three keys in force, everything else as commented examples."""
+"""The configuration that `init` and `connect` write: a few keys in force, everything else as commented examples."""
 
 import json
 import os
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from drtool.cli.text import printable
 from drtool.config import load_config
 from drtool.errors import ConfigError
 
@@ -24,14 +25,25 @@ _EXAMPLES = """\
 """
 
 
+class Place(Struct, frozen=True, kw_only=True):
+    """One target: `site/name` and how this host reaches it."""
+
+    name: str
+    url: str
+    weight: int = 1
+    keys: bool = True
+    vote: str = "auto"
+    comment: str = ""
+
+
 class Chosen(Struct, frozen=True, kw_only=True):
-    """What `init` decided."""
+    """What `init` decided, or `connect` found."""
 
     label: str
-    urls: dict[str, str]
-    """By `site/name`."""
+    places: tuple[Place, ...]
     copies: int
     password_file: str | None
+    use_password_file: bool = False
 
 
 def config_text(chosen: Chosen) -> str:
@@ -43,18 +55,33 @@ def config_text(chosen: Chosen) -> str:
         f"repository: {_quoted(chosen.label)}",
         "",
         "# Where the password is; see also password_command.",
-        f"# password_file: {_quoted(chosen.password_file or '/etc/drtool/password')}",
+        f"{'' if chosen.use_password_file else '# '}password_file: {_quoted(chosen.password_file or '/etc/drtool/password')}",
         "",
         "sites:                     # a site is what may fail as a whole",
     ]
     site = ""
-    for name, url in sorted(chosen.urls.items()):
-        here, _, place = name.partition("/")
+    for place in sorted(chosen.places, key=lambda place: place.name):
+        here, _, name = place.name.partition("/")
         lines += [f"  {_quoted(here)}:"] if here != site else []
-        lines.append(f"    {_quoted(place)}: {{url: {_quoted(url)}}}")
+        lines.append(f"    {_quoted(name)}: {{{_keys_of(place)}}}{_remark(place)}")
         site = here
     lines += ["", f"redundancy: {{copies: {chosen.copies}}}", "", _EXAMPLES]
     return "\n".join(lines)
+
+
+def _keys_of(place: Place) -> str:
+    """What differs from a target's defaults, and its URL."""
+    pairs = [f"url: {_quoted(place.url)}"]
+    pairs += [f"weight: {place.weight}"] if place.weight != 1 else []
+    pairs += ["keys: false"] if not place.keys else []
+    pairs += [f"vote: {place.vote}"] if place.vote != "auto" else []
+    return ", ".join(pairs)
+
+
+def _remark(place: Place) -> str:
+    """A comment ends with its line, whatever the words in it."""
+    words = printable(" ".join(place.comment.split()))
+    return f"  # {words}" if words else ""
 
 
 def _quoted(text: str) -> str:
@@ -77,8 +104,6 @@ def write_config(path: Path, text: str) -> None:
         load_config(draft)
         os.link(draft, path)
     except FileExistsError:
-        raise ConfigError(
-            f"{path} appeared meanwhile; the repository is founded, and that file was not touched"
-        ) from None
+        raise ConfigError(f"{path} appeared meanwhile and was not touched; everything else was done") from None
     finally:
         draft.unlink(missing_ok=True)

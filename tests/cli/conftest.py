@@ -1,79 +1,9 @@
-"""A repository at three sites, made by the command line itself, and a way to run more of it."""
+"""A repository at three sites, made by the command line itself."""
 
-import json
 import os
-import subprocess
-import sys
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pytest
-
-import drtool
-from drtool.crypto import slots
-
-
-@dataclass
-class Ran:
-    """How one command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def error(self) -> dict[str, Any]:
-        return self.document["error"]
-
-
-@dataclass
-class Shell:
-    """Runs `drtool` in a directory of its own, without a terminal, as cron does."""
-
-    directory: Path
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def __call__(self, *words: str | bytes, stdin: int = subprocess.DEVNULL, **environ: str) -> Ran:
-        done = subprocess.run(
-            [sys.executable, "-m", "drtool", *words],
-            cwd=self.directory,
-            env={**os.environ, **self.environ, **environ},
-            stdin=stdin,
-            capture_output=True,
-            check=False,
-            timeout=120,
-        )
-        return Ran(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
-
-
-def shell_in(directory: Path) -> Shell:
-    environ = {
-        "DRTOOL_STATE_DIR": str(directory / "state"),
-        "DRTOOL_CACHE_DIR": str(directory / "cache"),
-        "DRTOOL_PASSWORD": "correct horse",
-        "XDG_DATA_HOME": str(directory / "data"),
-        "TZ": "UTC",
-        "PYTHONPATH": str(Path(drtool.__file__).parent.parent),
-    }
-    return Shell(directory, environ)
-
-
-def make_unlocking_cheap(directory: Path, sites: str) -> None:
-    """The same keys and password in a slot with the least Argon2id work that is accepted: each test unlocks many times."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slots, "Argon2Parameters", partial(slots.Argon2Parameters, passes=1))
-        for site in sites:
-            (old,) = (directory / site / "keys").iterdir()
-            keyring = slots.open_slot(slots.KeySlot.decode(old.read_bytes()), b"correct horse")
-            cheap = slots.seal_slot(keyring, b"correct horse", "cheap")
-            old.unlink()
-            old.with_name(cheap.id).write_bytes(cheap.encode())
+from command_shell import Shell, make_unlocking_cheap, shell_in
 
 
 @pytest.fixture

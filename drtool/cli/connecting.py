@@ -1,0 +1,193 @@
+"""`connect`: attaches this host to a repository that exists, from any one target of it and the password."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from msgspec.structs import replace
+
+from drtool.cli.call import Call, targets_of
+from drtool.cli.look import SHORT_ID, snapshot_row
+from drtool.cli.settings import CONFIG_NAME, Options, find_config, named_config
+from drtool.cli.text import Document, document_of, local
+from drtool.cli.view import Cell, Line, Table, View, line, table, view
+from drtool.cli.writing import Chosen, Place, config_text, write_config
+from drtool.config import load_config
+from drtool.config.schema import file_url, target_url
+from drtool.errors import Refused, UsageError
+from drtool.events import Warned
+
+if TYPE_CHECKING:
+    from drtool.operations.connecting import Connected, ReachedTarget
+    from drtool.repository import TargetSpec
+
+RESTORED = "restored"
+
+
+def connect(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="Any target of it: the directory with drtool.json.")],
+    write_config: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where to write the configuration (default: ./drtool.yaml).")
+    ] = None,
+) -> None:
+    """Attach this host to a repository that exists, from any one surviving target and the password.
+
+    Reads there who the other sites are, tries those, says what is there and how to restore it, and writes the
+    configuration if there is none: to --write-config, --config, $DRTOOL_CONFIG or ./drtool.yaml. One that is there is never
+    changed. Without a quorum of the sites what the reachable ones know is shown, and marked as tentative.
+
+    Examples:
+        drtool connect /mnt/nas/drtool
+        drtool connect file:///media/usb/drtool --password-file password --write-config /etc/drtool/drtool.yaml
+    """
+    from drtool.operations.connecting import what_is_there
+    from drtool.repository.joining import repositories_at, target_at
+
+    call: Call = context.obj
+    path = _path(call, write_config)
+    target, repository_id = target_at(_full(call, url))
+    known = _known_targets(path)
+    there = repositories_at(known)
+    if there and repository_id not in there:
+        raise _another(path, url)
+    with call.open(replace(call.spec((target,)), anyhow=True, anywhere=True)) as repository:
+        found = what_is_there(repository)
+        uncertain = repository.uncertain is not None
+        strangers = {row.name for row in known} - repository.target_rows().keys()
+    if strangers and not there:
+        raise _another(path, url)
+    written = _write(call, path, found)
+    _tell_moved(call, path, target, known)
+    document = document_of(found)
+    document["newest"] = [snapshot_row(row) for row in found.newest]
+    document |= {"config": str(path), "written": written}
+    document["restore"] = _restoring(call, path, written=written, uncertain=uncertain) if found.newest else None
+    call.show(document, connect_view(document, uncertain=uncertain))
+
+
+def _path(call: Call, write_config: str | None) -> Path:
+    """The configuration that there is, or where it will be."""
+    settings = call.settings
+    if write_config is not None:
+        return (settings.directory / write_config).absolute()
+    named = named_config(call.options, os.environ, settings.directory)
+    return (settings.config_path or named or settings.directory / CONFIG_NAME).absolute()
+
+
+def _full(call: Call, url: str) -> str:
+    try:
+        return file_url(target_url(url), call.settings.directory)
+    except ValueError as error:
+        raise UsageError(f"{url!r}: {error}") from None
+
+
+def _known_targets(path: Path) -> "tuple[TargetSpec, ...]":
+    return targets_of(load_config(path), path.parent) if path.exists() else ()
+
+
+def _another(path: Path, url: str) -> Refused:
+    return Refused(
+        f"{path} is the configuration of another repository than the one at {url}; nothing was changed",
+        hint="name another file with --write-config FILE, and use it with --config FILE",
+    )
+
+
+def _write(call: Call, path: Path, found: "Connected") -> bool:
+    """Writes the configuration unless there is one."""
+    if path.exists():
+        if not _known_targets(path):
+            call.emit(
+                Warned(message=f"{path} exists and is not changed; add the repository's sites to it under `sites:`")
+            )
+        return False
+    password_file = call.options.password_file or os.environ.get("DRTOOL_PASSWORD_FILE")
+    chosen = Chosen(
+        label=found.label,
+        places=tuple(_place(row) for site in found.sites for row in site.targets),
+        copies=found.copies,
+        password_file=str(Path(password_file).absolute()) if password_file else None,
+        use_password_file=password_file is not None,
+    )
+    write_config(path, config_text(chosen))
+    return True
+
+
+def _place(row: "ReachedTarget") -> Place:
+    where = f" (a directory of {row.host})" if row.host and row.host != os.uname().nodename else ""
+    return Place(
+        name=str(row.name),
+        url=row.url,
+        weight=row.weight,
+        keys=row.keys,
+        vote="only" if row.votes_only else "auto",
+        comment="" if row.reachable else f"not reached when this was written{where}: {row.problem}",
+    )
+
+
+def _tell_moved(call: Call, path: Path, target: "TargetSpec", known: "tuple[TargetSpec, ...]") -> None:
+    """A configuration that stays may name the place where the disk was before."""
+    before = next((row for row in known if row.name == target.name), None)
+    if before is not None and before.url != target.url:
+        call.emit(Warned(message=f"{path} says {before.url} for {target.name}; change it to {target.url} there"))
+
+
+def _restoring(call: Call, path: Path, *, written: bool, uncertain: bool) -> str:
+    """The command line that restores the newest snapshot from here."""
+    words = ["drtool"]
+    if find_config(Options(), os.environ, call.settings.directory) != path:
+        words += ["--config", str(path)]
+    if call.options.password_file and not written:
+        words += ["--password-file", call.options.password_file]
+    words += ["restore", "latest", "--to", RESTORED]
+    return shlex.join([*words, "--manifest-from", "any"] if uncertain else words)
+
+
+def connect_view(document: Document, *, uncertain: bool) -> View:
+    quorum = document["quorum"]
+    parts: list[Line | Table] = [
+        line(
+            Cell("connected ", "good"),
+            f"to repository {document['repository_id']} ({document['label']}), change {document['sequence']}",
+        ),
+        _places(document),
+        line(
+            Cell("quorum: ", "strong"),
+            Cell(
+                f"{quorum['reachable']} of {sum(site['votes'] for site in document['sites'])} voters reachable, "
+                f"{quorum['needed']} needed{'; what is shown is tentative' if uncertain else ''}",
+                "bad" if uncertain else "good",
+            ),
+        ),
+    ]
+    rows = [
+        (
+            Cell(row["id"][:SHORT_ID], "strong"),
+            local(row["time"]),
+            row["host"],
+            row["source"] or "-",
+            " ".join(row["paths"]),
+        )
+        for row in document["newest"]
+    ]
+    parts += [table("NEWEST TIME HOST SOURCE PATHS", rows)] if rows else [line("no snapshots yet")]
+    parts.append(line(f"{'wrote' if document['written'] else 'kept'} {document['config']}"))
+    if document["restore"]:
+        parts.append(line(Cell("to restore: ", "strong"), document["restore"]))
+    return view(*parts)
+
+
+def _places(document: Document) -> Table:
+    rows = [
+        (
+            Cell(row["name"], "strong"),
+            Cell("reached", "good") if row["reachable"] else Cell("not reached", "bad"),
+            ("only" if row["votes_only"] else "yes") if site["votes"] else "no",
+            row["url"] + ("" if row["reachable"] else f" ({row['problem']})"),
+        )
+        for site in document["sites"]
+        for row in site["targets"]
+    ]
+    return table("TARGET STATE VOTES URL", rows)

@@ -1,0 +1,139 @@
+"""`connect`: on a host that knows nothing, one surviving target and the password are enough."""
+
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from command_shell import Shell, make_unlocking_cheap, shell_in
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory) -> Shell:
+    """A repository at a, b and c, each of which holds everything, and one snapshot. Tests leave it as they found it."""
+    made = shell_in(tmp_path_factory.mktemp("mirrored"))
+    (made.directory / "tree/sub").mkdir(parents=True)
+    (made.directory / "tree/file").write_text("hello\n")
+    (made.directory / "tree/sub/other").write_bytes(bytes(range(256)) * 500)
+    targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
+    assert made("init", *targets, "--copies", "3").code == 0
+    make_unlocking_cheap(made.directory, "abc")
+    assert made("backup", "tree").code == 0
+    return made
+
+
+@pytest.fixture
+def fresh(tmp_path) -> Shell:
+    """Another host: nothing of the first one's state, cache or configuration."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shell = shell_in(home)
+    shell.environ |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
+    return shell
+
+
+@pytest.fixture
+def burnt(mirrored, tmp_path) -> Path:
+    """A copy of c: all that is left after a fire."""
+    left = tmp_path / "disk"
+    shutil.copytree(mirrored.directory / "c", left)
+    for site in "abc":
+        (mirrored.directory / site).rename(mirrored.directory / f"{site}.burnt")
+    yield left
+    for site in "abc":
+        (mirrored.directory / f"{site}.burnt").rename(mirrored.directory / site)
+
+
+def same(first: Path, second: Path) -> bool:
+    return {p.relative_to(first): p.is_file() and p.read_bytes() for p in first.rglob("*")} == {
+        p.relative_to(second): p.is_file() and p.read_bytes() for p in second.rglob("*")
+    }
+
+
+def test_one_site_of_three_and_the_password_bring_everything_back(mirrored, burnt, fresh):
+    done = fresh("connect", str(burnt), "--json")
+    assert done.code == 0, done.err
+    found = done.document
+    assert found["written"]
+    assert (found["tentative"], found["quorum"]) == (True, {"needed": 2, "reachable": 1})
+    assert {site["name"]: site["reachable"] for site in found["sites"]} == {"a": False, "b": False, "c": True}
+    assert found["sites"][2]["targets"][0]["url"] == f"file://{burnt}"
+    words = shlex.split(found["restore"])
+    assert words == ["drtool", "restore", "latest", "--to", "restored", "--manifest-from", "any"]
+    restored = fresh(*words[1:], "--json")
+    assert (restored.code, restored.document["tentative"]) == (0, True)
+    top = fresh.directory / "restored" / str(mirrored.directory)[1:] / "tree"
+    assert same(mirrored.directory / "tree", top)
+
+
+def test_the_configuration_names_every_site_and_says_what_was_not_reached(mirrored, burnt, fresh):
+    (fresh.directory / "pw").write_text("correct horse\n")
+    done = fresh("--password-file", "pw", "connect", str(burnt), "--write-config", "etc/mine.yaml", DRTOOL_PASSWORD="")
+    assert done.code == 0, done.err
+    assert "to restore: drtool --config " in done.out
+    text = (fresh.directory / "etc/mine.yaml").read_text()
+    assert f'password_file: "{fresh.directory}/pw"' in text
+    assert text.count("not reached when this was written: there is no directory") == 2
+    assert f"file://{mirrored.directory}/a" in text
+    read = fresh("-c", "etc/mine.yaml", "snapshots", "--manifest-from", "c", "--json", DRTOOL_PASSWORD="")
+    assert (read.code, len(read.document["snapshots"])) == (0, 1)
+    assert not (fresh.directory / "drtool.yaml").exists()
+
+
+def test_with_a_quorum_nothing_is_tentative_and_the_other_sites_are_found_where_the_manifest_says(mirrored, fresh):
+    done = fresh("connect", f"file://{mirrored.directory}/b", "--json")
+    assert done.code == 0, done.err
+    found = done.document
+    assert (found["tentative"], found["confirmed_sequence"]) == (False, found["sequence"])
+    assert all(site["reachable"] and site["votes"] for site in found["sites"])
+    assert "--manifest-from" not in found["restore"]
+    assert len(found["newest"]) == 1
+    assert fresh("status", "--json").code == 0
+    assert "tentative" not in done.err
+
+
+def test_connecting_again_changes_nothing(mirrored, fresh, tmp_path):
+    assert fresh("connect", str(mirrored.directory / "a")).code == 0
+    before = (fresh.directory / "drtool.yaml").read_text()
+    again = fresh("connect", str(mirrored.directory / "b"), "--json")
+    assert (again.code, again.document["written"]) == (0, False)
+    moved = tmp_path / "moved"
+    shutil.copytree(mirrored.directory / "b", moved)
+    told = fresh("connect", str(moved))
+    assert told.code == 0
+    assert f"change it to file://{moved} there" in told.err
+    assert (fresh.directory / "drtool.yaml").read_text() == before
+
+
+def test_the_configuration_of_another_repository_is_refused_and_left(mirrored, fresh):
+    assert fresh("init", "--target", "a=mine", "--target", "x=other", "--target", "y=third").code == 0
+    before = (fresh.directory / "drtool.yaml").read_text()
+    url = str(mirrored.directory / "a")
+    done = fresh("connect", url, "--json")
+    assert (done.code, done.error["kind"]) == (11, "refused")
+    for name in ("mine", "other", "third"):
+        (fresh.directory / name).rename(fresh.directory / f"{name}.gone")
+    assert fresh("connect", url).code == 11, "x/main and y/main are no targets of the repository at a"
+    assert (fresh.directory / "drtool.yaml").read_text() == before
+    assert fresh("connect", url, "--write-config", "second.yaml").code == 0
+
+
+def test_a_configuration_without_sites_is_left_as_it_is(mirrored, fresh):
+    config = fresh.directory / "drtool.yaml"
+    config.write_text("sources: {home: {paths: [.]}}\n")
+    done = fresh("connect", str(mirrored.directory / "a"))
+    assert done.code == 0
+    assert "add the repository's sites" in done.err
+    assert config.read_text() == "sources: {home: {paths: [.]}}\n"
+
+
+def test_what_cannot_be_connected(mirrored, fresh, tmp_path):
+    nothing = fresh("connect", str(tmp_path / "nowhere"), "--json")
+    assert (nothing.code, nothing.error["kind"]) == (10, "no_repository")
+    (tmp_path / "empty").mkdir()
+    assert fresh("connect", str(tmp_path / "empty")).code == 10
+    assert fresh("connect", "s3://bucket/x").code == 2
+    assert fresh("connect", "").code == 2
+    wrong = fresh("connect", str(mirrored.directory / "a"), "--json", DRTOOL_PASSWORD="wrong")
+    assert (wrong.code, wrong.error["kind"]) == (12, "wrong_password")
+    assert not (fresh.directory / "drtool.yaml").exists()
