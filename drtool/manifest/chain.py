@@ -33,7 +33,7 @@ from drtool.paxos.record import record_hash
 
 READ_ATTEMPTS = 5
 COLLECT_EVERY = 16
-COLLECT_AT_ONCE = 256
+COLLECT_AT_ONCE = 64
 LISTED_BEHIND = 3
 
 
