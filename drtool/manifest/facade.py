@@ -11,18 +11,20 @@ from typing import TypeVar
 import msgspec
 
 from drtool.errors import Forked, NoQuorum, NoRepository, ObjectMissing, Refused, Rejected
+from drtool.manifest.audit import Problem, check_sites
 from drtool.manifest.beginning import begin_manifest
 from drtool.manifest.commit import Context, Draft, Outcome, commit, read, refresh
+from drtool.manifest.compacting import Compacted, clear, list_everything, preview
 from drtool.manifest.descent import given_up, problem_of_descent
 from drtool.manifest.drafting import Author, Drafts
 from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, no_hook
 from drtool.manifest.finding import Sighting, look_around, newest_config, newest_record
 from drtool.manifest.following import Course, Reach
 from drtool.manifest.head import open_head
-from drtool.manifest.inspect import LogEntry, ManifestStatus, Problem, check_sites, entries, status_of
+from drtool.manifest.inspect import LogEntry, ManifestStatus, entries, status_of
 from drtool.manifest.library import Learned, Library
 from drtool.manifest.local import MemoryCache
-from drtool.manifest.ops import Change, Op, SetVoters
+from drtool.manifest.ops import Change, Compact, Op, SetVoters
 from drtool.manifest.ports import Failed, Keys, LocalState, Note, PageCache, SitePort, Talk
 from drtool.manifest.records import Config, Founding
 from drtool.manifest.recovery import Survivors, look_at_survivors, lost_snapshots, recover
@@ -163,6 +165,21 @@ class Manifest:
         """Finish what runs of this host that died have sent and never heard of again; returns how many are in now."""
         return self._driver.run(self.settling())
 
+    def compact(self, *, dry_run: bool = False) -> Compacted:
+        """Delete what no head names any more: objects, old records, ended registers."""
+        return self._driver.run(self.compacting(dry_run=dry_run))
+
+    def compacting(self, *, dry_run: bool = False) -> Talk[Compacted]:
+        """The conversation of `compact`."""
+        view = yield from self.reading()
+        listed = yield from list_everything([voter.site for voter in view.config.voters])
+        if not dry_run:
+            view = (yield from self.committing((Compact(),))).view
+        context = yield from self._course.context(view.config)
+        if dry_run:
+            return preview(listed, view.learned, context.places)
+        return (yield from clear(listed, view.learned, context.places))
+
     def set_voters(self, members: Sequence[Member], ops: Sequence[Op] = ()) -> View:
         """Make `members` the voters, with `ops` in the same change set, and finish the switch. `Rejected`, `NoQuorum`."""
         return self._driver.run(self.setting_voters(tuple(members), tuple(ops)))
@@ -209,7 +226,9 @@ class Manifest:
 
     def _bring_back(self) -> Talk[int]:
         """Snapshots of this host that were acknowledged, and given up by a forced recovery: add them again."""
-        generation = (self._local.witness()).generation
+        generation = self._local.witness().generation
+        if generation == 1:
+            return 0
         old = [entry for entry in self._local.made() if entry.generation < generation]
         if not old:
             return 0

@@ -48,8 +48,10 @@ class WriterSession:
     def _open(self) -> "View":
         me = identify(self._repository.spec.state_dir)
         dead = gone(self._repository.view.state.sessions, me)
-        if dead:
-            self._repository.manifest.settle()  # what a killed run had sent may be its snapshot: it comes before its end
+        if dead or self._repository.view.config.recovery:
+            # what a killed run had sent may be its snapshot, which comes before its session's end; and what a forced
+            # recovery gave up of this host's own comes back
+            self._repository.manifest.settle()
         committed = self._repository.manifest.commit(
             OpenSession(
                 kind="backup",

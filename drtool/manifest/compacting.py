@@ -1,0 +1,115 @@
+"""Taking away what no head names any more: objects of folds that lost their race, old records, ended registers.
+
+The objects at each site are listed first; then a change is committed that alters nothing but the head. A proposal that was
+under way before it, and that could still name one of the listed objects, has a lower ballot than a chosen head and can not
+be chosen any more; whoever tries again folds anew upon this head, under other names. So what was listed, and is named
+neither by this head nor as retired, is garbage for ever.
+
+Invariants
+    Nothing is deleted that was not listed before the change was proposed.
+    Registers are cleared only where they are sealed; the newest two versions of the present one stay.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from drtool.manifest.acceptor import Place, SiteView, collect, read_site
+from drtool.manifest.finding import STATE
+from drtool.manifest.library import Learned, object_names
+from drtool.manifest.names import ACCEPTORS, OBJECTS, Life, life_of, object_key, sealed_name, version_of
+from drtool.manifest.ports import Delete, Failed, Gather, List, Note, Talk, never
+from drtool.model import SiteName
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """What lies on one site: names of objects, names below the acceptors' root."""
+
+    objects: tuple[str, ...]
+    records: tuple[str, ...]
+
+
+class Compacted(msgspec.Struct, frozen=True, kw_only=True):
+    """What was, or would be, deleted: how many objects and records on each site."""
+
+    objects: dict[SiteName, int]
+    records: dict[SiteName, int]
+
+
+def list_everything(sites: Sequence[SiteName]) -> Talk[dict[SiteName, Listed]]:
+    """What the sites hold; those that do not answer are left out."""
+    replies = yield Gather({site: _list(site) for site in sites}, never)
+    return {site: reply for site, reply in replies.items() if isinstance(reply, Listed)}
+
+
+def _list(site: SiteName) -> Talk[Listed | Failed]:
+    objects = yield List(site, OBJECTS)
+    records = yield List(site, ACCEPTORS)
+    for reply in (objects, records):
+        if isinstance(reply, Failed):
+            return reply
+    return Listed(tuple(objects), tuple(records))
+
+
+def garbage(listed: Listed, learned: Learned, place: Place) -> tuple[list[str], list[str]]:
+    """The names of objects and of records that nobody can need again."""
+    checkpoint = learned.checkpoint
+    retired = {row.name for row in checkpoint.retired} if checkpoint else set()
+    needed = {object_key(name) for name in object_names(learned) | retired}
+    objects = [name for name in listed.objects if name not in needed]
+    present = life_of(place.prefix)
+    sealed = {life for name in listed.records if (life := life_of(name)) and name == sealed_name(life.prefix)}
+    ended = [
+        name for name in listed.records if (life := life_of(name)) in sealed - {present} and _is_record(life, name)
+    ]
+    old = [(version, name) for name in listed.records if (version := version_of(place.prefix, name)) is not None]
+    newest = max((version for version, _ in old), default=0)
+    return objects, [*ended, *(name for version, name in sorted(old) if version <= newest - 2)]
+
+
+def _is_record(life: Life | None, name: str) -> bool:
+    return life is not None and (version_of(life.prefix, name) is not None or name == life.prefix + STATE)
+
+
+def clear(listed: Mapping[SiteName, Listed], learned: Learned, places: Mapping[SiteName, Place]) -> Talk[Compacted]:
+    """Delete the garbage at every voter's site; a refusal ends it there."""
+    talks = {
+        site: _clear(places[site], *garbage(rows, learned, places[site]))
+        for site, rows in listed.items()
+        if site in places
+    }
+    replies = yield Gather(talks, never)
+    counts = {site: reply for site, reply in replies.items() if not isinstance(reply, Failed)}
+    yield Note(
+        "notify",
+        ", ".join(f"{site}: {objects} objects, {records} records" for site, (objects, records) in counts.items()),
+    )
+    return Compacted(
+        objects={site: objects for site, (objects, _) in counts.items()},
+        records={site: records for site, (_, records) in counts.items()},
+    )
+
+
+def _clear(place: Place, objects: Sequence[str], records: Sequence[str]) -> Talk[Any]:
+    gone = yield from _delete(place.site, objects)
+    ended = yield from _delete(place.site, [name for name in records if not name.startswith(place.prefix)])
+    reading = yield from read_site(place)
+    old = (yield from collect(place, reading.record.version)) if isinstance(reading, SiteView) else 0
+    return gone, ended + old
+
+
+def _delete(site: SiteName, names: Sequence[str]) -> Talk[int]:
+    for count, name in enumerate(names):
+        if isinstance((yield Delete(site, name)), Failed):
+            return count
+    return len(names)
+
+
+def preview(listed: Mapping[SiteName, Listed], learned: Learned, places: Mapping[SiteName, Place]) -> Compacted:
+    """What `clear` would delete now."""
+    found = {site: garbage(rows, learned, places[site]) for site, rows in listed.items() if site in places}
+    return Compacted(
+        objects={site: len(objects) for site, (objects, _) in found.items()},
+        records={site: len(records) for site, (_, records) in found.items()},
+    )
