@@ -32,12 +32,23 @@ class Witness(msgspec.Struct, frozen=True):
     sites: dict[SiteName, SiteWitness] = {}
     config: Config | None = None
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which of two configurations came later: the greater one."""
+        return self.generation, self.config_number
+
     def merged(self, newer: "Witness") -> "Witness":
         """`newer` where it is newer, this one elsewhere."""
-        if (newer.generation, newer.config_number) > (self.generation, self.config_number):
+        if newer.place > self.place:
             return newer
+        if newer.place < self.place or _recovery(newer) != _recovery(self):
+            return self  # a run that began before the voters changed: its versions are of other registers
         head = newer if newer.sequence >= self.sequence else self
         return msgspec.structs.replace(head, sites=self.sites | newer.sites, config=head.config or self.config)
+
+
+def _recovery(witness: Witness) -> bytes:
+    return witness.config.recovery if witness.config is not None else b""
 
 
 class Outstanding(msgspec.Struct, frozen=True):
