@@ -33,6 +33,10 @@ COMMANDS: dict[Path, Entry] = {
     ("ls",): Entry("drtool.cli.look", LOOK, _READS),
     ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
     ("verify",): Entry("drtool.cli.health", CARE, (*_READS, 4, 5)),
+    ("key", "list"): Entry("drtool.cli.keys", GROUP, _READS),
+    ("key", "add"): Entry("drtool.cli.keys", GROUP, (*_READS, 5, 11)),
+    ("key", "remove"): Entry("drtool.cli.keys", GROUP, (*_READS, 3, 11)),
+    ("key", "rotate"): Entry("drtool.cli.keys", GROUP, (*_READS, 3, 5, 11)),
     ("target", "list"): Entry("drtool.cli.places", GROUP, _READS),
     ("ring", "show"): Entry("drtool.cli.places", GROUP, _READS),
     ("manifest", "status"): Entry("drtool.cli.catalogue", GROUP, _READS),
@@ -42,6 +46,7 @@ COMMANDS: dict[Path, Entry] = {
 
 GROUPS: dict[str, str] = {
     "target": "The places that hold copies.",
+    "key": "The passwords that open the repository.",
     "ring": "Which target holds what.",
     "manifest": "The replicated catalogue itself.",
 }
@@ -51,13 +56,13 @@ find diff dump stats mount repair forget prune rebalance survive report benchmar
 target-add target-set target-drain target-remove ring-preview site-list site-add site-replace site-remove
 session-list session-expire manifest-compact manifest-recover
 plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove fault-list fault-clear
-key-list key-add key-remove key-rotate key-kit key-split key-join schedule-show schedule-install schedule-remove
+key-kit key-split key-join schedule-show schedule-install schedule-remove
 """
 LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.split())
 """Commands of the contract that this version refuses."""
 
 LATER_OPTIONS: dict[Path, tuple[str, ...]] = {
-    ("init",): ("--erasure=", "--arbiter="),
+    ("init",): ("--erasure=",),
     ("backup",): (
         *("--exclude-larger-than=", "--files-from=", "--skip-if-newer-than=", "--skip-if-running"),
         *("--stdin", "--stdin-name=", "--stdin-command"),

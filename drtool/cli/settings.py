@@ -109,15 +109,15 @@ def password_source(
     """The first source of the contract's order that is given; None: ask."""
     beside = config_path.parent if config_path else Path()
     if options.password_file:
-        return _from_file(Path(options.password_file))
+        return password_from_file(Path(options.password_file))
     if environ.get("DRTOOL_PASSWORD"):
         return lambda: first_line(os.fsencode(environ["DRTOOL_PASSWORD"]), "$DRTOOL_PASSWORD")
     if environ.get("DRTOOL_PASSWORD_FILE"):
-        return _from_file(Path(environ["DRTOOL_PASSWORD_FILE"]))
+        return password_from_file(Path(environ["DRTOOL_PASSWORD_FILE"]))
     if environ.get("DRTOOL_PASSWORD_COMMAND"):
         return _from_command(environ["DRTOOL_PASSWORD_COMMAND"])
     if config.password_file:
-        return _from_file(beside / config.password_file)
+        return password_from_file(beside / config.password_file)
     return _from_command(config.password_command) if config.password_command else None
 
 
@@ -129,7 +129,7 @@ def first_line(data: bytes, origin: str) -> bytes:
     return line
 
 
-def _from_file(path: Path) -> Callable[[], bytes]:
+def password_from_file(path: Path) -> Callable[[], bytes]:
     def read() -> bytes:
         try:
             return first_line(path.read_bytes(), str(path))

@@ -1,0 +1,102 @@
+"""`key remove`: a password that is not to open the repository any more.
+
+Invariants
+    The last slot never goes, nor one beside which only slots are left that no target can show.
+    The manifest says that it went before any target deletes it: what lies on an absent target goes when that comes back.
+"""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drtool.errors import DrtoolError, Refused
+from drtool.events import Emit, Stage
+from drtool.manifest.records import KeyTable, SlotRow
+from drtool.model import TargetName
+from drtool.operations.keys.table import (
+    Unheld,
+    change_table,
+    is_in_use,
+    make_ready,
+    may_hold,
+    recorded,
+    removed_with,
+    unheld,
+)
+from drtool.repository import Repository
+from drtool.repository.slots import SlotsHeld, delete_slots, found_slots, read_slots
+
+
+class KeyRemoval(Struct, frozen=True, kw_only=True):
+    """What goes, and from where. `left`: how many passwords open the repository afterwards."""
+
+    id: str
+    label: str
+    in_use: bool
+    targets: list[TargetName]
+    still_at: list[Unheld]
+    left: int
+    dry_run: bool
+
+
+def plan_removal(repository: Repository, prefix: str, *, in_use: bool) -> KeyRemoval:
+    """Which slot an id's beginning means, and what its removal would do. Refused if that locks somebody out."""
+    held = read_slots(repository.targets, repository.view.state.targets)
+    row = _meant(repository, held, prefix)
+    left = _check_left(recorded(repository, held), held, row)
+    if is_in_use(repository, row) and not in_use:
+        raise Refused(
+            f"key slot {row.id.hex()} ({row.label}) is the one that opened this run",
+            hint="open with another password; or give --in-use if this one is meant",
+        )
+    return KeyRemoval(
+        id=row.id.hex(),
+        label=row.label,
+        in_use=is_in_use(repository, row),
+        targets=held.showing(row.id.hex()),
+        still_at=unheld(held.unread),
+        left=left,
+        dry_run=True,
+    )
+
+
+def remove_key(repository: Repository, plan: KeyRemoval, emit: Emit) -> KeyRemoval:
+    """Makes it known that the slot went, then deletes it wherever it can be reached."""
+    emit(Stage(name="removing a key slot"))
+    held = make_ready(repository, emit)
+    gone = bytes.fromhex(plan.id)
+
+    def without_it(table: KeyTable) -> KeyTable:
+        rest = tuple(row for row in table.slots if row.id != gone)
+        _check_left(table, held, SlotRow(gone, plan.label, 1, b"", 0, ""))
+        return replace(table, slots=rest, removed=removed_with(table, [gone]))
+
+    new = change_table(repository, held, without_it)
+    names = may_hold(repository, held)
+    failed = delete_slots(repository.targets, names, [plan.id])
+    done = [name for name in plan.targets if name not in failed]
+    return replace(plan, targets=done, still_at=unheld(failed), left=len(new.slots), dry_run=False)
+
+
+def _meant(repository: Repository, held: SlotsHeld, prefix: str) -> SlotRow:
+    rows = {row.id.hex(): row for row in (*found_slots(held, repository.id), *recorded(repository, held).slots)}
+    meant = [id_ for id_ in rows if prefix and id_.startswith(prefix.lower())]
+    if len(meant) == 1:
+        return rows[meant[0]]
+    what = f"{len(meant)} key slots begin with" if meant else "no key slot begins with"
+    raise DrtoolError(f"{what} {prefix!r}; nothing was done", hint="`drtool key list` shows their ids")
+
+
+def _check_left(table: KeyTable, held: SlotsHeld, row: SlotRow) -> int:
+    """How many slots are left without `row`. Refused if nobody could open the repository any more."""
+    rest = [other for other in table.slots if other.id != row.id]
+    if not rest:
+        raise Refused(
+            f"key slot {row.id.hex()} ({row.label}) is the last one: without it nobody could open the repository",
+            hint="add another password first: drtool key add",
+        )
+    if not any(held.holders(other) for other in rest):
+        raise Refused(
+            f"beside key slot {row.id.hex()} ({row.label}) no target that can be reached holds another one",
+            hint="bring back a target that does, or add another password first: drtool key add",
+        )
+    return len(rest)
