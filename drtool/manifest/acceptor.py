@@ -37,6 +37,7 @@ __all__ = [
     "begin",
     "change_site",
     "collect",
+    "collect_all",
     "is_due_for_collection",
     "read_site",
     "unreachable",
@@ -93,8 +94,13 @@ def begin(place: Place, record: Record) -> Talk[Reading]:
 
 
 def collect(place: Place, newest: int) -> Talk[int]:
-    """Delete old records, best effort; returns how many went. A register that is replaced leaves none."""
+    """Delete some old records, best effort; returns how many went. A register that is replaced leaves none."""
     return (yield from chain.collect(place, newest)) if place.mode == "chain" else 0
+
+
+def collect_all(place: Place, newest: int) -> Talk[int]:
+    """Delete every old record, best effort; returns how many went."""
+    return (yield from chain.collect(place, newest, limit=None)) if place.mode == "chain" else 0
 
 
 def is_due_for_collection(place: Place, view: SiteView) -> bool:

@@ -89,9 +89,9 @@ def confirm_first(place: Place) -> Talk[Trouble | None]:
     return None if 1 in versions else Trouble("unknown", "its first version vanished", definite=False)
 
 
-def collect(place: Place, newest: int) -> Talk[int]:
+def collect(place: Place, newest: int, limit: int | None = COLLECT_AT_ONCE) -> Talk[int]:
     """Delete what nobody needs: versions up to newest - 2, oldest first. A refusal is no error; returns how many went."""
-    names = yield List(place.site, place.prefix, limit=COLLECT_AT_ONCE)
+    names = yield List(place.site, place.prefix, limit=limit)
     if isinstance(names, Failed):
         return 0
     count = 0

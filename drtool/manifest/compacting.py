@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from drtool.manifest.acceptor import Place, SiteView, collect, read_site
+from drtool.manifest.acceptor import Place, SiteView, collect_all, read_site
 from drtool.manifest.finding import STATE
 from drtool.manifest.library import Learned, object_names
 from drtool.manifest.names import ACCEPTORS, OBJECTS, Life, life_of, object_key, sealed_name, version_of
@@ -64,7 +64,7 @@ def garbage(listed: Listed, learned: Learned, place: Place) -> tuple[list[str], 
         name for name in listed.records if (life := life_of(name)) in sealed - {present} and _is_record(life, name)
     ]
     old = [(version, name) for name in listed.records if (version := version_of(place.prefix, name)) is not None]
-    newest = max((version for version, _ in old), default=0)
+    newest = max((version for version, _ in old), default=0) if place.mode == "chain" else 0
     return objects, [*ended, *(name for version, name in sorted(old) if version <= newest - 2)]
 
 
@@ -95,7 +95,7 @@ def _clear(place: Place, objects: Sequence[str], records: Sequence[str]) -> Talk
     gone = yield from _delete(place.site, objects)
     ended = yield from _delete(place.site, [name for name in records if not name.startswith(place.prefix)])
     reading = yield from read_site(place)
-    old = (yield from collect(place, reading.record.version)) if isinstance(reading, SiteView) else 0
+    old = (yield from collect_all(place, reading.record.version)) if isinstance(reading, SiteView) else 0
     return gone, ended + old
 
 

@@ -191,6 +191,16 @@ def test_what_lies_beside_a_register_is_named(sites, manifest, swapping):
     assert status_of(sites.host()).problem is None, "they are not read"
 
 
+def test_compaction_leaves_a_register_that_is_swapped_as_it_is(sites, manifest, swapping):
+    swapping.put(f"{PREFIX}v-000000000001", swapping.get(STATE))
+    for _ in range(4):
+        backup(manifest)
+    assert manifest.compact(dry_run=True).records[LAST] == 0
+    assert manifest.compact().records[LAST] == 0
+    assert [row.name for row in swapping.list(PREFIX)] == [STATE, f"{PREFIX}v-000000000001"]
+    assert status_of(sites.host()).lag == 0
+
+
 def test_a_state_beside_a_chain_is_named(tmp_path):
     sites = MixedSites(tmp_path, 3, 1)
     sites.found()

@@ -111,6 +111,16 @@ def test_what_was_locked_goes_a_piece_at_a_time_when_it_no_longer_is(sites):
     assert not host.check()
 
 
+def test_compaction_takes_all_that_it_may(sites):
+    sites.grow_old(100)
+    host = Manifest(sites.stores(), sites.keys, MemoryState())
+    assert host.compact().records == dict.fromkeys(sites.names, 0)
+    for store in sites.locked.values():
+        store.keeps = False
+    assert min(host.compact().records.values()) > 200
+    assert {len(store.versions()) for store in sites.locked.values()} == {2}
+
+
 def test_the_newest_two_stay_whatever_is_asked(sites):
     sites.grow_old(3)
     config = sites.host().read().config
