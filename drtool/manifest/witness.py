@@ -78,12 +78,16 @@ class Made(msgspec.Struct, frozen=True):
 
 
 def went_back(seen: SiteWitness | None, record: Record, record_hash: bytes) -> bool:
-    """Whether a site's newest record is older than what this host saw there, or another one of the same version.
+    """Whether a site's newest record is older than the one that this host saw there, or takes or denies its place.
 
     That alone is no proof: a rolled-back site that has since accepted a ballot above all that it had forgotten is whole
     again. A promise is not enough for that: it would report an acceptance from before as the newest.
     """
     if seen is None or seen.incarnation != record.chain.incarnation:
         return False
-    other = record.version == seen.version and seen.record_hash not in {b"", record_hash}
-    return (record.version < seen.version or other) and record.accepted <= seen.promised
+    if not 0 <= record.version - seen.version <= 1:
+        forgot = record.version < seen.version
+    else:  # of this version, or of the one that it was built on, this host knows the hash
+        known = record_hash if record.version == seen.version else record.prev
+        forgot = seen.record_hash not in {b"", known}
+    return forgot and record.accepted <= seen.promised

@@ -224,6 +224,9 @@ def test_another_record_of_the_version_that_this_host_saw_is_no_memory(one):
     they_promise(one, 2)
     assert one.record().version == place.seen.version
     assert one.run(read_site(place)).rolled_back
+    they_promise(one, 4)
+    assert one.record().version == place.seen.version + 1
+    assert one.run(read_site(place)).rolled_back, "nor is one that was built on it"
     assert not one.run(read_site(one.place)).rolled_back, "who saw nothing knows nothing"
 
 
