@@ -9,9 +9,10 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 SIZE   ?= full
 SEEDS  ?= 2000
+SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench sim wheel clean
+.PHONY: help setup demo test lint format bench sim chaos wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -39,6 +40,9 @@ bench: $(STAMP) ## side by side with restic and BorgBackup (SIZE=small: a quick 
 
 sim: $(STAMP) ## the catalogue's protocol under simulated loss, crashes and partitions (SEEDS=100000: longer)
 	@$(BIN)/python tests/sim/run.py --seeds $(SEEDS) $(ARGS)
+
+chaos: $(STAMP) ## real processes over real disks that go away, fill up and lose power (SECONDS=600: longer; SEED=7; best as root)
+	@$(BIN)/python tests/chaos/run.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 wheel: $(STAMP) ## try the wheel: build it, install it in a fresh environment, run it; nothing is kept
 	@PYTHON=$(BIN)/python .ci/check-wheel

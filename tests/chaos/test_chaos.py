@@ -1,0 +1,47 @@
+"""The scenario of `make chaos`, short: real processes, real disks, every fault that this machine allows, and the verdict."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("run.py")
+SEED = 20
+
+
+def play(result, *words):
+    """The script's exit code and output, and what it wrote down."""
+    command = [sys.executable, str(SCRIPT), "--quiet", "--result", str(result), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    return done.returncode, done.stdout + done.stderr, json.loads(result.read_text()) if result.exists() else {}
+
+
+def test_one_order_explains_what_four_writers_and_two_readers_saw_while_sites_fell_away(tmp_path):
+    code, text, result = play(tmp_path / "result.json", "--seconds", 20, "--seed", SEED)
+    assert code == 0, text
+    assert "No violation" in text
+    assert result["violations"] == []
+    assert result["acknowledged"] >= 40, text
+    assert result["appends"] >= 10, text
+    for fault, count in result["faults"].items():
+        assert count or fault == "calm", f"{fault} never happened:\n{text}"
+    for fault, why in result["missing"].items():
+        assert why, fault
+
+
+def test_a_reader_that_believes_one_site_is_caught(tmp_path):
+    code, text, result = play(
+        tmp_path / "result.json", "--seconds", 8, "--seed", SEED, "--steps", "away", "--mutation", "read-from-one-site"
+    )
+    assert code == 1, text
+    assert result["violations"], text
+    assert f"again: make chaos SECONDS=8 SEED={SEED}" in text
+
+
+@pytest.mark.parametrize("word", ["--steps=earthquake", "--mutation=none"])
+def test_a_fault_that_there_is_not_is_refused(tmp_path, word):
+    code, text, _ = play(tmp_path / "result.json", word)
+    assert code == 2
+    assert "invalid choice" in text
