@@ -71,6 +71,13 @@ class Catalogue:
             return None
         return next((row for row in self.added if row.id == snapshot), None) or self._index.get(snapshot)
 
+    def since(self, sequence: int) -> Iterator[Snapshot]:
+        """Those that were added after change `sequence`; looks at no older page."""
+        for page in (self.added, *reversed(self.pages)):
+            yield from (row for row in page if row.sequence > sequence and row.id not in self.dropped)
+            if page and page[0].sequence <= sequence:
+                return
+
     def with_prefix(self, prefix: str) -> list[Snapshot]:
         """Those whose hexadecimal id begins with `prefix`."""
         return [row for row in self if row.id.hex().startswith(prefix)]

@@ -34,7 +34,8 @@ from drtool.manifest.ops import Change, encode_change
 from drtool.manifest.ports import Delete, Draw, Failed, Gather, Journal, Note, Now, Sleep, Talk, never
 from drtool.manifest.proposer import Survey, elect, notify, offer, prepare, survey
 from drtool.manifest.records import Config
-from drtool.manifest.state import Rejection, State, applied_at, apply_all
+from drtool.manifest.rejection import Rejection
+from drtool.manifest.state import State, applied_at, apply_all
 from drtool.manifest.switching import Ended, check_goes_on, ends, follow_seals, voters_targets
 from drtool.manifest.witness import Outstanding, SiteWitness, Witness
 from drtool.model import SiteName

@@ -5,7 +5,7 @@ Invariants
     A state is returned only if digest, sequence and open sessions agree with the head's own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -28,7 +28,8 @@ from drtool.manifest.pages import (
 )
 from drtool.manifest.ports import Failed, Gather, Keys, List, PageCache, Put, Read, Talk
 from drtool.manifest.records import Row
-from drtool.manifest.state import Rejection, State, apply_all, begin, state_of
+from drtool.manifest.rejection import Rejection
+from drtool.manifest.state import Core, State, apply_all, begin, state_of
 from drtool.model import SiteName
 
 KINDS: Mapping[type[Row], SealKind] = {
@@ -220,9 +221,17 @@ def store_missing(site: SiteName, objects: Mapping[bytes, bytes]) -> Talk[bool]:
 
 def object_names(learned: Learned) -> set[bytes]:
     """Every object below a head."""
+    names = set(lists_of(learned.state))
     if learned.head.checkpoint is None or learned.checkpoint is None:
-        return set()
-    return {learned.head.checkpoint.name, *(page.reference.name for page in learned.checkpoint.pages())}
+        return names
+    return names | {learned.head.checkpoint.name, *(page.reference.name for page in learned.checkpoint.pages())}
+
+
+def lists_of(core: Core) -> Iterator[bytes]:
+    """The lists of objects that prune has condemned or is removing."""
+    if core.condemned is not None:
+        yield core.condemned.objects.name
+    yield from (row.objects.name for row in core.removing if row.objects.count)
 
 
 def store_everywhere(sites: Iterable[SiteName], objects: Mapping[bytes, bytes], quorum: int) -> Talk[bool]:

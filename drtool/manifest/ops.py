@@ -19,13 +19,14 @@ from drtool.manifest.records import (
     Coverage,
     Evidence,
     KeyTable,
+    ObjectList,
     Policy,
     SegmentRef,
     SessionKind,
     Snapshot,
     Target,
 )
-from drtool.model import RepositoryId, SegmentId, SessionId, SiteName, SnapshotId
+from drtool.model import RepositoryId, SegmentId, SessionId, SiteName, SnapshotId, TargetName
 
 
 def _kebab(name: str) -> str:
@@ -156,9 +157,57 @@ class Compact(_Op, frozen=True):
     session: SessionId = SessionId(b"")
 
 
+class Condemn(_Op, frozen=True):
+    """These objects, to which nothing up to change `marked` refers, count as absent from now on."""
+
+    objects: ObjectList
+    marked: int
+    session: SessionId = SessionId(b"")
+
+
+class Withdraw(_Op, frozen=True):
+    """What was condemned at change `condemned` counts again."""
+
+    condemned: int
+    session: SessionId = SessionId(b"")
+
+
+class Remove(_Op, frozen=True):
+    """`objects`, what is left of those condemned at change `condemned` after looking at all snapshots up to `marked`, go
+    for good, from `targets`; `segments` stand in place of those that named them; `dropped` forgotten snapshots are gone."""
+
+    condemned: int
+    objects: ObjectList
+    marked: int
+    targets: tuple[TargetName, ...]
+    segments: tuple[SegmentRef, ...] = ()
+    replaces: tuple[SegmentId, ...] = ()
+    dropped: tuple[SnapshotId, ...] = ()
+    session: SessionId = SessionId(b"")
+
+
+class Removed(_Op, frozen=True):
+    """Nothing of the removal that began at change `removal` is left at `targets`."""
+
+    removal: int
+    targets: tuple[TargetName, ...]
+    session: SessionId = SessionId(b"")
+
+
 SessionOp: TypeAlias = CheckpointSession | CloseSession | AddSnapshot
+PruneOp: TypeAlias = Condemn | Withdraw | Remove | Removed
 AdminOp: TypeAlias = (
-    ExpireSession | ForgetSnapshots | SetRing | SetPolicy | ReplaceIndex | Record | SetVoters | Recover | Compact | SetKeys
+    ExpireSession
+    | ForgetSnapshots
+    | SetRing
+    | SetPolicy
+    | ReplaceIndex
+    | Record
+    | SetVoters
+    | Recover
+    | Compact
+    | SetKeys
+    | PruneOp
 )
 Op: TypeAlias = Found | OpenSession | SessionOp | AdminOp
 
@@ -236,12 +285,24 @@ def _admin_summary(op: AdminOp) -> str:
             return ", ".join(f"{row.site} {row.level} round {row.round}" for row in op.coverage[:4])
         case ReplaceIndex():
             return f"{len(op.replaces)} segments by {len(op.segments)}"
+        case Condemn() | Withdraw() | Remove() | Removed():
+            return _prune_summary(op)
         case SetKeys():
             return f"{len(op.keys.slots)} slots, key generation {op.keys.generation}"
         case SetPolicy():
             return f"copies {op.policy.copies}, minimum {op.policy.minimum}"
         case _:
             return ""
+
+
+def _prune_summary(op: PruneOp) -> str:
+    match op:
+        case Condemn(objects=objects) | Remove(objects=objects):
+            return f"{objects.count} objects, {objects.bytes} bytes"
+        case Removed():
+            return f"of change {op.removal} from {', '.join(op.targets)}"
+        case Withdraw():
+            return f"of change {op.condemned}"
 
 
 def _few(ids: tuple[bytes, ...]) -> Iterator[str]:

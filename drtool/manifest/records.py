@@ -215,6 +215,31 @@ class KeyTable(Row, frozen=True):
     removed: tuple[bytes, ...] = ()
 
 
+class ObjectList(Row, frozen=True):
+    """Names of stored objects, in a manifest object of their own: how many there are, and their bytes together."""
+
+    name: bytes
+    size_bytes: int
+    count: int
+    bytes: int
+
+
+class Condemned(Row, frozen=True):
+    """Objects that count as absent for every session that opens after `sequence`; unreferenced up to change `marked`."""
+
+    objects: ObjectList
+    marked: int
+    sequence: int
+
+
+class Removal(Row, frozen=True):
+    """Objects that are being deleted for good, and the targets that have not acknowledged it."""
+
+    objects: ObjectList
+    pending: tuple[TargetName, ...]
+    sequence: int
+
+
 class Successor(Row, frozen=True):
     """What an ended configuration's `z-sealed` says: which one ended, which follows, and where its registers are."""
 

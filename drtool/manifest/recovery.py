@@ -31,7 +31,8 @@ from drtool.manifest.names import Life
 from drtool.manifest.ops import AddSnapshot, Change, CheckpointSession, Op, OpenSession, Recover
 from drtool.manifest.ports import Draw, Failed, Gather, Note, Talk, never
 from drtool.manifest.records import Config, SegmentRef, Successor, Voter
-from drtool.manifest.state import Rejection, State, apply_all
+from drtool.manifest.rejection import Rejection
+from drtool.manifest.state import State, apply_all
 from drtool.manifest.switching import put_seal, voters_targets
 from drtool.manifest.witness import Made, Witness
 from drtool.model import SessionId, SiteName

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from drtool.errors import FormatError
+from drtool.manifest import removal
 from drtool.manifest.catalogue import Catalogue
 from drtool.manifest.ops import (
     AddSnapshot,
@@ -21,21 +22,27 @@ from drtool.manifest.ops import (
     CheckpointSession,
     CloseSession,
     Compact,
+    Condemn,
     ExpireSession,
     ForgetSnapshots,
     Found,
     Op,
     OpenSession,
+    PruneOp,
     Record,
     Recover,
+    Remove,
+    Removed,
     ReplaceIndex,
     SetKeys,
     SetPolicy,
     SetRing,
     SetVoters,
+    Withdraw,
 )
 from drtool.manifest.records import (
     ClosedSession,
+    Condemned,
     Config,
     Coverage,
     Ending,
@@ -44,12 +51,14 @@ from drtool.manifest.records import (
     KeyTable,
     Policy,
     Recovery,
+    Removal,
     Row,
     SegmentRef,
     Session,
     Snapshot,
     Target,
 )
+from drtool.manifest.rejection import Refused, Rejection
 from drtool.model import RepositoryId, SegmentId, SessionId
 from drtool.ring import Ring, RingTarget
 
@@ -78,6 +87,8 @@ class Core(Row, frozen=True):
     forgotten: tuple[Forgotten, ...] = ()
     recoveries: tuple[Recovery, ...] = ()
     keys: KeyTable = KeyTable()
+    condemned: Condemned | None = None
+    removing: tuple[Removal, ...] = ()
 
 
 class State(Core, frozen=True):
@@ -98,20 +109,6 @@ class State(Core, frozen=True):
 
     def core(self) -> Core:
         return Core(*(getattr(self, field) for field in Core.__struct_fields__))
-
-
-class Rejection(msgspec.Struct, frozen=True):
-    """Why a change does not apply: a stable word for programs, a sentence for people."""
-
-    reason: str
-    message: str
-
-
-class _Refused(Exception):
-    """Carries a rejection out of a transition; never leaves this module."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        self.rejection = Rejection(reason, message)
 
 
 def begin(change: Change) -> State:
@@ -144,7 +141,7 @@ def apply(state: State, change: Change) -> State | Rejection:
             return _open(_next(state), change, op)
         _demand_session(state, change, op)
         return _transition(_touched(_next(state), change), change, op)
-    except _Refused as refused:
+    except Refused as refused:
         return refused.rejection
 
 
@@ -164,12 +161,12 @@ def _next(state: State) -> State:
 
 def _demand_session(state: State, change: Change, op: Op) -> None:
     if getattr(op, "session", change.session) != change.session:
-        raise _Refused("wrong-session", "the op names another session than the change that carries it")
+        raise Refused("wrong-session", "the op names another session than the change that carries it")
     row = state.session(change.session)
     if row is None:
-        raise _Refused("session-not-open", f"session {change.session.hex()[:8]} is not open (any more)")
+        raise Refused("session-not-open", f"session {change.session.hex()[:8]} is not open (any more)")
     if change.counter <= row.counter:
-        raise _Refused("duplicate", f"session {change.session.hex()[:8]} is past change {change.counter}")
+        raise Refused("duplicate", f"session {change.session.hex()[:8]} is past change {change.counter}")
 
 
 def _touched(state: State, change: Change) -> State:
@@ -196,7 +193,7 @@ def _transition(state: State, change: Change, op: Op) -> State:
         case ForgetSnapshots():
             return _forget(state, change, op)
         case Found() | OpenSession():
-            raise _Refused("founded", "the manifest is founded already")
+            raise Refused("founded", "the manifest is founded already")
         case _:
             return _administer(state, change, op)
 
@@ -218,23 +215,45 @@ def _administer(state: State, change: Change, op: AdminOp) -> State:
         case Recover():
             return _recover(state, change, op)
         case Compact():
-            return state
+            return _compact(state)
+        case Condemn() | Withdraw() | Remove() | Removed():
+            removal.demand_prune_session(state, change)
+            return _prune(state, op)
         case _:
-            raise _Refused("unknown-op", f"{type(op).__name__} changes nothing here")
+            raise Refused("unknown-op", f"{type(op).__name__} changes nothing here")
+
+
+def _prune(state: State, op: PruneOp) -> State:
+    match op:
+        case Condemn():
+            return removal.condemn(state, op)
+        case Withdraw():
+            return removal.withdraw(state, op)
+        case Remove():
+            return _with_segments(removal.remove(state, op), op.segments, op.replaces)
+        case Removed():
+            return removal.removed(state, op)
+
+
+def _compact(state: State) -> State:
+    """Nothing changes; but a prune session may have stored lists that no head names yet."""
+    if any(row.kind == "prune" for row in state.sessions):
+        raise Refused("prune-open", "a prune session is at work")
+    return state
 
 
 def _open(state: State, change: Change, op: OpenSession) -> State:
     known = {row.id for row in state.sessions} | {row.id for row in state.closed}
     if op.session != change.session or op.session in known:
-        raise _Refused("session-exists", f"session {op.session.hex()[:8]} was opened before")
+        raise Refused("session-exists", f"session {op.session.hex()[:8]} was opened before")
     if not state.sequence - REMEMBERED_CHANGES <= op.based_on < state.sequence:
-        raise _Refused("stale-open", f"the request to open a session is based on change {op.based_on}, long past")
+        raise Refused("stale-open", f"the request to open a session is based on change {op.based_on}, long past")
     for session in op.expires:
         row = state.session(session)
         if row is not None and row.host_id == op.host_id:
             state = _ended(state, session, "expired")
     if op.kind in EXCLUSIVE_KINDS and any(row.kind == op.kind for row in state.sessions):
-        raise _Refused(f"{op.kind}-open", f"another {op.kind} session is at work")
+        raise Refused(f"{op.kind}-open", f"another {op.kind} session is at work")
     return msgspec.structs.replace(state, sessions=(*state.sessions, _session_of(state, change, op)))
 
 
@@ -247,7 +266,7 @@ def _session_of(state: State, change: Change, op: OpenSession) -> Session:
 def _ended(state: State, session: SessionId, ending: Ending) -> State:
     row = state.session(session)
     if row is None:
-        raise _Refused("session-not-open", f"session {session.hex()[:8]} is not open (any more)")
+        raise Refused("session-not-open", f"session {session.hex()[:8]} is not open (any more)")
     closed = (*_remembered(state), ClosedSession(session, state.sequence, row.counter, ending))
     rest = tuple(other for other in state.sessions if other.id != session)
     return msgspec.structs.replace(state, sessions=rest, closed=closed)
@@ -261,9 +280,9 @@ def _remembered(state: State) -> Sequence[ClosedSession]:
 
 def _add_snapshot(state: State, change: Change, op: AddSnapshot) -> State:
     if op.snapshot.session != change.session:
-        raise _Refused("wrong-session", "the snapshot names another session than the change that adds it")
+        raise Refused("wrong-session", "the snapshot names another session than the change that adds it")
     if op.snapshot.id in state.snapshots:
-        raise _Refused("snapshot-exists", f"snapshot {op.snapshot.id.hex()[:8]} is in the catalogue already")
+        raise Refused("snapshot-exists", f"snapshot {op.snapshot.id.hex()[:8]} is in the catalogue already")
     state = _with_segments(state, op.segments, op.replaces)
     row = msgspec.structs.replace(op.snapshot, sequence=state.sequence)
     state = msgspec.structs.replace(state, snapshots=state.snapshots.with_added(row))
@@ -274,7 +293,7 @@ def _with_segments(state: State, added: Sequence[SegmentRef], replaced: Sequence
     live = {row.id for row in state.segments}
     gone = set(replaced)
     if not gone <= live:
-        raise _Refused("segments-changed", "an index segment to be replaced was replaced by somebody else")
+        raise Refused("segments-changed", "an index segment to be replaced was replaced by somebody else")
     kept = tuple(row for row in state.segments if row.id not in gone)
     new = {row.id: row for row in added if row.id not in live or row.id in gone}
     return msgspec.structs.replace(state, segments=(*kept, *new.values()))
@@ -285,7 +304,7 @@ def _forget(state: State, change: Change, op: ForgetSnapshots) -> State:
     for snapshot in dict.fromkeys(op.snapshots):
         row = state.snapshots.get(snapshot)
         if row is None:
-            raise _Refused("no-such-snapshot", f"there is no snapshot {snapshot.hex()[:8]} (any more)")
+            raise Refused("no-such-snapshot", f"there is no snapshot {snapshot.hex()[:8]} (any more)")
         rows.append(row)
     marks = tuple(Forgotten(row, state.sequence, change.time_ns, change.host) for row in rows)
     rest = state.snapshots.without(row.id for row in rows)
@@ -294,45 +313,48 @@ def _forget(state: State, change: Change, op: ForgetSnapshots) -> State:
 
 def _set_ring(state: State, op: SetRing) -> State:
     if op.epoch != state.ring_epoch + 1:
-        raise _Refused("ring-changed", f"the ring is at epoch {state.ring_epoch}, so {op.epoch} cannot follow")
+        raise Refused("ring-changed", f"the ring is at epoch {state.ring_epoch}, so {op.epoch} cannot follow")
     if any(row.kind == "mover" for row in state.sessions):
-        raise _Refused("mover-open", "the ring cannot change while a mover is at work")
+        raise Refused("mover-open", "the ring cannot change while a mover is at work")
     names = [row.name for row in op.targets]
     if len(set(names)) != len(names):
-        raise _Refused("bad-ring", "two targets have one name")
+        raise Refused("bad-ring", "two targets have one name")
+    registers = {voter.target for voter in state.config.voters} - set(names)
+    if registers:
+        raise Refused("bad-ring", f"target {min(registers)} holds a voter's register and cannot go")
     return msgspec.structs.replace(state, ring_epoch=op.epoch, targets=tuple(sorted(op.targets, key=lambda t: t.name)))
 
 
 def _set_voters(state: State, op: SetVoters) -> State:
     now, new = state.config, op.config
     if (new.generation, new.recovery, new.number) != (now.generation, now.recovery, now.number + 1):
-        raise _Refused("voters-changed", f"configuration {new.number} cannot follow configuration {now.number}")
+        raise Refused("voters-changed", f"configuration {new.number} cannot follow configuration {now.number}")
     _check_voters(new)
     unknown = {voter.target for voter in new.voters} - {row.name for row in state.targets}
     if unknown:
-        raise _Refused("bad-voters", f"no target {min(unknown)} is known that could hold a register")
+        raise Refused("bad-voters", f"no target {min(unknown)} is known that could hold a register")
     return msgspec.structs.replace(state, config=new)
 
 
 def _set_keys(state: State, op: SetKeys) -> State:
     now, new = state.keys, op.keys
     if new.epoch != now.epoch + 1:
-        raise _Refused("keys-changed", f"the key slots are at epoch {now.epoch}, so {new.epoch} cannot follow")
+        raise Refused("keys-changed", f"the key slots are at epoch {now.epoch}, so {new.epoch} cannot follow")
     if not now.generation <= new.generation <= new.drawn or new.drawn < now.drawn:
-        raise _Refused("bad-keys", f"key generation {new.generation} cannot follow {now.generation}")
+        raise Refused("bad-keys", f"key generation {new.generation} cannot follow {now.generation}")
     if not new.slots:
-        raise _Refused("bad-keys", "without a key slot nobody could open the repository")
+        raise Refused("bad-keys", "without a key slot nobody could open the repository")
     if len(new.slots) > KEY_SLOTS_MAX or len({row.id for row in new.slots}) < len(new.slots):
-        raise _Refused("bad-keys", f"there can be {KEY_SLOTS_MAX} key slots, each with an id of its own")
+        raise Refused("bad-keys", f"there can be {KEY_SLOTS_MAX} key slots, each with an id of its own")
     if any(row.generation < new.generation for row in new.slots):
-        raise _Refused("bad-keys", f"a key slot would not open what is sealed under generation {new.generation}")
+        raise Refused("bad-keys", f"a key slot would not open what is sealed under generation {new.generation}")
     return msgspec.structs.replace(state, keys=new)
 
 
 def _recover(state: State, change: Change, op: Recover) -> State:
     new = op.config
     if new.generation <= state.config.generation or new.number != 1 or len(new.recovery) != RECOVERY_BYTES:
-        raise _Refused("voters-changed", f"generation {new.generation} cannot follow {state.config.generation}")
+        raise Refused("voters-changed", f"generation {new.generation} cannot follow {state.config.generation}")
     _check_voters(new)
     base = state.sequence - 2  # its session was opened in between
     row = Recovery(new.generation, new.recovery, base, change.time_ns, change.host, op.sites)
@@ -343,9 +365,9 @@ def _check_voters(config: Config) -> None:
     """Any two quorums must meet."""
     count = len(config.voters)
     if not count or len({voter.site for voter in config.voters}) < count:
-        raise _Refused("bad-voters", "a configuration needs voters, and one of each site")
+        raise Refused("bad-voters", "a configuration needs voters, and one of each site")
     if not count < 2 * config.quorum <= 2 * count:
-        raise _Refused("bad-voters", f"{config.quorum} of {count} voters are no quorum")
+        raise Refused("bad-voters", f"{config.quorum} of {count} voters are no quorum")
 
 
 def _record(state: State, op: Record) -> State:
