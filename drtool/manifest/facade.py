@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from drtool.crypto import SealKind
 from drtool.errors import Forked, NoQuorum, NoRepository, ObjectMissing, Refused, Rejected
 from drtool.manifest.audit import Problem, check_sites
 from drtool.manifest.beginning import begin_manifest
@@ -20,13 +21,14 @@ from drtool.manifest.drafting import Author, Drafts
 from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, no_hook
 from drtool.manifest.finding import Sighting, look_around, newest_config, newest_record
 from drtool.manifest.following import Course, Reach
-from drtool.manifest.head import open_head
+from drtool.manifest.head import open_head, reference_to, seal_row
 from drtool.manifest.inspect import LogEntry, ManifestStatus, entries, status_of
-from drtool.manifest.library import Learned, Library
+from drtool.manifest.library import Learned, Library, store_everywhere
 from drtool.manifest.local import MemoryCache
 from drtool.manifest.ops import Change, Compact, Op, SetVoters
+from drtool.manifest.pages import NameList
 from drtool.manifest.ports import Failed, Keys, LocalState, Note, PageCache, SitePort, Talk
-from drtool.manifest.records import Config, Founding
+from drtool.manifest.records import Config, Founding, ObjectList
 from drtool.manifest.recovery import Survivors, look_at_survivors, lost_snapshots, recover
 from drtool.manifest.state import State, applied_at
 from drtool.manifest.switching import Member, check_reachable, next_config
@@ -36,6 +38,7 @@ from drtool.model import SessionId, SiteName
 T = TypeVar("T")
 
 PATIENCE_S = 30.0
+NAME_BYTES = 32
 ADDED_ALREADY = ("session-exists", "snapshot-exists")
 
 
@@ -179,6 +182,26 @@ class Manifest:
         if dry_run:
             return preview(listed, view.learned, context.places)
         return (yield from clear(listed, view.learned, context.places))
+
+    def keep_names(self, names: NameList, size_bytes: int) -> ObjectList:
+        """Store a list of objects, together `size_bytes`, for an op that names it; durable on a quorum. `NoQuorum`."""
+        return self._driver.run(self.keeping_names(names, size_bytes))
+
+    def names_in(self, row: ObjectList) -> NameList:
+        """The names in a list that the state refers to."""
+        return self._driver.run(self._library.names_in(list(self._sites), row))
+
+    def keeping_names(self, names: NameList, size_bytes: int) -> Talk[ObjectList]:
+        """The conversation of `keep_names`."""
+        count = (len(names.packs) + len(names.segments)) // NAME_BYTES
+        if not count:
+            return ObjectList(b"", 0, 0, 0)
+        sealed = seal_row(self._keys, SealKind.OBJECT, names)
+        reference = reference_to(sealed)
+        context = yield from self._course.context()
+        if not (yield from store_everywhere(context.places, {reference.name: sealed}, context.quorum)):
+            raise NoQuorum("too few sites took the list of what is to go", hint="make room there and run it again")
+        return ObjectList(reference.name, reference.size_bytes, count, size_bytes)
 
     def set_voters(self, members: Sequence[Member], ops: Sequence[Op] = ()) -> View:
         """Make `members` the voters, with `ops` in the same change set, and finish the switch. `Rejected`, `NoQuorum`."""

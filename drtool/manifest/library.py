@@ -20,6 +20,7 @@ from drtool.manifest.pages import (
     Fold,
     ForgottenPage,
     LogPage,
+    NameList,
     SnapshotPage,
     catalogue_of,
     fold,
@@ -27,7 +28,7 @@ from drtool.manifest.pages import (
     removable,
 )
 from drtool.manifest.ports import Failed, Gather, Keys, List, PageCache, Put, Read, Talk
-from drtool.manifest.records import Row
+from drtool.manifest.records import ObjectList, Row
 from drtool.manifest.rejection import Rejection
 from drtool.manifest.state import Core, State, apply_all, begin, state_of
 from drtool.model import SiteName
@@ -37,6 +38,7 @@ KINDS: Mapping[type[Row], SealKind] = {
     LogPage: SealKind.LOG_PAGE,
     SnapshotPage: SealKind.OBJECT,
     ForgottenPage: SealKind.OBJECT,
+    NameList: SealKind.OBJECT,
 }
 HEADS_REMEMBERED = 4
 FETCH_TRIES = 3
@@ -101,6 +103,13 @@ class Library:
     def log_pages(self, sites: Sequence[SiteName], references: Iterable[Reference]) -> Talk[dict[bytes, LogPage]]:
         """Pages of the log, by name."""
         return (yield from self._fetch(sites, references, LogPage))
+
+    def names_in(self, sites: Sequence[SiteName], row: ObjectList) -> Talk[NameList]:
+        """The names of a list."""
+        if not row.count:
+            return NameList()
+        names: NameList = yield from self._one(sites, Reference(row.name, row.size_bytes), NameList)
+        return names
 
     def sealed_objects(self, sites: Sequence[SiteName], names: Iterable[bytes]) -> Talk[dict[bytes, bytes]]:
         """Objects as they are stored: from the cache, else from the first site that has each whole."""

@@ -66,6 +66,13 @@ class ForgottenPage(Row, frozen=True):
     rows: tuple[Forgotten, ...]
 
 
+class NameList(Row, frozen=True):
+    """Packs and index segments by name, 32 bytes each, one after the other, sorted: what prune condemns and removes."""
+
+    packs: bytes = b""
+    segments: bytes = b""
+
+
 class Retired(Row, frozen=True):
     name: bytes
     sequence: int
