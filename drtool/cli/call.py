@@ -137,6 +137,7 @@ def targets_of(config: Config, directory: Path) -> "tuple[TargetSpec, ...]":
             url=file_url(target.url, directory),
             weight=target.weight,
             keys=target.keys,
+            vote=target.vote,
         )
         for site, targets in config.sites.items()
         for name, target in targets.items()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from drtool.repository import TargetSpec
 
 DEFAULT_SITES = ("one", "two", "three")
+ARBITER = "arbiter"
+TWO = 2
 
 
 def init(
@@ -33,14 +35,22 @@ def init(
     copies: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Sites that hold each pack (default 2).")
     ] = None,
+    arbiter: Annotated[
+        str | None,
+        typer.Option(metavar="[SITE=]URL", help="A place that only votes; for two sites one is added anyway."),
+    ] = None,
 ) -> None:
     """Found a repository, and write the configuration if there is none.
 
     Without --target the configuration's sites are used; without those, three directories below ~/.local/share/drtool:
     a demonstration, since one disk holds them all.
 
+    Two sites need a third vote, so that writing goes on when any one is lost: an arbiter, which holds the catalogue and no
+    packs. Without --arbiter it is a directory on this host.
+
     Examples:
         drtool init --target paris=/mnt/nas --target attic=/mnt/usb --target garage=/mnt/old --copies 2
+        drtool init --target office=/mnt/nas --target home=/mnt/usb --arbiter /mnt/router/drtool
         drtool --config /etc/drtool/drtool.yaml init --password-file /etc/drtool/password
     """
     from drtool.repository import found
@@ -48,7 +58,7 @@ def init(
     call: Call = context.obj
     settings = call.settings
     path = config_path(call)
-    targets = chosen_targets(call, target or [])
+    targets = with_arbiter(call, chosen_targets(call, target or []), arbiter)
     redundancy = settings.config.redundancy
     wanted = copies if copies is not None else redundancy.copies
     spec = call.spec(targets)
@@ -84,7 +94,43 @@ def chosen_targets(call: "Call", words: Sequence[str]) -> "tuple[TargetSpec, ...
     return parse_targets([f"{site}={settings.data_dir / site}" for site in DEFAULT_SITES], settings.directory)
 
 
-def parse_targets(words: Sequence[str], directory: Path) -> "tuple[TargetSpec, ...]":
+def with_arbiter(call: "Call", targets: "tuple[TargetSpec, ...]", word: str | None) -> "tuple[TargetSpec, ...]":
+    """With the arbiter that is asked for; for two sites without one, with a directory on this host."""
+    if word is not None:
+        return (*targets, parse_arbiter(word, targets, call.settings.directory))
+    if len({row.site for row in targets}) != TWO or any(row.vote in {"only", "false"} for row in targets):
+        return targets
+    place = call.settings.data_dir / f"{ARBITER}-{_fingerprint(targets)}"
+    call.emit(
+        Warned(
+            message=f"two sites need a third vote to go on when one is lost: {place} on this host will vote and store nothing "
+            "else; --arbiter URL puts that elsewhere"
+        )
+    )
+    return (*targets, parse_arbiter(str(place), targets, call.settings.directory))
+
+
+def parse_arbiter(word: str, targets: "Sequence[TargetSpec]", directory: Path) -> "TargetSpec":
+    """`URL`, or `SITE=URL`; a site of its own."""
+    name, equals, url = word.partition("=")
+    named = bool(equals) and "/" not in name and ":" not in name
+    (spec,) = parse_targets([word if named else f"{ARBITER}={word}"], directory, option="--arbiter")
+    if spec.site in {row.site for row in targets}:
+        raise UsageError(
+            f"--arbiter {word!r}: {spec.site} is a site already, and two votes of one site are lost together",
+            hint=f"name the arbiter's own site: --arbiter SITE={url if named else word}",
+        )
+    return replace(spec, vote="only")
+
+
+def _fingerprint(targets: "Sequence[TargetSpec]") -> str:
+    """The same for the same places, so that an `init` that was interrupted finds its own arbiter again."""
+    from hashlib import blake2b
+
+    return blake2b("\n".join(sorted(row.url for row in targets)).encode(), digest_size=4).hexdigest()
+
+
+def parse_targets(words: Sequence[str], directory: Path, option: str = "--target") -> "tuple[TargetSpec, ...]":
     """`SITE[/NAME]=URL`, each name once."""
     from drtool.model import TargetName
     from drtool.repository import TargetSpec
@@ -93,15 +139,15 @@ def parse_targets(words: Sequence[str], directory: Path) -> "tuple[TargetSpec, .
     for word in words:
         name, equals, url = word.partition("=")
         if not equals:
-            raise UsageError(f"--target {word!r} says no place", hint="write --target paris=/mnt/nas/drtool")
+            raise UsageError(f"{option} {word!r} says no place", hint=f"write {option} paris=/mnt/nas/drtool")
         site, _, place = name.partition("/")
         full = f"{check_name(site, 'site')}/{check_name(place or 'main', 'target')}"
         if full in specs:
-            raise UsageError(f"--target {full} is given twice", hint="name a second one at that site: SITE/NAME=URL")
+            raise UsageError(f"{option} {full} is given twice", hint="name a second one at that site: SITE/NAME=URL")
         try:
             specs[full] = TargetSpec(name=TargetName(full), url=file_url(target_url(url), directory))
         except ValueError as error:
-            raise UsageError(f"--target {word!r}: {error}") from None
+            raise UsageError(f"{option} {word!r}: {error}") from None
     return tuple(specs.values())
 
 
@@ -112,6 +158,8 @@ def write_if_new(call: "Call", path: Path, label: str, targets: "Sequence[Target
             call.emit(
                 Warned(message=f"{path} exists and is not changed; add the repository's sites to it under `sites:`")
             )
+        elif any(row.vote == "only" and row.name not in _named(call) for row in targets):
+            call.emit(Warned(message=f"{path} exists and is not changed; other hosts need the arbiter named in theirs"))
         return False
     password_file = call.options.password_file or os.environ.get("DRTOOL_PASSWORD_FILE")
     chosen = Chosen(
@@ -122,6 +170,10 @@ def write_if_new(call: "Call", path: Path, label: str, targets: "Sequence[Target
     )
     write_config(path, config_text(chosen))
     return True
+
+
+def _named(call: "Call") -> set[str]:
+    return {f"{site}/{name}" for site, targets in call.settings.config.sites.items() for name in targets}
 
 
 def new_password(call: "Call") -> bytes:
@@ -160,6 +212,7 @@ def _proposed(call: "Call") -> bytes:
 
 def init_view(document: Document, *, written: bool) -> View:
     rows = [(Cell(site, "strong"), ", ".join(targets)) for site, targets in document["sites"].items()]
+    rows += [(Cell(name.partition("/")[0], "strong"), f"{name} (votes only)") for name in document["arbiters"]]
     config = document["config"]
     return view(
         line(
@@ -173,6 +226,7 @@ def init_view(document: Document, *, written: bool) -> View:
             f"keep the password and a copy of {config} where no site's loss reaches them; with these two and any one "
             "site, everything can be restored",
         ),
-        summary=f"founded repository {document['repository_id']} at {', '.join(document['sites'])}; "
+        summary=f"founded repository {document['repository_id']} at {', '.join(document['sites'])}"
+        f"{''.join(f', arbiter {name}' for name in document['arbiters'])}; "
         f"{'wrote' if written else 'kept'} {config}; keep the password and a copy of it elsewhere",
     )

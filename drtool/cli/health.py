@@ -151,13 +151,17 @@ def _sites_table(document: Document) -> Table:
     rows: list[tuple[Cell | str, ...]] = []
     for site in document["sites"]:
         for target in site["targets"]:
-            state = Cell("online", "good") if target["reachable"] else Cell("offline", "bad")
             free = "-" if target["free_bytes"] is None else size(target["free_bytes"])
-            votes = "yes" if site["votes"] else "no"
-            rows.append(
-                (Cell(target["name"], "strong"), state, votes, f"{target['objects']:,}", size(target["bytes"]), free)
-            )
+            votes = "no" if not site["votes"] else "only" if target["state"] == "arbiter" else "yes"
+            head = (Cell(target["name"], "strong"), _standing(target), votes)
+            rows.append((*head, f"{target['objects']:,}", size(target["bytes"]), free))
     return table("TARGET STATE VOTES OBJECTS> HOLDS> FREE>", rows)
+
+
+def _standing(target: Document) -> Cell:
+    if target["state"] == "lost":
+        return Cell("lost", "bad")
+    return Cell("online", "good") if target["reachable"] else Cell("offline", "bad")
 
 
 def _source_row(row: Document, promised: int) -> tuple[Cell | str, ...]:

@@ -8,7 +8,7 @@ Invariants
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -18,6 +18,7 @@ from drtool.errors import UsageError
 
 Later = Annotated[Any, LATER]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+Vote: TypeAlias = Literal["auto", "true", "false", "only"]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -37,6 +38,15 @@ def target_url(text: object) -> str:
     return text
 
 
+def vote_word(value: object) -> object:
+    """`vote: auto|true|false|only`; true and false are YAML's own. Raises ValueError."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str) or value not in {"auto", "only"}:
+        raise ValueError("expected auto, true, false or only")
+    return value
+
+
 class TargetConfig(Struct, frozen=True, kw_only=True):
     """How this host reaches one target."""
 
@@ -44,7 +54,9 @@ class TargetConfig(Struct, frozen=True, kw_only=True):
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1
     keys: bool = True
     """Whether key slots may lie there."""
-    vote: Later = None
+    vote: Annotated[Vote, read_as(vote_word)] = "auto"
+    """Whether its site may vote through it: auto, where the file system is known to be safe; or as a person says; `only` votes
+    and stores nothing. Read by `init`; afterwards the manifest says."""
     max_bytes: Later = None
     endpoint: Later = None
     region: Later = None

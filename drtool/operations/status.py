@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from drtool.errors import StoreError
 from drtool.events import Emit, Stage
 from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, TargetName, pack_object, site_of
@@ -12,10 +13,14 @@ from drtool.repository import Repository
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.placement import distinct_sites
 from drtool.repository.slots import problems_with_slots, read_slots
+from drtool.repository.targets import UNNAMED
 
 
 class TargetStatus(Struct, frozen=True, kw_only=True):
+    """`state` as the manifest says: active, draining, lost, arbiter; unknown for what only this host's configuration names."""
+
     name: TargetName
+    state: str
     reachable: bool
     reason: str | None = None
     objects: int
@@ -95,9 +100,11 @@ def _problems(repository: Repository, inventory: Inventory, quorum: QuorumStatus
         yield f"no quorum: the manifest needs {quorum.needed} voters and {quorum.reachable} can be reached"
     for target, why in sorted(inventory.unlisted.items()):
         yield f"target {target} is offline: {why}"
-    for target in repository.target_rows():
-        if target not in repository.targets.specs:
-            yield f"target {target} is in the ring, but this host's configuration does not say how to reach it"
+    for row in repository.view.state.targets:
+        if row.name not in repository.targets.specs and row.state != "lost":
+            yield f"target {row.name} is one of the repository's, but {UNNAMED}"
+        elif row.votes_only and not repository.targets.reachable(row.name):
+            yield f"arbiter {row.name} is offline: {repository.targets.failures.get(row.name, UNNAMED)}"
     if below:
         promised = repository.view.state.policy.copies
         yield f"{below} packs are on fewer than {promised} sites that can be listed"
@@ -121,16 +128,26 @@ def _site(repository: Repository, inventory: Inventory, site: SiteName, votes: b
 
 
 def _target(repository: Repository, inventory: Inventory, name: TargetName) -> TargetStatus:
+    targets, row = repository.targets, repository.target_rows().get(name)
+    state = "unknown" if row is None else "arbiter" if row.votes_only and row.state == "active" else row.state
     objects = inventory.objects.get(name)
-    if objects is None:
+    reason = None
+    free_bytes = None
+    if objects is None and name in targets.storing():
         reason = inventory.unlisted.get(name, "not in this host's configuration")
-        return TargetStatus(name=name, reachable=False, reason=reason, objects=0, bytes=0)
+    else:
+        try:
+            free_bytes = targets.store(name).free_bytes()
+        except StoreError as error:
+            reason = targets.failures.get(name, error.message)
     return TargetStatus(
         name=name,
-        reachable=True,
-        objects=len(objects),
-        bytes=sum(objects.values()),
-        free_bytes=repository.targets.store(name).free_bytes(),
+        state=state,
+        reachable=reason is None,
+        reason=reason,
+        objects=len(objects or ()),
+        bytes=sum((objects or {}).values()),
+        free_bytes=free_bytes,
     )
 
 

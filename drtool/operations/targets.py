@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from drtool.manifest.records import Target
+from drtool.model import site_of
 from drtool.repository import Repository
 from drtool.repository.inventory import take_inventory
 from drtool.ring import expected_shares, shares
@@ -70,7 +72,25 @@ def targets(repository: Repository) -> TargetsResult:
         )
         for row in ring.targets
     ]
-    return TargetsResult(epoch=ring.epoch, targets=reports)
+    arbiters = [_arbiter(repository, row) for row in repository.view.state.targets if row.votes_only]
+    return TargetsResult(epoch=ring.epoch, targets=[*reports, *arbiters])
+
+
+def _arbiter(repository: Repository, row: Target) -> TargetReport:
+    """A place that holds no packs and has no share."""
+    return TargetReport(
+        name=row.name,
+        site=site_of(row.name),
+        url=row.url,
+        weight=0,
+        state="arbiter" if row.state == "active" else row.state,
+        reachable=repository.targets.reachable(row.name),
+        problem=repository.targets.failures.get(row.name),
+        objects=0,
+        bytes=0,
+        share=0.0,
+        expected_share=0.0,
+    )
 
 
 def ring(repository: Repository) -> RingResult:

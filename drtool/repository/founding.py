@@ -24,19 +24,18 @@ from drtool.repository.marker import MARKER_OBJECT, Marker
 from drtool.repository.slots import KEYS_PREFIX, slot_row
 from drtool.repository.spec import FILE_SCHEME, RepositorySpec, TargetSpec, local_path
 from drtool.repository.targets import holds_register, open_store
+from drtool.repository.voters import choose_voters, even_number
 from drtool.stores import LocalStore
 from drtool.stores.names import TEMPORARY_PREFIX
 
-VOTERS_MAX = 7
-VOTERS_OF_MANY = 5
-
 
 class InitResult(Struct, frozen=True, kw_only=True):
-    """`init`'s document."""
+    """`init`'s document. `sites` are those that store; `arbiters` only vote."""
 
     repository_id: str
     sites: dict[SiteName, list[TargetName]]
     copies: int
+    arbiters: list[TargetName] = []
     config: str | None = None
 
 
@@ -46,28 +45,26 @@ def found(spec: RepositorySpec, copies: int | None, minimum: int, emit: Emit) ->
     wanted = min(2, len(sites)) if copies is None else copies
     _check_policy(wanted, minimum, sites)
     emit(Stage(name="founding"))
-    stores = _empty_roots(spec.targets, sites)
+    stores = _empty_roots(spec.targets)
     try:
-        _found_on(stores, spec, sites, wanted, minimum)
+        voters = _found_on(stores, spec, wanted, minimum)
     finally:
         for store in stores.values():
             store.close()
-    _advise(sites, wanted, emit)
+    _advise(sites, wanted, len(voters), emit)
     marker = open_store(spec.targets[0])
     try:
         repository = Marker.read(marker).repository
     finally:
         marker.close()
-    return InitResult(repository_id=repository, sites=sites, copies=wanted)
+    arbiters = [target.name for target in spec.targets if target.vote == "only"]
+    return InitResult(repository_id=repository, sites=sites, copies=wanted, arbiters=sorted(arbiters))
 
 
 def _found_on(
-    stores: Mapping[TargetName, LocalStore],
-    spec: RepositorySpec,
-    sites: Mapping[SiteName, list[TargetName]],
-    copies: int,
-    minimum: int,
-) -> None:
+    stores: Mapping[TargetName, LocalStore], spec: RepositorySpec, copies: int, minimum: int
+) -> dict[SiteName, TargetName]:
+    """Writes slots, markers and registers; who votes."""
     repository_id = RepositoryId(os.urandom(16))
     keyring = Keyring.draw(repository_id)
     policy = Policy(copies=copies, minimum=minimum, timezone=spec.timezone)
@@ -84,46 +81,35 @@ def _found_on(
             average_chunk_bytes=policy.chunk_average_bytes,
         )
         stores[target.name].put(MARKER_OBJECT, marker.signed(keyring).encode())
-    voters = _voters(sites, stores)
+    voters = _voters(spec.targets, stores)
     founding = Founding(
         repository=repository_id,
         label=spec.label,
         policy=policy,
-        targets=tuple(_row(target, spec.host) for target in spec.targets),
+        targets=tuple(row_of(target, spec.host) for target in spec.targets),
         voters=tuple(voters.items()),
         keys=KeyTable(epoch=1, slots=(slot_row(slot, spec.host),)),
     )
     local = DirectoryState(spec.state_dir / "repositories" / repository_id.hex())
     registers: dict[SiteName, SitePort] = {site: stores[target] for site, target in voters.items()}
     Manifest.found(registers, keyring, founding, local, author=author(spec.state_dir, spec.host), trace=spec.trace)
+    return voters
 
 
-def _voters(
-    sites: Mapping[SiteName, list[TargetName]], stores: Mapping[TargetName, LocalStore]
-) -> dict[SiteName, TargetName]:
-    """All able sites up to seven vote, of more the first five; a register lies on its site's first able target by name.
-
-    UsageError if no site is able.
-    """
-    verdicts = {name: store.vote_verdict() for name, store in stores.items()}
-    able = {site: [name for name in names if verdicts[name].can_vote] for site, names in sites.items()}
-    voting = sorted(site for site, names in able.items() if names)
-    if not voting:
-        reasons = "; ".join(f"{name}: {verdict.reason}" for name, verdict in sorted(verdicts.items()))
-        raise UsageError(f"no site can hold the manifest ({reasons})", hint="use a directory on a local file system")
-    if len(voting) > VOTERS_MAX:
-        voting = voting[:VOTERS_OF_MANY]
-    return {site: min(able[site]) for site in voting}
+def _voters(targets: Iterable[TargetSpec], stores: Mapping[TargetName, LocalStore]) -> dict[SiteName, TargetName]:
+    return choose_voters(targets, {name: store.vote_verdict() for name, store in stores.items()})
 
 
-def _row(target: TargetSpec, host: str) -> Target:
-    url = FILE_SCHEME + str(local_path(target.url))
-    return Target(target.name, target.weight, "active", url, host, keys=target.keys)
+def row_of(target: TargetSpec, host: str) -> Target:
+    """A target as the manifest knows it."""
+    url, only = FILE_SCHEME + str(local_path(target.url)), target.vote == "only"
+    return Target(target.name, 0 if only else target.weight, "active", url, host, votes_only=only, keys=target.keys)
 
 
 def _sites(targets: Iterable[TargetSpec]) -> dict[SiteName, list[TargetName]]:
+    """The sites that store, with their targets."""
     sites: dict[SiteName, list[TargetName]] = {}
-    for target in sorted(targets, key=lambda target: target.name):
+    for target in sorted((target for target in targets if target.vote != "only"), key=lambda target: target.name):
         sites.setdefault(target.site, []).append(target.name)
     return sites
 
@@ -138,16 +124,14 @@ def _check_policy(copies: int, minimum: int, sites: Mapping[SiteName, object]) -
         raise UsageError(f"redundancy.minimum is {minimum}; it must be from 1 to copies ({copies})")
 
 
-def _empty_roots(
-    targets: Sequence[TargetSpec], sites: Mapping[SiteName, list[TargetName]]
-) -> dict[TargetName, LocalStore]:
+def _empty_roots(targets: Sequence[TargetSpec]) -> dict[TargetName, LocalStore]:
     """An empty root for each target; nothing is made or cleared before all of them were looked at."""
     stores: dict[TargetName, LocalStore] = {}
     try:
         for target in targets:
             if local_path(target.url).exists():
                 stores[target.name] = LocalStore.open(local_path(target.url))
-        _check_unused(targets, stores, sites)
+        _check_unused(targets, stores)
         _clear(stores)
         for target in targets:
             if target.name not in stores:
@@ -159,10 +143,8 @@ def _empty_roots(
     return stores
 
 
-def _check_unused(
-    targets: Sequence[TargetSpec], stores: Mapping[TargetName, LocalStore], sites: Mapping[SiteName, list[TargetName]]
-) -> None:
-    halfway = _stopped_halfway(targets, stores, sites)
+def _check_unused(targets: Sequence[TargetSpec], stores: Mapping[TargetName, LocalStore]) -> None:
+    halfway = _stopped_halfway(targets, stores)
     for target in targets:
         if target.name not in stores:
             continue
@@ -188,9 +170,7 @@ def _left_by_init(name: str) -> bool:
     return name in (MARKER_OBJECT, "keys", "manifest") or name.startswith(TEMPORARY_PREFIX)
 
 
-def _stopped_halfway(
-    targets: Sequence[TargetSpec], stores: Mapping[TargetName, LocalStore], sites: Mapping[SiteName, list[TargetName]]
-) -> bool:
+def _stopped_halfway(targets: Sequence[TargetSpec], stores: Mapping[TargetName, LocalStore]) -> bool:
     """Whether an earlier `init` with these targets wrote too few registers to have founded anything."""
     if len(stores) < len(targets):
         return False
@@ -198,7 +178,7 @@ def _stopped_halfway(
         founders = {Marker.read(store).repository for store in stores.values()}
     except (ObjectMissing, FormatError):
         return False
-    voters = _voters(sites, stores)
+    voters = _voters(targets, stores)
     begun = sum(holds_register(stores[target]) for target in voters.values())
     return len(founders) == 1 and begun < majority(len(voters))
 
@@ -211,11 +191,11 @@ def _clear(stores: Mapping[TargetName, LocalStore]) -> None:
                 store.delete(info.name)
 
 
-def _advise(sites: Mapping[SiteName, object], copies: int, emit: Emit) -> None:
+def _advise(sites: Mapping[SiteName, object], copies: int, voters: int, emit: Emit) -> None:
     if len(sites) == 1:
         emit(Warned(message="one site: nothing here survives its loss; name more sites to have that"))
-    elif len(sites) % 2 == 0:
-        lost = (len(sites) - 1) // 2
-        emit(Warned(message=f"{len(sites)} sites vote: writing goes on with {lost} of them lost, no more"))
+    advice = even_number(voters)
+    if advice:
+        emit(Warned(message=advice))
     if copies == 1 and len(sites) > 1:
         emit(Warned(message="one copy of everything: the loss of any site loses data"))

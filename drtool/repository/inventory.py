@@ -24,10 +24,10 @@ class Inventory(Struct, frozen=True):
 
 
 def take_inventory(targets: Targets, prefixes: tuple[str, ...] = ("packs/", "index/")) -> Inventory:
-    """Lists every reachable target."""
+    """Lists every reachable target that stores."""
     objects: dict[TargetName, dict[str, int]] = {}
     unlisted: dict[TargetName, str] = {}
-    for target in targets.specs:
+    for target in targets.storing():
         try:
             store = targets.store(target)
             objects[target] = {info.name: info.size_bytes for prefix in prefixes for info in store.list(prefix)}

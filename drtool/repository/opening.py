@@ -68,6 +68,7 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
         reach=lambda rows: reach_more(spec, targets, keyring, rows),
     )
     view, uncertain = _view(_Parts(spec, targets, keyring, manifest), emit)
+    targets.learn(view.state.targets)
     _use_key_in_force(keyring, view, emit)
     for problem in view.problems:
         emit(Warned(message=problem))

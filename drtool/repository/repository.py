@@ -18,7 +18,7 @@ from drtool.model import PackId, RepositoryId, SegmentId, SiteName, TargetName, 
 from drtool.packing import CutBounds, PackKind
 from drtool.repository.cache import Cache
 from drtool.repository.index import Index
-from drtool.repository.inventory import take_inventory
+from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.reading import ChunkReader, ObjectReader
 from drtool.repository.session import WriterSession
 from drtool.repository.slots import Mended, mend_slots
@@ -78,9 +78,14 @@ class Repository:
             pack.pack
             for pack in self.index.packs()
             if not any(inventory.holders(pack_object(pack.pack), pack.size_bytes))
-            and not any(target in inventory.unlisted or target not in self.targets.specs for target in pack.targets)
+            and not any(self._may_hold(target, inventory) for target in pack.targets)
         )
         return len(self.index.lost)
+
+    def _may_hold(self, target: TargetName, inventory: Inventory) -> bool:
+        """Whether a target that cannot be listed now may still have what was written to it."""
+        out_of_sight = target in inventory.unlisted or target not in self.targets.specs
+        return out_of_sight and target not in self.targets.lost
 
     @cached_property
     def chunks(self) -> ChunkReader:
@@ -95,6 +100,7 @@ class Repository:
         """Goes on with a later view of the manifest."""
         ring_changed = view.state.ring != self.view.state.ring
         self.view = view
+        self.targets.learn(view.state.targets)
         if ring_changed:
             self.placement = Placement(view.state.ring)
             self.objects.placement = self.placement

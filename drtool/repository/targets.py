@@ -5,12 +5,13 @@ Invariants
     Reads may always be tried: a full or read-only target still gives what it has.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NoReturn
 
 from drtool.errors import DrtoolError, FormatError, ObjectMissing, StoreError, TargetOffline
 from drtool.manifest.ports import SitePort
+from drtool.manifest.records import Target
 from drtool.model import ObjectInfo, RepositoryId, SiteName, TargetName, site_of
 from drtool.repository.marker import MARKER_OBJECT, Marker
 from drtool.repository.spec import TargetSpec, local_path
@@ -38,6 +39,9 @@ class Targets:
         self.failures: dict[TargetName, str] = {}
         self.absent: set[TargetName] = set()
         """Targets that answered, but hold no repository at all."""
+        self.lost: set[TargetName] = set()
+        """Targets that the manifest has given up."""
+        self._arbiters: set[TargetName] = set()
 
     def connect(self, repository: RepositoryId | None) -> None:
         """Opens every target's store; one that is not this repository's, or another target, stays offline."""
@@ -95,6 +99,7 @@ class Targets:
         """The same targets through descriptors of their own, for a forked worker; one that was swapped since is offline."""
         fresh = Targets(self.specs, self._opener)
         fresh.failures = dict(self.failures)
+        fresh.lost, fresh._arbiters = self.lost, self._arbiters
         for name in self._stores:
             fresh._try(self.specs[name], self.markers[name].repository_id)
             if name in fresh.markers and fresh.markers[name] != self.markers[name]:
@@ -127,6 +132,16 @@ class Targets:
     def fail(self, name: TargetName, reason: str) -> None:
         """No further writes go there in this run; the first reason stands."""
         self.failures.setdefault(name, reason)
+
+    def learn(self, rows: Iterable[Target]) -> None:
+        """What each target is for, the manifest says, whatever the configuration does."""
+        known = list(rows)
+        self.lost = {row.name for row in known if row.state == "lost"}
+        self._arbiters = {row.name for row in known if row.votes_only}
+
+    def storing(self) -> list[TargetName]:
+        """The targets that objects are counted on, sorted: neither arbiters', nor lost ones that may still be readable."""
+        return [name for name in self.specs if name not in self._arbiters and name not in self.lost]
 
     def reason_for(self, site: SiteName) -> str | None:
         """Why none of a site's targets is reached; None if one is, or this host knows none."""

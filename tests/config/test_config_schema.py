@@ -15,7 +15,7 @@ password_file: /etc/drtool/password
 sites:
   paris:
     nas: {url: "file:///mnt/nas/drtool", weight: 4}
-    disk: {url: /mnt/usb/drtool, keys: false}
+    disk: {url: /mnt/usb/drtool, keys: false, vote: true}
 redundancy: {copies: 2, minimum: 1}
 sources:
   home: {paths: [/home, /srv], exclude: ["*.tmp"], exclude_caches: true, one_file_system: true}
@@ -33,6 +33,7 @@ def test_what_is_built_is_read(tmp_path):
     config = load(tmp_path, GOOD)
     assert config.sites["paris"]["nas"].weight == 4
     assert not config.sites["paris"]["disk"].keys
+    assert [config.sites["paris"][name].vote for name in ("nas", "disk")] == ["auto", "true"]
     assert config.sources["home"].exclude == ("*.tmp",)
     assert config.limits.memory == 256 * 2**20
     assert (config.redundancy.copies, config.limits.workers) == (2, 3)
@@ -52,7 +53,6 @@ def test_what_is_built_is_read(tmp_path):
         'sites: {f: {b: {url: "s3://acme/drtool"}}}',
         'sites: {f: {b: {url: "sftp://backup@attic:22/srv"}}}',
         "sites: {f: {b: {url: /x, profile: backup}}}",
-        "sites: {f: {b: {url: /x, vote: false}}}",
         "sites: {f: {b: {url: /x, max_bytes: 5}}}",
     ],
 )

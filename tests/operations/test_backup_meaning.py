@@ -12,7 +12,7 @@ from drtool.operations.backup import BackupRequest, SourceJob, backup
 from drtool.operations.backup import run as backup_run
 from drtool.operations.backup.worker import BackupWorker
 from drtool.operations.listing import ls
-from drtool.repository import Repository, opening
+from drtool.repository import Repository, founding
 
 MIB = 1024 * 1024
 
@@ -314,8 +314,8 @@ def test_an_empty_directory_and_thousands_of_files_in_one(world):
 
 
 def test_a_file_of_thousands_of_chunks(world, monkeypatch, place):
-    policy = opening.Policy
-    monkeypatch.setattr(opening, "Policy", lambda **more: policy(**more, chunk_average_bytes=4096))
+    policy = founding.Policy
+    monkeypatch.setattr(founding, "Policy", lambda **more: policy(**more, chunk_average_bytes=4096))
     small = type(world)(place / "small").found()
     data = noise(9 * MIB, 2)
     source = fill(small.root / "source", {"large": data})

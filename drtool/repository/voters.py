@@ -1,0 +1,67 @@
+"""Who votes: the sites whose storage can hold a register, or that a person vouches for, and through which target.
+
+Invariants
+    A register lies on its site's first able target by name; a target that only votes comes before the others of its site.
+    More than seven voters make nothing safer and every commit slower: of more able sites five vote, arbiters among them.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from drtool.errors import UsageError
+from drtool.model import SiteName, TargetName
+from drtool.repository.spec import TargetSpec
+from drtool.stores import VoteVerdict
+
+VOTERS_MAX = 7
+VOTERS_OF_MANY = 5
+
+
+def why_no_vote(target: TargetSpec, verdict: VoteVerdict) -> str | None:
+    """Why this target cannot hold a register; None if it can."""
+    if target.vote == "false":
+        return "`vote: false` in the configuration"
+    return None if target.vote == "true" or verdict.can_vote else verdict.reason
+
+
+def choose_voters(
+    targets: Iterable[TargetSpec], verdicts: Mapping[TargetName, VoteVerdict]
+) -> dict[SiteName, TargetName]:
+    """The voting sites, each with the target that holds its register. `UsageError` if none, or an arbiter, is able."""
+    able: dict[SiteName, TargetSpec] = {}
+    refused: dict[TargetName, str] = {}
+    for target in sorted(targets, key=lambda target: (target.vote != "only", target.name)):
+        reason = why_no_vote(target, verdicts[target.name])
+        if reason is not None and target.vote == "only":
+            raise UsageError(
+                f"{target.name} is to vote and cannot: {reason}", hint="choose another place for the arbiter"
+            )
+        if reason is None:
+            able.setdefault(target.site, target)
+        else:
+            refused[target.name] = reason
+    if not able:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(refused.items()))
+        raise UsageError(
+            f"no site can hold the manifest ({reasons})",
+            hint="use a directory on a local file system, or name one as an arbiter: init --arbiter URL",
+        )
+    chosen = sorted(able.values(), key=lambda target: (target.vote != "only", target.name))
+    if len(chosen) > VOTERS_MAX:
+        chosen = chosen[:VOTERS_OF_MANY]
+    return {target.site: target.name for target in sorted(chosen, key=lambda target: target.site)}
+
+
+def losses_tolerated(voters: int) -> int:
+    """How many voters may be lost while a majority is left."""
+    return (voters - 1) // 2
+
+
+def even_number(voters: int) -> str | None:
+    """What to say about an even number of voters; None for an odd one."""
+    if voters % 2:
+        return None
+    lost = losses_tolerated(voters)
+    return (
+        f"{voters} sites vote: writing goes on with {lost or 'none'} of them lost, no more than {voters - 1} would allow; "
+        "an arbiter (a site that only votes, on any small disk) or one voter less makes the number odd"
+    )
