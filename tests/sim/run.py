@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from contextlib import nullcontext
 
 from sim_mutations import MUTATIONS
-from sim_run import PROFILES, Result, options_of, run_seed
+from sim_options import PROFILES, options_of
+from sim_run import Result, run_seed
 
 
 def main() -> int:

@@ -1,22 +1,23 @@
-"""One seed: draw a world and a workload, run it, and let the checkers say what was violated."""
+"""One seed: a world and a workload, run to the end, and what the checkers say."""
 
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
-from sim_linear import Operation, is_linearizable
+from sim_judge import Judge, State
+from sim_linear import Operation
+from sim_options import Options, limits_of
+from sim_sites import Liar
 from sim_world import Faults, Keys, Process, World
 
-from drtool.errors import NoQuorum, Rejected
+from drtool.errors import Diverged, NoQuorum, ObjectMissing, Rejected
 from drtool.manifest import (
     AddSnapshot,
     Author,
     Counts,
     Founding,
     Manifest,
+    Member,
     MemoryState,
     OpenSession,
     Policy,
@@ -28,32 +29,6 @@ from drtool.manifest.beginning import begin_manifest
 from drtool.manifest.descent import digest_at
 from drtool.manifest.witness import Witness
 
-PROFILES = {
-    "calm": Faults(),
-    "lossy": Faults(lost_request=0.04, lost_reply=0.04, late=0.04, duplicate=0.05),
-    "stalls": Faults(stall=0.03, late=0.03, duplicate=0.05),
-    "crashes": Faults(crash=0.004, lost_reply=0.02, late=0.02),
-    "partitions": Faults(partitions=4, lost_reply=0.02),
-    "wiped": Faults(lost_reply=0.02, late=0.06, duplicate=0.2, partitions=2, wiped=True),
-    "everything": Faults(0.02, 0.02, 0.03, 0.05, 0.01, 0.003, 2),
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a seed means; printed with a failure, and all that is needed to run it again."""
-
-    seed: int
-    profile: str
-    site_count: int
-    clients: int
-    operations: int
-    recent_limit: int
-    collect_every: int
-    fan_out: int
-    retired_changes: int
-    cas_sites: int = 0  # how many registers move on by compare and swap; the others are chains
-
 
 @dataclass
 class Result:
@@ -63,37 +38,8 @@ class Result:
     acknowledged: int = 0
     requests: int = 0
     crashes: int = 0
-
-
-def options_of(seed: int, profile: str | None = None) -> Options:
-    rng = random.Random(f"options {seed}")
-    return Options(
-        seed=seed,
-        profile=profile or rng.choice(list(PROFILES)),
-        site_count=rng.choice((3, 3, 5)),
-        clients=rng.randint(2, 4),
-        operations=rng.randint(2, 4),
-        recent_limit=rng.choice((5, 8, 64)),
-        collect_every=rng.choice((1, 2, 16)),
-        fan_out=rng.choice((2, 8)),
-        retired_changes=rng.choice((10, 256)),
-        cas_sites=rng.choice((0, 0, 1, 2, 5)),
-    )
-
-
-@contextmanager
-def limits_of(options: Options) -> Iterator[None]:
-    """Small limits, so that a short history folds, merges and collects."""
-    with ExitStack() as stack:
-        for name, value in (
-            ("commit.RECENT_LIMIT", options.recent_limit),
-            ("chain.COLLECT_EVERY", options.collect_every),
-            ("pages.FAN_OUT", options.fan_out),
-            ("pages.LEVEL_ROWS", (8, 32)),
-            ("pages.RETIRED_CHANGES", options.retired_changes),
-        ):
-            stack.enter_context(patch(f"drtool.manifest.{name}", value))
-        yield
+    alarms: int = 0
+    lies: int = 0
 
 
 def run_seed(options: Options) -> Result:
@@ -119,65 +65,45 @@ class Run:
         self.options = options
         names = [f"site{i}" for i in range(options.site_count)]
         self.modes = dict.fromkeys(names[: options.cas_sites], "cas")
-        self.world = World(options.seed, names, PROFILES[options.profile], self.modes)
+        self.liars = (names[options.seed % len(names)],) if options.faults.lying else ()
+        self.world = World(options.seed, names, options.faults, self.modes, self.liars)
         self.rng = self.world.rng
         self.keys = Keys(self.rng)
         self.history: list[Operation] = []
-        self.violations: list[str] = []
-        self.digests: dict[int, bytes] = {}
+        self.judge = Judge(options.trusted, faulty=set(self.liars))
+        self.violations = self.judge.violations
         self.busy = 0
-        self.wiped = ""  # the site that lost everything: it has a problem, and nobody else has one
 
     def result(self) -> Result:
-        self._found()
+        self.found()
         clients = [Client(f"client{i}", left=self.options.operations) for i in range(self.options.clients)]
         self.busy = len(clients)
         for client in clients:
             self.world.at(self.rng.uniform(0.0, 1.0), lambda client=client: self._boot(client))
-        for _ in range(self.world.faults.partitions):
-            self.world.at(self.rng.uniform(0.0, 60.0), lambda: self._cut(clients))
-        if self.world.faults.wiped:
-            self.world.at(self.rng.uniform(0.5, 30.0), self._wipe)
+        self._plan_faults(clients)
         self.world.run(lambda: self.busy == 0)
-        self._judge(clients)
-        acknowledged = sum(operation.answer is not None for operation in self.history)
+        self.conclude(clients)
         return Result(
             self.options,
             self.violations,
             len(self.history),
-            acknowledged,
+            sum(operation.answer is not None for operation in self.history),
             self.world.requests,
             self.world.crashes,
+            self.judge.alarms,
+            sum(site.lies for site in self.world.sites.values() if isinstance(site, Liar)),
         )
 
-    def crash_one_commit(self, step: int) -> bool:
-        """One client dies at `step` of a commit, another commits, the first comes back. False if it did not die."""
-        self._found()
-        victim, other = Client("victim"), Client("other")
-        for client in (victim, other):
-            client.local.remember(self.founded)
-            client.process = Process(client.name, client.local)
-            client.manifest = self._manifest(client.process)
-        victim.process.crash_at = step
-        for client in (victim, other):
-            operation = Operation("append", f"{client.name}.1", self.world.now)
-            self.history.append(operation)
-            talk = client.manifest.committing(self._snapshot(client, operation.value))
+    def _plan_faults(self, clients: Sequence[Client]) -> None:
+        for _ in range(self.world.faults.partitions):
+            self.world.at(self.rng.uniform(0.0, 60.0), lambda: self._cut(clients))
+        first = self.world.requests + self.rng.randint(10, 200)
+        if self.world.faults.wiped:
+            self.world.at_request(first, self._wipe)
+        if self.world.faults.rolled_back:
+            self.world.at_request(first, lambda: self._copy(self.rng.randint(5, 150)))
 
-            def done(value: Any, error: Any, client: Client = client, operation: Operation = operation) -> None:
-                self._heard(client, operation, value, error)
-
-            self.world.start(client.process, talk, done)
-            self.world.drain()
-        died = not victim.process.alive
-        back = Process("victim", victim.local)
-        self.world.settle(back, self._manifest(back).settling())
-        if victim.local.outstanding():
-            self.violations.append("the journal is not settled")
-        self._judge([victim, other])
-        return died
-
-    def _manifest(self, process: Process) -> Manifest:
+    def manifest(self, process: Process) -> Manifest:
         return Manifest(
             dict.fromkeys(self.world.sites),
             self.keys,
@@ -187,7 +113,7 @@ class Run:
             now_ns=lambda: int(self.world.now * 1e9),
         )
 
-    def _found(self) -> None:
+    def found(self) -> None:
         """Every history begins with a manifest founded in peace."""
         self.world.faults, faults = Faults(), self.world.faults
         sites = list(self.world.sites)
@@ -200,7 +126,11 @@ class Run:
             modes=self.modes,
         )
         local = MemoryState()
+        for site in self.liars:
+            self.world.sites[site].honest = True
         begun = self.world.settle(Process("founder", local), begin_manifest(founding, self.keys, 0, "founder"))
+        for site in self.liars:
+            self.world.sites[site].honest = False
         self.founded = Witness(config=begun.config)
         self.targets = founding.targets
         self.world.faults = faults
@@ -208,14 +138,18 @@ class Run:
     def _boot(self, client: Client) -> None:
         client.process = Process(client.name, client.local)
         client.local.remember(self.founded)
-        client.manifest = self._manifest(client.process)
+        client.manifest = self.manifest(client.process)
         self._watch(client, client.process)
         self.world.start(client.process, client.manifest.settling(), lambda _, error: self._booted(client, error))
 
     def _booted(self, client: Client, error: BaseException | None) -> None:
-        if error is not None and not isinstance(error, NoQuorum):
+        if error is not None and not isinstance(error, NoQuorum) and not self._is_alarm(error):
             self.violations.append(f"settling: {error!r}")
         self._next(client)
+
+    def _is_alarm(self, error: BaseException) -> bool:
+        """What may be said where a rollback is detected and not prevented: it is said, so nothing is lost in silence."""
+        return not self.options.trusted and isinstance(error, Diverged | ObjectMissing | Rejected)
 
     def _watch(self, client: Client, process: Process) -> None:
         """Notice a crash and start again, as cron would."""
@@ -233,8 +167,20 @@ class Run:
             self.world.cut[client.name, site] = until
 
     def _wipe(self) -> None:
-        self.wiped = self.rng.choice(list(self.world.sites))
-        self.world.sites[self.wiped].objects.clear()
+        site = self.rng.choice(list(self.world.sites))
+        self.judge.faulty.add(site)
+        self.world.sites[site].objects.clear()
+
+    def _copy(self, requests: int) -> None:
+        """Take a copy of a site, and put it back some requests later: a restored machine."""
+        site = self.rng.choice(list(self.world.sites))
+        copy = dict(self.world.sites[site].objects)
+
+        def put_back() -> None:
+            self.judge.faulty.add(site)
+            self.world.sites[site].objects = copy
+
+        self.world.at_request(self.world.requests + requests, put_back)
 
     def _next(self, client: Client) -> None:
         client.left -= 1
@@ -255,7 +201,7 @@ class Run:
         if kind == "append":
             client.marks += 1
             operation.value = f"{client.name}.{client.marks}"
-            batch = self._snapshot(client, operation.value)
+            batch = self.snapshot(client, operation.value)
             talk = lambda: client.manifest.committing(batch)  # noqa: E731
         elif kind == "epoch":
             operation.value = client.epoch + 1
@@ -266,20 +212,25 @@ class Run:
         self._attempt(client, process, operation, talk, tries=3)
 
     def _attempt(self, client: Client, process: Process, operation: Operation, talk: Any, tries: int) -> None:
+        before = client.local.witness()
+
         def done(value: Any, error: BaseException | None) -> None:
             if isinstance(error, NoQuorum) and tries > 1:
                 self.world.at(
                     self.rng.uniform(1.0, 20.0), lambda: self._attempt(client, process, operation, talk, tries - 1)
                 )
                 return
-            self._heard(client, operation, value, error)
+            self.heard(client, operation, value, error, before)
             self._next(client)
 
         if process.alive:
             self.world.start(process, talk(), done)
 
-    def _heard(self, client: Client, operation: Operation, value: Any, error: BaseException | None) -> None:
-        if isinstance(error, NoQuorum):
+    def heard(
+        self, client: Client, operation: Operation, value: Any, error: BaseException | None, before: Witness
+    ) -> None:
+        """What became of an operation: its answer, or why there is none."""
+        if isinstance(error, NoQuorum) or (error is not None and self._is_alarm(error)):
             # the same call again would be this one, repeated: an operation of its own needs other words
             client.epoch += operation.kind == "epoch"
             return
@@ -291,7 +242,7 @@ class Run:
             self.violations.append(f"{operation.kind} {operation.value}: {error!r}")
             return
         view = value if operation.kind == "read" else value.view
-        marks, client.epoch = self._see(view)
+        marks, client.epoch = self.judge.see(client.name, view, before)
         operation.ended = self.world.now
         if operation.kind == "read":
             operation.answer = (marks, client.epoch)
@@ -300,14 +251,8 @@ class Run:
         else:
             operation.answer = marks[: marks.index(operation.value) + 1] if operation.value in marks else ("lost",)
 
-    def _see(self, view: Any) -> tuple[tuple[str, ...], int]:
-        """Every head that anybody is shown is judged: no two at one sequence, no alarm."""
-        self.violations += [f"false alarm: {problem}" for problem in view.problems]
-        if self.digests.setdefault(view.sequence, view.digest) != view.digest:
-            self.violations.append(f"fork: two heads at change {view.sequence}")
-        return tuple(row.source for row in view.state.snapshots), view.state.ring_epoch
-
-    def _snapshot(self, client: Client, mark: str) -> tuple[Any, ...]:
+    def snapshot(self, client: Client, mark: str) -> tuple[Any, ...]:
+        """A backup, as far as the manifest sees it; `mark` is its source's name."""
         session = self.rng.randbytes(16)
         opening = OpenSession(kind="backup", host_id=client.name, host=client.name, source=mark, session=session)
         snapshot = Snapshot(
@@ -327,41 +272,48 @@ class Run:
         )
         return opening, AddSnapshot(session, snapshot)
 
-    def _judge(self, clients: Sequence[Client]) -> None:
+    def conclude(self, clients: Sequence[Client]) -> None:
         """Let everything land, read once more in peace, and compare."""
         self.world.faults = Faults()
         self.world.cut.clear()
         self.world.drain()
-        process = Process("judge", MemoryState())
-        manifest = self._manifest(process)
-        last = Operation("read", None, self.world.now)
         try:
-            view = self.world.settle(process, manifest.reading())
-            problems = self.world.settle(process, manifest.checking())
-            self.violations += [f"check: {problem}" for problem in problems if not self._is_wiped(problem)]
-            self._judge_descent(manifest, process, view)
-            for client in clients:
-                again = self._manifest(Process(client.name, client.local))
-                self._see(self.world.settle(Process(client.name, client.local), again.reading()))
+            last = self._last_look(clients)
+            self.judge.conclude(self.history, last, self.world.now)
+            self._repair()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a violation
             self.violations.append(f"the last reader: {error!r}")
-            return
-        marks, epoch = self._see(view)
-        if len(set(marks)) != len(marks):
-            self.violations.append(f"duplicates: {marks}")
-        acknowledged = {op.value for op in self.history if op.kind == "append" and op.answer is not None}
-        if not acknowledged <= set(marks):
-            self.violations.append(f"lost acknowledgements: {sorted(acknowledged - set(marks))}")
-        last.ended, last.answer = self.world.now, (marks, epoch)
-        if not is_linearizable([*self.history, last]):
-            self.violations.append("not linearizable")
 
-    def _is_wiped(self, problem: Any) -> bool:
-        """What a wiped site may be blamed for: itself, and objects of which fewer copies are left."""
-        return bool(self.wiped) and (problem.site == self.wiped or problem.kind == "missing-object")
+    def _last_look(self, clients: Sequence[Client]) -> State:
+        """A stranger and all the clients read; the stranger checks every site and every head that was ever shown."""
+        process = Process("stranger", MemoryState())
+        manifest = self.manifest(process)
+        view = self.world.settle(process, manifest.reading())
+        self.judge.check(self.world.settle(process, manifest.checking()))
+        last = self.judge.see("stranger", view, Witness())
+        self._judge_descent(manifest, process, view)
+        for client in clients:
+            before, again = client.local.witness(), Process(client.name, client.local)
+            view = self.world.settle(again, self.manifest(again).reading())
+            self.judge.see(client.name, view, before)
+        return last
 
     def _judge_descent(self, manifest: Manifest, process: Process, view: Any) -> None:
-        for sequence, digest in self.digests.items():
+        for sequence, digest in self.judge.digests.items():
             talk = digest_at(manifest._library, list(self.world.sites), view.learned, sequence)
             if sequence > view.sequence or not digest.startswith(self.world.settle(process, talk)):
                 self.violations.append(f"fork: change {sequence} is not an ancestor of the last head")
+
+    def _repair(self) -> None:
+        """A site that forgot everything, or a part, begins a new life; then nothing is wrong with it any more."""
+        forgetful = self.judge.faulty - set(self.liars)
+        if not forgetful:
+            return
+        process = Process("repairer", MemoryState())
+        manifest = self.manifest(process)
+        config = self.world.settle(process, manifest.reading()).config
+        members = [Member(row.site, row.target, row.mode, fresh=row.site in forgetful) for row in config.voters]
+        after = self.world.settle(process, manifest.setting_voters(members))
+        problems = self.world.settle(process, manifest.checking())
+        if after.config.number == config.number or problems:
+            self.violations.append(f"not repaired: {after.config.place} {problems}")

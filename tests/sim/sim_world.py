@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blake3 import blake3
+from sim_sites import Liar, Site
 
 from drtool.errors import SealBroken
 from drtool.manifest import ports
-from drtool.stores.ports import tag_of
 
 TIMEOUT_S = 12.0
 
@@ -29,44 +29,13 @@ class Faults:
     stall: float = 0.0
     crash: float = 0.0
     partitions: int = 0  # how many times a process is cut off from some sites
+    fastest_s: float = 0.001
     slowest_s: float = 0.05
     wiped: bool = False  # one site loses everything it has, once
-
-
-class Site:
-    """Names and bytes; every operation is atomic, which is all that a voter's store promises."""
-
-    def __init__(self, mode: str = "chain") -> None:
-        self.mode = mode
-        self.objects: dict[str, bytes] = {}
-
-    def perform(self, request: ports.SiteRequest) -> Any:
-        match request:
-            case ports.List():
-                names = (name for name in self.objects if name.startswith(request.prefix))
-                return sorted(name for name in names if name > request.start_after)[: request.limit]
-            case ports.Read():
-                return self.objects.get(request.name, ports.Missing())
-            case ports.ReadTagged():
-                data = self.objects.get(request.name)
-                return ports.Missing() if data is None else ports.Tagged(data, tag_of(data))
-            case ports.PutIfAbsent():
-                return self.objects.setdefault(request.name, request.data) is request.data
-            case ports.Swap():
-                return self._swap(request)
-            case ports.Put():
-                self.objects[request.name] = request.data
-            case ports.Delete():
-                self.objects.pop(request.name, None)
-        return None
-
-    def _swap(self, request: ports.Swap) -> str | None:
-        assert self.mode == "cas", "a directory has no compare and swap"
-        there = self.objects.get(request.name)
-        if (None if there is None else tag_of(there)) != request.expected:
-            return None
-        self.objects[request.name] = request.data
-        return tag_of(request.data)
+    rolled_back: bool = False  # one site is set back to a copy of itself from earlier, once
+    lying: bool = False  # one site lies from the beginning
+    voters: int = 0  # administrators who change the voters while everything goes on
+    recovery: bool = False  # a majority is lost, or only seems to be, and administrators recover from the rest
 
 
 class Keys:
@@ -82,7 +51,7 @@ class Keys:
         return body + self.mac("seal", body)
 
     def open(self, kind: int, sealed: bytes) -> bytes:
-        if sealed[0] != kind or not self.mac_matches("seal", sealed[:-32], sealed[-32:]):
+        if sealed[:1] != bytes([kind]) or not self.mac_matches("seal", sealed[:-32], sealed[-32:]):
             raise SealBroken("not sealed here")
         return sealed[9:-32]
 
@@ -111,6 +80,32 @@ class _Task:
     done: Callable[[Any, BaseException | None], None]
 
 
+@dataclass(eq=False)
+class Hold:
+    """Requests that wait on their way until a directed schedule lets them go on. `matches`: of which process, to what."""
+
+    matches: Callable[[str, ports.SiteRequest], bool]
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+    released: bool = False
+
+    def release(self) -> None:
+        """Let those that wait arrive now, in order; nothing more is held."""
+        self.released = True
+        for arrive in self.waiting:
+            arrive()
+        self.waiting.clear()
+
+
+@dataclass(frozen=True)
+class Traced:
+    """One request that arrived, for transcripts."""
+
+    sent_s: float
+    who: str
+    request: ports.SiteRequest
+    reply: Any
+
+
 @dataclass
 class _Gathering:
     request: ports.Gather
@@ -124,17 +119,38 @@ class World:
     """The event loop, the sites and the network between."""
 
     def __init__(
-        self, seed: int, site_names: list[str], faults: Faults, modes: Mapping[str, str] | None = None
+        self,
+        seed: int,
+        site_names: list[str],
+        faults: Faults,
+        modes: Mapping[str, str] | None = None,
+        liars: tuple[str, ...] = (),
     ) -> None:
         self.rng = random.Random(seed)
         self.faults = faults
         self.now = 0.0
-        self.sites = {name: Site((modes or {}).get(name, "chain")) for name in site_names}
+        self.sites: dict[str, Site] = {}
+        for name in site_names:
+            mode = (modes or {}).get(name, "chain")
+            self.sites[name] = Liar(mode, seed, self.sites) if name in liars else Site(mode)
+        self.holds: list[Hold] = []
+        self.traced: list[Traced] | None = None
         self.cut: dict[tuple[str, str], float] = {}  # (process, site) → until when
         self.requests = 0
         self.crashes = 0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
+        self._at_request: list[tuple[int, Callable[[], None]]] = []
+
+    def at_request(self, number: int, action: Callable[[], None]) -> None:
+        """Do `action` when so many requests were sent: in the midst of things, however fast they go."""
+        self._at_request.append((number, action))
+
+    def hold(self, matches: Callable[[str, ports.SiteRequest], bool]) -> Hold:
+        """From now on such requests wait until they are released."""
+        hold = Hold(matches)
+        self.holds.append(hold)
+        return hold
 
     def at(self, delay_s: float, action: Callable[[], None]) -> None:
         self._count += 1
@@ -239,13 +255,25 @@ class World:
         faults, rng, process = self.faults, self.rng, task.process
         if self._crashes(process) and rng.random() < 0.5:
             return  # dead before the request went out; otherwise dead just after
-        wait_s = rng.uniform(30.0, 90.0) if rng.random() < faults.stall else 0.0
-        self.at(wait_s, lambda: self._travel(task, request))
+        if self._at_request:
+            self._act_at_request()
+        if rng.random() < faults.stall:
+            self.at(rng.uniform(30.0, 90.0), lambda: self._travel(task, request))
+        else:
+            self._travel(task, request)
+
+    def _act_at_request(self) -> None:
+        due = [action for number, action in self._at_request if number <= self.requests]
+        self._at_request = [row for row in self._at_request if row[0] > self.requests]
+        for action in due:
+            action()
 
     def _travel(self, task: _Task, request: ports.SiteRequest) -> None:
         faults, rng = self.faults, self.rng
-        out_s, back_s = (rng.uniform(0.001, faults.slowest_s) for _ in range(2))
-        if self.cut.get((task.process.name, request.site), 0.0) > self.now:
+        out_s = rng.uniform(faults.fastest_s, faults.slowest_s)
+        back_s = rng.uniform(faults.fastest_s, faults.slowest_s)
+        who = task.process.name
+        if self.cut.get((who, request.site), 0.0) > self.now:
             definite = rng.random() < 0.5
             failed = ports.Failed("cut off", definite)
             return self.at(0.001 if definite else TIMEOUT_S, lambda: self._advance(task, failed))
@@ -254,24 +282,29 @@ class World:
         if chance < faults.lost_request:
             return self.at(TIMEOUT_S, lambda: self._advance(task, timeout))
         if chance < faults.lost_request + faults.lost_reply:
-            self._land(request, out_s)
+            self._land(who, request, out_s)
             return self.at(TIMEOUT_S, lambda: self._advance(task, timeout))
         if chance < faults.lost_request + faults.lost_reply + faults.late:
-            self._land(request, TIMEOUT_S * rng.uniform(1.0, 6.0))
+            self._land(who, request, TIMEOUT_S * rng.uniform(1.0, 6.0))
             return self.at(TIMEOUT_S, lambda: self._advance(task, timeout))
         if rng.random() < faults.duplicate:
-            self._land(request, out_s + rng.uniform(0.0, 90.0))
+            self._land(who, request, out_s + rng.uniform(0.0, 90.0))
+
+        sent_s = self.now
 
         def arrive() -> None:
-            reply = self.sites[request.site].perform(request)
+            reply = self.sites[request.site].perform(request, who)
+            if self.traced is not None:
+                self.traced.append(Traced(sent_s, who, request, reply))
             self.at(back_s, lambda: self._advance(task, reply))
 
+        for hold in self.holds:
+            if not hold.released and hold.matches(who, request):
+                return hold.waiting.append(arrive)
         return self.at(out_s, arrive)
 
-    def _land(self, request: ports.SiteRequest, delay_s: float) -> None:
-        self.at(delay_s, lambda: self.sites[request.site].perform(request) and None)
+    def _land(self, who: str, request: ports.SiteRequest, delay_s: float) -> None:
+        def arrive() -> None:
+            self.sites[request.site].perform(request, who)
 
-
-def copy_of(sites: Mapping[str, Site]) -> dict[str, dict[str, bytes]]:
-    """What all sites hold now."""
-    return {name: dict(site.objects) for name, site in sites.items()}
+        self.at(delay_s, arrive)

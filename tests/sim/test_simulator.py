@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from sim_linear import Operation, is_linearizable
 from sim_mutations import MUTATIONS, PROFILE
-from sim_run import Run, limits_of, options_of, run_seed
+from sim_options import limits_of, options_of
+from sim_run import Run, run_seed
 
 SEEDS = 500
 CHUNKS = 10

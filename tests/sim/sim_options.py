@@ -1,0 +1,91 @@
+"""What a seed means: the world's faults, its size, the workload. Printed with a failure, and all that is needed again."""
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from unittest.mock import patch
+
+from sim_world import Faults
+
+from drtool.paxos import majority
+
+PROFILES = {
+    "calm": Faults(),
+    "lossy": Faults(lost_request=0.04, lost_reply=0.04, late=0.04, duplicate=0.05),
+    "stalls": Faults(stall=0.03, late=0.03, duplicate=0.05),
+    "crashes": Faults(crash=0.004, lost_reply=0.02, late=0.02),
+    "partitions": Faults(partitions=4, lost_reply=0.02),
+    "everything": Faults(0.02, 0.02, 0.03, 0.05, 0.01, 0.003, 2),
+    "wiped": Faults(lost_reply=0.02, late=0.06, duplicate=0.2, stall=0.01, partitions=2, wiped=True),
+    "rolled-back": Faults(lost_reply=0.02, late=0.05, duplicate=0.1, stall=0.01, partitions=3, rolled_back=True),
+    "lying": Faults(lost_reply=0.02, late=0.03, duplicate=0.05, crash=0.002, partitions=2, lying=True),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a seed means."""
+
+    seed: int
+    profile: str
+    site_count: int
+    clients: int
+    operations: int
+    recent_limit: int
+    collect_every: int
+    fan_out: int
+    retired_changes: int
+    cas_sites: int = 0  # how many registers move on by compare and swap; the others are chains
+    liars: int = 0  # how many sites the quorum can bear that lie, or forgot what they knew
+
+    @property
+    def faults(self) -> Faults:
+        return PROFILES[self.profile]
+
+    @property
+    def quorum(self) -> int:
+        return majority(self.site_count, self.liars)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether every fault of this world is one that the protocol prevents from ever being seen."""
+        return self.liars > 0 or not (self.faults.rolled_back or self.faults.lying)
+
+
+def options_of(seed: int, profile: str | None = None) -> Options:
+    rng = random.Random(f"options {seed}")
+    profile = profile or rng.choice(list(PROFILES))
+    faults = PROFILES[profile]
+    liars = rng.choice((0, 1)) if faults.rolled_back or faults.lying else 0
+    return Options(
+        seed=seed,
+        profile=profile,
+        site_count=rng.choice((4, 5, 5, 7) if liars else (3, 3, 3, 5, 7)),
+        clients=rng.randint(2, 4),
+        operations=rng.randint(2, 5),
+        recent_limit=rng.choice((5, 8, 64)),
+        collect_every=rng.choice((1, 2, 16)),
+        fan_out=rng.choice((2, 8)),
+        retired_changes=rng.choice((10, 256)),
+        cas_sites=rng.choice((0, 0, 1, 2, 7)),
+        liars=liars,
+    )
+
+
+@contextmanager
+def limits_of(options: Options) -> Iterator[None]:
+    """Small limits, so that a short history folds, merges and collects; and the quorum that bears so many liars."""
+    with ExitStack() as stack:
+        for name, value in (
+            ("commit.RECENT_LIMIT", options.recent_limit),
+            ("chain.COLLECT_EVERY", options.collect_every),
+            ("pages.FAN_OUT", options.fan_out),
+            ("pages.LEVEL_ROWS", (8, 32)),
+            ("pages.RETIRED_CHANGES", options.retired_changes),
+        ):
+            stack.enter_context(patch(f"drtool.manifest.{name}", value))
+        for module in ("beginning", "switching") if options.liars else ():
+            strong = lambda voters: majority(voters, options.liars)  # noqa: E731
+            stack.enter_context(patch(f"drtool.manifest.{module}.majority", strong))
+        yield
