@@ -3,6 +3,7 @@
 Invariants
     A batch that was drafted and not heard of is drafted again as the very same changes: repeating the call finds it.
     An op that belongs to no session gets an administrative one of its own, opened and closed in the same commit.
+    What was drafted on a head that then lost fits the one that was chosen instead, though that one may be shorter.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ from drtool.errors import UsageError
 from drtool.manifest.ops import Change, CloseSession, Found, Op, OpenSession, make_change
 from drtool.manifest.state import State
 from drtool.model import SessionId
+
+UNCERTAIN_CHANGES = 64
+"""How many changes of the head that a batch is drafted on may yet turn out not to be chosen."""
 
 
 class Author(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +87,7 @@ class Drafts:
 
     def _opening(self, op: OpenSession, state: State) -> OpenSession:
         session = op.session or SessionId(self._draw(16))
-        return msgspec.structs.replace(op, session=session, based_on=state.sequence)
+        return msgspec.structs.replace(op, session=session, based_on=max(0, state.sequence - UNCERTAIN_CHANGES))
 
 
 def _key(batch: Sequence[Op]) -> bytes:
