@@ -52,7 +52,8 @@ def check_sites(context: Context) -> Talk[list[Problem]]:
         yield Sleep(0.2)  # the sites were read one by one, and somebody may be writing
         audits, silent = yield from _audit_all(context)
     problems = [problem for audit in audits.values() for problem in audit.problems] + silent
-    newest = _newest_chosen(audits, context.quorum) or _newest_accepted(audits, context.quorum)
+    # not the newest that can be proved chosen: the proof of a newer one may lie at a site that is away
+    newest = _newest_accepted(audits, context.quorum) or _newest_chosen(audits, context.quorum)
     if newest is None:
         return [*problems, Problem("", "no-quorum", _no_quorum(context, audits))]
     try:
@@ -76,8 +77,9 @@ def _check_content(context: Context, audits: Mapping[SiteName, _Audit], newest: 
     chosen = _chosen(audits, context.quorum)
     for record in chosen:
         head = open_head(library.keys, record.value)
-        digest = yield from digest_at(library, sites, learned, head.sequence)
-        if not head.digest.startswith(digest):
+        ahead = head.sequence > learned.head.sequence
+        digest = b"" if ahead else (yield from digest_at(library, sites, learned, head.sequence))
+        if ahead or not head.digest.startswith(digest):
             problems.append(Problem("", "fork", f"two heads at change {head.sequence} were both chosen"))
     problem = yield from problem_of_descent(library, sites, context.witness, learned)
     problems += [Problem("", "witness", problem)] if problem else []
