@@ -39,6 +39,8 @@ COMMANDS: dict[Path, Entry] = {
     ("key", "rotate"): Entry("drtool.cli.keys", GROUP, (*_READS, 3, 5, 11)),
     ("target", "list"): Entry("drtool.cli.places", GROUP, _READS),
     ("ring", "show"): Entry("drtool.cli.places", GROUP, _READS),
+    ("session", "list"): Entry("drtool.cli.sessions", GROUP, _READS),
+    ("session", "expire"): Entry("drtool.cli.sessions", GROUP, (*_READS, 11)),
     ("manifest", "status"): Entry("drtool.cli.catalogue", GROUP, _READS),
     ("manifest", "log"): Entry("drtool.cli.catalogue", GROUP, _READS),
     ("manifest", "check"): Entry("drtool.cli.catalogue", GROUP, (*_READS, 4)),
@@ -48,13 +50,14 @@ GROUPS: dict[str, str] = {
     "target": "The places that hold copies.",
     "key": "The passwords that open the repository.",
     "ring": "Which target holds what.",
+    "session": "The writers that are at work.",
     "manifest": "The replicated catalogue itself.",
 }
 
 _LATER = """
 find diff dump stats mount repair forget prune rebalance survive report benchmark doctor
 target-add target-set target-drain target-remove ring-preview site-list site-add site-replace site-remove
-session-list session-expire manifest-compact manifest-recover
+manifest-compact manifest-recover
 plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove fault-list fault-clear
 key-kit key-split key-join schedule-show schedule-install schedule-remove
 """

@@ -8,6 +8,7 @@ Invariants
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +19,9 @@ from drtool.model import SessionId
 from drtool.repository.cache import write_atomically
 
 _FILE = "host.json"
+
+Process: TypeAlias = Literal["alive", "gone", "elsewhere", "unknown"]
+"""alive, gone: proven, on this host; elsewhere: another host's; unknown: this host's, in a container we cannot look into."""
 
 
 class _HostFile(Struct, frozen=True):
@@ -61,17 +65,20 @@ def author(state_dir: Path, host: str) -> Author:
 
 def gone(sessions: Iterable[Session], me: Identity) -> tuple[SessionId, ...]:
     """The sessions whose process is provably gone, seen from this one."""
-    return tuple(session.id for session in sessions if _gone(session, me))
+    return tuple(session.id for session in sessions if process_of(session, me) == "gone")
 
 
-def _gone(session: Session, me: Identity) -> bool:
-    if session.host_id != me.host_id or not session.boot_id or not me.boot_id:
-        return False
+def process_of(session: Session, me: Identity) -> Process:
+    """What this process can tell of the one that opened the session."""
+    if session.host_id != me.host_id:
+        return "elsewhere"
+    if not session.boot_id or not me.boot_id:
+        return "unknown"
     if session.boot_id != me.boot_id:
-        return True
+        return "gone"
     if session.pid_namespace != me.pid_namespace or not me.pid_namespace:
-        return False
-    return _start_time(session.pid) != session.start_time
+        return "unknown"
+    return "alive" if _start_time(session.pid) == session.start_time else "gone"
 
 
 def _host_id(state_dir: Path) -> str:
