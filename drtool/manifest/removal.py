@@ -57,7 +57,9 @@ def remove(state: "State", op: Remove) -> "State":
     removing = state.removing
     if op.objects.count:
         removing = (*removing, Removal(op.objects, op.targets, state.sequence))
-    return msgspec.structs.replace(state, condemned=None, removing=removing, forgotten=forgotten)
+    return msgspec.structs.replace(
+        state, condemned=None, removing=removing, forgotten=forgotten, last_removal=state.sequence
+    )
 
 
 def removed(state: "State", op: Removed) -> "State":

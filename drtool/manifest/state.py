@@ -89,6 +89,7 @@ class Core(Row, frozen=True):
     keys: KeyTable = KeyTable()
     condemned: Condemned | None = None
     removing: tuple[Removal, ...] = ()
+    last_removal: int = 0
 
 
 class State(Core, frozen=True):

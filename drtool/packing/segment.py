@@ -211,11 +211,15 @@ class SegmentReader:
 
     def locations(self, chunk: ChunkId) -> Iterator[Location]:
         """Every place of the chunk: one that was stored twice has a row for each, one behind the other."""
+        return (location for _, location in self.rows_with(chunk))
+
+    def rows_with(self, chunk: ChunkId) -> Iterator[tuple[int, Location]]:
+        """The number of each row of the chunk, and the place that it names."""
         at = self.find(chunk)
         if at < 0:
             return
         while at < self._table_at and self._data[at : at + _ID_BYTES] == chunk:
-            yield self._location(self._data[at + _ID_BYTES : at + ROW_BYTES])
+            yield (at - self._rows_at) // ROW_BYTES, self._location(self._data[at + _ID_BYTES : at + ROW_BYTES])
             at += ROW_BYTES
 
     def _location(self, row: bytes) -> Location:
@@ -227,6 +231,10 @@ class SegmentReader:
         if offset + length > pack.blocks[block][2]:
             raise FormatError("an index segment's row points outside its block")
         return Location(pack, block, offset, length)
+
+    def location(self, row: bytes) -> Location:
+        """The place that a row names."""
+        return self._location(row[_ID_BYTES:ROW_BYTES])
 
     def rows(self) -> Iterator[bytes]:
         """Every row, in order; for merging."""

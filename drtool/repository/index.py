@@ -76,6 +76,9 @@ class Index:
         for reader in self._readers.values():
             yield from reader.packs
 
+    def readers(self) -> list[SegmentReader]:
+        return list(self._readers.values())
+
     def reader(self, segment: SegmentId) -> SegmentReader:
         return self._readers[segment]
 

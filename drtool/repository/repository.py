@@ -13,7 +13,7 @@ from typing import Self
 from drtool.crypto import Keyring
 from drtool.errors import NoQuorum
 from drtool.manifest.facade import Manifest, View
-from drtool.manifest.records import Target
+from drtool.manifest.records import SessionKind, Target
 from drtool.model import PackId, RepositoryId, SegmentId, SiteName, TargetName, pack_object
 from drtool.packing import CutBounds, PackKind
 from drtool.repository.cache import Cache
@@ -71,16 +71,28 @@ class Repository:
     def set_lost_packs_aside(self) -> int:
         """Takes packs that no site has any more out of the index, so that what they held is stored again; how many.
 
-        A pack that was written to a target that cannot be listed now is not lost: it may be there.
+        So do packs that are condemned or being removed: they are absent for whoever opens a session now.
         """
-        inventory = take_inventory(self.targets, ("packs/",))
-        self.index.lost = frozenset(
+        going = self.going_packs(self.view)
+        lost = self.lost_packs(take_inventory(self.targets, ("packs/",))) - going
+        self.index.lost = lost | going
+        return len(lost)
+
+    def lost_packs(self, inventory: Inventory) -> frozenset[PackId]:
+        """Packs of the index that no target has. One that was written to a target out of sight may be there."""
+        return frozenset(
             pack.pack
             for pack in self.index.packs()
             if not any(inventory.holders(pack_object(pack.pack), pack.size_bytes))
             and not any(self._may_hold(target, inventory) for target in pack.targets)
         )
-        return len(self.index.lost)
+
+    def going_packs(self, view: View) -> frozenset[PackId]:
+        """Packs that prune has condemned or is removing."""
+        condemned = (view.state.condemned.objects,) if view.state.condemned else ()
+        rows = (*condemned, *(removal.objects for removal in view.state.removing))
+        lists = [self.manifest.names_in(row) for row in rows]
+        return frozenset(PackId(names.packs[at : at + 32]) for names in lists for at in range(0, len(names.packs), 32))
 
     def _may_hold(self, target: TargetName, inventory: Inventory) -> bool:
         """Whether a target that cannot be listed now may still have what was written to it."""
@@ -114,8 +126,8 @@ class Repository:
     def writer(self) -> Writer:
         return Writer(self.targets)
 
-    def begin(self, writer: Writer, source: str) -> WriterSession:
-        return WriterSession(self, writer, source)
+    def begin(self, writer: Writer, source: str, kind: SessionKind = "backup") -> WriterSession:
+        return WriterSession(self, writer, source, kind)
 
     def mend_slots(self, *, thorough: bool = False) -> Mended:
         """Puts key slots where they miss; before a run stores anything."""

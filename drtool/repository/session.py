@@ -3,7 +3,8 @@
 Invariants
     The session is committed before anything is listed, looked up or chosen as a parent.
     A reference is committed only after what it refers to is durable: packs, then segments, then the manifest.
-    A session that was expired meanwhile is opened anew; what was stored is still there and is committed under the new one.
+    A session that was expired meanwhile is opened anew; what was stored is still there and is committed under the new one,
+    unless prune has condemned or removed anything since: then nothing is committed that was not looked up again.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +14,9 @@ import msgspec
 from msgspec.structs import replace
 
 from drtool.crypto import object_name
-from drtool.errors import Rejected
+from drtool.errors import DrtoolError, Rejected
 from drtool.manifest.ops import AddSnapshot, CheckpointSession, CloseSession, OpenSession
-from drtool.manifest.records import SegmentRef, Snapshot
+from drtool.manifest.records import SegmentRef, SessionKind, Snapshot
 from drtool.model import SegmentId, SessionId, segment_object
 from drtool.packing import SegmentPack
 from drtool.packing.segment import SEGMENT_ROWS_MAX, encode_segment, rows_of
@@ -32,13 +33,18 @@ SEGMENTS_CHANGED = "segments-changed"
 NOT_OPEN = "session-not-open"
 
 
+class Overtaken(DrtoolError):
+    """A session was expired, and objects that it may refer to were condemned since: begin again."""
+
+
 class WriterSession:
     """Open from construction until `commit` or `abandon`."""
 
-    def __init__(self, repository: "Repository", writer: Writer, source: str) -> None:
+    def __init__(self, repository: "Repository", writer: Writer, source: str, kind: SessionKind = "backup") -> None:
         self._repository = repository
         self._writer = writer
         self._source = source
+        self._kind = kind
         self._pending: list[PackWritten] = []
         self.degraded = False
         self.minimum_written: int | None = None
@@ -54,7 +60,7 @@ class WriterSession:
             self._repository.manifest.settle()
         committed = self._repository.manifest.commit(
             OpenSession(
-                kind="backup",
+                kind=self._kind,
                 host_id=me.host_id,
                 host=self._repository.spec.host,
                 boot_id=me.boot_id,
@@ -68,6 +74,16 @@ class WriterSession:
         self.id: SessionId = committed.session
         self._repository.adopt(committed.view)
         return committed.view
+
+    def _reopen(self) -> None:
+        """Another session in place of one that was expired; `Overtaken` if prune has gone on meanwhile."""
+        before = _latest_removal(self.view)
+        self.view = self._open()
+        if self._kind != "backup" or _latest_removal(self.view) > before:
+            raise Overtaken(
+                "this run was taken for dead, and what it refers to may have been removed since",
+                hint="run the same command again: what is stored is reused",
+            )
 
     def add(self, packs: Sequence[PackWritten]) -> None:
         """Takes note of packs that are durable, for the next checkpoint or the commit."""
@@ -128,7 +144,7 @@ class WriterSession:
         except Rejected as error:
             if error.reason != NOT_OPEN:
                 raise
-            self._open()
+            self._reopen()
             change = op()
             committed = self._repository.manifest.commit(change)
         self.manifest_bytes += len(msgspec.msgpack.encode(change))
@@ -148,3 +164,9 @@ class WriterSession:
         self.degraded |= distinct_sites(holders) < repository.view.state.policy.copies
         self._pending = []
         return [SegmentRef(segment, len(sealed), row_count, len(packs))]
+
+
+def _latest_removal(view: "View") -> int:
+    """The change at which prune last condemned or removed anything."""
+    condemned = view.state.condemned
+    return max(view.state.last_removal, condemned.sequence if condemned else 0)

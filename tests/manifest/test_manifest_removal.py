@@ -117,3 +117,13 @@ def _close(session):
     from drtool.manifest import CloseSession
 
     return CloseSession(session)
+
+
+def test_the_state_remembers_when_anything_was_last_removed(sites):
+    host = sites.found()
+    session = opened(host)
+    row = condemned(host, session).state.condemned
+    view = host.commit(Remove(row.sequence, row.objects, host.read().sequence, ("a/main",), session=session)).view
+    at = view.state.last_removal
+    assert at == view.state.removing[0].sequence
+    assert host.commit(Removed(at, ("a/main",), session)).view.state.last_removal == at

@@ -31,7 +31,7 @@ from drtool.operations.backup.request import (
 from drtool.operations.backup.scan import Scan, parent_of_job
 from drtool.packing import PackKind
 from drtool.repository import Repository
-from drtool.repository.session import WriterSession
+from drtool.repository.session import Overtaken, WriterSession
 from drtool.repository.workers import WINDOW
 from drtool.repository.writing import PackSink, PackWritten, Writer
 from drtool.sources.filesystem import Problem
@@ -40,6 +40,7 @@ CHECKPOINT_BYTES = 2 * 1024**3
 CHECKPOINT_S = 600.0
 CHECKPOINT_CHUNKS = 400_000
 PROGRESS_S = 0.1
+ATTEMPTS = 3
 
 
 def backup(repository: Repository, request: BackupRequest, emit: Emit) -> BackupResult:
@@ -72,8 +73,16 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
     if request.dry_run:
         return _look(repository, request, job, scan, started)
     with closing(repository.writer()) as writer:
-        run = BackupRun(repository, request, job, scan, writer, emit)
-        return run.report(run.go(), started)
+        for attempt in range(ATTEMPTS):
+            run = BackupRun(repository, request, job, scan, writer, emit)
+            try:
+                return run.report(run.go(), started)
+            except Overtaken as error:
+                if attempt + 1 == ATTEMPTS:
+                    raise
+                emit(Warned(message=f"{error.message}: everything is looked up again"))
+                scan = Scan(job, lambda message: emit(Warned(message=message)))
+        raise AssertionError("unreachable")
 
 
 def _look(repository: Repository, request: BackupRequest, job: SourceJob, scan: Scan, started: float) -> SnapshotReport:
@@ -141,7 +150,9 @@ class BackupRun:
     def go(self) -> Snapshot:
         """Everything up to and including the commit."""
         view = self._session.view
-        parent = parent_of_job(view.state.snapshots, self._job, self._request.host)
+        condemned = view.state.condemned
+        parents = (row for row in view.state.snapshots if condemned is None or row.sequence <= condemned.marked)
+        parent = parent_of_job(parents, self._job, self._request.host)  # later ones may refer to what is condemned
         lost = self._repository.set_lost_packs_aside()
         if lost:
             parent = None

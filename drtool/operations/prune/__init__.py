@@ -1,0 +1,6 @@
+"""Removal of what nothing refers to, while backups run."""
+
+from drtool.operations.prune.request import PruneRequest, PruneResult
+from drtool.operations.prune.run import prune
+
+__all__ = ["PruneRequest", "PruneResult", "prune"]

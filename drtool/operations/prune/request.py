@@ -1,0 +1,48 @@
+"""What a prune is asked to do, and its document."""
+
+from msgspec import Struct
+
+from drtool.operations.prune.plan import UNUSED_SHARE
+
+FORGET_GRACE_NS = 7 * 24 * 3600 * 10**9
+
+
+class PruneRequest(Struct, frozen=True, kw_only=True):
+    """`now_ns` and `host` decide which forgotten snapshots are past their grace. `yes`: also when much would go."""
+
+    host: str
+    now_ns: int
+    unused_share: float = UNUSED_SHARE
+    forget_grace_ns: int = FORGET_GRACE_NS
+    session_grace_s: float = 3600.0
+    yes: bool = False
+    dry_run: bool = False
+
+
+class Amount(Struct, frozen=True):
+    """Packs, and their bytes where they are stored, each counted once however many copies there are."""
+
+    packs: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.packs + other.packs, self.bytes + other.bytes)
+
+
+class Waiting(Struct, frozen=True):
+    """Why something is pending."""
+
+    reason: str
+    packs: int = 0
+
+
+class PruneResult(Struct, frozen=True, kw_only=True):
+    """`removed`: deleted by this run; `repacked`: rewritten; `kept`; `pending`: condemned, or not yet deleted everywhere."""
+
+    removed: Amount
+    repacked: Amount
+    kept: Amount
+    pending: Amount
+    waiting: list[Waiting]
+    dry_run: bool
+    wall_seconds: float

@@ -1,0 +1,271 @@
+"""One prune: condemn what nothing refers to, remove what stayed so, delete it, cross off who has done so.
+
+Each step is one change of the manifest; a run that dies leaves a state from which the next one goes on.
+
+Invariants
+    Nothing is condemned or removed unless everything that the snapshots need was read.
+    Backups go on meanwhile. What sessions from before the condemning might still refer to waits for the next run.
+    Deletion is the last step, after the removal is chosen; a target that did not acknowledge it stays pending.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+from drtool.errors import Refused, Rejected, StoreError
+from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
+from drtool.manifest.facade import View
+from drtool.manifest.ops import Condemn, Remove, Removed
+from drtool.manifest.records import Condemned, Removal
+from drtool.model import TargetName
+from drtool.operations.prune.plan import PackUse, plan
+from drtool.operations.prune.request import Amount, PruneRequest, PruneResult, Waiting
+from drtool.operations.prune.rewriting import Rewriter, segments_without
+from drtool.operations.prune.silence import expire_silent
+from drtool.operations.prune.survey import Names, Survey, due, names_of, survey
+from drtool.repository import Repository
+from drtool.repository.session import WriterSession
+from drtool.repository.writing import Writer
+
+ATTEMPTS = 8
+LARGE_SHARE = 1 / 3
+TRY_AGAIN = ("changed-since", "segments-changed", "not-condemned")
+
+
+def prune(repository: Repository, request: PruneRequest, emit: Emit) -> PruneResult:
+    """Removes what nothing refers to; `Refused` if that cannot be told, or would be suspiciously much."""
+    started = time.monotonic()
+    if request.dry_run:
+        return _preview(repository, request, emit, started)
+    with closing(repository.writer()) as writer:
+        try:
+            expire_silent(repository, request, emit)
+            session = repository.begin(writer, "", "prune")
+        except Rejected as error:
+            if error.reason != "prune-open":
+                raise
+            emit(Warned(message="another prune is at work: it does what this one would do"))
+            return _result(request, started, waiting=[Waiting("another prune is at work")])
+        run = _Run(repository, request, emit, writer, session)
+        try:
+            return run.go(started)
+        finally:
+            session.abandon()
+
+
+def _result(request: PruneRequest, started: float, **parts: "Amount | list[Waiting]") -> PruneResult:
+    values = {name: parts.get(name, Amount()) for name in ("removed", "repacked", "kept", "pending")}
+    return PruneResult(
+        **values,  # type: ignore[arg-type]
+        waiting=parts.get("waiting", []),  # type: ignore[arg-type]
+        dry_run=request.dry_run,
+        wall_seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _preview(repository: Repository, request: PruneRequest, emit: Emit, started: float) -> PruneResult:
+    """What a prune would do now, if no backup were at work."""
+    emit(Stage(name="marking"))
+    state = repository.view.state
+    condemned = _names(repository, state.condemned)
+    removing = _names(repository, *state.removing)
+    seen = survey(repository, repository.view, request, condemned, removing)
+    decided = plan(seen.uses, request.unused_share)
+    _check_amount(seen, decided.remove, request)
+    returned = frozenset(pack for pack in condemned.packs if seen.marks.live_bytes.get(pack))
+    pending = len(condemned.packs - returned) + len(removing.packs)
+    return _result(
+        request,
+        started,
+        removed=_amount(decided.remove) + Amount(len(seen.orphans.packs), seen.orphan_bytes),
+        repacked=_amount(decided.rewrite),
+        kept=_amount(decided.keep),
+        pending=Amount(pending, 0),
+    )
+
+
+class _Run:
+    def __init__(
+        self, repository: Repository, request: PruneRequest, emit: Emit, writer: Writer, session: WriterSession
+    ) -> None:
+        self._repository, self._request, self._emit = repository, request, emit
+        self._writer, self._session = writer, session
+        self._removed = Amount()
+        self._repacked = Amount()
+        self._kept = Amount()
+        self._waiting: list[Waiting] = []
+
+    def go(self, started: float) -> PruneResult:
+        view = self._delete_removals(self._session.view)
+        self._emit(Stage(name="marking"))
+        seen = self._survey(view)
+        if view.state.condemned is not None:
+            view, seen = self._remove(seen, view.state.condemned)
+        if view.state.condemned is None:
+            view = self._condemn(seen)
+            if view.state.condemned is not None:
+                view, _ = self._remove(seen, view.state.condemned)
+        self._repository.adopt(view)
+        return _result(
+            self._request,
+            started,
+            removed=self._removed,
+            repacked=self._repacked,
+            kept=self._kept,
+            pending=self._pending(view),
+            waiting=self._waiting,
+        )
+
+    def _survey(self, view: View) -> Survey:
+        condemned = _names(self._repository, view.state.condemned)
+        return survey(self._repository, view, self._request, condemned, _names(self._repository, *view.state.removing))
+
+    def _condemn(self, seen: Survey) -> View:
+        """Decides, rewrites what is mostly waste, and condemns what goes."""
+        decided = plan(seen.uses, self._request.unused_share)
+        _check_amount(seen, decided.remove, self._request)
+        self._emit(Stage(name="rewriting"))
+        rewritten = self._rewrite(seen, decided.rewrite)
+        self._repacked = _amount(rewritten)
+        self._kept = _amount([*decided.keep, *(use for use in decided.rewrite if use not in rewritten)])
+        going = [*decided.remove, *rewritten]
+        names = Names(frozenset(use.pack for use in going) | seen.orphans.packs, seen.orphans.segments)
+        if not names and not due(seen.view.state.forgotten, self._request):
+            return seen.view
+        size_bytes = sum(use.size_bytes for use in going) + seen.orphan_bytes
+        kept = self._repository.manifest.keep_names(names.listed(), size_bytes)
+        op = Condemn(kept, seen.view.sequence, self._session.id)
+        return self._repository.manifest.commit(op).view
+
+    def _rewrite(self, seen: Survey, uses: Sequence[PackUse]) -> list[PackUse]:
+        if not uses:
+            return []
+        done_bytes = 0
+        total_bytes = sum(use.size_bytes for use in uses)
+
+        def tick(size_bytes: int) -> None:
+            nonlocal done_bytes
+            done_bytes += size_bytes
+            self._emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
+
+        rewriter = Rewriter(self._repository, self._writer, seen.marks, tick)
+        done, failed = rewriter.rewrite(uses)
+        for pack, why in failed.items():
+            self._emit(Warned(message=f"pack {pack.hex()[:16]}… stays as it is: {why}"))
+        self._session.add(rewriter.written)
+        self._session.checkpoint()
+        return done
+
+    def _remove(self, seen: Survey, condemned: Condemned) -> tuple[View, Survey]:
+        """Takes back what is needed after all, removes the rest for good, deletes it; or leaves it to the next run."""
+        names = _names(self._repository, condemned)
+        for _ in range(ATTEMPTS):
+            view = self._repository.manifest.read()
+            older = [row for row in view.state.sessions if row.kind == "backup" and row.opened < condemned.sequence]
+            if older:
+                what = f"{len(older)} backup{'s' if len(older) > 1 else ''} from before at work"
+                self._waiting.append(Waiting(what, len(names.packs)))
+                return view, seen
+            if any(view.state.snapshots.since(seen.view.sequence)):
+                seen = self._survey(view)
+            else:
+                self._repository.adopt(view)
+            try:
+                view = self._commit_removal(seen, condemned, names, view)
+            except Rejected as error:
+                if error.reason not in TRY_AGAIN:
+                    raise
+                continue
+            return self._delete_removals(view), seen
+        self._waiting.append(Waiting("backups kept finishing meanwhile", len(names.packs)))
+        return self._repository.manifest.read(), seen
+
+    def _commit_removal(self, seen: Survey, condemned: Condemned, names: Names, view: View) -> View:
+        needed = frozenset(pack for pack in names.packs if seen.marks.live_bytes.get(pack))
+        live = frozenset(ref.id for ref in view.state.segments)
+        going = Names(names.packs - needed, names.segments - live)
+        segments, replaced = segments_without(self._repository, self._writer, going.packs)
+        listed = going.listed()
+        kept = self._repository.manifest.keep_names(listed, condemned.objects.bytes if not needed else 0)
+        marked = max(seen.view.sequence, view.sequence)
+        op = Remove(
+            condemned.sequence,
+            kept,
+            marked,
+            tuple(self._repository.target_rows()),
+            segments,
+            replaced,
+            tuple(row.snapshot.id for row in due(seen.view.state.forgotten, self._request)),
+            self._session.id,
+        )
+        return self._repository.manifest.commit(op).view
+
+    def _delete_removals(self, view: View) -> View:
+        """Deletes what is being removed wherever it can be reached, and crosses those targets off."""
+        for removal in view.state.removing:
+            self._emit(Stage(name="deleting"))
+            done = self._delete(removal)
+            if done:
+                self._removed += Amount(removal.objects.count, removal.objects.bytes)
+                view = self._repository.manifest.commit(Removed(removal.sequence, done, self._session.id)).view
+        return view
+
+    def _delete(self, removal: Removal) -> tuple[TargetName, ...]:
+        objects = frozenset(_names(self._repository, removal).objects())
+        pending = [name for name in removal.pending if name in self._repository.target_rows()]
+        gone = [name for name in removal.pending if name not in self._repository.target_rows()]
+        with ThreadPoolExecutor(max(1, len(pending)), "delete") as threads:
+            results = dict(zip(pending, threads.map(lambda name: self._delete_at(name, objects), pending), strict=True))
+        return (*gone, *(name for name, done in results.items() if done))
+
+    def _delete_at(self, target: TargetName, objects: frozenset[str]) -> bool:
+        """Whether nothing of `objects` is left there."""
+        targets = self._repository.targets
+        try:
+            store = targets.store(target)
+            for prefix in ("packs/", "index/"):
+                for info in list(store.list(prefix)):
+                    if info.name in objects:
+                        store.delete(info.name)
+        except StoreError as error:
+            targets.fail(target, error.message)
+            self._emit(TargetFailed(target=target, reason=error.message))
+            return False
+        return True
+
+    def _pending(self, view: View) -> Amount:
+        amount = Amount()
+        for row in view.state.removing:
+            amount += Amount(row.objects.count, row.objects.bytes)
+            self._waiting.append(Waiting(f"not yet deleted at {', '.join(row.pending)}", row.objects.count))
+        if view.state.condemned is not None:
+            amount += Amount(view.state.condemned.objects.count, view.state.condemned.objects.bytes)
+        return amount
+
+
+def _names(repository: Repository, *rows: Condemned | Removal | None) -> Names:
+    packs, segments = Names().packs, Names().segments
+    for row in rows:
+        if row is not None:
+            listed = names_of(repository.manifest.names_in(row.objects))
+            packs |= listed.packs
+            segments |= listed.segments
+    return Names(packs, segments)
+
+
+def _amount(uses: Sequence[PackUse]) -> Amount:
+    return Amount(len(uses), sum(use.size_bytes for use in uses))
+
+
+def _check_amount(seen: Survey, remove: Sequence[PackUse], request: PruneRequest) -> None:
+    """`Refused` if what other hosts forgot would take more than a third of everything with it."""
+    others = [row for row in due(seen.view.state.forgotten, request) if row.host != request.host]
+    total = sum(use.size_bytes for use in seen.uses)
+    if request.yes or not others or _amount(remove).bytes <= LARGE_SHARE * total:
+        return
+    hosts = ", ".join(sorted({row.host for row in others}))
+    raise Refused(
+        f"{_amount(remove).bytes} of {total} bytes would go, because {hosts} forgot {len(others)} snapshots",
+        hint="look at `drtool forget --dry-run` and `drtool manifest log` there; `drtool prune --yes` if that is right",
+    )

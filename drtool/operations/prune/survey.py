@@ -1,0 +1,148 @@
+"""What is stored, and what of it the snapshots need: the basis of a prune, read once from one view of the manifest.
+
+Invariants
+    If anything that a snapshot needs cannot be read, nothing is known, and nothing is removed.
+    A pack that a target may hold, though it cannot be listed now, is not lost.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError, Refused
+from drtool.manifest.facade import View
+from drtool.manifest.pages import NameList
+from drtool.manifest.records import Forgotten
+from drtool.model import PackId, SegmentId, pack_object, segment_object, site_of
+from drtool.operations.prune.plan import PackUse
+from drtool.operations.prune.request import PruneRequest
+from drtool.repository import Repository
+from drtool.repository.inventory import Inventory, take_inventory
+from drtool.repository.marking import Marks
+
+NAME_BYTES = 32
+
+
+class Names(Struct, frozen=True):
+    """Packs and index segments by name."""
+
+    packs: frozenset[PackId] = frozenset()
+    segments: frozenset[SegmentId] = frozenset()
+
+    def listed(self) -> NameList:
+        return NameList(b"".join(sorted(self.packs)), b"".join(sorted(self.segments)))
+
+    def objects(self) -> Iterator[str]:
+        yield from map(pack_object, sorted(self.packs))
+        yield from map(segment_object, sorted(self.segments))
+
+    def __bool__(self) -> bool:
+        return bool(self.packs or self.segments)
+
+
+def names_of(listed: NameList) -> Names:
+    """The names in a list of the manifest."""
+    return Names(
+        frozenset(map(PackId, _split(listed.packs))),
+        frozenset(map(SegmentId, _split(listed.segments))),
+    )
+
+
+def _split(joined: bytes) -> Iterator[bytes]:
+    return (joined[at : at + NAME_BYTES] for at in range(0, len(joined), NAME_BYTES))
+
+
+class Survey(Struct, frozen=True):
+    """One look: the view, what the targets list, what is live, how full each pack is, and what no index names."""
+
+    view: View
+    inventory: Inventory
+    marks: Marks
+    uses: tuple[PackUse, ...]
+    orphans: Names
+    orphan_bytes: int
+    lost: frozenset[PackId]
+
+
+def due(forgotten: Iterable[Forgotten], request: PruneRequest) -> list[Forgotten]:
+    """The forgotten snapshots whose objects may go: this host's own at once, others' after the grace."""
+    return [
+        row for row in forgotten if row.host == request.host or request.now_ns - row.time_ns >= request.forget_grace_ns
+    ]
+
+
+def survey(repository: Repository, view: View, request: PruneRequest, condemned: Names, removing: Names) -> Survey:
+    """Looks at everything; `Refused` if something that is needed cannot be read."""
+    repository.adopt(view)
+    unavailable = repository.load_index()
+    for segment, why in unavailable.items():
+        raise _unknown(f"index segment {segment.hex()[:16]}… cannot be read: {why}")
+    inventory = take_inventory(repository.targets)
+    lost = repository.lost_packs(inventory)
+    repository.index.lost = lost
+    sites = _holders(inventory)
+    marks = Marks(
+        repository.index.readers(), condemned.packs | removing.packs | lost, lambda pack: sites(pack_object(pack))
+    )
+    going = {row.snapshot.id for row in due(view.state.forgotten, request)}
+    waiting = (row.snapshot for row in view.state.forgotten if row.snapshot.id not in going)
+    roots = [row.root for row in (*view.state.snapshots, *waiting)]
+    try:
+        marks.mark_trees(reversed(roots), repository.chunks)
+    except KeyError as error:
+        raise _unknown(f"chunk {error.args[0].hex()[:16]}… is in no index segment") from None
+    except DrtoolError as error:
+        raise _unknown(error.message) from error
+    uses = tuple(_uses(repository, marks, condemned.packs | removing.packs))
+    orphans = _orphans(repository, inventory, condemned, removing)
+    size_bytes = sum(_sizes(inventory).get(name, 0) for name in orphans.objects())
+    return Survey(view, inventory, marks, uses, orphans, size_bytes, lost)
+
+
+def _unknown(why: str) -> Refused:
+    return Refused(
+        f"what the snapshots need cannot be told: {why}; nothing was removed",
+        hint="`drtool verify` names what is damaged; bring missing targets back first",
+    )
+
+
+def _holders(inventory: Inventory) -> Callable[[str], int]:
+    def count(name: str) -> int:
+        return len({site_of(target) for target, objects in inventory.objects.items() if name in objects})
+
+    return count
+
+
+def _uses(repository: Repository, marks: Marks, elsewhere: frozenset[PackId]) -> Iterator[PackUse]:
+    """Each pack that the index names once, those apart that are on their way out already."""
+    seen: set[PackId] = set()
+    for row in repository.index.packs():
+        if row.pack not in seen and row.pack not in elsewhere:
+            seen.add(row.pack)
+            text_bytes = sum(block[2] for block in row.blocks)
+            yield PackUse(row.pack, row.size_bytes, text_bytes, marks.live_bytes.get(row.pack, 0))
+
+
+def _orphans(repository: Repository, inventory: Inventory, condemned: Names, removing: Names) -> Names:
+    """Listed objects that neither the index nor the manifest names: of runs that died, or of folded segments."""
+    packs = {row.pack for row in repository.index.packs()} | condemned.packs | removing.packs
+    segments = {ref.id for ref in repository.view.state.segments} | condemned.segments | removing.segments
+    listed = {name for objects in inventory.objects.values() for name in objects}
+    found_packs = (PackId(name) for name in map(_hash_in, (n for n in listed if n.startswith("packs/"))) if name)
+    found_segments = (SegmentId(name) for name in map(_hash_in, (n for n in listed if n.startswith("index/"))) if name)
+    return Names(frozenset(found_packs) - packs, frozenset(found_segments) - segments)
+
+
+def _hash_in(name: str) -> bytes | None:
+    digits = name.rpartition("/")[2]
+    try:
+        return bytes.fromhex(digits) if len(digits) == 2 * NAME_BYTES else None
+    except ValueError:
+        return None
+
+
+def _sizes(inventory: Inventory) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for objects in inventory.objects.values():
+        sizes.update(objects)
+    return sizes

@@ -1,0 +1,200 @@
+"""Prune on real repositories: what nothing refers to goes, everything else stays."""
+
+import os
+import shutil
+
+import pytest
+from three_sites import fill, noise, portrait
+
+from drtool.errors import Refused
+from drtool.manifest.ops import ForgetSnapshots
+from drtool.operations.prune import PruneRequest, prune
+
+
+def run(world, **more):
+    with world.open() as repository:
+        values = {"host": world.host, "now_ns": 10**18, **more}
+        return prune(repository, PruneRequest(**values), world.heard.append)
+
+
+def forget(world, *snapshots):
+    with world.open() as repository:
+        repository.manifest.commit(ForgetSnapshots(tuple(row.id for row in snapshots)))
+
+
+def stored(world):
+    """Bytes of packs on the first site."""
+    root = world.directory("a")
+    return sum(path.stat().st_size for path in (root / "packs").rglob("*") if path.is_file())
+
+
+def churn(world, rounds, keep):
+    """Backups of a tree that changes; the newest `keep` snapshots and what they looked like."""
+    source = world.root / "source"
+    looks = {}
+    for number in range(rounds):
+        fill(source, {f"{i:02}": noise(300_000, number * 100 + i) for i in range(number % 3, 12, 2)})
+        looks[world.backup(source).id] = portrait(source)
+    snapshots = world.snapshots()
+    forget(world, *snapshots[:-keep])
+    return snapshots[-keep:], looks
+
+
+def check(world, snapshots, looks):
+    source = world.root / "source"
+    for row in snapshots:
+        out = world.root / "out"
+        result = world.restore(out, row, path=source)
+        assert result.errors == []
+        assert portrait(out) == looks[row.id.hex()]
+        shutil.rmtree(out)
+    verified = world.verify("full")
+    assert (verified.missing, verified.damaged, verified.unrepairable) == ([], [], [])
+
+
+def test_what_nothing_refers_to_goes_and_the_rest_restores(world):
+    kept, looks = churn(world, 6, 2)
+    before = stored(world)
+    result = run(world)
+    assert result.removed.packs > 0
+    assert result.pending.packs == 0
+    assert stored(world) < before * 0.75
+    check(world, kept, looks)
+    again = run(world)
+    assert again.removed.packs == 0 or again.removed.bytes < before * 0.1
+    live = sum(row.size_bytes for row in {p.pack: p for p in _packs(world)}.values())
+    assert stored(world) <= 1.35 * live
+
+
+def _packs(world):
+    with world.open() as repository:
+        return list(repository.index.packs())
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would_go(world):
+    churn(world, 5, 1)
+    before, sequence = stored(world), world.view().sequence
+    would = run(world, dry_run=True)
+    assert would.removed.packs > 0
+    assert stored(world) == before
+    assert world.view().sequence == sequence
+    did = run(world)
+    assert (did.removed.packs, did.repacked) == (would.removed.packs + would.repacked.packs, would.repacked)
+
+
+def test_a_backup_at_work_is_waited_for_by_leaving_what_it_may_need(world):
+    kept, looks = churn(world, 5, 1)
+    with world.open() as repository:
+        writer = repository.writer()
+        session = repository.begin(writer, "slow")
+        result = run(world)
+        assert result.pending.packs > 0
+        assert "at work" in result.waiting[0].reason
+        session.abandon()
+        writer.close()
+    result = run(world)
+    assert result.removed.packs > 0
+    assert result.pending.packs == 0
+    check(world, kept, looks)
+
+
+def test_what_a_session_from_before_committed_is_taken_back(world):
+    source = fill(world.root / "source", {"a": noise(400_000, 1), "b": noise(400_000, 2)})
+    world.backup(source)
+    look = portrait(source)
+    with world.open() as repository:
+        from drtool.operations.backup import run as backup_run
+
+        writer = repository.writer()
+        session = repository.begin(writer, "")
+        old = repository.view.state.snapshots.newest()
+        forget(world, old)
+        result = run(world)
+        assert result.pending.packs > 0
+        import msgspec
+
+        row = msgspec.structs.replace(old, id=os.urandom(16), session=session.id)
+        session.commit(row)
+        writer.close()
+        del backup_run
+    result = run(world)
+    assert result.pending.packs == 0
+    out = world.root / "out"
+    assert world.restore(out, row, path=source).errors == []
+    assert portrait(out) == look
+
+
+def test_an_offline_target_stays_pending_and_is_cleared_later(world):
+    kept, looks = churn(world, 5, 1)
+    world.directory("c").rename(world.root / "away")
+    result = run(world)
+    assert result.pending.packs > 0
+    assert "c/main" in result.waiting[0].reason
+    (world.root / "away").rename(world.directory("c"))
+    result = run(world)
+    assert result.pending.packs == 0
+    assert result.removed.packs > 0
+    check(world, kept, looks)
+    names = {path.name for path in (world.directory("c") / "packs").rglob("*") if path.is_file()}
+    assert names <= {row.pack.hex() for row in _packs(world)}
+
+
+def test_orphans_of_runs_that_died_go(world):
+    source = fill(world.root / "source", {"a": noise(50_000, 1)})
+    world.backup(source)
+    name = os.urandom(32).hex()
+    orphan = world.directory("a") / "packs" / name[:2] / name
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"left by a run that died")
+    result = run(world)
+    assert not orphan.exists()
+    assert result.removed.packs >= 1
+
+
+def test_nothing_goes_when_something_that_is_needed_cannot_be_read(world):
+    source = fill(world.root / "source", {"d/a": noise(50_000, 1)})
+    world.backup(source)
+    fill(source, {"d/b": noise(50_000, 2)})
+    world.backup(source)
+    forget(world, world.snapshots()[0])
+    with world.open() as repository:
+        trees = [row for row in repository.index.packs() if row.kind == 2]
+    for site in "abc":
+        for row in trees:
+            path = world.directory(site) / "packs" / row.pack.hex()[:2] / row.pack.hex()
+            if path.exists():
+                path.write_bytes(bytes(path.stat().st_size))
+    before = stored(world)
+    with pytest.raises(Refused, match="nothing was removed"):
+        run(world)
+    assert stored(world) == before
+
+
+def test_what_other_hosts_forgot_waits_for_the_grace(world):
+    source = fill(world.root / "source", {"a": noise(300_000, 1)})
+    first = world.backup(source)
+    fill(source, {"a": noise(300_000, 2)})
+    world.backup(source)
+    forget(world, next(row for row in world.snapshots() if row.id.hex() == first.id))
+    now = world.view().state.forgotten[0].time_ns
+    before = stored(world)
+    run(world, host="another", now_ns=now + 3600 * 10**9)
+    assert stored(world) == before
+    assert world.view().state.forgotten
+    with pytest.raises(Refused, match="forgot 1 snapshots"):
+        run(world, host="another", now_ns=now + 8 * 24 * 3600 * 10**9)
+    run(world, host="another", now_ns=now + 8 * 24 * 3600 * 10**9, yes=True)
+    assert stored(world) < before
+    assert world.view().state.forgotten == ()
+
+
+def test_two_prunes_at_once_the_second_says_so(world):
+    churn(world, 3, 1)
+    with world.open() as repository:
+        writer = repository.writer()
+        session = repository.begin(writer, "", "prune")
+        result = run(world)
+        assert result.waiting[0].reason == "another prune is at work"
+        session.abandon()
+        writer.close()
+    assert run(world).removed.packs > 0
