@@ -27,12 +27,13 @@ class MixedSites(Sites):
     def __init__(self, root: Path, count: int = 3, cas: int = 3) -> None:
         super().__init__(root, count)
         self.swapping = {name: MemoryStore("cas") for name in self.names[count - cas :]}
+        self.modes = dict.fromkeys(self.swapping, "cas")
 
     def stores(self) -> dict[str, LocalStore | MemoryStore]:
         return {**super().stores(), **self.swapping}
 
     def founding(self) -> Founding:
-        return msgspec.structs.replace(super().founding(), modes=dict.fromkeys(self.swapping, "cas"))
+        return msgspec.structs.replace(super().founding(), modes=self.modes)
 
 
 class TimedOut(StoreError):

@@ -97,7 +97,7 @@ def test_old_records_that_nobody_may_delete_cost_nothing(sites):
 
 
 def test_what_was_locked_goes_a_piece_at_a_time_when_it_no_longer_is(sites):
-    sites.grow_old(OLD_COMMITS)
+    sites.grow_old(150)
     host = Manifest(sites.stores(), sites.keys, MemoryState())
     host.read()
     for store in sites.locked.values():
