@@ -33,12 +33,18 @@ COMMANDS: dict[Path, Entry] = {
     ("ls",): Entry("drtool.cli.look", LOOK, _READS),
     ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
     ("verify",): Entry("drtool.cli.health", CARE, (*_READS, 4, 5)),
+    ("prune",): Entry("drtool.cli.pruning", CARE, (*_READS, 11)),
     ("key", "list"): Entry("drtool.cli.keys", GROUP, _READS),
     ("key", "add"): Entry("drtool.cli.keys", GROUP, (*_READS, 5, 11)),
     ("key", "remove"): Entry("drtool.cli.keys", GROUP, (*_READS, 3, 11)),
+    ("key", "kit"): Entry("drtool.cli.kit", GROUP, (*_READS, 11)),
     ("key", "rotate"): Entry("drtool.cli.keys", GROUP, (*_READS, 3, 5, 11)),
     ("target", "list"): Entry("drtool.cli.places", GROUP, _READS),
     ("ring", "show"): Entry("drtool.cli.places", GROUP, _READS),
+    ("site", "list"): Entry("drtool.cli.sites", GROUP, _READS),
+    ("site", "add"): Entry("drtool.cli.sites", GROUP, (*_READS, 11)),
+    ("site", "replace"): Entry("drtool.cli.sites", GROUP, (*_READS, 11)),
+    ("site", "remove"): Entry("drtool.cli.sites", GROUP, (*_READS, 11)),
     ("session", "list"): Entry("drtool.cli.sessions", GROUP, _READS),
     ("session", "expire"): Entry("drtool.cli.sessions", GROUP, (*_READS, 11)),
     ("manifest", "status"): Entry("drtool.cli.catalogue", GROUP, _READS),
@@ -50,16 +56,17 @@ GROUPS: dict[str, str] = {
     "target": "The places that hold copies.",
     "key": "The passwords that open the repository.",
     "ring": "Which target holds what.",
+    "site": "Who votes on the catalogue.",
     "session": "The writers that are at work.",
     "manifest": "The replicated catalogue itself.",
 }
 
 _LATER = """
-find diff dump stats mount repair forget prune rebalance survive report benchmark doctor
-target-add target-set target-drain target-remove ring-preview site-list site-add site-replace site-remove
+find diff dump stats mount repair forget rebalance survive report benchmark doctor
+target-add target-set target-drain target-remove ring-preview
 manifest-compact manifest-recover
 plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove fault-list fault-clear
-key-kit key-split key-join schedule-show schedule-install schedule-remove
+key-split key-join schedule-show schedule-install schedule-remove
 """
 LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.split())
 """Commands of the contract that this version refuses."""

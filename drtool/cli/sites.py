@@ -1,0 +1,179 @@
+"""`site list`, `add`, `replace` and `remove`: who votes on the catalogue."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drtool.cli.options import DryRun, ManifestFrom, sites
+from drtool.cli.text import Document, count, document_of
+from drtool.cli.view import Cell, Line, Table, View, line, table, view
+from drtool.config.schema import check_name, file_url, target_url
+from drtool.errors import UsageError
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+    from drtool.operations.sites import Change
+    from drtool.repository import Repository, TargetSpec
+
+Planned = tuple["Change", "TargetSpec | None"]
+SiteArgument = Annotated[str, typer.Argument(metavar="SITE", help="A site of the repository.")]
+
+
+def site_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
+    """List the sites: who votes, on which target the vote lies, who is reached, and how many may be lost.
+
+    Examples:
+        drtool site list
+        drtool site list --json | jq '.sites[] | select(.votes) | .name'
+    """
+    from drtool.operations.sites import sites as list_sites
+
+    call: Call = context.obj
+    with call.open_anyhow(sites(manifest_from)) as repository:
+        document = document_of(list_sites(repository))
+    call.show(document, sites_view(document), exit_code=6 if repository.uncertain else 0)
+
+
+def site_add(context: typer.Context, site: SiteArgument, dry_run: DryRun = False) -> None:
+    """Give a vote to a site that so far only stores, or let one vote again whose register was lost.
+
+    Examples:
+        drtool site add attic
+        drtool site add attic --dry-run
+    """
+    from drtool.model import SiteName
+    from drtool.operations.sites import plan_addition
+
+    _change(context.obj, lambda repository: (plan_addition(repository, SiteName(site), dry_run=dry_run), None))
+
+
+def site_remove(context: typer.Context, site: SiteArgument, dry_run: DryRun = False) -> None:
+    """Take a site's vote away. What it stores stays there, and new copies go on being put there.
+
+    Refused if the voters that are left could decide nothing.
+
+    Examples:
+        drtool site remove attic --dry-run
+    """
+    from drtool.model import SiteName
+    from drtool.operations.sites import plan_removal
+
+    _change(context.obj, lambda repository: (plan_removal(repository, SiteName(site), dry_run=dry_run), None))
+
+
+def site_replace(
+    context: typer.Context,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The site that is gone, or is to go.")],
+    new: Annotated[
+        str, typer.Argument(metavar="NEW[/NAME]=URL", help="The site in its stead; it may keep the old name.")
+    ],
+    dry_run: DryRun = False,
+) -> None:
+    """Put a new place in a site's stead: it takes the vote and the weight of the old one, whose targets are lost from then on.
+
+    The new place is an empty directory, or one that is yet to be made. It is also the way back for a site whose disk came back
+    empty: `site replace attic attic=URL`. Copies that were on the old site are missing until `repair` (not built yet) makes them.
+
+    Examples:
+        drtool site replace attic garage=/mnt/garage/drtool
+        drtool site replace attic attic=/mnt/attic/drtool --dry-run
+    """
+    from drtool.model import SiteName
+    from drtool.operations.sites import place_for, plan_replacement
+
+    call: Call = context.obj
+    site, name, url = _place(call, new)
+
+    def plan(repository: "Repository") -> Planned:
+        target = place_for(repository, SiteName(old), SiteName(site), name, url)
+        return plan_replacement(repository, SiteName(old), target, dry_run=dry_run), target
+
+    _change(call, plan)
+
+
+def _place(call: "Call", word: str) -> tuple[str, str | None, str]:
+    """`NEW[/NAME]=URL`."""
+    name, equals, url = word.partition("=")
+    if not equals:
+        raise UsageError(f"{word!r} says no place", hint="write drtool site replace OLD NEW=/mnt/new/drtool")
+    site, slash, target = name.partition("/")
+    try:
+        full = file_url(target_url(url), call.settings.directory)
+    except ValueError as error:
+        raise UsageError(f"{word!r}: {error}") from None
+    return check_name(site, "site"), check_name(target, "target") if slash else None, full
+
+
+def _change(call: "Call", plan: "Callable[[Repository], Planned]") -> None:
+    from drtool.operations.sites import carry_out
+
+    with call.open_repository() as repository:
+        change, target = plan(repository)
+        if not change.dry_run:
+            carry_out(repository, change, target, call.emit)
+        document = document_of(change)
+        document["changed"] = not (change.dry_run or change.changes_nothing)
+        document["sequence"] = repository.view.sequence
+    call.show(document, change_view(document, nothing=change.changes_nothing))
+
+
+def sites_view(document: Document) -> View:
+    rows = [
+        (
+            Cell(row["name"], "strong"),
+            _vote(row),
+            Cell("yes", "good") if row["reachable"] else Cell("no", "bad"),
+            ", ".join(row["targets"]) or "-",
+            Cell(row["problem"] or "", "warn"),
+        )
+        for row in document["sites"]
+    ]
+    voters = sum(row["votes"] for row in document["sites"])
+    parts: list[Line | Table] = [
+        table("SITE VOTES REACHED TARGETS PROBLEM", rows),
+        line(f"{count(voters, 'voter')}, {document['needed']} needed: {_tolerance(document)}"),
+    ]
+    return view(*parts, *_advice(document))
+
+
+def _vote(row: Document) -> Cell:
+    if not row["votes"]:
+        return Cell("no", "dim")
+    return Cell("yes") if row["stores"] else Cell("only")
+
+
+def _tolerance(document: Document) -> str:
+    lost = document["tolerates"]
+    return f"writing goes on with {lost or 'none'} of them lost"
+
+
+def _advice(document: Document) -> list[Line]:
+    return [line(Cell(document["advice"], "warn"))] if document["advice"] else []
+
+
+def change_view(document: Document, *, nothing: bool) -> View:
+    site, dry = document["site"], document["dry_run"]
+    if nothing:
+        return view(line(f"nothing to do: {site} votes already, and its register is sound"))
+    would = "would " if dry else ""
+    parts = [line(Cell(f"{would}{_VERBS[document['verb']]} ", "warn" if dry else "good"), _what(document))]
+    parts.append(line(f"voters: {', '.join(document['voters'])} ({document['needed']} needed; {_tolerance(document)})"))
+    if document["lost"]:
+        parts.append(
+            line(f"lost from now on: {', '.join(document['lost'])}; `drtool status` counts the copies that are missing")
+        )
+    if document["stays"]:
+        parts.append(
+            line(f"{', '.join(document['stays'])} goes on storing: its copies stay, and new ones are put there")
+        )
+    return view(*parts, *_advice(document))
+
+
+_VERBS = {"add": "give a vote to", "remove": "take the vote of", "replace": "replace"}
+
+
+def _what(document: Document) -> str:
+    if document["verb"] != "replace":
+        return str(document["site"])
+    return f"{document['site']} by {document['new_target']} at {document['url']}, weight {document['weight']}"

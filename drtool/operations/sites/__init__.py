@@ -1,0 +1,8 @@
+"""Who votes on the catalogue, and how that changes."""
+
+from drtool.operations.sites.applying import carry_out
+from drtool.operations.sites.change import Change
+from drtool.operations.sites.listing import sites
+from drtool.operations.sites.planning import place_for, plan_addition, plan_removal, plan_replacement
+
+__all__ = ["Change", "carry_out", "place_for", "plan_addition", "plan_removal", "plan_replacement", "sites"]

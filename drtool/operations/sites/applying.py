@@ -1,0 +1,66 @@
+"""Carrying out a change of the voters.
+
+Invariants
+    A new place holds its marker and the key slots before the manifest names it.
+    Ring and voters change in one commit: no host sees a site that votes and has no place, or the other way round.
+"""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from drtool.events import Emit, Stage
+from drtool.manifest.ops import Op, SetRing
+from drtool.manifest.records import Voter
+from drtool.manifest.switching import Member
+from drtool.model import SiteName, TargetName
+from drtool.operations.sites.change import Change, rows_of
+from drtool.operations.sites.planning import register_place, successor
+from drtool.repository import Repository, TargetSpec
+from drtool.repository.admitting import admit
+from drtool.repository.founding import row_of
+from drtool.repository.targets import register_at
+
+
+def carry_out(repository: Repository, change: Change, target: TargetSpec | None, emit: Emit) -> None:
+    """Makes the change; `target` is the replacement's. Another change meanwhile: `Rejected`, and nothing happened."""
+    if change.changes_nothing:
+        return
+    emit(Stage(name="committing"))
+    places = {voter.site: voter for voter in repository.view.config.voters}
+    ops: list[Op] = []
+    registers = {site: voter.target for site, voter in places.items()}
+    if target is not None:
+        spec = successor(rows_of(repository, change.site), target)
+        _, target_id = admit(repository, spec)
+        repository.manifest.add_site(spec.site, register_at(repository.targets, spec.site))
+        registers[spec.site] = spec.name
+        ops.append(_ring_with(repository, change, spec, target_id))
+    elif change.lost:
+        ops.append(_ring_without(repository, change.lost))
+    for site in change.fresh:
+        if target is None:
+            registers[site] = register_place(repository, site)
+            repository.manifest.add_site(site, repository.targets.store(registers[site]))
+    members = [_member(site, registers[site], places.get(site), fresh=site in change.fresh) for site in change.voters]
+    repository.adopt(repository.manifest.set_voters(members, ops))
+
+
+def _member(site: SiteName, target: TargetName, voter: Voter | None, *, fresh: bool) -> Member:
+    return Member(site, target, mode=voter.mode if voter is not None and not fresh else "chain", fresh=fresh)
+
+
+def _ring_with(repository: Repository, change: Change, spec: TargetSpec, target_id: str) -> SetRing:
+    """The old site's targets are lost, the new one is there; one of the same name is told apart by its marker."""
+    state = repository.view.state
+    was_there = any(row.name == spec.name for row in state.targets)
+    new = replace(row_of(spec, repository.spec.host), id=target_id if was_there else "")
+    rest = [
+        replace(row, state="lost") if row.name in change.lost else row for row in state.targets if row.name != spec.name
+    ]
+    return SetRing(state.ring_epoch + 1, (*rest, new))
+
+
+def _ring_without(repository: Repository, gone: Sequence[TargetName]) -> SetRing:
+    state = repository.view.state
+    return SetRing(state.ring_epoch + 1, tuple(row for row in state.targets if row.name not in gone))

@@ -1,0 +1,84 @@
+"""A change of the voters as a value: what `--dry-run` shows is what is carried out."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from drtool.errors import UsageError
+from drtool.manifest.records import Target, Voter
+from drtool.model import SiteName, TargetName, site_of
+from drtool.paxos import majority
+from drtool.repository import Repository
+from drtool.repository.voters import even_number, losses_tolerated
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """What a change of the voters does, or would do. `fresh`: sites whose register begins anew."""
+
+    verb: str
+    site: SiteName
+    voters_before: list[SiteName]
+    voters: list[SiteName]
+    fresh: list[SiteName]
+    new_target: TargetName | None = None
+    url: str | None = None
+    weight: int | None = None
+    lost: list[TargetName] = []
+    stays: list[TargetName] = []
+    needed: int
+    tolerates: int
+    advice: str | None
+    dry_run: bool = False
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self.voters == self.voters_before and not self.fresh and not self.lost and self.new_target is None
+
+
+def change_of(
+    repository: Repository,
+    verb: str,
+    site: SiteName,
+    voters: Sequence[SiteName],
+    *,
+    fresh: Sequence[SiteName] = (),
+    lost: Sequence[TargetName] = (),
+    stays: Sequence[TargetName] = (),
+    new_target: TargetName | None = None,
+    url: str | None = None,
+    weight: int | None = None,
+    dry_run: bool,
+) -> Change:
+    return Change(
+        verb=verb,
+        site=site,
+        voters_before=[voter.site for voter in repository.view.config.voters],
+        voters=list(voters),
+        fresh=list(fresh),
+        new_target=new_target,
+        url=url,
+        weight=weight,
+        lost=list(lost),
+        stays=list(stays),
+        needed=majority(len(voters)),
+        tolerates=losses_tolerated(len(voters)),
+        advice=even_number(len(voters)),
+        dry_run=dry_run,
+    )
+
+
+def rows_of(repository: Repository, site: SiteName) -> list[Target]:
+    return [row for row in repository.view.state.targets if site_of(row.name) == site]
+
+
+def known_rows(repository: Repository, site: SiteName) -> list[Target]:
+    """The targets of a site that is there; `UsageError` names those that are."""
+    rows = rows_of(repository, site)
+    if not rows:
+        names = ", ".join(sorted({site_of(row.name) for row in repository.view.state.targets}))
+        raise UsageError(f"there is no site {site}", hint=f"there are {names}; a new one comes with target add")
+    return rows
+
+
+def voter_of(repository: Repository, site: SiteName) -> Voter | None:
+    return next((voter for voter in repository.view.config.voters if voter.site == site), None)

@@ -1,0 +1,172 @@
+"""What a change of the voters would do, and why it may not: `site add`, `remove` and `replace` before they are carried out.
+
+Invariants
+    The last voter is never removed, and no change is begun that leaves voters which could not decide.
+"""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from drtool.errors import DrtoolError, Refused, UsageError
+from drtool.manifest.records import Target
+from drtool.model import SiteName, TargetName
+from drtool.operations.sites.change import Change, change_of, known_rows, rows_of, voter_of
+from drtool.paxos import majority
+from drtool.repository import Repository, TargetSpec
+from drtool.repository.admitting import look_at_place, vote_verdict
+from drtool.repository.voters import VOTERS_MAX, why_no_vote
+
+
+def plan_addition(repository: Repository, site: SiteName, *, dry_run: bool) -> Change:
+    """A vote for a site that stores, or a new life for a voter's register that is lost or damaged."""
+    known_rows(repository, site)
+    voters = repository.view.config.voters
+    fresh = [site] if voter_of(repository, site) is None or _is_unsound(repository, site) else []
+    if voter_of(repository, site) is None:
+        register_place(repository, site)
+        if len(voters) == VOTERS_MAX:
+            raise UsageError(
+                f"{VOTERS_MAX} sites vote already; more make nothing safer and every commit slower",
+                hint="drtool site remove SITE first",
+            )
+    after = sorted({voter.site for voter in voters} | {site})
+    return change_of(repository, "add", site, after, fresh=fresh, dry_run=dry_run)
+
+
+def plan_removal(repository: Repository, site: SiteName, *, dry_run: bool) -> Change:
+    """A site without a vote; what it stores stays, and stays in the ring. An arbiter's place is given up."""
+    known_rows(repository, site)
+    voters = repository.view.config.voters
+    if voter_of(repository, site) is None:
+        names = ", ".join(voter.site for voter in voters)
+        raise UsageError(f"site {site} does not vote", hint=f"the voters are {names}")
+    rest = [voter.site for voter in voters if voter.site != site]
+    _check_rest(repository, site, rest)
+    rows = [row for row in rows_of(repository, site) if row.state != "lost"]
+    return change_of(
+        repository,
+        "remove",
+        site,
+        rest,
+        lost=[row.name for row in rows if row.votes_only],
+        stays=[row.name for row in rows if not row.votes_only],
+        dry_run=dry_run,
+    )
+
+
+def plan_replacement(repository: Repository, old: SiteName, target: TargetSpec, *, dry_run: bool) -> Change:
+    """`target`, on its own or the old site's name, in place of all targets of `old`, with its vote if it has one."""
+    rows = known_rows(repository, old)
+    _check_name_is_free(repository, old, target)
+    voter = voter_of(repository, old)
+    spec = successor(rows, target)
+    look_at_place(repository, spec)
+    if voter is not None:
+        reason = why_no_vote(spec, vote_verdict(spec))
+        if reason is not None:
+            raise UsageError(f"{target.url} cannot take the vote of {old}: {reason}", hint="choose a local directory")
+        if target.site == old:
+            _check_others_decide(repository, old)
+    after = sorted(target.site if voter_.site == old else voter_.site for voter_ in repository.view.config.voters)
+    return change_of(
+        repository,
+        "replace",
+        old,
+        after,
+        fresh=[target.site] if voter is not None else [],
+        lost=[row.name for row in rows if row.state != "lost" and row.name != target.name],
+        new_target=target.name,
+        url=spec.url,
+        weight=0 if spec.vote == "only" else spec.weight,
+        dry_run=dry_run,
+    )
+
+
+def successor(rows: Sequence[Target], target: TargetSpec) -> TargetSpec:
+    """The new target with what it inherits: the weight of all that it replaces, whether it only votes, whether it has slots."""
+    present = [row for row in rows if row.state != "lost"] or list(rows)
+    return replace(
+        target,
+        weight=max(1, sum(row.weight for row in present)),
+        vote="only" if all(row.votes_only for row in present) else target.vote,
+        keys=any(row.keys for row in present),
+    )
+
+
+def place_for(repository: Repository, old: SiteName, site: SiteName, name: str | None, url: str) -> TargetSpec:
+    """The replacement's target; where nobody named it and the site keeps its name, it keeps its only target's name too."""
+    present = [row.name for row in rows_of(repository, old) if row.state != "lost"]
+    kept = present[0] if name is None and site == old and len(present) == 1 else TargetName(f"{site}/{name or 'main'}")
+    known = repository.targets.specs.get(kept)
+    return TargetSpec(name=kept, url=url, vote=known.vote if known is not None else "auto")
+
+
+def _check_name_is_free(repository: Repository, old: SiteName, target: TargetSpec) -> None:
+    if target.site != old and any(row.state != "lost" for row in rows_of(repository, target.site)):
+        raise UsageError(
+            f"site {target.site} is there already, and cannot take the place of {old} as well",
+            hint="give the new site a name of its own: drtool site replace OLD NEW=URL",
+        )
+
+
+def _reachable_voters(repository: Repository, but: SiteName) -> int:
+    rows = repository.manifest.status().acceptors
+    return sum(row.reachable and row.problem is None and row.site != but for row in rows)
+
+
+def _check_rest(repository: Repository, site: SiteName, rest: Sequence[SiteName]) -> None:
+    if not rest:
+        raise Refused(
+            f"site {site} is the only one that votes: without it nobody could read or write the manifest",
+            hint="give another site a vote first: drtool site add SITE",
+        )
+    reachable = _reachable_voters(repository, site)
+    if reachable < majority(len(rest)):
+        raise Refused(
+            f"without {site} the voters would be {', '.join(rest)}, and only {reachable} of them can be reached: "
+            "they could decide nothing",
+            hint="bring them back, or remove or replace first what is gone",
+        )
+
+
+def _check_others_decide(repository: Repository, site: SiteName) -> None:
+    """A site that keeps its name gives up its old register before the others have agreed to the new one."""
+    config = repository.view.config
+    if _reachable_voters(repository, site) < config.quorum:
+        raise Refused(
+            f"the other voters cannot decide without {site} as it is, and under its own name its new place would hide the old",
+            hint=f"give the new place another name: drtool site replace {site} NEW=URL",
+        )
+
+
+def _is_unsound(repository: Repository, site: SiteName) -> bool:
+    """Whether a voter's register answers, and is not what it was."""
+    rows = {row.site: row for row in repository.manifest.status().acceptors}
+    row = rows.get(site)
+    if row is not None and not row.reachable:
+        raise DrtoolError(
+            f"site {site} votes already and cannot be reached: {row.problem}",
+            hint="bring it back, or put another place in its stead: drtool site replace",
+        )
+    return row is not None and row.problem is not None
+
+
+def register_place(repository: Repository, site: SiteName) -> TargetName:
+    """The target that can hold the site's register: where it lies already, else the first able one by name."""
+    reasons: list[str] = []
+    voter = voter_of(repository, site)
+    here = voter.target if voter else None
+    for row in sorted(rows_of(repository, site), key=lambda row: (row.name != here, not row.votes_only, row.name)):
+        if row.state == "lost" or not repository.targets.reachable(row.name):
+            reasons.append(f"{row.name}: {repository.targets.failures.get(row.name, 'it is lost')}")
+            continue
+        spec = repository.targets.specs[row.name]
+        wanted = replace(spec, vote="auto" if spec.vote == "false" else spec.vote)  # whoever runs `site add` means it
+        reason = why_no_vote(wanted, vote_verdict(spec))
+        if reason is None:
+            return row.name
+        reasons.append(f"{row.name}: {reason}")
+    raise UsageError(
+        f"site {site} cannot vote ({'; '.join(reasons)})", hint="`vote: true` in the configuration vouches"
+    )

@@ -1,0 +1,71 @@
+"""`site list`, `add`, `replace` and `remove`, as a person and a script see them."""
+
+import shutil
+
+import pytest
+from command_shell import Shell, make_unlocking_cheap, shell_in
+
+
+@pytest.fixture(scope="module")
+def founded_shell(tmp_path_factory) -> Shell:
+    made = shell_in(tmp_path_factory.mktemp("sites"))
+    (made.directory / "tree").mkdir()
+    (made.directory / "tree/file").write_bytes(bytes(range(256)) * 800)
+    assert made("init", *(word for site in "abc" for word in ("--target", f"{site}={site}")), "--copies", "3").code == 0
+    make_unlocking_cheap(made.directory, "abc")
+    assert made("backup", "tree").code == 0
+    return made
+
+
+def test_a_burnt_site_is_replaced_and_everything_is_there_afterwards(founded_shell):
+    shell = founded_shell
+    (shell.directory / "c").rename(shell.directory / "burnt")
+    would = shell("site", "replace", "c", "garage=new", "--dry-run", "--json")
+    assert (would.code, would.document["changed"], would.document["lost"]) == (0, False, ["c/main"])
+    assert not (shell.directory / "new").exists()
+    done = shell("site", "replace", "c", "garage=new", "--json")
+    assert done.code == 0, done.err
+    assert done.document["voters"] == ["a", "b", "garage"]
+    assert done.document["url"] == f"file://{shell.directory}/new"
+    listed = shell("site", "list", "--json").document
+    assert {row["name"]: (row["votes"], row["reachable"]) for row in listed["sites"]} == {
+        "a": (True, True),
+        "b": (True, True),
+        "c": (False, False),
+        "garage": (True, True),
+    }
+    assert "garage" not in (shell.directory / "drtool.yaml").read_text()
+    status = shell("status", "--json").document
+    assert not any("c/main" in problem for problem in status["problems"])
+    assert "lost" in shell("status").out
+    assert shell("backup", "tree").code == 0
+    shutil.move(shell.directory / "a", shell.directory / "burnt-too")
+    assert shell("restore", f"latest:{shell.directory}/tree", "--to", "out").code == 0
+    assert (shell.directory / "out/file").read_bytes() == (shell.directory / "tree/file").read_bytes()
+    shutil.move(shell.directory / "burnt-too", shell.directory / "a")
+
+
+def test_a_vote_is_taken_and_given_back(founded_shell):
+    shell = founded_shell
+    done = shell("site", "remove", "b")
+    assert done.code == 0
+    assert "b/main goes on storing" in done.out
+    assert "2 sites vote" in done.out
+    assert shell("site", "add", "b", "--json").document["changed"]
+    again = shell("site", "add", "b")
+    assert (again.code, again.out) == (0, "nothing to do: b votes already, and its register is sound\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("site", "remove", "nowhere"), 2),
+        (("site", "add", "nowhere"), 2),
+        (("site", "replace", "b", "nowhere"), 2),
+        (("site", "replace", "b", "no/where/=x"), 2),
+        (("site", "replace", "b", "x=s3://bucket/y"), 2),
+        (("site", "replace", "b", "x=tree"), 11),
+    ],
+)
+def test_what_cannot_be_changed(founded_shell, words, code):
+    assert founded_shell(*words, "--json").code == code

@@ -1,0 +1,250 @@
+"""The voters change while backups go on: sites are replaced, lose their vote, and get one."""
+
+import shutil
+
+import pytest
+from three_sites import World, everything, fill, noise, portrait
+
+from drtool.errors import NoQuorum, Refused, UsageError
+from drtool.events import ignore
+from drtool.manifest.facade import Manifest
+from drtool.model import SiteName, TargetName
+from drtool.operations.sites import carry_out, place_for, plan_addition, plan_removal, plan_replacement, sites
+
+
+def replace_site(world, old, new, url, *, name=None, dry_run=False, **more):
+    with world.open(**more) as repository:
+        target = place_for(repository, SiteName(old), SiteName(new), name, f"file://{url}")
+        change = plan_replacement(repository, SiteName(old), target, dry_run=dry_run)
+        if not dry_run:
+            carry_out(repository, change, target, ignore)
+        return change
+
+
+def remove_site(world, site, *, dry_run=False):
+    with world.open() as repository:
+        change = plan_removal(repository, SiteName(site), dry_run=dry_run)
+        if not dry_run:
+            carry_out(repository, change, None, ignore)
+        return change
+
+
+def add_site(world, site, *, dry_run=False):
+    with world.open() as repository:
+        change = plan_addition(repository, SiteName(site), dry_run=dry_run)
+        if not dry_run:
+            carry_out(repository, change, None, ignore)
+        return change
+
+
+def voters(world):
+    return [voter.site for voter in world.view().config.voters]
+
+
+def rows(world):
+    return {row.name: row for row in world.view().state.targets}
+
+
+@pytest.fixture
+def source(world):
+    return fill(world.root / "source", {"file": noise(200_000), "sub/other": b"x" * 5000})
+
+
+def test_a_site_that_is_gone_is_replaced_and_its_place_is_given_up(world, source):
+    world.backup(source)
+    world.directory("c").rename(world.root / "burnt")
+    change = replace_site(world, "c", "d", world.root / "d")
+    assert (change.voters, change.lost, change.tolerates) == (["a", "b", "d"], ["c/main"], 1)
+    assert voters(world) == ["a", "b", "d"]
+    assert {name: row.state for name, row in rows(world).items()} == {
+        "a/main": "active",
+        "b/main": "active",
+        "c/main": "lost",
+        "d/main": "active",
+    }
+    assert world.view().state.ring_epoch == 2
+    report = world.backup(fill(source, {"more": noise(300_000, 1)}))
+    assert (report.owed, report.degraded) == ([], False)
+    assert world.names("d", "keys") == world.names("a", "keys")
+
+
+def test_the_new_site_is_reached_though_the_configuration_does_not_name_it(world, source):
+    world.directory("c").rename(world.root / "burnt")
+    replace_site(world, "c", "d", world.root / "d")
+    assert world.targets == ("a/main", "b/main", "c/main")
+    with world.open() as repository:
+        assert TargetName("d/main") in repository.targets.online()
+        assert {row.site: row.reachable for row in repository.manifest.status().acceptors} == dict.fromkeys("abd", True)
+    world.directory("a").rename(world.root / "burnt-too")
+    world.backup(source)
+    world.restore(world.root / "out")
+    assert portrait(world.root / "out" / str(source)[1:]) == portrait(source)
+
+
+def test_a_host_that_knows_only_the_old_sites_follows(world, source):
+    other = world.elsewhere("there")
+    other.view()
+    world.directory("c").rename(world.root / "burnt")
+    replace_site(world, "c", "d", world.root / "d")
+    assert voters(other) == ["a", "b", "d"]
+    assert other.backup(source).parent is None
+    assert len(world.snapshots()) == 1
+    with other.open() as repository:
+        assert "d/main" in repository.owing(), "its directory is another host's"
+
+
+def test_a_wiped_site_comes_back_under_its_name_and_its_old_disk_is_not_taken_for_it(world, source):
+    world.backup(source)
+    old = world.root / "old-disk"
+    world.directory("c").rename(old)
+    change = replace_site(world, "c", "c", world.root / "new-disk")
+    assert (change.voters, change.fresh, change.lost) == (["a", "b", "c"], ["c"], [])
+    with world.open() as repository:
+        assert repository.targets.specs["c/main"].url == f"file://{world.root}/new-disk"
+        assert repository.targets.writable("c/main")
+    old.rename(world.directory("c"))
+    before = everything(world.directory("c"))
+    with world.open() as repository:
+        assert repository.targets.specs["c/main"].url == f"file://{world.root}/new-disk"
+    other = world.elsewhere("there")
+    with other.open() as repository:
+        assert "an earlier c/main" in repository.targets.failures["c/main"]
+    assert world.backup(fill(source, {"more": noise(100_000, 2)})).owed == []
+    assert everything(world.directory("c")) == before
+
+
+def test_a_wiped_site_at_the_same_place(world, source):
+    world.backup(source)
+    for path in world.directory("c").iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = {voter.site: voter.incarnation for voter in world.view().config.voters}
+    replace_site(world, "c", "c", world.directory("c"))
+    after = {voter.site: voter.incarnation for voter in world.view().config.voters}
+    assert [site for site in "abc" if before[site] != after[site]] == ["c"]
+    with world.open() as repository:
+        assert all(row.problem is None for row in repository.manifest.status().acceptors)
+
+
+def test_what_a_dry_run_says_is_what_is_done_and_it_touches_nothing(world):
+    world.view()
+    before = [everything(world.directory(site)) for site in "abc"]
+    said = [
+        replace_site(world, "c", "d", world.root / "d", dry_run=True),
+        remove_site(world, "b", dry_run=True),
+        add_site(world, "b", dry_run=True),
+    ]
+    assert [everything(world.directory(site)) for site in "abc"] == before
+    assert not (world.root / "d").exists()
+    assert said[2].changes_nothing
+    assert remove_site(world, "b").voters == said[1].voters == ["a", "c"]
+    assert "2 sites vote" in said[1].advice
+    done = replace_site(world, "c", "d", world.root / "d")
+    assert (done.new_target, done.weight, done.lost) == (said[0].new_target, said[0].weight, said[0].lost)
+
+
+@pytest.mark.parametrize("how", ["something", "another-repository", "its-own-old-place", "a-neighbour"])
+def test_a_place_that_holds_something_is_refused_and_left_alone(world, how, place):
+    taken = world.root / "taken"
+    if how == "something":
+        fill(taken, {"thesis.tex": b"years of work"})
+    elif how == "another-repository":
+        World(place / "other", ("c/main",)).found()
+        shutil.copytree(place / "other/c", taken)
+    else:
+        taken = world.directory("c" if how == "its-own-old-place" else "b")
+    before = everything(taken)
+    with pytest.raises(Refused) as caught:
+        replace_site(world, "c", "c", taken)
+    assert caught.value.exit_code == 11
+    assert everything(taken) == before
+    assert voters(world) == ["a", "b", "c"]
+
+
+def test_a_replacement_that_was_interrupted_is_done_by_repeating_it(world, monkeypatch):
+    def lost(*_args, **_more):
+        raise NoQuorum("the power went out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "set_voters", lost)
+        with pytest.raises(NoQuorum):
+            replace_site(world, "c", "d", world.root / "d")
+    assert voters(world) == ["a", "b", "c"]
+    assert {path.name for path in (world.root / "d").iterdir()} == {"drtool.json", "keys"}
+    replace_site(world, "c", "d", world.root / "d")
+    assert voters(world) == ["a", "b", "d"]
+
+
+def test_the_replacement_inherits_weight_and_only_the_named_target_comes_back(place):
+    world = World(place, ("a/main", "a/second", "b/main", "c/main")).found()
+    change = replace_site(world, "a", "a", place / "new", name="third")
+    assert (change.new_target, change.weight) == ("a/third", 2)
+    assert {name: row.state for name, row in rows(world).items() if name.startswith("a/")} == {
+        "a/main": "lost",
+        "a/second": "lost",
+        "a/third": "active",
+    }
+
+
+def test_names_that_cannot_be(world):
+    for old, new in (("x", "y"), ("c", "b")):
+        with pytest.raises(UsageError):
+            replace_site(world, old, new, world.root / "new")
+    with pytest.raises(UsageError, match="there is no site x"):
+        add_site(world, "x")
+    with pytest.raises(UsageError, match="there is no site x"):
+        remove_site(world, "x")
+
+
+def test_a_vote_is_taken_and_given_back(world, source):
+    change = remove_site(world, "c")
+    assert (change.voters, change.stays, change.tolerates) == (["a", "b"], ["c/main"], 0)
+    with pytest.raises(UsageError, match="does not vote"):
+        remove_site(world, "c")
+    assert world.backup(source).owed == []
+    assert world.names("c", "packs") or world.names("c", "index"), "it goes on storing"
+    assert add_site(world, "c").fresh == ["c"]
+    assert voters(world) == ["a", "b", "c"]
+    world.directory("a").rename(world.root / "away")
+    assert len(world.snapshots()) == 1
+
+
+def test_the_last_voter_and_one_whose_neighbours_are_gone_are_not_removed(world):
+    world.directory("c").rename(world.root / "away")
+    with pytest.raises(Refused, match="they could decide nothing") as caught:
+        remove_site(world, "b")
+    assert caught.value.exit_code == 11
+    remove_site(world, "c")
+    remove_site(world, "b")
+    with pytest.raises(Refused, match="only one that votes"):
+        remove_site(world, "a")
+    assert voters(world) == ["a"]
+
+
+def test_a_voter_whose_register_was_lost_gets_a_new_life(world):
+    world.view()
+    damaged = sorted(world.directory("c").glob("manifest/acc/*/*/v-*"))
+    for path in damaged:
+        path.write_bytes(b"\0" * 100)
+    with world.open() as repository:
+        (row,) = (row for row in sites(repository).sites if row.name == "c")
+        assert row.problem is not None
+    assert add_site(world, "c").fresh == ["c"]
+    with world.open() as repository:
+        assert all(row.problem is None for row in sites(repository).sites)
+        assert sites(repository).config == 2
+    assert add_site(world, "c").changes_nothing
+
+
+def test_sites_are_listed_with_what_they_tolerate(world):
+    world.directory("b").rename(world.root / "away")
+    with world.open() as repository:
+        found = sites(repository)
+    assert (found.needed, found.tolerates, found.advice) == (2, 1, None)
+    assert {row.name: (row.votes, row.stores, row.reachable) for row in found.sites} == {
+        "a": (True, True, True),
+        "b": (True, True, False),
+        "c": (True, True, True),
+    }
+    (gone,) = (row for row in found.sites if row.name == "b")
+    assert "there is no directory" in gone.problem
+    assert gone.register == "b/main"
