@@ -11,6 +11,7 @@ from pathlib import Path
 
 FAKETIME = ("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
 CLOCKS = ("+3d", "-3d", "+80y", "-25y", "-50y", "+1s", "-2h", "+0")
+ADMIN = "admin"
 WORKER = Path(__file__).with_name("chaos_worker.py")
 PRELOAD = Path(__file__).with_name("preload")
 
@@ -30,6 +31,9 @@ class Member:
     runs: int = 0
     starts_at: float = 0.0
     continues_at: float = 0.0
+    errand: tuple[str, ...] = ()
+    """Words for one process only; a member with an errand is started again until it is done, and then rests."""
+    resting: bool = False
 
 
 class Crew:
@@ -37,15 +41,16 @@ class Crew:
 
     def __init__(self, world: Path, hosts: list[str], rng: random.Random, stop_s: tuple[float, float]) -> None:
         self.world = world
-        self.members = [Member(name) for name in hosts]
+        self.admin = Member(ADMIN, resting=True)
+        self.members = [*(Member(name) for name in hosts), self.admin]
         self.rng = rng
         self.stop_s = stop_s
         self.library = faketime_library()
         self.groups: list[int] = []
         self.deaths = self.stops = 0
         self.complaints: list[str] = []
-        for name in hosts:
-            self.set_clock(name, "+0")
+        for member in self.members:
+            self.set_clock(member.name, "+0")
 
     def poll(self, *, again: bool = True) -> None:
         """Notice who died or stopped; start and continue who is due."""
@@ -54,8 +59,8 @@ class Crew:
             self._reap(member, now)
             if member.continues_at and member.continues_at <= now:
                 self._continue(member)
-            if again and member.process is None and member.starts_at <= now:
-                self.start(member)
+            if again and not member.resting and member.process is None and member.starts_at <= now:
+                self.start(member, *member.errand)
 
     def start(self, member: Member, *words: str) -> None:
         member.runs += 1
@@ -70,6 +75,13 @@ class Crew:
                 start_new_session=True,
             )
         self.groups.append(member.process.pid)
+
+    def send_admin(self, *errand: str) -> bool:
+        """The administrator goes on an errand, unless one is under way."""
+        if not self.admin.resting:
+            return False
+        self.admin.errand, self.admin.resting, self.admin.starts_at = errand, False, 0.0
+        return True
 
     def kill(self) -> str:
         """Signal 9: to a process alone, or to its children as well."""
@@ -104,7 +116,7 @@ class Crew:
     def wait_until_ready(self, patience_s: float) -> None:
         """Until everybody has begun: six interpreters that start at once take their time."""
         ends_at = time.monotonic() + patience_s
-        while any(not self._has_begun(member) for member in self.members):
+        while any(not member.resting and not self._has_begun(member) for member in self.members):
             self.poll()
             time.sleep(0.05)
             if time.monotonic() > ends_at:
@@ -170,6 +182,8 @@ class Crew:
         code = member.process.returncode = os.waitstatus_to_exitcode(status)
         if code == -signal.SIGKILL:
             self.deaths += 1
+        elif code == 0 and member.errand:
+            member.resting = True
         elif code not in (0, -signal.SIGTERM):  # told to end before it could listen
             errors = self.world / "errors" / f"{member.name}.{member.runs}"
             self.complaints.append(f"{member.name} ended with {code}: {errors.read_text()[-2000:]}")

@@ -18,11 +18,14 @@ from chaos_worker import Host, drtool
 
 from drtool.events import ignore
 from drtool.manifest import DirectoryState
-from drtool.manifest.names import acceptor_prefix, version_of
-from drtool.model import TargetName
+from drtool.manifest.names import acceptor_prefix, sealed_name, version_of
+from drtool.manifest.switching import Member
+from drtool.model import SiteName, TargetName
 from drtool.repository import RepositorySpec, TargetSpec, open_repository
 
 SITES = ("bern", "oslo", "paris", "rome", "wien")
+SPARES = ("lima", "nome")
+"""Targets that do not vote at first: whom a change of voters may call in."""
 WRITER = {"append": 6.0, "read": 3.0, "epoch": 1.0}
 READER = {"read": 9.0, "check": 1.0}
 HOSTS: dict[str, dict[str, float]] = {
@@ -30,8 +33,8 @@ HOSTS: dict[str, dict[str, float]] = {
     "w3": {**WRITER, "cli": 3.0},
     **{f"r{i}": READER for i in range(2)},
 }
-PROCESS_FAULTS = ("kill", "stop", "clock")
-SITE_FAULTS = ("away", "cut", "read-only", "full", "slow", "frozen", "power-cut")
+PROCESS_FAULTS = ("kill", "stop", "clock", "voters")
+SITE_FAULTS = ("away", "cut", "read-only", "full", "slow", "frozen", "power-cut", "wiped")
 MISHAP_CHANCE = 0.12
 
 
@@ -91,7 +94,7 @@ class Scenario:
 
     place: Path
     options: Options
-    say: Callable[[str], None]
+    tell: Callable[[str], None]
     phases: list[Phase] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
@@ -103,6 +106,7 @@ class Scenario:
         self._site: Site | None = None
         self._next_site_s = self._next_process_s = 0.0
         self._slow: dict[str, float] = {}
+        self._mended = False
 
     def run(self) -> None:
         """Found, disturb, heal, end; whatever happens, nothing stays mounted and nobody stays alive."""
@@ -117,6 +121,7 @@ class Scenario:
                     self._live_through(phase)
                 self._heal()
                 self._order(Phase("end", ()))
+                self._mend()
                 self.crew.end(self.options.timing["deadline_s"] * 3 + 30)
                 self.crew.settle(self.options.timing["deadline_s"] * 3 + 30)
             finally:
@@ -126,6 +131,12 @@ class Scenario:
         except BaseException:
             self.close()
             raise
+
+    def say(self, text: str) -> None:
+        """For whoever watches, and for whoever has to understand the histories later."""
+        self.tell(text)
+        with (self.place / "events").open("a") as file:
+            file.write(f"{time.monotonic():.3f} {text}\n")
 
     def close(self) -> None:
         for site in self.sites:
@@ -157,6 +168,8 @@ class Scenario:
             }
         (self.place / "world.json").write_text(json.dumps(facts))
         self._order(Phase("calm", ()))
+        with self.host("founder").manifest() as manifest:
+            manifest.set_voters([Member(SiteName(name), TargetName(f"{name}/main")) for name in SITES])
 
     def _spec(self) -> RepositorySpec:
         home = self.place / "hosts" / "founder"
@@ -183,8 +196,8 @@ class Scenario:
         disk: type[Site] = small if no_ext4 else Ext4Site
         self.missing = {fault: no_tmpfs for fault in TmpfsSite.faults if no_tmpfs and fault not in Site.faults}
         self.missing |= {fault: no_ext4 for fault in Ext4Site.faults if no_ext4 and fault not in small.faults}
-        kinds = (Site, small, disk, disk, Site)
-        sites = [kind(self.place, name) for kind, name in zip(kinds, SITES, strict=True)]
+        kinds = (Site, small, disk, disk, Site, Site, Site)
+        sites = [kind(self.place, name) for kind, name in zip(kinds, SITES + SPARES, strict=True)]
         for site in sites:
             if isinstance(site, Ext4Site):
                 site.audit = self._audit
@@ -228,6 +241,8 @@ class Scenario:
             self._heal()
             self._next_site_s = now + self.rng.uniform(0.2, 1.0)
             return
+        if self._is_mending():
+            return
         choices = [(site, fault) for site in self.sites for fault in site.faults if fault in phase.faults]
         if not choices:
             self._next_site_s = phase.ended
@@ -262,7 +277,20 @@ class Scenario:
         if self._slow:
             self._slow = {}
             self._order(self.phases[-1])
-        self.troubles[-1].ended = time.monotonic()
+        if self.troubles[-1].words != "wiped":
+            self.troubles[-1].ended = time.monotonic()
+
+    def _is_mending(self) -> bool:
+        """Whether a wiped register still waits for an administrator: nobody else is wiped before it has a life again."""
+        wiped = self.troubles[-1] if self.troubles and self.troubles[-1].words == "wiped" else None
+        if wiped is None or wiped.ended < float("inf"):
+            return False
+        if not self._mended:
+            self._mended = self.crew.send_admin("voters", self.rng.choice(("fresh", "refresh")), wiped.site)
+        elif self.crew.admin.resting:
+            wiped.ended, self._mended = time.monotonic(), False
+            return False
+        return True
 
     def _strike(self, phase: Phase) -> None:
         """Something happens to a process; deaths and stops are counted when they are seen."""
@@ -270,10 +298,26 @@ class Scenario:
         if not possible:
             return
         fault = self.rng.choice(possible)
-        words = {"kill": self.crew.kill, "stop": self.crew.stop, "clock": self.crew.clock}[fault]()
-        phase.injected += fault == "clock" and bool(words)
+        words = {
+            "kill": self.crew.kill,
+            "stop": self.crew.stop,
+            "clock": self.crew.clock,
+            "voters": self._change_voters,
+        }[fault]()
+        phase.injected += fault in {"clock", "voters"} and bool(words)
         if words:
             self.say(f"  {words}")
+
+    def _mend(self) -> None:
+        """Let the administrator finish, with nobody in the way."""
+        ends_at = time.monotonic() + 60
+        while (self._is_mending() or not self.crew.admin.resting) and time.monotonic() < ends_at:
+            self.crew.poll()
+            time.sleep(0.02)
+
+    def _change_voters(self) -> str:
+        how = self.rng.choice(("swap", "swap", "resize"))
+        return f"the voters change: {how}" if self.crew.send_admin("voters", how, "-") else ""
 
     def _order(self, phase: Phase) -> None:
         chance = {fault: MISHAP_CHANCE if fault in phase.faults else 0.0 for fault in ("kill", "stop")}
@@ -289,6 +333,8 @@ class Scenario:
             if seen is None or config is None:
                 continue
             prefix = acceptor_prefix(config.generation, config.number, config.recovery)
+            if (site.recovered / sealed_name(prefix)).exists():
+                continue  # this host does not know yet that the configuration has ended, and its records may go
             names = [f"{prefix}{path.name}" for path in (site.recovered / prefix).glob("v-*")]
             newest = max((version for each in names if (version := version_of(prefix, each)) is not None), default=0)
             if newest < seen.version:

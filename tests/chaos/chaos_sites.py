@@ -52,7 +52,7 @@ def patiently(action: Callable[[], None]) -> bool:
 class Site:
     """A directory. `root` is what drtool is told; `faults` are the names of what can be done to it."""
 
-    faults: tuple[str, ...] = ("away", "slow")
+    faults: tuple[str, ...] = ("away", "slow", "wiped")
     medium = "directory"
 
     def __init__(self, place: Path, name: str) -> None:
@@ -86,11 +86,19 @@ class Site:
     def _slow(self, hold_s: float, _draw: object) -> str:
         return "slow"  # the processes are told, and wait before each request
 
+    def _wiped(self, _hold_s: float, _draw: object) -> str:
+        """Everything of the manifest is gone, at once; packs are another story."""
+        lost = self.place / "lost"
+        (self.root / "manifest").rename(lost)
+        shutil.rmtree(lost)
+        run("sync", "-f", self.place)
+        return "wiped"
+
 
 class TmpfsSite(Site):
     """A small file system in memory."""
 
-    faults = ("cut", "read-only", "full", "slow")
+    faults = ("cut", "read-only", "full", "slow", "wiped")
     medium = "tmpfs"
 
     def prepare(self) -> None:
@@ -130,7 +138,7 @@ class TmpfsSite(Site):
 class Ext4Site(TmpfsSite):
     """An ext4 file system in an image file on a loop device."""
 
-    faults = ("cut", "read-only", "full", "slow", "frozen", "power-cut")
+    faults = ("cut", "read-only", "full", "slow", "wiped", "frozen", "power-cut")
     medium = "ext4"
 
     def __init__(self, place: Path, name: str) -> None:

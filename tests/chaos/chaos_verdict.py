@@ -34,6 +34,8 @@ def judge(scenario: Scenario) -> Verdict:
             verdict.violations.append(f"{name}: {left} changes are not settled after a restart")
     try:
         with scenario.host("last").manifest() as manifest:
+            if {"wiped", "voters"} & set(scenario.options.steps):
+                manifest.refresh()  # who was away when its register began, or was wiped last, takes part again
             view = manifest.read()
             verdict.violations += _judge_views(calls, manifest, view)
             verdict.violations += judge_order(calls, _truth(manifest, view, facts["first_epoch"]))
@@ -83,8 +85,9 @@ def _alarms(scenario: Scenario, calls: Sequence[Call]) -> Iterator[str]:
 
 
 def _in_trouble(scenario: Scenario, site: str, call: Call) -> bool:
+    ended = call.ended if call.answered else call.ended_at
     return any(
-        trouble.site == site and trouble.began <= call.ended and call.began <= trouble.ended + AFTERWARDS_S
+        trouble.site == site and trouble.began <= ended and call.began <= trouble.ended + AFTERWARDS_S
         for trouble in scenario.troubles
     )
 

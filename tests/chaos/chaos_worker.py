@@ -36,6 +36,7 @@ from drtool.manifest import (
     Snapshot,
     View,
 )
+from drtool.manifest.switching import Member
 from drtool.stores import Faults, FaultyStore, LocalStore
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -162,8 +163,41 @@ class Worker:
             problems = [[problem.site, problem.kind, problem.message] for problem in manifest.check()]
         self.diary.end(number, ended=time.monotonic(), answered=True, problems=problems)
 
-    def _hear(self, number: int, call: Any, tries: int = 1) -> None:
-        """Make the call; without a quorum again, as its words invite to; write down what came of it."""
+    def change_voters(self, how: str, site: str) -> None:
+        """An administrator's errand, until it is done: another voter, other numbers, or a new life for a wiped register."""
+        self.settle()
+        while not self.over:
+            with self.host.manifest(self._mishap()) as manifest:
+                try:
+                    if self._change_voters(manifest, how, site):
+                        return
+                except NoQuorum:
+                    pass
+                except Rejected as error:
+                    if error.reason != "voters-changed":
+                        raise
+            time.sleep(self.rng.uniform(0.2, 0.6))
+
+    def _change_voters(self, manifest: Manifest, how: str, site: str) -> bool:
+        view = manifest.read()
+        members = self._members(view, how, site)
+        number = self.diary.begin(kind="voters", value=f"{how} {site}", began=time.monotonic())
+        return self._hear(number, manifest.refresh if how == "refresh" else lambda: manifest.set_voters(members))
+
+    def _members(self, view: View, how: str, site: str) -> list[Member]:
+        voters = [voter.site for voter in view.config.voters]
+        others = [name for name in self.host.facts["sites"] if name not in voters]
+        if how == "resize":
+            everybody = voters + others
+            voters = self.rng.sample(
+                everybody, self.rng.choice([count for count in (3, 5, 7) if count <= len(everybody)])
+            )
+        elif how == "swap" and others:
+            voters[self.rng.randrange(len(voters))] = self.rng.choice(others)
+        return [Member(name, f"{name}/main", fresh=how == "fresh" and name == site) for name in voters]
+
+    def _hear(self, number: int, call: Any, tries: int = 1) -> bool:
+        """Make the call; without a quorum again, as its words invite to; write down what came of it. Whether it succeeded."""
         for left in reversed(range(tries)):
             try:
                 view: View = call()
@@ -172,11 +206,12 @@ class Worker:
                     time.sleep(self.rng.uniform(0.1, 1.0))
                     continue
                 self.diary.end(number, unknown=error.message, ended_at=time.monotonic())
-                return
+                return False
             ended = time.monotonic()
             self.view = view
             self.diary.end(number, ended=ended, answered=True, **facts_of(view))
-            return
+            return True
+        return False
 
     def _mishap(self) -> Any:
         """A hook that kills or stops this process at a step that is drawn now, if it is to happen in this call at all."""
@@ -275,7 +310,13 @@ def main() -> None:
         breaking = MUTATIONS[host.facts["mutation"]]()
     worker = Worker(host)
     with breaking:
-        worker.settle() if "settle" in sys.argv else worker.run()
+        match sys.argv[4:]:
+            case ["settle"]:
+                worker.settle()
+            case ["voters", how, site]:
+                worker.change_voters(how, site)
+            case _:
+                worker.run()
 
 
 if __name__ == "__main__":

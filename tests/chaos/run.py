@@ -109,7 +109,7 @@ def scratch(*, inside: bool) -> Path | None:
 def kept(place: Path) -> Path:
     """The histories and what the hosts remember, where they outlast this process."""
     out = Path(tempfile.mkdtemp(prefix="drtool-chaos-failed-", dir=os.environ.get("TMPDIR", "/tmp")))
-    for name in ("history", "errors", "hosts", "world.json"):
+    for name in ("events", "history", "errors", "hosts", "world.json"):
         subprocess.run(["cp", "-a", place / name, out], check=False)
     return out
 
