@@ -223,8 +223,8 @@ def init_view(document: Document, *, written: bool) -> View:
         line(f"{'wrote' if written else 'kept'} {config}"),
         line(
             Cell("recovery kit: ", "strong"),
-            f"keep the password and a copy of {config} where no site's loss reaches them; with these two and any one "
-            "site, everything can be restored",
+            "`drtool key kit --html kit.html` makes a page with the way back from nothing; keep it and the password "
+            "where no site's loss reaches them: with these and any one site, everything can be restored",
         ),
         summary=f"founded repository {document['repository_id']} at {', '.join(document['sites'])}"
         f"{''.join(f', arbiter {name}' for name in document['arbiters'])}; "

@@ -54,6 +54,11 @@ class Screen:
         self.lost = False
         """Whether something could not be written to stdout although somebody reads it."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether the result goes to a terminal that understands control codes."""
+        return _draws(self._stdout)
+
     def emit(self, event: Event) -> None:
         """Takes an operation's event: draws it, prints it as JSON, or drops it, as the form says."""
         if self.form.json_lines:

@@ -1,0 +1,152 @@
+"""What a recovery kit has to say: where the repository lies, what opens it, and what is stored there."""
+
+import time
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from drtool import __version__
+from drtool.errors import UsageError
+from drtool.manifest.records import Snapshot
+from drtool.model import TargetName
+from drtool.repository import Repository
+from drtool.repository.slots import keeps_slots, read_slots, table_of
+from drtool.repository.spec import FILE_SCHEME
+
+
+class KitPlace(Struct, frozen=True, kw_only=True):
+    """One target: how to get at it, and whether it can be opened by itself."""
+
+    name: TargetName
+    url: str
+    host: str
+    keys: bool
+    data: bool
+    reachable: bool
+
+
+class KitSlot(Struct, frozen=True, kw_only=True):
+    id: str
+    label: str
+    created_ns: int | None
+    in_use: bool
+
+
+class KitSource(Struct, frozen=True, kw_only=True):
+    """What one host stores under one name; `newest_ns` is when its newest snapshot was taken."""
+
+    host: str
+    source: str
+    paths: list[str]
+    newest_ns: int
+
+
+class Kit(Struct, frozen=True, kw_only=True):
+    """`password` is None unless it is to stand on the page."""
+
+    label: str
+    repository_id: str
+    made_ns: int
+    host: str
+    version: str
+    places: list[KitPlace]
+    slots: list[KitSlot]
+    sources: list[KitSource]
+    voters: int
+    quorum: int
+    password: str | None
+
+
+def recovery_kit(repository: Repository, *, with_password: bool) -> Kit:
+    """Everything that somebody needs who has nothing else. UsageError if nothing could be opened with it."""
+    view = repository.view
+    places = sorted(_places(repository), key=lambda place: (not _opens(place), not place.reachable, place.name))
+    if not any(place.keys for place in places):
+        raise UsageError(
+            "no target keeps key slots, so no kit could open the repository",
+            hint="allow at least one target to keep them: `keys: true`",
+        )
+    return Kit(
+        label=view.state.label,
+        repository_id=repository.id.hex(),
+        made_ns=time.time_ns(),
+        host=repository.spec.host,
+        version=__version__,
+        places=places,
+        slots=_slots(repository),
+        sources=_sources(view.state.snapshots),
+        voters=len(view.config.voters),
+        quorum=view.config.quorum,
+        password=_password(repository) if with_password else None,
+    )
+
+
+def _opens(place: KitPlace) -> bool:
+    return place.keys and place.data
+
+
+def _places(repository: Repository) -> list[KitPlace]:
+    """The manifest's word on where targets are; this host's configuration where it knows better, without credentials."""
+    targets = repository.targets
+    keepers = keeps_slots(targets, repository.view.state.targets)
+    return [
+        KitPlace(
+            name=name,
+            url=_full(targets.specs[name].url if targets.reachable(name) else row.url),
+            host=row.host if row.url.startswith(FILE_SCHEME) else "",
+            keys=name in keepers,
+            data=not row.votes_only,
+            reachable=targets.reachable(name),
+        )
+        for name, row in repository.target_rows().items()
+        if row.state != "lost"
+    ]
+
+
+def _full(url: str) -> str:
+    return url if "://" in url else FILE_SCHEME + url
+
+
+def _slots(repository: Repository) -> list[KitSlot]:
+    held = read_slots(repository.targets, repository.view.state.targets)
+    table = table_of(repository.view.state.keys, held, repository.id)
+    return [
+        KitSlot(
+            id=row.id.hex(),
+            label=row.label,
+            created_ns=row.time_ns or None,
+            in_use=row.id.hex() == repository.keyring.slot,
+        )
+        for row in table.slots
+    ]
+
+
+def _sources(snapshots: Iterable[Snapshot]) -> list[KitSource]:
+    newest: dict[tuple[str, str], Snapshot] = {}
+    for row in snapshots:
+        key = (row.host, row.source)
+        if key not in newest or row.time_ns >= newest[key].time_ns:
+            newest[key] = row
+    return [
+        KitSource(
+            host=host,
+            source=source,
+            paths=[path.decode("utf-8", "backslashreplace") for path in row.paths],
+            newest_ns=row.time_ns,
+        )
+        for (host, source), row in sorted(newest.items())
+    ]
+
+
+def _password(repository: Repository) -> str:
+    """As people can type it."""
+    try:
+        text = repository.spec.password().decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if not text.isprintable():
+        raise UsageError(
+            "the password holds bytes that nobody could read off a page",
+            hint="leave it out, or add one for the kit: drtool key add --label 'recovery kit'",
+        )
+    return text
