@@ -83,12 +83,13 @@ class Policy(Row, frozen=True):
 
 
 class SegmentRef(Row, frozen=True):
-    """A live index segment."""
+    """A live index segment. `targets` held it when it was written: a hint, empty in rows of early versions."""
 
     id: SegmentId
     size_bytes: int
     rows: int
     packs: int
+    targets: tuple[TargetName, ...] = ()
 
 
 class Counts(Row, frozen=True):
@@ -119,6 +120,13 @@ class Snapshot(Row, frozen=True):
     counts: Counts
     program: str
     sequence: int = 0
+
+
+class HostCount(Row, frozen=True):
+    """How many snapshots a host has."""
+
+    host: str
+    count: int
 
 
 class Forgotten(Row, frozen=True):

@@ -11,12 +11,13 @@ from types import TracebackType
 from typing import Self
 
 from drtool.crypto import Keyring
-from drtool.errors import NoQuorum
+from drtool.errors import DrtoolError
 from drtool.manifest.facade import Manifest, View
 from drtool.manifest.records import SessionKind, Target
 from drtool.model import PackId, RepositoryId, SegmentId, SiteName, TargetName, pack_object
 from drtool.packing import CutBounds, PackKind
 from drtool.repository.cache import Cache
+from drtool.repository.findings import Findings
 from drtool.repository.index import Index
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.reading import ChunkReader, ObjectReader
@@ -39,7 +40,7 @@ class Repository:
         manifest: Manifest,
         cache: Cache,
         view: View,
-        uncertain: NoQuorum | None = None,
+        uncertain: DrtoolError | None = None,
     ) -> None:
         self.spec = spec
         self.targets = targets
@@ -77,6 +78,11 @@ class Repository:
         lost = self.lost_packs(take_inventory(self.targets, ("packs/",))) - going
         self.index.lost = lost | going
         return len(lost)
+
+    @cached_property
+    def findings(self) -> Findings:
+        """Copies that this host found damaged."""
+        return Findings(self.spec.state_dir / "repositories" / self.id.hex())
 
     def lost_packs(self, inventory: Inventory) -> frozenset[PackId]:
         """Packs of the index that no target has. One that was written to a target out of sight may be there."""

@@ -163,7 +163,7 @@ class WriterSession:
         holders = self._writer.put(segment_object(segment), sealed, repository.metadata_demand(segment))
         self.degraded |= distinct_sites(holders) < repository.view.state.policy.copies
         self._pending = []
-        return [SegmentRef(segment, len(sealed), row_count, len(packs))]
+        return [SegmentRef(segment, len(sealed), row_count, len(packs), tuple(holders))]
 
 
 def _latest_removal(view: "View") -> int:

@@ -133,8 +133,8 @@ def _store(
     if not row_count:
         return []
     segment = SegmentId(object_name(sealed))
-    writer.put(segment_object(segment), sealed, repository.metadata_demand(segment))
-    return [SegmentRef(segment, len(sealed), row_count, len(table))]
+    holders = writer.put(segment_object(segment), sealed, repository.metadata_demand(segment))
+    return [SegmentRef(segment, len(sealed), row_count, len(table), tuple(holders))]
 
 
 def _kept(reader: SegmentReader, numbers: dict[int, int]) -> Iterator[bytes]:

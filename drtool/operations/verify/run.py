@@ -15,7 +15,6 @@ from drtool.events import Emit, Progress, Stage, Warned
 from drtool.manifest.ops import Record
 from drtool.manifest.records import Coverage, Snapshot
 from drtool.model import SiteName, TargetName, pack_object, site_of
-from drtool.operations.verify.expected import Expected, Standing, expected_objects, standing
 from drtool.operations.verify.reading import problem_with
 from drtool.operations.verify.request import (
     Affected,
@@ -29,6 +28,8 @@ from drtool.operations.verify.request import (
 )
 from drtool.packing import SegmentPack
 from drtool.repository import Repository
+from drtool.repository.expected import Expected, Standing, expected_objects, standing
+from drtool.repository.findings import Copy
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.reach import needed_packs
 from drtool.trees import Entry, FileType, read_content, walk
@@ -48,11 +49,13 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
     inventory = _of_site(take_inventory(repository.targets), request.site)
     copies = repository.view.state.policy.copies
+    before = repository.findings.all()
     wanted = list(_expected(repository, request, emit))
     damaged = _wrong_sizes(wanted, inventory)
     if request.level == "full":
         damaged += _read_all(repository, wanted, inventory, request, emit)
     damaged += _bad_segments(repository, wanted, inventory, damaged)
+    _remember(repository, request, wanted, inventory, damaged, before)
     bad: dict[str, set[TargetName]] = {}
     for row in damaged:
         bad.setdefault(row.object, set()).add(row.target)
@@ -76,6 +79,23 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         degraded=any(s.below_copies for s in standings),
         tentative=repository.view.tentative,
     )
+
+
+def _remember(
+    repository: Repository,
+    request: VerifyRequest,
+    wanted: list[Expected],
+    inventory: Inventory,
+    damaged: list[Damaged],
+    before: frozenset[Copy],
+) -> None:
+    """What was found damaged stands until it was read again and is whole, or is gone."""
+    found = {(row.target, row.object) for row in damaged}
+    read = request.level == "full"
+    looked_at = {e.name for e in wanted} if read else set()
+    listed = {(target, name) for target, objects in inventory.objects.items() for name in objects}
+    sound = {copy for copy in before if copy[0] in inventory.objects and (copy not in listed or copy[1] in looked_at)}
+    repository.findings.update(found, sound - found)
 
 
 def _check_site(repository: Repository, site: str | None) -> None:
@@ -104,8 +124,7 @@ def _expected(repository: Repository, request: VerifyRequest, emit: Emit) -> Ite
     if request.snapshot is not None:
         needed = needed_packs(repository, [request.snapshot.root], lambda error: emit(Warned(message=error.message)))
         packs = (pack for pack in packs if pack.pack in needed)
-    segments = ((ref.id, ref.size_bytes) for ref in state.segments)
-    for expected in expected_objects(packs, segments, repository.placement, state.policy.copies):
+    for expected in expected_objects(packs, state.segments, repository.placement, state.policy.copies):
         if request.site is None:
             yield expected
         elif any(site_of(target) == request.site for target in expected.desired):

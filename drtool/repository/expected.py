@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 from msgspec import Struct
 
-from drtool.model import SegmentId, TargetName, pack_object, segment_object
+from drtool.manifest.records import SegmentRef
+from drtool.model import TargetName, pack_object, segment_object
 from drtool.packing import PackKind, SegmentPack
 from drtool.repository.inventory import Inventory
 from drtool.repository.placement import distinct_sites
@@ -39,7 +40,7 @@ class Standing(Struct, frozen=True):
 
 
 def expected_objects(
-    packs: Iterable[SegmentPack], segments: Iterable[tuple[SegmentId, int]], placement: Placement, copies: int
+    packs: Iterable[SegmentPack], segments: Iterable[SegmentRef], placement: Placement, copies: int
 ) -> Iterator[Expected]:
     """Every object that the catalogue needs, once."""
     seen: set[bytes] = set()
@@ -49,8 +50,9 @@ def expected_objects(
             metadata = pack.kind == PackKind.TREES
             desired = _metadata(placement, pack.pack, copies) if metadata else placement.desired(pack.pack)
             yield Expected(pack_object(pack.pack), pack.size_bytes, desired, pack.targets, metadata)
-    for segment, size_bytes in segments:
-        yield Expected(segment_object(segment), size_bytes, _metadata(placement, segment, copies), (), metadata=True)
+    for ref in segments:
+        desired = _metadata(placement, ref.id, copies)
+        yield Expected(segment_object(ref.id), ref.size_bytes, desired, ref.targets, metadata=True)
 
 
 def _metadata(placement: Placement, name: bytes, copies: int) -> tuple[TargetName, ...]:

@@ -1,0 +1,90 @@
+"""Carrying out the work on one object: read a good copy, write it where it is missing, read it back, then take the surplus.
+
+Invariants
+    What is written is what the name promises: the bytes' BLAKE3 is checked, so a copy is identical to the first.
+    A surplus copy goes only after every place that the ring wants was read back whole in this very run.
+"""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from drtool.crypto import object_name
+from drtool.errors import DrtoolError, StoreError
+from drtool.model import TargetName
+from drtool.operations.repair.plan import Job
+from drtool.repository.targets import Targets
+
+
+class Outcome(Struct, frozen=True):
+    """What became of one job. `found_bad`: copies that turned out damaged when they were read."""
+
+    job: Job
+    copied: tuple[TargetName, ...] = ()
+    rebuilt: tuple[TargetName, ...] = ()
+    removable: tuple[TargetName, ...] = ()
+    found_bad: tuple[TargetName, ...] = ()
+    lost: bool = False
+
+
+def carry_out(targets: Targets, job: Job) -> Outcome:
+    """Writes what is missing; what may be removed then is only named."""
+    data, bad = _good_copy(targets, job)
+    mend = tuple(dict.fromkeys((*job.bad, *bad)))
+    if data is None:
+        return Outcome(job, found_bad=bad, lost=True)
+    rebuilt = tuple(name for name in mend if _put(targets, name, job.expected.name, data))
+    copied = tuple(name for name in job.write if _put(targets, name, job.expected.name, data))
+    whole = set(job.write) <= set(copied) and set(mend) <= set(rebuilt)
+    removable = job.surplus if whole and _all_whole(targets, job) else ()
+    return Outcome(job, copied, rebuilt, tuple(name for name in removable if name not in bad), bad)
+
+
+def _good_copy(targets: Targets, job: Job) -> tuple[bytes | None, tuple[TargetName, ...]]:
+    bad: list[TargetName] = []
+    for name in job.sources:
+        data = read_whole(targets, name, job.expected.name)
+        if data is not None:
+            return data, tuple(bad)
+        if targets.reachable(name):
+            bad.append(name)
+    return None, tuple(bad)
+
+
+def read_whole(targets: Targets, target: TargetName, name: str) -> bytes | None:
+    """The object, if the target has it and it is what its name promises."""
+    try:
+        data = targets.store(target).get(name)
+    except DrtoolError:
+        return None
+    return data if object_name(data).hex() == name.rpartition("/")[2] else None
+
+
+def _put(targets: Targets, target: TargetName, name: str, data: bytes) -> bool:
+    if not targets.writable(target):
+        return False
+    try:
+        targets.store(target).put(name, data)
+    except StoreError as error:
+        targets.fail(target, error.message)
+        return False
+    return True
+
+
+def _all_whole(targets: Targets, job: Job) -> bool:
+    """Whether every place that the ring wants gives back the right bytes; only asked when a copy is to go."""
+    return bool(job.surplus) and all(
+        read_whole(targets, name, job.expected.name) is not None for name in job.expected.desired
+    )
+
+
+def remove(targets: Targets, target: TargetName, name: str, still_ours: Callable[[], bool]) -> bool:
+    """Takes one copy away, unless the right to do so is gone."""
+    if not still_ours() or not targets.writable(target):
+        return False
+    try:
+        targets.store(target).delete(name)
+    except StoreError as error:
+        targets.fail(target, error.message)
+        return False
+    return True

@@ -1,0 +1,47 @@
+"""What a repair is asked to do, and its document."""
+
+from msgspec import Struct
+
+from drtool.model import TargetName
+
+
+class RepairRequest(Struct, frozen=True, kw_only=True):
+    """`read_all`: read every copy whole first; otherwise sizes, and what verification found, are relied upon."""
+
+    workers: int = 2
+    read_all: bool = False
+    dry_run: bool = False
+
+
+class Amount(Struct, frozen=True):
+    objects: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.objects + other.objects, self.bytes + other.bytes)
+
+
+class Unrepairable(Struct, frozen=True):
+    """An object of which no good copy was found; `perhaps` names targets that are away and may have one."""
+
+    object: str
+    perhaps: list[TargetName]
+
+
+class Away(Struct, frozen=True):
+    target: TargetName
+    reason: str
+
+
+class RepairResult(Struct, frozen=True, kw_only=True):
+    """`copied`: new copies; `rebuilt`: damaged ones replaced; `removed`: copies that were one too many."""
+
+    copied: Amount
+    rebuilt: Amount
+    removed: Amount
+    unrepairable: list[Unrepairable]
+    away: list[Away]
+    degraded: bool
+    manifest: list[str]
+    dry_run: bool
+    wall_seconds: float

@@ -1,0 +1,145 @@
+"""Repair on real repositories: whatever one site loses or falsifies comes back, byte for byte."""
+
+import random
+import shutil
+
+import pytest
+from three_sites import fill, noise, portrait
+
+from drtool.operations.repair import RepairRequest, repair
+
+
+def run(world, **more):
+    with world.open() as repository:
+        return repair(repository, RepairRequest(**more), world.heard.append)
+
+
+def objects(world, site):
+    root = world.directory(site)
+    found = [path for kind in ("packs", "index") for path in (root / kind).rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(found)}
+
+
+@pytest.fixture
+def stocked(world):
+    source = fill(world.root / "source", {f"d{i % 3}/{i:02}": noise(200_000 + i, i) for i in range(40)})
+    world.backup(source)
+    fill(source, {"d0/new": noise(70_000, 99)})
+    world.backup(source)
+    return source, portrait(source)
+
+
+def check(world, stocked):
+    source, look = stocked
+    result = world.verify("full")
+    assert (result.missing, result.damaged, result.unrepairable, result.degraded) == ([], [], [], False)
+    out = world.root / "out"
+    assert world.restore(out, path=source).errors == []
+    assert portrait(out) == look
+    shutil.rmtree(out)
+
+
+def test_nothing_to_do_changes_nothing(world, stocked):
+    before = [objects(world, site) for site in "abc"]
+    result = run(world)
+    assert (result.copied.objects, result.rebuilt.objects, result.removed.objects) == (0, 0, 0)
+    assert [objects(world, site) for site in "abc"] == before
+
+
+def test_everything_that_one_site_lost_comes_back_byte_for_byte(world, stocked):
+    before = objects(world, "b")
+    for kind in ("packs", "index"):
+        shutil.rmtree(world.directory("b") / kind)
+        (world.directory("b") / kind).mkdir()
+    would = run(world, dry_run=True)
+    did = run(world)
+    assert did.copied == would.copied
+    assert did.copied.objects == len(before)
+    assert objects(world, "b") == before
+    check(world, stocked)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_falsified_on_one_site_is_healed(world, stocked, seed):
+    rng = random.Random(seed)
+    site = rng.choice("abc")
+    root, before = world.directory(site), objects(world, site)
+    harmed = rng.sample(sorted(before), len(before) // 2 + 1)
+    for name in harmed:
+        data = bytearray(before[name])
+        match rng.choice(["flip", "cut", "empty", "delete", "swap"]):
+            case "flip":
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            case "cut":
+                del data[rng.randrange(1, len(data)) :]
+            case "empty":
+                data.clear()
+            case "swap":
+                data = bytearray(before[rng.choice(sorted(before))])
+            case "delete":
+                (root / name).unlink()
+                continue
+        (root / name).write_bytes(data)
+    changed = {name for name in harmed if objects(world, site).get(name) != before[name]}
+    found = world.verify("full")
+    assert {row.object for row in (*found.damaged, *found.missing)} == changed
+    run(world)
+    assert objects(world, site) == before
+    check(world, stocked)
+    with world.open() as repository:
+        assert repository.findings.all() == frozenset()
+
+
+def test_flipped_bits_are_found_without_verification_when_asked_to_read_all(world, stocked):
+    before = objects(world, "c")
+    name = next(name for name in before if name.startswith("packs/"))
+    (world.directory("c") / name).write_bytes(bytes(len(before[name])))
+    assert run(world).rebuilt.objects == 0
+    assert run(world, read_all=True).rebuilt.objects == 1
+    assert objects(world, "c") == before
+
+
+def test_what_no_site_has_whole_is_named(world, stocked):
+    name = next(name for name in objects(world, "a") if name.startswith("packs/"))
+    for site in "abc":
+        path = world.directory(site) / name
+        if path.exists():
+            path.write_bytes(bytes(path.stat().st_size))
+    world.verify("full")
+    result = run(world)
+    assert [row.object for row in result.unrepairable] == [name]
+    assert result.degraded
+
+
+def test_a_site_that_was_away_is_filled_and_what_was_too_much_goes(world):
+    world.directory("c").rename(world.root / "away")
+    source = fill(world.root / "source", {f"{i:02}": noise(900_000, i) for i in range(30)})
+    world.backup(source)
+    (world.root / "away").rename(world.directory("c"))
+    before = world.verify("full")
+    assert before.misplaced
+    result = run(world)
+    assert result.copied.objects > 0
+    assert result.removed.objects > 0
+    after = world.verify("full")
+    assert (after.misplaced, after.owed, after.missing, after.degraded) == (0, 0, [], False)
+    check(world, (source, portrait(source)))
+
+
+def test_a_full_target_is_told_and_the_rest_is_done(world, stocked, monkeypatch):
+    shutil.rmtree(world.directory("b") / "packs")
+    (world.directory("b") / "packs").mkdir()
+    (world.directory("b") / "packs").chmod(0o500)
+    from drtool.errors import TargetFull
+    from drtool.stores import LocalStore
+
+    plain = LocalStore.put
+
+    def put(self, name, data):
+        if self.root.name == "b" and name.startswith("packs/"):
+            raise TargetFull("no space is left")
+        plain(self, name, data)
+
+    monkeypatch.setattr(LocalStore, "put", put)
+    result = run(world)
+    assert any(row.target == "b/main" and "space" in row.reason for row in result.away)
