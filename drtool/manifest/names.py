@@ -7,16 +7,21 @@
 `manifest/acc/g0002-<32 hex>/c000001/v-…`          after a forced recovery, whose id is part of the name: two recoveries
                                                    to one generation never share a register
 `manifest/obj/<64 hex>`                            an immutable object: checkpoint, log page, snapshot page
+`manifest/inbox/<session, 32 hex>.<counter>`       a change set that waits for whoever commits next
 """
 
 import re
 
 from msgspec import Struct
 
+from drtool.model import SessionId
+
 ROOT = "manifest/"
 ACCEPTORS = "manifest/acc/"
 OBJECTS = "manifest/obj/"
+INBOX = "manifest/inbox/"
 _VERSION_DIGITS = 12
+_INBOX = re.compile(r"manifest/inbox/([0-9a-f]{32})\.(0|[1-9][0-9]{0,17})")
 _ACCEPTOR = re.compile(r"manifest/acc/g(\d{4})(?:-([0-9a-f]{32}))?/c(\d{6})/")
 
 
@@ -64,3 +69,13 @@ def version_of(prefix: str, name: str) -> int | None:
 
 def object_key(name: bytes) -> str:
     return f"{OBJECTS}{name.hex()}"
+
+
+def inbox_key(session: SessionId, counter: int) -> str:
+    return f"{INBOX}{session.hex()}.{counter}"
+
+
+def op_id_of(name: str) -> tuple[SessionId, int] | None:
+    """Whose change, and which, an entry of the inbox ends with; None for any other name."""
+    match = _INBOX.fullmatch(name)
+    return (SessionId(bytes.fromhex(match[1])), int(match[2])) if match else None

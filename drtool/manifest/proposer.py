@@ -29,7 +29,7 @@ from drtool.manifest.acceptor import (
 )
 from drtool.manifest.ports import Failed, Gather, Note, Talk
 from drtool.model import SiteName
-from drtool.paxos import Ballot, Preempted, Record, accept, agreed, next_ballot, promise
+from drtool.paxos import NO_BALLOT, Ballot, Preempted, Record, accept, agreed, next_ballot, promise
 
 SURVEY_GRACE_S = 0.3
 ACCEPT_GRACE_S = 1.0
@@ -80,9 +80,15 @@ def elect(seen: Survey, beyond: Ballot, proposer: bytes) -> Ballot:
 
 
 def prepare(places: Mapping[SiteName, Place], seen: Survey, ballot: Ballot, quorum: int) -> Talk[Round]:
-    """Ask for promises; only confirmed ones are in the answer."""
+    """Ask for promises; only confirmed ones are in the answer.
+
+    Whoever was promised something since `seen` goes first, even with a lower ballot: overtaking would cost both a round.
+    """
+    known = max(seen.ballots(), default=NO_BALLOT)
 
     def rule(record: Record, record_hash: bytes, token: bytes) -> Record | Preempted:
+        if record.promised > max(known, record.accepted) and record.promised.proposer != ballot.proposer:
+            return Preempted(record.promised)
         return promise(record, record_hash, ballot, token)
 
     return (yield from _phase("prepare", places, seen, rule, ballot, quorum, SURVEY_GRACE_S))

@@ -1,0 +1,106 @@
+"""Who goes when: proposers that meet do not fight for the next ballot, they take turns.
+
+While another's promise is unfinished everybody else only reads, and goes on by himself when nothing has changed for so
+long that whoever it was must be gone. When the manifest is idle the first in the inbox goes at once, and the others after
+it, one by one: whoever commits takes all that waits there along.
+
+Invariants
+    Politeness decides when a ballot is begun, never what it may do: no safety hangs on anything here, nor on a clock.
+    Who meets nobody waits for nothing.
+"""
+
+import msgspec
+
+from drtool.manifest.ports import Draw, Now, Sleep, Talk
+from drtool.manifest.proposer import Survey
+from drtool.paxos import NO_BALLOT, Ballot
+
+BUSY_TRIPS = 12
+"""A round with a fold takes about ten round trips; between this and twice as many without a change, its owner is gone."""
+SPLIT_TRIPS = 8
+AHEAD_TRIPS = 4
+AHEAD_LIMIT_TRIPS = 16
+IDLE_TRIPS = 10
+POLL_TRIPS = 2
+
+TRIP_MIN_S = 0.02
+"""Below this the disks, the processors and the scheduler are what takes the time, not the way."""
+TRIP_MAX_S = 0.5
+BACK_OFF_LIMIT_S = 2.0
+
+
+class Crowd(msgspec.Struct):
+    """What a process remembers from one commit to the next: whether others were there."""
+
+    met: bool = False
+
+
+class Turns:
+    """One commit's place among the others, and how long it has waited."""
+
+    def __init__(self, proposer: bytes, started_s: float, patience_s: float, *, met_others: bool) -> None:
+        self.met_others = met_others
+        self.busy = False
+        self._proposer = proposer
+        self._ends_s = started_s + patience_s
+        self._trip_s = TRIP_MAX_S
+        self._now_s = self._since_s = started_s
+        self._sign: tuple[Ballot, Ballot] = (NO_BALLOT, NO_BALLOT)
+        self._share = 0.0
+        self._split = self._holds_some = False
+        self._failures = 0
+        self._left_s = 0.0
+
+    def look(self, seen: Survey, began_s: float) -> Talk[None]:
+        """Take in what the sites said: how far away they are, whether somebody is at work, whether anything has changed."""
+        self._now_s = yield Now()
+        self._trip_s = max(TRIP_MIN_S, min(self._trip_s, (self._now_s - began_s) / 2))
+        records = [view.record for view in seen.views.values()]
+        accepted = max((record.accepted for record in records), default=NO_BALLOT)
+        foreign = (record.promised for record in records if record.promised.proposer != self._proposer)
+        promised = max(foreign, default=NO_BALLOT)
+        self.busy = promised > accepted
+        self.met_others = self.met_others or self.busy
+        if (promised, accepted) != self._sign:
+            self._sign, self._since_s = (promised, accepted), self._now_s
+            self._holds_some, self._split = self._split, False
+            self._share = yield from _draw_share()
+
+    def may_begin(self, ahead: int | None) -> bool:
+        """Whether it is our turn. `ahead`: how many in the inbox go before us; None if we are not in it."""
+        self._left_s = self._since_s + self._patience_trips(ahead) * self._trip_s - self._now_s
+        return not self.met_others or self._left_s <= 0
+
+    def failed(self, *, met_others: bool, holds_some: bool) -> None:
+        """A round came to nothing. Who has some promises, where others have the rest, tries again sooner than they."""
+        self.met_others = self.met_others or met_others
+        self._split = holds_some and met_others
+        self._failures += 1
+        self._left_s = 0.0
+
+    def pause(self) -> Talk[bool]:
+        """Sleep until it is worth looking again; False if all patience is at an end instead."""
+        now_s = yield Now()
+        if now_s >= self._ends_s:
+            return False
+        share = yield from _draw_share()
+        poll_s = POLL_TRIPS * (1 + share) * self._trip_s
+        if self._left_s > 0:
+            yield Sleep(min(poll_s, self._left_s))
+        elif self.met_others:
+            yield Sleep(poll_s)
+        else:
+            yield Sleep(share * min(BACK_OFF_LIMIT_S, POLL_TRIPS * self._trip_s * 2 ** min(self._failures, 8)))
+        return True
+
+    def _patience_trips(self, ahead: int | None) -> float:
+        if self.busy:
+            return SPLIT_TRIPS * self._share if self._holds_some else BUSY_TRIPS * (1 + self._share)
+        if ahead is None:
+            return IDLE_TRIPS * self._share
+        return min(AHEAD_TRIPS * ahead, AHEAD_LIMIT_TRIPS) * (1 + self._share / 2)
+
+
+def _draw_share() -> Talk[float]:
+    """A number between 0 and 1."""
+    return int.from_bytes((yield Draw(4)), "big") / 2**32
