@@ -32,6 +32,7 @@ COMMANDS: dict[Path, Entry] = {
     ("snapshots",): Entry("drtool.cli.look", LOOK, _READS),
     ("ls",): Entry("drtool.cli.look", LOOK, _READS),
     ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
+    ("forget",): Entry("drtool.cli.forgetting", CARE, (*_READS, 11)),
     ("verify",): Entry("drtool.cli.health", CARE, (*_READS, 4, 5)),
     ("prune",): Entry("drtool.cli.pruning", CARE, (*_READS, 11)),
     ("key", "list"): Entry("drtool.cli.keys", GROUP, _READS),
@@ -62,7 +63,7 @@ GROUPS: dict[str, str] = {
 }
 
 _LATER = """
-find diff dump stats mount repair forget rebalance survive report benchmark doctor
+find diff dump stats mount repair rebalance survive report benchmark doctor
 target-add target-set target-drain target-remove ring-preview
 manifest-compact manifest-recover
 plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove fault-list fault-clear
@@ -77,6 +78,7 @@ LATER_OPTIONS: dict[Path, tuple[str, ...]] = {
         *("--exclude-larger-than=", "--files-from=", "--skip-if-newer-than=", "--skip-if-running"),
         *("--stdin", "--stdin-name=", "--stdin-command"),
     ),
+    ("forget",): ("--prune",),
     ("restore",): ("--delete", "--verify"),
     ("verify",): ("--sample=", "--budget=", "--repair"),
 }

@@ -62,7 +62,7 @@ def resolve(options: Options, environ: Mapping[str, str], directory: Path) -> Se
         password_given=source is not None,
         host=os.uname().nodename,
         user=_user(environ),
-        timezone=_timezone(environ),
+        timezone=config.retention.timezone or _timezone(environ),
         workers=worker_count(config),
         directory=directory,
     )

@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from drtool.config.document import LATER, convert, read_as, read_document
-from drtool.config.units import size_bytes
+from drtool.config.units import Span, keep_count, size_bytes, span
 from drtool.errors import UsageError
 
 Later = Annotated[Any, LATER]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Vote: TypeAlias = Literal["auto", "true", "false", "only"]
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -95,6 +96,44 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
     stream: Later = None
 
 
+def words(value: object) -> object:
+    """A list of words; one alone needs no brackets. Raises ValueError."""
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(word, str) and word for word in listed):
+        raise ValueError("expected a word, or a list of words")
+    return listed
+
+
+def zone_name(value: object) -> object:
+    """`Europe/Berlin`, `UTC`. Raises ValueError for what no time zone is called."""
+    if not isinstance(value, str) or not _ZONE.fullmatch(value):
+        raise ValueError("expected the name of a time zone, such as Europe/Berlin or UTC")
+    return value
+
+
+Count = Annotated[int, read_as(keep_count)]
+Within = Annotated[Span, read_as(span)]
+
+
+class Retention(Struct, frozen=True, kw_only=True):
+    """What `forget` keeps when its command line does not say. `timezone` is read by `init` only; then the manifest says."""
+
+    keep_last: Count = 0
+    keep_hourly: Count = 0
+    keep_daily: Count = 0
+    keep_weekly: Count = 0
+    keep_monthly: Count = 0
+    keep_yearly: Count = 0
+    keep_within: Within = Span()
+    keep_within_hourly: Within = Span()
+    keep_within_daily: Within = Span()
+    keep_within_weekly: Within = Span()
+    keep_within_monthly: Within = Span()
+    keep_within_yearly: Within = Span()
+    keep_tag: Annotated[tuple[str, ...], read_as(words)] = ()
+    timezone: Annotated[str | None, read_as(zone_name)] = None
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     memory: Annotated[int | None, read_as(lambda text: text if text is None else size_bytes(text))] = None
     workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = "auto"
@@ -113,7 +152,7 @@ class Config(Struct, frozen=True, kw_only=True):
     redundancy: Redundancy = Redundancy()
     sources: dict[str, SourceConfig] = {}
     limits: Limits = Limits()
-    retention: Later = None
+    retention: Retention = Retention()
     objectives: Later = None
     hooks: Later = None
     plans: Later = None

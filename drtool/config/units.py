@@ -1,6 +1,7 @@
-"""Quantities as people write them in files and options: sizes."""
+"""Quantities as people write them in files and options: sizes, spans of the calendar, numbers to keep."""
 
 import re
+from typing import NamedTuple
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTPE]i?)?B?", re.IGNORECASE)
 _POWERS = {letter: power for power, letter in enumerate("KMGTPE", 1)}
@@ -14,3 +15,40 @@ def size_bytes(text: object) -> int:
     number, prefix = match.groups()
     base = 1024 if prefix and prefix.lower().endswith("i") else 1000
     return int(float(number) * base ** _POWERS.get((prefix or " ")[0].upper(), 0)) if prefix else int(float(number))
+
+
+UNLIMITED = -1
+_SPAN_PART = re.compile(r"([0-9]{1,6})([ymdh])")
+_SPAN_UNITS = "ymdh"
+
+
+class Span(NamedTuple):
+    """A stretch of the calendar: a month is as long as the month that it is counted in."""
+
+    years: int = 0
+    months: int = 0
+    days: int = 0
+    hours: int = 0
+
+    def __str__(self) -> str:
+        return "".join(f"{number}{unit}" for number, unit in zip(self, _SPAN_UNITS, strict=True) if number) or "0h"
+
+
+def span(text: object) -> Span:
+    """`1y2m3d4h`, any part of it, in any order. Raises ValueError."""
+    word = text.strip() if isinstance(text, str) else ""
+    found = _SPAN_PART.findall(word)
+    parts = {unit: int(number) for number, unit in found}
+    if not found or len(parts) < len(found) or "".join(number + unit for number, unit in found) != word:
+        raise ValueError(f"not a time span (write 1y2m3d4h: years, months, days, hours; a week is 7d): {text!r}")
+    return Span(*(parts.get(unit, 0) for unit in _SPAN_UNITS))
+
+
+def keep_count(text: object) -> int:
+    """How many to keep: a whole number, or `unlimited` (UNLIMITED). Raises ValueError."""
+    word = str(text).strip() if isinstance(text, str | int) and not isinstance(text, bool) else ""
+    if word == "unlimited":
+        return UNLIMITED
+    if not re.fullmatch("[0-9]{1,9}", word):
+        raise ValueError(f"not a number to keep (write 7, or unlimited): {text!r}")
+    return int(word)

@@ -18,6 +18,7 @@ from drtool.manifest.records import (
     Config,
     Coverage,
     Evidence,
+    HostCount,
     KeyTable,
     ObjectList,
     Policy,
@@ -96,8 +97,12 @@ class AddSnapshot(_Op, frozen=True):
 
 
 class ForgetSnapshots(_Op, frozen=True):
+    """Not to be listed any more. `there`: what the hosts concerned had at change `judged`, and must still have all of."""
+
     snapshots: tuple[SnapshotId, ...]
     session: SessionId = SessionId(b"")
+    judged: int = -1
+    there: tuple[HostCount, ...] = ()
 
 
 class SetRing(_Op, frozen=True):

@@ -8,6 +8,7 @@ Invariants
     so that a late duplicate of it can never bring an ended session back to life.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -307,9 +308,18 @@ def _forget(state: State, change: Change, op: ForgetSnapshots) -> State:
         if row is None:
             raise Refused("no-such-snapshot", f"there is no snapshot {snapshot.hex()[:8]} (any more)")
         rows.append(row)
+    _check_nothing_went(state, op)
     marks = tuple(Forgotten(row, state.sequence, change.time_ns, change.host) for row in rows)
     rest = state.snapshots.without(row.id for row in rows)
     return msgspec.structs.replace(state, snapshots=rest, forgotten=(*state.forgotten, *marks))
+
+
+def _check_nothing_went(state: State, op: ForgetSnapshots) -> None:
+    """Rules that kept a snapshot for the sake of another one must not lose both to two runs at the same moment."""
+    left = Counter(row.host for row in state.snapshots if row.sequence <= op.judged) if op.there else Counter()
+    for row in op.there:
+        if left[row.host] != row.count:
+            raise Refused("forgotten-since", f"snapshots of {row.host} were forgotten after change {op.judged}")
 
 
 def _set_ring(state: State, op: SetRing) -> State:

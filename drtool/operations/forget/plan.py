@@ -1,0 +1,125 @@
+"""What a request would do to one state of the manifest: the value that is shown, checked and committed.
+
+Invariants
+    The same state, request and memory give the same plan: the dry run shows what the act does.
+    A plan removes only what it judged, and says which hosts' snapshots it judged: the manifest refuses it if any of those were
+    forgotten meanwhile. Snapshots that were added meanwhile stay.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError
+from drtool.manifest.ops import ForgetSnapshots
+from drtool.manifest.records import HostCount, Snapshot
+from drtool.manifest.state import State
+from drtool.operations.forget.request import ForgetRequest, Objection
+from drtool.operations.retention import Alarm, Calendar, Group, Judgement, Rules, alarms, grouped, judge
+from drtool.operations.selection import select
+
+
+class JudgedGroup(Struct, frozen=True):
+    """A group and what becomes of it."""
+
+    group: Group[Snapshot]
+    judgement: Judgement[Snapshot]
+    alarms: tuple[Alarm, ...] = ()
+
+    by_name: bool = False
+
+    @property
+    def emptied(self) -> bool:
+        """Whether nothing is left; where rules decide, a snapshot from the future is as good as nothing."""
+        left = len(self.group.snapshots) - len(self.judgement.remove)
+        if not self.by_name:
+            left -= sum(kept.future for kept in self.judgement.keep)
+        return bool(self.judgement.remove) and not left
+
+
+class Plan(Struct, frozen=True):
+    """A judgement over all groups that are looked at."""
+
+    state: State
+    groups: tuple[JudgedGroup, ...]
+
+    @property
+    def removed(self) -> list[Snapshot]:
+        return [row for judged in self.groups for row in judged.judgement.remove]
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        return [alarm for judged in self.groups for alarm in judged.alarms]
+
+    def op(self) -> ForgetSnapshots:
+        """The change that carries it out, on no other state of the snapshots that were judged."""
+        touched = (judged.group for judged in self.groups if judged.judgement.remove)
+        hosts = {row.host for group in touched for row in group.snapshots}
+        counts = Counter(row.host for row in self.state.snapshots)
+        return ForgetSnapshots(
+            tuple(row.id for row in self.removed),
+            judged=self.state.sequence,
+            there=tuple(HostCount(host, counts[host]) for host in sorted(hosts)),
+        )
+
+
+def plan_forget(state: State, request: ForgetRequest, known: Callable[[str], int | None]) -> Plan:
+    """What would stay and go. `known`: up to which change this host judged a group before, by the group's name.
+
+    NoSuchSnapshot if a snapshot that is named is none; DrtoolError if the repository's time zone is not known here.
+    """
+    if request.rules is None:
+        return _by_name(state, request)
+    groups = grouped(filter(request.narrowing.admits, state.snapshots), request.by)
+    calendar = Calendar(zone_of(state.policy.timezone))
+    return Plan(state, tuple(_judged(group, request.rules, calendar, request.now_ns, known) for group in groups))
+
+
+def _judged(
+    group: Group[Snapshot], rules: Rules, calendar: Calendar, now_ns: int, known: Callable[[str], int | None]
+) -> JudgedGroup:
+    found = alarms(group, rules, calendar, now_ns, known(group.name))
+    return JudgedGroup(group, judge(group.snapshots, rules, calendar, now_ns), tuple(found))
+
+
+def _by_name(state: State, request: ForgetRequest) -> Plan:
+    """Exactly the snapshots that are named, whatever else their groups hold."""
+    rows = list(state.snapshots)
+    meant = (select(rows, name, now_ns=request.now_ns, narrowing=request.narrowing) for name in request.snapshots)
+    chosen = {selected.snapshot.id for selected in meant}
+    groups = (
+        JudgedGroup(group, Judgement((), tuple(row for row in group.snapshots if row.id in chosen)), by_name=True)
+        for group in grouped(rows, request.by)
+    )
+    return Plan(state, tuple(judged for judged in groups if judged.judgement.remove))
+
+
+def objections(plan: Plan, request: ForgetRequest) -> list[Objection]:
+    """What speaks against carrying a plan out."""
+    emptied = [judged.group.name for judged in plan.groups if judged.emptied]
+    found = []
+    if emptied and not request.allow_empty:
+        what = f"no snapshot would be left of {_listed(emptied)}"
+        found.append(Objection(message=what, hint="if that is meant, say so with --allow-empty"))
+    if plan.alarms and not request.yes:
+        what = "; ".join(alarm.message for alarm in plan.alarms)
+        hint = "look at them with --dry-run and `drtool snapshots`; if all is well, go on with --yes"
+        found.append(Objection(message=what, hint=hint))
+    return found
+
+
+def _listed(names: Iterable[str]) -> str:
+    return "; nor of ".join(names)
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone that periods are counted in. DrtoolError if this host does not know it."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise DrtoolError(
+            f"this host knows no time zone {name!r}, in which the repository counts its days and weeks",
+            hint="install the system's time zone data (tzdata; tzdata-legacy for old names), or run it on another host",
+        ) from None

@@ -1,0 +1,121 @@
+"""When a person should look before snapshots go: new ones may want to trick the rules into dropping old ones.
+
+Who can add snapshots but not remove any (a compromised host whose credentials may not delete, a clock that fell back to 1970, a
+job that ran wild) decides through their dates and their number what retention drops. What was added to a group since this host
+last judged it is therefore looked at:
+
+    back-dated   it is dated more than a day before a snapshot that the manifest recorded earlier, and without it and its like
+                 something would stay that goes now. So a snapshot that is itself dropped at once for being dated too early
+                 counts as well.
+    flood        more than a third, and at least three, of those that the same rules would keep without the new ones would go;
+                 these cover more than a day, and the new ones took less than a third of that time.
+
+Invariants
+    The first time that a host judges a group nothing is new: a policy that is introduced, or made stricter, gives no alarm.
+    Backups at the group's own rhythm give no alarm, however many went in between.
+    Snapshots from the future neither give an alarm nor make another one back-dated.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from drtool.operations.retention.groups import Group, S, age
+from drtool.operations.retention.judging import judge
+from drtool.operations.retention.periods import Calendar
+from drtool.operations.retention.rules import Rules
+
+DAY_NS = 24 * 3600 * 10**9
+FEWEST_PUSHED = 3
+SHARE = 3
+"""One third of the snapshots, in one third of the time."""
+
+AlarmKind: TypeAlias = Literal["back-dated", "flood"]
+
+
+class Alarm(Struct, frozen=True):
+    """`added`: the suspicious new snapshots. `pushed`: what would go because of them; ids, oldest first."""
+
+    kind: AlarmKind
+    group: str
+    added: tuple[bytes, ...]
+    pushed: tuple[bytes, ...]
+    message: str
+
+
+def alarms(group: Group[S], rules: Rules, calendar: Calendar, now_ns: int, known: int | None) -> list[Alarm]:
+    """What is suspicious in a group. `known`: the change up to which this host judged it before; None: it never did."""
+    past = [row for row in group.snapshots if row.time_ns <= now_ns]
+    new = [row for row in past if known is not None and row.sequence > known]
+    if not new:
+        return []
+    going = {row.id: row for row in judge(past, rules, calendar, now_ns).remove}
+    if not going:
+        return []
+    found: list[Alarm] = []
+    late = _back_dated(past, new)
+    if late:
+        rest = judge(_without(past, late), rules, calendar, now_ns)
+        found += _back_dated_alarm(group, late, _without(going.values(), rest.remove))
+    before = judge(_without(past, new), rules, calendar, now_ns)
+    stayed = [kept.snapshot for kept in before.keep]
+    found += _flood_alarm(group, new, stayed, [row for row in stayed if row.id in going])
+    return found
+
+
+def _back_dated(past: Sequence[S], new: Sequence[S]) -> list[S]:
+    """Those of the new ones that are dated more than a day before one that was recorded earlier."""
+    newest_ns: dict[bytes, int] = {}
+    so_far_ns = past[0].time_ns
+    for row in sorted(past, key=lambda row: row.sequence):
+        newest_ns[row.id] = so_far_ns
+        so_far_ns = max(so_far_ns, row.time_ns)
+    return [row for row in new if row.time_ns < newest_ns[row.id] - DAY_NS]
+
+
+def _back_dated_alarm(group: Group[S], late: Sequence[S], pushed: Sequence[S]) -> list[Alarm]:
+    if not pushed:
+        return []
+    message = (
+        f"{group.name}: {_count(late)} added since the last run {_are(late)} dated more than a day before others that were "
+        f"there already; because of that {_count(pushed)} would go"
+    )
+    return [Alarm("back-dated", group.name, _ids(late), _ids(pushed), message)]
+
+
+def _flood_alarm(group: Group[S], new: Sequence[S], stayed: Sequence[S], pushed: Sequence[S]) -> list[Alarm]:
+    if len(pushed) < FEWEST_PUSHED or SHARE * len(pushed) <= len(stayed):
+        return []
+    newest_ns = max(row.time_ns for row in stayed)
+    lost_ns = newest_ns - min(row.time_ns for row in pushed)
+    took_ns = max(0, max(row.time_ns for row in new) - newest_ns)
+    if lost_ns <= DAY_NS or SHARE * took_ns >= lost_ns:
+        return []
+    message = (
+        f"{group.name}: {_count(new)} added since the last run would push out {len(pushed)} of {len(stayed)} that were to "
+        f"stay; in {_time(took_ns)} they would end a history of {_time(lost_ns)}"
+    )
+    return [Alarm("flood", group.name, _ids(new), _ids(pushed), message)]
+
+
+def _without(rows: Iterable[S], others: Iterable[S]) -> list[S]:
+    gone = {row.id for row in others}
+    return [row for row in rows if row.id not in gone]
+
+
+def _ids(rows: Iterable[S]) -> tuple[bytes, ...]:
+    return tuple(row.id for row in sorted(rows, key=age))
+
+
+def _count(rows: Sequence[S]) -> str:
+    return "1 snapshot" if len(rows) == 1 else f"{len(rows):,} snapshots"
+
+
+def _are(rows: Sequence[S]) -> str:
+    return "is" if len(rows) == 1 else "are"
+
+
+def _time(span_ns: int) -> str:
+    hours = span_ns // (3600 * 10**9)
+    return f"{hours // 24} days" if hours >= 48 else f"{hours} hours"

@@ -1,0 +1,106 @@
+"""What stays of one group of snapshots, and why.
+
+Invariants
+    Every snapshot is either kept or removed. One that is kept without a reason is dated in the future: it stays whatever the
+    rules say, takes no slot, and moves no other.
+    Rules do not see one another: what several keep is what any of them keeps. The order of the snapshots does not matter.
+    A rule of periods keeps the newest snapshot of each of the newest periods that have one; while it has slots left, the group's
+    oldest stays as well, so that history does not get shorter than the slots allow.
+    Judged again, what was kept is kept. A snapshot that is added does not bring back what would have gone without it (but for
+    `within`, by less than a day, where counting back meets the end of a short month or a change of clocks).
+
+The meaning is restic's (internal/data/snapshot_policy.go, by behaviour), but for two things: restic lets snapshots from the
+future take slots, and takes each snapshot's own time zone for its periods.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Generic
+
+from msgspec import Struct
+
+from drtool.config.units import UNLIMITED
+from drtool.operations.retention.groups import S, age
+from drtool.operations.retention.periods import BEGINNING_NS, Calendar
+from drtool.operations.retention.rules import Period, Rules
+
+
+class Kept(Struct, Generic[S], frozen=True):
+    """A snapshot that stays. `as_oldest`: those of the reasons that keep it only because it is the group's oldest."""
+
+    snapshot: S
+    reasons: tuple[str, ...]
+    as_oldest: tuple[str, ...] = ()
+    future: bool = False
+
+
+class Judgement(Struct, Generic[S], frozen=True):
+    """What becomes of a group; both oldest first."""
+
+    keep: tuple[Kept[S], ...]
+    remove: tuple[S, ...]
+
+
+class _Reason(Struct, frozen=True):
+    """Why one rule keeps one snapshot."""
+
+    snapshot: bytes
+    words: tuple[str, ...]
+    as_oldest: bool = False
+
+
+def judge(snapshots: Iterable[S], rules: Rules, calendar: Calendar, now_ns: int) -> Judgement[S]:
+    """Applies `rules` to the snapshots of one group. `now_ns` says which of them are dated in the future."""
+    rows = sorted(snapshots, key=age)
+    past = [row for row in reversed(rows) if row.time_ns <= now_ns]
+    found: dict[bytes, list[_Reason]] = {}
+    for reason in _reasons(past, rules, calendar) if past else ():
+        found.setdefault(reason.snapshot, []).append(reason)
+    keep = [_kept(row, found.get(row.id, []), now_ns) for row in rows if row.id in found or row.time_ns > now_ns]
+    return Judgement(tuple(keep), tuple(row for row in rows if row.id not in found and row.time_ns <= now_ns))
+
+
+def _kept(row: S, reasons: Sequence[_Reason], now_ns: int) -> Kept[S]:
+    words = dict.fromkeys(word for reason in reasons for word in reason.words)
+    oldest = dict.fromkeys(reason.words[0] for reason in reasons if reason.as_oldest)
+    full = {reason.words[0] for reason in reasons if not reason.as_oldest}
+    as_oldest = tuple(word for word in oldest if word not in full)
+    return Kept(row, tuple(words), as_oldest, future=row.time_ns > now_ns)
+
+
+def _reasons(past: Sequence[S], rules: Rules, calendar: Calendar) -> Iterator[_Reason]:
+    """All reasons of all rules; `past` is newest first."""
+    newest_ns = past[0].time_ns
+    yield from _one_of_each(past, lambda row: row.id, ("last",), slots=rules.last)
+    for period, number in rules.counted:
+        yield from _one_of_each(past, _period_of(calendar, period), (period,), slots=number)
+    if any(rules.within):
+        since_ns = calendar.before(newest_ns, rules.within)
+        yield from (_Reason(row.id, ("within",)) for row in past if row.time_ns > since_ns)
+    for period, span in rules.recent:
+        since_ns = calendar.before(newest_ns, span)
+        yield from _one_of_each(past, _period_of(calendar, period), (period, "within"), since_ns=since_ns)
+    yield from (_Reason(row.id, ("tag",)) for row in past if not set(rules.tags).isdisjoint(row.tags))
+
+
+def _one_of_each(
+    rows: Sequence[S],
+    key: Callable[[S], Hashable],
+    words: tuple[str, ...],
+    *,
+    slots: int = UNLIMITED,
+    since_ns: int = BEGINNING_NS,
+) -> Iterator[_Reason]:
+    """The newest of each kind, while there are slots and they are young enough; and the oldest of all likewise."""
+    seen: set[Hashable] = set()
+    for row in rows:
+        if slots == 0 or row.time_ns <= since_ns:
+            return
+        kind = key(row)
+        if kind not in seen or row is rows[-1]:
+            yield _Reason(row.id, words, as_oldest=kind in seen)
+            seen.add(kind)
+            slots -= 1
+
+
+def _period_of(calendar: Calendar, period: Period) -> Callable[[S], Hashable]:
+    return lambda row: calendar.period(period, row.time_ns)
