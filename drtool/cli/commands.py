@@ -34,6 +34,7 @@ COMMANDS: dict[Path, Entry] = {
     ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
     ("forget",): Entry("drtool.cli.forgetting", CARE, (*_READS, 11)),
     ("verify",): Entry("drtool.cli.health", CARE, (*_READS, 4, 5)),
+    ("repair",): Entry("drtool.cli.repairing", CARE, (*_READS, 4, 5, 11)),
     ("prune",): Entry("drtool.cli.pruning", CARE, (*_READS, 11)),
     ("key", "list"): Entry("drtool.cli.keys", GROUP, _READS),
     ("key", "add"): Entry("drtool.cli.keys", GROUP, (*_READS, 5, 11)),
@@ -51,6 +52,8 @@ COMMANDS: dict[Path, Entry] = {
     ("manifest", "status"): Entry("drtool.cli.catalogue", GROUP, _READS),
     ("manifest", "log"): Entry("drtool.cli.catalogue", GROUP, _READS),
     ("manifest", "check"): Entry("drtool.cli.catalogue", GROUP, (*_READS, 4)),
+    ("manifest", "compact"): Entry("drtool.cli.catalogue", GROUP, _READS),
+    ("manifest", "recover"): Entry("drtool.cli.catalogue", GROUP, (*_READS, 11)),
 }
 
 GROUPS: dict[str, str] = {
@@ -63,9 +66,9 @@ GROUPS: dict[str, str] = {
 }
 
 _LATER = """
-find diff dump stats mount repair rebalance survive report benchmark doctor
+find diff dump stats mount rebalance survive report benchmark doctor
 target-add target-set target-drain target-remove ring-preview
-manifest-compact manifest-recover
+
 plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove fault-list fault-clear
 key-split key-join schedule-show schedule-install schedule-remove
 """

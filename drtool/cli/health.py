@@ -32,7 +32,7 @@ def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
     with call.open_anyhow(sites(manifest_from)) as repository:
         document = document_of(run_status(repository, call.emit))
         promised = repository.view.state.policy.copies
-    code = 6 if repository.uncertain else status_exit(document, promised)
+    code = repository.uncertain.exit_code if repository.uncertain else status_exit(document, promised)
     call.show(document, status_view(document, promised), exit_code=code)
 
 
@@ -118,7 +118,7 @@ def verify_view(document: Document) -> View:
     parts += (
         [line(f"  {_objects(document['owed'])} owed to sites that should hold them too")] if document["owed"] else []
     )
-    few = "  too few copies; `drtool repair`, which will complete them, is not built yet"
+    few = "  too few copies; `drtool repair` completes them"
     parts += [line(Cell(few, "warn"))] if document["degraded"] else []
     hidden = sum(max(0, len(document[key]) - _SHOWN) for key in ("missing", "damaged", "affected"))
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden else []

@@ -1,0 +1,69 @@
+"""`repair`: every object back on its promised copies."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drtool.cli.options import DryRun
+from drtool.cli.text import Document, count, document_of, duration, size
+from drtool.cli.view import Cell, View, line, view
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+
+_SHOWN = 20
+
+
+def repair(
+    context: typer.Context,
+    dry_run: DryRun = False,
+    read_all: Annotated[
+        bool, typer.Option("--read-all", help="Read every copy first; otherwise what `verify` found is relied upon.")
+    ] = False,
+) -> None:
+    """Bring every object back to its promised copies at its right places, from what survives.
+
+    Fills sites that were away or lost objects, replaces damaged copies, takes away copies that are one too many, and brings
+    registers that lag up to date. Stopped at any time, it goes on where it stopped when run again.
+
+    Exit 4 when something cannot be repaired, 5 when something still has fewer copies than promised.
+
+    Examples:
+        drtool repair --dry-run
+        drtool verify --level full || drtool repair
+        drtool repair --read-all
+    """
+    from drtool.operations.repair import RepairRequest
+    from drtool.operations.repair import repair as run_repair
+    from drtool.operations.repair.run import exit_code
+
+    call: Call = context.obj
+    with call.open_repository(()) as repository:
+        request = RepairRequest(workers=call.settings.workers, read_all=read_all, dry_run=dry_run)
+        result = run_repair(repository, request, call.emit)
+    document = document_of(result)
+    call.show(document, repair_view(document), exit_code=exit_code(result))
+
+
+def repair_view(document: Document) -> View:
+    would = "would be " if document["dry_run"] else ""
+    took = duration(document["wall_seconds"])
+    parts = [
+        line(Cell(f"{would}copied ", "good"), f"{_amount(document['copied'])}, {took}"),
+        line(Cell(f"{would}rebuilt ", "good"), _amount(document["rebuilt"])),
+        line(Cell(f"{would}removed ", "dim"), f"{_amount(document['removed'])} that were one too many"),
+    ]
+    parts += [line(Cell("manifest ", "dim"), words) for words in document["manifest"]]
+    parts += [line(Cell("away ", "warn"), f"{row['target']}: {row['reason']}") for row in document["away"]]
+    for row in document["unrepairable"][:_SHOWN]:
+        perhaps = f"; perhaps {', '.join(row['perhaps'])} has it" if row["perhaps"] else ""
+        parts.append(line(Cell("lost ", "bad"), f"{row['object']}: no good copy was found{perhaps}"))
+    hidden = len(document["unrepairable"]) - _SHOWN
+    parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden > 0 else []
+    few = "something has fewer copies than promised; bring the missing targets back and run this again"
+    parts += [line(Cell(few, "warn"))] if document["degraded"] else []
+    return view(*parts)
+
+
+def _amount(amount: Document) -> str:
+    return f"{count(amount['objects'], 'object')}, {size(amount['bytes'])}"
