@@ -17,7 +17,6 @@ import msgspec
 
 from drtool.errors import Diverged, NoQuorum, ObjectMissing, Rejected
 from drtool.manifest.acceptor import Place, SiteView, Trouble
-from drtool.manifest.beginning import begin_at
 from drtool.manifest.descent import problem_of_descent
 from drtool.manifest.head import (
     RECENT_LIMIT,
@@ -39,7 +38,7 @@ from drtool.manifest.state import State, applied_at, apply_all
 from drtool.manifest.switching import Ended, check_goes_on, ends, follow_seals, voters_targets
 from drtool.manifest.witness import Outstanding, SiteWitness, Witness
 from drtool.model import SiteName
-from drtool.paxos import NO_BALLOT, Ballot, found, highest_accepted
+from drtool.paxos import NO_BALLOT, Ballot, highest_accepted
 
 CHANGE_LIMIT_BYTES = 192 * 1024
 READ_TRIES = 3
@@ -65,10 +64,11 @@ class Context(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A chosen head, what it stands for, and which site records were seen to be effective."""
+    """A chosen head, what it stands for, which site records were seen to be effective, and which voters have none."""
 
     learned: Learned
     views: Mapping[SiteName, SiteView]
+    absent: tuple[SiteName, ...] = ()
 
     def witness(self, config: Config) -> Witness:
         head = self.learned.head
@@ -229,8 +229,8 @@ class _Commit:
         chosen = yield from self._learn(seen, value)
         rejoined = yield from notify(context.places, seen, accepted, self._ballot, value)
         yield from _remove_obsolete(learned, chosen, accepted.views)
-        admitted = yield from _admit(context, seen, self._ballot, chosen)
-        return self._settled(Outcome(chosen, {**accepted.views, **rejoined, **admitted}))
+        absent = tuple(site for site, trouble in seen.troubles.items() if trouble.kind == "absent")
+        return self._settled(Outcome(chosen, {**accepted.views, **rejoined}, absent))
 
     def _value_on(self, seen: Survey, base: Learned) -> Talk[bytes | None]:
         """What to propose on top of `base`; None if objects could not be stored."""
@@ -321,29 +321,6 @@ def _extended(config: Config, head: Head, changes: Sequence[Change], after: Stat
         head.checkpoint_digest,
         after.config if after.config != config else None,
     )
-
-
-def _admit(context: Context, seen: Survey, ballot: Ballot, chosen: Learned) -> Talk[Mapping[SiteName, SiteView]]:
-    """Voters that hold no acceptor begin with what was chosen without them, objects first.
-
-    One that was away when its configuration began, or one that lost everything: whatever it has forgotten can be no part of
-    a value that a quorum without it has chosen.
-    """
-    absent = [site for site, trouble in seen.troubles.items() if trouble.kind == "absent"]
-    if not absent:
-        return {}
-    sites = _nearest(context, seen)
-    objects = yield from context.library.sealed_objects(sites, object_names(chosen))
-    replies = yield Gather({site: _join(context.places[site], objects, ballot, chosen) for site in absent}, never)
-    joined = {site: reply for site, reply in replies.items() if isinstance(reply, SiteView)}
-    yield Note("notify", f"{', '.join(joined) or 'nobody'} of {', '.join(absent)} begins to vote")
-    return joined
-
-
-def _join(place: Place, objects: Mapping[bytes, bytes], ballot: Ballot, chosen: Learned) -> Talk[SiteView | Trouble]:
-    if not (yield from store_missing(place.site, objects)):
-        return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
-    return (yield from begin_at(place, found(place.chain, ballot, chosen.value, (yield Draw(16)))))
 
 
 def _remove_obsolete(base: Learned, chosen: Learned, sites: Mapping[SiteName, SiteView]) -> Talk[None]:

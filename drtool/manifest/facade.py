@@ -112,6 +112,7 @@ class Manifest:
             deadline_s=deadline_s,
             hook=hook,
         )
+        self._readmitted = False
         self._course = Course(self._sites, self._library, local, patience_s, reach)
 
     @classmethod
@@ -223,7 +224,23 @@ class Manifest:
 
     def _refresh(self) -> Talk[View]:
         context, outcome = yield from self._course.in_force(refresh)
-        return (yield from self._confirmed(context, outcome, ()))
+        view = yield from self._confirmed(context, outcome, ())
+        yield from self._readmit(view, outcome.absent)
+        return view
+
+    def _readmit(self, view: View, absent: Sequence[SiteName]) -> Talk[None]:
+        """Voters without an acceptor begin a new life, in a new configuration: they were wiped, or away when theirs began.
+
+        Not in this one: who knows what they have promised in it. Once a run and best effort: the next run tries again.
+        """
+        if not absent or self._readmitted:
+            return
+        self._readmitted = True
+        members = [Member(row.site, row.target, row.mode, fresh=row.site in absent) for row in view.config.voters]
+        try:
+            yield from self.setting_voters(members)
+        except (NoQuorum, Rejected) as error:
+            yield Note("notify", f"{', '.join(absent)} cannot begin to vote again yet: {error.message}")
 
     def checking(self) -> Talk[list[Problem]]:
         """The conversation of `check`."""
@@ -368,6 +385,7 @@ class Manifest:
         applied = applied_at(view.state, last.session, last.counter)
         sequence = view.sequence if applied is None else applied
         self._settle(drafted, context.config.generation, sequence)
+        yield from self._readmit(view, outcome.absent)
         return Committed(view, sequence, last.session)
 
     def _settle(self, drafted: Sequence[tuple[Change, ...]], generation: int = 0, sequence: int | None = None) -> None:

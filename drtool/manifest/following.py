@@ -99,7 +99,10 @@ class Course:
                 places_of(config, keys.repository, keys, context.witness)
                 for config in (ended.last.head.config, ended.config)
             )
-            yield from finish_switch(self._library, old, new, ended.config, ended.last)
+            try:
+                yield from finish_switch(self._library, old, new, ended.config, ended.last)
+            except Ended as further:
+                return (yield from self._follow(context, further))
         return ended.config
 
     def _newer_than(self, context: Context) -> Talk[Config | None]:

@@ -121,10 +121,14 @@ def follow_seals(config: Config, keys: Keys, sealed: Iterable[SiteName]) -> Talk
 def finish_switch(
     library: Library, old: Mapping[SiteName, Place], new: Mapping[SiteName, Place], config: Config, last: Learned
 ) -> Talk[None]:
-    """Begin `config` with the head that ended the one before; seal and clear that one's registers. `NoQuorum` otherwise."""
+    """Begin `config` with the head that ended the one before; seal and clear that one's registers. `NoQuorum` otherwise.
+
+    `Ended` if it has ended as well.
+    """
     readings = yield Gather({site: read_site(place) for site, place in new.items()}, never)
+    yield from follow_seals(config, library.keys, _sealed(readings))  # it had begun long ago, and has ended since
     begun = {site for site, reading in readings.items() if isinstance(reading, SiteView)}
-    if len(begun) < config.quorum:
+    if len(begun) < config.quorum and not _is_in_use(readings):
         objects = yield from library.sealed_objects([*old, *new], object_names(last))
         absent = [
             site for site, reading in readings.items() if isinstance(reading, Trouble) and reading.kind == "absent"
@@ -135,6 +139,15 @@ def finish_switch(
         yield Note("notify", f"configuration {config.number} begins at {', '.join(sorted(begun)) or 'no site'}")
         _demand_quorum(config, begun, {**readings, **replies})
     yield from seal_sites(library.keys, old, config, voters_targets(last, config))
+
+
+def _is_in_use(readings: Mapping[SiteName, Any]) -> bool:
+    """Whether somebody has promised here already: then a quorum had begun, and who holds nothing now has lost its memory."""
+    return any(isinstance(reading, SiteView) and reading.record.version > 1 for reading in readings.values())
+
+
+def _sealed(readings: Mapping[SiteName, Any]) -> list[SiteName]:
+    return [site for site, reading in readings.items() if isinstance(reading, Trouble) and reading.kind == "sealed"]
 
 
 def _begin(place: Place, last: Learned, objects: Mapping[bytes, bytes]) -> Talk[Any]:
