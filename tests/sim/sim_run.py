@@ -289,8 +289,8 @@ class Run:
         process = Process("stranger", MemoryState())
         manifest = self.manifest(process)
         view = self.world.settle(process, manifest.reading())
-        self.judge.check(self.world.settle(process, manifest.checking()))
         last = self.judge.see("stranger", view, Witness())
+        self.judge.check(self.world.settle(process, manifest.checking()))
         self._judge_descent(manifest, process, view)
         for client in clients:
             before, again = client.local.witness(), Process(client.name, client.local)

@@ -1,0 +1,102 @@
+"""Directed schedules: no dice, but requests that are held on their way and let go in a chosen order.
+
+Virtual time runs on while something is held, so whoever can go on does. A request that is released lands at once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from sim_judge import Judge
+from sim_linear import Operation
+from sim_options import Options
+from sim_run import Client, Run
+from sim_world import Hold, Process
+
+from drtool.manifest import MemoryState, ports
+
+PEACE = Options(
+    seed=1,
+    profile="calm",
+    site_count=3,
+    clients=0,
+    operations=0,
+    recent_limit=64,
+    collect_every=16,
+    fan_out=8,
+    retired_changes=256,
+)
+
+
+class Stage:
+    """Some hosts and sites, and the one who says what arrives when."""
+
+    def __init__(self, options: Options = PEACE) -> None:
+        self.run = Run(options)
+        self.run.found()
+        self.world = self.run.world
+        self.judge: Judge = self.run.judge
+        self.clients: dict[str, Client] = {}
+
+    def host(self, name: str) -> Client:
+        """A host; asked for again: a new process of it."""
+        client = self.clients.setdefault(name, Client(name, MemoryState()))
+        client.local.remember(self.run.founded)
+        client.process = Process(name, client.local)
+        client.manifest = self.run.manifest(client.process)
+        return client
+
+    def append(self, name: str, mark: str) -> Operation:
+        """Let a host begin a backup called `mark`; it goes on whenever time passes."""
+        client = self.clients.get(name) or self.host(name)
+        batch = self.run.snapshot(client, mark)
+        return self._begin(client, Operation("append", mark, self.world.now), lambda: client.manifest.committing(batch))
+
+    def read(self, name: str) -> Operation:
+        client = self.clients.get(name) or self.host(name)
+        return self._begin(client, Operation("read", None, self.world.now), lambda: client.manifest.reading())
+
+    def _begin(self, client: Client, operation: Operation, talk: Callable[[], Any]) -> Operation:
+        self.run.history.append(operation)
+        before = client.local.witness()
+
+        def done(value: Any, error: BaseException | None) -> None:
+            self.run.heard(client, operation, value, error, before)
+
+        self.world.start(client.process, talk(), done)
+        return operation
+
+    def hold(self, host: str, *sites: str, kind: type[Any] | None = None, name: str = "") -> Hold:
+        """From now on these requests wait: of `host`, to `sites` (none: all), of that kind, with `name` in their name."""
+
+        def matches(who: str, request: ports.SiteRequest) -> bool:
+            return (
+                who == host
+                and (not sites or request.site in sites)
+                and (kind is None or isinstance(request, kind))
+                and name in getattr(request, "name", "")
+            )
+
+        return self.world.hold(matches)
+
+    def until(self, operation: Operation) -> None:
+        """Let time pass until the operation has its answer."""
+        self.world.run(lambda: operation.answer is not None)
+        assert operation.answer is not None, f"{operation} has no answer, and nothing is under way"
+
+    def until_waiting(self, hold: Hold, count: int = 1) -> None:
+        """Let time pass until so many requests are held."""
+        self.world.run(lambda: len(hold.waiting) >= count)
+        assert len(hold.waiting) >= count, f"{len(hold.waiting)} requests wait, and nothing is under way"
+
+    def for_s(self, seconds: float) -> None:
+        """Let so much time pass."""
+        over: list[bool] = []
+        self.world.at(seconds, lambda: over.append(True))
+        self.world.run(lambda: bool(over))
+
+    def conclude(self) -> list[str]:
+        """Everything that is held arrives, everybody reads once more; what was violated."""
+        for hold in self.world.holds:
+            hold.release()
+        self.run.conclude(list(self.clients.values()))
+        return self.run.violations
