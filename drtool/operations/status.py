@@ -12,7 +12,6 @@ from drtool.model import SiteName, TargetName, pack_object, site_of
 from drtool.repository import Repository
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.placement import distinct_sites
-from drtool.repository.slots import problems_with_slots, read_slots
 from drtool.repository.targets import UNNAMED
 
 
@@ -110,8 +109,7 @@ def _problems(repository: Repository, inventory: Inventory, quorum: QuorumStatus
         yield f"{below} packs are on fewer than {promised} sites that can be listed"
     for segment, why in repository.index.unavailable.items():
         yield f"index segment {segment.hex()[:16]}… cannot be read: {why}"
-    held = read_slots(repository.targets, repository.view.state.targets)
-    yield from problems_with_slots(held, repository.view.state.keys, repository.id)
+    yield from repository.slot_problems()
     yield from repository.view.problems
 
 

@@ -22,7 +22,7 @@ from drtool.repository.index import Index
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.reading import ChunkReader, ObjectReader
 from drtool.repository.session import WriterSession
-from drtool.repository.slots import Mended, mend_slots
+from drtool.repository.slots import Mended, mend_slots, problems_with_slots, read_slots
 from drtool.repository.spec import RepositorySpec
 from drtool.repository.targets import UNNAMED, Targets
 from drtool.repository.writing import Demand, Writer
@@ -134,6 +134,11 @@ class Repository:
 
     def begin(self, writer: Writer, source: str, kind: SessionKind = "backup") -> WriterSession:
         return WriterSession(self, writer, source, kind)
+
+    def slot_problems(self) -> list[str]:
+        """What is not as it should be with the key slots at the targets that can be reached."""
+        held = read_slots(self.targets, self.view.state.targets)
+        return list(problems_with_slots(held, self.view.state.keys, self.id))
 
     def mend_slots(self, *, thorough: bool = False) -> Mended:
         """Puts key slots where they miss; before a run stores anything."""

@@ -98,6 +98,8 @@ def problems_with_slots(held: SlotsHeld, recorded: KeyTable, repository: Reposit
             yield f"{name} is missing at {', '.join(missing)}"
         if damaged := held.damaged(slot):
             yield f"{name} is damaged at {', '.join(damaged)}"
+        if unwanted := [target for target in held.holders(slot) if target not in held.keepers]:
+            yield f"{name} lies at {', '.join(unwanted)}, which is to keep none (keys: false)"
     known = {slot.id.hex() for slot in table.slots}
     slots = {slot.id.hex(): slot for slot in found_slots(held, repository)}
     for id_ in held.ids():

@@ -96,6 +96,8 @@ def test_a_lost_or_damaged_slot_does_not_go_unnoticed(keys):
     name = f"key slot {path.name} (password set at init on here)"
     assert keys.problems() == [f"{name} is missing at a/main", f"{name} is damaged at b/main"]
     assert keys.status().problems == keys.problems()
+    keys.verify("structure")
+    assert set(keys.problems()) <= set(keys.warnings())
     keys.add(SECOND)
     assert keys.problems() == []
     assert path.read_bytes() == other.read_bytes() == whole
@@ -114,6 +116,10 @@ def test_a_target_without_keys_gets_none(keys):
         rows = repository.view.state.targets
         bare = [replace(row, keys=row.name != "c/main") for row in rows]
         repository.manifest.commit(SetRing(repository.view.state.ring_epoch + 1, tuple(bare)))
+    (slot,) = keys.slot_names("c")
+    (problem,) = keys.problems()
+    assert problem.startswith(f"key slot {slot} ")
+    assert problem.endswith("lies at c/main, which is to keep none (keys: false)")
     for path in keys.objects("c", "keys"):
         path.unlink()
     added = keys.add(SECOND)

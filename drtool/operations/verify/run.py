@@ -47,6 +47,8 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
     repository.load_index()
     for segment, why in repository.index.unavailable.items():
         emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
+    for problem in repository.slot_problems():
+        emit(Warned(message=problem))
     inventory = _of_site(take_inventory(repository.targets), request.site)
     copies = repository.view.state.policy.copies
     before = repository.findings.all()
