@@ -1,12 +1,13 @@
-"""`manifest status`, `log` and `check`: the replicated catalogue itself."""
+"""`manifest status`, `log`, `check`, `compact` and `recover`: the replicated catalogue itself."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drtool.cli.options import ManifestFrom, sites
+from drtool.cli.options import DryRun, ManifestFrom, sites
 from drtool.cli.text import Document, count, document_of, local
 from drtool.cli.view import Cell, View, line, table, view
+from drtool.errors import Refused
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
@@ -24,9 +25,11 @@ def manifest_status(context: typer.Context, manifest_from: ManifestFrom = None) 
         drtool manifest status --json | jq .quorum
     """
     call: Call = context.obj
+    from drtool.operations.catalogue import status
+
     with call.open_anyhow(sites(manifest_from)) as repository:
-        document = document_of(repository.manifest.status())
-    call.show(document, status_view(document), exit_code=6 if repository.uncertain else 0)
+        document = document_of(status(repository))
+    call.show(document, status_view(document), exit_code=repository.uncertain.exit_code if repository.uncertain else 0)
 
 
 def manifest_log(
@@ -54,10 +57,87 @@ def manifest_check(context: typer.Context, manifest_from: ManifestFrom = None) -
         drtool manifest check
     """
     call: Call = context.obj
+    from drtool.operations.catalogue import check
+
     with call.open_anyhow(sites(manifest_from)) as repository:
-        document = document_of({"problems": repository.manifest.check()})
+        document = document_of(check(repository))
     damaged = any(problem["kind"] not in ("unreachable", "no-quorum") for problem in document["problems"])
-    call.show(document, check_view(document), exit_code=6 if repository.uncertain else 4 if damaged else 0)
+    code = repository.uncertain.exit_code if repository.uncertain else 4 if damaged else 0
+    call.show(document, check_view(document), exit_code=code)
+
+
+def manifest_compact(context: typer.Context, dry_run: DryRun = False) -> None:
+    """Delete what the catalogue no longer needs: old records, pages that were replaced, registers that have ended.
+
+    Old records are collected as backups go on; this is for what an interrupted run, or a site that was away, left behind.
+
+    Examples:
+        drtool manifest compact --dry-run
+    """
+    from drtool.operations.catalogue import compact
+
+    call: Call = context.obj
+    with call.open_repository() as repository:
+        document = document_of(compact(repository, dry_run=dry_run))
+    document["dry_run"] = dry_run
+    call.show(document, compact_view(document))
+
+
+def manifest_recover(
+    context: typer.Context,
+    from_site: Annotated[
+        list[str] | None, typer.Option("--from", metavar="SITE", help="A site that is left; name all of them.")
+    ] = None,
+    i_accept_lost_writes: Annotated[
+        bool, typer.Option("--i-accept-lost-writes", help="What only the other sites were told is given up for ever.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Go on from the sites that are left, when a majority is lost for ever.
+
+    What only the lost sites were told is given up. If they are alive after all, and somebody reaches them who does not reach
+    these, his later changes are lost too: make sure that they are gone. Sites that come back join by `site add` or
+    `site replace`. Reading needs no recovery: --manifest-from SITE.
+
+    Examples:
+        drtool manifest recover --from attic --dry-run
+        drtool manifest recover --from attic --from garage --i-accept-lost-writes
+    """
+    from drtool.operations.catalogue import plan_recovery, recover
+
+    call: Call = context.obj
+    with call.open_anyhow() as repository:
+        plan = plan_recovery(repository, sites(from_site), dry_run=dry_run)
+        if not dry_run:
+            if not i_accept_lost_writes:
+                raise _consent_wanted(call, document_of(plan))
+            plan = recover(repository, plan)
+        document = document_of(plan)
+    call.show(document, recovery_view(document))
+
+
+def _consent_wanted(call: "Call", document: Document) -> Refused:
+    """The loud one: what is given up, in words, before anything happens."""
+    return Refused(
+        f"this would give up for ever whatever {', '.join(document['given_up']) or 'no other site'} alone was told: "
+        f"{_kept(document)}; {_known_to_be_lost(document)}. "
+        "Should those sites be alive, changes that are made there from now on are lost as well",
+        hint=f"if they are gone for ever: {call.rerun} --i-accept-lost-writes",
+    )
+
+
+def _kept(document: Document) -> str:
+    names = ", ".join(f"{site} has change {sequence}" for site, sequence in document["sequences"].items())
+    return f"change {document['sequence']} is kept ({names}), with {count(document['snapshots'], 'snapshot')}"
+
+
+def _known_to_be_lost(document: Document) -> str:
+    confirmed, lost = document["confirmed_by_this_host"], document["lost_changes"]
+    if lost:
+        return f"this host saw change {confirmed} confirmed, so {count(lost, 'change')} would be lost"
+    if confirmed:
+        return f"this host saw nothing later than change {confirmed} confirmed; others may have"
+    return "this host never saw what was confirmed, so nobody here can say what is lost"
 
 
 def status_view(document: Document) -> View:
@@ -67,6 +147,7 @@ def status_view(document: Document) -> View:
         (
             Cell(row["site"], "strong"),
             Cell("yes", "good") if row["reachable"] else Cell("no", "bad"),
+            row["phase"] or "-",
             row["promised"] or "-",
             row["accepted"] or "-",
             "-" if row["lag"] is None else str(row["lag"]),
@@ -74,16 +155,20 @@ def status_view(document: Document) -> View:
         )
         for row in document["acceptors"]
     ]
+    recovery = f" (recovery {document['recovery'][:SHORT_DIGEST]})" if document["recovery"] else ""
+    problem = [line(Cell(document["problem"], "bad"))] if document["problem"] else []
     return view(
         line(
             Cell(f"change {document['sequence']}", "strong"),
-            f" of generation {document['generation']}, digest {document['digest'][:SHORT_DIGEST]}; ",
+            f" of generation {document['generation']}{recovery}, configuration {document['config']}, "
+            f"digest {document['digest'][:SHORT_DIGEST]}; ",
             Cell(
                 f"{count(quorum['reachable'], 'voter')} reachable, {quorum['needed']} needed",
                 "good" if enough else "bad",
             ),
         ),
-        table("SITE REACHABLE PROMISED ACCEPTED LAG> PROBLEM", rows),
+        table("SITE REACHABLE PHASE PROMISED ACCEPTED LAG> PROBLEM", rows),
+        *problem,
     )
 
 
@@ -97,7 +182,50 @@ def log_view(document: Document) -> View:
 
 def check_view(document: Document) -> View:
     problems = document["problems"]
+    where = f"generation {document['generation']}, configuration {document['config']}, change {document['sequence']}"
     if not problems:
-        return view(line(Cell("the manifest is sound at every site", "good")))
+        return view(line(Cell("the manifest is sound", "good"), f" at {', '.join(document['sites'])}: {where}"))
     rows = [(row["site"] or "all", Cell(row["kind"], "warn"), row["message"]) for row in problems]
-    return view(table("SITE KIND PROBLEM", rows), line(Cell(count(len(problems), "problem"), "bad")))
+    return view(
+        table("SITE KIND PROBLEM", rows),
+        line(
+            Cell(count(len(problems), "problem"), "bad"),
+            f"; looked at {', '.join(document['sites']) or 'no site'}: {where}",
+        ),
+    )
+
+
+def compact_view(document: Document) -> View:
+    rows = [
+        (Cell(site, "strong"), f"{objects:,}", f"{document['records'][site]:,}")
+        for site, objects in document["objects"].items()
+    ]
+    done = Cell("would delete", "warn") if document["dry_run"] else Cell("deleted", "good")
+    return view(line(done, " what no head names any more:"), table("SITE PAGES> RECORDS>", rows))
+
+
+def recovery_view(document: Document) -> View:
+    dry = document["dry_run"]
+    parts = [
+        line(
+            Cell("would recover " if dry else "recovered ", "warn" if dry else "good"),
+            f"from {', '.join(document['survivors'])}: generation {document['generation']}, change {document['sequence']}, "
+            f"{count(document['snapshots'], 'snapshot')}",
+        ),
+        line(
+            Cell("given up: ", "bad"),
+            f"what only {', '.join(document['given_up']) or 'nobody'} knew; {_known_to_be_lost(document)}",
+        ),
+    ]
+    if document["brought_back"]:
+        parts.append(
+            line(f"{count(document['brought_back'], 'snapshot')} of this host brought back from its own journal")
+        )
+    if document["advice"]:
+        parts.append(line(Cell(document["advice"], "warn")))
+    parts.append(
+        line(
+            "next: drtool site replace OLD NEW=URL puts a new place in a lost one's stead, drtool site add NEW lets it vote"
+        )
+    )
+    return view(*parts)

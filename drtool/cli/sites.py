@@ -32,7 +32,7 @@ def site_list(context: typer.Context, manifest_from: ManifestFrom = None) -> Non
     call: Call = context.obj
     with call.open_anyhow(sites(manifest_from)) as repository:
         document = document_of(list_sites(repository))
-    call.show(document, sites_view(document), exit_code=6 if repository.uncertain else 0)
+    call.show(document, sites_view(document), exit_code=repository.uncertain.exit_code if repository.uncertain else 0)
 
 
 def site_add(context: typer.Context, site: SiteArgument, dry_run: DryRun = False) -> None:

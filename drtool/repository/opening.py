@@ -8,11 +8,12 @@ Invariants
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
 from drtool.crypto import Keyring
-from drtool.errors import DrtoolError, KeyMissing, NoQuorum, NoRepository, UsageError
+from drtool.errors import DrtoolError, Forked, KeyMissing, NoQuorum, NoRepository, UsageError
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.facade import Manifest, View
 from drtool.manifest.local import DirectoryState
@@ -103,20 +104,27 @@ def _hint_for_nothing(spec: RepositorySpec) -> str:
     return "mount them, or correct the configuration's `sites`; `drtool init` founds a repository where there is none"
 
 
-def _view(parts: _Parts, emit: Emit) -> tuple[View, NoQuorum | None]:
+def _view(parts: _Parts, emit: Emit) -> tuple[View, DrtoolError | None]:
     """The view to work with; and, if the caller takes what there is, why it is not certain."""
     spec = parts.spec
     if spec.manifest_from:
         return _offline(parts, spec.manifest_from, emit), None
     try:
         return _certain(parts), None
-    except NoQuorum as error:
-        if not spec.anyhow:
-            raise NoQuorum(error.message, hint=f"to read what single sites know: {spec.reading}") from None
-        try:
-            return _offline(parts, (ANY_SITE,), emit), error
-        except NoQuorum:
-            raise error from None
+    except (NoQuorum, Forked) as error:
+        if spec.anyhow:
+            return _anyhow(parts, error, emit), error
+        if isinstance(error, Forked):
+            raise
+        raise NoQuorum(error.message, hint=f"to read what single sites know: {spec.reading}") from None
+
+
+def _anyhow(parts: _Parts, error: DrtoolError, emit: Emit) -> View:
+    """What any site knows; of a manifest that was recovered twice, the line of the first site that answers. `error` if none."""
+    for asked in (ANY_SITE, *parts.targets.sites()):
+        with suppress(NoQuorum, Forked):
+            return _offline(parts, (asked,), emit)
+    raise error
 
 
 def _certain(parts: _Parts) -> View:

@@ -120,7 +120,7 @@ def test_a_bug_of_ours_says_so_and_keeps_its_traceback(capsys, monkeypatch, tmp_
     ("words", "index", "offered"),
     [
         ("drtool man", "1", ["manifest"]),
-        ("drtool manifest ", "2", ["status", "log", "check"]),
+        ("drtool manifest ", "2", ["status", "log", "check", "compact", "recover"]),
         ("drtool rest", "1", ["restore"]),
     ],
 )

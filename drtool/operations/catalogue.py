@@ -1,0 +1,198 @@
+"""The replicated catalogue itself: what its voters say, whether it is sound, and how it goes on when most of them are gone.
+
+A forced recovery is a plan first: what is shown, and refused without consent, is what is carried out.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drtool.errors import Refused, UsageError
+from drtool.manifest.compacting import Compacted
+from drtool.manifest.inspect import AcceptorStatus, ManifestStatus, QuorumStatus
+from drtool.model import SiteName
+from drtool.paxos import majority
+from drtool.repository import Repository
+from drtool.repository.voters import even_number
+
+Phase: TypeAlias = Literal["prepare", "accept", "decide", "confirm"]
+"""How far an acceptor is with its newest ballot, by the textbook's names: it has promised; it has accepted; a quorum has
+accepted the same; and this host saw that confirmed."""
+
+
+class Acceptor(Struct, frozen=True, kw_only=True):
+    """One voter. `lag`: changes behind the newest head; None if the acceptor cannot be read."""
+
+    site: SiteName
+    reachable: bool
+    phase: Phase | None
+    promised: str | None
+    accepted: str | None
+    version: int | None
+    lag: int | None
+    problem: str | None
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """`recovery`: the id of the forced recovery that began this generation, if one did. `agreed`: a quorum has the head."""
+
+    generation: int
+    recovery: str
+    config: int
+    sequence: int
+    digest: str
+    agreed: bool
+    acceptors: list[Acceptor]
+    quorum: QuorumStatus
+    problem: str | None
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """`manifest check`: what was looked at, and what does not fit."""
+
+    generation: int
+    config: int
+    sequence: int
+    sites: list[SiteName]
+    problems: list[dict[str, str]]
+
+
+class Recovery(Struct, frozen=True, kw_only=True):
+    """What a forced recovery keeps and gives up. `lost_changes`: as far as this host knows; there may be more."""
+
+    survivors: list[SiteName]
+    given_up: list[SiteName]
+    sequence: int
+    sequences: dict[SiteName, int]
+    confirmed_by_this_host: int
+    lost_changes: int
+    snapshots: int
+    generation_before: int
+    generation: int
+    recovery: str
+    needed: int
+    advice: str | None
+    brought_back: int
+    dry_run: bool
+
+
+def status(repository: Repository) -> Status:
+    """What every acceptor says of itself."""
+    found = repository.manifest.status()
+    chosen = _chosen(found)
+    confirmed = repository.view.confirmed_sequence >= found.sequence and not repository.view.tentative
+    return Status(
+        generation=found.generation,
+        recovery=repository.view.config.recovery.hex(),
+        config=found.config,
+        sequence=found.sequence,
+        digest=found.digest,
+        agreed=found.agreed,
+        acceptors=[_acceptor(row, _phase(row, chosen, confirmed=confirmed)) for row in found.acceptors],
+        quorum=found.quorum,
+        problem=found.problem or (repository.uncertain.message if repository.uncertain else None),
+    )
+
+
+def _chosen(found: ManifestStatus) -> str | None:
+    """The ballot that a quorum has accepted, if it is seen."""
+    counts = Counter(row.accepted for row in found.acceptors if row.accepted and row.problem is None)
+    ballot, votes = max(counts.items(), key=lambda item: item[1], default=(None, 0))
+    return ballot if votes >= found.quorum.needed else None
+
+
+def _phase(row: AcceptorStatus, chosen: str | None, *, confirmed: bool) -> Phase | None:
+    if not row.reachable or row.accepted is None:
+        return None
+    if row.promised != row.accepted:
+        return "prepare"
+    if row.accepted != chosen:
+        return "accept"
+    return "confirm" if confirmed else "decide"
+
+
+def _acceptor(row: AcceptorStatus, phase: Phase | None) -> Acceptor:
+    return Acceptor(
+        site=row.site,
+        reachable=row.reachable,
+        phase=phase,
+        promised=row.promised,
+        accepted=row.accepted,
+        version=row.version,
+        lag=row.lag,
+        problem=row.problem,
+    )
+
+
+def check(repository: Repository) -> Checked:
+    """Every record, chain, digest, page and witness at every site that answers."""
+    problems = repository.manifest.check()
+    silent = {row.site for row in problems if row.kind == "unreachable"}
+    config = repository.view.config
+    return Checked(
+        generation=config.generation,
+        config=config.number,
+        sequence=repository.view.sequence,
+        sites=[voter.site for voter in config.voters if voter.site not in silent],
+        problems=[{"site": row.site, "kind": row.kind, "message": row.message} for row in problems],
+    )
+
+
+def compact(repository: Repository, *, dry_run: bool) -> Compacted:
+    """Deletes what no head names any more, at every voter that answers."""
+    return repository.manifest.compact(dry_run=dry_run)
+
+
+def plan_recovery(repository: Repository, names: Sequence[str], *, dry_run: bool) -> Recovery:
+    """What a recovery from these sites would keep. `Refused` while a quorum answers."""
+    if not names:
+        raise UsageError("which sites are left is not said", hint="drtool manifest recover --from SITE --from SITE …")
+    if repository.uncertain is None and not repository.view.tentative:
+        config = repository.view.config
+        raise Refused(
+            f"{config.quorum} of {len(config.voters)} voters agree: nothing needs to be recovered",
+            hint="a single site that is gone is replaced: drtool site replace OLD NEW=URL",
+        )
+    sites = [SiteName(name) for name in dict.fromkeys(names)]
+    known = repository.targets.sites()
+    for site in sites:
+        if site not in known:
+            raise UsageError(f"--from {site}: there is no such site", hint=f"there are {', '.join(known)}")
+    found = repository.manifest.survivors(sites)
+    state, confirmed = found.learned.state, repository.view.confirmed_sequence
+    return Recovery(
+        survivors=sites,
+        given_up=sorted({voter.site for voter in state.config.voters} - set(sites)),
+        sequence=state.sequence,
+        sequences=dict(found.sequences),
+        confirmed_by_this_host=confirmed,
+        lost_changes=max(0, confirmed - state.sequence),
+        snapshots=len(state.snapshots),
+        generation_before=state.config.generation,
+        generation=state.config.generation + 1,
+        recovery="",
+        needed=majority(len(sites)),
+        advice=even_number(len(sites)),
+        brought_back=0,
+        dry_run=dry_run,
+    )
+
+
+def recover(repository: Repository, plan: Recovery) -> Recovery:
+    """Carries it out; then this host's own changes that were given up are made again, as far as it remembers them."""
+    repository.adopt(repository.manifest.recover(plan.survivors))
+    brought_back = repository.manifest.settle()
+    if brought_back:
+        repository.adopt(repository.manifest.read())
+    view = repository.view
+    return replace(
+        plan,
+        sequence=view.sequence,
+        snapshots=len(view.state.snapshots),
+        generation=view.config.generation,
+        recovery=view.config.recovery.hex(),
+        brought_back=brought_back,
+    )
