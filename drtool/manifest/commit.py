@@ -6,16 +6,18 @@ quorum, adopt what was accepted under the highest ballot, put our change on top,
 Invariants
     A change is journalled on this host before any site can have seen it, and is looked for before it is tried again:
     it is applied at most once, whatever was lost.
-    A rejection is final only against a head that is chosen and that no earlier proposal of ours can displace.
+    A rejection is final only against a head that is chosen and that no earlier proposal of ours can displace; only what is
+    rejected for ever, once it is rejected, is ever left in the inbox for others to commit.
     What is adopted is proposed again with the very same bytes. A head with `stop` is never built upon.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn
 
 import msgspec
 
 from drtool.errors import Diverged, NoQuorum, ObjectMissing, Rejected
+from drtool.manifest import inbox
 from drtool.manifest.acceptor import Place, SiteView, Trouble
 from drtool.manifest.descent import problem_of_descent
 from drtool.manifest.head import (
@@ -31,19 +33,21 @@ from drtool.manifest.library import Learned, Library, object_names, store_everyw
 from drtool.manifest.names import object_key
 from drtool.manifest.ops import Change, encode_change
 from drtool.manifest.ports import Delete, Draw, Failed, Gather, Journal, Note, Now, Sleep, Talk, never
-from drtool.manifest.proposer import Survey, elect, notify, offer, prepare, survey
+from drtool.manifest.proposer import Round, Survey, elect, notify, offer, prepare, survey
 from drtool.manifest.records import Config
 from drtool.manifest.rejection import Rejection
 from drtool.manifest.state import State, applied_at, apply_all
 from drtool.manifest.switching import Ended, check_goes_on, ends, follow_seals, voters_targets
+from drtool.manifest.turns import Crowd, Turns
 from drtool.manifest.witness import Outstanding, SiteWitness, Witness
 from drtool.model import SiteName
-from drtool.paxos import NO_BALLOT, Ballot, highest_accepted
+from drtool.paxos import NO_BALLOT, Ballot, Record, highest_accepted
 
 CHANGE_LIMIT_BYTES = 192 * 1024
 READ_TRIES = 3
-BACK_OFF_S = 0.01
-BACK_OFF_LIMIT_S = 2.0
+READ_PAUSE_S = 0.01
+CLEARED_BY_OTHERS = 256
+"""So many changes after it was made, whoever left a change in the inbox will not come to clear it."""
 
 Draft = Callable[[State], tuple[Change, ...]]
 """The changes of one commit, made once, when the state that they are based on is known."""
@@ -57,6 +61,7 @@ class Context(msgspec.Struct, frozen=True):
     library: Library
     witness: Witness
     patience_s: float = 30.0
+    crowd: Crowd = msgspec.field(default_factory=Crowd)
 
     @property
     def quorum(self) -> int:
@@ -76,26 +81,6 @@ class Outcome(msgspec.Struct, frozen=True):
         return Witness(config.generation, config.number, head.sequence, head.digest, sites, config)
 
 
-class _Clock:
-    """How long a conversation has taken, and how long to back off: full jitter, doubling, about a round's length at first."""
-
-    def __init__(self, started_s: float, patience_s: float) -> None:
-        self._started_s = started_s
-        self._patience_s = patience_s
-        self._failures = 0
-
-    def back_off(self, round_s: float) -> Talk[bool]:
-        """Sleep; False if patience is at an end instead."""
-        now = yield Now()
-        if now - self._started_s >= self._patience_s:
-            return False
-        self._failures += 1
-        longest_s = min(BACK_OFF_LIMIT_S, max(BACK_OFF_S, round_s) * 2 ** min(self._failures, 8))
-        share = int.from_bytes((yield Draw(4)), "big") / 2**32
-        yield Sleep(share * longest_s)
-        return True
-
-
 def read(context: Context) -> Talk[Outcome]:
     """The newest chosen head, linearizably: every commit that was acknowledged before this began is in it."""
     for attempt in range(READ_TRIES):
@@ -111,7 +96,7 @@ def read(context: Context) -> Talk[Outcome]:
         if len(seen.views) < context.quorum:
             break
         share = int.from_bytes((yield Draw(2)), "big") / 2**16
-        yield Sleep(share * BACK_OFF_S * 2**attempt)
+        yield Sleep(share * READ_PAUSE_S * 2**attempt)
     return (yield from _Commit(context, None).run())
 
 
@@ -162,34 +147,76 @@ class _Commit:
         self._changes: tuple[Change, ...] = ()
         self._again = again
         self._in_flight = resumed  # a proposal of ours may still be chosen
+        self._left = self._is_waiting = False  # our changes may lie in the inbox; a quorum of sites has them
+        self._over: inbox.Clearing = {}  # what lies there, and will have no future once our head is chosen
+        self._turns = Turns(b"", 0.0, 0.0, met_others=False)
         self._proposer = b""
         self._ballot: Ballot = NO_BALLOT
         self._rejection: Rejection | None = None
         self._missing = ""
+        self._refused: Mapping[SiteName, Trouble] = {}  # voters that can be read, and definitely did not take our last write
 
     def run(self) -> Talk[Outcome]:
         self._proposer = yield Draw(16)
-        clock = _Clock((yield Now()), self._context.patience_s)
+        crowd, began_s = self._context.crowd, (yield Now())
+        self._turns = Turns(self._proposer, began_s, self._context.patience_s, met_others=crowd.met)
         while True:
-            began = yield Now()
             seen = yield from _survey(self._context)
+            yield from self._turns.look(seen, began_s)
             outcome = yield from self._turn(seen)
             if outcome is not None:
+                crowd.met = self._turns.met_others
+                yield from self._clear()
                 return outcome
-            patient = yield from clock.back_off((yield Now()) - began)
-            if _is_hopeless(self._context, seen) or not patient:
-                raise_no_quorum(self._context, seen, in_doubt=self._in_flight)
+            patient = yield from self._turns.pause()
+            if _is_hopeless(self._context, seen, self._refused) or not patient:
+                raise_no_quorum(self._context, seen, self._refused, in_doubt=self._in_flight)
+            began_s = yield Now()
 
     def _turn(self, seen: Survey) -> Talk[Outcome | None]:
-        """Look whether there is anything to do, and if so try a round."""
+        """Look whether there is anything to do, and if so, and if nobody else is at it, try a round."""
         try:
-            return (yield from self._already(seen)) or (yield from self._round(seen))
+            outcome = yield from self._already(seen)
+            if outcome is None and (yield from self._may_begin(seen)):
+                outcome = yield from self._round(seen)
         except ObjectMissing as error:
             # read so long ago that what its head names was replaced and removed since: the newest head names others
             if error.message == self._missing:
                 raise
             self._missing = error.message
             return None
+        except Rejected:
+            yield from self._clear()
+            raise
+        return outcome
+
+    def _may_begin(self, seen: Survey) -> Talk[bool]:
+        """Whether it is our turn; if others are there too, our changes are left in the inbox first."""
+        record = seen.agreed(self._context.quorum)
+        if not self._turns.met_others or record is None or not inbox.may_be_left(self._changes):
+            return self._turns.may_begin(None)
+        if not self._is_waiting:
+            yield from self._leave()
+        return self._turns.may_begin(None if self._turns.busy else (yield from self._ahead(seen, record)))
+
+    def _leave(self) -> Talk[None]:
+        """From here on anybody may commit our changes."""
+        context = self._context
+        yield Journal(Outstanding(self._changes))
+        self._in_flight = self._left = True
+        self._is_waiting = yield from inbox.leave(context.places, context.library.keys, self._changes, context.quorum)
+
+    def _ahead(self, seen: Survey, record: Record) -> Talk[int]:
+        """How many in the inbox have the first word before us, after this head."""
+        learned = yield from self._learn(seen, record.value)
+        names = yield from inbox.look(seen.views, self._context.quorum)
+        waiting = inbox.waiting(names, learned.state, learned.head.digest)
+        self._is_waiting = inbox.key_of(self._changes) in waiting
+        return waiting.index(inbox.key_of(self._changes)) if self._is_waiting else 0
+
+    def _clear(self) -> Talk[None]:
+        if self._left:
+            yield from inbox.clear({site: [inbox.key_of(self._changes)] for site in self._context.places})
 
     def _already(self, seen: Survey) -> Talk[Outcome | None]:
         """The agreed head, if there is nothing (more) to do; also drafts on it and finds rejections early."""
@@ -204,18 +231,20 @@ class _Commit:
             return Outcome(learned, seen.views)
         self._prepare_changes(learned.state)
         after = apply_all(learned.state, self._changes)
-        if isinstance(after, Rejection) and not self._in_flight:
-            raise Rejected(after.reason, after.message)
+        if isinstance(after, Rejection) and (self._left or not self._in_flight):
+            raise Rejected(after.reason, after.message)  # what could be left in the inbox is rejected for ever
         return None
 
     def _round(self, seen: Survey) -> Talk[Outcome | None]:
         """One ballot: prepare, adopt, accept. None if it came to nothing, or only finished somebody else's."""
         context = self._context
+        self._refused = {}
         if len(seen.views) < context.quorum:
             return None
         self._ballot = elect(seen, self._ballot, self._proposer)
         promises = yield from prepare(context.places, seen, self._ballot, context.quorum)
         if len(promises.views) < context.quorum:
+            self._note_failure(promises)
             return None
         base = highest_accepted([view.record for view in promises.views.values()])
         learned = yield from self._learn(seen, base.value)
@@ -224,13 +253,20 @@ class _Commit:
             return None
         accepted = yield from offer(context.places, promises, self._ballot, value, context.quorum)
         if len(accepted.views) < context.quorum:
+            self._note_failure(accepted)
             return None
         yield Note("decide", f"{self._ballot} is chosen by {', '.join(accepted.views)}")
         chosen = yield from self._learn(seen, value)
         rejoined = yield from notify(context.places, seen, accepted, self._ballot, value)
         yield from _remove_obsolete(learned, chosen, accepted.views)
+        yield from self._tidy(learned, chosen, accepted.views)
         absent = tuple(site for site, trouble in seen.troubles.items() if trouble.kind == "absent")
         return self._settled(Outcome(chosen, {**accepted.views, **rejoined}, absent))
+
+    def _note_failure(self, phase: Round) -> None:
+        unknown = any(trouble.kind == "unknown" for trouble in phase.troubles.values())
+        self._turns.failed(met_others=bool(phase.preempted) or unknown, holds_some=bool(phase.views))
+        self._refused = {site: trouble for site, trouble in phase.troubles.items() if trouble.definite}
 
     def _value_on(self, seen: Survey, base: Learned) -> Talk[bytes | None]:
         """What to propose on top of `base`; None if objects could not be stored."""
@@ -243,12 +279,37 @@ class _Commit:
         if isinstance(after, Rejection):
             self._rejection = after  # final once `base` is chosen under our ballot
             return base.value
-        head = yield from head_on(self._context, _nearest(self._context, seen), base, self._changes, after)
+        batch = yield from self._with_waiting(seen, base, after)
+        head = yield from head_on(self._context, _nearest(self._context, seen), base, batch.changes, batch.state)
         if head is None:
             return None
         yield Journal(Outstanding(self._changes))
         self._in_flight = True
         return seal_head(self._context.library.keys, head)
+
+    def _with_waiting(self, seen: Survey, base: Learned, after: State) -> Talk[inbox.Batch]:
+        """Our changes, and on top of them what others have left in the inbox, if there are others."""
+        context = self._context
+        self._over = {}
+        if not self._turns.met_others or after.config != base.state.config:
+            return inbox.Batch(self._changes, after)
+        names = yield from inbox.look(seen.views, context.quorum)
+        waiting = inbox.waiting(names, after, base.head.digest)
+        self._turns.met_others = bool(waiting)
+        fetched = yield from inbox.fetch(context.library.keys, names, waiting[:RECENT_LIMIT])
+        batch = inbox.batch(after, self._changes, fetched.entries, RECENT_LIMIT, RECENT_LIMIT_BYTES)
+        self._over = inbox.over(names, fetched, batch, base.state.sequence - CLEARED_BY_OTHERS)
+        yield Note(
+            "accept", f"{len(batch.changes) - len(self._changes)} changes of others, {len(waiting)} entries waited"
+        )
+        return batch
+
+    def _tidy(self, base: Learned, chosen: Learned, sites: Iterable[SiteName]) -> Talk[None]:
+        """What has no future in the inbox goes: what this round has met there, and now and then whatever lies there."""
+        if self._over:
+            yield from inbox.clear(self._over)
+        elif chosen.head.checkpoint != base.head.checkpoint:
+            yield from inbox.tidy(sites, self._context.library.keys, chosen.state)
 
     def _settled(self, outcome: Outcome) -> Outcome | None:
         check_goes_on(self._context.config, outcome.learned)
@@ -256,7 +317,7 @@ class _Commit:
             return outcome
         if self._rejection is not None:
             raise Rejected(self._rejection.reason, self._rejection.message)
-        self._in_flight = False  # what we proposed before has a lower ballot than what is chosen now
+        self._in_flight = self._left  # what we proposed before has a lower ballot than what is chosen now
         return None
 
     def _is_in(self, state: State) -> bool:
@@ -345,24 +406,27 @@ def _nearest(context: Context, seen: Survey) -> tuple[SiteName, ...]:
     return (*answered, *(site for site in context.places if site not in seen.views))
 
 
-def _is_hopeless(context: Context, seen: Survey) -> bool:
+def _is_hopeless(context: Context, seen: Survey, refused: Mapping[SiteName, Trouble]) -> bool:
     """Too few sites, and asking again changes nothing."""
-    definite = [trouble for trouble in seen.troubles.values() if trouble.definite]
-    return len(context.places) - len(definite) - len(seen.rolled_back) < context.quorum
+    definite = {site for site, trouble in seen.troubles.items() if trouble.definite} | refused.keys() | seen.rolled_back.keys()
+    return len(context.places) - len(definite) < context.quorum
 
 
-def raise_no_quorum(context: Context, seen: Survey, *, in_doubt: bool) -> NoReturn:
+def raise_no_quorum(
+    context: Context, seen: Survey, refused: Mapping[SiteName, Trouble], *, in_doubt: bool
+) -> NoReturn:
     """Say how many sites were needed and reached, and what ails each of the others."""
-    reached = sorted(seen.views)
-    ails = [f"{site}: {_words(trouble)}" for site, trouble in sorted(seen.troubles.items())]
+    reached = sorted(seen.views.keys() - refused.keys())
+    ails = [f"{site}: {_words(trouble)}" for site, trouble in sorted({**seen.troubles, **refused}.items())]
     ails += [f"{site}: it went back in time" for site in sorted(seen.rolled_back)]
     doubt = "; whether the change was made will be known when enough sites are back" if in_doubt else ""
+    had = "can write at" if seen.views.keys() & refused.keys() else "reached"
     raise NoQuorum(
-        f"the manifest needs {context.quorum} of {len(context.places)} sites and reached {len(reached)}"
+        f"the manifest needs {context.quorum} of {len(context.places)} sites and {had} {len(reached)}"
         f" ({', '.join(reached) or 'none'}){': ' if ails else ''}{', '.join(ails)}{doubt}",
-        hint=f"to read what one site knows: --manifest-from {reached[0] if reached else 'SITE'}",
+        hint=f"to read what one site knows: --manifest-from {min(seen.views, default='SITE')}",
     )
 
 
 def _words(trouble: Trouble) -> str:
-    return f"{trouble.kind}, {trouble.reason}"
+    return trouble.reason if trouble.kind in {"unreachable", "unknown"} else f"{trouble.kind}, {trouble.reason}"

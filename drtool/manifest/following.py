@@ -20,6 +20,7 @@ from drtool.manifest.names import Life
 from drtool.manifest.ports import Gather, LocalState, Note, SitePort, Talk
 from drtool.manifest.records import Config, Successor, Target
 from drtool.manifest.switching import Ended, finish_switch, put_seal, voters_targets
+from drtool.manifest.turns import Crowd
 from drtool.model import SiteName, site_of
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class Course:
         self._library = library
         self._local = local
         self._patience_s = patience_s
+        self._crowd = Crowd()
         self._reach = reach or _reach_nobody
         self._asked: set[tuple[int, int]] = set()
         self._fenced: set[bytes] = set()
@@ -73,7 +75,7 @@ class Course:
         if any(voter.site not in self._sites for voter in chosen.voters):
             yield from self._reach_voters(chosen)
         places = places_of(chosen, self._library.keys.repository, self._library.keys, witness)
-        return Context(chosen, places, self._library, witness, self._patience_s)
+        return Context(chosen, places, self._library, witness, self._patience_s, self._crowd)
 
     def newest(self) -> Talk[tuple[Context, Forked | None]]:
         """The newest configuration that anybody knows of, to look at; and the fork, if there is one."""
