@@ -154,7 +154,7 @@ class _Commit:
         self._ballot: Ballot = NO_BALLOT
         self._rejection: Rejection | None = None
         self._missing = ""
-        self._refused: Mapping[SiteName, Trouble] = {}  # voters that can be read, and definitely did not take our last write
+        self._refused: Mapping[SiteName, Trouble] = {}  # definitely did not take our last write
 
     def run(self) -> Talk[Outcome]:
         self._proposer = yield Draw(16)
@@ -408,13 +408,11 @@ def _nearest(context: Context, seen: Survey) -> tuple[SiteName, ...]:
 
 def _is_hopeless(context: Context, seen: Survey, refused: Mapping[SiteName, Trouble]) -> bool:
     """Too few sites, and asking again changes nothing."""
-    definite = {site for site, trouble in seen.troubles.items() if trouble.definite} | refused.keys() | seen.rolled_back.keys()
-    return len(context.places) - len(definite) < context.quorum
+    definite = {site for site, trouble in seen.troubles.items() if trouble.definite}
+    return len(context.places) - len(definite | refused.keys() | seen.rolled_back.keys()) < context.quorum
 
 
-def raise_no_quorum(
-    context: Context, seen: Survey, refused: Mapping[SiteName, Trouble], *, in_doubt: bool
-) -> NoReturn:
+def raise_no_quorum(context: Context, seen: Survey, refused: Mapping[SiteName, Trouble], *, in_doubt: bool) -> NoReturn:
     """Say how many sites were needed and reached, and what ails each of the others."""
     reached = sorted(seen.views.keys() - refused.keys())
     ails = [f"{site}: {_words(trouble)}" for site, trouble in sorted({**seen.troubles, **refused}.items())]

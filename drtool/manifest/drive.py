@@ -91,7 +91,7 @@ class Driver:
         """One request to one site."""
         site = self.sites.get(request.site)
         if site is None:
-            return Failed("this host cannot reach it", definite=True)
+            return Failed("this host's configuration does not say how to reach it", definite=True)
         try:
             return _perform(site, request)
         except ObjectMissing:
