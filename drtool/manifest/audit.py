@@ -6,12 +6,12 @@ Invariants
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from drtool.crypto import object_name
-from drtool.errors import DrtoolError, FormatError
+from drtool.errors import DrtoolError, Forked, FormatError
 from drtool.manifest.acceptor import Place, Reading, SiteView, Trouble, read_site, unreachable
 from drtool.manifest.commit import Context
 from drtool.manifest.descent import digest_at, problem_of_descent
@@ -24,6 +24,12 @@ from drtool.paxos import Record, highest_accepted
 from drtool.paxos.record import record_hash
 
 CHECK_TRIES = 4
+LOOK_AGAIN_S = (0.1, 0.6)
+PASSING = frozenset({"absent", "broken", "content", "missing-object", "no-quorum", "sealed"})
+"""What others at work can look like to somebody who reads one thing after another: a fold, a change of voters, a collection."""
+
+Newest = Callable[[], Talk[tuple[Context, Forked | None]]]
+"""Finds the configuration that is in force, and the fork if there is one."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -41,6 +47,24 @@ class _Audit(msgspec.Struct):
     objects: frozenset[bytes]
     problems: list[Problem]
     newest: Record | None = None
+
+
+def check_manifest(newest: Newest) -> Talk[list[Problem]]:
+    """Everything that is wrong in the configuration in force. What may be passing counts if it is still so a little later."""
+    problems = yield from _look(newest)
+    for pause_s in LOOK_AGAIN_S:
+        if not any(problem.kind in PASSING for problem in problems):
+            break
+        yield Sleep(pause_s)
+        again = yield from _look(newest)
+        problems = [problem for problem in again if problem.kind not in PASSING or problem in problems]
+    return problems
+
+
+def _look(newest: Newest) -> Talk[list[Problem]]:
+    context, fork = yield from newest()
+    problems = yield from check_sites(context)
+    return [*problems, Problem("", "fork", fork.message)] if fork else problems
 
 
 def check_sites(context: Context) -> Talk[list[Problem]]:
@@ -187,9 +211,9 @@ def _audit_chain(place: Place, versions: Sequence[int], audit: _Audit) -> Talk[N
         except DrtoolError as error:
             audit.problems.append(Problem(place.site, "broken", f"version {version}: {error.message}"))
             continue
-        audit.problems += _claimed_twice(place, version, own_hash)
         linked = linked and (after is None or (after.version - 1, after.prev) == (version, own_hash))
         if linked:
+            audit.problems += _claimed_twice(place, version, own_hash)
             audit.records.append(record)
         after = record
 

@@ -12,7 +12,7 @@ import msgspec
 
 from drtool.crypto import SealKind
 from drtool.errors import Forked, NoQuorum, NoRepository, ObjectMissing, Refused, Rejected
-from drtool.manifest.audit import Problem, check_sites
+from drtool.manifest.audit import Problem, check_manifest
 from drtool.manifest.beginning import begin_manifest
 from drtool.manifest.commit import Context, Draft, Outcome, commit, read, refresh
 from drtool.manifest.compacting import Compacted, clear, list_everything, preview
@@ -244,9 +244,7 @@ class Manifest:
 
     def checking(self) -> Talk[list[Problem]]:
         """The conversation of `check`."""
-        context, fork = yield from self._course.newest()
-        problems = yield from check_sites(context)
-        return [*problems, Problem("", "fork", fork.message)] if fork else problems
+        return (yield from check_manifest(self._course.newest))
 
     def _status(self) -> Talk[ManifestStatus]:
         context, fork = yield from self._course.newest()

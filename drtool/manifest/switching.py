@@ -153,7 +153,10 @@ def _sealed(readings: Mapping[SiteName, Any]) -> list[SiteName]:
 def _begin(place: Place, last: Learned, objects: Mapping[bytes, bytes]) -> Talk[Any]:
     if not (yield from store_missing(place.site, objects)):
         return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
-    return (yield from begin_at(place, first_record(place, last.head, last.value)))
+    begun = yield from begin_at(place, first_record(place, last.head, last.value))
+    if isinstance(begun, Trouble) and begun.kind == "broken":  # somebody else finished the switch since we looked
+        return (yield from read_site(place))
+    return begun
 
 
 def _demand_quorum(config: Config, begun: set[SiteName], replies: Mapping[SiteName, Any]) -> None:
