@@ -19,6 +19,7 @@ PROFILES = {
     "everything": Faults(0.02, 0.02, 0.03, 0.05, 0.01, 0.003, 2),
     "wiped": Faults(lost_reply=0.02, late=0.06, duplicate=0.2, stall=0.01, partitions=2, wiped=True),
     "rolled-back": Faults(lost_reply=0.02, late=0.05, duplicate=0.1, stall=0.01, partitions=3, rolled_back=True),
+    "voters": Faults(0.01, 0.02, 0.03, 0.05, 0.01, 0.002, 2, voters=2),
     "lying": Faults(lost_reply=0.02, late=0.03, duplicate=0.05, crash=0.002, partitions=2, lying=True),
 }
 
@@ -37,6 +38,7 @@ class Options:
     fan_out: int
     retired_changes: int
     cas_sites: int = 0  # how many registers move on by compare and swap; the others are chains
+    spares: int = 0  # sites that do not vote yet
     liars: int = 0  # how many sites the quorum can bear that lie, or forgot what they knew
 
     @property
@@ -69,6 +71,7 @@ def options_of(seed: int, profile: str | None = None) -> Options:
         fan_out=rng.choice((2, 8)),
         retired_changes=rng.choice((10, 256)),
         cas_sites=rng.choice((0, 0, 1, 2, 7)),
+        spares=rng.choice((1, 2, 3)) if faults.voters else 0,
         liars=liars,
     )
 

@@ -1,9 +1,10 @@
 """One seed: a world and a workload, run to the end, and what the checkers say."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import sim_work
 from sim_judge import Judge, State
 from sim_linear import Operation
 from sim_options import Options, limits_of
@@ -12,22 +13,19 @@ from sim_world import Faults, Keys, Process, World
 
 from drtool.errors import Diverged, NoQuorum, ObjectMissing, Rejected
 from drtool.manifest import (
-    AddSnapshot,
     Author,
-    Counts,
     Founding,
     Manifest,
     Member,
     MemoryState,
-    OpenSession,
     Policy,
-    SetRing,
-    Snapshot,
     Target,
 )
 from drtool.manifest.beginning import begin_manifest
 from drtool.manifest.descent import digest_at
 from drtool.manifest.witness import Witness
+
+REFUSALS = {("epoch", "ring-changed"), ("voters", "voters-changed")}
 
 
 @dataclass
@@ -58,14 +56,16 @@ class Client:
     left: int = 0
     epoch: int = 1
     marks: int = 0
+    administrates: bool = False
 
 
 class Run:
     def __init__(self, options: Options) -> None:
         self.options = options
-        names = [f"site{i}" for i in range(options.site_count)]
+        names = [f"site{i}" for i in range(options.site_count + options.spares)]
+        self.voters = names[: options.site_count]
         self.modes = dict.fromkeys(names[: options.cas_sites], "cas")
-        self.liars = (names[options.seed % len(names)],) if options.faults.lying else ()
+        self.liars = (self.voters[options.seed % options.site_count],) if options.faults.lying else ()
         self.world = World(options.seed, names, options.faults, self.modes, self.liars)
         self.rng = self.world.rng
         self.keys = Keys(self.rng)
@@ -77,6 +77,8 @@ class Run:
     def result(self) -> Result:
         self.found()
         clients = [Client(f"client{i}", left=self.options.operations) for i in range(self.options.clients)]
+        count = self.world.faults.voters
+        clients += [Client(f"admin{i}", left=self.options.operations, administrates=True) for i in range(count)]
         self.busy = len(clients)
         for client in clients:
             self.world.at(self.rng.uniform(0.0, 1.0), lambda client=client: self._boot(client))
@@ -103,11 +105,11 @@ class Run:
         if self.world.faults.rolled_back:
             self.world.at_request(first, lambda: self._copy(self.rng.randint(5, 150)))
 
-    def manifest(self, process: Process) -> Manifest:
+    def manifest(self, process: Process, local: MemoryState | None = None) -> Manifest:
         return Manifest(
             dict.fromkeys(self.world.sites),
             self.keys,
-            process.local,
+            local or process.local,
             author=Author(host_id=process.name, host=process.name),
             draw=self.rng.randbytes,
             now_ns=lambda: int(self.world.now * 1e9),
@@ -122,7 +124,7 @@ class Run:
             label="sim",
             policy=Policy(copies=1),
             targets=tuple(Target(f"{site}/main", 1, "active", f"file:///{site}") for site in sites),
-            voters=tuple((site, f"{site}/main") for site in sites),
+            voters=tuple((site, f"{site}/main") for site in self.voters),
             modes=self.modes,
         )
         local = MemoryState()
@@ -163,17 +165,18 @@ class Run:
             return
         until = self.world.now + self.rng.uniform(5.0, 60.0)
         client = self.rng.choice(clients)
-        for site in self.rng.sample(list(self.world.sites), self.rng.randint(1, self.options.site_count - 1)):
+        sites = list(self.world.sites)
+        for site in self.rng.sample(sites, self.rng.randint(1, len(sites) - 1)):
             self.world.cut[client.name, site] = until
 
     def _wipe(self) -> None:
-        site = self.rng.choice(list(self.world.sites))
+        site = self.rng.choice(self.voters)
         self.judge.faulty.add(site)
         self.world.sites[site].objects.clear()
 
     def _copy(self, requests: int) -> None:
         """Take a copy of a site, and put it back some requests later: a restored machine."""
-        site = self.rng.choice(list(self.world.sites))
+        site = self.rng.choice(self.voters)
         copy = dict(self.world.sites[site].objects)
 
         def put_back() -> None:
@@ -188,27 +191,14 @@ class Run:
             self.busy -= 1
             client.process = None
             return
-        kind = self.rng.choices(("append", "read", "epoch"), (6, 4, 2))[0]
+        kind = sim_work.draw_kind(self, client)
         pause_s = self.rng.choice((0.0, 0.0, self.rng.uniform(0.0, 5.0)))
         self.world.at(pause_s, lambda: self._begin(client, client.process, kind))
 
     def _begin(self, client: Client, process: Process | None, kind: str) -> None:
         if process is None or client.process is not process:
             return
-        operation = Operation(kind, None, self.world.now)
-        self.history.append(operation)
-        talk: Callable[[], Any]
-        if kind == "append":
-            client.marks += 1
-            operation.value = f"{client.name}.{client.marks}"
-            batch = self.snapshot(client, operation.value)
-            talk = lambda: client.manifest.committing(batch)  # noqa: E731
-        elif kind == "epoch":
-            operation.value = client.epoch + 1
-            ring = (SetRing(epoch=operation.value, targets=self.targets),)
-            talk = lambda: client.manifest.committing(ring)  # noqa: E731
-        else:
-            talk = client.manifest.reading
+        operation, talk = sim_work.begin(self, client, kind)
         self._attempt(client, process, operation, talk, tries=3)
 
     def _attempt(self, client: Client, process: Process, operation: Operation, talk: Any, tries: int) -> None:
@@ -234,43 +224,26 @@ class Run:
             # the same call again would be this one, repeated: an operation of its own needs other words
             client.epoch += operation.kind == "epoch"
             return
-        if isinstance(error, Rejected) and operation.kind == "epoch" and error.reason == "ring-changed":
+        if isinstance(error, Rejected) and (operation.kind, error.reason) in REFUSALS:
             operation.answer, operation.ended = False, self.world.now
-            client.epoch += 1
+            client.epoch += operation.kind == "epoch"
             return
         if error is not None:
             self.violations.append(f"{operation.kind} {operation.value}: {error!r}")
             return
-        view = value if operation.kind == "read" else value.view
-        marks, client.epoch = self.judge.see(client.name, view, before)
-        operation.ended = self.world.now
+        if operation.kind == "compact":
+            operation.ended, operation.answer = self.world.now, True
+            return
+        view = value.view if operation.kind in ("append", "epoch") else value
+        host = operation.value if operation.kind == "read" and operation.value else client.name
+        marks, epoch = self.judge.see(host, view, before if host == client.name else Witness())
+        operation.ended, client.epoch = self.world.now, epoch
         if operation.kind == "read":
-            operation.answer = (marks, client.epoch)
-        elif operation.kind == "epoch":
-            operation.answer = True
-        else:
+            operation.answer = (marks, epoch)
+        elif operation.kind == "append":
             operation.answer = marks[: marks.index(operation.value) + 1] if operation.value in marks else ("lost",)
-
-    def snapshot(self, client: Client, mark: str) -> tuple[Any, ...]:
-        """A backup, as far as the manifest sees it; `mark` is its source's name."""
-        session = self.rng.randbytes(16)
-        opening = OpenSession(kind="backup", host_id=client.name, host=client.name, source=mark, session=session)
-        snapshot = Snapshot(
-            id=self.rng.randbytes(16),
-            session=session,
-            source=mark,
-            host=client.name,
-            user="root",
-            time_ns=0,
-            started_ns=0,
-            paths=(b"/",),
-            tags=(),
-            root=b"",
-            parent=None,
-            counts=Counts(),
-            program="sim",
-        )
-        return opening, AddSnapshot(session, snapshot)
+        else:
+            operation.answer = True
 
     def conclude(self, clients: Sequence[Client]) -> None:
         """Let everything land, read once more in peace, and compare."""

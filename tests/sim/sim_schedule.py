@@ -10,6 +10,7 @@ from sim_judge import Judge
 from sim_linear import Operation
 from sim_options import Options
 from sim_run import Client, Run
+from sim_work import backup
 from sim_world import Hold, Process
 
 from drtool.manifest import MemoryState, ports
@@ -48,12 +49,12 @@ class Stage:
     def append(self, name: str, mark: str) -> Operation:
         """Let a host begin a backup called `mark`; it goes on whenever time passes."""
         client = self.clients.get(name) or self.host(name)
-        batch = self.run.snapshot(client, mark)
+        batch = backup(self.run, name, mark)
         return self._begin(client, Operation("append", mark, self.world.now), lambda: client.manifest.committing(batch))
 
     def read(self, name: str) -> Operation:
         client = self.clients.get(name) or self.host(name)
-        return self._begin(client, Operation("read", None, self.world.now), lambda: client.manifest.reading())
+        return self._begin(client, Operation("read", None, self.world.now), client.manifest.reading)
 
     def _begin(self, client: Client, operation: Operation, talk: Callable[[], Any]) -> Operation:
         self.run.history.append(operation)
