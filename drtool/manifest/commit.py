@@ -31,7 +31,7 @@ from drtool.manifest.head import (
 )
 from drtool.manifest.library import Learned, Library, object_names, store_everywhere, store_missing
 from drtool.manifest.names import object_key
-from drtool.manifest.ops import Change, encode_change
+from drtool.manifest.ops import AddSnapshot, Change, encode_change
 from drtool.manifest.ports import Delete, Draw, Failed, Gather, Journal, Note, Now, Sleep, Talk, never
 from drtool.manifest.proposer import Round, Survey, elect, notify, offer, prepare, survey
 from drtool.manifest.records import Config
@@ -147,7 +147,8 @@ class _Commit:
         self._changes: tuple[Change, ...] = ()
         self._again = again
         self._in_flight = resumed  # a proposal of ours may still be chosen
-        self._left = self._is_waiting = False  # our changes may lie in the inbox; a quorum of sites has them
+        self._fits = False  # the newest agreed head does not reject our changes
+        self._left = self._is_waiting = False  # they may lie in the inbox; a quorum of sites has them there
         self._over: inbox.Clearing = {}  # what lies there, and will have no future once our head is chosen
         self._turns = Turns(b"", 0.0, 0.0, met_others=False)
         self._proposer = b""
@@ -193,7 +194,7 @@ class _Commit:
     def _may_begin(self, seen: Survey) -> Talk[bool]:
         """Whether it is our turn; if others are there too, our changes are left in the inbox first."""
         record = seen.agreed(self._context.quorum)
-        if not self._turns.met_others or record is None or not inbox.may_be_left(self._changes):
+        if not (self._turns.met_others and self._fits and record is not None and inbox.may_be_left(self._changes)):
             return self._turns.may_begin(None)
         if not self._is_waiting:
             yield from self._leave()
@@ -204,7 +205,7 @@ class _Commit:
         context = self._context
         yield Journal(Outstanding(self._changes))
         self._in_flight = self._left = True
-        self._is_waiting = yield from inbox.leave(context.places, context.library.keys, self._changes, context.quorum)
+        self._is_waiting = yield from inbox.leave(context.places, context.library.keys, context.config, self._changes)
 
     def _ahead(self, seen: Survey, record: Record) -> Talk[int]:
         """How many in the inbox have the first word before us, after this head."""
@@ -231,6 +232,7 @@ class _Commit:
             return Outcome(learned, seen.views)
         self._prepare_changes(learned.state)
         after = apply_all(learned.state, self._changes)
+        self._fits = not isinstance(after, Rejection)
         if isinstance(after, Rejection) and (self._left or not self._in_flight):
             raise Rejected(after.reason, after.message)  # what could be left in the inbox is rejected for ever
         return None
@@ -296,7 +298,7 @@ class _Commit:
         names = yield from inbox.look(seen.views, context.quorum)
         waiting = inbox.waiting(names, after, base.head.digest)
         self._turns.met_others = bool(waiting)
-        fetched = yield from inbox.fetch(context.library.keys, names, waiting[:RECENT_LIMIT])
+        fetched = yield from inbox.fetch(context.library.keys, context.config, names, waiting[:RECENT_LIMIT])
         batch = inbox.batch(after, self._changes, fetched.entries, RECENT_LIMIT, RECENT_LIMIT_BYTES)
         self._over = inbox.over(names, fetched, batch, base.state.sequence - CLEARED_BY_OTHERS)
         yield Note(
@@ -309,7 +311,7 @@ class _Commit:
         if self._over:
             yield from inbox.clear(self._over)
         elif chosen.head.checkpoint != base.head.checkpoint:
-            yield from inbox.tidy(sites, self._context.library.keys, chosen.state)
+            yield from inbox.tidy(sites, self._context.library.keys, self._context.config, chosen.state)
 
     def _settled(self, outcome: Outcome) -> Outcome | None:
         check_goes_on(self._context.config, outcome.learned)
@@ -321,8 +323,12 @@ class _Commit:
         return None
 
     def _is_in(self, state: State) -> bool:
-        last = self._changes[-1] if self._changes else None
-        return last is not None and applied_at(state, last.session, last.counter) is not None
+        """Whether our changes were applied; a snapshot tells it for longer than the session that added it."""
+        if not self._changes:
+            return False
+        last, op = self._changes[-1], self._changes[-1].op
+        known = isinstance(op, AddSnapshot) and op.snapshot.id in state.snapshots
+        return known or applied_at(state, last.session, last.counter) is not None
 
     def _prepare_changes(self, state: State) -> None:
         """Draft the changes, once."""

@@ -32,7 +32,7 @@ from drtool.manifest.ops import (
     encode_change,
 )
 from drtool.manifest.ports import Delete, Failed, Gather, Keys, List, Put, Read, Talk, never
-from drtool.manifest.records import Row
+from drtool.manifest.records import Config, Row
 from drtool.manifest.rejection import Rejection
 from drtool.manifest.state import EXCLUSIVE_KINDS, State, applied_at, apply_all
 from drtool.model import SiteName
@@ -54,8 +54,10 @@ Clearing = Mapping[SiteName, Sequence[str]]
 
 
 class Entry(Row, frozen=True):
-    """One commit's change set."""
+    """One commit's change set, and the life of the manifest that it is meant for: a forced recovery ends it."""
 
+    generation: int
+    recovery: bytes
     changes: tuple[Change, ...]
 
     @property
@@ -92,9 +94,9 @@ def _is_lasting(op: Op) -> bool:
     return isinstance(op, CheckpointSession | CloseSession | AddSnapshot | ForgetSnapshots | Record)
 
 
-def leave(sites: Iterable[SiteName], keys: Keys, changes: tuple[Change, ...], quorum: int) -> Talk[bool]:
+def leave(sites: Iterable[SiteName], keys: Keys, config: Config, changes: tuple[Change, ...]) -> Talk[bool]:
     """Put the changes into the inbox; whether a quorum of sites has them."""
-    entry = Entry(changes)
+    entry, quorum = Entry(config.generation, config.recovery, changes), config.quorum
     sealed = seal_row(keys, SealKind.INBOX, entry)
     replies = yield Gather(
         {site: _put(site, entry.key, sealed) for site in sites},
@@ -120,7 +122,7 @@ def waiting(names: Names, state: State, turn: bytes) -> list[str]:
     return sorted((name for name in every if _is_waiting(name, state)), key=lambda name: _place(name, turn))
 
 
-def fetch(keys: Keys, names: Names, wanted: Sequence[str]) -> Talk[Fetched]:
+def fetch(keys: Keys, config: Config, names: Names, wanted: Sequence[str]) -> Talk[Fetched]:
     """The entries, read in several lanes from each site; what one site does not give, another is asked for."""
     entries: dict[str, Entry] = {}
     foreign: dict[SiteName, list[str]] = {}
@@ -132,7 +134,7 @@ def fetch(keys: Keys, names: Names, wanted: Sequence[str]) -> Talk[Fetched]:
             left[site] -= set(asked)
             for name, data in _joined(site, replies).items():
                 try:
-                    entries[name] = _opened(keys, name, data)
+                    entries[name] = _opened(keys, config, name, data)
                 except SealBroken:
                     foreign.setdefault(site, []).append(name)
     return Fetched([entries[name] for name in wanted if name in entries and entries[name].changes], foreign)
@@ -155,9 +157,9 @@ def batch(state: State, own: tuple[Change, ...], entries: Iterable[Entry], count
     return Batch(tuple(changes), state, tuple(refused))
 
 
-def tidy(sites: Iterable[SiteName], keys: Keys, state: State) -> Talk[None]:
+def tidy(sites: Iterable[SiteName], keys: Keys, config: Config, state: State) -> Talk[None]:
     """Take away what has no future after `state`, which is chosen; best effort, in the background."""
-    yield Gather({site: _tidy(site, keys, state) for site in sites}, lambda _: True)
+    yield Gather({site: _tidy(site, keys, config, state) for site in sites}, lambda _: True)
 
 
 def over(names: Names, fetched: Fetched, batch: Batch, horizon: int) -> Clearing:
@@ -207,18 +209,18 @@ def _delete(site: SiteName, keys: Sequence[str]) -> Talk[None]:
             return
 
 
-def _tidy(site: SiteName, keys: Keys, state: State) -> Talk[None]:
+def _tidy(site: SiteName, keys: Keys, config: Config, state: State) -> Talk[None]:
     names = yield from _list(site)
     for name in [] if isinstance(names, Failed) else names[:CLEAR_LIMIT]:
         data = yield Read(site, name)
-        if isinstance(data, bytes) and _is_over(keys, name, data, state):
+        if isinstance(data, bytes) and _is_over(keys, config, name, data, state):
             yield Delete(site, name)
 
 
-def _is_over(keys: Keys, name: str, sealed: bytes, state: State) -> bool:
+def _is_over(keys: Keys, config: Config, name: str, sealed: bytes, state: State) -> bool:
     """Whether an entry can never be in a head that is built on `state`, or not once more."""
     try:
-        entry = _opened(keys, name, sealed)
+        entry = _opened(keys, config, name, sealed)
     except SealBroken:
         return True
     return bool(entry.changes) and isinstance(apply_all(state, entry.changes), Rejection)
@@ -253,16 +255,16 @@ def _joined(site: SiteName, replies: Mapping[SiteName, dict[str, bytes] | Failed
     return {name: data for lane in lanes if isinstance(lane, dict) for name, data in lane.items()}
 
 
-def _opened(keys: Keys, name: str, sealed: bytes) -> Entry:
-    """The entry. Empty: only a newer program knows what to do with it. `SealBroken` if it is none, or of another name."""
+def _opened(keys: Keys, config: Config, name: str, sealed: bytes) -> Entry:
+    """The entry. Empty: only a newer program knows what to do with it. `SealBroken` if it is none, or belongs elsewhere."""
     if len(sealed) > SEALED_LIMIT_BYTES:
         raise SealBroken(f"{name} is too large to be what it should be")
     try:
         entry = open_row(keys, SealKind.INBOX, sealed, Entry)
         sound = may_be_left(entry.changes) and entry.key == name
     except FormatError:
-        return Entry(())
-    if not sound:
+        return Entry(config.generation, config.recovery, ())
+    if not sound or (entry.generation, entry.recovery) != (config.generation, config.recovery):
         raise SealBroken(f"{name} holds something else than its name says")
     return entry
 
