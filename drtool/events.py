@@ -43,6 +43,13 @@ class TargetFailed(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class SnapshotStored(Event, frozen=True, kw_only=True):
+    """A snapshot is in the catalogue: whatever happens to the rest of the run, it can be restored."""
+
+    snapshot: str
+    source: str
+
+
 class Warned(Event, frozen=True, kw_only=True):
     """Something that a person should know, in one sentence."""
 

@@ -61,7 +61,7 @@ def backup(
         drtool backup --source home --dry-run
     """
     call: Call = context.obj
-    for option, values in (("--tag", tag or []), ("--host", [] if host is None else [host])):
+    for option, values in (("--tag", tag or []), ("--host", [] if host is None else [host]), ("PATH", paths or [])):
         if "" in values:
             raise UsageError(f"{option} is empty", hint=f"leave {option} out, or name one")
     settings = call.settings

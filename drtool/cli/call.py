@@ -13,7 +13,7 @@ from drtool.cli.render import Screen
 from drtool.cli.settings import Options, Settings, named_config, resolve
 from drtool.cli.view import View
 from drtool.config import Config
-from drtool.errors import ConfigError
+from drtool.errors import ConfigError, DrtoolError, NoQuorum
 from drtool.events import Emit
 
 if TYPE_CHECKING:
@@ -62,6 +62,12 @@ class Call:
         end = words.index("--") if "--" in words else len(words)
         return shlex.join(("drtool", *words[:end], "--manifest-from", "any", *words[end:]))
 
+    def completed(self, error: DrtoolError) -> DrtoolError:
+        """The failure as it is shown: where the hint names the option to read without a quorum, the whole command line."""
+        if isinstance(error, NoQuorum) and error.hint is not None and ": --manifest-from" in error.hint:
+            error.hint = f"to read what single sites know: {self.reading(writes=True)}"
+        return error
+
     def open_repository(self, manifest_from: Sequence[str] | None = None) -> "Repository":
         """The repository that the configuration names; `manifest_from` is None for a command that writes.
 
@@ -97,7 +103,7 @@ class Call:
             manifest_from=tuple(manifest_from or ()),
             rerun=self.rerun,
             reading=self.reading(writes=manifest_from is None),
-            trace=(lambda note: self.screen.trace(str(note))) if self.screen.form.verbose else None,
+            trace=(lambda note: self.screen.trace(f"{note.phase}: {note.text}")) if self.screen.form.verbose else None,
         )
 
     def configured_targets(self) -> "tuple[TargetSpec, ...]":

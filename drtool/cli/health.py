@@ -92,9 +92,12 @@ def verify_view(document: Document) -> View:
     bad = len(document["missing"]) + len(document["damaged"])
     what = f"{count(checked['packs'], 'pack')}, {size(checked['bytes'])}"
     head = f"{what}, {document['level']}, {duration(document['wall_seconds'])}"
+    blind = bool(document["offline"]) and checked["packs"] > 0 and checked["bytes"] == 0
     verdict = (
         Cell(f"{count(bad, 'object')} missing or damaged", "bad")
         if bad
+        else Cell("nothing could be looked at", "bad")
+        if blind
         else Cell("nothing missing, nothing damaged", "good")
     )
     parts = [line(verdict, f": {head}")]

@@ -33,7 +33,10 @@ def run(argv: Sequence[str]) -> int:
     """Carries out one command line. Returns its exit code."""
     arguments = arrange(argv)
     if arguments.has("--version"):
-        sys.stdout.write(f"drtool {__version__}\n")
+        document = (
+            f'{{"version": "{__version__}"}}' if arguments.has("--json", "--json-lines") else f"drtool {__version__}"
+        )
+        sys.stdout.write(document + "\n")
         return 0
     if not sys.platform.startswith(("linux", "darwin")):
         sys.stderr.write("drtool runs on Linux (and, best effort, on macOS)\n")
@@ -75,7 +78,7 @@ def _carry_out(call: Call, arguments: Arguments) -> int:
         call.screen.fail(error)
         return 128 + error.signal_number
     except DrtoolError as error:
-        call.screen.fail(error)
+        call.screen.fail(call.completed(error))
         return error.exit_code
     except OSError as error:
         from drtool.cli.crash import refused

@@ -20,7 +20,7 @@ from drtool.cli.progress import ProgressDisplay
 from drtool.cli.text import as_json, printable
 from drtool.cli.view import Cell, Line, Style, Table, View
 from drtool.errors import DrtoolError, Interrupted
-from drtool.events import Event, ItemFailed, Progress, Stage, TargetFailed, Warned
+from drtool.events import Event, ItemFailed, Progress, SnapshotStored, Stage, TargetFailed, Warned
 
 _SGR: dict[Style, str] = {"good": "32", "bad": "1;31", "warn": "33", "dim": "2", "strong": "1"}
 _ITEMS_SHOWN = 20
@@ -48,6 +48,7 @@ class Screen:
         self._stdout = stdout or sys.stdout
         self._stderr = stderr or sys.stderr
         self._held: list[Event] = []
+        self._stored: list[SnapshotStored] = []
         self._failed_items = 0
         self._progress: ProgressDisplay | None = None
         self._document_written = False
@@ -63,7 +64,9 @@ class Screen:
         """Takes an operation's event: draws it, prints it as JSON, or drops it, as the form says."""
         if self.form.json_lines:
             self._write(as_json(to_builtins(event)))
-        if isinstance(event, Stage | Progress):
+        if isinstance(event, SnapshotStored):
+            self._stored.append(event)
+        elif isinstance(event, Stage | Progress):
             self._advance(event)
         elif self.form.quiet and not isinstance(event, TargetFailed):
             self._held.append(event)
@@ -87,11 +90,14 @@ class Screen:
         self._release()
         if self.form.documents:
             if not self._document_written:
-                document = {"kind": error.kind, "message": error.message, "hint": error.hint}
-                self._write(as_json({"error": document}))
+                document: dict[str, object] = {"kind": error.kind, "message": error.message, "hint": error.hint}
+                stored = {"stored": [row.snapshot for row in self._stored]} if self._stored else {}
+                self._write(as_json({"error": document, **stored}))
                 self._document_written = True
             return
         self._say("bad", "drtool: ", error.message)
+        for row in self._stored:
+            self._say("good", "stored: ", f"snapshot {row.snapshot}{f' of {row.source}' if row.source else ''}")
         if error.hint:
             self._say("dim", "hint: ", error.hint)
 

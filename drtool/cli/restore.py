@@ -19,6 +19,7 @@ from drtool.cli.options import (
 )
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, View, line, view
+from drtool.errors import UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
@@ -55,6 +56,8 @@ def restore(
     from drtool.operations.restore import restore as run_restore
 
     call: Call = context.obj
+    if not to:
+        raise UsageError("--to is empty", hint="name the directory to restore into")
     name, path = split_snapshot(snapshot)
     with call.open_repository(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source))

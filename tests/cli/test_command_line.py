@@ -214,7 +214,33 @@ def test_one_site_away_is_told_and_stops_nothing(stored):
 
 def test_nothing_there(stored):
     with away(stored, "a", "b", "c"):
-        assert stored("snapshots", "--json").code == 10
+        done = stored("snapshots", "--json")
+    assert done.code == 10
+    assert "mount" in done.error["hint"]
+    assert "init" not in done.error["hint"], "this host has seen a repository there"
+
+
+def test_every_reading_command_says_how_certain_it_is(stored):
+    reading = [words for words in READING if words != ("manifest", "log")]
+    with away(stored, "b", "c"):
+        for words in (*reading, ("session", "list"), ("site", "list")):
+            document = stored(*words, "--manifest-from", "any", "--json").document
+            assert document["tentative"] is True, words
+            assert document["confirmed_sequence"] > 0
+    assert stored("snapshots", "--json").document["tentative"] is False
+
+
+def test_a_site_that_cannot_be_looked_at_is_not_called_sound(stored):
+    with away(stored, "b"):
+        done = stored("verify", "--site", "b")
+    assert "nothing missing" not in done.out
+    assert done.code == 5
+
+
+def test_verbose_names_the_phases(stored):
+    told = stored("-v", "snapshots").err
+    assert "election: " in told
+    assert "Note(" not in told
 
 
 def test_no_configuration(shell):

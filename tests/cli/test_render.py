@@ -11,8 +11,8 @@ import pytest
 from drtool.cli.progress import Pace, ProgressDisplay, eta
 from drtool.cli.render import Form, Screen
 from drtool.cli.view import Cell, line, table, view
-from drtool.errors import NoQuorum
-from drtool.events import ItemFailed, Progress, Stage, TargetFailed, Warned
+from drtool.errors import Interrupted, NoQuorum
+from drtool.events import ItemFailed, Progress, SnapshotStored, Stage, TargetFailed, Warned
 
 RESULT = view(line(Cell("found ", "good"), "it"), table("NAME SIZE>", [("a", "1"), ("bbb", "200")]), summary="one line")
 
@@ -184,3 +184,17 @@ def test_the_eta_is_a_range_between_the_two_rates():
     assert "to" in eta((low, high))
     assert Pace(0.0).remaining_s(10) is None
     assert eta(None) == ""
+
+
+def test_an_interruption_tells_which_snapshots_are_stored_all_the_same():
+    out, err = io.StringIO(), io.StringIO()
+    stopped = screen(out, err)
+    stopped.emit(SnapshotStored(snapshot="3f2a" * 8, source="home"))
+    stopped.fail(Interrupted(2))
+    assert f"stored: snapshot {'3f2a' * 8} of home" in err.getvalue()
+    machine = screen(out, json=True)
+    machine.emit(SnapshotStored(snapshot="3f2a" * 8, source=""))
+    machine.fail(Interrupted(15))
+    document = json.loads(out.getvalue())
+    assert document["stored"] == ["3f2a" * 8]
+    assert document["error"]["kind"] == "interrupted"

@@ -9,6 +9,7 @@ import pytest
 from three_sites import fill, in_a_child, noise
 
 from drtool.errors import DrtoolError, Interrupted
+from drtool.events import SnapshotStored
 from drtool.operations.restore.feeding import Feeder
 from drtool.operations.verify import run as verify_run
 from drtool.trees import walk
@@ -88,3 +89,11 @@ def test_an_interrupted_verification_reads_no_more_than_it_has_begun(world, monk
         assert len(begun) <= 6
 
     assert in_a_child(run) == 0
+
+
+def test_what_is_committed_is_told_before_anything_else_can_happen(world):
+    source = fill(world.root / "source", {"file": b"x"})
+    report = world.backup(source, source="home")
+    assert [event for event in world.heard if isinstance(event, SnapshotStored)] == [
+        SnapshotStored(snapshot=report.id, source="home")
+    ]

@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from drtool import __version__
 from drtool.errors import DrtoolError, Incomplete, Interrupted, NoQuorum
-from drtool.events import Emit, ItemFailed, Progress, Stage, TargetFailed, Warned
+from drtool.events import Emit, ItemFailed, Progress, SnapshotStored, Stage, TargetFailed, Warned
 from drtool.manifest.records import Counts, Snapshot
 from drtool.model import ChunkId, ChunkKind, SnapshotId
 from drtool.operations.backup.builder import TreeBuilder
@@ -178,6 +178,7 @@ class BackupRun:
         self._emit(Stage(name="committing"))
         snapshot = self._snapshot(parent)
         self._session.commit(snapshot)
+        self._emit(SnapshotStored(snapshot=snapshot.id.hex(), source=self._job.name))
         return snapshot
 
     def _save(self) -> None:
