@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from drtool.manifest import acceptor, beginning, chain, commit, proposer, swap
+import msgspec
+
+from drtool.manifest import acceptor, beginning, chain, commit, inbox, proposer, swap
 from drtool.manifest.place import Written
 from drtool.manifest.ports import Failed, Put, PutIfAbsent, Read, ReadTagged, Tagged
+from drtool.manifest.state import Rejection
 from drtool.paxos import Ballot, Preempted, Record
 from drtool.paxos.record import record_hash
 
@@ -232,4 +235,33 @@ def swap_that_was_not_heard_of_taken_for_done() -> Iterator[None]:
         return Written() if getattr(written, "kind", "") == "unknown" else written
 
     with patch.object(swap, "_swap", trusting):
+        yield
+
+
+@mutation("crowd")
+def left_in_the_inbox_is_taken_for_done() -> Iterator[None]:
+    """Who has left its changes with the others does not wait for a head that holds them."""
+    is_in = commit._Commit._is_in
+
+    def hopeful(self: Any, state: Any) -> bool:
+        return self._is_waiting or is_in(self, state)
+
+    with patch.object(commit._Commit, "_is_in", hopeful):
+        yield
+
+
+@mutation("crowd")
+def inbox_entries_applied_without_dedupe() -> Iterator[None]:
+    """What lies in the inbox goes into the head, whether it is in the manifest already or not."""
+
+    def unjudged(state: Any, own: Any, entries: Iterable[Any], count: int, size_bytes: int) -> inbox.Batch:
+        changes = list(own)
+        for entry in entries:
+            after = inbox.apply_all(state, entry.changes)
+            state = msgspec.structs.replace(state, sequence=state.sequence + len(entry.changes))
+            state = state if isinstance(after, Rejection) else after
+            changes += entry.changes
+        return inbox.Batch(tuple(changes), state)
+
+    with patch.object(inbox, "batch", unjudged), patch.object(inbox, "_is_waiting", lambda name, state: True):
         yield

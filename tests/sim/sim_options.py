@@ -20,7 +20,9 @@ PROFILES = {
     "wiped": Faults(lost_reply=0.02, late=0.06, duplicate=0.2, stall=0.01, partitions=2, wiped=True),
     "rolled-back": Faults(lost_reply=0.02, late=0.05, duplicate=0.1, stall=0.01, partitions=3, rolled_back=True),
     "voters": Faults(0.01, 0.02, 0.03, 0.05, 0.01, 0.002, 2, voters=2),
+    "recovery": Faults(lost_reply=0.02, late=0.02, duplicate=0.03, crash=0.002, recovery=True),
     "lying": Faults(lost_reply=0.02, late=0.03, duplicate=0.05, crash=0.002, partitions=2, lying=True),
+    "crowd": Faults(0.01, 0.02, 0.03, 0.05, 0.003, 0.001, 2, crowd=6),
 }
 
 
@@ -52,7 +54,7 @@ class Options:
     @property
     def trusted(self) -> bool:
         """Whether every fault of this world is one that the protocol prevents from ever being seen."""
-        return self.liars > 0 or not (self.faults.rolled_back or self.faults.lying)
+        return self.liars > 0 or not (self.faults.rolled_back or self.faults.lying or self.faults.recovery)
 
 
 def options_of(seed: int, profile: str | None = None) -> Options:
@@ -64,7 +66,7 @@ def options_of(seed: int, profile: str | None = None) -> Options:
         seed=seed,
         profile=profile,
         site_count=rng.choice((4, 5, 5, 7) if liars else (3, 3, 3, 5, 7)),
-        clients=rng.randint(2, 4),
+        clients=rng.randint(2, 4) + faults.crowd,
         operations=rng.randint(2, 5),
         recent_limit=rng.choice((5, 8, 64)),
         collect_every=rng.choice((1, 2, 16)),

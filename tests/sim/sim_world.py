@@ -36,6 +36,7 @@ class Faults:
     lying: bool = False  # one site lies from the beginning
     voters: int = 0  # administrators who change the voters while everything goes on
     recovery: bool = False  # a majority is lost, or only seems to be, and administrators recover from the rest
+    crowd: int = 0  # so many more clients, who leave their changes in the inbox
 
 
 class Keys:
