@@ -155,7 +155,12 @@ def _advice(document: Document) -> list[Line]:
 def change_view(document: Document, *, nothing: bool) -> View:
     site, dry = document["site"], document["dry_run"]
     if nothing:
-        return view(line(f"nothing to do: {site} votes already, and its register is sound"))
+        done = (
+            f"{document['url']} is in its stead already"
+            if document["url"]
+            else "it votes already, and its register is sound"
+        )
+        return view(line(f"nothing to do for {site}: {done}"))
     would = "would " if dry else ""
     parts = [line(Cell(f"{would}{_VERBS[document['verb']]} ", "warn" if dry else "good"), _what(document))]
     parts.append(line(f"voters: {', '.join(document['voters'])} ({document['needed']} needed; {_tolerance(document)})"))

@@ -53,7 +53,7 @@ def test_a_vote_is_taken_and_given_back(founded_shell):
     assert "2 sites vote" in done.out
     assert shell("site", "add", "b", "--json").document["changed"]
     again = shell("site", "add", "b")
-    assert (again.code, again.out) == (0, "nothing to do: b votes already, and its register is sound\n")
+    assert (again.code, again.out) == (0, "nothing to do for b: it votes already, and its register is sound\n")
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
 """The voters change while backups go on: sites are replaced, lose their vote, and get one."""
 
+import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
-from three_sites import World, everything, fill, noise, portrait
+from three_sites import World, everything, fill, in_a_child, noise, portrait
 
 from drtool.errors import NoQuorum, Refused, UsageError
 from drtool.events import ignore
 from drtool.manifest.facade import Manifest
 from drtool.model import SiteName, TargetName
 from drtool.operations.sites import carry_out, place_for, plan_addition, plan_removal, plan_replacement, sites
+from drtool.stores import LocalStore
 
 
 def replace_site(world, old, new, url, *, name=None, dry_run=False, **more):
@@ -172,6 +175,41 @@ def test_a_replacement_that_was_interrupted_is_done_by_repeating_it(world, monke
     assert {path.name for path in (world.root / "d").iterdir()} == {"drtool.json", "keys"}
     replace_site(world, "c", "d", world.root / "d")
     assert voters(world) == ["a", "b", "d"]
+
+
+def test_a_replacement_killed_at_any_write_is_done_by_repeating_it(world, source, monkeypatch):
+    world.backup(source)
+    world.directory("c").rename(world.root / "burnt")
+    write = LocalStore._write
+    for steps in range(60):
+        tried = World(world.root / f"try-{steps}", keyrings=world.keyrings)
+        for name in ("a", "b", "state"):
+            shutil.copytree(world.root / name, tried.root / name)
+        left = SimpleNamespace(steps=steps)
+
+        def die(store, name, data, *, replace, left=left):
+            if left.steps == 0:
+                os._exit(9)
+            left.steps -= 1
+            return write(store, name, data, replace=replace)
+
+        def attempt(tried=tried, die=die):
+            with monkeypatch.context() as patch:
+                patch.setattr(LocalStore, "_write", die)
+                replace_site(tried, "c", "d", tried.root / "d")
+
+        finished = in_a_child(attempt) == 0
+        again = replace_site(tried, "c", "d", tried.root / "d")
+        assert again.changes_nothing or not finished
+        assert voters(tried) == ["a", "b", "d"]
+        assert len(tried.snapshots()) == 1
+        with tried.open() as repository:
+            ails = [row for row in repository.manifest.status().acceptors if row.problem]
+            assert (steps, ails, repository.manifest.check()) == (steps, [], [])
+        shutil.rmtree(tried.root)
+        if finished:
+            return
+    raise AssertionError("it never came to an end")
 
 
 def test_the_replacement_inherits_weight_and_only_the_named_target_comes_back(place):

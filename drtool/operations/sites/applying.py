@@ -30,8 +30,9 @@ def carry_out(repository: Repository, change: Change, target: TargetSpec | None,
     places = {voter.site: voter for voter in repository.view.config.voters}
     ops: list[Op] = []
     registers = {site: voter.target for site, voter in places.items()}
-    if target is not None:
-        spec = successor(rows_of(repository, change.site), target)
+    admitted = target if change.new_target is not None else None
+    if admitted is not None:
+        spec = successor(rows_of(repository, change.site), admitted)
         _, target_id = admit(repository, spec)
         repository.manifest.add_site(spec.site, register_at(repository.targets, spec.site))
         registers[spec.site] = spec.name
@@ -39,7 +40,7 @@ def carry_out(repository: Repository, change: Change, target: TargetSpec | None,
     elif change.lost:
         ops.append(_ring_without(repository, change.lost))
     for site in change.fresh:
-        if target is None:
+        if admitted is None:
             registers[site] = register_place(repository, site)
             repository.manifest.add_site(site, repository.targets.store(registers[site]))
     members = [_member(site, registers[site], places.get(site), fresh=site in change.fresh) for site in change.voters]

@@ -58,6 +58,10 @@ def plan_removal(repository: Repository, site: SiteName, *, dry_run: bool) -> Ch
 def plan_replacement(repository: Repository, old: SiteName, target: TargetSpec, *, dry_run: bool) -> Change:
     """`target`, on its own or the old site's name, in place of all targets of `old`, with its vote if it has one."""
     rows = known_rows(repository, old)
+    if _is_replaced(repository, old, target):
+        voters = [voter.site for voter in repository.view.config.voters]
+        fresh = [target.site] if target.site in voters and _is_unsound(repository, target.site) else []
+        return change_of(repository, "replace", old, voters, fresh=fresh, url=target.url, dry_run=dry_run)
     _check_name_is_free(repository, old, target)
     voter = voter_of(repository, old)
     spec = successor(rows, target)
@@ -100,6 +104,13 @@ def place_for(repository: Repository, old: SiteName, site: SiteName, name: str |
     kept = present[0] if name is None and site == old and len(present) == 1 else TargetName(f"{site}/{name or 'main'}")
     known = repository.targets.specs.get(kept)
     return TargetSpec(name=kept, url=url, vote=known.vote if known is not None else "auto")
+
+
+def _is_replaced(repository: Repository, old: SiteName, target: TargetSpec) -> bool:
+    """Whether an earlier run, that did not live to say so, has done this very thing."""
+    there = repository.target_rows().get(target.name)
+    given_up = all(row.state == "lost" for row in rows_of(repository, old)) and voter_of(repository, old) is None
+    return target.site != old and given_up and there is not None and there.state == "active" and there.url == target.url
 
 
 def _check_name_is_free(repository: Repository, old: SiteName, target: TargetSpec) -> None:
