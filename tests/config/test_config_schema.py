@@ -6,7 +6,7 @@ import pytest
 
 from drtool.config import load_config
 from drtool.config.schema import file_url
-from drtool.config.units import size_bytes
+from drtool.config.units import UNLIMITED, Span, keep_count, size_bytes, span
 from drtool.errors import ConfigError
 
 GOOD = """\
@@ -20,6 +20,7 @@ redundancy: {copies: 2, minimum: 1}
 sources:
   home: {paths: [/home, /srv], exclude: ["*.tmp"], exclude_caches: true, one_file_system: true}
 limits: {memory: 256MiB, workers: 3}
+retention: {keep_last: 3, keep_daily: unlimited, keep_within_weekly: 1y2m3d4h, keep_tag: gold, timezone: Europe/Berlin}
 """
 
 
@@ -37,12 +38,14 @@ def test_what_is_built_is_read(tmp_path):
     assert config.sources["home"].exclude == ("*.tmp",)
     assert config.limits.memory == 256 * 2**20
     assert (config.redundancy.copies, config.limits.workers) == (2, 3)
+    kept = config.retention
+    assert (kept.keep_last, kept.keep_daily, kept.keep_hourly, kept.keep_tag) == (3, UNLIMITED, 0, ("gold",))
+    assert (kept.keep_within_weekly, kept.keep_within, kept.timezone) == (Span(1, 2, 3, 4), Span(), "Europe/Berlin")
 
 
 @pytest.mark.parametrize(
     "key",
     [
-        "retention: {keep_last: 3}",
         "objectives: {home: {rpo: 26h}}",
         "hooks: {before_backup: [[true]]}",
         "plans: /etc/drtool/plans",
@@ -76,6 +79,15 @@ def test_what_is_not_built_yet_says_so(tmp_path, key):
         ("sources: {home: {}}", "'paths' is missing"),
         ("limits: {memory: lots}", "not a size"),
         ("limits: {workers: 0}", "workers"),
+        ("retention: {keep_last: -1}", "1:24: retention.keep_last: not a number to keep (write 7, or unlimited): -1"),
+        ("retention: {keep_daily: true}", "not a number to keep"),
+        (
+            "retention: {keep_within: 2w}",
+            "not a time span (write 1y2m3d4h: years, months, days, hours; a week is 7d): '2w'",
+        ),
+        ("retention: {keep_dayly: 3}", "the nearest known one is 'keep_daily'"),
+        ("retention: {keep_tag: ['']}", "expected a word, or a list of words"),
+        ("retention: {timezone: 'CET-1CEST,M3.5.0'}", "expected the name of a time zone"),
     ],
 )
 def test_what_is_wrong_says_where(tmp_path, text, words):
@@ -96,6 +108,38 @@ def test_sizes(text, count_bytes):
 def test_no_sizes(text):
     with pytest.raises(ValueError, match="not a size"):
         size_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("1y2m3d4h", (1, 2, 3, 4)),
+        ("7d", (0, 0, 7, 0)),
+        ("4h1y", (1, 0, 0, 4)),
+        (" 9999y ", (9999, 0, 0, 0)),
+        ("0h", (0,) * 4),
+    ],
+)
+def test_spans(text, wanted):
+    assert span(text) == wanted
+    assert span(str(span(text))) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "d", "7", "1w", "1d1d", "1d 2h", "-1d", "1.5d", "1D", "1000000y", 7, True, None])
+def test_no_spans(text):
+    with pytest.raises(ValueError, match="not a time span"):
+        span(text)
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("0", 0), (7, 7), ("07", 7), ("unlimited", UNLIMITED)])
+def test_numbers_to_keep(text, wanted):
+    assert keep_count(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "-1", -1, "x", "1e3", 1.5, True, None, "10000000000", "\u0663"])
+def test_no_numbers_to_keep(text):
+    with pytest.raises(ValueError, match="not a number to keep"):
+        keep_count(text)
 
 
 def test_a_plain_path_is_a_file_url_beside_the_configuration():

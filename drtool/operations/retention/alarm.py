@@ -5,10 +5,12 @@ job that ran wild) decides through their dates and their number what retention d
 last judged it is therefore looked at:
 
     back-dated   it is dated more than a day before a snapshot that the manifest recorded earlier, and without it and its like
-                 something would stay that goes now. So a snapshot that is itself dropped at once for being dated too early
-                 counts as well.
-    flood        more than a third, and at least three, of those that the same rules would keep without the new ones would go;
-                 these cover more than a day, and the new ones took less than a third of that time.
+                 something would stay that goes now: so a snapshot that is itself dropped at once for being dated too early
+                 counts as well. More than an hour is enough where that is at least three snapshots, and more than a third of
+                 those that would stay.
+    flood        more than a third, and at least three, of those that the same rules would keep without the new ones would go,
+                 all of them kept by `last` alone; they go back more than a day, and the new ones took less than a third of
+                 that time. (The rules of periods cannot be flooded: what time itself did not end, no honest date ends.)
 
 Invariants
     The first time that a host judges a group nothing is new: a policy that is introduced, or made stricter, gives no alarm.
@@ -26,7 +28,8 @@ from drtool.operations.retention.judging import judge
 from drtool.operations.retention.periods import Calendar
 from drtool.operations.retention.rules import Rules
 
-DAY_NS = 24 * 3600 * 10**9
+HOUR_NS = 3600 * 10**9
+DAY_NS = 24 * HOUR_NS
 FEWEST_PUSHED = 3
 SHARE = 3
 """One third of the snapshots, in one third of the time."""
@@ -53,39 +56,43 @@ def alarms(group: Group[S], rules: Rules, calendar: Calendar, now_ns: int, known
     going = {row.id: row for row in judge(past, rules, calendar, now_ns).remove}
     if not going:
         return []
-    found: list[Alarm] = []
-    late = _back_dated(past, new)
-    if late:
-        rest = judge(_without(past, late), rules, calendar, now_ns)
-        found += _back_dated_alarm(group, late, _without(going.values(), rest.remove))
     before = judge(_without(past, new), rules, calendar, now_ns)
     stayed = [kept.snapshot for kept in before.keep]
-    found += _flood_alarm(group, new, stayed, [row for row in stayed if row.id in going])
-    return found
+    found: list[Alarm] = []
+    for late, fewest in ((_late(past, new, DAY_NS), 1), (_late(past, new, HOUR_NS), _many(stayed))):
+        rest = judge(_without(past, late), rules, calendar, now_ns)
+        pushed = _without(going.values(), rest.remove)
+        if len(pushed) >= fewest and not found:
+            found.append(_back_dated(group, late, pushed))
+    pushed = [kept.snapshot for kept in before.keep if kept.reasons == ("last",) and kept.snapshot.id in going]
+    return found + _flood(group, new, stayed, pushed)
 
 
-def _back_dated(past: Sequence[S], new: Sequence[S]) -> list[S]:
-    """Those of the new ones that are dated more than a day before one that was recorded earlier."""
+def _many(stayed: Sequence[S]) -> int:
+    """How many of these are more than a third, and at least three."""
+    return max(FEWEST_PUSHED, len(stayed) // SHARE + 1)
+
+
+def _late(past: Sequence[S], new: Iterable[S], slack_ns: int) -> list[S]:
+    """Those of the new ones that are dated so much before one that was recorded earlier."""
     newest_ns: dict[bytes, int] = {}
     so_far_ns = past[0].time_ns
     for row in sorted(past, key=lambda row: row.sequence):
         newest_ns[row.id] = so_far_ns
         so_far_ns = max(so_far_ns, row.time_ns)
-    return [row for row in new if row.time_ns < newest_ns[row.id] - DAY_NS]
+    return [row for row in new if row.time_ns < newest_ns[row.id] - slack_ns]
 
 
-def _back_dated_alarm(group: Group[S], late: Sequence[S], pushed: Sequence[S]) -> list[Alarm]:
-    if not pushed:
-        return []
+def _back_dated(group: Group[S], late: Sequence[S], pushed: Sequence[S]) -> Alarm:
     message = (
-        f"{group.name}: {_count(late)} added since the last run {_are(late)} dated more than a day before others that were "
-        f"there already; because of that {_count(pushed)} would go"
+        f"{group.name}: {_count(late)} added since the last run {_are(late)} dated far before others that were there "
+        f"already; because of that {_count(pushed)} would go"
     )
-    return [Alarm("back-dated", group.name, _ids(late), _ids(pushed), message)]
+    return Alarm("back-dated", group.name, _ids(late), _ids(pushed), message)
 
 
-def _flood_alarm(group: Group[S], new: Sequence[S], stayed: Sequence[S], pushed: Sequence[S]) -> list[Alarm]:
-    if len(pushed) < FEWEST_PUSHED or SHARE * len(pushed) <= len(stayed):
+def _flood(group: Group[S], new: Sequence[S], stayed: Sequence[S], pushed: Sequence[S]) -> list[Alarm]:
+    if len(pushed) < _many(stayed):
         return []
     newest_ns = max(row.time_ns for row in stayed)
     lost_ns = newest_ns - min(row.time_ns for row in pushed)
@@ -117,5 +124,5 @@ def _are(rows: Sequence[S]) -> str:
 
 
 def _time(span_ns: int) -> str:
-    hours = span_ns // (3600 * 10**9)
+    hours = span_ns // HOUR_NS
     return f"{hours // 24} days" if hours >= 48 else f"{hours} hours"
