@@ -47,6 +47,7 @@ class Crew:
         self.stop_s = stop_s
         self.library = faketime_library()
         self.groups: list[int] = []
+        self._pids: list[int] = []
         self.deaths = self.stops = 0
         self.complaints: list[str] = []
         for member in self.members:
@@ -75,6 +76,7 @@ class Crew:
                 start_new_session=True,
             )
         self.groups.append(member.process.pid)
+        self._pids.append(member.process.pid)
 
     def send_admin(self, *errand: str) -> bool:
         """The administrator goes on an errand, unless one is under way."""
@@ -157,6 +159,9 @@ class Crew:
             if member.process is not None:
                 member.process.wait()
                 member.process = None
+        for pid in self._pids:  # what libfaketime leaves behind with a killed process
+            for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
+                Path("/dev/shm", name).unlink(missing_ok=True)
 
     def _groups_alive(self) -> list[int]:
         alive = []

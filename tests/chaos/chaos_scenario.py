@@ -286,7 +286,7 @@ class Scenario:
         if wiped is None or wiped.ended < float("inf"):
             return False
         if not self._mended:
-            self._mended = self.crew.send_admin("voters", self.rng.choice(("fresh", "refresh")), wiped.site)
+            self._mended = self.crew.send_admin("voters", "fresh", wiped.site)
         elif self.crew.admin.resting:
             wiped.ended, self._mended = time.monotonic(), False
             return False

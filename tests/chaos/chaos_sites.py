@@ -34,7 +34,7 @@ class CannotMount(Exception):
 def run(*words: object) -> None:
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise CannotMount(f"{words[0]}: {done.stderr.strip() or done.returncode}")
+        raise CannotMount(f"{words[0]}: {(done.stderr.splitlines() or [done.returncode])[0]}")
 
 
 def patiently(action: Callable[[], None]) -> bool:

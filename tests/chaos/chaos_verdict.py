@@ -75,10 +75,14 @@ def _judge_hosts(scenario: Scenario, view: View) -> Iterator[str]:
 
 
 def _alarms(scenario: Scenario, calls: Sequence[Call]) -> Iterator[str]:
-    """A site may be named for what happened to it while the call was under way, or just before."""
+    """A site may be named for what happened to it while the call was under way, or just before.
+
+    A call that gave up may say what it met: who was slow, and registers that were ending or beginning at that moment.
+    """
+    passing = {"unreachable"} | ({"absent", "sealed"} if {"wiped", "voters"} & set(scenario.options.steps) else set())
     for call in calls:
         named = [(site, f"{kind}: {words}") for site, kind, words in call.problems] if call.kind == "check" else []
-        named += [(site, kind) for site, kind in _NAMED.findall(call.unknown) if kind != "unreachable"]
+        named += [(site, kind) for site, kind in _NAMED.findall(call.unknown) if kind not in passing]
         for site, words in named:
             if not _in_trouble(scenario, site, call):
                 yield f"false alarm: {call.process} ({call.kind}) named {site or 'the manifest'}: {words}"
@@ -120,8 +124,9 @@ def table(scenario: Scenario, verdict: Verdict) -> Iterator[str]:
     yield _row(whole, verdict.calls)
     yield ""
     yield f"sites: {', '.join(f'{site.name} ({site.medium})' for site in scenario.sites)}"
-    for fault, why in scenario.missing.items():
-        yield f"not possible here: {fault}: {why}"
+    for why in sorted(set(scenario.missing.values())):
+        faults = ", ".join(fault for fault, reason in scenario.missing.items() if reason == why)
+        yield f"not possible here: {faults} ({why})"
 
 
 def _row(phase: Phase, calls: Sequence[Call]) -> str:

@@ -111,6 +111,9 @@ def kept(place: Path) -> Path:
     out = Path(tempfile.mkdtemp(prefix="drtool-chaos-failed-", dir=os.environ.get("TMPDIR", "/tmp")))
     for name in ("events", "history", "errors", "hosts", "world.json"):
         subprocess.run(["cp", "-a", place / name, out], check=False)
+    for manifest in place.glob("*/drtool/manifest"):
+        (out / "sites").mkdir(exist_ok=True)
+        subprocess.run(["cp", "-a", manifest, out / "sites" / manifest.parents[1].name], check=False)
     return out
 
 
