@@ -6,7 +6,7 @@ and if it is not us, read again and apply the rule again; then confirm.
 Invariants
     A change counts only when it was confirmed: promises and acceptances alike. Unknown is never counted.
     The rule holds for what it was shown: the write goes through only upon that very record.
-    A sealed configuration is never changed. A site that went back in time is left alone until it may rejoin.
+    A sealed configuration is never changed. A site that went back in time is left alone.
 """
 
 from collections.abc import Callable
@@ -54,18 +54,15 @@ def read_site(place: Place) -> Talk[Reading]:
     return (yield from swap.read(place) if place.mode == "cas" else chain.read(place))
 
 
-def change_site(place: Place, view: SiteView | None, rule: Rule, *, rejoin: bool = False) -> Talk[Changing]:
-    """Bring the acceptor one version further by `rule`, starting from `view` if it was read just now.
-
-    One that went back in time is left alone, unless it is to `rejoin` after a decision that was made without it.
-    """
+def change_site(place: Place, view: SiteView | None, rule: Rule) -> Talk[Changing]:
+    """Bring the acceptor one version further by `rule`, starting from `view` if it was read just now."""
     for _ in range(CHANGE_ATTEMPTS):
         if view is None or not _can_be_replaced(place, view):
             reading = yield from read_site(place)
             if isinstance(reading, Trouble):
                 return reading
             view = reading
-        if view.rolled_back and not rejoin:
+        if view.rolled_back:
             return Trouble("rolled-back", "it went back in time")
         successor = rule(view.record, view.record_hash, (yield Draw(16)))
         if isinstance(successor, Preempted):
@@ -75,7 +72,7 @@ def change_site(place: Place, view: SiteView | None, rule: Rule, *, rejoin: bool
         if isinstance(written, Trouble):
             return written
         if written is not None:
-            after = SiteView(successor, record_hash(data), view.rolled_back, written.tag)
+            after = SiteView(successor, record_hash(data), tag=written.tag)
             return (yield from _confirm(place, after)) or after
         view = None
     return Trouble("unknown", "others changed it faster", definite=False)

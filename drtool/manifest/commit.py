@@ -69,11 +69,11 @@ class Context(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A chosen head, what it stands for, which site records were seen to be effective, and which voters have none."""
+    """A chosen head, what it stands for, which site records were seen to be effective, and which voters lost their memory."""
 
     learned: Learned
     views: Mapping[SiteName, SiteView]
-    absent: tuple[SiteName, ...] = ()
+    lapsed: tuple[SiteName, ...] = ()
 
     def witness(self, config: Config) -> Witness:
         head = self.learned.head
@@ -195,10 +195,10 @@ class _Commit:
         """Whether it is our turn; if others are there too, our changes are left in the inbox first."""
         record = seen.agreed(self._context.quorum)
         if not (self._turns.met_others and self._fits and record is not None and inbox.may_be_left(self._changes)):
-            return self._turns.may_begin(None)
+            return not self._turns.waits(None)
         if not self._is_waiting:
             yield from self._leave()
-        return self._turns.may_begin(None if self._turns.busy else (yield from self._ahead(seen, record)))
+        return not self._turns.waits(None if self._turns.busy else (yield from self._ahead(seen, record)))
 
     def _leave(self) -> Talk[None]:
         """From here on anybody may commit our changes."""
@@ -259,11 +259,10 @@ class _Commit:
             return None
         yield Note("decide", f"{self._ballot} is chosen by {', '.join(accepted.views)}")
         chosen = yield from self._learn(seen, value)
-        rejoined = yield from notify(context.places, seen, accepted, self._ballot, value)
+        yield from notify(context.places, accepted)
         yield from _remove_obsolete(learned, chosen, accepted.views)
         yield from self._tidy(learned, chosen, accepted.views)
-        absent = tuple(site for site, trouble in seen.troubles.items() if trouble.kind == "absent")
-        return self._settled(Outcome(chosen, {**accepted.views, **rejoined}, absent))
+        return self._settled(Outcome(chosen, accepted.views, _lapsed(seen, broken_too=self._again)))
 
     def _note_failure(self, phase: Round) -> None:
         unknown = any(trouble.kind == "unknown" for trouble in phase.troubles.values())
@@ -404,6 +403,12 @@ def _delete_objects(site: SiteName, names: Sequence[bytes]) -> Talk[None]:
     for name in names:
         if isinstance((yield Delete(site, object_key(name))), Failed):
             return
+
+
+def _lapsed(seen: Survey, *, broken_too: bool) -> tuple[SiteName, ...]:
+    """Voters whose memory is gone, or older than what this host saw there; whoever mends on purpose counts broken ones too."""
+    kinds = {"absent", "broken"} if broken_too else {"absent"}
+    return (*seen.rolled_back, *(site for site, trouble in seen.troubles.items() if trouble.kind in kinds))
 
 
 def _nearest(context: Context, seen: Survey) -> tuple[SiteName, ...]:

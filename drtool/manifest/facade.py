@@ -175,7 +175,7 @@ class Manifest:
 
     def compacting(self, *, dry_run: bool = False) -> Talk[Compacted]:
         """The conversation of `compact`."""
-        view = yield from self.reading()
+        view = yield from self._look()
         listed = yield from list_everything([voter.site for voter in view.config.voters])
         if not dry_run:
             view = (yield from self.committing((Compact(),))).view
@@ -214,7 +214,7 @@ class Manifest:
 
     def setting_voters(self, members: Sequence[Member], ops: Sequence[Op] = ()) -> Talk[View]:
         """The conversation of `set_voters`."""
-        view = yield from self.reading()
+        view = yield from self._look()
         config = yield from next_config(view.state.config, members)
         if not ops and config.voters == view.state.config.voters:
             return view
@@ -223,24 +223,25 @@ class Manifest:
         return committed.view
 
     def _refresh(self) -> Talk[View]:
+        witness = self._local.witness()
         context, outcome = yield from self._course.in_force(refresh)
-        view = yield from self._confirmed(context, outcome, ())
-        yield from self._readmit(view, outcome.absent)
+        view = yield from self._confirmed(context, outcome, (), witness)
+        yield from self._readmit(view, outcome.lapsed)
         return view
 
-    def _readmit(self, view: View, absent: Sequence[SiteName]) -> Talk[None]:
-        """Voters without an acceptor begin a new life, in a new configuration: they were wiped, or away when theirs began.
+    def _readmit(self, view: View, lapsed: Sequence[SiteName]) -> Talk[None]:
+        """Voters without their memory begin a new life, in a new configuration: wiped, set back, or away when theirs began.
 
         Not in this one: who knows what they have promised in it. Once a run and best effort: the next run tries again.
         """
-        if not absent or self._readmitted:
+        if not lapsed or self._readmitted:
             return
         self._readmitted = True
-        members = [Member(row.site, row.target, row.mode, fresh=row.site in absent) for row in view.config.voters]
+        members = [Member(row.site, row.target, row.mode, fresh=row.site in lapsed) for row in view.config.voters]
         try:
             yield from self.setting_voters(members)
         except (NoQuorum, Rejected) as error:
-            yield Note("notify", f"{', '.join(absent)} cannot begin to vote again yet: {error.message}")
+            yield Note("notify", f"{', '.join(lapsed)} cannot begin to vote again yet: {error.message}")
 
     def checking(self) -> Talk[list[Problem]]:
         """The conversation of `check`."""
@@ -256,7 +257,7 @@ class Manifest:
         count = 0
         for entry in self._local.outstanding():
             try:
-                yield from self._commit(_again(entry), resumed=True)
+                yield from self._commit(_again(entry), resumed=True, tells=False)
             except Rejected:
                 continue  # it never was in the manifest, and now it never will be
             count += 1
@@ -270,7 +271,7 @@ class Manifest:
         old = [entry for entry in self._local.made() if entry.generation < generation]
         if not old:
             return 0
-        view = yield from self.reading()
+        view = yield from self._look()
         batches = lost_snapshots(old, view.state, self._drafts.author)
         for batch in batches:
             try:
@@ -304,7 +305,7 @@ class Manifest:
 
     def _refuse_if_whole(self) -> Talk[None]:
         try:
-            view = yield from self.reading()
+            view = yield from self._look()
         except (NoQuorum, NoRepository, Forked):
             return
         raise Refused(
@@ -317,16 +318,20 @@ class Manifest:
 
     def reading(self) -> Talk[View]:
         """The conversation of `read`."""
-        try:
-            return (yield from self._read())
-        except ObjectMissing:  # a page that was replaced and removed while we read: the newest head names others
-            return (yield from self._read())
+        return (yield from self._look(tells=True))
 
-    def _read(self) -> Talk[View]:
+    def _look(self, *, tells: bool = False) -> Talk[View]:
+        """The newest chosen head; unless it `tells`, what a recovery gave up is kept for the next view that is shown."""
+        try:
+            return (yield from self._read(tells))
+        except ObjectMissing:  # a page that was replaced and removed while we read: the newest head names others
+            return (yield from self._read(tells))
+
+    def _read(self, tells: bool) -> Talk[View]:
         witness = self._local.witness()
         context, outcome = yield from self._course.in_force(read)
         problem = yield from problem_of_descent(self._library, list(context.places), witness, outcome.learned)
-        return (yield from self._confirmed(context, outcome, (problem,) if problem else (), witness))
+        return (yield from self._confirmed(context, outcome, (problem,) if problem else (), witness, tells=tells))
 
     def _read_offline(self, sites: Sequence[SiteName]) -> Talk[View]:
         replies = yield from look_around(sites, self._keys, wait_for_all=True)
@@ -362,7 +367,8 @@ class Manifest:
         self._drafts.settle(batch)
         return committed
 
-    def _commit(self, draft: Draft, *, resumed: bool) -> Talk[Committed]:
+    def _commit(self, draft: Draft, *, resumed: bool, tells: bool = True) -> Talk[Committed]:
+        witness = self._local.witness()
         drafted: list[tuple[Change, ...]] = []
 
         def once(state: State) -> tuple[Change, ...]:
@@ -378,12 +384,12 @@ class Manifest:
         except Rejected:
             self._settle(drafted)
             raise
-        view = yield from self._confirmed(context, outcome, ())
+        view = yield from self._confirmed(context, outcome, (), witness, tells=tells)
         last = drafted[-1][-1]
         applied = applied_at(view.state, last.session, last.counter)
         sequence = view.sequence if applied is None else applied
         self._settle(drafted, context.config.generation, sequence)
-        yield from self._readmit(view, outcome.absent)
+        yield from self._readmit(view, outcome.lapsed)
         return Committed(view, sequence, last.session)
 
     def _settle(self, drafted: Sequence[tuple[Change, ...]], generation: int = 0, sequence: int | None = None) -> None:
@@ -392,13 +398,20 @@ class Manifest:
             self._local.settle(Outstanding(changes), made)
 
     def _confirmed(
-        self, context: Context, outcome: Outcome, problems: tuple[str, ...], before: Witness | None = None
+        self,
+        context: Context,
+        outcome: Outcome,
+        problems: tuple[str, ...],
+        before: Witness | None = None,
+        *,
+        tells: bool = True,
     ) -> Talk[View]:
         """What a quorum confirmed, remembered by this host unless it contradicts what it remembers (`before`)."""
         head = outcome.learned.head
         if not problems:
-            self._local.remember(outcome.witness(context.config))
             loss = given_up(before, outcome.learned) if before is not None else None
+            if tells or loss is None:
+                self._local.remember(outcome.witness(context.config))
             problems = (loss,) if loss else ()
         yield Note("confirm", f"change {head.sequence}, digest {head.digest[:8].hex()}")
         return View(outcome.learned, head.sequence, problems=problems)

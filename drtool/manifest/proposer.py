@@ -1,14 +1,14 @@
 """One round of Paxos over all voters: survey, prepare, accept. Each talks to every site at once.
 
 The phases, by the textbook's names: *election* picks a ballot above every one seen, *prepare* asks for promises,
-*accept* offers the value, *decide* is the moment when a quorum confirmed it, *notify* brings lagging sites along and
-collects old records, *confirm* writes the witness.
+*accept* offers the value, *decide* is the moment when a quorum confirmed it, *notify* collects old records, *confirm*
+writes the witness.
 
 Invariants
     Nothing is accepted before a quorum of confirmed promises for the same ballot. A proposer adopts the value
     accepted under the highest ballot among them.
-    A site that this host knows to have gone back in time counts for nothing until it has taken part again, after a
-    value that was chosen without it.
+    A site that this host knows to have gone back in time counts for nothing, and is not written to: nobody can tell what
+    it had promised. It begins anew in another configuration.
 """
 
 from collections.abc import Iterable, Mapping
@@ -87,11 +87,16 @@ def prepare(places: Mapping[SiteName, Place], seen: Survey, ballot: Ballot, quor
     known = max(seen.ballots(), default=NO_BALLOT)
 
     def rule(record: Record, record_hash: bytes, token: bytes) -> Record | Preempted:
-        if record.promised > max(known, record.accepted) and record.promised.proposer != ballot.proposer:
+        if _goes_first(record, known, ballot):
             return Preempted(record.promised)
         return promise(record, record_hash, ballot, token)
 
     return (yield from _phase("prepare", places, seen, rule, ballot, quorum, SURVEY_GRACE_S))
+
+
+def _goes_first(record: Record, known: Ballot, ballot: Ballot) -> bool:
+    """Whether somebody was promised this acceptor since the survey, and has not come to an end. Courtesy, not safety."""
+    return record.promised > max(known, record.accepted) and record.promised.proposer != ballot.proposer
 
 
 def offer(places: Mapping[SiteName, Place], seen: Round, ballot: Ballot, value: bytes, quorum: int) -> Talk[Round]:
@@ -107,26 +112,14 @@ def accepting(ballot: Ballot, value: bytes) -> Rule:
     return rule
 
 
-def notify(
-    places: Mapping[SiteName, Place], seen: Survey, done: Round, ballot: Ballot, value: bytes
-) -> Talk[Mapping[SiteName, SiteView]]:
-    """After the decision: sites that went back in time take part again, and old records go where it is time.
-
-    Only now: what such a site has forgotten can be no part of a value that a quorum without it has chosen.
-    """
-    due = [site for site, view in done.views.items() if is_due_for_collection(places[site], view)]
-    branches: dict[SiteName, Talk[Any]] = {site: collect(places[site], done.views[site].record.version) for site in due}
-    for site, view in seen.rolled_back.items():
-        branches[site] = _rejoin(places[site], view, ballot, value)
-    if not branches:
-        return {}
-    replies = yield Gather(branches, lambda _: True, SURVEY_GRACE_S)
-    yield Note("notify", ", ".join(branches))
-    return {site: reply for site, reply in replies.items() if isinstance(reply, SiteView)}
-
-
-def _rejoin(place: Place, view: SiteView, ballot: Ballot, value: bytes) -> Talk[Any]:
-    return (yield from change_site(place, view, accepting(ballot, value), rejoin=True))
+def notify(places: Mapping[SiteName, Place], done: Round) -> Talk[None]:
+    """After the decision: old records go where it is time."""
+    due = {site: view.record.version for site, view in done.views.items() if is_due_for_collection(places[site], view)}
+    if due:
+        yield Gather(
+            {site: collect(places[site], version) for site, version in due.items()}, lambda _: True, SURVEY_GRACE_S
+        )
+        yield Note("notify", f"old records go at {', '.join(due)}")
 
 
 def _phase(

@@ -1,7 +1,7 @@
 """What this host last saw confirmed: the means to notice that a site, or a quorum, went back in time.
 
 Invariants
-    A witness only moves forward, except for a site that rejoined after it was rolled back.
+    A witness only moves forward; a new configuration begins with the versions of its own registers.
     An alarm needs a fault: a site whose record is older than the one seen there, or a head that is not a descendant.
 """
 
