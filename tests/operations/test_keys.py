@@ -393,6 +393,8 @@ def test_an_early_repository_is_listed_and_judged_by_what_most_targets_show(earl
 
 
 def test_an_early_repository_writes_its_slots_down_with_the_first_change(early):
+    (only,) = early.slot_names("b")
+    (early.directory("b") / "keys" / only).unlink()
     added = early.add(SECOND)
     assert [slot.recorded for slot in early.keys().slots] == [True, True]
     assert early.problems() == []

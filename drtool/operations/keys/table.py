@@ -81,7 +81,10 @@ def change_table(repository: Repository, held: SlotsHeld, change: Callable[[KeyT
                 raise
             repository.adopt(repository.manifest.read())
             continue
+        first = not repository.view.state.keys.epoch
         repository.adopt(committed.view)
+        if first:  # what was missing before could not be judged, let alone put right
+            repository.mend_slots(thorough=True)
         return new
     raise Rejected(CHANGED, "others keep changing the key slots; nothing was done", hint="run the command again")
 
