@@ -16,12 +16,12 @@ from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.cli.writing import Chosen, Place, config_text, write_config
 from drtool.config import load_config
 from drtool.config.schema import file_url, target_url
-from drtool.errors import Refused, UsageError
+from drtool.errors import NoQuorum, NoRepository, Refused, UsageError
 from drtool.events import Warned
 
 if TYPE_CHECKING:
     from drtool.operations.connecting import Connected, ReachedTarget
-    from drtool.repository import TargetSpec
+    from drtool.repository import Repository, TargetSpec
 
 RESTORED = "restored"
 
@@ -53,7 +53,7 @@ def connect(
     there = repositories_at(known)
     if there and repository_id not in there:
         raise _another(path, url)
-    with call.open(replace(call.spec((target,)), anyhow=True, anywhere=True)) as repository:
+    with _opened(call, target) as repository:
         found = what_is_there(repository)
         uncertain = repository.uncertain is not None
         strangers = {row.name for row in known} - repository.target_rows().keys()
@@ -64,8 +64,22 @@ def connect(
     document = document_of(found)
     document["newest"] = [snapshot_row(row) for row in found.newest]
     document |= {"config": str(path), "written": written}
-    document["restore"] = _restoring(call, path, written=written, uncertain=uncertain) if found.newest else None
+    document["restore"] = None
+    if found.newest and found.holds_copies:
+        document["restore"] = _restoring(call, path, written=written, uncertain=uncertain)
+    elif found.newest:
+        call.emit(Warned(message="only arbiters were reached, which hold no copies: bring a site that stores"))
     call.show(document, connect_view(document, uncertain=uncertain))
+
+
+def _opened(call: Call, target: "TargetSpec") -> "Repository":
+    try:
+        return call.open(replace(call.spec((target,)), anyhow=True, anywhere=True))
+    except NoRepository:  # its marker is there: what is missing is a register
+        raise NoQuorum(
+            f"{target.name} at {target.url} holds copies and no catalogue, because its site does not vote",
+            hint="connect from a target of a site that votes",
+        ) from None
 
 
 def _path(call: Call, write_config: str | None) -> Path:
@@ -120,7 +134,7 @@ def _place(row: "ReachedTarget") -> Place:
     return Place(
         name=str(row.name),
         url=row.url,
-        weight=row.weight,
+        weight=max(1, row.weight),
         keys=row.keys,
         vote="only" if row.votes_only else "auto",
         comment="" if row.reachable else f"not reached when this was written{where}: {row.problem}",

@@ -34,7 +34,7 @@ class Quorum(Struct, frozen=True):
 
 
 class Connected(Struct, frozen=True, kw_only=True):
-    """`newest`: of each host and source."""
+    """`newest`: of each host and source. `holds_copies`: whether a place that stores was reached."""
 
     repository_id: str
     label: str
@@ -43,6 +43,7 @@ class Connected(Struct, frozen=True, kw_only=True):
     quorum: Quorum
     sites: list[ReachedSite]
     newest: list[Snapshot]
+    holds_copies: bool
 
 
 def what_is_there(repository: Repository) -> Connected:
@@ -69,6 +70,7 @@ def what_is_there(repository: Repository) -> Connected:
             for site in sorted({site_of(target.name) for target in targets})
         ],
         newest=_newest(repository),
+        holds_copies=any(target.reachable and not target.votes_only for target in targets),
     )
 
 

@@ -137,3 +137,25 @@ def test_what_cannot_be_connected(mirrored, fresh, tmp_path):
     wrong = fresh("connect", str(mirrored.directory / "a"), "--json", DRTOOL_PASSWORD="wrong")
     assert (wrong.code, wrong.error["kind"]) == (12, "wrong_password")
     assert not (fresh.directory / "drtool.yaml").exists()
+
+
+def test_an_arbiter_leads_to_the_others_and_a_site_without_a_vote_says_that_it_cannot(shell, fresh):
+    (shell.directory / "drtool.yaml").write_text(
+        "sites: {a: {main: {url: a}}, b: {main: {url: b, vote: false}}, j: {main: {url: j, vote: only}}}\n"
+    )
+    assert shell("init").code == 0
+    assert shell("backup", "drtool.yaml").code == 0
+    found = fresh("connect", str(shell.directory / "j"), "--json", "--write-config", "one.yaml")
+    assert found.code == 0
+    assert all(site["reachable"] for site in found.document["sites"])
+    assert "vote: only" in (fresh.directory / "one.yaml").read_text()
+    for site in "ab":
+        (shell.directory / site).rename(shell.directory / f"{site}.burnt")
+    alone = fresh("connect", str(shell.directory / "j"), "--json", "--write-config", "two.yaml")
+    assert (alone.code, alone.document["restore"]) == (0, None)
+    assert "hold no copies" in alone.err
+    (shell.directory / "b.burnt").rename(shell.directory / "b")
+    (shell.directory / "j").rename(shell.directory / "j.burnt")
+    mute = fresh("connect", str(shell.directory / "b"), "--json")
+    assert (mute.code, mute.error["kind"]) == (6, "no_quorum")
+    assert "does not vote" in mute.error["message"]

@@ -23,8 +23,13 @@ from drtool.repository.targets import register_at
 
 
 def carry_out(repository: Repository, change: Change, target: TargetSpec | None, emit: Emit) -> None:
-    """Makes the change; `target` is the replacement's. Another change meanwhile: `Rejected`, and nothing happened."""
+    """Makes the change; `target` is the replacement's. Another change meanwhile: `Rejected`, and nothing happened.
+
+    Where there is nothing to change, voters that an earlier run left behind are brought up to date.
+    """
     if change.changes_nothing:
+        if any(row.reachable and row.problem for row in repository.manifest.status().acceptors):
+            repository.adopt(repository.manifest.refresh())
         return
     emit(Stage(name="committing"))
     places = {voter.site: voter for voter in repository.view.config.voters}
