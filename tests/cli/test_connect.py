@@ -156,6 +156,6 @@ def test_an_arbiter_leads_to_the_others_and_a_site_without_a_vote_says_that_it_c
     assert "hold no copies" in alone.err
     (shell.directory / "b.burnt").rename(shell.directory / "b")
     (shell.directory / "j").rename(shell.directory / "j.burnt")
-    mute = fresh("connect", str(shell.directory / "b"), "--json")
+    mute = fresh("connect", str(shell.directory / "b"), "--json", DRTOOL_STATE_DIR=str(fresh.directory / "third"))
     assert (mute.code, mute.error["kind"]) == (6, "no_quorum")
     assert "does not vote" in mute.error["message"]
