@@ -66,10 +66,10 @@ class Turns:
             self._holds_some, self._split = self._split, False
             self._share = yield from _draw_share()
 
-    def may_begin(self, ahead: int | None) -> bool:
-        """Whether it is our turn. `ahead`: how many in the inbox go before us; None if we are not in it."""
+    def waits(self, ahead: int | None) -> bool:
+        """Whether it is not our turn yet. `ahead`: how many in the inbox go before us; None if we are not in it."""
         self._left_s = self._since_s + self._patience_trips(ahead) * self._trip_s - self._now_s
-        return not self.met_others or self._left_s <= 0
+        return self.met_others and self._left_s > 0
 
     def failed(self, *, met_others: bool, holds_some: bool) -> None:
         """A round came to nothing. Who has some promises, where others have the rest, tries again sooner than they."""

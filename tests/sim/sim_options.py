@@ -42,6 +42,7 @@ class Options:
     cas_sites: int = 0  # how many registers move on by compare and swap; the others are chains
     spares: int = 0  # sites that do not vote yet
     liars: int = 0  # how many sites the quorum can bear that lie, or forgot what they knew
+    rude: bool = False  # nobody waits for his turn: no safety may hang on courtesy
 
     @property
     def faults(self) -> Faults:
@@ -75,6 +76,7 @@ def options_of(seed: int, profile: str | None = None) -> Options:
         cas_sites=rng.choice((0, 0, 1, 2, 7)),
         spares=rng.choice((1, 2, 3)) if faults.voters else 0,
         liars=liars,
+        rude=rng.random() < 0.5,
     )
 
 
@@ -90,6 +92,8 @@ def limits_of(options: Options) -> Iterator[None]:
             ("pages.RETIRED_CHANGES", options.retired_changes),
         ):
             stack.enter_context(patch(f"drtool.manifest.{name}", value))
+        for rule in ("proposer._goes_first", "commit.Turns.waits") if options.rude else ():
+            stack.enter_context(patch(f"drtool.manifest.{rule}", lambda *_words: False))
         for module in ("beginning", "switching") if options.liars else ():
             strong = lambda voters: majority(voters, options.liars)  # noqa: E731
             stack.enter_context(patch(f"drtool.manifest.{module}.majority", strong))
