@@ -87,19 +87,24 @@ class Crew:
 
     def kill(self) -> str:
         """Signal 9: to a process alone, or to its children as well."""
-        member = self.rng.choice(self.members)
-        if member.process is None:
+        member = self._anybody()
+        if member is None or member.process is None:
             return ""
         alone = self.rng.random() < 0.5
         (os.kill if alone else os.killpg)(member.process.pid, signal.SIGKILL)
         return f"{member.name} killed"
 
     def stop(self) -> str:
-        member = self.rng.choice(self.members)
-        if member.process is None or member.continues_at:
+        member = self._anybody()
+        if member is None or member.process is None:
             return ""
         os.killpg(member.process.pid, signal.SIGSTOP)
         return f"{member.name} stopped"
+
+    def _anybody(self) -> Member | None:
+        """Somebody who runs, and is not stopped."""
+        running = [member for member in self.members if member.process is not None and not member.continues_at]
+        return self.rng.choice(running) if running else None
 
     def clock(self) -> str:
         """Set one host's clock wrong, or right again; runs that are under way see it jump."""

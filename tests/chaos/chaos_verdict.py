@@ -13,7 +13,7 @@ from chaos_worker import drtool, mark_of
 from drtool.errors import DrtoolError
 from drtool.manifest import Manifest, View
 
-RESTORES = 5
+RESTORES = 3
 AFTERWARDS_S = 1.5  # a call that began this long after a site's return may still have met its absence
 _NAMED = re.compile(r"(\w+): (unreachable|absent|broken|sealed|rolled-back|it went back)")
 
@@ -43,7 +43,8 @@ def judge(scenario: Scenario) -> Verdict:
     except DrtoolError as error:
         verdict.violations.append(f"the last reader: {error!r}")
     verdict.violations += _alarms(scenario, calls)
-    verdict.violations += _judge_command_line(scenario, calls)
+    if not verdict.violations:
+        verdict.violations += _judge_command_line(scenario, calls)
     return verdict
 
 

@@ -19,7 +19,7 @@ def play(result, *words):
 
 
 def test_one_order_explains_what_four_writers_and_two_readers_saw_while_sites_fell_away(tmp_path):
-    code, text, result = play(tmp_path / "result.json", "--seconds", 20, "--seed", SEED)
+    code, text, result = play(tmp_path / "result.json", "--seconds", 16, "--seed", SEED)
     assert code == 0, text
     assert "No violation" in text
     assert result["violations"] == []
@@ -33,11 +33,11 @@ def test_one_order_explains_what_four_writers_and_two_readers_saw_while_sites_fe
 
 def test_a_reader_that_believes_one_site_is_caught(tmp_path):
     code, text, result = play(
-        tmp_path / "result.json", "--seconds", 8, "--seed", SEED, "--steps", "away", "--mutation", "read-from-one-site"
+        tmp_path / "result.json", "--seconds", 4, "--seed", SEED, "--steps", "away", "--mutation", "read-from-one-site"
     )
     assert code == 1, text
     assert result["violations"], text
-    assert f"again: make chaos SECONDS=8 SEED={SEED}" in text
+    assert f"again: make chaos SECONDS=4 SEED={SEED}" in text
 
 
 @pytest.mark.parametrize("word", ["--steps=earthquake", "--mutation=none"])
