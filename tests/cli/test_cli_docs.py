@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from drtool.errors import EXIT_MEANINGS, EXIT_PRECEDENCE
 
 PAGE = (Path(__file__).parents[2] / "docs/cli.md").read_text()
@@ -15,3 +17,32 @@ def test_every_exit_code_is_documented():
     order = re.search(r"the first of ([\d, /]+) is given", section)
     assert order is not None
     assert [int(code) for code in re.findall(r"\d+", order[1])] == [code for code in EXIT_PRECEDENCE if code]
+
+
+def documented() -> dict[str, set[str]]:
+    """The fields of each command's document, by the page: the outermost ones."""
+    section = PAGE.partition("## JSON documents")[2]
+    found = {}
+    for row in re.split(r"^- |  (?=`[a-z ]+`: `\{)|; (?=`[a-z ]+`: `\{)", section, flags=re.MULTILINE)[1:]:
+        names, _, form = " ".join(row.split()).partition(": `{")
+        depth, outermost = 0, ""
+        for letter in form.partition("}`")[0]:
+            depth += (letter in "{[") - (letter in "}]")
+            outermost += letter if depth == 0 else ""
+        fields = {word.partition(":")[0].strip(" ]}") for word in outermost.split(",")}
+        found |= dict.fromkeys(re.findall(r"`([a-z ]+)`", names), fields)
+    return found
+
+
+READING = """
+snapshots; ls; verify; status; target list; ring show; site list; session list; manifest status; manifest log; manifest check;
+manifest compact; backup
+"""
+
+
+@pytest.mark.parametrize("command", [name.strip() for name in READING.split(";")])
+def test_the_fields_of_a_document_are_the_documented_ones(stored, command):
+    more = {"ls": ["latest"], "backup": ["--dry-run"], "manifest compact": ["--dry-run"]}.get(command, [])
+    fields = documented()[command]
+    assert len(fields) > 0
+    assert fields - set(stored(*command.split(), *more, "--json").document) == set()
