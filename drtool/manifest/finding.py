@@ -27,7 +27,10 @@ STATE = "state"
 
 
 class Sighting(msgspec.Struct, frozen=True):
-    """What one site holds: the newest authentic record, what the seals of ended configurations say, what was unreadable."""
+    """What one site holds: the newest authentic record, what the seals of ended configurations say, what was unreadable.
+
+    `unread`: a record that may be newer, of which the site gave no bytes.
+    """
 
     site: SiteName
     record: Record | None
@@ -35,6 +38,7 @@ class Sighting(msgspec.Struct, frozen=True):
     successors: tuple[Successor, ...]
     lives: tuple[Life, ...]
     problem: str = ""
+    unread: str = ""
 
     def configs(self) -> Iterable[Config]:
         """Every configuration that the site knows of."""
@@ -57,9 +61,9 @@ def look_at(site: SiteName, keys: Keys) -> Talk[Sighting | Failed]:
     successors = yield from _successors(
         site, keys, [life for life in newest_first if sealed_name(life.prefix) in lives[life]]
     )
-    record, problem = yield from _newest_record(site, keys, {life: lives[life] for life in newest_first})
+    record, problem, unread = yield from _newest_record(site, keys, {life: lives[life] for life in newest_first})
     config = config_of(keys, record) if record is not None else None
-    return Sighting(site, record, config, successors, tuple(newest_first), problem)
+    return Sighting(site, record, config, successors, tuple(newest_first), problem, unread)
 
 
 def _successors(site: SiteName, keys: Keys, ended: Sequence[Life]) -> Talk[tuple[Successor, ...]]:
@@ -85,24 +89,27 @@ def read_seal(site: SiteName, keys: Keys, life: Life) -> Talk[Successor | str]:
     return successor
 
 
-def _newest_record(site: SiteName, keys: Keys, lives: Mapping[Life, Sequence[str]]) -> Talk[tuple[Record | None, str]]:
-    """The newest authentic record, and why those that should be newer do not count."""
-    problem = ""
+def _newest_record(
+    site: SiteName, keys: Keys, lives: Mapping[Life, Sequence[str]]
+) -> Talk[tuple[Record | None, str, str]]:
+    """The newest authentic record, why those that should be newer do not count, and which of them was not read."""
+    problem = unread = ""
     reads = 0
     for life, names in lives.items():
         for name in sorted((name for name in names if _holds_record(life, name)), reverse=True):
             if reads == READS_LIMIT:
-                return None, problem
+                return None, problem, unread
             reads += 1
             data = yield Read(site, name)
             if not isinstance(data, bytes):
                 problem = problem or f"{name} could not be read"
+                unread = unread or (name if isinstance(data, Failed) else "")
                 continue
             try:
-                return _authentic(site, keys, life, name, data), problem
+                return _authentic(site, keys, life, name, data), problem, unread
             except FormatError as error:
                 problem = problem or error.message
-    return None, problem
+    return None, problem, unread
 
 
 def _holds_record(life: Life, name: str) -> bool:

@@ -60,7 +60,7 @@ class Course:
                 return context, (yield from talk(context))
             except Ended as ended:
                 config = yield from self._follow(context, ended)
-            except NoQuorum:
+            except (NoQuorum, Forked):  # a fork that was ended by a later recovery is no fork any more
                 config = yield from self._newer_than(context)
                 if config is None:
                     raise

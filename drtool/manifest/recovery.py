@@ -58,6 +58,11 @@ def look_at_survivors(library: Library, sites: Sequence[SiteName], others: Seque
             raise NoQuorum(
                 f"{site} was named as a survivor and does not answer: {reply.reason}", hint="name only sites that do"
             )
+        if reply.unread:
+            raise NoQuorum(
+                f"{site} did not give {reply.unread}, which may be newer than all that it gave; nothing was changed",
+                hint="run the same command again; if that object can never be read, move it away first",
+            )
         if reply.record is None:
             why = f" ({reply.problem})" if reply.problem else ""
             raise Refused(
@@ -131,7 +136,7 @@ def _seal_all(library: Library, before: Survivors, plan: Config) -> Talk[None]:
     targets = voters_targets(before.learned, plan)
     talks = {
         site: _seal_site(
-            library, site, [life for life in seen.lives if life.generation < plan.generation], plan, targets
+            library, site, [life for life in _lives(seen) if life.generation < plan.generation], plan, targets
         )
         for site, seen in before.sightings.items()
     }
@@ -147,6 +152,12 @@ def _seal_all(library: Library, before: Survivors, plan: Config) -> Talk[None]:
     if len(lines) > 1 or plan.recovery not in lines:
         raise forked(plan.generation, lines | {plan.recovery: lines.get(plan.recovery, [])})
     yield Note("election", f"generation {plan.generation}: {', '.join(lines[plan.recovery])} are sealed")
+
+
+def _lives(seen: Sighting) -> set[Life]:
+    """Registers at the site, and those that its seals lead to though nobody has begun them: two recoveries that met half-way."""
+    planned = (Life(row.config.generation, row.config.number, row.config.recovery) for row in seen.successors)
+    return {*seen.lives, *planned}
 
 
 def _seal_site(

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sim_work
+from sim_disaster import Disaster
 from sim_judge import Judge, State
 from sim_linear import Operation
 from sim_options import Options, limits_of
 from sim_sites import Liar
 from sim_world import Faults, Keys, Process, World
 
-from drtool.errors import Diverged, NoQuorum, ObjectMissing, Rejected
+from drtool.errors import Diverged, Forked, NoQuorum, ObjectMissing, Rejected
 from drtool.manifest import (
     Author,
     Founding,
@@ -72,6 +73,7 @@ class Run:
         self.history: list[Operation] = []
         self.judge = Judge(options.trusted, faulty=set(self.liars))
         self.violations = self.judge.violations
+        self.disaster: Disaster | None = None
         self.busy = 0
 
     def result(self) -> Result:
@@ -102,6 +104,9 @@ class Run:
         first = self.world.requests + self.rng.randint(10, 200)
         if self.world.faults.wiped:
             self.world.at_request(first, self._wipe)
+        if self.world.faults.recovery:
+            self.disaster = Disaster(self)
+            self.world.at_request(first, self.disaster.strike)
         if self.world.faults.rolled_back:
             self.world.at_request(first, lambda: self._copy(self.rng.randint(5, 150)))
 
@@ -151,7 +156,7 @@ class Run:
 
     def _is_alarm(self, error: BaseException) -> bool:
         """What may be said where a rollback is detected and not prevented: it is said, so nothing is lost in silence."""
-        return not self.options.trusted and isinstance(error, Diverged | ObjectMissing | Rejected)
+        return not self.options.trusted and isinstance(error, Diverged | Forked | ObjectMissing | Rejected)
 
     def _watch(self, client: Client, process: Process) -> None:
         """Notice a crash and start again, as cron would."""
@@ -249,9 +254,14 @@ class Run:
         """Let everything land, read once more in peace, and compare."""
         self.world.faults = Faults()
         self.world.cut.clear()
+        self.world.forget_plans()
         self.world.drain()
         try:
+            if self.disaster and self.disaster.survivors:
+                self.disaster.decide()
             last = self._last_look(clients)
+            if self.disaster and self.disaster.survivors:
+                self.disaster.judge(clients, last[0])
             self.judge.conclude(self.history, last, self.world.now)
             self._repair()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a violation
@@ -285,8 +295,11 @@ class Run:
         process = Process("repairer", MemoryState())
         manifest = self.manifest(process)
         config = self.world.settle(process, manifest.reading()).config
-        members = [Member(row.site, row.target, row.mode, fresh=row.site in forgetful) for row in config.voters]
-        after = self.world.settle(process, manifest.setting_voters(members))
+        forgetful &= {row.site for row in config.voters}
+        if forgetful:
+            members = [Member(row.site, row.target, row.mode, fresh=row.site in forgetful) for row in config.voters]
+            after = self.world.settle(process, manifest.setting_voters(members))
+            if after.config.number == config.number:
+                self.violations.append(f"no new life for {forgetful}: {after.config}")
         problems = self.world.settle(process, manifest.checking())
-        if after.config.number == config.number or problems:
-            self.violations.append(f"not repaired: {after.config.place} {problems}")
+        self.violations += [f"not repaired: {problem}" for problem in problems]

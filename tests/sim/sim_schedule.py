@@ -56,6 +56,20 @@ class Stage:
         client = self.clients.get(name) or self.host(name)
         return self._begin(client, Operation("read", None, self.world.now), client.manifest.reading)
 
+    def recover(self, name: str, *sites: str) -> list[Any]:
+        """Let a host recover from `sites`; the list gets what became of it."""
+        client = self.clients.get(name) or self.host(name)
+        outcome: list[Any] = []
+        self.run.judge.may_give_up = True
+        self.world.start(client.process, client.manifest.recovering(sites), lambda *words: outcome.extend(words))
+        return outcome
+
+    def lose(self, *sites: str) -> None:
+        """These sites are gone for ever."""
+        for site in sites:
+            self.world.sites[site].gone = True
+            self.judge.faulty.add(site)
+
     def _begin(self, client: Client, operation: Operation, talk: Callable[[], Any]) -> Operation:
         self.run.history.append(operation)
         before = client.local.witness()

@@ -147,6 +147,10 @@ class World:
         """Do `action` when so many requests were sent: in the midst of things, however fast they go."""
         self._at_request.append((number, action))
 
+    def forget_plans(self) -> None:
+        """Nothing more is going to happen at a certain request."""
+        self._at_request.clear()
+
     def hold(self, matches: Callable[[str, ports.SiteRequest], bool]) -> Hold:
         """From now on such requests wait until they are released."""
         hold = Hold(matches)
