@@ -30,6 +30,7 @@ class Call:
         self.options = Options()
         self.exit_code = 0
         self._view: ManifestView | None = None
+        self._writes = False
 
     @cached_property
     def settings(self) -> Settings:
@@ -64,8 +65,13 @@ class Call:
 
     def completed(self, error: DrtoolError) -> DrtoolError:
         """The failure as it is shown: where the hint names the option to read without a quorum, the whole command line."""
-        if isinstance(error, NoQuorum) and error.hint is not None and ": --manifest-from" in error.hint:
-            error.hint = f"to read what single sites know: {self.reading(writes=True)}"
+        if isinstance(error, NoQuorum) and error.hint is not None and "--manifest-from" in error.hint:
+            if ": --manifest-from" in error.hint:
+                error.hint = f"to read what single sites know: {self.reading(writes=True)}"
+            if self._writes:
+                error.message += (
+                    "; if they are lost for ever, `drtool manifest recover` goes on from those that are left"
+                )
         return error
 
     def open_repository(self, manifest_from: Sequence[str] | None = None) -> "Repository":
@@ -73,6 +79,7 @@ class Call:
 
         Raises ConfigError if there is no configuration.
         """
+        self._writes = manifest_from is None
         return self.open(self.spec(self.configured_targets(), manifest_from))
 
     def open_anyhow(self, manifest_from: Sequence[str] = ()) -> "Repository":

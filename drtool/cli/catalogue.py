@@ -119,7 +119,7 @@ def manifest_recover(
 def _consent_wanted(call: "Call", document: Document) -> Refused:
     """The loud one: what is given up, in words, before anything happens."""
     return Refused(
-        f"this would give up for ever whatever {', '.join(document['given_up']) or 'no other site'} alone was told: "
+        f"this would give up for ever whatever only {', '.join(document['given_up']) or 'no other site'} knows: "
         f"{_kept(document)}; {_known_to_be_lost(document)}. "
         "Should those sites be alive, changes that are made there from now on are lost as well",
         hint=f"if they are gone for ever: {call.rerun} --i-accept-lost-writes",

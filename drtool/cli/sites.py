@@ -161,8 +161,8 @@ def change_view(document: Document, *, nothing: bool) -> View:
             else "it votes already, and its register is sound"
         )
         return view(line(f"nothing to do for {site}: {done}"))
-    would = "would " if dry else ""
-    parts = [line(Cell(f"{would}{_VERBS[document['verb']]} ", "warn" if dry else "good"), _what(document))]
+    would, done = _VERBS[document["verb"]]
+    parts = [line(Cell(f"would {would} " if dry else f"{done} ", "warn" if dry else "good"), _what(document))]
     parts.append(line(f"voters: {', '.join(document['voters'])} ({document['needed']} needed; {_tolerance(document)})"))
     if document["lost"]:
         parts.append(
@@ -175,7 +175,11 @@ def change_view(document: Document, *, nothing: bool) -> View:
     return view(*parts, *_advice(document))
 
 
-_VERBS = {"add": "give a vote to", "remove": "take the vote of", "replace": "replace"}
+_VERBS = {
+    "add": ("give a vote to", "gave a vote to"),
+    "remove": ("take the vote of", "took the vote of"),
+    "replace": ("replace", "replaced"),
+}
 
 
 def _what(document: Document) -> str:

@@ -193,6 +193,10 @@ def test_without_a_quorum_the_hint_is_the_very_command_line(stored):
         done = stored("snapshots", "--tag", "a b", "--json")
         assert (done.code, done.error["kind"]) == (6, "no_quorum")
         assert done.error["hint"].endswith("drtool snapshots --tag 'a b' --json --manifest-from any")
+        write = stored("backup", "--json")
+        assert (write.code, write.error["kind"]) == (6, "no_quorum")
+        assert write.error["hint"].endswith("drtool --json snapshots --manifest-from any")
+        assert "drtool manifest recover" in write.error["message"]
         read = stored("snapshots", "--manifest-from", "a", "--json")
         assert (read.code, len(read.document["snapshots"])) == (0, 1)
         assert "tentative" in read.err
