@@ -60,8 +60,10 @@ class Course:
                 return context, (yield from talk(context))
             except Ended as ended:
                 config = yield from self._follow(context, ended)
+                if ended.last is None:  # a seal names the next one only, and this host may have been away for many
+                    config = (yield from self._newer_than(config)) or config
             except (NoQuorum, Forked):  # a fork that was ended by a later recovery is no fork any more
-                config = yield from self._newer_than(context)
+                config = yield from self._newer_than(context.config)
                 if config is None:
                     raise
         raise NoQuorum("the voters changed faster than they could be followed", hint="run the same command again")
@@ -107,14 +109,14 @@ class Course:
                 return (yield from self._follow(context, further))
         return ended.config
 
-    def _newer_than(self, context: Context) -> Talk[Config | None]:
-        """A configuration that came after this one, if any site that can be reached knows of it."""
+    def _newer_than(self, config: Config) -> Talk[Config | None]:
+        """A configuration that came after `config`, if any site that can be reached knows of it."""
         replies = yield from look_around(list(self._sites), self._library.keys, wait_for_all=True)
         sightings = [seen for seen in replies.values() if isinstance(seen, Sighting)]
         newest = newest_config(sightings)
-        if newest is not None and newest.generation == context.config.generation:
-            check_not_forked(sightings, context.config)
-        return newest if newest is not None and newest.place > context.config.place else None
+        if newest is not None and newest.generation == config.generation:
+            check_not_forked(sightings, config)
+        return newest if newest is not None and newest.place > config.place else None
 
     def _fence(self, config: Config) -> Talk[None]:
         """After a forced recovery, once a run: what is left of older generations is sealed; a second recovery is noticed."""

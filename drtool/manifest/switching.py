@@ -129,7 +129,7 @@ def finish_switch(
     yield from follow_seals(config, library.keys, _sealed(readings))  # it had begun long ago, and has ended since
     begun = {site for site, reading in readings.items() if isinstance(reading, SiteView)}
     if len(begun) < config.quorum and not _is_in_use(readings):
-        objects = yield from library.sealed_objects([*old, *new], object_names(last))
+        objects = yield from library.sealed_objects(list(dict.fromkeys((*old, *new))), object_names(last))
         absent = [
             site for site, reading in readings.items() if isinstance(reading, Trouble) and reading.kind == "absent"
         ]

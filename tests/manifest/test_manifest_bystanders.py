@@ -6,7 +6,7 @@ import time
 import pytest
 from manifest_world import Sites, backup
 
-from drtool.manifest import Member, Policy, SetPolicy, chain
+from drtool.manifest import Member, Policy, SetPolicy, chain, following
 from drtool.manifest.head import RECENT_LIMIT
 from drtool.manifest.ports import List, PutIfAbsent, Read
 
@@ -112,3 +112,14 @@ def test_two_hosts_that_finish_one_change_of_voters_both_succeed(sites):
     assert hook.happened == 1
     assert view.config.number == 2
     assert other.read().config.number == 2
+
+
+def test_a_host_that_was_away_for_many_changes_of_voters_comes_back(sites, monkeypatch):
+    monkeypatch.setattr(following, "SWITCHES_LIMIT", 3)
+    backup(sites.found())
+    away = sites.host("away")
+    away.read()
+    for _ in range(6):
+        sites.host().set_voters([Member(f"site{i}", f"site{i}/main", fresh=True) for i in range(3)])
+    assert away.read().config.number == 7
+    backup(away)
