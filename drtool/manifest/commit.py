@@ -233,6 +233,8 @@ class _Commit:
         self._prepare_changes(learned.state)
         after = apply_all(learned.state, self._changes)
         self._fits = not isinstance(after, Rejection)
+        if not self._fits and self._in_flight and self._is_in(learned.state):
+            return Outcome(learned, seen.views)  # made before, by a run that did not hear of it
         if isinstance(after, Rejection) and (self._left or not self._in_flight):
             raise Rejected(after.reason, after.message)  # what could be left in the inbox is rejected for ever
         return None

@@ -11,6 +11,7 @@ Invariants
     Nothing that lies there can hold up a commit: what is foreign, damaged, too large or rejected is passed over.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -117,9 +118,14 @@ def look(sites: Iterable[SiteName], quorum: int) -> Talk[Names]:
 
 
 def waiting(names: Names, state: State, turn: bytes) -> list[str]:
-    """The entries that `state` does not hold, in an order that `turn` decides, so that none is last for ever."""
-    every = {name for listed in names.values() for name in listed}
-    return sorted((name for name in every if _is_waiting(name, state)), key=lambda name: _place(name, turn))
+    """The entries that `state` does not hold, in an order that `turn` decides, so that none is last for ever.
+
+    Those at most sites come first: what only one site shows may be there to keep the others waiting.
+    """
+    count = Counter(name for listed in names.values() for name in listed)
+    return sorted(
+        (name for name in count if _is_waiting(name, state)), key=lambda name: (-count[name], _place(name, turn))
+    )
 
 
 def fetch(keys: Keys, config: Config, names: Names, wanted: Sequence[str]) -> Talk[Fetched]:
