@@ -141,9 +141,14 @@ def patterns_of(name: str) -> list[str]:
 
 def _time_ns(text: str) -> int:
     try:
-        return time_ns_of(text)
+        time_ns = time_ns_of(text)
     except (ValueError, OverflowError) as error:
         raise UsageError(f"--time {text!r} is not RFC 3339: {error}", hint="--time 2026-01-31T22:30:00+01:00") from None
+    if not -(2**63) <= time_ns < 2**63:
+        raise UsageError(
+            f"--time {text!r}: no snapshot can be of that time", hint="the years 1678 to 2261 can be written down"
+        )
+    return time_ns
 
 
 def exit_code_of(document: Document) -> int:

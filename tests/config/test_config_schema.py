@@ -79,7 +79,7 @@ def test_what_is_not_built_yet_says_so(tmp_path, key):
         ("sources: {home: {}}", "'paths' is missing"),
         ("limits: {memory: lots}", "not a size"),
         ("limits: {workers: 0}", "workers"),
-        ("retention: {keep_last: -1}", "1:24: retention.keep_last: not a number to keep (write 7, or unlimited): -1"),
+        ("retention: {keep_last: -1}", "1:13: retention.keep_last: not a number to keep (write 7, or unlimited): -1"),
         ("retention: {keep_daily: true}", "not a number to keep"),
         (
             "retention: {keep_within: 2w}",
