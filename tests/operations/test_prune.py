@@ -198,3 +198,33 @@ def test_two_prunes_at_once_the_second_says_so(world):
         session.abandon()
         writer.close()
     assert run(world).removed.packs > 0
+
+
+def test_a_writer_that_was_expired_while_prune_removed_things_looks_everything_up_again(world, monkeypatch):
+    """Its snapshot would have referred to packs that are gone: it stores them again before it commits."""
+    from drtool.manifest.ops import ExpireSession
+    from drtool.repository.session import WriterSession
+
+    source = fill(world.root / "source", {f"{i}": noise(300_000, i) for i in range(4)})
+    world.backup(source)
+    (old,) = world.snapshots()
+    plain = WriterSession.commit
+    met = []
+
+    def commit(self, snapshot):
+        if not met:
+            met.append(snapshot)
+            other = world.elsewhere("other")
+            with other.open() as repository:
+                repository.manifest.commit([ExpireSession(self.id), ForgetSnapshots((old.id,))])
+            result = run(other, now_ns=10**19, yes=True)
+            assert result.removed.packs > 0
+        return plain(self, snapshot)
+
+    monkeypatch.setattr(WriterSession, "commit", commit)
+    report = world.backup(source)
+    assert met
+    assert any("taken for dead" in getattr(event, "message", "") for event in world.heard)
+    (row,) = world.snapshots()
+    assert row.id.hex() == report.id
+    check(world, [row], {report.id: portrait(source)})
