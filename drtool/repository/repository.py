@@ -101,9 +101,9 @@ class Repository:
         return frozenset(PackId(names.packs[at : at + 32]) for names in lists for at in range(0, len(names.packs), 32))
 
     def _may_hold(self, target: TargetName, inventory: Inventory) -> bool:
-        """Whether a target that cannot be listed now may still have what was written to it."""
+        """Whether a target that cannot be listed now may still have what was written to it; not one that was given up."""
         out_of_sight = target in inventory.unlisted or target not in self.targets.specs
-        return out_of_sight and target not in self.targets.lost
+        return out_of_sight and target not in self.targets.lost and target in self.target_rows()
 
     @cached_property
     def chunks(self) -> ChunkReader:

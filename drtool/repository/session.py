@@ -4,7 +4,8 @@ Invariants
     The session is committed before anything is listed, looked up or chosen as a parent.
     A reference is committed only after what it refers to is durable: packs, then segments, then the manifest.
     A session that was expired meanwhile is opened anew; what was stored is still there and is committed under the new one,
-    unless prune has condemned or removed anything since: then nothing is committed that was not looked up again.
+    unless prune has condemned or removed anything since, or a target was given up: then nothing is committed that was not
+    looked up again.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from drtool.crypto import object_name
 from drtool.errors import DrtoolError, Rejected
 from drtool.manifest.ops import AddSnapshot, CheckpointSession, CloseSession, OpenSession
 from drtool.manifest.records import SegmentRef, SessionKind, Snapshot
-from drtool.model import SegmentId, SessionId, segment_object
+from drtool.model import SegmentId, SessionId, TargetName, segment_object
 from drtool.packing import SegmentPack
 from drtool.packing.segment import SEGMENT_ROWS_MAX, encode_segment, rows_of
 from drtool.repository.identity import gone, identify
@@ -76,10 +77,14 @@ class WriterSession:
         return committed.view
 
     def _reopen(self) -> None:
-        """Another session in place of one that was expired; `Overtaken` if prune has gone on meanwhile."""
-        before = _latest_removal(self.view)
+        """Another session in place of one that was expired; `Overtaken` if what it stored may be gone meanwhile."""
+        before = self.view
         self.view = self._open()
-        if self._kind != "backup" or _latest_removal(self.view) > before:
+        if (
+            self._kind != "backup"
+            or _latest_removal(self.view) > _latest_removal(before)
+            or _places(before) - _places(self.view)
+        ):
             raise Overtaken(
                 "this run was taken for dead, and what it refers to may have been removed since",
                 hint="run the same command again: what is stored is reused",
@@ -134,9 +139,17 @@ class WriterSession:
             if self._pending:
                 self.checkpoint()
         finally:
-            self._commit(lambda: CloseSession(self.id))
+            self._close()
 
-    def _commit(self, op: "Callable[[], CheckpointSession | AddSnapshot | CloseSession]") -> "Committed":
+    def _close(self) -> None:
+        """Nothing is left to do for a session that somebody else has ended."""
+        try:
+            self._repository.manifest.commit(CloseSession(self.id))
+        except Rejected as error:
+            if error.reason != NOT_OPEN:
+                raise
+
+    def _commit(self, op: "Callable[[], CheckpointSession | AddSnapshot]") -> "Committed":
         """Commits an op of this session; under a new one, if somebody expired it."""
         try:
             change = op()
@@ -164,6 +177,11 @@ class WriterSession:
         self.degraded |= distinct_sites(holders) < repository.view.state.policy.copies
         self._pending = []
         return [SegmentRef(segment, len(sealed), row_count, len(packs), tuple(holders))]
+
+
+def _places(view: "View") -> frozenset[TargetName]:
+    """The targets that something can be on."""
+    return frozenset(row.name for row in view.state.targets if row.state != "lost")
 
 
 def _latest_removal(view: "View") -> int:

@@ -42,6 +42,7 @@ class Targets:
         self.lost: set[TargetName] = set()
         """Targets that the manifest has given up."""
         self._arbiters: set[TargetName] = set()
+        self._named: frozenset[TargetName] | None = None
 
     def connect(self, repository: RepositoryId | None) -> None:
         """Opens every target's store; one that is not this repository's, or another target, stays offline."""
@@ -99,7 +100,7 @@ class Targets:
         """The same targets through descriptors of their own, for a forked worker; one that was swapped since is offline."""
         fresh = Targets(self.specs, self._opener)
         fresh.failures = dict(self.failures)
-        fresh.lost, fresh._arbiters = self.lost, self._arbiters
+        fresh.lost, fresh._arbiters, fresh._named = self.lost, self._arbiters, self._named
         for name in self._stores:
             fresh._try(self.specs[name], self.markers[name].repository_id)
             if name in fresh.markers and fresh.markers[name] != self.markers[name]:
@@ -138,10 +139,12 @@ class Targets:
         known = list(rows)
         self.lost = {row.name for row in known if row.state == "lost"}
         self._arbiters = {row.name for row in known if row.votes_only}
+        self._named = frozenset(row.name for row in known)
 
     def storing(self) -> list[TargetName]:
-        """The targets that objects are counted on, sorted: neither arbiters', nor lost ones that may still be readable."""
-        return [name for name in self.specs if name not in self._arbiters and name not in self.lost]
+        """The targets that objects are counted on, sorted: neither arbiters', nor lost or removed ones that may still be read."""
+        given_up = self._arbiters | self.lost
+        return [name for name in self.specs if name not in given_up and (self._named is None or name in self._named)]
 
     def reason_for(self, site: SiteName) -> str | None:
         """Why none of a site's targets is reached; None if one is, or this host knows none."""

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from drtool.model import TargetName
+from drtool.repository.copying import Amount
 
 
 class RepairRequest(Struct, frozen=True, kw_only=True):
@@ -11,14 +12,6 @@ class RepairRequest(Struct, frozen=True, kw_only=True):
     workers: int = 2
     read_all: bool = False
     dry_run: bool = False
-
-
-class Amount(Struct, frozen=True):
-    objects: int = 0
-    bytes: int = 0
-
-    def __add__(self, other: "Amount") -> "Amount":
-        return Amount(self.objects + other.objects, self.bytes + other.bytes)
 
 
 class Unrepairable(Struct, frozen=True):

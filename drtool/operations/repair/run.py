@@ -1,56 +1,46 @@
 """One repair: what should be where, against what is; then copy, rebuild, and take what is too much.
 
 It may be stopped at any time and run again: each run begins with what it observes.
-
-Invariants
-    Additions need nobody's leave. Removals happen only under the one mover session, which is looked up again every
-    `RECHECK_EVERY` removals; without it, repair only adds.
-    What prune is removing is neither copied nor counted.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Sequence
 
-from drtool.errors import Rejected
-from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
-from drtool.model import PackId, TargetName
-from drtool.operations.repair.copying import Outcome, carry_out, read_whole, remove
-from drtool.operations.repair.plan import Job, job_for
-from drtool.operations.repair.request import Amount, Away, RepairRequest, RepairResult, Unrepairable
+from drtool.events import Emit, Stage, Warned
+from drtool.operations.repair.request import Away, RepairRequest, RepairResult, Unrepairable
 from drtool.repository import Repository
-from drtool.repository.expected import Expected, expected_objects
-from drtool.repository.findings import Copy
-from drtool.repository.inventory import Inventory, take_inventory
+from drtool.repository.copying import Amount, Outcome
+from drtool.repository.expected import Expected
+from drtool.repository.inventory import Inventory
+from drtool.repository.moving import Mover, amount, jobs_of, look, note_damage
 from drtool.repository.placement import distinct_sites
-from drtool.repository.session import WriterSession
+from drtool.repository.reconciling import Job
 
-RECHECK_EVERY = 256
+_LEFT = {
+    "mover-open": "another mover is at work: copies that are one too many stay for now",
+    "ring-changed": "the ring has changed meanwhile: what is one copy too many now, the next run decides",
+    "expired": "this run was taken for dead and stopped taking copies away; run it again",
+}
 
 
 def repair(repository: Repository, request: RepairRequest, emit: Emit) -> RepairResult:
     """Brings every object to its promised copies at its right places, from what survives."""
     started = time.monotonic()
     healed = [] if request.dry_run else _mend_manifest(repository, emit)
-    emit(Stage(name="listing"))
-    for segment, why in repository.load_index().items():
-        emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
-    inventory = take_inventory(repository.targets)
-    wanted = list(_wanted(repository))
-    bad = _damaged(repository, request, wanted, inventory, emit)
-    jobs = list(_jobs(repository, wanted, inventory, bad))
-    run = _Run(repository, request, inventory, emit)
-    outcomes = _imagined(jobs) if request.dry_run else run.carry_out([job for job in jobs if not job.idle])
-    removed = _surplus(jobs) if request.dry_run else run.take_surplus(outcomes)
-    if not request.dry_run:
-        run.note(outcomes, bad)
+    placement = repository.placement
+    seen = look(repository, emit, placement, workers=request.workers, read_all=request.read_all)
+    jobs = jobs_of(repository, seen, placement)
+    if request.dry_run:
+        outcomes, removed = _imagined(jobs), amount((job, len(job.surplus)) for job in jobs if job.sources)
+    else:
+        outcomes, removed = _carry_out(repository, request, jobs, emit)
+        note_damage(repository, seen, outcomes)
     return RepairResult(
-        copied=_sum((o.job, len(o.copied)) for o in outcomes),
-        rebuilt=_sum((o.job, len(o.rebuilt)) for o in outcomes),
+        copied=amount((o.job, len(o.copied)) for o in outcomes),
+        rebuilt=amount((o.job, len(o.rebuilt)) for o in outcomes),
         removed=removed,
-        unrepairable=[_unrepairable(o.job.expected, inventory) for o in outcomes if o.lost],
-        away=[Away(target, why) for target, why in sorted({**inventory.unlisted, **repository.owing()}.items())],
+        unrepairable=[_unrepairable(o.job.expected, seen.inventory) for o in outcomes if o.lost],
+        away=[Away(target, why) for target, why in sorted({**seen.inventory.unlisted, **repository.owing()}.items())],
         degraded=_degraded(repository, jobs, outcomes),
         manifest=healed,
         dry_run=request.dry_run,
@@ -72,144 +62,29 @@ def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
     return words
 
 
-def _wanted(repository: Repository) -> Iterator[Expected]:
-    state = repository.view.state
-    going = repository.going_packs(repository.view)
-    packs = (pack for pack in repository.index.packs() if pack.pack not in going)
-    return expected_objects(packs, state.segments, repository.placement, state.policy.copies)
-
-
-def _damaged(
-    repository: Repository, request: RepairRequest, wanted: Sequence[Expected], inventory: Inventory, emit: Emit
-) -> dict[str, set[TargetName]]:
-    """Targets whose copy is not the object: of the wrong size, or read and found wrong."""
-    bad: dict[str, set[TargetName]] = {}
-    doubtful: list[tuple[TargetName, Expected]] = []
-    findings = repository.findings.all()
-    for expected in wanted:
-        for target in inventory.holders(expected.name, None):
-            if inventory.objects[target][expected.name] != expected.size_bytes:
-                bad.setdefault(expected.name, set()).add(target)
-            elif request.read_all or (target, expected.name) in findings:
-                doubtful.append((target, expected))
-    emit(Stage(name="reading"))
-    total_bytes = sum(expected.size_bytes for _, expected in doubtful)
-    done_bytes = 0
-    with ThreadPoolExecutor(request.workers, "read") as threads:
-        results = threads.map(lambda copy: read_whole(repository.targets, copy[0], copy[1].name) is not None, doubtful)
-        for (target, expected), whole in zip(doubtful, results, strict=True):
-            done_bytes += expected.size_bytes
-            emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
-            if not whole:
-                bad.setdefault(expected.name, set()).add(target)
-    return bad
-
-
-def _jobs(
-    repository: Repository, wanted: Iterable[Expected], inventory: Inventory, bad: dict[str, set[TargetName]]
-) -> Iterator[Job]:
-    copies = repository.view.state.policy.copies
-    for expected in wanted:
-        name = bytes.fromhex(expected.name.rpartition("/")[2])
-        holders = tuple(inventory.holders(expected.name, expected.size_bytes))
-        yield job_for(
-            expected,
-            _in_order(holders, repository.placement.preference(PackId(name))),
-            bad.get(expected.name, set()),
-            repository.placement.preference(PackId(name)),
-            copies,
-            repository.targets.writable,
-        )
-
-
-def _in_order(holders: Sequence[TargetName], preference: Iterable[TargetName]) -> tuple[TargetName, ...]:
-    first = [name for name in preference if name in holders]
-    return (*first, *(name for name in holders if name not in first))
-
-
-class _Run:
-    def __init__(self, repository: Repository, request: RepairRequest, inventory: Inventory, emit: Emit) -> None:
-        self._repository, self._request, self._inventory, self._emit = repository, request, inventory, emit
-        self._removed_since_check = 0
-
-    def carry_out(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """All jobs, a few at a time; memory stays at a few objects."""
-        self._emit(Stage(name="copying"))
-        targets = self._repository.targets
-        total_bytes = sum(job.expected.size_bytes for job in jobs)
-        done_bytes = 0
-        outcomes: list[Outcome] = []
-        with ThreadPoolExecutor(self._request.workers, "copy") as threads:
-            for outcome in threads.map(lambda job: carry_out(targets, job), jobs):
-                outcomes.append(outcome)
-                done_bytes += outcome.job.expected.size_bytes
-                self._emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
-        for target, reason in targets.failures.items():
-            if targets.reachable(target):
-                self._emit(TargetFailed(target=target, reason=reason))
-        return outcomes
-
-    def take_surplus(self, outcomes: Sequence[Outcome]) -> Amount:
-        """Deletes copies that are one too many, under the mover session."""
-        rows = [(outcome, target) for outcome in outcomes for target in outcome.removable]
-        if not rows:
-            return Amount()
-        with closing(self._repository.writer()) as writer:
-            try:
-                session = self._repository.begin(writer, "", "mover")
-            except Rejected as error:
-                if error.reason != "mover-open":
-                    raise
-                self._emit(Warned(message=f"another mover is at work: {len(rows)} copies too many stay for now"))
-                return Amount()
-            try:
-                return self._take(rows, session)
-            finally:
-                session.abandon()
-
-    def _take(self, rows: Sequence[tuple[Outcome, TargetName]], session: WriterSession) -> Amount:
-        self._emit(Stage(name="removing"))
-        ring = session.view.state.ring
-        if ring != self._repository.placement.ring:
-            self._emit(Warned(message="the ring has changed meanwhile: what is too much now, the next run decides"))
-            return Amount()
-        removed = Amount()
-        for number, (outcome, target) in enumerate(rows):
-            if number % RECHECK_EVERY == 0 and not self._still_ours(session):
-                break
-            if remove(self._repository.targets, target, outcome.job.expected.name, lambda: True):
-                removed += Amount(1, outcome.job.expected.size_bytes)
-        return removed
-
-    def _still_ours(self, session: WriterSession) -> bool:
-        return self._repository.manifest.read().state.session(session.id) is not None
-
-    def note(self, outcomes: Sequence[Outcome], bad: dict[str, set[TargetName]]) -> None:
-        """Remembers what is damaged still, forgets what is whole again."""
-        known: set[Copy] = {(target, name) for name, targets in bad.items() for target in targets}
-        known |= {(target, o.job.expected.name) for o in outcomes for target in o.found_bad}
-        mended = {(target, o.job.expected.name) for o in outcomes for target in (*o.rebuilt, *o.copied)}
-        self._repository.findings.update(known - mended, self._repository.findings.all())
+def _carry_out(
+    repository: Repository, request: RepairRequest, jobs: Sequence[Job], emit: Emit
+) -> tuple[list[Outcome], Amount]:
+    due = [job for job in jobs if _due(job)]
+    total_bytes = sum(job.expected.size_bytes for job in due)
+    mover = Mover(repository, repository.placement.ring, total_bytes, request.workers, emit)
+    emit(Stage(name="copying"))
+    outcomes = mover.carry_out(due)
+    emit(Stage(name="removing"))
+    taken = mover.take_surplus(outcomes)
+    if taken.stopped:
+        emit(Warned(message=_LEFT[taken.stopped]))
+    return outcomes, taken.removed
 
 
 def _imagined(jobs: Sequence[Job]) -> list[Outcome]:
-    """What a run would do if every copy that is listed is whole."""
-    return [
-        Outcome(job, job.write if job.sources else (), job.bad if job.sources else (), (), (), not job.sources)
-        for job in jobs
-        if not job.idle or not job.sources
-    ]
+    """What a run would do if every copy that is listed is whole; what nobody has is lost."""
+    return [Outcome(job, job.write, job.bad) if job.sources else Outcome(job, lost=True) for job in jobs if _due(job)]
 
 
-def _surplus(jobs: Sequence[Job]) -> Amount:
-    return _sum((job, len(job.surplus)) for job in jobs if job.sources)
-
-
-def _sum(rows: Iterable[tuple[Job, int]]) -> Amount:
-    amount = Amount()
-    for job, count in rows:
-        amount += Amount(count, count * job.expected.size_bytes)
-    return amount
+def _due(job: Job) -> bool:
+    """Whether there is something to do, or something to say."""
+    return not job.idle or not job.sources
 
 
 def _unrepairable(expected: Expected, inventory: Inventory) -> Unrepairable:
@@ -221,11 +96,8 @@ def _unrepairable(expected: Expected, inventory: Inventory) -> Unrepairable:
 def _degraded(repository: Repository, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> bool:
     """Whether anything is on fewer sites than promised after all this."""
     copies = repository.view.state.policy.copies
-    after = {
-        o.job.expected.name: {*o.job.sources, *o.copied, *o.rebuilt} - set(o.found_bad) | set(o.rebuilt)
-        for o in outcomes
-    }
-    return any(distinct_sites(after.get(job.expected.name, set(job.sources))) < copies for job in jobs)
+    after = {o.job.expected.name: o.holders for o in outcomes}
+    return any(distinct_sites(after.get(job.expected.name, job.sources)) < copies for job in jobs)
 
 
 def exit_code(result: RepairResult) -> int:

@@ -5,15 +5,23 @@ Invariants
     A surplus copy goes only after every place that the ring wants was read back whole in this very run.
 """
 
-from collections.abc import Callable
-
 from msgspec import Struct
 
 from drtool.crypto import object_name
 from drtool.errors import DrtoolError, StoreError
 from drtool.model import TargetName
-from drtool.operations.repair.plan import Job
+from drtool.repository.reconciling import Job
 from drtool.repository.targets import Targets
+
+
+class Amount(Struct, frozen=True):
+    """Copies, and their bytes."""
+
+    objects: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.objects + other.objects, self.bytes + other.bytes)
 
 
 class Outcome(Struct, frozen=True):
@@ -26,18 +34,25 @@ class Outcome(Struct, frozen=True):
     found_bad: tuple[TargetName, ...] = ()
     lost: bool = False
 
+    @property
+    def holders(self) -> frozenset[TargetName]:
+        """Who has a good copy now, before anything is taken away."""
+        return frozenset((*self.job.sources, *self.copied, *self.rebuilt)) - (
+            frozenset(self.found_bad) - frozenset(self.rebuilt)
+        )
+
 
 def carry_out(targets: Targets, job: Job) -> Outcome:
     """Writes what is missing; what may be removed then is only named."""
     data, bad = _good_copy(targets, job)
-    mend = tuple(dict.fromkeys((*job.bad, *bad)))
     if data is None:
         return Outcome(job, found_bad=bad, lost=True)
+    mend = tuple(dict.fromkeys((*job.bad, *(name for name in bad if name not in job.surplus))))
     rebuilt = tuple(name for name in mend if _put(targets, name, job.expected.name, data))
     copied = tuple(name for name in job.write if _put(targets, name, job.expected.name, data))
     whole = set(job.write) <= set(copied) and set(mend) <= set(rebuilt)
     removable = job.surplus if whole and _all_whole(targets, job) else ()
-    return Outcome(job, copied, rebuilt, tuple(name for name in removable if name not in bad), bad)
+    return Outcome(job, copied, rebuilt, removable, bad)
 
 
 def _good_copy(targets: Targets, job: Job) -> tuple[bytes | None, tuple[TargetName, ...]]:
@@ -60,13 +75,13 @@ def read_whole(targets: Targets, target: TargetName, name: str) -> bytes | None:
     return data if object_name(data).hex() == name.rpartition("/")[2] else None
 
 
-def _put(targets: Targets, target: TargetName, name: str, data: bytes) -> bool:
-    if not targets.writable(target):
+def _put(targets: Targets, name: TargetName, object_: str, data: bytes) -> bool:
+    if not targets.writable(name):
         return False
     try:
-        targets.store(target).put(name, data)
+        targets.store(name).put(object_, data)
     except StoreError as error:
-        targets.fail(target, error.message)
+        targets.fail(name, error.message)
         return False
     return True
 
@@ -78,9 +93,9 @@ def _all_whole(targets: Targets, job: Job) -> bool:
     )
 
 
-def remove(targets: Targets, target: TargetName, name: str, still_ours: Callable[[], bool]) -> bool:
-    """Takes one copy away, unless the right to do so is gone."""
-    if not still_ours() or not targets.writable(target):
+def remove(targets: Targets, target: TargetName, name: str) -> bool:
+    """Takes one copy away; whether it is gone."""
+    if not targets.writable(target):
         return False
     try:
         targets.store(target).delete(name)

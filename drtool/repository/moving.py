@@ -1,0 +1,203 @@
+"""Bringing what is stored to where the ring wants it: looked at, object after object, under the mover's rules.
+
+What `repair` and `rebalance` share.
+
+Invariants
+    Additions need nobody's leave. Removals happen only under the one mover session, and only while the ring is the one that
+    they were planned by; the session is looked up again every `RECHECK_EVERY` removals.
+    What prune is removing is neither copied nor counted.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
+
+from drtool.errors import Rejected
+from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
+from drtool.model import PackId, TargetName
+from drtool.repository.copying import Amount, Outcome, carry_out, read_whole, remove
+from drtool.repository.expected import Expected, expected_objects
+from drtool.repository.findings import Copy
+from drtool.repository.inventory import Inventory, take_inventory
+from drtool.repository.reconciling import Job, job_for
+from drtool.ring import Placement, Ring
+
+if TYPE_CHECKING:
+    from drtool.repository.repository import Repository
+    from drtool.repository.session import WriterSession
+
+RECHECK_EVERY = 256
+
+
+class Look(Struct, frozen=True):
+    """What should exist, what the targets list, and which of it is known to be damaged: targets by object."""
+
+    wanted: list[Expected]
+    inventory: Inventory
+    bad: dict[str, set[TargetName]]
+
+
+def look(
+    repository: "Repository", emit: Emit, placement: Placement, *, workers: int = 1, read_all: bool = False
+) -> Look:
+    """Lists every target; reads copies that were found damaged before, or all."""
+    emit(Stage(name="listing"))
+    for segment, why in repository.load_index().items():
+        emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
+    inventory = take_inventory(repository.targets)
+    wanted = list(_wanted(repository, placement))
+    doubtful: list[Copy] = []
+    bad: dict[str, set[TargetName]] = {}
+    findings = repository.findings.all()
+    for expected in wanted:
+        for target in inventory.holders(expected.name, None):
+            if inventory.objects[target][expected.name] != expected.size_bytes:
+                bad.setdefault(expected.name, set()).add(target)
+            elif read_all or (target, expected.name) in findings:
+                doubtful.append((target, expected.name))
+    for target, name in _not_whole(repository, inventory, doubtful, workers, emit):
+        bad.setdefault(name, set()).add(target)
+    return Look(wanted, inventory, bad)
+
+
+def _wanted(repository: "Repository", placement: Placement) -> Iterator[Expected]:
+    state = repository.view.state
+    going = repository.going_packs(repository.view)
+    packs = (pack for pack in repository.index.packs() if pack.pack not in going)
+    return expected_objects(packs, state.segments, placement, state.policy.copies)
+
+
+def _not_whole(
+    repository: "Repository", inventory: Inventory, copies: Sequence[Copy], workers: int, emit: Emit
+) -> Iterator[Copy]:
+    """Those that are not what their names promise; all of them are read."""
+    emit(Stage(name="reading"))
+    sizes = [inventory.objects[target][name] for target, name in copies]
+    done_bytes = 0
+    threads = ThreadPoolExecutor(workers, "read")
+    try:
+        results = threads.map(lambda copy: read_whole(repository.targets, *copy) is not None, copies)
+        for copy, size_bytes, whole in zip(copies, sizes, results, strict=True):
+            done_bytes += size_bytes
+            emit(Progress(processed_bytes=done_bytes, total_bytes=sum(sizes)))
+            if not whole:
+                yield copy
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def jobs_of(
+    repository: "Repository",
+    seen: Look,
+    placement: Placement,
+    *,
+    leave_to_absent: bool = False,
+    arriving: Collection[TargetName] = (),
+) -> list[Job]:
+    """The work on every object, in the order of the catalogue.
+
+    `leave_to_absent`: what a target that cannot be listed may have is not made a second time. `arriving` targets are taken
+    to be there, though they are not yet.
+    """
+    copies = repository.view.state.policy.copies
+    absent = seen.inventory.unlisted if leave_to_absent else {}
+
+    def writable(name: TargetName) -> bool:
+        return name in arriving or repository.targets.writable(name)
+
+    jobs = []
+    for expected in seen.wanted:
+        order = list(placement.preference(PackId(bytes.fromhex(expected.name.rpartition("/")[2]))))
+        holders = set(seen.inventory.holders(expected.name, expected.size_bytes))
+        ranked = [*(name for name in order if name in holders), *sorted(holders.difference(order))]
+        perhaps = [name for name in absent if name in (*expected.written, *expected.desired)]
+        bad = sorted(seen.bad.get(expected.name, ()))
+        jobs.append(job_for(expected, ranked, bad, order, copies, writable, perhaps))
+    return jobs
+
+
+class Taken(Struct, frozen=True):
+    """What was taken away, and why not all of it. `ring-changed`: the rest is to be planned anew."""
+
+    removed: Amount = Amount()
+    stopped: Literal["", "mover-open", "ring-changed", "expired"] = ""
+
+
+class Mover:
+    """Carries out jobs that were planned for `ring`, and counts them all as one piece of work."""
+
+    def __init__(self, repository: "Repository", ring: Ring, total_bytes: int, workers: int, emit: Emit) -> None:
+        self._repository, self._ring, self._workers, self._emit = repository, ring, workers, emit
+        self._total_bytes = total_bytes
+        self._done_bytes = 0
+        self._told: set[TargetName] = set()
+
+    def carry_out(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """All jobs, a few at a time; memory stays at a few objects."""
+        targets = self._repository.targets
+        outcomes: list[Outcome] = []
+        threads = ThreadPoolExecutor(self._workers, "copy")
+        try:
+            for outcome in threads.map(lambda job: carry_out(targets, job), jobs):
+                outcomes.append(outcome)
+                self._done_bytes += outcome.job.expected.size_bytes
+                self._emit(Progress(processed_bytes=self._done_bytes, total_bytes=self._total_bytes))
+        finally:
+            threads.shutdown(
+                cancel_futures=True
+            )  # an interruption waits for what is being copied, not for all the rest
+        for target, reason in targets.failures.items():
+            if targets.reachable(target) and target not in self._told:
+                self._told.add(target)
+                self._emit(TargetFailed(target=target, reason=reason))
+        return outcomes
+
+    def take_surplus(self, outcomes: Iterable[Outcome]) -> Taken:
+        """Deletes copies that are one too many, under the mover session."""
+        rows = [(outcome, target) for outcome in outcomes for target in outcome.removable]
+        if not rows:
+            return Taken()
+        with closing(self._repository.writer()) as writer:
+            try:
+                session = self._repository.begin(writer, "", "mover")
+            except Rejected as error:
+                if error.reason != "mover-open":
+                    raise
+                return Taken(stopped="mover-open")
+            try:
+                return self._take(rows, session)
+            finally:
+                session.abandon()
+
+    def _take(self, rows: Sequence[tuple[Outcome, TargetName]], session: "WriterSession") -> Taken:
+        if session.view.state.ring != self._ring:
+            return Taken(stopped="ring-changed")
+        removed = Amount()
+        for number, (outcome, target) in enumerate(rows):
+            if number and number % RECHECK_EVERY == 0 and not self._still_ours(session):
+                return Taken(removed, "expired")
+            if remove(self._repository.targets, target, outcome.job.expected.name):
+                removed += Amount(1, outcome.job.expected.size_bytes)
+        return Taken(removed)
+
+    def _still_ours(self, session: "WriterSession") -> bool:
+        return self._repository.manifest.read().state.session(session.id) is not None
+
+
+def note_damage(repository: "Repository", seen: Look, outcomes: Sequence[Outcome]) -> None:
+    """Remembers what is damaged still, forgets what is whole again."""
+    known: set[Copy] = {(target, name) for name, targets in seen.bad.items() for target in targets}
+    known |= {(target, o.job.expected.name) for o in outcomes for target in o.found_bad}
+    mended = {(target, o.job.expected.name) for o in outcomes for target in (*o.rebuilt, *o.copied)}
+    repository.findings.update(known - mended, repository.findings.all())
+
+
+def amount(rows: Iterable[tuple[Job, int]]) -> Amount:
+    """Copies, so many of each job's object."""
+    together = Amount()
+    for job, count in rows:
+        together += Amount(count, count * job.expected.size_bytes)
+    return together

@@ -1,0 +1,68 @@
+"""Desired minus observed: which copies of an object are to be written, and which are one too many. Pure.
+
+Invariants
+    A copy is too many only where every place that the ring wants has a good one, or will have it first.
+    An object that stands on enough sites is never brought below them.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from msgspec import Struct
+
+from drtool.model import TargetName, site_of
+from drtool.repository.expected import Expected
+from drtool.repository.placement import distinct_sites
+
+
+class Job(Struct, frozen=True):
+    """What is to be done for one object. `sources` hold a copy; `bad` are targets whose copy must be replaced.
+
+    `surplus` may go afterwards, damaged copies among them. `complete`: then every place that the ring wants has a good copy.
+    `perhaps` are targets that cannot be listed and may hold one.
+    """
+
+    expected: Expected
+    sources: tuple[TargetName, ...]
+    write: tuple[TargetName, ...]
+    bad: tuple[TargetName, ...]
+    surplus: tuple[TargetName, ...]
+    complete: bool
+    perhaps: tuple[TargetName, ...] = ()
+
+    @property
+    def idle(self) -> bool:
+        return not (self.write or self.bad or self.surplus)
+
+    @property
+    def after(self) -> frozenset[TargetName]:
+        """Who has a good copy once all of it is done."""
+        return frozenset((*self.sources, *self.write, *self.bad)) - frozenset(self.surplus)
+
+
+def job_for(
+    expected: Expected,
+    holders: Sequence[TargetName],
+    bad: Collection[TargetName],
+    preference: Iterable[TargetName],
+    copies: int,
+    writable: Callable[[TargetName], bool],
+    perhaps: Collection[TargetName] = (),
+) -> Job:
+    """The work on one object, given the targets that list it whole, and those whose copy is damaged.
+
+    A copy that somebody in `perhaps` may have is not made a second time; nothing is taken away on account of it.
+    """
+    good = tuple(name for name in holders if name not in bad)
+    usable = [name for name in bad if writable(name)]
+    mend = [name for name in usable if name in expected.desired]
+    write = [name for name in expected.desired if name not in good and name not in mend and writable(name)]
+    for name in preference:
+        there = (*good, *mend, *write, *perhaps)
+        if distinct_sites(there) >= copies:
+            break
+        if writable(name) and site_of(name) not in {site_of(held) for held in there}:
+            (mend if name in usable else write).append(name)
+    complete = set(expected.desired) <= {*good, *mend, *write}
+    spare = [name for name in (*good, *usable) if name not in (*expected.desired, *mend)]
+    surplus = tuple(spare) if complete and distinct_sites(expected.desired) >= copies else ()
+    return Job(expected, good, tuple(write), tuple(mend), surplus, complete, tuple(perhaps))
