@@ -13,7 +13,7 @@ import msgspec
 from drtool.crypto import object_name
 from drtool.errors import DrtoolError, Forked, FormatError
 from drtool.manifest.acceptor import Place, Reading, SiteView, Trouble, read_site, unreachable
-from drtool.manifest.commit import Context
+from drtool.manifest.context import Context
 from drtool.manifest.descent import digest_at, problem_of_descent
 from drtool.manifest.head import open_head
 from drtool.manifest.library import Learned, object_names

@@ -12,13 +12,11 @@ Invariants
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NoReturn
 
-import msgspec
-
-from drtool.errors import Diverged, NoQuorum, ObjectMissing, Rejected
+from drtool.errors import Diverged, ObjectMissing, Rejected
 from drtool.manifest import inbox
-from drtool.manifest.acceptor import Place, SiteView, Trouble
+from drtool.manifest.acceptor import SiteView, Trouble
+from drtool.manifest.context import Context, Outcome, is_hopeless, nearest, raise_no_quorum
 from drtool.manifest.descent import problem_of_descent
 from drtool.manifest.head import (
     RECENT_LIMIT,
@@ -29,7 +27,7 @@ from drtool.manifest.head import (
     open_head,
     seal_head,
 )
-from drtool.manifest.library import Learned, Library, object_names, store_everywhere, store_missing
+from drtool.manifest.library import Learned, object_names, store_everywhere, store_missing
 from drtool.manifest.names import object_key
 from drtool.manifest.ops import AddSnapshot, Change, encode_change
 from drtool.manifest.ports import Delete, Draw, Failed, Gather, Journal, Note, Now, Sleep, Talk, never
@@ -38,8 +36,8 @@ from drtool.manifest.records import Config
 from drtool.manifest.rejection import Rejection
 from drtool.manifest.state import State, applied_at, apply_all
 from drtool.manifest.switching import Ended, check_goes_on, ends, follow_seals, voters_targets
-from drtool.manifest.turns import Crowd, Turns
-from drtool.manifest.witness import Outstanding, SiteWitness, Witness
+from drtool.manifest.turns import Turns
+from drtool.manifest.witness import Outstanding
 from drtool.model import SiteName
 from drtool.paxos import NO_BALLOT, Ballot, Record, highest_accepted
 
@@ -53,34 +51,6 @@ Draft = Callable[[State], tuple[Change, ...]]
 """The changes of one commit, made once, when the state that they are based on is known."""
 
 
-class Context(msgspec.Struct, frozen=True):
-    """Everything that one conversation works with."""
-
-    config: Config
-    places: Mapping[SiteName, Place]
-    library: Library
-    witness: Witness
-    patience_s: float = 30.0
-    crowd: Crowd = msgspec.field(default_factory=Crowd)
-
-    @property
-    def quorum(self) -> int:
-        return self.config.quorum
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """A chosen head, what it stands for, which site records were seen to be effective, and which voters lost their memory."""
-
-    learned: Learned
-    views: Mapping[SiteName, SiteView]
-    lapsed: tuple[SiteName, ...] = ()
-
-    def witness(self, config: Config) -> Witness:
-        head = self.learned.head
-        sites: dict[SiteName, SiteWitness] = {site: view.witness() for site, view in self.views.items()}
-        return Witness(config.generation, config.number, head.sequence, head.digest, sites, config)
-
-
 def read(context: Context) -> Talk[Outcome]:
     """The newest chosen head, linearizably: every commit that was acknowledged before this began is in it."""
     for attempt in range(READ_TRIES):
@@ -88,7 +58,7 @@ def read(context: Context) -> Talk[Outcome]:
         record = seen.agreed(context.quorum)
         if record is not None:
             try:
-                learned = yield from context.library.learn(_nearest(context, seen), record.value)
+                learned = yield from context.library.learn(nearest(context, seen), record.value)
             except ObjectMissing:
                 break  # perhaps replaced since the head was read; `_Commit` looks again before it believes it
             check_goes_on(context.config, learned)
@@ -117,7 +87,7 @@ def _check_begun(context: Context, seen: Survey) -> Talk[None]:
     for view in seen.views.values() if absent else ():
         head = open_head(context.library.keys, view.record.value)
         if head.stop == context.config:
-            learned = yield from context.library.learn(_nearest(context, seen), view.record.value)
+            learned = yield from context.library.learn(nearest(context, seen), view.record.value)
             raise Ended(context.config, voters_targets(learned, context.config), learned)
 
 
@@ -170,7 +140,7 @@ class _Commit:
                 yield from self._clear()
                 return outcome
             patient = yield from self._turns.pause()
-            if _is_hopeless(self._context, seen, self._refused) or not patient:
+            if is_hopeless(self._context, seen, self._refused) or not patient:
                 raise_no_quorum(self._context, seen, self._refused, in_doubt=self._in_flight)
             began_s = yield Now()
 
@@ -283,7 +253,7 @@ class _Commit:
             self._rejection = after  # final once `base` is chosen under our ballot
             return base.value
         batch = yield from self._with_waiting(seen, base, after)
-        head = yield from head_on(self._context, _nearest(self._context, seen), base, batch.changes, batch.state)
+        head = yield from head_on(self._context, nearest(self._context, seen), base, batch.changes, batch.state)
         if head is None:
             return None
         yield Journal(Outstanding(self._changes))
@@ -343,12 +313,12 @@ class _Commit:
                 )
 
     def _learn(self, seen: Survey, value: bytes) -> Talk[Learned]:
-        return (yield from self._context.library.learn(_nearest(self._context, seen), value))
+        return (yield from self._context.library.learn(nearest(self._context, seen), value))
 
     def _check_descent(self, seen: Survey, base: Learned) -> Talk[None]:
         """Nothing is built on a head that denies what this host saw confirmed."""
         context = self._context
-        problem = yield from problem_of_descent(context.library, _nearest(context, seen), context.witness, base)
+        problem = yield from problem_of_descent(context.library, nearest(context, seen), context.witness, base)
         if problem is not None:
             raise Diverged(problem, hint="run `drtool manifest check`; nothing was changed")
 
@@ -411,33 +381,3 @@ def _lapsed(seen: Survey, *, broken_too: bool) -> tuple[SiteName, ...]:
     """Voters whose memory is gone, or older than what this host saw there; whoever mends on purpose counts broken ones too."""
     kinds = {"absent", "broken"} if broken_too else {"absent"}
     return (*seen.rolled_back, *(site for site, trouble in seen.troubles.items() if trouble.kind in kinds))
-
-
-def _nearest(context: Context, seen: Survey) -> tuple[SiteName, ...]:
-    """Where to fetch objects: sites that answered first, then the rest."""
-    answered = [site for site in context.places if site in seen.views]
-    return (*answered, *(site for site in context.places if site not in seen.views))
-
-
-def _is_hopeless(context: Context, seen: Survey, refused: Mapping[SiteName, Trouble]) -> bool:
-    """Too few sites, and asking again changes nothing."""
-    definite = {site for site, trouble in seen.troubles.items() if trouble.definite}
-    return len(context.places) - len(definite | refused.keys() | seen.rolled_back.keys()) < context.quorum
-
-
-def raise_no_quorum(context: Context, seen: Survey, refused: Mapping[SiteName, Trouble], *, in_doubt: bool) -> NoReturn:
-    """Say how many sites were needed and reached, and what ails each of the others."""
-    reached = sorted(seen.views.keys() - refused.keys())
-    ails = [f"{site}: {_words(trouble)}" for site, trouble in sorted({**seen.troubles, **refused}.items())]
-    ails += [f"{site}: it went back in time" for site in sorted(seen.rolled_back)]
-    doubt = "; whether the change was made will be known when enough sites are back" if in_doubt else ""
-    had = "can write at" if seen.views.keys() & refused.keys() else "reached"
-    raise NoQuorum(
-        f"the manifest needs {context.quorum} of {len(context.places)} sites and {had} {len(reached)}"
-        f" ({', '.join(reached) or 'none'}){': ' if ails else ''}{', '.join(ails)}{doubt}",
-        hint=f"to read what one site knows: --manifest-from {min(seen.views, default='SITE')}",
-    )
-
-
-def _words(trouble: Trouble) -> str:
-    return trouble.reason if trouble.kind in {"unreachable", "unknown"} else f"{trouble.kind}, {trouble.reason}"

@@ -14,8 +14,9 @@ from drtool.crypto import SealKind
 from drtool.errors import Forked, NoQuorum, NoRepository, ObjectMissing, Refused, Rejected
 from drtool.manifest.audit import Problem, check_manifest
 from drtool.manifest.beginning import begin_manifest
-from drtool.manifest.commit import Context, Draft, Outcome, commit, read, refresh
+from drtool.manifest.commit import Draft, commit, read, refresh
 from drtool.manifest.compacting import Compacted, clear, list_everything, preview
+from drtool.manifest.context import Context, Outcome
 from drtool.manifest.descent import given_up, problem_of_descent
 from drtool.manifest.drafting import Author, Drafts
 from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, no_hook

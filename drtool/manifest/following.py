@@ -12,7 +12,7 @@ from typing import TypeVar
 from drtool.crypto import SealKind
 from drtool.errors import Forked, NoQuorum
 from drtool.manifest.beginning import places_of
-from drtool.manifest.commit import Context
+from drtool.manifest.context import Context
 from drtool.manifest.finding import Sighting, check_not_forked, discover, look_around, newest_config, newest_record
 from drtool.manifest.head import seal_row
 from drtool.manifest.library import Library

@@ -12,7 +12,7 @@ import msgspec
 
 from drtool.errors import DrtoolError
 from drtool.manifest.acceptor import Reading, SiteView, Trouble, read_site
-from drtool.manifest.commit import Context
+from drtool.manifest.context import Context
 from drtool.manifest.head import Head, open_head
 from drtool.manifest.library import Learned, Library
 from drtool.manifest.pages import LogRow, log_rows

@@ -22,7 +22,8 @@ from drtool.crypto import SealKind
 from drtool.errors import NoQuorum, Refused
 from drtool.manifest.acceptor import Place, SiteView, Trouble, read_site
 from drtool.manifest.beginning import begin_at, places_of
-from drtool.manifest.commit import Context, head_on
+from drtool.manifest.commit import head_on
+from drtool.manifest.context import Context
 from drtool.manifest.drafting import Author
 from drtool.manifest.finding import Sighting, forked, look_around, newest_record, read_seal
 from drtool.manifest.head import seal_head, seal_row
