@@ -81,7 +81,6 @@ LATER_OPTIONS: dict[Path, tuple[str, ...]] = {
         *("--exclude-larger-than=", "--files-from=", "--skip-if-newer-than=", "--skip-if-running"),
         *("--stdin", "--stdin-name=", "--stdin-command"),
     ),
-    ("forget",): ("--prune",),
     ("restore",): ("--delete", "--verify"),
     ("verify",): ("--sample=", "--budget=", "--repair"),
 }

@@ -8,17 +8,20 @@ import typer
 from msgspec.structs import asdict
 
 from drtool.cli.options import DryRun, Hosts, Sources, Tags, narrowing
+from drtool.cli.pruning import prune_view
 from drtool.cli.text import Document, count, document_of, local
 from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.config import Retention, nearest
 from drtool.config.units import keep_count, span
-from drtool.errors import Refused, UsageError
+from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import Warned
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
+    from drtool.operations.forget import ForgetRequest
     from drtool.operations.retention import Rules
     from drtool.operations.retention.groups import Grouping
+    from drtool.repository import Repository
 
 SHORT_ID = 8
 _COUNT = "N|unlimited"
@@ -86,6 +89,7 @@ def forget(
     yes: Annotated[
         bool, typer.Option("--yes", help="Also if the dates or the number of new snapshots look wrong.")
     ] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Then prune: give back the room.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Forget snapshots that the rules do not keep; without options, by the configuration's `retention`.
@@ -100,6 +104,7 @@ def forget(
 
     Examples:
         drtool forget --dry-run
+        drtool forget --prune
         drtool forget --keep-last 3 --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --keep-yearly unlimited
         drtool forget --host web1 --source home --keep-within 14d --keep-within-monthly 1y --keep-tag keep
         drtool forget --snapshot 3f2a1b2c
@@ -125,14 +130,34 @@ def forget(
         allow_empty=allow_empty,
         yes=yes,
         dry_run=dry_run,
+        go_on_as_if=prune,
     )
     with call.open_repository() as repository:
         _tell_zone(call, repository.view.state.policy.timezone)
         document = document_of(run_forget(repository, request, call.emit))
-    objections = document["objections"]  # an act with any was refused; a dry run shows what would go as well
+        objections = document["objections"]  # an act with any was refused; a dry run shows what would go as well
+        failure = _prune(call, repository, request, document) if prune and not objections else None
     if objections:
         document["error"] = {"kind": Refused("").kind, **objections[0]}
-    call.show(document, forget_view(document), exit_code=Refused.exit_code if objections else 0)
+    if failure is not None:  # what was forgotten is, and is shown
+        document["error"] = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
+    code = Refused.exit_code if objections else failure.exit_code if failure is not None else 0
+    call.show(document, forget_view(document), exit_code=code)
+    if failure is not None:
+        call.screen.fail(failure)
+
+
+def _prune(call: "Call", repository: "Repository", request: "ForgetRequest", document: Document) -> DrtoolError | None:
+    """Prunes after forgetting; its document goes into `prune`. The failure, if it fails."""
+    from drtool.operations.prune import PruneRequest
+    from drtool.operations.prune import prune as run_prune
+
+    asked = PruneRequest(host=call.settings.host, now_ns=request.now_ns, yes=request.yes, dry_run=request.dry_run)
+    try:
+        document["prune"] = document_of(run_prune(repository, asked, call.emit))
+    except DrtoolError as error:
+        return error
+    return None
 
 
 def options(
@@ -224,7 +249,9 @@ def forget_view(document: Document) -> View:
     parts += [line(Cell("would be refused: ", "bad"), row["message"]) for row in document["objections"]]
     parts += [line(Cell("hint: ", "dim"), row["hint"]) for row in document["objections"]]
     parts.append(line(_outcome(document)))
-    return view(*parts, summary=None if document["dry_run"] else _outcome(document))
+    pruned = prune_view(document["prune"]).parts if "prune" in document else ()
+    words = [_outcome(document), *(part.text for part in pruned if isinstance(part, Line))]
+    return view(*parts, *pruned, summary=None if document["dry_run"] else "; ".join(words))
 
 
 def _head(document: Document) -> Line:

@@ -99,6 +99,22 @@ def test_the_act_does_what_the_preview_said_in_one_line(own):
     assert own("forget", "--keep-last", "unlimited").out == "nothing to forget: 5 stay\n"
 
 
+def test_forget_and_prune_in_one_run(own):
+    (own.directory / "tree/file").write_text("goodbye\n")
+    assert own("backup", "--time", "2026-03-07T12:00:00Z", "--host", "web").code == 0
+    words = ("forget", "--prune", "--keep-last", "1", "--host", "web")
+    shown = own(*words, "--dry-run", "--json")
+    assert (shown.code, shown.document["prune"]["dry_run"], len(shown.document["remove"])) == (0, True, 6)
+    done = own(*words, "--json")
+    assert (done.code, done.document["remove"]) == (0, shown.document["remove"])
+    for field in ("removed", "repacked", "kept"):
+        assert done.document["prune"][field] == shown.document["prune"][field]
+    assert own("verify", "--level", "full").code == 0
+    again = own(*words)
+    assert (again.code, len(again.out.splitlines())) == (0, 1)
+    assert again.out.startswith("nothing to forget: 2 stay; removed 0 packs")
+
+
 def test_by_name(own):
     rows = own("snapshots", "--json").document["snapshots"]
     done = own("forget", "--snapshot", rows[1]["id"][:10], "--snapshot", rows[2]["id"], "--json")

@@ -4,12 +4,13 @@ import msgspec
 import pytest
 from forget_world import NOW, ask, left, memory_of, run, store, times
 from retention_tables import time_ns
-from three_sites import portrait
+from three_sites import fill, noise, portrait
 
 from drtool.errors import DrtoolError, NoSuchSnapshot, Refused, Rejected
 from drtool.manifest.ops import SetPolicy
 from drtool.operations.forget import forget
-from drtool.operations.forget.request import FORGET_GRACE_NS
+from drtool.operations.prune import PruneRequest, prune
+from drtool.operations.retention.rules import FORGET_GRACE_NS
 
 MARCH = [f"2026-03-0{day} 12:00" for day in range(1, 7)]
 
@@ -40,6 +41,24 @@ def test_what_was_forgotten_can_be_restored_until_prune_takes_it(world):
     restored = world.restore(world.root / "back", gone.snapshot, path=world.root / "tree")
     assert restored.errors == []
     assert set(portrait(world.root / "back")) == {b"letter"}
+
+
+def test_what_prune_would_do_afterwards_can_be_previewed(world):
+    tree = fill(world.root / "tree", {"letter": noise(200_000, 1)})
+    store(world, MARCH[0])
+    (tree / "letter").write_bytes(noise(200_000, 2))
+    store(world, MARCH[1])
+    asked = PruneRequest(host=world.host, now_ns=time_ns(NOW), dry_run=True)
+    with world.open() as repository:
+        assert prune(repository, asked, world.heard.append).removed.packs == 0
+        forget(repository, ask("last 1", dry_run=True, go_on_as_if=True), world.heard.append)
+        shown = prune(repository, asked, world.heard.append)
+    assert len(left(world)) == 2
+    assert shown.removed.packs > 0
+    run(world, "last 1")
+    with world.open() as repository:
+        done = prune(repository, msgspec.structs.replace(asked, dry_run=False), world.heard.append)
+    assert (done.removed, done.repacked, done.kept) == (shown.removed, shown.repacked, shown.kept)
 
 
 def test_each_host_and_source_is_judged_by_itself(world):

@@ -6,9 +6,6 @@ from drtool.operations.retention import DEFAULT_GROUPING, Rules
 from drtool.operations.retention.groups import Grouping
 from drtool.operations.selection import Narrowing
 
-FORGET_GRACE_NS = 7 * 24 * 3600 * 10**9
-"""How long prune on other hosts leaves alone what a forgotten snapshot held."""
-
 
 class ForgetRequest(Struct, frozen=True, kw_only=True):
     """Either `rules`, or `snapshots` by name. `now_ns` says what lies in the future."""
@@ -23,6 +20,8 @@ class ForgetRequest(Struct, frozen=True, kw_only=True):
     yes: bool = False
     """Also if there is an alarm."""
     dry_run: bool = False
+    go_on_as_if: bool = False
+    """After a dry run the repository looks as if that had been done, so that what comes next can be previewed as well."""
 
 
 class SnapshotRow(Struct, frozen=True, kw_only=True):

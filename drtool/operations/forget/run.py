@@ -8,13 +8,17 @@ Invariants
 import os
 from typing import Any
 
+from msgspec.structs import replace
+
 from drtool.errors import Refused, Rejected
 from drtool.events import Emit, Stage, Warned
-from drtool.manifest.records import Snapshot
+from drtool.manifest.facade import View
+from drtool.manifest.records import Forgotten, Snapshot
 from drtool.operations.forget.memory import Memory
 from drtool.operations.forget.plan import Plan, objections, plan_forget
-from drtool.operations.forget.request import FORGET_GRACE_NS, ForgetRequest, ForgetResult, KeptRow, SnapshotRow
+from drtool.operations.forget.request import ForgetRequest, ForgetResult, KeptRow, SnapshotRow
 from drtool.operations.retention import Kept
+from drtool.operations.retention.rules import FORGET_GRACE_NS
 from drtool.repository import Repository
 
 TRIES = 16
@@ -31,6 +35,8 @@ def forget(repository: Repository, request: ForgetRequest, emit: Emit) -> Forget
     _warn(plan, request, emit)
     if not request.dry_run:
         plan = _carry_out(repository, request, plan, memory)
+    elif request.go_on_as_if and not objections(plan, request):
+        repository.adopt(_as_if(repository, plan, request))
     return _result(plan, request)
 
 
@@ -54,6 +60,15 @@ def _carry_out(repository: Repository, request: ForgetRequest, plan: Plan, memor
     raise Rejected(
         CHANGED[1], "others keep forgetting snapshots of the same hosts; nothing was forgotten", hint="run it again"
     )
+
+
+def _as_if(repository: Repository, plan: Plan, request: ForgetRequest) -> View:
+    """The view that there would be; nothing of it is in the manifest."""
+    view, state = repository.view, plan.state
+    marks = (Forgotten(row, state.sequence, request.now_ns, repository.spec.host) for row in plan.removed)
+    rest = state.snapshots.without(row.id for row in plan.removed)
+    after = replace(state, snapshots=rest, forgotten=(*state.forgotten, *marks))
+    return replace(view, learned=replace(view.learned, state=after))
 
 
 def _warn(plan: Plan, request: ForgetRequest, emit: Emit) -> None:

@@ -3,8 +3,7 @@
 from msgspec import Struct
 
 from drtool.operations.prune.plan import UNUSED_SHARE
-
-FORGET_GRACE_NS = 7 * 24 * 3600 * 10**9
+from drtool.operations.retention.rules import FORGET_GRACE_NS
 
 
 class PruneRequest(Struct, frozen=True, kw_only=True):

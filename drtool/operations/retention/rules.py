@@ -10,6 +10,9 @@ from msgspec import Struct
 
 from drtool.config.units import UNLIMITED, Span
 
+FORGET_GRACE_NS = 7 * 24 * 3600 * 10**9
+"""How long prune leaves alone what a snapshot held that another host forgot."""
+
 Period: TypeAlias = Literal["hourly", "daily", "weekly", "monthly", "yearly"]
 PERIODS: tuple[Period, ...] = ("hourly", "daily", "weekly", "monthly", "yearly")
 
