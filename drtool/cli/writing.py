@@ -19,6 +19,9 @@ _EXAMPLES = """\
 #     exclude_caches: true
 #     one_file_system: true
 
+# What `drtool forget` keeps, of each source.
+# retention: {keep_last: 3, keep_daily: 7, keep_weekly: 5, keep_monthly: 12}
+
 # limits:
 #   workers: auto          # processes; auto is one for each core
 #   memory: 256MiB
