@@ -15,6 +15,7 @@ from drtool.manifest import Manifest, View
 
 RESTORES = 3
 AFTERWARDS_S = 1.5  # a call that began this long after a site's return may still have met its absence
+NO_ANSWER = "no answer in time"
 _NAMED = re.compile(r"(\w+): (unreachable|absent|broken|sealed|rolled-back|it went back)")
 
 
@@ -78,15 +79,28 @@ def _judge_hosts(scenario: Scenario, view: View) -> Iterator[str]:
 def _alarms(scenario: Scenario, calls: Sequence[Call]) -> Iterator[str]:
     """A site may be named for what happened to it while the call was under way, or just before.
 
-    A call that gave up may say what it met: who was slow, and registers that were ending or beginning at that moment.
+    Two things are true whoever says them: that no answer came in time, of a process that was stopped or of a busy machine;
+    and, from when voters change on, that a register is just beginning or just ended. Whether it stays so is asked at the end.
     """
-    passing = {"unreachable"} | ({"absent", "sealed"} if {"wiped", "voters"} & set(scenario.options.steps) else set())
+    changing = min(
+        (phase.began for phase in scenario.phases if {"voters", "wiped"} & set(phase.faults)), default=float("inf")
+    )
     for call in calls:
-        named = [(site, f"{kind}: {words}") for site, kind, words in call.problems] if call.kind == "check" else []
-        named += [(site, kind) for site, kind in _NAMED.findall(call.unknown) if kind not in passing]
-        for site, words in named:
-            if not _in_trouble(scenario, site, call):
-                yield f"false alarm: {call.process} ({call.kind}) named {site or 'the manifest'}: {words}"
+        for site, kind, words in _named(call):
+            passing = kind in {"absent", "sealed"} and call.began >= changing
+            if not (passing or _in_trouble(scenario, site, call)):
+                yield f"false alarm: {call.process} ({call.kind}) named {site or 'the manifest'}: {kind}: {words}"
+
+
+def _named(call: Call) -> Iterator[tuple[str, str, str]]:
+    """Whom a call blames, for what."""
+    if call.kind != "check":
+        yield from ((site, kind, "") for site, kind in _NAMED.findall(call.unknown) if kind != "unreachable")
+        return
+    late = any(words == NO_ANSWER for _, _, words in call.problems)
+    for site, kind, words in call.problems:
+        if words != NO_ANSWER and not (late and kind == "no-quorum"):
+            yield site, kind, words
 
 
 def _in_trouble(scenario: Scenario, site: str, call: Call) -> bool:
