@@ -12,6 +12,7 @@ from pathlib import Path
 FAKETIME = ("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
 CLOCKS = ("+3d", "-3d", "+80y", "-25y", "-50y", "+1s", "-2h", "+0")
 ADMIN = "admin"
+ASLEEP_MAX = 2
 WORKER = Path(__file__).with_name("chaos_worker.py")
 PRELOAD = Path(__file__).with_name("preload")
 
@@ -94,9 +95,14 @@ class Crew:
         (os.kill if alone else os.killpg)(member.process.pid, signal.SIGKILL)
         return f"{member.name} killed"
 
+    @property
+    def enough_asleep(self) -> bool:
+        """Somebody must be at work while others stand still."""
+        return sum(bool(member.continues_at) for member in self.members) >= ASLEEP_MAX
+
     def stop(self) -> str:
         member = self._anybody()
-        if member is None or member.process is None:
+        if member is None or member.process is None or self.enough_asleep:
             return ""
         os.killpg(member.process.pid, signal.SIGSTOP)
         return f"{member.name} stopped"

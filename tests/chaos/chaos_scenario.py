@@ -106,7 +106,7 @@ class Scenario:
         self._site: Site | None = None
         self._next_site_s = self._next_process_s = 0.0
         self._slow: dict[str, float] = {}
-        self._mended = False
+        self._mended = self._asleep = False
 
     def run(self) -> None:
         """Found, disturb, heal, end; whatever happens, nothing stays mounted and nobody stays alive."""
@@ -231,6 +231,9 @@ class Scenario:
                 self._next_process_s = now + self.rng.uniform(0.3, 1.5)
                 self._strike(phase)
             self.crew.poll()
+            if self._asleep != self.crew.enough_asleep:
+                self._asleep = self.crew.enough_asleep
+                self._order(phase)
             time.sleep(0.02)
         self._heal()
         phase.injected += self.crew.stops - stopped + self.crew.deaths - died
@@ -321,6 +324,8 @@ class Scenario:
 
     def _order(self, phase: Phase) -> None:
         chance = {fault: MISHAP_CHANCE if fault in phase.faults else 0.0 for fault in ("kill", "stop")}
+        if self._asleep:
+            chance["stop"] = 0.0
         fresh = self.place / "orders.new"
         fresh.write_text(json.dumps({"slow": self._slow, **chance}))
         fresh.replace(self.place / "orders.json")

@@ -19,7 +19,7 @@ def play(result, *words):
 
 
 def test_one_order_explains_what_four_writers_and_two_readers_saw_while_sites_fell_away(tmp_path):
-    code, text, result = play(tmp_path / "result.json", "--seconds", 16, "--seed", SEED)
+    code, text, result = play(tmp_path / "result.json", "--seconds", 14, "--seed", SEED)
     assert code == 0, text
     assert "No violation" in text
     assert result["violations"] == []
