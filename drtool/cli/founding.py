@@ -14,7 +14,7 @@ from drtool.cli.text import Document, count, document_of
 from drtool.cli.view import Cell, View, line, table, view
 from drtool.cli.writing import Chosen, Place, config_text, write_config
 from drtool.config.schema import check_name, file_url, target_url
-from drtool.errors import UsageError
+from drtool.errors import ConfigError, DrtoolError, UsageError
 from drtool.events import Warned
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def init(
     targets = with_arbiter(call, chosen_targets(call, target or []), arbiter)
     redundancy = settings.config.redundancy
     wanted = copies if copies is not None else redundancy.copies
-    spec = call.spec(targets)
+    spec = replace(call.spec(targets), timezone=known_zone(call))
     password = settings.password() if settings.password_given else new_password(call)
     path.parent.mkdir(parents=True, exist_ok=True)
     spec = replace(spec, password=lambda: password)
@@ -69,6 +69,26 @@ def init(
     written = write_if_new(call, path, spec.label, targets, result.copies)
     document = document_of(replace(result, config=str(path)))
     call.show(document, init_view(document, written=written))
+
+
+def known_zone(call: "Call") -> str:
+    """The time zone that retention will count days in; UTC if this host's is not one that any host knows by its name."""
+    from drtool.operations.forget.plan import zone_of
+
+    name = call.settings.timezone
+    try:
+        zone_of(name)
+    except DrtoolError as error:
+        if call.settings.config.retention.timezone is not None:
+            raise ConfigError(f"retention.timezone: there is no time zone {name!r} here", hint=error.hint) from None
+        call.emit(
+            Warned(
+                message=f"this host's time zone {name!r} has no name that others know, so days and weeks of retention will be "
+                "those of UTC; retention.timezone in the configuration names another"
+            )
+        )
+        return "UTC"
+    return name
 
 
 def config_path(call: "Call") -> Path:

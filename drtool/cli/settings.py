@@ -207,8 +207,8 @@ def _user(environ: Mapping[str, str]) -> str:
 
 def _timezone(environ: Mapping[str, str]) -> str:
     """This host's IANA time zone, as `init` records it for retention."""
-    if environ.get("TZ", "").strip(":"):
-        return environ["TZ"].strip(":")
-    target = os.path.realpath("/etc/localtime")
-    _, found, name = target.partition("/zoneinfo/")
+    given = environ.get("TZ", "").strip(":")
+    if given and not given.startswith("/"):
+        return given
+    _, found, name = (given or os.path.realpath("/etc/localtime")).partition("/zoneinfo/")
     return name if found else "UTC"

@@ -12,6 +12,17 @@ MARCH = [f"2026-03-0{day}T12:00:00Z" for day in range(1, 7)]
 NEVER = "2199-01-01T00:00:00Z"
 
 
+@pytest.fixture(autouse=True)
+def signals():
+    """`run` installs handlers; the test runner wants its own back."""
+    import signal
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """A repository of Berlin with six snapshots in March and one from the future. Tests leave it as they found it."""
@@ -159,6 +170,35 @@ def test_a_new_repository_takes_its_time_zone_from_the_configuration(shell):
     shown = shell("forget", "--json")
     assert (shown.code, shown.document["timezone"]) == (0, "Pacific/Auckland")
     assert (shown.document["keep"], shown.document["remove"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("zone", "recorded", "warned"),
+    [
+        ("Europe/Berlin", "Europe/Berlin", False),
+        (":/usr/share/zoneinfo/Asia/Tokyo", "Asia/Tokyo", False),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "UTC", True),
+        ("/nonexistent", "UTC", False),
+    ],
+)
+def test_the_time_zone_that_init_records_is_one_that_every_host_knows(
+    zone, recorded, warned, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRTOOL_PASSWORD", "x")
+    monkeypatch.setenv("TZ", zone)
+    assert run(["init", "--target", f"a={tmp_path}/a"]) == 0
+    assert ("days and weeks of retention will be those of UTC" in capsys.readouterr().err) == warned
+    assert run(["--json", "forget", "--keep-last", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["timezone"] == recorded
+
+
+def test_a_configured_time_zone_that_there_is_not_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRTOOL_PASSWORD", "x")
+    (tmp_path / "drtool.yaml").write_text("sites: {a: {main: {url: a}}}\nretention: {timezone: Mars/Phobos}\n")
+    assert run(["--json", "init"]) == 2
+    assert "no time zone 'Mars/Phobos'" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
 def test_an_alarm(own):

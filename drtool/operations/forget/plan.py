@@ -8,6 +8,7 @@ Invariants
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Struct
@@ -114,10 +115,10 @@ def _listed(names: Iterable[str]) -> str:
     return "; nor of ".join(names)
 
 
-def zone_of(name: str) -> ZoneInfo:
+def zone_of(name: str) -> tzinfo:
     """The time zone that periods are counted in. DrtoolError if this host does not know it."""
     try:
-        return ZoneInfo(name)
+        return UTC if name == "UTC" else ZoneInfo(name)  # UTC also where no time zone data is installed
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise DrtoolError(
             f"this host knows no time zone {name!r}, in which the repository counts its days and weeks",

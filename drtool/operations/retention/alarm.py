@@ -60,9 +60,11 @@ def alarms(group: Group[S], rules: Rules, calendar: Calendar, now_ns: int, known
     stayed = [kept.snapshot for kept in before.keep]
     found: list[Alarm] = []
     for late, fewest in ((_late(past, new, DAY_NS), 1), (_late(past, new, HOUR_NS), _many(stayed))):
+        if not late or found:
+            continue
         rest = judge(_without(past, late), rules, calendar, now_ns)
         pushed = _without(going.values(), rest.remove)
-        if len(pushed) >= fewest and not found:
+        if len(pushed) >= fewest:
             found.append(_back_dated(group, late, pushed))
     pushed = [kept.snapshot for kept in before.keep if kept.reasons == ("last",) and kept.snapshot.id in going]
     return found + _flood(group, new, stayed, pushed)
