@@ -35,6 +35,7 @@ COMMANDS: dict[Path, Entry] = {
     ("forget",): Entry("drtool.cli.forgetting", CARE, (*_READS, 11)),
     ("verify",): Entry("drtool.cli.health", CARE, (*_READS, 4, 5)),
     ("repair",): Entry("drtool.cli.repairing", CARE, (*_READS, 4, 5, 11)),
+    ("rebalance",): Entry("drtool.cli.rebalancing", CARE, (*_READS, 4, 5)),
     ("prune",): Entry("drtool.cli.pruning", CARE, (*_READS, 11)),
     ("key", "list"): Entry("drtool.cli.keys", GROUP, _READS),
     ("key", "add"): Entry("drtool.cli.keys", GROUP, (*_READS, 5, 11)),
@@ -42,7 +43,12 @@ COMMANDS: dict[Path, Entry] = {
     ("key", "kit"): Entry("drtool.cli.kit", GROUP, (*_READS, 11)),
     ("key", "rotate"): Entry("drtool.cli.keys", GROUP, (*_READS, 3, 5, 11)),
     ("target", "list"): Entry("drtool.cli.places", GROUP, _READS),
+    ("target", "add"): Entry("drtool.cli.places", GROUP, (*_READS, 11)),
+    ("target", "set"): Entry("drtool.cli.places", GROUP, (*_READS, 11)),
+    ("target", "drain"): Entry("drtool.cli.places", GROUP, (*_READS, 11)),
+    ("target", "remove"): Entry("drtool.cli.places", GROUP, (*_READS, 5, 11)),
     ("ring", "show"): Entry("drtool.cli.places", GROUP, _READS),
+    ("ring", "preview"): Entry("drtool.cli.rebalancing", GROUP, (*_READS, 11)),
     ("site", "list"): Entry("drtool.cli.sites", GROUP, _READS),
     ("site", "add"): Entry("drtool.cli.sites", GROUP, (*_READS, 11)),
     ("site", "replace"): Entry("drtool.cli.sites", GROUP, (*_READS, 11)),
@@ -66,8 +72,7 @@ GROUPS: dict[str, str] = {
 }
 
 _LATER = """
-find diff dump stats mount rebalance survive report benchmark doctor
-target-add target-set target-drain target-remove ring-preview
+find diff dump stats mount survive report benchmark doctor
 
 plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove fault-list fault-clear
 key-split key-join schedule-show schedule-install schedule-remove

@@ -1,15 +1,23 @@
-"""`target list` and `ring show`: where copies lie, and where they should."""
+"""`target list|add|set|drain|remove` and `ring show`: where copies lie, and where they should."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drtool.cli.options import ManifestFrom, sites
+from drtool.cli.options import DryRun, ManifestFrom, sites
+from drtool.cli.rebalancing import target_name, whole_weight
 from drtool.cli.text import Document, count, document_of, size
 from drtool.cli.view import Cell, View, line, table, view
+from drtool.config.schema import file_url, target_url
+from drtool.errors import UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
+    from drtool.operations.placing import TargetChange
+    from drtool.repository import Repository
+
+TargetArgument = Annotated[str, typer.Argument(metavar="SITE/NAME", help="A target; SITE alone means SITE/main.")]
 
 
 def target_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
@@ -39,6 +47,153 @@ def ring_show(context: typer.Context, manifest_from: ManifestFrom = None) -> Non
     with call.open_repository(sites(manifest_from)) as repository:
         document = document_of(ring(repository))
     call.show(document, ring_view(document))
+
+
+def target_add(
+    context: typer.Context,
+    target: Annotated[
+        str, typer.Argument(metavar="SITE[/NAME]", help="What it is to be called; NAME is main by default.")
+    ],
+    url: Annotated[str, typer.Argument(metavar="URL", help="An empty directory, or one that is yet to be made.")],
+    weight: Annotated[
+        str | None,
+        typer.Option("--weight", metavar="N", help="Its part of the copies, against the other targets' weights."),
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Make one place more for copies. New backups use it from now on; `rebalance` moves there what else belongs there.
+
+    A new site stores, and does not vote until `site add`. The configuration is not edited: this host finds the target by what the
+    manifest says; other hosts need it in theirs.
+
+    Examples:
+        drtool target add oslo /mnt/oslo/drtool && drtool rebalance
+        drtool target add paris/nas2 file:///mnt/nas2/drtool --weight 4
+    """
+    from drtool.operations.placing import add_target
+    from drtool.repository import TargetSpec
+
+    call: Call = context.obj
+    spec = TargetSpec(name=target_name(target), url=_full_url(call, url))
+    wanted = None if weight is None else whole_weight(weight, "--weight")
+    _change(call, lambda repository: add_target(repository, spec, wanted, dry_run=dry_run, emit=call.emit))
+
+
+def target_set(
+    context: typer.Context,
+    target: TargetArgument,
+    weight: Annotated[
+        str | None, typer.Option("--weight", metavar="N", help="Its part of the copies from now on.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Where its directory is now, if it was moved as it is.")
+    ] = None,
+    active: Annotated[bool, typer.Option("--active", help="Use it again: ends a drain.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Change a target's weight, or where it is; or take it into use again.
+
+    Examples:
+        drtool target set paris/nas --weight 8 && drtool rebalance
+        drtool target set paris/nas --url /mnt/new-mount-point/drtool
+        drtool target set paris/nas --active
+    """
+    from drtool.operations.placing import set_target
+
+    call: Call = context.obj
+    if weight is None and url is None and not active:
+        raise UsageError("nothing is to be set", hint="give --weight N, --url URL or --active")
+    name = target_name(target)
+    number = None if weight is None else whole_weight(weight, "--weight")
+    place = None if url is None else _full_url(call, url)
+    _change(
+        call,
+        lambda repository: set_target(
+            repository, name, weight=number, url=place, active=active, dry_run=dry_run, emit=call.emit
+        ),
+    )
+
+
+def target_drain(context: typer.Context, target: TargetArgument, dry_run: DryRun = False) -> None:
+    """Put nothing new on a target, so that `rebalance` empties it. It goes on giving what it has.
+
+    Refused if the sites that are left could not hold all copies.
+
+    Examples:
+        drtool target drain paris/nas && drtool rebalance && drtool target remove paris/nas
+    """
+    from drtool.operations.placing import drain_target
+
+    call: Call = context.obj
+    name = target_name(target)
+    _change(call, lambda repository: drain_target(repository, name, dry_run=dry_run, emit=call.emit))
+
+
+def target_remove(
+    context: typer.Context,
+    target: TargetArgument,
+    gone: Annotated[
+        bool, typer.Option("--gone", help="It is away for ever; what only it had is lost already. Only if it is away.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Forget a target. What lies there is not touched.
+
+    Refused while it has the only good copy of anything, or holds the register of a site that votes; and while somebody is at work
+    who may still store there. Exit 5 when something has fewer copies than promised without it.
+
+    Examples:
+        drtool target drain paris/nas && drtool rebalance && drtool target remove paris/nas
+        drtool target remove paris/burnt --gone && drtool repair
+    """
+    from drtool.operations.placing import remove_target
+
+    call: Call = context.obj
+    name = target_name(target)
+    _change(
+        call,
+        lambda repository: remove_target(repository, name, gone_for_good=gone, dry_run=dry_run, emit=call.emit),
+    )
+
+
+def _full_url(call: "Call", word: str) -> str:
+    try:
+        return file_url(target_url(word), call.settings.directory)
+    except ValueError as error:
+        raise UsageError(f"{word!r}: {error}") from None
+
+
+def _change(call: "Call", carry_out: "Callable[[Repository], TargetChange]") -> None:
+    with call.open_repository() as repository:
+        document = document_of(carry_out(repository))
+    call.show(document, change_view(document), exit_code=5 if document["below_copies"] else 0)
+
+
+def change_view(document: Document) -> View:
+    if not document["changed"]:
+        parts = [line(f"nothing to do: {_described(document)}")]
+    else:
+        dry, verb = document["dry_run"], document["verb"]
+        done = Cell(f"would {verb} " if dry else f"{_DONE[verb]} ", "warn" if dry else "good")
+        parts = [line(done, _described(document)), line(Cell(f"ring epoch {document['to_epoch']}", "dim"))]
+    if document["holds"] is not None and document["holds"]["objects"]:
+        held = document["holds"]
+        parts.append(line(f"it has copies of {count(held['objects'], 'object')}, {size(held['bytes'])}"))
+    if document["below_copies"]:
+        parts.append(
+            line(
+                Cell(f"without it {count(document['below_copies'], 'object')} have fewer copies than promised", "warn")
+            )
+        )
+    return view(*parts, *(line(Cell(words, "dim")) for words in document["advice"]))
+
+
+_DONE = {"add": "added", "set": "set", "drain": "draining from now on:", "remove": "removed"}
+
+
+def _described(document: Document) -> str:
+    state = "" if document["state"] in ("active", "removed") else f", {document['state']}"
+    return f"{document['target']} at {document['url']}, weight {document['weight']}{state}"
 
 
 def targets_view(document: Document) -> View:

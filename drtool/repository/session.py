@@ -4,7 +4,7 @@ Invariants
     The session is committed before anything is listed, looked up or chosen as a parent.
     A reference is committed only after what it refers to is durable: packs, then segments, then the manifest.
     A session that was expired meanwhile is opened anew; what was stored is still there and is committed under the new one,
-    unless prune has condemned or removed anything since, or a target was given up: then nothing is committed that was not
+    unless prune has condemned or removed anything since, or a target went out of use: then nothing is committed that was not
     looked up again.
 """
 
@@ -180,8 +180,8 @@ class WriterSession:
 
 
 def _places(view: "View") -> frozenset[TargetName]:
-    """The targets that something can be on."""
-    return frozenset(row.name for row in view.state.targets if row.state != "lost")
+    """The targets that a session stores on; one that is drained or given up since may be about to go, or gone."""
+    return frozenset(row.name for row in view.state.targets if row.state == "active")
 
 
 def _latest_removal(view: "View") -> int:

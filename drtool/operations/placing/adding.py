@@ -1,0 +1,117 @@
+"""`target add`: a new place for copies, prepared before the manifest names it.
+
+Invariants
+    A directory holds its marker and the key slots before the ring wants anything there.
+    The configuration is never edited: the manifest holds the URL, and this host finds it there.
+"""
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from drtool.errors import Refused, UsageError
+from drtool.events import Emit, Stage
+from drtool.manifest.records import Target
+from drtool.manifest.state import State
+from drtool.model import site_of
+from drtool.operations.placing.change import TargetChange, change_of
+from drtool.operations.placing.committing import set_rows
+from drtool.repository import Repository, TargetSpec
+from drtool.repository.admitting import admit, look_at_place
+from drtool.repository.founding import row_of
+from drtool.repository.membership import Rows, with_row
+from drtool.repository.spec import local_path
+
+
+def add_target(
+    repository: Repository, target: TargetSpec, weight: int | None, *, dry_run: bool, emit: Emit
+) -> TargetChange:
+    """Makes `target` one of the ring's. `UsageError` if its name is taken, `Refused` if its directory is not free."""
+    spec = _as_configured(repository, target, weight)
+    row = row_of(spec, repository.spec.host)
+    there = repository.target_rows().get(row.name)
+    if there is not None and there.state != "lost" and (there.url, there.host) == (row.url, row.host):
+        return change_of(repository, "add", there, changed=False, dry_run=dry_run, advice=_known(there, weight))
+    _check_name(there)
+    _check_apart(repository, spec)
+    look_at_place(repository, spec)
+    change = change_of(repository, "add", row, changed=True, dry_run=dry_run, advice=_advice(repository, row))
+    if dry_run:
+        return change
+    emit(Stage(name="preparing"))
+    _, target_id = admit(repository, spec)
+
+    def rows_after(state: State) -> Rows:
+        before = next((known for known in state.targets if known.name == row.name), None)
+        if before is not None and (before.url, before.host) != (row.url, row.host):
+            _check_name(before)
+        # one that takes the name of an earlier target is told apart from it by its marker
+        return with_row(state.targets, replace(row, id=target_id if before is not None else ""))
+
+    emit(Stage(name="committing"))
+    set_rows(repository, rows_after)
+    epoch = repository.view.state.ring_epoch
+    return replace(change, from_epoch=epoch - 1, to_epoch=epoch)
+
+
+def _as_configured(repository: Repository, target: TargetSpec, weight: int | None) -> TargetSpec:
+    """The target with what this host's configuration says of it, if it names it."""
+    known = next((spec for spec in repository.spec.targets if spec.name == target.name), None)
+    if known is None:
+        return replace(target, weight=weight or 1)
+    was_lost = any(row.name == target.name and row.state == "lost" for row in repository.view.state.targets)
+    if local_path(known.url) != local_path(target.url) and not was_lost:
+        raise UsageError(
+            f"this host's configuration says that {target.name} is at {known.url}",
+            hint="correct it there, or choose another name: target add SITE/NAME URL",
+        )
+    if known.vote == "only":
+        raise UsageError(
+            f"this host's configuration says that {target.name} only votes", hint="`site replace` makes an arbiter"
+        )
+    return replace(target, weight=weight or known.weight, keys=known.keys, vote=known.vote)
+
+
+def _known(there: Target, weight: int | None) -> list[str]:
+    if there.state == "draining":
+        return [f"it is being drained; drtool target set {there.name} --active takes it into use again"]
+    if weight is not None and weight != there.weight:
+        return [f"its weight is {there.weight}; drtool target set {there.name} --weight {weight} changes that"]
+    return []
+
+
+def _check_name(there: Target | None) -> None:
+    if there is not None and there.state != "lost":
+        raise UsageError(
+            f"there is a target {there.name} already, at {there.url}",
+            hint=f"choose another name, or drain and remove that one first: drtool target drain {there.name}",
+        )
+
+
+def _check_apart(repository: Repository, target: TargetSpec) -> None:
+    """One target inside another would hold the other's objects, or be held as one of them."""
+    place = local_path(target.url)
+    for name, spec in repository.targets.specs.items():
+        other = local_path(spec.url)
+        if repository.targets.reachable(name) and name != target.name and _overlap(place, other):
+            raise Refused(
+                f"{target.url} for {target.name} overlaps with {name} at {spec.url}", hint="name a directory of its own"
+            )
+
+
+def _overlap(place: Path, other: Path) -> bool:
+    return place == other or place in other.parents or other in place.parents
+
+
+def _advice(repository: Repository, row: Target) -> list[str]:
+    state = repository.view.state
+    words = []
+    if site_of(row.name) not in {site_of(known.name) for known in state.targets if known.state != "lost"}:
+        words.append(
+            f"{site_of(row.name)} is a new site: it stores, and does not vote until drtool site add {site_of(row.name)}"
+        )
+    words.append(
+        "drtool rebalance moves there what the ring wants there from now on; new backups go there by themselves"
+    )
+    words.append(f"other hosts reach it once their configurations name {row.name}")
+    return words

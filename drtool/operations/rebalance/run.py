@@ -1,0 +1,177 @@
+"""One rebalance: desired minus observed, copy by copy, with the old ones taken away batch by batch.
+
+It may be stopped at any time and run again: each run begins with what it observes.
+
+Invariants
+    At no moment is an object on fewer good copies than before, or than promised: a new copy is read back before an old one goes.
+    The mover session is held for a batch of removals only: the ring may change in between, and then the rest is planned anew.
+    What a target that is away may have is not copied a second time; that is for `repair`, if it stays away.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from drtool.events import Emit, Stage, Warned
+from drtool.operations.rebalance.epochs import settle_epoch, settled_epoch
+from drtool.operations.rebalance.plan import Totals, totals
+from drtool.operations.rebalance.request import Away, RebalanceRequest, RebalanceResult
+from drtool.repository import Repository
+from drtool.repository.copying import Amount, Outcome
+from drtool.repository.inventory import Inventory
+from drtool.repository.moving import Look, Mover, Taken, amount, jobs_of, look, note_damage
+from drtool.repository.placement import distinct_sites
+from drtool.repository.reconciling import Job
+from drtool.ring import Placement, Ring
+
+BATCH_BYTES = 4 * 1024**3
+BATCH_OBJECTS = 256
+PLANS_MAX = 16
+PATIENCE_S = 20.0
+POLL_S = 0.5
+
+_STOPPED = {
+    "mover-open": "another mover is at work: it, or the next run, takes away what is one copy too many",
+    "expired": "this run was taken for dead: run it again",
+    "ring-changed": "the ring keeps changing: run it again",
+}
+
+
+class Plan(Struct, frozen=True):
+    """The work, for one ring."""
+
+    ring: Ring
+    seen: Look
+    jobs: list[Job]
+    totals: Totals
+
+
+class _Done(Struct):
+    """What was done so far, over all plans; `outcomes` are those of the last one. Changes."""
+
+    copied: Amount = Amount()
+    rebuilt: Amount = Amount()
+    removed: Amount = Amount()
+    outcomes: list[Outcome] = []
+    stopped: str = ""
+
+
+def rebalance(repository: Repository, request: RebalanceRequest, emit: Emit) -> RebalanceResult:
+    """Brings every copy to where the ring wants it."""
+    started = time.monotonic()
+    from_epoch = settled_epoch(repository.view.state)
+    first = plan = make_plan(repository, repository.placement, request.workers, emit)
+    done = _imagined(plan) if request.dry_run else _Done()
+    if not request.dry_run:
+        for _ in range(PLANS_MAX):
+            _carry_out(repository, plan, request, done, emit)
+            if done.stopped != "ring-changed":
+                break
+            plan = make_plan(repository, repository.placement, request.workers, emit)
+        if done.stopped:
+            emit(Warned(message=_STOPPED[done.stopped]))
+    left = sum(not _in_place(outcome) for outcome in done.outcomes) + sum(_is_stuck(job) for job in plan.jobs)
+    result = RebalanceResult(
+        from_epoch=from_epoch,
+        to_epoch=plan.ring.epoch,
+        moves=plan.totals.moves_of(done.copied),
+        minimum_fraction=first.totals.minimum_fraction,
+        rebuilt=done.rebuilt,
+        removed=done.removed,
+        left=left,
+        lost=[job.expected.name for job in plan.jobs if not (job.sources or job.perhaps)],
+        degraded=_degraded(repository, plan, done.outcomes),
+        away=away(repository, plan.seen.inventory),
+        dry_run=request.dry_run,
+        wall_seconds=round(time.monotonic() - started, 3),
+    )
+    if not (request.dry_run or done.stopped or left or result.away or result.lost):
+        settle_epoch(repository, emit)
+    return result
+
+
+def make_plan(repository: Repository, placement: Placement, workers: int, emit: Emit) -> Plan:
+    """Looks at what there is, and what `placement` makes of it."""
+    seen = look(repository, emit, placement, workers=workers)
+    jobs = jobs_of(repository, seen, placement, leave_to_absent=True)
+    return Plan(placement.ring, seen, jobs, totals(jobs))
+
+
+def _carry_out(repository: Repository, plan: Plan, request: RebalanceRequest, done: _Done, emit: Emit) -> None:
+    """Copies and takes away, batch by batch, until all is done or something is in the way."""
+    due = [job for job in plan.jobs if job.sources and not job.idle]
+    mover = Mover(repository, plan.ring, sum(job.expected.size_bytes for job in due), request.workers, emit)
+    done.outcomes, done.stopped = [], ""
+    emit(Stage(name="moving"))
+    for batch in _batches(due):
+        outcomes = mover.carry_out(batch)
+        taken = _take(mover, outcomes)
+        done.outcomes += outcomes
+        done.copied += amount((o.job, len(o.copied)) for o in outcomes)
+        done.rebuilt += amount((o.job, len(o.rebuilt)) for o in outcomes)
+        done.removed += taken.removed
+        done.stopped = taken.stopped
+        if taken.stopped:
+            break
+    note_damage(repository, plan.seen, done.outcomes)
+
+
+def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """What is written before anything goes: little enough that no target needs much more room than in the end."""
+    batch: list[Job] = []
+    size_bytes = 0
+    for job in jobs:
+        batch.append(job)
+        size_bytes += job.expected.size_bytes * len(job.write)
+        if len(batch) >= BATCH_OBJECTS or size_bytes >= BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def _take(mover: Mover, outcomes: Sequence[Outcome]) -> Taken:
+    """Takes what is one copy too many; another mover's turn is waited for, for a while."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        taken = mover.take_surplus(outcomes)
+        if taken.stopped != "mover-open" or time.monotonic() > deadline_s:
+            return taken
+        time.sleep(POLL_S)
+
+
+def _imagined(plan: Plan) -> _Done:
+    """What a run does if every copy that is listed is whole, and no target fails."""
+    rebuilt = amount((job, len(job.bad)) for job in plan.jobs if job.sources)
+    outcomes = [Outcome(job, job.write, job.bad) for job in plan.jobs if job.sources and not job.idle]
+    return _Done(plan.totals.copied, rebuilt, plan.totals.removed, outcomes)
+
+
+def _is_stuck(job: Job) -> bool:
+    """Whether nothing can be done for an object that is not where the ring wants it."""
+    return bool(job.sources) and job.idle and not job.complete
+
+
+def _in_place(outcome: Outcome) -> bool:
+    return set(outcome.job.expected.desired) <= outcome.holders
+
+
+def _degraded(repository: Repository, plan: Plan, outcomes: Sequence[Outcome]) -> bool:
+    """Whether anything is on fewer sites than promised after all this, as far as can be seen."""
+    copies = repository.view.state.policy.copies
+    after = {o.job.expected.name: o.holders for o in outcomes}
+    return any(distinct_sites((*after.get(job.expected.name, job.sources), *job.perhaps)) < copies for job in plan.jobs)
+
+
+def away(repository: Repository, inventory: Inventory) -> list[Away]:
+    """The targets that could not be listed, or cannot be written."""
+    reasons = {**inventory.unlisted, **repository.owing()}
+    return [Away(target, why) for target, why in sorted(reasons.items())]
+
+
+def exit_code(result: RebalanceResult) -> int:
+    """4 if there is something of which no copy is to be found, 5 if something has fewer copies than promised."""
+    if result.lost:
+        return 4
+    return 5 if result.degraded else 0
