@@ -29,7 +29,14 @@ def manifest_status(context: typer.Context, manifest_from: ManifestFrom = None) 
 
     with call.open_anyhow(sites(manifest_from)) as repository:
         document = document_of(status(repository))
-    call.show(document, status_view(document), exit_code=repository.uncertain.exit_code if repository.uncertain else 0)
+    code = repository.uncertain.exit_code if repository.uncertain else quorum_exit(document)
+    call.show(document, status_view(document), exit_code=code)
+
+
+def quorum_exit(document: Document) -> int:
+    """6 if too few voters answered, though the reader asked for no more than what some sites know."""
+    quorum = document["quorum"]
+    return 6 if quorum["reachable"] < quorum["needed"] else 0
 
 
 def manifest_log(

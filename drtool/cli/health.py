@@ -71,7 +71,9 @@ def verify(
 
 
 def status_exit(document: Document, promised: int) -> int:
-    """7 for an objective that is missed; the promised copies are one."""
+    """6 without a quorum, else 7 for an objective that is missed; the promised copies are one."""
+    if document["quorum"]["reachable"] < document["quorum"]["needed"]:
+        return 6
     missed = any(row["met"] is False or _too_few(row, promised) for row in document["sources"])
     return 7 if missed else 0
 

@@ -35,17 +35,33 @@ def site_list(context: typer.Context, manifest_from: ManifestFrom = None) -> Non
     call.show(document, sites_view(document), exit_code=repository.uncertain.exit_code if repository.uncertain else 0)
 
 
-def site_add(context: typer.Context, site: SiteArgument, dry_run: DryRun = False) -> None:
+def site_add(
+    context: typer.Context,
+    site: SiteArgument,
+    arbiter: Annotated[
+        str | None, typer.Option(metavar="URL", help="An empty directory: a new site that only votes.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
     """Give a vote to a site that so far only stores, or let one vote again whose register was lost.
+
+    With --arbiter, a new site that votes and holds no copies: with two sites, the third vote that lets any one be lost.
 
     Examples:
         drtool site add attic
-        drtool site add attic --dry-run
+        drtool site add judge --arbiter /mnt/router/drtool --dry-run
     """
-    from drtool.model import SiteName
-    from drtool.operations.sites import plan_addition
+    from drtool.model import SiteName, TargetName
+    from drtool.operations.sites import plan_addition, plan_arbiter
+    from drtool.repository import TargetSpec
 
-    _change(context.obj, lambda repository: (plan_addition(repository, SiteName(site), dry_run=dry_run), None))
+    call: Call = context.obj
+    if arbiter is None:
+        _change(call, lambda repository: (plan_addition(repository, SiteName(site), dry_run=dry_run), None))
+        return
+    url = _full(call, "--arbiter", arbiter)
+    target = TargetSpec(name=TargetName(f"{check_name(site, 'site')}/main"), url=url, vote="only")
+    _change(call, lambda repository: (plan_arbiter(repository, target, dry_run=dry_run), target))
 
 
 def site_remove(context: typer.Context, site: SiteArgument, dry_run: DryRun = False) -> None:
@@ -98,11 +114,15 @@ def _place(call: "Call", word: str) -> tuple[str, str | None, str]:
     if not equals:
         raise UsageError(f"{word!r} says no place", hint="write drtool site replace OLD NEW=/mnt/new/drtool")
     site, slash, target = name.partition("/")
+    return check_name(site, "site"), check_name(target, "target") if slash else None, _full(call, word, url)
+
+
+def _full(call: "Call", word: str, url: str) -> str:
+    """A URL in full; `word` is what to name if it makes no sense."""
     try:
-        full = file_url(target_url(url), call.settings.directory)
+        return file_url(target_url(url), call.settings.directory)
     except ValueError as error:
         raise UsageError(f"{word!r}: {error}") from None
-    return check_name(site, "site"), check_name(target, "target") if slash else None, full
 
 
 def _change(call: "Call", plan: "Callable[[Repository], Planned]") -> None:
@@ -184,5 +204,5 @@ _VERBS = {
 
 def _what(document: Document) -> str:
     if document["verb"] != "replace":
-        return str(document["site"])
+        return f"{document['site']}{' at ' + document['url'] if document['url'] else ''}"
     return f"{document['site']} by {document['new_target']} at {document['url']}, weight {document['weight']}"

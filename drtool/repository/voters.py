@@ -63,5 +63,5 @@ def even_number(voters: int) -> str | None:
     lost = losses_tolerated(voters)
     return (
         f"{voters} sites vote: writing goes on with {lost or 'none'} of them lost, no more than {voters - 1} would allow; "
-        "an arbiter (a site that only votes, on any small disk) or one voter less makes the number odd"
+        "an arbiter (a site that only votes, on any small disk: drtool site add NAME --arbiter URL) makes the number odd"
     )

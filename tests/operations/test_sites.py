@@ -11,7 +11,16 @@ from drtool.errors import NoQuorum, Refused, UsageError
 from drtool.events import ignore
 from drtool.manifest.facade import Manifest
 from drtool.model import SiteName, TargetName
-from drtool.operations.sites import carry_out, place_for, plan_addition, plan_removal, plan_replacement, sites
+from drtool.operations.sites import (
+    carry_out,
+    place_for,
+    plan_addition,
+    plan_arbiter,
+    plan_removal,
+    plan_replacement,
+    sites,
+)
+from drtool.repository import TargetSpec
 from drtool.stores import LocalStore
 
 
@@ -271,6 +280,28 @@ def test_a_voter_whose_register_was_lost_gets_a_new_life(world):
         assert all(row.problem is None for row in sites(repository).sites)
         assert sites(repository).config == 2
     assert add_site(world, "c").changes_nothing
+
+
+def test_two_sites_get_their_third_vote_afterwards_and_may_give_it_up(place):
+    world = World(place, ("a/main", "b/main")).found()
+    source = fill(place / "source", {"file": noise(50_000)})
+    judge = TargetSpec(name=TargetName("judge/main"), url=f"file://{place}/judge", vote="only")
+    with world.open() as repository:
+        change = plan_arbiter(repository, judge, dry_run=False)
+        carry_out(repository, change, judge, ignore)
+    assert (change.voters, change.tolerates, change.weight) == (["a", "b", "judge"], 1, 0)
+    assert world.names("judge", "keys") == world.names("a", "keys") != []
+    world.directory("a").rename(place / "away")
+    world.backup(source)
+    assert not world.names("judge", "packs")
+    (place / "away").rename(world.directory("a"))
+    with world.open() as repository, pytest.raises(UsageError, match="there already"):
+        plan_arbiter(repository, judge, dry_run=True)
+    replace_site(world, "judge", "referee", place / "referee")
+    assert rows(world)["referee/main"].votes_only
+    gone = remove_site(world, "referee")
+    assert (gone.voters, gone.stays) == (["a", "b"], [])
+    assert {name for name, row in rows(world).items() if row.state == "active"} == {"a/main", "b/main"}
 
 
 def test_sites_are_listed_with_what_they_tolerate(world):

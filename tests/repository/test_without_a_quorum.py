@@ -4,7 +4,7 @@ import shutil
 import time
 
 import pytest
-from three_sites import fill, noise, portrait
+from three_sites import World, fill, noise, portrait
 
 from drtool.errors import NoQuorum, TargetReadOnly, UsageError
 from drtool.stores import LocalStore
@@ -51,7 +51,9 @@ def test_why_a_site_is_not_reached_is_said_once_and_plainly(world):
     assert "this host's configuration does not say how to reach it" in caught.value.message
 
 
-def test_the_newest_of_several_survivors_wins_and_each_is_told(world, source):
+def test_the_newest_of_several_survivors_wins_and_each_is_told(place):
+    world = World(place).found(copies=3)  # so that any one has everything
+    source = fill(world.root / "source", {"file": noise(60_000)})
     stale = world.root / "stale"
     shutil.copytree(world.directory("a"), stale)
     world.backup(source)

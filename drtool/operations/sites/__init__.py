@@ -3,6 +3,15 @@
 from drtool.operations.sites.applying import carry_out
 from drtool.operations.sites.change import Change
 from drtool.operations.sites.listing import sites
-from drtool.operations.sites.planning import place_for, plan_addition, plan_removal, plan_replacement
+from drtool.operations.sites.planning import place_for, plan_addition, plan_arbiter, plan_removal, plan_replacement
 
-__all__ = ["Change", "carry_out", "place_for", "plan_addition", "plan_removal", "plan_replacement", "sites"]
+__all__ = [
+    "Change",
+    "carry_out",
+    "place_for",
+    "plan_addition",
+    "plan_arbiter",
+    "plan_removal",
+    "plan_replacement",
+    "sites",
+]

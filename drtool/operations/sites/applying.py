@@ -68,5 +68,7 @@ def _ring_with(repository: Repository, change: Change, spec: TargetSpec, target_
 
 
 def _ring_without(repository: Repository, gone: Sequence[TargetName]) -> SetRing:
+    """With these given up: while they hold a voter's register they cannot be left out."""
     state = repository.view.state
-    return SetRing(state.ring_epoch + 1, tuple(row for row in state.targets if row.name not in gone))
+    rows = (replace(row, state="lost") if row.name in gone else row for row in state.targets)
+    return SetRing(state.ring_epoch + 1, tuple(rows))

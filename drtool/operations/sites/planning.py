@@ -25,13 +25,43 @@ def plan_addition(repository: Repository, site: SiteName, *, dry_run: bool) -> C
     fresh = [site] if voter_of(repository, site) is None or _is_unsound(repository, site) else []
     if voter_of(repository, site) is None:
         register_place(repository, site)
-        if len(voters) == VOTERS_MAX:
-            raise UsageError(
-                f"{VOTERS_MAX} sites vote already; more make nothing safer and every commit slower",
-                hint="drtool site remove SITE first",
-            )
+        _check_room(repository)
     after = sorted({voter.site for voter in voters} | {site})
     return change_of(repository, "add", site, after, fresh=fresh, dry_run=dry_run)
+
+
+def plan_arbiter(repository: Repository, target: TargetSpec, *, dry_run: bool) -> Change:
+    """A new site that only votes, at an empty directory."""
+    if any(row.state != "lost" for row in rows_of(repository, target.site)):
+        raise UsageError(
+            f"site {target.site} is there already",
+            hint="name the arbiter's own site: drtool site add NAME --arbiter URL",
+        )
+    _check_room(repository)
+    look_at_place(repository, target)
+    reason = why_no_vote(target, vote_verdict(target))
+    if reason is not None:
+        raise UsageError(f"{target.url} cannot vote: {reason}", hint="choose a local directory")
+    after = sorted([*(voter.site for voter in repository.view.config.voters), target.site])
+    return change_of(
+        repository,
+        "add",
+        target.site,
+        after,
+        fresh=[target.site],
+        new_target=target.name,
+        url=target.url,
+        weight=0,
+        dry_run=dry_run,
+    )
+
+
+def _check_room(repository: Repository) -> None:
+    if len(repository.view.config.voters) >= VOTERS_MAX:
+        raise UsageError(
+            f"{VOTERS_MAX} sites vote already; more make nothing safer and every commit slower",
+            hint="drtool site remove SITE first",
+        )
 
 
 def plan_removal(repository: Repository, site: SiteName, *, dry_run: bool) -> Change:
@@ -90,6 +120,8 @@ def plan_replacement(repository: Repository, old: SiteName, target: TargetSpec, 
 def successor(rows: Sequence[Target], target: TargetSpec) -> TargetSpec:
     """The new target with what it inherits: the weight of all that it replaces, whether it only votes, whether it has slots."""
     present = [row for row in rows if row.state != "lost"] or list(rows)
+    if not present:
+        return target
     return replace(
         target,
         weight=max(1, sum(row.weight for row in present)),
