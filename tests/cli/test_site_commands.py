@@ -56,6 +56,17 @@ def test_a_vote_is_taken_and_given_back(founded_shell):
     assert (again.code, again.out) == (0, "nothing to do for b: it votes already, and its register is sound\n")
 
 
+def test_a_new_site_stores_first_and_votes_when_it_is_given_a_vote(founded_shell):
+    shell = founded_shell
+    assert shell("target", "add", "shed", "shed").code == 0
+    listed = {row["name"]: row for row in shell("site", "list", "--json").document["sites"]}
+    assert (listed["shed"]["votes"], listed["shed"]["stores"]) == (False, True)
+    done = shell("site", "add", "shed", "--json")
+    assert (done.code, "shed" in done.document["voters"]) == (0, True)
+    assert "4 sites vote" in done.document["advice"]
+    assert shell("site", "remove", "shed").code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

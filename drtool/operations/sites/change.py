@@ -78,7 +78,7 @@ def known_rows(repository: Repository, site: SiteName) -> list[Target]:
         names = ", ".join(sorted({site_of(row.name) for row in repository.view.state.targets}))
         raise UsageError(
             f"there is no site {site}",
-            hint=f"there are {names}; `site replace` brings a new one",
+            hint=f"there are {names}; a new one comes with target add",
         )
     return rows
 
