@@ -39,11 +39,16 @@ class Result:
     crashes: int = 0
     alarms: int = 0
     lies: int = 0
+    struck: bool = False
 
 
 def run_seed(options: Options) -> Result:
     with limits_of(options):
-        return Run(options).result()
+        run = Run(options)
+        try:
+            return run.result()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a violation
+            return Result(options, [*run.violations, f"the world stops: {error!r}"])
 
 
 @dataclass
@@ -74,6 +79,7 @@ class Run:
         self.judge = Judge(options.trusted, faulty=set(self.liars))
         self.violations = self.judge.violations
         self.disaster: Disaster | None = None
+        self.refusals = 0  # commits that were refused because nothing is built on a head that denies what was seen
         self.busy = 0
 
     def result(self) -> Result:
@@ -94,8 +100,9 @@ class Run:
             sum(operation.answer is not None for operation in self.history),
             self.world.requests,
             self.world.crashes,
-            self.judge.alarms,
+            self.judge.alarms + self.refusals,
             sum(site.lies for site in self.world.sites.values() if isinstance(site, Liar)),
+            bool(self.disaster and self.disaster.survivors),
         )
 
     def _plan_faults(self, clients: Sequence[Client]) -> None:
@@ -108,7 +115,7 @@ class Run:
             self.disaster = Disaster(self)
             self.world.at_request(first, self.disaster.strike)
         if self.world.faults.rolled_back:
-            self.world.at_request(first, lambda: self._copy(self.rng.randint(5, 150)))
+            self.world.at_request(first, lambda: self._copy(clients, self.rng.randint(20, 150)))
 
     def manifest(self, process: Process, local: MemoryState | None = None) -> Manifest:
         return Manifest(
@@ -179,16 +186,30 @@ class Run:
         self.judge.faulty.add(site)
         self.world.sites[site].objects.clear()
 
-    def _copy(self, requests: int) -> None:
-        """Take a copy of a site, and put it back some requests later: a restored machine."""
-        site = self.rng.choice(self.voters)
+    def _copy(self, clients: Sequence[Client], requests: int) -> None:
+        """Take a copy of a site, and put it back some requests later: a restored machine.
+
+        Where that is not prevented from being seen, the worst is made of it: first another site is away, and then, when
+        only the restored one knew what it missed, a third.
+        """
+        site, before, after = self.rng.sample(self.voters, 3)
         copy = dict(self.world.sites[site].objects)
+        worst = not self.options.trusted and self.rng.random() < 0.5
+        away_s = self.rng.uniform(30.0, 90.0)
+        if worst:
+            self._away(clients, before, away_s)
 
         def put_back() -> None:
             self.judge.faulty.add(site)
             self.world.sites[site].objects = copy
+            if worst:
+                self._away(clients, before, 0.0)
+                self._away(clients, after, away_s)
 
         self.world.at_request(self.world.requests + requests, put_back)
+
+    def _away(self, clients: Sequence[Client], site: str, seconds: float) -> None:
+        self.world.cut |= {(client.name, site): self.world.now + seconds for client in clients}
 
     def _next(self, client: Client) -> None:
         client.left -= 1
@@ -225,6 +246,7 @@ class Run:
         self, client: Client, operation: Operation, value: Any, error: BaseException | None, before: Witness
     ) -> None:
         """What became of an operation: its answer, or why there is none."""
+        self.refusals += isinstance(error, Diverged)
         if isinstance(error, NoQuorum) or (error is not None and self._is_alarm(error)):
             # the same call again would be this one, repeated: an operation of its own needs other words
             client.epoch += operation.kind == "epoch"

@@ -13,7 +13,7 @@ from sim_run import Client, Run
 from sim_work import backup
 from sim_world import Hold, Process
 
-from drtool.manifest import MemoryState, ports
+from drtool.manifest import Member, MemoryState, ports
 
 PEACE = Options(
     seed=1,
@@ -64,6 +64,12 @@ class Stage:
         self.world.start(client.process, client.manifest.recovering(sites), lambda *words: outcome.extend(words))
         return outcome
 
+    def set_voters(self, name: str, *sites: str) -> None:
+        """Let a host make these sites the voters; it goes on whenever time passes."""
+        client = self.clients.get(name) or self.host(name)
+        members = [Member(site, f"{site}/main") for site in sites]
+        self.world.start(client.process, client.manifest.setting_voters(members), lambda *_: None)
+
     def lose(self, *sites: str) -> None:
         """These sites are gone for ever."""
         for site in sites:
@@ -80,16 +86,19 @@ class Stage:
         self.world.start(client.process, talk(), done)
         return operation
 
-    def hold(self, host: str, *sites: str, kind: type[Any] | None = None, name: str = "") -> Hold:
-        """From now on these requests wait: of `host`, to `sites` (none: all), of that kind, with `name` in their name."""
+    def hold(
+        self, host: str, *sites: str, kind: type[Any] | tuple[type[Any], ...] = object, name: str = "", prefix: str = ""
+    ) -> Hold:
+        """From now on these requests wait: of `host`, to `sites` (none: all), of that kind, with `name` in their name.
+
+        `prefix`: instead, listings and reads below it.
+        """
 
         def matches(who: str, request: ports.SiteRequest) -> bool:
-            return (
-                who == host
-                and (not sites or request.site in sites)
-                and (kind is None or isinstance(request, kind))
-                and name in getattr(request, "name", "")
-            )
+            if who != host or (sites and request.site not in sites) or not isinstance(request, kind):
+                return False
+            words = getattr(request, "name", "") or getattr(request, "prefix", "")
+            return (prefix or name) in words
 
         return self.world.hold(matches)
 

@@ -72,6 +72,7 @@ class Process:
         self.alive = True
         self.steps = 0
         self.crash_at: int | None = None
+        self.lands: bool | None = None  # whether the request at which it dies still goes out; None: by chance
 
 
 @dataclass(eq=False)
@@ -258,7 +259,7 @@ class World:
     def _send(self, task: _Task, request: ports.SiteRequest) -> None:
         self.requests += 1
         faults, rng, process = self.faults, self.rng, task.process
-        if self._crashes(process) and rng.random() < 0.5:
+        if self._crashes(process) and not (rng.random() < 0.5 if process.lands is None else process.lands):
             return  # dead before the request went out; otherwise dead just after
         if self._at_request:
             self._act_at_request()

@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 import pytest
+from sim_catches import CATCHES, caught
+from sim_crash import commit, crash_one, recovery, voters
 from sim_linear import Operation, is_linearizable
-from sim_mutations import MUTATIONS, PROFILE
-from sim_options import limits_of, options_of
-from sim_run import Run, run_seed
+from sim_mutations import MUTATIONS
+from sim_options import PROFILES, options_of
+from sim_run import run_seed
+from sim_schedule import PEACE
 
-SEEDS = 500
-CHUNKS = 10
-MUTATION_SEEDS = 400
+SEEDS = 2000
+CHUNKS = 40
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
@@ -23,8 +25,13 @@ def test_no_seed_violates_anything(chunk):
 
 @pytest.mark.parametrize("name", sorted(MUTATIONS))
 def test_a_broken_protocol_is_caught(name):
-    with MUTATIONS[name]():
-        assert any(run_seed(options_of(seed, PROFILE[name])).violations for seed in range(MUTATION_SEEDS))
+    catch, violations = caught(name)
+    assert violations, "neither its own seed or schedule catches it any more, nor any other"
+    assert catch is not None
+
+
+def test_every_mutation_says_what_catches_it():
+    assert set(CATCHES) == set(MUTATIONS)
 
 
 def test_a_seed_replays_exactly():
@@ -70,14 +77,51 @@ def _report(result):
     return "\n".join([str(result.options), *result.violations, f"again: {again}"])
 
 
-@pytest.mark.parametrize("site_count", [3, 5])
-def test_a_commit_that_crashes_at_any_step_is_all_or_nothing(site_count):
-    """Every numbered step of one commit, before and after its request goes out; then another host, then the same again."""
+@pytest.mark.parametrize(
+    ("errand", "changes", "steps"),
+    [
+        (commit, {}, 18),
+        (commit, {"site_count": 5, "recent_limit": 5, "collect_every": 1, "fan_out": 2, "retired_changes": 2}, 35),
+        (commit, {"cas_sites": 2}, 18),
+        (voters("site0", "site1", "site2", "site3"), {"spares": 1, "recent_limit": 5}, 60),
+        (voters("site0", "site1", "site2"), {"site_count": 5}, 60),
+        (voters("site0", "site1", "site3"), {"spares": 1, "cas_sites": 1}, 50),
+        (voters("site0", "site1", "site2", fresh="site1"), {}, 50),
+        (recovery, {}, 25),
+        (recovery, {"site_count": 5, "cas_sites": 1}, 30),
+    ],
+    ids=[
+        "commit",
+        "commit of five, folding",
+        "commit, mixed",
+        "add",
+        "remove",
+        "replace",
+        "new life",
+        "recover",
+        "of five",
+    ],
+)
+def test_whatever_dies_at_any_step_harms_nobody_and_is_finished(errand, changes, steps):
+    """Every numbered step, before and after its request goes out; then another host commits, then the same host again."""
     for step in range(1, 1000):
-        options = replace(options_of(step), profile="calm", site_count=site_count, clients=0)
-        with limits_of(options):
-            run = Run(options)
-            if not run.crash_one_commit(step):
-                break
-        assert not run.violations, (step, run.violations)
-    assert step > 6 * site_count
+        options = replace(PEACE, seed=step, **changes)
+        crashes = [crash_one(options, errand, step, lands=lands) for lands in (False, True)]
+        for crash in crashes:
+            assert not crash.violations, (step, crash.violations)
+        if not any(crash.died for crash in crashes):
+            break
+    assert step > steps
+
+
+def test_every_world_is_as_bad_as_it_says():
+    """Liars lie, processes die, disasters strike, and a rollback that is not prevented is told to who can know."""
+    lying, crashing, struck, set_back, calm = (
+        [run_seed(options_of(seed, name)) for seed in range(40)]
+        for name in ("lying", "crashes", "recovery", "rolled-back", "calm")
+    )
+    assert sum(result.lies for result in lying) > 500
+    assert sum(result.crashes for result in crashing) > 10
+    assert sum(result.struck for result in struck) > 20
+    assert sum(result.alarms for result in set_back) > 0
+    assert not any(result.alarms or result.crashes or result.lies or result.struck for result in calm)

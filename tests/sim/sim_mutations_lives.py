@@ -1,0 +1,111 @@
+"""More broken protocols: wrong ways to begin a register, to end a configuration, and to remember a promise."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from unittest.mock import patch
+
+from sim_mutations import mutation
+
+from drtool.manifest import acceptor, commit, facade, following, recovery, switching
+from drtool.manifest.acceptor import SiteView, Trouble, begin, read_site
+from drtool.manifest.head import open_head
+from drtool.manifest.proposer import Round
+from drtool.paxos import found
+
+
+@mutation("stalls")
+def promise_not_confirmed() -> Iterator[None]:
+    """A promise counts as soon as it was put, also into a hole that collection left."""
+    confirm = acceptor._confirm
+
+    def trusting(place: Any, after: SiteView) -> Any:
+        if after.record.accepted != after.record.promised:
+            return None
+        return (yield from confirm(place, after))
+
+    with patch.object(acceptor, "_confirm", trusting):
+        yield
+
+
+@mutation("wiped")
+def wiped_site_begins_anew_in_the_same_life() -> Iterator[None]:
+    """A site without a register votes again after the next decision, though nobody knows what it has promised."""
+    notify = commit.notify
+
+    def admitting(places: Mapping[str, Any], done: Round) -> Any:
+        yield from notify(places, done)
+        record = next(iter(done.views.values())).record
+        for site in places.keys() - done.views.keys():
+            reading = yield from read_site(places[site])
+            if isinstance(reading, Trouble) and reading.kind == "absent":
+                yield from begin(places[site], found(places[site].chain, record.accepted, record.value, bytes(16)))
+
+    with patch.object(commit, "notify", admitting), patch.object(commit, "_lapsed", lambda *_, **__: ()):
+        yield
+
+
+@mutation("voters")
+def next_configuration_on_a_stop_that_is_not_chosen() -> Iterator[None]:
+    """One site accepted a head with `stop`, and that is taken for a decision."""
+    offer = commit.offer
+
+    def hasty(places: Any, promises: Round, ballot: Any, value: bytes, quorum: int) -> Any:
+        done = yield from offer(places, promises, ballot, value, quorum)
+        keys = next(iter(places.values())).keys
+        if done.views and open_head(keys, value).stop is not None:
+            return Round({**promises.views, **done.views}, {}, {})
+        return done
+
+    with patch.object(commit, "offer", hasty):
+        yield
+
+
+@mutation("voters")
+def sealed_before_the_next_configuration_stands() -> Iterator[None]:
+    """The old registers are sealed and cleared first, and then the new ones are begun."""
+    finish = switching.finish_switch
+
+    def hasty(library: Any, old: Mapping[str, Any], new: Any, config: Any, last: Any) -> Any:
+        yield from switching.seal_sites(library.keys, old, config, switching.voters_targets(last, config))
+        yield from finish(library, old, new, config, last)
+
+    with patch.object(following, "finish_switch", hasty):
+        yield
+
+
+@mutation("voters")
+def register_begun_again_in_a_configuration_that_is_in_use() -> Iterator[None]:
+    """Who finishes a switch late begins every register that is not there, also those that lost their memory since."""
+    with patch.object(switching, "_is_in_use", lambda readings: False):
+        yield
+
+
+@mutation("recovery")
+def recovery_that_looks_before_it_seals() -> Iterator[None]:
+    """The newest head among the survivors is chosen before they are fenced, so that what comes in between is lost."""
+    looked: list[Any] = []
+    look, recover = recovery.look_at_survivors, recovery.recover
+
+    def once(*words: Any) -> Any:
+        if not looked:
+            looked.append((yield from look(*words)))
+        return looked[0]
+
+    def forgetful(*words: Any) -> Any:
+        looked.clear()
+        return (yield from recover(*words))
+
+    with patch.object(recovery, "look_at_survivors", once), patch("drtool.manifest.facade.recover", forgetful):
+        yield
+
+
+@mutation("rolled-back")
+def what_a_host_saw_confirmed_is_not_compared() -> Iterator[None]:
+    """A head is shown, and built upon, though it is no descendant of what this host remembers."""
+
+    def content(*_words: Any) -> Any:
+        return None
+        yield
+
+    with patch.object(facade, "problem_of_descent", content), patch.object(commit, "problem_of_descent", content):
+        yield

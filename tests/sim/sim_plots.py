@@ -1,0 +1,169 @@
+"""Directed schedules: histories that dice hardly ever throw, each the end of an argument about what must not happen.
+
+Each runs one history and returns what was violated: nothing by the protocol as it is, something by a broken one.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from sim_crash import crash_one, voters
+from sim_options import limits_of
+from sim_schedule import PEACE, Stage
+
+from drtool.manifest.ports import PutIfAbsent
+
+PLOTS: dict[str, Callable[[], list[str]]] = {}
+
+
+def plot(function: Callable[[], list[str]]) -> Callable[[], list[str]]:
+    PLOTS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def dies_after_its_first_promise(stage: Stage, name: str, elsewhere: tuple[str, ...]) -> None:
+    """A proposer that only one site ever heard of."""
+    stage.host(name)
+    hold = stage.hold(name, *elsewhere, kind=PutIfAbsent)
+    stage.append(name, name)
+    stage.until_waiting(hold, len(elsewhere))
+    stage.for_s(0.3)
+    stage.clients.pop(name).process.alive = False
+    hold.waiting.clear()
+
+
+@plot
+def a_promise_that_a_wiped_site_has_forgotten() -> list[str]:
+    """A proposer is slow between two promises; meanwhile the site that gave the first loses everything.
+
+    If that site simply began anew, it would let a lower ballot pass, and what is chosen so would be overwritten.
+    """
+    with limits_of(PEACE):
+        return _forgotten_promise(Stage(PEACE), set_back=False)
+
+
+@plot
+def a_promise_that_a_site_forgot_when_it_was_set_back() -> list[str]:
+    """The same with a site that is restored from a backup: a host that notices must not let it vote as if nothing had been."""
+    with limits_of(PEACE):
+        return _forgotten_promise(Stage(PEACE), set_back=True)
+
+
+def _forgotten_promise(stage: Stage, *, set_back: bool) -> list[str]:
+    forgetful, second, third = stage.world.sites
+    site = stage.world.sites[forgetful]
+    before = dict(site.objects)
+    if set_back:
+        stage.until(stage.append("first", "early"))
+    for name in ("dead", "dead too"):
+        dies_after_its_first_promise(stage, name, (second, third))
+    stage.host("slow")
+    at_second, at_third = (stage.hold("slow", name, kind=PutIfAbsent) for name in (second, third))
+    stage.append("slow", "slow")
+    stage.until_waiting(at_second)
+    stage.for_s(0.3)  # its promise at the first site is confirmed
+    site.objects = before if set_back else {}
+    stage.judge.faulty.add(forgetful)
+    stage.until(stage.append("first", "first"))
+    stage.for_s(1.0)
+    at_first = stage.hold("slow", forgetful, kind=PutIfAbsent)
+    next_version = 7 if set_back else 5
+    accepting = stage.hold("slow", second, kind=PutIfAbsent, name=f"v-{next_version:012d}")
+    at_second.release()
+    stage.for_s(1.0)
+    stage.world.cut["other", second] = stage.world.now + 1000.0
+    stage.until(stage.append("other", "other"))
+    for hold in (accepting, at_third, at_first):
+        hold.release()
+        stage.for_s(20.0)
+    return stage.conclude()
+
+
+@plot
+def a_promise_that_landed_in_a_hole() -> list[str]:
+    """A promise is put long after it was sent, where the version before and the one after were collected meanwhile.
+
+    The site never heard of it: what others got accepted there since is unknown to the proposer, whose ballot is higher.
+    """
+    options = replace(PEACE, collect_every=1)
+    with limits_of(options):
+        stage = Stage(options)
+        holed, second, third = stage.world.sites
+        for name in ("dead", "dead too", "dead as well"):
+            dies_after_its_first_promise(stage, name, (holed, second))
+        stage.host("slow")
+        at_first, at_second = (stage.hold("slow", site, kind=PutIfAbsent) for site in (holed, second))
+        stage.append("slow", "slow")
+        stage.until_waiting(at_first)
+        stage.for_s(0.3)  # its promise at the third site is confirmed
+        stage.world.cut["quick", third] = stage.world.now + 1000.0
+        for mark in ("one", "two"):
+            stage.until(stage.append("quick", mark))
+            stage.for_s(20.0)
+        at_first.release()
+        stage.for_s(20.0)
+        at_second.release()
+        stage.for_s(20.0)
+        return stage.conclude()
+
+
+@plot
+def a_switch_that_dies_when_the_old_registers_are_sealed() -> list[str]:
+    """A change of voters dies at any of its steps; whoever comes next must find one configuration that stands."""
+    options = replace(PEACE, spares=1)
+    for step in range(1, 1000):
+        crash = crash_one(replace(options, seed=step), voters("site0", "site1", "site3"), step, lands=True)
+        if crash.violations:
+            return [f"dead at step {step}: {violation}" for violation in crash.violations]
+        if not crash.died:
+            break
+    return []
+
+
+@plot
+def a_late_finisher_and_a_register_that_was_lost() -> list[str]:
+    """A switch began at two of three voters; one of them loses everything, and somebody who was stuck finishes the switch.
+
+    If he began what is missing, two empty registers would outvote the one that remembers.
+    """
+    options = replace(PEACE, spares=1)
+    with limits_of(options):
+        stage = Stage(options)
+        first, second, _, fourth = stage.world.sites
+        begins = stage.hold("admin", kind=PutIfAbsent, name="c000002/v-")
+        stage.set_voters("admin", first, second, fourth)
+        stage.until_waiting(begins, 3)
+        stuck = stage.hold("late", prefix="c000002/")
+        late = stage.read("late")
+        stage.until_waiting(stuck, 3)
+        stage.world.sites[fourth].gone = True
+        begins.release()
+        stage.for_s(20.0)
+        stage.until(stage.append("admin", "acknowledged"))
+        stage.world.sites[second].objects.clear()
+        stage.world.sites[fourth].gone = False
+        stuck.release()
+        stage.for_s(60.0)
+        known = late.answer is None or "acknowledged" in late.answer[0]
+        return [] if known else [f"a reader was shown {late.answer}"]
+
+
+@plot
+def a_commit_between_the_look_and_the_seal_of_a_recovery() -> list[str]:
+    """An administrator who does not reach the majority recovers from one site, and the majority is alive.
+
+    What is acknowledged at that site until the moment of its seal must not be given up.
+    """
+    with limits_of(PEACE):
+        stage = Stage(PEACE)
+        survivor, *rest = stage.world.sites
+        stage.world.cut |= {("admin", site): stage.world.now + 1000.0 for site in rest}
+        seal = stage.hold("admin", survivor, kind=PutIfAbsent, name="z-sealed")
+        outcome = stage.recover("admin", survivor)
+        stage.until_waiting(seal)
+        stage.until(stage.append("host", "between"))
+        stage.for_s(5.0)
+        seal.release()
+        stage.for_s(60.0)
+        view, error = outcome
+        marks = [row.source for row in view.state.snapshots] if view else [repr(error)]
+        return [] if marks == ["between"] else [f"recovered {marks}"]
