@@ -208,6 +208,14 @@ def test_another_groups_run_does_not_hide_a_flood(world):
         run(world, "last 6")
 
 
+def test_groups_that_were_never_judged_give_no_alarm(world):
+    store(world, *MARCH)
+    run(world, "last 6")
+    store(world, *BURST)
+    assert run(world, "last 6", by=("host",), dry_run=True).objections == []
+    assert len(run(world, "last 6", dry_run=True).objections) == 1
+
+
 def test_fresh_backups_under_a_clock_that_fell_back_are_not_dropped(world):
     store(world, *MARCH[:3])
     run(world, "last 3")

@@ -129,6 +129,12 @@ TABLES = {
         2026-03-02 10:00 | daily within
         2026-03-04 10:00 | daily within
         """,
+    "what is exactly that old is not within, whichever the rule": """
+        daily within 2d, hourly within 24h
+        2026-03-02 10:00 | -
+        2026-03-03 10:00 | daily within
+        2026-03-04 10:00 | hourly within daily
+        """,
     "periods within different times": """
         within 2h, hourly within 1d, daily within 7d, monthly within 1y, yearly within 9999y
         2024-06-15 00:00 | yearly within

@@ -62,9 +62,7 @@ def judge(snapshots: Iterable[S], rules: Rules, calendar: Calendar, now_ns: int)
 def _kept(row: S, reasons: Sequence[_Reason], now_ns: int) -> Kept[S]:
     words = dict.fromkeys(word for reason in reasons for word in reason.words)
     oldest = dict.fromkeys(reason.words[0] for reason in reasons if reason.as_oldest)
-    full = {reason.words[0] for reason in reasons if not reason.as_oldest}
-    as_oldest = tuple(word for word in oldest if word not in full)
-    return Kept(row, tuple(words), as_oldest, future=row.time_ns > now_ns)
+    return Kept(row, tuple(words), tuple(oldest), future=row.time_ns > now_ns)
 
 
 def _reasons(past: Sequence[S], rules: Rules, calendar: Calendar) -> Iterator[_Reason]:
