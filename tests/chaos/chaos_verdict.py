@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos_history import Call, Truth, judge_order, read_diaries
-from chaos_scenario import Phase, Scenario, outstanding
+from chaos_scenario import Phase, Scenario, Trouble, outstanding
 from chaos_worker import drtool, mark_of
 
 from drtool.errors import DrtoolError
@@ -88,7 +88,7 @@ def _alarms(scenario: Scenario, calls: Sequence[Call]) -> Iterator[str]:
     for call in calls:
         for site, kind, words in _named(call):
             passing = kind in {"absent", "sealed"} and call.began >= changing
-            if not (passing or _in_trouble(scenario, site, call)):
+            if not (passing or any(_explains(trouble, site, kind, call) for trouble in scenario.troubles)):
                 yield f"false alarm: {call.process} ({call.kind}) named {site or 'the manifest'}: {kind}: {words}"
 
 
@@ -103,12 +103,11 @@ def _named(call: Call) -> Iterator[tuple[str, str, str]]:
             yield site, kind, words
 
 
-def _in_trouble(scenario: Scenario, site: str, call: Call) -> bool:
+def _explains(trouble: Trouble, site: str, kind: str, call: Call) -> bool:
+    """Whether this was the matter while the call was under way, or just before. What was wiped is missing everywhere else, too."""
     ended = call.ended if call.answered else call.ended_at
-    return any(
-        trouble.site == site and trouble.began <= ended and call.began <= trouble.ended + AFTERWARDS_S
-        for trouble in scenario.troubles
-    )
+    concerns = trouble.site == site or (trouble.words == "wiped" and kind == "missing-object")
+    return concerns and trouble.began <= ended and call.began <= trouble.ended + AFTERWARDS_S
 
 
 def _judge_command_line(scenario: Scenario, calls: Sequence[Call]) -> Iterator[str]:
