@@ -104,7 +104,7 @@ def _named(call: Call) -> Iterator[tuple[str, str, str]]:
 
 
 def _explains(trouble: Trouble, site: str, kind: str, call: Call) -> bool:
-    """Whether this was the matter while the call was under way, or just before. What was wiped is missing everywhere else, too."""
+    """Whether this was the matter while the call was under way, or just before. What a wiped site held is missing to all."""
     ended = call.ended if call.answered else call.ended_at
     concerns = trouble.site == site or (trouble.words == "wiped" and kind == "missing-object")
     return concerns and trouble.began <= ended and call.began <= trouble.ended + AFTERWARDS_S
