@@ -130,7 +130,7 @@ TABLES = {
         2026-03-04 10:00 | daily within
         """,
     "what is exactly that old is not within, whichever the rule": """
-        daily within 2d, hourly within 24h
+        hourly within 24h, daily within 2d
         2026-03-02 10:00 | -
         2026-03-03 10:00 | daily within
         2026-03-04 10:00 | hourly within daily
