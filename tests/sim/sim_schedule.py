@@ -49,8 +49,12 @@ class Stage:
     def append(self, name: str, mark: str) -> Operation:
         """Let a host begin a backup called `mark`; it goes on whenever time passes."""
         client = self.clients.get(name) or self.host(name)
-        batch = backup(self.run, name, mark)
+        batch = self.batch(name, mark)
         return self._begin(client, Operation("append", mark, self.world.now), lambda: client.manifest.committing(batch))
+
+    def batch(self, name: str, mark: str) -> tuple[Any, ...]:
+        """What a backup called `mark` commits."""
+        return backup(self.run, name, mark)
 
     def read(self, name: str) -> Operation:
         client = self.clients.get(name) or self.host(name)

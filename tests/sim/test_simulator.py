@@ -7,7 +7,7 @@ from sim_catches import CATCHES, caught
 from sim_crash import commit, crash_one, recovery, voters
 from sim_linear import Operation, is_linearizable
 from sim_mutations import MUTATIONS
-from sim_options import PROFILES, options_of
+from sim_options import options_of
 from sim_run import run_seed
 from sim_schedule import PEACE
 
