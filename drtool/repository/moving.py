@@ -23,6 +23,7 @@ from drtool.repository.expected import Expected, expected_objects
 from drtool.repository.findings import Copy
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.reconciling import Job, job_for
+from drtool.repository.writing import Writer
 from drtool.ring import Placement, Ring
 
 if TYPE_CHECKING:
@@ -161,16 +162,24 @@ class Mover:
         if not rows:
             return Taken()
         with closing(self._repository.writer()) as writer:
-            try:
-                session = self._repository.begin(writer, "", "mover")
-            except Rejected as error:
-                if error.reason != "mover-open":
-                    raise
+            session = self._begin(writer)
+            if session is None:
                 return Taken(stopped="mover-open")
             try:
                 return self._take(rows, session)
             finally:
                 session.abandon()
+
+    def _begin(self, writer: Writer) -> "WriterSession | None":
+        """The mover session; None while somebody else has it; a second look finds out if that died."""
+        for _ in range(2):
+            try:
+                return self._repository.begin(writer, "", "mover")
+            except Rejected as error:
+                if error.reason != "mover-open":
+                    raise
+                self._repository.adopt(self._repository.manifest.read())
+        return None
 
     def _take(self, rows: Sequence[tuple[Outcome, TargetName]], session: "WriterSession") -> Taken:
         if session.view.state.ring != self._ring:

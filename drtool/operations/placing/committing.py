@@ -6,14 +6,13 @@ Invariants
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from drtool.errors import Rejected
-from drtool.manifest.ops import ExpireSession, SetRing
-from drtool.manifest.records import Session
+from drtool.manifest.ops import SetRing
 from drtool.manifest.state import State
 from drtool.repository import Repository
-from drtool.repository.identity import gone, identify
+from drtool.repository.ending import expiries
 from drtool.repository.membership import Rows
 
 PATIENCE_S = 20.0
@@ -32,7 +31,7 @@ def set_rows(repository: Repository, rows_after: Callable[[State], Rows]) -> boo
         rows = rows_after(state)
         if set(rows) == set(state.targets):
             return False
-        movers = _dead(repository, [row for row in state.sessions if row.kind == "mover"])
+        movers = expiries(repository, (row for row in state.sessions if row.kind == "mover"))
         try:
             committed = repository.manifest.commit([*movers, SetRing(state.ring_epoch + 1, rows)])
         except Rejected as error:
@@ -44,23 +43,6 @@ def set_rows(repository: Repository, rows_after: Callable[[State], Rows]) -> boo
         else:
             repository.adopt(committed.view)
             return True
-
-
-def end_dead_sessions(repository: Repository) -> None:
-    """Ends the sessions of this host whose processes are gone; what those had sent is settled first."""
-    while dead := _dead(repository, repository.view.state.sessions):
-        repository.manifest.settle()
-        try:
-            repository.adopt(repository.manifest.commit(dead).view)
-        except Rejected as error:
-            if error.reason != "session-not-open":
-                raise
-            repository.adopt(repository.manifest.read())
-
-
-def _dead(repository: Repository, sessions: Iterable[Session]) -> list[ExpireSession]:
-    ids = gone(sessions, identify(repository.spec.state_dir))
-    return [ExpireSession(expired=session) for session in ids]
 
 
 def _explained(error: Rejected, state: State) -> Rejected:

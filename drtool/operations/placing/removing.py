@@ -19,9 +19,10 @@ from drtool.manifest.records import Session, Target
 from drtool.manifest.state import State
 from drtool.model import TargetName, pack_object
 from drtool.operations.placing.change import TargetChange, change_of
-from drtool.operations.placing.committing import end_dead_sessions, set_rows
+from drtool.operations.placing.committing import set_rows
 from drtool.repository import Repository
 from drtool.repository.copying import Amount
+from drtool.repository.ending import end_dead_sessions
 from drtool.repository.expected import Expected, expected_objects
 from drtool.repository.identity import gone, identify
 from drtool.repository.inventory import take_inventory

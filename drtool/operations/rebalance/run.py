@@ -19,6 +19,7 @@ from drtool.operations.rebalance.plan import Totals, totals
 from drtool.operations.rebalance.request import Away, RebalanceRequest, RebalanceResult
 from drtool.repository import Repository
 from drtool.repository.copying import Amount, Outcome
+from drtool.repository.ending import end_dead_sessions
 from drtool.repository.inventory import Inventory
 from drtool.repository.moving import Look, Mover, Taken, amount, jobs_of, look, note_damage
 from drtool.repository.placement import distinct_sites
@@ -60,6 +61,8 @@ class _Done(Struct):
 def rebalance(repository: Repository, request: RebalanceRequest, emit: Emit) -> RebalanceResult:
     """Brings every copy to where the ring wants it."""
     started = time.monotonic()
+    if not request.dry_run:
+        end_dead_sessions(repository)
     from_epoch = settled_epoch(repository.view.state)
     first = plan = make_plan(repository, repository.placement, request.workers, emit)
     done = _imagined(plan) if request.dry_run else _Done()

@@ -10,6 +10,7 @@ from drtool.events import Emit, Stage, Warned
 from drtool.operations.repair.request import Away, RepairRequest, RepairResult, Unrepairable
 from drtool.repository import Repository
 from drtool.repository.copying import Amount, Outcome
+from drtool.repository.ending import end_dead_sessions
 from drtool.repository.expected import Expected
 from drtool.repository.inventory import Inventory
 from drtool.repository.moving import Mover, amount, jobs_of, look, note_damage
@@ -53,6 +54,7 @@ def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
     emit(Stage(name="manifest"))
     before = {row.site: row for row in repository.manifest.status().acceptors}
     repository.adopt(repository.manifest.refresh())
+    end_dead_sessions(repository)
     after = {row.site: row for row in repository.manifest.status().acceptors}
     words = list(repository.mend_slots().messages())
     for site, row in after.items():
