@@ -22,8 +22,8 @@ GLOBAL_FLAGS = frozenset(("--json", "--json-lines", "-q", "--quiet", "-v", "--ve
 _VALUES = """
 target copies erasure arbiter write-config source exclude exclude-file exclude-larger-than files-from tag host time
 skip-if-newer-than stdin-name latest limit archive to include overwrite from-site level sample budget snapshot site
-manifest-from weight add remove drain url from lose var incident-at html junit run group-by keep-tag keep-last keep-hourly keep-daily
-keep-weekly keep-monthly keep-yearly keep-within keep-within-hourly keep-within-daily keep-within-weekly
+manifest-from weight add remove drain url from lose var incident-at html junit run group-by keep-tag keep-last keep-hourly
+keep-daily keep-weekly keep-monthly keep-yearly keep-within keep-within-hourly keep-within-daily keep-within-weekly
 keep-within-monthly keep-within-yearly new-password-file also-password-file label text
 """
 COMMAND_VALUES = frozenset(f"--{name}" for name in _VALUES.split())

@@ -89,7 +89,7 @@ def site_replace(
     """Put a new place in a site's stead: it takes the vote and the weight of the old one, whose targets are lost from then on.
 
     The new place is an empty directory, or one that is yet to be made. It is also the way back for a site whose disk came back
-    empty: `site replace attic attic=URL`. Copies that were on the old site are missing until `repair` (not built yet) makes them.
+    empty: `site replace attic attic=URL`. Copies that were on the old site are missing until `drtool repair` makes them.
 
     Examples:
         drtool site replace attic garage=/mnt/garage/drtool
@@ -186,7 +186,7 @@ def change_view(document: Document, *, nothing: bool) -> View:
     parts.append(line(f"voters: {', '.join(document['voters'])} ({document['needed']} needed; {_tolerance(document)})"))
     if document["lost"]:
         parts.append(
-            line(f"lost from now on: {', '.join(document['lost'])}; `drtool status` counts the copies that are missing")
+            line(f"lost from now on: {', '.join(document['lost'])}; `drtool repair` makes the copies that are missing")
         )
     if document["stays"]:
         parts.append(
