@@ -211,6 +211,7 @@ def reach_more(
     tried = [row for row in rows if _worth_trying(row, targets, spec)]
     for row in tried:
         targets.extend(TargetSpec(name=row.name, url=row.url, weight=row.weight), keyring.repository)
+    _drop_replaced(targets, rows)  # the earlier one may be back at the very place of its successor
     targets.keep_only(lambda marker: marker.authentic(keyring))
     gained = {site_of(row.name) for row in tried if targets.reachable(row.name)}
     return {site: register_at(targets, site) for site in gained}

@@ -43,7 +43,9 @@ def add_target(
 
     def rows_after(state: State) -> Rows:
         before = next((known for known in state.targets if known.name == row.name), None)
-        if before is not None and (before.url, before.host) != (row.url, row.host):
+        if before is not None and before.state != "lost":
+            if (before.url, before.host) == (row.url, row.host):
+                return state.targets  # somebody else has just done the same
             _check_name(before)
         # one that takes the name of an earlier target is told apart from it by its marker
         return with_row(state.targets, replace(row, id=target_id if before is not None else ""))
