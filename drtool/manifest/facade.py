@@ -41,6 +41,7 @@ T = TypeVar("T")
 PATIENCE_S = 30.0
 NAME_BYTES = 32
 ADDED_ALREADY = ("session-exists", "snapshot-exists")
+REMOVED_SINCE = "removed-since"
 
 
 class View(msgspec.Struct, frozen=True):
@@ -273,16 +274,20 @@ class Manifest:
         if not old:
             return 0
         view = yield from self._look()
-        batches = lost_snapshots(old, view.state, self._drafts.author)
-        for batch in batches:
+        count = 0
+        for batch in lost_snapshots(old, view.state, self._drafts.author):
             try:
                 yield from self.committing(batch)
             except Rejected as error:
+                if error.reason == REMOVED_SINCE:  # a prune took what nothing referred to: it stays given up
+                    yield Note("notify", error.message)
+                    continue
                 if error.reason not in ADDED_ALREADY:
                     raise
+            count += 1
         for entry in old:
             self._local.forget_made(entry)
-        return len(batches)
+        return count
 
     def recover(self, sites: Sequence[SiteName]) -> View:
         """Go on from what `sites` hold, in a new generation, because a majority is lost for ever.

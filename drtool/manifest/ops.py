@@ -88,12 +88,16 @@ class ExpireSession(_Op, frozen=True):
 
 
 class AddSnapshot(_Op, frozen=True):
-    """The end of a backup: a snapshot, the segments that it adds, those that they replace; closes its session."""
+    """The end of a backup: a snapshot, the segments that it adds, those that they replace; closes its session.
+
+    `removal`: prune must have removed nothing after this change; -1: the session itself sees to that.
+    """
 
     session: SessionId
     snapshot: Snapshot
     segments: tuple[SegmentRef, ...] = ()
     replaces: tuple[SegmentId, ...] = ()
+    removal: int = -1
 
 
 class ForgetSnapshots(_Op, frozen=True):

@@ -240,7 +240,10 @@ def lost_snapshots(made: Sequence[Made], state: State, author: Author) -> list[t
     """Batches that add again what this host had acknowledged and the state does not have: each under a session of its own.
 
     Segments that the lost sessions made known go with the first snapshot; none is replaced, so nothing is missed.
+    Each says up to which change nothing refers to it that a prune would have heeded: where the line was cut.
     """
+    oldest = min((entry.generation for entry in made), default=0)
+    cut = min((row.base for row in state.recoveries if row.generation > oldest), default=0)
     ops = [change.op for entry in made for change in entry.changes]
     known = {row.snapshot.id for row in state.forgotten}
     lost = [
@@ -258,13 +261,13 @@ def lost_snapshots(made: Sequence[Made], state: State, author: Author) -> list[t
     }
     batches: list[tuple[Op, ...]] = []
     for op in lost:
-        batches.append(_again(op, tuple(segments.values()), author))
+        batches.append(_again(op, tuple(segments.values()), cut, author))
         segments = {}
     return batches
 
 
-def _again(op: AddSnapshot, segments: tuple[SegmentRef, ...], author: Author) -> tuple[Op, ...]:
+def _again(op: AddSnapshot, segments: tuple[SegmentRef, ...], cut: int, author: Author) -> tuple[Op, ...]:
     session = SessionId(blake3(b"drtool/1/again" + op.snapshot.id, max_threads=1).digest(16))
     opening = OpenSession(kind="backup", source=op.snapshot.source, session=session, **msgspec.structs.asdict(author))
     snapshot = msgspec.structs.replace(op.snapshot, session=session)
-    return opening, AddSnapshot(session, snapshot, segments)
+    return opening, AddSnapshot(session, snapshot, segments, removal=cut)

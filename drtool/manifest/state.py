@@ -285,6 +285,8 @@ def _add_snapshot(state: State, change: Change, op: AddSnapshot) -> State:
         raise Refused("wrong-session", "the snapshot names another session than the change that adds it")
     if op.snapshot.id in state.snapshots:
         raise Refused("snapshot-exists", f"snapshot {op.snapshot.id.hex()[:8]} is in the catalogue already")
+    if 0 <= op.removal < state.last_removal:
+        raise Refused("removed-since", f"what snapshot {op.snapshot.id.hex()[:8]} refers to may have been removed")
     state = _with_segments(state, op.segments, op.replaces)
     row = msgspec.structs.replace(op.snapshot, sequence=state.sequence)
     state = msgspec.structs.replace(state, snapshots=state.snapshots.with_added(row))

@@ -6,7 +6,9 @@ import pytest
 from manifest_world import Sites, backup, sources
 
 from drtool.errors import Forked, NoQuorum, Refused
-from drtool.manifest import Member, Policy, SetPolicy
+from drtool.manifest import Member, OpenSession, Policy, SetPolicy
+from drtool.manifest.ops import Condemn, Remove
+from drtool.manifest.pages import NameList
 from drtool.manifest.ports import PutIfAbsent
 
 
@@ -139,6 +141,28 @@ def test_what_only_the_lost_majority_acknowledged_is_said_and_this_hosts_own_com
     assert {segment.id for segment in done.view.state.segments} <= {segment.id for segment in state.segments}
     assert again.settle() == 0
     assert len(list(sites.host().read().state.snapshots)) == 2
+
+
+def test_what_a_prune_has_removed_since_does_not_come_back(sites):
+    """The lost line's packs and segments were garbage to the prune: a snapshot without them would stop every later prune."""
+    manifest = sites.found()
+    lose(sites, "site0")
+    backup(sites.host("writer"), "acknowledged")
+    bring_back(sites, "site0")
+    lose(sites, "site1", "site2")
+    admin = sites.host("admin")
+    admin.recover(["site0"])
+    session = admin.commit(OpenSession(kind="prune", host_id="admin", host="admin")).session
+    kept = admin.keep_names(NameList(packs=b"p" * 32), 100)
+    view = admin.commit(Condemn(kept, admin.read().sequence, session)).view
+    admin.commit(Remove(view.state.condemned.sequence, kept, view.sequence, (), session=session))
+    writer = sites.host("writer")
+    assert writer.settle() == 0
+    assert sources(sites.host("stranger").read()) == []
+    assert not sites.host("stranger").read().state.segments
+    assert writer.settle() == 0
+    assert backup(writer, "goes on").view.state.snapshots
+    del manifest
 
 
 def test_a_host_that_saw_more_than_the_survivors_is_not_blocked(sites):
