@@ -23,13 +23,16 @@ from drtool.model import SiteName
 from drtool.paxos import Record, decode_record
 
 READS_LIMIT = 64
+RIVALS_LIMIT = 16
+RIVAL_READS = 4
 STATE = "state"
 
 
 class Sighting(msgspec.Struct, frozen=True):
     """What one site holds: the newest authentic record, what the seals of ended configurations say, what was unreadable.
 
-    `unread`: a record that may be newer, of which the site gave no bytes.
+    `unread`: a record that may be newer, of which the site gave no bytes. `rivals`: other recoveries to the generation of
+    `record`, by authentic records of theirs.
     """
 
     site: SiteName
@@ -39,12 +42,14 @@ class Sighting(msgspec.Struct, frozen=True):
     lives: tuple[Life, ...]
     problem: str = ""
     unread: str = ""
+    rivals: tuple[Config, ...] = ()
 
     def configs(self) -> Iterable[Config]:
         """Every configuration that the site knows of."""
         yield from (successor.config for successor in self.successors)
         if self.config is not None:
             yield self.config
+        yield from self.rivals
 
 
 def look_at(site: SiteName, keys: Keys) -> Talk[Sighting | Failed]:
@@ -63,7 +68,23 @@ def look_at(site: SiteName, keys: Keys) -> Talk[Sighting | Failed]:
     )
     record, problem, unread = yield from _newest_record(site, keys, {life: lives[life] for life in newest_first})
     config = config_of(keys, record) if record is not None else None
-    return Sighting(site, record, config, successors, tuple(newest_first), problem, unread)
+    rivals = (yield from _rivals(site, keys, config, lives)) if config is not None else ()
+    return Sighting(site, record, config, successors, tuple(newest_first), problem, unread, rivals)
+
+
+def _rivals(
+    site: SiteName, keys: Keys, config: Config, lives: Mapping[Life, Sequence[str]]
+) -> Talk[tuple[Config, ...]]:
+    """Configurations of the same generation that another recovery began; a name alone proves nothing."""
+    found: list[Config] = []
+    others = [life for life in lives if life.generation == config.generation and life.recovery != config.recovery]
+    for life in sorted(others, reverse=True)[:RIVALS_LIMIT]:
+        newest = sorted(name for name in lives[life] if _holds_record(life, name))[-RIVAL_READS:]
+        record, _, _ = yield from _newest_record(site, keys, {life: newest})
+        rival = config_of(keys, record) if record is not None else None
+        if rival is not None and rival.recovery == life.recovery:
+            found.append(rival)
+    return tuple(found)
 
 
 def _successors(site: SiteName, keys: Keys, ended: Sequence[Life]) -> Talk[tuple[Successor, ...]]:
@@ -166,9 +187,6 @@ def check_not_forked(sightings: Iterable[Sighting], newest: Config) -> None:
     """`Forked` if a site knows another recovery to the same generation."""
     places: dict[bytes, set[SiteName]] = {newest.recovery: set()}
     for seen in sightings:
-        for life in seen.lives:
-            if life.generation == newest.generation:
-                places.setdefault(life.recovery, set()).add(seen.site)
         for config in seen.configs():
             if config.generation == newest.generation:
                 places.setdefault(config.recovery, set()).add(seen.site)

@@ -13,7 +13,15 @@ from drtool.crypto import SealKind
 from drtool.errors import Forked, NoQuorum
 from drtool.manifest.beginning import places_of
 from drtool.manifest.context import Context
-from drtool.manifest.finding import Sighting, check_not_forked, discover, look_around, newest_config, newest_record
+from drtool.manifest.finding import (
+    READS_LIMIT,
+    Sighting,
+    check_not_forked,
+    discover,
+    look_around,
+    newest_config,
+    newest_record,
+)
 from drtool.manifest.head import seal_row
 from drtool.manifest.library import Library
 from drtool.manifest.names import Life
@@ -142,7 +150,7 @@ class Course:
             for life in seen.lives
             if life.generation < config.generation and (life.generation, life.number) not in ended
         ]
-        return self._seal_lives(seen.site, lives, config) if lives else None
+        return self._seal_lives(seen.site, lives[:READS_LIMIT], config) if lives else None
 
     def _seal_lives(self, site: SiteName, lives: Sequence[Life], config: Config) -> Talk[None]:
         keys = self._library.keys

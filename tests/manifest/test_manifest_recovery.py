@@ -206,6 +206,31 @@ def test_two_administrators_make_a_fork_that_is_named_and_healed_by_a_person(tmp
     assert any("given up" in problem for problem in two.read().problems) or sources(two.read()) == ["before", "left"]
 
 
+def test_a_name_that_one_site_invents_is_no_fork(sites):
+    """Whoever can write to one site could stop every command otherwise."""
+    backup(sites.found(), "before")
+    invent(sites, "site2", "g0001")
+    assert sources(sites.host("stranger").read()) == ["before"]
+    lose(sites, "site1", "site2")
+    admin = sites.host("admin")
+    admin.recover(["site0"])
+    bring_back(sites, "site1", "site2")
+    invent(sites, "site1", "g0002")
+    (genuine,) = (sites.root / "site0" / "manifest" / "acc").glob("g0002-*")
+    shutil.copytree(genuine, genuine.with_name(f"g0002-{'cd' * 16}"))  # authentic records, in the place of others
+    for name in ("admin", "stranger"):
+        assert sources(sites.host(name).read()) == ["before"]
+        assert sites.host(name).status().problem is None
+    assert faults(sites.host("stranger").check()) == []
+
+
+def invent(sites, site, generation):
+    """The directory of a recovery that never was."""
+    life = sites.root / site / "manifest" / "acc" / f"{generation}-{'ab' * 16}" / "c000001"
+    life.mkdir(parents=True)
+    (life / "v-000000000001").write_bytes(b"anything")
+
+
 class Died(Exception):
     pass
 
