@@ -119,7 +119,7 @@ class _Commit:
         self._in_flight = resumed  # a proposal of ours may still be chosen
         self._fits = False  # the newest agreed head does not reject our changes
         self._left = self._is_waiting = False  # they may lie in the inbox; a quorum of sites has them there
-        self._over: inbox.Clearing = {}  # what lies there, and will have no future once our head is chosen
+        self._over: inbox.Clearing | None = None  # what has no future there if our head is chosen; None: nobody looked
         self._turns = Turns(b"", 0.0, 0.0, met_others=False)
         self._proposer = b""
         self._ballot: Ballot = NO_BALLOT
@@ -216,7 +216,7 @@ class _Commit:
         if len(seen.views) < context.quorum:
             return None
         self._ballot = elect(seen, self._ballot, self._proposer)
-        promises = yield from prepare(context.places, seen, self._ballot, context.quorum)
+        promises = yield from prepare(context.places, seen, self._ballot, context.quorum, insists=self._turns.insists)
         if len(promises.views) < context.quorum:
             self._note_failure(promises)
             return None
@@ -263,7 +263,7 @@ class _Commit:
     def _with_waiting(self, seen: Survey, base: Learned, after: State) -> Talk[inbox.Batch]:
         """Our changes, and on top of them what others have left in the inbox, if there are others."""
         context = self._context
-        self._over = {}
+        self._over = None
         if not self._turns.met_others or after.config != base.state.config:
             return inbox.Batch(self._changes, after)
         names = yield from inbox.look(seen.views, context.quorum)
@@ -279,7 +279,7 @@ class _Commit:
 
     def _tidy(self, base: Learned, chosen: Learned, sites: Iterable[SiteName]) -> Talk[None]:
         """What has no future in the inbox goes: what this round has met there, and now and then whatever lies there."""
-        if self._over:
+        if self._over is not None:
             yield from inbox.clear(self._over)
         elif chosen.head.checkpoint != base.head.checkpoint:
             yield from inbox.tidy(sites, self._context.library.keys, self._context.config, chosen.state)

@@ -180,7 +180,8 @@ def over(names: Names, fetched: Fetched, batch: Batch, horizon: int) -> Clearing
 
 def clear(keys: Clearing) -> Talk[None]:
     """Take entries away, best effort; nobody waits for it."""
-    yield Gather({site: _delete(site, mine[:CLEAR_LIMIT]) for site, mine in keys.items()}, lambda _: True)
+    if keys:
+        yield Gather({site: _delete(site, mine[:CLEAR_LIMIT]) for site, mine in keys.items()}, lambda _: True)
 
 
 def key_of(changes: Sequence[Change]) -> str:

@@ -79,15 +79,18 @@ def elect(seen: Survey, beyond: Ballot, proposer: bytes) -> Ballot:
     return next_ballot((*seen.ballots(), beyond), proposer)
 
 
-def prepare(places: Mapping[SiteName, Place], seen: Survey, ballot: Ballot, quorum: int) -> Talk[Round]:
+def prepare(
+    places: Mapping[SiteName, Place], seen: Survey, ballot: Ballot, quorum: int, *, insists: bool = False
+) -> Talk[Round]:
     """Ask for promises; only confirmed ones are in the answer.
 
     Whoever was promised something since `seen` goes first, even with a lower ballot: overtaking would cost both a round.
+    Unless the caller `insists`.
     """
     known = max(seen.ballots(), default=NO_BALLOT)
 
     def rule(record: Record, record_hash: bytes, token: bytes) -> Record | Preempted:
-        if _goes_first(record, known, ballot):
+        if not insists and _goes_first(record, known, ballot):
             return Preempted(record.promised)
         return promise(record, record_hash, ballot, token)
 

@@ -18,9 +18,14 @@ from drtool.paxos import NO_BALLOT, Ballot
 BUSY_TRIPS = 12
 """A round with a fold takes about ten round trips; between this and twice as many without a change, its owner is gone."""
 SPLIT_TRIPS = 8
+"""Where several have some promises each and nobody a quorum, those few try again within this time; the others wait."""
 AHEAD_TRIPS = 4
 AHEAD_LIMIT_TRIPS = 16
+"""When nothing is under way, the first in the inbox goes at once, the others so much later for each that is before them."""
 IDLE_TRIPS = 10
+"""Who cannot be in the inbox goes within this time."""
+PASSED_ROUNDS = 4
+"""After so many rounds without our changes we wait no more: whoever commits may not know that there are others."""
 POLL_TRIPS = 2
 
 TRIP_MIN_S = 0.02
@@ -40,7 +45,7 @@ class Turns:
 
     def __init__(self, proposer: bytes, started_s: float, patience_s: float, *, met_others: bool) -> None:
         self.met_others = met_others
-        self.busy = False
+        self.busy = self.insists = False
         self._proposer = proposer
         self._ends_s = started_s + patience_s
         self._trip_s = TRIP_MAX_S
@@ -48,7 +53,7 @@ class Turns:
         self._sign: tuple[Ballot, Ballot] = (NO_BALLOT, NO_BALLOT)
         self._share = 0.0
         self._split = self._holds_some = False
-        self._failures = 0
+        self._failures = self._came_at_round = 0
         self._left_s = 0.0
 
     def look(self, seen: Survey, began_s: float) -> Talk[None]:
@@ -61,6 +66,9 @@ class Turns:
         promised = max(foreign, default=NO_BALLOT)
         self.busy = promised > accepted
         self.met_others = self.met_others or self.busy
+        if not self.met_others or not self._came_at_round:
+            self._came_at_round = accepted.round
+        self.insists = accepted.round - self._came_at_round > PASSED_ROUNDS
         if (promised, accepted) != self._sign:
             self._sign, self._since_s = (promised, accepted), self._now_s
             self._holds_some, self._split = self._split, False
@@ -68,6 +76,9 @@ class Turns:
 
     def waits(self, ahead: int | None) -> bool:
         """Whether it is not our turn yet. `ahead`: how many in the inbox go before us; None if we are not in it."""
+        if self.insists:
+            self._came_at_round = 0
+            return False
         self._left_s = self._since_s + self._patience_trips(ahead) * self._trip_s - self._now_s
         return self.met_others and self._left_s > 0
 

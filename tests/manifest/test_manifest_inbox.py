@@ -222,6 +222,17 @@ def test_whoever_has_met_others_commits_what_they_left_in_one_head(sites, manife
     assert {change.session for change in left} == {row.id for row in committed.view.state.sessions}
 
 
+def test_a_run_remembers_that_others_were_there_until_it_is_alone(sites, manifest):
+    view = manifest.read()
+    leave(sites, view, opening(view.state))
+    host = in_company(sites.host())
+    crowd = host._course._crowd
+    host.commit(SetPolicy(Policy(1)))
+    assert crowd.met
+    host.commit(SetPolicy(Policy(1)))
+    assert not crowd.met
+
+
 def test_the_owner_whose_change_another_committed_only_reads(sites, manifest):
     view = manifest.read()
     change = opening(view.state)
