@@ -35,14 +35,19 @@ def documented() -> dict[str, set[str]]:
 
 
 READING = """
-snapshots; ls; verify; status; target list; ring show; site list; session list; manifest status; manifest log; manifest check;
+snapshots; ls; verify; status; target list; ring show; ring preview; rebalance; site list; session list; manifest status; manifest log; manifest check;
 manifest compact; backup
 """
 
 
 @pytest.mark.parametrize("command", [name.strip() for name in READING.split(";")])
 def test_the_fields_of_a_document_are_the_documented_ones(stored, command):
-    more = {"ls": ["latest"], "backup": ["--dry-run"], "manifest compact": ["--dry-run"]}.get(command, [])
+    more = {
+        "ls": ["latest"],
+        "backup": ["--dry-run"],
+        "rebalance": ["--dry-run"],
+        "manifest compact": ["--dry-run"],
+    }.get(command, [])
     fields = documented()[command]
     assert len(fields) > 0
     assert fields - set(stored(*command.split(), *more, "--json").document) == set()

@@ -1,0 +1,118 @@
+"""`target add|set|drain|remove`, `ring preview` and `rebalance`, as a person and a script see them."""
+
+import shutil
+
+import pytest
+from command_shell import Shell, make_unlocking_cheap, shell_in
+
+
+@pytest.fixture(scope="module")
+def founded_once(tmp_path_factory) -> Shell:
+    made = shell_in(tmp_path_factory.mktemp("targets"))
+    (made.directory / "tree").mkdir()
+    for number in range(3):
+        (made.directory / f"tree/{number}").write_bytes(bytes([number]) * 9_000 + bytes(range(256)) * 800)
+    assert made("init", *(word for site in "abc" for word in ("--target", f"{site}={site}")), "--copies", "2").code == 0
+    make_unlocking_cheap(made.directory, "abc")
+    assert made("backup", "tree").code == 0
+    return made
+
+
+def moves(ran):
+    return {key: ran.document[key] for key in ("moves", "minimum_fraction")}
+
+
+def test_a_site_joins_is_filled_is_drained_and_goes(founded_once):
+    shell = founded_once
+    config = (shell.directory / "drtool.yaml").read_text()
+    imagined = shell("ring", "preview", "--add", "d=2", "--json")
+    assert (imagined.code, imagined.document["from_epoch"], imagined.document["to_epoch"]) == (0, 1, 2)
+    added = shell("target", "add", "d", "new/d", "--weight", "2")
+    assert added.code == 0, added.err
+    assert f"added d/main at file://{shell.directory}/new/d, weight 2" in added.out
+    assert "does not vote until drtool site add d" in added.out
+    assert (shell.directory / "drtool.yaml").read_text() == config
+    previewed = shell("ring", "preview", "--json")
+    would = shell("rebalance", "--dry-run", "--json")
+    did = shell("rebalance", "--json")
+    assert (did.code, did.document["from_epoch"], did.document["to_epoch"]) == (0, 1, 2)
+    assert moves(imagined) == moves(previewed) == moves(would) == moves(did)
+    assert 0 < did.document["minimum_fraction"] <= did.document["moves"]["fraction"] < 1
+    assert "moved 0 copies" in shell("rebalance").out
+    listed = {row["name"]: row for row in shell("target", "list", "--json").document["targets"]}
+    assert (listed["d/main"]["weight"], listed["d/main"]["state"]) == (2, "active")
+    assert listed["d/main"]["objects"] > 0
+    assert shell("target", "drain", "d").code == 0
+    assert shell("rebalance").code == 0
+    removed = shell("target", "remove", "d/main", "--json")
+    assert (removed.code, removed.document["below_copies"]) == (0, 0)
+    shutil.rmtree(shell.directory / "new")
+    assert shell("verify", "--level", "full").code == 0
+    assert shell("restore", f"latest:{shell.directory}/tree", "--to", "out").code == 0
+
+
+def test_a_weight_is_set_and_set_back(founded_once):
+    shell = founded_once
+    assert shell("target", "set", "a", "--weight", "4", "--json").document["weight"] == 4
+    again = shell("target", "set", "a/main", "--weight", "4")
+    assert (again.code, again.out.startswith("nothing to do: a/main")) == (0, True)
+    assert "would set a/main" in shell("target", "set", "a", "--weight", "1", "--dry-run").out
+    assert shell("target", "set", "a", "--weight", "1").code == 0
+
+
+def test_what_only_one_target_has_keeps_it_and_exit_11_says_what_helps(founded_once):
+    shell = founded_once
+    shell("target", "add", "e/disk", "e")
+    shell("rebalance")
+    held = [
+        path.relative_to(shell.directory / "e") for path in (shell.directory / "e/packs").rglob("*") if path.is_file()
+    ]
+    for site in "abc":
+        (shell.directory / site / held[0]).unlink(missing_ok=True)
+    refused = shell("target", "remove", "e/disk", "--json")
+    assert (refused.code, refused.error["kind"]) == (11, "refused")
+    assert "rebalance" in refused.error["hint"]
+    assert shell("repair").code == 0
+    gone = shell("target", "remove", "e/disk", "--json")
+    assert gone.code in (0, 5)
+    assert (gone.code == 5) == (gone.document["below_copies"] > 0)
+    assert shell("repair").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("target", "add", "f", "tree"), 11),
+        (("target", "add", "f/x/y", "f"), 2),
+        (("target", "add", "f", "s3://bucket/f"), 2),
+        (("target", "add", "f", "f", "--weight", "0"), 2),
+        (("target", "add", "a", "elsewhere"), 2),
+        (("target", "set", "a"), 2),
+        (("target", "set", "a", "--weight", "1.5"), 2),
+        (("target", "set", "nowhere", "--weight", "2"), 2),
+        (("target", "drain", "nowhere"), 2),
+        (("target", "remove", "a"), 11),
+        (("target", "remove", "a", "--gone"), 11),
+        (("ring", "preview", "--add", "a"), 2),
+        (("ring", "preview", "--weight", "a"), 2),
+        (("ring", "preview", "--drain", "a", "--drain", "b"), 11),
+    ],
+)
+def test_what_cannot_be_done(founded_once, words, code):
+    shell = founded_once
+    done = shell(*words, "--json")
+    assert (done.code, "error" in done.document) == (code, True)
+    assert not (shell.directory / "f").exists()
+
+
+def test_nothing_lost_is_nothing_to_do_and_what_is_lost_everywhere_is_exit_4(founded_once):
+    shell = founded_once
+    assert shell("rebalance").code == 0
+    for site in "abc":
+        for path in (shell.directory / site / "packs").rglob("*"):
+            if path.is_file():
+                path.unlink()
+    done = shell("rebalance", "--json")
+    assert done.code == 4
+    assert done.document["lost"]
+    assert "no good copy was found" in shell("rebalance").out
