@@ -5,7 +5,6 @@ at the same moment each read the manifest, open a session, renew it and add a sn
 """
 
 import argparse
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -55,7 +54,8 @@ class Crowd:
     def __init__(self, seed: int, mode: Mode, round_trip_s: float) -> None:
         self.world = World(seed, SITES, mode, round_trip_s, jitter=0.1)
         self.tally = Tally()
-        self._keys = Keyring.draw(RepositoryId(os.urandom(16)))
+        draw = self.world.rng.randbytes
+        self._keys = Keyring(RepositoryId(draw(16)), {1: draw(32)}, draw)
         founding = Founding(
             repository=self._keys.repository,
             label="crowd",

@@ -18,7 +18,7 @@ import msgspec
 from blake3 import blake3
 
 from drtool.crypto import SealKind
-from drtool.errors import FormatError, SealBroken
+from drtool.errors import FormatError, KeyMissing, SealBroken
 from drtool.manifest.head import open_row, seal_row
 from drtool.manifest.names import INBOX, inbox_key, op_id_of
 from drtool.manifest.ops import (
@@ -263,13 +263,13 @@ def _joined(site: SiteName, replies: Mapping[SiteName, dict[str, bytes] | Failed
 
 
 def _opened(keys: Keys, config: Config, name: str, sealed: bytes) -> Entry:
-    """The entry. Empty: only a newer program knows what to do with it. `SealBroken` if it is none, or belongs elsewhere."""
+    """The entry; an empty one if only a newer program, or a newer key, could tell. `SealBroken` if it belongs elsewhere."""
     if len(sealed) > SEALED_LIMIT_BYTES:
         raise SealBroken(f"{name} is too large to be what it should be")
     try:
         entry = open_row(keys, SealKind.INBOX, sealed, Entry)
         sound = may_be_left(entry.changes) and entry.key == name
-    except FormatError:
+    except (FormatError, KeyMissing):
         return Entry(config.generation, config.recovery, ())
     if not sound or (entry.generation, entry.recovery) != (config.generation, config.recovery):
         raise SealBroken(f"{name} holds something else than its name says")

@@ -171,6 +171,15 @@ def test_an_entry_of_a_newer_program_is_left_alone(sites, manifest):
     assert lying_there(sites) == {entry.key.removeprefix(INBOX)}
 
 
+def test_an_entry_under_a_key_that_this_host_lacks_is_left_alone(sites, manifest):
+    view = manifest.read()
+    newer = Keyring(sites.keys.repository, {**sites.keys.masters, 2: os.urandom(32)})
+    entry = inbox.Entry(view.config.generation, view.config.recovery, (opening(view.state),))
+    sites.stores()["site0"].put(entry.key, seal_row(newer, SealKind.INBOX, entry))
+    fetched = fetch(sites, view.config, entry.key)
+    assert (fetched.entries, fetched.foreign) == ([], {})
+
+
 # what becomes of it
 
 
