@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from drtool.errors import ObjectMissing, StoreError, TargetOffline
+from drtool.manifest.names import read_limit
 from drtool.manifest.ports import (
     Delete,
     Draw,
@@ -109,7 +110,7 @@ def _perform(site: SitePort, request: SiteRequest) -> Reply:
             found = site.read_tagged(request.name)
             return Missing() if found is None else found.data
         case Read():
-            return site.get(request.name)
+            return site.get(request.name, 0, read_limit(request.name))
         case ReadTagged():
             tagged = site.read_tagged(request.name)
             return Missing() if tagged is None else Tagged(tagged.data, tagged.tag)

@@ -20,6 +20,8 @@ ROOT = "manifest/"
 ACCEPTORS = "manifest/acc/"
 OBJECTS = "manifest/obj/"
 INBOX = "manifest/inbox/"
+RECORD_READ_BYTES = 2 << 20
+OBJECT_READ_BYTES = 512 << 20
 _VERSION_DIGITS = 12
 _INBOX = re.compile(r"manifest/inbox/([0-9a-f]{32})\.(0|[1-9][0-9]{0,17})")
 _ACCEPTOR = re.compile(r"manifest/acc/g(\d{4})(?:-([0-9a-f]{32}))?/c(\d{6})/")
@@ -79,3 +81,8 @@ def op_id_of(name: str) -> tuple[SessionId, int] | None:
     """Whose change, and which, an entry of the inbox ends with; None for any other name."""
     match = _INBOX.fullmatch(name)
     return (SessionId(bytes.fromhex(match[1])), int(match[2])) if match else None
+
+
+def read_limit(name: str) -> int:
+    """How much of an object is ever read: more than a sound one can have, so that what is cut off is no sound one either."""
+    return OBJECT_READ_BYTES if name.startswith(OBJECTS) else RECORD_READ_BYTES

@@ -25,6 +25,9 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _UNSYNCABLE = frozenset({errno.EROFS, errno.EACCES})
 
+TAGGED_BYTES_MAX = 4 << 20
+"""What is read with its tag is a register's record, 1 MiB at most; a file that claims to be one fills no memory."""
+
 
 class LocalStore:
     """Objects as files below one directory; also a voter's register, in chain mode."""
@@ -80,9 +83,11 @@ class LocalStore:
 
     def read_tagged(self, name: str) -> Tagged | None:
         try:
-            data = self.get(name)
+            data = self.get(name, 0, TAGGED_BYTES_MAX + 1)
         except ObjectMissing:
             return None
+        if len(data) > TAGGED_BYTES_MAX:
+            raise StoreError(f"{self._where(name)} is larger than a register's record can be; it is not read")
         self._sync_for_reading(name)
         return Tagged(data=data, tag=tag_of(data))
 
