@@ -378,6 +378,9 @@ def _delete_objects(site: SiteName, names: Sequence[bytes]) -> Talk[None]:
 
 
 def _lapsed(seen: Survey, *, broken_too: bool) -> tuple[SiteName, ...]:
-    """Voters whose memory is gone, or older than what this host saw there; whoever mends on purpose counts broken ones too."""
-    kinds = {"absent", "broken"} if broken_too else {"absent"}
+    """Voters whose memory is gone, or older than what this host saw there; whoever mends on purpose counts broken ones too.
+
+    So is one whose seal proves nothing: a seal that did would have ended the configuration.
+    """
+    kinds = {"absent", "broken", "sealed"} if broken_too else {"absent"}
     return (*seen.rolled_back, *(site for site, trouble in seen.troubles.items() if trouble.kind in kinds))

@@ -209,3 +209,13 @@ def test_sessions_and_their_changes_go_over_to_the_next_configuration(sites):
     grown(sites, "site3").host("admin").set_voters(members("site0", "site1", "site3"))
     assert host.read().state.session(opened.session) is not None
     assert os.listdir(sites.root / "state" / "host" / "outstanding") == []
+
+
+def test_a_seal_that_proves_nothing_is_mended_on_purpose(sites):
+    backup(sites.found(), "before")
+    (register,) = (sites.root / "site2" / "manifest" / "acc" / "g0001").iterdir()
+    (register / "z-sealed").write_bytes(b"anybody could write this")
+    assert {row.site for row in sites.host().status().acceptors if row.problem} == {"site2"}
+    sites.host().refresh()
+    assert [row.problem for row in sites.host().status().acceptors] == [None, None, None]
+    assert sources(sites.host("stranger").read()) == ["before"]
