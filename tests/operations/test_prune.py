@@ -4,10 +4,12 @@ import os
 import shutil
 
 import pytest
+from msgspec.structs import replace
 from three_sites import fill, noise, portrait
 
 from drtool.errors import Refused
-from drtool.manifest.ops import ForgetSnapshots
+from drtool.manifest.ops import ForgetSnapshots, SetRing
+from drtool.manifest.switching import Member
 from drtool.operations.prune import PruneRequest, prune
 
 
@@ -122,6 +124,22 @@ def test_what_a_session_from_before_committed_is_taken_back(world):
     out = world.root / "out"
     assert world.restore(out, row, path=source).errors == []
     assert portrait(out) == look
+
+
+def test_a_target_that_is_lost_for_ever_is_not_waited_for(world):
+    churn(world, 4, 1)
+    world.directory("b").rename(world.root / "away")
+    assert run(world).pending.packs > 0
+    with world.open() as repository:
+        state = repository.view.state
+        rows = tuple(replace(row, state="lost") if row.name.startswith("b/") else row for row in state.targets)
+        repository.manifest.set_voters(
+            [Member(v.site, v.target) for v in state.config.voters if v.site != "b"],
+            [SetRing(state.ring_epoch + 1, rows)],
+        )
+    assert run(world).pending.packs == 0
+    with world.open() as repository:
+        assert repository.view.state.removing == ()
 
 
 def test_an_offline_target_stays_pending_and_is_cleared_later(world):

@@ -213,8 +213,9 @@ class _Run:
 
     def _delete(self, removal: Removal) -> tuple[TargetName, ...]:
         objects = frozenset(_names(self._repository, removal).objects())
-        pending = [name for name in removal.pending if name in self._repository.target_rows()]
-        gone = [name for name in removal.pending if name not in self._repository.target_rows()]
+        there = {name for name, row in self._repository.target_rows().items() if row.state != "lost"}
+        pending = [name for name in removal.pending if name in there]
+        gone = [name for name in removal.pending if name not in there]  # given up for ever: nothing is read there again
         with ThreadPoolExecutor(max(1, len(pending)), "delete") as threads:
             results = dict(zip(pending, threads.map(lambda name: self._delete_at(name, objects), pending), strict=True))
         return (*gone, *(name for name, done in results.items() if done))
