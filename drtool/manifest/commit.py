@@ -225,6 +225,7 @@ class _Commit:
         value = yield from self._value_on(seen, learned)
         if value is None:
             return None
+        yield from self._bring_pages({**seen.views, **promises.views}, learned, value)
         accepted = yield from offer(context.places, promises, self._ballot, value, context.quorum)
         if len(accepted.views) < context.quorum:
             self._note_failure(accepted)
@@ -235,6 +236,21 @@ class _Commit:
         yield from _remove_obsolete(learned, chosen, accepted.views)
         yield from self._tidy(learned, chosen, accepted.views)
         return self._settled(Outcome(chosen, accepted.views, _lapsed(seen, broken_too=self._again)))
+
+    def _bring_pages(self, views: Mapping[SiteName, SiteView], base: Learned, value: bytes) -> Talk[None]:
+        """A site that was away during a fold gets the pages that it missed before it accepts a head that names them.
+
+        Best effort: a quorum has them. But each site that votes on a head should be able to tell it all alone.
+        """
+        keys, checkpoint = self._context.library.keys, base.head.checkpoint
+        others = {site: view.record.value for site, view in views.items() if view.record.value != base.value}
+        behind = [site for site, held in others.items() if open_head(keys, held).checkpoint != checkpoint]
+        if not behind:
+            return
+        near = [site for site in self._context.places if site not in behind]
+        offered = yield from self._context.library.learn((*near, *behind), value)
+        objects = yield from self._context.library.sealed_objects((*near, *behind), object_names(offered))
+        yield Gather({site: store_missing(site, objects) for site in behind}, never)
 
     def _note_failure(self, phase: Round) -> None:
         unknown = any(trouble.kind == "unknown" for trouble in phase.troubles.values())
