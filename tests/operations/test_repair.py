@@ -113,8 +113,9 @@ def test_what_no_site_has_whole_is_named(world, stocked):
 
 def test_a_site_that_was_away_is_filled_and_what_was_too_much_goes(world):
     world.directory("c").rename(world.root / "away")
-    source = fill(world.root / "source", {f"{i:02}": noise(900_000, i) for i in range(30)})
-    world.backup(source)
+    for i in range(10):  # as many packs: where each belongs is chance
+        source = fill(world.root / "source", {f"{i:02}": noise(200_000, i)})
+        world.backup(source)
     (world.root / "away").rename(world.directory("c"))
     before = world.verify("full")
     assert before.misplaced

@@ -317,20 +317,25 @@ def test_what_holds_no_copies_has_no_weight_and_is_not_drained(world, place, nam
 
 @pytest.fixture
 def four(world):
-    """Four sites, of which d does not vote, with something on each of them."""
+    """Four sites, of which d does not vote, with packs of files on each of them: where they lie is chance."""
     add(world)
     stock(world, 4)
+    more = 0
+    while not packs_on_d_and_another(world):
+        more += 1
+        world.backup(fill(world.root / "source", {f"more/{more}": noise(100_000, 500 + more)}))
     return world
 
 
-def only_on_two_sites(world):
-    """A pack of files that d and one other site have."""
+def packs_on_d_and_another(world):
+    """Packs of files that d and one other site have; trees are on all."""
     needed = live(world)
-    return next(
-        name
-        for name, count in good_copies(world, *"abcd").items()
-        if count == 2 and name in needed and (world.directory("d") / name).exists()
-    )
+    copies = good_copies(world, *"abcd")
+    return [name for name in sorted(needed) if copies[name] == 2 and (world.directory("d") / name).exists()]
+
+
+def only_on_two_sites(world):
+    return packs_on_d_and_another(world)[0]
 
 
 def test_drained_moved_and_removed(four):

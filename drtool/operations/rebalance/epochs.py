@@ -22,12 +22,11 @@ def settled_epoch(state: State) -> int:
     return min(FIRST_EPOCH, state.ring_epoch)
 
 
-def settle_epoch(repository: Repository, emit: Emit) -> None:
-    """Writes down that all is where the present ring wants it."""
-    state = repository.view.state
-    if settled_epoch(state) == state.ring_epoch:
+def settle_epoch(repository: Repository, epoch: int, emit: Emit) -> None:
+    """Writes down that all is where the ring of that epoch wants it."""
+    if settled_epoch(repository.view.state) == epoch:
         return
-    row = Evidence("", KIND, SnapshotId(b""), time.time_ns(), str(state.ring_epoch))
+    row = Evidence("", KIND, SnapshotId(b""), time.time_ns(), str(epoch))
     try:
         repository.adopt(repository.manifest.commit(Record(evidence=(row,))).view)
     except DrtoolError as error:  # everything is in place; that nobody wrote it down costs a figure in the next preview

@@ -90,7 +90,7 @@ def rebalance(repository: Repository, request: RebalanceRequest, emit: Emit) -> 
         wall_seconds=round(time.monotonic() - started, 3),
     )
     if not (request.dry_run or done.stopped or left or result.away or result.lost):
-        settle_epoch(repository, emit)
+        settle_epoch(repository, plan.ring.epoch, emit)
     return result
 
 
