@@ -23,7 +23,7 @@ CATCHES: dict[str, int | str] = {
     "left-in-the-inbox-is-taken-for-done": 0,
     "next-configuration-on-a-stop-that-is-not-chosen": 88,
     "no-confirmation-after-collection": 102,
-    "no-op-id-dedupe": 42,
+    "no-op-id-dedupe": 17,
     "promise-not-confirmed": "a-promise-that-landed-in-a-hole",
     "quorum-too-small": 1,
     "read-from-one-site": 3,
@@ -36,7 +36,7 @@ CATCHES: dict[str, int | str] = {
     "swap-without-comparing": 15,
     "tag-that-the-rule-never-saw": 0,
     "timeout-treated-as-success": 3,
-    "unconfirmed-read": 38,
+    "unconfirmed-read": 42,
     "what-a-host-saw-confirmed-is-not-compared": 39,
     "wiped-site-begins-anew-in-the-same-life": "a-promise-that-a-wiped-site-has-forgotten",
 }
