@@ -12,7 +12,7 @@ SEEDS  ?= 2000
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench sim chaos wheel clean
+.PHONY: help setup demo test lint format bench sim model chaos wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -40,6 +40,9 @@ bench: $(STAMP) ## side by side with restic and BorgBackup (SIZE=small: a quick 
 
 sim: $(STAMP) ## the catalogue's protocol under simulated loss, crashes and partitions (SEEDS=100000: longer)
 	@$(BIN)/python tests/sim/run.py --seeds $(SEEDS) $(ARGS)
+
+model: $(STAMP) ## every history of a few steps of the catalogue's protocol, with Spin (apt-get install spin gcc)
+	@$(BIN)/python models/spin_check.py
 
 chaos: $(STAMP) ## real processes over real disks that go away, fill up and lose power (SECONDS=600: longer; SEED=7; best as root)
 	@$(BIN)/python tests/chaos/run.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
