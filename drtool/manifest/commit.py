@@ -254,7 +254,7 @@ class _Commit:
 
     def _note_failure(self, phase: Round) -> None:
         unknown = any(trouble.kind == "unknown" for trouble in phase.troubles.values())
-        self._turns.failed(met_others=bool(phase.preempted) or unknown, holds_some=bool(phase.views))
+        self._turns.failed(met_others=bool(phase.preempted) or unknown)
         self._refused = {site: trouble for site, trouble in phase.troubles.items() if trouble.definite}
 
     def _value_on(self, seen: Survey, base: Learned) -> Talk[bytes | None]:

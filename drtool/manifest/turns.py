@@ -9,16 +9,18 @@ Invariants
     Who meets nobody waits for nothing.
 """
 
+from collections import Counter
+
 import msgspec
 
 from drtool.manifest.ports import Draw, Now, Sleep, Talk
 from drtool.manifest.proposer import Survey
 from drtool.paxos import NO_BALLOT, Ballot
 
-BUSY_TRIPS = 12
-"""A round with a fold takes about ten round trips; between this and twice as many without a change, its owner is gone."""
+BUSY_TRIPS = 18
+"""What a round with a fold and many entries takes. If nothing changes for this time to twice as much, its owner is gone."""
 SPLIT_TRIPS = 8
-"""Where several have some promises each and nobody a quorum, those few try again within this time; the others wait."""
+"""Whose own promise is unfinished, while nobody has most of the sites, tries again within this time; all others wait for him."""
 AHEAD_TRIPS = 4
 AHEAD_LIMIT_TRIPS = 16
 """When nothing is under way, the first in the inbox goes at once, the others so much later for each that is before them."""
@@ -52,7 +54,7 @@ class Turns:
         self._now_s = self._since_s = started_s
         self._sign: tuple[Ballot, Ballot] = (NO_BALLOT, NO_BALLOT)
         self._share = 0.0
-        self._split = self._holds_some = False
+        self._holds_up = False
         self._failures = self._came_at_round = 0
         self._left_s = 0.0
 
@@ -62,16 +64,17 @@ class Turns:
         self._trip_s = max(TRIP_MIN_S, min(self._trip_s, (self._now_s - began_s) / 2))
         records = [view.record for view in seen.views.values()]
         accepted = max((record.accepted for record in records), default=NO_BALLOT)
-        foreign = (record.promised for record in records if record.promised.proposer != self._proposer)
-        promised = max(foreign, default=NO_BALLOT)
+        unfinished = Counter(record.promised for record in records if record.promised > accepted)
+        own = {ballot for ballot in unfinished if ballot.proposer == self._proposer}
+        promised = max(unfinished.keys() - own, default=NO_BALLOT)
         self.busy = promised > accepted
+        self._holds_up = bool(own) and not (self.busy and 2 * unfinished[promised] > len(records))
         self.met_others = self.met_others or self.busy
         if not self.met_others or not self._came_at_round:
             self._came_at_round = accepted.round
         self.insists = accepted.round - self._came_at_round > PASSED_ROUNDS
         if (promised, accepted) != self._sign:
             self._sign, self._since_s = (promised, accepted), self._now_s
-            self._holds_some, self._split = self._split, False
             self._share = yield from _draw_share()
 
     def waits(self, ahead: int | None) -> bool:
@@ -82,10 +85,9 @@ class Turns:
         self._left_s = self._since_s + self._patience_trips(ahead) * self._trip_s - self._now_s
         return self.met_others and self._left_s > 0
 
-    def failed(self, *, met_others: bool, holds_some: bool) -> None:
-        """A round came to nothing. Who has some promises, where others have the rest, tries again sooner than they."""
+    def failed(self, *, met_others: bool) -> None:
+        """A round came to nothing."""
         self.met_others = self.met_others or met_others
-        self._split = holds_some and met_others
         self._failures += 1
         self._left_s = 0.0
 
@@ -105,8 +107,10 @@ class Turns:
         return True
 
     def _patience_trips(self, ahead: int | None) -> float:
+        if self._holds_up:
+            return SPLIT_TRIPS * self._share
         if self.busy:
-            return SPLIT_TRIPS * self._share if self._holds_some else BUSY_TRIPS * (1 + self._share)
+            return BUSY_TRIPS * (1 + self._share)
         if ahead is None:
             return IDLE_TRIPS * self._share
         return min(AHEAD_TRIPS * ahead, AHEAD_LIMIT_TRIPS) * (1 + self._share / 2)

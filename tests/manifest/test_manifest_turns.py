@@ -94,17 +94,32 @@ def test_nobody_waits_longer_for_a_queue_than_for_one_that_is_gone():
     assert not host.turns.waits(10**6)
 
 
-def test_who_holds_some_promises_tries_again_before_the_others():
+def test_who_holds_up_the_others_tries_again_before_them():
     split = [Ballot(6, ME), Ballot(6, OTHER), Ballot(6, b"x" * 16)]
     holder, other = Host(share=0.5), Host(share=0.5)
-    holder.turns.failed(met_others=True, holds_some=True)
-    other.turns.failed(met_others=True, holds_some=False)
+    other.turns = Turns(b"z" * 16, other.now_s, 30.0, met_others=True)
     for host in (holder, other):
         host.sees(*split)
         assert host.turns.waits(None)
         host.sees(*split, after_trips=turns.SPLIT_TRIPS * 0.5)
     assert not holder.turns.waits(None)
     assert other.turns.waits(None)
+
+
+def test_a_promise_of_ones_own_is_no_reason_to_break_in_on_who_has_most_sites():
+    host = Host(share=0.5)
+    most = [Ballot(6, ME), Ballot(6, OTHER), Ballot(6, OTHER)]
+    host.sees(*most)
+    host.sees(*most, after_trips=turns.SPLIT_TRIPS)
+    assert host.turns.waits(None)
+
+
+def test_what_is_left_of_ones_own_promise_is_taken_up_soon_though_many_are_before_us():
+    host = Host(share=0.5, met_others=True)
+    host.sees(Ballot(6, ME), Ballot(5, OTHER), Ballot(5, OTHER))
+    assert host.turns.waits(50)
+    host.sees(Ballot(6, ME), Ballot(5, OTHER), Ballot(5, OTHER), after_trips=turns.SPLIT_TRIPS * 0.5)
+    assert not host.turns.waits(50)
 
 
 def test_who_is_passed_by_too_often_insists_once_and_waits_again():
@@ -134,7 +149,7 @@ def test_failures_without_others_back_off_further_and_further():
     host, slept = Host(share=0.999), []
     host.sees(*IDLE)
     for _ in range(10):
-        host.turns.failed(met_others=False, holds_some=False)
+        host.turns.failed(met_others=False)
         host.answer(host.turns.pause())
         slept.append(host.slept_s)
     assert slept[0] < 0.5
