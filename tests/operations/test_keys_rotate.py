@@ -329,7 +329,7 @@ def survived(world, step, *, thoroughly, seen):
     if thoroughly:
         world.store_something(2, password=SECOND)
         opens_completely(world, [PASSWORD, SECOND], 2)
-        assert world.rotate(SECOND).generation > generation
+        assert world.rotate(PASSWORD, SECOND).generation > generation
         world.store_something(3)
         opens_completely(world, [PASSWORD, SECOND], 3)
         left = [problem for problem in world.problems() if "is not in the manifest" not in problem]
