@@ -164,7 +164,10 @@ def batch(state: State, own: tuple[Change, ...], entries: Iterable[Entry], count
 
 
 def tidy(sites: Iterable[SiteName], keys: Keys, config: Config, state: State) -> Talk[None]:
-    """Take away what has no future after `state`, which is chosen; best effort, in the background."""
+    """Take away what has no future after `state`, which is chosen; best effort, in the background.
+
+    An entry made for a newer head may go as well: its owner misses it and leaves it again.
+    """
     yield Gather({site: _tidy(site, keys, config, state) for site in sites}, lambda _: True)
 
 
