@@ -85,11 +85,13 @@ def plan_rotation(repository: Repository, others: Sequence[tuple[str, bytes]], *
     held = read_slots(repository.targets, repository.view.state.targets)
     demand_keepers(held)
     rows = {row.id: row for row in _slots_that_count(repository, held)}
-    own = [row for row in rows.values() if is_in_use(repository, row)]
-    passwords = [(repository.spec.password(), own)]
+    in_use = repository.spec.password()
+    # Not only the slot in use: one left by a rotation that died may have opened before the one of the manifest.
+    own = [row for row in rows.values() if is_in_use(repository, row) or _opens(held, row, in_use)]
+    passwords = [(in_use, own)]
     for origin, password in others:
         opened = [row for row in rows.values() if row not in own and _opens(held, row, password)]
-        if not opened and password != repository.spec.password():
+        if not opened and password != in_use:
             raise WrongPassword(
                 f"the password in {origin} opens no key slot", hint="`drtool key list` shows what there is"
             )
