@@ -20,7 +20,9 @@ from benchmarks.tools import TOOLS, Tool
 from benchmarks.workloads import SIZES, WORKLOADS, Unavailable, Workloads
 
 ONE_FILE = ("W2", "W3")
-OPERATIONS = ("first", "unchanged", "changed", "restore", "verify")
+OPERATIONS = ("first", "unchanged", "changed", "restore", "verify", "prune")
+SNAPSHOTS_BEFORE_PRUNE = 10
+SNAPSHOTS_KEPT = 5
 
 
 class Bench:
@@ -74,6 +76,8 @@ class Bench:
                     yield from self.take_turns(workload, operation, round_number, tools)
 
     def take_turns(self, workload: str, operation: str, round_number: int, tools: list[Tool]) -> Iterator[table.Row]:
+        if operation == "prune":
+            self.age(workload, tools)
         turn = round_number % len(tools) if tools else 0
         for tool in tools[turn:] + tools[:turn]:
             row = self.measure_one(workload, operation, round_number, tool)
@@ -82,6 +86,15 @@ class Bench:
             self.say(row)
             if row.cost.exit_code == 0:
                 yield row
+
+    def age(self, workload: str, tools: list[Tool]) -> None:
+        """Ten more snapshots, each of a workload changed at other places, and the older half of them and all before forgotten."""
+        for number in range(SNAPSHOTS_BEFORE_PRUNE):
+            with self.workloads.changed(workload, 1000 + number):
+                for tool in tools:
+                    tool.run(tool.backup())
+        for tool in tools:
+            tool.run(tool.forget(SNAPSHOTS_KEPT))
 
     def measure_one(self, workload: str, operation: str, round_number: int, tool: Tool) -> table.Row:
         destination = self.root / "work" / f"restored-{tool.name}-{workload}-{round_number}"
@@ -92,8 +105,9 @@ class Bench:
             shutil.rmtree(destination, ignore_errors=True)
             destination.mkdir(parents=True)
         before = measure.tree_bytes(tool.repository)
-        measure.warm(tool.repository if operation in ("restore", "verify") else tool.source)
-        command = {"restore": lambda: tool.restore(destination), "verify": tool.verify}.get(operation, tool.backup)()
+        measure.warm(tool.repository if operation in ("restore", "verify", "prune") else tool.source)
+        commands = {"restore": lambda: tool.restore(destination), "verify": tool.verify, "prune": tool.prune}
+        command = commands.get(operation, tool.backup)()
         folder = destination if operation == "restore" else tool.root
         cost = measure.run(command, tool.environment(), folder, self.root / "last.log", self.options.limit)
         if operation == "restore":

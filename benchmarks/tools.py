@@ -44,8 +44,12 @@ class Tool:
         for folder in ("home", "tmp", "cache"):
             (self.root / folder).mkdir(parents=True)
         self.archives = 0
+        self.run(self.init())
+
+    def run(self, words: list[str]) -> None:
+        """A command that is not measured."""
         subprocess.run(
-            self.init(),
+            words,
             env=self.environment(),
             cwd=self.root,
             check=True,
@@ -69,6 +73,14 @@ class Tool:
 
     def verify(self) -> list[str]:
         """Reads and checks every stored byte."""
+        raise NotImplementedError
+
+    def forget(self, keep_last: int) -> list[str]:
+        """Gives up all snapshots but the newest, and frees nothing yet."""
+        raise NotImplementedError
+
+    def prune(self) -> list[str]:
+        """Frees what no snapshot needs any more."""
         raise NotImplementedError
 
     def restored(self, destination: Path) -> Path:
@@ -110,6 +122,12 @@ class Drtool(Tool):
     def verify(self) -> list[str]:
         return [self.program, "verify", "--level", "full"]
 
+    def forget(self, keep_last: int) -> list[str]:
+        return [self.program, "forget", "--keep-last", str(keep_last)]
+
+    def prune(self) -> list[str]:
+        return [self.program, "prune"]
+
 
 class DrtoolTwoCopies(Drtool):
     name = "drtool-2"
@@ -144,6 +162,12 @@ class Restic(Tool):
     def verify(self) -> list[str]:
         return [self.program, "check", "--read-data"]
 
+    def forget(self, keep_last: int) -> list[str]:
+        return [self.program, "forget", "--keep-last", str(keep_last)]
+
+    def prune(self) -> list[str]:
+        return [self.program, "prune"]
+
 
 class Borg(Tool):
     name = "borg"
@@ -172,6 +196,12 @@ class Borg(Tool):
 
     def verify(self) -> list[str]:
         return [self.program, "check", "--verify-data", str(self.repository)]
+
+    def forget(self, keep_last: int) -> list[str]:
+        return [self.program, "prune", "--keep-last", str(keep_last), str(self.repository)]
+
+    def prune(self) -> list[str]:
+        return [self.program, "compact", str(self.repository)]
 
 
 TOOLS: dict[str, type[Tool]] = {tool.name: tool for tool in (Drtool, DrtoolTwoCopies, Restic, Borg)}
