@@ -16,7 +16,7 @@ Invariants
 
 import mmap
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import accumulate, islice, pairwise
 from typing import Annotated, NamedTuple
 
@@ -39,6 +39,9 @@ _CACHE_HEADER_BYTES = 24
 _CACHE_BITS_MAX = 21
 _CACHE_ROWS_MAX = 2**32 - 1
 _PREFIX = struct.Struct(">I40x")
+_ROW_ID = struct.Struct("32s12x")
+_ROWS_PER_SEARCH = 20
+"""Going through that many rows takes as long as one search, measured."""
 
 
 class SegmentPack(msgspec.Struct, array_like=True, frozen=True):
@@ -235,6 +238,23 @@ class SegmentReader:
     def location(self, row: bytes) -> Location:
         """The place that a row names."""
         return self._location(row[_ID_BYTES:ROW_BYTES])
+
+    def location_at(self, number: int) -> Location:
+        """The place that the row with this number names."""
+        at = self._rows_at + number * ROW_BYTES
+        return self._location(self._data[at + _ID_BYTES : at + ROW_BYTES])
+
+    def numbers_of(self, chunks: Collection[ChunkId]) -> Iterator[tuple[int, ChunkId]]:
+        """The number of each row of any of these chunks. `chunks` must tell fast whether it contains one."""
+        if len(chunks) * _ROWS_PER_SEARCH < self.row_count:
+            for chunk in chunks:
+                for number, _ in self.rows_with(chunk):
+                    yield number, chunk
+            return
+        with memoryview(self._data) as data, data[self._rows_at : self._table_at] as rows:
+            for number, (found,) in enumerate(_ROW_ID.iter_unpack(rows)):
+                if found in chunks:
+                    yield number, found
 
     def rows(self) -> Iterator[bytes]:
         """Every row, in order; for merging."""
