@@ -81,7 +81,7 @@ def _put(targets: Targets, name: TargetName, object_: str, data: bytes) -> bool:
     try:
         targets.store(name).put(object_, data)
     except StoreError as error:
-        targets.fail(name, error.message)
+        targets.fail_by(name, error)
         return False
     return True
 
@@ -100,6 +100,6 @@ def remove(targets: Targets, target: TargetName, name: str) -> bool:
     try:
         targets.store(target).delete(name)
     except StoreError as error:
-        targets.fail(target, error.message)
+        targets.fail_by(target, error)
         return False
     return True

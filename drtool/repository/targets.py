@@ -3,21 +3,27 @@
 Invariants
     A target that failed a write gets no further writes in this run; what it misses is owed to it.
     Reads may always be tried: a full or read-only target still gives what it has.
+    Objects go through each target's guard (`stores/guarding`); a register only through its circuit. Guards are made once and
+    shared by forked workers. All targets are opened at once; nobody waits longer than `OPEN_TIMEOUT_S` for one that hangs.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import NoReturn
+from functools import partial
+from typing import NoReturn, TypeAlias
 
-from drtool.errors import DrtoolError, FormatError, ObjectMissing, StoreError, TargetOffline
+from drtool.errors import DrtoolError, FormatError, ObjectMissing, StoreError, TargetHung, TargetOffline
 from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Target
 from drtool.model import ObjectInfo, RepositoryId, SiteName, TargetName, site_of
 from drtool.repository.marker import MARKER_OBJECT, Marker
 from drtool.repository.spec import TargetSpec, local_path
-from drtool.stores import LocalStore, VoterStore
+from drtool.stores import UNLIMITED, Errand, Guard, LocalStore, Rates, VoterStore
 
 ACCEPTOR_PREFIX = "manifest/acc/"
+OPEN_TIMEOUT_S = 12.0
+"""Disks that sleep take up to ten seconds to spin up."""
 UNNAMED = "this host's configuration does not say how to reach it"
 
 OpenStore = Callable[[TargetSpec], VoterStore]
@@ -28,13 +34,21 @@ def open_store(spec: TargetSpec) -> VoterStore:
     return LocalStore.open(local_path(spec.url))
 
 
+_Opened: TypeAlias = tuple[VoterStore, VoterStore, Marker]
+
+
 class Targets:
     """Every target by name, sorted; `failures` says why a target gets no (more) writes."""
 
-    def __init__(self, specs: Mapping[TargetName, TargetSpec], opener: OpenStore = open_store) -> None:
+    def __init__(
+        self, specs: Mapping[TargetName, TargetSpec], opener: OpenStore = open_store, *, rates: Rates = UNLIMITED
+    ) -> None:
         self.specs = dict(sorted(specs.items()))
         self._opener = opener
+        self._rates = rates
+        self._guards: dict[TargetName, Guard] = {}
         self._stores: dict[TargetName, VoterStore] = {}
+        self._registers: dict[TargetName, VoterStore] = {}
         self.markers: dict[TargetName, Marker] = {}
         self.failures: dict[TargetName, str] = {}
         self.absent: set[TargetName] = set()
@@ -46,44 +60,58 @@ class Targets:
 
     def connect(self, repository: RepositoryId | None) -> None:
         """Opens every target's store; one that is not this repository's, or another target, stays offline."""
-        for spec in self.specs.values():
-            self._try(spec, repository)
+        self._try(self.specs.values(), lambda _name: repository)
 
     def extend(self, spec: TargetSpec, repository: RepositoryId) -> bool:
         """One target more, or at another place than the configuration says; False, and all as it was, if it is not there."""
         before, reason, absent = self.specs.get(spec.name), self.failures.pop(spec.name, None), set(self.absent)
-        self._try(spec, repository)
+        self._try((spec,), lambda _name: repository)
         if spec.name in self._stores or before is None:
             self.specs = dict(sorted((self.specs | {spec.name: spec}).items()))
         elif reason is not None:
             self.failures[spec.name], self.absent = reason, absent
         return spec.name in self._stores
 
-    def _try(self, spec: TargetSpec, repository: RepositoryId | None) -> None:
+    def _try(self, specs: Iterable[TargetSpec], repository_of: Callable[[TargetName], RepositoryId | None]) -> None:
+        """Opens targets, all at once, and takes in those that are what they should be."""
+        errands = {spec.name: Errand(partial(self._connect, spec, repository_of(spec.name))) for spec in specs}
+        ends_at = time.monotonic() + OPEN_TIMEOUT_S
+        for name, errand in errands.items():
+            self._take_in(name, errand, ends_at - time.monotonic())
+
+    def _take_in(self, name: TargetName, errand: Errand[_Opened], timeout_s: float) -> None:
         try:
-            self._stores[spec.name], self.markers[spec.name] = self._connect(spec, repository)
+            opened = errand.result(timeout_s, "it")
         except ObjectMissing:
-            self.absent.add(spec.name)
-            self.failures[spec.name] = "it holds no repository (an unmounted disk looks like this)"
+            self.absent.add(name)
+            self.failures[name] = "it holds no repository (an unmounted disk looks like this)"
+        except TargetHung:
+            self.failures[name] = f"it did not answer within {OPEN_TIMEOUT_S:.3g} s (a mount that hangs?)"
         except TargetOffline as error:
             if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-                self.absent.add(spec.name)
-            self.failures[spec.name] = error.message
+                self.absent.add(name)
+            self.failures[name] = error.message
         except DrtoolError as error:
-            self.failures[spec.name] = error.message
+            self.failures[name] = error.message
+        else:
+            self._stores[name], self._registers[name], self.markers[name] = opened
 
-    def _connect(self, spec: TargetSpec, repository: RepositoryId | None) -> tuple[VoterStore, Marker]:
-        store = self._opener(spec)
+    def _connect(self, spec: TargetSpec, repository: RepositoryId | None) -> _Opened:
+        medium = self._opener(spec)
         try:
-            marker = Marker.read(store)
+            marker = Marker.read(medium)
             if marker.target != spec.name:
                 raise FormatError(f"it is target {marker.target} of a repository, not {spec.name}")
             if repository is not None and marker.repository_id != repository:
                 raise FormatError(f"it belongs to another repository, {marker.repository}")
+            guard = self._guard(spec.name)
+            return guard.objects(medium), guard.register(medium), marker
         except BaseException:
-            store.close()
+            medium.close()
             raise
-        return store, marker
+
+    def _guard(self, name: TargetName) -> Guard:
+        return self._guards.setdefault(name, Guard(self._rates))
 
     def keep_only(self, authentic: Callable[[Marker], bool]) -> None:
         """Drops targets whose marker was not written by this repository."""
@@ -92,27 +120,37 @@ class Targets:
 
     def drop(self, name: TargetName, reason: str) -> None:
         """Treats a target that was reached as one that was not."""
-        self._stores.pop(name).close()
-        del self.markers[name]
+        self._forget(name)
         self.failures[name] = reason
 
     def reopen(self) -> "Targets":
         """The same targets through descriptors of their own, for a forked worker; one that was swapped since is offline."""
-        fresh = Targets(self.specs, self._opener)
+        fresh = Targets(self.specs, self._opener, rates=self._rates)
+        fresh._guards = self._guards
         fresh.failures = dict(self.failures)
         fresh.lost, fresh._arbiters, fresh._named = self.lost, self._arbiters, self._named
+        fresh._try((self.specs[name] for name in self._stores), lambda name: self.markers[name].repository_id)
         for name in self._stores:
-            fresh._try(self.specs[name], self.markers[name].repository_id)
             if name in fresh.markers and fresh.markers[name] != self.markers[name]:
-                fresh._stores.pop(name).close()
-                del fresh.markers[name]
+                fresh._forget(name)
                 fresh.failures[name] = f"its {MARKER_OBJECT} is not the one that was read before"
         return fresh
 
+    def _forget(self, name: TargetName) -> None:
+        self._stores.pop(name).close()
+        del self._registers[name], self.markers[name]
+
     def store(self, name: TargetName) -> VoterStore:
-        """TargetOffline if this run cannot reach it."""
+        """Where its objects are. TargetOffline if this run cannot reach it."""
+        return self._of(self._stores, name)
+
+    def register(self, name: TargetName) -> VoterStore:
+        """The same place, for the manifest alone: nothing there is tried twice. TargetOffline if this run cannot reach it."""
+        return self._of(self._registers, name)
+
+    def _of(self, stores: Mapping[TargetName, VoterStore], name: TargetName) -> VoterStore:
         try:
-            return self._stores[name]
+            return stores[name]
         except KeyError:
             reason = self.failures.get(name, UNNAMED)
             raise TargetOffline(f"target {name} is offline: {reason}", target=name) from None
@@ -133,6 +171,10 @@ class Targets:
     def fail(self, name: TargetName, reason: str) -> None:
         """No further writes go there in this run; the first reason stands."""
         self.failures.setdefault(name, reason)
+
+    def fail_by(self, name: TargetName, error: DrtoolError) -> None:
+        """The same, in the error's words and with what it says to do."""
+        self.fail(name, f"{error.message}; {error.hint}" if error.hint else error.message)
 
     def learn(self, rows: Iterable[Target]) -> None:
         """What each target is for, the manifest says, whatever the configuration does."""
@@ -160,7 +202,11 @@ class Targets:
         for store in self._stores.values():
             with suppress(StoreError):  # closing gives descriptors back; there is nothing that a failure could lose
                 store.close()
+        for guard in self._guards.values():
+            guard.close()
         self._stores.clear()
+        self._registers.clear()
+        self._guards.clear()
 
 
 class Unreached:
@@ -205,7 +251,7 @@ def register_at(targets: Targets, site: SiteName) -> SitePort:
     if not reached:
         return Unreached(targets.reason_for(site) or UNNAMED)
     holding = reached if len(reached) == 1 else [name for name in reached if holds_register(targets.store(name))]
-    return targets.store((holding or reached)[0])
+    return targets.register((holding or reached)[0])
 
 
 def holds_register(store: VoterStore) -> bool:

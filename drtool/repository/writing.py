@@ -15,7 +15,7 @@ import zstandard
 from msgspec import Struct
 
 from drtool.crypto import Keyring
-from drtool.errors import StoreError
+from drtool.errors import StoreError, TargetHung
 from drtool.model import Buffer, ChunkId, PackId, TargetName, pack_object
 from drtool.packing import Bundle, PackBuilder, PackContents, PackKind
 from drtool.packing.bundle import LARGE_CHUNK_BYTES
@@ -90,6 +90,8 @@ class Placing:
         self._under_way: dict[TargetName, Future[None]] = {}
         self._holders: list[TargetName] = []
         self._tried: set[TargetName] = set()
+        self.data_in_use = False
+        """Whether a write hangs, so that the data must stay as it is after `settle`, too."""
         self._start_more()
 
     def settle(self) -> list[TargetName]:
@@ -112,7 +114,8 @@ class Placing:
         try:
             future.result()
         except StoreError as error:
-            self._writer.targets.fail(target, error.message)
+            self.data_in_use |= isinstance(error, TargetHung)
+            self._writer.targets.fail_by(target, error)
         else:
             self._holders.append(target)
 
@@ -209,4 +212,4 @@ class PackSink:
             self._failure = error
             raise
         self._on_written(PackWritten(pack, size_bytes, targets, promised, contents))
-        self._spare = builder
+        self._spare = None if placing.data_in_use else builder

@@ -3,25 +3,42 @@
 `ports` says what every store promises, `memory` is that promise as code, `tests/conformance` is the promise as tests.
 """
 
+from drtool.stores.circuit import Circuit, CircuitStore
 from drtool.stores.faults import NO_FAULTS, Faults, FaultyStore
+from drtool.stores.guarding import UNLIMITED, Guard, Rates
+from drtool.stores.limits import Bucket, LimitedStore
 from drtool.stores.local import LocalStore
 from drtool.stores.memory import MemoryStore
 from drtool.stores.ports import Buffer, Mode, Register, Store, Tagged, VoterStore
 from drtool.stores.readonly import ReadOnlyStore
+from drtool.stores.retry import Backoff, RetryingStore
 from drtool.stores.voting import VoteVerdict
+from drtool.stores.watch import Errand, Patience, WatchedStore
 
 __all__ = [
     "NO_FAULTS",
+    "UNLIMITED",
+    "Backoff",
+    "Bucket",
     "Buffer",
+    "Circuit",
+    "CircuitStore",
+    "Errand",
     "Faults",
     "FaultyStore",
+    "Guard",
+    "LimitedStore",
     "LocalStore",
     "MemoryStore",
     "Mode",
+    "Patience",
+    "Rates",
     "ReadOnlyStore",
     "Register",
+    "RetryingStore",
     "Store",
     "Tagged",
     "VoteVerdict",
     "VoterStore",
+    "WatchedStore",
 ]

@@ -47,7 +47,7 @@ def carry_out(repository: Repository, change: Change, target: TargetSpec | None,
     for site in change.fresh:
         if admitted is None:
             registers[site] = register_place(repository, site)
-            repository.manifest.add_site(site, repository.targets.store(registers[site]))
+            repository.manifest.add_site(site, repository.targets.register(registers[site]))
     members = [_member(site, registers[site], places.get(site), fresh=site in change.fresh) for site in change.voters]
     repository.adopt(repository.manifest.set_voters(members, ops))
 

@@ -1,0 +1,155 @@
+"""One dead target costs seconds, not minutes: after a few failures in a row nobody asks it for a while.
+
+Closed: calls pass. After `failures_max` transient failures in a row, over `failing_s` at least (many threads may meet one
+short fault), or one call that hung, it opens: calls fail at once, with the reason that opened it. After `rest_s` one call is
+let through; its answer closes the circuit, its failure opens it again.
+
+Invariants
+    What fails at once was not sent: `TargetResting` is a `TargetOffline`, whose outcome is known.
+    An answer is any that the medium gave: "there is no such object", "full" and "read-only" are answers.
+    Processes forked from one another share when the circuit is open, through one number in shared memory; the count of
+    failures and the call that tries again are each process's own.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from mmap import mmap
+from threading import Lock
+from typing import TypeVar
+
+from drtool.errors import StoreError, TargetHung, TargetResting
+from drtool.model import ObjectInfo
+from drtool.stores.passing import PassingStore
+from drtool.stores.ports import Buffer, Store, Tagged
+
+T = TypeVar("T")
+
+FAILURES_MAX = 5
+FAILING_S = 0.5
+REST_S = 30.0
+_ELSEWHERE = "another process of this command found that it does not answer"
+
+
+class Circuit:
+    """Whether one target is worth asking. Shared by the stores of that target, from any thread."""
+
+    def __init__(
+        self,
+        *,
+        failures_max: int = FAILURES_MAX,
+        failing_s: float = FAILING_S,
+        rest_s: float = REST_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._failures_max, self._failing_s, self._rest_s, self._clock = failures_max, failing_s, rest_s, clock
+        self._lock = Lock()
+        self._shared = memoryview(mmap(-1, 8)).cast(
+            "d"
+        )  # when it may be asked again; 0: now; anonymous, so forks share it
+        self._failures, self._first_failed_at = 0, 0.0
+        self._probing = False
+        self._reason = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether calls fail at once."""
+        return self._shared[0] > 0.0
+
+    def admit(self) -> None:
+        """Lets the caller through, who must say what came of it; TargetResting if it is not to ask."""
+        if not self._shared[0]:
+            return
+        with self._lock:
+            wait_s = self._shared[0] - self._clock()
+            if wait_s <= 0 and not self._probing:
+                self._probing = True
+                return
+            until = f"it is tried again in {wait_s:.0f} s" if wait_s > 0 else "it is being tried again"
+            raise TargetResting(f"{self._reason or _ELSEWHERE}; {until}")
+
+    def answered(self) -> None:
+        """The medium answered, whatever it said."""
+        if not self._failures and not self._shared[0]:
+            return
+        with self._lock:
+            self._failures, self._probing, self._shared[0] = 0, False, 0.0
+
+    def failed(self, error: StoreError) -> None:
+        """The medium did not answer, or said that it cannot at the moment."""
+        with self._lock:
+            now = self._clock()
+            self._failures += 1
+            if self._failures == 1:
+                self._first_failed_at = now
+            lasting = self._failures >= self._failures_max and now - self._first_failed_at >= self._failing_s
+            if lasting or self._probing or isinstance(error, TargetHung):
+                self._reason, self._shared[0] = error.message, now + self._rest_s
+            self._probing = False
+
+    def gave_up(self) -> None:
+        """The caller was interrupted before there was an answer."""
+        with self._lock:
+            self._probing = False
+
+
+class CircuitStore(PassingStore):
+    """A store that is not asked while its circuit is open."""
+
+    def __init__(self, inner: Store, circuit: Circuit) -> None:
+        super().__init__(inner)
+        self.circuit = circuit
+
+    def put(self, name: str, data: Buffer) -> None:
+        self._through(lambda: self.inner.put(name, data))
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        return self._through(lambda: self.inner.get(name, start, length))
+
+    def stat(self, name: str) -> int:
+        return self._through(lambda: self.inner.stat(name))
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        rows = iter(self.inner.list(prefix, start_after))
+        first = self._through(lambda: next(rows, None))
+        if first is None:
+            return
+        yield first
+        try:
+            yield from rows
+        except StoreError as error:
+            self._note(error)
+            raise
+
+    def delete(self, name: str) -> None:
+        self._through(lambda: self.inner.delete(name))
+
+    def free_bytes(self) -> int | None:
+        return self._through(self.inner.free_bytes)
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        return self._through(lambda: self._register().put_if_absent(name, data))
+
+    def read_tagged(self, name: str) -> Tagged | None:
+        return self._through(lambda: self._register().read_tagged(name))
+
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
+        return self._through(lambda: self._register().compare_and_swap(name, data, expected_tag))
+
+    def _through(self, call: Callable[[], T]) -> T:
+        self.circuit.admit()
+        try:
+            result = call()
+        except StoreError as error:
+            self._note(error)
+            raise
+        except BaseException:
+            self.circuit.gave_up()
+            raise
+        self.circuit.answered()
+        return result
+
+    def _note(self, error: StoreError) -> None:
+        if error.transient:
+            self.circuit.failed(error)
+        else:
+            self.circuit.answered()

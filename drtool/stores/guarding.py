@@ -1,0 +1,67 @@
+"""What stands between drtool and a target: limits > tries > circuit > watch > medium, outermost first.
+
+The order says what counts for what. Waiting for a limit is no failure and no hanging, so limits are outermost. Tries are
+outside the circuit, so that it sees each of them, and an open one ends them (`TargetResting` is not tried again). The watch is
+inside, so that a call that hangs is what opens the circuit.
+
+A voter's register has the circuit alone: the manifest runs its requests on threads of its own with deadlines of their own,
+and only its protocol knows what to do about an answer that was lost.
+"""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from drtool.stores.circuit import Circuit, CircuitStore
+from drtool.stores.limits import Bucket, LimitedStore
+from drtool.stores.local import LocalStore
+from drtool.stores.ports import VoterStore
+from drtool.stores.retry import Backoff, RetryingStore
+from drtool.stores.watch import Patience, WatchedStore
+
+
+class Rates(Struct, frozen=True, kw_only=True):
+    """How fast each target may be written to and read from, in bytes a second; None: as fast as it goes."""
+
+    upload_bytes_s: int | None = None
+    download_bytes_s: int | None = None
+
+
+UNLIMITED = Rates()
+
+
+class Guard:
+    """One target's circuit and limits: made before processes are forked, and shared by them."""
+
+    def __init__(
+        self,
+        rates: Rates = UNLIMITED,
+        *,
+        circuit: Circuit | None = None,
+        backoff: Backoff | None = None,
+        patience: Patience | None = None,
+        bucket: Callable[[float], Bucket] = Bucket,
+    ) -> None:
+        self.circuit = circuit or Circuit()
+        self._backoff, self._patience = backoff, patience
+        self._upload = bucket(rates.upload_bytes_s) if rates.upload_bytes_s else None
+        self._download = bucket(rates.download_bytes_s) if rates.download_bytes_s else None
+
+    def objects(self, medium: VoterStore) -> VoterStore:
+        """The store for objects. It asks a directory for its file system, so it may hang as any call."""
+        local = isinstance(medium, LocalStore) and medium.can_vote()
+        watched = WatchedStore(medium, self._patience, large_puts_only=local)
+        tried: VoterStore = RetryingStore(CircuitStore(watched, self.circuit), self._backoff)
+        if self._upload is None and self._download is None:
+            return tried
+        return LimitedStore(tried, self._upload, self._download)
+
+    def register(self, medium: VoterStore) -> VoterStore:
+        """The same target's register, for the manifest."""
+        return CircuitStore(medium, self.circuit)
+
+    def close(self) -> None:
+        """Gives back what the limits hold open."""
+        for bucket in (self._upload, self._download):
+            if bucket is not None:
+                bucket.close()

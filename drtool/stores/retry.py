@@ -1,0 +1,140 @@
+"""Trying again what may help to try again: full jitter, a bounded number of tries, a bounded time.
+
+Invariants
+    Only errors whose class says `transient` are tried again, and never `TargetHung`: its first attempt may still be under way.
+    Only what is idempotent is repeated. A conditional put that finds its own bytes there has succeeded, by an attempt whose
+    answer was lost; so its bytes must be the caller's alone. A compare and swap is asked once: one whose answer was lost may
+    have taken effect, and been overtaken since.
+
+Not for the manifest's registers: what an unknown outcome means there, only the protocol above knows; it reads again, and
+waits in its own way. Tries below it would only make each of its steps longer.
+
+Source: Brooker, "Exponential backoff and jitter" (AWS Architecture Blog, 2015).
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from msgspec import Struct
+
+from drtool.errors import StoreError, TargetHung
+from drtool.model import ObjectInfo
+from drtool.stores.passing import PassingStore
+from drtool.stores.ports import Buffer, Store, Tagged
+
+T = TypeVar("T")
+
+
+class Backoff(Struct, frozen=True, kw_only=True):
+    """How often, and for how long. The wait before try n+1 is drawn from 0 to `first_s` * 2^(n-1), `longest_s` at most."""
+
+    tries: int = 5
+    total_s: float = 10.0
+    """No wait begins that would end later than this after the first try."""
+    first_s: float = 0.2
+    longest_s: float = 4.0
+
+    def pause_s(self, failed_tries: int, lot: float) -> float:
+        """The wait after so many failures; `lot` is drawn from [0, 1)."""
+        return float(lot * min(self.longest_s, self.first_s * 2 ** (failed_tries - 1)))
+
+
+class RetryingStore(PassingStore):
+    """A store that is asked again; time and chance are handed in."""
+
+    def __init__(
+        self,
+        inner: Store,
+        backoff: Backoff | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(inner)
+        self.backoff = backoff or Backoff()
+        self._clock, self._sleep, self._draw = clock, sleep, draw
+
+    def put(self, name: str, data: Buffer) -> None:
+        self._again(lambda: self.inner.put(name, data))
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        return self._again(lambda: self.inner.get(name, start, length))
+
+    def stat(self, name: str) -> int:
+        return self._again(lambda: self.inner.stat(name))
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        """Goes on after the last name that was seen; each name that comes is a fresh start for the tries."""
+        after, tries = start_after, self._tries()
+        while True:
+            try:
+                for row in self.inner.list(prefix, after):
+                    after, tries = row.name, self._tries()
+                    yield row
+            except StoreError as error:
+                tries.failed(error)
+            else:
+                return
+
+    def delete(self, name: str) -> None:
+        self._again(lambda: self.inner.delete(name))
+
+    def free_bytes(self) -> int | None:
+        return self._again(self.inner.free_bytes)
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        register, tries = self._register(), self._tries()
+        while True:
+            try:
+                made = register.put_if_absent(name, data)
+            except StoreError as error:
+                tries.failed(error)
+            else:
+                return made or (tries.failures > 0 and self._holds(name, data))
+
+    def read_tagged(self, name: str) -> Tagged | None:
+        register = self._register()
+        return self._again(lambda: register.read_tagged(name))
+
+    def _holds(self, name: str, data: bytes) -> bool:
+        found = self.read_tagged(name)
+        return found is not None and found.data == data
+
+    def _again(self, call: Callable[[], T]) -> T:
+        tries = self._tries()
+        while True:
+            try:
+                return call()
+            except StoreError as error:
+                tries.failed(error)
+
+    def _tries(self) -> "_Tries":
+        return _Tries(self.backoff, self._clock, self._sleep, self._draw)
+
+
+class _Tries:
+    """The tries of one call."""
+
+    def __init__(
+        self,
+        backoff: Backoff,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        draw: Callable[[], float],
+    ) -> None:
+        self._backoff, self._clock, self._sleep, self._draw = backoff, clock, sleep, draw
+        self._began = clock()
+        self.failures = 0
+
+    def failed(self, error: StoreError) -> None:
+        """Waits for the next try; raises `error` where there is none."""
+        self.failures += 1
+        if not error.transient or isinstance(error, TargetHung) or self.failures >= self._backoff.tries:
+            raise error
+        pause_s = self._backoff.pause_s(self.failures, self._draw())
+        if self._clock() + pause_s - self._began > self._backoff.total_s:
+            raise error
+        self._sleep(pause_s)

@@ -1,0 +1,143 @@
+"""Not waiting for ever: a mount that hangs answers neither yes nor no, and no signal gets a thread out of it.
+
+Such a call runs on a thread of its own. Who waits for it gives up in time; the thread is left behind, and is a daemon, so that
+it keeps no process from ending.
+
+Invariants
+    `TargetHung` is not a failure: what was asked may still take effect, at any time. Bytes that were being written must not
+    be changed after it, since the thread may still read them.
+    When a call returned, its thread is gone: a process may fork then.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from drtool.errors import TargetHung
+from drtool.model import ObjectInfo
+from drtool.stores.passing import PassingStore
+from drtool.stores.ports import Buffer, Store, Tagged
+
+T = TypeVar("T")
+
+INTERRUPTED_GRACE_S = 5.0
+ROWS_AT_ONCE = 1024
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+_HINT = "a mount that hangs? mount it anew, or take its disk or server for lost; the other targets are used meanwhile"
+
+
+class Patience(Struct, frozen=True, kw_only=True):
+    """How long an answer may take: so long, and longer by the bytes that it moves."""
+
+    call_s: float = 20.0
+    slowest_bytes_s: float = 512 * 1024
+
+    def for_bytes(self, size_bytes: int) -> float:
+        return self.call_s + size_bytes / self.slowest_bytes_s
+
+
+class Errand(Generic[T]):
+    """A call on a thread of its own, begun at once."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="drtool-watched", daemon=True)
+        self._thread.start()
+
+    def result(self, timeout_s: float, what: str) -> T:
+        """What the call returned or raised; TargetHung if it does neither in time."""
+        try:
+            self._thread.join(max(0.0, timeout_s))
+        except BaseException:  # Ctrl-C: a write in the middle may end, and remove its temporary file; but not for long
+            self._thread.join(INTERRUPTED_GRACE_S)
+            raise
+        if self._thread.is_alive():
+            raise TargetHung(f"{what} did not answer within {timeout_s:.3g} s", hint=_HINT)
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value] # it is a T once the thread ended without an error
+
+    def _run(self) -> None:
+        # Python runs handlers in the main thread, which must not sleep on while a signal went to this one
+        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        try:
+            self._result = self._call()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
+            self._error = error
+
+
+class WatchedStore(PassingStore):
+    """A store whose every call ends in time; with `large_puts_only`, where only these are worth a thread.
+
+    On a file system of this host a call costs microseconds and a thread costs dozens of them; what may hang there for long is
+    a disk that does not take what it is sent.
+    """
+
+    def __init__(self, inner: Store, patience: Patience | None = None, *, large_puts_only: bool = False) -> None:
+        super().__init__(inner)
+        self.patience = patience or Patience()
+        self._all = not large_puts_only
+        self._hung = False
+
+    def put(self, name: str, data: Buffer) -> None:
+        size_bytes = memoryview(data).nbytes
+        if self._all or size_bytes >= LARGE_PUT_BYTES:
+            self._watched(lambda: self.inner.put(name, data), name, size_bytes)
+        else:
+            self.inner.put(name, data)
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        expected_bytes = UNKNOWN_BYTES if length is None else length
+        return self._maybe(lambda: self.inner.get(name, start, length), name, expected_bytes)
+
+    def stat(self, name: str) -> int:
+        return self._maybe(lambda: self.inner.stat(name), name)
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        rows = iter(self.inner.list(prefix, start_after))
+        if not self._all:
+            yield from rows
+            return
+        while page := self._watched(lambda: list(islice(rows, ROWS_AT_ONCE)), prefix or "its listing", 0):
+            yield from page
+
+    def delete(self, name: str) -> None:
+        self._maybe(lambda: self.inner.delete(name), name)
+
+    def free_bytes(self) -> int | None:
+        return self._maybe(self.inner.free_bytes, "its free space")
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        return self._maybe(lambda: self._register().put_if_absent(name, data), name, len(data))
+
+    def read_tagged(self, name: str) -> Tagged | None:
+        return self._maybe(lambda: self._register().read_tagged(name), name)
+
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
+        return self._maybe(lambda: self._register().compare_and_swap(name, data, expected_tag), name, len(data))
+
+    def close(self) -> None:
+        """What hangs is left as it is: its thread may still work with what would be given back."""
+        if not self._hung:
+            self.inner.close()
+
+    def _maybe(self, call: Callable[[], T], name: str, size_bytes: int = 0) -> T:
+        return self._watched(call, name, size_bytes) if self._all else call()
+
+    def _watched(self, call: Callable[[], T], name: str, size_bytes: int) -> T:
+        try:
+            return Errand(call).result(self.patience.for_bytes(size_bytes), name)
+        except TargetHung:
+            self._hung = True
+            raise
+
+
+LARGE_PUT_BYTES = 256 * 1024
+UNKNOWN_BYTES = 32 << 20
+"""What a whole object may have: the largest pack, and half as much again."""
