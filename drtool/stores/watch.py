@@ -31,10 +31,14 @@ _HINT = "a mount that hangs? mount it anew, or take its disk or server for lost;
 
 
 class Patience(Struct, frozen=True, kw_only=True):
-    """How long an answer may take: so long, and longer by the bytes that it moves."""
+    """How long an answer may take: so long, and longer by the bytes that it moves.
+
+    To take a slow line for a dead one costs copies; to wait for a dead one costs a minute and a half, once. Several workers may
+    share a slow line, so the slowest rate is low.
+    """
 
     call_s: float = 20.0
-    slowest_bytes_s: float = 512 * 1024
+    slowest_bytes_s: float = 256 * 1024
 
     def for_bytes(self, size_bytes: int) -> float:
         return self.call_s + size_bytes / self.slowest_bytes_s
@@ -139,5 +143,5 @@ class WatchedStore(PassingStore):
 
 
 LARGE_PUT_BYTES = 256 * 1024
-UNKNOWN_BYTES = 32 << 20
-"""What a whole object may have: the largest pack, and half as much again."""
+UNKNOWN_BYTES = 20 << 20
+"""What a whole object may have: the largest pack, and some."""

@@ -1,0 +1,137 @@
+"""Calls that hang: nobody waits for ever, no process stays for them, and what they hold is left alone."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from hanging import hung_mount
+
+from drtool.errors import ObjectMissing, TargetHung, TargetOffline
+from drtool.stores import Errand, Faults, FaultyStore, LocalStore, MemoryStore, Patience, WatchedStore
+from drtool.stores.watch import LARGE_PUT_BYTES, ROWS_AT_ONCE
+
+BRIEFLY = Patience(call_s=0.05, slowest_bytes_s=1e9)
+
+
+@pytest.fixture
+def hanging():
+    store = FaultyStore(MemoryStore("cas"))
+    yield store
+    store.faults = Faults()
+
+
+def watched_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "drtool-watched"]
+
+
+def test_every_call_that_hangs_is_given_up(hanging):
+    hanging.put("x", b"1")
+    store = WatchedStore(hanging, BRIEFLY)
+    hanging.faults = Faults(hang=True)
+    for call in (
+        lambda: store.put("x", b"1"), lambda: store.get("x"), lambda: store.stat("x"), lambda: list(store.list()),
+        lambda: store.delete("x"), store.free_bytes, lambda: store.put_if_absent("x", b"1"), lambda: store.read_tagged("x"),
+        lambda: store.compare_and_swap("x", b"1", None),
+    ):  # fmt: skip
+        with pytest.raises(TargetHung, match=r"did not answer within 0\.") as caught:
+            call()
+        assert caught.value.hint
+
+
+def test_answers_and_errors_come_through_and_no_thread_stays(hanging):
+    store = WatchedStore(hanging, BRIEFLY)
+    names = [f"x/{number:05}" for number in range(2 * ROWS_AT_ONCE + 5)]
+    for name in names:
+        hanging.put(name, b"1")
+    assert [row.name for row in store.list("x/")] == names
+    store.put("y", b"12345")
+    assert store.get("y", 1, 2) == b"23"
+    with pytest.raises(ObjectMissing):
+        store.get("absent")
+    assert watched_threads() == []
+
+
+def test_a_large_put_may_take_longer_by_its_size():
+    slow = FaultyStore(MemoryStore(), Faults(delay_s=0.2))
+    patience = Patience(call_s=0.05, slowest_bytes_s=1e6)
+    WatchedStore(slow, patience).put("x", bytes(1_000_000))
+    with pytest.raises(TargetHung):
+        WatchedStore(slow, patience).put("y", b"1")
+
+
+def test_on_a_file_system_of_this_host_only_large_puts_have_a_thread(hanging):
+    seen = []
+
+    class Looking(MemoryStore):
+        def put(self, name, data):
+            seen.append(threading.current_thread().name)
+            super().put(name, data)
+
+        def get(self, *words):
+            seen.append(threading.current_thread().name)
+            return super().get(*words)
+
+    store = WatchedStore(Looking(), large_puts_only=True)
+    store.put("small", b"1")
+    store.get("small")
+    store.put("large", bytes(LARGE_PUT_BYTES))
+    assert seen == ["MainThread", "MainThread", "drtool-watched"]
+
+
+def test_what_hangs_is_not_closed_under_its_hands(hanging):
+    closed = []
+    hanging.close = lambda: closed.append(True)
+    store = WatchedStore(hanging, BRIEFLY)
+    hanging.faults = Faults(hang=True)
+    with pytest.raises(TargetHung):
+        store.stat("x")
+    store.close()
+    assert closed == []
+
+
+def test_an_interruption_lets_a_write_end_first():
+    done = threading.Event()
+
+    def work():
+        time.sleep(0.2)
+        done.set()
+
+    errand = Errand(work)
+    plain = errand._thread.join
+    raised = []
+
+    def join(timeout_s):
+        if not raised:
+            raised.append(True)
+            raise KeyboardInterrupt
+        plain(timeout_s)
+
+    errand._thread.join = join
+    with pytest.raises(KeyboardInterrupt):
+        errand.result(9, "it")
+    assert done.is_set()
+
+
+def test_a_mount_that_hangs_is_given_up_and_the_process_ends(tmp_path):
+    with hung_mount(tmp_path):
+        program = (
+            "import sys; from pathlib import Path\n"
+            "from drtool.errors import TargetHung\n"
+            "from drtool.stores import Errand, LocalStore\n"
+            "try: Errand(lambda: LocalStore.open(Path(sys.argv[1]))).result(0.3, 'it')\n"
+            "except TargetHung: sys.exit(7)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program, os.fspath(tmp_path)], timeout=20)
+        assert done.returncode == 7
+
+
+def test_a_mount_that_comes_back_as_an_error_is_offline(tmp_path):
+    with hung_mount(tmp_path):
+        errand = Errand(lambda: LocalStore.open(tmp_path))
+        with pytest.raises(TargetHung):
+            errand.result(0.2, "it")
+    with pytest.raises(TargetOffline):
+        errand.result(5, "it")
