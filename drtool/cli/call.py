@@ -95,8 +95,10 @@ class Call:
 
     def spec(self, targets: "Sequence[TargetSpec]", manifest_from: Sequence[str] | None = None) -> "RepositorySpec":
         from drtool.repository import RepositorySpec
+        from drtool.stores import Rates
 
         settings = self.settings
+        limits = settings.config.limits
         make_private(settings.state_dir)
         return RepositorySpec(
             label=settings.config.repository,
@@ -111,6 +113,7 @@ class Call:
             rerun=self.rerun,
             reading=self.reading(writes=manifest_from is None),
             trace=(lambda note: self.screen.trace(f"{note.phase}: {note.text}")) if self.screen.form.verbose else None,
+            rates=Rates(upload_bytes_s=limits.upload, download_bytes_s=limits.download),
         )
 
     def configured_targets(self) -> "tuple[TargetSpec, ...]":

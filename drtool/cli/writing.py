@@ -25,6 +25,8 @@ _EXAMPLES = """\
 # limits:
 #   workers: auto          # processes; auto is one for each core
 #   memory: 256MiB
+#   upload: 20MiB/s        # to each target, whatever the number of workers
+#   download: 50MiB/s
 """
 
 

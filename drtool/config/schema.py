@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from drtool.config.document import LATER, convert, read_as, read_document
-from drtool.config.units import Span, keep_count, size_bytes, span
+from drtool.config.units import Span, keep_count, rate_bytes_s, size_bytes, span
 from drtool.errors import UsageError
 
 Later = Annotated[Any, LATER]
@@ -137,8 +137,9 @@ class Retention(Struct, frozen=True, kw_only=True):
 class Limits(Struct, frozen=True, kw_only=True):
     memory: Annotated[int | None, read_as(lambda text: text if text is None else size_bytes(text))] = None
     workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = "auto"
-    upload: Later = None
-    download: Later = None
+    upload: Annotated[int | None, read_as(lambda text: text if text is None else rate_bytes_s(text))] = None
+    """Bytes a second to each target, together over this command's processes."""
+    download: Annotated[int | None, read_as(lambda text: text if text is None else rate_bytes_s(text))] = None
 
 
 class Config(Struct, frozen=True, kw_only=True):

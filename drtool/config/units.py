@@ -17,6 +17,18 @@ def size_bytes(text: object) -> int:
     return int(float(number) * base ** _POWERS.get((prefix or " ")[0].upper(), 0)) if prefix else int(float(number))
 
 
+def rate_bytes_s(text: object) -> int:
+    """`20MiB/s`: a size, each second; at least 1 KiB. Raises ValueError."""
+    word = text.strip() if isinstance(text, str) else ""
+    if not word.endswith("/s"):
+        raise ValueError(f"not a rate (write 20MiB/s, 500kB/s): {text!r}")
+    rate = size_bytes(word.removesuffix("/s"))
+    if rate < RATE_BYTES_S_MIN:
+        raise ValueError(f"a rate below 1KiB/s would never end: {text!r}")
+    return rate
+
+
+RATE_BYTES_S_MIN = 1024
 UNLIMITED = -1
 _SPAN_PART = re.compile(r"([0-9]{1,6})([ymdh])")
 _SPAN_UNITS = "ymdh"

@@ -42,7 +42,7 @@ class _Parts(Struct, frozen=True):
 def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
     """Reaches the targets, unlocks the keys, reads the manifest."""
     emit(Stage(name="opening"))
-    targets = Targets({target.name: target for target in spec.targets})
+    targets = Targets({target.name: target for target in spec.targets}, rates=spec.rates)
     targets.connect(None)
     try:
         return _opened(spec, targets, emit)

@@ -9,6 +9,7 @@ from msgspec import Struct
 from drtool.errors import UsageError
 from drtool.manifest.ports import Note
 from drtool.model import SiteName, TargetName, site_of
+from drtool.stores import UNLIMITED, Rates
 
 Vote: TypeAlias = Literal["auto", "true", "false", "only"]
 
@@ -52,6 +53,8 @@ class RepositorySpec(Struct, frozen=True, kw_only=True):
     """The command line that reads without a quorum, for hints."""
     trace: Callable[[Note], None] | None = None
     """Receives a note for each phase of consensus; None: nobody watches."""
+    rates: Rates = UNLIMITED
+    """How fast each target may be written to and read from."""
 
 
 FILE_SCHEME = "file://"

@@ -9,7 +9,6 @@ Invariants
 """
 
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from fcntl import LOCK_EX, LOCK_UN, lockf
@@ -74,6 +73,8 @@ def _nameless_file() -> int:
     """A file that only this process and its children know; locks on it (fcntl) are a process's own and end with it."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("drtool-limit")
+    import tempfile
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 

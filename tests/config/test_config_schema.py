@@ -19,7 +19,7 @@ sites:
 redundancy: {copies: 2, minimum: 1}
 sources:
   home: {paths: [/home, /srv], exclude: ["*.tmp"], exclude_caches: true, one_file_system: true}
-limits: {memory: 256MiB, workers: 3}
+limits: {memory: 256MiB, workers: 3, upload: 20MiB/s, download: null}
 retention: {keep_last: 3, keep_daily: unlimited, keep_within_weekly: 1y2m3d4h, keep_tag: gold, timezone: Europe/Berlin}
 """
 
@@ -38,6 +38,7 @@ def test_what_is_built_is_read(tmp_path):
     assert config.sources["home"].exclude == ("*.tmp",)
     assert config.limits.memory == 256 * 2**20
     assert (config.redundancy.copies, config.limits.workers) == (2, 3)
+    assert (config.limits.upload, config.limits.download) == (20 * 2**20, None)
     kept = config.retention
     assert (kept.keep_last, kept.keep_daily, kept.keep_hourly, kept.keep_tag) == (3, UNLIMITED, 0, ("gold",))
     assert (kept.keep_within_weekly, kept.keep_within, kept.timezone) == (Span(1, 2, 3, 4), Span(), "Europe/Berlin")
@@ -50,7 +51,6 @@ def test_what_is_built_is_read(tmp_path):
         "hooks: {before_backup: [[true]]}",
         "plans: /etc/drtool/plans",
         "redundancy: {data: 4, parity: 2}",
-        "limits: {upload: 20MiB/s}",
         "sources: {orders: {postgresql: {dsn: x}}}",
         "sources: {host: {system: {}}}",
         'sites: {f: {b: {url: "s3://acme/drtool"}}}',
@@ -78,6 +78,8 @@ def test_what_is_not_built_yet_says_so(tmp_path, key):
         ("redundancy: {copies: 1, minimum: 2}", "minimum 2 is more than copies 1"),
         ("sources: {home: {}}", "'paths' is missing"),
         ("limits: {memory: lots}", "not a size"),
+        ("limits: {upload: 20MiB}", "not a rate (write 20MiB/s"),
+        ("limits: {download: 5/s}", "would never end"),
         ("limits: {workers: 0}", "workers"),
         ("retention: {keep_last: -1}", "1:13: retention.keep_last: not a number to keep (write 7, or unlimited): -1"),
         ("retention: {keep_daily: true}", "not a number to keep"),

@@ -1,9 +1,12 @@
 """The decorators: each does what it is named for, and passes everything else on."""
 
+from contextlib import nullcontext
+from typing import Literal
+
 import pytest
 
-from drtool.errors import ObjectMissing, StoreError, TargetFull, TargetOffline, TargetReadOnly
-from drtool.stores import Faults, FaultyStore, MemoryStore, ReadOnlyStore, Register, Store, VoterStore
+from drtool.errors import ObjectMissing, StoreError, TargetFull, TargetHung, TargetOffline, TargetReadOnly
+from drtool.stores import Errand, Faults, FaultyStore, MemoryStore, ReadOnlyStore, Register, Store, VoterStore
 
 
 class OnlyPlain:
@@ -157,3 +160,89 @@ def test_a_decorated_store_that_is_no_register_says_so() -> None:
         store.put_if_absent("y", b"1")
     with pytest.raises(StoreError, match="register"):
         store.read_tagged("x")
+
+
+def test_what_hangs_goes_on_when_the_faults_are_replaced() -> None:
+    store = FaultyStore(MemoryStore(), Faults(hang=True))
+    errand = Errand(lambda: store.put("x", b"1"))
+    with pytest.raises(TargetHung):
+        errand.result(0.1, "it")
+    store.faults = Faults()
+    errand.result(5, "it")
+    assert store.get("x") == b"1"
+
+
+def test_a_flaky_line_breaks_as_often_as_told_and_alike_for_the_same_seed() -> None:
+    def breaks(seed: int) -> list[bool]:
+        store = FaultyStore(MemoryStore(), Faults(flaky=0.2, seed=seed))
+        found = []
+        for _ in range(500):
+            try:
+                store.free_bytes()
+            except TargetOffline:
+                found.append(True)
+            else:
+                found.append(False)
+        return found
+
+    assert breaks(1) == breaks(1) != breaks(2)
+    assert 60 < sum(breaks(3)) < 140
+
+
+@pytest.mark.parametrize("kind", ["failing", "silent"])
+def test_a_partial_write_leaves_half_and_says_so_or_not(kind: Literal["failing", "silent"]) -> None:
+    store = FaultyStore(MemoryStore(), Faults(partial_writes=kind))
+    told = pytest.raises(StoreError, match="half-way") if kind == "failing" else nullcontext()
+    with told:
+        store.put("x", memoryview(b"123456"))
+    assert store.get("x") == b"123"
+
+
+def test_old_objects_come_back_as_they_were_before() -> None:
+    store = FaultyStore(MemoryStore("cas"), Faults(stale=frozenset({"old/"})))
+    for name in ("old/x", "new/x"):
+        store.put(name, b"first")
+        store.put(name, b"second")
+    assert (store.get("old/x"), store.get("old/x", 1, 2), store.get("new/x")) == (b"first", b"ir", b"second")
+    found = store.read_tagged("old/x")
+    assert found is not None
+    assert found.data == b"first"
+    store.put_if_absent("old/y", b"one")
+    tag = MemoryStore("cas").compare_and_swap("old/y", b"one", None)
+    assert store.compare_and_swap("old/y", b"two", tag)
+    assert store.get("old/y") == b"one"
+    assert store.get("old/x", 0, 0) == b""
+
+
+def test_listings_omit_and_invent_in_order() -> None:
+    store = FaultyStore(MemoryStore())
+    for number in range(6):
+        store.put(f"x/{number}", b"1")
+    store.faults = Faults(omitted=frozenset({"x/1", "x/4"}), invented=frozenset({"x/35", "y/1", "a/1"}))
+    assert [row.name for row in store.list()] == ["a/1", "x/0", "x/2", "x/3", "x/35", "x/5", "y/1"]
+    assert [row.name for row in store.list("x/", "x/3")] == ["x/35", "x/5"]
+    with pytest.raises(ObjectMissing):
+        store.get("x/35")
+
+
+def test_a_share_of_the_objects_is_always_the_same_share() -> None:
+    store = FaultyStore(MemoryStore())
+    for number in range(400):
+        store.put(f"x/{number}", b"12345")
+
+    def hit(seed: int) -> set[str]:
+        store.faults = Faults(damaged=frozenset({"x/"}), share=0.25, seed=seed)
+        return {f"x/{number}" for number in range(400) if store.get(f"x/{number}") != b"12345"}
+
+    assert hit(1) == hit(1) != hit(2)
+    assert 60 < len(hit(3)) < 140
+    store.faults = Faults(size_error_bytes=-1, share=0.25, seed=1)
+    assert {row.name for row in store.list() if row.size_bytes == 4} == hit(1)
+
+
+def test_a_full_store_still_deletes() -> None:
+    store = FaultyStore(MemoryStore(), Faults(full_after_bytes=0))
+    with pytest.raises(TargetFull) as caught:
+        store.put("x", b"1")
+    assert caught.value.hint
+    store.delete("x")
