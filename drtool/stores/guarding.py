@@ -1,8 +1,8 @@
-"""What stands between drtool and a target: limits > tries > circuit > watch > medium, outermost first.
+"""What stands between drtool and a target: limits > tries > circuit > watch > reserve > medium, outermost first.
 
 The order says what counts for what. Waiting for a limit is no failure and no hanging, so limits are outermost. Tries are
 outside the circuit, so that it sees each of them, and an open one ends them (`TargetResting` is not tried again). The watch is
-inside, so that a call that hangs is what opens the circuit.
+inside, so that a call that hangs is what opens the circuit; asking for the room that is left may hang as well.
 
 A voter's register has the circuit alone: the manifest runs its requests on threads of its own with deadlines of their own,
 and only its protocol knows what to do about an answer that was lost.
@@ -16,6 +16,7 @@ from drtool.stores.circuit import Circuit, CircuitStore
 from drtool.stores.limits import Bucket, LimitedStore
 from drtool.stores.local import LocalStore
 from drtool.stores.ports import VoterStore
+from drtool.stores.reserve import ReservingStore
 from drtool.stores.retry import Backoff, RetryingStore
 from drtool.stores.watch import Patience, WatchedStore
 
@@ -50,7 +51,7 @@ class Guard:
     def objects(self, medium: VoterStore) -> VoterStore:
         """The store for objects. It asks a directory for its file system, so it may hang as any call."""
         local = isinstance(medium, LocalStore) and medium.can_vote()
-        watched = WatchedStore(medium, self._patience, large_puts_only=local)
+        watched = WatchedStore(ReservingStore(medium), self._patience, large_puts_only=local)
         tried: VoterStore = RetryingStore(CircuitStore(watched, self.circuit), self._backoff)
         if self._upload is None and self._download is None:
             return tried

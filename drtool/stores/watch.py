@@ -21,6 +21,7 @@ from drtool.errors import TargetHung
 from drtool.model import ObjectInfo
 from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Store, Tagged
+from drtool.stores.reserve import LARGE_PUT_BYTES
 
 T = TypeVar("T")
 
@@ -142,6 +143,5 @@ class WatchedStore(PassingStore):
             raise
 
 
-LARGE_PUT_BYTES = 256 * 1024
 UNKNOWN_BYTES = 20 << 20
 """What a whole object may have: the largest pack, and some."""

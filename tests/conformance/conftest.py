@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drtool.stores import LocalStore, MemoryStore, Mode, VoterStore
+from drtool.stores import Guard, LocalStore, MemoryStore, Mode, Rates, VoterStore
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,13 @@ def memory_cas(scratch: Path) -> Medium:
     return Medium(open=lambda: store, mode="cas")
 
 
-MEDIA = (local, memory_chain, memory_cas)
+def guarded(scratch: Path) -> Medium:
+    """With everything that stands between drtool and a target: a medium like any other."""
+    store, guard = MemoryStore("cas"), Guard(Rates(upload_bytes_s=1 << 40, download_bytes_s=1 << 40))
+    return Medium(open=lambda: guard.objects(store), mode="cas")
+
+
+MEDIA = (local, memory_chain, memory_cas, guarded)
 
 
 @pytest.fixture(params=MEDIA, ids=lambda medium: medium.__name__)

@@ -96,7 +96,7 @@ def test_waiting_for_a_limit_is_no_hanging():
         layers.append(type(store).__name__)
         store = store.inner
     guard.close()
-    assert layers == ["LimitedStore", "RetryingStore", "CircuitStore", "WatchedStore"]
+    assert layers == ["LimitedStore", "RetryingStore", "CircuitStore", "WatchedStore", "ReservingStore"]
 
 
 def test_no_rate_is_no_limit_and_zero_is_refused():

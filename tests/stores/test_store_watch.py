@@ -11,7 +11,8 @@ from hanging import hung_mount
 
 from drtool.errors import ObjectMissing, TargetHung, TargetOffline
 from drtool.stores import Errand, Faults, FaultyStore, LocalStore, MemoryStore, Patience, WatchedStore
-from drtool.stores.watch import LARGE_PUT_BYTES, ROWS_AT_ONCE
+from drtool.stores.reserve import LARGE_PUT_BYTES
+from drtool.stores.watch import ROWS_AT_ONCE
 
 BRIEFLY = Patience(call_s=0.05, slowest_bytes_s=1e9)
 
