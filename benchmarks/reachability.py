@@ -20,7 +20,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from drtool.crypto import HEADER_BYTES, Keyring
-from drtool.model import ChunkId, PackId, RepositoryId
+from drtool.model import ChunkId, PackId, RepositoryId, TargetName
 from drtool.packing import SegmentPack, SegmentReader
 from drtool.packing.segment import SEGMENT_ROWS_MAX, encode_segment, unseal_segment
 from drtool.repository.marking import Marks
@@ -62,9 +62,12 @@ class Trees:
             )
             for at in range(first, min(first + span, self.chunks), _CHUNKS_A_FILE)
         ]
-        write_directory(
-            entries, lambda _kind, text: ChunkId(blake3(text).digest() if texts.append(text) is None else b"")
-        )
+
+        def put(_kind: object, text: bytes) -> ChunkId:
+            texts.append(text)
+            return ChunkId(blake3(text).digest())
+
+        write_directory(entries, put)
         return texts[0]
 
     def make(self) -> bytes:
@@ -107,7 +110,7 @@ def segments(ids: Iterator[bytes], total: int, pack_rows: int, folder: Path) -> 
         blocks = tuple(block for _ in range((pack_rows + 255) // 256))
         size = HEADER_BYTES + sum(length for length, _, _ in blocks) + 1000
         table = [
-            SegmentPack(PackId(id_of(10**12 + at + n)), size, 0, ("a/main",), blocks, bytes(HEADER_BYTES))
+            SegmentPack(PackId(id_of(10**12 + at + n)), size, 0, (TargetName("a/main"),), blocks, bytes(HEADER_BYTES))
             for n in range(packs)
         ]
         rows = sorted(
