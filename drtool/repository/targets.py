@@ -172,9 +172,11 @@ class Targets:
         """No further writes go there in this run; the first reason stands."""
         self.failures.setdefault(name, reason)
 
-    def fail_by(self, name: TargetName, error: DrtoolError) -> None:
-        """The same, in the error's words and with what it says to do."""
-        self.fail(name, f"{error.message}; {error.hint}" if error.hint else error.message)
+    def fail_by(self, name: TargetName, error: DrtoolError) -> str:
+        """The same, in the error's words and with what it says to do; these words."""
+        reason = f"{error.message}; {error.hint}" if error.hint else error.message
+        self.fail(name, reason)
+        return reason
 
     def learn(self, rows: Iterable[Target]) -> None:
         """What each target is for, the manifest says, whatever the configuration does."""

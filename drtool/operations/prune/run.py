@@ -230,8 +230,7 @@ class _Run:
                     if info.name in objects:
                         store.delete(info.name)
         except StoreError as error:
-            targets.fail(target, error.message)
-            self._emit(TargetFailed(target=target, reason=error.message))
+            self._emit(TargetFailed(target=target, reason=targets.fail_by(target, error)))
             return False
         return True
 
