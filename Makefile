@@ -38,8 +38,9 @@ format: $(STAMP) ## rewrite the code the way `make lint` wants it
 bench: $(STAMP) ## side by side with restic and BorgBackup (SIZE=small: a quick look; see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks --size $(SIZE) $(ARGS)
 
-sim: $(STAMP) ## the catalogue's protocol under simulated loss, crashes and partitions (SEEDS=100000: longer)
+sim: $(STAMP) ## the catalogue's protocol under simulated loss, crashes and partitions; prune beside writers and movers (SEEDS=100000: longer)
 	@$(BIN)/python tests/sim/run.py --seeds $(SEEDS) $(ARGS)
+	@$(BIN)/python tests/prune_sim/prune_run.py --seeds $(SEEDS)
 
 model: $(STAMP) ## every history of a few steps of the catalogue's protocol, with Spin (apt-get install spin gcc)
 	@$(BIN)/python models/spin_check.py

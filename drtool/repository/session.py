@@ -80,11 +80,7 @@ class WriterSession:
         """Another session in place of one that was expired; `Overtaken` if what it stored may be gone meanwhile."""
         before = self.view
         self.view = self._open()
-        if (
-            self._kind != "backup"
-            or _latest_removal(self.view) > _latest_removal(before)
-            or _places(before) - _places(self.view)
-        ):
+        if self._kind != "backup" or may_be_gone(before, self.view):
             raise Overtaken(
                 "this run was taken for dead, and what it refers to may have been removed since",
                 hint="run the same command again: what is stored is reused",
@@ -177,6 +173,11 @@ class WriterSession:
         self.degraded |= distinct_sites(holders) < repository.view.state.policy.copies
         self._pending = []
         return [SegmentRef(segment, len(sealed), row_count, len(packs), tuple(holders))]
+
+
+def may_be_gone(before: "View", now: "View") -> bool:
+    """Whether anything that a session stored or found at `before` may have been taken away by `now`, if it was not open."""
+    return _latest_removal(now) > _latest_removal(before) or bool(_places(before) - _places(now))
 
 
 def _places(view: "View") -> frozenset[TargetName]:

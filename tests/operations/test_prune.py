@@ -68,6 +68,26 @@ def test_what_nothing_refers_to_goes_and_the_rest_restores(world):
     assert stored(world) <= 1.35 * live
 
 
+def test_what_is_rewritten_gives_its_room_back_in_the_same_run_and_once(world):
+    source = fill(world.root / "source", {f"{i:02}": noise(300_000, i) for i in range(12)})
+    world.backup(source)
+    for number in range(8):
+        (source / f"{number:02}").unlink()
+    world.backup(source)
+    look = portrait(source)
+    forget(world, world.snapshots()[0])
+    before = stored(world)
+    result = run(world)
+    assert result.repacked.packs == 1
+    assert result.removed.bytes >= result.repacked.bytes
+    assert stored(world) < 0.4 * before
+    again = run(world)
+    assert again.repacked.packs == 0
+    assert again.kept.packs > 0
+    (row,) = world.snapshots()
+    check(world, [row], {row.id.hex(): look})
+
+
 def _packs(world):
     with world.open() as repository:
         return list(repository.index.packs())
@@ -199,9 +219,28 @@ def test_what_other_hosts_forgot_waits_for_the_grace(world):
     run(world, host="another", now_ns=now + 3600 * 10**9)
     assert stored(world) == before
     assert world.view().state.forgotten
+    assert stored(world) == before
     with pytest.raises(Refused, match="forgot 1 snapshots"):
         run(world, host="another", now_ns=now + 8 * 24 * 3600 * 10**9)
     run(world, host="another", now_ns=now + 8 * 24 * 3600 * 10**9, yes=True)
+    assert stored(world) < before
+    assert world.view().state.forgotten == ()
+
+
+def test_a_snapshot_that_was_forgotten_under_an_old_date_gets_all_of_the_grace(world):
+    source = fill(world.root / "source", {"a": noise(300_000, 1)})
+    first = world.backup(source)
+    fill(source, {"a": noise(300_000, 2)})
+    world.backup(source)
+    day_ns = 24 * 3600 * 10**9
+    forget(world, next(row for row in world.snapshots() if row.id.hex() == first.id))
+    before, far_ns = stored(world), world.view().state.forgotten[0].time_ns + 400 * day_ns
+    run(world, host="another", now_ns=far_ns, dry_run=True)  # a preview takes no note
+    run(world, host="another", now_ns=far_ns, yes=True)
+    run(world, host="another", now_ns=far_ns + 6 * day_ns, yes=True)
+    assert stored(world) == before
+    assert world.view().state.forgotten
+    run(world, host="another", now_ns=far_ns + 7 * day_ns, yes=True)
     assert stored(world) < before
     assert world.view().state.forgotten == ()
 

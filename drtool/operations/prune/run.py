@@ -18,12 +18,13 @@ from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.facade import View
 from drtool.manifest.ops import Condemn, Remove, Removed
 from drtool.manifest.records import Condemned, Removal
-from drtool.model import TargetName
+from drtool.model import PackId, TargetName
+from drtool.operations.prune.grace import Grace, grace_of
 from drtool.operations.prune.plan import PackUse, plan
 from drtool.operations.prune.request import Amount, PruneRequest, PruneResult, Waiting
 from drtool.operations.prune.rewriting import Rewriter, segments_without
 from drtool.operations.prune.silence import expire_silent
-from drtool.operations.prune.survey import Names, Survey, due, names_of, survey
+from drtool.operations.prune.survey import Names, Survey, names_of, survey
 from drtool.repository import Repository
 from drtool.repository.session import WriterSession
 from drtool.repository.writing import Writer
@@ -70,7 +71,8 @@ def _preview(repository: Repository, request: PruneRequest, emit: Emit, started:
     state = repository.view.state
     condemned = _names(repository, state.condemned)
     removing = _names(repository, *state.removing)
-    seen = survey(repository, repository.view, request, condemned, removing)
+    grace = grace_of(repository, request)
+    seen = survey(repository, repository.view, grace, condemned, removing)
     decided = plan(seen.uses, request.unused_share)
     _check_amount(seen, decided.remove, request)
     returned = frozenset(pack for pack in condemned.packs if seen.marks.live_bytes.get(pack))
@@ -91,6 +93,8 @@ class _Run:
     ) -> None:
         self._repository, self._request, self._emit = repository, request, emit
         self._writer, self._session = writer, session
+        self._grace: Grace = grace_of(repository, request)
+        self._rewritten: frozenset[PackId] = frozenset()
         self._removed = Amount()
         self._repacked = Amount()
         self._kept = Amount()
@@ -119,7 +123,8 @@ class _Run:
 
     def _survey(self, view: View) -> Survey:
         condemned = _names(self._repository, view.state.condemned)
-        return survey(self._repository, view, self._request, condemned, _names(self._repository, *view.state.removing))
+        self._rewritten = frozenset()  # what is seen now finds the chunks where they were copied to
+        return survey(self._repository, view, self._grace, condemned, _names(self._repository, *view.state.removing))
 
     def _condemn(self, seen: Survey) -> View:
         """Decides, rewrites what is mostly waste, and condemns what goes."""
@@ -127,11 +132,12 @@ class _Run:
         _check_amount(seen, decided.remove, self._request)
         self._emit(Stage(name="rewriting"))
         rewritten = self._rewrite(seen, decided.rewrite)
+        self._rewritten = frozenset(use.pack for use in rewritten)
         self._repacked = _amount(rewritten)
         self._kept = _amount([*decided.keep, *(use for use in decided.rewrite if use not in rewritten)])
         going = [*decided.remove, *rewritten]
         names = Names(frozenset(use.pack for use in going) | seen.orphans.packs, seen.orphans.segments)
-        if not names and not due(seen.view.state.forgotten, self._request):
+        if not names and not self._grace.due(seen.view.state.forgotten):
             return seen.view
         size_bytes = sum(use.size_bytes for use in going) + seen.orphan_bytes
         kept = self._repository.manifest.keep_names(names.listed(), size_bytes)
@@ -182,12 +188,13 @@ class _Run:
         return self._repository.manifest.read(), seen
 
     def _commit_removal(self, seen: Survey, condemned: Condemned, names: Names, view: View) -> View:
-        needed = frozenset(pack for pack in names.packs if seen.marks.live_bytes.get(pack))
-        live = frozenset(ref.id for ref in view.state.segments)
+        needed = frozenset(pack for pack in names.packs - self._rewritten if seen.marks.live_bytes.get(pack))
+        live, packs = frozenset(ref.id for ref in view.state.segments), self._repository.index
         going = Names(names.packs - needed, names.segments - live)
         segments, replaced = segments_without(self._repository, self._writer, going.packs)
         listed = going.listed()
-        kept = self._repository.manifest.keep_names(listed, condemned.objects.bytes if not needed else 0)
+        back_bytes = sum({row.pack: row.size_bytes for row in packs.packs() if row.pack in needed}.values())
+        kept = self._repository.manifest.keep_names(listed, max(0, condemned.objects.bytes - back_bytes))
         marked = max(seen.view.sequence, view.sequence)
         op = Remove(
             condemned.sequence,
@@ -196,7 +203,7 @@ class _Run:
             tuple(self._repository.target_rows()),
             segments,
             replaced,
-            tuple(row.snapshot.id for row in due(seen.view.state.forgotten, self._request)),
+            tuple(row.snapshot.id for row in self._grace.due(seen.view.state.forgotten)),
             self._session.id,
         )
         return self._repository.manifest.commit(op).view
@@ -260,7 +267,7 @@ def _amount(uses: Sequence[PackUse]) -> Amount:
 
 def _check_amount(seen: Survey, remove: Sequence[PackUse], request: PruneRequest) -> None:
     """`Refused` if what other hosts forgot would take more than a third of everything with it."""
-    others = [row for row in due(seen.view.state.forgotten, request) if row.host != request.host]
+    others = [row for row in seen.grace.due(seen.view.state.forgotten) if row.host != request.host]
     total = sum(use.size_bytes for use in seen.uses)
     if request.yes or not others or _amount(remove).bytes <= LARGE_SHARE * total:
         return

@@ -5,17 +5,16 @@ Invariants
     A pack that a target may hold, though it cannot be listed now, is not lost.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
 from drtool.errors import DrtoolError, Refused
 from drtool.manifest.facade import View
 from drtool.manifest.pages import NameList
-from drtool.manifest.records import Forgotten
 from drtool.model import PackId, SegmentId, pack_object, segment_object, site_of
+from drtool.operations.prune.grace import Grace
 from drtool.operations.prune.plan import PackUse
-from drtool.operations.prune.request import PruneRequest
 from drtool.repository import Repository
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.marking import Marks
@@ -62,16 +61,10 @@ class Survey(Struct, frozen=True):
     orphans: Names
     orphan_bytes: int
     lost: frozenset[PackId]
+    grace: Grace
 
 
-def due(forgotten: Iterable[Forgotten], request: PruneRequest) -> list[Forgotten]:
-    """The forgotten snapshots whose objects may go: this host's own at once, others' after the grace."""
-    return [
-        row for row in forgotten if row.host == request.host or request.now_ns - row.time_ns >= request.forget_grace_ns
-    ]
-
-
-def survey(repository: Repository, view: View, request: PruneRequest, condemned: Names, removing: Names) -> Survey:
+def survey(repository: Repository, view: View, grace: Grace, condemned: Names, removing: Names) -> Survey:
     """Looks at everything; `Refused` if something that is needed cannot be read."""
     repository.adopt(view)
     unavailable = repository.load_index()
@@ -84,7 +77,7 @@ def survey(repository: Repository, view: View, request: PruneRequest, condemned:
     marks = Marks(
         repository.index.readers(), condemned.packs | removing.packs | lost, lambda pack: sites(pack_object(pack))
     )
-    going = {row.snapshot.id for row in due(view.state.forgotten, request)}
+    going = grace.going(view.state.forgotten)
     waiting = (row.snapshot for row in view.state.forgotten if row.snapshot.id not in going)
     roots = [row.root for row in (*view.state.snapshots, *waiting)]
     try:
@@ -96,7 +89,7 @@ def survey(repository: Repository, view: View, request: PruneRequest, condemned:
     uses = tuple(_uses(repository, marks, condemned.packs | removing.packs))
     orphans = _orphans(repository, inventory, condemned, removing)
     size_bytes = sum(_sizes(inventory).get(name, 0) for name in orphans.objects())
-    return Survey(view, inventory, marks, uses, orphans, size_bytes, lost)
+    return Survey(view, inventory, marks, uses, orphans, size_bytes, lost, grace)
 
 
 def _unknown(why: str) -> Refused:
