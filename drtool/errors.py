@@ -20,8 +20,8 @@
     └── StoreError                     1    a target refused or failed; knows its target
         ├── ObjectMissing              1
         ├── TargetOffline              1    transient
-        │   └── TargetResting          1    it failed again and again just now, so it is not asked for a while
-        ├── TargetHung                 1    transient: no answer in time; what was asked may still take effect
+        │   ├── TargetResting          1    it failed again and again just now, so it is not asked for a while
+        │   └── TargetHung             1    transient: no answer in time; what was asked may still take effect
         ├── TargetFull                 1
         └── TargetReadOnly             1
 
@@ -179,8 +179,8 @@ class TargetResting(TargetOffline):
     transient = False
 
 
-class TargetHung(StoreError):
-    transient = True
+class TargetHung(TargetOffline):
+    pass
 
 
 class TargetFull(StoreError):

@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from drtool.errors import ObjectMissing, StoreError, TargetOffline
+from drtool.errors import ObjectMissing, StoreError, TargetHung, TargetOffline
 from drtool.manifest.names import read_limit
 from drtool.manifest.ports import (
     Delete,
@@ -97,6 +97,8 @@ class Driver:
             return _perform(site, request)
         except ObjectMissing:
             return Missing()
+        except TargetHung as error:
+            return Failed(str(error))
         except StoreError as error:
             return Failed(str(error), definite=isinstance(error, TargetOffline) or not error.transient)
 

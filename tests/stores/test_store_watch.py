@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from hanging import hung_mount
+from hanging_mount import hung_mount
 
 from drtool.errors import ObjectMissing, TargetHung, TargetOffline
 from drtool.stores import Errand, Faults, FaultyStore, LocalStore, MemoryStore, Patience, WatchedStore
