@@ -115,6 +115,7 @@ class Manifest:
             hook=hook,
         )
         self._readmitted = False
+        self._lists: dict[bytes, tuple[bytes, tuple[int, int]]] = {}  # kept by this run: sealed, and at which voters
         self._course = Course(self._sites, self._library, local, patience_s, reach)
 
     @classmethod
@@ -204,7 +205,16 @@ class Manifest:
         context = yield from self._course.context()
         if not (yield from store_everywhere(context.places, {reference.name: sealed}, context.quorum)):
             raise NoQuorum("too few sites took the list of what is to go", hint="make room there and run it again")
+        self._lists[reference.name] = (sealed, context.config.place)
         return ObjectList(reference.name, reference.size_bytes, count, size_bytes)
+
+    def _keep_lists_at(self, context: Context) -> Talk[None]:
+        """Lists that other voters took, from before a change of voters, before these take a head that names them."""
+        place = context.config.place
+        late = {name: sealed for name, (sealed, at) in self._lists.items() if at != place}
+        if late and not (yield from store_everywhere(context.places, late, context.quorum)):
+            raise NoQuorum("too few sites took the list of what is to go", hint="make room there and run it again")
+        self._lists |= {name: (sealed, place) for name, sealed in late.items()}
 
     def set_voters(self, members: Sequence[Member], ops: Sequence[Op] = ()) -> View:
         """Make `members` the voters, with `ops` in the same change set, and finish the switch. `Rejected`, `NoQuorum`."""
@@ -383,6 +393,7 @@ class Manifest:
             return drafted[0]
 
         def talk(context: Context) -> Talk[Outcome]:
+            yield from self._keep_lists_at(context)
             return (yield from commit(context, once, resumed=resumed or bool(drafted)))
 
         try:

@@ -108,7 +108,13 @@ class Library:
         """The names of a list."""
         if not row.count:
             return NameList()
-        names: NameList = yield from self._one(sites, Reference(row.name, row.size_bytes), NameList)
+        try:
+            names: NameList = yield from self._one(sites, Reference(row.name, row.size_bytes), NameList)
+        except ObjectMissing as error:
+            raise ObjectMissing(
+                f"the list of {row.count} objects that prune is about to remove is on no site ({object_key(row.name)})",
+                hint="bring sites that were replaced back; `drtool prune` takes back what was only condemned",
+            ) from error
         return names
 
     def sealed_objects(self, sites: Sequence[SiteName], names: Iterable[bytes]) -> Talk[dict[bytes, bytes]]:

@@ -7,10 +7,12 @@ from unittest.mock import patch
 import pytest
 from manifest_world import Sites, backup, snapshot
 
-from drtool.errors import Rejected
+from drtool.errors import ObjectMissing, Rejected
 from drtool.manifest import AddSnapshot, OpenSession
 from drtool.manifest.ops import Compact, Condemn, Remove, Removed, Withdraw
 from drtool.manifest.pages import NameList
+from drtool.manifest.switching import Member
+from drtool.stores import LocalStore
 
 
 @pytest.fixture
@@ -127,3 +129,34 @@ def test_the_state_remembers_when_anything_was_last_removed(sites):
     at = view.state.last_removal
     assert at == view.state.removing[0].sequence
     assert host.commit(Removed(at, ("a/main",), session)).view.state.last_removal == at
+
+
+def test_a_list_that_was_kept_by_other_voters_is_stored_again_before_a_head_names_it(tmp_path):
+    sites = Sites(tmp_path / "world", 3, spare=3)
+    host = sites.found()
+    session = opened(host)
+    listed = names(3)
+    kept = host.keep_names(listed, 300)
+    grown = sites.stores() | {name: LocalStore.open(sites.root / name) for name in sites.spare}
+    wide = sites.host("other", sites=grown)
+    wide.set_voters([Member(name, f"{name}/main") for name in sites.spare])
+    for name, store in grown.items():
+        host.add_site(name, store)
+    view = host.commit(Condemn(kept, host.read().sequence, session)).view
+    for name in sites.names:
+        shutil.rmtree(sites.root / name)
+    stranger = sites.host("stranger", sites={name: grown[name] for name in sites.spare})
+    assert stranger.names_in(stranger.read().state.condemned.objects) == listed
+    assert view.config.number == 2
+
+
+def test_a_list_that_no_site_has_is_named_and_what_to_do(sites):
+    host = sites.found()
+    session = opened(host)
+    view = condemned(host, session)
+    name = view.state.condemned.objects.name.hex()
+    for path in sites.root.rglob(name):
+        path.unlink()
+    with pytest.raises(ObjectMissing, match="list of 3 objects") as caught:
+        sites.host("stranger").names_in(view.state.condemned.objects)
+    assert "drtool prune" in caught.value.hint
