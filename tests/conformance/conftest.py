@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import seaweed
 
 from drtool.stores import Guard, LocalStore, MemoryStore, Mode, Rates, VoterStore
+from drtool.stores.s3 import S3Store
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Medium:
     mode: Mode
     root: Path | None = None
     """Where its objects lie as files, for media that can be reached from other processes through the file system."""
+    sorts: bool = True
+    """False: the server walks directories, and sorts `a/b` before `a-b`; drtool has no such names, and says so if it met them."""
 
 
 def local(scratch: Path) -> Medium:
@@ -42,7 +46,21 @@ def guarded(scratch: Path) -> Medium:
     return Medium(open=lambda: guard.objects(store), mode="cas")
 
 
-MEDIA = (local, memory_chain, memory_cas, guarded)
+def s3_cas(scratch: Path) -> Medium:
+    return bucket(scratch, "cas")
+
+
+def s3_chain(scratch: Path) -> Medium:
+    return bucket(scratch, "chain")
+
+
+def bucket(scratch: Path, mode: Mode) -> Medium:
+    """A prefix of a bucket at a real server of this process."""
+    place = seaweed.shared().place(scratch, mode)
+    return Medium(open=lambda: S3Store.open(place), mode=mode, sorts=False)
+
+
+MEDIA = (local, memory_chain, memory_cas, guarded, s3_cas, s3_chain)
 
 
 @pytest.fixture(params=MEDIA, ids=lambda medium: medium.__name__)

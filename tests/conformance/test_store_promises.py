@@ -4,6 +4,7 @@ from mmap import mmap
 from typing import Any
 
 import pytest
+from conftest import Medium
 
 from drtool.errors import ObjectMissing, StoreError
 from drtool.model import ObjectInfo
@@ -103,25 +104,30 @@ def test_odd_names_are_refused(store: VoterStore, name: str) -> None:
     assert names(store) == []
 
 
-def test_a_listing_is_sorted_by_the_bytes_of_the_whole_name(store: VoterStore) -> None:
+def test_a_listing_is_sorted_by_the_bytes_of_the_whole_name(medium: Medium, store: VoterStore) -> None:
     # '-' and '.' sort before '/', digits and '_' after it: a directory walk gets this wrong unless it takes care
     expected = sorted(["a-b", "a.b", "a/b", "a/b-c", "a0", "a_", "a/b.d/e", "a/b/c", "b"], key=str.encode)
     wanted = [name for name in expected if name != "a/b"]
     for name in reversed(wanted):
         store.put(name, b"x" * len(name))
-    assert list(store.list()) == [ObjectInfo(name, len(name)) for name in wanted]
+    if medium.sorts:
+        assert list(store.list()) == [ObjectInfo(name, len(name)) for name in wanted]
+        return
+    with pytest.raises(StoreError, match="does not sort"):
+        list(store.list())
 
 
-def test_a_listing_begins_with_the_prefix_and_after_the_start(store: VoterStore) -> None:
+def test_a_listing_begins_with_the_prefix_and_after_the_start(medium: Medium, store: VoterStore) -> None:
     every = sorted(f"packs/{i:02x}/{i:02x}{j}" for i in range(0, 256, 16) for j in range(4))
     for name in every:
         store.put(name, b"")
     store.put("index/00", b"")
-    store.put("packs-not/00", b"")
+    beside = "packs-not/00" if medium.sorts else "packs_not/00"
+    store.put(beside, b"")
     assert names(store, "packs/") == every
     for prefix in ("packs/1", "packs/10/", "packs/10/10", "packs/10/100", "packs/11", "q", ""):
         for after in ("", "packs", "packs/", "packs/10", "packs/10/101", "packs/100", "packs/f0/f03", "zz"):
-            whole = [*every, "index/00", "packs-not/00"]
+            whole = [*every, "index/00", beside]
             assert names(store, prefix, after) == sorted(n for n in whole if n.startswith(prefix) and n > after)
 
 

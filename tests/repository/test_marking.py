@@ -110,7 +110,7 @@ def test_of_several_places_the_one_at_most_sites_is_live_and_none_that_goes(monk
 def test_a_chunk_that_no_segment_has_stops_the_marking(what):
     stored = Stored()
     root = stored.root([[id_of(1), id_of(2)]])
-    there = sorted(stored.texts) + [id_of(1), id_of(2)]
+    there = [*sorted(stored.texts), id_of(1), id_of(2)]
     there.remove(id_of(2) if what == "data" else root)
     with pytest.raises(KeyError) as caught:
         Marks([reader_of({99: there})]).mark_trees([root], stored.texts.__getitem__)
