@@ -16,12 +16,14 @@ from drtool.repository.marker import MARKER_OBJECT, Marker
 from drtool.repository.repository import Repository
 from drtool.repository.slots import KEYS_PREFIX, put_slots, read_slots, table_of
 from drtool.repository.spec import TargetSpec, local_path
+from drtool.repository.targets import check_answers
 from drtool.stores import LocalStore, VoterStore, VoteVerdict
 from drtool.stores.names import TEMPORARY_PREFIX
 
 
 def look_at_place(repository: Repository, target: TargetSpec) -> None:
     """`Refused` unless a new target's directory is free, or yet to be made."""
+    check_answers(target.url)
     if local_path(target.url).exists():
         with _opened(target) as store:
             _check_free(repository, target, store)
@@ -29,6 +31,7 @@ def look_at_place(repository: Repository, target: TargetSpec) -> None:
 
 def vote_verdict(target: TargetSpec) -> VoteVerdict:
     """Whether a register may lie at a place; of one that is yet to be made, where it would be made."""
+    check_answers(target.url)
     place = local_path(target.url)
     while not place.exists():
         place = place.parent
@@ -72,6 +75,7 @@ def _marked(repository: Repository, target: TargetSpec) -> Marker:
 
 @contextmanager
 def _opened(target: TargetSpec, *, create: bool = False) -> Iterator[LocalStore]:
+    check_answers(target.url)
     root = local_path(target.url)
     store = LocalStore.create(root) if create else LocalStore.open(root)
     try:

@@ -23,7 +23,7 @@ from drtool.repository.identity import author
 from drtool.repository.marker import MARKER_OBJECT, Marker
 from drtool.repository.slots import KEYS_PREFIX, slot_row
 from drtool.repository.spec import FILE_SCHEME, RepositorySpec, TargetSpec, local_path
-from drtool.repository.targets import holds_register, open_store
+from drtool.repository.targets import check_answers, holds_register, open_store
 from drtool.repository.voters import choose_voters, even_number
 from drtool.stores import LocalStore
 from drtool.stores.names import TEMPORARY_PREFIX
@@ -129,6 +129,7 @@ def _empty_roots(targets: Sequence[TargetSpec]) -> dict[TargetName, LocalStore]:
     stores: dict[TargetName, LocalStore] = {}
     try:
         for target in targets:
+            check_answers(target.url)
             if local_path(target.url).exists():
                 stores[target.name] = LocalStore.open(local_path(target.url))
         _check_unused(targets, stores)

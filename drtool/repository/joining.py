@@ -10,7 +10,7 @@ from drtool.errors import NoQuorum, NoRepository, ObjectMissing, TargetOffline
 from drtool.model import RepositoryId
 from drtool.repository.marker import Marker
 from drtool.repository.spec import TargetSpec, local_path
-from drtool.repository.targets import Targets
+from drtool.repository.targets import Targets, check_answers
 from drtool.stores import LocalStore
 
 
@@ -20,6 +20,7 @@ def target_at(url: str) -> tuple[TargetSpec, RepositoryId]:
     `NoRepository` if there is none; `NoQuorum` if the place does not answer; `FormatError` if the marker makes no sense.
     """
     try:
+        check_answers(url)
         store = LocalStore.open(local_path(url))
     except TargetOffline as error:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):

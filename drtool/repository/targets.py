@@ -7,6 +7,7 @@ Invariants
     shared by forked workers. All targets are opened at once; nobody waits longer than `OPEN_TIMEOUT_S` for one that hangs.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -32,6 +33,12 @@ OpenStore = Callable[[TargetSpec], VoterStore]
 def open_store(spec: TargetSpec) -> VoterStore:
     """The store behind a target's URL; TargetOffline if it is not there."""
     return LocalStore.open(local_path(spec.url))
+
+
+def check_answers(url: str) -> None:
+    """Looks at a place, there or not; TargetHung if not even that returns. For places that are opened outside of `Targets`."""
+    path = local_path(url)
+    Errand(partial(os.path.exists, path)).result(OPEN_TIMEOUT_S, str(path))
 
 
 _Opened: TypeAlias = tuple[VoterStore, VoterStore, Marker]

@@ -8,11 +8,17 @@ from threading import Lock
 
 import pytest
 from hanging_mount import hung_mount
+from msgspec.structs import replace
 from three_sites import World, fill, noise, portrait
 
+from drtool.errors import NoQuorum, TargetHung
+from drtool.model import TargetName
 from drtool.operations.prune import PruneRequest, prune
 from drtool.operations.repair import RepairRequest, repair
+from drtool.repository import TargetSpec, found
 from drtool.repository import targets as targets_module
+from drtool.repository.admitting import look_at_place, vote_verdict
+from drtool.repository.joining import target_at
 from drtool.repository.targets import Targets
 from drtool.stores import NO_FAULTS, Circuit, Faults, FaultyStore, Guard, Patience
 
@@ -150,6 +156,22 @@ def test_a_mount_that_hangs_for_real_is_one_site_away(hung_c, monkeypatch):
     assert world.verify("full").damaged == []
     run_prune(world)
     run_repair(world)
+
+
+def test_a_place_that_hangs_is_neither_connected_to_nor_added(hung_c, monkeypatch):
+    monkeypatch.setattr(targets_module, "OPEN_TIMEOUT_S", 0.3)
+    world, _ = hung_c
+    url = str(world.directory("c"))
+    with pytest.raises(NoQuorum, match=r"did not answer within 0\.3 s"):
+        target_at(url)
+    spec = TargetSpec(name=TargetName("d/main"), url=url + "/below")
+    with world.open() as repository:
+        for look in (lambda: look_at_place(repository, spec), lambda: vote_verdict(spec)):
+            with pytest.raises(TargetHung) as caught:
+                look()
+            assert caught.value.exit_code == 1
+    with pytest.raises(TargetHung):
+        found(replace(world.spec(), targets=(spec,)), 1, 1, world.heard.append)
 
 
 def test_a_process_ends_though_a_mount_hangs(hung_c):

@@ -21,7 +21,7 @@ from drtool.repository.founding import row_of
 from drtool.repository.marker import Marker
 from drtool.repository.membership import Rows, drained, storing_row, with_row
 from drtool.repository.spec import local_path
-from drtool.repository.targets import open_store
+from drtool.repository.targets import check_answers, open_store
 
 REBALANCE = "drtool ring preview shows what that moves, drtool rebalance moves it"
 
@@ -103,6 +103,7 @@ def _check_moved_there(repository: Repository, row: Target, url: str) -> None:
             f"{row.name} is still at {repository.targets.specs[row.name].url}: it cannot be at {url} as well",
             hint="move the directory, or unmount the old one; to use another disk, drtool target add and target drain",
         )
+    check_answers(url)
     store = open_store(TargetSpec(name=row.name, url=url))
     try:
         marker = Marker.read(store)
