@@ -8,7 +8,7 @@ import typer
 from msgspec.structs import asdict
 
 from drtool.cli.options import DryRun, Hosts, Sources, Tags, narrowing
-from drtool.cli.pruning import prune_view
+from drtool.cli.pruning import prune_view, refusal
 from drtool.cli.text import Document, count, document_of, local
 from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.config import Retention, nearest
@@ -97,7 +97,8 @@ def forget(
     A snapshot stays if any rule keeps it. The snapshots of each host and source are judged by themselves. Hours, days, weeks,
     months and years are those of the repository's time zone. A snapshot that is dated in the future stays and counts for nothing.
 
-    What forgotten snapshots held stays stored until prune takes it: on this host at its next run, on others after 7 days.
+    What forgotten snapshots held stays stored until prune takes it: on this host at its next run, on others 7 days after they
+    first saw that it was forgotten.
 
     Exit 11, and nothing is forgotten: if a host's source would be left without any snapshot; or if snapshots that were added
     since the last run on this host are dated far before others, or are so many at once, that others go because of them.
@@ -142,6 +143,8 @@ def forget(
     if failure is not None:  # what was forgotten is, and is shown
         document["error"] = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
     code = Refused.exit_code if objections else failure.exit_code if failure is not None else 0
+    if "prune" in document:
+        code = code or refusal(document["prune"])
     call.show(document, forget_view(document), exit_code=code)
     if failure is not None:
         call.screen.fail(failure)

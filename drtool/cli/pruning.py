@@ -7,6 +7,7 @@ import typer
 from drtool.cli.options import DryRun
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, View, line, view
+from drtool.errors import Refused
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
@@ -22,7 +23,9 @@ def prune(
     """Remove what no snapshot refers to, while backups run.
 
     Packs that are mostly waste are rewritten. What a running backup may still need, and what lies on a target that is away,
-    stays pending: the next prune finishes it. What another host forgot is kept for seven days.
+    stays pending: the next prune finishes it. What another host forgot is kept until this one has known that for seven days.
+
+    Exit 11, and nothing is removed: if more than a third of everything would go because of what other hosts forgot.
 
     Examples:
         drtool prune --dry-run
@@ -37,7 +40,15 @@ def prune(
     with call.open_repository(()) as repository:
         request = PruneRequest(host=call.settings.host, now_ns=time.time_ns(), yes=yes, dry_run=dry_run)
         document = document_of(run_prune(repository, request, call.emit))
-    call.show(document, prune_view(document))
+    call.show(document, prune_view(document), exit_code=refusal(document))
+
+
+def refusal(document: Document) -> int:
+    """A dry run ends as the act would: the first objection goes into its document, its exit code is returned."""
+    if not document["objections"]:
+        return 0
+    document["error"] = {"kind": Refused("").kind, **document["objections"][0]}
+    return Refused.exit_code
 
 
 def prune_view(document: Document) -> View:
@@ -50,6 +61,8 @@ def prune_view(document: Document) -> View:
     if document["pending"]["packs"]:
         parts.append(line(Cell("pending ", "warn"), f"{_amount(document['pending'])}: the next prune goes on"))
     parts += [line(f"  {row['reason']}") for row in document["waiting"]]
+    for row in document["objections"]:
+        parts += [line(Cell("would be refused: ", "bad"), row["message"]), line(Cell("hint: ", "dim"), row["hint"])]
     return view(*parts)
 
 

@@ -290,7 +290,7 @@ class Manifest:
                 yield from self.committing(batch)
             except Rejected as error:
                 if error.reason == REMOVED_SINCE:  # a prune took what nothing referred to: it stays given up
-                    yield Note("notify", error.message)
+                    yield Note("warning", error.message)
                     continue
                 if error.reason not in ADDED_ALREADY:
                     raise

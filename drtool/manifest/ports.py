@@ -121,7 +121,7 @@ class Journal(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Reply: None. One line for `-vv`: which phase, and what happened."""
+    """Reply: None. One line for `-vv`: which phase, and what happened. The phase `warning` is for everybody to see."""
 
     phase: str
     text: str

@@ -286,7 +286,8 @@ def _add_snapshot(state: State, change: Change, op: AddSnapshot) -> State:
     if op.snapshot.id in state.snapshots:
         raise Refused("snapshot-exists", f"snapshot {op.snapshot.id.hex()[:8]} is in the catalogue already")
     if 0 <= op.removal < state.last_removal:
-        raise Refused("removed-since", f"what snapshot {op.snapshot.id.hex()[:8]} refers to may have been removed")
+        which = f"snapshot {op.snapshot.id.hex()[:8]} of {op.snapshot.source or 'paths'} on {op.snapshot.host}"
+        raise Refused("removed-since", f"{which} cannot come back: prune has removed since what it may refer to")
     state = _with_segments(state, op.segments, op.replaces)
     row = msgspec.structs.replace(op.snapshot, sequence=state.sequence)
     state = msgspec.structs.replace(state, snapshots=state.snapshots.with_added(row))

@@ -7,7 +7,7 @@ Invariants
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ from drtool.errors import DrtoolError, Forked, KeyMissing, NoQuorum, NoRepositor
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.facade import Manifest, View
 from drtool.manifest.local import DirectoryState
-from drtool.manifest.ports import SitePort
+from drtool.manifest.ports import Note, SitePort
 from drtool.manifest.records import Target
 from drtool.model import RepositoryId, SiteName, site_of
 from drtool.repository.cache import Cache
@@ -65,7 +65,7 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
         local,
         cache=cache.pages,
         author=author(spec.state_dir, spec.host),
-        trace=spec.trace,
+        trace=_told(spec, emit),
         reach=lambda rows: reach_more(spec, targets, keyring, rows),
     )
     view, uncertain = _view(_Parts(spec, targets, keyring, manifest), emit)
@@ -74,6 +74,18 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     for problem in view.problems:
         emit(Warned(message=problem))
     return Repository(spec, targets, keyring, manifest, cache, view, uncertain)
+
+
+def _told(spec: RepositorySpec, emit: Emit) -> Callable[[Note], None]:
+    """Where the manifest's notes go: warnings to the user, the rest to whoever traces it."""
+
+    def tell(note: Note) -> None:
+        if note.phase == "warning":
+            emit(Warned(message=note.text))
+        elif spec.trace is not None:
+            spec.trace(note)
+
+    return tell
 
 
 def _use_key_in_force(keyring: Keyring, view: View, emit: Emit) -> None:

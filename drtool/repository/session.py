@@ -8,14 +8,16 @@ Invariants
     looked up again.
 """
 
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from drtool.crypto import object_name
-from drtool.errors import DrtoolError, Rejected
+from drtool.errors import DrtoolError, NoQuorum, Rejected
 from drtool.manifest.ops import AddSnapshot, CheckpointSession, CloseSession, OpenSession
 from drtool.manifest.records import SegmentRef, SessionKind, Snapshot
 from drtool.model import SegmentId, SessionId, TargetName, segment_object
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 SEGMENTS_CHANGED = "segments-changed"
 NOT_OPEN = "session-not-open"
+RENEW_S = 600.0
+"""Far below the hour of silence after which prune takes a session for dead."""
 
 
 class Overtaken(DrtoolError):
@@ -73,13 +77,15 @@ class WriterSession:
             )
         )
         self.id: SessionId = committed.session
+        self._renewed_s = time.monotonic()
         self._repository.adopt(committed.view)
         return committed.view
 
     def _reopen(self) -> None:
         """Another session in place of one that was expired; `Overtaken` if what it stored may be gone meanwhile."""
         before = self.view
-        self.view = self._open()
+        if self._kind == "backup":
+            self.view = self._open()
         if self._kind != "backup" or may_be_gone(before, self.view):
             raise Overtaken(
                 "this run was taken for dead, and what it refers to may have been removed since",
@@ -104,6 +110,14 @@ class WriterSession:
         committed = self._commit(lambda: CheckpointSession(self.id, tuple(segments)))
         self._repository.adopt(committed.view)
         return [ref.id for ref in segments]
+
+    def renew(self) -> None:
+        """Shows that it is alive, if it has not for long; it goes on with the view that it has."""
+        if time.monotonic() - self._renewed_s < RENEW_S:
+            return
+        self._renewed_s = time.monotonic()
+        with suppress(NoQuorum):  # there may be one the next time; without one nobody else can end the session either
+            self._repository.manifest.commit(CheckpointSession(self.id))
 
     def commit(self, snapshot: Snapshot) -> "View":
         """The snapshot, its segments, and the end of the session, in one change."""

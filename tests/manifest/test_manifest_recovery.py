@@ -156,12 +156,16 @@ def test_what_a_prune_has_removed_since_does_not_come_back(sites):
     kept = admin.keep_names(NameList(packs=b"p" * 32), 100)
     view = admin.commit(Condemn(kept, admin.read().sequence, session)).view
     admin.commit(Remove(view.state.condemned.sequence, kept, view.sequence, (), session=session))
-    writer = sites.host("writer")
+    notes = []
+    writer = sites.host("writer", trace=notes.append)
+    writer.read()
     assert writer.settle() == 0
     assert sources(sites.host("stranger").read()) == []
     assert not sites.host("stranger").read().state.segments
     assert writer.settle() == 0
     assert backup(writer, "goes on").view.state.snapshots
+    warned = [note.text for note in notes if note.phase == "warning"]
+    assert any("of acknowledged on host cannot come back" in words for words in warned), warned
     del manifest
 
 

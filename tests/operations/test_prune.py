@@ -2,15 +2,17 @@
 
 import os
 import shutil
+import time
 
 import pytest
 from msgspec.structs import replace
 from three_sites import fill, noise, portrait
 
 from drtool.errors import Refused
-from drtool.manifest.ops import ForgetSnapshots, SetRing
+from drtool.manifest.ops import ExpireSession, ForgetSnapshots, SetRing
 from drtool.manifest.switching import Member
 from drtool.operations.prune import PruneRequest, prune
+from drtool.repository.session import Overtaken
 
 
 def run(world, **more):
@@ -68,14 +70,19 @@ def test_what_nothing_refers_to_goes_and_the_rest_restores(world):
     assert stored(world) <= 1.35 * live
 
 
-def test_what_is_rewritten_gives_its_room_back_in_the_same_run_and_once(world):
+def thinned(world):
+    """A pack of which a third is live; what the one snapshot looks like."""
     source = fill(world.root / "source", {f"{i:02}": noise(300_000, i) for i in range(12)})
     world.backup(source)
     for number in range(8):
         (source / f"{number:02}").unlink()
     world.backup(source)
-    look = portrait(source)
     forget(world, world.snapshots()[0])
+    return portrait(source)
+
+
+def test_what_is_rewritten_gives_its_room_back_in_the_same_run_and_once(world):
+    look = thinned(world)
     before = stored(world)
     result = run(world)
     assert result.repacked.packs == 1
@@ -169,9 +176,12 @@ def test_an_offline_target_stays_pending_and_is_cleared_later(world):
     assert result.pending.packs > 0
     assert "c/main" in result.waiting[0].reason
     (world.root / "away").rename(world.directory("c"))
+    assert (result.removed.packs, result.removed.bytes) == (0, 0), "it is counted when it is gone everywhere, once"
+    pending = result.pending
     result = run(world)
     assert result.pending.packs == 0
-    assert result.removed.packs > 0
+    assert result.removed.bytes >= pending.bytes > 0
+    assert result.removed.packs < 2 * pending.packs
     check(world, kept, looks)
     names = {path.name for path in (world.directory("c") / "packs").rglob("*") if path.is_file()}
     assert names <= {row.pack.hex() for row in _packs(world)}
@@ -220,6 +230,11 @@ def test_what_other_hosts_forgot_waits_for_the_grace(world):
     assert stored(world) == before
     assert world.view().state.forgotten
     assert stored(world) == before
+    late_ns = now + 8 * 24 * 3600 * 10**9
+    would = run(world, host="another", now_ns=late_ns, dry_run=True)
+    assert "forgot 1 snapshots" in would.objections[0].message
+    assert would.removed.packs > 0, "a preview shows it all the same"
+    assert run(world, host="another", now_ns=late_ns, dry_run=True, yes=True).objections == []
     with pytest.raises(Refused, match="forgot 1 snapshots"):
         run(world, host="another", now_ns=now + 8 * 24 * 3600 * 10**9)
     run(world, host="another", now_ns=now + 8 * 24 * 3600 * 10**9, yes=True)
@@ -259,7 +274,6 @@ def test_two_prunes_at_once_the_second_says_so(world):
 
 def test_a_writer_that_was_expired_while_prune_removed_things_looks_everything_up_again(world, monkeypatch):
     """Its snapshot would have referred to packs that are gone: it stores them again before it commits."""
-    from drtool.manifest.ops import ExpireSession
     from drtool.repository.session import WriterSession
 
     source = fill(world.root / "source", {f"{i}": noise(300_000, i) for i in range(4)})
@@ -285,3 +299,82 @@ def test_a_writer_that_was_expired_while_prune_removed_things_looks_everything_u
     (row,) = world.snapshots()
     assert row.id.hex() == report.id
     check(world, [row], {report.id: portrait(source)})
+
+
+def test_a_prune_shows_that_it_is_alive_while_it_rewrites_and_deletes(world, monkeypatch):
+    """Another host that looks now and then must not see it silent, however long one step takes."""
+    from drtool.manifest.facade import Manifest
+    from drtool.manifest.ops import CheckpointSession
+    from drtool.operations.prune import run as pruning
+    from drtool.repository import session
+
+    thinned(world)
+    plain, renewals = Manifest.commit, []
+
+    def commit(self, ops):
+        if isinstance(ops, CheckpointSession) and not ops.segments:
+            renewals.append(stage())
+        return plain(self, ops)
+
+    def stage():
+        return next((event.name for event in reversed(world.heard) if hasattr(event, "name")), "")
+
+    real = pruning._Run._delete_at
+
+    def slow(self, target, objects):
+        time.sleep(0.2)
+        return real(self, target, objects)
+
+    monkeypatch.setattr(Manifest, "commit", commit)
+    monkeypatch.setattr(session, "RENEW_S", 0.0)
+    monkeypatch.setattr(pruning, "RENEW_S", 0.05)
+    monkeypatch.setattr(pruning._Run, "_delete_at", slow)
+    assert run(world).repacked.packs > 0
+    assert {"marking", "rewriting", "deleting"} <= set(renewals)
+
+
+@pytest.mark.parametrize("stage", ["marking", "rewriting", "deleting"])
+def test_a_prune_that_was_expired_in_its_sleep_stops_and_harms_nothing(world, stage):
+    """As a host that slept for a day: meanwhile others took it for dead, and pruned."""
+    kept, looks = churn(world, 6, 2)
+    slept = []
+
+    def sleep(event):
+        if getattr(event, "name", "") != stage or slept:
+            return
+        slept.append(event)
+        other = world.elsewhere("other")
+        with other.open() as repository:
+            (row,) = repository.view.state.sessions
+            repository.manifest.commit(ExpireSession(row.id))
+        run(other, now_ns=10**19, yes=True)
+
+    with world.open() as repository, pytest.raises(Overtaken, match="taken for dead"):
+        prune(repository, PruneRequest(host=world.host, now_ns=10**18), sleep)
+    assert slept
+    assert world.view().state.sessions == ()
+    check(world, kept, looks)
+    result = run(world)
+    assert result.pending.packs == 0
+    assert world.view().state.sessions == ()
+    live = {row.pack.hex() for row in _packs(world)}
+    assert {path.name for path in world.objects("a")} <= live
+    check(world, kept, looks)
+
+
+def test_what_was_condemned_counts_again_if_no_site_knows_what_it_was(world):
+    kept, looks = churn(world, 4, 1)
+    with world.open() as repository:
+        writer = repository.writer()
+        session = repository.begin(writer, "slow")
+        assert run(world).pending.packs > 0
+        session.abandon()
+        writer.close()
+    name = world.view().state.condemned.objects.name.hex()
+    for path in world.root.rglob(f"*{name}*"):
+        path.unlink()
+    result = run(world)
+    assert any("all of them are taken back" in words for words in world.warnings())
+    assert result.pending.packs == 0
+    assert result.removed.packs > 0
+    check(world, kept, looks)

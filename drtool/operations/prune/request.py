@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from drtool.operations.forget.request import Objection
 from drtool.operations.prune.plan import UNUSED_SHARE
 from drtool.operations.retention.rules import FORGET_GRACE_NS
 
@@ -36,7 +37,8 @@ class Waiting(Struct, frozen=True):
 
 
 class PruneResult(Struct, frozen=True, kw_only=True):
-    """`removed`: deleted by this run; `repacked`: rewritten; `kept`; `pending`: condemned, or not yet deleted everywhere."""
+    """`removed`: deleted everywhere, the last of it by this run; `repacked`: rewritten; `kept`; `pending`: condemned, or not
+    yet deleted everywhere. `objections` are a dry run's: each would have stopped the act."""
 
     removed: Amount
     repacked: Amount
@@ -45,3 +47,4 @@ class PruneResult(Struct, frozen=True, kw_only=True):
     waiting: list[Waiting]
     dry_run: bool
     wall_seconds: float
+    objections: list[Objection] = []

@@ -10,27 +10,29 @@ Invariants
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 
-from drtool.errors import Refused, Rejected, StoreError
+from drtool.errors import ObjectMissing, Rejected, StoreError
 from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.facade import View
-from drtool.manifest.ops import Condemn, Remove, Removed
+from drtool.manifest.ops import Condemn, Remove, Removed, Withdraw
 from drtool.manifest.records import Condemned, Removal
 from drtool.model import PackId, TargetName
+from drtool.operations.forget.request import Objection
 from drtool.operations.prune.grace import Grace, grace_of
+from drtool.operations.prune.objecting import demand_nothing_objects, objections
 from drtool.operations.prune.plan import PackUse, plan
 from drtool.operations.prune.request import Amount, PruneRequest, PruneResult, Waiting
 from drtool.operations.prune.rewriting import Rewriter, segments_without
 from drtool.operations.prune.silence import expire_silent
-from drtool.operations.prune.survey import Names, Survey, names_of, survey
+from drtool.operations.prune.survey import Names, Survey, listed_names, survey
 from drtool.repository import Repository
-from drtool.repository.session import WriterSession
+from drtool.repository.session import NOT_OPEN, RENEW_S, Overtaken, WriterSession
 from drtool.repository.writing import Writer
 
 ATTEMPTS = 8
-LARGE_SHARE = 1 / 3
+TAKEN_FOR_DEAD = "this prune was taken for dead and stopped; whatever it began, this or another one finishes"
 TRY_AGAIN = ("changed-since", "segments-changed", "not-condemned")
 
 
@@ -51,15 +53,20 @@ def prune(repository: Repository, request: PruneRequest, emit: Emit) -> PruneRes
         run = _Run(repository, request, emit, writer, session)
         try:
             return run.go(started)
+        except Rejected as error:
+            if error.reason != NOT_OPEN:
+                raise
+            raise Overtaken(TAKEN_FOR_DEAD, hint="run it again: it goes on from what is there") from error
         finally:
             session.abandon()
 
 
-def _result(request: PruneRequest, started: float, **parts: "Amount | list[Waiting]") -> PruneResult:
+def _result(request: PruneRequest, started: float, **parts: "Amount | list[Waiting] | list[Objection]") -> PruneResult:
     values = {name: parts.get(name, Amount()) for name in ("removed", "repacked", "kept", "pending")}
     return PruneResult(
         **values,  # type: ignore[arg-type]
         waiting=parts.get("waiting", []),  # type: ignore[arg-type]
+        objections=parts.get("objections", []),  # type: ignore[arg-type]
         dry_run=request.dry_run,
         wall_seconds=round(time.monotonic() - started, 3),
     )
@@ -69,12 +76,10 @@ def _preview(repository: Repository, request: PruneRequest, emit: Emit, started:
     """What a prune would do now, if no backup were at work."""
     emit(Stage(name="marking"))
     state = repository.view.state
-    condemned = _names(repository, state.condemned)
-    removing = _names(repository, *state.removing)
-    grace = grace_of(repository, request)
-    seen = survey(repository, repository.view, grace, condemned, removing)
+    condemned = listed_names(repository, state.condemned)
+    removing = listed_names(repository, *state.removing)
+    seen = survey(repository, repository.view, grace_of(repository, request))
     decided = plan(seen.uses, request.unused_share)
-    _check_amount(seen, decided.remove, request)
     returned = frozenset(pack for pack in condemned.packs if seen.marks.live_bytes.get(pack))
     pending = len(condemned.packs - returned) + len(removing.packs)
     return _result(
@@ -84,6 +89,7 @@ def _preview(repository: Repository, request: PruneRequest, emit: Emit, started:
         repacked=_amount(decided.rewrite),
         kept=_amount(decided.keep),
         pending=Amount(pending, 0),
+        objections=objections(seen, decided, request),
     )
 
 
@@ -101,7 +107,7 @@ class _Run:
         self._waiting: list[Waiting] = []
 
     def go(self, started: float) -> PruneResult:
-        view = self._delete_removals(self._session.view)
+        view = self._take_back_unknown(self._delete_removals(self._session.view))
         self._emit(Stage(name="marking"))
         seen = self._survey(view)
         if view.state.condemned is not None:
@@ -121,15 +127,26 @@ class _Run:
             waiting=self._waiting,
         )
 
+    def _take_back_unknown(self, view: View) -> View:
+        """What was condemned counts again if nobody knows what it is: the list went with the sites that had it."""
+        if view.state.condemned is None:
+            return view
+        try:
+            listed_names(self._repository, view.state.condemned)
+        except ObjectMissing as error:
+            self._emit(Warned(message=f"{error.message}: all of them are taken back"))
+            op = Withdraw(view.state.condemned.sequence, self._session.id)
+            return self._repository.manifest.commit(op).view
+        return view
+
     def _survey(self, view: View) -> Survey:
-        condemned = _names(self._repository, view.state.condemned)
         self._rewritten = frozenset()  # what is seen now finds the chunks where they were copied to
-        return survey(self._repository, view, self._grace, condemned, _names(self._repository, *view.state.removing))
+        return survey(self._repository, view, self._grace, self._session.renew)
 
     def _condemn(self, seen: Survey) -> View:
         """Decides, rewrites what is mostly waste, and condemns what goes."""
         decided = plan(seen.uses, self._request.unused_share)
-        _check_amount(seen, decided.remove, self._request)
+        demand_nothing_objects(seen, decided, self._request)
         self._emit(Stage(name="rewriting"))
         rewritten = self._rewrite(seen, decided.rewrite)
         self._rewritten = frozenset(use.pack for use in rewritten)
@@ -153,6 +170,7 @@ class _Run:
         def tick(size_bytes: int) -> None:
             nonlocal done_bytes
             done_bytes += size_bytes
+            self._session.renew()
             self._emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
 
         rewriter = Rewriter(self._repository, self._writer, seen.marks, tick)
@@ -165,7 +183,7 @@ class _Run:
 
     def _remove(self, seen: Survey, condemned: Condemned) -> tuple[View, Survey]:
         """Takes back what is needed after all, removes the rest for good, deletes it; or leaves it to the next run."""
-        names = _names(self._repository, condemned)
+        names = listed_names(self._repository, condemned)
         for _ in range(ATTEMPTS):
             view = self._repository.manifest.read()
             older = [row for row in view.state.sessions if row.kind == "backup" and row.opened < condemned.sequence]
@@ -213,19 +231,22 @@ class _Run:
         for removal in view.state.removing:
             self._emit(Stage(name="deleting"))
             done = self._delete(removal)
-            if done:
+            if set(removal.pending) <= set(done):  # counted once, when nothing of it is left anywhere
                 self._removed += Amount(removal.objects.count, removal.objects.bytes)
+            if done:
                 view = self._repository.manifest.commit(Removed(removal.sequence, done, self._session.id)).view
         return view
 
     def _delete(self, removal: Removal) -> tuple[TargetName, ...]:
-        objects = frozenset(_names(self._repository, removal).objects())
+        objects = frozenset(listed_names(self._repository, removal).objects())
         there = {name for name, row in self._repository.target_rows().items() if row.state != "lost"}
         pending = [name for name in removal.pending if name in there]
         gone = [name for name in removal.pending if name not in there]  # given up for ever: nothing is read there again
         with ThreadPoolExecutor(max(1, len(pending)), "delete") as threads:
-            results = dict(zip(pending, threads.map(lambda name: self._delete_at(name, objects), pending), strict=True))
-        return (*gone, *(name for name, done in results.items() if done))
+            results = {name: threads.submit(self._delete_at, name, objects) for name in pending}
+            while wait(results.values(), RENEW_S).not_done:
+                self._session.renew()
+        return (*gone, *(name for name, done in results.items() if done.result()))
 
     def _delete_at(self, target: TargetName, objects: frozenset[str]) -> bool:
         """Whether nothing of `objects` is left there."""
@@ -251,28 +272,5 @@ class _Run:
         return amount
 
 
-def _names(repository: Repository, *rows: Condemned | Removal | None) -> Names:
-    packs, segments = Names().packs, Names().segments
-    for row in rows:
-        if row is not None:
-            listed = names_of(repository.manifest.names_in(row.objects))
-            packs |= listed.packs
-            segments |= listed.segments
-    return Names(packs, segments)
-
-
 def _amount(uses: Sequence[PackUse]) -> Amount:
     return Amount(len(uses), sum(use.size_bytes for use in uses))
-
-
-def _check_amount(seen: Survey, remove: Sequence[PackUse], request: PruneRequest) -> None:
-    """`Refused` if what other hosts forgot would take more than a third of everything with it."""
-    others = [row for row in seen.grace.due(seen.view.state.forgotten) if row.host != request.host]
-    total = sum(use.size_bytes for use in seen.uses)
-    if request.yes or not others or _amount(remove).bytes <= LARGE_SHARE * total:
-        return
-    hosts = ", ".join(sorted({row.host for row in others}))
-    raise Refused(
-        f"{_amount(remove).bytes} of {total} bytes would go, because {hosts} forgot {len(others)} snapshots",
-        hint="look at `drtool forget --dry-run` and `drtool manifest log` there; `drtool prune --yes` if that is right",
-    )

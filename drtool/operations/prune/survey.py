@@ -12,7 +12,8 @@ from msgspec import Struct
 from drtool.errors import DrtoolError, Refused
 from drtool.manifest.facade import View
 from drtool.manifest.pages import NameList
-from drtool.model import PackId, SegmentId, pack_object, segment_object, site_of
+from drtool.manifest.records import Condemned, Removal
+from drtool.model import ChunkId, PackId, SegmentId, pack_object, segment_object, site_of
 from drtool.operations.prune.grace import Grace
 from drtool.operations.prune.plan import PackUse
 from drtool.repository import Repository
@@ -51,6 +52,10 @@ def _split(joined: bytes) -> Iterator[bytes]:
     return (joined[at : at + NAME_BYTES] for at in range(0, len(joined), NAME_BYTES))
 
 
+def _unasked() -> None:
+    """Nobody waits for a sign of life."""
+
+
 class Survey(Struct, frozen=True):
     """One look: the view, what the targets list, what is live, how full each pack is, and what no index names."""
 
@@ -64,9 +69,22 @@ class Survey(Struct, frozen=True):
     grace: Grace
 
 
-def survey(repository: Repository, view: View, grace: Grace, condemned: Names, removing: Names) -> Survey:
-    """Looks at everything; `Refused` if something that is needed cannot be read."""
+def listed_names(repository: Repository, *rows: Condemned | Removal | None) -> Names:
+    """What these rows of the manifest name, together."""
+    packs, segments = Names().packs, Names().segments
+    for row in rows:
+        if row is not None:
+            listed = names_of(repository.manifest.names_in(row.objects))
+            packs |= listed.packs
+            segments |= listed.segments
+    return Names(packs, segments)
+
+
+def survey(repository: Repository, view: View, grace: Grace, alive: Callable[[], None] = _unasked) -> Survey:
+    """Looks at everything; `Refused` if something that is needed cannot be read. `alive` is called again and again."""
     repository.adopt(view)
+    condemned = listed_names(repository, view.state.condemned)
+    removing = listed_names(repository, *view.state.removing)
     unavailable = repository.load_index()
     for segment, why in unavailable.items():
         raise _unknown(f"index segment {segment.hex()[:16]}… cannot be read: {why}")
@@ -80,8 +98,13 @@ def survey(repository: Repository, view: View, grace: Grace, condemned: Names, r
     going = grace.going(view.state.forgotten)
     waiting = (row.snapshot for row in view.state.forgotten if row.snapshot.id not in going)
     roots = [row.root for row in (*view.state.snapshots, *waiting)]
+
+    def fetch(chunk: ChunkId) -> bytes:
+        alive()
+        return repository.chunks(chunk)
+
     try:
-        marks.mark_trees(reversed(roots), repository.chunks)
+        marks.mark_trees(reversed(roots), fetch)
     except KeyError as error:
         raise _unknown(f"chunk {error.args[0].hex()[:16]}… is in no index segment") from None
     except DrtoolError as error:

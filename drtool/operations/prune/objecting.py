@@ -1,0 +1,31 @@
+"""What speaks against a prune: so much would go because of what other hosts forgot that somebody should look first."""
+
+from drtool.errors import Refused
+from drtool.operations.forget.request import Objection
+from drtool.operations.prune.plan import PrunePlan
+from drtool.operations.prune.request import PruneRequest
+from drtool.operations.prune.survey import Survey
+
+LARGE_SHARE = 1 / 3
+
+
+def objections(seen: Survey, decided: PrunePlan, request: PruneRequest) -> list[Objection]:
+    """One, if what other hosts forgot would take more than a third of everything with it, and nobody said yes."""
+    others = [row for row in seen.grace.due(seen.view.state.forgotten) if row.host != request.host]
+    going_bytes = sum(use.size_bytes for use in decided.remove)
+    total_bytes = sum(use.size_bytes for use in seen.uses)
+    if request.yes or not others or going_bytes <= LARGE_SHARE * total_bytes:
+        return []
+    hosts = ", ".join(sorted({row.host for row in others}))
+    return [
+        Objection(
+            message=f"{going_bytes} of {total_bytes} bytes would go, because {hosts} forgot {len(others)} snapshots",
+            hint="look at `drtool forget --dry-run` and `drtool manifest log` there; `drtool prune --yes` if that is right",
+        )
+    ]
+
+
+def demand_nothing_objects(seen: Survey, decided: PrunePlan, request: PruneRequest) -> None:
+    """`Refused` by the first objection."""
+    for objection in objections(seen, decided, request):
+        raise Refused(objection.message, hint=objection.hint)
