@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from drtool.manifest import View as ManifestView
     from drtool.repository import Repository, RepositorySpec, TargetSpec
 
+_LOST = "; if they are lost for ever, `drtool manifest recover` goes on from those that are left"
+_FULL_NOT_LOST = "; make room there, or remount what is read-only, then run this again"
+
 
 class Call:
     """Handed to every command. Settings are read when a command first asks: help needs none."""
@@ -68,10 +71,10 @@ class Call:
         if isinstance(error, NoQuorum) and error.hint is not None and "--manifest-from" in error.hint:
             if ": --manifest-from" in error.hint:
                 error.hint = f"to read what single sites know: {self.reading(writes=True)}"
-            if self._writes:
-                error.message += (
-                    "; if they are lost for ever, `drtool manifest recover` goes on from those that are left"
-                )
+            if "can write at" in error.message:
+                error.message += _FULL_NOT_LOST
+            elif self._writes:
+                error.message += _LOST
         return error
 
     def open_repository(self, manifest_from: Sequence[str] | None = None) -> "Repository":
