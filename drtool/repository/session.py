@@ -86,11 +86,13 @@ class WriterSession:
         before = self.view
         if self._kind == "backup":
             self.view = self._open()
-        if self._kind != "backup" or may_be_gone(before, self.view):
-            raise Overtaken(
-                "this run was taken for dead, and what it refers to may have been removed since",
-                hint="run the same command again: what is stored is reused",
-            )
+            if not may_be_gone(before, self.view):
+                return
+            self._close()
+        raise Overtaken(
+            "this run was taken for dead, and what it refers to may have been removed since",
+            hint="run the same command again: what is stored is reused",
+        )
 
     def add(self, packs: Sequence[PackWritten]) -> None:
         """Takes note of packs that are durable, for the next checkpoint or the commit."""

@@ -298,6 +298,7 @@ def test_a_writer_that_was_expired_while_prune_removed_things_looks_everything_u
     assert any("taken for dead" in getattr(event, "message", "") for event in world.heard)
     (row,) = world.snapshots()
     assert row.id.hex() == report.id
+    assert world.view().state.sessions == (), "nor does the session stay that it gave up"
     check(world, [row], {report.id: portrait(source)})
 
 
