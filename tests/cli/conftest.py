@@ -4,6 +4,7 @@ import os
 
 import pytest
 from command_shell import Shell, make_unlocking_cheap, shell_in
+from three_sites import settle
 
 
 @pytest.fixture
@@ -28,5 +29,6 @@ def stored(tmp_path_factory) -> Shell:
     make_unlocking_cheap(made.directory, "abc")
     with (made.directory / "drtool.yaml").open("a") as config:
         config.write("sources: {home: {paths: [tree]}}\n")
+    settle(tree)  # or the next backup would not trust what it sees
     assert made("backup", "--tag", "first").code == 0
     return made
