@@ -56,7 +56,7 @@ def in_short(steps, ignored=()):
     runs = [step for step, _ in groupby(sort(step) for step in steps if step not in ignored)]
     joined = []
     for step in runs:
-        if joined and {joined[-1], step} == {"list", "delete"}:
+        if joined and {joined[-1], step} <= {"list", "delete"}:
             joined[-1] = "delete"  # each target is listed before anything is deleted there
         else:
             joined.append(step)
