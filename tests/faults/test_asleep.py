@@ -1,0 +1,174 @@
+"""A host that slept for a day in the midst of a prune, a repair or a backup, and wakes: nothing that is kept is harmed.
+
+Real processes, stopped before a write to a store by SIGSTOP, as a laptop's lid does; meanwhile others go on for a day.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import traceback
+
+import pytest
+from three_sites import fill, noise, portrait
+
+from drtool.errors import Rejected
+from drtool.events import ignore
+from drtool.manifest.ops import ForgetSnapshots, SetRing
+from drtool.operations.prune import PruneRequest, prune
+from drtool.operations.repair import RepairRequest, repair
+from drtool.repository.session import Overtaken
+from drtool.stores import LocalStore
+
+DAY_NS = 24 * 3600 * 10**9
+NOW_NS = 10**18
+OVERTAKEN = 7
+
+
+def sleep_before(step, only="", kinds=("put", "put_if_absent", "delete")):
+    """This process stops before its `step`-th write to a store."""
+    count = 0
+    for name in kinds:
+        plain = getattr(LocalStore, name)
+
+        def counting(self, *words, plain=plain):
+            nonlocal count
+            count += words[0].startswith(only)
+            if count == step and words[0].startswith(only):
+                os.kill(os.getpid(), signal.SIGSTOP)
+            return plain(self, *words)
+
+        setattr(LocalStore, name, counting)
+
+
+def begun(work, step, **more):
+    """A child that works and has fallen asleep; None if it finished before."""
+    child = os.fork()
+    if child:
+        status = os.waitpid(child, os.WUNTRACED)[1]
+        return child if os.WIFSTOPPED(status) else None
+    code = 1
+    try:
+        sleep_before(step, **more)
+        work()
+        code = 0
+    except Overtaken:
+        code = OVERTAKEN
+    except BaseException:  # noqa: BLE001 - a forked child must not run on as the parent
+        traceback.print_exc(file=sys.stderr)
+    finally:
+        os._exit(code)
+
+
+def woken(child):
+    os.kill(child, signal.SIGCONT)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run_prune(world, now_ns=NOW_NS):
+    with world.open() as repository:
+        return prune(repository, PruneRequest(host=world.host, now_ns=now_ns, yes=True), ignore)
+
+
+def forget(world, rows):
+    with world.open() as repository:
+        repository.manifest.commit(ForgetSnapshots(tuple(row.id for row in rows)))
+
+
+def a_day_of(other):
+    """Whoever is silent for a day is taken for dead; then backups and prunes go on."""
+    run_prune(other)
+    run_prune(other, NOW_NS + DAY_NS)
+    source = fill(other.root / "other", {f"{i}": noise(40_000, 100 + i) for i in range(3)})
+    other.backup(source, source="other")
+    run_prune(other, NOW_NS + DAY_NS)
+    return portrait(source)
+
+
+def check(world, name, look):
+    row = [row for row in world.snapshots() if row.source == name][-1]
+    out = world.root / "out"
+    assert world.restore(out, row, path=world.root / (name or "source")).errors == []
+    assert portrait(out) == look
+    shutil.rmtree(out)
+
+
+def at_rest(world):
+    """The room is back and nobody is left."""
+    run_prune(world, NOW_NS + 9 * DAY_NS)
+    run_prune(world, NOW_NS + 9 * DAY_NS)
+    state = world.view().state
+    assert (state.condemned, state.removing, state.sessions, state.forgotten) == (None, (), (), ())
+    with world.open() as repository:
+        named = {row.pack.hex() for row in repository.index.packs()}
+    for site in "abc":
+        assert {path.name for path in world.objects(site)} <= named
+    found = world.verify("full")
+    assert (found.missing, found.damaged) == ([], [])
+
+
+@pytest.fixture
+def asleep(world):
+    """Three snapshots of a tree that shrinks, two of them forgotten; the host that sleeps, and another."""
+    source = world.root / "source"
+    for number in range(3):
+        fill(source, {f"{i}": noise(40_000, 10 * number + i) for i in range(number, 5)})
+        world.backup(source)
+    forget(world, world.snapshots()[:-1])
+    return world, world.elsewhere("other"), portrait(source)
+
+
+@pytest.mark.parametrize("step", [2, 5, 8, 11, 14, 17, 20, 24, 28, 33])
+def test_a_prune_that_slept(asleep, step):
+    world, other, look = asleep
+    child = begun(lambda: run_prune(world), step)
+    theirs = a_day_of(other)
+    if child is not None:
+        assert woken(child) in (0, OVERTAKEN)
+    check(world, "", look)
+    check(world, "other", theirs)
+    at_rest(world)
+    check(world, "other", theirs)
+
+
+@pytest.mark.parametrize("step", [3, 6, 9, 12])
+def test_a_backup_that_slept(asleep, step):
+    world, other, _ = asleep
+    source = fill(world.root / "source", {"new": noise(50_000, 77), "newer": noise(50_000, 78)})
+    look = portrait(source)
+    child = begun(lambda: world.backup(source), step)
+    forget(other, [row for row in other.snapshots() if row.source == ""])
+    theirs = a_day_of(other)
+    assert child is not None
+    assert woken(child) == 0
+    check(world, "", look)
+    check(world, "other", theirs)
+    at_rest(world)
+    check(world, "", look)
+
+
+def test_a_mover_that_slept_holds_its_session_and_the_ring(world):
+    world.directory("c").rename(world.root / "away")
+    for number in range(6):
+        world.backup(fill(world.root / "source", {f"{number}": noise(20_000, number)}))
+    (world.root / "away").rename(world.directory("c"))
+    look = portrait(world.root / "source")
+    other = world.elsewhere("other")
+
+    def work():
+        with world.open() as repository:
+            repair(repository, RepairRequest(), ignore)
+
+    child = begun(work, 1, only="packs/", kinds=("delete",))
+    assert child is not None
+    theirs = a_day_of(other)
+    assert [row.kind for row in other.view().state.sessions] == ["mover"], "it never expires by silence"
+    with other.open() as repository:
+        state = repository.view.state
+        with pytest.raises(Rejected) as caught:
+            repository.manifest.commit(SetRing(state.ring_epoch + 1, state.targets))
+    assert caught.value.reason == "mover-open"
+    assert woken(child) == 0
+    check(world, "", look)
+    check(world, "other", theirs)
+    at_rest(world)
