@@ -32,6 +32,7 @@ COMMANDS: dict[Path, Entry] = {
     ("snapshots",): Entry("drtool.cli.look", LOOK, _READS),
     ("ls",): Entry("drtool.cli.look", LOOK, _READS),
     ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
+    ("survive",): Entry("drtool.cli.surviving", CARE, (*_READS, 4, 7)),
     ("forget",): Entry("drtool.cli.forgetting", CARE, (*_READS, 11)),
     ("verify",): Entry("drtool.cli.health", CARE, (*_READS, 4, 5)),
     ("repair",): Entry("drtool.cli.repairing", CARE, (*_READS, 4, 5, 11)),
@@ -72,7 +73,7 @@ GROUPS: dict[str, str] = {
 }
 
 _LATER = """
-find diff dump stats mount survive report benchmark doctor
+find diff dump stats mount report benchmark doctor
 
 plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove fault-list fault-clear
 key-split key-join schedule-show schedule-install schedule-remove

@@ -1,6 +1,7 @@
 """One screen: which sites answer, whether the manifest has its quorum, how many copies there are, how old backups are."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -8,7 +9,7 @@ from msgspec import Struct
 from drtool.errors import StoreError
 from drtool.events import Emit, Stage
 from drtool.manifest.records import Snapshot
-from drtool.model import SiteName, TargetName, pack_object, site_of
+from drtool.model import SiteName, TargetName, pack_object, segment_object, site_of
 from drtool.repository import Repository
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.placement import distinct_sites
@@ -69,8 +70,9 @@ def status(repository: Repository, emit: Emit) -> StatusResult:
     manifest = repository.manifest.status()
     repository.load_index()
     copies, below = _copies(repository, inventory)
+    alone = _alone(repository, inventory)
     quorum = QuorumStatus(manifest.quorum.needed, manifest.quorum.reachable)
-    problems = list(_problems(repository, inventory, quorum, below))
+    problems = list(_problems(repository, inventory, quorum, below, alone))
     return StatusResult(
         healthy=not problems,
         quorum=quorum,
@@ -94,7 +96,24 @@ def _copies(repository: Repository, inventory: Inventory) -> tuple[int | None, i
     return fewest, below
 
 
-def _problems(repository: Repository, inventory: Inventory, quorum: QuorumStatus, below: int) -> Iterable[str]:
+def _alone(repository: Repository, inventory: Inventory) -> dict[SiteName, int]:
+    """How many packs and index segments only this site has, where more than one copy is promised; damaged copies do not count."""
+    if repository.view.state.policy.copies < 2:
+        return {}
+    damaged = repository.findings.all()
+    packs = {pack_object(pack.pack): pack.size_bytes for pack in repository.index.packs()}
+    segments = {segment_object(ref.id): ref.size_bytes for ref in repository.view.state.segments}
+    alone: Counter[SiteName] = Counter()
+    for name, size_bytes in (packs | segments).items():
+        sites = {site_of(target) for target in inventory.holders(name, size_bytes) if (target, name) not in damaged}
+        if len(sites) == 1:
+            alone.update(sites)
+    return dict(sorted(alone.items()))
+
+
+def _problems(
+    repository: Repository, inventory: Inventory, quorum: QuorumStatus, below: int, alone: dict[SiteName, int]
+) -> Iterable[str]:
     if quorum.reachable < quorum.needed:
         yield f"no quorum: the manifest needs {quorum.needed} voters and {quorum.reachable} can be reached"
     for target, why in sorted(inventory.unlisted.items()):
@@ -107,10 +126,23 @@ def _problems(repository: Repository, inventory: Inventory, quorum: QuorumStatus
     if below:
         promised = repository.view.state.policy.copies
         yield f"{below} packs are on fewer than {promised} sites that can be listed"
+    yield from _in_danger(repository, inventory, alone)
     for segment, why in repository.index.unavailable.items():
         yield f"index segment {segment.hex()[:16]}… cannot be read: {why}"
     yield from repository.slot_problems()
     yield from repository.view.problems
+
+
+def _in_danger(repository: Repository, inventory: Inventory, alone: dict[SiteName, int]) -> Iterable[str]:
+    """What is there, and would be gone too easily."""
+    for site, objects in alone.items():
+        yield f"the loss of {site} alone would cost data: {objects} objects are nowhere else; drtool repair copies them"
+    for row in repository.view.state.targets:
+        if row.state == "draining" and inventory.objects.get(row.name):
+            yield f"target {row.name} is draining and still has {len(inventory.objects[row.name])} objects: drtool rebalance"
+    damage = sorted({target for target, _ in repository.findings.all()})
+    if damage:
+        yield f"damaged copies were found at {', '.join(damage)}: drtool repair replaces them"
 
 
 def _sites(repository: Repository, inventory: Inventory) -> list[SiteStatus]:

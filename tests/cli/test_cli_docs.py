@@ -35,7 +35,7 @@ def documented() -> dict[str, set[str]]:
 
 
 READING = """
-snapshots; ls; verify; status; target list; ring show; ring preview; rebalance; site list; session list; manifest status;
+snapshots; ls; verify; status; survive; target list; ring show; ring preview; rebalance; site list; session list; manifest status;
 manifest log; manifest check; manifest compact; backup
 """
 

@@ -1,0 +1,104 @@
+"""`survive`: what would be left."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drtool.cli.look import SHORT_ID
+from drtool.cli.options import ManifestFrom, sites
+from drtool.cli.text import Document, count, document_of, local
+from drtool.cli.view import Cell, Line, Table, View, line, table, view
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+
+_SHOWN = 20
+
+
+def survive(
+    context: typer.Context,
+    lose: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lose", metavar="SITE|SITE/TARGET", help="Imagine this one gone; repeated: all of them at once."
+        ),
+    ] = None,
+    manifest_from: ManifestFrom = None,
+) -> None:
+    """Say which snapshots could still be restored if sites were lost.
+
+    Without options each site and each pair of sites is tried. Judged by what every target lists now and by what `verify` found
+    damaged; what cannot be looked at counts as lost. Nothing is changed.
+
+    Exit 4 when something cannot be restored as things are, 7 when the loss of fewer sites than there are promised copies would
+    cost a snapshot.
+
+    Examples:
+        drtool survive
+        drtool survive --lose paris --lose oslo/nas
+    """
+    from drtool.operations.survive import SurviveRequest
+    from drtool.operations.survive import survive as run_survive
+    from drtool.operations.survive.run import exit_code
+
+    call: Call = context.obj
+    with call.open_repository(sites(manifest_from)) as repository:
+        result = run_survive(repository, SurviveRequest(lose=tuple(lose or ())), call.emit)
+    document = document_of(result)
+    call.show(document, survive_view(document), exit_code=exit_code(result))
+
+
+def survive_view(document: Document) -> View:
+    parts: list[Line | Table] = [line(Cell("away ", "warn"), f"{r['target']}: {r['reason']}") for r in document["away"]]
+    total = document["summary"]["total"]
+    if document["lost"] or document["summary"]["restorable"] < total or not document["scenarios"]:
+        parts += _one(document)
+    if document["scenarios"]:
+        parts.append(table("LOST RESTORABLE> NEWEST CATALOGUE", [_row(row) for row in document["scenarios"]]))
+        reasons = [(row["lost"], reason) for row in document["scenarios"] for reason in row["reasons"]]
+        parts += [line(Cell(f"{' + '.join(lost)}: ", "dim"), reason) for lost, reason in reasons]
+        short = [row for row in document["scenarios"] if row["promised"] and row["summary"]["restorable"] < total]
+        if short:
+            parts.append(line(Cell("a single loss within the promised copies would cost data: drtool repair", "bad")))
+    return view(*parts)
+
+
+def _one(document: Document) -> list[Line]:
+    summary = document["summary"]
+    whole = summary["restorable"] == summary["total"]
+    what = f"without {' + '.join(document['lost'])}" if document["lost"] else "as things are"
+    parts = [
+        line(
+            Cell(f"{summary['restorable']} of {count(summary['total'], 'snapshot')}", "good" if whole else "bad"),
+            f" restorable {what}; {_catalogue(document['quorum'])}",
+        )
+    ]
+    parts += [line(Cell("  because ", "warn"), reason) for reason in document["reasons"]]
+    gone = [row for row in document["snapshots"] if not row["restorable"]]
+    for row in gone[:_SHOWN]:
+        told = f"{row['id'][:SHORT_ID]} {row['host']} {row['source']} {local(row['time'])}"
+        parts.append(line(Cell("  lost ", "bad"), f"{told}: {count(row['missing_packs'], 'pack')} nobody would have"))
+    hidden = len(gone) - _SHOWN
+    parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden > 0 else []
+    return parts
+
+
+def _row(row: Document) -> list[Cell | str]:
+    summary = row["summary"]
+    whole = summary["restorable"] == summary["total"]
+    newest = row["newest_restorable"]
+    return [
+        Cell(" + ".join(row["lost"]), "strong"),
+        Cell(f"{summary['restorable']} of {summary['total']}", "good" if whole else "bad"),
+        local(newest) if newest else "-",
+        _catalogue(row["quorum"]),
+    ]
+
+
+def _catalogue(quorum: Document) -> str:
+    """What becomes of the manifest."""
+    if not quorum["reachable"]:
+        return "catalogue lost"
+    if quorum["reachable"] < quorum["needed"]:
+        return f"read-only ({quorum['reachable']} of {quorum['needed']} voters)"
+    return f"writable ({quorum['reachable']} voters, {quorum['needed']} needed)"

@@ -1,0 +1,52 @@
+"""`drtool survive`, as a person and a script see it; and `status`, which warns of what it would say."""
+
+import os
+
+import pytest
+from command_shell import shell_in
+
+
+@pytest.fixture
+def shell(tmp_path):
+    made = shell_in(tmp_path)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(os.urandom(5000))
+    places = [word for name in "abc" for word in ("--target", f"{name}={tmp_path}/{name}")]
+    assert made("init", *places, "--copies", "3").code == 0
+    assert made("backup", "tree").code == 0
+    return made
+
+
+def test_each_site_and_pair_is_shown_and_a_named_loss_by_itself(shell):
+    done = shell("survive")
+    assert done.code == 0
+    assert "a + b" in done.out
+    assert done.out.count("1 of 1") == 6
+    named = shell("survive", "--lose", "a", "--lose", "b/main", "--json")
+    assert named.code == 0
+    assert (named.document["lost"], named.document["scenarios"]) == (["a", "b/main"], [])
+    assert named.document["quorum"] == {"needed": 2, "reachable": 1}
+    assert "read-only (1 of 2 voters)" in shell("survive", "--lose", "a", "--lose", "b").out
+    assert "catalogue lost" in shell("survive", "--lose", "a", "--lose", "b", "--lose", "c").out
+
+
+def test_a_loss_within_the_promise_that_costs_data_is_seven_and_status_says_so(shell):
+    for site in "ab":
+        for path in (shell.directory / site / "packs").rglob("*"):
+            if path.is_file():
+                path.unlink()
+    done = shell("survive")
+    assert done.code == 7
+    assert "0 of 1" in done.out
+    assert "drtool repair" in done.out
+    status = shell("status", "--json")
+    assert any("the loss of c alone would cost" in problem for problem in status.document["problems"])
+    assert shell("repair").code == 0
+    assert shell("survive").code == 0
+    assert not any("would cost" in problem for problem in shell("status", "--json").document["problems"])
+
+
+def test_a_misspelt_site_is_two(shell):
+    done = shell("survive", "--lose", "aa", "--json")
+    assert done.code == 2
+    assert "nearest" in done.error["message"]
