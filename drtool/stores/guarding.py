@@ -49,9 +49,14 @@ class Guard:
         self._download = bucket(rates.download_bytes_s) if rates.download_bytes_s else None
 
     def objects(self, medium: VoterStore) -> VoterStore:
-        """The store for objects. It asks a directory for its file system, so it may hang as any call."""
-        local = isinstance(medium, LocalStore) and medium.can_vote()
-        watched = WatchedStore(ReservingStore(medium), self._patience, large_puts_only=local)
+        """The store for objects. It asks a directory for its file system, so it may hang as any call.
+
+        A file system of this host is not watched: a thread costs more than most calls there, and a disk that dies is given up
+        by the system itself. Opening is watched everywhere, by who opens.
+        """
+        own = isinstance(medium, LocalStore) and medium.can_vote()
+        reserving = ReservingStore(medium)
+        watched = reserving if own else WatchedStore(reserving, self._patience)
         tried: VoterStore = RetryingStore(CircuitStore(watched, self.circuit), self._backoff)
         if self._upload is None and self._download is None:
             return tried

@@ -21,7 +21,6 @@ from drtool.errors import TargetHung
 from drtool.model import ObjectInfo
 from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Store, Tagged
-from drtool.stores.reserve import LARGE_PUT_BYTES
 
 T = TypeVar("T")
 
@@ -78,64 +77,49 @@ class Errand(Generic[T]):
 
 
 class WatchedStore(PassingStore):
-    """A store whose every call ends in time; with `large_puts_only`, where only these are worth a thread.
+    """A store whose every call ends in time."""
 
-    On a file system of this host a call costs microseconds and a thread costs dozens of them; what may hang there for long is
-    a disk that does not take what it is sent.
-    """
-
-    def __init__(self, inner: Store, patience: Patience | None = None, *, large_puts_only: bool = False) -> None:
+    def __init__(self, inner: Store, patience: Patience | None = None) -> None:
         super().__init__(inner)
         self.patience = patience or Patience()
-        self._all = not large_puts_only
         self._hung = False
 
     def put(self, name: str, data: Buffer) -> None:
-        size_bytes = memoryview(data).nbytes
-        if self._all or size_bytes >= LARGE_PUT_BYTES:
-            self._watched(lambda: self.inner.put(name, data), name, size_bytes)
-        else:
-            self.inner.put(name, data)
+        self._watched(lambda: self.inner.put(name, data), name, memoryview(data).nbytes)
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         expected_bytes = UNKNOWN_BYTES if length is None else length
-        return self._maybe(lambda: self.inner.get(name, start, length), name, expected_bytes)
+        return self._watched(lambda: self.inner.get(name, start, length), name, expected_bytes)
 
     def stat(self, name: str) -> int:
-        return self._maybe(lambda: self.inner.stat(name), name)
+        return self._watched(lambda: self.inner.stat(name), name)
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         rows = iter(self.inner.list(prefix, start_after))
-        if not self._all:
-            yield from rows
-            return
-        while page := self._watched(lambda: list(islice(rows, ROWS_AT_ONCE)), prefix or "its listing", 0):
+        while page := self._watched(lambda: list(islice(rows, ROWS_AT_ONCE)), prefix or "its listing"):
             yield from page
 
     def delete(self, name: str) -> None:
-        self._maybe(lambda: self.inner.delete(name), name)
+        self._watched(lambda: self.inner.delete(name), name)
 
     def free_bytes(self) -> int | None:
-        return self._maybe(self.inner.free_bytes, "its free space")
+        return self._watched(self.inner.free_bytes, "its free space")
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        return self._maybe(lambda: self._register().put_if_absent(name, data), name, len(data))
+        return self._watched(lambda: self._register().put_if_absent(name, data), name, len(data))
 
     def read_tagged(self, name: str) -> Tagged | None:
-        return self._maybe(lambda: self._register().read_tagged(name), name)
+        return self._watched(lambda: self._register().read_tagged(name), name)
 
     def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
-        return self._maybe(lambda: self._register().compare_and_swap(name, data, expected_tag), name, len(data))
+        return self._watched(lambda: self._register().compare_and_swap(name, data, expected_tag), name, len(data))
 
     def close(self) -> None:
         """What hangs is left as it is: its thread may still work with what would be given back."""
         if not self._hung:
             self.inner.close()
 
-    def _maybe(self, call: Callable[[], T], name: str, size_bytes: int = 0) -> T:
-        return self._watched(call, name, size_bytes) if self._all else call()
-
-    def _watched(self, call: Callable[[], T], name: str, size_bytes: int) -> T:
+    def _watched(self, call: Callable[[], T], name: str, size_bytes: int = 0) -> T:
         try:
             return Errand(call).result(self.patience.for_bytes(size_bytes), name)
         except TargetHung:

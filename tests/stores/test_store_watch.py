@@ -8,11 +8,13 @@ import time
 
 import pytest
 from hanging_mount import hung_mount
+from three_sites import place
 
 from drtool.errors import ObjectMissing, TargetHung, TargetOffline
-from drtool.stores import Errand, Faults, FaultyStore, LocalStore, MemoryStore, Patience, WatchedStore
-from drtool.stores.reserve import LARGE_PUT_BYTES
+from drtool.stores import Errand, Faults, FaultyStore, Guard, LocalStore, MemoryStore, Patience, WatchedStore
 from drtool.stores.watch import ROWS_AT_ONCE
+
+__all__ = ["place"]
 
 BRIEFLY = Patience(call_s=0.05, slowest_bytes_s=1e9)
 
@@ -63,23 +65,19 @@ def test_a_large_put_may_take_longer_by_its_size():
         WatchedStore(slow, patience).put("y", b"1")
 
 
-def test_on_a_file_system_of_this_host_only_large_puts_have_a_thread(hanging):
-    seen = []
-
-    class Looking(MemoryStore):
-        def put(self, name, data):
-            seen.append(threading.current_thread().name)
-            super().put(name, data)
-
-        def get(self, *words):
-            seen.append(threading.current_thread().name)
-            return super().get(*words)
-
-    store = WatchedStore(Looking(), large_puts_only=True)
-    store.put("small", b"1")
-    store.get("small")
-    store.put("large", bytes(LARGE_PUT_BYTES))
-    assert seen == ["MainThread", "MainThread", "drtool-watched"]
+def test_on_a_file_system_of_this_host_no_call_costs_a_thread(place, hanging, monkeypatch):
+    store = Guard().objects(LocalStore.create(place / "site"))
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: pytest.fail("a thread"))
+    store.put("x", bytes(1 << 20))
+    assert len(store.get("x")) == 1 << 20
+    assert [row.name for row in store.list()] == ["x"]
+    store.close()
+    monkeypatch.undo()
+    hanging.put("x", b"1")
+    hanging.faults = Faults(hang=True)
+    store = Guard(patience=BRIEFLY).objects(hanging)  # of any other medium nobody knows
+    with pytest.raises(TargetHung):
+        store.get("x", 0, 1)
 
 
 def test_what_hangs_is_not_closed_under_its_hands(hanging):
