@@ -131,12 +131,13 @@ def test_a_prune_that_slept(asleep, step):
     check(world, "other", theirs)
 
 
-@pytest.mark.parametrize("step", [3, 6, 9, 12])
-def test_a_backup_that_slept(asleep, step):
+@pytest.mark.parametrize(("step", "only"), [(3, ""), (6, ""), (1, "index/"), (2, "index/")])
+def test_a_backup_that_slept(asleep, step, only):
+    """Before its session is open, and when everything that it refers to was looked up, and has gone when it wakes."""
     world, other, _ = asleep
     source = fill(world.root / "source", {"new": noise(50_000, 77), "newer": noise(50_000, 78)})
     look = portrait(source)
-    child = begun(lambda: world.backup(source), step)
+    child = begun(lambda: world.backup(source), step, only=only)
     forget(other, [row for row in other.snapshots() if row.source == ""])
     theirs = a_day_of(other)
     assert child is not None
