@@ -97,11 +97,15 @@ def test_prune_killed_before_every_write(place):
     world = World(root, ("a/main",)).found(copies=1)
     source = root / "source"
     for number in range(3):
-        fill(source, {f"{i}": noise(40_000, 10 * number + i) for i in range(number, 4)})
+        fill(source, {"same": noise(40_000, 99)} | {f"{i}": noise(40_000, 10 * number + i) for i in range(number, 4)})
         world.backup(source)
     with world.open() as repository:
         old = [row.id for row in repository.view.state.snapshots][:-1]
         repository.manifest.commit(ForgetSnapshots(tuple(old)))
+    with world.open() as repository:
+        would = prune(repository, PruneRequest(host=world.host, now_ns=10**18, dry_run=True), ignore)
+    assert would.removed.packs > 0
+    assert would.repacked.packs > 0
 
     def finished(world, step):
         run_prune(world)
