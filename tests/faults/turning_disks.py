@@ -5,6 +5,7 @@ The real one is a small tmpfs; it needs root. The other one is `FaultyStore`, an
 
 import os
 import subprocess
+import time
 from mmap import mmap
 from pathlib import Path
 
@@ -66,7 +67,11 @@ class RealDisk(Disk):
         assert os.statvfs(self.point).f_bavail == 0
 
     def read_only(self) -> None:
-        self._mount("remount,ro")
+        """The kernel refuses while another thread has a file open for writing."""
+        ends_at = time.monotonic() + 20
+        while subprocess.run(["mount", "-o", "remount,ro", self.point], check=False, capture_output=True).returncode:
+            assert time.monotonic() < ends_at, "it stays busy"
+            time.sleep(0.002)
 
     def mend(self) -> None:
         self._mount("remount,rw")
