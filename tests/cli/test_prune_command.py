@@ -1,9 +1,17 @@
 """`drtool prune` as an operator sees it."""
 
 import os
+import time
 
+import msgspec
 import pytest
 from command_shell import Shell, shell_in
+
+from drtool.events import ignore
+from drtool.manifest.ops import ForgetSnapshots
+from drtool.model import TargetName
+from drtool.operations.prune.grace import NOTES
+from drtool.repository import RepositorySpec, TargetSpec, open_repository
 
 
 @pytest.fixture
@@ -42,3 +50,32 @@ def test_nothing_is_said_with_quiet_and_help_tells_the_exit_codes(shell):
     helped = shell("prune", "--help").out
     assert "11" in helped
     assert "--dry-run" in helped
+
+
+def test_a_preview_of_what_would_be_refused_shows_it_and_ends_as_the_act_would(shell):
+    """Of two hosts, the other one forgot nearly everything, more than a week ago."""
+    for size in (900_000, 1000):
+        (shell.directory / "tree/file").write_bytes(os.urandom(size))
+        assert shell("backup", "tree").code == 0
+    spec = RepositorySpec(
+        label="other",
+        targets=(TargetSpec(name=TargetName("a/main"), url=str(shell.directory / "a")),),
+        cache_dir=shell.directory / "other-cache",
+        state_dir=shell.directory / "other-state",
+        password=lambda: b"correct horse",
+        host="other",
+    )
+    with open_repository(spec, ignore) as repository:
+        first = next(iter(repository.view.state.snapshots)).id
+        repository.manifest.commit(ForgetSnapshots((first,)))
+        notes = shell.directory / "state/repositories" / repository.id.hex() / NOTES
+    notes.write_bytes(msgspec.msgpack.encode({first.hex(): time.time_ns() - 8 * 24 * 3600 * 10**9}))
+    would = shell("prune", "--dry-run", "--json")
+    assert would.code == 11
+    assert "because other forgot 1 snapshots" in would.document["error"]["message"]
+    assert would.document["objections"][0]["hint"]
+    assert would.document["removed"]["packs"] > 0
+    assert "would be refused" in shell("prune", "--dry-run").out
+    assert shell("prune").code == 11
+    assert shell("prune", "--dry-run", "--yes").code == 0
+    assert shell("prune", "--yes").code == 0
