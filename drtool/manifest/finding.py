@@ -101,11 +101,18 @@ def read_seal(site: SiteName, keys: Keys, life: Life) -> Talk[Successor | str]:
     sealed = yield Read(site, sealed_name(life.prefix))
     if not isinstance(sealed, bytes):
         return sealed.reason if isinstance(sealed, Failed) else "its seal is gone"
+    return successor_in(keys, life, sealed)
+
+
+def successor_in(keys: Keys, life: Life, sealed: bytes) -> Successor | str:
+    """What the bytes of a seal say of the register that lived `life`; a sentence if they are none of ours."""
     try:
         successor = open_row(keys, SealKind.SUCCESSOR, sealed, Successor)
     except DrtoolError as error:
         return f"its seal is not ours: {error.message}"
-    if (successor.generation, successor.number) != (life.generation, life.number):
+    if (successor.generation, successor.number) != (life.generation, life.number) or (
+        successor.recovery not in (None, life.recovery)  # two recoveries may have begun the same generation
+    ):
         return "its seal belongs to another configuration"
     return successor
 

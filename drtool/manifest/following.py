@@ -155,7 +155,7 @@ class Course:
     def _seal_lives(self, site: SiteName, lives: Sequence[Life], config: Config) -> Talk[None]:
         keys = self._library.keys
         for life in lives:
-            row = Successor(life.generation, life.number, config, ())
+            row = Successor(life.generation, life.number, config, (), life.recovery)
             yield from put_seal(site, keys, life, seal_row(keys, SealKind.SUCCESSOR, row))
 
     def _reach_voters(self, config: Config) -> Talk[None]:

@@ -52,6 +52,7 @@ class Config(Row, frozen=True):
     """One set of acceptors: generation after forced recoveries, number within it, members, how many are a quorum.
 
     `recovery`: 16 random bytes that tell two recoveries to one generation apart; empty in generation 1.
+    `liars`: of how many voters any two quorums share more than that; kept when the voters change.
     """
 
     generation: int
@@ -59,6 +60,7 @@ class Config(Row, frozen=True):
     voters: tuple[Voter, ...]
     quorum: int
     recovery: bytes = b""
+    liars: int = 0
 
     @property
     def place(self) -> tuple[int, int]:
@@ -249,12 +251,16 @@ class Removal(Row, frozen=True):
 
 
 class Successor(Row, frozen=True):
-    """What an ended configuration's `z-sealed` says: which one ended, which follows, and where its registers are."""
+    """What an ended configuration's `z-sealed` says: which one ended, which follows, and where its registers are.
+
+    `recovery`: of the one that ended; None in seals of early versions, which did not say it.
+    """
 
     generation: int
     number: int
     config: Config
     targets: tuple[Target, ...]
+    recovery: bytes | None = None
 
 
 class Founding(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ absent*; the others copy it. So a recovery that died is finished by running it a
 
 Invariants
     Nothing is read for the new head before all named survivors are sealed.
+    A seal that is not ours stops nobody: it is told and passed over. How many names a site invents costs nothing.
     One generation and id has one first head, whoever finishes it; two ids to one generation are a fork, and are named.
     Voters begin only while fewer than a quorum have begun.
     What was acknowledged on the survivors stays; what only the lost majority held is given up, and this is said.
@@ -25,19 +26,19 @@ from drtool.manifest.beginning import begin_at, places_of
 from drtool.manifest.commit import head_on
 from drtool.manifest.context import Context
 from drtool.manifest.drafting import Author
-from drtool.manifest.finding import Sighting, forked, look_around, newest_record, read_seal
+from drtool.manifest.finding import READS_LIMIT, Sighting, forked, look_around, newest_record, successor_in
 from drtool.manifest.head import seal_head, seal_row
 from drtool.manifest.library import Learned, Library, object_names, store_missing
-from drtool.manifest.names import Life
+from drtool.manifest.names import Life, sealed_name
 from drtool.manifest.ops import AddSnapshot, Change, CheckpointSession, Op, OpenSession, Recover
-from drtool.manifest.ports import Draw, Failed, Gather, Note, Talk, never
+from drtool.manifest.ports import Draw, Failed, Gather, Note, PutIfAbsent, Read, Talk, never
 from drtool.manifest.records import Config, SegmentRef, Successor, Voter
 from drtool.manifest.rejection import Rejection
 from drtool.manifest.state import State, apply_all
-from drtool.manifest.switching import put_seal, voters_targets
+from drtool.manifest.switching import quorum_of, voters_targets
 from drtool.manifest.witness import Made, Witness
 from drtool.model import SessionId, SiteName
-from drtool.paxos import Ballot, Record, found, majority
+from drtool.paxos import Ballot, Record, found
 
 DraftBatch = Callable[[Sequence[Op], State], tuple[Change, ...]]
 
@@ -129,16 +130,15 @@ def _plan(before: Survivors, known: Iterable[Sighting]) -> Talk[Config]:
         voters.append(Voter(site, row.target, (yield Draw(16)), row.mode))
     highest = max((config.generation for seen in known for config in seen.configs()), default=state.config.generation)
     recovery = yield Draw(16)
-    return Config(highest + 1, 1, tuple(voters), majority(len(voters)), recovery)
+    liars = state.config.liars
+    return Config(highest + 1, 1, tuple(voters), quorum_of(len(voters), liars), recovery, liars)
 
 
 def _seal_all(library: Library, before: Survivors, plan: Config) -> Talk[None]:
     """Every register at every survivor, the newest last known included, leads to `plan` or to what led there."""
     targets = voters_targets(before.learned, plan)
     talks = {
-        site: _seal_site(
-            library, site, [life for life in _lives(seen) if life.generation < plan.generation], plan, targets
-        )
+        site: _seal_site(library, site, _lives_to_seal(seen, plan.generation), plan, targets)
         for site, seen in before.sightings.items()
     }
     replies = yield Gather(talks, never)
@@ -155,10 +155,15 @@ def _seal_all(library: Library, before: Survivors, plan: Config) -> Talk[None]:
     yield Note("election", f"generation {plan.generation}: {', '.join(lines[plan.recovery])} are sealed")
 
 
-def _lives(seen: Sighting) -> set[Life]:
-    """Registers at the site, and those that its seals lead to though nobody has begun them: two recoveries that met half-way."""
-    planned = (Life(row.config.generation, row.config.number, row.config.recovery) for row in seen.successors)
-    return {*seen.lives, *planned}
+def _lives_to_seal(seen: Sighting, before: int) -> list[Life]:
+    """Registers at the site that end with the generation `before`; the last is the newest that is proven.
+
+    Proven: an authentic record or seal tells of it, perhaps of one that nobody has begun (two recoveries that met
+    half-way). Of those that are only a name no more than a few: a hostile site may invent any number.
+    """
+    proven = {Life(config.generation, config.number, config.recovery) for config in seen.configs()}
+    named = [life for life in sorted(seen.lives, reverse=True) if life.generation < before and life not in proven]
+    return [*named[:READS_LIMIT], *sorted(life for life in proven if life.generation < before)]
 
 
 def _seal_site(
@@ -166,12 +171,16 @@ def _seal_site(
 ) -> Talk[Any]:
     """The configuration to which the newest register at the site leads after all were sealed."""
     leads: Config | Trouble = Trouble("absent", "it holds no register")
-    for life in sorted(lives):
-        seal = seal_row(library.keys, SealKind.SUCCESSOR, Successor(life.generation, life.number, plan, tuple(targets)))
-        if not (yield from put_seal(site, library.keys, life, seal)):
+    for life in lives:
+        row = Successor(life.generation, life.number, plan, tuple(targets), life.recovery)
+        yield PutIfAbsent(site, sealed_name(life.prefix), seal_row(library.keys, SealKind.SUCCESSOR, row))
+        there = yield Read(site, sealed_name(life.prefix), durable=True)
+        if not isinstance(there, bytes):
             return Trouble("unreachable", "it did not take the seal", definite=False)
-        there = yield from read_seal(site, library.keys, life)
-        leads = there.config if isinstance(there, Successor) else Trouble("broken", there)
+        ended = successor_in(library.keys, life, there)
+        leads = ended.config if isinstance(ended, Successor) else plan
+        if isinstance(ended, str):  # whatever it says, under its name nothing is confirmed here any more
+            yield Note("warning", f"{site}: {sealed_name(life.prefix)}: {ended}; passed over")
     return leads
 
 

@@ -60,14 +60,23 @@ def _ping(site: SiteName) -> Talk[Any]:
 
 
 def next_config(now: Config, members: Sequence[Member]) -> Talk[Config]:
-    """The configuration after `now` with these voters; who stays, at the same target, keeps its incarnation."""
+    """The configuration after `now` with these voters; who stays, at the same target, keeps its incarnation.
+
+    It bears as many liars as `now`; where there are too few voters for that, all of them are the quorum.
+    """
     known = {(voter.site, voter.target): voter.incarnation for voter in now.voters}
     voters: list[Voter] = []
     for member in sorted(members, key=lambda member: member.site):
         kept = None if member.fresh else known.get((member.site, member.target))
         voters.append(Voter(member.site, member.target, kept or (yield Draw(16)), member.mode))
-    quorum = majority(len(voters)) if voters else 0
-    return Config(now.generation, now.number + 1, tuple(voters), quorum, now.recovery)
+    return Config(
+        now.generation, now.number + 1, tuple(voters), quorum_of(len(voters), now.liars), now.recovery, now.liars
+    )
+
+
+def quorum_of(voters: int, liars: int) -> int:
+    """How many of `voters` decide while `liars` of them are borne: never more than there are."""
+    return min(voters, majority(voters, liars)) if voters else 0
 
 
 class Ended(Exception):
@@ -175,7 +184,10 @@ def seal_sites(keys: Keys, ended: Mapping[SiteName, Place], config: Config, targ
     if not ended:
         return
     chain = next(iter(ended.values())).chain
-    seal = seal_row(keys, SealKind.SUCCESSOR, Successor(chain.generation, chain.config_number, config, tuple(targets)))
+    life = life_of(next(iter(ended.values())).prefix)
+    recovery = life.recovery if life is not None else None
+    row = Successor(chain.generation, chain.config_number, config, tuple(targets), recovery)
+    seal = seal_row(keys, SealKind.SUCCESSOR, row)
     replies = yield Gather({site: _seal_and_clear(place, seal) for site, place in ended.items()}, _all_told, 1.0)
     told = [site for site, reply in replies.items() if reply is True]
     yield Note("notify", f"configuration {chain.config_number} is sealed at {', '.join(told) or 'no site'}")

@@ -95,6 +95,6 @@ def limits_of(options: Options) -> Iterator[None]:
         for rule in ("proposer._goes_first", "commit.Turns.waits") if options.rude else ():
             stack.enter_context(patch(f"drtool.manifest.{rule}", lambda *_words: False))
         for module in ("beginning", "switching") if options.liars else ():
-            strong = lambda voters: majority(voters, options.liars)  # noqa: E731
+            strong = lambda voters, *_liars: majority(voters, options.liars)  # noqa: E731
             stack.enter_context(patch(f"drtool.manifest.{module}.majority", strong))
         yield

@@ -6,10 +6,10 @@ from msgspec import Struct
 
 from drtool.errors import UsageError
 from drtool.manifest.records import Target, Voter
+from drtool.manifest.switching import quorum_of
 from drtool.model import SiteName, TargetName, site_of
-from drtool.paxos import majority
 from drtool.repository import Repository
-from drtool.repository.voters import even_number, losses_tolerated
+from drtool.repository.voters import even_number
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -49,6 +49,7 @@ def change_of(
     weight: int | None = None,
     dry_run: bool,
 ) -> Change:
+    needed = quorum_of(len(voters), repository.view.config.liars)
     return Change(
         verb=verb,
         site=site,
@@ -60,8 +61,8 @@ def change_of(
         weight=weight,
         lost=list(lost),
         stays=list(stays),
-        needed=majority(len(voters)),
-        tolerates=losses_tolerated(len(voters)),
+        needed=needed,
+        tolerates=len(voters) - needed,
         advice=even_number(len(voters)),
         dry_run=dry_run,
     )

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.manifest.records import Target
+from drtool.manifest.switching import quorum_of
 from drtool.model import SiteName, TargetName
 from drtool.operations.sites.change import Change, change_of, known_rows, rows_of, voter_of
-from drtool.paxos import majority
 from drtool.repository import Repository, TargetSpec
 from drtool.repository.admitting import look_at_place, vote_verdict
 from drtool.repository.voters import VOTERS_MAX, why_no_vote
@@ -165,7 +165,7 @@ def _check_rest(repository: Repository, site: SiteName, rest: Sequence[SiteName]
             hint="give another site a vote first: drtool site add SITE",
         )
     reachable = _reachable_voters(repository, site)
-    if reachable < majority(len(rest)):
+    if reachable < quorum_of(len(rest), repository.view.config.liars):
         raise Refused(
             f"without {site} the voters would be {', '.join(rest)}, and only {reachable} of them can be reached: "
             "they could decide nothing",
