@@ -86,8 +86,9 @@ def begin(place: Place, record: Record) -> Talk[Reading]:
         return Trouble("broken", "an acceptor is there already")
     if isinstance(written, Trouble):
         return written
-    trouble = yield from swap.confirm(place) if place.mode == "cas" else chain.confirm_first(place)
-    return trouble or SiteView(record, record_hash(data), tag=written.tag)
+    own_hash = record_hash(data)
+    trouble = yield from swap.confirm(place) if place.mode == "cas" else chain.confirm_first(place, own_hash)
+    return trouble or SiteView(record, own_hash, tag=written.tag)
 
 
 def collect(place: Place, newest: int) -> Talk[int]:

@@ -81,12 +81,21 @@ def confirm(place: Place, version: int, own_hash: bytes) -> Talk[Trouble | None]
     return Trouble("unknown", f"version {version} was overtaken before it could be confirmed", definite=False)
 
 
-def confirm_first(place: Place) -> Talk[Trouble | None]:
-    """None if our version 1 began this acceptor."""
-    versions = yield from _list_versions(place)
+def confirm_first(place: Place, own_hash: bytes) -> Talk[Trouble | None]:
+    """None if our version 1 began this acceptor; *broken* if it landed late, in the hole of one that was collected."""
+    versions = yield from _list_versions(place, behind=0)
     if isinstance(versions, Trouble):
         return versions
-    return None if 1 in versions else Trouble("unknown", "its first version vanished", definite=False)
+    if 1 not in versions:
+        return Trouble("unknown", "its first version vanished", definite=False)
+    if max(versions) == 1:
+        return None
+    after = yield Read(place.site, version_name(place.prefix, 2), durable=True)
+    if isinstance(after, Failed):
+        return unreachable(after)
+    if isinstance(after, bytes) and place.is_built_on(after, own_hash):
+        return None
+    return Trouble("broken", "an acceptor is there already")
 
 
 def collect(place: Place, newest: int, limit: int | None = COLLECT_AT_ONCE) -> Talk[int]:
