@@ -34,7 +34,7 @@ COMMANDS: dict[Path, Entry] = {
     ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
     ("survive",): Entry("drtool.cli.surviving", CARE, (*_READS, 4, 7)),
     ("forget",): Entry("drtool.cli.forgetting", CARE, (*_READS, 11)),
-    ("verify",): Entry("drtool.cli.health", CARE, (*_READS, 4, 5)),
+    ("verify",): Entry("drtool.cli.verifying", CARE, (*_READS, 4, 5)),
     ("repair",): Entry("drtool.cli.repairing", CARE, (*_READS, 4, 5, 11)),
     ("rebalance",): Entry("drtool.cli.rebalancing", CARE, (*_READS, 4, 5)),
     ("prune",): Entry("drtool.cli.pruning", CARE, (*_READS, 11)),
@@ -88,7 +88,6 @@ LATER_OPTIONS: dict[Path, tuple[str, ...]] = {
         *("--stdin", "--stdin-name=", "--stdin-command"),
     ),
     ("restore",): ("--delete", "--verify"),
-    ("verify",): ("--sample=", "--budget=", "--repair"),
 }
 """Options of built commands that this version refuses; `=` says that one takes a value."""
 

@@ -93,13 +93,13 @@ def _all_whole(targets: Targets, job: Job) -> bool:
     )
 
 
-def remove(targets: Targets, target: TargetName, name: str) -> bool:
-    """Takes one copy away; whether it is gone."""
+def remove(targets: Targets, target: TargetName, name: str) -> bool | None:
+    """Takes one copy away; whether it is gone, or None if that is not known: the deletion may yet take effect."""
     if not targets.writable(target):
         return False
     try:
         targets.store(target).delete(name)
     except StoreError as error:
         targets.fail_by(target, error)
-        return False
+        return None if error.transient else False
     return True

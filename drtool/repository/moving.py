@@ -135,6 +135,7 @@ class Mover:
         self._total_bytes = total_bytes
         self._done_bytes = 0
         self._told: set[TargetName] = set()
+        self._unanswered: set[TargetName] = set()
 
     def carry_out(self, jobs: Sequence[Job]) -> list[Outcome]:
         """All jobs, a few at a time; memory stays at a few objects."""
@@ -168,7 +169,20 @@ class Mover:
             try:
                 return self._take(rows, session)
             finally:
-                session.abandon()
+                self._end(session)
+
+    def _end(self, session: "WriterSession") -> None:
+        """Not while a deletion may yet take effect: if the ring turned meanwhile, that could be a copy which is promised by then.
+
+        Such a session ends when a later run of this host finds its process gone.
+        """
+        if not self._unanswered:
+            session.abandon()
+            return
+        where = ", ".join(sorted(self._unanswered))
+        self._emit(
+            Warned(message=f"{where} did not say whether it deleted: no copies are taken away until the next run looks")
+        )
 
     def _begin(self, writer: Writer) -> "WriterSession | None":
         """The mover session; None while somebody else has it; a second look finds out if that died."""
@@ -188,7 +202,10 @@ class Mover:
         for number, (outcome, target) in enumerate(rows):
             if number and number % RECHECK_EVERY == 0 and not self._still_ours(session):
                 return Taken(removed, "expired")
-            if remove(self._repository.targets, target, outcome.job.expected.name):
+            gone = remove(self._repository.targets, target, outcome.job.expected.name)
+            if gone is None:
+                self._unanswered.add(target)
+            elif gone:
                 removed += Amount(1, outcome.job.expected.size_bytes)
         return Taken(removed)
 

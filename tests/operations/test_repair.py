@@ -4,9 +4,11 @@ import random
 import shutil
 
 import pytest
-from three_sites import fill, noise, portrait
+from three_sites import fill, in_a_child, noise, portrait
 
+from drtool.errors import TargetHung
 from drtool.operations.repair import RepairRequest, repair
+from drtool.stores import LocalStore
 
 
 def run(world, **more):
@@ -144,3 +146,28 @@ def test_a_full_target_is_told_and_the_rest_is_done(world, stocked, monkeypatch)
     monkeypatch.setattr(LocalStore, "put", put)
     result = run(world)
     assert any(row.target == "b/main" and "space" in row.reason for row in result.away)
+
+
+def test_a_deletion_whose_outcome_is_not_known_keeps_the_mover_at_work_until_its_process_is_gone(
+    world, stocked, monkeypatch
+):
+    """Otherwise a late one could take a copy that a later ring promises."""
+    (name, data), *_ = (row for row in objects(world, "a").items() if row[0] not in objects(world, "b"))
+    extra = world.directory("b") / name
+    extra.parent.mkdir(parents=True, exist_ok=True)
+    extra.write_bytes(data)
+
+    def hanging(_store, _name):
+        raise TargetHung("b did not answer")
+
+    def unanswered():
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStore, "delete", hanging)
+            assert run(world).removed.objects == 0
+        assert any("did not say whether it deleted" in warning for warning in world.warnings())
+
+    assert in_a_child(unanswered) == 0
+    assert [row.kind for row in world.view().state.sessions] == ["mover"]
+    assert run(world).removed.objects == 1
+    assert not extra.exists()
+    assert list(world.view().state.sessions) == []

@@ -5,10 +5,10 @@ import shutil
 import pytest
 from three_sites import fill, noise
 
-from drtool.cli.health import verify_exit
 from drtool.cli.text import document_of
+from drtool.cli.verifying import verify_exit
 from drtool.model import TargetName
-from drtool.operations.verify import run as verify_run
+from drtool.operations.verify import reading
 
 
 @pytest.fixture
@@ -54,16 +54,17 @@ def test_a_snapshot_whose_trees_are_lost_is_reported_not_refused(world, source):
 
 def test_a_target_that_leaves_while_it_is_read_is_offline_not_damaged(world, source, monkeypatch):
     world.backup(source)
-    read = verify_run.problem_with
+    read = reading.problem_with
     common = set(world.names("a")) & set(world.names("b")) & set(world.names("c"))
     site = next(site for site in "abc" if set(world.names(site)) - common)  # one that holds the data
+    only_there = set(world.names(site)) - common
 
     def leaving(store, name, keyring):
-        if store.root == world.directory(site) and store.root.exists():
-            store.root.rename(world.root / "away")
+        if name in only_there and world.directory(site).exists():
+            world.directory(site).rename(world.root / "away")
         return read(store, name, keyring)
 
-    monkeypatch.setattr(verify_run, "problem_with", leaving)
+    monkeypatch.setattr(reading, "problem_with", leaving)
     result = world.verify("full")
     assert (result.damaged, result.missing, result.unrepairable, result.affected) == ([], [], [], [])
     assert [row.target for row in result.offline] == [f"{site}/main"]

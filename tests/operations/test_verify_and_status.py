@@ -107,7 +107,9 @@ def test_all_kinds_of_harm_at_one_target_are_told_apart(world, source):
     assert {row.object for row in result.damaged} == {*names[:2], world.names("b", "index")[0]}
     assert result.affected == []
     assert {row.target for row in result.damaged} == {B}
-    assert result.bound_95.bad_fraction is None
+    bound = result.bound_95
+    assert (bound.read, bound.bad) == (bound.of, 1), "those of the wrong size need not be read"
+    assert bound.bad_fraction == 1 / bound.of
 
 
 def test_an_offline_site_makes_degraded_and_nothing_missing(world, source):

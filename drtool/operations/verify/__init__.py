@@ -1,6 +1,26 @@
-"""Verify: is what should exist there, and is it whole?"""
+"""Verify: is what should exist there, is it whole, does it come back?"""
 
-from drtool.operations.verify.request import Damaged, Missing, VerifyRequest, VerifyResult
-from drtool.operations.verify.run import verify
+from drtool.operations.verify.request import (
+    Damaged,
+    Differing,
+    Missing,
+    Restored,
+    Sample,
+    VerifyRequest,
+    VerifyResult,
+)
+from drtool.operations.verify.restored import differences
+from drtool.operations.verify.run import healed, verify
 
-__all__ = ["Damaged", "Missing", "VerifyRequest", "VerifyResult", "verify"]
+__all__ = [
+    "Damaged",
+    "Differing",
+    "Missing",
+    "Restored",
+    "Sample",
+    "VerifyRequest",
+    "VerifyResult",
+    "differences",
+    "healed",
+    "verify",
+]

@@ -3,16 +3,58 @@
 A pack that passes would restore: everything that a restore relies on was done with it.
 """
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
 from blake3 import blake3
 
 from drtool.crypto import HEADER_BYTES, Keyring, SealKind, object_name
 from drtool.errors import DrtoolError, TargetOffline
-from drtool.model import ChunkKind
+from drtool.model import ChunkKind, TargetName
+from drtool.operations.verify.rounds import Copy
 from drtool.packing import PackKind, read_footer, unseal_segment
 from drtool.packing.pack import decompress
+from drtool.repository.targets import Targets
 from drtool.stores import Store
 
 _ID_BYTES = 32
+
+
+class Reader:
+    """Reads copies a few at a time, so that memory stays at a few objects. `left`: targets that went away, and why."""
+
+    def __init__(self, targets: Targets, keyring: Keyring, workers: int) -> None:
+        self._targets, self._keyring, self._workers = targets, keyring, workers
+        self.left: dict[TargetName, str] = {}
+
+    def read(self, copies: Iterable[Copy], may_go_on: Callable[[], bool]) -> Iterator[tuple[Copy, str | None]]:
+        """Each copy with why it is bad, empty if it is whole, None if its target went away; in order, until told to stop."""
+        pool = ThreadPoolExecutor(self._workers, "verify")
+        under_way: deque[tuple[Copy, Future[str | None]]] = deque()
+        coming = iter(copies)
+        try:
+            while True:
+                while len(under_way) < 2 * self._workers and may_go_on():
+                    copy = next(coming, None)
+                    if copy is None:
+                        break
+                    under_way.append((copy, pool.submit(self._problem, copy)))
+                if not under_way:
+                    return
+                copy, problem = under_way.popleft()
+                yield copy, problem.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interruption waits for what is being read, not for all the rest
+
+    def _problem(self, copy: Copy) -> str | None:
+        if copy.target in self.left:
+            return None
+        try:
+            return problem_with(self._targets.store(copy.target), copy.expected.name, self._keyring)
+        except TargetOffline as error:
+            self.left.setdefault(copy.target, error.message)
+            return None
 
 
 def problem_with(store: Store, name: str, keyring: Keyring) -> str:

@@ -5,13 +5,25 @@ from typing import Literal
 from msgspec import Struct
 
 from drtool.manifest.records import Snapshot
-from drtool.model import TargetName
+from drtool.model import SiteName, TargetName
 
-Level = Literal["structure", "full"]
+Level = Literal["structure", "sample", "full"]
+SAMPLE_SHARE = 0.05
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """How much of a round to read at level `sample`: whatever is reached first; nothing given: a twentieth of all copies."""
+
+    share: float | None = None
+    """Of all copies, 0 to 1."""
+    copies: int | None = None
+    size_bytes: int | None = None
+    time_s: float | None = None
 
 
 class VerifyRequest(Struct, frozen=True, kw_only=True):
     level: Level = "structure"
+    sample: Sample = Sample()
     site: str | None = None
     snapshot: Snapshot | None = None
     workers: int = 2
@@ -46,9 +58,44 @@ class OfflineTarget(Struct, frozen=True):
 
 
 class Bound(Struct, frozen=True):
-    """At 95 % confidence at most this fraction of the objects is bad; None where nothing was read."""
+    """At 95 % confidence at most `bad_fraction` of the `of` copies is bad; None where nothing was read. `read` of them were
+    drawn and read, `bad` of these were. At level `full` all are read, and the fraction is exact.
+    """
 
     bad_fraction: float | None
+    read: int
+    bad: int
+    of: int
+
+
+class RoundStatus(Struct, frozen=True, kw_only=True):
+    """How far a site's round has come, this run included. `before_ns`: when the site was last read whole, if it ever was:
+    what this round has not read yet was last read then.
+    """
+
+    site: SiteName
+    round: int
+    read_bytes: int
+    total_bytes: int
+    finished: bool
+    before_ns: int | None
+
+
+class Restored(Struct, frozen=True):
+    """A snapshot that was restored for a trial."""
+
+    snapshot: str
+    files: int
+    bytes: int
+    restore_seconds: float
+
+
+class Differing(Struct, frozen=True):
+    """A path that did not come back as the snapshot has it."""
+
+    snapshot: str
+    path: str
+    reason: str
 
 
 class VerifyResult(Struct, frozen=True, kw_only=True):
@@ -71,4 +118,11 @@ class VerifyResult(Struct, frozen=True, kw_only=True):
     unreferenced: Checked
     """Packs that no live segment names: left by runs that died; prune removes them."""
     degraded: bool
+    rounds: list[RoundStatus]
+    """At level `sample`."""
+    restored: list[Restored] = []
+    """At level `restore`."""
+    differing: list[Differing] = []
+    recorded: bool
+    """Whether what was covered stands in the manifest, for the next run to go on from."""
     tentative: bool = False

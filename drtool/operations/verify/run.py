@@ -1,4 +1,4 @@
-"""One verification: inventories against the catalogue, then, at level `full`, every byte of every copy.
+"""One verification: inventories against the catalogue, then every byte of every copy, or of a sample.
 
 Invariants
     Findings never stop the rest. Only what a listing or a read showed is reported; what cannot be reached is said to be so.
@@ -8,17 +8,14 @@ Invariants
 import os
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-from drtool.errors import DrtoolError, TargetOffline, UsageError
-from drtool.events import Emit, Progress, Stage, Warned
-from drtool.manifest.ops import Record
-from drtool.manifest.records import Coverage, Snapshot
+from drtool.errors import DrtoolError, UsageError
+from drtool.events import Emit, Stage, Warned
+from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, TargetName, pack_object, site_of
-from drtool.operations.verify.reading import problem_with
+from drtool.operations.verify.covering import cover, record
 from drtool.operations.verify.request import (
     Affected,
-    Bound,
     Checked,
     Damaged,
     Missing,
@@ -29,14 +26,12 @@ from drtool.operations.verify.request import (
 from drtool.packing import SegmentPack
 from drtool.repository import Repository
 from drtool.repository.expected import Expected, Standing, expected_objects, standing
-from drtool.repository.findings import Copy
+from drtool.repository.findings import Copy as Finding
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.reach import needed_packs
-from drtool.trees import Entry, FileType, read_content, walk
+from drtool.trees import Entry, FileType, read_content, read_directory
 
 AFFECTED_MAX = 10_000
-LEVEL = "full"
-ROUND_END = 2**63 - 1
 
 
 def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> VerifyResult:
@@ -54,16 +49,15 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
     before = repository.findings.all()
     wanted = list(_expected(repository, request, emit))
     damaged = _wrong_sizes(wanted, inventory)
-    if request.level == "full":
-        damaged += _read_all(repository, wanted, inventory, request, emit)
+    covered = cover(repository, wanted, inventory, request, emit)
+    damaged += covered.damaged
     damaged += _bad_segments(repository, wanted, inventory, damaged)
-    _remember(repository, request, wanted, inventory, damaged, before)
+    _remember(repository, covered.whole, inventory, damaged, before)
     bad: dict[str, set[TargetName]] = {}
     for row in damaged:
         bad.setdefault(row.object, set()).add(row.target)
     standings = [standing(e, inventory, _judged_copies(copies, request), bad.get(e.name, ())) for e in wanted]
-    if request.level == "full" and request.snapshot is None and not repository.index.unavailable:
-        _record(repository, inventory, {site_of(row.target) for row in damaged}, emit)
+    recorded = not repository.index.unavailable and record(repository, request, covered, inventory, damaged, emit)
     lost = {s.expected.name for s in standings if not s.holders and not inventory.unlisted and request.site is None}
     return VerifyResult(
         level=request.level,
@@ -72,31 +66,42 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         damaged=damaged,
         affected=_affected(repository, lost, request),
         unrepairable=[Missing(s.expected.desired[0], s.expected.name) for s in standings if s.expected.name in lost],
-        bound_95=Bound(0.0 if request.level == "full" and not damaged else None),
+        bound_95=covered.bound,
         wall_seconds=round(time.monotonic() - started, 3),
         offline=[OfflineTarget(target, why) for target, why in sorted(inventory.unlisted.items())],
         misplaced=sum(s.misplaced for s in standings),
         owed=sum(s.owed for s in standings),
         unreferenced=_unreferenced(inventory, wanted) if request.snapshot is None else Checked(0, 0),
         degraded=any(s.below_copies for s in standings),
+        rounds=covered.rounds_after(repository),
+        recorded=recorded,
         tentative=repository.view.tentative,
     )
 
 
+def healed(
+    repository: Repository, found: VerifyResult, emit: Emit
+) -> tuple[list[Missing], list[Missing], VerifyResult]:
+    """After a repair: (what was found and is as it should be now, what is not, how everything stands)."""
+    now = verify(repository, VerifyRequest(), emit)
+    left = {(row.target, row.object) for row in now.missing} | {(row.target, row.object) for row in now.damaged}
+    left |= repository.findings.all()
+    rows = [*found.missing, *(Missing(row.target, row.object) for row in found.damaged)]
+    good = [row for row in rows if (row.target, row.object) not in left]
+    return good, [row for row in rows if row not in good], now
+
+
 def _remember(
     repository: Repository,
-    request: VerifyRequest,
-    wanted: list[Expected],
+    whole: frozenset[Finding],
     inventory: Inventory,
     damaged: list[Damaged],
-    before: frozenset[Copy],
+    before: frozenset[Finding],
 ) -> None:
     """What was found damaged stands until it was read again and is whole, or is gone."""
     found = {(row.target, row.object) for row in damaged}
-    read = request.level == "full"
-    looked_at = {e.name for e in wanted} if read else set()
     listed = {(target, name) for target, objects in inventory.objects.items() for name in objects}
-    sound = {copy for copy in before if copy[0] in inventory.objects and (copy not in listed or copy[1] in looked_at)}
+    sound = {copy for copy in before if copy[0] in inventory.objects and (copy not in listed or copy in whole)}
     repository.findings.update(found, sound - found)
 
 
@@ -157,58 +162,6 @@ def _bad_segments(
     ]
 
 
-def _read_all(
-    repository: Repository, wanted: list[Expected], inventory: Inventory, request: VerifyRequest, emit: Emit
-) -> list[Damaged]:
-    """Reads every listed copy; a few at a time, so that memory stays at a few packs."""
-    emit(Stage(name="reading"))
-    copies = [(target, e) for e in wanted for target in inventory.holders(e.name, e.size_bytes)]
-    total_bytes = sum(e.size_bytes for _, e in copies)
-    damaged: list[Damaged] = []
-    done_bytes = 0
-    left: dict[TargetName, str] = {}
-
-    def read(copy: tuple[TargetName, Expected]) -> str:
-        target, expected = copy
-        if target in left:
-            return ""
-        try:
-            return problem_with(repository.targets.store(target), expected.name, repository.keyring)
-        except TargetOffline as error:
-            left.setdefault(target, error.message)
-            return ""
-
-    pool = ThreadPoolExecutor(request.workers)
-    try:
-        for (target, expected), problem in zip(copies, pool.map(read, copies), strict=True):
-            if problem:
-                damaged.append(Damaged(target, expected.name, problem))
-            done_bytes += expected.size_bytes
-            emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interruption waits for what is being read, not for all the rest
-    for target, why in left.items():  # what else it held is unknown now, not damaged
-        inventory.objects.pop(target, None)
-        inventory.unlisted[target] = why
-    return damaged
-
-
-def _record(repository: Repository, inventory: Inventory, unsound: set[SiteName], emit: Emit) -> None:
-    """Writes down that every site whose targets were all there, and whole, was read, as of this view."""
-    view, now_ns = repository.view, time.time_ns()
-    if view.tentative:
-        return
-    rounds = {row.site: row.round for row in view.state.coverage if row.level == LEVEL}
-    sites = sorted({site_of(t) for t in inventory.objects} - {site_of(t) for t in inventory.unlisted} - unsound)
-    if not sites:
-        return
-    rows = tuple(Coverage(site, LEVEL, rounds.get(site, 0) + 1, ROUND_END, view.sequence, now_ns) for site in sites)
-    try:
-        repository.manifest.commit(Record(coverage=rows))
-    except DrtoolError as error:
-        emit(Warned(message=f"what was verified could not be recorded: {error.message}"))
-
-
 def _checked(standings: list[Standing]) -> Checked:
     return Checked(
         packs=sum(s.expected.name.startswith("packs/") for s in standings),
@@ -243,17 +196,27 @@ def _affected(repository: Repository, lost: set[str], request: VerifyRequest) ->
 
 
 def _lost_paths(repository: Repository, snapshot: Snapshot, lost: set[str]) -> Iterator[bytes]:
-    try:
-        for path, entry in walk(snapshot.root, b"/", repository.chunks):
-            if entry.type == FileType.FILE and _needs(repository, entry, lost):
-                yield path
-    except DrtoolError:
-        yield b"/"  # the tree itself is lost: from there on nobody can say what was in it
+    """What cannot be restored; of a directory whose tree is lost, nobody can say what was in it, so it is named itself."""
+    stack = [(b"/", snapshot.root)]
+    while stack:
+        above, tree = stack.pop()
+        try:
+            for entry in read_directory(tree, repository.chunks):
+                path = above + entry.name
+                if entry.type == FileType.FILE and _needs(repository, entry, lost):
+                    yield path
+                elif entry.type == FileType.DIRECTORY and entry.subtree:
+                    stack.append((path + b"/", entry.subtree))
+        except DrtoolError:
+            yield above.rstrip(b"/") or b"/"
 
 
 def _needs(repository: Repository, entry: Entry, lost: set[str]) -> bool:
-    for chunk in read_content(entry, repository.chunks):
-        location = repository.index.locate(chunk)
-        if location is None or pack_object(location.pack.pack) in lost:
-            return True
+    try:
+        for chunk in read_content(entry, repository.chunks):
+            location = repository.index.locate(chunk)
+            if location is None or pack_object(location.pack.pack) in lost:
+                return True
+    except DrtoolError:  # the list of its chunks is lost
+        return True
     return False

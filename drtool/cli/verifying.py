@@ -1,0 +1,292 @@
+"""`verify`: is everything there, is it whole, does it come back?"""
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from drtool.cli.look import SHORT_ID, chosen_snapshot
+from drtool.cli.options import Hosts, ManifestFrom, Sources, Tags, narrowing, sites
+from drtool.cli.text import Document, count, document_of, duration, local, size
+from drtool.cli.view import Cell, Line, View, line, view
+from drtool.errors import DrtoolError, Refused, UsageError, worst_exit
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+    from drtool.manifest.records import Snapshot
+    from drtool.operations.verify import Sample, VerifyRequest
+    from drtool.repository import Repository
+
+_SHOWN = 20
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def verify(
+    context: typer.Context,
+    level: Annotated[
+        Literal["structure", "sample", "full", "restore"] | None,
+        typer.Option(
+            help="structure: every object is there with its size (the default); sample: read, hash and decrypt the next part"
+            " of a round; full: all; restore: restore for a trial, and compare."
+        ),
+    ] = None,
+    sample: Annotated[
+        str | None, typer.Option(metavar="5%|N", help="Read that share of all copies, or that many; else 5%.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="20GiB|10m", help="Read for so many bytes, or for so long (s, m, h).")
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Then repair what was found.")] = False,
+    snapshot: Annotated[str | None, typer.Option(metavar="SNAPSHOT", help="Only what this one needs.")] = None,
+    site: Annotated[str | None, typer.Option(metavar="SITE", help="Only this site's copies.")] = None,
+    host: Hosts = None,
+    tag: Tags = None,
+    source: Sources = None,
+    manifest_from: ManifestFrom = None,
+) -> None:
+    """Check that what should be stored is stored, is whole, and comes back.
+
+    Samples go round: each run reads what has waited longest, on whichever host it runs, until a round has read every copy once.
+
+    restore puts the snapshot, or the newest of each source, into a directory below TMPDIR, compares it and removes it.
+
+    Examples:
+        drtool verify
+        drtool verify --budget 10m
+        drtool verify --sample 2% --repair
+        drtool verify --level full --site paris
+        drtool verify --level restore --snapshot latest --source home
+    """
+    from drtool.operations.verify import Sample, VerifyRequest
+    from drtool.operations.verify import verify as run_verify
+
+    call: Call = context.obj
+    amount = _sample(sample, budget)
+    level = level or ("structure" if amount is None else "sample")
+    if amount is not None and level != "sample":
+        raise UsageError(f"--sample and --budget are for --level sample, not {level}", hint="leave --level out")
+    if repair and manifest_from:
+        raise UsageError("--repair needs the manifest's quorum", hint="leave --manifest-from out")
+    with call.open_repository(sites(manifest_from)) as repository:
+        chosen = chosen_snapshot(call, repository, snapshot, narrowing(host, tag, source)) if snapshot else None
+        request = VerifyRequest(
+            level="structure" if level == "restore" else level,
+            sample=amount or Sample(),
+            site=site,
+            snapshot=chosen,
+            workers=call.settings.workers,
+        )
+        result = run_verify(repository, request, call.emit)
+        document = document_of(result) | {"level": level}
+        if repair and (document["missing"] or document["damaged"]):
+            document |= _repaired(call, repository, result, request)
+        if level == "restore":
+            document |= _restored(call, repository, [chosen] if chosen else _newest(repository))
+    call.show(document, verify_view(document), exit_code=verify_exit(document))
+
+
+def _sample(sample: str | None, budget: str | None) -> "Sample | None":
+    """What the two options ask for; None if neither is there."""
+    from drtool.operations.verify import Sample
+
+    if sample is None and budget is None:
+        return None
+    share, copies = _share_or_count(sample) if sample is not None else (None, None)
+    size_bytes, time_s = _bytes_or_time(budget) if budget is not None else (None, None)
+    return Sample(share=share, copies=copies, size_bytes=size_bytes, time_s=time_s)
+
+
+def _share_or_count(word: str) -> tuple[float | None, int | None]:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", word, re.ASCII)
+    if match and 0 < float(match[1]) <= 100:
+        return float(match[1]) / 100, None
+    if re.fullmatch("[0-9]{1,12}", word, re.ASCII) and int(word) > 0:
+        return None, int(word)
+    raise UsageError(
+        f"--sample {word}: that is no share and no number", hint="write 5%, up to 100%, or 200: so many copies"
+    )
+
+
+def _bytes_or_time(word: str) -> tuple[int | None, float | None]:
+    from drtool.config.units import size_bytes
+
+    match = _SPAN.fullmatch(word)
+    bytes_wanted: int | None = None
+    time_s = float(match[1]) * _SECONDS[match[2]] if match else None
+    with suppress(ValueError):
+        bytes_wanted = None if match else size_bytes(word)
+    if not bytes_wanted and not time_s:
+        raise UsageError(f"--budget {word}: that is no size and no time", hint="write 20GiB, or 10m (s, m, h)")
+    return bytes_wanted, time_s
+
+
+def _repaired(call: "Call", repository: "Repository", found: object, request: "VerifyRequest") -> Document:
+    """Repairs, looks again, and says what became of what was found."""
+    from drtool.operations.repair import RepairRequest
+    from drtool.operations.repair import repair as run_repair
+    from drtool.operations.verify import VerifyResult, healed
+
+    assert isinstance(found, VerifyResult)
+    run_repair(repository, RepairRequest(workers=request.workers), call.emit)
+    good, bad, now = healed(repository, found, call.emit)
+    return {
+        "repaired": [document_of(row) for row in good],
+        "unrepairable": [document_of(row) for row in bad],
+        "degraded": now.degraded,
+    }
+
+
+def _newest(repository: "Repository") -> "list[Snapshot]":
+    """The newest snapshot of each host's sources."""
+    newest: dict[tuple[str, str], Snapshot] = {}
+    for row in repository.view.state.snapshots:
+        key = (row.host, row.source)
+        if key not in newest or row.time_ns >= newest[key].time_ns:
+            newest[key] = row
+    return [newest[key] for key in sorted(newest)]
+
+
+def _restored(call: "Call", repository: "Repository", snapshots: "list[Snapshot]") -> Document:
+    """Restores each into a directory of its own, compares, and leaves nothing there."""
+    rows: list[Document] = []
+    differing: list[Document] = []
+    for snapshot in snapshots:
+        free_bytes = shutil.disk_usage(tempfile.gettempdir()).free
+        if snapshot.counts.bytes > free_bytes:
+            raise Refused(
+                f"snapshot {snapshot.id.hex()[:SHORT_ID]} has {size(snapshot.counts.bytes)}, and {tempfile.gettempdir()} has"
+                f" {size(free_bytes)} free",
+                hint="set TMPDIR to a place with more room",
+            )
+        with tempfile.TemporaryDirectory(prefix="drtool-verify-", ignore_cleanup_errors=True) as scratch:
+            row, found = _try_one(call, repository, snapshot, os.path.join(os.fsencode(scratch), b"restored"))
+        rows.append(row)
+        differing += found
+    return {"restored": rows, "differing": differing}
+
+
+def _try_one(
+    call: "Call", repository: "Repository", snapshot: "Snapshot", to: bytes
+) -> tuple[Document, list[Document]]:
+    from drtool.operations.restore import RestoreRequest
+    from drtool.operations.restore import restore as run_restore
+    from drtool.operations.verify import Differing, Restored, differences
+
+    started = time.monotonic()
+    name = snapshot.id.hex()
+    result = run_restore(repository, RestoreRequest(snapshot=snapshot, to=to, workers=call.settings.workers), call.emit)
+    restored_s = time.monotonic() - started
+    found = [Differing(name, error.path, error.message) for error in result.errors]
+    known = {row.path for row in found}
+    try:
+        found += [row for row in differences(repository, snapshot, to) if row.path not in known]
+    except DrtoolError as error:
+        found.append(Differing(name, "/", error.message))
+    row = Restored(name, result.files, result.bytes, round(restored_s, 3))
+    return document_of(row), [document_of(one) for one in found]
+
+
+def verify_exit(document: Document) -> int:
+    """4 for what is missing or damaged where it was looked for, and was not repaired, or does not come back; 5 when an absent
+    target leaves too few copies.
+    """
+    mended = {(row["target"], row["object"]) for row in document["repaired"]}
+    found = {(row["target"], row["object"]) for row in (*document["missing"], *document["damaged"])}
+    codes = [4] if found - mended or document["unrepairable"] or document["differing"] else []
+    codes += [5] if document["degraded"] else []
+    return worst_exit(0, *codes)
+
+
+def verify_view(document: Document) -> View:
+    checked = document["checked"]
+    bad = len(document["missing"]) + len(document["damaged"])
+    what = f"{count(checked['packs'], 'pack')}, {size(checked['bytes'])}"
+    head = f"{what}, {document['level']}, {duration(document['wall_seconds'])}"
+    blind = bool(document["offline"]) and checked["packs"] > 0 and checked["bytes"] == 0
+    verdict = (
+        Cell(f"{count(bad, 'object')} missing or damaged", "bad")
+        if bad
+        else Cell("nothing could be looked at", "bad")
+        if blind
+        else Cell("nothing missing, nothing damaged", "good")
+    )
+    parts = [line(verdict, f": {head}")]
+    parts += _coverage(document)
+    parts += [
+        line(Cell("  missing ", "bad"), f"{row['target']}: {row['object']}") for row in document["missing"][:_SHOWN]
+    ]
+    parts += [
+        line(Cell("  damaged ", "bad"), f"{row['target']}: {row['object']} ({row['reason']})")
+        for row in document["damaged"][:_SHOWN]
+    ]
+    parts += [
+        line(Cell("  lost ", "bad"), f"{row['snapshot'][:SHORT_ID]}: {row['path']}")
+        for row in document["affected"][:_SHOWN]
+    ]
+    parts += [
+        line(Cell("  not restored ", "bad"), f"{row['snapshot'][:SHORT_ID]}: {row['path']} ({row['reason']})")
+        for row in document["differing"][:_SHOWN]
+    ]
+    if document["repaired"]:
+        parts.append(line(Cell("  repaired ", "good"), _objects(len(document["repaired"]))))
+    parts += [line(Cell("  offline ", "warn"), f"{row['target']}: {row['reason']}") for row in document["offline"]]
+    parts += (
+        [line(f"  {_objects(document['misplaced'])} not where the ring wants every copy")]
+        if document["misplaced"]
+        else []
+    )
+    parts += (
+        [line(f"  {_objects(document['owed'])} owed to sites that should hold them too")] if document["owed"] else []
+    )
+    few = "  too few copies; `drtool repair` completes them"
+    parts += [line(Cell(few, "warn"))] if document["degraded"] else []
+    hidden = sum(max(0, len(document[key]) - _SHOWN) for key in ("missing", "damaged", "affected", "differing"))
+    parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden else []
+    return view(*parts)
+
+
+def _objects(number: int) -> str:
+    return count(number, "object")
+
+
+def _coverage(document: Document) -> list[Line]:
+    """What was read, and what that says of the rest."""
+    parts = []
+    bound = document["bound_95"]
+    if document["level"] == "sample" and bound["read"]:
+        parts.append(
+            line(
+                f"  read {count(bound['read'], 'copy', 'copies')} of {bound['of']:,} that waited; at 95 % confidence"
+                f" {_percent(bound['bad_fraction'])} of these are bad at most"
+            )
+        )
+    parts += [_round_line(row) for row in document["rounds"]]
+    if document["rounds"] and not document["recorded"] and bound["read"]:
+        parts.append(line(Cell("  how far this came could not be recorded: the next run reads the same again", "warn")))
+    parts += [
+        line(
+            Cell("  restored ", "good"),
+            f"{row['snapshot'][:SHORT_ID]}: {count(row['files'], 'file')}, {size(row['bytes'])} in"
+            f" {duration(row['restore_seconds'])}, and compared with the snapshot",
+        )
+        for row in document["restored"]
+    ]
+    return parts
+
+
+def _round_line(row: Document) -> Line:
+    share = row["read_bytes"] / row["total_bytes"] if row["total_bytes"] else 1.0
+    rest = f"the rest was last read by {local(row['before'])}" if row["before"] else "the rest was never read"
+    then = "every copy was read once" if row["finished"] else rest
+    read = f"round {row['round']}: {_percent(share)} of {size(row['total_bytes'])} read"
+    return line(Cell(f"  {row['site']} ", "strong"), f"{read}; {then}")
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2g} %" if fraction < 0.1 else f"{100 * fraction:.0f} %"

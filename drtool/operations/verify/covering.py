@@ -1,0 +1,180 @@
+"""Reading copies, all of them or the next of a round, and writing down how far that came.
+
+Invariants
+    A copy counts as read only when its bytes were. What a target that went away still had is unknown, not damaged.
+    A run that dies loses at most `RECORD_EVERY_S` of what it covered.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError
+from drtool.events import Emit, Progress, Stage, Warned
+from drtool.manifest.ops import Record
+from drtool.manifest.records import Coverage
+from drtool.model import SiteName, site_of
+from drtool.operations.verify.bound import upper_bound
+from drtool.operations.verify.reading import Reader
+from drtool.operations.verify.request import SAMPLE_SHARE, Bound, Damaged, RoundStatus, VerifyRequest
+from drtool.operations.verify.rounds import (
+    FULL,
+    ROUND_END,
+    Copy,
+    SiteRound,
+    advanced,
+    in_proportion,
+    rounds_of,
+    within,
+)
+from drtool.repository import Repository
+from drtool.repository.expected import Expected
+from drtool.repository.findings import Copy as Finding
+from drtool.repository.inventory import Inventory
+
+RECORD_EVERY_S = 300.0
+
+
+class Covered(Struct):
+    """What was read. `outcomes`: why a copy is bad, empty if it is whole, None if it could not be read after all."""
+
+    rounds: list[SiteRound]
+    population: int = 0
+    outcomes: dict[Finding, str | None] = {}
+    damaged: list[Damaged] = []
+
+    @property
+    def whole(self) -> frozenset[Finding]:
+        """What was read and is as it should be."""
+        return frozenset(copy for copy, problem in self.outcomes.items() if problem == "")
+
+    @property
+    def bound(self) -> Bound:
+        """What this says of all copies that might have been drawn."""
+        read = sum(problem is not None for problem in self.outcomes.values())
+        unread = len(self.outcomes) - read
+        population = self.population - unread  # what a target took away with it is nobody's to judge
+        return Bound(upper_bound(read, len(self.damaged), population), read, len(self.damaged), population)
+
+    def rounds_after(self, repository: Repository) -> list[RoundStatus]:
+        """How far each site's round has come."""
+        full = {row.site: row.time_ns for row in repository.view.state.coverage if row.level == FULL}
+        return [self._status(row, full.get(row.site)) for row in self.rounds]
+
+    def _status(self, row: SiteRound, before_ns: int | None) -> RoundStatus:
+        read = [copy for copy in row.waiting if self.outcomes.get((copy.target, copy.expected.name)) is not None]
+        return RoundStatus(
+            site=row.site,
+            round=row.number,
+            read_bytes=row.read_bytes + sum(copy.expected.size_bytes for copy in read),
+            total_bytes=row.total_bytes,
+            finished=len(read) == len(row.waiting),
+            before_ns=before_ns,
+        )
+
+
+def cover(
+    repository: Repository, wanted: Sequence[Expected], inventory: Inventory, request: VerifyRequest, emit: Emit
+) -> Covered:
+    """Reads what the level asks for. Targets that went away meanwhile leave the inventory."""
+    if request.level == "structure":
+        return Covered([])
+    emit(Stage(name="reading"))
+    copies = [Copy(target, e) for e in wanted for target in inventory.holders(e.name, e.size_bytes)]
+    if request.level == "full":
+        return _read(repository, Covered([], len(copies)), copies, inventory, request, emit, lambda: True)
+    covered = Covered(_rounds(repository, request, copies))
+    covered.population = sum(len(row.waiting) for row in covered.rounds)
+    sample = request.sample
+    ends_at = None if sample.time_s is None else time.monotonic() + sample.time_s
+    chosen = list(within(in_proportion(covered.rounds), _count(request, len(copies)), sample.size_bytes))
+    return _read(
+        repository, covered, chosen, inventory, request, emit, lambda: ends_at is None or time.monotonic() < ends_at
+    )
+
+
+def _rounds(repository: Repository, request: VerifyRequest, copies: Sequence[Copy]) -> list[SiteRound]:
+    """One snapshot's copies are a round of their own, that nobody else goes on with."""
+    state = repository.view.state
+    drawn = time.time_ns() if request.snapshot else 0
+
+    def draw_key(site: SiteName, number: int) -> bytes:
+        return repository.keyring.mac("verify-round", f"{site}\0{number}\0{drawn}".encode())
+
+    return rounds_of(copies, () if request.snapshot else state.coverage, repository.view.sequence, draw_key)
+
+
+def _count(request: VerifyRequest, copies: int) -> int | None:
+    """How many copies at most."""
+    sample = request.sample
+    if sample.copies is not None:
+        return sample.copies
+    if sample.share is None and (sample.size_bytes is not None or sample.time_s is not None):
+        return None
+    share = SAMPLE_SHARE if sample.share is None else sample.share
+    return max(1, -int(-copies * share // 1))
+
+
+def _read(
+    repository: Repository,
+    covered: Covered,
+    copies: Sequence[Copy],
+    inventory: Inventory,
+    request: VerifyRequest,
+    emit: Emit,
+    may_go_on: Callable[[], bool],
+) -> Covered:
+    reader = Reader(repository.targets, repository.keyring, request.workers)
+    total_bytes = sum(copy.expected.size_bytes for copy in copies)
+    done_bytes, recorded_at = 0, time.monotonic()
+    for copy, problem in reader.read(copies, may_go_on):
+        covered.outcomes[copy.target, copy.expected.name] = problem
+        if problem:
+            covered.damaged.append(Damaged(copy.target, copy.expected.name, problem))
+        done_bytes += copy.expected.size_bytes
+        emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
+        if covered.rounds and time.monotonic() - recorded_at > RECORD_EVERY_S:
+            record(repository, request, covered, inventory, covered.damaged, emit)
+            recorded_at = time.monotonic()
+    for target, why in reader.left.items():
+        inventory.objects.pop(target, None)
+        inventory.unlisted[target] = why
+    return covered
+
+
+def record(
+    repository: Repository,
+    request: VerifyRequest,
+    covered: Covered,
+    inventory: Inventory,
+    damaged: Sequence[Damaged],
+    emit: Emit,
+) -> bool:
+    """Writes down what was covered; False if there is nothing to write, or nobody to agree."""
+    if request.level == "structure" or request.snapshot is not None or repository.view.tentative:
+        return False
+    unsound = {site_of(row.target) for row in damaged}
+    if request.level == "full":
+        rows = list(_read_whole(repository, inventory, unsound))
+    else:
+        unsound |= {site_of(target) for target, _ in repository.findings.all()}
+        unsound |= {site_of(target) for target in inventory.unlisted}
+        rows = advanced(covered.rounds, covered.outcomes, unsound, time.time_ns())
+    if not rows:
+        return False
+    try:
+        repository.manifest.commit(Record(coverage=tuple(rows)))
+    except DrtoolError as error:
+        emit(Warned(message=f"what was verified could not be recorded: {error.message}"))
+        return False
+    return True
+
+
+def _read_whole(repository: Repository, inventory: Inventory, unsound: set[SiteName]) -> Iterator[Coverage]:
+    """Every site whose targets were all there, and whole, was read as of this view."""
+    view, now_ns = repository.view, time.time_ns()
+    rounds = {row.site: row.round for row in view.state.coverage if row.level == FULL}
+    away = {site_of(target) for target in inventory.unlisted}
+    for site in sorted({site_of(target) for target in inventory.objects} - away - unsound):
+        yield Coverage(site, FULL, rounds.get(site, 0) + 1, ROUND_END, view.sequence, now_ns)

@@ -1,0 +1,82 @@
+"""A restored tree against the snapshot: what is on the disk is read again, with nothing of what wrote it.
+
+Contents are compared by the ids of their chunks: a file is cut where the snapshot cut it, and each piece is hashed.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+
+from blake3 import blake3
+
+from drtool.errors import DrtoolError
+from drtool.manifest.records import Snapshot
+from drtool.model import ChunkId, ChunkKind
+from drtool.operations.verify.request import Differing
+from drtool.repository import Repository
+from drtool.trees import Entry, FileType, read_content, walk
+
+
+def differences(repository: Repository, snapshot: Snapshot, below: bytes) -> Iterator[Differing]:
+    """Every path of the snapshot that is not below the directory as it should be. DrtoolError if a tree cannot be read.
+
+    What could not be captured when the snapshot was taken is not asked for. Owners are compared where root restored.
+    """
+    for path, entry in walk(snapshot.root, b"/", repository.chunks):
+        reason = _difference(repository, entry, below + path)
+        if reason:
+            yield Differing(snapshot.id.hex(), os.fsdecode(path), reason)
+
+
+def _difference(repository: Repository, entry: Entry, path: bytes) -> str:
+    """Why one name is not as it should be; empty if it is."""
+    if entry.uncaptured:
+        return ""
+    try:
+        found = os.lstat(path)
+    except OSError as error:
+        return f"it is not there: {error.strerror}"
+    if found.st_mode >> 12 != entry.type:
+        return "it is of another kind"
+    if entry.type == FileType.SYMLINK:
+        return "" if os.readlink(path) == entry.link_target else "it points elsewhere"
+    if stat.S_IMODE(found.st_mode) != entry.mode:
+        return f"its mode is {stat.S_IMODE(found.st_mode):04o} instead of {entry.mode:04o}"
+    if os.geteuid() == 0 and (found.st_uid, found.st_gid) != (entry.uid, entry.gid):
+        return f"it belongs to {found.st_uid}:{found.st_gid} instead of {entry.uid}:{entry.gid}"
+    if found.st_mtime_ns != entry.mtime_ns:
+        return "its time is another one"
+    return _content_difference(repository, entry, path, found.st_size) if entry.type == FileType.FILE else ""
+
+
+def _content_difference(repository: Repository, entry: Entry, path: bytes, size_bytes: int) -> str:
+    if size_bytes != entry.size_bytes:
+        return f"it has {size_bytes} bytes instead of {entry.size_bytes}"
+    key = repository.keyring.id_key(ChunkKind.DATA)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            for chunk in read_content(entry, repository.chunks):
+                if _hash_of(file.fileno(), _length_of(repository, chunk), key) != chunk:
+                    return "its content is another one"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return ""
+
+
+def _length_of(repository: Repository, chunk: ChunkId) -> int:
+    location = repository.index.locate(chunk)
+    if location is None:
+        raise DrtoolError(f"chunk {chunk.hex()[:16]}… is in no index segment that can be read")
+    return location.length
+
+
+def _hash_of(descriptor: int, length: int, key: bytes) -> bytes:
+    """The id of the next `length` bytes; of fewer where the file ends."""
+    hasher = blake3(key=key)
+    while length > 0:
+        piece = os.read(descriptor, min(length, 1 << 20))
+        if not piece:
+            break
+        hasher.update(piece)
+        length -= len(piece)
+    return hasher.digest()

@@ -1,0 +1,57 @@
+"""Whatever is wrong with a restored tree is found."""
+
+import os
+
+import pytest
+from three_sites import fill, noise
+
+from drtool.operations.verify import differences
+
+
+def flip(path):
+    with path.open("r+b") as file:
+        file.seek(70_000)
+        byte = file.read(1)
+        file.seek(70_000)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def same_time(change):
+    def changed(path):
+        found = path.stat()
+        change(path)
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("d/file", same_time(flip), "content"),
+        ("d/file", same_time(lambda path: os.truncate(path, 99_999)), "99999 bytes instead of 100000"),
+        ("d/file", lambda path: path.unlink(), "not there"),
+        ("d/file", lambda path: os.utime(path, ns=(1, 1)), "time"),
+        ("d/file", lambda path: path.chmod(0o600), "mode is 0600"),
+        ("d/link", lambda path: (path.unlink(), path.symlink_to("elsewhere")), "points elsewhere"),
+        ("d/link", lambda path: (path.unlink(), path.mkdir()), "another kind"),
+    ],
+)
+def test_each_difference_is_found_and_no_other(world, name, change, reason):
+    source = fill(world.root / "source", {"d/file": noise(100_000), "d/other": b"1"})
+    (source / "d/link").symlink_to("other")
+    (source / "d/file").chmod(0o640)
+    world.backup(source)
+    out = world.root / "out"
+    with world.open() as repository:
+        (row,) = repository.view.state.snapshots
+        world.run_restore(repository, out, row)
+        below = os.fsencode(out)
+        assert list(differences(repository, row, below)) == []
+        place = out / str(source).lstrip("/")
+        above = (place / name).parent.stat()
+        change(place / name)
+        os.utime((place / name).parent, ns=(above.st_atime_ns, above.st_mtime_ns))
+        (found,) = differences(repository, row, below)
+    assert found.path == f"{source}/{name}"
+    assert reason in found.reason
