@@ -83,11 +83,11 @@ def test_runs_of_any_length_read_every_copy_once_in_a_round(here, there, a_run):
             break
         chosen = [c for c in within(in_proportion(site_rounds), a_run, None) if c.target == "a/main" or there]
         read += [(c.target, c.expected.name) for c in chosen if c.target == "a/main"]
-        new = advanced(site_rounds, {(c.target, c.expected.name): "" for c in chosen}, (), 1)
+        new = advanced(site_rounds, {(c.target, c.expected.name): "" for c in chosen}, 1)
         coverage = list({(row.site, row.level): row for row in (*coverage, *new)}.values())
     assert sorted(read) == sorted((c.target, c.expected.name) for c in every if c.target == "a/main")
-    full = next(row for row in coverage if row.site == "a" and row.level == FULL)
-    assert (full.sequence, full.position) == (7, ROUND_END)
+    ended = next(row for row in coverage if row.site == "a")
+    assert (ended.sequence, ended.position) == (7, ROUND_END)
 
 
 def test_the_order_changes_from_round_to_round_and_needs_the_key():
@@ -115,16 +115,14 @@ def test_a_budget_is_kept_but_for_the_first_copy():
     assert len(list(within(big, 3, None))) == 3
 
 
-def test_a_gap_ends_what_counts_and_damage_keeps_a_site_from_being_whole():
+def test_a_gap_ends_what_counts_and_damage_does_not():
     waiting = tuple(Copy("a/main", expected(f"packs/{n}"), n + 1) for n in range(4))
     one = SiteRound("a", 3, 9, 0, waiting, 0, 40)
     names = [("a/main", f"packs/{n}") for n in range(4)]
-    assert advanced([one], dict.fromkeys(names[:1] + names[2:], ""), (), 5) == [Coverage("a", LEVEL, 3, 1, 9, 5)]
-    assert advanced([one], dict.fromkeys(names, "") | {names[1]: None}, (), 5) == [Coverage("a", LEVEL, 3, 1, 9, 5)]
-    assert advanced([one], {}, (), 5) == []
-    whole = advanced([one], dict.fromkeys(names, "bad"), (), 5)
-    assert [row.level for row in whole] == [LEVEL, FULL]
-    assert [row.level for row in advanced([one], dict.fromkeys(names, "bad"), ["a"], 5)] == [LEVEL]
+    assert advanced([one], dict.fromkeys(names[:1] + names[2:], ""), 5) == [Coverage("a", LEVEL, 3, 1, 9, 5)]
+    assert advanced([one], dict.fromkeys(names, "") | {names[1]: None}, 5) == [Coverage("a", LEVEL, 3, 1, 9, 5)]
+    assert advanced([one], {}, 5) == []
+    assert advanced([one], dict.fromkeys(names, "bad"), 5) == [Coverage("a", LEVEL, 3, ROUND_END, 9, 5)]
 
 
 # --- on a repository ---
@@ -197,6 +195,17 @@ def test_damage_is_named_counts_and_is_remembered_and_the_site_is_not_verified(s
     assert {row.site for row in world.view().state.coverage if row.level == FULL} == {"a", "c"}
     with world.open() as repository:
         assert len(repository.findings.all()) == 1
+
+
+@pytest.mark.parametrize("level", ["sample", "full"])
+def test_a_site_that_misses_something_was_not_read_whole(stocked, level):
+    world, _ = stocked
+    world.objects("b")[0].unlink()
+    with world.open() as repository:
+        request = VerifyRequest(level=level, sample=Sample(share=1.0), workers=2)
+        result = verify(repository, request, ignore)
+    assert [row.target for row in result.missing] == ["b/main"]
+    assert {row.site for row in world.view().state.coverage if row.level == FULL} == {"a", "c"}
 
 
 def test_a_target_that_goes_away_stops_its_own_round_only(stocked, monkeypatch):

@@ -135,7 +135,7 @@ def _read(
         done_bytes += copy.expected.size_bytes
         emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
         if covered.rounds and time.monotonic() - recorded_at > RECORD_EVERY_S:
-            record(repository, request, covered, inventory, covered.damaged, emit)
+            _commit(repository, _begun(request, covered), emit)
             recorded_at = time.monotonic()
     for target, why in reader.left.items():
         inventory.objects.pop(target, None)
@@ -148,20 +148,32 @@ def record(
     request: VerifyRequest,
     covered: Covered,
     inventory: Inventory,
-    damaged: Sequence[Damaged],
+    unsound: set[SiteName],
     emit: Emit,
 ) -> bool:
-    """Writes down what was covered; False if there is nothing to write, or nobody to agree."""
-    if request.level == "structure" or request.snapshot is not None or repository.view.tentative:
+    """Writes down what was covered; False if there is nothing to write, or nobody to agree.
+
+    `unsound` sites, where something is damaged or missing, were not read whole, whatever was read there.
+    """
+    if request.level == "structure":
         return False
-    unsound = {site_of(row.target) for row in damaged}
+    unsound = unsound | {site_of(target) for target, _ in repository.findings.all()}
     if request.level == "full":
-        rows = list(_read_whole(repository, inventory, unsound))
-    else:
-        unsound |= {site_of(target) for target, _ in repository.findings.all()}
-        unsound |= {site_of(target) for target in inventory.unlisted}
-        rows = advanced(covered.rounds, covered.outcomes, unsound, time.time_ns())
-    if not rows:
+        return _commit(repository, list(_read_whole(repository, request, inventory, unsound)), emit)
+    rows = _begun(request, covered)
+    through = {row.site for row in rows if row.position == ROUND_END} - unsound
+    through -= {site_of(target) for target in inventory.unlisted}
+    whole = [Coverage(r.site, FULL, r.round, r.position, r.sequence, r.time_ns) for r in rows if r.site in through]
+    return _commit(repository, [*rows, *whole], emit)
+
+
+def _begun(request: VerifyRequest, covered: Covered) -> list[Coverage]:
+    """How far each site's round has come; nothing for one snapshot's."""
+    return [] if request.snapshot else advanced(covered.rounds, covered.outcomes, time.time_ns())
+
+
+def _commit(repository: Repository, rows: Sequence[Coverage], emit: Emit) -> bool:
+    if not rows or repository.view.tentative:
         return False
     try:
         repository.manifest.commit(Record(coverage=tuple(rows)))
@@ -171,8 +183,12 @@ def record(
     return True
 
 
-def _read_whole(repository: Repository, inventory: Inventory, unsound: set[SiteName]) -> Iterator[Coverage]:
+def _read_whole(
+    repository: Repository, request: VerifyRequest, inventory: Inventory, unsound: set[SiteName]
+) -> Iterator[Coverage]:
     """Every site whose targets were all there, and whole, was read as of this view."""
+    if request.snapshot:
+        return
     view, now_ns = repository.view, time.time_ns()
     rounds = {row.site: row.round for row in view.state.coverage if row.level == FULL}
     away = {site_of(target) for target in inventory.unlisted}

@@ -104,16 +104,12 @@ def within(copies: Iterable[Copy], count_max: int | None, bytes_max: int | None)
 
 
 def advanced(
-    rounds: Iterable[SiteRound],
-    outcomes: Mapping[tuple[TargetName, str], str | None],
-    unsound: Iterable[SiteName],
-    time_ns: int,
+    rounds: Iterable[SiteRound], outcomes: Mapping[tuple[TargetName, str], str | None], time_ns: int
 ) -> list[Coverage]:
-    """The records after a run. `outcomes`: what was read, and why a copy is bad; None: it could not be read after all.
+    """The records of rounds after a run. `outcomes`: what was read, and why a copy is bad; None: it could not be read after all.
 
-    A site comes as far as it was read without a gap. One that is through and has nothing damaged was read whole.
+    A site comes as far as it was read without a gap.
     """
-    spoilt = set(unsound)
     rows: list[Coverage] = []
     for site in rounds:
         position, through = site.position, True
@@ -124,8 +120,6 @@ def advanced(
             position = copy.position
         if through:
             rows.append(Coverage(site.site, LEVEL, site.number, ROUND_END, site.sequence, time_ns))
-            if site.site not in spoilt:
-                rows.append(Coverage(site.site, FULL, site.number, ROUND_END, site.sequence, time_ns))
         elif position != site.position:
             rows.append(Coverage(site.site, LEVEL, site.number, position, site.sequence, time_ns))
     return rows

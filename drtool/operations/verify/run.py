@@ -57,12 +57,14 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
     for row in damaged:
         bad.setdefault(row.object, set()).add(row.target)
     standings = [standing(e, inventory, _judged_copies(copies, request), bad.get(e.name, ())) for e in wanted]
-    recorded = not repository.index.unavailable and record(repository, request, covered, inventory, damaged, emit)
+    missing = [Missing(target, s.expected.name) for s in standings for target in s.missing]
+    unsound = {site_of(row.target) for row in missing} | {site_of(row.target) for row in damaged}
+    recorded = not repository.index.unavailable and record(repository, request, covered, inventory, unsound, emit)
     lost = {s.expected.name for s in standings if not s.holders and not inventory.unlisted and request.site is None}
     return VerifyResult(
         level=request.level,
         checked=_checked(standings),
-        missing=[Missing(target, s.expected.name) for s in standings for target in s.missing],
+        missing=missing,
         damaged=damaged,
         affected=_affected(repository, lost, request),
         unrepairable=[Missing(s.expected.desired[0], s.expected.name) for s in standings if s.expected.name in lost],
