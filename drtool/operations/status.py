@@ -116,6 +116,8 @@ def _problems(
 ) -> Iterable[str]:
     if quorum.reachable < quorum.needed:
         yield f"no quorum: the manifest needs {quorum.needed} voters and {quorum.reachable} can be reached"
+    elif quorum.reachable == quorum.needed < len(repository.view.config.voters):
+        yield "one more voter gone, and nothing can be written: bring back or replace the one that is away"
     for target, why in sorted(inventory.unlisted.items()):
         yield f"target {target} is offline: {why}"
     for row in repository.view.state.targets:

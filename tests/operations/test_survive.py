@@ -115,6 +115,13 @@ def test_without_any_voter_or_key_slot_nothing_is_restorable_and_it_says_why(sto
     assert told.quorum.reachable == 4
 
 
+def test_a_damaged_key_slot_opens_nothing(stocked):
+    for site in "abcde":
+        for path in (stocked.directory(site) / "keys").iterdir():
+            path.write_bytes(b"x")
+    assert any("no key slot is left" in reason for reason in outlook(stocked).reasons)
+
+
 def test_voters_that_lag_do_not_know_the_newest_snapshots(place):
     world = World(place).found(copies=3)
     source = place / "source"

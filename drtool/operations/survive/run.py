@@ -15,7 +15,7 @@ from drtool.config import nearest
 from drtool.errors import UsageError
 from drtool.events import Emit, Progress, Stage
 from drtool.manifest.records import Snapshot
-from drtool.model import SiteName, TargetName, pack_object, site_of
+from drtool.model import PackId, SiteName, TargetName, pack_object, site_of
 from drtool.operations.survive.judging import Bits, Mask, Need, are_met, losses, named_targets
 from drtool.operations.survive.needs import Needs
 from drtool.operations.survive.request import (
@@ -50,6 +50,7 @@ class _Stock(Struct, frozen=True):
     needed_voters: int
     with_slots: frozenset[TargetName]
     snapshots: tuple[tuple[Snapshot, list[Need]], ...]
+    sizes: dict[PackId, int]
 
 
 def survive(repository: Repository, request: SurviveRequest, emit: Emit) -> SurviveResult:
@@ -102,6 +103,7 @@ def _take_stock(repository: Repository, emit: Emit) -> _Stock:
     emit(Stage(name="listing"))
     repository.load_index()
     inventory = take_inventory(repository.targets)
+    repository.set_lost_packs_aside()  # what they held may have been stored again elsewhere
     bits = Bits(inventory.objects)
     needs = Needs(repository, inventory, bits)
     emit(Stage(name="walking"))
@@ -110,16 +112,25 @@ def _take_stock(repository: Repository, emit: Emit) -> _Stock:
     for number, row in enumerate(rows, start=1):
         snapshots.append((row, needs.of(row.root)))
         emit(Progress(processed_bytes=number, total_bytes=len(rows)))
-    held = read_slots(repository.targets, repository.view.state.targets)
     return _Stock(
         repository=repository,
         inventory=inventory,
         bits=bits,
         voters=_voters(repository),
         needed_voters=repository.view.config.quorum,
-        with_slots=frozenset(name for name, slots in held.at.items() if slots),
+        with_slots=_with_slots(repository),
         snapshots=tuple(snapshots),
+        sizes={pack.pack: pack.size_bytes for pack in repository.index.packs()},
     )
+
+
+def _with_slots(repository: Repository) -> frozenset[TargetName]:
+    """Targets with a whole copy of a slot that the manifest names; of a repository that names none yet, with any."""
+    held = read_slots(repository.targets, repository.view.state.targets)
+    slots = repository.view.state.keys.slots
+    if not slots:
+        return frozenset(name for name, texts in held.at.items() if texts)
+    return frozenset(name for slot in slots for name in held.holders(slot))
 
 
 def _voters(repository: Repository) -> tuple[_Voter, ...]:
@@ -196,11 +207,10 @@ def _outlook(stock: _Stock, row: Snapshot, restorable: bool, mask: Mask) -> Outl
 
 def _missing_packs(stock: _Stock, row: Snapshot, mask: Mask) -> int:
     """How many packs it needs that nobody would have."""
-    sizes = {pack.pack: pack.size_bytes for pack in stock.repository.index.packs()}
     damaged = stock.repository.findings.all()
     missing = 0
     for pack in needed_packs(stock.repository, [row.root], lambda _: None):
         name = pack_object(pack)
-        holders = stock.inventory.holders(name, sizes.get(pack))
+        holders = stock.inventory.holders(name, stock.sizes.get(pack))
         missing += not stock.bits.mask(t for t in holders if (t, name) not in damaged) & ~mask
     return missing
