@@ -11,7 +11,7 @@ from three_sites import fill, in_a_child, noise
 from drtool.errors import DrtoolError, Interrupted
 from drtool.events import SnapshotStored
 from drtool.operations.restore.feeding import Feeder
-from drtool.operations.verify import run as verify_run
+from drtool.operations.verify import reading
 from drtool.trees import walk
 
 MIB = 1024 * 1024
@@ -83,7 +83,7 @@ def test_an_interrupted_verification_reads_no_more_than_it_has_begun(world, monk
 
     def run():
         signal.signal(signal.SIGINT, interrupt)
-        monkeypatch.setattr(verify_run, "problem_with", slow)
+        monkeypatch.setattr(reading, "problem_with", slow)
         with pytest.raises(Interrupted):
             world.verify("full")
         assert len(begun) <= 6
