@@ -152,13 +152,21 @@ def test_a_deletion_whose_outcome_is_not_known_keeps_the_mover_at_work_until_its
     world, stocked, monkeypatch
 ):
     """Otherwise a late one could take a copy that a later ring promises."""
-    (name, data), *_ = (row for row in objects(world, "a").items() if row[0] not in objects(world, "b"))
-    extra = world.directory("b") / name
+    held = {site: objects(world, site) for site in "abc"}
+    name, where = next(
+        (name, [site for site in "abc" if name in held[site]])
+        for names in held.values()
+        for name in names
+        if sum(name in other for other in held.values()) == 2
+    )
+    data = held[where[0]][name]
+    (without,) = set("abc") - set(where)
+    extra = world.directory(without) / name
     extra.parent.mkdir(parents=True, exist_ok=True)
     extra.write_bytes(data)
 
     def hanging(_store, _name):
-        raise TargetHung("b did not answer")
+        raise TargetHung("it did not answer")
 
     def unanswered():
         with monkeypatch.context() as patch:
