@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -210,11 +211,12 @@ def test_a_site_that_misses_something_was_not_read_whole(stocked, level):
 
 def test_a_target_that_goes_away_stops_its_own_round_only(stocked, monkeypatch):
     world, read = stocked
-    noting = reading.problem_with
+    noting, lock = reading.problem_with, threading.Lock()
 
     def leaving(store, name, keyring):
-        if len(read) == 5 and world.directory("b").exists():
-            world.directory("b").rename(world.root / "away")
+        with lock:
+            if len(read) >= 5 and not (world.root / "away").exists():
+                world.directory("b").rename(world.root / "away")
         return noting(store, name, keyring)
 
     monkeypatch.setattr(reading, "problem_with", leaving)
