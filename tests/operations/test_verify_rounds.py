@@ -225,6 +225,7 @@ def test_a_target_that_goes_away_stops_its_own_round_only(stocked, monkeypatch):
     assert result.damaged == []
     assert {row.site: row.finished for row in result.rounds} == {"a": True, "b": False, "c": True}
     (world.root / "away").rename(world.directory("b"))
+    monkeypatch.setattr(reading, "problem_with", noting)
     result = sample(world, share=1.0)
     assert all(row.finished for row in result.rounds)
 
