@@ -90,7 +90,7 @@ class Repository:
             pack.pack
             for pack in self.index.packs()
             if not any(inventory.holders(pack_object(pack.pack), pack.size_bytes))
-            and not any(self._may_hold(target, inventory) for target in pack.targets)
+            and not any(self.may_hold(target, inventory) for target in pack.targets)
         )
 
     def going_packs(self, view: View) -> frozenset[PackId]:
@@ -100,7 +100,7 @@ class Repository:
         lists = [self.manifest.names_in(row) for row in rows]
         return frozenset(PackId(names.packs[at : at + 32]) for names in lists for at in range(0, len(names.packs), 32))
 
-    def _may_hold(self, target: TargetName, inventory: Inventory) -> bool:
+    def may_hold(self, target: TargetName, inventory: Inventory) -> bool:
         """Whether a target that cannot be listed now may still have what was written to it; not one that was given up."""
         out_of_sight = target in inventory.unlisted or target not in self.targets.specs
         return out_of_sight and target not in self.targets.lost and target in self.target_rows()

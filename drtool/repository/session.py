@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from drtool.crypto import object_name
 from drtool.errors import DrtoolError, NoQuorum, Rejected
 from drtool.manifest.ops import AddSnapshot, CheckpointSession, CloseSession, OpenSession
 from drtool.manifest.records import SegmentRef, SessionKind, Snapshot
-from drtool.model import SegmentId, SessionId, TargetName, segment_object
+from drtool.model import SegmentId, SessionId, TargetName
 from drtool.packing import SegmentPack
-from drtool.packing.segment import SEGMENT_ROWS_MAX, encode_segment, rows_of
+from drtool.packing.segment import SEGMENT_ROWS_MAX, rows_of
 from drtool.repository.identity import gone, identify
 from drtool.repository.index import merged, to_merge
 from drtool.repository.placement import distinct_sites
+from drtool.repository.segments import store_segment
 from drtool.repository.writing import PackWritten, Writer
 
 if TYPE_CHECKING:
@@ -183,12 +183,12 @@ class WriterSession:
         rows = (row for number, pack in enumerate(self._pending) for row in rows_of(number, pack.contents))
         readers = [repository.index.reader(ref.id) for ref in merge]
         packs, stream = merged(readers, table, rows)
-        sealed, row_count = encode_segment(repository.keyring, packs, stream)
-        segment = SegmentId(object_name(sealed))
-        holders = self._writer.put(segment_object(segment), sealed, repository.metadata_demand(segment))
-        self.degraded |= distinct_sites(holders) < repository.view.state.policy.copies
+        segment = store_segment(repository, self._writer, packs, stream)
         self._pending = []
-        return [SegmentRef(segment, len(sealed), row_count, len(packs), tuple(holders))]
+        if segment is None:
+            return []
+        self.degraded |= distinct_sites(segment.targets) < repository.view.state.policy.copies
+        return [segment]
 
 
 def may_be_gone(before: "View", now: "View") -> bool:

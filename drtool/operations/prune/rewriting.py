@@ -1,23 +1,30 @@
 """Live chunks out of packs that are mostly waste, into new packs; and index segments without what goes.
 
 Invariants
-    A pack whose live chunks could not all be copied stays.
+    A pack stays unless all its live chunks are durable in new packs, each on as many sites as are promised, or as held the
+    old one. So do old index segments.
     Memory is bounded: at most `ROWS_AT_ONCE` rows are in hand, and one pack of each kind is being filled.
 """
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeAlias
 
-from drtool.crypto import object_name
-from drtool.errors import DrtoolError
+from drtool.errors import DrtoolError, StoreError
 from drtool.manifest.records import SegmentRef
-from drtool.model import ChunkId, PackId, SegmentId, segment_object
+from drtool.model import ChunkId, PackId, SegmentId
+from drtool.operations.prune.copies import Copies
 from drtool.operations.prune.plan import PackUse
 from drtool.packing import Location, PackKind, SegmentPack, SegmentReader
-from drtool.packing.segment import ROW_BYTES, SEGMENT_ROWS_MAX, encode_segment
+from drtool.packing.segment import ROW_BYTES, SEGMENT_ROWS_MAX
 from drtool.repository import Repository
 from drtool.repository.marking import Marks
+from drtool.repository.placement import distinct_sites
+from drtool.repository.segments import store_segment
 from drtool.repository.writing import PackSink, PackWritten, Writer
+
+Rows: TypeAlias = "Sequence[tuple[Location, ChunkId]]"
 
 ROWS_AT_ONCE = 400_000
 _ID_BYTES = 32
@@ -26,15 +33,22 @@ _ID_BYTES = 32
 class Rewriter:
     """Copies what is live in some packs."""
 
-    def __init__(self, repository: Repository, writer: Writer, marks: Marks, tick: Callable[[int], None]) -> None:
+    def __init__(
+        self, repository: Repository, writer: Writer, marks: Marks, copies: Copies, tick: Callable[[int], None]
+    ) -> None:
         self._repository = repository
         self._marks = marks
+        self._copies = copies
         self._tick = tick
+        self._fresh: list[PackWritten] = []
         self.written: list[PackWritten] = []
+        """New packs that stand in place of old ones."""
+        self.spare: list[PackWritten] = []
+        """New packs that nothing needs, since what they hold stays where it was."""
         self._sinks = {kind: self._sink(writer, kind) for kind in PackKind}
 
     def rewrite(self, uses: Iterable[PackUse]) -> tuple[list[PackUse], dict[PackId, str]]:
-        """The packs whose live chunks are all durable in new ones; why not for the others."""
+        """The packs whose live chunks are all durable in new ones, on enough sites; why not for the others."""
         done: list[PackUse] = []
         failed: dict[PackId, str] = {}
         for batch in _batches(uses, self._marks.live_rows_of):
@@ -44,17 +58,40 @@ class Rewriter:
                     self._copy(rows.get(use.pack, []))
                 except DrtoolError as error:
                     failed[use.pack] = error.message
-                else:
-                    done.append(use)
                 self._tick(use.size_bytes)
-        for sink in self._sinks.values():
-            sink.flush()
+            self._flush()
+            done += self._settle([use for use in batch if use.pack not in failed], rows, failed)
         return done, failed
+
+    def _flush(self) -> None:
+        for sink in self._sinks.values():
+            with suppress(StoreError):  # what did not get through is missing from `_fresh`, and its old pack stays
+                sink.flush()
+
+    def _settle(
+        self, uses: Iterable[PackUse], rows: Mapping[PackId, Rows], failed: dict[PackId, str]
+    ) -> Iterator[PackUse]:
+        """Those that may go; and which of the new packs are of use then."""
+        sites = {chunk: distinct_sites(pack.targets) for pack in self._fresh for chunk in _chunks(pack)}
+        wanted: set[ChunkId] = set()
+        for use in uses:
+            reached = min(sites.get(chunk, 0) for _, chunk in rows[use.pack])
+            needed = self._copies.needed(use.pack)
+            if reached < needed:
+                failed[use.pack] = (
+                    f"what is needed of it could be copied to {reached} sites, and {needed} are to have it"
+                )
+                continue
+            wanted.update(chunk for _, chunk in rows[use.pack])
+            yield use
+        for pack in self._fresh:
+            (self.spare if wanted.isdisjoint(_chunks(pack)) else self.written).append(pack)
+        self._fresh.clear()
 
     def _sink(self, writer: Writer, kind: PackKind) -> PackSink:
         repository = self._repository
         return PackSink(
-            repository.keyring, writer, kind, lambda pack: repository.demand(pack, kind), self.written.append
+            repository.keyring, writer, kind, lambda pack: repository.demand(pack, kind), self._fresh.append
         )
 
     def _live(self, packs: frozenset[PackId]) -> dict[PackId, list[tuple[Location, ChunkId]]]:
@@ -72,12 +109,15 @@ class Rewriter:
             rows.sort(key=lambda item: (item[0].block, item[0].offset))
         return found
 
-    def _copy(self, rows: Sequence[tuple[Location, ChunkId]]) -> None:
-        texts = [(at, chunk) for at, chunk in rows]
-        for at, _ in texts:  # all of them can be read before any is written again
+    def _copy(self, rows: Rows) -> None:
+        for at, _ in rows:  # all of them can be read before any is written again
             self._repository.chunks.at(at)
-        for at, chunk in texts:
+        for at, chunk in rows:
             self._sinks[PackKind(at.pack.kind)].add(chunk, self._repository.chunks.at(at))
+
+
+def _chunks(pack: PackWritten) -> Iterator[ChunkId]:
+    return (chunk for block in pack.contents.blocks for chunk in block.chunks())
 
 
 def _batches(uses: Iterable[PackUse], rows_of: Callable[[PackId], int]) -> Iterator[list[PackUse]]:
@@ -94,25 +134,41 @@ def _batches(uses: Iterable[PackUse], rows_of: Callable[[PackId], int]) -> Itera
 
 
 def segments_without(
-    repository: Repository, writer: Writer, gone: Collection[PackId]
-) -> tuple[tuple[SegmentRef, ...], tuple[SegmentId, ...]]:
-    """New segments, durable, for those that name a pack that goes; and the ones that they stand for."""
+    repository: Repository, writer: Writer, gone: Collection[PackId], copies: Copies
+) -> tuple[tuple[SegmentRef, ...], tuple[SegmentId, ...]] | None:
+    """New segments, durable, for those that name a pack that goes; and the ones that they stand for.
+
+    None if the new ones would be, or are, on fewer sites than they should.
+    """
     affected = [
-        (ref, repository.index.reader(ref.id))
+        ref
         for ref in repository.view.state.segments
         if any(row.pack in gone for row in repository.index.reader(ref.id).packs)
     ]
     new: list[SegmentRef] = []
-    group: list[SegmentReader] = []
+    for group in _groups(affected):
+        needed = max(map(copies.needed_of_segment, group))
+        if copies.writable_sites < needed:
+            return None
+        refs = _store(repository, writer, [repository.index.reader(ref.id) for ref in group], gone)
+        if any(distinct_sites(ref.targets) < needed for ref in refs):
+            return None
+        new += refs
+    return tuple(new), tuple(ref.id for ref in affected)
+
+
+def _groups(refs: Iterable[SegmentRef]) -> Iterator[list[SegmentRef]]:
+    """As many together as one segment may have rows."""
+    group: list[SegmentRef] = []
     rows = 0
-    for _, reader in affected:
-        if group and rows + reader.row_count > SEGMENT_ROWS_MAX:
-            new += _store(repository, writer, group, gone)
+    for ref in refs:
+        if group and rows + ref.rows > SEGMENT_ROWS_MAX:
+            yield group
             group, rows = [], 0
-        group.append(reader)
-        rows += reader.row_count
-    new += _store(repository, writer, group, gone)
-    return tuple(new), tuple(ref.id for ref, _ in affected)
+        group.append(ref)
+        rows += ref.rows
+    if group:
+        yield group
 
 
 def _store(
@@ -129,12 +185,8 @@ def _store(
         streams.append(_kept(reader, numbers))
     if not table:
         return []
-    sealed, row_count = encode_segment(repository.keyring, table, heapq.merge(*streams))
-    if not row_count:
-        return []
-    segment = SegmentId(object_name(sealed))
-    holders = writer.put(segment_object(segment), sealed, repository.metadata_demand(segment))
-    return [SegmentRef(segment, len(sealed), row_count, len(table), tuple(holders))]
+    segment = store_segment(repository, writer, table, heapq.merge(*streams))
+    return [segment] if segment is not None else []
 
 
 def _kept(reader: SegmentReader, numbers: dict[int, int]) -> Iterator[bytes]:

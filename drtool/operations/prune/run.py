@@ -28,10 +28,12 @@ from drtool.operations.prune.rewriting import Rewriter, segments_without
 from drtool.operations.prune.silence import expire_silent
 from drtool.operations.prune.survey import Names, Survey, listed_names, survey
 from drtool.repository import Repository
+from drtool.repository.placement import distinct_sites
 from drtool.repository.session import NOT_OPEN, RENEW_S, Overtaken, WriterSession
-from drtool.repository.writing import Writer
+from drtool.repository.writing import PackWritten, Writer
 
 ATTEMPTS = 8
+FEW_SITES = "fewer sites take index segments now than are to have them"
 TAKEN_FOR_DEAD = "this prune was taken for dead and stopped; whatever it began, this or another one finishes"
 TRY_AGAIN = ("changed-since", "segments-changed", "not-condemned")
 
@@ -80,14 +82,15 @@ def _preview(repository: Repository, request: PruneRequest, emit: Emit, started:
     removing = listed_names(repository, *state.removing)
     seen = survey(repository, repository.view, grace_of(repository, request))
     decided = plan(seen.uses, request.unused_share)
+    rewritten = [use for use in decided.rewrite if not seen.copies.refusal(use)]
     returned = frozenset(pack for pack in condemned.packs if seen.marks.live_bytes.get(pack))
     pending = len(condemned.packs - returned) + len(removing.packs)
     return _result(
         request,
         started,
         removed=_amount(decided.remove) + Amount(len(seen.orphans.packs), seen.orphan_bytes),
-        repacked=_amount(decided.rewrite),
-        kept=_amount(decided.keep),
+        repacked=_amount(rewritten),
+        kept=_amount([*decided.keep, *(use for use in decided.rewrite if use not in rewritten)]),
         pending=Amount(pending, 0),
         objections=objections(seen, decided, request),
     )
@@ -148,22 +151,24 @@ class _Run:
         decided = plan(seen.uses, self._request.unused_share)
         demand_nothing_objects(seen, decided, self._request)
         self._emit(Stage(name="rewriting"))
-        rewritten = self._rewrite(seen, decided.rewrite)
+        rewritten, spare = self._rewrite(seen, decided.rewrite)
         self._rewritten = frozenset(use.pack for use in rewritten)
         self._repacked = _amount(rewritten)
         self._kept = _amount([*decided.keep, *(use for use in decided.rewrite if use not in rewritten)])
         going = [*decided.remove, *rewritten]
-        names = Names(frozenset(use.pack for use in going) | seen.orphans.packs, seen.orphans.segments)
+        packs = {*(use.pack for use in going), *(new.pack for new in spare)}
+        names = Names(seen.orphans.packs | packs, seen.orphans.segments)
         if not names and not self._grace.due(seen.view.state.forgotten):
             return seen.view
-        size_bytes = sum(use.size_bytes for use in going) + seen.orphan_bytes
+        size_bytes = sum(use.size_bytes for use in going) + sum(new.size_bytes for new in spare) + seen.orphan_bytes
         kept = self._repository.manifest.keep_names(names.listed(), size_bytes)
         op = Condemn(kept, seen.view.sequence, self._session.id)
         return self._repository.manifest.commit(op).view
 
-    def _rewrite(self, seen: Survey, uses: Sequence[PackUse]) -> list[PackUse]:
-        if not uses:
-            return []
+    def _rewrite(self, seen: Survey, uses: Sequence[PackUse]) -> tuple[list[PackUse], list[PackWritten]]:
+        """The packs that may go, and new ones that nothing needs."""
+        failed = {use.pack: why for use in uses if (why := seen.copies.refusal(use))}
+        uses = [use for use in uses if use.pack not in failed]
         done_bytes = 0
         total_bytes = sum(use.size_bytes for use in uses)
 
@@ -173,13 +178,22 @@ class _Run:
             self._session.renew()
             self._emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
 
-        rewriter = Rewriter(self._repository, self._writer, seen.marks, tick)
-        done, failed = rewriter.rewrite(uses)
-        for pack, why in failed.items():
+        rewriter = Rewriter(self._repository, self._writer, seen.marks, seen.copies, tick)
+        done, stay = rewriter.rewrite(uses)
+        if rewriter.written and not self._make_known(
+            rewriter.written, max(map(seen.copies.needed, (use.pack for use in done)))
+        ):
+            done, stay = [], stay | {use.pack: FEW_SITES for use in done}
+        for pack, why in (failed | stay).items():
             self._emit(Warned(message=f"pack {pack.hex()[:16]}… stays as it is: {why}"))
-        self._session.add(rewriter.written)
-        self._session.checkpoint()
-        return done
+        return done, rewriter.spare
+
+    def _make_known(self, packs: Sequence[PackWritten], needed_sites: int) -> bool:
+        """Whether the index segment that names them is on enough sites."""
+        self._session.add(packs)
+        new = set(self._session.checkpoint())
+        refs = (ref for ref in self._repository.view.state.segments if ref.id in new)
+        return all(distinct_sites(ref.targets) >= needed_sites for ref in refs)
 
     def _remove(self, seen: Survey, condemned: Condemned) -> tuple[View, Survey]:
         """Takes back what is needed after all, removes the rest for good, deletes it; or leaves it to the next run."""
@@ -196,20 +210,27 @@ class _Run:
             else:
                 self._repository.adopt(view)
             try:
-                view = self._commit_removal(seen, condemned, names, view)
+                removed = self._commit_removal(seen, condemned, names, view)
             except Rejected as error:
                 if error.reason not in TRY_AGAIN:
                     raise
                 continue
-            return self._delete_removals(view), seen
+            if removed is None:
+                self._waiting.append(Waiting(FEW_SITES, len(names.packs)))
+                return view, seen
+            return self._delete_removals(removed), seen
         self._waiting.append(Waiting("backups kept finishing meanwhile", len(names.packs)))
         return self._repository.manifest.read(), seen
 
-    def _commit_removal(self, seen: Survey, condemned: Condemned, names: Names, view: View) -> View:
+    def _commit_removal(self, seen: Survey, condemned: Condemned, names: Names, view: View) -> View | None:
+        """The view after the removal; None if the index without what goes would lose copies."""
         needed = frozenset(pack for pack in names.packs - self._rewritten if seen.marks.live_bytes.get(pack))
         live, packs = frozenset(ref.id for ref in view.state.segments), self._repository.index
         going = Names(names.packs - needed, names.segments - live)
-        segments, replaced = segments_without(self._repository, self._writer, going.packs)
+        index = segments_without(self._repository, self._writer, going.packs, seen.copies)
+        if index is None:
+            return None
+        segments, replaced = index
         listed = going.listed()
         back_bytes = sum({row.pack: row.size_bytes for row in packs.packs() if row.pack in needed}.values())
         kept = self._repository.manifest.keep_names(listed, max(0, condemned.objects.bytes - back_bytes))

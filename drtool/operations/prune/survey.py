@@ -13,7 +13,8 @@ from drtool.errors import DrtoolError, Refused
 from drtool.manifest.facade import View
 from drtool.manifest.pages import NameList
 from drtool.manifest.records import Condemned, Removal
-from drtool.model import ChunkId, PackId, SegmentId, pack_object, segment_object, site_of
+from drtool.model import ChunkId, PackId, SegmentId, pack_object, segment_object
+from drtool.operations.prune.copies import Copies
 from drtool.operations.prune.grace import Grace
 from drtool.operations.prune.plan import PackUse
 from drtool.repository import Repository
@@ -67,6 +68,7 @@ class Survey(Struct, frozen=True):
     orphan_bytes: int
     lost: frozenset[PackId]
     grace: Grace
+    copies: Copies
 
 
 def listed_names(repository: Repository, *rows: Condemned | Removal | None) -> Names:
@@ -91,10 +93,8 @@ def survey(repository: Repository, view: View, grace: Grace, alive: Callable[[],
     inventory = take_inventory(repository.targets)
     lost = repository.lost_packs(inventory)
     repository.index.lost = lost
-    sites = _holders(inventory)
-    marks = Marks(
-        repository.index.readers(), condemned.packs | removing.packs | lost, lambda pack: sites(pack_object(pack))
-    )
+    copies = Copies(repository, inventory)
+    marks = Marks(repository.index.readers(), condemned.packs | removing.packs | lost, copies.of)
     going = grace.going(view.state.forgotten)
     waiting = (row.snapshot for row in view.state.forgotten if row.snapshot.id not in going)
     roots = [row.root for row in (*view.state.snapshots, *waiting)]
@@ -112,7 +112,7 @@ def survey(repository: Repository, view: View, grace: Grace, alive: Callable[[],
     uses = tuple(_uses(repository, marks, condemned.packs | removing.packs))
     orphans = _orphans(repository, inventory, condemned, removing)
     size_bytes = sum(_sizes(inventory).get(name, 0) for name in orphans.objects())
-    return Survey(view, inventory, marks, uses, orphans, size_bytes, lost, grace)
+    return Survey(view, inventory, marks, uses, orphans, size_bytes, lost, grace, copies)
 
 
 def _unknown(why: str) -> Refused:
@@ -120,13 +120,6 @@ def _unknown(why: str) -> Refused:
         f"what the snapshots need cannot be told: {why}; nothing was removed",
         hint="`drtool verify` names what is damaged; bring missing targets back first",
     )
-
-
-def _holders(inventory: Inventory) -> Callable[[str], int]:
-    def count(name: str) -> int:
-        return len({site_of(target) for target, objects in inventory.objects.items() if name in objects})
-
-    return count
 
 
 def _uses(repository: Repository, marks: Marks, elsewhere: frozenset[PackId]) -> Iterator[PackUse]:

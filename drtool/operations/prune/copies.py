@@ -1,0 +1,56 @@
+"""On how many sites objects are, so that nothing is traded for fewer copies than it had.
+
+Invariants
+    A target out of sight counts as having what was written to it: its copy comes back with it.
+"""
+
+from drtool.manifest.records import SegmentRef
+from drtool.model import PackId, TargetName, pack_object, segment_object
+from drtool.operations.prune.plan import PackUse
+from drtool.repository import Repository
+from drtool.repository.inventory import Inventory
+from drtool.repository.placement import distinct_sites
+
+
+class Copies:
+    """What the targets list, and what those that cannot be listed were given."""
+
+    def __init__(self, repository: Repository, inventory: Inventory) -> None:
+        self._repository, self._inventory = repository, inventory
+        self._damaged = repository.findings.all()
+        self._packs = {row.pack: row for row in repository.index.packs()}
+
+    def of(self, pack: PackId) -> int:
+        """How many sites have a pack that the index names, or may have it."""
+        row = self._packs[pack]
+        return self._sites(pack_object(pack), row.size_bytes, row.targets)
+
+    def needed(self, pack: PackId) -> int:
+        """On how many sites its contents must be before it goes: as many as are promised, or as have it."""
+        return min(self._repository.view.state.policy.copies, self.of(pack))
+
+    def needed_of_segment(self, ref: SegmentRef) -> int:
+        """The same, of an index segment."""
+        held = self._sites(segment_object(ref.id), ref.size_bytes, ref.targets)
+        return min(self._repository.view.state.policy.copies, held)
+
+    @property
+    def writable_sites(self) -> int:
+        """How many sites take new objects now."""
+        targets = self._repository.targets
+        ring = {row.name for row in self._repository.view.state.ring.targets if row.state == "active"}
+        return distinct_sites(name for name in targets.storing() if name in ring and targets.writable(name))
+
+    def refusal(self, use: PackUse) -> str:
+        """Why a pack cannot be rewritten now without losing copies; empty if it can."""
+        needed, writable = self.needed(use.pack), self.writable_sites
+        return (
+            f"{writable} sites take packs now, and {needed} are to have what is needed of it"
+            if writable < needed
+            else ""
+        )
+
+    def _sites(self, name: str, size_bytes: int, written: tuple[TargetName, ...]) -> int:
+        listed = [t for t in self._inventory.holders(name, size_bytes) if (t, name) not in self._damaged]
+        unseen = [t for t in written if self._repository.may_hold(t, self._inventory)]
+        return distinct_sites([*listed, *unseen])
