@@ -145,22 +145,19 @@ class Call:
 
 
 def targets_of(config: Config, directory: Path) -> "tuple[TargetSpec, ...]":
-    """A configuration's targets; plain paths are relative to `directory`."""
-    from drtool.config.schema import file_url
+    """A configuration's targets; plain paths and names of files are relative to `directory`."""
     from drtool.model import TargetName
     from drtool.repository import TargetSpec
 
-    return tuple(
-        TargetSpec(
-            name=TargetName(f"{site}/{name}"),
-            url=file_url(target.url, directory),
-            weight=target.weight,
-            keys=target.keys,
-            vote=target.vote,
-        )
-        for site, targets in config.sites.items()
-        for name, target in targets.items()
-    )
+    specs = []
+    for site, targets in config.sites.items():
+        for name, target in targets.items():
+            url, access = target.place(directory)
+            full = TargetName(f"{site}/{name}")
+            specs.append(
+                TargetSpec(name=full, url=url, access=access, weight=target.weight, keys=target.keys, vote=target.vote)
+            )
+    return tuple(specs)
 
 
 def make_private(directory: Path) -> None:

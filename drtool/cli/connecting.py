@@ -15,8 +15,9 @@ from drtool.cli.text import Document, document_of, local
 from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.cli.writing import Chosen, Place, config_text, write_config
 from drtool.config import load_config
-from drtool.config.schema import file_url, target_url
-from drtool.errors import NoQuorum, NoRepository, Refused, UsageError
+from drtool.config.schema import place_at
+from drtool.config.urls import NO_ACCESS
+from drtool.errors import NoQuorum, NoRepository, Refused
 from drtool.events import Warned
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ RESTORED = "restored"
 
 def connect(
     context: typer.Context,
-    url: Annotated[str, typer.Argument(metavar="URL", help="Any target of it: the directory with drtool.json.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Any target of it: the place with drtool.json.")],
     write_config: Annotated[
         str | None, typer.Option(metavar="FILE", help="Where to write the configuration (default: ./drtool.yaml).")
     ] = None,
@@ -48,7 +49,7 @@ def connect(
 
     call: Call = context.obj
     path = _path(call, write_config)
-    target, repository_id = target_at(_full(call, url))
+    target, repository_id = target_at(*place_at(url, call.settings.directory))
     known = _known_targets(path)
     there = repositories_at(known)
     if there and repository_id not in there:
@@ -59,7 +60,7 @@ def connect(
         strangers = {row.name for row in known} - repository.target_rows().keys()
     if strangers and not there:
         raise _another(path, url)
-    written = _write(call, path, found)
+    written = _write(call, path, found, target)
     _tell_moved(call, path, target, known)
     document = document_of(found)
     document["newest"] = [snapshot_row(row) for row in found.newest]
@@ -91,13 +92,6 @@ def _path(call: Call, write_config: str | None) -> Path:
     return (settings.config_path or named or settings.directory / CONFIG_NAME).absolute()
 
 
-def _full(call: Call, url: str) -> str:
-    try:
-        return file_url(target_url(url), call.settings.directory)
-    except ValueError as error:
-        raise UsageError(f"{url!r}: {error}") from None
-
-
 def _known_targets(path: Path) -> "tuple[TargetSpec, ...]":
     return targets_of(load_config(path), path.parent) if path.exists() else ()
 
@@ -109,7 +103,7 @@ def _another(path: Path, url: str) -> Refused:
     )
 
 
-def _write(call: Call, path: Path, found: "Connected") -> bool:
+def _write(call: Call, path: Path, found: "Connected", target: "TargetSpec") -> bool:
     """Writes the configuration unless there is one."""
     if path.exists():
         if not _known_targets(path):
@@ -120,7 +114,7 @@ def _write(call: Call, path: Path, found: "Connected") -> bool:
     password_file = call.options.password_file or os.environ.get("DRTOOL_PASSWORD_FILE")
     chosen = Chosen(
         label=found.label,
-        places=tuple(_place(row) for site in found.sites for row in site.targets),
+        places=tuple(_place(row, target) for site in found.sites for row in site.targets),
         copies=found.copies,
         password_file=str(Path(password_file).absolute()) if password_file else None,
         use_password_file=password_file is not None,
@@ -129,11 +123,12 @@ def _write(call: Call, path: Path, found: "Connected") -> bool:
     return True
 
 
-def _place(row: "ReachedTarget") -> Place:
+def _place(row: "ReachedTarget", joined: "TargetSpec") -> Place:
     where = f" (a directory of {row.host})" if row.host and row.host != os.uname().nodename else ""
     return Place(
         name=str(row.name),
         url=row.url,
+        access=joined.access if row.name == joined.name else NO_ACCESS,
         weight=max(1, row.weight),
         keys=row.keys,
         vote="only" if row.votes_only else "auto",

@@ -13,7 +13,7 @@ from drtool.cli.settings import CONFIG_NAME, ask_password, named_config
 from drtool.cli.text import Document, count, document_of
 from drtool.cli.view import Cell, View, line, table, view
 from drtool.cli.writing import Chosen, Place, config_text, write_config
-from drtool.config.schema import check_name, file_url, target_url
+from drtool.config.schema import check_name, place_at
 from drtool.errors import ConfigError, DrtoolError, UsageError
 from drtool.events import Warned
 
@@ -165,9 +165,10 @@ def parse_targets(words: Sequence[str], directory: Path, option: str = "--target
         if full in specs:
             raise UsageError(f"{option} {full} is given twice", hint="name a second one at that site: SITE/NAME=URL")
         try:
-            specs[full] = TargetSpec(name=TargetName(full), url=file_url(target_url(url), directory))
-        except ValueError as error:
-            raise UsageError(f"{option} {word!r}: {error}") from None
+            place, access = place_at(url, directory)
+        except UsageError as error:
+            raise UsageError(f"{option} {error.message}") from None
+        specs[full] = TargetSpec(name=TargetName(full), url=place, access=access)
     return tuple(specs.values())
 
 
@@ -184,7 +185,9 @@ def write_if_new(call: "Call", path: Path, label: str, targets: "Sequence[Target
     password_file = call.options.password_file or os.environ.get("DRTOOL_PASSWORD_FILE")
     chosen = Chosen(
         label=label,
-        places=tuple(Place(name=str(row.name), url=row.url, keys=row.keys, vote=row.vote) for row in targets),
+        places=tuple(
+            Place(name=str(row.name), url=row.url, access=row.access, keys=row.keys, vote=row.vote) for row in targets
+        ),
         copies=copies,
         password_file=str(Path(password_file).absolute()) if password_file else None,
     )

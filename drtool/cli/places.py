@@ -9,7 +9,8 @@ from drtool.cli.options import DryRun, ManifestFrom, sites
 from drtool.cli.rebalancing import target_name, whole_weight
 from drtool.cli.text import Document, count, document_of, size
 from drtool.cli.view import Cell, View, line, table, view
-from drtool.config.schema import file_url, target_url
+from drtool.config.schema import place_at
+from drtool.config.urls import NO_ACCESS
 from drtool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def target_add(
     target: Annotated[
         str, typer.Argument(metavar="SITE[/NAME]", help="What it is to be called; NAME is main by default.")
     ],
-    url: Annotated[str, typer.Argument(metavar="URL", help="An empty directory, or one that is yet to be made.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="An empty place, or a directory that is yet to be made.")],
     weight: Annotated[
         str | None,
         typer.Option("--weight", metavar="N", help="Its part of the copies, against the other targets' weights."),
@@ -74,7 +75,8 @@ def target_add(
     from drtool.repository import TargetSpec
 
     call: Call = context.obj
-    spec = TargetSpec(name=target_name(target), url=_full_url(call, url))
+    place, access = place_at(url, call.settings.directory)
+    spec = TargetSpec(name=target_name(target), url=place, access=access)
     wanted = None if weight is None else whole_weight(weight, "--weight")
     _change(call, lambda repository: add_target(repository, spec, wanted, dry_run=dry_run, emit=call.emit))
 
@@ -105,11 +107,11 @@ def target_set(
         raise UsageError("nothing is to be set", hint="give --weight N, --url URL or --active")
     name = target_name(target)
     number = None if weight is None else whole_weight(weight, "--weight")
-    place = None if url is None else _full_url(call, url)
+    place, access = (None, NO_ACCESS) if url is None else place_at(url, call.settings.directory)
     _change(
         call,
         lambda repository: set_target(
-            repository, name, weight=number, url=place, active=active, dry_run=dry_run, emit=call.emit
+            repository, name, weight=number, url=place, access=access, active=active, dry_run=dry_run, emit=call.emit
         ),
     )
 
@@ -154,13 +156,6 @@ def target_remove(
         call,
         lambda repository: remove_target(repository, name, gone_for_good=gone, dry_run=dry_run, emit=call.emit),
     )
-
-
-def _full_url(call: "Call", word: str) -> str:
-    try:
-        return file_url(target_url(word), call.settings.directory)
-    except ValueError as error:
-        raise UsageError(f"{word!r}: {error}") from None
 
 
 def _change(call: "Call", carry_out: "Callable[[Repository], TargetChange]") -> None:

@@ -8,7 +8,8 @@ import typer
 from drtool.cli.options import DryRun, ManifestFrom, sites
 from drtool.cli.text import Document, count, document_of
 from drtool.cli.view import Cell, Line, Table, View, line, table, view
-from drtool.config.schema import check_name, file_url, target_url
+from drtool.config.schema import check_name, place_at
+from drtool.config.urls import Access
 from drtool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ def site_add(
     if arbiter is None:
         _change(call, lambda repository: (plan_addition(repository, SiteName(site), dry_run=dry_run), None))
         return
-    url = _full(call, "--arbiter", arbiter)
-    target = TargetSpec(name=TargetName(f"{check_name(site, 'site')}/main"), url=url, vote="only")
+    url, access = place_at(arbiter, call.settings.directory)
+    name = TargetName(f"{check_name(site, 'site')}/main")
+    target = TargetSpec(name=name, url=url, access=access, vote="only")
     _change(call, lambda repository: (plan_arbiter(repository, target, dry_run=dry_run), target))
 
 
@@ -99,30 +101,23 @@ def site_replace(
     from drtool.operations.sites import place_for, plan_replacement
 
     call: Call = context.obj
-    site, name, url = _place(call, new)
+    site, name, (url, access) = _place(call, new)
 
     def plan(repository: "Repository") -> Planned:
-        target = place_for(repository, SiteName(old), SiteName(site), name, url)
+        target = place_for(repository, SiteName(old), SiteName(site), name, url, access)
         return plan_replacement(repository, SiteName(old), target, dry_run=dry_run), target
 
     _change(call, plan)
 
 
-def _place(call: "Call", word: str) -> tuple[str, str | None, str]:
+def _place(call: "Call", word: str) -> tuple[str, str | None, tuple[str, Access]]:
     """`NEW[/NAME]=URL`."""
     name, equals, url = word.partition("=")
     if not equals:
         raise UsageError(f"{word!r} says no place", hint="write drtool site replace OLD NEW=/mnt/new/drtool")
     site, slash, target = name.partition("/")
-    return check_name(site, "site"), check_name(target, "target") if slash else None, _full(call, word, url)
-
-
-def _full(call: "Call", word: str, url: str) -> str:
-    """A URL in full; `word` is what to name if it makes no sense."""
-    try:
-        return file_url(target_url(url), call.settings.directory)
-    except ValueError as error:
-        raise UsageError(f"{word!r}: {error}") from None
+    place = place_at(url, call.settings.directory)
+    return check_name(site, "site"), check_name(target, "target") if slash else None, place
 
 
 def _change(call: "Call", plan: "Callable[[Repository], Planned]") -> None:

@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from drtool.cli.text import printable
 from drtool.config import load_config
+from drtool.config.urls import NO_ACCESS, Access
 from drtool.errors import ConfigError
 
 _EXAMPLES = """\
@@ -35,6 +37,7 @@ class Place(Struct, frozen=True, kw_only=True):
 
     name: str
     url: str
+    access: Access = NO_ACCESS
     weight: int = 1
     keys: bool = True
     vote: str = "auto"
@@ -77,6 +80,7 @@ def config_text(chosen: Chosen) -> str:
 def _keys_of(place: Place) -> str:
     """What differs from a target's defaults, and its URL."""
     pairs = [f"url: {_quoted(place.url)}"]
+    pairs += [f"{key}: {_quoted(value)}" for key, value in asdict(place.access).items() if value is not None]
     pairs += [f"weight: {place.weight}"] if place.weight != 1 else []
     pairs += ["keys: false"] if not place.keys else []
     pairs += [f"vote: {place.vote}"] if place.vote != "auto" else []

@@ -5,7 +5,6 @@ Invariants
     Nothing here reads the environment; a relative path is below the directory of the file that names it.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -14,29 +13,13 @@ from msgspec import Meta, Struct
 
 from drtool.config.document import LATER, convert, read_as, read_document
 from drtool.config.units import Span, keep_count, rate_bytes_s, size_bytes, span
+from drtool.config.urls import Access, check_url, read_url
 from drtool.errors import UsageError
 
 Later = Annotated[Any, LATER]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Vote: TypeAlias = Literal["auto", "true", "false", "only"]
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*")
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-
-
-def target_url(text: object) -> str:
-    """A target's URL: `file:///mnt/nas/drtool`, or a plain path. Raises ValueError for what cannot be opened yet."""
-    if not isinstance(text, str) or not text:
-        raise ValueError("expected a URL or a path")
-    scheme = _SCHEME.match(text)
-    if scheme is None:
-        return text
-    if scheme[1].lower() in ("s3", "sftp"):
-        raise ValueError(f"{scheme[1]}:// targets are not built yet; this version stores in directories (file://)")
-    if scheme[1].lower() != "file":
-        raise ValueError(f"{scheme[1]}:// is no kind of target; use a path or a file:// URL")
-    if not text[len("file://") :].startswith("/"):
-        raise ValueError("a file:// URL needs an absolute path: file:///mnt/nas/drtool")
-    return text
 
 
 def vote_word(value: object) -> object:
@@ -51,7 +34,7 @@ def vote_word(value: object) -> object:
 class TargetConfig(Struct, frozen=True, kw_only=True):
     """How this host reaches one target."""
 
-    url: Annotated[str, read_as(target_url)]
+    url: Annotated[str, read_as(check_url)]
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1
     keys: bool = True
     """Whether key slots may lie there."""
@@ -59,13 +42,30 @@ class TargetConfig(Struct, frozen=True, kw_only=True):
     """Whether its site may vote through it: auto, where the file system is known to be safe; or as a person says; `only` votes
     and stores nothing. Read by `init`; afterwards the manifest says."""
     max_bytes: Later = None
-    endpoint: Later = None
-    region: Later = None
-    profile: Later = None
-    path_style: Later = None
-    storage_class: Later = None
-    identity_file: Later = None
-    known_hosts: Later = None
+    endpoint: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    path_style: bool | None = None
+    storage_class: str | None = None
+    identity_file: str | None = None
+    known_hosts: str | None = None
+
+    def __post_init__(self) -> None:
+        self.place(Path("/"))
+
+    def place(self, directory: Path) -> tuple[str, Access]:
+        """Where it is, and how this host gets in; names of files are below `directory`. Raises ValueError."""
+        return read_url(
+            self.url,
+            directory,
+            endpoint=self.endpoint,
+            region=self.region,
+            profile=self.profile,
+            path_style=self.path_style,
+            storage_class=self.storage_class,
+            identity_file=self.identity_file,
+            known_hosts=self.known_hosts,
+        )
 
 
 class Redundancy(Struct, frozen=True, kw_only=True):
@@ -179,6 +179,9 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
-def file_url(text: str, directory: Path) -> str:
-    """A target's URL in full: a plain path becomes a file:// URL, relative to `directory`. Nothing is percent-encoded."""
-    return text if _SCHEME.match(text) else f"file://{os.path.normpath(directory / text)}"
+def place_at(word: str, directory: Path) -> tuple[str, Access]:
+    """Where a URL or path of the command line leads, and how this host gets in. Raises UsageError."""
+    try:
+        return read_url(word, directory)
+    except ValueError as error:
+        raise UsageError(f"{word!r}: {error}") from None

@@ -10,8 +10,8 @@ from drtool.errors import UsageError
 from drtool.manifest.records import Snapshot
 from drtool.model import TargetName
 from drtool.repository import Repository
+from drtool.repository.places import full_url, is_directory
 from drtool.repository.slots import keeps_slots, read_slots, table_of
-from drtool.repository.spec import FILE_SCHEME
 
 
 class KitPlace(Struct, frozen=True, kw_only=True):
@@ -92,8 +92,8 @@ def _places(repository: Repository) -> list[KitPlace]:
     return [
         KitPlace(
             name=name,
-            url=_full(targets.specs[name].url if targets.reachable(name) else row.url),
-            host=row.host if row.url.startswith(FILE_SCHEME) else "",
+            url=full_url(targets.specs[name].url if targets.reachable(name) else row.url),
+            host=row.host if is_directory(row.url) else "",
             keys=name in keepers,
             data=not row.votes_only,
             reachable=targets.reachable(name),
@@ -101,10 +101,6 @@ def _places(repository: Repository) -> list[KitPlace]:
         for name, row in repository.target_rows().items()
         if row.state != "lost"
     ]
-
-
-def _full(url: str) -> str:
-    return url if "://" in url else FILE_SCHEME + url
 
 
 def _slots(repository: Repository) -> list[KitSlot]:

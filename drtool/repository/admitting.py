@@ -1,46 +1,33 @@
-"""A new place for a repository that exists: an empty directory gets its marker and the key slots, then it is one of the targets.
+"""A new place for a repository that exists: an empty one gets its marker and the key slots, then it is one of the targets.
 
 Invariants
-    Nothing is written before the directory was seen to be empty, or to hold no more than what an interrupted attempt left.
+    Nothing is written before the place was seen to be empty, or to hold no more than what an interrupted attempt left.
     Key slots lie there before the manifest names the place: a site that can be lost at any moment must open by itself.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from msgspec.structs import replace
+from contextlib import closing
 
 from drtool.errors import DrtoolError, FormatError, ObjectMissing, Refused, StoreError
 from drtool.repository.marker import MARKER_OBJECT, Marker
+from drtool.repository.places import EMPTY_PLACE, open_if_there, open_in_time
 from drtool.repository.repository import Repository
 from drtool.repository.slots import KEYS_PREFIX, put_slots, read_slots, table_of
-from drtool.repository.spec import TargetSpec, local_path
-from drtool.repository.targets import check_answers
-from drtool.stores import LocalStore, VoterStore, VoteVerdict
-from drtool.stores.names import TEMPORARY_PREFIX
+from drtool.repository.spec import TargetSpec
+from drtool.stores import Medium, VoterStore
+from drtool.stores.names import PROBE_DIRECTORY
 
 
 def look_at_place(repository: Repository, target: TargetSpec) -> None:
-    """`Refused` unless a new target's directory is free, or yet to be made."""
-    check_answers(target.url)
-    if local_path(target.url).exists():
-        with _opened(target) as store:
+    """`Refused` unless a new target's place is free, or yet to be made."""
+    store = open_if_there(target)
+    if store is not None:
+        with closing(store):
             _check_free(repository, target, store)
 
 
-def vote_verdict(target: TargetSpec) -> VoteVerdict:
-    """Whether a register may lie at a place; of one that is yet to be made, where it would be made."""
-    check_answers(target.url)
-    place = local_path(target.url)
-    while not place.exists():
-        place = place.parent
-    with _opened(replace(target, url=str(place))) as store:
-        return store.vote_verdict()
-
-
 def admit(repository: Repository, target: TargetSpec) -> tuple[VoterStore, str]:
-    """Prepares the directory and makes it one of this run's targets; its store, and its marker's `target_id`."""
+    """Prepares the place and makes it one of this run's targets; its store, and its marker's `target_id`."""
     marker = _marked(repository, target)
     targets = repository.targets
     if targets.reachable(target.name):
@@ -56,8 +43,8 @@ def admit(repository: Repository, target: TargetSpec) -> tuple[VoterStore, str]:
 
 
 def _marked(repository: Repository, target: TargetSpec) -> Marker:
-    """The directory with its marker: made, or what an earlier attempt made."""
-    with _opened(target, create=True) as store:
+    """The place with its marker: made, or what an earlier attempt made."""
+    with closing(open_in_time(target, create=True)) as store:
         _check_free(repository, target, store)
         left = _marker_of(store)
         if left is not None:
@@ -73,32 +60,19 @@ def _marked(repository: Repository, target: TargetSpec) -> Marker:
         return marker
 
 
-@contextmanager
-def _opened(target: TargetSpec, *, create: bool = False) -> Iterator[LocalStore]:
-    check_answers(target.url)
-    root = local_path(target.url)
-    store = LocalStore.create(root) if create else LocalStore.open(root)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def _marker_of(store: LocalStore) -> Marker | None:
+def _marker_of(store: Medium) -> Marker | None:
     try:
         return Marker.read(store)
     except ObjectMissing:
         return None
 
 
-def _check_free(repository: Repository, target: TargetSpec, store: LocalStore) -> None:
+def _check_free(repository: Repository, target: TargetSpec, store: Medium) -> None:
     """Empty, or with what an interrupted attempt for this very target left there: a marker and key slots."""
-    names = sorted(name for name in os.listdir(local_path(target.url)) if not name.startswith(TEMPORARY_PREFIX))
+    names = [name for name in store.names() if name != PROBE_DIRECTORY]
     known = {MARKER_OBJECT, KEYS_PREFIX.rstrip("/")}
     if names and not _is_ours(repository, target, store):
-        raise Refused(
-            f"{target.url} for {target.name} is not empty: it holds {names[0]}", hint="name an empty or a new directory"
-        )
+        raise Refused(f"{target.url} for {target.name} is not empty: it holds {names[0]}", hint=EMPTY_PLACE)
     kinds = {info.name.partition("/")[0] for info in store.list()} - known
     if kinds or set(names) - known:
         found = ", ".join(sorted(kinds or set(names) - known))
@@ -108,7 +82,7 @@ def _check_free(repository: Repository, target: TargetSpec, store: LocalStore) -
         )
 
 
-def _is_ours(repository: Repository, target: TargetSpec, store: LocalStore) -> bool:
+def _is_ours(repository: Repository, target: TargetSpec, store: Medium) -> bool:
     try:
         marker = _marker_of(store)
     except FormatError:

@@ -21,12 +21,13 @@ from drtool.model import RepositoryId, SiteName, TargetName
 from drtool.paxos import majority
 from drtool.repository.identity import author
 from drtool.repository.marker import MARKER_OBJECT, Marker
+from drtool.repository.places import EMPTY_PLACE, full_url, is_directory, open_if_there, open_in_time
 from drtool.repository.slots import KEYS_PREFIX, slot_row
-from drtool.repository.spec import FILE_SCHEME, RepositorySpec, TargetSpec, local_path
-from drtool.repository.targets import check_answers, holds_register, open_store
-from drtool.repository.voters import choose_voters, even_number
-from drtool.stores import LocalStore
-from drtool.stores.names import TEMPORARY_PREFIX
+from drtool.repository.spec import RepositorySpec, TargetSpec
+from drtool.repository.targets import holds_register
+from drtool.repository.voters import VOTERS_OF_MANY, choose_voters, even_number, why_no_vote
+from drtool.stores import Medium, VoteVerdict
+from drtool.stores.names import PROBE_DIRECTORY
 
 
 class InitResult(Struct, frozen=True, kw_only=True):
@@ -47,24 +48,26 @@ def found(spec: RepositorySpec, copies: int | None, minimum: int, emit: Emit) ->
     emit(Stage(name="founding"))
     stores = _empty_roots(spec.targets)
     try:
-        voters = _found_on(stores, spec, wanted, minimum)
+        verdicts = {name: store.vote_verdict() for name, store in stores.items()}
+        voters = choose_voters(spec.targets, verdicts)
+        repository_id = _found_on(stores, voters, spec, wanted, minimum)
     finally:
         for store in stores.values():
             store.close()
     _advise(sites, wanted, len(voters), emit)
-    marker = open_store(spec.targets[0])
-    try:
-        repository = Marker.read(marker).repository
-    finally:
-        marker.close()
+    _tell_voteless(spec.targets, voters, verdicts, emit)
     arbiters = [target.name for target in spec.targets if target.vote == "only"]
-    return InitResult(repository_id=repository, sites=sites, copies=wanted, arbiters=sorted(arbiters))
+    return InitResult(repository_id=repository_id.hex(), sites=sites, copies=wanted, arbiters=sorted(arbiters))
 
 
 def _found_on(
-    stores: Mapping[TargetName, LocalStore], spec: RepositorySpec, copies: int, minimum: int
-) -> dict[SiteName, TargetName]:
-    """Writes slots, markers and registers; who votes."""
+    stores: Mapping[TargetName, Medium],
+    voters: Mapping[SiteName, TargetName],
+    spec: RepositorySpec,
+    copies: int,
+    minimum: int,
+) -> RepositoryId:
+    """Writes slots, markers and registers."""
     repository_id = RepositoryId(os.urandom(16))
     keyring = Keyring.draw(repository_id)
     policy = Policy(copies=copies, minimum=minimum, timezone=spec.timezone)
@@ -81,7 +84,6 @@ def _found_on(
             average_chunk_bytes=policy.chunk_average_bytes,
         )
         stores[target.name].put(MARKER_OBJECT, marker.signed(keyring).encode())
-    voters = _voters(spec.targets, stores)
     founding = Founding(
         repository=repository_id,
         label=spec.label,
@@ -89,21 +91,20 @@ def _found_on(
         targets=tuple(row_of(target, spec.host) for target in spec.targets),
         voters=tuple(voters.items()),
         keys=KeyTable(epoch=1, slots=(slot_row(slot, spec.host),)),
+        modes={site: stores[target].mode for site, target in voters.items()},
     )
     local = DirectoryState(spec.state_dir / "repositories" / repository_id.hex())
     registers: dict[SiteName, SitePort] = {site: stores[target] for site, target in voters.items()}
     Manifest.found(registers, keyring, founding, local, author=author(spec.state_dir, spec.host), trace=spec.trace)
-    return voters
-
-
-def _voters(targets: Iterable[TargetSpec], stores: Mapping[TargetName, LocalStore]) -> dict[SiteName, TargetName]:
-    return choose_voters(targets, {name: store.vote_verdict() for name, store in stores.items()})
+    return repository_id
 
 
 def row_of(target: TargetSpec, host: str) -> Target:
     """A target as the manifest knows it."""
-    url, only = FILE_SCHEME + str(local_path(target.url)), target.vote == "only"
-    return Target(target.name, 0 if only else target.weight, "active", url, host, votes_only=only, keys=target.keys)
+    only, here = target.vote == "only", is_directory(target.url)
+    url, host = full_url(target.url), host if here else ""
+    weight = 0 if only else target.weight
+    return Target(target.name, weight, "active", url, host, votes_only=only, keys=target.keys)
 
 
 def _sites(targets: Iterable[TargetSpec]) -> dict[SiteName, list[TargetName]]:
@@ -124,19 +125,19 @@ def _check_policy(copies: int, minimum: int, sites: Mapping[SiteName, object]) -
         raise UsageError(f"redundancy.minimum is {minimum}; it must be from 1 to copies ({copies})")
 
 
-def _empty_roots(targets: Sequence[TargetSpec]) -> dict[TargetName, LocalStore]:
+def _empty_roots(targets: Sequence[TargetSpec]) -> dict[TargetName, Medium]:
     """An empty root for each target; nothing is made or cleared before all of them were looked at."""
-    stores: dict[TargetName, LocalStore] = {}
+    stores: dict[TargetName, Medium] = {}
     try:
         for target in targets:
-            check_answers(target.url)
-            if local_path(target.url).exists():
-                stores[target.name] = LocalStore.open(local_path(target.url))
+            store = open_if_there(target)
+            if store is not None:
+                stores[target.name] = store
         _check_unused(targets, stores)
         _clear(stores)
         for target in targets:
             if target.name not in stores:
-                stores[target.name] = LocalStore.create(local_path(target.url))
+                stores[target.name] = open_in_time(target, create=True)
     except BaseException:
         for store in stores.values():
             store.close()
@@ -144,7 +145,7 @@ def _empty_roots(targets: Sequence[TargetSpec]) -> dict[TargetName, LocalStore]:
     return stores
 
 
-def _check_unused(targets: Sequence[TargetSpec], stores: Mapping[TargetName, LocalStore]) -> None:
+def _check_unused(targets: Sequence[TargetSpec], stores: Mapping[TargetName, Medium]) -> None:
     halfway = _stopped_halfway(targets, stores)
     for target in targets:
         if target.name not in stores:
@@ -153,25 +154,24 @@ def _check_unused(targets: Sequence[TargetSpec], stores: Mapping[TargetName, Loc
         if kinds & {"packs", "index"} or ("manifest" in kinds and not halfway):
             raise Refused(
                 f"a repository exists already at {target.name} ({target.url})",
-                hint="to use it, write a drtool.yaml that names it; to found another, name other directories",
+                hint="to use it: drtool connect URL; to found another, name other places",
             )
-        foreign = sorted(name for name in os.listdir(local_path(target.url)) if not _left_by_init(name))
+        foreign = [name for name in stores[target.name].names() if name not in _LEFT_BY_INIT]
         if foreign:
             raise Refused(
                 f"{target.url} for {target.name} is not empty: it holds {foreign[0]}",
-                hint="name an empty or a new directory",
+                hint=EMPTY_PLACE,
             )
 
 
-def _kinds(store: LocalStore) -> set[str]:
+def _kinds(store: Medium) -> set[str]:
     return {info.name.partition("/")[0] for info in store.list()}
 
 
-def _left_by_init(name: str) -> bool:
-    return name in (MARKER_OBJECT, "keys", "manifest") or name.startswith(TEMPORARY_PREFIX)
+_LEFT_BY_INIT = frozenset({MARKER_OBJECT, "keys", "manifest", PROBE_DIRECTORY})
 
 
-def _stopped_halfway(targets: Sequence[TargetSpec], stores: Mapping[TargetName, LocalStore]) -> bool:
+def _stopped_halfway(targets: Sequence[TargetSpec], stores: Mapping[TargetName, Medium]) -> bool:
     """Whether an earlier `init` with these targets wrote too few registers to have founded anything."""
     if len(stores) < len(targets):
         return False
@@ -179,12 +179,12 @@ def _stopped_halfway(targets: Sequence[TargetSpec], stores: Mapping[TargetName, 
         founders = {Marker.read(store).repository for store in stores.values()}
     except (ObjectMissing, FormatError):
         return False
-    voters = _voters(targets, stores)
+    voters = choose_voters(targets, {name: store.vote_verdict() for name, store in stores.items()})
     begun = sum(holds_register(stores[target]) for target in voters.values())
     return len(founders) == 1 and begun < majority(len(voters))
 
 
-def _clear(stores: Mapping[TargetName, LocalStore]) -> None:
+def _clear(stores: Mapping[TargetName, Medium]) -> None:
     """Removes what an interrupted `init` left; markers last, so that this can be interrupted as well."""
     for kind in ("manifest/", KEYS_PREFIX, MARKER_OBJECT):
         for store in stores.values():
@@ -200,3 +200,18 @@ def _advise(sites: Mapping[SiteName, object], copies: int, voters: int, emit: Em
         emit(Warned(message=advice))
     if copies == 1 and len(sites) > 1:
         emit(Warned(message="one copy of everything: the loss of any site loses data"))
+
+
+def _tell_voteless(
+    targets: Sequence[TargetSpec],
+    voters: Mapping[SiteName, TargetName],
+    verdicts: Mapping[TargetName, VoteVerdict],
+    emit: Emit,
+) -> None:
+    """Sites that store and do not vote, with the reason; unless there are voters enough without them."""
+    if len(voters) >= VOTERS_OF_MANY:
+        return
+    for target in targets:
+        reason = why_no_vote(target, verdicts[target.name])
+        if target.site not in voters and reason is not None:
+            emit(Warned(message=f"{target.name} stores and does not vote: {reason}"))

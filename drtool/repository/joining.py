@@ -6,31 +6,34 @@ Invariants
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
+from drtool.config.urls import NO_ACCESS, Access
 from drtool.errors import NoQuorum, NoRepository, ObjectMissing, TargetOffline
-from drtool.model import RepositoryId
+from drtool.model import RepositoryId, TargetName
 from drtool.repository.marker import Marker
-from drtool.repository.spec import TargetSpec, local_path
-from drtool.repository.targets import Targets, check_answers
-from drtool.stores import LocalStore
+from drtool.repository.places import is_absent, open_in_time
+from drtool.repository.spec import TargetSpec
+from drtool.repository.targets import Targets
 
 
-def target_at(url: str) -> tuple[TargetSpec, RepositoryId]:
-    """The target whose directory is at `url`, and its repository, by its own marker.
+def target_at(url: str, access: Access = NO_ACCESS) -> tuple[TargetSpec, RepositoryId]:
+    """The target whose place is at `url`, and its repository, by its own marker.
 
     `NoRepository` if there is none; `NoQuorum` if the place does not answer; `FormatError` if the marker makes no sense.
     """
+    unnamed = TargetSpec(name=TargetName("unknown/unknown"), url=url, access=access)
     try:
-        check_answers(url)
-        store = LocalStore.open(local_path(url))
+        store = open_in_time(unnamed)
     except TargetOffline as error:
-        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+        if is_absent(error):
             raise _nothing(url, error.message) from None
-        raise NoQuorum(error.message, hint="check that it is mounted, or connect from another target") from None
+        raise NoQuorum(error.message, hint=error.hint or "bring it back, or connect from another target") from None
     try:
         marker = Marker.read(store)
-        return TargetSpec(name=marker.target, url=url), marker.repository_id
+        return replace(unnamed, name=marker.target), marker.repository_id
     except ObjectMissing:
-        raise _nothing(url, "there is no drtool.json in it") from None
+        raise _nothing(url, "it holds no drtool.json") from None
     finally:
         store.close()
 
@@ -48,5 +51,5 @@ def repositories_at(specs: Iterable[TargetSpec]) -> set[RepositoryId]:
 def _nothing(url: str, why: str) -> NoRepository:
     return NoRepository(
         f"there is no repository at {url}: {why}",
-        hint="name the directory that holds drtool.json, packs and manifest; an unmounted disk looks empty",
+        hint="name the place that holds drtool.json, packs and manifest; an unmounted disk looks empty",
     )

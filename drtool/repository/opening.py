@@ -23,8 +23,9 @@ from drtool.model import RepositoryId, SiteName, site_of
 from drtool.repository.cache import Cache
 from drtool.repository.identity import author
 from drtool.repository.keys import unlock
+from drtool.repository.places import is_directory
 from drtool.repository.repository import Repository
-from drtool.repository.spec import FILE_SCHEME, RepositorySpec, TargetSpec
+from drtool.repository.spec import RepositorySpec, TargetSpec
 from drtool.repository.targets import Targets, register_at, registers_of
 
 ANY_SITE = "any"
@@ -217,7 +218,7 @@ def reach_more(
 ) -> dict[SiteName, SitePort]:
     """Tries targets of the manifest that the configuration does not lead to; the registers of the sites gained by that.
 
-    Only this host's own directories, unless the caller asked for any whose marker proves it.
+    Of directories only this host's own, unless the caller asked for any whose marker proves it.
     """
     _drop_replaced(targets, rows)
     tried = [row for row in rows if _worth_trying(row, targets, spec)]
@@ -239,6 +240,7 @@ def _drop_replaced(targets: Targets, rows: Iterable[Target]) -> None:
 
 def _worth_trying(row: Target, targets: Targets, spec: RepositorySpec) -> bool:
     """The configuration overrides by name, except for a target that was replaced since: it may still name the earlier one."""
-    if targets.reachable(row.name) or row.state == "lost" or not row.url.startswith(FILE_SCHEME):
+    if targets.reachable(row.name) or row.state == "lost":
         return False
-    return (row.name not in targets.specs or bool(row.id)) and (spec.anywhere or row.host == spec.host)
+    ours = spec.anywhere or row.host == spec.host or not is_directory(row.url)
+    return ours and (row.name not in targets.specs or bool(row.id))

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from drtool.config.urls import FILE_SCHEME, NO_ACCESS, Access
 from drtool.errors import UsageError
 from drtool.manifest.ports import Note
 from drtool.model import SiteName, TargetName, site_of
@@ -15,10 +16,11 @@ Vote: TypeAlias = Literal["auto", "true", "false", "only"]
 
 
 class TargetSpec(Struct, frozen=True, kw_only=True):
-    """One target as this host reaches it. `url` is a `file://` URL or a plain path."""
+    """One target as this host reaches it. `url` is in full (`config.urls`); a plain path is a directory's."""
 
     name: TargetName
     url: str
+    access: Access = NO_ACCESS
     weight: int = 1
     keys: bool = True
     """Whether key slots are kept there; without, somebody who reads the site has nothing to guess passwords against."""
@@ -57,20 +59,9 @@ class RepositorySpec(Struct, frozen=True, kw_only=True):
     """How fast each target may be written to and read from."""
 
 
-FILE_SCHEME = "file://"
-
-
 def local_path(url: str) -> Path:
-    """The directory behind a `file://` URL or a plain path; UsageError for any other scheme."""
-    if url.startswith(FILE_SCHEME):
-        path = url[len(FILE_SCHEME) :]
-    elif "://" in url:
-        raise UsageError(
-            f"target URL {url!r}: {url.partition('://')[0]} targets are not built yet",
-            hint="use a directory: file:///path/to/directory",
-        )
-    else:
-        path = url
+    """The directory behind a `file://` URL or a plain path."""
+    path = url.removeprefix(FILE_SCHEME)
     if not path.startswith("/"):
         raise UsageError(f"target URL {url!r} is not an absolute path", hint="write file:///path/to/directory")
     return Path(path)

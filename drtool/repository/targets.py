@@ -7,7 +7,6 @@ Invariants
     shared by forked workers. All targets are opened at once; nobody waits longer than `OPEN_TIMEOUT_S` for one that hangs.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -19,26 +18,14 @@ from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Target
 from drtool.model import ObjectInfo, RepositoryId, SiteName, TargetName, site_of
 from drtool.repository.marker import MARKER_OBJECT, Marker
-from drtool.repository.spec import TargetSpec, local_path
-from drtool.stores import UNLIMITED, Errand, Guard, LocalStore, Rates, VoterStore
+from drtool.repository.places import OPEN_TIMEOUT_S, is_absent, open_store
+from drtool.repository.spec import TargetSpec
+from drtool.stores import UNLIMITED, Errand, Guard, Rates, VoterStore
 
 ACCEPTOR_PREFIX = "manifest/acc/"
-OPEN_TIMEOUT_S = 12.0
-"""Disks that sleep take up to ten seconds to spin up."""
 UNNAMED = "this host's configuration does not say how to reach it"
 
 OpenStore = Callable[[TargetSpec], VoterStore]
-
-
-def open_store(spec: TargetSpec) -> VoterStore:
-    """The store behind a target's URL; TargetOffline if it is not there."""
-    return LocalStore.open(local_path(spec.url))
-
-
-def check_answers(url: str) -> None:
-    """Looks at a place, there or not; TargetHung if not even that returns. For places that are opened outside of `Targets`."""
-    path = local_path(url)
-    Errand(partial(os.path.exists, path)).result(OPEN_TIMEOUT_S, str(path))
 
 
 _Opened: TypeAlias = tuple[VoterStore, VoterStore, Marker]
@@ -95,7 +82,7 @@ class Targets:
         except TargetHung:
             self.failures[name] = f"it did not answer within {OPEN_TIMEOUT_S:.3g} s (a mount that hangs?)"
         except TargetOffline as error:
-            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            if is_absent(error):
                 self.absent.add(name)
             self.failures[name] = error.message
         except DrtoolError as error:

@@ -9,7 +9,7 @@ from drtool.stores.guarding import UNLIMITED, Guard, Rates
 from drtool.stores.limits import Bucket, LimitedStore
 from drtool.stores.local import LocalStore
 from drtool.stores.memory import MemoryStore
-from drtool.stores.ports import Buffer, Mode, Register, Store, Tagged, VoterStore
+from drtool.stores.ports import Buffer, Medium, Mode, Register, Store, Tagged, VoterStore
 from drtool.stores.readonly import ReadOnlyStore
 from drtool.stores.retry import Backoff, RetryingStore
 from drtool.stores.voting import VoteVerdict
@@ -29,6 +29,7 @@ __all__ = [
     "Guard",
     "LimitedStore",
     "LocalStore",
+    "Medium",
     "MemoryStore",
     "Mode",
     "Patience",

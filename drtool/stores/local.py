@@ -16,7 +16,7 @@ from drtool.errors import ObjectMissing, StoreError, TargetOffline
 from drtool.model import ObjectInfo
 from drtool.stores import durable
 from drtool.stores.medium import meaning, translated
-from drtool.stores.names import check_name, is_object_name, may_hold
+from drtool.stores.names import TEMPORARY_PREFIX, check_name, is_object_name, may_hold
 from drtool.stores.ports import Buffer, Mode, Tagged, tag_of
 from drtool.stores.voting import VoteVerdict, file_system_of, verdict
 
@@ -57,6 +57,12 @@ class LocalStore:
         with translated(str(root), writing=True):
             _make_durably(root)
         return cls.open(root)
+
+    def names(self) -> Sequence[str]:
+        """What lies at its root, but for temporary files of ours."""
+        self._check_root()
+        with translated(str(self.root), writing=False):
+            return sorted(name for name in os.listdir(self._root) if not name.startswith(TEMPORARY_PREFIX))
 
     def can_vote(self) -> bool:
         """Whether this may hold a voter's register without a person vouching for it."""

@@ -9,6 +9,8 @@ import re
 from drtool.errors import StoreError
 
 TEMPORARY_PREFIX = ".tmp-"
+PROBE_DIRECTORY = "probe"
+"""Where a medium tries what it can do; nothing of a repository is ever there."""
 MAX_NAME_BYTES = 512
 _NAME = re.compile(r"[a-z0-9_][a-z0-9._-]{0,127}(?:/[a-z0-9_][a-z0-9._-]{0,127})*", re.ASCII)
 

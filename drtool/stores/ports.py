@@ -6,7 +6,7 @@ Invariants, for every medium
     Names are plain lower-case ASCII paths (`names.py`); listings are sorted by their bytes and show nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from mmap import mmap
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -14,6 +14,7 @@ from blake3 import blake3
 from msgspec import Struct
 
 from drtool.model import ObjectInfo
+from drtool.stores.voting import VoteVerdict
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | mmap
 """What can be stored. A page-aligned writable buffer (an `mmap` or a slice of one) is the cheapest for a directory."""
@@ -88,3 +89,14 @@ class Register(Protocol):
 @runtime_checkable
 class VoterStore(Store, Register, Protocol):
     """A store that can hold a voter's register as well."""
+
+
+@runtime_checkable
+class Medium(VoterStore, Protocol):
+    """A place itself, before anything stands around it."""
+
+    def names(self) -> Sequence[str]:
+        """What lies at its root, sorted, files and directories alike, also what has no name of ours; not our temporary files."""
+
+    def vote_verdict(self) -> VoteVerdict:
+        """Whether it may hold a voter's register. It may try, with objects of its own that it removes."""

@@ -295,7 +295,7 @@ def test_init_takes_the_sites_of_a_configuration_that_is_there(shell):
     [
         ("--target", "paris"),
         ("--target", "pa ris=/x"),
-        ("--target", "paris=s3://bucket/x"),
+        ("--target", "paris=ftp://bucket/x"),
         ("--target", "a=x", "--target", "a/main=y"),
         ("--target", "a=x", "--copies", "2"),
         ("--copies", "0"),

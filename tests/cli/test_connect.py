@@ -132,7 +132,7 @@ def test_what_cannot_be_connected(mirrored, fresh, tmp_path):
     assert (nothing.code, nothing.error["kind"]) == (10, "no_repository")
     (tmp_path / "empty").mkdir()
     assert fresh("connect", str(tmp_path / "empty")).code == 10
-    assert fresh("connect", "s3://bucket/x").code == 2
+    assert fresh("connect", "ftp://bucket/x").code == 2
     assert fresh("connect", "").code == 2
     wrong = fresh("connect", str(mirrored.directory / "a"), "--json", DRTOOL_PASSWORD="wrong")
     assert (wrong.code, wrong.error["kind"]) == (12, "wrong_password")

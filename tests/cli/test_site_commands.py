@@ -74,7 +74,7 @@ def test_a_new_site_stores_first_and_votes_when_it_is_given_a_vote(founded_shell
         (("site", "add", "nowhere"), 2),
         (("site", "replace", "b", "nowhere"), 2),
         (("site", "replace", "b", "no/where/=x"), 2),
-        (("site", "replace", "b", "x=s3://bucket/y"), 2),
+        (("site", "replace", "b", "x=ftp://bucket/y"), 2),
         (("site", "replace", "b", "x=tree"), 11),
     ],
 )

@@ -84,7 +84,7 @@ def test_what_only_one_target_has_keeps_it_and_exit_11_says_what_helps(founded_o
     [
         (("target", "add", "f", "tree"), 11),
         (("target", "add", "f/x/y", "f"), 2),
-        (("target", "add", "f", "s3://bucket/f"), 2),
+        (("target", "add", "f", "ftp://bucket/f"), 2),
         (("target", "add", "f", "f", "--weight", "0"), 2),
         (("target", "add", "a", "elsewhere"), 2),
         (("target", "set", "a"), 2),

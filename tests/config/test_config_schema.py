@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from drtool.config import load_config
-from drtool.config.schema import file_url
 from drtool.config.units import UNLIMITED, Span, keep_count, size_bytes, span
+from drtool.config.urls import NO_ACCESS, read_url
 from drtool.errors import ConfigError
 
 GOOD = """\
@@ -53,9 +53,6 @@ def test_what_is_built_is_read(tmp_path):
         "redundancy: {data: 4, parity: 2}",
         "sources: {orders: {postgresql: {dsn: x}}}",
         "sources: {host: {system: {}}}",
-        'sites: {f: {b: {url: "s3://acme/drtool"}}}',
-        'sites: {f: {b: {url: "sftp://backup@attic:22/srv"}}}',
-        "sites: {f: {b: {url: /x, profile: backup}}}",
         "sites: {f: {b: {url: /x, max_bytes: 5}}}",
     ],
 )
@@ -145,9 +142,9 @@ def test_no_numbers_to_keep(text):
 
 
 def test_a_plain_path_is_a_file_url_beside_the_configuration():
-    assert file_url("data/x", Path("/etc/drtool")) == "file:///etc/drtool/data/x"
-    assert file_url("/mnt/a b%20", Path("/etc")) == "file:///mnt/a b%20"
-    assert file_url("file:///mnt/x", Path("/etc")) == "file:///mnt/x"
+    assert read_url("data/x", Path("/etc/drtool")) == ("file:///etc/drtool/data/x", NO_ACCESS)
+    assert read_url("/mnt/a b%20", Path("/etc")) == ("file:///mnt/a b%20", NO_ACCESS)
+    assert read_url("file:///mnt/x", Path("/etc")) == ("file:///mnt/x", NO_ACCESS)
 
 
 def test_the_example_in_the_documentation_is_read(tmp_path):

@@ -16,9 +16,11 @@ from drtool.model import TargetName
 from drtool.operations.prune import PruneRequest, prune
 from drtool.operations.repair import RepairRequest, repair
 from drtool.repository import TargetSpec, found
+from drtool.repository import places as places_module
 from drtool.repository import targets as targets_module
-from drtool.repository.admitting import look_at_place, vote_verdict
+from drtool.repository.admitting import look_at_place
 from drtool.repository.joining import target_at
+from drtool.repository.places import vote_verdict
 from drtool.repository.targets import Targets
 from drtool.stores import NO_FAULTS, Circuit, Faults, FaultyStore, Guard, Patience
 
@@ -159,7 +161,7 @@ def test_a_mount_that_hangs_for_real_is_one_site_away(hung_c, monkeypatch):
 
 
 def test_a_place_that_hangs_is_neither_connected_to_nor_added(hung_c, monkeypatch):
-    monkeypatch.setattr(targets_module, "OPEN_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(places_module, "OPEN_TIMEOUT_S", 0.3)
     world, _ = hung_c
     url = str(world.directory("c"))
     with pytest.raises(NoQuorum, match=r"did not answer within 0\.3 s"):

@@ -1,14 +1,13 @@
 """`target add`: a new place for copies, prepared before the manifest names it.
 
 Invariants
-    A directory holds its marker and the key slots before the ring wants anything there.
+    A place holds its marker and the key slots before the ring wants anything there.
     The configuration is never edited: the manifest holds the URL, and this host finds it there.
 """
 
-from pathlib import Path
-
 from msgspec.structs import replace
 
+from drtool.config.urls import NO_ACCESS
 from drtool.errors import Refused, UsageError
 from drtool.events import Emit, Stage
 from drtool.manifest.records import Target
@@ -20,13 +19,13 @@ from drtool.repository import Repository, TargetSpec
 from drtool.repository.admitting import admit, look_at_place
 from drtool.repository.founding import row_of
 from drtool.repository.membership import Rows, with_row
-from drtool.repository.spec import local_path
+from drtool.repository.places import full_url, overlap
 
 
 def add_target(
     repository: Repository, target: TargetSpec, weight: int | None, *, dry_run: bool, emit: Emit
 ) -> TargetChange:
-    """Makes `target` one of the ring's. `UsageError` if its name is taken, `Refused` if its directory is not free."""
+    """Makes `target` one of the ring's. `UsageError` if its name is taken, `Refused` if its place is not free."""
     spec = _as_configured(repository, target, weight)
     row = row_of(spec, repository.spec.host)
     there = repository.target_rows().get(row.name)
@@ -62,7 +61,7 @@ def _as_configured(repository: Repository, target: TargetSpec, weight: int | Non
     if known is None:
         return replace(target, weight=weight or 1)
     was_lost = any(row.name == target.name and row.state == "lost" for row in repository.view.state.targets)
-    if local_path(known.url) != local_path(target.url) and not was_lost:
+    if full_url(known.url) != full_url(target.url) and not was_lost:
         raise UsageError(
             f"this host's configuration says that {target.name} is at {known.url}",
             hint="correct it there, or choose another name: target add SITE/NAME URL",
@@ -71,7 +70,8 @@ def _as_configured(repository: Repository, target: TargetSpec, weight: int | Non
         raise UsageError(
             f"this host's configuration says that {target.name} only votes", hint="`site replace` makes an arbiter"
         )
-    return replace(target, weight=weight or known.weight, keys=known.keys, vote=known.vote)
+    access = known.access if target.access == NO_ACCESS else target.access
+    return replace(target, weight=weight or known.weight, keys=known.keys, vote=known.vote, access=access)
 
 
 def _known(there: Target, weight: int | None) -> list[str]:
@@ -92,17 +92,11 @@ def _check_name(there: Target | None) -> None:
 
 def _check_apart(repository: Repository, target: TargetSpec) -> None:
     """One target inside another would hold the other's objects, or be held as one of them."""
-    place = local_path(target.url)
     for name, spec in repository.targets.specs.items():
-        other = local_path(spec.url)
-        if repository.targets.reachable(name) and name != target.name and _overlap(place, other):
+        if repository.targets.reachable(name) and name != target.name and overlap(target.url, spec.url):
             raise Refused(
-                f"{target.url} for {target.name} overlaps with {name} at {spec.url}", hint="name a directory of its own"
+                f"{target.url} for {target.name} overlaps with {name} at {spec.url}", hint="name a place of its own"
             )
-
-
-def _overlap(place: Path, other: Path) -> bool:
-    return place == other or place in other.parents or other in place.parents
 
 
 def _advice(repository: Repository, row: Target) -> list[str]:

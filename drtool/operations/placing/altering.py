@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from drtool.config.urls import NO_ACCESS, Access
 from drtool.errors import DrtoolError, Refused
 from drtool.events import Emit, Stage
 from drtool.manifest.records import Target
@@ -20,8 +21,7 @@ from drtool.repository import Repository, TargetSpec
 from drtool.repository.founding import row_of
 from drtool.repository.marker import Marker
 from drtool.repository.membership import Rows, drained, storing_row, with_row
-from drtool.repository.spec import local_path
-from drtool.repository.targets import check_answers, open_store
+from drtool.repository.places import full_url, open_in_time
 
 REBALANCE = "drtool ring preview shows what that moves, drtool rebalance moves it"
 
@@ -32,14 +32,15 @@ def set_target(
     *,
     weight: int | None = None,
     url: str | None = None,
+    access: Access = NO_ACCESS,
     active: bool = False,
     dry_run: bool,
     emit: Emit,
 ) -> TargetChange:
     """Another weight, another address; `active` ends a drain."""
     before = storing_row(repository.view.state.targets, name)
-    if url is not None and local_path(url) != local_path(before.url):
-        _check_moved_there(repository, before, url)
+    if url is not None and full_url(url) != full_url(before.url):
+        _check_moved_there(repository, before, url, access)
 
     def altered(row: Target) -> Target:
         row = replace(row, weight=row.weight if weight is None else weight, state="active" if active else row.state)
@@ -97,14 +98,13 @@ def _change(
     return replace(change, from_epoch=epoch - 1, to_epoch=epoch)
 
 
-def _check_moved_there(repository: Repository, row: Target, url: str) -> None:
+def _check_moved_there(repository: Repository, row: Target, url: str, access: Access) -> None:
     if repository.targets.reachable(row.name):
         raise Refused(
             f"{row.name} is still at {repository.targets.specs[row.name].url}: it cannot be at {url} as well",
             hint="move the directory, or unmount the old one; to use another disk, drtool target add and target drain",
         )
-    check_answers(url)
-    store = open_store(TargetSpec(name=row.name, url=url))
+    store = open_in_time(TargetSpec(name=row.name, url=url, access=access))
     try:
         marker = Marker.read(store)
     finally:
@@ -117,12 +117,12 @@ def _check_moved_there(repository: Repository, row: Target, url: str) -> None:
     ):
         raise DrtoolError(
             f"what lies at {url} is not {row.name} of this repository",
-            hint="name the directory that holds its drtool.json; for an empty one: drtool target add SITE/NAME URL",
+            hint="name the place that holds its drtool.json; for an empty one: drtool target add SITE/NAME URL",
         )
 
 
 def _advice_on_moving(repository: Repository, name: TargetName, url: str) -> list[str]:
     known = next((spec for spec in repository.spec.targets if spec.name == name), None)
-    if known is None or local_path(known.url) == local_path(url):
+    if known is None or full_url(known.url) == full_url(url):
         return []
     return [f"this host's configuration still says that {name} is at {known.url}: change it there too"]

@@ -48,12 +48,17 @@ def carry_out(repository: Repository, change: Change, target: TargetSpec | None,
         if admitted is None:
             registers[site] = register_place(repository, site)
             repository.manifest.add_site(site, repository.targets.register(registers[site]))
-    members = [_member(site, registers[site], places.get(site), fresh=site in change.fresh) for site in change.voters]
+    members = [
+        _member(repository, site, registers[site], places.get(site), fresh=site in change.fresh)
+        for site in change.voters
+    ]
     repository.adopt(repository.manifest.set_voters(members, ops))
 
 
-def _member(site: SiteName, target: TargetName, voter: Voter | None, *, fresh: bool) -> Member:
-    return Member(site, target, mode=voter.mode if voter is not None and not fresh else "chain", fresh=fresh)
+def _member(repository: Repository, site: SiteName, target: TargetName, voter: Voter | None, *, fresh: bool) -> Member:
+    """A register that begins anew moves on in the way that its place offers."""
+    mode = repository.targets.register(target).mode if voter is None or fresh else voter.mode
+    return Member(site, target, mode=mode, fresh=fresh)
 
 
 def _ring_with(repository: Repository, change: Change, spec: TargetSpec, target_id: str) -> SetRing:

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from drtool.config.urls import NO_ACCESS, Access
 from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.manifest.records import Target
 from drtool.manifest.switching import quorum_of
 from drtool.model import SiteName, TargetName
 from drtool.operations.sites.change import Change, change_of, known_rows, rows_of, voter_of
 from drtool.repository import Repository, TargetSpec
-from drtool.repository.admitting import look_at_place, vote_verdict
+from drtool.repository.admitting import look_at_place
+from drtool.repository.places import vote_verdict
 from drtool.repository.voters import VOTERS_MAX, why_no_vote
+
+ABLE_PLACE = "choose a directory on a local file system, or another server"
 
 
 def plan_addition(repository: Repository, site: SiteName, *, dry_run: bool) -> Change:
@@ -41,7 +45,7 @@ def plan_arbiter(repository: Repository, target: TargetSpec, *, dry_run: bool) -
     look_at_place(repository, target)
     reason = why_no_vote(target, vote_verdict(target))
     if reason is not None:
-        raise UsageError(f"{target.url} cannot vote: {reason}", hint="choose a local directory")
+        raise UsageError(f"{target.url} cannot vote: {reason}", hint=ABLE_PLACE)
     after = sorted([*(voter.site for voter in repository.view.config.voters), target.site])
     return change_of(
         repository,
@@ -99,7 +103,10 @@ def plan_replacement(repository: Repository, old: SiteName, target: TargetSpec, 
     if voter is not None:
         reason = why_no_vote(spec, vote_verdict(spec))
         if reason is not None:
-            raise UsageError(f"{target.url} cannot take the vote of {old}: {reason}", hint="choose a local directory")
+            raise UsageError(
+                f"{target.url} cannot take the vote of {old}: {reason}",
+                hint=ABLE_PLACE,
+            )
         if target.site == old:
             _check_others_decide(repository, old)
     after = sorted(target.site if voter_.site == old else voter_.site for voter_ in repository.view.config.voters)
@@ -130,12 +137,19 @@ def successor(rows: Sequence[Target], target: TargetSpec) -> TargetSpec:
     )
 
 
-def place_for(repository: Repository, old: SiteName, site: SiteName, name: str | None, url: str) -> TargetSpec:
+def place_for(
+    repository: Repository,
+    old: SiteName,
+    site: SiteName,
+    name: str | None,
+    url: str,
+    access: Access = NO_ACCESS,
+) -> TargetSpec:
     """The replacement's target; where nobody named it and the site keeps its name, it keeps its only target's name too."""
     present = [row.name for row in rows_of(repository, old) if row.state != "lost"]
     kept = present[0] if name is None and site == old and len(present) == 1 else TargetName(f"{site}/{name or 'main'}")
     known = repository.targets.specs.get(kept)
-    return TargetSpec(name=kept, url=url, vote=known.vote if known is not None else "auto")
+    return TargetSpec(name=kept, url=url, access=access, vote=known.vote if known is not None else "auto")
 
 
 def _is_replaced(repository: Repository, old: SiteName, target: TargetSpec) -> bool:

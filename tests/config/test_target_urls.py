@@ -1,0 +1,96 @@
+"""What people write for a place, and what it comes to."""
+
+from pathlib import Path
+
+import pytest
+
+from drtool.config import load_config
+from drtool.config.urls import NO_ACCESS, Access, read_url, told_with
+from drtool.errors import ConfigError
+
+HERE = Path("/etc/drtool")
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "access"),
+    [
+        ("s3://acme-dr/drtool", "s3://acme-dr/drtool", NO_ACCESS),
+        ("s3://acme-dr", "s3://acme-dr", NO_ACCESS),
+        ("s3://acme-dr//a/b/", "s3://acme-dr/a/b", NO_ACCESS),
+        (
+            "s3://acme/d?region=eu&endpoint=https://s3.example.org/&profile=backup",
+            "s3://acme/d?endpoint=https://s3.example.org&region=eu",
+            Access(profile="backup"),
+        ),
+        ("sftp://backup@attic:2222/srv/drtool/", "sftp://backup@attic:2222/srv/drtool", NO_ACCESS),
+        (
+            "sftp://attic/srv?identity_file=id&known_hosts=/k",
+            "sftp://attic/srv",
+            Access(identity_file="/etc/drtool/id", known_hosts="/k"),
+        ),
+        ("sftp://[::1]:22/srv", "sftp://[::1]:22/srv", NO_ACCESS),
+    ],
+)
+def test_where_and_how_are_told_apart(text, url, access):
+    assert read_url(text, HERE) == (url, access)
+    assert read_url(told_with(url, access), HERE) == (url, access)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "expected a URL"),
+        ("s3://UPPER/x", "no name of a bucket"),
+        ("s3://acme/Up", "cannot be a prefix"),
+        ("s3://acme/a/../b", "cannot be a prefix"),
+        ("s3://key:secret@acme/x", "must not hold a password"),
+        ("sftp://me:secret@attic/srv", "must not hold a password"),
+        ("s3://acme/x?endpoint=https://me:secret@s3.example.org", "must not hold a name or a password"),
+        ("s3://acme/x?endpoint=s3.example.org", "is not like https://"),
+        ("s3://acme/x?endpiont=https://s3.example.org", "knows endpoint, region, path_style, profile, storage_class"),
+        ("s3://acme/x?identity_file=/x", "nothing that a s3:// target knows"),
+        ("s3://acme/x?endpoint", "not KEY=VALUE"),
+        ("s3://acme/x?profile=", "profile is empty"),
+        ("s3://acme/x?path_style=maybe", "true or false"),
+        ("sftp://attic", "a directory by its absolute path"),
+        ("sftp:///srv", "names a server"),
+        ("sftp://attic:x/srv", "no valid port"),
+        ("sftp://attic/srv/../x", "a directory by its absolute path"),
+        ("ftp://x/y", "no kind of target"),
+    ],
+)
+def test_what_leads_nowhere_says_why(text, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        read_url(text, HERE)
+    assert "secret" not in str(caught.value)
+
+
+def test_keys_beside_the_url_mean_the_same(tmp_path):
+    file = tmp_path / "drtool.yaml"
+    file.write_text(
+        "sites:\n"
+        "  frankfurt: {bucket: {url: 's3://acme-dr-eu/drtool', endpoint: 'https://s3.example.org', profile: backup,"
+        " path_style: true, storage_class: STANDARD_IA}}\n"
+        "  attic: {box: {url: 'sftp://backup@attic:22/srv/drtool', identity_file: id_ed25519}}\n"
+    )
+    sites = load_config(file).sites
+    url, access = sites["frankfurt"]["bucket"].place(tmp_path)
+    assert url == "s3://acme-dr-eu/drtool?endpoint=https://s3.example.org&path_style=true"
+    assert access == Access(profile="backup", storage_class="STANDARD_IA")
+    assert sites["attic"]["box"].place(tmp_path)[1] == Access(identity_file=str(tmp_path / "id_ed25519"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("url: /x, profile: backup", "a directory needs none"),
+        ("url: 's3://acme/x?region=eu', region: us", "the URL says region=eu, and the key beside it us"),
+        ("url: 'sftp://attic/srv', storage_class: X", "sftp:// target knows"),
+    ],
+)
+def test_keys_that_do_not_suit_the_place_say_so(tmp_path, keys, words):
+    file = tmp_path / "drtool.yaml"
+    file.write_text(f"sites: {{a: {{b: {{{keys}}}}}}}")
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_config(file)
+    assert "drtool.yaml:1:" in caught.value.message
