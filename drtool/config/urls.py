@@ -86,7 +86,7 @@ def told_with(url: str, access: Access) -> str:
 
 def check_url(text: object) -> str:
     """The text, if it is the URL or the path of a target. Raises ValueError."""
-    if not isinstance(text, str):
+    if not isinstance(text, str) or not text:
         raise ValueError("expected a URL or a path")
     read_url(text, Path("/"))
     return text

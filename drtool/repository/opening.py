@@ -24,6 +24,7 @@ from drtool.repository.cache import Cache
 from drtool.repository.identity import author
 from drtool.repository.keys import unlock
 from drtool.repository.places import is_directory
+from drtool.repository.rehearsals import Rehearsals
 from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec, TargetSpec
 from drtool.repository.targets import Targets, register_at, registers_of
@@ -43,7 +44,11 @@ class _Parts(Struct, frozen=True):
 def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
     """Reaches the targets, unlocks the keys, reads the manifest."""
     emit(Stage(name="opening"))
-    targets = Targets({target.name: target for target in spec.targets}, rates=spec.rates)
+    targets = Targets(
+        {target.name: target for target in spec.targets},
+        rates=spec.rates,
+        rehearsals=Rehearsals(spec.cache_dir / "openings"),
+    )
     targets.connect(None)
     try:
         return _opened(spec, targets, emit)
@@ -74,6 +79,7 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     _use_key_in_force(keyring, view, emit)
     for problem in view.problems:
         emit(Warned(message=problem))
+    targets.settle()
     return Repository(spec, targets, keyring, manifest, cache, view, uncertain)
 
 

@@ -18,9 +18,11 @@ from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Target
 from drtool.model import ObjectInfo, RepositoryId, SiteName, TargetName, site_of
 from drtool.repository.marker import MARKER_OBJECT, Marker
-from drtool.repository.places import OPEN_TIMEOUT_S, is_absent, open_store
+from drtool.repository.places import OPEN_TIMEOUT_S, is_absent, is_directory, open_store
+from drtool.repository.rehearsals import NOTHING_REMEMBERED, Rehearsals
 from drtool.repository.spec import TargetSpec
 from drtool.stores import UNLIMITED, Errand, Guard, Rates, VoterStore
+from drtool.stores.rehearsal import RehearsedStore
 
 ACCEPTOR_PREFIX = "manifest/acc/"
 UNNAMED = "this host's configuration does not say how to reach it"
@@ -35,11 +37,18 @@ class Targets:
     """Every target by name, sorted; `failures` says why a target gets no (more) writes."""
 
     def __init__(
-        self, specs: Mapping[TargetName, TargetSpec], opener: OpenStore = open_store, *, rates: Rates = UNLIMITED
+        self,
+        specs: Mapping[TargetName, TargetSpec],
+        opener: OpenStore = open_store,
+        *,
+        rates: Rates = UNLIMITED,
+        rehearsals: Rehearsals = NOTHING_REMEMBERED,
     ) -> None:
         self.specs = dict(sorted(specs.items()))
         self._opener = opener
         self._rates = rates
+        self._rehearsals = rehearsals
+        self._rehearsed: list[tuple[str, RehearsedStore]] = []
         self._guards: dict[TargetName, Guard] = {}
         self._stores: dict[TargetName, VoterStore] = {}
         self._registers: dict[TargetName, VoterStore] = {}
@@ -91,7 +100,7 @@ class Targets:
             self._stores[name], self._registers[name], self.markers[name] = opened
 
     def _connect(self, spec: TargetSpec, repository: RepositoryId | None) -> _Opened:
-        medium = self._opener(spec)
+        medium = self._rehearse(spec, self._opener(spec))
         try:
             marker = Marker.read(medium)
             if marker.target != spec.name:
@@ -103,6 +112,21 @@ class Targets:
         except BaseException:
             medium.close()
             raise
+
+    def _rehearse(self, spec: TargetSpec, medium: VoterStore) -> VoterStore:
+        """A place that is not this host's own is asked at once what it is always asked."""
+        if is_directory(spec.url) or self._rehearsals is NOTHING_REMEMBERED:
+            return medium
+        rehearsed = RehearsedStore(medium, self._rehearsals.of(spec.url))
+        self._rehearsed.append((spec.url, rehearsed))
+        return rehearsed
+
+    def settle(self) -> None:
+        """The opening is over: nothing is asked ahead any more, and what was asked is remembered."""
+        for url, rehearsed in self._rehearsed[:]:
+            self._rehearsals.keep(url, rehearsed.settle())
+        self._rehearsed.clear()
+        self._rehearsals = NOTHING_REMEMBERED
 
     def _guard(self, name: TargetName) -> Guard:
         return self._guards.setdefault(name, Guard(self._rates))

@@ -67,6 +67,10 @@ class Errand(Generic[T]):
             raise self._error
         return self._result  # type: ignore[return-value] # it is a T once the thread ended without an error
 
+    def wait(self, timeout_s: float) -> None:
+        """Until it is over, or so long; whatever came of it."""
+        self._thread.join(max(0.0, timeout_s))
+
     def _run(self) -> None:
         # Python runs handlers in the main thread, which must not sleep on while a signal went to this one
         signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
