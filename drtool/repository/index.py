@@ -36,6 +36,7 @@ class Index:
     def load(self, segments: Iterable[SegmentRef]) -> None:
         """Maps every segment that is not mapped yet; drops what is no longer live."""
         live = {ref.id for ref in segments}
+        self.unavailable = {}
         self._readers = {id_: reader for id_, reader in self._readers.items() if id_ in live}
         for segment in live - self._readers.keys():
             try:

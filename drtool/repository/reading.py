@@ -22,6 +22,7 @@ from drtool.repository.targets import Targets
 from drtool.ring import Placement
 
 BLOCKS_CACHED = 8
+INDEX_PREFIX = "index/"
 
 
 class BadCopy(Struct, frozen=True):
@@ -115,6 +116,8 @@ class ObjectReader:
         return "; ".join(reasons) or "no target is reachable"
 
     def _what_next(self, name: str) -> str:
+        if name.startswith(INDEX_PREFIX):
+            return "`drtool repair` stores it again, or builds it anew from the packs"
         return "bring the missing targets back, or `drtool verify` to learn what else is affected"
 
 
@@ -132,7 +135,7 @@ class ChunkReader:
         if location is None:
             raise DrtoolError(
                 f"chunk {chunk.hex()[:16]}… is in no index segment that can be read",
-                hint="bring the missing targets back; `drtool verify` names what is affected",
+                hint="`drtool repair` rebuilds the index from what is there; bring missing targets back first",
             )
         return self.at(location)
 

@@ -118,7 +118,7 @@ def survey(repository: Repository, view: View, grace: Grace, alive: Callable[[],
 def _unknown(why: str) -> Refused:
     return Refused(
         f"what the snapshots need cannot be told: {why}; nothing was removed",
-        hint="`drtool verify` names what is damaged; bring missing targets back first",
+        hint="bring missing targets back, then `drtool repair`, which also rebuilds the index; `drtool verify` names what stays damaged",
     )
 
 

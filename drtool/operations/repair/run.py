@@ -6,16 +6,20 @@ It may be stopped at any time and run again: each run begins with what it observ
 import time
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from drtool.events import Emit, Stage, Warned
+from drtool.model import pack_object, segment_object
 from drtool.operations.repair.request import Away, RepairRequest, RepairResult, Unrepairable
 from drtool.repository import Repository
 from drtool.repository.copying import Amount, Outcome
 from drtool.repository.ending import end_dead_sessions
 from drtool.repository.expected import Expected
 from drtool.repository.inventory import Inventory
-from drtool.repository.moving import Mover, amount, jobs_of, look, note_damage
+from drtool.repository.moving import Look, Mover, amount, jobs_of, look, note_damage
 from drtool.repository.placement import distinct_sites
 from drtool.repository.reconciling import Job
+from drtool.repository.reindexing import Reindexed, prospect, reindex
 
 _LEFT = {
     "mover-open": "another mover is at work: copies that are one too many stay for now",
@@ -28,9 +32,9 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
     """Brings every object to its promised copies at its right places, from what survives."""
     started = time.monotonic()
     healed = [] if request.dry_run else _mend_manifest(repository, emit)
-    placement = repository.placement
-    seen = look(repository, emit, placement, workers=request.workers, read_all=request.read_all)
-    jobs = jobs_of(repository, seen, placement)
+    seen = look(repository, emit, repository.placement, workers=request.workers, read_all=request.read_all)
+    seen, index = _mend_index(repository, request, seen, emit)
+    jobs = jobs_of(repository, seen, repository.placement)
     if request.dry_run:
         outcomes, removed = _imagined(jobs), amount((job, len(job.surplus)) for job in jobs if job.sources)
     else:
@@ -38,9 +42,12 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
         note_damage(repository, seen, outcomes)
     return RepairResult(
         copied=amount((o.job, len(o.copied)) for o in outcomes),
-        rebuilt=amount((o.job, len(o.rebuilt)) for o in outcomes),
+        rebuilt=amount((o.job, len(o.rebuilt)) for o in outcomes) + index.stored,
         removed=removed,
-        unrepairable=[_unrepairable(o.job.expected, seen.inventory) for o in outcomes if o.lost],
+        unrepairable=[
+            *(_unrepairable(o.job.expected, seen.inventory) for o in outcomes if o.lost),
+            *(Unrepairable(pack_object(pack), []) for pack in index.unreadable),
+        ],
         away=[Away(target, why) for target, why in sorted({**seen.inventory.unlisted, **repository.owing()}.items())],
         degraded=_degraded(repository, jobs, outcomes),
         manifest=healed,
@@ -62,6 +69,22 @@ def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
         if was is not None and (was.problem or was.lag) and not row.problem and not row.lag:
             words.append(f"{site}: its register is up to date again")
     return words
+
+
+def _mend_index(repository: Repository, request: RepairRequest, seen: Look, emit: Emit) -> tuple[Look, Reindexed]:
+    """Index segments that no site has are stored again or built anew; then another look, since that names other packs."""
+    found = prospect(repository, seen.inventory, seen.bad)
+    if not found.lost:
+        return seen, Reindexed()
+    emit(Warned(message=found.words()))
+    if request.dry_run:
+        names = {segment_object(ref.id) for ref in found.hopeful}
+        wanted = [expected for expected in seen.wanted if expected.name not in names]
+        stored = Amount(len(names), sum(ref.size_bytes for ref in found.hopeful))
+        return replace(seen, wanted=wanted), Reindexed(stored)
+    index = reindex(repository, seen.bad, request.workers, emit)
+    again = look(repository, emit, repository.placement, workers=request.workers)
+    return replace(again, bad={**seen.bad, **again.bad}), index
 
 
 def _carry_out(
