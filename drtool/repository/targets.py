@@ -176,6 +176,10 @@ class Targets:
     def online(self) -> list[TargetName]:
         return list(self._stores)
 
+    def near(self, name: TargetName) -> bool:
+        """Whether it is a directory of this host, not a server across a network."""
+        return is_directory(self.specs[name].url)
+
     def reachable(self, name: TargetName) -> bool:
         return name in self._stores
 

@@ -1,4 +1,4 @@
-"""Putting packs and other objects on enough targets: one writer thread a target, two buffers, degraded writes.
+"""Putting packs and other objects on enough targets: a writer thread a target, more across a network; degraded writes.
 
 Invariants
     `written` is only reported when the copies are durable. A target that fails is remembered and passed over.
@@ -7,9 +7,13 @@ Invariants
 """
 
 import signal
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 import zstandard
 from msgspec import Struct
@@ -23,6 +27,8 @@ from drtool.repository.placement import distinct_sites, next_targets
 from drtool.repository.targets import Targets
 
 COMPRESSION_LEVEL = 3
+AHEAD_MAX = 3
+"""How many packs a process may have under way where a target is across a network; each takes a buffer of 16 MiB and some."""
 
 
 class Demand(Struct, frozen=True):
@@ -66,8 +72,9 @@ class Writer:
     def submit(self, target: TargetName, name: str, data: Buffer) -> "Future[None]":
         thread = self._threads.get(target)
         if thread is None:
+            count = 1 if self.targets.near(target) else AHEAD_MAX
             thread = self._threads[target] = ThreadPoolExecutor(
-                1, f"put-{target}", _leave_interruptions_to_the_main_thread
+                count, f"put-{target}", _leave_interruptions_to_the_main_thread
             )
         return thread.submit(self._put, target, name, data)
 
@@ -75,6 +82,10 @@ class Writer:
         if not self.targets.writable(target):
             raise StoreError(f"it failed before: {self.targets.failures.get(target, 'offline')}", target=target)
         self.targets.store(target).put(name, data)
+
+    def ahead_max(self) -> int:
+        """How many packs may be under way at once: a directory takes one after the other as fast as several."""
+        return 1 if all(map(self.targets.near, self.targets.online())) else AHEAD_MAX
 
     def close(self) -> None:
         for thread in self._threads.values():
@@ -136,7 +147,8 @@ def _leave_interruptions_to_the_main_thread() -> None:
 class PackSink:
     """Takes chunks of one kind of pack, and hands on what was written.
 
-    While one pack is being put, the next fills the other buffer; a third waits.
+    While one pack is being put, the next fills another buffer. Where a target is across a network and it took longer to wait for
+    the oldest pack than to fill one, one more may be under way from then on, up to `AHEAD_MAX`.
     A pack that too few sites took ends it: `add` fails again with the same words, and `flush` has nothing left to write.
     What was handed on before stays durable.
     """
@@ -155,8 +167,10 @@ class PackSink:
         compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
         self._new_builder: Callable[[], PackBuilder] = partial(PackBuilder, keyring, kind, compressor)
         self._builder = self._new_builder()
-        self._spare: PackBuilder | None = None
-        self._under_way: tuple[PackBuilder, PackId, int, PackContents, Placing, int] | None = None
+        self._spares: list[PackBuilder] = []
+        self._under_way: deque[_UnderWay] = deque()
+        self._ahead = 1
+        self._filling_since = time.monotonic()
         self._bundle = Bundle()
         self._failure: StoreError | None = None
 
@@ -179,7 +193,8 @@ class PackSink:
             self._seal_bundle()
         if not self._builder.empty:
             self._put_pack()
-        self._settle()
+        while self._under_way:
+            self._settle_oldest()
 
     def _seal_bundle(self) -> None:
         self._add_block(self._bundle.text, self._bundle.ids, self._bundle.lengths)
@@ -193,23 +208,46 @@ class PackSink:
     def _put_pack(self) -> None:
         full = self._builder
         pack, data, contents = full.finish()
-        self._settle()
+        self._make_room()
         demand = self._demand_of(pack)
         placing = self._writer.begin(pack_object(pack), data, demand)
-        self._under_way = (full, pack, len(data), contents, placing, demand.promised_sites)
-        self._builder, self._spare = self._spare or self._new_builder(), None
+        self._under_way.append(_UnderWay(full, pack, len(data), contents, placing, demand.promised_sites))
+        self._builder = self._spares.pop() if self._spares else self._new_builder()
         if not self._builder.empty:
             self._builder.begin()
+        self._filling_since = time.monotonic()
 
-    def _settle(self) -> None:
-        if self._under_way is None:
-            return
-        builder, pack, size_bytes, contents, placing, promised = self._under_way
-        self._under_way = None
+    def _make_room(self) -> None:
+        full_at = time.monotonic()
+        while len(self._under_way) >= self._ahead:
+            self._settle_oldest()
+        waited_s, filled_s = time.monotonic() - full_at, full_at - self._filling_since
+        if waited_s > filled_s and self._ahead < self._writer.ahead_max():
+            self._ahead += 1
+
+    def _settle_oldest(self) -> None:
         try:
-            targets = tuple(placing.settle())
+            self._hand_on(self._under_way.popleft())
         except StoreError as error:
             self._failure = error
+            while self._under_way:
+                with suppress(StoreError):  # the first failure is the one that is told
+                    self._hand_on(self._under_way.popleft())
             raise
-        self._on_written(PackWritten(pack, size_bytes, targets, promised, contents))
-        self._spare = None if placing.data_in_use else builder
+
+    def _hand_on(self, ended: "_UnderWay") -> None:
+        targets = tuple(ended.placing.settle())
+        self._on_written(PackWritten(ended.pack, ended.size_bytes, targets, ended.promised_sites, ended.contents))
+        if not ended.placing.data_in_use:
+            self._spares.append(ended.builder)
+
+
+class _UnderWay(NamedTuple):
+    """A pack on its way, in its buffer."""
+
+    builder: PackBuilder
+    pack: PackId
+    size_bytes: int
+    contents: PackContents
+    placing: Placing
+    promised_sites: int
