@@ -50,6 +50,10 @@ def lose_segments(world, *, but=0, cache=False):
         shutil.rmtree(world.root / "cache", ignore_errors=True)
 
 
+def newest_packs(repository):
+    return repository.index.reader(repository.view.state.segments[-1].id).packs
+
+
 def check(world, looks):
     """Everything restores byte for byte on a host that has no cache, and nothing is wrong."""
     shutil.rmtree(world.root / "cache", ignore_errors=True)
@@ -101,7 +105,9 @@ def test_damaged_segments_count_as_lost(world, stocked):
         for path in world.objects(site, "index"):
             path.write_bytes(bytes(path.stat().st_size))
     shutil.rmtree(world.root / "cache")
-    assert run(world).unrepairable == []
+    with world.open() as repository:
+        assert repair(repository, RepairRequest(), world.heard.append).unrepairable == []
+        assert repository.load_index() == {}, "whoever goes on with it finds all of it"
     check(world, stocked)
     run_prune(world)
     live = {ref.id.hex() for ref in world.view().state.segments}
@@ -117,7 +123,7 @@ def test_prune_and_other_runs_say_that_repair_helps(world, stocked):
 
 def test_a_pack_of_which_no_copy_is_whole_is_named_and_the_rest_comes_back(world, stocked):
     with world.open() as repository:
-        newest = next(row for row in reversed(list(repository.index.packs())) if row.kind == 1)
+        newest = next(row for row in newest_packs(repository) if row.kind == 1)
     lose_segments(world)
     for site in "abc":
         for path in world.objects(site):
@@ -190,6 +196,27 @@ def test_what_only_a_site_that_is_away_has_is_not_given_up(world, stocked):
     (world.root / "away").rename(world.directory("c"))
     last = run(world)
     assert (last.unrepairable, exit_code(last)) == ([], 0)
+    check(world, stocked)
+
+
+def test_what_a_backup_at_work_may_need_of_a_site_that_is_away_is_not_given_up_either(world, stocked):
+    """No snapshot that is listed needs it; the one that is being made may."""
+    _, _, newest = world.snapshots()
+    with world.open() as repository:
+        alone = [row.pack.hex() for row in newest_packs(repository)]
+        needs = {ref.id for ref in repository.view.state.segments}
+    forget(world, newest)
+    lose_segments(world)
+    for site in "ab":
+        for path in world.objects(site):
+            if path.name in alone:
+                path.unlink()
+    world.directory("c").rename(world.root / "away")
+    assert exit_code(run(world)) == 5
+    assert needs <= {ref.id for ref in world.view().state.segments}
+    (world.root / "away").rename(world.directory("c"))
+    assert exit_code(run(world)) == 0
+    assert needs.isdisjoint(ref.id for ref in world.view().state.segments)
     check(world, stocked)
 
 
@@ -307,7 +334,8 @@ def test_it_waits_for_a_prune_and_stops_when_taken_for_dead(world, stocked, monk
     check(world, stocked)
 
 
-def test_a_copy_that_does_not_answer_is_no_proof_that_there_is_none(world, stocked, monkeypatch):
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_copy_that_does_not_answer_is_no_proof_that_there_is_none(world, stocked, monkeypatch, needed):
     lose_segments(world)
     plain, lock, refused = LocalStore.get, threading.Lock(), set()
 
@@ -319,6 +347,8 @@ def test_a_copy_that_does_not_answer_is_no_proof_that_there_is_none(world, stock
             raise DrtoolError("it did not answer")
         return plain(self, name, start, length)
 
+    if not needed:
+        forget(world, *world.snapshots())
     with monkeypatch.context() as patch:
         patch.setattr(LocalStore, "get", get)
         assert exit_code(run(world)) == 4
