@@ -135,7 +135,8 @@ class Mover:
         self._total_bytes = total_bytes
         self._done_bytes = 0
         self._told: set[TargetName] = set()
-        self._unanswered: set[TargetName] = set()
+        self._unanswered: set[Copy] = set()
+        """Deletions that were begun, and may yet take effect: their outcome is not known."""
 
     def carry_out(self, jobs: Sequence[Job]) -> list[Outcome]:
         """All jobs, a few at a time; memory stays at a few objects."""
@@ -179,7 +180,7 @@ class Mover:
         if not self._unanswered:
             session.abandon()
             return
-        where = ", ".join(sorted(self._unanswered))
+        where = ", ".join(sorted({target for target, _ in self._unanswered}))
         self._emit(
             Warned(message=f"{where} did not say whether it deleted: no copies are taken away until the next run looks")
         )
@@ -202,10 +203,12 @@ class Mover:
         for number, (outcome, target) in enumerate(rows):
             if number and number % RECHECK_EVERY == 0 and not self._still_ours(session):
                 return Taken(removed, "expired")
-            gone = remove(self._repository.targets, target, outcome.job.expected.name)
-            if gone is None:
-                self._unanswered.add(target)
-            elif gone:
+            copy = (target, outcome.job.expected.name)
+            self._unanswered.add(copy)  # before it begins: Ctrl-C may leave it under way
+            gone = remove(self._repository.targets, *copy)
+            if gone is not None:
+                self._unanswered.discard(copy)
+            if gone:
                 removed += Amount(1, outcome.job.expected.size_bytes)
         return Taken(removed)
 

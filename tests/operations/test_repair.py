@@ -2,11 +2,12 @@
 
 import random
 import shutil
+import signal
 
 import pytest
 from three_sites import fill, in_a_child, noise, portrait
 
-from drtool.errors import TargetHung
+from drtool.errors import Interrupted, TargetHung
 from drtool.operations.repair import RepairRequest, repair
 from drtool.stores import LocalStore
 
@@ -148,10 +149,8 @@ def test_a_full_target_is_told_and_the_rest_is_done(world, stocked, monkeypatch)
     assert any(row.target == "b/main" and "space" in row.reason for row in result.away)
 
 
-def test_a_deletion_whose_outcome_is_not_known_keeps_the_mover_at_work_until_its_process_is_gone(
-    world, stocked, monkeypatch
-):
-    """Otherwise a late one could take a copy that a later ring promises."""
+def superfluous(world):
+    """One copy too many of some object: where it lies."""
     held = {site: objects(world, site) for site in "abc"}
     name, where = next(
         (name, [site for site in "abc" if name in held[site]])
@@ -159,11 +158,38 @@ def test_a_deletion_whose_outcome_is_not_known_keeps_the_mover_at_work_until_its
         for name in names
         if sum(name in other for other in held.values()) == 2
     )
-    data = held[where[0]][name]
     (without,) = set("abc") - set(where)
     extra = world.directory(without) / name
     extra.parent.mkdir(parents=True, exist_ok=True)
-    extra.write_bytes(data)
+    extra.write_bytes(held[where[0]][name])
+    return extra
+
+
+def test_an_interruption_in_the_midst_of_a_deletion_leaves_the_mover_at_work(world, stocked, monkeypatch):
+    """What was asked for may still be done, after the process that waited for it is gone."""
+    extra = superfluous(world)
+
+    def interrupted():
+        def delete(_store, _name):
+            raise Interrupted(signal.SIGINT)
+
+        monkeypatch.setattr(LocalStore, "delete", delete)
+        with pytest.raises(Interrupted):
+            run(world)
+        assert any("did not say whether it deleted" in warning for warning in world.warnings())
+
+    assert in_a_child(interrupted) == 0
+    assert [row.kind for row in world.view().state.sessions] == ["mover"]
+    assert run(world).removed.objects == 1
+    assert not extra.exists()
+    assert list(world.view().state.sessions) == []
+
+
+def test_a_deletion_whose_outcome_is_not_known_keeps_the_mover_at_work_until_its_process_is_gone(
+    world, stocked, monkeypatch
+):
+    """Otherwise a late one could take a copy that a later ring promises."""
+    extra = superfluous(world)
 
     def hanging(_store, _name):
         raise TargetHung("it did not answer")
