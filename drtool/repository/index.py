@@ -66,11 +66,14 @@ class Index:
 
     def locate(self, chunk: ChunkId) -> Location | None:
         """Where the chunk is; of several places, one whose pack is not lost."""
+        return next(self.locations(chunk), None)
+
+    def locations(self, chunk: ChunkId) -> Iterator[Location]:
+        """Every place of the chunk whose pack is not lost."""
         for reader in self._readers.values():
             for location in reader.locations(chunk):
                 if location.pack.pack not in self.lost:
-                    return location
-        return None
+                    yield location
 
     def packs(self) -> Iterator[SegmentPack]:
         """Every pack that a live segment names; one may come twice."""

@@ -122,22 +122,25 @@ class ObjectReader:
 
 
 class ChunkReader:
-    """Chunks by id, through the index; keeps the last few blocks opened."""
+    """Chunks by id, through the index, from any pack that holds them; keeps the last few blocks opened."""
 
-    def __init__(self, locate: Callable[[ChunkId], Location | None], objects: ObjectReader) -> None:
-        self._locate = locate
+    def __init__(self, locations: Callable[[ChunkId], Iterator[Location]], objects: ObjectReader) -> None:
+        self._locations = locations
         self._objects = objects
         self._blocks: OrderedDict[tuple[PackId, int], bytes] = OrderedDict()
 
     def __call__(self, chunk: ChunkId) -> bytes:
         """The chunk's text; DrtoolError if the index does not know it or no good copy can be had."""
-        location = self._locate(chunk)
-        if location is None:
-            raise DrtoolError(
-                f"chunk {chunk.hex()[:16]}… is in no index segment that can be read",
-                hint="`drtool repair` rebuilds the index from what is there; bring missing targets back first",
-            )
-        return self.at(location)
+        failure: DrtoolError | None = None
+        for location in self._locations(chunk):
+            try:
+                return self.at(location)
+            except DrtoolError as error:
+                failure = failure or error
+        raise failure or DrtoolError(
+            f"chunk {chunk.hex()[:16]}… is in no index segment that can be read",
+            hint="`drtool repair` rebuilds the index from what is there; bring missing targets back first",
+        )
 
     def at(self, location: Location) -> bytes:
         text = self.block(location.pack, location.block)

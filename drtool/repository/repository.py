@@ -108,7 +108,7 @@ class Repository:
     @cached_property
     def chunks(self) -> ChunkReader:
         """Chunks by id; what trees are read through."""
-        return ChunkReader(self.index.locate, self.objects)
+        return ChunkReader(self.index.locations, self.objects)
 
     @property
     def bounds(self) -> CutBounds:

@@ -4,13 +4,14 @@ import shutil
 from itertools import combinations
 
 import pytest
-from three_sites import World, fill, noise, portrait
+from three_sites import World, fill, noise, portrait, stored_twice
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.events import ignore
-from drtool.operations.survive import SurviveRequest, survive
+from drtool.operations.survive import SurviveRequest, needs, survive
 from drtool.operations.survive.judging import Bits, are_met, is_met, losses, named_targets
 from drtool.operations.survive.run import exit_code
+from drtool.trees import read_directory
 
 SITES = ("a/main", "b/main", "c/main", "d/main", "e/main")
 
@@ -132,6 +133,101 @@ def test_voters_that_lag_do_not_know_the_newest_snapshots(place):
     told = outlook(world, "a", "b")
     assert [row.restorable for row in told.snapshots] == [True, False]
     assert any("newest changes" in reason for reason in told.reasons)
+
+
+def catalogue(world, site):
+    """The objects of the catalogue at a site, registers apart."""
+    return sorted(path for path in (world.directory(site) / "manifest" / "obj").rglob("*") if path.is_file())
+
+
+def test_a_voter_counts_only_if_the_voters_that_are_left_have_all_of_its_catalogue(place):
+    world = World(place).found(copies=3)
+    for number in range(45):  # until some of it lies in pages beside the heads
+        world.backup(fill(place / "source", {"file": noise(5_000, number)}))
+    pages = catalogue(world, "c")
+    assert len(pages) > 1
+    assert outlook(world, "a", "b").summary.restorable == 45
+    for path in pages:
+        path.unlink()
+    told = outlook(world, "a", "b")
+    assert (told.summary.restorable, told.quorum.reachable) == (0, 1)
+    assert any("lack pages of the catalogue" in reason for reason in told.reasons)
+    assert all(row.missing_packs == 0 for row in told.snapshots)
+    assert outlook(world, "a").summary.restorable == 45, "b has them"
+    needed = {path.name for path in pages}
+    (one, *_) = (path for path in catalogue(world, "b") if path.name in needed)
+    (world.directory("c") / "manifest" / "obj" / one.name).write_bytes(one.read_bytes())
+    one.unlink()
+    assert outlook(world, "a").summary.restorable == 45, "together they have all"
+    assert outlook(world, "a", "c").summary.restorable == 0
+
+
+def test_a_copy_that_cannot_be_read_while_trees_are_walked_does_not_count_as_there(place):
+    world = World(place).found(copies=3)
+    world.backup(fill(place / "source", {"file": noise(5_000)}))
+    with world.open() as repository:
+        row = next(row for row in repository.index.packs() if row.kind == 2)
+    first, *others = (target.partition("/")[0] for target in row.targets)
+    assert outlook(world, *others).summary.restorable == 1
+    path = next(path for path in world.objects(first) if path.name == row.pack.hex())
+    path.write_bytes(bytes(path.stat().st_size))
+    assert outlook(world).summary.restorable == 1
+    told = outlook(world, *others)
+    assert (told.summary.restorable, told.snapshots[0].missing_packs) == (0, 1)
+
+
+def test_what_another_pack_holds_as_well_is_not_missing_and_no_tree_is_walked_twice(world, monkeypatch):
+    source = fill(world.root / "source", {"twice": noise(30_000)})
+    world.backup(source)
+    packs = stored_twice(world, source)
+    fill(source, {"once": noise(30_000, 1)})
+    world.backup(source)
+    with world.open() as repository:
+        data = {row.pack.hex() for row in repository.index.packs() if row.kind == 1}
+        picked = next(repository.index.locate(chunk).pack.pack.hex() for chunk in chunks_of(repository, *packs))
+    (other,) = set().union(*packs) - {picked}
+    where = dict.fromkeys(data, "a") | {other: "b"}
+    for pack, only in where.items():
+        whole = next(path for site in "abc" for path in world.objects(site) if path.name == pack).read_bytes()
+        for site in "abc":
+            path = world.directory(site) / "packs" / pack[:2] / pack
+            path.unlink(missing_ok=True)
+            if site == only:
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(whole)
+    entered = []
+
+    def read(tree, fetch):
+        entered.append(tree)
+        return read_directory(tree, fetch)
+
+    monkeypatch.setattr(needs, "read_directory", read)
+    told = outlook(world, "a")
+    assert [row.missing_packs for row in told.snapshots] == [0, 0, 1]
+    assert [row.restorable for row in told.snapshots] == [True, True, False]
+    assert len(entered) == len(set(entered))
+
+
+def chunks_of(repository, *packs):
+    """Chunks that all of these packs hold."""
+    numbers = [
+        {row[:32] for reader in repository.index.readers() for row in reader.rows() if named(reader, row) in pack}
+        for pack in packs
+    ]
+    return set.intersection(*numbers)
+
+
+def named(reader, row):
+    return reader.location(row).pack.pack.hex()
+
+
+def test_packs_that_nobody_would_have_are_told_apart_up_to_a_limit(world, monkeypatch):
+    for number in range(5):
+        world.backup(fill(world.root / "source", {f"{number}": noise(30_000, number)}))
+    told = outlook(world, *"abc")
+    assert [row.missing_packs for row in told.snapshots] == [2, 3, 4, 5, 6]
+    monkeypatch.setattr(needs, "MISSING_MAX", 3)
+    assert {row.missing_packs for row in outlook(world, *"abc").snapshots} <= {1, 2, 3}
 
 
 def test_index_segments_count_as_what_they_name_does(stocked):

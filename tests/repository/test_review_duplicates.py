@@ -1,6 +1,7 @@
 """A chunk that was stored twice, because its first pack was lost, is found where it is, however often segments were folded."""
 
-from three_sites import fill, noise, portrait
+import pytest
+from three_sites import fill, noise, portrait, stored_twice
 
 from drtool.repository.index import MERGE_AT
 
@@ -29,3 +30,18 @@ def test_what_was_stored_again_stays_restorable_when_its_segments_are_folded(wor
     result = world.restore(world.root / "out", path=source)
     assert result.errors == []
     assert portrait(world.root / "out") == portrait(source)
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_what_is_damaged_everywhere_in_one_pack_is_read_from_the_other(world, damaged):
+    source = fill(world.root / "source", {"file": noise(30_000)})
+    world.backup(source)
+    harmed = stored_twice(world, source)[damaged]
+    assert harmed
+    for site in "abc":
+        for path in world.objects(site):
+            if path.name in harmed:
+                path.write_bytes(bytes(path.stat().st_size))
+    for row in world.snapshots():
+        assert world.restore(world.root / row.id.hex(), row, path=source).errors == []
+        assert portrait(world.root / row.id.hex()) == portrait(source)

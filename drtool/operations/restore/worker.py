@@ -31,7 +31,7 @@ class RestoreWorker:
         objects = ObjectReader(
             repository.targets.reopen(), repository.keyring, repository.placement, repository.objects.sites
         )
-        chunks = ChunkReader(repository.index.locate, objects)
+        chunks = ChunkReader(repository.index.locations, objects)
         self._files = FileRestorer(repository, chunks, overwrite)
         self._root = root
 

@@ -1,28 +1,48 @@
 """What each snapshot needs, and which targets have it: one walk over all trees, each of them entered once.
 
 Invariants
-    Only listings count, and what was found damaged does not; a tree that cannot be read is needed and nowhere.
-    Memory: some bytes a directory, and at most `CHUNKS_MAX` chunks.
+    Only listings count, and what is ruled out does not; a tree that cannot be read is needed and nowhere.
+    Memory: some bytes a directory, and at most `CHUNKS_MAX` chunks. Of packs that nobody would have, `MISSING_MAX` are told
+    apart.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+
+from msgspec import Struct
 
 from drtool.errors import DrtoolError
 from drtool.model import ChunkId, PackId, SegmentId, pack_object, segment_object
-from drtool.operations.survive.judging import NOWHERE, Bits, Mask, Need
+from drtool.operations.survive.judging import NOWHERE, Bits, Mask, Need, is_met
 from drtool.repository import Repository
+from drtool.repository.findings import Copy
 from drtool.repository.inventory import Inventory
 from drtool.trees import FileType, read_content, read_directory
 
 CHUNKS_MAX = 200_000
+MISSING_MAX = 1024
+_SOMEWHERE = PackId(b"")
+"""Stands for packs that nobody can name: what would tell of them cannot be read."""
+
+
+class Below(Struct, frozen=True):
+    """What a tree and everything below it needs, by number, a bit each; and which packs of it nobody would have."""
+
+    needs: int = 0
+    missing: int = 0
+
+    def __or__(self, other: "Below") -> "Below":
+        return Below(self.needs | other.needs, self.missing | other.missing)
 
 
 class Needs:
-    """The distinct needs below trees."""
+    """The distinct needs below trees. `lost`: those of the targets that are imagined to be gone; `ruled_out`: copies that are
+    listed and do not count."""
 
-    def __init__(self, repository: Repository, inventory: Inventory, bits: Bits) -> None:
+    def __init__(
+        self, repository: Repository, inventory: Inventory, bits: Bits, lost: Mask, ruled_out: Collection[Copy]
+    ) -> None:
         self._repository, self._inventory, self._bits = repository, inventory, bits
-        self._damaged = repository.findings.all()
+        self._lost, self._ruled_out = lost, ruled_out
         index = repository.index
         segments = {ref.id: ref.size_bytes for ref in repository.view.state.segments}
         self._readers = [
@@ -32,39 +52,41 @@ class Needs:
         self._numbers: dict[Need, int] = {}
         self.distinct: list[Need] = []
         """Every need that was met, by number; a set of needs is one number with their bits."""
-        self._chunks: dict[ChunkId, int] = {}
-        self._trees: dict[bytes, int] = {}
+        self._missing: dict[PackId, int] = {}
+        self._chunks: dict[ChunkId, Below] = {}
+        self._trees: dict[bytes, Below] = {}
 
-    def of(self, root: bytes) -> list[Need]:
-        """The distinct needs of everything below a tree, the tree included."""
+    def of(self, root: bytes) -> tuple[list[Need], int]:
+        """The distinct needs of everything below a tree, the tree included; how many packs of it nobody would have."""
         found = self._trees.get(root)
         if found is None:
             found = self._walk(root)
-        return [need for number, need in enumerate(self.distinct) if found >> number & 1]
+        needs = [need for number, need in enumerate(self.distinct) if found.needs >> number & 1]
+        return needs, found.missing.bit_count()
 
-    def _walk(self, root: bytes) -> int:
+    def _walk(self, root: bytes) -> Below:
         """Depth first without recursion: a directory is done when all that are below it are."""
-        stack: list[tuple[bytes, int, list[bytes]]] = [(root, *self._enter(root))]
+        stack: list[tuple[bytes, Below, list[bytes]]] = [(root, *self._enter(root))]
         while True:
-            tree, needs, below = stack[-1]
+            tree, found, below = stack[-1]
             if below:
                 child = below.pop()
                 known = self._trees.get(child)
                 if known is None:
                     stack.append((child, *self._enter(child)))
                 else:
-                    stack[-1] = tree, needs | known, below
+                    stack[-1] = tree, found | known, below
                 continue
-            self._trees[tree] = needs
+            self._trees[tree] = found
             stack.pop()
             if not stack:
-                return needs
+                return found
             above, theirs, rest = stack[-1]
-            stack[-1] = above, theirs | needs, rest
+            stack[-1] = above, theirs | found, rest
 
-    def _enter(self, tree: bytes) -> tuple[int, list[bytes]]:
+    def _enter(self, tree: bytes) -> tuple[Below, list[bytes]]:
         """(what one directory itself needs, the directories in it)."""
-        needs, below = 0, []
+        found, below = Below(), []
         met: list[ChunkId] = []
 
         def fetch(chunk: ChunkId) -> bytes:
@@ -77,25 +99,34 @@ class Needs:
                     below.append(entry.subtree)
                 elif entry.type == FileType.FILE:
                     for chunk in read_content(entry, fetch):
-                        needs |= self._need_of(chunk)
+                        found |= self._need_of(chunk)
         except DrtoolError:  # nobody can say what was in it
-            needs |= self._numbered(NOWHERE)
+            found |= Below(self._numbered(NOWHERE), self._missing_bit(_SOMEWHERE))
         for chunk in met:
-            needs |= self._need_of(chunk)
-        return needs, below
+            found |= self._need_of(chunk)
+        return found, below
 
-    def _need_of(self, chunk: ChunkId) -> int:
+    def _need_of(self, chunk: ChunkId) -> Below:
         known = self._chunks.get(chunk)
         if known is None:
             if len(self._chunks) >= CHUNKS_MAX:
                 self._chunks.clear()
-            known = self._chunks[chunk] = self._numbered(frozenset(self._places(chunk)))
+            places = list(self._places(chunk))
+            need = frozenset((pack, segment) for _, pack, segment in places)
+            missing = 0 if is_met(need, self._lost) else self._missing_bit(self._pack_to_blame(places))
+            known = self._chunks[chunk] = Below(self._numbered(need), missing)
         return known
 
-    def _places(self, chunk: ChunkId) -> Iterator[tuple[Mask, Mask]]:
+    def _places(self, chunk: ChunkId) -> Iterator[tuple[PackId, Mask, Mask]]:
         for reader, segment in self._readers:
             for location in reader.locations(chunk):
-                yield self._pack_mask(location.pack.pack, location.pack.size_bytes), segment
+                row = location.pack
+                yield row.pack, self._pack_mask(row.pack, row.size_bytes), segment
+
+    def _pack_to_blame(self, places: Collection[tuple[PackId, Mask, Mask]]) -> PackId:
+        """Of the packs that hold a lost chunk one, always the same."""
+        gone = [pack for pack, mask, _ in places if not mask & ~self._lost]
+        return min(gone or [pack for pack, _, _ in places], default=_SOMEWHERE)
 
     def _numbered(self, need: Need) -> int:
         """The bit of this need."""
@@ -103,6 +134,10 @@ class Needs:
         if number == len(self.distinct):
             self.distinct.append(need)
         return 1 << number
+
+    def _missing_bit(self, pack: PackId) -> int:
+        """The bit of this pack; the last one stands for all that are more."""
+        return 1 << self._missing.setdefault(pack, min(len(self._missing), MISSING_MAX - 1))
 
     def _pack_mask(self, pack: PackId, size_bytes: int) -> Mask:
         mask = self._packs.get(pack)
@@ -115,4 +150,4 @@ class Needs:
 
     def _mask(self, name: str, size_bytes: int | None) -> Mask:
         holders = self._inventory.holders(name, size_bytes)
-        return self._bits.mask(target for target in holders if (target, name) not in self._damaged)
+        return self._bits.mask(target for target in holders if (target, name) not in self._ruled_out)

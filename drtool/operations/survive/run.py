@@ -3,19 +3,22 @@
 Invariants
     Nothing is guessed: a target that cannot be listed counts as lost, and is named. Nothing is changed.
     A snapshot counts as restorable if the catalogue that names it, a key slot that opens it, and everything that it is made of
-    are left. Contents are not read; `verify` does that, and what it found damaged does not count as there.
+    are left. A voter's head counts only if the voters that are left list every object that it names. Files' contents are not
+    read; `verify` does that. What it found damaged, or cannot be read while trees are walked, does not count as there.
 """
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
 
 from msgspec import Struct
 
 from drtool.config import nearest
-from drtool.errors import UsageError
+from drtool.errors import DrtoolError, UsageError
 from drtool.events import Emit, Progress, Stage
-from drtool.manifest.records import Snapshot
-from drtool.model import PackId, SiteName, TargetName, pack_object, site_of
+from drtool.manifest.library import object_names
+from drtool.manifest.names import OBJECTS, object_key
+from drtool.manifest.records import Snapshot, Voter
+from drtool.model import SiteName, TargetName, site_of
 from drtool.operations.survive.judging import Bits, Mask, Need, are_met, losses, named_targets
 from drtool.operations.survive.needs import Needs
 from drtool.operations.survive.request import (
@@ -28,16 +31,27 @@ from drtool.operations.survive.request import (
     Tally,
 )
 from drtool.repository import Repository
+from drtool.repository.findings import Copy
 from drtool.repository.inventory import Inventory, take_inventory
-from drtool.repository.reach import needed_packs
 from drtool.repository.slots import read_slots
 
 
 class _Voter(Struct, frozen=True):
-    """A voter that can be read: where its register is, and how many changes it is behind."""
+    """A voter that can be read: where its register is, how many changes it is behind, and the objects of the catalogue that
+    its head needs, and that it holds."""
 
     target: TargetName
     lag: int
+    needs: frozenset[str] | None
+    holds: frozenset[str]
+
+
+class _Walked(Struct, frozen=True):
+    """A snapshot, what it needs, and how many packs of that nobody would have after the loss that was named."""
+
+    snapshot: Snapshot
+    needs: list[Need]
+    missing_packs: int
 
 
 class _Stock(Struct, frozen=True):
@@ -49,8 +63,19 @@ class _Stock(Struct, frozen=True):
     voters: tuple[_Voter, ...]
     needed_voters: int
     with_slots: frozenset[TargetName]
-    snapshots: tuple[tuple[Snapshot, list[Need]], ...]
-    sizes: dict[PackId, int]
+    snapshots: tuple[_Walked, ...]
+
+
+class _Left(Struct, frozen=True):
+    """What a loss leaves: voters; the last change that those know which have the catalogue together, -1 if none; key slots."""
+
+    voters: int
+    known_up_to: int
+    slots: bool
+    lost: Mask
+
+    def restores(self, row: _Walked) -> bool:
+        return row.snapshot.sequence <= self.known_up_to and self.slots and are_met(row.needs, self.lost)
 
 
 def survive(repository: Repository, request: SurviveRequest, emit: Emit) -> SurviveResult:
@@ -64,7 +89,7 @@ def survive(repository: Repository, request: SurviveRequest, emit: Emit) -> Surv
             f"--lose {unknown[0]}: there is no such site or target{nearest(unknown[0], every)}",
             hint=f"there are {', '.join(every)}",
         )
-    stock = _take_stock(repository, emit)
+    stock = _take_stock(repository, lost, emit)
     scenario = _imagine(stock, list(request.lose), lost, _is_promised(repository, lost))
     tried = losses(list(by_site)) if not request.lose else []
     return SurviveResult(
@@ -99,29 +124,38 @@ def _targets_by_site(repository: Repository) -> dict[SiteName, list[TargetName]]
     return sites
 
 
-def _take_stock(repository: Repository, emit: Emit) -> _Stock:
+def _take_stock(repository: Repository, lost: Collection[TargetName], emit: Emit) -> _Stock:
     emit(Stage(name="listing"))
     repository.load_index()
     inventory = take_inventory(repository.targets)
     repository.set_lost_packs_aside()  # what they held may have been stored again elsewhere
     bits = Bits(inventory.objects)
-    needs = Needs(repository, inventory, bits)
-    emit(Stage(name="walking"))
-    snapshots = []
-    rows = list(repository.view.state.snapshots)
-    for number, row in enumerate(rows, start=1):
-        snapshots.append((row, needs.of(row.root)))
-        emit(Progress(processed_bytes=number, total_bytes=len(rows)))
     return _Stock(
         repository=repository,
         inventory=inventory,
         bits=bits,
-        voters=_voters(repository),
+        voters=tuple(_voters(repository)),
         needed_voters=repository.view.config.quorum,
         with_slots=_with_slots(repository),
-        snapshots=tuple(snapshots),
-        sizes={pack.pack: pack.size_bytes for pack in repository.index.packs()},
+        snapshots=tuple(_walk_all(repository, inventory, bits, bits.mask(lost), emit)),
     )
+
+
+def _walk_all(repository: Repository, inventory: Inventory, bits: Bits, lost: Mask, emit: Emit) -> list[_Walked]:
+    """All snapshots; all again if a copy turned out bad meanwhile that counted as there before."""
+    ruled_out: frozenset[Copy] = repository.findings.all()
+    rows = list(repository.view.state.snapshots)
+    while True:
+        emit(Stage(name="walking"))
+        needs = Needs(repository, inventory, bits, lost, ruled_out)
+        walked = []
+        for number, row in enumerate(rows, start=1):
+            walked.append(_Walked(row, *needs.of(row.root)))
+            emit(Progress(processed_bytes=number, total_bytes=len(rows)))
+        bad = {copy for copy in repository.objects.bad_copies if copy[1] in inventory.objects.get(copy[0], {})}
+        if bad <= ruled_out:
+            return walked
+        ruled_out |= bad
 
 
 def _with_slots(repository: Repository) -> frozenset[TargetName]:
@@ -133,14 +167,22 @@ def _with_slots(repository: Repository) -> frozenset[TargetName]:
     return frozenset(name for slot in slots for name in held.holders(slot))
 
 
-def _voters(repository: Repository) -> tuple[_Voter, ...]:
+def _voters(repository: Repository) -> Iterator[_Voter]:
     rows = {row.site: row for row in repository.manifest.status().acceptors}
-    voters = []
     for voter in repository.view.config.voters:
         row = rows.get(voter.site)
         if row is not None and row.reachable and row.lag is not None and not row.problem:
-            voters.append(_Voter(voter.target, row.lag))
-    return tuple(voters)
+            yield _Voter(voter.target, row.lag, *_objects_at(repository, voter))
+
+
+def _objects_at(repository: Repository, voter: Voter) -> tuple[frozenset[str] | None, frozenset[str]]:
+    """(what the voter's head needs, None if nobody can tell; what is listed there)."""
+    try:
+        learned = repository.manifest.read_offline(voter.site).learned
+        listed = frozenset(info.name for info in repository.targets.store(voter.target).list(OBJECTS))
+    except DrtoolError:
+        return None, frozenset()
+    return frozenset(map(object_key, object_names(learned))), listed
 
 
 def _of_sites(stock: _Stock, sites: Collection[SiteName], by_site: dict[SiteName, list[TargetName]]) -> Scenario:
@@ -156,61 +198,48 @@ def _is_promised(repository: Repository, lost: Collection[TargetName]) -> bool:
 
 
 def _imagine(stock: _Stock, words: list[str], lost: Collection[TargetName], promised: bool) -> Scenario:
-    mask = stock.bits.mask(lost)
-    restorable = [row for row, needs in stock.snapshots if _is_restorable(stock, row, needs, lost, mask)]
+    left = _left(stock, lost)
+    restorable = [row.snapshot for row in stock.snapshots if left.restores(row)]
     return Scenario(
         lost=words,
-        quorum=QuorumLeft(stock.needed_voters, len(_left(stock, lost))),
+        quorum=QuorumLeft(stock.needed_voters, left.voters),
         summary=Tally(len(restorable), len(stock.snapshots)),
         newest_restorable_ns=max((row.time_ns for row in restorable), default=None),
-        reasons=list(_reasons(stock, lost)),
+        reasons=list(_reasons(stock, left)),
         promised=promised,
     )
 
 
-def _left(stock: _Stock, lost: Collection[TargetName]) -> list[_Voter]:
-    return [voter for voter in stock.voters if voter.target not in lost]
+def _left(stock: _Stock, lost: Collection[TargetName]) -> _Left:
+    voters = [voter for voter in stock.voters if voter.target not in lost]
+    held = frozenset[str]().union(*(voter.holds for voter in voters))
+    lags = [voter.lag for voter in voters if voter.needs is not None and voter.needs <= held]
+    known_up_to = stock.repository.view.sequence - min(lags) if lags else -1
+    return _Left(len(voters), known_up_to, bool(stock.with_slots - frozenset(lost)), stock.bits.mask(lost))
 
 
-def _is_restorable(
-    stock: _Stock, row: Snapshot, needs: Iterable[Need], lost: Collection[TargetName], mask: Mask
-) -> bool:
-    known = [voter for voter in _left(stock, lost) if row.sequence <= stock.repository.view.sequence - voter.lag]
-    return bool(known) and bool(stock.with_slots - frozenset(lost)) and are_met(needs, mask)
-
-
-def _reasons(stock: _Stock, lost: Collection[TargetName]) -> Iterable[str]:
-    left = _left(stock, lost)
-    if not left:
+def _reasons(stock: _Stock, left: _Left) -> Iterator[str]:
+    if not left.voters:
         yield "no voter is left: nothing says what there is"
-    elif min(voter.lag for voter in left):
+    elif left.known_up_to < 0:
+        yield "the voters that are left lack pages of the catalogue: `drtool repair` brings them there"
+    elif left.known_up_to < stock.repository.view.sequence:
         yield "the voters that are left do not have the newest changes of the catalogue"
-    if not stock.with_slots - frozenset(lost):
+    if not left.slots:
         yield "no key slot is left: no password opens anything"
 
 
 def _outlooks(stock: _Stock, lost: Collection[TargetName]) -> list[Outlook]:
-    mask = stock.bits.mask(lost)
-    return [_outlook(stock, row, _is_restorable(stock, row, needs, lost, mask), mask) for row, needs in stock.snapshots]
+    left = _left(stock, lost)
+    return [_outlook(row, left.restores(row)) for row in stock.snapshots]
 
 
-def _outlook(stock: _Stock, row: Snapshot, restorable: bool, mask: Mask) -> Outlook:
+def _outlook(row: _Walked, restorable: bool) -> Outlook:
     return Outlook(
-        id=row.id.hex(),
-        host=row.host,
-        source=row.source,
-        time_ns=row.time_ns,
+        id=row.snapshot.id.hex(),
+        host=row.snapshot.host,
+        source=row.snapshot.source,
+        time_ns=row.snapshot.time_ns,
         restorable=restorable,
-        missing_packs=0 if restorable else _missing_packs(stock, row, mask),
+        missing_packs=row.missing_packs,
     )
-
-
-def _missing_packs(stock: _Stock, row: Snapshot, mask: Mask) -> int:
-    """How many packs it needs that nobody would have."""
-    damaged = stock.repository.findings.all()
-    missing = 0
-    for pack in needed_packs(stock.repository, [row.root], lambda _: None):
-        name = pack_object(pack)
-        holders = stock.inventory.holders(name, stock.sizes.get(pack))
-        missing += not stock.bits.mask(t for t in holders if (t, name) not in damaged) & ~mask
-    return missing
