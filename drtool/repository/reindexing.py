@@ -112,7 +112,7 @@ def _begin(repository: "Repository", writer: Writer) -> WriterSession | None:
     """None while a prune is at work; a second look finds out if that died."""
     for _ in range(2):
         try:
-            return repository.begin(writer, "", "prune")
+            return repository.begin(writer, "repair", "prune")
         except Rejected as error:
             if error.reason != "prune-open":
                 raise

@@ -32,7 +32,8 @@ class Copies:
     def needed_of_segment(self, ref: SegmentRef) -> int:
         """The same, of an index segment."""
         held = self._sites(segment_object(ref.id), ref.size_bytes, ref.targets)
-        return min(self._repository.view.state.policy.copies, held)
+        written = distinct_sites(ref.targets)  # all that is known of one that is younger than the listing
+        return min(self._repository.view.state.policy.copies, held or written)
 
     @property
     def writable_sites(self) -> int:

@@ -50,7 +50,7 @@ def prune(repository: Repository, request: PruneRequest, emit: Emit) -> PruneRes
         except Rejected as error:
             if error.reason != "prune-open":
                 raise
-            emit(Warned(message="another prune is at work: it does what this one would do"))
+            emit(Warned(message="another prune, or a repair of the index, is at work: run this again when it is done"))
             return _result(request, started, waiting=[Waiting("another prune is at work")])
         run = _Run(repository, request, emit, writer, session)
         try:

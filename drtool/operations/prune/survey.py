@@ -118,7 +118,7 @@ def survey(repository: Repository, view: View, grace: Grace, alive: Callable[[],
 def _unknown(why: str) -> Refused:
     return Refused(
         f"what the snapshots need cannot be told: {why}; nothing was removed",
-        hint="bring missing targets back, then `drtool repair`, which rebuilds the index as well; what stays, `drtool verify` names",
+        hint="bring missing targets back, then `drtool repair`: it rebuilds the index, too; `drtool verify` names what stays",
     )
 
 
