@@ -49,11 +49,8 @@ class Prospect(Struct, frozen=True):
         return [ref for ref in self.lost if ref.id in self.cached or self.packs]
 
     def words(self) -> str:
-        rest = len(self.lost) - len(self.cached)
-        from_packs = f"{rest} are built anew from {self.packs} packs that no other one names"
-        return (
-            f"{len(self.lost)} index segments are on no site: {len(self.cached)} are in this host's cache, {from_packs}"
-        )
+        cached = f"{len(self.cached)} of them are in this host's cache"
+        return f"{len(self.lost)} index segments are on no site: {cached}; packs to rebuild the rest from: {self.packs}"
 
 
 class Reindexed(Struct, frozen=True):

@@ -8,6 +8,7 @@ from three_sites import World, fill, noise, portrait, stored_twice
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.events import ignore
+from drtool.operations.repair import RepairRequest, repair
 from drtool.operations.survive import SurviveRequest, needs, survive
 from drtool.operations.survive.judging import Bits, are_met, is_met, losses, named_targets
 from drtool.operations.survive.run import exit_code
@@ -235,7 +236,11 @@ def test_index_segments_count_as_what_they_name_does(stocked):
         shutil.rmtree(stocked.directory(site) / "index")
     told = outlook(stocked)
     assert told.summary.restorable == 0
+    assert any("index segments would be nowhere: `drtool repair`" in reason for reason in told.reasons)
     assert exit_code(told) == 4
+    with stocked.open() as repository:
+        repair(repository, RepairRequest(), ignore)
+    assert outlook(stocked).summary.restorable == 6
 
 
 def test_an_unknown_name_is_a_mistake_and_the_nearest_is_named(stocked):

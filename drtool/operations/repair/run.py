@@ -46,7 +46,7 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
         removed=removed,
         unrepairable=[
             *(_unrepairable(o.job.expected, seen.inventory) for o in outcomes if o.lost),
-            *(Unrepairable(pack_object(pack), []) for pack in index.unreadable),
+            *(Unrepairable(pack_object(pack), sorted(seen.inventory.unlisted)) for pack in index.unreadable),
         ],
         away=[Away(target, why) for target, why in sorted({**seen.inventory.unlisted, **repository.owing()}.items())],
         degraded=_degraded(repository, jobs, outcomes),

@@ -18,7 +18,7 @@ from drtool.events import Emit, Progress, Stage
 from drtool.manifest.library import object_names
 from drtool.manifest.names import OBJECTS, object_key
 from drtool.manifest.records import Snapshot, Voter
-from drtool.model import SiteName, TargetName, site_of
+from drtool.model import SiteName, TargetName, segment_object, site_of
 from drtool.operations.survive.judging import Bits, Mask, Need, are_met, losses, named_targets
 from drtool.operations.survive.needs import Needs
 from drtool.operations.survive.request import (
@@ -63,6 +63,7 @@ class _Stock(Struct, frozen=True):
     voters: tuple[_Voter, ...]
     needed_voters: int
     with_slots: frozenset[TargetName]
+    segments: tuple[Mask, ...]
     snapshots: tuple[_Walked, ...]
 
 
@@ -137,6 +138,10 @@ def _take_stock(repository: Repository, lost: Collection[TargetName], emit: Emit
         voters=tuple(_voters(repository)),
         needed_voters=repository.view.config.quorum,
         with_slots=_with_slots(repository),
+        segments=tuple(
+            bits.mask(inventory.holders(segment_object(ref.id), ref.size_bytes))
+            for ref in repository.view.state.segments
+        ),
         snapshots=tuple(_walk_all(repository, inventory, bits, bits.mask(lost), emit)),
     )
 
@@ -227,6 +232,9 @@ def _reasons(stock: _Stock, left: _Left) -> Iterator[str]:
         yield "the voters that are left do not have the newest changes of the catalogue"
     if not left.slots:
         yield "no key slot is left: no password opens anything"
+    nowhere = sum(not mask & ~left.lost for mask in stock.segments)
+    if nowhere and left.known_up_to >= 0 and left.slots:
+        yield f"{nowhere} index segments would be nowhere: `drtool repair` rebuilds them from the packs that are left"
 
 
 def _outlooks(stock: _Stock, lost: Collection[TargetName]) -> list[Outlook]:
