@@ -64,14 +64,18 @@ class Reindexed(Struct, frozen=True):
 def lost_segments(
     repository: "Repository", inventory: Inventory, bad: Mapping[str, set[TargetName]]
 ) -> list[SegmentRef]:
-    """Live segments of which no target lists a copy that is not known to be damaged, or could give one."""
+    """Live segments of which no target lists a copy that is not known to be damaged, or failed to be read just now.
+
+    One that can be read and makes no sense, to this version or under this password's keys, is not lost.
+    """
+    failed = repository.objects.bad_copies
 
     def is_there(ref: SegmentRef) -> bool:
         name = segment_object(ref.id)
-        return bool(set(inventory.holders(name, ref.size_bytes)) - bad.get(name, set()))
+        holders = set(inventory.holders(name, ref.size_bytes)) - bad.get(name, set())
+        return any((target, name) not in failed for target in holders)
 
-    unavailable = repository.index.unavailable
-    return [ref for ref in repository.view.state.segments if ref.id in unavailable or not is_there(ref)]
+    return [ref for ref in repository.view.state.segments if not is_there(ref)]
 
 
 def prospect(repository: "Repository", inventory: Inventory, bad: Mapping[str, set[TargetName]]) -> Prospect:

@@ -11,12 +11,12 @@ from test_prune import run as run_prune
 from three_sites import World, fill, in_a_child, noise, portrait
 
 from drtool.crypto import object_name
-from drtool.errors import DrtoolError, Refused
+from drtool.errors import DrtoolError, FormatError, Refused
 from drtool.manifest.facade import Manifest
 from drtool.manifest.ops import ExpireSession, ReplaceIndex
 from drtool.operations.repair import RepairRequest, repair
 from drtool.operations.repair.run import exit_code
-from drtool.repository import reindexing
+from drtool.repository import index, reindexing
 from drtool.repository.session import Overtaken
 from drtool.stores import LocalStore
 
@@ -112,6 +112,29 @@ def test_damaged_segments_count_as_lost(world, stocked):
     run_prune(world)
     live = {ref.id.hex() for ref in world.view().state.segments}
     assert {path.name for path in world.objects("a", "index")} == live, "and prune takes what is left of them"
+
+
+def test_damage_that_only_reading_all_finds_is_healed_from_the_cache(world, stocked):
+    for site in "abc":
+        for path in world.objects(site, "index"):
+            path.write_bytes(bytes(path.stat().st_size))
+    assert run(world).rebuilt.objects == 0
+    assert run(world, read_all=True).rebuilt.objects == 3
+    check(world, stocked)
+
+
+def test_a_segment_that_only_this_version_cannot_make_sense_of_is_left_alone(world, stocked, monkeypatch):
+    shutil.rmtree(world.root / "cache")
+
+    def unseal(*_):
+        raise FormatError("from the future")
+
+    before = world.view().state.segments
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "unseal_segment", unseal)
+        assert run(world).rebuilt.objects == 0
+    assert world.view().state.segments == before
+    check(world, stocked)
 
 
 def test_prune_and_other_runs_say_that_repair_helps(world, stocked):
