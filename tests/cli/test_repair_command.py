@@ -48,6 +48,31 @@ def test_what_is_lost_everywhere_is_four_and_named(shell):
     assert {row["object"].rpartition("/")[2] for row in done.document["unrepairable"]} == names
 
 
+def test_an_index_that_every_site_has_lost_comes_back_on_a_host_without_a_cache(shell):
+    for site in "abc":
+        for path in (shell.directory / site / "index").rglob("*"):
+            if path.is_file():
+                path.unlink()
+    shutil.rmtree(shell.directory / "cache", ignore_errors=True)
+    elsewhere = {"DRTOOL_CACHE_DIR": str(shell.directory / "fresh")}
+    refused = shell("prune", "--json", **elsewhere)
+    assert refused.code == 11
+    assert "drtool repair" in refused.error["hint"]
+    assert shell("restore", "latest", "--to", "out", **elsewhere).code != 0
+    would = shell("repair", "--dry-run", "--json", **elsewhere)
+    assert (would.code, would.document["rebuilt"]["objects"]) == (0, 1)
+    did = shell("repair", **elsewhere)
+    assert did.code == 0
+    assert "rebuilt 1 object" in did.out
+    assert "index segments are on no site" in did.err
+    shutil.rmtree(shell.directory / "out", ignore_errors=True)
+    assert shell("restore", "latest", "--to", "out", **elsewhere).code == 0
+    (restored,) = (shell.directory / "out").rglob("file")
+    assert restored.read_bytes() == (shell.directory / "tree/file").read_bytes()
+    assert shell("verify", "--level", "full", **elsewhere).code == 0
+    assert shell("prune", **elsewhere).code == 0
+
+
 def test_copies_are_completed_on_the_sites_that_answer_and_the_others_are_named(tmp_path):
     # Three copies: with two, what lies on a and b alone could not be read meanwhile.
     shell = founded(tmp_path, copies=3)
