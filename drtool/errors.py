@@ -21,7 +21,8 @@
         ├── ObjectMissing              1
         ├── TargetOffline              1    transient
         │   ├── TargetResting          1    it failed again and again just now, so it is not asked for a while
-        │   └── TargetHung             1    transient: no answer in time; what was asked may still take effect
+        │   └── TargetUnanswered       1    transient: it was asked, and no answer came; it may have taken effect
+        │       └── TargetHung         1    transient: no answer in time; it may still take effect, at any time
         ├── TargetFull                 1
         └── TargetReadOnly             1
 
@@ -179,7 +180,13 @@ class TargetResting(TargetOffline):
     transient = False
 
 
-class TargetHung(TargetOffline):
+class TargetUnanswered(TargetOffline):
+    """What a write that was sent and never answered ends in; where nothing was sent, it is a plain `TargetOffline`."""
+
+    transient = True
+
+
+class TargetHung(TargetUnanswered):
     pass
 
 

@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from drtool.errors import ObjectMissing, StoreError, TargetHung, TargetOffline
+from drtool.errors import ObjectMissing, StoreError, TargetOffline, TargetUnanswered
 from drtool.manifest.names import read_limit
 from drtool.manifest.ports import (
     Delete,
@@ -97,7 +97,7 @@ class Driver:
             return _perform(site, request)
         except ObjectMissing:
             return Missing()
-        except TargetHung as error:
+        except TargetUnanswered as error:
             return Failed(str(error))
         except StoreError as error:
             return Failed(str(error), definite=isinstance(error, TargetOffline) or not error.transient)

@@ -46,8 +46,8 @@ def _inside(one: Path, other: Path) -> bool:
 
 
 def open_store(spec: TargetSpec) -> Medium:
-    """The store behind a target's URL; TargetOffline if it is not there."""
-    return _opener(spec, create=False)()
+    """The store behind a target's URL; TargetOffline if it is not there. Of a bucket, only the first call tells."""
+    return _bucket(spec, ask=False) if _scheme(spec.url) == "s3" else _opener(spec, create=False)()
 
 
 def open_in_time(spec: TargetSpec, *, create: bool = False) -> Medium:
@@ -100,7 +100,7 @@ def _opener(spec: TargetSpec, *, create: bool) -> Callable[[], Medium]:
     return partial(LocalStore.create if create else LocalStore.open, local_path(spec.url))
 
 
-def _bucket(spec: TargetSpec) -> Medium:
+def _bucket(spec: TargetSpec, *, ask: bool = True) -> Medium:
     from drtool.stores.s3 import S3Store, s3_place
 
     url, where = options_of(spec.url)
@@ -113,7 +113,7 @@ def _bucket(spec: TargetSpec) -> Medium:
         profile=spec.access.profile,
         storage_class=spec.access.storage_class,
     )
-    return S3Store.open(place)
+    return S3Store.open(place) if ask else S3Store.unasked(place)
 
 
 def _server(spec: TargetSpec, *, create: bool) -> Medium:

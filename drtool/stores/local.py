@@ -12,7 +12,7 @@ import stat as modes
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from drtool.errors import ObjectMissing, StoreError, TargetOffline
+from drtool.errors import ObjectMissing, StoreError, TargetOffline, TargetUnanswered
 from drtool.model import ObjectInfo
 from drtool.stores import durable
 from drtool.stores.medium import meaning, translated
@@ -139,7 +139,7 @@ class LocalStore:
                 durable.sync_directory(directory)
             finally:
                 os.close(directory)
-        self._check_root()
+        self._check_root(TargetUnanswered)
 
     def free_bytes(self) -> int | None:
         self._check_root()
@@ -170,7 +170,7 @@ class LocalStore:
                 raise
             finally:
                 os.close(directory)
-        self._check_root()
+        self._check_root(TargetUnanswered)
         return created
 
     def _ready_directory(self, path: str) -> int:
@@ -251,7 +251,8 @@ class LocalStore:
             return None
         return status.st_size if modes.S_ISREG(status.st_mode) else None
 
-    def _check_root(self) -> None:
+    def _check_root(self, otherwise: type[TargetOffline] = TargetOffline) -> None:
+        """After a write, `otherwise` says that it may be there, on a disk that is not."""
         if self._root < 0:
             raise StoreError(f"{self.root} is closed")
         try:
@@ -261,7 +262,7 @@ class LocalStore:
         except OSError as error:
             raise meaning(error, str(self.root), writing=False) from error
         if now != self._identity:
-            raise TargetOffline(
+            raise otherwise(
                 f"{self.root}: the root was replaced or unmounted",
                 hint="mount it again; what was written meanwhile was not acknowledged",
             )

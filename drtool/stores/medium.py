@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import strerror
 
-from drtool.errors import StoreError, TargetFull, TargetOffline, TargetReadOnly
+from drtool.errors import StoreError, TargetFull, TargetOffline, TargetReadOnly, TargetUnanswered
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -17,7 +17,8 @@ def meaning(error: OSError, where: str, *, writing: bool) -> StoreError:
     number = error.errno or 0
     why = strerror(number).lower() if number else str(error)
     if number in GONE:
-        return TargetOffline(f"{where} cannot be reached: {why}", hint="check that it is mounted")
+        kind = TargetUnanswered if writing else TargetOffline
+        return kind(f"{where} cannot be reached: {why}", hint="check that it is mounted")
     if number in FULL:
         return TargetFull(f"{where} has no room left: {why}", hint="free some space there, or add a target")
     if number == errno.EROFS:

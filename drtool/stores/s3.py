@@ -19,7 +19,15 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from drtool.errors import ObjectMissing, StoreError, TargetFull, TargetOffline, TargetReadOnly, UsageError
+from drtool.errors import (
+    ObjectMissing,
+    StoreError,
+    TargetFull,
+    TargetOffline,
+    TargetReadOnly,
+    TargetUnanswered,
+    UsageError,
+)
 from drtool.model import ObjectInfo
 from drtool.stores.names import check_name, is_object_name
 from drtool.stores.ports import Buffer, Mode, Tagged
@@ -33,11 +41,13 @@ CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 CONNECTIONS_MAX = 32
 NAMES_MAX = 10_000
+NOT_FOUND = 404
 TAGGED_BYTES_MAX = 4 << 20
 """What is read with its tag is a register's record, 1 MiB at most."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", re.ASCII)
-_ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+_ABSENT = "NoSuchKey"
+"""Only S3 itself says that. A 404 without a body may be a proxy's, and is confirmed by a listing where it matters."""
 _REFUSED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _UNKNOWN_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"})
 _NOT_ALLOWED = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
@@ -86,13 +96,21 @@ class S3Store:
         self._client = client
 
     @classmethod
+    def unasked(cls, place: S3Place) -> "S3Store":
+        """The target at `place`, before anybody knows whether it is there: the first call tells."""
+        return cls(place, _client(place))
+
+    @classmethod
     def open(cls, place: S3Place) -> "S3Store":
         """The target at `place`. `TargetOffline` if there is no such bucket, or nobody answers."""
-        store = cls(place, _client(place))
-        with store._translated("", writing=False):
-            # not HEAD, whose answer has no body and says nothing but a number
-            store._client.list_objects_v2(Bucket=place.bucket, Prefix=place.prefix, MaxKeys=1)
+        store = cls.unasked(place)
+        store.look()
         return store
+
+    def look(self) -> None:
+        """`TargetOffline` if there is no such bucket. Not by HEAD, whose answer has no body and says nothing but a number."""
+        with self._translated("", writing=False):
+            self._client.list_objects_v2(Bucket=self.place.bucket, Prefix=self.place.prefix, MaxKeys=1)
 
     @property
     def mode(self) -> Mode:
@@ -123,7 +141,20 @@ class S3Store:
     def stat(self, name: str) -> int:
         check_name(name)
         with self._translated(name, writing=False):
-            return int(self._client.head_object(**self._key(name))["ContentLength"])
+            try:
+                return int(self._client.head_object(**self._key(name))["ContentLength"])
+            except self._client.exceptions.ClientError as error:
+                if _status(error) != NOT_FOUND:
+                    raise
+        return self._listed_size(name)
+
+    def _listed_size(self, name: str) -> int:
+        """The size by a listing: the answer to HEAD has no body, so its 404 may be anybody's."""
+        for row in self.list(name):
+            if row.name == name:
+                return row.size_bytes
+            break
+        raise ObjectMissing(f"{self._where(name)} is not there")
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         root, wanted = self.place.prefix, {"Bucket": self.place.bucket, "Prefix": self.place.prefix + prefix}
@@ -159,7 +190,7 @@ class S3Store:
             try:
                 self._client.delete_object(**self._key(name))
             except self._client.exceptions.ClientError as error:
-                if _code(error) not in _ABSENT:
+                if _code(error) != _ABSENT:
                     raise
 
     def names(self) -> Sequence[str]:
@@ -194,7 +225,7 @@ class S3Store:
             try:
                 answer = self._client.get_object(**self._key(name))
             except self._client.exceptions.ClientError as error:
-                if _code(error) in _ABSENT:
+                if _code(error) == _ABSENT:
                     return None
                 raise
             if answer.get("ContentLength", 0) > TAGGED_BYTES_MAX:
@@ -214,7 +245,7 @@ class S3Store:
             try:
                 return str(self._client.put_object(**self._key(name), Body=data, **condition)["ETag"])
             except self._client.exceptions.ClientError as error:
-                if _code(error) in _REFUSED | _ABSENT:
+                if _code(error) in _REFUSED or _status(error) == NOT_FOUND:
                     return None
                 raise
 
@@ -244,11 +275,13 @@ class S3Store:
         try:
             yield
         except ClientError as error:
-            raise _meaning(error, self._where(name), writing=writing) from error
+            absent = FileNotFoundError(name) if _code(error) == "NoSuchBucket" else error
+            raise _meaning(error, self._where(name), writing=writing) from absent
         except BotoCoreError as error:
-            raise _failure(error, self._where(name), self.place) from error
+            raise _failure(error, self._where(name), self.place, writing=writing) from error
         except (HTTPError, OSError) as error:  # in the middle of a body
-            raise TargetOffline(f"{self._where(name)}: the connection broke off: {error}") from error
+            kind = TargetUnanswered if writing else TargetOffline
+            raise kind(f"{self._where(name)}: the connection broke off: {error}") from error
 
 
 def _client(place: S3Place) -> Any:  # noqa: ANN401 - as above
@@ -271,7 +304,7 @@ def _client(place: S3Place) -> Any:  # noqa: ANN401 - as above
         region = session.region_name or "us-east-1"
         return session.client("s3", endpoint_url=place.endpoint, region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
-        raise _failure(error, f"s3://{place.bucket}/{place.prefix}", place) from error
+        raise _failure(error, f"s3://{place.bucket}/{place.prefix}", place, writing=False) from error
 
 
 def _earlier(start_after: str) -> str:
@@ -292,14 +325,19 @@ def _code(error: "ClientError") -> str:
     return str(answer.get("Error", {}).get("Code") or answer.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
 
+def _status(error: "ClientError") -> int:
+    answer: dict[str, Any] = error.response
+    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
 def _meaning(error: "ClientError", where: str, *, writing: bool) -> StoreError:
     """The error of ours that the server's answer stands for."""
     answer: dict[str, Any] = error.response
-    code, status = _code(error), int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code, status = _code(error), _status(error)
     said = str(answer.get("Error", {}).get("Message") or code)
-    if code == "NoSuchBucket" or (status == 404 and where.endswith("/")):
+    if code == "NoSuchBucket":
         return TargetOffline(f"{where}: there is no such bucket", hint="check the URL and the endpoint")
-    if code in _ABSENT:
+    if code == _ABSENT:
         return ObjectMissing(f"{where} is not there")
     if code in _UNKNOWN_KEYS:
         return StoreError(
@@ -314,11 +352,17 @@ def _meaning(error: "ClientError", where: str, *, writing: bool) -> StoreError:
     if code in _FULL or status == 507:
         return TargetFull(f"{where} has no room left: {said}", hint="raise the quota, or add a target")
     if code in _BUSY or status >= 500 or status == 429:
-        return TargetOffline(f"{where}: the server is busy or failing: {said}")
+        kind = TargetUnanswered if writing else TargetOffline  # some fail after they have done it
+        return kind(f"{where}: the server is busy or failing: {said}")
+    if status == NOT_FOUND:
+        return TargetOffline(
+            f"{where}: what answers there does not speak S3: {said}",
+            hint="check the endpoint, and whatever stands before it",
+        )
     return StoreError(f"{where} failed: {said}")
 
 
-def _failure(error: Exception, where: str, place: S3Place) -> StoreError:
+def _failure(error: Exception, where: str, place: S3Place, *, writing: bool) -> StoreError:
     """The error of ours that a failure before any answer stands for."""
     from botocore import exceptions
 
@@ -327,6 +371,12 @@ def _failure(error: Exception, where: str, place: S3Place) -> StoreError:
         exceptions.PartialCredentialsError,
         exceptions.ProfileNotFound,
         exceptions.CredentialRetrievalError,
+    )
+    never_sent = (
+        exceptions.EndpointConnectionError,
+        exceptions.ConnectTimeoutError,
+        exceptions.ProxyConnectionError,
+        exceptions.SSLError,
     )
     broken_off = (
         exceptions.ConnectionError,
@@ -341,7 +391,8 @@ def _failure(error: Exception, where: str, place: S3Place) -> StoreError:
             hint="name a `profile`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
     if isinstance(error, broken_off):
-        return TargetOffline(
+        kind = TargetUnanswered if writing and not isinstance(error, never_sent) else TargetOffline
+        return kind(
             f"{where} cannot be reached: {_reason(error)}",
             hint=f"check the network and {place.endpoint or 'the region'}",
         )

@@ -3,14 +3,16 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import seaweed
+import sshd
 
 from drtool.stores import Guard, LocalStore, MemoryStore, Mode, Rates, VoterStore
 from drtool.stores.s3 import S3Store
+from drtool.stores.sftp import SftpStore
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,28 @@ def bucket(scratch: Path, mode: Mode) -> Medium:
     return Medium(open=lambda: S3Store.open(place), mode=mode, sorts=False)
 
 
-MEDIA = (local, memory_chain, memory_cas, guarded, s3_cas, s3_chain)
+def sftp(scratch: Path) -> Medium:
+    """A directory at a real SSH server of this process."""
+    place = sshd.shared().place(scratch / "site")
+    SftpStore.create(place).close()
+    return Medium(open=lambda: SftpStore.open(place), mode="chain")
+
+
+MEDIA = (local, memory_chain, memory_cas, guarded, s3_cas, s3_chain, sftp)
 
 
 @pytest.fixture(params=MEDIA, ids=lambda medium: medium.__name__)
-def medium(request: pytest.FixtureRequest, tmp_path: Path) -> Medium:
-    return request.param(tmp_path)
+def medium(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Medium]:
+    """One place; whatever a test opens is closed in the end."""
+    plain, opened = request.param(tmp_path), []
+
+    def open_and_remember() -> VoterStore:
+        opened.append(plain.open())
+        return opened[-1]
+
+    yield replace(plain, open=open_and_remember)
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture

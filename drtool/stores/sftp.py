@@ -1,0 +1,420 @@
+"""A target that is a directory at an SSH server, by SFTP version 3; a register by hard links, as a directory's is.
+
+Invariants
+    An object appears whole or not at all: it is written under a temporary name, synced, and then linked (a register's record,
+    which refuses a name that is taken) or renamed over (an object, which may replace another).
+    It is synced once more under its own name: SFTP cannot sync a directory, and on the journalling file systems in use the sync
+    of a file makes its newest name durable, too.
+    `posix-rename` replaces without asking, so no record of a register ever goes through it.
+    The root is never made by a write: one that is gone is a target that is offline.
+
+Source: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4 (its extensions).
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from drtool.errors import (
+    ObjectMissing,
+    StoreError,
+    TargetFull,
+    TargetOffline,
+    TargetReadOnly,
+    TargetUnanswered,
+)
+from drtool.model import ObjectInfo
+from drtool.stores.names import TEMPORARY_PREFIX, check_name, is_object_name, may_hold
+from drtool.stores.ports import Buffer, Mode, Tagged, tag_of
+from drtool.stores.probing import verdict_by_probe
+from drtool.stores.sftp_link import Link, SftpPlace, sftp_place
+from drtool.stores.sftp_steps import (
+    discard,
+    file_size,
+    is_directory,
+    is_lost,
+    private_directory,
+    private_file,
+    read_span,
+    room_bytes,
+    sync,
+)
+from drtool.stores.voting import VoteVerdict
+
+if TYPE_CHECKING:
+    from asyncssh import SFTPClient, SFTPClientFile, SFTPError
+
+__all__ = ["SftpPlace", "SftpStore", "sftp_place"]
+
+T = TypeVar("T")
+Entry: TypeAlias = tuple[str, int | None]
+"""A name in a directory: a file with its size in bytes, or with None a directory, whose name ends in `/`."""
+
+TAGGED_BYTES_MAX = 4 << 20
+"""What is read with its tag is a register's record, 1 MiB at most."""
+OBJECT_BYTES_MAX = 64 << 20
+"""More than any object of ours: where a whole one is asked for, a server cannot fill the memory."""
+DIRECTORIES_AT_ONCE = 16
+ENTRIES_MAX = 1_000_000
+_ROOM_BYTES = 1 << 20
+
+
+class SftpStore:
+    """Objects below one directory of a server; may be used by several threads at once."""
+
+    def __init__(self, place: SftpPlace) -> None:
+        """Use `open` or `create`."""
+        self.place = place
+        self._link = Link(place)
+        self._directories = {""}
+
+    @classmethod
+    def open(cls, place: SftpPlace) -> "SftpStore":
+        """The target at `place`. `TargetOffline` if there is no such directory, or nobody answers."""
+        store = cls(place)
+        try:
+            store.look()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def create(cls, place: SftpPlace) -> "SftpStore":
+        """Makes the directory (mode 0700) and what is missing above it; one that exists is opened."""
+        store = cls(place)
+        try:
+            store.make()
+            store.look()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def look(self) -> None:
+        """`TargetOffline` unless the root is a directory."""
+        if not self._call("", self._root_is_there):
+            raise self._no_root()
+
+    def make(self) -> None:
+        async def work(client: "SFTPClient") -> None:
+            await client.makedirs(self.place.path, attrs=private_directory(), exist_ok=True)
+
+        self._call("", work, writing=True)
+
+    @property
+    def mode(self) -> Mode:
+        return "chain"
+
+    def put(self, name: str, data: Buffer) -> None:
+        self._write(name, data, self._replace)
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        return self._write(name, data, self._create)
+
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
+        raise StoreError(
+            f"{self._where(name)} lies at an SSH server, which has no compare and swap; its registers are chains"
+        )
+
+    def read_tagged(self, name: str) -> Tagged | None:
+        check_name(name)
+
+        async def work(client: "SFTPClient") -> bytes:
+            # synced: whoever linked it may have died before it was durable
+            return await read_span(client, self._path(name), 0, TAGGED_BYTES_MAX + 1, synced=True)
+
+        try:
+            data = self._call(name, work, size_bytes=TAGGED_BYTES_MAX)
+        except ObjectMissing:
+            return None
+        if len(data) > TAGGED_BYTES_MAX:
+            raise StoreError(f"{self._where(name)} is larger than a register's record can be; it is not read")
+        return Tagged(data=data, tag=tag_of(data))
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        check_name(name)
+        wanted_bytes = OBJECT_BYTES_MAX + 1 if length is None else length
+
+        async def work(client: "SFTPClient") -> bytes:
+            return await read_span(client, self._path(name), start, wanted_bytes)
+
+        data = self._call(name, work, size_bytes=length or OBJECT_BYTES_MAX)
+        if length is None and len(data) > OBJECT_BYTES_MAX:
+            raise StoreError(f"{self._where(name)} is larger than any object of ours; it is not read")
+        return data
+
+    def stat(self, name: str) -> int:
+        check_name(name)
+
+        async def work(client: "SFTPClient") -> int | None:
+            return file_size(await client.lstat(self._path(name)))
+
+        size_bytes = self._call(name, work)
+        if size_bytes is None:
+            raise self._missing(name)
+        return size_bytes
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        self.look()
+        yield from self._below("", self._entries([""])[0], prefix, start_after)
+
+    def delete(self, name: str) -> None:
+        check_name(name)
+
+        async def work(client: "SFTPClient") -> bool:
+            from asyncssh import SFTPNoSuchFile
+
+            try:
+                await client.remove(self._path(name))
+            except SFTPNoSuchFile:
+                return False
+            return True
+
+        if not self._call(name, work, writing=True):
+            self.look()  # a root that is gone has not been emptied
+
+    def names(self) -> Sequence[str]:
+        return [name for name, _ in self._entries([""], everything=True)[0]]
+
+    def vote_verdict(self) -> VoteVerdict:
+        missing = self._call("", self._lacking)
+        if missing:
+            return VoteVerdict(
+                can_vote=False, file_system="sftp", reason=f"its server does not offer {' and '.join(missing)}"
+            )
+        return verdict_by_probe(self, "sftp")
+
+    def free_bytes(self) -> int | None:
+        async def work(client: "SFTPClient") -> int | None:
+            return await room_bytes(client, self.place.path)
+
+        return self._call("", work)
+
+    def close(self) -> None:
+        self._link.close()
+
+    # What a write is made of
+
+    def _write(self, name: str, data: Buffer, finish: "Callable[[SFTPClient, str, str], Awaitable[bool]]") -> bool:
+        check_name(name)
+        whole = bytes(data)
+        parent = name.rpartition("/")[0]
+        temporary = f"{f'{parent}/' if parent else ''}{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+
+        async def work(client: "SFTPClient") -> bool:
+            await self._ready_directory(client, parent)
+            try:
+                return await self._written(client, temporary, name, whole, finish)
+            except BaseException:
+                await discard(client, self._path(temporary))
+                raise
+
+        return self._call(name, work, writing=True, size_bytes=len(whole))
+
+    async def _written(
+        self,
+        client: "SFTPClient",
+        temporary: str,
+        name: str,
+        data: bytes,
+        finish: "Callable[[SFTPClient, str, str], Awaitable[bool]]",
+    ) -> bool:
+        file = await client.open(self._path(temporary), "xb", attrs=private_file(), encoding=None)
+        try:
+            if data:
+                await file.write(data, 0)
+            await sync(file, writing=True)
+            done = await finish(client, self._path(temporary), self._path(name))
+            await _sync_name(file, self._where(name))
+        finally:
+            await file.close()
+        return done
+
+    async def _replace(self, client: "SFTPClient", temporary: str, final: str) -> bool:
+        from asyncssh import SFTPOpUnsupported
+
+        try:
+            await client.posix_rename(temporary, final)
+        except SFTPOpUnsupported:  # then nothing replaces in one step; the same bytes under the same name need not
+            if not await self._create(client, temporary, final):
+                raise StoreError(
+                    f"{final} is there already, and its server cannot replace a file in one step (posix-rename)"
+                ) from None
+        return True
+
+    async def _create(self, client: "SFTPClient", temporary: str, final: str) -> bool:
+        """True if `final` is there because of this; a refusal is looked into, since servers have one word for all of them."""
+        from asyncssh import SFTPError, SFTPOpUnsupported
+
+        try:
+            try:
+                await client.link(temporary, final)
+            except SFTPOpUnsupported:
+                await client.rename(temporary, final)  # of version 3, which does not replace; the probe tries that
+                return True
+        except SFTPError as error:
+            if is_lost(error) or not await client.lexists(final):
+                raise
+            await discard(client, temporary)
+            return False
+        await discard(client, temporary)
+        return True
+
+    async def _ready_directory(self, client: "SFTPClient", path: str) -> None:
+        """Makes a directory below the root, and those above it."""
+        from asyncssh import SFTPError
+
+        if path in self._directories:
+            return
+        await self._ready_directory(client, path.rpartition("/")[0])
+        try:
+            await client.mkdir(self._path(path), private_directory())
+        except SFTPError as error:
+            if is_lost(error) or not await client.isdir(self._path(path)):
+                raise
+        self._directories.add(path)
+
+    # Listings
+
+    def _below(self, directory: str, entries: Sequence[Entry], prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+        """Directories are asked for some at once: each costs a few round trips."""
+        wanted = [
+            directory + base
+            for base, size in entries
+            if size is None and may_hold(directory + base, prefix, start_after)
+        ]
+        ahead: dict[str, Sequence[Entry]] = {}
+        for base, size_bytes in entries:
+            path = directory + base
+            if size_bytes is not None:
+                if path.startswith(prefix) and path > start_after:
+                    yield ObjectInfo(path, size_bytes)
+            elif (wanted and path == wanted[0]) or path in ahead:
+                if path not in ahead:
+                    now, wanted = wanted[:DIRECTORIES_AT_ONCE], wanted[DIRECTORIES_AT_ONCE:]
+                    ahead = dict(zip(now, self._entries(now), strict=True))
+                yield from self._below(path, ahead.pop(path), prefix, start_after)
+
+    def _entries(self, directories: Sequence[str], *, everything: bool = False) -> Sequence[Sequence[Entry]]:
+        """Of each directory (all but the root end in `/`) its files with sizes and its directories with None, sorted."""
+
+        async def work(client: "SFTPClient") -> Sequence[Sequence[Entry]]:
+            return await asyncio.gather(*(self._scanned(client, path, everything=everything) for path in directories))
+
+        return self._call("", work)
+
+    async def _scanned(self, client: "SFTPClient", directory: str, *, everything: bool) -> Sequence[Entry]:
+        from asyncssh import SFTPNoSuchFile
+
+        found: list[Entry] = []
+        try:
+            async for row in client.scandir(self._path(directory.rstrip("/"))):
+                name, size_bytes = str(row.filename), file_size(row.attrs)
+                if everything and name not in (".", "..") and not name.startswith(TEMPORARY_PREFIX):
+                    found.append((name, size_bytes))
+                elif is_object_name(name) and "/" not in name and (size_bytes is not None or is_directory(row.attrs)):
+                    found.append((name if size_bytes is not None else f"{name}/", size_bytes))
+                if len(found) > ENTRIES_MAX:
+                    raise StoreError(f"{self._where(directory)} has more entries than any directory of ours")
+        except SFTPNoSuchFile:
+            if not directory:
+                raise
+        return sorted(found)
+
+    # What a server is asked, and what its answers mean
+
+    async def _root_is_there(self, client: "SFTPClient") -> bool:
+        return await client.isdir(self.place.path)
+
+    async def _lacking(self, client: "SFTPClient") -> Sequence[str]:
+        """What a register needs and the server's own word does not promise."""
+        from asyncssh import SFTPError, SFTPOpUnsupported
+
+        path = self._path(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+        file = await client.open(path, "xb", attrs=private_file(), encoding=None)
+        try:
+            await file.fsync()
+        except SFTPOpUnsupported:
+            return ["fsync@openssh.com"]
+        except SFTPError:
+            return ["a sync that works"]
+        finally:
+            await file.close()
+            await discard(client, path)
+        return []
+
+    def _call(
+        self, name: str, work: "Callable[[SFTPClient], Awaitable[T]]", *, writing: bool = False, size_bytes: int = 0
+    ) -> T:
+        """`work`, with the server's refusals in our words."""
+
+        async def explained(client: "SFTPClient") -> T:
+            from asyncssh import SFTPError
+
+            try:
+                return await work(client)
+            except SFTPError as error:
+                if is_lost(error):
+                    raise
+                raise await self._meaning(client, error, name, writing=writing, size_bytes=size_bytes) from error
+
+        return self._link.call(explained, self._where(name), writing=writing, size_bytes=size_bytes)
+
+    async def _meaning(
+        self, client: "SFTPClient", error: "SFTPError", name: str, *, writing: bool, size_bytes: int
+    ) -> StoreError:
+        import asyncssh
+
+        where, said = self._where(name), error.reason or type(error).__name__
+        if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath):
+            if not await client.isdir(self.place.path):
+                return self._no_root()
+            self._directories = {""}  # somebody removed one under our hands
+            return TargetUnanswered(f"{where}: its directory vanished") if writing and name else self._missing(name)
+        if isinstance(error, asyncssh.SFTPPermissionDenied | asyncssh.SFTPWriteProtect):
+            kind = TargetReadOnly if writing else StoreError
+            return kind(
+                f"{where} may not be {'written' if writing else 'read'}: {said}", hint="check who owns it there"
+            )
+        if isinstance(error, asyncssh.SFTPNoSpaceOnFilesystem | asyncssh.SFTPQuotaExceeded):
+            return _full(where)
+        if writing and isinstance(error, asyncssh.SFTPFailure):  # OpenSSH's word for everything else
+            left_bytes = await room_bytes(client, self.place.path)
+            if left_bytes is not None and left_bytes < size_bytes + _ROOM_BYTES:
+                return _full(where)
+        return StoreError(f"{where} failed: {said}")
+
+    def _no_root(self) -> TargetOffline:
+        error = TargetOffline(
+            f"there is no directory {self.place.path} at {self.place.server}",
+            hint="mount it there; only `init`, `target add` and `site add` create one",
+        )
+        error.__cause__ = FileNotFoundError(self.place.path)
+        return error
+
+    def _missing(self, name: str) -> ObjectMissing:
+        return ObjectMissing(f"{self._where(name)} is not there")
+
+    def _path(self, name: str) -> str:
+        return f"{self.place.path}/{name}" if name else self.place.path
+
+    def _where(self, name: str) -> str:
+        return f"sftp://{self.place.server}{self._path(name)}"
+
+
+async def _sync_name(file: "SFTPClientFile", where: str) -> None:
+    """The object is there; what is not known is whether it stays there after a power cut."""
+    from asyncssh import SFTPError
+
+    try:
+        await sync(file, writing=True)
+    except SFTPError as error:
+        if is_lost(error):
+            raise
+        raise TargetUnanswered(f"{where} was written and could not be made durable: {error.reason}") from error
+
+
+def _full(where: str) -> TargetFull:
+    return TargetFull(f"{where} has no room left", hint="free some space there, or add a target")
