@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
-    def log_message(self, format, *args):
+    def log_message(self, *_args):
         """Nobody reads it."""
 
     def handle_expect_100(self):

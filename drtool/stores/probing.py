@@ -9,21 +9,24 @@ Invariants
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
-from drtool.errors import StoreError
+from drtool.errors import StoreError, TargetOffline
 from drtool.stores.names import PROBE_DIRECTORY
 from drtool.stores.ports import Tagged, VoterStore
 from drtool.stores.voting import VoteVerdict
 
-RACERS = 8
-NAMES = 4
-WAVES = 2
-"""So many at once for each of so many names, so often: some servers let those that lose a race wait for seconds (SeaweedFS),
-which is why several names are raced for at the same time."""
+RACERS = 32
+NAMES = 5
+WAVES = 4
+"""So many at once for each of so many names, so often. Several names at a time, since some servers let those that lose a race
+wait for seconds (SeaweedFS); not all at once, since several targets are tried at once and each racer holds a connection."""
+PATIENCE_S = 5.0
+"""No further wave begins after that: a slow server is tried with fewer names."""
 
 
 class _Broken(Exception):
@@ -37,14 +40,21 @@ def verdict_by_probe(store: VoterStore, kind: str, *, waves: int = WAVES) -> Vot
         _try_alone(store, scratch)
         _try_races(store, scratch, waves)
     except _Broken as broken:
+        _clear(store, scratch)
         return VoteVerdict(
             can_vote=False, file_system=kind, reason=f"its server cannot be trusted with a vote: {broken}"
         )
+    except TargetOffline as error:  # whoever does not answer is not asked to clear up either
+        return _failed(kind, error)
     except StoreError as error:
-        return VoteVerdict(can_vote=False, file_system=kind, reason=f"it failed while it was tried: {error.message}")
-    finally:
         _clear(store, scratch)
+        return _failed(kind, error)
+    _clear(store, scratch)
     return VoteVerdict(can_vote=True, file_system=kind, reason="it kept every promise that was tried")
+
+
+def _failed(kind: str, error: StoreError) -> VoteVerdict:
+    return VoteVerdict(can_vote=False, file_system=kind, reason=f"it failed while it was tried: {error.message}")
 
 
 def _try_alone(store: VoterStore, scratch: str) -> None:
@@ -71,8 +81,11 @@ def _try_swaps(store: VoterStore, scratch: str, name: str, first: str) -> None:
 
 
 def _try_races(store: VoterStore, scratch: str, waves: int) -> None:
+    ends_at = time.monotonic() + PATIENCE_S
     with ThreadPoolExecutor(RACERS * NAMES, "drtool-probe") as threads:
         for wave in range(waves):
+            if wave and time.monotonic() > ends_at:
+                return
             names = [f"{scratch}race-{wave}-{number}" for number in range(NAMES)]
             _race(threads, store, names, "created", store.put_if_absent)
             if store.mode == "cas":
