@@ -125,16 +125,19 @@ def _bucket(bucket: str, path: str) -> str:
 
 
 def _server(netloc: str, path: str) -> str:
-    host = urlsplit(f"//{netloc}")
-    try:
-        port = host.port
-    except ValueError:
-        raise ValueError(f"{netloc!r} has no valid port") from None
-    if not host.hostname or port == 0:
+    if not _has_host(f"//{netloc}"):
         raise ValueError("an sftp:// URL names a server: sftp://backup@nas.example.org/srv/drtool")
     if not path.strip("/") or ".." in path.split("/"):
         raise ValueError("an sftp:// URL names a directory by its absolute path: sftp://nas.example.org/srv/drtool")
     return f"sftp://{netloc}{os.path.normpath('/' + path.strip('/'))}"
+
+
+def _has_host(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no number, or too large a one
+        return False
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -170,7 +173,7 @@ def _checked(key: str, value: str) -> str:
         raise ValueError(f"path_style is true or false, not {value!r}")
     if key == "endpoint":
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if parts.scheme not in ("http", "https") or not _has_host(value) or parts.query or parts.fragment:
             raise ValueError(f"endpoint {value!r} is not like https://s3.example.org")
         if parts.username is not None:
             raise ValueError(f"an endpoint must not hold a name or a password; {_INSTEAD['s3']}")

@@ -59,6 +59,9 @@ def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
 
 def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     repository_id = _repository_of(targets, spec)
+    for name, marker in targets.markers.items():
+        if marker.repository_id != repository_id:
+            emit(Warned(message=f"target {name} belongs to another repository, {marker.repository}, and is not used"))
     targets.keep_only(lambda marker: marker.repository_id == repository_id)
     state_dir = spec.state_dir / "repositories" / repository_id.hex()
     local = DirectoryState(state_dir)
@@ -108,12 +111,22 @@ def _use_key_in_force(keyring: Keyring, view: View, emit: Emit) -> None:
 def _repository_of(targets: Targets, spec: RepositorySpec) -> RepositoryId:
     found = Counter(marker.repository_id for marker in targets.markers.values())
     if found:
-        return found.most_common(1)[0][0]
+        (first, count), *others = found.most_common(2)
+        if others and others[0][1] == count:
+            raise _ambiguous(targets)
+        return first
     places = ", ".join(f"{name} ({target.url})" for name, target in targets.specs.items())
     if set(targets.specs) <= targets.absent:
         raise NoRepository(f"there is no repository at {places}", hint=_hint_for_nothing(spec))
     reasons = "; ".join(f"{name}: {why}" for name, why in targets.failures.items())
     raise NoQuorum(f"no target of the repository can be reached ({reasons})", hint=f"then run: {spec.rerun}")
+
+
+def _ambiguous(targets: Targets) -> UsageError:
+    whose = "; ".join(f"{name}: {marker.repository}" for name, marker in targets.markers.items())
+    return UsageError(
+        f"the configuration's sites belong to several repositories ({whose})", hint="leave those of one under `sites:`"
+    )
 
 
 def _hint_for_nothing(spec: RepositorySpec) -> str:

@@ -94,8 +94,8 @@ class Targets:
             if is_absent(error):
                 self.absent.add(name)
             self.failures[name] = error.message
-        except DrtoolError as error:
-            self.failures[name] = error.message
+        except DrtoolError as error:  # nothing that passes by itself: what to do about it belongs to it
+            self.failures[name] = f"{error.message}; {error.hint}" if error.hint else error.message
         else:
             self._stores[name], self._registers[name], self.markers[name] = opened
 
