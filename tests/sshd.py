@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from drtool.stores.sftp_link import SftpPlace
+from drtool.stores.sftp_login import SftpPlace
 
 START_TIMEOUT_S = 20
 

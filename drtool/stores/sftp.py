@@ -14,6 +14,8 @@ Source: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4 (its extensi
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from drtool.errors import (
@@ -25,25 +27,33 @@ from drtool.errors import (
     TargetUnanswered,
 )
 from drtool.model import ObjectInfo
-from drtool.stores.names import TEMPORARY_PREFIX, check_name, is_object_name, may_hold
+from drtool.stores.names import PROBE_DIRECTORY, TEMPORARY_PREFIX, check_name, is_object_name, may_hold
 from drtool.stores.ports import Buffer, Mode, Tagged, tag_of
 from drtool.stores.probing import verdict_by_probe
-from drtool.stores.sftp_link import Link, SftpPlace, sftp_place
+from drtool.stores.several import SeveralConnections
+from drtool.stores.sftp_link import Link
+from drtool.stores.sftp_login import SftpPlace, sftp_place
 from drtool.stores.sftp_steps import (
     discard,
     file_size,
     is_directory,
+    is_full,
     is_lost,
+    lacking,
     private_directory,
     private_file,
     read_span,
+    remove_empty,
     room_bytes,
+    same_bytes,
     sync,
 )
 from drtool.stores.voting import VoteVerdict
 
 if TYPE_CHECKING:
     from asyncssh import SFTPClient, SFTPClientFile, SFTPError
+
+    Finish: TypeAlias = Callable[[SFTPClient, str, str, bytes], Awaitable[bool]]
 
 __all__ = ["SftpPlace", "SftpStore", "sftp_place"]
 
@@ -56,6 +66,7 @@ TAGGED_BYTES_MAX = 4 << 20
 OBJECT_BYTES_MAX = 64 << 20
 """More than any object of ours: where a whole one is asked for, a server cannot fill the memory."""
 DIRECTORIES_AT_ONCE = 16
+CONNECTIONS_TRIED = 4
 ENTRIES_MAX = 1_000_000
 _ROOM_BYTES = 1 << 20
 
@@ -179,12 +190,28 @@ class SftpStore:
         return [name for name, _ in self._entries([""], everything=True)[0]]
 
     def vote_verdict(self) -> VoteVerdict:
-        missing = self._call("", self._lacking)
+        path = self._path(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+        missing = self._call("", lambda client: lacking(client, path), writing=True)
         if missing:
             return VoteVerdict(
                 can_vote=False, file_system="sftp", reason=f"its server does not offer {' and '.join(missing)}"
             )
-        return verdict_by_probe(self, "sftp")
+        return self._probed()
+
+    def _probed(self) -> VoteVerdict:
+        """By racers on several connections: what comes over one, its server does one after the other."""
+        several = SeveralConnections([self, *(SftpStore(self.place) for _ in range(CONNECTIONS_TRIED - 1))])
+        try:
+            return verdict_by_probe(several, "sftp")
+        finally:
+            several.close_others()
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """The directories that a probe made: its objects are gone, as are theirs at media without directories."""
+        with suppress(TargetOffline):  # the verdict says so already
+            self._call("", lambda client: remove_empty(client, self._path(PROBE_DIRECTORY)))
+        self._directories = {""}
 
     def free_bytes(self) -> int | None:
         async def work(client: "SFTPClient") -> int | None:
@@ -197,14 +224,13 @@ class SftpStore:
 
     # What a write is made of
 
-    def _write(self, name: str, data: Buffer, finish: "Callable[[SFTPClient, str, str], Awaitable[bool]]") -> bool:
+    def _write(self, name: str, data: Buffer, finish: "Finish") -> bool:
         check_name(name)
         whole = bytes(data)
         parent = name.rpartition("/")[0]
         temporary = f"{f'{parent}/' if parent else ''}{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
 
         async def work(client: "SFTPClient") -> bool:
-            await self._ready_directory(client, parent)
             try:
                 return await self._written(client, temporary, name, whole, finish)
             except BaseException:
@@ -219,32 +245,46 @@ class SftpStore:
         temporary: str,
         name: str,
         data: bytes,
-        finish: "Callable[[SFTPClient, str, str], Awaitable[bool]]",
+        finish: "Finish",
     ) -> bool:
-        file = await client.open(self._path(temporary), "xb", attrs=private_file(), encoding=None)
+        file = await self._temporary_file(client, temporary)
         try:
             if data:
                 await file.write(data, 0)
             await sync(file, writing=True)
-            done = await finish(client, self._path(temporary), self._path(name))
+            done = await finish(client, self._path(temporary), self._path(name), data)
             await _sync_name(file, self._where(name))
         finally:
             await file.close()
         return done
 
-    async def _replace(self, client: "SFTPClient", temporary: str, final: str) -> bool:
+    async def _temporary_file(self, client: "SFTPClient", temporary: str) -> "SFTPClientFile":
+        from asyncssh import SFTPNoSuchFile
+
+        parent = temporary.rpartition("/")[0]
+        await self._ready_directory(client, parent)
+        try:
+            return await client.open(self._path(temporary), "xb", attrs=private_file(), encoding=None)
+        except SFTPNoSuchFile:  # somebody removed the directory under our hands; the root itself is not made again
+            if not parent:
+                raise
+        self._directories = {""}
+        await self._ready_directory(client, parent)
+        return await client.open(self._path(temporary), "xb", attrs=private_file(), encoding=None)
+
+    async def _replace(self, client: "SFTPClient", temporary: str, final: str, data: bytes) -> bool:
         from asyncssh import SFTPOpUnsupported
 
         try:
             await client.posix_rename(temporary, final)
-        except SFTPOpUnsupported:  # then nothing replaces in one step; the same bytes under the same name need not
-            if not await self._create(client, temporary, final):
+        except SFTPOpUnsupported:  # then nothing replaces in one step; where the same bytes are, nothing needs to
+            if not await self._create(client, temporary, final) and not await same_bytes(client, final, data):
                 raise StoreError(
                     f"{final} is there already, and its server cannot replace a file in one step (posix-rename)"
                 ) from None
         return True
 
-    async def _create(self, client: "SFTPClient", temporary: str, final: str) -> bool:
+    async def _create(self, client: "SFTPClient", temporary: str, final: str, _data: bytes = b"") -> bool:
         """True if `final` is there because of this; a refusal is looked into, since servers have one word for all of them."""
         from asyncssh import SFTPError, SFTPOpUnsupported
 
@@ -309,6 +349,7 @@ class SftpStore:
         from asyncssh import SFTPNoSuchFile
 
         found: list[Entry] = []
+        seen = 0
         try:
             async for row in client.scandir(self._path(directory.rstrip("/"))):
                 name, size_bytes = str(row.filename), file_size(row.attrs)
@@ -316,34 +357,18 @@ class SftpStore:
                     found.append((name, size_bytes))
                 elif is_object_name(name) and "/" not in name and (size_bytes is not None or is_directory(row.attrs)):
                     found.append((name if size_bytes is not None else f"{name}/", size_bytes))
-                if len(found) > ENTRIES_MAX:
+                seen += 1
+                if seen > ENTRIES_MAX:
                     raise StoreError(f"{self._where(directory)} has more entries than any directory of ours")
         except SFTPNoSuchFile:
-            if not directory:
+            if not directory or not await self._root_is_there(client):
                 raise
-        return sorted(found)
+        return sorted(found, key=itemgetter(0))
 
     # What a server is asked, and what its answers mean
 
     async def _root_is_there(self, client: "SFTPClient") -> bool:
         return await client.isdir(self.place.path)
-
-    async def _lacking(self, client: "SFTPClient") -> Sequence[str]:
-        """What a register needs and the server's own word does not promise."""
-        from asyncssh import SFTPError, SFTPOpUnsupported
-
-        path = self._path(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
-        file = await client.open(path, "xb", attrs=private_file(), encoding=None)
-        try:
-            await file.fsync()
-        except SFTPOpUnsupported:
-            return ["fsync@openssh.com"]
-        except SFTPError:
-            return ["a sync that works"]
-        finally:
-            await file.close()
-            await discard(client, path)
-        return []
 
     def _call(
         self, name: str, work: "Callable[[SFTPClient], Awaitable[T]]", *, writing: bool = False, size_bytes: int = 0
@@ -381,9 +406,9 @@ class SftpStore:
         if isinstance(error, asyncssh.SFTPNoSpaceOnFilesystem | asyncssh.SFTPQuotaExceeded):
             return _full(where)
         if writing and isinstance(error, asyncssh.SFTPFailure):  # OpenSSH's word for everything else
-            left_bytes = await room_bytes(client, self.place.path)
-            if left_bytes is not None and left_bytes < size_bytes + _ROOM_BYTES:
+            if await is_full(client, self.place.path, size_bytes + _ROOM_BYTES):
                 return _full(where)
+            return StoreError(f"{where} failed: {said}", hint="its server says no more; check quotas, and its log")
         return StoreError(f"{where} failed: {said}")
 
     def _no_root(self) -> TargetOffline:

@@ -1,85 +1,43 @@
 """The connection to an SSH server: made when it is needed, made again when it was lost, and never kept alive by a thread.
 
 Invariants
-    A server is spoken to only if known_hosts has its key. Nobody is ever asked for a password or a passphrase.
     The event loop runs in a thread only while somebody waits for an answer: a process may fork between calls. A forked child
-    has no part in its parent's connection.
+    has no part in its parent's connection, and nothing that it does or drops reaches it.
     A call that was not answered in time ends the connection: what it asked for may still happen.
-
-asyncssh is imported when the first server is reached: it takes a quarter of a second.
+    A write is sent once. A connection that nobody used for a while is tried before anything is sent over it.
 """
 
 import asyncio
 import os
+import selectors
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
-from msgspec import Struct
-
-from drtool.errors import StoreError, TargetHung, TargetOffline, TargetUnanswered, UsageError
+from drtool.errors import StoreError, TargetHung, TargetOffline, TargetUnanswered
+from drtool.stores.sftp_login import LOGIN_TIMEOUT_S, SftpPlace, log_in, said
 
 if TYPE_CHECKING:
     from asyncssh import SFTPClient, SSHClientConnection
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_S = 10
-LOGIN_TIMEOUT_S = 20
-KEEPALIVE_S = 15
 CALL_S = 60.0
 SLOWEST_BYTES_S = 256 * 1024
-# AES-GCM first: with the processor's own instructions it is several times as fast as ChaCha20
-_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
-
-
-class SftpPlace(Struct, frozen=True, kw_only=True):
-    """A directory at an SSH server, and how this host gets in. What is None is left to ~/.ssh/config, then to SSH's defaults."""
-
-    host: str
-    path: str
-    user: str | None = None
-    port: int | None = None
-    identity_file: str | None = None
-    known_hosts: str | None = None
-
-    @property
-    def server(self) -> str:
-        """As people write it."""
-        who = f"{self.user}@" if self.user else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{who}{host}{f':{self.port}' if self.port else ''}"
-
-
-def sftp_place(url: str, *, identity_file: str | None = None, known_hosts: str | None = None) -> SftpPlace:
-    """The place behind `sftp://user@host:port/path`, nothing percent-encoded; UsageError if it is none."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if parts.scheme != "sftp" or not parts.hostname or not parts.path.strip("/") or port == 0 or parts.password:
-        raise UsageError(
-            f"target URL {url!r} is not sftp://USER@HOST:PORT/PATH", hint="for example sftp://backup@nas/srv/drtool"
-        )
-    return SftpPlace(
-        host=parts.hostname,
-        path=os.path.normpath(parts.path),
-        user=parts.username,
-        port=port,
-        identity_file=identity_file,
-        known_hosts=known_hosts,
-    )
+IDLE_S = 10.0
+"""A connection that was idle for longer is asked for a sign of life first: one round trip."""
+_IDLE_TURNS = 3
 
 
 class Runner:
     """An event loop that runs while somebody waits for it, from any thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        # poll, not epoll: a forked child shares an epoll with its parent, and takes the parent's sockets out of it
+        # when it collects the loop
+        self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
         self._lock = threading.Lock()
         self._waiting = 0
         self._thread: threading.Thread | None = None
@@ -132,6 +90,8 @@ class Link:
         self._connecting = asyncio.Lock()
         self._connection: SSHClientConnection | None = None
         self._client: SFTPClient | None = None
+        self._used_at = 0.0
+        self._failed_at, self._failure = -1.0, StoreError("")
 
     def call(
         self,
@@ -167,16 +127,45 @@ class Link:
                 f"{where}: {self.place.server} did not answer within {timeout_s:.3g} s",
                 hint="check the server and the line to it",
             ) from None
-        except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.DisconnectError, OSError) as error:
+        except (asyncssh.Error, OSError, ValueError) as error:  # lost, or an answer that makes no sense
             await self._drop(client)
             kind = TargetUnanswered if writing else TargetOffline
-            raise kind(f"{where}: the connection to {self.place.server} was lost: {_said(error)}") from error
+            raise kind(f"{where}: the connection to {self.place.server} was lost: {said(error)}") from error
+        finally:
+            self._used_at = asyncio.get_running_loop().time()
 
     async def _connected(self, where: str) -> "SFTPClient":
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         async with self._connecting:
-            if self._client is None or self._connection is None or self._connection.is_closed():
-                self._connection, self._client = await _connect(self.place, where)
+            if self._client is not None and not await self._is_alive(self._client):
+                await self._drop(self._client)
+            if self._client is None:
+                if self._failed_at >= asked_at:  # while this one waited; all who did are told the same
+                    raise type(self._failure)(self._failure.message, hint=self._failure.hint)
+                try:
+                    self._connection, self._client = await log_in(self.place, where)
+                except StoreError as error:
+                    self._failed_at, self._failure = loop.time(), error
+                    raise
+                self._used_at = loop.time()
             return self._client
+
+    async def _is_alive(self, client: "SFTPClient") -> bool:
+        """What happened while the loop stood still is looked at first: a server that went away has said so."""
+        import asyncssh
+
+        for _ in range(_IDLE_TURNS):
+            await asyncio.sleep(0)
+        if self._connection is None or self._connection.is_closed():
+            return False
+        if asyncio.get_running_loop().time() - self._used_at <= IDLE_S:
+            return True
+        try:
+            await asyncio.wait_for(client.realpath("."), LOGIN_TIMEOUT_S)
+        except (asyncssh.Error, OSError):  # TimeoutError is an OSError
+            return False
+        return True
 
     async def _drop(self, client: "SFTPClient") -> None:
         """So that the next call connects anew; whoever else waits on the same connection ends as well."""
@@ -191,84 +180,4 @@ class Link:
         if self._connection is not None:
             self._connection.close()
             await self._connection.wait_closed()
-
-
-async def _connect(place: SftpPlace, where: str) -> "tuple[SSHClientConnection, SFTPClient]":
-    import asyncssh
-
-    wanted: dict[str, Any] = {"username": place.user, "port": place.port, "known_hosts": place.known_hosts}
-    wanted |= {"client_keys": [place.identity_file]} if place.identity_file else {}
-    connection: SSHClientConnection | None = None
-    try:
-        connection = await asyncssh.connect(
-            place.host,
-            **{key: value for key, value in wanted.items() if value is not None},
-            connect_timeout=CONNECT_TIMEOUT_S,
-            login_timeout=LOGIN_TIMEOUT_S,
-            keepalive_interval=KEEPALIVE_S,
-            encryption_algs=_CIPHERS,
-            compression_algs=["none"],
-            preferred_auth="publickey",
-            public_key_auth=True,
-            password_auth=False,
-            kbdint_auth=False,
-        )
-        client = await asyncio.wait_for(connection.start_sftp_client(path_errors="surrogateescape"), LOGIN_TIMEOUT_S)
-    except BaseException as error:
-        if connection is not None:
-            connection.abort()
-        if isinstance(error, Exception):
-            raise _why_not(error, place, where) from error
-        raise
-    return connection, client
-
-
-def _why_not(error: Exception, place: SftpPlace, where: str) -> StoreError:
-    """The error of ours that a failure to connect stands for."""
-    import asyncssh
-
-    known = place.known_hosts or "~/.ssh/known_hosts"
-    if isinstance(error, asyncssh.HostKeyNotVerifiable):
-        return StoreError(
-            f"{where}: {place.server} shows a host key that {known} does not have for it",
-            hint=f"if it is new: ssh-keyscan{_port(place)} {place.host} >> {known}, and compare the fingerprint by another way; "
-            "if it is not new, somebody else may be answering in its stead",
-        )
-    if isinstance(error, asyncssh.PermissionDenied):
-        tried = place.identity_file or "the agent's keys and those in ~/.ssh"
-        return StoreError(
-            f"{where}: {place.server} does not let this host in with {tried}",
-            hint="put the public key into authorized_keys there, or name another: `identity_file`",
-        )
-    if isinstance(error, asyncssh.KeyImportError | asyncssh.KeyEncryptionError):
-        return StoreError(
-            f"{where}: the key {place.identity_file or ''} cannot be used: {_said(error)}",
-            hint="a key with a passphrase works through an agent (SSH_AUTH_SOCK); for cron, use one without",
-        )
-    if isinstance(error, FileNotFoundError | PermissionError) and error.filename:
-        return StoreError(f"{where}: {os.fsdecode(error.filename)} cannot be read: {error.strerror}", hint=_FILES)
-    if isinstance(error, asyncssh.ChannelOpenError):
-        return StoreError(
-            f"{where}: {place.server} lets this host in and offers no SFTP: {_said(error)}",
-            hint="its sshd_config needs a line: Subsystem sftp internal-sftp",
-        )
-    if isinstance(error, OSError | asyncssh.Error):
-        return TargetOffline(
-            f"{where}: {place.server} cannot be reached: {_said(error)}",
-            hint="check the network, the server and its port",
-        )
-    raise error
-
-
-_FILES = "check `identity_file` and `known_hosts` in the configuration"
-
-
-def _port(place: SftpPlace) -> str:
-    return f" -p {place.port}" if place.port else ""
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, TimeoutError) and not str(error):
-        return "no answer in time"
-    reason = getattr(error, "reason", "") or (error.strerror if isinstance(error, OSError) else "")
-    return (str(reason) or str(error) or type(error).__name__).strip().rstrip(".")
+        await asyncio.sleep(0)

@@ -4,6 +4,9 @@ import asyncio
 import stat as modes
 from typing import TYPE_CHECKING, Any
 
+from drtool.errors import TargetOffline
+from drtool.stores.names import is_object_name
+
 if TYPE_CHECKING:
     from asyncssh import SFTPAttrs, SFTPClient, SFTPError
 
@@ -13,8 +16,6 @@ AT_ONCE_BYTES = 4 << 20
 
 async def read_span(client: "SFTPClient", path: str, start: int, length: int, *, synced: bool = False) -> bytes:
     """Up to `length` bytes; fewer only where the file ends. What is no regular file counts as absent; no link is followed."""
-    from asyncssh import SFTPNoSuchFile
-
     file = await _opened(client, path)
     try:
         if synced:
@@ -27,7 +28,7 @@ async def read_span(client: "SFTPClient", path: str, start: int, length: int, *,
     finally:
         await file.close()
     if len(data) != max(0, min(length, (file_size(attrs) or 0) - start)):
-        raise SFTPNoSuchFile(f"{len(data)} bytes came, of a file of {attrs.size}")
+        raise TargetOffline(f"{path}: {len(data)} bytes came from {start} on, of a file of {attrs.size}")
     return bytes(data)
 
 
@@ -71,15 +72,67 @@ async def discard(client: "SFTPClient", path: str) -> None:
         pass  # renamed, or the connection is gone: what stays has no object's name
 
 
+async def same_bytes(client: "SFTPClient", path: str, data: bytes) -> bool:
+    return await read_span(client, path, 0, len(data) + 1) == data
+
+
 async def room_bytes(client: "SFTPClient", path: str) -> int | None:
-    """The room that is left; None where the server does not say."""
+    """The room that is left; None where the server cannot say."""
+    from asyncssh import SFTPOpUnsupported
+
+    try:
+        found = await client.statvfs(path)
+    except SFTPOpUnsupported:
+        return None
+    return int(found.bavail * found.frsize)
+
+
+async def is_full(client: "SFTPClient", path: str, needed_bytes: int) -> bool:
+    """Whether want of room, or of inodes, explains a failure of which the server says nothing."""
     from asyncssh import SFTPError
 
     try:
         found = await client.statvfs(path)
-    except SFTPError:
-        return None
-    return int(found.bavail * found.frsize)
+    except SFTPError as error:
+        if is_lost(error):
+            raise
+        return False
+    return bool(found.bavail * found.frsize < needed_bytes or (found.files and not found.favail))
+
+
+async def lacking(client: "SFTPClient", path: str) -> list[str]:
+    """What a register needs and the server says that it lacks; tried with a file at `path`, which is removed again."""
+    from asyncssh import SFTPError, SFTPOpUnsupported
+
+    file = await client.open(path, "xb", attrs=private_file(), encoding=None)
+    try:
+        await file.fsync()
+    except SFTPOpUnsupported:
+        return ["fsync@openssh.com"]
+    except SFTPError as error:
+        if is_lost(error):
+            raise
+        return ["a sync that works"]
+    finally:
+        await file.close()
+        await discard(client, path)
+    return []
+
+
+async def remove_empty(client: "SFTPClient", path: str) -> None:
+    """Removes a directory and the directories in it, if nothing else is there."""
+    from asyncssh import SFTPError
+
+    try:
+        below = [row.filename async for row in client.scandir(path)]
+        for name in below:
+            if isinstance(name, str) and is_object_name(name) and "/" not in name:
+                await client.rmdir(f"{path}/{name}")
+        await client.rmdir(path)
+    except SFTPError as error:
+        if is_lost(error):
+            raise
+        # somebody else has something there, or nothing may be removed: an empty directory harms nobody
 
 
 def is_lost(error: "SFTPError") -> bool:
