@@ -6,8 +6,10 @@ Invariants
     A copy that failed is noted with its target and reason, and from then on asked only when no other copy will do.
 """
 
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -17,11 +19,15 @@ from drtool.model import ChunkId, PackId, SegmentId, SiteName, TargetName, pack_
 from drtool.packing import Location, SegmentPack
 from drtool.packing.pack import decompress
 from drtool.packing.segment import SEGMENT_BYTES_MAX
+from drtool.repository.ahead import Key, ReadAhead
+from drtool.repository.pace import Pace
 from drtool.repository.placement import reading_order
 from drtool.repository.targets import Targets
 from drtool.ring import Placement
 
 BLOCKS_CACHED = 8
+USUAL_BYTES = 1 << 20
+"""About a block: what copies are compared by before it is known how much will be read."""
 INDEX_PREFIX = "index/"
 
 
@@ -49,6 +55,7 @@ class ObjectReader:
         self.placement = placement
         self.sites = sites
         self.bad_copies: dict[tuple[TargetName, str], BadCopy] = {}
+        self.pace = Pace()
         self._openers: OrderedDict[PackId, Opener] = OrderedDict()
 
     def segment(self, segment: SegmentId) -> bytes:
@@ -67,14 +74,39 @@ class ObjectReader:
     def block(self, pack: SegmentPack, block: int) -> bytes:
         """A block's text."""
         start, length = pack.span(block)
-        _, codec, text_length = pack.blocks[block]
-        opener = self._opener(pack)
 
         def read(target: TargetName) -> bytes:
-            sealed = self._targets.store(target).get(pack_object(pack.pack), start, length)
-            return decompress(codec, opener.part(block, sealed), text_length)
+            return self.opened(pack, block, self._targets.store(target).get(pack_object(pack.pack), start, length))
 
-        return self._first_good(pack_object(pack.pack), pack.targets, pack.pack, read)
+        return self._first_good(pack_object(pack.pack), pack.targets, pack.pack, self._timed(read, length))
+
+    def opened(self, pack: SegmentPack, block: int, sealed: bytes) -> bytes:
+        """The text of a sealed block. `SealBroken` if it is another, or damaged."""
+        _, codec, text_length = pack.blocks[block]
+        return decompress(codec, self._opener(pack).part(block, sealed), text_length)
+
+    def good_order(self, pack: SegmentPack) -> list[TargetName]:
+        """Where a pack may be read from, best first; without the copies that failed before."""
+        name = pack_object(pack.pack)
+        return [target for target in self._order(pack.targets, pack.pack) if (target, name) not in self.bad_copies]
+
+    def ahead(self) -> ReadAhead | None:
+        """Fetches what will be needed, for a process that does not fork any more; None where all targets are directories."""
+        if all(map(self._targets.near, self._targets.online())):
+            return None
+        return ReadAhead(self._targets, self.good_order, self.pace)
+
+    def _timed(self, read: Callable[[TargetName], bytes], size_bytes: int) -> Callable[[TargetName], bytes]:
+        """The same; across a network it is remembered how long it took."""
+
+        def timed(target: TargetName) -> bytes:
+            began_at = time.monotonic()
+            data = read(target)
+            if not self._targets.near(target):
+                self.pace.note(target, size_bytes, time.monotonic() - began_at)
+            return data
+
+        return timed
 
     def _opener(self, pack: SegmentPack) -> Opener:
         opener = self._openers.get(pack.pack)
@@ -106,9 +138,15 @@ class ObjectReader:
         yield from doubtful
 
     def _order(self, hint: Sequence[TargetName], ring_key: bytes) -> Iterator[TargetName]:
+        """Directories of this host as they come, then servers by how fast they have answered."""
         ring = self.placement.preference(PackId(ring_key)) if self.placement else iter(())
         everything = [*ring, *self._targets.online()]
-        return reading_order(hint, everything, self._targets.reachable, self.sites)
+        order = list(reading_order(hint, everything, self._targets.reachable, self.sites))
+        yield from (target for target in order if target in hint and self._targets.near(target))
+        yield from self.pace.order(
+            [target for target in order if target in hint and not self._targets.near(target)], USUAL_BYTES
+        )
+        yield from (target for target in order if target not in hint)
 
     def _why(self, name: str) -> str:
         reasons = [f"{bad.target}: {bad.reason}" for bad in self.bad_copies.values() if bad.object == name]
@@ -124,9 +162,15 @@ class ObjectReader:
 class ChunkReader:
     """Chunks by id, through the index, from any pack that holds them; keeps the last few blocks opened."""
 
-    def __init__(self, locations: Callable[[ChunkId], Iterator[Location]], objects: ObjectReader) -> None:
+    def __init__(
+        self,
+        locations: Callable[[ChunkId], Iterator[Location]],
+        objects: ObjectReader,
+        ahead: ReadAhead | None = None,
+    ) -> None:
         self._locations = locations
         self._objects = objects
+        self._ahead = ahead
         self._blocks: OrderedDict[tuple[PackId, int], bytes] = OrderedDict()
 
     def __call__(self, chunk: ChunkId) -> bytes:
@@ -150,9 +194,30 @@ class ChunkReader:
         key = (pack.pack, number)
         text = self._blocks.get(key)
         if text is None:
-            text = self._blocks[key] = self._objects.block(pack, number)
+            text = self._blocks[key] = self._fetched(pack, number)
             if len(self._blocks) > BLOCKS_CACHED:
                 self._blocks.popitem(last=False)
         else:
             self._blocks.move_to_end(key)
         return text
+
+    def expect(self, chunks: Iterable[ChunkId]) -> list[Key]:
+        """These come next, in this order; what to hand to `drop` when they are done with."""
+        if self._ahead is None:
+            return []
+        places = (next(iter(self._locations(chunk)), None) for chunk in chunks)
+        return self._ahead.expect(
+            place for place in places if place is not None and (place.pack.pack, place.block) not in self._blocks
+        )
+
+    def drop(self, expected: Iterable[Key]) -> None:
+        """What was expected and not read is not held any longer."""
+        if self._ahead is not None:
+            self._ahead.drop(expected)
+
+    def _fetched(self, pack: SegmentPack, number: int) -> bytes:
+        sealed = self._ahead.take(pack, number) if self._ahead is not None else None
+        if sealed is not None:
+            with suppress(DrtoolError):  # that copy is damaged: the ordinary way finds out whose it is, and asks others
+                return self._objects.opened(pack, number, sealed)
+        return self._objects.block(pack, number)

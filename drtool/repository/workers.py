@@ -7,6 +7,7 @@ Invariants
 
 import gc
 import os
+import select
 import selectors
 import signal
 import socket
@@ -65,6 +66,10 @@ class Channel(Generic[Out, In]):
                 return None
             filled += got
         return data
+
+    def has_more(self) -> bool:
+        """Whether `receive` would not wait."""
+        return bool(select.select([self._end], [], [], 0)[0])
 
     def close(self) -> None:
         self._end.close()

@@ -1,6 +1,8 @@
 """A restore worker: fetches, opens and writes what the restore hands it."""
 
 import os
+from collections import deque
+from collections.abc import Iterator
 
 from drtool.errors import DrtoolError
 from drtool.model import ChunkId
@@ -17,6 +19,7 @@ from drtool.operations.restore.messages import (
 )
 from drtool.operations.restore.request import Overwrite
 from drtool.repository import Repository
+from drtool.repository.ahead import Key
 from drtool.repository.reading import ChunkReader, ObjectReader
 from drtool.repository.workers import Channel
 from drtool.sources.filesystem import Folder
@@ -31,14 +34,22 @@ class RestoreWorker:
         objects = ObjectReader(
             repository.targets.reopen(), repository.keyring, repository.placement, repository.objects.sites
         )
-        chunks = ChunkReader(repository.index.locations, objects)
-        self._files = FileRestorer(repository, chunks, overwrite)
+        self._chunks = ChunkReader(repository.index.locations, objects, objects.ahead())
+        self._files = FileRestorer(repository, self._chunks, overwrite)
         self._root = root
 
     def serve(self, channel: Channel[Reply, Request]) -> None:
-        """Answers requests until the pipe closes."""
-        while (request := channel.receive()) is not None:
+        """Answers requests until the pipe closes; what the next one needs is on its way while one is worked on."""
+        expected: deque[tuple[Request, list[Key]]] = deque()
+        while True:
+            while not expected or channel.has_more():
+                request = channel.receive()
+                if request is None:
+                    return
+                expected.append((request, self._chunks.expect(_chunks_of(request))))
+            request, keys = expected.popleft()
             channel.send(self._answer(request))
+            self._chunks.drop(keys)
 
     def _answer(self, request: Request) -> Reply:
         match request:
@@ -56,14 +67,28 @@ class RestoreWorker:
             return [self._files.put(folder, entry) for entry in group.files]
 
     def _part(self, request: PutPart) -> PartPut:
-        ids = [ChunkId(request.ids[at : at + _ID_BYTES]) for at in range(0, len(request.ids), _ID_BYTES)]
         try:
             with Folder(self._root.descend(request.folder), self._root.applier, existed=False) as folder:
                 fd = folder.open_file(request.name, write=True)
                 try:
-                    written = self._files.write_part(fd, request.entry, request.offset, ids)
+                    written = self._files.write_part(fd, request.entry, request.offset, list(_ids_in(request.ids)))
                 finally:
                     os.close(fd)
         except (OSError, DrtoolError) as error:
             return PartPut(request.task, 0, words(error))
         return PartPut(request.task, written)
+
+
+def _chunks_of(request: Request) -> Iterator[ChunkId]:
+    """What a request will read; of a long file handed over whole, only its list of chunks would tell."""
+    if isinstance(request, PutPart):
+        yield from _ids_in(request.ids)
+        return
+    for group in request.folders:
+        for entry in group.files:
+            if entry.content_depth == 0:
+                yield from _ids_in(entry.content)
+
+
+def _ids_in(text: bytes) -> Iterator[ChunkId]:
+    return (ChunkId(text[at : at + _ID_BYTES]) for at in range(0, len(text), _ID_BYTES))

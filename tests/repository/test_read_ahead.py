@@ -1,0 +1,179 @@
+"""Blocks fetched ahead: neighbours together, several at once, bounded; what fails is asked for in the ordinary way."""
+
+import os
+import time
+from threading import Event, Lock
+
+import pytest
+from three_sites import fill, noise, portrait
+
+from drtool.errors import TargetOffline
+from drtool.model import PackId, TargetName
+from drtool.packing import Location, SegmentPack
+from drtool.repository import ahead as ahead_module
+from drtool.repository import targets as targets_module
+from drtool.repository.ahead import AHEAD_BYTES, REQUESTS_MAX, SPAN_BYTES, ReadAhead, spans_of
+from drtool.repository.pace import Pace
+from drtool.repository.targets import Targets
+from drtool.stores.passing import PassingStore
+
+BLOCK = 1 << 20
+SLOW, FAST = TargetName("slow/x"), TargetName("fast/x")
+
+
+def pack_of(number, blocks=16, targets=(SLOW, FAST)):
+    return SegmentPack(PackId(bytes([number]) * 32), 0, 1, targets, ((BLOCK, 0, BLOCK),) * blocks, b"")
+
+
+def places(pack, *blocks):
+    return [Location(pack, block, 0, 10) for block in blocks]
+
+
+class Servers:
+    """Gives bytes that say where in the pack they begin; slow as told; counts what is under way."""
+
+    def __init__(self, **delays):
+        self.delays, self.lock, self.calls = delays, Lock(), []
+        self.now = self.most = self.bytes_now = self.bytes_most = 0
+        self.gate = Event()
+
+    def near(self, _target):
+        return False
+
+    def store(self, target):
+        return _Server(self, target)
+
+
+class _Server:
+    def __init__(self, servers, target):
+        self.servers, self.target = servers, target
+
+    def get(self, name, start, length):
+        servers, site = self.servers, self.target.partition("/")[0]
+        with servers.lock:
+            servers.calls.append((site, start, length))
+            servers.now += 1
+            servers.most = max(servers.most, servers.now)
+        delay = servers.delays[site]
+        if delay == "hangs":
+            servers.gate.wait(20)
+        elif delay == "fails":
+            servers.now -= 1
+            raise TargetOffline("gone")
+        else:
+            time.sleep(delay)
+        with servers.lock:
+            servers.now -= 1
+        return b"".join(at.to_bytes(8, "big") * (BLOCK // 8) for at in range(start, start + length, BLOCK))
+
+
+def reader(servers):
+    return ReadAhead(servers, lambda pack: pack.targets, Pace())
+
+
+def test_neighbours_are_one_request():
+    spans = list(spans_of(places(pack_of(1), *range(16)), lambda _key: False))
+    assert [(span.start, span.size_bytes) for span in spans] == [(48, SPAN_BYTES), (48 + SPAN_BYTES, SPAN_BYTES)]
+    spans = list(spans_of(places(pack_of(1), 0, 0, 5, 6, 2), lambda _key: False))
+    assert [sorted(span.blocks) for span in spans] == [[0], [2], [5, 6]]
+    assert list(spans_of(places(pack_of(1), 3), lambda _key: True)) == []
+
+
+def test_everything_comes_and_no_more_than_promised_is_held():
+    servers = Servers(slow=0.02, fast=0.02)
+    ahead = reader(servers)
+    packs = [pack_of(number) for number in range(8)]
+    expected = [key for pack in packs for key in ahead.expect(places(pack, *range(16)))]
+    assert len(expected) == 8 * 16
+    for pack in packs:
+        for block in range(16):
+            held = sum(fetch.span.size_bytes for fetch in ahead._begun)
+            assert held <= AHEAD_BYTES
+            data = ahead.take(pack, block)
+            assert len(data) == BLOCK
+            assert int.from_bytes(data[:8], "big") == 48 + block * BLOCK
+    assert len(servers.calls) == 16
+    assert 1 < servers.most <= REQUESTS_MAX
+    assert ahead.take(packs[0], 0) is None
+    ahead.close()
+
+
+def test_the_faster_one_is_asked_more_often():
+    servers = Servers(slow=0.3, fast=0.01)
+    ahead = reader(servers)
+    for number in range(20):
+        pack = pack_of(number, blocks=1)
+        ahead.expect(places(pack, 0))
+        assert ahead.take(pack, 0)
+    assert sum(site == "slow" for site, *_ in servers.calls) <= 3
+    ahead.close()
+
+
+def test_one_that_hangs_is_asked_for_elsewhere_as_well(monkeypatch):
+    monkeypatch.setattr(ahead_module, "HEDGE_FROM_S", 0.1)
+    servers = Servers(slow="hangs", fast=0.01)
+    ahead = reader(servers)
+    for number in range(10):
+        pack = pack_of(number, blocks=1)
+        ahead.expect(places(pack, 0))
+        assert ahead.take(pack, 0)
+    assert 1 <= ahead.hedges <= 4
+    servers.gate.set()
+    ahead.close()
+
+
+def test_what_fails_and_what_is_dropped_is_not_held():
+    servers = Servers(slow="fails", fast="fails")
+    ahead = reader(servers)
+    pack = pack_of(1)
+    keys = ahead.expect(places(pack, *range(16)))
+    assert ahead.take(pack, 0) is None
+    ahead.drop(keys)
+    assert (ahead._begun, list(ahead._waiting), ahead._expected) == ([], [], {})
+    ahead.close()
+
+
+class Far(PassingStore):
+    """A directory as if it were across a network; counts the reads of packs."""
+
+    def get(self, name, start=0, length=None):
+        if name.startswith("packs/"):
+            with open(os.environ["COUNTED_AT"], "a") as file:
+                file.write(f"{name[-6:]} {start} {length}\n")
+        return super().get(name, start, length)
+
+
+@pytest.fixture
+def far(world, monkeypatch, tmp_path):
+    """The world as if all its sites were servers; workers count into a file."""
+    plain = targets_module.open_store
+    monkeypatch.setenv("COUNTED_AT", str(tmp_path / "counted"))
+    init = Targets.__init__.__defaults__
+    monkeypatch.setattr(Targets.__init__, "__defaults__", (lambda spec: Far(plain(spec)), *init[1:]))
+    monkeypatch.setattr(Targets, "near", lambda _self, _name: False)
+    return world, tmp_path / "counted"
+
+
+def test_a_restore_across_a_network_asks_for_neighbours_together(far):
+    world, counted = far
+    source = fill(world.root / "source", {"large": noise(40_000_000, 1), "small": noise(300_000, 2)})
+    world.backup(source)
+    counted.unlink(missing_ok=True)
+    assert world.restore(world.root / "out", path=source).errors == []
+    assert portrait(world.root / "out") == portrait(source)
+    lengths = [int(word) for word in counted.read_text().split()[2::3]]
+    assert len(lengths) < 20
+    assert max(lengths) > 4 << 20
+
+
+def test_a_damaged_block_in_the_midst_is_read_from_another_site(far):
+    world, _ = far
+    source = fill(world.root / "source", {"large": noise(40_000_000, 3)})
+    world.backup(source)
+    for path in world.objects("a") + world.objects("b"):
+        data = bytearray(path.read_bytes())
+        for at in range(100_000, len(data), 3_000_000):
+            data[at] ^= 1 if path.parts[-4].endswith("a") else 0
+        path.write_bytes(data)
+    assert world.restore(world.root / "out", path=source).errors == []
+    assert portrait(world.root / "out") == portrait(source)
