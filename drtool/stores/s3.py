@@ -6,85 +6,36 @@ Invariants
     put that the client itself repeated could meet its own bytes and take them for somebody else's.
     A refused condition (404, 409, 412) only means: it is not known to be yours; read again.
 
-boto3 is imported when the first bucket is opened: it takes a quarter of a second.
+    No upload is split: the largest object that drtool writes is a pack of 16 MiB (32 at most), and S3 takes 5 GiB in one put.
+    What is sent is signed with its SHA-256, which the server compares: no other checksum is sent.
+
 Source: Amazon S3 API reference, "Conditional requests"; botocore's `request_checksum_calculation` (servers other than Amazon's
 do not all know the checksums that it sends otherwise).
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-from msgspec import Struct
+from typing import Any
 
 from drtool.errors import (
     ObjectMissing,
     StoreError,
-    TargetFull,
     TargetOffline,
-    TargetReadOnly,
     TargetUnanswered,
-    UsageError,
 )
 from drtool.model import ObjectInfo
 from drtool.stores.names import check_name, is_object_name
 from drtool.stores.ports import Buffer, Mode, Tagged
 from drtool.stores.probing import verdict_by_probe
+from drtool.stores.s3_client import S3Place, connect, s3_place
+from drtool.stores.s3_errors import ABSENT, NOT_FOUND, REFUSED, code, failure, meaning, status
 from drtool.stores.voting import VoteVerdict
 
-if TYPE_CHECKING:
-    from botocore.exceptions import ClientError
+__all__ = ["S3Place", "S3Store", "s3_place"]
 
-CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 60
-CONNECTIONS_MAX = 32
 NAMES_MAX = 10_000
-NOT_FOUND = 404
 TAGGED_BYTES_MAX = 4 << 20
 """What is read with its tag is a register's record, 1 MiB at most."""
-
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", re.ASCII)
-_ABSENT = "NoSuchKey"
-"""Only S3 itself says that. A 404 without a body may be a proxy's, and is confirmed by a listing where it matters."""
-_REFUSED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
-_UNKNOWN_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"})
-_NOT_ALLOWED = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
-_FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"})
-_BUSY = frozenset(
-    {"SlowDown", "Throttling", "RequestTimeout", "TooManyRequests", "InternalError", "ServiceUnavailable"}
-)
-
-
-class S3Place(Struct, frozen=True, kw_only=True):
-    """Where a bucket is and how this host reaches it. What is None is left to the AWS configuration and environment."""
-
-    bucket: str
-    prefix: str = ""
-    """Empty, or parts that each end in `/`."""
-    endpoint: str | None = None
-    region: str | None = None
-    profile: str | None = None
-    path_style: bool | None = None
-    """Whether the bucket goes into the path rather than the host's name; by default where there is an endpoint."""
-    storage_class: str | None = None
-    """For packs; all else is read often and stays in the bucket's own class."""
-    register_mode: Mode = "cas"
-
-
-def s3_place(url: str, **options: Any) -> S3Place:  # noqa: ANN401 - the fields of S3Place
-    """The place behind `s3://bucket/prefix`; UsageError if it is none."""
-    parts = urlsplit(url)
-    if parts.scheme != "s3" or not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
-        raise UsageError(f"target URL {url!r} is not s3://BUCKET/PREFIX", hint="for example s3://acme-dr/drtool")
-    prefix = parts.path.strip("/")
-    if prefix and (not is_object_name(prefix) or len(prefix) > 256):
-        raise UsageError(
-            f"target URL {url!r}: {prefix!r} cannot be a prefix",
-            hint="lower-case letters, digits, '.', '_' and '-', in parts joined by '/'",
-        )
-    return S3Place(bucket=parts.netloc, prefix=f"{prefix}/" if prefix else "", **options)
 
 
 class S3Store:
@@ -98,7 +49,7 @@ class S3Store:
     @classmethod
     def unasked(cls, place: S3Place) -> "S3Store":
         """The target at `place`, before anybody knows whether it is there: the first call tells."""
-        return cls(place, _client(place))
+        return cls(place, connect(place))
 
     @classmethod
     def open(cls, place: S3Place) -> "S3Store":
@@ -133,7 +84,7 @@ class S3Store:
             try:
                 answer = self._client.get_object(**self._key(name), **span)
             except self._client.exceptions.ClientError as error:
-                if _code(error) not in ("InvalidRange", "416"):
+                if code(error) not in ("InvalidRange", "416"):
                     raise
                 return b""  # it ends before `start`
             return self._whole(name, answer)[:length]
@@ -144,7 +95,7 @@ class S3Store:
             try:
                 return int(self._client.head_object(**self._key(name))["ContentLength"])
             except self._client.exceptions.ClientError as error:
-                if _status(error) != NOT_FOUND:
+                if status(error) != NOT_FOUND:
                     raise
         return self._listed_size(name)
 
@@ -190,7 +141,7 @@ class S3Store:
             try:
                 self._client.delete_object(**self._key(name))
             except self._client.exceptions.ClientError as error:
-                if _code(error) != _ABSENT:
+                if code(error) != ABSENT:
                     raise
 
     def names(self) -> Sequence[str]:
@@ -225,7 +176,7 @@ class S3Store:
             try:
                 answer = self._client.get_object(**self._key(name))
             except self._client.exceptions.ClientError as error:
-                if _code(error) == _ABSENT:
+                if code(error) == ABSENT:
                     return None
                 raise
             if answer.get("ContentLength", 0) > TAGGED_BYTES_MAX:
@@ -245,7 +196,7 @@ class S3Store:
             try:
                 return str(self._client.put_object(**self._key(name), Body=data, **condition)["ETag"])
             except self._client.exceptions.ClientError as error:
-                if _code(error) in _REFUSED or _status(error) == NOT_FOUND:
+                if code(error) in REFUSED or status(error) == NOT_FOUND:
                     return None
                 raise
 
@@ -275,36 +226,13 @@ class S3Store:
         try:
             yield
         except ClientError as error:
-            absent = FileNotFoundError(name) if _code(error) == "NoSuchBucket" else error
-            raise _meaning(error, self._where(name), writing=writing) from absent
+            absent = FileNotFoundError(name) if code(error) == "NoSuchBucket" else error
+            raise meaning(error, self._where(name), writing=writing) from absent
         except BotoCoreError as error:
-            raise _failure(error, self._where(name), self.place, writing=writing) from error
+            raise failure(error, self._where(name), self.place.endpoint, writing=writing) from error
         except (HTTPError, OSError) as error:  # in the middle of a body
             kind = TargetUnanswered if writing else TargetOffline
             raise kind(f"{self._where(name)}: the connection broke off: {error}") from error
-
-
-def _client(place: S3Place) -> Any:  # noqa: ANN401 - as above
-    from boto3.session import Session
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    path_style = place.endpoint is not None if place.path_style is None else place.path_style
-    config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
-        max_pool_connections=CONNECTIONS_MAX,
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        retries={"mode": "standard", "total_max_attempts": 1},
-        s3={"addressing_style": "path" if path_style else "auto"},
-    )
-    try:
-        session = Session(profile_name=place.profile, region_name=place.region)
-        region = session.region_name or "us-east-1"
-        return session.client("s3", endpoint_url=place.endpoint, region_name=region, config=config)
-    except (BotoCoreError, ValueError) as error:
-        raise _failure(error, f"s3://{place.bucket}/{place.prefix}", place, writing=False) from error
 
 
 def _earlier(start_after: str) -> str:
@@ -315,90 +243,7 @@ def _earlier(start_after: str) -> str:
 
 
 def _body(data: Buffer) -> bytes | bytearray:
-    """What botocore can sign and send: it takes no memory views."""
+    """What botocore can sign and send: it takes no memory views. A file over one would be sent in pieces of 16 KiB, which is
+    slower than a copy of 16 MiB.
+    """
     return data if isinstance(data, bytes | bytearray) else bytes(data)
-
-
-def _code(error: "ClientError") -> str:
-    """The error's code; of an answer without a body, as to HEAD, its status."""
-    answer: dict[str, Any] = error.response
-    return str(answer.get("Error", {}).get("Code") or answer.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-
-
-def _status(error: "ClientError") -> int:
-    answer: dict[str, Any] = error.response
-    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _meaning(error: "ClientError", where: str, *, writing: bool) -> StoreError:
-    """The error of ours that the server's answer stands for."""
-    answer: dict[str, Any] = error.response
-    code, status = _code(error), _status(error)
-    said = str(answer.get("Error", {}).get("Message") or code)
-    if code == "NoSuchBucket":
-        return TargetOffline(f"{where}: there is no such bucket", hint="check the URL and the endpoint")
-    if code == _ABSENT:
-        return ObjectMissing(f"{where} is not there")
-    if code in _UNKNOWN_KEYS:
-        return StoreError(
-            f"{where}: the server does not accept these credentials ({code})",
-            hint="check the profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and for whom they are",
-        )
-    if code == "RequestTimeTooSkewed":
-        return StoreError(f"{where}: this host's clock differs too much from the server's", hint="set the clock")
-    if code in _NOT_ALLOWED:
-        kind = TargetReadOnly if writing else StoreError
-        return kind(f"{where}: these credentials may not do that ({said})", hint="check the bucket's policy")
-    if code in _FULL or status == 507:
-        return TargetFull(f"{where} has no room left: {said}", hint="raise the quota, or add a target")
-    if code in _BUSY or status >= 500 or status == 429:
-        kind = TargetUnanswered if writing else TargetOffline  # some fail after they have done it
-        return kind(f"{where}: the server is busy or failing: {said}")
-    if status == NOT_FOUND:
-        return TargetOffline(
-            f"{where}: what answers there does not speak S3: {said}",
-            hint="check the endpoint, and whatever stands before it",
-        )
-    return StoreError(f"{where} failed: {said}")
-
-
-def _failure(error: Exception, where: str, place: S3Place, *, writing: bool) -> StoreError:
-    """The error of ours that a failure before any answer stands for."""
-    from botocore import exceptions
-
-    without_credentials = (
-        exceptions.NoCredentialsError,
-        exceptions.PartialCredentialsError,
-        exceptions.ProfileNotFound,
-        exceptions.CredentialRetrievalError,
-    )
-    never_sent = (
-        exceptions.EndpointConnectionError,
-        exceptions.ConnectTimeoutError,
-        exceptions.ProxyConnectionError,
-        exceptions.SSLError,
-    )
-    broken_off = (
-        exceptions.ConnectionError,
-        exceptions.HTTPClientError,
-        exceptions.IncompleteReadError,
-        exceptions.ResponseStreamingError,
-    )
-
-    if isinstance(error, without_credentials):
-        return StoreError(
-            f"{where}: there are no credentials for it: {error}",
-            hint="name a `profile`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        )
-    if isinstance(error, broken_off):
-        kind = TargetUnanswered if writing and not isinstance(error, never_sent) else TargetOffline
-        return kind(
-            f"{where} cannot be reached: {_reason(error)}",
-            hint=f"check the network and {place.endpoint or 'the region'}",
-        )
-    return StoreError(f"{where} failed: {error}")
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong on the way, without the URL that botocore puts behind it."""
-    return re.sub(r" ?(?:URL|to|for)?:? ?\"?https?://\S+", "", str(error)).strip(' .:"') or type(error).__name__

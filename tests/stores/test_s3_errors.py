@@ -133,10 +133,8 @@ def at(monkeypatch):
 
     def made(answer):
         servers.append(OneAnswer(answer))
-        from drtool.stores import s3
-
         place = s3_place("s3://bucket/there", endpoint=servers[-1].endpoint)
-        stores.append(S3Store(place, s3._client(place)))
+        stores.append(S3Store.unasked(place))
         return stores[-1], servers[-1]
 
     yield made

@@ -1,0 +1,151 @@
+"""What a bucket's answers, and the lack of one, mean for a target.
+
+Invariants
+    Absent is only what the server itself says is absent, in words of its own: any proxy can answer 404.
+    A write that was sent and has no answer, or that the server failed at, is `TargetUnanswered`: it may have been done. Only what
+    certainly was not sent, or was refused before it was done, is a plain `TargetOffline`.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from drtool.errors import (
+    ObjectMissing,
+    StoreError,
+    TargetFull,
+    TargetOffline,
+    TargetReadOnly,
+    TargetUnanswered,
+)
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+NOT_FOUND = 404
+TOO_MANY = 429
+NO_ROOM = 507
+ABSENT = "NoSuchKey"
+"""Only S3 itself says that. A 404 without a body may be a proxy's, and is confirmed by a listing where it matters."""
+REFUSED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
+_UNKNOWN_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"})
+_NOT_ALLOWED = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
+_FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"})
+_BUSY = frozenset(
+    {"SlowDown", "Throttling", "RequestTimeout", "TooManyRequests", "InternalError", "ServiceUnavailable"}
+)
+_DAMAGED = frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody"})
+"""The server compares what came with the SHA-256 that the request is signed with."""
+_ELSEWHERE = frozenset({"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "TemporaryRedirect", "307"})
+
+
+def code(error: "ClientError") -> str:
+    """The error's code; of an answer without a body, as to HEAD, its status."""
+    answer: dict[str, Any] = error.response
+    return str(answer.get("Error", {}).get("Code") or answer.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+
+
+def status(error: "ClientError") -> int:
+    answer: dict[str, Any] = error.response
+    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def meaning(error: "ClientError", where: str, *, writing: bool) -> StoreError:
+    """The error of ours that the server's answer stands for."""
+    answer: dict[str, Any] = error.response
+    name, number = code(error), status(error)
+    said = str(answer.get("Error", {}).get("Message") or name)
+    if name == ABSENT:
+        return ObjectMissing(f"{where} is not there")
+    if name in _NOT_ALLOWED:
+        kind = TargetReadOnly if writing else StoreError
+        return kind(f"{where}: these credentials may not do that ({said})", hint="check the bucket's policy")
+    if name in _FULL or number == NO_ROOM:
+        return TargetFull(f"{where} has no room left: {said}", hint="raise the quota, or add a target")
+    if name in _DAMAGED:
+        return TargetOffline(f"{where}: what was sent arrived damaged, and was refused: {said}")
+    if name in _BUSY or number >= 500 or number == TOO_MANY:
+        kind = TargetUnanswered if writing else TargetOffline  # some fail after they have done it
+        return kind(f"{where}: the server is busy or failing: {said}")
+    return _misconfigured(error, where, name) or _unclear(where, number, said)
+
+
+def _misconfigured(error: "ClientError", where: str, name: str) -> StoreError | None:
+    """What a person must set right."""
+    if name == "NoSuchBucket":
+        return TargetOffline(f"{where}: there is no such bucket", hint="check the URL and the endpoint")
+    if name in _UNKNOWN_KEYS:
+        return StoreError(
+            f"{where}: the server does not accept these credentials ({name})",
+            hint="check the profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and for whom they are",
+        )
+    if name == "RequestTimeTooSkewed":
+        return StoreError(f"{where}: this host's clock differs too much from the server's", hint="set the clock")
+    if name in _ELSEWHERE:
+        region = _region(error)
+        return StoreError(
+            f"{where}: the bucket is in another region{region and f', {region}'}",
+            hint=f"set the target's region to {region or 'that of the bucket'}",
+        )
+    if name == "InvalidObjectState":
+        return StoreError(
+            f"{where} is in cold storage and cannot be read as it is",
+            hint="restore it from there first, then try again",
+        )
+    return None
+
+
+def _unclear(where: str, number: int, said: str) -> StoreError:
+    if number == NOT_FOUND:
+        return TargetOffline(
+            f"{where}: what answers there does not speak S3: {said}",
+            hint="check the endpoint, and whatever stands before it",
+        )
+    return StoreError(f"{where} failed: {said}")
+
+
+def _region(error: "ClientError") -> str:
+    """Where the bucket is, if the answer says so."""
+    answer: dict[str, Any] = error.response
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return str(answer.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region", ""))
+
+
+def failure(error: Exception, where: str, endpoint: str | None, *, writing: bool) -> StoreError:
+    """The error of ours that a failure before any answer stands for."""
+    from botocore import exceptions
+
+    without_credentials = (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.ProfileNotFound,
+        exceptions.CredentialRetrievalError,
+    )
+    never_sent = (  # an SSLError may come in the midst of an answer
+        exceptions.EndpointConnectionError,
+        exceptions.ConnectTimeoutError,
+        exceptions.ProxyConnectionError,
+    )
+    broken_off = (
+        exceptions.ConnectionError,
+        exceptions.HTTPClientError,
+        exceptions.IncompleteReadError,
+        exceptions.ResponseStreamingError,
+    )
+
+    if isinstance(error, without_credentials):
+        return StoreError(
+            f"{where}: there are no credentials for it: {error}",
+            hint="name a `profile`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    if isinstance(error, broken_off):
+        kind = TargetUnanswered if writing and not isinstance(error, never_sent) else TargetOffline
+        return kind(
+            f"{where} cannot be reached: {_reason(error)}",
+            hint=f"check the network and {endpoint or 'the region'}",
+        )
+    return StoreError(f"{where} failed: {error}")
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong on the way, without the URL that botocore puts behind it."""
+    return re.sub(r" ?(?:URL|to|for)?:? ?\"?https?://\S+", "", str(error)).strip(' .:"') or type(error).__name__

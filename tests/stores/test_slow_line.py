@@ -1,0 +1,85 @@
+"""The line that tests slow down and cut does what it says, and a bucket at its end is used as thriftily as it can be."""
+
+import time
+
+import pytest
+from bad_buckets import BUCKET, bad_bucket
+from slow_line import Line
+
+from drtool.errors import TargetOffline, TargetUnanswered
+from drtool.stores import s3_client
+from drtool.stores.s3 import S3Store, s3_place
+
+
+@pytest.fixture
+def bucket():
+    with bad_bucket() as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def line(bucket):
+    with Line(int(bucket.endpoint.rpartition(":")[2])) as line:
+        yield line
+
+
+@pytest.fixture
+def store(line, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    monkeypatch.setattr(s3_client, "READ_TIMEOUT_S", 1)
+    store = S3Store.open(s3_place(f"s3://{BUCKET}/there", endpoint=line.endpoint))
+    yield store
+    store.close()
+
+
+def timed(call) -> float:
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began
+
+
+def test_a_get_is_one_round_trip_on_the_connection_that_is_there(bucket, line, store):
+    store.put("x", b"1" * 1000)
+    line.forget()
+    line.latency_s = 0.1
+    assert timed(lambda: store.get("x")) >= 0.2
+    assert (line.turns, line.connections) == (1, 0)
+    line.forget()
+    assert store.read_tagged("x").data == b"1" * 1000
+    assert (line.turns, line.connections) == (1, 0)
+
+
+def test_a_thin_line_takes_its_time_and_counts_what_it_carried(line, store):
+    line.forget()
+    line.rate_bytes_s = 1_000_000
+    assert timed(lambda: store.put("x", b"1" * 400_000)) >= 0.35
+    assert 400_000 <= line.up_bytes < 410_000
+
+
+def test_pieces_that_are_lost_are_late_and_nothing_else(line, store):
+    data = bytes(range(256)) * 4000
+    line.stall_every, line.stall_s = 5, 0.05
+    store.put("x", data)
+    assert store.get("x") == data
+
+
+def test_a_cut_line_is_offline_and_works_again_when_it_is_healed(line, store):
+    store.put("x", b"1")
+    line.cut()
+    with pytest.raises(TargetOffline):
+        store.get("x")
+    line.heal()
+    assert store.get("x") == b"1"
+
+
+def test_a_cut_in_mid_upload_is_unknown_and_sent_once(bucket, line, store):
+    line.forget()
+    line.cut(silent=True)
+    with pytest.raises(TargetUnanswered):
+        store.put("x", b"1" * 100_000)
+    line.heal()
+    assert line.up_bytes < 110_000
+    assert bucket.objects == {}
+    store.put("x", b"2")
+    assert store.get("x") == b"2"
