@@ -1,4 +1,4 @@
-"""What drtool reaches at one S3 server beside a plain loop of boto3 with as many transfers at once: `python -m benchmarks.bucket`.
+"""drtool at one S3 server beside a plain loop of boto3 with as many transfers at once: `python -m benchmarks.bucket`.
 
 Both move the same bytes: the loop puts and gets objects of a pack's size; drtool backs up and restores one incompressible file
 of as many bytes (it cuts, hashes, seals and writes metadata besides). They take turns; the medians are compared.
@@ -16,6 +16,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+import seaweed  # noqa: E402 - found by the line above
+
 OBJECT_BYTES = 16 << 20
 MIB = 1 << 20
 
@@ -29,9 +32,6 @@ def main() -> None:
         "--parallel", type=int, default=2, help="transfers at once: drtool's workers, the loop's threads"
     )
     given = words.parse_args()
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-    import seaweed
-
     server = seaweed.shared()
     with tempfile.TemporaryDirectory(prefix="drtool-bucket-") as scratch:
         figures = _measure(server, Path(scratch), given.megabytes * MIB, given.rounds, given.parallel)
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _measure(
-    server: "Seaweed",  # type: ignore[name-defined]  # noqa: F821 - a module of the tests
+    server: seaweed.Seaweed,
     scratch: Path,
     size_bytes: int,
     rounds: int,

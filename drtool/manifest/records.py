@@ -176,6 +176,8 @@ class Coverage(Row, frozen=True):
     position: int
     sequence: int
     time_ns: int
+    unsound: bool = False
+    """Whether anybody found something damaged or missing at that site in this round: then its end proves nothing."""
 
 
 class Evidence(Row, frozen=True):

@@ -385,7 +385,11 @@ def _check_voters(config: Config) -> None:
 
 
 def _record(state: State, op: Record) -> State:
-    coverage = {(row.site, row.level): row for row in (*state.coverage, *op.coverage)}
+    coverage = {(row.site, row.level): row for row in state.coverage}
+    for row in op.coverage:
+        before = coverage.get((row.site, row.level))
+        stays = before is not None and before.round == row.round and before.unsound
+        coverage[row.site, row.level] = msgspec.structs.replace(row, unsound=True) if stays else row
     evidence = {(row.source, row.kind): row for row in (*state.evidence, *op.evidence)}
     return msgspec.structs.replace(
         state, coverage=tuple(coverage.values()), evidence=tuple(evidence.values())[-EVIDENCE_LIMIT:]

@@ -196,18 +196,27 @@ def _sources(repository: Repository, copies: int | None) -> list[SourceStatus]:
             host=host,
             newest_snapshot=row.id.hex(),
             age_seconds=round(max(0, now_ns - row.time_ns) / 1e9, 3),
-            last_verified_ns=_last_verified(repository, row),
+            last_verified_ns=_last_verified(repository, row, copies),
             copies=copies,
         )
         for (host, source), row in sorted(newest.items())
     ]
 
 
-def _last_verified(repository: Repository, snapshot: Snapshot) -> int | None:
-    """When some site was last read whole after this snapshot was taken."""
-    times = (
-        row.time_ns
-        for row in repository.view.state.coverage
-        if row.level == "full" and row.sequence >= snapshot.sequence
+def _last_verified(repository: Repository, snapshot: Snapshot, copies: int | None) -> int | None:
+    """Since when all that this snapshot needs was read after it was taken.
+
+    With c copies of everything on n sites, any n - c + 1 sites hold at least one of each: so many must have been read whole.
+    """
+    state = repository.view.state
+    storing = {site_of(row.name) for row in state.targets if not row.votes_only and row.state != "lost"}
+    needed = max(1, len(storing) - (copies or 0) + 1)
+    times = sorted(
+        (
+            row.time_ns
+            for row in state.coverage
+            if row.level == "full" and row.sequence >= snapshot.sequence and row.site in storing
+        ),
+        reverse=True,
     )
-    return max(times, default=None)
+    return times[needed - 1] if len(times) >= needed else None

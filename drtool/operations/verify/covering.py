@@ -6,20 +6,23 @@ Invariants
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
 from drtool.events import Emit, Progress, Stage, Warned
 from drtool.manifest.ops import Record
 from drtool.manifest.records import Coverage
-from drtool.model import SiteName, site_of
+from drtool.model import SiteName, TargetName, site_of
 from drtool.operations.verify.bound import upper_bound
 from drtool.operations.verify.reading import Reader
 from drtool.operations.verify.request import SAMPLE_SHARE, Bound, Damaged, RoundStatus, VerifyRequest
 from drtool.operations.verify.rounds import (
     FULL,
+    LEVEL,
     ROUND_END,
     Copy,
     SiteRound,
@@ -37,12 +40,16 @@ RECORD_EVERY_S = 300.0
 
 
 class Covered(Struct):
-    """What was read. `outcomes`: why a copy is bad, empty if it is whole, None if it could not be read after all."""
+    """What was read. `outcomes`: why a copy is bad, empty if it is whole, None if it could not be read after all.
+
+    `population`: how many copies of each target might have been drawn; `left`: targets that went away meanwhile.
+    """
 
     rounds: list[SiteRound]
-    population: int = 0
+    population: Mapping[TargetName, int] = {}
     outcomes: dict[Finding, str | None] = {}
     damaged: list[Damaged] = []
+    left: set[TargetName] = set()
 
     @property
     def whole(self) -> frozenset[Finding]:
@@ -51,11 +58,15 @@ class Covered(Struct):
 
     @property
     def bound(self) -> Bound:
-        """What this says of all copies that might have been drawn."""
-        read = sum(problem is not None for problem in self.outcomes.values())
-        unread = len(self.outcomes) - read
-        population = self.population - unread  # what a target took away with it is nobody's to judge
-        return Bound(upper_bound(read, len(self.damaged), population), read, len(self.damaged), population)
+        """What this says of all copies that might have been drawn, but for those of targets that went away.
+
+        A target that leaves takes some of the sample with it, and not by chance: what was read there before counts no more.
+        """
+        drawn = [problem for (target, _), problem in self.outcomes.items() if target not in self.left]
+        read, bad = sum(problem is not None for problem in drawn), sum(bool(problem) for problem in drawn)
+        population = sum(count for target, count in self.population.items() if target not in self.left)
+        population -= len(drawn) - read
+        return Bound(upper_bound(read, bad, population), read, bad, population)
 
     def rounds_after(self, repository: Repository) -> list[RoundStatus]:
         """How far each site's round has come."""
@@ -83,9 +94,12 @@ def cover(
     emit(Stage(name="reading"))
     copies = [Copy(target, e) for e in wanted for target in inventory.holders(e.name, e.size_bytes)]
     if request.level == "full":
-        return _read(repository, Covered([], len(copies)), copies, inventory, request, emit, lambda: True)
-    covered = Covered(_rounds(repository, request, copies))
-    covered.population = sum(len(row.waiting) for row in covered.rounds)
+        everything = Covered([], Counter(copy.target for copy in copies))
+        return _read(repository, everything, copies, inventory, request, emit, lambda: True)
+    # a round passes over nothing: where a target cannot be listed, its site's round waits for it
+    away = {site_of(target) for target in inventory.unlisted}
+    covered = Covered([row for row in _rounds(repository, request, copies) if row.site not in away])
+    covered.population = Counter(copy.target for row in covered.rounds for copy in row.waiting)
     sample = request.sample
     ends_at = None if sample.time_s is None else time.monotonic() + sample.time_s
     chosen = list(within(in_proportion(covered.rounds), _count(request, len(copies)), sample.size_bytes))
@@ -135,11 +149,14 @@ def _read(
         done_bytes += copy.expected.size_bytes
         emit(Progress(processed_bytes=done_bytes, total_bytes=total_bytes))
         if covered.rounds and time.monotonic() - recorded_at > RECORD_EVERY_S:
-            _commit(repository, _begun(request, covered), emit)
+            _commit(repository, _begun(repository, request, covered, set()), emit)
             recorded_at = time.monotonic()
     for target, why in reader.left.items():
+        covered.left.add(target)
         inventory.objects.pop(target, None)
         inventory.unlisted[target] = why
+    for copy, why in reader.unread.items():
+        emit(Warned(message=f"{copy.expected.name} at {copy.target} could not be read: {why}"))
     return covered
 
 
@@ -158,22 +175,28 @@ def record(
     if request.level == "structure":
         return False
     unsound = unsound | {site_of(target) for target, _ in repository.findings.all()}
+    unsound |= {site_of(target) for (target, _), problem in covered.outcomes.items() if problem is None}
     if request.level == "full":
         return _commit(repository, list(_read_whole(repository, request, inventory, unsound)), emit)
-    rows = _begun(request, covered)
-    through = {row.site for row in rows if row.position == ROUND_END} - unsound
+    rows = _begun(repository, request, covered, unsound)
+    through = {row.site for row in rows if row.position == ROUND_END and not row.unsound}
     through -= {site_of(target) for target in inventory.unlisted}
     whole = [Coverage(r.site, FULL, r.round, r.position, r.sequence, r.time_ns) for r in rows if r.site in through]
     return _commit(repository, [*rows, *whole], emit)
 
 
-def _begun(request: VerifyRequest, covered: Covered) -> list[Coverage]:
-    """How far each site's round has come; nothing for one snapshot's."""
-    return [] if request.snapshot else advanced(covered.rounds, covered.outcomes, time.time_ns())
+def _begun(repository: Repository, request: VerifyRequest, covered: Covered, unsound: set[SiteName]) -> list[Coverage]:
+    """How far each site's round has come, and whether this run or an earlier one of the round found something wrong there."""
+    if request.snapshot:
+        return []
+    wrong = unsound | {site_of(row.target) for row in covered.damaged}
+    before = {(row.site, row.round) for row in repository.view.state.coverage if row.level == LEVEL and row.unsound}
+    rows = advanced(covered.rounds, covered.outcomes, time.time_ns())
+    return [replace(row, unsound=row.site in wrong or (row.site, row.round) in before) for row in rows]
 
 
 def _commit(repository: Repository, rows: Sequence[Coverage], emit: Emit) -> bool:
-    if not rows or repository.view.tentative:
+    if not rows or repository.view.tentative or repository.index.unavailable:
         return False
     try:
         repository.manifest.commit(Record(coverage=tuple(rows)))

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from blake3 import blake3
 
 from drtool.crypto import HEADER_BYTES, Keyring, SealKind, object_name
-from drtool.errors import DrtoolError, TargetOffline
+from drtool.errors import DrtoolError, ObjectMissing, StoreError, TargetOffline
 from drtool.model import ChunkKind, TargetName
 from drtool.operations.verify.rounds import Copy
 from drtool.packing import PackKind, read_footer, unseal_segment
@@ -22,11 +22,15 @@ _ID_BYTES = 32
 
 
 class Reader:
-    """Reads copies a few at a time, so that memory stays at a few objects. `left`: targets that went away, and why."""
+    """Reads copies a few at a time, so that memory stays at a few objects.
+
+    `left`: targets that went away, and why; `unread`: copies that are there and were not given, and why.
+    """
 
     def __init__(self, targets: Targets, keyring: Keyring, workers: int) -> None:
         self._targets, self._keyring, self._workers = targets, keyring, workers
         self.left: dict[TargetName, str] = {}
+        self.unread: dict[Copy, str] = {}
 
     def read(self, copies: Iterable[Copy], may_go_on: Callable[[], bool]) -> Iterator[tuple[Copy, str | None]]:
         """Each copy with why it is bad, empty if it is whole, None if its target went away; in order, until told to stop."""
@@ -54,11 +58,13 @@ class Reader:
             return problem_with(self._targets.store(copy.target), copy.expected.name, self._keyring)
         except TargetOffline as error:
             self.left.setdefault(copy.target, error.message)
-            return None
+        except StoreError as error:
+            self.unread[copy] = error.message
+        return None
 
 
 def problem_with(store: Store, name: str, keyring: Keyring) -> str:
-    """Why an object is not what it should be; empty if it is. TargetOffline says nothing about the object and is raised."""
+    """Why an object is not what it should be; empty if it is. A target's refusal says nothing about the object and is raised."""
     try:
         data = store.get(name)
         if object_name(data).hex() != name.rpartition("/")[2]:
@@ -67,7 +73,9 @@ def problem_with(store: Store, name: str, keyring: Keyring) -> str:
             unseal_segment(keyring, data)
         else:
             _open_everything(keyring, data)
-    except TargetOffline:
+    except ObjectMissing as error:
+        return error.message
+    except StoreError:
         raise
     except DrtoolError as error:
         return error.message

@@ -47,7 +47,7 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
     inventory = _of_site(take_inventory(repository.targets), request.site)
     copies = repository.view.state.policy.copies
     before = repository.findings.all()
-    wanted = list(_expected(repository, request, emit))
+    wanted = list(_expected(repository, request, inventory, emit))
     damaged = _wrong_sizes(wanted, inventory)
     covered = cover(repository, wanted, inventory, request, emit)
     damaged += covered.damaged
@@ -89,7 +89,8 @@ def healed(
     left = {(row.target, row.object) for row in now.missing} | {(row.target, row.object) for row in now.damaged}
     left |= repository.findings.all()
     rows = [*found.missing, *(Missing(row.target, row.object) for row in found.damaged)]
-    good = [row for row in rows if (row.target, row.object) not in left]
+    unseen = {row.target for row in now.offline}
+    good = [row for row in rows if (row.target, row.object) not in left and row.target not in unseen]
     return good, [row for row in rows if row not in good], now
 
 
@@ -127,7 +128,8 @@ def _of_site(inventory: Inventory, site: str | None) -> Inventory:
     )
 
 
-def _expected(repository: Repository, request: VerifyRequest, emit: Emit) -> Iterator[Expected]:
+def _expected(repository: Repository, request: VerifyRequest, inventory: Inventory, emit: Emit) -> Iterator[Expected]:
+    """All that should be; of one site, what should be there and whatever else of it stands there."""
     state = repository.view.state
     packs: Iterable[SegmentPack] = repository.index.packs()
     if request.snapshot is not None:
@@ -136,8 +138,9 @@ def _expected(repository: Repository, request: VerifyRequest, emit: Emit) -> Ite
     for expected in expected_objects(packs, state.segments, repository.placement, state.policy.copies):
         if request.site is None:
             yield expected
-        elif any(site_of(target) == request.site for target in expected.desired):
-            here = tuple(target for target in expected.desired if site_of(target) == request.site)
+            continue
+        here = tuple(target for target in expected.desired if site_of(target) == request.site)
+        if here or any(expected.name in objects for objects in inventory.objects.values()):
             yield Expected(expected.name, expected.size_bytes, here, (), expected.metadata)
 
 
