@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-import seaweed  # noqa: E402 - found by the line above
+import seaweed
 
 OBJECT_BYTES = 16 << 20
 MIB = 1 << 20
