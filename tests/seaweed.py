@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
@@ -126,7 +127,7 @@ class Seaweed:
             return False
         return True
 
-    def client(self):
+    def client(self) -> Any:
         from boto3.session import Session
         from botocore.config import Config
 

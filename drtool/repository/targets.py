@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn, TypeAlias
 
-from drtool.errors import DrtoolError, FormatError, ObjectMissing, StoreError, TargetHung, TargetOffline
+from drtool.errors import DrtoolError, FormatError, ObjectMissing, StoreError, TargetFull, TargetHung, TargetOffline
 from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Target
 from drtool.model import ObjectInfo, RepositoryId, SiteName, TargetName, site_of
@@ -54,6 +54,8 @@ class Targets:
         self._registers: dict[TargetName, VoterStore] = {}
         self.markers: dict[TargetName, Marker] = {}
         self.failures: dict[TargetName, str] = {}
+        self.full: set[TargetName] = set()
+        """Those of them that had no room left: deleting there makes some."""
         self.absent: set[TargetName] = set()
         """Targets that answered, but hold no repository at all."""
         self.lost: set[TargetName] = set()
@@ -197,6 +199,8 @@ class Targets:
     def fail_by(self, name: TargetName, error: DrtoolError) -> str:
         """The same, in the error's words and with what it says to do; these words."""
         reason = f"{error.message}; {error.hint}" if error.hint else error.message
+        if isinstance(error, TargetFull) and name not in self.failures:
+            self.full.add(name)
         self.fail(name, reason)
         return reason
 

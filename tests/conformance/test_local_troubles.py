@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drtool.errors import ObjectMissing, StoreError, TargetFull, TargetOffline, TargetReadOnly
+from drtool.errors import ObjectMissing, StoreError, TargetFull, TargetOffline, TargetReadOnly, TargetUnanswered
 from drtool.stores import Buffer, LocalStore, durable
 
 Mount = Callable[[str], Path]
@@ -191,7 +191,7 @@ def test_a_lost_permission_is_said(root: Path) -> None:
     ("number", "expected"),
     [
         (errno.ENOSPC, TargetFull), (errno.EDQUOT, TargetFull), (errno.EROFS, TargetReadOnly),
-        (errno.EACCES, TargetReadOnly), (errno.ESTALE, TargetOffline), (errno.ENOTCONN, TargetOffline),
+        (errno.EACCES, TargetReadOnly), (errno.ESTALE, TargetUnanswered), (errno.ENOTCONN, TargetUnanswered),
         (errno.EIO, StoreError), (errno.EMFILE, StoreError),
     ],
 )  # fmt: skip

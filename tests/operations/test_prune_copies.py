@@ -3,8 +3,9 @@
 from test_prune import check, churn, forget, run, stored, thinned
 from three_sites import World, fill, noise, portrait
 
-from drtool.errors import TargetFull
+from drtool.errors import TargetFull, TargetReadOnly
 from drtool.operations.prune import PruneRequest, prune
+from drtool.operations.repair import RepairRequest, repair
 from drtool.repository.placement import distinct_sites
 from drtool.stores import LocalStore
 
@@ -17,13 +18,13 @@ def copies_of(world):
     return min(held.values())
 
 
-def full_for(monkeypatch, kind, *sites):
+def full_for(monkeypatch, kind, *sites, error=TargetFull):
     """These sites take no more objects of this kind; they seem to until then."""
     plain = LocalStore.put
 
     def put(self, name, data):
         if self.root.name in sites and name.startswith(kind):
-            raise TargetFull("no space is left")
+            raise error("no space is left")
         plain(self, name, data)
 
     monkeypatch.setattr(LocalStore, "put", put)
@@ -139,7 +140,7 @@ def test_what_has_one_copy_already_may_be_rewritten_with_one(world):
 
 def test_index_segments_are_not_traded_for_fewer_copies_either(world, monkeypatch):
     kept, looks = churn(world, 5, 2)
-    full_for(monkeypatch, "index/", "b", "c")
+    full_for(monkeypatch, "index/", "b", "c", error=TargetReadOnly)
     result = run(world, unused_share=1.0)
     assert (result.removed.packs, result.pending.packs > 0) == (0, True)
     assert any("index segments" in row.reason for row in result.waiting)
@@ -152,6 +153,21 @@ def test_index_segments_are_not_traded_for_fewer_copies_either(world, monkeypatc
     run(world)
     live = {ref.id.hex() for ref in world.view().state.segments}
     assert {path.name for site in "abc" for path in world.objects(site, "index")} == live, "and no try is left"
+    check(world, kept, looks)
+
+
+def test_a_site_without_room_gets_it_by_prune_and_then_its_index(world, monkeypatch):
+    """Nothing but deleting makes room there; what it then misses is repair's."""
+    kept, looks = churn(world, 5, 2)
+    full_for(monkeypatch, "index/", "b", "c")
+    result = run(world, unused_share=1.0)
+    assert result.removed.packs > 0
+    assert any("drtool repair" in words for words in world.warnings())
+    monkeypatch.undo()
+    with world.open() as repository:
+        repair(repository, RepairRequest(), world.heard.append)
+    for ref in world.view().state.segments:
+        assert sum(any(path.name == ref.id.hex() for path in world.objects(site, "index")) for site in "abc") >= 2
     check(world, kept, looks)
 
 

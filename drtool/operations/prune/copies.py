@@ -4,8 +4,10 @@ Invariants
     A target out of sight counts as having what was written to it: its copy comes back with it.
 """
 
+from collections.abc import Iterable
+
 from drtool.manifest.records import SegmentRef
-from drtool.model import PackId, TargetName, pack_object, segment_object
+from drtool.model import PackId, TargetName, pack_object, segment_object, site_of
 from drtool.operations.prune.plan import PackUse
 from drtool.repository import Repository
 from drtool.repository.inventory import Inventory
@@ -34,6 +36,11 @@ class Copies:
         held = self._sites(segment_object(ref.id), ref.size_bytes, ref.targets)
         written = distinct_sites(ref.targets)  # all that is known of one that is younger than the listing
         return min(self._repository.view.state.policy.copies, held or written)
+
+    def owed(self, refs: Iterable[SegmentRef]) -> int:
+        """How many sites without room must get index segments later; what goes makes the room."""
+        held = {site_of(target) for ref in refs for target in ref.targets}
+        return len({site_of(target) for target in self._repository.targets.full} - held)
 
     @property
     def writable_sites(self) -> int:

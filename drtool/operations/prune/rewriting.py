@@ -138,7 +138,8 @@ def segments_without(
 ) -> tuple[tuple[SegmentRef, ...], tuple[SegmentId, ...]] | None:
     """New segments, durable, for those that name a pack that goes; and the ones that they stand for.
 
-    None if the new ones would be, or are, on fewer sites than they should.
+    None if the new ones would be, or are, on fewer sites than they should. A site that is full does not hold that up: an index
+    can be made anew from the packs, and nothing but deleting makes room there.
     """
     affected = [
         ref
@@ -148,10 +149,10 @@ def segments_without(
     new: list[SegmentRef] = []
     for group in _groups(affected):
         needed = max(map(copies.needed_of_segment, group))
-        if copies.writable_sites < needed:
+        if not 0 < copies.writable_sites >= needed - copies.owed(()):
             return None
         refs = _store(repository, writer, [repository.index.reader(ref.id) for ref in group], gone)
-        if any(distinct_sites(ref.targets) < needed for ref in refs):
+        if any(distinct_sites(ref.targets) < needed - copies.owed(refs) for ref in refs):
             return None
         new += refs
     return tuple(new), tuple(ref.id for ref in affected)

@@ -34,6 +34,7 @@ from drtool.repository.writing import PackWritten, Writer
 
 ATTEMPTS = 8
 FEW_SITES = "fewer sites take index segments now than are to have them"
+OWED = "targets without room miss new index segments: `drtool repair` stores them, once what goes was deleted there"
 TAKEN_FOR_DEAD = "this prune was taken for dead and stopped; whatever it began, this or another one finishes"
 TRY_AGAIN = ("changed-since", "segments-changed", "not-condemned")
 
@@ -216,7 +217,8 @@ class _Run:
                     raise
                 continue
             if removed is None:
-                self._waiting.append(Waiting(FEW_SITES, len(names.packs)))
+                unable = ", ".join(self._tell_of_targets())
+                self._waiting.append(Waiting(f"{FEW_SITES} (not {unable})" if unable else FEW_SITES, len(names.packs)))
                 return view, seen
             return self._delete_removals(removed), seen
         self._waiting.append(Waiting("backups kept finishing meanwhile", len(names.packs)))
@@ -231,6 +233,9 @@ class _Run:
         if index is None:
             return None
         segments, replaced = index
+        if seen.copies.owed(segments) and segments:
+            self._tell_of_targets()
+            self._emit(Warned(message=OWED))
         listed = going.listed()
         back_bytes = sum({row.pack: row.size_bytes for row in packs.packs() if row.pack in needed}.values())
         kept = self._repository.manifest.keep_names(listed, max(0, condemned.objects.bytes - back_bytes))
@@ -246,6 +251,14 @@ class _Run:
             self._session.id,
         )
         return self._repository.manifest.commit(op).view
+
+    def _tell_of_targets(self) -> list[TargetName]:
+        """Those that are there and take nothing."""
+        targets = self._repository.targets
+        unable = [name for name in targets.online() if not targets.writable(name)]
+        for name in unable:
+            self._emit(TargetFailed(target=name, reason=targets.failures[name]))
+        return unable
 
     def _delete_removals(self, view: View) -> View:
         """Deletes what is being removed wherever it can be reached, and crosses those targets off."""
