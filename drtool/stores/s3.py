@@ -6,7 +6,7 @@ Invariants
     put that the client itself repeated could meet its own bytes and take them for somebody else's.
     A refused condition (404, 409, 412) only means: it is not known to be yours; read again.
 
-    No upload is split: the largest object that drtool writes is a pack of 16 MiB (32 at most), and S3 takes 5 GiB in one put.
+    No upload is split: the largest object that drtool writes is a pack, 16 MiB and some, and S3 takes 5 GiB in one put.
     What is sent is signed with its SHA-256, which the server compares: no other checksum is sent.
 
 Source: Amazon S3 API reference, "Conditional requests"; botocore's `request_checksum_calculation` (servers other than Amazon's
@@ -244,6 +244,6 @@ def _earlier(start_after: str) -> str:
 
 def _body(data: Buffer) -> bytes | bytearray:
     """What botocore can sign and send: it takes no memory views. A file over one would be sent in pieces of 16 KiB, which is
-    slower than a copy of 16 MiB.
+    slower than a copy of the whole pack.
     """
     return data if isinstance(data, bytes | bytearray) else bytes(data)
