@@ -4,89 +4,62 @@ For a process that does not fork any more: it runs threads. What is fetched here
 the ordinary way where it does not open.
 
 Invariants
-    No more than `AHEAD_BYTES` are held or under way, whatever is expected.
+    No more than `AHEAD_BYTES` are held or under way. A request is under way until it has been answered, also when nobody wants
+    its answer any more: no target can be told to stop.
     What fails here is nobody's error: the block is asked for again, from any copy, when it is needed.
+    Each target has threads of its own, and ahead of need at most half of the bytes where there are others: one that
+    hangs stops itself alone.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeAlias
 
 from msgspec import Struct
 
 from drtool.errors import DrtoolError
-from drtool.model import PackId, TargetName, pack_object
+from drtool.model import TargetName, pack_object
 from drtool.packing import Location, SegmentPack
-from drtool.repository.pace import Pace
+from drtool.repository.pace import Pace, is_failure
+from drtool.repository.spans import SPAN_BYTES, Key, Span, spans_of
 from drtool.repository.targets import Targets
 
-SPAN_BYTES = 8 << 20
-GAP_BYTES = 128 << 10
-AHEAD_BYTES = 32 << 20
+AHEAD_BYTES = 40 << 20
+RESERVED_BYTES = SPAN_BYTES
+"""What is kept free for a request that somebody waits for."""
 REQUESTS_MAX = 4
 HEDGE_FROM_S = 1.0
 HEDGE_TIMES = 3.0
 HEDGES_FREE = 4
 HEDGES_SHARE = 0.05
 
-Key = tuple[PackId, int]
-
-
-class Span(Struct, eq=False):
-    """Neighbouring blocks of one pack, by number, with where each begins and how long it is, in bytes of the pack."""
-
-    pack: SegmentPack
-    blocks: dict[int, tuple[int, int]]
-    start: int
-    end: int
-
-    @property
-    def size_bytes(self) -> int:
-        return self.end - self.start
-
-
-def spans_of(locations: Iterable[Location], known: Callable[[Key], bool]) -> Iterator[Span]:
-    """The blocks in which some chunks lie, neighbours together, pack by pack in the order of need; none that is `known`.
-
-    Within a pack by position: small chunks are bundled, so blocks do not lie in the order in which a file needs them.
-    """
-    packs: dict[PackId, SegmentPack] = {}
-    wanted: dict[PackId, set[int]] = {}
-    for location in locations:
-        if not known((location.pack.pack, location.block)):
-            packs[location.pack.pack] = location.pack
-            wanted.setdefault(location.pack.pack, set()).add(location.block)
-    for name, pack in packs.items():
-        yield from _spans_in(pack, sorted(wanted[name]))
-
-
-def _spans_in(pack: SegmentPack, blocks: Sequence[int]) -> Iterator[Span]:
-    span: Span | None = None
-    for block in blocks:
-        start, length = pack.span(block)
-        if span is not None and _joins(span, start, length):
-            span.blocks[block], span.end = (start, length), start + length
-            continue
-        if span is not None:
-            yield span
-        span = Span(pack, {block: (start, length)}, start, start + length)
-    if span is not None:
-        yield span
-
-
-def _joins(span: Span, start: int, length: int) -> bool:
-    return start <= span.end + GAP_BYTES and start + length - span.start <= SPAN_BYTES
+_Answer: TypeAlias = "Future[tuple[bytes, float]]"
 
 
 class _Fetch(Struct, eq=False):
-    """One span on its way: from which targets it may come, and the requests for it."""
+    """One span: where it may come from, what it was asked for, and what came. `given_up`: the ordinary way will see."""
 
     span: Span
-    order: Sequence[TargetName]
-    requests: "dict[Future[tuple[bytes, float]], TargetName]"
+    untried: list[TargetName]
+    requests: "list[_Request]"
     data: memoryview | None = None
-    asked_at: float = 0.0
+    given_up: bool = False
+
+    @property
+    def is_wanted(self) -> bool:
+        return bool(self.span.blocks) and self.data is None and not self.given_up
+
+
+class _Request(Struct, eq=False):
+    """One span asked of one target. `late`: it has taken far longer than usual."""
+
+    fetch: _Fetch
+    target: TargetName
+    answer: _Answer
+    asked_at: float
+    late: bool = False
 
 
 class ReadAhead:
@@ -100,11 +73,18 @@ class ReadAhead:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._targets, self._order, self._pace, self._clock = targets, order, pace, clock
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: dict[TargetName, ThreadPoolExecutor] = {}
         self._waiting: deque[_Fetch] = deque()
-        self._begun: list[_Fetch] = []
+        self._under_way: list[_Request] = []
+        self._fetched: list[_Fetch] = []
         self._expected: dict[Key, _Fetch] = {}
         self.requests = self.hedges = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What is here, and what may come at any moment."""
+        under_way = sum(request.fetch.span.size_bytes for request in self._under_way)
+        return under_way + sum(fetch.span.size_bytes for fetch in self._fetched)
 
     def expect(self, locations: Iterable[Location]) -> list[Key]:
         """These will be needed next, in this order; what to `drop` afterwards. Packs that a directory of this host has are not
@@ -115,7 +95,7 @@ class ReadAhead:
             order = self._order(span.pack)
             if not order or self._targets.near(order[0]):
                 continue
-            fetch = _Fetch(span, order, {})
+            fetch = _Fetch(span, [target for target in order if not self._targets.near(target)], [])
             self._waiting.append(fetch)
             for block in span.blocks:
                 self._expected[span.pack.pack, block] = fetch
@@ -128,96 +108,136 @@ class ReadAhead:
         fetch = self._expected.pop((pack.pack, block), None)
         if fetch is None:
             return None
-        if fetch in self._waiting:
-            self._waiting.remove(fetch)
-            self._begin(fetch)
-        if fetch.data is None:
-            fetch.data = self._awaited(fetch)
+        data = self._awaited(fetch)
         at, length = fetch.span.blocks.pop(block)
-        sealed = bytes(fetch.data[at - fetch.span.start :][:length])
+        sealed = bytes(data[at - fetch.span.start :][:length])
         self._let_go(fetch)
         return sealed if len(sealed) == length else None
 
     def drop(self, keys: Iterable[Key]) -> None:
         """These are not needed any more."""
-        for pack, block in keys:
-            fetch = self._expected.pop((pack, block), None)
+        for key in keys:
+            fetch = self._expected.pop(key, None)
             if fetch is not None:
-                fetch.span.blocks.pop(block)
+                fetch.span.blocks.pop(key[1])
                 self._let_go(fetch)
 
     def close(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _let_go(self, fetch: _Fetch) -> None:
         if not fetch.span.blocks:
             if fetch in self._waiting:
                 self._waiting.remove(fetch)
-            if fetch in self._begun:
-                self._begun.remove(fetch)
+            if fetch in self._fetched:
+                self._fetched.remove(fetch)
         self._start()
 
     def _start(self) -> None:
-        while self._waiting and self._has_room(self._waiting[0]):
-            self._begin(self._waiting.popleft())
+        """Asks for as much of what waits as there is room for."""
+        self._settle()
+        while self._waiting and sum(not request.late for request in self._under_way) < REQUESTS_MAX:
+            if not self._ask(self._waiting[0], awaited=False):
+                break
+            self._waiting.popleft()
 
-    def _has_room(self, fetch: _Fetch) -> bool:
-        if not self._begun:
-            return True
-        held_bytes = sum(begun.span.size_bytes for begun in self._begun)
-        under_way = sum(begun.data is None for begun in self._begun)
-        return under_way < REQUESTS_MAX and held_bytes + fetch.span.size_bytes <= AHEAD_BYTES
+    def _awaited(self, fetch: _Fetch) -> memoryview:
+        """The first answer; empty if the ordinary way has to be gone. A late one is asked for elsewhere as well."""
+        self._settle()
+        if fetch in self._waiting:
+            self._waiting.remove(fetch)
+            self._ask(fetch)
+        while fetch.is_wanted and fetch.requests:
+            self._hedge(fetch)
+            wait(
+                [request.answer for request in fetch.requests],
+                timeout=self._until_late_s(fetch),
+                return_when=FIRST_COMPLETED,
+            )
+            self._settle()
+        return fetch.data if fetch.data is not None else memoryview(b"")
 
-    def _begin(self, fetch: _Fetch) -> None:
-        self._begun.append(fetch)
-        fetch.asked_at = self._clock()
-        fetch.order = self._pace.order(fetch.order, fetch.span.size_bytes)
-        self._ask(fetch, fetch.order[0])
-
-    def _ask(self, fetch: _Fetch, target: TargetName) -> None:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(2 * REQUESTS_MAX, "drtool-ahead")
+    def _ask(self, fetch: _Fetch, *, awaited: bool = True) -> bool:
+        """Asks the best of the targets that were not asked yet; False if none can be asked now."""
+        target = self._best(fetch, awaited=awaited)
+        if target is None:
+            return False
+        fetch.untried.remove(target)
+        threads = self._threads.get(target)
+        if threads is None:
+            threads = self._threads[target] = ThreadPoolExecutor(REQUESTS_MAX, "drtool-ahead")
         self.requests += 1
         self._pace.begin(target)
-        fetch.requests[self._threads.submit(self._get, target, fetch.span)] = target
+        # the span as it is now: what is taken from it changes its blocks, never where it begins and ends
+        answer = threads.submit(self._get, target, fetch.span)
+        request = _Request(fetch, target, answer, self._clock())
+        fetch.requests.append(request)
+        self._under_way.append(request)
+        return True
+
+    def _best(self, fetch: _Fetch, *, awaited: bool) -> TargetName | None:
+        """Where nobody waits for it yet, only a target that keeps nobody waiting."""
+        size_bytes = fetch.span.size_bytes
+        if self.held_bytes + size_bytes > AHEAD_BYTES - (0 if awaited else RESERVED_BYTES):
+            return None
+        late = {request.target for request in self._under_way if request.late}
+        order = self._pace.order(fetch.untried, size_bytes)
+        good = [target for target in order if target not in late and not self._pace.is_failing(target)]
+        candidates = good if good and not awaited else sorted(order, key=lambda target: target not in good)
+        shared = len(fetch.untried) > 1 and not awaited
+        return next((target for target in candidates if self._takes(target, size_bytes, shared=shared)), None)
+
+    def _takes(self, target: TargetName, size_bytes: int, *, shared: bool) -> bool:
+        """Whether a target has a thread free, and may have so much more under way."""
+        sizes = [request.fetch.span.size_bytes for request in self._under_way if request.target == target]
+        return len(sizes) < REQUESTS_MAX and not (shared and sizes and sum(sizes) + size_bytes > AHEAD_BYTES // 2)
 
     def _get(self, target: TargetName, span: Span) -> tuple[bytes, float]:
         began_at = self._clock()
         data = self._targets.store(target).get(pack_object(span.pack.pack), span.start, span.size_bytes)
         return data, self._clock() - began_at
 
-    def _awaited(self, fetch: _Fetch) -> memoryview:
-        """The first answer. One that takes far longer than usual is asked for elsewhere as well."""
-        others = iter(fetch.order[1:])
-        while fetch.requests:
-            done, _ = wait(fetch.requests, timeout=self._patience_s(fetch), return_when=FIRST_COMPLETED)
-            for future in done:
-                target = fetch.requests.pop(future)
-                self._pace.end(target)
-                try:
-                    data, seconds = future.result()
-                except DrtoolError:
-                    continue  # said when the block is asked for in the ordinary way
-                self._pace.note(target, len(data), seconds)
-                self._forget(fetch)
-                return memoryview(data)
-            if not done and (other := next(others, None)) is not None and not self._targets.near(other):
-                self.hedges += 1
-                self._ask(fetch, other)
-        return memoryview(b"")
+    def _settle(self) -> None:
+        """Takes in what was answered; notes what is late."""
+        for request in [request for request in self._under_way if request.answer.done()]:
+            self._under_way.remove(request)
+            request.fetch.requests.remove(request)
+            self._pace.end(request.target)
+            self._take_in(request)
+        for request in self._under_way:
+            if not request.late and self._left_s(request) <= 0:
+                request.late = True
+                self._pace.note_late(request.target, request.fetch.span.size_bytes, self._clock() - request.asked_at)
 
-    def _patience_s(self, fetch: _Fetch) -> float | None:
-        """How long to wait for this answer alone; None: for ever, since enough was asked for twice."""
+    def _take_in(self, request: _Request) -> None:
+        fetch = request.fetch
+        try:
+            data, seconds = request.answer.result()
+        except DrtoolError as error:  # said when the block is asked for in the ordinary way
+            if is_failure(error):
+                self._pace.fail(request.target)
+        except Exception:  # noqa: BLE001 - a bug: whoever needs the block meets it in the ordinary way, if it is still there
+            fetch.given_up = True
+        else:
+            self._pace.note(request.target, len(data), seconds)
+            if fetch.is_wanted:
+                fetch.data = memoryview(data)
+                self._fetched.append(fetch)
+        if fetch.is_wanted and not fetch.requests:
+            self._ask(fetch)
+
+    def _hedge(self, fetch: _Fetch) -> None:
         allowed = HEDGES_FREE + HEDGES_SHARE * self.requests
-        if len(fetch.requests) > 1 or self.hedges >= allowed or len(fetch.order) < 2:
-            return None
-        usual_s = self._pace.expected_s(fetch.order[0], fetch.span.size_bytes) or 0.0
-        return max(0.0, max(HEDGE_FROM_S, HEDGE_TIMES * usual_s) - (self._clock() - fetch.asked_at))
+        if self.hedges < allowed and len(fetch.requests) == 1 and fetch.requests[0].late:
+            self.hedges += self._ask(fetch)
 
-    def _forget(self, fetch: _Fetch) -> None:
-        """The answers that come too late are nobody's; the slow ones are remembered as slow."""
-        for target in fetch.requests.values():
-            self._pace.end(target)
-            self._pace.note(target, fetch.span.size_bytes, self._clock() - fetch.asked_at)
-        fetch.requests.clear()
+    def _until_late_s(self, fetch: _Fetch) -> float | None:
+        """How long to wait for an answer; None: for ever, since it was asked for twice, or cannot be."""
+        if len(fetch.requests) > 1 or fetch.requests[0].late:
+            return None
+        return max(0.0, self._left_s(fetch.requests[0]))
+
+    def _left_s(self, request: _Request) -> float:
+        usual_s = self._pace.expected_s(request.target, request.fetch.span.size_bytes) or 0.0
+        return max(HEDGE_FROM_S, HEDGE_TIMES * usual_s) - (self._clock() - request.asked_at)

@@ -3,12 +3,16 @@
 The model has one number for each target: seconds for each byte moved, where a request counts as `REQUEST_BYTES` more than it
 moves, for its round trip. It follows the last few dozen readings, and fades slowly while a target is not asked, so that one
 that was slow is tried again now and then.
+
+Invariants
+    A target that failed comes after all others, for a number of questions that doubles with each failure in a row.
 """
 
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from drtool.errors import DrtoolError, ObjectMissing, StoreError
 from drtool.model import TargetName
 
 REQUEST_BYTES = 256 * 1024
@@ -16,11 +20,21 @@ WEIGHT = 0.2
 FADING = 0.98
 UNKNOWN_S_PER_BYTE = 0.0
 """Nobody is slow before being asked."""
+PASSED_OVER = 8
+PASSED_OVER_MAX = 512
 
 
 class _Reading(Struct):
-    s_per_byte: float
+    s_per_byte: float = UNKNOWN_S_PER_BYTE
     under_way: int = 0
+    failures: int = 0
+    passed_over: int = 0
+    """How often others are to be asked first."""
+
+
+def is_failure(error: DrtoolError) -> bool:
+    """Whether it tells of the target rather than of one object."""
+    return isinstance(error, StoreError) and not isinstance(error, ObjectMissing)
 
 
 class Pace:
@@ -31,19 +45,35 @@ class Pace:
 
     def note(self, target: TargetName, size_bytes: int, seconds: float) -> None:
         """It took so long to read so much."""
+        known = self._of(target)
+        known.failures = known.passed_over = 0
+        self.note_late(target, size_bytes, seconds)
+
+    def note_late(self, target: TargetName, size_bytes: int, seconds: float) -> None:
+        """It has taken so long, and there is no answer yet."""
         fresh = seconds / (size_bytes + REQUEST_BYTES)
-        known = self._known.get(target)
-        if known is None or known.s_per_byte == UNKNOWN_S_PER_BYTE:
-            self._known[target] = _Reading(fresh, known.under_way if known else 0)
+        known = self._of(target)
+        if known.s_per_byte == UNKNOWN_S_PER_BYTE:
+            known.s_per_byte = fresh
         else:
             known.s_per_byte += WEIGHT * (fresh - known.s_per_byte)
 
+    def fail(self, target: TargetName) -> None:
+        """It could not be read there."""
+        known = self._of(target)
+        known.failures += 1
+        known.passed_over = min(PASSED_OVER << min(known.failures, 10), PASSED_OVER_MAX)
+
     def begin(self, target: TargetName) -> None:
         """A read is under way there."""
-        self._known.setdefault(target, _Reading(UNKNOWN_S_PER_BYTE)).under_way += 1
+        self._of(target).under_way += 1
 
     def end(self, target: TargetName) -> None:
         self._known[target].under_way -= 1
+
+    def is_failing(self, target: TargetName) -> bool:
+        """Whether it failed, and is not to be tried again yet."""
+        return self._of(target).passed_over > 0
 
     def expected_s(self, target: TargetName, size_bytes: int) -> float | None:
         """How long a read there should take, after those that are under way; None if nothing is known."""
@@ -54,8 +84,15 @@ class Pace:
 
     def order(self, targets: Iterable[TargetName], size_bytes: int) -> Sequence[TargetName]:
         """The same targets, the one that should answer first first; of equal ones as they came."""
-        ordered = sorted(targets, key=lambda target: self.expected_s(target, size_bytes) or 0.0)
-        for passed_over in ordered[1:]:
-            if passed_over in self._known:
-                self._known[passed_over].s_per_byte *= FADING
+
+        def rank(target: TargetName) -> tuple[bool, float]:
+            return self.is_failing(target), self.expected_s(target, size_bytes) or 0.0
+
+        ordered = sorted(targets, key=rank)
+        for other in map(self._of, ordered[1:]):
+            other.s_per_byte *= FADING
+            other.passed_over = max(0, other.passed_over - 1)
         return ordered
+
+    def _of(self, target: TargetName) -> _Reading:
+        return self._known.setdefault(target, _Reading())

@@ -19,9 +19,10 @@ from drtool.model import ChunkId, PackId, SegmentId, SiteName, TargetName, pack_
 from drtool.packing import Location, SegmentPack
 from drtool.packing.pack import decompress
 from drtool.packing.segment import SEGMENT_BYTES_MAX
-from drtool.repository.ahead import Key, ReadAhead
-from drtool.repository.pace import Pace
+from drtool.repository.ahead import ReadAhead
+from drtool.repository.pace import Pace, is_failure
 from drtool.repository.placement import reading_order
+from drtool.repository.spans import Key
 from drtool.repository.targets import Targets
 from drtool.ring import Placement
 
@@ -97,13 +98,19 @@ class ObjectReader:
         return ReadAhead(self._targets, self.good_order, self.pace)
 
     def _timed(self, read: Callable[[TargetName], bytes], size_bytes: int) -> Callable[[TargetName], bytes]:
-        """The same; across a network it is remembered how long it took."""
+        """The same; across a network it is remembered how long it took, or that it failed."""
 
         def timed(target: TargetName) -> bytes:
+            if self._targets.near(target):
+                return read(target)
             began_at = time.monotonic()
-            data = read(target)
-            if not self._targets.near(target):
-                self.pace.note(target, size_bytes, time.monotonic() - began_at)
+            try:
+                data = read(target)
+            except DrtoolError as error:
+                if is_failure(error):
+                    self.pace.fail(target)
+                raise
+            self.pace.note(target, size_bytes, time.monotonic() - began_at)
             return data
 
         return timed

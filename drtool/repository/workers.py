@@ -69,7 +69,9 @@ class Channel(Generic[Out, In]):
 
     def has_more(self) -> bool:
         """Whether `receive` would not wait."""
-        return bool(select.select([self._end], [], [], 0)[0])
+        polled = select.poll()  # select(2) knows no descriptor above 1023
+        polled.register(self._end, select.POLLIN)
+        return bool(polled.poll(0))
 
     def close(self) -> None:
         self._end.close()

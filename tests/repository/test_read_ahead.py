@@ -1,20 +1,26 @@
 """Blocks fetched ahead: neighbours together, several at once, bounded; what fails is asked for in the ordinary way."""
 
+import fcntl
 import os
+import resource
+import socket
 import time
 from threading import Event, Lock
 
 import pytest
-from three_sites import fill, noise, portrait
+from three_sites import World, fill, noise, portrait
 
 from drtool.errors import TargetOffline
 from drtool.model import PackId, TargetName
 from drtool.packing import Location, SegmentPack
 from drtool.repository import ahead as ahead_module
 from drtool.repository import targets as targets_module
-from drtool.repository.ahead import AHEAD_BYTES, REQUESTS_MAX, SPAN_BYTES, ReadAhead, spans_of
+from drtool.repository.ahead import AHEAD_BYTES, REQUESTS_MAX, ReadAhead
 from drtool.repository.pace import Pace
+from drtool.repository.spans import SPAN_BYTES, spans_of
 from drtool.repository.targets import Targets
+from drtool.repository.workers import Channel
+from drtool.stores.faults import Faults, FaultyStore
 from drtool.stores.passing import PassingStore
 
 BLOCK = 1 << 20
@@ -60,6 +66,9 @@ class _Server:
         elif delay == "fails":
             servers.now -= 1
             raise TargetOffline("gone")
+        elif delay == "breaks":
+            servers.now -= 1
+            raise ZeroDivisionError
         else:
             time.sleep(delay)
         with servers.lock:
@@ -69,6 +78,14 @@ class _Server:
 
 def reader(servers):
     return ReadAhead(servers, lambda pack: pack.targets, Pace())
+
+
+def settled(ahead, timeout_s=5.0):
+    """Waits until everything that was asked has been answered."""
+    deadline = time.monotonic() + timeout_s
+    while ahead.held_bytes and time.monotonic() < deadline:
+        time.sleep(0.01)
+        ahead.expect([])
 
 
 def test_neighbours_are_one_request():
@@ -87,8 +104,7 @@ def test_everything_comes_and_no_more_than_promised_is_held():
     assert len(expected) == 8 * 16
     for pack in packs:
         for block in range(16):
-            held = sum(fetch.span.size_bytes for fetch in ahead._begun)
-            assert held <= AHEAD_BYTES
+            assert ahead.held_bytes <= AHEAD_BYTES
             data = ahead.take(pack, block)
             assert len(data) == BLOCK
             assert int.from_bytes(data[:8], "big") == 48 + block * BLOCK
@@ -129,7 +145,81 @@ def test_what_fails_and_what_is_dropped_is_not_held():
     keys = ahead.expect(places(pack, *range(16)))
     assert ahead.take(pack, 0) is None
     ahead.drop(keys)
-    assert (ahead._begun, list(ahead._waiting), ahead._expected) == ([], [], {})
+    settled(ahead)
+    assert (ahead.held_bytes, ahead._under_way, list(ahead._waiting), ahead._expected) == (0, [], [], {})
+    ahead.close()
+
+
+def test_what_is_dropped_while_under_way_counts_until_it_is_answered():
+    servers = Servers(slow="hangs", fast="hangs")
+    pace = Pace()
+    ahead = ReadAhead(servers, lambda pack: pack.targets, pace)
+    for number in range(20):
+        ahead.drop(ahead.expect(places(pack_of(number, blocks=8), *range(8))))
+        assert ahead.held_bytes <= AHEAD_BYTES
+    assert servers.most <= REQUESTS_MAX
+    assert ahead.requests <= REQUESTS_MAX
+    assert ahead.held_bytes == sum(size for _, _, size in servers.calls)
+    servers.gate.set()
+    settled(ahead)
+    assert ahead.held_bytes == 0
+    assert [known.under_way for known in pace._known.values()] == [0] * len(pace._known)
+    ahead.close()
+
+
+def test_the_loser_of_a_hedge_counts_until_it_is_answered(monkeypatch):
+    monkeypatch.setattr(ahead_module, "HEDGE_FROM_S", 0.05)
+    servers = Servers(slow="hangs", fast=0.01)
+    ahead = reader(servers)
+    pack = pack_of(1, blocks=8)
+    ahead.expect(places(pack, *range(8)))
+    assert all(ahead.take(pack, block) for block in range(8))
+    assert ahead.hedges == 1
+    assert ahead.held_bytes == 8 * BLOCK
+    servers.gate.set()
+    settled(ahead)
+    assert ahead.held_bytes == 0
+    ahead.close()
+
+
+def test_one_that_fails_goes_last_and_is_tried_again_now_and_then():
+    servers = Servers(slow="fails", fast=0.001)
+    ahead = reader(servers)
+    for number in range(60):
+        pack = pack_of(number, blocks=1)
+        ahead.expect(places(pack, 0))
+        assert ahead.take(pack, 0), number
+    asked = [site for site, *_ in servers.calls]
+    assert 2 <= asked.count("slow") <= 4
+    assert asked.count("fast") == 60
+    ahead.close()
+
+
+@pytest.mark.parametrize("blocks", [1, 8])
+def test_one_that_hangs_does_not_stop_what_others_give(monkeypatch, blocks):
+    monkeypatch.setattr(ahead_module, "HEDGE_FROM_S", 0.05)
+    servers = Servers(slow="hangs", fast=0.001)
+    ahead = reader(servers)
+    packs = [pack_of(number, blocks) for number in range(40)]
+    for now, later in zip(packs, packs[4:] + packs[:4], strict=True):
+        ahead.expect(places(now, *range(blocks)))
+        keys = ahead.expect(places(later, *range(blocks)))
+        assert all(ahead.take(now, block) for block in range(blocks))
+        assert ahead.held_bytes <= AHEAD_BYTES
+        ahead.drop(keys)
+    assert ahead.hedges <= 8
+    assert sum(site == "slow" for site, *_ in servers.calls) <= 8
+    servers.gate.set()
+    ahead.close()
+
+
+def test_a_bug_of_a_store_is_met_where_the_block_is_needed():
+    servers = Servers(slow="breaks", fast=0.001)
+    ahead = reader(servers)
+    pack = pack_of(1, blocks=1)
+    ahead.expect(places(pack, 0))
+    assert ahead.take(pack, 0) is None
+    assert [site for site, *_ in servers.calls] == ["slow"]
     ahead.close()
 
 
@@ -177,3 +267,68 @@ def test_a_damaged_block_in_the_midst_is_read_from_another_site(far):
         path.write_bytes(data)
     assert world.restore(world.root / "out", path=source).errors == []
     assert portrait(world.root / "out") == portrait(source)
+
+
+PACKS_OF = {"a": Faults(offline=True), "b": Faults(delay_s=0.2), "c": Faults()}
+"""What is wrong with each site's packs; the rest of each is well."""
+
+
+class Uneven(Far):
+    def __init__(self, inner, site):
+        super().__init__(inner)
+        self.packs, self.site = FaultyStore(inner, PACKS_OF[site]), site
+
+    def get(self, name, start=0, length=None):
+        if not name.startswith("packs/"):
+            return self.inner.get(name, start, length)
+        with open(os.environ["COUNTED_AT"], "a") as file:
+            file.write(f"{self.site}\n")
+        return self.packs.get(name, start, length)
+
+
+def test_a_dead_a_slow_and_a_good_site_restore_everything_from_the_good_one(place, monkeypatch):
+    world = World(place).found(copies=3)
+    source = fill(
+        place / "source", {f"d{n % 7}/{n}": noise(30_000, n) for n in range(900)} | {"l": noise(30_000_000, 1)}
+    )
+    world.backup(source)
+    plain = targets_module.open_store
+    monkeypatch.setenv("COUNTED_AT", str(place / "counted"))
+    init = Targets.__init__.__defaults__
+    uneven = (lambda spec: Uneven(plain(spec), spec.name.partition("/")[0]), *init[1:])
+    monkeypatch.setattr(Targets.__init__, "__defaults__", uneven)
+    monkeypatch.setattr(Targets, "near", lambda _self, _name: False)
+    began_at = time.monotonic()
+    assert world.restore(place / "out", path=source).errors == []
+    assert time.monotonic() - began_at < 30
+    assert portrait(place / "out") == portrait(source)
+    asked = (place / "counted").read_text().split()
+    assert asked.count("a") <= 10
+    assert asked.count("b") <= 10
+    assert asked.count("c") > asked.count("a") + asked.count("b")
+
+
+def test_many_small_files_are_fetched_in_long_stretches(far):
+    world, counted = far
+    source = fill(world.root / "source", {f"d{n % 9}/{n}": noise(20_000, n) for n in range(1500)})
+    world.backup(source)
+    counted.unlink(missing_ok=True)
+    assert world.restore(world.root / "out", path=source).errors == []
+    assert portrait(world.root / "out") == portrait(source)
+    lengths = [int(word) for word in counted.read_text().split()[2::3]]
+    assert len([length for length in lengths if length > 1_000_000]) * 2 > len(lengths)
+    assert len(lengths) <= 16
+
+
+def test_whether_more_waits_is_seen_on_a_descriptor_of_any_number():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    near, far_end = socket.socketpair()
+    try:
+        with near, far_end, socket.socket(fileno=fcntl.fcntl(near, fcntl.F_DUPFD_CLOEXEC, 2000)) as high:
+            channel = Channel(high, None)
+            assert not channel.has_more()
+            far_end.send(b"x")
+            assert channel.has_more()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -36,6 +36,9 @@ WINDOW_FILES = 4096
 WINDOW_BYTES = 64 * 1024 * 1024
 BATCH_FILES = 128
 BATCH_BYTES = 2 * 1024 * 1024
+FAR_BATCH_FILES = 512
+FAR_BATCH_BYTES = 8 * 1024 * 1024
+"""Across a network: what one batch needs is asked for together, and each request costs a round trip."""
 BATCH_MESSAGE_BYTES = 40 * 1024
 PART_BYTES = 16 * 1024 * 1024
 
@@ -96,6 +99,10 @@ class Feeder:
         self._batches: dict[int, list[Place]] = {}
         self._parts: dict[int, _LargeFile] = {}
         self._unfinished: set[_LargeFile] = set()
+        near = all(map(repository.targets.near, repository.targets.online()))
+        self._batch_files, self._batch_bytes = (
+            (BATCH_FILES, BATCH_BYTES) if near else (FAR_BATCH_FILES, FAR_BATCH_BYTES)
+        )
 
         def serve(channel: Channel[Reply, Request]) -> None:
             RestoreWorker(repository, root, overwrite).serve(channel)
@@ -147,7 +154,11 @@ class Feeder:
             batch.append(place)
             size_bytes += place[1].size_bytes
             message_bytes += _message_bytes(place)
-            if len(batch) >= BATCH_FILES or size_bytes >= BATCH_BYTES or message_bytes >= BATCH_MESSAGE_BYTES:
+            if (
+                len(batch) >= self._batch_files
+                or size_bytes >= self._batch_bytes
+                or message_bytes >= BATCH_MESSAGE_BYTES
+            ):
                 self._send_batch(batch)
                 batch, size_bytes, message_bytes = [], 0, 0
         if batch:

@@ -19,8 +19,8 @@ from drtool.operations.restore.messages import (
 )
 from drtool.operations.restore.request import Overwrite
 from drtool.repository import Repository
-from drtool.repository.ahead import Key
 from drtool.repository.reading import ChunkReader, ObjectReader
+from drtool.repository.spans import Key
 from drtool.repository.workers import Channel
 from drtool.sources.filesystem import Folder
 
