@@ -46,10 +46,13 @@ def connect(
     """
     from drtool.operations.connecting import what_is_there
     from drtool.repository.joining import repositories_at, target_at
+    from drtool.repository.overlays import Overlays
 
     call: Call = context.obj
     path = _path(call, write_config)
-    target, repository_id = target_at(*place_at(url, call.settings.directory))
+    target, repository_id = target_at(
+        *place_at(url, call.settings.directory), overlays=Overlays(call.settings.state_dir)
+    )
     known = _known_targets(path)
     there = repositories_at(known)
     if there and repository_id not in there:

@@ -132,6 +132,7 @@ def _problems(
     for segment, why in repository.index.unavailable.items():
         yield f"index segment {segment.hex()[:16]}… cannot be read: {why}"
     yield from repository.slot_problems()
+    yield from repository.targets.overlays.problems()
     yield from repository.view.problems
 
 

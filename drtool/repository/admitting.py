@@ -20,7 +20,7 @@ from drtool.stores.names import PROBE_DIRECTORY
 
 def look_at_place(repository: Repository, target: TargetSpec) -> None:
     """`Refused` unless a new target's place is free, or yet to be made."""
-    store = open_if_there(target)
+    store = open_if_there(target, repository.targets.overlays)
     if store is not None:
         with closing(store):
             _check_free(repository, target, store)
@@ -44,7 +44,7 @@ def admit(repository: Repository, target: TargetSpec) -> tuple[VoterStore, str]:
 
 def _marked(repository: Repository, target: TargetSpec) -> Marker:
     """The place with its marker: made, or what an earlier attempt made."""
-    with closing(open_in_time(target, create=True)) as store:
+    with closing(open_in_time(target, create=True, overlays=repository.targets.overlays)) as store:
         _check_free(repository, target, store)
         left = _marker_of(store)
         if left is not None:

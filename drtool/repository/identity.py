@@ -8,7 +8,7 @@ Invariants
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -17,11 +17,11 @@ from drtool.manifest import Author
 from drtool.manifest.records import Session
 from drtool.model import SessionId
 from drtool.repository.cache import write_atomically
+from drtool.repository.processes import Standing, pid_namespace, start_time
 
 _FILE = "host.json"
 
-Process: TypeAlias = Literal["alive", "gone", "elsewhere", "unknown"]
-"""alive, gone: proven, on this host; elsewhere: another host's; unknown: this host's, in a container we cannot look into."""
+Process: TypeAlias = Standing
 
 
 class _HostFile(Struct, frozen=True):
@@ -44,9 +44,9 @@ def identify(state_dir: Path) -> Identity:
     return Identity(
         _host_id(state_dir),
         _read("/proc/sys/kernel/random/boot_id"),
-        _pid_namespace(),
+        pid_namespace(),
         os.getpid(),
-        _start_time(os.getpid()) or 0,
+        start_time(os.getpid()) or 0,
     )
 
 
@@ -78,7 +78,7 @@ def process_of(session: Session, me: Identity) -> Process:
         return "gone"
     if session.pid_namespace != me.pid_namespace or not me.pid_namespace:
         return "unknown"
-    return "alive" if _start_time(session.pid) == session.start_time else "gone"
+    return "alive" if start_time(session.pid) == session.start_time else "gone"
 
 
 def _host_id(state_dir: Path) -> str:
@@ -93,22 +93,6 @@ def _host_id(state_dir: Path) -> str:
     drawn = _HostFile(os.urandom(16).hex(), machine_id)
     write_atomically(path, msgspec.json.encode(drawn))
     return msgspec.json.decode(path.read_bytes(), type=_HostFile).host_id
-
-
-def _pid_namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> int | None:
-    """Clock ticks since boot at which a process started; None if there is no such process, or it is a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def _read(path: str) -> str:

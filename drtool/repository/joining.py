@@ -12,19 +12,22 @@ from drtool.config.urls import NO_ACCESS, Access
 from drtool.errors import NoQuorum, NoRepository, ObjectMissing, TargetOffline
 from drtool.model import RepositoryId, TargetName
 from drtool.repository.marker import Marker
+from drtool.repository.overlays import NO_OVERLAYS, Overlays
 from drtool.repository.places import is_absent, open_in_time
 from drtool.repository.spec import TargetSpec
 from drtool.repository.targets import Targets
 
 
-def target_at(url: str, access: Access = NO_ACCESS) -> tuple[TargetSpec, RepositoryId]:
+def target_at(
+    url: str, access: Access = NO_ACCESS, *, overlays: Overlays = NO_OVERLAYS
+) -> tuple[TargetSpec, RepositoryId]:
     """The target whose place is at `url`, and its repository, by its own marker.
 
     `NoRepository` if there is none; `NoQuorum` if the place does not answer; `FormatError` if the marker makes no sense.
     """
     unnamed = TargetSpec(name=TargetName("unknown/unknown"), url=url, access=access)
     try:
-        store = open_in_time(unnamed)
+        store = open_in_time(unnamed, overlays=overlays)
     except TargetOffline as error:
         if is_absent(error):
             raise _nothing(url, error.message) from None

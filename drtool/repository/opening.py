@@ -23,6 +23,7 @@ from drtool.model import RepositoryId, SiteName, site_of
 from drtool.repository.cache import Cache
 from drtool.repository.identity import author
 from drtool.repository.keys import unlock
+from drtool.repository.overlays import Overlays, warnings
 from drtool.repository.places import is_directory
 from drtool.repository.rehearsals import Rehearsals
 from drtool.repository.repository import Repository
@@ -44,10 +45,14 @@ class _Parts(Struct, frozen=True):
 def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
     """Reaches the targets, unlocks the keys, reads the manifest."""
     emit(Stage(name="opening"))
+    overlays = Overlays(spec.state_dir)
+    for line in warnings(overlays.sweep()):
+        emit(Warned(message=line))
     targets = Targets(
         {target.name: target for target in spec.targets},
         rates=spec.rates,
         rehearsals=Rehearsals(spec.cache_dir / "openings"),
+        overlays=overlays,
     )
     targets.connect(None)
     try:

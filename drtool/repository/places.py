@@ -11,6 +11,7 @@ from pathlib import Path
 
 from drtool.config.urls import FILE_SCHEME, options_of, scheme_of
 from drtool.errors import TargetOffline, UsageError
+from drtool.repository.overlays import NO_OVERLAYS, Overlays
 from drtool.repository.spec import TargetSpec, local_path
 from drtool.stores import Errand, LocalStore, Medium, VoteVerdict
 
@@ -50,15 +51,16 @@ def open_store(spec: TargetSpec) -> Medium:
     return _bucket(spec, ask=False) if _scheme(spec.url) == "s3" else _opener(spec, create=False)()
 
 
-def open_in_time(spec: TargetSpec, *, create: bool = False) -> Medium:
+def open_in_time(spec: TargetSpec, *, create: bool = False, overlays: Overlays = NO_OVERLAYS) -> Medium:
     """The same, for places that are opened outside of `Targets`; `create` makes the place if it is not there yet."""
-    return Errand(_opener(spec, create=create)).result(OPEN_TIMEOUT_S, spec.url)
+    opener = _opener(spec, create=create)
+    return Errand(lambda: overlays.opened_place(spec, lambda _spec: opener())).result(OPEN_TIMEOUT_S, spec.url)
 
 
-def open_if_there(spec: TargetSpec) -> Medium | None:
+def open_if_there(spec: TargetSpec, overlays: Overlays = NO_OVERLAYS) -> Medium | None:
     """None if the place answers that there is nothing yet."""
     try:
-        return open_in_time(spec)
+        return open_in_time(spec, overlays=overlays)
     except TargetOffline as error:
         if is_absent(error) and not isinstance(error.__cause__, NotADirectoryError):
             return None

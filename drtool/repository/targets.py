@@ -18,6 +18,7 @@ from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Target
 from drtool.model import ObjectInfo, RepositoryId, SiteName, TargetName, site_of
 from drtool.repository.marker import MARKER_OBJECT, Marker
+from drtool.repository.overlays import NO_OVERLAYS, Overlays
 from drtool.repository.places import OPEN_TIMEOUT_S, is_absent, is_directory, open_store
 from drtool.repository.rehearsals import NOTHING_REMEMBERED, Rehearsals
 from drtool.repository.spec import TargetSpec
@@ -43,11 +44,14 @@ class Targets:
         *,
         rates: Rates = UNLIMITED,
         rehearsals: Rehearsals = NOTHING_REMEMBERED,
+        overlays: Overlays = NO_OVERLAYS,
     ) -> None:
         self.specs = dict(sorted(specs.items()))
         self._opener = opener
         self._rates = rates
         self._rehearsals = rehearsals
+        self.overlays = overlays
+        """The faults of drills on this host, which every store here heeds."""
         self._rehearsed: list[tuple[str, RehearsedStore]] = []
         self._guards: dict[TargetName, Guard] = {}
         self._stores: dict[TargetName, VoterStore] = {}
@@ -102,7 +106,7 @@ class Targets:
             self._stores[name], self._registers[name], self.markers[name] = opened
 
     def _connect(self, spec: TargetSpec, repository: RepositoryId | None) -> _Opened:
-        medium = self._rehearse(spec, self._opener(spec))
+        medium = self._rehearse(spec, self.overlays.opened(spec, self._opener))
         try:
             marker = Marker.read(medium)
             if marker.target != spec.name:
@@ -145,7 +149,7 @@ class Targets:
 
     def reopen(self) -> "Targets":
         """The same targets through descriptors of their own, for a forked worker; one that was swapped since is offline."""
-        fresh = Targets(self.specs, self._opener, rates=self._rates)
+        fresh = Targets(self.specs, self._opener, rates=self._rates, overlays=self.overlays)
         fresh._guards = self._guards
         fresh.failures = dict(self.failures)
         fresh.lost, fresh._arbiters, fresh._named = self.lost, self._arbiters, self._named

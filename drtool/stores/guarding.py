@@ -15,6 +15,7 @@ from msgspec import Struct
 from drtool.stores.circuit import Circuit, CircuitStore
 from drtool.stores.limits import Bucket, LimitedStore
 from drtool.stores.local import LocalStore
+from drtool.stores.overlay import OverlaidStore
 from drtool.stores.ports import VoterStore
 from drtool.stores.reserve import ReservingStore
 from drtool.stores.retry import Backoff, RetryingStore
@@ -54,7 +55,8 @@ class Guard:
         A file system of this host is not watched: a thread costs more than most calls there, and a disk that dies is given up
         by the system itself. Opening is watched everywhere, by who opens.
         """
-        own = isinstance(medium, LocalStore) and medium.can_vote()
+        place = medium.inner if isinstance(medium, OverlaidStore) else medium
+        own = isinstance(place, LocalStore) and place.can_vote()
         reserving = ReservingStore(medium)
         watched = reserving if own else WatchedStore(reserving, self._patience)
         tried: VoterStore = RetryingStore(CircuitStore(watched, self.circuit), self._backoff)

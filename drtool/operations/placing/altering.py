@@ -104,7 +104,8 @@ def _check_moved_there(repository: Repository, row: Target, url: str, access: Ac
             f"{row.name} is still at {repository.targets.specs[row.name].url}: it cannot be at {url} as well",
             hint="move the directory, or unmount the old one; to use another disk, drtool target add and target drain",
         )
-    store = open_in_time(TargetSpec(name=row.name, url=url, access=access))
+    spec = TargetSpec(name=row.name, url=url, access=access)
+    store = open_in_time(spec, overlays=repository.targets.overlays)
     try:
         marker = Marker.read(store)
     finally:

@@ -1,0 +1,218 @@
+"""The directory `faults/`: one file an overlay, beside it one that lists the objects whose corruption has ended.
+
+    <id>.json     the overlay; deleting it is the undo
+    <id>.ended    names of objects that were stored anew since, one a line; appended to, never created by who appends
+    STOP          the kill switch: while it exists, nothing is in force and nothing is injected
+
+Invariants
+    A file appears whole and durably, or not at all; nothing but `write` makes one, so what was deleted stays deleted.
+    A file that cannot be understood, or belongs to somebody else, is never in force and never stops a command.
+    Nothing here follows a symbolic link, waits for a pipe or reads without bound.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drtool.repository.overlays.record import OVER, OverlayRecord, State, decode, encode
+from drtool.repository.processes import boot_time_s
+from drtool.stores import durable
+
+FAULTS = "faults"
+STOP = "STOP"
+FILE_BYTES_MAX = 16 << 20
+_RECORD, _ENDED = ".json", ".ended"
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class BadFile(Struct, frozen=True, kw_only=True):
+    """A file in the directory that is no overlay of ours."""
+
+    name: str
+    reason: str
+
+
+class Shelf(Struct, frozen=True, kw_only=True):
+    """What lies there, sorted by name."""
+
+    records: tuple[OverlayRecord, ...] = ()
+    bad: tuple[BadFile, ...] = ()
+
+
+class Dropped(Struct, frozen=True, kw_only=True):
+    """An overlay that was over."""
+
+    record: OverlayRecord
+    state: State
+
+
+class Swept(Struct, frozen=True, kw_only=True):
+    """What a sweep removed, could not remove, and did not understand."""
+
+    dropped: tuple[Dropped, ...] = ()
+    left: tuple[BadFile, ...] = ()
+    bad: tuple[BadFile, ...] = ()
+
+
+class OverlayFiles:
+    """The overlays of one state directory."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.directory = state_dir / FAULTS
+
+    @property
+    def stop_path(self) -> Path:
+        return self.directory / STOP
+
+    def stopped(self) -> bool:
+        """Whether the kill switch is on."""
+        return os.path.lexists(self.stop_path)
+
+    def write(self, record: OverlayRecord) -> None:
+        """Puts an overlay in force, durably."""
+        if not _ID.fullmatch(record.id):
+            raise ValueError(f"not an overlay's id: {record.id!r}")
+        for _attempt in range(3):  # whoever removes the last overlay removes the directory as well
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                self._write(record)
+                return
+        raise FileNotFoundError(f"{self.directory} is removed again and again")
+
+    def _write(self, record: OverlayRecord) -> None:
+        with _opened(self.directory) as directory:
+            durable.replace(directory, record.id + _ENDED, b"")
+            durable.replace(directory, record.id + _RECORD, encode(record))
+        with _opened(self.directory.parent) as above:
+            durable.sync_directory(above)
+
+    def remove(self, name: str) -> None:
+        """Ends an overlay, by its id, or removes a file that is none. That it is gone already is success. Raises OSError."""
+        with suppress(FileNotFoundError), _opened(self.directory) as directory:
+            for each in (name + _RECORD, name + _ENDED) if _ID.fullmatch(name) else (name,):
+                with suppress(FileNotFoundError):
+                    os.unlink(each, dir_fd=directory)
+            durable.sync_directory(directory)
+        with suppress(OSError):  # another overlay, or the kill switch, is still there
+            self.directory.rmdir()
+
+    def end_object(self, record_id: str, name: str) -> None:
+        """Records that an object was stored anew. An overlay that is gone needs no record."""
+        with suppress(FileNotFoundError), _opened(self.directory) as directory:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(record_id + _ENDED, flags, dir_fd=directory)
+            try:
+                os.write(descriptor, f"\n{name}\n".encode())  # begins anew whatever a torn line before it was
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def signature(self) -> tuple[tuple[str, int, int], ...]:
+        """Changes whenever anything there does; no clock plays a part. Empty where there is no directory."""
+        rows = []
+        with suppress(OSError), os.scandir(self.directory) as entries:
+            for entry in entries:
+                with suppress(OSError):  # gone since
+                    status = entry.stat(follow_symlinks=False)
+                    rows.append((entry.name, status.st_ino, status.st_size))
+        return tuple(sorted(rows))
+
+    def read(self) -> Shelf:
+        """What lies there. Objects whose corruption has ended are not among an overlay's objects any more."""
+        records, bad = [], []
+        for name in self._names():
+            try:
+                record = self._record(name)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, msgspec.MsgspecError) as error:
+                bad.append(BadFile(name=name, reason=_reason(error)))
+            else:
+                records.append(record)
+        return Shelf(records=tuple(records), bad=tuple(bad))
+
+    def _names(self) -> Sequence[str]:
+        """The files that are, or should be, overlays."""
+        try:
+            found = os.listdir(self.directory)
+        except OSError:
+            return ()
+        records = {name.removesuffix(_RECORD) for name in found if name.endswith(_RECORD)}
+        known = {STOP} | {name + ending for name in records for ending in (_RECORD, _ENDED)}
+        stray = (name for name in found if name not in known and not name.startswith(".") and not name.endswith(_ENDED))
+        return sorted((*(name + _RECORD for name in records), *stray))
+
+    def _record(self, name: str) -> OverlayRecord:
+        with _opened(self.directory) as directory:
+            record_id = name.removesuffix(_RECORD)
+            if record_id == name or not _ID.fullmatch(record_id):
+                raise ValueError("its name is not an overlay's")
+            record = decode(_content(directory, name))
+            if record.id != record_id:
+                raise ValueError(f"it says that it is {record.id}")
+            problem = record.problem(boot_time_s())
+            if problem:
+                raise ValueError(problem)
+            try:
+                ended = _content(directory, record_id + _ENDED).decode(errors="replace").splitlines()
+            except FileNotFoundError:
+                return record
+        return replace(record, objects=tuple(each for each in record.objects if each not in ended)) if ended else record
+
+    def sweep(self) -> Swept:
+        """Removes the overlays that are over."""
+        if not os.path.lexists(self.directory):
+            return Swept()
+        shelf, now_s, stopped = self.read(), boot_time_s(), self.stopped()
+        states = [(record, record.state(now_s, stopped=stopped)) for record in shelf.records]
+        dropped, left = [], []
+        for record, state in states:
+            if state not in OVER:
+                continue
+            try:
+                self.remove(record.id)
+            except OSError as error:
+                left.append(BadFile(name=record.id + _RECORD, reason=_reason(error)))
+            else:
+                dropped.append(Dropped(record=record, state=state))
+        elsewhere = tuple(
+            BadFile(name=record.id + _RECORD, reason="it is another machine's")
+            for record, state in states
+            if state == "elsewhere"
+        )
+        return Swept(dropped=tuple(dropped), left=tuple(left), bad=(*shelf.bad, *elsewhere))
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    descriptor = os.open(directory, _DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _content(directory: int, name: str) -> bytes:
+    descriptor = os.open(name, _READ, dir_fd=directory)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no plain file")
+        if status.st_uid not in (0, os.geteuid()):
+            raise ValueError(f"it belongs to user {status.st_uid}")
+        if status.st_size > FILE_BYTES_MAX:
+            raise ValueError("it is too large")
+        return file.read(FILE_BYTES_MAX)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
