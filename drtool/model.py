@@ -4,7 +4,7 @@ Ids are raw bytes inside the program and hexadecimal wherever a person or anothe
 """
 
 from enum import IntEnum
-from typing import NewType, TypeAlias
+from typing import Literal, NewType, TypeAlias
 
 import msgspec
 
@@ -34,6 +34,10 @@ SessionId = NewType("SessionId", bytes)
 
 RepositoryId = NewType("RepositoryId", bytes)
 """16 random bytes, drawn at `init`."""
+
+
+FaultKind: TypeAlias = Literal["offline", "slow", "read-only", "full", "corrupt"]
+"""What a drill can make a target look like."""
 
 
 class ChunkKind(IntEnum):

@@ -28,6 +28,9 @@ PURE = (
     "operations.retention",
     "operations.survive.judging",
     "operations.verify.bound",
+    "plans.faults.guards",
+    "plans.faults.victims",
+    "plans.faults.windows",
     "plans.next",
 )
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from drtool.cli.arguments import arrange
 from drtool.cli.render import Screen
-from drtool.cli.settings import Options, Settings, named_config, resolve
+from drtool.cli.settings import Options, Settings, named_config, resolve, state_directory
 from drtool.cli.view import View
 from drtool.config import Config
 from drtool.errors import ConfigError, DrtoolError, NoQuorum
@@ -38,6 +38,11 @@ class Call:
     @cached_property
     def settings(self) -> Settings:
         return resolve(self.options, os.environ, Path.cwd())
+
+    @property
+    def state_dir(self) -> Path:
+        """The state directory, for commands that must work whatever the configuration says."""
+        return state_directory(os.environ)
 
     @property
     def emit(self) -> Emit:

@@ -38,6 +38,8 @@ COMMANDS: dict[Path, Entry] = {
     ("repair",): Entry("drtool.cli.repairing", CARE, (*_READS, 4, 5, 11)),
     ("rebalance",): Entry("drtool.cli.rebalancing", CARE, (*_READS, 4, 5)),
     ("prune",): Entry("drtool.cli.pruning", CARE, (*_READS, 11)),
+    ("doctor",): Entry("drtool.cli.doctoring", CARE, (*_ALWAYS, *_STOPS)),
+    ("benchmark",): Entry("drtool.cli.benchmark", CARE, (*_ALWAYS, *_STOPS)),
     ("key", "list"): Entry("drtool.cli.keys", GROUP, _READS),
     ("key", "add"): Entry("drtool.cli.keys", GROUP, (*_READS, 5, 11)),
     ("key", "remove"): Entry("drtool.cli.keys", GROUP, (*_READS, 3, 11)),
@@ -56,6 +58,8 @@ COMMANDS: dict[Path, Entry] = {
     ("site", "remove"): Entry("drtool.cli.sites", GROUP, (*_READS, 11)),
     ("session", "list"): Entry("drtool.cli.sessions", GROUP, _READS),
     ("session", "expire"): Entry("drtool.cli.sessions", GROUP, (*_READS, 11)),
+    ("fault", "list"): Entry("drtool.cli.faults", GROUP, (*_ALWAYS, *_STOPS)),
+    ("fault", "clear"): Entry("drtool.cli.faults", GROUP, (*_ALWAYS, 8, *_STOPS)),
     ("manifest", "status"): Entry("drtool.cli.catalogue", GROUP, _READS),
     ("manifest", "log"): Entry("drtool.cli.catalogue", GROUP, _READS),
     ("manifest", "check"): Entry("drtool.cli.catalogue", GROUP, (*_READS, 4)),
@@ -69,13 +73,14 @@ GROUPS: dict[str, str] = {
     "ring": "Which target holds what.",
     "site": "Who votes on the catalogue.",
     "session": "The writers that are at work.",
+    "fault": "What drills do to this host's targets.",
     "manifest": "The replicated catalogue itself.",
 }
 
 _LATER = """
-find diff dump stats mount report benchmark doctor
+find diff dump stats mount report
 
-plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove fault-list fault-clear
+plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove
 key-split key-join schedule-show schedule-install schedule-remove
 """
 LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.split())

@@ -48,16 +48,21 @@ class Options(Struct, frozen=True, kw_only=True):
     password_file: str | None = None
 
 
-def resolve(options: Options, environ: Mapping[str, str], directory: Path) -> Settings:
+def resolve(
+    options: Options,
+    environ: Mapping[str, str],
+    directory: Path,
+    load: Callable[[Path], Config] = load_config,
+) -> Settings:
     """Reads the configuration, if there is one. Raises ConfigError."""
     path = find_config(options, environ, directory)
-    config = load_config(path) if path else Config()
+    config = load(path) if path else Config()
     source = password_source(options, environ, config, path)
     return Settings(
         config_path=path,
         config=config,
         cache_dir=_directory(environ, "DRTOOL_CACHE_DIR", "XDG_CACHE_HOME", ".cache"),
-        state_dir=_state_dir(environ),
+        state_dir=state_directory(environ),
         data_dir=_directory(environ, None, "XDG_DATA_HOME", ".local/share"),
         password=cache(source or ask_password),
         password_given=source is not None,
@@ -108,22 +113,49 @@ def named_config(options: Options, environ: Mapping[str, str], directory: Path) 
     return directory / name if name else None
 
 
-def password_source(
+class PasswordOrigin(Struct, frozen=True, kw_only=True):
+    """Where a password comes from: one of these."""
+
+    told: str
+    """In words, for people."""
+    value: str | None = None
+    file: Path | None = None
+    command: str | tuple[str, ...] | None = None
+
+
+def password_origin(
     options: Options, environ: Mapping[str, str], config: Config, config_path: Path | None
-) -> Callable[[], bytes] | None:
+) -> PasswordOrigin | None:
     """The first source of the contract's order that is given; None: ask."""
     beside = config_path.parent if config_path else Path()
     if options.password_file:
-        return password_from_file(Path(options.password_file))
+        return PasswordOrigin(told="--password-file", file=Path(options.password_file))
     if environ.get("DRTOOL_PASSWORD"):
-        return lambda: first_line(os.fsencode(environ["DRTOOL_PASSWORD"]), "$DRTOOL_PASSWORD")
+        return PasswordOrigin(told="$DRTOOL_PASSWORD", value=environ["DRTOOL_PASSWORD"])
     if environ.get("DRTOOL_PASSWORD_FILE"):
-        return password_from_file(Path(environ["DRTOOL_PASSWORD_FILE"]))
+        return PasswordOrigin(told="$DRTOOL_PASSWORD_FILE", file=Path(environ["DRTOOL_PASSWORD_FILE"]))
     if environ.get("DRTOOL_PASSWORD_COMMAND"):
-        return _from_command(environ["DRTOOL_PASSWORD_COMMAND"])
+        return PasswordOrigin(told="$DRTOOL_PASSWORD_COMMAND", command=environ["DRTOOL_PASSWORD_COMMAND"])
     if config.password_file:
-        return password_from_file(beside / config.password_file)
-    return _from_command(config.password_command) if config.password_command else None
+        return PasswordOrigin(told="the configuration's password_file", file=beside / config.password_file)
+    if config.password_command:
+        return PasswordOrigin(told="the configuration's password_command", command=config.password_command)
+    return None
+
+
+def password_source(
+    options: Options, environ: Mapping[str, str], config: Config, config_path: Path | None
+) -> Callable[[], bytes] | None:
+    """How to get the password from there; None: ask."""
+    origin = password_origin(options, environ, config, config_path)
+    if origin is None:
+        return None
+    if origin.file is not None:
+        return password_from_file(origin.file)
+    if origin.command is not None:
+        return _from_command(origin.command)
+    value = os.fsencode(origin.value or "")
+    return lambda: first_line(value, origin.told)
 
 
 def first_line(data: bytes, origin: str) -> bytes:
@@ -176,7 +208,8 @@ def ask_password(question: str = "Password: ") -> bytes:
         raise UsageError("no password was given") from None
 
 
-def _state_dir(environ: Mapping[str, str]) -> Path:
+def state_directory(environ: Mapping[str, str]) -> Path:
+    """What this host must remember: the one directory that is found without any configuration."""
     if environ.get("DRTOOL_STATE_DIR"):
         return Path(environ["DRTOOL_STATE_DIR"]).absolute()
     if os.getuid() == 0:

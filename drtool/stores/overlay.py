@@ -12,18 +12,16 @@ Invariants
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NoReturn, Protocol, TypeAlias
+from typing import NoReturn, Protocol
 
 from blake3 import blake3
 from msgspec import Struct
 
 from drtool.errors import StoreError, TargetFull, TargetOffline, TargetReadOnly
-from drtool.model import ObjectInfo
+from drtool.model import FaultKind, ObjectInfo
 from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Medium, Tagged, VoterStore
 from drtool.stores.voting import VoteVerdict
-
-FaultKind: TypeAlias = Literal["offline", "slow", "read-only", "full", "corrupt"]
 
 FLIP_BYTES_MAX = 4096
 SLICE_S = 0.2

@@ -1,0 +1,1 @@
+"""Runbooks: recovery that is rehearsed, measured and believed."""

@@ -1,0 +1,127 @@
+"""What faults there are on this host, and ending them by hand: needs no repository, no configuration, no password.
+
+Invariants
+    Clearing removes files and nothing else: the targets were never touched. Whoever held the fault finds that it is over.
+    The kill switch is a person's, and is left where it is.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from drtool.model import FaultKind
+from drtool.repository.overlays import BadFile, OverlayFiles, OverlayRecord, State
+from drtool.repository.processes import boot_time_s
+
+
+class FaultRow(Struct, frozen=True, kw_only=True):
+    """One row of `fault list`. `ends_in_seconds`: 0 if it is over."""
+
+    id: str
+    run: str
+    step: str
+    kind: FaultKind
+    target: str
+    site: str
+    objects: tuple[str, ...]
+    state: State
+    injected_at: str
+    ends_in_seconds: float
+    pid: int
+
+
+class FaultList(Struct, frozen=True, kw_only=True):
+    """`stopped`: the kill switch is on, so that nothing is in force."""
+
+    faults: tuple[FaultRow, ...]
+    unreadable: tuple[BadFile, ...]
+    stopped: bool
+    directory: str
+
+
+class Clearing(Struct, frozen=True, kw_only=True):
+    """What `fault clear` removed, or would; `left` could not be removed."""
+
+    cleared: tuple[FaultRow, ...]
+    removed: tuple[BadFile, ...]
+    """Files that were no overlays."""
+    left: tuple[BadFile, ...]
+    dry_run: bool
+
+
+def list_faults(state_dir: Path, run: str | None = None) -> FaultList:
+    """The faults of a run, or all; with the files that cannot be understood."""
+    files = OverlayFiles(state_dir)
+    shelf, stopped = files.read(), files.stopped()
+    rows = (_row(record, stopped=stopped) for record in shelf.records if run in {None, record.run})
+    return FaultList(faults=tuple(rows), unreadable=shelf.bad, stopped=stopped, directory=str(files.directory))
+
+
+def clear_faults(state_dir: Path, run: str | None = None, *, dry_run: bool = False) -> Clearing:
+    """Ends the faults of a run, or all; without a run also removes what cannot be understood."""
+    files, found = OverlayFiles(state_dir), list_faults(state_dir, run)
+    strays = found.unreadable if run is None else ()
+    left: dict[str, BadFile] = {}
+    if not dry_run:
+        names = [(row.id, f"{row.id}.json") for row in found.faults] + [(bad.name, bad.name) for bad in strays]
+        for what, name in names:
+            reason = _removed(files, what)
+            if reason:
+                left[name] = BadFile(name=name, reason=reason)
+        if run is None:
+            _sweep_remains(files)
+    return Clearing(
+        cleared=tuple(row for row in found.faults if f"{row.id}.json" not in left),
+        removed=tuple(bad for bad in strays if bad.name not in left),
+        left=tuple(left.values()),
+        dry_run=dry_run,
+    )
+
+
+def _removed(files: OverlayFiles, what: str) -> str:
+    """Why it could not be removed; empty if it is gone."""
+    try:
+        files.remove(what)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _sweep_remains(files: OverlayFiles) -> None:
+    """What a process left that died between two steps: unfinished files, and lists that belong to no overlay."""
+    for name in tuple(_remains(files.directory)):
+        with suppress(OSError):  # it does nothing, and the next clearing tries again
+            files.remove(name)
+    with suppress(OSError):
+        files.directory.rmdir()
+
+
+def _remains(directory: Path) -> Iterator[str]:
+    with suppress(OSError):
+        names = set(os.listdir(directory))
+        for name in names:
+            if name.startswith(".tmp-") or (
+                name.endswith(".ended") and f"{name.removesuffix('.ended')}.json" not in names
+            ):
+                yield name
+
+
+def _row(record: OverlayRecord, *, stopped: bool) -> FaultRow:
+    now_s = boot_time_s()
+    state = record.state(now_s, stopped=stopped)
+    return FaultRow(
+        id=record.id,
+        run=record.run,
+        step=record.step,
+        kind=record.kind,
+        target=record.target,
+        site=record.site,
+        objects=record.objects,
+        state=state,
+        injected_at=record.injected_at,
+        ends_in_seconds=round(max(0.0, record.boot_deadline_s - now_s), 1) if state == "in force" else 0.0,
+        pid=record.owner.pid,
+    )
