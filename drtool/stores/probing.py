@@ -7,7 +7,6 @@ Invariants
     One wrong answer is enough to fail; an answer that did not come fails as well, and says so.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from functools import partial
 from drtool.errors import StoreError, TargetOffline
 from drtool.stores.names import PROBE_DIRECTORY
 from drtool.stores.ports import Tagged, VoterStore
+from drtool.stores.scratch import new_label, remove_leftovers
 from drtool.stores.voting import VoteVerdict
 
 RACERS = 32
@@ -35,7 +35,7 @@ class _Broken(Exception):
 
 def verdict_by_probe(store: VoterStore, kind: str, *, waves: int = WAVES) -> VoteVerdict:
     """Tries what a register needs; `kind` is what the medium is called. Takes a few hundred requests."""
-    scratch = f"{PROBE_DIRECTORY}/{secrets.token_hex(8)}/"
+    scratch = f"{PROBE_DIRECTORY}/{new_label(time.time())}/"
     try:
         _try_alone(store, scratch)
         _try_races(store, scratch, waves)
@@ -145,3 +145,4 @@ def _clear(store: VoterStore, scratch: str) -> None:
     with suppress(StoreError):  # what stays is below `probe/`, where nobody looks for anything
         for row in list(store.list(scratch)):
             store.delete(row.name)
+    remove_leftovers(store)

@@ -13,7 +13,7 @@ Source: Amazon S3 API reference, "Conditional requests"; botocore's `request_che
 do not all know the checksums that it sends otherwise).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -164,6 +164,37 @@ class S3Store:
     def free_bytes(self) -> int | None:
         return None
 
+    def server_time_s(self) -> float | None:
+        """The server's clock, in seconds since 1970, as it dates an answer; a refusal is dated as well."""
+        with self._translated("", writing=False):
+            try:
+                answer = self._client.list_objects_v2(Bucket=self.place.bucket, Prefix=self.place.prefix, MaxKeys=1)
+            except self._client.exceptions.ClientError as error:
+                answer = error.response
+        return _dated(answer)
+
+    def keeps_versions(self) -> bool | None:
+        """Whether what is deleted or replaced stays there as an older version; None if these credentials may not know."""
+        return self._told(
+            lambda: self._client.get_bucket_versioning(Bucket=self.place.bucket).get("Status") == "Enabled"
+        )
+
+    def keeps_locked(self) -> bool | None:
+        """Whether objects are locked against deletion for a while; None as above."""
+
+        def ask() -> bool:
+            answer = self._client.get_object_lock_configuration(Bucket=self.place.bucket)
+            return bool(answer.get("ObjectLockConfiguration", {}).get("Rule"))
+
+        return self._told(ask)
+
+    def _told(self, ask: Callable[[], bool]) -> bool | None:
+        with self._translated("", writing=False):
+            try:
+                return ask()
+            except self._client.exceptions.ClientError as error:
+                return False if code(error) == "ObjectLockConfigurationNotFoundError" else None
+
     def close(self) -> None:
         self._client.close()
 
@@ -233,6 +264,16 @@ class S3Store:
         except (HTTPError, OSError) as error:  # in the middle of a body
             kind = TargetUnanswered if writing else TargetOffline
             raise kind(f"{self._where(name)}: the connection broke off: {error}") from error
+
+
+def _dated(answer: dict[str, Any]) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    text = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    try:
+        return None if text is None else parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return None
 
 
 def _earlier(start_after: str) -> str:

@@ -77,7 +77,7 @@ class SftpStore:
     def __init__(self, place: SftpPlace) -> None:
         """Use `open` or `create`."""
         self.place = place
-        self._link = Link(place)
+        self.link = Link(place)
         self._directories = {""}
 
     @classmethod
@@ -220,7 +220,7 @@ class SftpStore:
         return self._call("", work)
 
     def close(self) -> None:
-        self._link.close()
+        self.link.close()
 
     # What a write is made of
 
@@ -385,7 +385,7 @@ class SftpStore:
                     raise
                 raise await self._meaning(client, error, name, writing=writing, size_bytes=size_bytes) from error
 
-        return self._link.call(explained, self._where(name), writing=writing, size_bytes=size_bytes)
+        return self.link.call(explained, self._where(name), writing=writing, size_bytes=size_bytes)
 
     async def _meaning(
         self, client: "SFTPClient", error: "SFTPError", name: str, *, writing: bool, size_bytes: int

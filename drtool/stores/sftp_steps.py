@@ -135,6 +135,33 @@ async def remove_empty(client: "SFTPClient", path: str) -> None:
         # somebody else has something there, or nothing may be removed: an empty directory harms nobody
 
 
+async def remove_all(client: "SFTPClient", path: str) -> None:
+    """Removes a directory with everything in it, as far as that may be; no link is followed."""
+    from asyncssh import SFTPError
+
+    try:
+        await client.rmtree(path, ignore_errors=True)
+    except SFTPError as error:
+        if is_lost(error):
+            raise
+
+
+async def names_in(client: "SFTPClient", path: str) -> list[str]:
+    """What is in a directory, sorted; nothing if there is none."""
+    from asyncssh import SFTPNoSuchFile
+
+    try:
+        return sorted(str(name) for name in await client.listdir(path) if name not in (".", ".."))
+    except SFTPNoSuchFile:
+        return []
+
+
+async def modified_at(client: "SFTPClient", path: str) -> float | None:
+    """When a file was written, by its server's clock, to the second."""
+    found = (await client.lstat(path)).mtime
+    return None if found is None else float(found)
+
+
 def is_lost(error: "SFTPError") -> bool:
     """Whether an error is the connection's, not the server's answer."""
     from asyncssh import SFTPConnectionLost, SFTPNoConnection

@@ -222,7 +222,7 @@ def test_a_forked_child_has_no_part_in_it(store):
             store.get("x")
         except StoreError as error:
             verdict = 0 if "another process" in error.message else 2
-        store._link._runner._loop.close()
+        store.link._runner._loop.close()
         gc.collect()
         os._exit(verdict)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

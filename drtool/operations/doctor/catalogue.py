@@ -1,0 +1,67 @@
+"""Gathers what the catalogue says: opened without a quorum, through private copies of this host's own memory.
+
+Invariants
+    No register is written, and nothing of this host's state or cache: a copy of the state, in a directory of its own that is
+    removed afterwards, is what opening works with. So this works where the state directory is broken, too.
+"""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from drtool.errors import DrtoolError
+from drtool.events import ignore
+from drtool.manifest.inspect import AcceptorStatus
+from drtool.operations.doctor.facts import CatalogueFacts, VoterFacts
+from drtool.operations.doctor.targets import refusal_of
+from drtool.repository import Repository, RepositorySpec, open_repository
+from drtool.repository.opening import ANY_SITE
+
+
+def gather_catalogue(spec: RepositorySpec, private: Path) -> CatalogueFacts:
+    """Opens the repository; whatever is wrong with it is what was to be found out."""
+    state = private / "state"
+    with suppress(OSError):  # what of it cannot be copied is less that this host remembers (`shutil.Error` is one)
+        shutil.copytree(spec.state_dir, state, symlinks=True)
+    state.mkdir(mode=0o700, exist_ok=True)
+    careful = replace(spec, state_dir=state, cache_dir=private / "cache", manifest_from=(ANY_SITE,))
+    try:
+        with open_repository(careful, ignore) as repository:
+            return _facts(repository)
+    except (DrtoolError, OSError) as error:
+        return CatalogueFacts(refusal=refusal_of(error))
+
+
+def _facts(repository: Repository) -> CatalogueFacts:
+    status = repository.manifest.status()
+    acceptors = {row.site: row for row in status.acceptors}
+    rows, specs = repository.target_rows(), {target.name: target for target in repository.spec.targets}
+    failures = repository.targets.failures
+    return CatalogueFacts(
+        repository=repository.id.hex(),
+        needed=status.quorum.needed,
+        reachable=status.quorum.reachable,
+        voters=tuple(
+            _voter(acceptors.get(voter.site), voter.site, voter.target, specs[voter.target].vote == "true")
+            if voter.target in specs
+            else _voter(acceptors.get(voter.site), voter.site, voter.target, vouched=False)
+            for voter in repository.view.config.voters
+        ),
+        unknown=tuple(sorted(specs.keys() - rows.keys())),
+        unnamed=tuple(sorted(name for name, row in rows.items() if name not in specs and row.state != "lost")),
+        refused=tuple(sorted((name, failures[name]) for name in failures if name in specs)),
+        problems=(*repository.view.problems, *repository.slot_problems()),
+    )
+
+
+def _voter(row: AcceptorStatus | None, site: str, target: str, vouched: bool) -> VoterFacts:
+    return VoterFacts(
+        site=site,
+        target=target,
+        vouched=vouched,
+        reachable=row is not None and row.reachable,
+        lag=row.lag if row else None,
+        problem=row.problem if row else None,
+    )

@@ -1,0 +1,105 @@
+"""What the facts about the catalogue mean: its quorum, its voters, who is in it. PURE."""
+
+from collections.abc import Iterator
+
+from drtool.operations.doctor.facts import CatalogueFacts, Facts, TargetFacts, VoterFacts
+from drtool.operations.doctor.findings import Finding
+
+_WHERE = "the catalogue"
+
+
+def judge_catalogue(facts: Facts) -> Iterator[Finding]:
+    """Nothing where it was not looked at."""
+    seen = facts.catalogue
+    if seen is None:
+        return
+    if seen.refusal is not None:
+        kind, message, hint = seen.refusal
+        hint = hint or "see the findings about the targets"
+        yield Finding(level="error", what=kind.replace("_", "-"), where=_WHERE, message=message, hint=hint)
+        return
+    yield from _quorum(seen)
+    targets = {target.name: target for target in facts.targets}
+    for voter in seen.voters:
+        yield from _voter(voter, targets.get(voter.target))
+    yield from _membership(seen, targets)
+    for problem in seen.problems:
+        yield Finding(level="warning", what="catalogue", where=_WHERE, message=problem, hint="drtool repair")
+
+
+def _quorum(seen: CatalogueFacts) -> Iterator[Finding]:
+    if seen.reachable < seen.needed:
+        yield Finding(
+            level="error",
+            what="no-quorum",
+            where=_WHERE,
+            message=f"it needs {seen.needed} voters, and {seen.reachable} of {len(seen.voters)} can be reached",
+            hint="bring the others back; `drtool manifest recover`, if they are lost for ever",
+        )
+    elif seen.reachable == seen.needed < len(seen.voters):
+        yield Finding(
+            level="warning",
+            what="quorum",
+            where=_WHERE,
+            message="one more voter gone, and nothing can be written",
+            hint="bring back the one that is away, or replace it: drtool site replace",
+        )
+    else:
+        message = f"{seen.reachable} of {len(seen.voters)} voters answer, {seen.needed} are needed"
+        yield Finding(level="ok", what="quorum", where=_WHERE, message=message)
+
+
+def _voter(voter: VoterFacts, target: TargetFacts | None) -> Iterator[Finding]:
+    if voter.problem is not None and voter.reachable:
+        yield Finding(
+            level="error",
+            what="voter",
+            where=f"site {voter.site}",
+            message=f"its voter cannot be used: {voter.problem}",
+            hint=f"drtool manifest check says more; drtool site replace {voter.site} begins it anew",
+        )
+    elif voter.lag:
+        yield Finding(
+            level="note",
+            what="voter-lags",
+            where=f"site {voter.site}",
+            message=f"its voter is {voter.lag} changes behind: it was away, and takes part again from the next change on",
+        )
+    if target is not None and target.can_vote is False and not voter.vouched:
+        yield Finding(
+            level="error",
+            what="vote",
+            where=voter.target,
+            message=f"the catalogue has a voter there, and it should not vote: {target.vote_reason}",
+            hint=f"drtool site replace {voter.site}, at a place that may vote; or `vote: true`, if you know better",
+        )
+
+
+def _membership(seen: CatalogueFacts, targets: dict[str, TargetFacts]) -> Iterator[Finding]:
+    for name in seen.unknown:
+        if (found := targets.get(name)) is not None and found.reached and found.repository is not None:
+            yield Finding(
+                level="warning",
+                what="unknown-target",
+                where=name,
+                message="the configuration names it, and the catalogue does not know it: nothing is stored there",
+                hint="add it (drtool target add), or take it out of the configuration",
+            )
+    for name in seen.unnamed:
+        yield Finding(
+            level="note",
+            what="unnamed-target",
+            where=name,
+            message="it is one of the repository's, and this host's configuration does not name it",
+            hint="name it under `sites:`, unless other hosts alone are to use it",
+        )
+    for name, why in seen.refused:
+        target = targets.get(name)
+        if target is not None and target.repository == seen.repository and not target.foreign and target.step is None:
+            yield Finding(
+                level="error",
+                what="refused-target",
+                where=name,
+                message=f"it was reached and is not used: {why}",
+                hint="what `drtool target list` says of it helps; so does drtool repair, once it is right",
+            )

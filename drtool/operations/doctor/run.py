@@ -1,0 +1,63 @@
+"""Doctor: gathers on all sides at once, and judges in the end.
+
+Invariants
+    What hangs costs `targets.TOTAL_S` and no more; what was learnt before counts.
+"""
+
+import itertools
+import tempfile
+import time
+from pathlib import Path
+
+from drtool.errors import TargetHung
+from drtool.events import Emit, Stage
+from drtool.operations.doctor.catalogue import gather_catalogue
+from drtool.operations.doctor.facts import CatalogueFacts, Facts
+from drtool.operations.doctor.findings import Diagnosis
+from drtool.operations.doctor.host import gather_host
+from drtool.operations.doctor.judging import diagnose
+from drtool.operations.doctor.request import DoctorRequest
+from drtool.operations.doctor.targets import TOTAL_S, gather_targets
+from drtool.repository.places import overlap
+from drtool.stores import Errand
+
+
+def doctor(request: DoctorRequest, emit: Emit) -> Diagnosis:
+    """Looks at everything, and says what is not as it should be."""
+    emit(Stage(name="looking at this host"))
+    host = gather_host(request)
+    emit(Stage(name="looking at the targets"))
+    ends_at = time.monotonic() + TOTAL_S
+    # a thread that hangs may still write there, so what cannot be removed is left
+    with tempfile.TemporaryDirectory(prefix="drtool-doctor-", ignore_cleanup_errors=True) as private:
+        catalogue = _begin(request, Path(private))
+        targets = gather_targets(request.targets, ends_at, read_only=request.read_only)
+        told = _end(catalogue, ends_at)
+    pairs = itertools.combinations(request.targets, 2)
+    password = request.password
+    return diagnose(
+        Facts(
+            config_path=str(request.config_path) if request.config_path else None,
+            config_problems=tuple((row.where, row.message, row.hint) for row in request.config_problems),
+            password=(password.told, password.problem, password.hint),
+            host=host,
+            targets=targets,
+            overlaps=tuple((one.name, other.name) for one, other in pairs if overlap(one.url, other.url)),
+            catalogue=told,
+            read_only=request.read_only,
+        )
+    )
+
+
+def _begin(request: DoctorRequest, private: Path) -> Errand[CatalogueFacts] | None:
+    spec = request.spec
+    return None if spec is None or not request.targets else Errand(lambda: gather_catalogue(spec, private))
+
+
+def _end(errand: Errand[CatalogueFacts] | None, ends_at: float) -> CatalogueFacts | None:
+    if errand is None:
+        return None
+    try:
+        return errand.result(ends_at - time.monotonic(), "the catalogue")
+    except TargetHung as error:
+        return CatalogueFacts(refusal=(error.kind, error.message, error.hint))

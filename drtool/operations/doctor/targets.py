@@ -1,0 +1,197 @@
+"""Gathers what can be known of the targets: all at once, each on a thread of its own, in bounded time.
+
+Invariants
+    Nothing is written to a place whose marker does not say that it is this very target of the repository that most targets
+    belong to: an unmounted disk is not filled, another repository's place is not touched. With `read_only`, nothing at all.
+    What is written lies below `probe/` and is removed again.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from statistics import median
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
+
+from drtool.config.urls import options_of, scheme_of
+from drtool.errors import DrtoolError, ObjectMissing, StoreError, TargetHung
+from drtool.operations.doctor.facts import Refusal, TargetFacts
+from drtool.repository.marker import MARKER_BYTES_MAX, MARKER_OBJECT, Marker
+from drtool.repository.places import open_store
+from drtool.repository.spec import TargetSpec, local_path
+from drtool.stores import Errand, Medium
+from drtool.stores.scratch import Scratch, modified_at_s, remove_leftovers
+
+LOOK_S = 6.0
+"""Who has not answered by then is not written to."""
+TOTAL_S = 14.0
+QUESTIONS = 5
+_TRIAL = b"drtool doctor was here"
+
+
+def gather_targets(specs: Iterable[TargetSpec], ends_at: float, *, read_only: bool) -> tuple[TargetFacts, ...]:
+    """Looks at all of them; then tries those that may be written. `ends_at` is of the monotonic clock."""
+    examinations = [_Examination(spec) for spec in specs]
+    looking = {one: Errand(one.look) for one in examinations}
+    _wait(looking, min(ends_at, time.monotonic() + LOOK_S))
+    repository = commonest([one.facts.repository for one in examinations])
+    ours = [one for one in examinations if one.may_be_written(repository)] if not read_only else []
+    trying = {one: Errand(one.try_writing) for one in ours}
+    _wait(looking, ends_at)
+    _wait(trying, ends_at)
+    return tuple(one.facts for one in examinations)
+
+
+def commonest(repositories: Iterable[str | None]) -> str | None:
+    """The repository that more targets belong to than to any other; None if there is no such one."""
+    found = Counter(name for name in repositories if name is not None).most_common(2)
+    if not found or (len(found) > 1 and found[0][1] == found[1][1]):
+        return None
+    return found[0][0]
+
+
+def _wait(errands: "Mapping[_Examination, Errand[None]]", ends_at: float) -> None:
+    for one, errand in errands.items():
+        try:
+            errand.result(ends_at - time.monotonic(), one.facts.name)
+        except TargetHung:  # `step` says in what
+            pass
+
+
+class _Examination:
+    """One target; `facts` is replaced as a whole, so that whoever reads it meanwhile sees a state that it had."""
+
+    def __init__(self, spec: TargetSpec) -> None:
+        self._spec = spec
+        self._store: Medium | None = None
+        self.facts = TargetFacts(name=spec.name, url=spec.url, kind=scheme_of(spec.url), step="opening it")
+
+    def look(self) -> None:
+        """What can be learnt without writing."""
+        try:
+            self._store = store = open_store(self._spec)
+            self._ask_time(store)
+            self._note(step="reading its marker")
+            self._read_marker(store)
+            self._note(step="small reads", place=self._place())
+            self._note(reached=True, latency_s=_latency_s(store), step="asking for free space")
+            self._note(free_bytes=store.free_bytes())
+            self._ask_bucket(store)
+            self._note(step=None)
+        except (DrtoolError, OSError) as error:
+            self._note(refusal=refusal_of(error), step=None)
+
+    def may_be_written(self, repository: str | None) -> bool:
+        facts = self.facts
+        mine = facts.repository is not None and facts.repository == repository and facts.foreign is None
+        return mine and facts.step is None and facts.refusal is None
+
+    def try_writing(self) -> None:
+        """Writes, reads, deletes; what a register needs is tried by the medium itself."""
+        store = self._store
+        assert store is not None
+        scratch = Scratch(store)
+        try:
+            self._note(step="writing")
+            self._note(leftovers=remove_leftovers(store))
+            self._write(store, scratch)
+            if self.facts.write_refusal is None and self.facts.delete_refusal is None:
+                self._note(step="trying conditional writes")
+                verdict = store.vote_verdict()
+                self._note(can_vote=verdict.can_vote, vote_reason=verdict.reason)
+            self._note(step=None)
+        except (DrtoolError, OSError) as error:
+            self._note(write_refusal=refusal_of(error), step=None)
+        finally:
+            with suppress(DrtoolError, OSError):
+                store.close()
+
+    def _write(self, store: Medium, scratch: Scratch) -> None:
+        name = scratch.name("doctor")
+        try:
+            before_s = time.time()
+            store.put(name, _TRIAL)
+            after_s = time.time()
+            if store.get(name) != _TRIAL:
+                raise StoreError("what was written is not what is read")
+        except (DrtoolError, OSError) as error:
+            self._note(write_refusal=refusal_of(error))
+            with suppress(DrtoolError, OSError):  # a full disk keeps nothing, an unanswered write may have arrived
+                scratch.clear()
+            return
+        self._note(write_tried=True)
+        written_s = modified_at_s(store, name)
+        if written_s is not None:
+            self._note(skew_s=_apart_s(written_s, before_s, after_s))
+        try:
+            scratch.clear()
+        except (DrtoolError, OSError) as error:
+            self._note(delete_refusal=refusal_of(error))
+
+    def _read_marker(self, store: Medium) -> None:
+        try:
+            marker = Marker.read(store)
+        except ObjectMissing:
+            self._note(unmarked=True)
+            return
+        self._note(repository=marker.repository)
+        if marker.target != self._spec.name:
+            self._note(foreign=f"its marker says that it is {marker.target}")
+
+    def _ask_time(self, store: Medium) -> None:
+        ask: Callable[[], float | None] | None = getattr(store, "server_time_s", None)
+        if ask is not None:
+            self._note(step="asking for the time")
+            before_s = time.time()
+            server_s = ask()
+            if server_s is not None:
+                self._note(skew_s=_apart_s(server_s, before_s, time.time()))
+
+    def _ask_bucket(self, store: Medium) -> None:
+        versions: Callable[[], bool | None] | None = getattr(store, "keeps_versions", None)
+        locked: Callable[[], bool | None] | None = getattr(store, "keeps_locked", None)
+        if versions is not None and locked is not None:
+            self._note(step="asking how it keeps objects")
+            self._note(keeps_versions=versions(), keeps_locked=locked())
+
+    def _place(self) -> str:
+        """What is lost at once with this target."""
+        if self.facts.kind == "file":
+            return f"device {os.stat(local_path(self._spec.url)).st_dev}"
+        place, options = options_of(self._spec.url)
+        if self.facts.kind == "s3":
+            return (
+                f"endpoint {options.get('endpoint') or 'of Amazon S3, region ' + options.get('region', 'by default')}"
+            )
+        return f"server {urlsplit(place).hostname}"
+
+    def _note(self, **changes: object) -> None:
+        self.facts = replace(self.facts, **changes)
+
+
+def _latency_s(store: Medium) -> float:
+    """The median of a few small reads; that an object is missing is an answer as well."""
+    taken_s = []
+    for _ in range(QUESTIONS):
+        began_s = time.monotonic()
+        with suppress(ObjectMissing):
+            store.get(MARKER_OBJECT, 0, MARKER_BYTES_MAX)
+        taken_s.append(time.monotonic() - began_s)
+    return median(taken_s)
+
+
+def _apart_s(there_s: float, before_s: float, after_s: float) -> float:
+    """How far that clock is ahead of ours. What lies within the asking, or the second to which it counts, is nothing."""
+    if before_s - 1 <= there_s <= after_s + 1:
+        return 0.0
+    return round(there_s - (before_s + after_s) / 2, 3)
+
+
+def refusal_of(error: DrtoolError | OSError) -> Refusal:
+    """An error as facts carry it."""
+    if isinstance(error, DrtoolError):
+        return error.kind, error.message, error.hint
+    return "os_error", f"{error.filename or 'the system'}: {error.strerror or error}", None
