@@ -15,6 +15,7 @@ from drtool.cli.options import Hosts, ManifestFrom, Sources, Tags, narrowing, si
 from drtool.cli.text import Document, count, document_of, duration, local, size
 from drtool.cli.view import Cell, Line, View, line, view
 from drtool.errors import DrtoolError, Refused, UsageError, worst_exit
+from drtool.events import Warned
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
@@ -156,31 +157,44 @@ def _restored(call: "Call", repository: "Repository", snapshots: "list[Snapshot]
     """Restores each into a directory of its own, compares, and leaves nothing there."""
     rows: list[Document] = []
     differing: list[Document] = []
+    _demand_room(snapshots)
     for snapshot in snapshots:
-        free_bytes = shutil.disk_usage(tempfile.gettempdir()).free
-        if snapshot.counts.bytes > free_bytes:
-            raise Refused(
-                f"snapshot {snapshot.id.hex()[:SHORT_ID]} has {size(snapshot.counts.bytes)}, and {tempfile.gettempdir()} has"
-                f" {size(free_bytes)} free",
-                hint="set TMPDIR to a place with more room",
-            )
         with tempfile.TemporaryDirectory(prefix="drtool-verify-", ignore_cleanup_errors=True) as scratch:
-            row, found = _try_one(call, repository, snapshot, os.path.join(os.fsencode(scratch), b"restored"))
-        rows.append(row)
+            restored, found = _try_one(call, repository, snapshot, os.path.join(os.fsencode(scratch), b"restored"))
+        if os.path.lexists(scratch):
+            call.emit(Warned(message=f"what was restored for a trial could not be removed: {scratch}"))
+        rows += restored
         differing += found
     return {"restored": rows, "differing": differing}
 
 
+def _demand_room(snapshots: "list[Snapshot]") -> None:
+    """One is restored at a time; all must fit before the first begins."""
+    free_bytes = shutil.disk_usage(tempfile.gettempdir()).free
+    for snapshot in snapshots:
+        if snapshot.counts.bytes > free_bytes:
+            raise Refused(
+                f"snapshot {snapshot.id.hex()[:SHORT_ID]} has {size(snapshot.counts.bytes)}, and {tempfile.gettempdir()} has"
+                f" {size(free_bytes)} free; nothing was restored",
+                hint="set TMPDIR to a place with more room",
+            )
+
+
 def _try_one(
     call: "Call", repository: "Repository", snapshot: "Snapshot", to: bytes
-) -> tuple[Document, list[Document]]:
+) -> tuple[list[Document], list[Document]]:
+    """What came back, if anything did, and what is not as it should be."""
     from drtool.operations.restore import RestoreRequest
     from drtool.operations.restore import restore as run_restore
     from drtool.operations.verify import Differing, Restored, differences
 
     started = time.monotonic()
     name = snapshot.id.hex()
-    result = run_restore(repository, RestoreRequest(snapshot=snapshot, to=to, workers=call.settings.workers), call.emit)
+    request = RestoreRequest(snapshot=snapshot, to=to, workers=call.settings.workers)
+    try:
+        result = run_restore(repository, request, call.emit)
+    except DrtoolError as error:
+        return [], [document_of(Differing(name, "/", error.message))]
     restored_s = time.monotonic() - started
     found = [Differing(name, error.path, error.message) for error in result.errors]
     known = {row.path for row in found}
@@ -189,7 +203,7 @@ def _try_one(
     except DrtoolError as error:
         found.append(Differing(name, "/", error.message))
     row = Restored(name, result.files, result.bytes, round(restored_s, 3))
-    return document_of(row), [document_of(one) for one in found]
+    return [document_of(row)], [document_of(one) for one in found]
 
 
 def verify_exit(document: Document) -> int:

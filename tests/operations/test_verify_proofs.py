@@ -6,9 +6,11 @@ import pytest
 from three_sites import World, fill, noise
 
 from drtool.events import ignore
+from drtool.manifest.ops import ForgetSnapshots
 from drtool.model import segment_object
+from drtool.operations.prune import PruneRequest, prune
 from drtool.operations.repair import RepairRequest, repair
-from drtool.operations.verify import Sample, VerifyRequest, reading, verify
+from drtool.operations.verify import Sample, VerifyRequest, reading, run, verify
 from drtool.operations.verify.rounds import FULL
 from drtool.operations.verify.run import healed
 
@@ -170,3 +172,39 @@ def test_one_site_read_whole_is_no_proof_of_what_lies_on_others(world):
         verify(repository, VerifyRequest(level="full", site="b", workers=2), ignore)
     (source,) = world.status().sources
     assert source.last_verified_ns is not None  # two copies on three sites: any two have everything
+
+
+@pytest.mark.parametrize("level", ["structure", "full"])
+def test_what_prune_takes_away_meanwhile_is_neither_missing_nor_damaged(place, monkeypatch, level):
+    """The catalogue was read before, the targets are listed or read after."""
+    world = stocked(World(place).found(copies=2), 4)
+    with world.open() as repository:
+        old = [row.id for row in repository.view.state.snapshots][:-1]
+        repository.manifest.commit(ForgetSnapshots(tuple(old)))
+    calls = []
+
+    def late(plain):
+        def first(*words):
+            if not calls:
+                calls.append(words)
+                with world.open() as repository:
+                    request = PruneRequest(host=world.host, now_ns=10**18, yes=True)
+                    assert prune(repository, request, ignore).removed.packs
+            return plain(*words)
+
+        return first
+
+    if level == "structure":
+        monkeypatch.setattr(run, "take_inventory", late(run.take_inventory))
+    else:
+        monkeypatch.setattr(reading, "problem_with", late(reading.problem_with))
+    found = world.verify(level)
+    assert calls
+    assert (found.missing, found.damaged, found.affected, found.unrepairable) == ([], [], [], [])
+
+
+def test_what_is_missing_is_so_at_the_second_look_as_well(place):
+    world = stocked(World(place).found(copies=2), 4)
+    gone = next(iter(world.objects("a")))
+    gone.unlink()
+    assert [row.object for row in world.verify("structure").missing if row.target == "a/main"]

@@ -21,11 +21,21 @@ class Copies:
         self._repository, self._inventory = repository, inventory
         self._damaged = repository.findings.all()
         self._packs = {row.pack: row for row in repository.index.packs()}
+        self._named_at: dict[PackId, int] = {}
+        mapped = set(repository.index.mapped())
+        for ref in repository.view.state.segments:
+            sites = self._of_segment(ref)
+            for row in repository.index.reader(ref.id).packs if ref.id in mapped else ():
+                self._named_at[row.pack] = max(sites, self._named_at.get(row.pack, 0))
 
     def of(self, pack: PackId) -> int:
         """How many sites have a pack that the index names, or may have it."""
         row = self._packs[pack]
         return self._sites(pack_object(pack), row.size_bytes, row.targets)
+
+    def findable(self, pack: PackId) -> int:
+        """On how many sites both it and an index segment that names it are."""
+        return min(self.of(pack), self._named_at.get(pack, 0))
 
     def needed(self, pack: PackId) -> int:
         """On how many sites its contents must be before it goes: as many as are promised, or as have it."""
@@ -33,9 +43,7 @@ class Copies:
 
     def needed_of_segment(self, ref: SegmentRef) -> int:
         """The same, of an index segment."""
-        held = self._sites(segment_object(ref.id), ref.size_bytes, ref.targets)
-        written = distinct_sites(ref.targets)  # all that is known of one that is younger than the listing
-        return min(self._repository.view.state.policy.copies, held or written)
+        return min(self._repository.view.state.policy.copies, self._of_segment(ref))
 
     def owed(self, refs: Iterable[SegmentRef]) -> int:
         """How many sites without room must get index segments later; what goes makes the room."""
@@ -57,6 +65,10 @@ class Copies:
             if writable < needed
             else ""
         )
+
+    def _of_segment(self, ref: SegmentRef) -> int:
+        held = self._sites(segment_object(ref.id), ref.size_bytes, ref.targets)
+        return held or distinct_sites(ref.targets)  # all that is known of one that is younger than the listing
 
     def _sites(self, name: str, size_bytes: int, written: tuple[TargetName, ...]) -> int:
         listed = [t for t in self._inventory.holders(name, size_bytes) if (t, name) not in self._damaged]

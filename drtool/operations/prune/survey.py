@@ -94,14 +94,14 @@ def survey(repository: Repository, view: View, grace: Grace, alive: Callable[[],
     lost = repository.lost_packs(inventory)
     repository.index.lost = lost
     copies = Copies(repository, inventory)
-    marks = Marks(repository.index.readers(), condemned.packs | removing.packs | lost, copies.of)
+    marks = Marks(repository.index.readers(), condemned.packs | removing.packs | lost, copies.findable)
     going = grace.going(view.state.forgotten)
     waiting = (row.snapshot for row in view.state.forgotten if row.snapshot.id not in going)
     roots = [row.root for row in (*view.state.snapshots, *waiting)]
 
     def fetch(chunk: ChunkId) -> bytes:
         alive()
-        return repository.chunks(chunk)
+        return repository.trees(chunk)
 
     try:
         marks.mark_trees(reversed(roots), fetch)

@@ -45,22 +45,27 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
     for problem in repository.slot_problems():
         emit(Warned(message=problem))
     inventory = _of_site(take_inventory(repository.targets), request.site)
-    copies = repository.view.state.policy.copies
     before = repository.findings.all()
     wanted = list(_expected(repository, request, inventory, emit))
     damaged = _wrong_sizes(wanted, inventory)
     covered = cover(repository, wanted, inventory, request, emit)
     damaged += covered.damaged
     damaged += _bad_segments(repository, wanted, inventory, damaged)
+    read_in_vain = {(row.target, row.object) for row in damaged}
+    copies = (
+        1 if request.site else repository.view.state.policy.copies
+    )  # of one site alone, one is all that can be asked
+    standings = _standings(wanted, inventory, copies, damaged)
+    missing, lost = _missing(standings), _without_copy(standings, inventory, request)
+    if missing or damaged:
+        wanted, inventory = _look_again(repository, request, emit)
+        damaged = _still_there(damaged, wanted, inventory)
+        standings = _standings(wanted, inventory, copies, damaged)
+        missing = [row for row in _missing(standings) if row in missing or (row.target, row.object) in read_in_vain]
+        lost &= _without_copy(standings, inventory, request)
     _remember(repository, covered.whole, inventory, damaged, before)
-    bad: dict[str, set[TargetName]] = {}
-    for row in damaged:
-        bad.setdefault(row.object, set()).add(row.target)
-    standings = [standing(e, inventory, _judged_copies(copies, request), bad.get(e.name, ())) for e in wanted]
-    missing = [Missing(target, s.expected.name) for s in standings for target in s.missing]
     unsound = {site_of(row.target) for row in missing} | {site_of(row.target) for row in damaged}
     recorded = not repository.index.unavailable and record(repository, request, covered, inventory, unsound, emit)
-    lost = {s.expected.name for s in standings if not s.holders and not inventory.unlisted and request.site is None}
     return VerifyResult(
         level=request.level,
         checked=_checked(standings),
@@ -114,9 +119,42 @@ def _check_site(repository: Repository, site: str | None) -> None:
         raise UsageError(f"--site {site}: there is no such site", hint=f"there are {', '.join(known)}")
 
 
-def _judged_copies(copies: int, request: VerifyRequest) -> int:
-    """Of one site alone, one copy is all that can be asked."""
-    return 1 if request.site else copies
+def _look_again(repository: Repository, request: VerifyRequest, emit: Emit) -> tuple[list[Expected], Inventory]:
+    """What should be and what is, a moment later: while others remove and move objects, one look may fall between."""
+    try:
+        if not repository.view.tentative:
+            repository.adopt(repository.manifest.read())
+    except DrtoolError as error:
+        emit(Warned(message=f"what was found is judged by the catalogue as it was at the beginning: {error.message}"))
+    inventory = _of_site(take_inventory(repository.targets), request.site)
+    return list(_expected(repository, request, inventory, emit)), inventory
+
+
+def _still_there(damaged: list[Damaged], wanted: list[Expected], inventory: Inventory) -> list[Damaged]:
+    """Those that are needed still and not gone; what is gone and needed is missing."""
+    names = {e.name for e in wanted}
+    return [
+        row
+        for row in damaged
+        if row.object in names and (row.target not in inventory.objects or row.object in inventory.objects[row.target])
+    ]
+
+
+def _standings(wanted: list[Expected], inventory: Inventory, copies: int, damaged: list[Damaged]) -> list[Standing]:
+    bad: dict[str, set[TargetName]] = {}
+    for row in damaged:
+        bad.setdefault(row.object, set()).add(row.target)
+    return [standing(e, inventory, copies, bad.get(e.name, ())) for e in wanted]
+
+
+def _missing(standings: list[Standing]) -> list[Missing]:
+    return [Missing(target, s.expected.name) for s in standings for target in s.missing]
+
+
+def _without_copy(standings: list[Standing], inventory: Inventory, request: VerifyRequest) -> set[str]:
+    if inventory.unlisted or request.site is not None:
+        return set()
+    return {s.expected.name for s in standings if not s.holders}
 
 
 def _of_site(inventory: Inventory, site: str | None) -> Inventory:
