@@ -44,10 +44,10 @@ def _entries(
 ) -> Iterator[tuple[bytes, Entry]]:
     parts = split_path(path or b"")
     if not parts:
-        yield from walk(snapshot.root, b"/", repository.chunks, recursive=recursive)
+        yield from walk(snapshot.root, b"/", repository.trees, recursive=recursive)
         return
     where = b"/" + b"/".join(parts)
-    entry = find_entry(snapshot.root, where, repository.chunks)
+    entry = find_entry(snapshot.root, where, repository.trees)
     if entry is None:
         raise DrtoolError(
             f"{os.fsdecode(where)} is not in snapshot {snapshot.id.hex()[:8]}",
@@ -56,7 +56,7 @@ def _entries(
     if entry.type != FileType.DIRECTORY:
         yield where, entry
     elif entry.subtree:
-        yield from walk(entry.subtree, where + b"/", repository.chunks, recursive=recursive)
+        yield from walk(entry.subtree, where + b"/", repository.trees, recursive=recursive)
 
 
 def _listed(path: bytes, entry: Entry) -> Listed:

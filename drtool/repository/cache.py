@@ -1,4 +1,5 @@
-"""What this host keeps to be fast: unsealed index segments and manifest pages. Deleting it never loses anything.
+"""What this host keeps to be fast: unsealed index segments and manifest pages (and, in kept.py, sealed trees). Deleting it never
+loses anything.
 
 Invariants
     Every file is checked by hash when it is read; one that is wrong is rebuilt, never believed.
@@ -15,13 +16,14 @@ from blake3 import blake3
 
 from drtool.model import SegmentId
 
+TEMPORARY_PREFIX = ".tmp-"
 _HASH_BYTES = 32
 
 
 def write_atomically(path: Path, *parts: bytes) -> None:
     """Replaces a private file in one step; not fsynced, for what can be rebuilt."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    _make_private(path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             for part in parts:
@@ -33,11 +35,23 @@ def write_atomically(path: Path, *parts: bytes) -> None:
         raise
 
 
+def _make_private(directory: Path) -> None:
+    """Path.mkdir gives parents that it makes the usual permissions."""
+    if not directory.is_dir():
+        _make_private(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+
 class Cache:
     """The cache of one repository, a directory that may vanish at any time."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+
+    @property
+    def trees(self) -> Path:
+        """Where sealed blocks of trees are kept (kept.py)."""
+        return self._directory / "trees"
 
     def segment(self, segment: SegmentId, rebuild: Callable[[], bytes]) -> bytes | mmap.mmap:
         """The cache form of a segment, mapped; `rebuild` gives it where the file is absent or wrong.
@@ -63,7 +77,7 @@ class Cache:
         names = {segment.hex() for segment in live}
         with suppress(OSError):
             for path in (self._directory / "segments").iterdir():
-                if path.name not in names and not path.name.startswith(".tmp-"):
+                if path.name not in names and not path.name.startswith(TEMPORARY_PREFIX):
                     path.unlink(missing_ok=True)
 
     @property

@@ -86,6 +86,27 @@ class ObjectReader:
         _, codec, text_length = pack.blocks[block]
         return decompress(codec, self._opener(pack).part(block, sealed), text_length)
 
+    def stretch(self, pack: SegmentPack, needed: int, blocks: range) -> dict[int, bytes]:
+        """A sealed block that opens, and neighbours that nobody has looked at, read at once."""
+        spans = {block: pack.span(block) for block in blocks}
+        start, size_bytes = spans[blocks[0]][0], sum(length for _, length in spans.values())
+
+        def sealed(data: bytes, block: int) -> bytes:
+            at, length = spans[block]
+            return data[at - start :][:length]
+
+        def read(target: TargetName) -> bytes:
+            data = self._targets.store(target).get(pack_object(pack.pack), start, size_bytes)
+            self.opened(pack, needed, sealed(data, needed))
+            return data
+
+        data = self._first_good(pack_object(pack.pack), pack.targets, pack.pack, self._timed(read, size_bytes))
+        return {block: sealed(data, block) for block in blocks}
+
+    def is_far(self, pack: SegmentPack) -> bool:
+        """Whether no directory of this host should have it."""
+        return not any(self._targets.reachable(t) and self._targets.near(t) for t in pack.targets)
+
     def good_order(self, pack: SegmentPack) -> list[TargetName]:
         """Where a pack may be read from, best first; without the copies that failed before."""
         name = pack_object(pack.pack)

@@ -20,12 +20,13 @@ from drtool.repository.cache import Cache
 from drtool.repository.findings import Findings
 from drtool.repository.index import Index
 from drtool.repository.inventory import Inventory, take_inventory
+from drtool.repository.kept import KeptBlocks, TreeReader
 from drtool.repository.reading import ChunkReader, ObjectReader
 from drtool.repository.session import WriterSession
 from drtool.repository.slots import Mended, mend_slots, problems_with_slots, read_slots
 from drtool.repository.spec import RepositorySpec
 from drtool.repository.targets import UNNAMED, Targets
-from drtool.repository.writing import Demand, Writer
+from drtool.repository.writing import Demand, SealedPack, Writer
 from drtool.ring import Placement
 
 
@@ -107,8 +108,24 @@ class Repository:
 
     @cached_property
     def chunks(self) -> ChunkReader:
-        """Chunks by id; what trees are read through."""
+        """Chunks by id, from the sites."""
         return ChunkReader(self.index.locations, self.objects)
+
+    @cached_property
+    def trees(self) -> ChunkReader:
+        """The same, for trees: from what this host keeps where it can. Not for who wants to know what the sites have."""
+        if self.objects.sites is not None:
+            return self.chunks
+        return TreeReader(self.index.locations, self.objects, self._kept)
+
+    @cached_property
+    def _kept(self) -> KeptBlocks:
+        return KeptBlocks(self.cache.trees)
+
+    def keep_trees(self, pack: SealedPack) -> None:
+        """This host's own trees are what it asks for next; not where a directory of it has them."""
+        if not any(map(self.targets.near, self.targets.online())):
+            self._kept.put_all(pack)
 
     @property
     def bounds(self) -> CutBounds:
@@ -128,6 +145,7 @@ class Repository:
     def read_only_from(self, sites: Collection[SiteName]) -> None:
         """Restricts where objects are read from."""
         self.objects.sites = frozenset(sites)
+        self.__dict__.pop("trees", None)
 
     def writer(self) -> Writer:
         return Writer(self.targets)

@@ -144,6 +144,14 @@ def _leave_interruptions_to_the_main_thread() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
+class SealedPack(NamedTuple):
+    """A pack before any site has it; the bytes are lent."""
+
+    pack: PackId
+    data: Buffer
+    contents: PackContents
+
+
 class PackSink:
     """Takes chunks of one kind of pack, and hands on what was written.
 
@@ -160,8 +168,10 @@ class PackSink:
         kind: PackKind,
         demand_of: Callable[[PackId], Demand],
         on_written: Callable[[PackWritten], None],
+        on_sealed: Callable[[SealedPack], None] = lambda _pack: None,
     ) -> None:
         self._writer = writer
+        self._on_sealed = on_sealed
         self._demand_of = demand_of
         self._on_written = on_written
         compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
@@ -208,6 +218,7 @@ class PackSink:
     def _put_pack(self) -> None:
         full = self._builder
         pack, data, contents = full.finish()
+        self._on_sealed(SealedPack(pack, data, contents))
         self._make_room()
         demand = self._demand_of(pack)
         placing = self._writer.begin(pack_object(pack), data, demand)

@@ -89,7 +89,7 @@ def _look(repository: Repository, request: BackupRequest, job: SourceJob, scan: 
     """What a backup would meet: reads the tree and the parent, stores nothing."""
     parent = parent_of_job(repository.view.state.snapshots, job, request.host)
     builder = TreeBuilder(lambda _, text: ChunkId(blake3(text).digest()), scan.problem, scan.files, scan.names)
-    for found in scan.directories(parent, repository.chunks, builder):
+    for found in scan.directories(parent, repository.trees, builder):
         for index in found.fresh:
             known = found.node.entries[index].name in found.node.previous
             scan.files.changed += known
@@ -136,6 +136,7 @@ class BackupRun:
             PackKind.TREES,
             lambda pack: repository.demand(pack, PackKind.TREES),
             self._written.append,
+            repository.keep_trees,
         )
         self._new_trees: set[ChunkId] = set()
         self._failed = False
@@ -164,7 +165,7 @@ class BackupRun:
         self._feeder = Feeder(self._repository, self._builder, self._request.workers, self._tick)
         try:
             self._emit(Stage(name="storing"))
-            for found in self._scan.directories(parent, self._repository.chunks, self._builder):
+            for found in self._scan.directories(parent, self._repository.trees, self._builder):
                 self._feeder.take(found)
                 self._tick()
             self._flush()

@@ -252,7 +252,7 @@ class Feeder:
         light = replace(file.entry, content=b"", xattrs=())
         ids: list[bytes] = []
         offset = part_offset = 0
-        for chunk in read_content(file.entry, self._repository.chunks):
+        for chunk in read_content(file.entry, self._repository.trees):
             ids.append(chunk)
             offset += self._files.length_of(chunk)
             if offset - part_offset >= PART_BYTES:

@@ -38,8 +38,8 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
         repository.read_only_from([SiteName(site) for site in request.from_sites])
     repository.load_index()
     repository.set_lost_packs_aside()  # what they held may have been stored again elsewhere
-    above, top = start(request.snapshot.root, request.path, repository.chunks)
-    walk = Walk(top, request.includes, request.excludes, repository.chunks)
+    above, top = start(request.snapshot.root, request.path, repository.trees)
+    walk = Walk(top, request.includes, request.excludes, repository.trees)
     emit(Stage(name="looking" if request.dry_run else "restoring"))
     if request.dry_run:
         tally = preview(repository, request, walk, above)
