@@ -1,0 +1,224 @@
+"""Injecting a fault: overlays written, proven to be in force, held, and always taken away again.
+
+    with inject(overlays, injection) as fault:       # in force, proven
+        why = fault.hold(lambda: dependents_have_ended())
+    fault.removed, fault.ended_at                     # the proof of undo
+
+Invariants
+    A target that does not answer before the fault proves nothing by not answering under it: such a fault is refused.
+    No probe writes: what it would write meets a read-only store below the overlay.
+    Whatever happens in the block, the files are gone afterwards, or named in `left`. A process that is killed leaves them to
+    the next command, which sees that their owner is gone.
+"""
+
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from drtool.errors import Refused, UsageError
+from drtool.model import FaultKind, TargetName
+from drtool.plans.faults.proving import Opener, check_answers, prove
+from drtool.repository.overlays import LONGEST_S, OverlayFiles, OverlayRecord, Overlays, canonical
+from drtool.repository.places import open_store
+from drtool.repository.processes import boot_id, boot_time_s, this_process
+from drtool.repository.spec import TargetSpec
+
+LOOK_S = 0.2
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
+Ending: TypeAlias = Literal["released", "expired", "stopped", "cleared"]
+"""Why a fault is over: its dependents ended; its time was up; the kill switch; somebody cleared it."""
+
+
+class Sufferer(Struct, frozen=True, kw_only=True):
+    """A target that is to suffer, and for `corrupt` the objects there."""
+
+    spec: TargetSpec
+    objects: tuple[str, ...] = ()
+
+
+class Injection(Struct, frozen=True, kw_only=True):
+    """What is to be injected; the guards have allowed it."""
+
+    run: str
+    step: str
+    kind: FaultKind
+    sufferers: tuple[Sufferer, ...]
+    duration_s: float
+    seed: str = ""
+    latency_s: float = 0.0
+    bytes_per_second: int | None = None
+    flip_bytes: int = 1
+    kill_switch: str = ""
+    """A file that ends the fault by existing, besides the one in the state directory."""
+
+
+@dataclass
+class Fault:
+    """A fault while it lasts, and afterwards the proof of what became of it. Times are RFC 3339, by the wall clock."""
+
+    injection: Injection
+    overlays: Overlays
+    records: tuple[OverlayRecord, ...] = ()
+    injected_at: str = ""
+    ended_at: str = ""
+    ended_by: Ending | None = None
+    removed: bool = False
+    left: list[Path] = field(default_factory=list)
+    """Files that could not be removed."""
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Every object that was corrupted, by its name below the target; sorted."""
+        return tuple(sorted({name for record in self.records for name in record.objects}))
+
+    @property
+    def targets(self) -> tuple[TargetName, ...]:
+        return tuple(record.target for record in self.records)
+
+    @property
+    def latest_end_s(self) -> float:
+        """How much longer it lasts if nobody ends it."""
+        return max((record.boot_deadline_s for record in self.records), default=0.0) - boot_time_s()
+
+    def over(self) -> Ending | None:
+        """Why it has ended by itself; None while all of it is in force."""
+        files = _files(self.overlays)
+        if _switch(files, self.injection):
+            return "stopped"
+        if self.latest_end_s <= 0:
+            return "expired"
+        there = {record.id for record in files.read().records}
+        return None if {record.id for record in self.records} <= there else "cleared"
+
+    def hold(self, until: Callable[[], bool], look_s: float = LOOK_S) -> Ending:
+        """Waits until `until` says so, or the fault is over; which of them it was. The kill switch and `fault clear` end it."""
+        while not until():
+            self.ended_by = self.over()
+            if self.ended_by is not None:
+                return self.ended_by
+            time.sleep(min(look_s, max(0.0, self.latest_end_s)))
+        self.ended_by = self.over() or "released"
+        return self.ended_by
+
+
+@contextmanager
+def inject(overlays: Overlays, injection: Injection, opener: Opener = open_store) -> Iterator[Fault]:
+    """The fault, in force and proven. `Refused` if the kill switch is on, or a target does not answer to begin with."""
+    files = _files(overlays)
+    _check(files, injection)
+    for sufferer in injection.sufferers:
+        check_answers(overlays, sufferer.spec, sufferer.objects, opener)
+    fault = Fault(injection, overlays, tuple(_record(injection, sufferer) for sufferer in injection.sufferers))
+    owner = os.getpid()
+    try:
+        _write(files, fault)
+        for sufferer, record in zip(injection.sufferers, fault.records, strict=True):
+            prove(overlays, sufferer.spec, record, opener)
+        yield fault
+    finally:
+        if os.getpid() == owner:  # a forked child that falls out of the block ends nothing
+            with uninterrupted():
+                _undo(files, fault)
+
+
+def _check(files: OverlayFiles, injection: Injection) -> None:
+    if not 0 < injection.duration_s <= LONGEST_S:
+        raise UsageError(f"a fault lasts more than 0 s and {LONGEST_S:.0f} s at most, not {injection.duration_s:g} s")
+    if injection.kind == "corrupt" and not all(sufferer.objects for sufferer in injection.sufferers):
+        raise UsageError("a fault that corrupts names the objects to corrupt")
+    if injection.kind == "slow" and injection.latency_s <= 0 and injection.bytes_per_second is None:
+        raise UsageError("a fault that slows down says by how much: a latency, a rate, or both")
+    if not boot_id():
+        raise Refused(
+            "this system does not tell when it was started, so a fault might outlive its end; drills with faults need Linux"
+        )
+    switch = _switch(files, injection)
+    if switch:
+        raise Refused(
+            f"the kill switch {switch} is on: nothing is injected", hint=f"remove {switch} to allow faults again"
+        )
+
+
+def _switch(files: OverlayFiles, injection: Injection) -> str:
+    """The kill switch that is on; empty if none is."""
+    paths = (str(files.stop_path), injection.kill_switch)
+    return next((path for path in paths if path and os.path.lexists(path)), "")
+
+
+def _write(files: OverlayFiles, fault: Fault) -> None:
+    for record in fault.records:
+        with uninterrupted():
+            files.write(record)
+    fault.injected_at = _now()
+    fault.overlays.refresh()
+
+
+def _undo(files: OverlayFiles, fault: Fault) -> None:
+    if fault.ended_by is None and fault.injected_at:
+        fault.ended_by = fault.over() or "released"
+    for record in fault.records:
+        try:
+            files.remove(record.id)
+        except OSError:
+            fault.left.append(files.directory / f"{record.id}.json")
+    fault.overlays.refresh()
+    fault.removed = not fault.left
+    fault.ended_at = _now()
+
+
+def _record(injection: Injection, sufferer: Sufferer) -> OverlayRecord:
+    return OverlayRecord(
+        id=secrets.token_hex(8),
+        run=injection.run,
+        step=injection.step,
+        kind=injection.kind,
+        objects=tuple(sorted(set(sufferer.objects))),
+        seed=injection.seed,
+        flip_bytes=injection.flip_bytes,
+        latency_s=injection.latency_s,
+        bytes_per_second=injection.bytes_per_second,
+        target=sufferer.spec.name,
+        url=canonical(sufferer.spec.url),
+        owner=this_process(),
+        boot_deadline_s=boot_time_s() + injection.duration_s,
+        injected_at=_now(),
+        kill_switch=injection.kill_switch,
+    )
+
+
+def _files(overlays: Overlays) -> OverlayFiles:
+    if overlays.files is None:
+        raise UsageError("faults need a state directory")
+    return overlays.files
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait for the end of the block. Handlers run in the main thread, whichever thread a signal went to."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in _INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for interrupt in came:
+            signal.raise_signal(interrupt)

@@ -1,0 +1,106 @@
+"""Proof that a fault is in force, and that it is the fault and nothing else: the target answered before.
+
+Invariants
+    No probe changes a target: below the overlay lies a read-only store, which would refuse what an overlay let through.
+    A target that hangs is given up in time.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import TypeAlias
+
+from drtool.errors import DrtoolError, ObjectMissing, Refused, StoreError
+from drtool.repository.marker import MARKER_OBJECT
+from drtool.repository.overlays import OverlayRecord, Overlays
+from drtool.repository.spec import TargetSpec
+from drtool.stores import Errand, ReadOnlyStore, VoterStore
+from drtool.stores.overlay import flips
+
+Opener: TypeAlias = Callable[[TargetSpec], VoterStore]
+
+ANSWER_TIMEOUT_S = 20.0
+OBJECT_TIMEOUT_S = 5.0
+_NOTHING = "probe/drill"
+
+
+def check_answers(overlays: Overlays, spec: TargetSpec, objects: Sequence[str], opener: Opener) -> None:
+    """`Refused` unless the target answers, and holds the objects that are to be corrupted."""
+
+    def ask() -> None:
+        with closing(overlays.opened(spec, opener)) as store:
+            _ask(store)
+            for name in objects:
+                if not store.stat(name):
+                    raise Refused(f"{name} at {spec.name} is empty: there is nothing to corrupt")
+
+    try:
+        Errand(ask).result(ANSWER_TIMEOUT_S + OBJECT_TIMEOUT_S * len(objects), spec.url)
+    except ObjectMissing as error:
+        raise Refused(f"no fault is injected at {spec.name}: {error.message}") from error
+    except StoreError as error:
+        raise Refused(
+            f"no fault is injected at {spec.name}, which does not answer as it is: {error.message}", hint=error.hint
+        ) from error
+
+
+def prove(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener: Opener) -> None:
+    """Raises DrtoolError unless the overlay does what it is for."""
+    timeout_s = ANSWER_TIMEOUT_S + OBJECT_TIMEOUT_S * len(record.objects) + 2 * record.latency_s
+
+    def ask() -> str:
+        return _PROOFS[record.kind](overlays, spec, record, opener)
+
+    problem = Errand(ask).result(timeout_s, spec.url)
+    if problem:
+        raise DrtoolError(f"the fault {record.kind} at {spec.name} is not in force: {problem}")
+
+
+def _refused(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener: Opener) -> str:
+    """For the faults that refuse: that one call is refused, by this very overlay."""
+    try:
+        with closing(overlays.opened(spec, lambda spec: ReadOnlyStore(opener(spec)))) as store:
+            if record.kind == "offline":
+                _ask(store)
+            elif record.kind == "full":
+                store.put(_NOTHING, b"x")
+            else:
+                store.delete(_NOTHING)
+    except StoreError as error:
+        return "" if error.hint == record.hint else f"it failed otherwise: {error.message}"
+    return "it answered"
+
+
+def _slow(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener: Opener) -> str:
+    with closing(overlays.opened(spec, opener)) as store:
+        began = time.monotonic()
+        size_bytes = _ask(store)
+        took_s = time.monotonic() - began
+    least_s = record.latency_s + size_bytes / (record.bytes_per_second or float("inf"))
+    return "" if took_s >= least_s else f"it answered within {took_s:.3g} s, and {least_s:.3g} s were to pass"
+
+
+def _corrupted(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener: Opener) -> str:
+    with closing(opener(spec)) as medium, closing(overlays.opened(spec, opener)) as store:
+        for name in record.objects:
+            place = next(iter(flips(record, name, medium.stat(name))))
+            if medium.get(name, place, 1) == store.get(name, place, 1):
+                return f"{name} came back whole"
+    return ""
+
+
+def _ask(store: VoterStore) -> int:
+    """One call that every target answers; how many bytes it moved."""
+    try:
+        return len(store.get(MARKER_OBJECT))
+    except ObjectMissing:
+        return 0
+
+
+_PROOFS: dict[str, Callable[[Overlays, TargetSpec, OverlayRecord, Opener], str]] = {
+    "offline": _refused,
+    "read-only": _refused,
+    "full": _refused,
+    "slow": _slow,
+    "corrupt": _corrupted,
+}
