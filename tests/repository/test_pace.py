@@ -50,3 +50,27 @@ def test_an_order_is_the_same_targets_and_estimates_stay_sensible(notes):
     for target in (A, B, C):
         expected = pace.expected_s(target, MIB)
         assert expected is None or 0 <= expected <= slowest * 2 * MIB + 1e-9
+
+
+def test_one_that_fails_comes_last_for_twice_as_long_each_time_until_it_answers():
+    pace = Pace()
+    pace.note(A, MIB, 0.001)
+    pace.note(B, MIB, 1.0)
+    waits = []
+    for _ in range(3):
+        pace.fail(A)
+        waits.append(next(n for n in range(1000) if pace.order([A, B], MIB)[0] == A))
+    assert waits[0] >= 8
+    assert waits[1] >= 2 * waits[0] - 1
+    assert waits[2] >= 2 * waits[1] - 1
+    pace.note(A, MIB, 0.001)
+    assert pace.order([A, B], MIB)[0] == A
+    pace.fail(A)
+    assert next(n for n in range(1000) if pace.order([A, B], MIB)[0] == A) == waits[0]
+
+
+def test_where_all_fail_all_are_named():
+    pace = Pace()
+    for target in (A, B, C):
+        pace.fail(target)
+    assert sorted(pace.order([A, B, C], MIB)) == [A, B, C]
