@@ -58,6 +58,8 @@ COMMANDS: dict[Path, Entry] = {
     ("site", "remove"): Entry("drtool.cli.sites", GROUP, (*_READS, 11)),
     ("session", "list"): Entry("drtool.cli.sessions", GROUP, _READS),
     ("session", "expire"): Entry("drtool.cli.sessions", GROUP, (*_READS, 11)),
+    ("scratch", "list"): Entry("drtool.cli.scratch", GROUP, (*_ALWAYS, *_STOPS)),
+    ("scratch", "remove"): Entry("drtool.cli.scratch", GROUP, (*_ALWAYS, 8, 11, *_STOPS)),
     ("fault", "list"): Entry("drtool.cli.faults", GROUP, (*_ALWAYS, *_STOPS)),
     ("fault", "clear"): Entry("drtool.cli.faults", GROUP, (*_ALWAYS, 8, *_STOPS)),
     ("manifest", "status"): Entry("drtool.cli.catalogue", GROUP, _READS),
@@ -73,6 +75,7 @@ GROUPS: dict[str, str] = {
     "ring": "Which target holds what.",
     "site": "Who votes on the catalogue.",
     "session": "The writers that are at work.",
+    "scratch": "The room that runs restore into.",
     "fault": "What drills do to this host's targets.",
     "manifest": "The replicated catalogue itself.",
 }
@@ -80,7 +83,7 @@ GROUPS: dict[str, str] = {
 _LATER = """
 find diff dump stats mount report
 
-plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report scratch-list scratch-remove
+plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report
 key-split key-join schedule-show schedule-install schedule-remove
 """
 LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.split())

@@ -13,8 +13,6 @@ Invariants
 
 import os
 import secrets
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,13 +26,13 @@ from msgspec import Struct
 from drtool.errors import Refused, UsageError
 from drtool.model import FaultKind, TargetName
 from drtool.plans.faults.proving import Opener, check_answers, prove
+from drtool.plans.interrupts import uninterrupted
 from drtool.repository.overlays import LONGEST_S, OverlayFiles, OverlayRecord, Overlays, canonical
 from drtool.repository.places import open_store
 from drtool.repository.processes import boot_id, boot_time_s, this_process
 from drtool.repository.spec import TargetSpec
 
 LOOK_S = 0.2
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 Ending: TypeAlias = Literal["released", "expired", "stopped", "cleared"]
 """Why a fault is over: its dependents ended; its time was up; the kill switch; somebody cleared it."""
@@ -205,20 +203,3 @@ def _files(overlays: Overlays) -> OverlayFiles:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait for the end of the block. Handlers run in the main thread, whichever thread a signal went to."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in _INTERRUPTS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for interrupt in came:
-            signal.raise_signal(interrupt)

@@ -1,0 +1,17 @@
+"""Room for what a run restores: private, sized beforehand, registered before it exists, removed whatever happens."""
+
+from drtool.plans.scratch.registry import ScratchRecord, ScratchRow, list_scratch, remove_scratch
+from drtool.plans.scratch.removing import Leftover, remove_tree
+from drtool.plans.scratch.space import Scratch, make_scratch, take_over
+
+__all__ = [
+    "Leftover",
+    "Scratch",
+    "ScratchRecord",
+    "ScratchRow",
+    "list_scratch",
+    "make_scratch",
+    "remove_scratch",
+    "remove_tree",
+    "take_over",
+]

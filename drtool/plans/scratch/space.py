@@ -1,0 +1,150 @@
+"""Making a scratch space, and removing it whatever happens in between.
+
+    with make_scratch(state_dir, run, size_bytes=…, inodes=…, roots=(…,)) as scratch:
+        restore(to=scratch.path)
+    scratch.left        # what could not be removed: the run ends with 8
+
+Invariants
+    Refused before anything exists where there is not room for a tenth more than was asked for, in bytes and in inodes.
+    The record is durable before the directory is made: a process that is killed leaves nothing that `scratch list` does not know.
+"""
+
+import math
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drtool.errors import DrtoolError, Refused, UsageError
+from drtool.plans.interrupts import uninterrupted
+from drtool.plans.scratch.registry import SCRATCH, ScratchRecord, check_run, clear_away, directory_name, register
+from drtool.plans.scratch.removing import Leftover
+from drtool.repository.processes import this_process
+
+MARGIN = 1.1
+"""Directories, and what grows meanwhile."""
+
+
+class NoRoom(DrtoolError):
+    """No place for scratch has room for what is to be restored."""
+
+
+class Room(Struct, frozen=True, kw_only=True):
+    """What is free where a directory is, or would be made. `inodes` None: as many as one likes."""
+
+    free_bytes: int
+    inodes: int | None
+
+    def lacks(self, size_bytes: int, inodes: int) -> str:
+        """What there is too little of, in words; empty if there is enough."""
+        need_bytes, need_inodes = math.ceil(size_bytes * MARGIN), math.ceil(inodes * MARGIN)
+        if self.free_bytes < need_bytes:
+            return f"{need_bytes} bytes are needed (a tenth more than {size_bytes}) and {self.free_bytes} are free"
+        if self.inodes is not None and self.inodes < need_inodes:
+            return f"{need_inodes} inodes are needed (a tenth more than {inodes}) and {self.inodes} are free"
+        return ""
+
+
+@dataclass
+class Scratch:
+    """A scratch space while it lasts; afterwards, what became of it."""
+
+    record: ScratchRecord
+    removed: bool = False
+    left: tuple[Leftover, ...] = field(default=())
+
+    @property
+    def path(self) -> Path:
+        return Path(self.record.path)
+
+
+def roots_of(state_dir: Path, temporary: Path | None) -> tuple[Path, ...]:
+    """Where scratch may be by default: the state directory, and the directory for temporary files."""
+    return (state_dir / SCRATCH, *([temporary] if temporary is not None else []))
+
+
+def room_at(root: Path) -> Room:
+    """What is free there; of a directory that is yet to be made, where it would be made."""
+    while not root.exists() and root != root.parent:
+        root = root.parent
+    status = os.statvfs(root)
+    return Room(free_bytes=status.f_bavail * status.f_frsize, inodes=status.f_favail if status.f_files else None)
+
+
+def choose_root(roots: Sequence[Path], size_bytes: int, inodes: int) -> Path:
+    """The one with the most room; the first of those with as much. Raises NoRoom if that is not enough."""
+    rooms = [(root, room_at(root)) for root in roots]
+    root, room = max(rooms, key=lambda each: each[1].free_bytes)
+    fitting = [each for each, its in rooms if not its.lacks(size_bytes, inodes)]
+    if root in fitting:
+        return root
+    if fitting:  # more bytes, but too few inodes
+        return fitting[0]
+    raise NoRoom(
+        f"there is no room for scratch at {root}: {room.lacks(size_bytes, inodes)}",
+        hint="name another root for scratch, make room there, or restore less",
+    )
+
+
+@contextmanager
+def make_scratch(
+    state_dir: Path, run: str, *, size_bytes: int, inodes: int, roots: Sequence[Path]
+) -> Iterator[Scratch]:
+    """A new, empty, private directory. Raises NoRoom before anything is made."""
+    check_run(run)
+    root = choose_root(roots, size_bytes, inodes)
+    name = f"{run}.{secrets.token_hex(8)}"
+    record = ScratchRecord(
+        name=name,
+        run=run,
+        path=str(_usable(root) / directory_name(name)),
+        owner=this_process(),
+        size_bytes=size_bytes,
+        inodes=inodes,
+        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    with _held(state_dir, record) as scratch:
+        scratch.path.mkdir(mode=0o700)
+        yield scratch
+
+
+@contextmanager
+def take_over(state_dir: Path, record: ScratchRecord) -> Iterator[Scratch]:
+    """The space of a run that is resumed: as it was left, and this process's from now on."""
+    if record.owner.standing() != "gone":
+        raise Refused(f"the scratch space {record.path} may still be in use by process {record.owner.pid}")
+    with _held(state_dir, replace(record, owner=this_process())) as scratch:
+        yield scratch
+
+
+@contextmanager
+def _held(state_dir: Path, record: ScratchRecord) -> Iterator[Scratch]:
+    scratch, owner = Scratch(record), os.getpid()
+    try:
+        with uninterrupted():
+            register(state_dir, record)
+        yield scratch
+    finally:
+        if os.getpid() == owner:  # a forked child that falls out of the block removes nothing
+            with uninterrupted():
+                scratch.left = clear_away(state_dir, record.name, scratch.path)
+                scratch.removed = not scratch.left
+
+
+def _usable(root: Path) -> Path:
+    """The root itself, without links; a directory in which others could replace ours is refused."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    real = root.resolve()
+    mode = real.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise UsageError(
+            f"{root} is no place for scratch: everybody may replace what lies there", hint=f"chmod +t {root}"
+        )
+    return real
