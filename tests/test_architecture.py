@@ -27,6 +27,8 @@ PURE = (
     "repository.placement",
     "operations.retention",
     "operations.survive.judging",
+    "operations.doctor.judging",
+    "operations.benchmarking.advice",
     "operations.verify.bound",
     "plans.faults.guards",
     "plans.faults.victims",

@@ -101,13 +101,17 @@ class Call:
         self._view = repository.view
         return repository
 
-    def spec(self, targets: "Sequence[TargetSpec]", manifest_from: Sequence[str] | None = None) -> "RepositorySpec":
+    def spec(
+        self, targets: "Sequence[TargetSpec]", manifest_from: Sequence[str] | None = None, *, makes: bool = True
+    ) -> "RepositorySpec":
+        """What it takes to reach the repository; `makes` the state directory, too."""
         from drtool.repository import RepositorySpec
         from drtool.stores import Rates
 
         settings = self.settings
         limits = settings.config.limits
-        make_private(settings.state_dir)
+        if makes:
+            make_private(settings.state_dir)
         return RepositorySpec(
             label=settings.config.repository,
             targets=tuple(targets),

@@ -71,6 +71,11 @@ class Errand(Generic[T]):
         """Until it is over, or so long; whatever came of it."""
         self._thread.join(max(0.0, timeout_s))
 
+    @property
+    def running(self) -> bool:
+        """Whether it is not over yet."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         # Python runs handlers in the main thread, which must not sleep on while a signal went to this one
         signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
