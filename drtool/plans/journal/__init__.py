@@ -1,0 +1,1 @@
+"""What a run did, in an order that nobody can change afterwards, and what follows from it."""

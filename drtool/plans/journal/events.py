@@ -1,0 +1,143 @@
+"""What a run writes down: one frozen struct for each kind of line.
+
+A *key* names a piece of work: `fetch`, `fetch[2]` (an item of `foreach`), `undo:fetch`, `confirm:fetch`. Secrets never get here:
+outputs and details are redacted before.
+
+Invariants
+    An intent (`Began`) is durable before anything is done, an outcome (`Ended`) before anything follows from it.
+    New fields only at the end, with a default; an unknown event is refused, since its meaning is.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+Status: TypeAlias = Literal["passed", "failed", "unproven", "skipped", "tolerated", "blocked", "aborted", "simulated"]
+Phase: TypeAlias = Literal["preconditions", "steps", "undo", "always"]
+Verdict: TypeAlias = Literal["passed", "failed", "unproven", "aborted", "missed", "leftovers", "simulated"]
+
+
+class Line(Struct, frozen=True, kw_only=True, tag_field="event"):
+    at: str
+    """RFC 3339, by the wall clock: for people."""
+    elapsed_s: float = 0.0
+    """Since the run began, sleep included; of a resumed run by the wall clock across the gap."""
+
+
+class RunBegan(Line, frozen=True, kw_only=True, tag="run-began"):
+    run: str
+    plan: str
+    digest: str
+    """SHA-256 of the plan's file, and of those that it includes, in their order."""
+    host: str
+    user: str
+    version: str
+    scope: str
+    live: bool = False
+    dry_run: bool = False
+    incident_at: str | None = None
+    variables: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    """The digest of each file."""
+    title: str = ""
+    exercise: str = ""
+
+
+class Pinned(Line, frozen=True, kw_only=True, tag="pinned"):
+    """What was resolved once, at the start: snapshot ids, times, seeds. By step key."""
+
+    values: dict[str, dict[str, Any]]
+
+
+class Resumed(Line, frozen=True, kw_only=True, tag="resumed"):
+    host: str
+    user: str
+
+
+class Began(Line, frozen=True, kw_only=True, tag="began"):
+    key: str
+    uses: str
+    attempt: int = 1
+    inputs: dict[str, Any] = {}
+
+
+class Injected(Line, frozen=True, kw_only=True, tag="injected"):
+    """A fault is in force: its outputs are known, those that wait for it may begin."""
+
+    key: str
+    outputs: dict[str, Any] = {}
+
+
+class Ended(Line, frozen=True, kw_only=True, tag="ended"):
+    key: str
+    status: Status
+    attempt: int = 1
+    seconds: float = 0.0
+    human_s: float = 0.0
+    """How much of it was waiting for a person."""
+    outputs: dict[str, Any] = {}
+    detail: str = ""
+    evidence: dict[str, Any] = {}
+    retry_at_s: float | None = None
+    """It failed and will be tried again when so much time has elapsed."""
+    leftovers: tuple[str, ...] = ()
+    cause: Literal["", "timeout", "error", "refused", "cancelled", "doubt"] = ""
+
+
+class Sampled(Line, frozen=True, kw_only=True, tag="sampled"):
+    """A probe of the steady state."""
+
+    probe: str
+    when: Literal["before", "during", "after"]
+    passed: bool
+    detail: str = ""
+
+
+class Answered(Line, frozen=True, kw_only=True, tag="answered"):
+    """A person's answer to an approval."""
+
+    key: str
+    yes: bool
+    by: str
+    channel: str = "terminal"
+
+
+class Reached(Line, frozen=True, kw_only=True, tag="reached"):
+    milestone: Literal["detected", "recovered", "validated"]
+    key: str
+
+
+class Cancelled(Line, frozen=True, kw_only=True, tag="cancelled"):
+    reason: str
+    cause: Literal["interrupt", "terminate", "timeout", "abort_if", "window", "kill-switch", "steady-state"] = (
+        "interrupt"
+    )
+
+
+class Measured(Line, frozen=True, kw_only=True, tag="measured"):
+    """The objectives of the run; seconds, None: not measured."""
+
+    values: dict[str, dict[str, Any]]
+
+
+class RunEnded(Line, frozen=True, kw_only=True, tag="run-ended"):
+    verdict: Verdict
+    exit_code: int
+    leftovers: tuple[str, ...] = ()
+    reason: str = ""
+
+
+Event: TypeAlias = (
+    RunBegan
+    | Pinned
+    | Resumed
+    | Began
+    | Injected
+    | Ended
+    | Sampled
+    | Answered
+    | Reached
+    | Cancelled
+    | Measured
+    | RunEnded
+)

@@ -1,0 +1,186 @@
+"""The journal of one run: JSON lines, each with the digest of the line before, each on the disk before it counts.
+
+Invariants
+    A line is durable when `append` returns. A line that was cut off by a crash is dropped, and was never acted upon.
+    A line that was changed, left out or put in afterwards breaks the chain, which is told with the number of the line.
+    One process at a time writes: whoever comes second is refused.
+"""
+
+import fcntl
+import os
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from drtool.errors import DrtoolError, FormatError, Refused
+from drtool.plans.journal.events import Event
+
+JOURNAL_FILE = "journal.jsonl"
+BYTES_MAX = 256 << 20
+LINE_BYTES_MAX = 4 << 20
+GENESIS = "0" * 64
+
+_encoder = msgspec.json.Encoder()
+
+
+class Journal:
+    """An open journal. Use `create` or `resume`."""
+
+    def __init__(self, path: Path, descriptor: int, events: list[Event], head: str) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self.events = events
+        self.head = head
+        """Digest of the last line: it stands for the whole run."""
+
+    @classmethod
+    def create(cls, folder: Path) -> "Journal":
+        """A new one; the folder is made, for this user alone. FileExistsError if there is one already."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / JOURNAL_FILE
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND, 0o600)
+        journal = cls(path, _locked(descriptor, path), [], GENESIS)
+        for directory in (folder, folder.parent):
+            _sync_directory(directory)
+        return journal
+
+    @classmethod
+    def resume(cls, folder: Path) -> "Journal":
+        """The one that is there, to be written on. What a crash cut off is removed."""
+        path = folder / JOURNAL_FILE
+        descriptor = _locked(_opened(path, os.O_RDWR | os.O_APPEND), path)
+        try:
+            events, head, whole_bytes = parse(_read(descriptor, path), path)
+            os.ftruncate(descriptor, whole_bytes)
+            os.fsync(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(path, descriptor, events, head)
+
+    def append(self, event: Event) -> None:
+        """Durable when it returns. OSError if it cannot be: then the run must not go on."""
+        line = _line(event, self.head)
+        if len(line) > LINE_BYTES_MAX:
+            raise DrtoolError(
+                f"{self.path}: a line of {len(line)} bytes; a step's outputs are too large to be written down"
+            )
+        _write_all(self._descriptor, line)
+        os.fsync(self._descriptor)
+        self.events.append(event)
+        self.head = sha256(line).hexdigest()
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read(folder: Path) -> tuple[list[Event], str]:
+    """The events of a run and its head, whoever writes it now. FormatError if the chain is broken."""
+    path = folder / JOURNAL_FILE
+    descriptor = _opened(path, os.O_RDONLY)
+    try:
+        events, head, _ = parse(_read(descriptor, path), path)
+    finally:
+        os.close(descriptor)
+    return events, head
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process has it open for writing."""
+    descriptor = _opened(folder / JOURNAL_FILE, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def parse(data: bytes, path: Path) -> tuple[list[Event], str, int]:
+    """(events, digest of the last line, bytes of whole lines); an unfinished last line does not count."""
+    events: list[Event] = []
+    head, at = GENESIS, 0
+    while (end := data.find(b"\n", at)) >= 0:
+        line = data[at : end + 1]
+        events.append(_parsed(line, head, f"{path}:{len(events) + 1}"))
+        head, at = sha256(line).hexdigest(), end + 1
+    return events, head, at
+
+
+def _parsed(line: bytes, head: str, where: str) -> Event:
+    try:
+        fields = msgspec.json.decode(line, type=dict[str, Any])
+        prev = fields.pop("prev", None)
+        event: Event = msgspec.convert(fields, Event)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise FormatError(f"{where}: no line of a journal: {error}") from None
+    if prev != head:
+        raise FormatError(f"{where}: this line does not follow from the one before: the journal was changed")
+    return event
+
+
+def _line(event: Event, head: str) -> bytes:
+    fields: dict[str, Any] = msgspec.to_builtins(event)
+    return _encoder.encode({"prev": head, **fields}) + b"\n"
+
+
+def _locked(descriptor: int, path: Path) -> int:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Refused(f"the run of {path.parent.name} is at work in another process") from None
+    return descriptor
+
+
+def _opened(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise DrtoolError(f"there is no run {path.parent.name}", hint="drtool plan history lists them") from None
+
+
+def _read(descriptor: int, path: Path) -> bytes:
+    size_bytes = os.fstat(descriptor).st_size
+    if size_bytes > BYTES_MAX:
+        raise FormatError(f"{path}: a journal of {size_bytes} bytes; at most {BYTES_MAX} are read")
+    parts: list[bytes] = []
+    at = 0
+    while part := os.pread(descriptor, 1 << 20, at):
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """A write that fails half-way takes back what it wrote, so that the next line follows a whole one."""
+    before_bytes = os.fstat(descriptor).st_size
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError:
+        os.ftruncate(descriptor, before_bytes)
+        raise
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
