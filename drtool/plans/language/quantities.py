@@ -1,0 +1,111 @@
+"""Quantities as plans write them: durations, shares, amounts, moments, windows, cron's five fields.
+
+Invariants
+    Every reader raises ValueError with one sentence that shows how it is written.
+    Moments that count from now stay as they are written; only a run, which has one beginning, turns them into times.
+"""
+
+import re
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from drtool.plans.faults.windows import parse_window
+from drtool.plans.language.values import Bytes, Moment, Seconds
+
+LONGEST_S = 100 * 366 * 86400.0
+UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhdw])", re.ASCII)
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%", re.ASCII)
+_WHEN = re.compile(r"now(?:\s*([+-])\s*(\S+))?")
+_RFC3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?([Zz]|[+-][0-9]{2}:[0-9]{2})",
+    re.ASCII,
+)
+
+
+class When(Struct, frozen=True):
+    """A moment as it is written: a time, or so long before or after the beginning of the run."""
+
+    time_ns: int | None = None
+    offset_s: float = 0.0
+
+    def resolved(self, now: Moment) -> Moment:
+        return Moment(self.time_ns if self.time_ns is not None else now.value_ns + round(self.offset_s * 1e9))
+
+
+def duration_s(text: object) -> float:
+    """`90s`, `1h30m`, `400ms`, `2w` in seconds. Raises ValueError."""
+    word = text.strip() if isinstance(text, str) else ""
+    parts = _PART.findall(word)
+    if not parts or "".join(number + unit for number, unit in parts) != word or not _falling(parts):
+        raise ValueError(f"not a duration (write 90s, 15m, 1h30m, 7d): {_shown(text)}")
+    total_s = sum(float(number) * UNITS_S[unit] for number, unit in parts)
+    if total_s > LONGEST_S:
+        raise ValueError(f"longer than a hundred years: {_shown(text)}")
+    return total_s
+
+
+def positive_s(text: object) -> float:
+    """A duration that is not nothing. Raises ValueError."""
+    value_s = duration_s(text)
+    if not value_s:
+        raise ValueError(f"must be longer than nothing: {_shown(text)}")
+    return value_s
+
+
+def _falling(parts: list[tuple[str, str]]) -> bool:
+    """`1h30m`, not `30m1h`, nor `1h1h`."""
+    units = [UNITS_S[unit] for _, unit in parts]
+    return all(first > second for first, second in zip(units, units[1:], strict=False))
+
+
+def share(text: object) -> float:
+    """`2%` is 0.02. Raises ValueError."""
+    match = _SHARE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None or float(match[1]) > 100:
+        raise ValueError(f"not a share (write 2%, 0.5%, at most 100%): {_shown(text)}")
+    return float(match[1]) / 100
+
+
+def moment_ns(text: str) -> int:
+    """RFC 3339 with its offset, in nanoseconds since 1970. Raises ValueError."""
+    match = _RFC3339.fullmatch(text.strip())
+    problem = ValueError(f"not a time (write 2026-01-31T22:30:00Z, with Z or an offset; or now, now-10m): {text!r}")
+    if match is None:
+        raise problem
+    offset = "+00:00" if match[4] in "Zz" else match[4]
+    try:
+        seconds = int(datetime.fromisoformat(f"{match[1]}T{match[2]}{offset}").timestamp())
+    except (ValueError, OverflowError):
+        raise problem from None
+    return seconds * 10**9 + int((match[3] or "").ljust(9, "0") or 0)
+
+
+def when(text: object) -> When:
+    """RFC 3339, `now`, `now-10m`. Raises ValueError."""
+    if not isinstance(text, str):
+        raise ValueError(f"not a time (write 2026-01-31T22:30:00Z, now, or now-10m): {_shown(text)}")
+    match = _WHEN.fullmatch(text.strip())
+    if match is None:
+        return When(time_ns=moment_ns(text))
+    return When(offset_s=(duration_s(match[2]) if match[2] else 0.0) * (-1 if match[1] == "-" else 1))
+
+
+def window_text(text: object) -> str:
+    """`Tue-Thu 09:00-15:00 Europe/Berlin`, if it can be understood. Raises ValueError."""
+    if not isinstance(text, str):
+        raise ValueError(f"not a window (write Tue-Thu 09:00-15:00 Europe/Berlin): {_shown(text)}")
+    return parse_window(text, ZoneInfo).text
+
+
+def written(value: object) -> object:
+    """A computed quantity as a file would write it, so that the readers of files can read it too."""
+    if isinstance(value, Bytes):
+        return value.value_bytes
+    return str(value) if isinstance(value, Seconds | Moment) else value
+
+
+def _shown(value: object) -> str:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)

@@ -1,0 +1,94 @@
+"""Text with expressions in it: `restore-${{ vars.source }}`.
+
+Invariants
+    A text that is one whole `${{ … }}` has the type of its value; any other is text. `$${{` stands for a plain `${{`.
+"""
+
+from msgspec import Struct
+
+from drtool.plans.language.parsing import ExpressionError, parse_expression
+from drtool.plans.language.syntax import Expression
+
+OPEN, CLOSE, PLAIN = "${{", "}}", "$${{"
+
+
+class Hole(Struct, frozen=True):
+    """An expression in text; `at` is where it begins there."""
+
+    expression: Expression
+    at: int
+
+
+class Template(Struct, frozen=True):
+    """Pieces of text and holes, in order."""
+
+    parts: tuple[str | Hole, ...]
+
+    @property
+    def whole(self) -> Hole | None:
+        """The one hole that the text is made of, if it is."""
+        only = self.parts[0] if len(self.parts) == 1 else None
+        return only if isinstance(only, Hole) else None
+
+    @property
+    def holes(self) -> tuple[Hole, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Hole))
+
+
+def has_holes(text: str) -> bool:
+    return OPEN in text
+
+
+def parse_template(text: str) -> Template:
+    """Raises ExpressionError; its `at` counts from the beginning of the text."""
+    parts: list[str | Hole] = []
+    plain, at = "", 0
+    while (begins := text.find(OPEN, at)) >= 0:
+        if begins and text[begins - 1] == "$":
+            plain, at = plain + text[at : begins - 1] + OPEN, begins + len(OPEN)
+            continue
+        plain += text[at:begins]
+        parts += [plain] if plain else []
+        hole, at = _hole(text, begins)
+        parts.append(hole)
+        plain = ""
+    plain += text[at:]
+    return Template((*parts, plain) if plain or not parts else tuple(parts))
+
+
+def _hole(text: str, begins: int) -> tuple[Hole, int]:
+    """The hole there, and where it ends; a `}}` in quotes ends nothing."""
+    start = begins + len(OPEN)
+    quote, at = "", start
+    while at < len(text):
+        letter = text[at]
+        if quote:
+            at += 1 if letter == "\\" else 0
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif text.startswith(CLOSE, at):
+            return Hole(_parsed(text[start:at], start), start), at + len(CLOSE)
+        at += 1
+    raise ExpressionError(f"{OPEN} is never closed by {CLOSE}", begins)
+
+
+def _parsed(inner: str, start: int) -> Expression:
+    try:
+        return parse_expression(inner)
+    except ExpressionError as error:
+        raise ExpressionError(error.message, start + error.at) from None
+
+
+def bare(text: object) -> Expression:
+    """An expression by itself, as in `if`; one whole `${{ … }}` around it is allowed. Raises ValueError."""
+    if isinstance(text, bool):
+        return parse_expression("true" if text else "false")
+    if not isinstance(text, str):
+        raise ValueError(f"expected an expression, such as failed('sample'): {text!r}")
+    if not has_holes(text):
+        return parse_expression(text)
+    hole = parse_template(text.strip()).whole
+    if hole is None:
+        raise ValueError(f"expected one expression, not text around it: {text!r}")
+    return hole.expression
