@@ -113,11 +113,13 @@ def _on_disk(size_bytes: int) -> int:
 def _read(path: Path, size_bytes: int) -> bytes | None:
     """A file of that size; None if it is another, or none. Never waits, whatever was put there."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size != size_bytes:
             return None
-        data = file.read(size_bytes)
+        data = os.read(descriptor, size_bytes)
+    finally:
+        os.close(descriptor)
     return data if len(data) == size_bytes else None
 
 
