@@ -51,7 +51,10 @@ def prove(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener: O
     def ask() -> str:
         return _PROOFS[record.kind](overlays, spec, record, opener)
 
-    problem = Errand(ask).result(timeout_s, spec.url)
+    try:
+        problem = Errand(ask).result(timeout_s, spec.url)
+    except StoreError as error:
+        problem = f"the target failed otherwise: {error.message}"
     if problem:
         raise DrtoolError(f"the fault {record.kind} at {spec.name} is not in force: {problem}")
 
@@ -67,7 +70,7 @@ def _refused(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener
             else:
                 store.delete(_NOTHING)
     except StoreError as error:
-        return "" if error.hint == record.hint else f"it failed otherwise: {error.message}"
+        return "" if error.hint == record.hint else f"the target failed otherwise: {error.message}"
     return "it answered"
 
 
