@@ -200,7 +200,7 @@ class _Parser:
             return node
         if token.kind == "sign" and token.text == "[":
             return ListOf(self._arguments("]"), token.at)
-        self._refuse(token, "a value is missing")
+        return self._refuse(token, "a value is missing")
 
     def _named(self, token: Token) -> Node:
         if self._peek().kind == "sign" and self._peek().text == "(":

@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from drtool.plans.language.values import Bytes, Moment, Seconds
+from drtool.plans.language.values import Bytes, Seconds
 
-Constant: TypeAlias = None | bool | int | float | str | Seconds | Bytes
+Constant: TypeAlias = bool | int | float | str | Seconds | Bytes | None
 
 
 class Literal(Struct, frozen=True):
@@ -69,9 +69,15 @@ class Binary(Struct, frozen=True):
 Node: TypeAlias = Literal | Name | Attribute | Index | Call | ListOf | Unary | Binary
 
 PRECEDENCE = {
-    **{"or": 1, "and": 2, "not": 3, "in": 4, "not in": 4},
+    "or": 1,
+    "and": 2,
+    "not": 3,
+    "in": 4,
+    "not in": 4,
     **dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), 4),
-    **{"+": 5, "-": 5, "negative": 6},
+    "+": 5,
+    "-": 5,
+    "negative": 6,
 }
 """Higher binds closer; comparisons do not chain, the others group from the left."""
 _COMPARING = 4
@@ -157,5 +163,3 @@ class Expression:
 
     def __hash__(self) -> int:
         return hash(printed(self.root))
-
-

@@ -82,13 +82,10 @@ def _parsed(inner: str, start: int) -> Expression:
 
 def bare(text: object) -> Expression:
     """An expression by itself, as in `if`; one whole `${{ … }}` around it is allowed. Raises ValueError."""
-    if isinstance(text, bool):
-        return parse_expression("true" if text else "false")
-    if not isinstance(text, str):
-        raise ValueError(f"expected an expression, such as failed('sample'): {text!r}")
-    if not has_holes(text):
-        return parse_expression(text)
-    hole = parse_template(text.strip()).whole
+    word = {True: "true", False: "false"}[text] if isinstance(text, bool) else text
+    if isinstance(word, str) and not has_holes(word):
+        return parse_expression(word)
+    hole = parse_template(word.strip()).whole if isinstance(word, str) else None
     if hole is None:
-        raise ValueError(f"expected one expression, not text around it: {text!r}")
+        raise ValueError(f"expected one expression, such as failed('sample'), and nothing around it: {text!r}")
     return hole.expression

@@ -7,7 +7,7 @@ Invariants
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeAlias, Union
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -53,7 +53,9 @@ class Unknown(Struct, frozen=True):
 ValueKind: TypeAlias = Literal[
     "any", "nothing", "bool", "number", "text", "duration", "size", "timestamp", "list", "mapping"
 ]
-Value: TypeAlias = Union[None, bool, int, float, str, Seconds, Bytes, Moment, tuple["Value", ...], Mapping[str, "Value"]]
+Value: TypeAlias = (
+    bool | int | float | str | Seconds | Bytes | Moment | tuple["Value", ...] | Mapping[str, "Value"] | None
+)
 Maybe: TypeAlias = Value | Unknown
 
 KINDS: dict[type, ValueKind] = {
@@ -87,8 +89,9 @@ TOLD: dict[ValueKind, str] = {
 def kind_of(value: Maybe) -> ValueKind:
     if isinstance(value, Unknown):
         return value.kind
-    found = KINDS.get(type(value))
-    return found or next((kind for known, kind in KINDS.items() if isinstance(value, known)), "mapping")
+    if isinstance(value, bool):
+        return "bool"
+    return next((kind for known, kind in KINDS.items() if isinstance(value, known)), "mapping")
 
 
 def text_of(value: Value) -> str:

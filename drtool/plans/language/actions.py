@@ -1,0 +1,227 @@
+"""What each step does: one frozen struct for the `with` of each `uses`.
+
+Invariants
+    Words that decide what is changed (levels, kinds, `overwrite`) are written out; names, texts and numbers may come from
+    expressions. Where such a value is not known yet, a text is a `Placeholder` and a number its default.
+"""
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct, field
+
+from drtool.plans.language.parts import (
+    Bare,
+    Count,
+    Filled,
+    OptionalBare,
+    OptionalDuration,
+    OptionalRate,
+    OptionalShare,
+    OptionalSize,
+    OptionalSpan,
+    OptionalWhen,
+    Positive,
+    Words,
+)
+from drtool.plans.language.probes import Probe
+
+Engine: TypeAlias = Literal["postgresql", "mysql", "sqlite", "redis", "system"]
+
+
+class SnapshotChoice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which snapshot; pinned to one id (or one for each source) before anything runs."""
+
+    id: Filled | None = None
+    source: Filled | None = None
+    select: Literal["latest", "latest-verified", "at", "random", "point-in-time"] = "latest"
+    at: OptionalWhen = None
+    within_s: OptionalSpan = field(name="within", default=None)
+    host: Filled | None = None
+    tags: Words = ()
+
+
+class RestoreTo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to: scratch, or a path, or a DSN; with an engine, the server that the dump is loaded into."""
+
+    scratch: bool = False
+    path: Filled | None = None
+    dsn: Filled | None = None
+    stream: Literal["stdout"] | None = None
+    engine: Engine | None = None
+
+
+class Backup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    source: Filled
+    tags: Words = ()
+
+
+class Restore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    snapshot: SnapshotChoice = SnapshotChoice()
+    paths: Words = ()
+    exclude: Words = ()
+    to: RestoreTo
+    verify: Literal["none", "hash"] = "hash"
+    overwrite: Literal["never", "if-changed", "always"] | None = None
+    """None: what is there already is a reason not to begin."""
+    delete: bool = False
+    from_sites: Words = ()
+
+
+class Sample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    fraction: OptionalShare = None
+    count: Positive | None = None
+    min_count: Count = 0
+    max_bytes: OptionalSize = None
+
+
+class Tolerance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many objects may be missing or damaged, of those that were looked at."""
+
+    missing: Count = 0
+    damaged: Count = 0
+
+
+class Verify(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    level: Literal["structure", "sample", "full", "restore"]
+    sample: Sample = Sample()
+    tolerance: Tolerance = Tolerance()
+    snapshot: SnapshotChoice | None = None
+    sites: Words = ()
+    objects: Words | None = None
+    """None: all; an empty list: none."""
+    seed: Filled | None = None
+
+
+class Repair(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    site: Filled | None = None
+    objects: Words | None = None
+    max_objects: Positive | None = None
+    max_bytes: OptionalSize = None
+
+
+class Rebalance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    max_objects: Positive | None = None
+    max_bytes: OptionalSize = None
+
+
+class RunExpect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    exit_codes: tuple[int, ...] = (0,)
+    stdout_contains: str | None = None
+    stdout_matches: str | None = None
+
+
+class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A program: words, never a line for a shell, unless `shell` says so; then `argv` is that one line."""
+
+    argv: Words
+    shell: bool = False
+    env: dict[str, str] = {}
+    cwd: Filled | None = None
+    stdin: str | None = None
+    user: Filled | None = None
+    check: Words = ()
+    """An argv that changes nothing and exits 0 if `argv` would work; the dry run runs it."""
+    changes: Literal["nothing", "scratch", "live"] = "live"
+    idempotent: bool = False
+    expect: RunExpect = RunExpect()
+
+
+class Compare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Each side is a path, a DSN, `live:PATH`, `recorded:SOURCE` or `snapshot:ID[:PATH]`."""
+
+    left: Filled
+    right: Filled
+    what: tuple[Literal["tree", "hash", "metadata", "rowcount", "schema", "packages", "units"], ...]
+    exclude: Words = ()
+
+
+class FaultTarget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    site: Filled | None = None
+    target: Filled | None = None
+    object: Filled | None = None
+    """One object's name, or `random:5`, `random:5:index/`."""
+
+
+class FaultAmount(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    bytes: Positive = 1
+    latency_s: OptionalDuration = field(name="latency", default=None)
+    rate_bytes_s: OptionalRate = field(name="rate", default=None)
+
+
+class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    type: Literal["offline", "corrupt", "slow", "full", "read-only"]
+    target: FaultTarget
+    amount: FaultAmount = FaultAmount()
+    duration_s: OptionalSpan = field(name="duration", default=None)
+    """Always given; None only while it is not known."""
+    seed: Filled | None = None
+
+
+class Approve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    prompt: Filled
+    show: Words = ()
+    """Ids of steps whose evidence is shown beside the question."""
+    expected_s: OptionalSpan = field(name="expected", default=None)
+    """How long a person is expected to take; counted as human time."""
+    channel: Filled | None = None
+
+
+class Notify(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    channel: Filled
+    message: Filled
+
+
+class Wait(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For so long; or until an expression holds, looked at again and again."""
+
+    duration_s: OptionalSpan = field(name="duration", default=None)
+    until: OptionalBare = None
+    every_s: OptionalSpan = field(name="every", default=None)
+
+
+class Assert(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    that: tuple[Bare, ...]
+    message: Filled | None = None
+
+
+class NestedPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another plan's file, relative to this one, with values for its variables."""
+
+    file: Filled
+    vars: dict[str, str] = {}
+
+
+Action: TypeAlias = (
+    Backup
+    | Restore
+    | Verify
+    | Repair
+    | Rebalance
+    | Run
+    | Probe
+    | Compare
+    | Fault
+    | Approve
+    | Notify
+    | Wait
+    | Assert
+    | NestedPlan
+)
+
+KINDS: dict[str, object] = {
+    "backup": Backup,
+    "restore": Restore,
+    "verify": Verify,
+    "repair": Repair,
+    "rebalance": Rebalance,
+    "run": Run,
+    "probe": Probe,
+    "compare": Compare,
+    "fault": Fault,
+    "approve": Approve,
+    "notify": Notify,
+    "wait": Wait,
+    "assert": Assert,
+    "plan": NestedPlan,
+}
+"""`uses`, and what its `with` is read as."""

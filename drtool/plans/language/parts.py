@@ -1,0 +1,63 @@
+"""Types of the fields of plans: how each is written, and what it is read as.
+
+A struct's field is named with its unit (`timeout_s`); the file's key is without (`timeout`).
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeAlias
+
+from msgspec import Meta
+
+from drtool.config.document import read_as
+from drtool.config.schema import words, zone_name
+from drtool.config.units import rate_bytes_s, size_bytes
+from drtool.plans.language.cron import Cron, parse_cron
+from drtool.plans.language.quantities import When, duration_s, positive_s, share, when, window_text
+from drtool.plans.language.syntax import Expression
+from drtool.plans.language.templates import bare
+
+Schema: TypeAlias = dict[str, Any]
+
+
+def _read(read: Callable[[Any], Any], schema: Schema) -> tuple[Meta, Meta]:
+    """A reader, and how an editor may check what it reads."""
+    return read_as(read), Meta(extra_json_schema=schema)
+
+
+def or_nothing(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: value if value is None else read(value)
+
+
+_DURATION = r"^\s*([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+\s*$"
+_DURATION_SCHEMA: Schema = {"type": "string", "pattern": _DURATION, "examples": ["90s", "15m", "1h30m"]}
+_SIZE_SCHEMA: Schema = {"type": ["string", "integer"], "examples": ["500GiB", "20MB", 4096]}
+_SHARE_SCHEMA: Schema = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$", "examples": ["2%"]}
+_EXPRESSION_SCHEMA: Schema = {"type": ["string", "boolean"], "examples": ["failed('sample')", "vars.in_place"]}
+_TIME_SCHEMA: Schema = {"type": "string", "examples": ["now", "now-10m", "2026-01-31T22:30:00Z"]}
+_WORDS_SCHEMA: Schema = {"type": ["string", "array"], "items": {"type": "string"}}
+
+Duration = Annotated[float, *_read(duration_s, _DURATION_SCHEMA)]
+Span = Annotated[float, *_read(positive_s, _DURATION_SCHEMA)]
+"""A duration that is not nothing."""
+OptionalDuration = Annotated[float | None, *_read(or_nothing(duration_s), _DURATION_SCHEMA)]
+OptionalSpan = Annotated[float | None, *_read(or_nothing(positive_s), _DURATION_SCHEMA)]
+Size = Annotated[int, *_read(size_bytes, _SIZE_SCHEMA)]
+OptionalSize = Annotated[int | None, *_read(or_nothing(size_bytes), _SIZE_SCHEMA)]
+OptionalRate = Annotated[
+    int | None, *_read(or_nothing(rate_bytes_s), {"type": "string", "pattern": "/s$", "examples": ["2MiB/s"]})
+]
+Share = Annotated[float, *_read(share, _SHARE_SCHEMA)]
+OptionalShare = Annotated[float | None, *_read(or_nothing(share), _SHARE_SCHEMA)]
+OptionalWhen = Annotated[When | None, *_read(or_nothing(when), _TIME_SCHEMA)]
+Bare = Annotated[Expression, *_read(bare, _EXPRESSION_SCHEMA)]
+OptionalBare = Annotated[Expression | None, *_read(or_nothing(bare), _EXPRESSION_SCHEMA)]
+Words = Annotated[tuple[str, ...], *_read(words, _WORDS_SCHEMA)]
+WindowText = Annotated[str, *_read(window_text, {"type": "string", "examples": ["Tue-Thu 09:00-15:00 Europe/Berlin"]})]
+CronField = Annotated[Cron, *_read(parse_cron, {"type": "string", "examples": ["17 3 * * 0"]})]
+Zone = Annotated[str, *_read(zone_name, {"type": "string", "examples": ["Europe/Berlin"]})]
+Count = Annotated[int, Meta(ge=0, le=10**9)]
+Positive = Annotated[int, Meta(ge=1, le=10**9)]
+Filled = Annotated[str, Meta(min_length=1)]
+"""Text that says something."""
+Id = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
+VarName = Annotated[str, Meta(pattern="^[a-z_][a-z0-9_]{0,63}$")]
