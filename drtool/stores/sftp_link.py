@@ -40,11 +40,14 @@ class Runner:
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
         self._lock = threading.Lock()
         self._waiting = 0
+        self._closing = False
         self._thread: threading.Thread | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What the coroutine returns or raises."""
-        self._begin()
+        if not self._begin():
+            work.close()
+            raise StoreError("the connection is closed")
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
             try:
@@ -56,14 +59,22 @@ class Runner:
             self._end()
 
     def close(self) -> None:
-        self._loop.close()
-
-    def _begin(self) -> None:
+        """At once, or by the last of the calls that are still under way: a loop that runs cannot be closed."""
         with self._lock:
+            self._closing = True
+            if self._waiting == 0:
+                self._loop.close()
+
+    def _begin(self) -> bool:
+        """False if it was closed."""
+        with self._lock:
+            if self._closing:
+                return False
             self._waiting += 1
             if self._waiting == 1:
                 self._thread = threading.Thread(target=self._turn, name="drtool-sftp", daemon=True)
                 self._thread.start()
+            return True
 
     def _end(self) -> None:
         with self._lock:
@@ -72,6 +83,8 @@ class Runner:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
                 self._thread = None
+                if self._closing:
+                    self._loop.close()
 
     def _turn(self) -> None:
         # Python runs handlers in the main thread, which must not sleep on while a signal went to this one
