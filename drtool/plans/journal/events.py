@@ -61,6 +61,13 @@ class Began(Line, frozen=True, kw_only=True, tag="began"):
     inputs: dict[str, Any] = {}
 
 
+class Expanded(Line, frozen=True, kw_only=True, tag="expanded"):
+    """The items of a `foreach`, resolved once."""
+
+    key: str
+    items: tuple[Any, ...]
+
+
 class Injected(Line, frozen=True, kw_only=True, tag="injected"):
     """A fault is in force: its outputs are known, those that wait for it may begin."""
 
@@ -131,6 +138,7 @@ Event: TypeAlias = (
     RunBegan
     | Pinned
     | Resumed
+    | Expanded
     | Began
     | Injected
     | Ended

@@ -1,0 +1,320 @@
+"""What a run does next: `decide(graph, state, …)`. PURE: the elapsed time and the conditions' values are handed in.
+
+Phases follow one another: preconditions, steps, undo (only where the run will not pass), always. A phase ends when each of its
+tasks has ended. `always` runs whatever happened, after an interruption too; so does undo.
+
+Invariants
+    Nothing begins before what it needs has ended (or begun, or is in force). A task whose needs failed is blocked, unless its
+    `if` asks what became of them. A fault ends only after those that wait for it have, or when nobody can come any more.
+    After a failure that nobody tolerates, or a cancellation, no step begins, but those that handle it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from drtool.plans.journal.events import Phase, Status
+from drtool.plans.running.state import BAD, GOOD, RunState
+from drtool.plans.running.tasks import CONFIRM, UNDO, Edge, Graph, Task, item_key
+
+PHASES: tuple[Phase, ...] = ("preconditions", "steps", "undo", "always")
+
+
+class Start(Struct, frozen=True):
+    key: str
+    attempt: int = 1
+    item: int | None = None
+
+
+class Expand(Struct, frozen=True):
+    """Find out the items of a `foreach`."""
+
+    task: str
+
+
+class Settle(Struct, frozen=True):
+    """It ends without doing anything (more)."""
+
+    key: str
+    status: Status
+    detail: str = ""
+
+
+class Release(Struct, frozen=True):
+    """A fault is not needed any more."""
+
+    key: str
+
+
+class Rest(Struct, frozen=True):
+    """Nothing to do before something ends, or so much time has elapsed."""
+
+    until_s: float | None = None
+
+
+class Finish(Struct, frozen=True):
+    """All phases are over."""
+
+
+Decision: TypeAlias = Start | Expand | Settle | Release | Rest | Finish
+Judge: TypeAlias = Callable[[Task], bool | str]
+"""Whether a task's `if` holds, or why that cannot be said. Asked when all that it needs has ended."""
+
+
+def decide(graph: Graph, state: RunState, elapsed_s: float, judge: Judge) -> list[Decision]:
+    """Everything that can be done now; when all of it is written down, ask again. Never empty."""
+    for phase in PHASES:
+        found = list(_in_doubt(graph, state, phase)) or list(_in_phase(graph, state, phase, elapsed_s, judge))
+        if found:
+            return found
+    return [Finish()]
+
+
+def will_pass(graph: Graph, state: RunState) -> bool:
+    """Whether nothing has happened yet that keeps the run from passing."""
+    return state.cancelled is None and not any(_spoils(state, task) for task in graph.tasks)
+
+
+def _in_phase(graph: Graph, state: RunState, phase: Phase, elapsed_s: float, judge: Judge) -> Iterator[Decision]:
+    if phase == "undo":
+        yield from _undo(graph, state)
+        return
+    tasks = graph.of(phase)
+    waiting = [task for task in tasks if state.status(task.id) is None]
+    acts: list[Decision] = []
+    for task in waiting:
+        acts += _for_task(graph, state, task, elapsed_s, judge, room=_room(graph, state, acts))
+    if acts:
+        yield from acts
+    elif waiting:
+        retry_at_s = min((at for key, at in state.retry_at_s.items() if key not in state.running), default=None)
+        if state.running or retry_at_s is not None:
+            yield Rest(retry_at_s)
+        else:  # a graph that was checked has no such task; one that was not must not wait for ever
+            yield from (Settle(task.id, "blocked", "nothing that it waits for can happen") for task in waiting)
+
+
+def _room(graph: Graph, state: RunState, acts: list[Decision]) -> int:
+    """How many more may begin. Faults only hold; they take no place."""
+    busy = sum(not graph.task(key).holds for key in state.running)
+    busy += sum(isinstance(act, Start) and not graph.task(act.key).holds for act in acts)
+    return graph.max_parallel - busy
+
+
+def _for_task(
+    graph: Graph, state: RunState, task: Task, elapsed_s: float, judge: Judge, room: int
+) -> Iterator[Decision]:
+    if task.id in state.running:
+        if task.holds and _nobody_waits(graph, state, task):
+            yield Release(task.id)
+        return
+    if task.each and task.id in state.items:
+        yield from _items(state, task, elapsed_s, room)
+        return
+    if task.id in state.attempts:
+        yield from _again(state, task, task.id, elapsed_s, room)
+        return
+    verdict = _may_begin(graph, state, task, judge)
+    if verdict is None:
+        return
+    if isinstance(verdict, Settle):
+        yield verdict
+    elif task.each:
+        yield Expand(task.id)
+    elif room > 0 or task.holds:
+        yield Start(task.id, state.attempt(task.id))
+
+
+def _again(
+    state: RunState, task: Task, key: str, elapsed_s: float, room: int, item: int | None = None
+) -> Iterator[Decision]:
+    """A task that failed and has attempts left."""
+    if state.cancelled is not None and task.phase != "always":
+        yield Settle(key, "aborted", f"{_cancelled(state)}, before another attempt")
+    elif state.retry_at_s[key] <= elapsed_s and room > 0:
+        yield Start(key, state.attempt(key), item)
+
+
+def _items(state: RunState, task: Task, elapsed_s: float, room: int) -> Iterator[Decision]:
+    keys = [item_key(task.id, number) for number in range(len(state.items[task.id]))]
+    open_keys = [key for key in keys if state.status(key) is None]
+    if not open_keys:
+        yield _all_items(state, task, keys)
+        return
+    room = min(room, task.max_parallel - sum(key in state.running for key in keys))
+    failed = any(state.status(key) in BAD for key in keys) and task.on_failure == "fail"
+    for key in open_keys:
+        if key in state.running:
+            continue
+        number = keys.index(key)
+        if key in state.attempts:
+            acts = list(_again(state, task, key, elapsed_s, room, number))
+        elif (state.cancelled is not None and task.phase != "always") or failed:
+            acts = [Settle(key, "aborted", _cancelled(state) if state.cancelled else "another item failed")]
+        else:
+            acts = [Start(key, 1, number)] if room > 0 else []
+        room -= sum(isinstance(act, Start) for act in acts)
+        yield from acts
+
+
+def _all_items(state: RunState, task: Task, keys: list[str]) -> Settle:
+    """The worst of them is the task's own; a task without items has nothing to show."""
+    statuses = [state.status(key) for key in keys]
+    for status in ("failed", "aborted", "blocked", "unproven", "simulated"):
+        bad = sum(one == status for one in statuses)
+        if bad:
+            return Settle(task.id, status, f"{bad} of {len(keys)} items {status}")  # type: ignore[arg-type]
+    return Settle(task.id, "passed" if keys else "skipped", "" if keys else "there are no items")
+
+
+def _may_begin(graph: Graph, state: RunState, task: Task, judge: Judge) -> Settle | bool | None:
+    """True, or how it ends at once; None while it has to wait."""
+    if state.cancelled is not None and task.phase != "always":
+        return Settle(task.id, "aborted", _cancelled(state))
+    met = [_met(state, edge) for edge in task.needs]
+    if None in met:
+        return None
+    bad = [edge.task for edge, good in zip(task.needs, met, strict=True) if good == "bad"]
+    if not task.handles and task.phase != "always":
+        if any(_stops(graph, state, edge) for edge in bad):
+            return Settle(task.id, "blocked", f"it needs {', '.join(bad)}, which {_became(state, bad)}")
+        skipped = [edge.task for edge, good in zip(task.needs, met, strict=True) if good == "skipped"]
+        if skipped:
+            return Settle(task.id, "skipped", f"it needs {', '.join(skipped)}, which was skipped")
+        stop = _stopped_by(graph, state) if task.phase == "steps" else ""
+        if stop:
+            return Settle(task.id, "blocked", stop)
+    holds = judge(task) if task.conditional else True
+    if isinstance(holds, str):
+        return Settle(task.id, "failed", f"its condition cannot be judged: {holds}")
+    return True if holds else Settle(task.id, "skipped", "its condition does not hold")
+
+
+def _met(state: RunState, edge: Edge) -> str | None:
+    """`good`, `bad` or `skipped`; None: not yet."""
+    status = state.status(edge.task)
+    if edge.until == "injected":
+        if edge.task in state.injected:
+            return "good"
+        return None if status is None else "bad"
+    if status is None:
+        begun = edge.until == "started" and (edge.task in state.order or edge.task in state.items)
+        return "good" if begun else None
+    return "bad" if status in BAD else "skipped" if status == "skipped" else "good"
+
+
+def _stops(graph: Graph, state: RunState, task: str) -> bool:
+    """Whether what became of a task keeps those that need it from beginning. What is optional may fail."""
+    return not graph.task(task).optional or state.status(task) != "failed"
+
+
+def _became(state: RunState, tasks: list[str]) -> str:
+    return ", ".join(
+        dict.fromkeys(
+            {"aborted": "was aborted", "blocked": "was blocked"}.get(str(state.status(task)), "failed")
+            for task in tasks
+        )
+    )
+
+
+def _stopped_by(graph: Graph, state: RunState) -> str:
+    """Why no further step begins: the first failure that ends the plan; empty if none did."""
+    for task in (*graph.of("preconditions"), *graph.of("steps")):
+        if state.status(task.id) == "failed" and not task.optional:
+            if task.phase == "preconditions":
+                return f"the precondition {task.id} failed"
+            if task.on_failure == "fail":
+                return f"{task.id} failed, and that ends the plan"
+    return ""
+
+
+def _nobody_waits(graph: Graph, state: RunState, fault: Task) -> bool:
+    """Whether all that wait for the fault's being in force have ended; one that nobody waits for goes on till its time is up."""
+    if fault.id not in state.injected:
+        return False
+    dependents = [task for task in graph.tasks if Edge(fault.id, "injected") in task.needs]
+    if not dependents:
+        return state.cancelled is not None or bool(_stopped_by(graph, state))
+    return all(state.status(task.id) is not None for task in dependents)
+
+
+def _undo(graph: Graph, state: RunState) -> Iterator[Decision]:
+    """One after the other, the last first, of what began; only where the run will not pass."""
+    keys = [
+        UNDO + key for key in reversed(state.order) if ":" not in key and graph.task(key).undo and _began(state, key)
+    ]
+    if will_pass(graph, state):
+        return
+    for key in keys:
+        if key in state.running:
+            yield Rest()
+            return
+        if state.status(key) is None:
+            yield Start(key, state.attempt(key))
+            return
+
+
+def _began(state: RunState, key: str) -> bool:
+    return key in state.order
+
+
+def _spoils(state: RunState, task: Task) -> bool:
+    status = state.status(task.id)
+    return (
+        status is not None
+        and status not in (*GOOD, "skipped", "unproven")
+        and not (status == "failed" and task.optional)
+    )
+
+
+def _in_doubt(graph: Graph, state: RunState, phase: Phase) -> Iterator[Decision]:
+    """Those that had begun when the process died: `RunState.attempts` ends in an outcome whose cause is `doubt`."""
+    for key, ends in state.attempts.items():
+        if ends[-1].cause != "doubt" or key in state.ended or key in state.running:
+            continue
+        if key.startswith((UNDO, CONFIRM)) or _phase_of(graph, key) != phase:
+            continue
+        yield from _after_doubt(graph, state, key)
+
+
+def _phase_of(graph: Graph, key: str) -> Phase:
+    return graph.task(key).phase
+
+
+def _after_doubt(graph: Graph, state: RunState, key: str) -> Iterator[Decision]:
+    task = graph.task(key)
+    if state.cancelled is not None and task.phase != "always":
+        yield Settle(key, "aborted", f"{_cancelled(state)}; whether it took effect is not known")
+    elif task.on_resume == "skip":
+        yield Settle(
+            key, "unproven", "it was at work when the run was interrupted; whether it took effect is not known"
+        )
+    elif task.on_resume == "confirm":
+        confirmed = state.status(CONFIRM + key)
+        if CONFIRM + key in state.running:
+            yield Rest()
+        elif confirmed is None:
+            yield Start(CONFIRM + key)
+        elif confirmed in GOOD:
+            yield Settle(key, "passed", "it had taken effect before the run was interrupted: confirmed")
+        else:
+            yield Start(key, state.attempt(key), _item_of(key))
+    elif task.on_resume == "ask":
+        answer = state.answers.get(key)
+        if answer is None:
+            yield Start(CONFIRM + key)
+        elif answer.yes:
+            yield Start(key, state.attempt(key), _item_of(key))
+        else:
+            yield Settle(key, "aborted", f"{answer.by} said that it is not to be done again")
+    else:
+        yield Start(key, state.attempt(key), _item_of(key))
+
+
+def _item_of(key: str) -> int | None:
+    return int(key[key.index("[") + 1 : -1]) if key.endswith("]") else None
+
+
+def _cancelled(state: RunState) -> str:
+    return state.cancelled.reason if state.cancelled else ""
