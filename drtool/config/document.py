@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path as FilePath
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Self, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 from msgspec.structs import FieldInfo, fields
@@ -47,13 +47,52 @@ def read_document(path: FilePath) -> Parsed:
 
 def convert(document: Parsed, kind: type[T]) -> T:
     """`document` as a `kind`, or one ConfigError that lists every problem."""
-    checker = _Checker(document)
-    value = checker.visit(document.value, kind, ())
+    examined = examine(document.value, kind)
+    if examined.problems:
+        problems = sorted(examined.problems, key=lambda problem: document.place(problem.path))
+        sentences = [document.sentence(path, message) for path, message in problems]
+        raise ConfigError("\n".join(sentences), hint=examined.hint)
+    return cast("T", examined.value)
+
+
+class Problem(NamedTuple):
+    """What is wrong, and where in the document."""
+
+    path: Path
+    message: str
+
+
+class Examined(NamedTuple):
+    """A value of the type asked for, if there are no problems."""
+
+    value: Any
+    problems: tuple[Problem, ...]
+    hint: str | None
+
+
+def examine(value: Value, kind: TypeForm, at: Path = ()) -> Examined:
+    """`value`, which stands at `at`, as a `kind`; or all that is wrong with it."""
+    checker = _Checker()
+    visited = checker.visit(value, kind, at)
     if checker.problems:
-        checker.problems.sort(key=lambda problem: document.place(problem[0]))
-        sentences = [document.sentence(path, message) for path, message in checker.problems]
-        raise ConfigError("\n".join(sentences), hint=checker.hint)
-    return msgspec.convert(value, kind)
+        return Examined(None, tuple(checker.problems), checker.hint)
+    return Examined(msgspec.convert(visited, kind), (), None)
+
+
+class Placeholder(str):  # noqa: SLOT000 - a text cannot have slots with something in them
+    """Stands where a value is not known yet. It fits where a text may stand, or a list of texts; of a number nothing is left
+    but the field's default. What is chosen from a few words must be written out."""
+
+    needs: frozenset[str]
+    """Names of what has to happen first."""
+    several: bool | None
+    """Whether it will be a list; None: that is not known either."""
+
+    def __new__(cls, text: str, needs: frozenset[str], *, several: bool | None = None) -> Self:
+        made = super().__new__(cls, text)
+        made.needs = needs
+        made.several = several
+        return made
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -70,14 +109,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
 class _Checker:
     """Visits value and type together; collects problems instead of stopping at the first."""
 
-    def __init__(self, document: Parsed) -> None:
-        self._document = document
-        self.problems: list[tuple[Path, str]] = []
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
         self.hint: str | None = None
 
     def visit(self, value: Value, kind: TypeForm, path: Path) -> Value:
         """`value`, ready for msgspec.convert; problems are recorded, never raised."""
         kind, reads = _bare(kind)
+        if isinstance(value, Placeholder):
+            return self._placeholder(value, kind, path, read=bool(reads))
         for read in reads:
             value = self._read(value, read, path)
         kind = self._member(value, kind, path)
@@ -89,6 +129,19 @@ class _Checker:
         if _origin(kind) in (list, tuple) and isinstance(value, list) and arguments[1:] in ((), (...,)):
             return [self.visit(item, arguments[0], (*path, index)) for index, item in enumerate(value)]
         return self._leaf(value, kind, path)
+
+    def _placeholder(self, value: Placeholder, kind: TypeForm, path: Path, *, read: bool) -> Value:
+        members = [_bare(member)[0] for member in _members(kind)]
+        plain = [get_args(member)[0] if _origin(member) is Annotated else member for member in members]
+        if any(_origin(member) in (list, tuple) for member in plain):
+            return [value]
+        if str in plain:
+            if value.several:
+                self._problem(path, "expected text, and this is a list")
+            return value
+        if not set(plain) & {int, float} and not read:
+            self._problem(path, "must be written out; no expression may stand here")
+        return _DROPPED
 
     def _read(self, value: Value, read: Callable[[Any], Any], path: Path) -> Value:
         try:
@@ -127,7 +180,9 @@ class _Checker:
         result = {}
         for key, item in value.items():
             if key in known:
-                result[key] = self._field(item, known[key], (*path, key))
+                visited = self._field(item, known[key], (*path, key))
+                if visited is not _DROPPED:
+                    result[key] = visited
             elif key == tag_field:
                 result[key] = item
             else:
@@ -160,7 +215,7 @@ class _Checker:
         return value
 
     def _problem(self, path: Path, message: str) -> None:
-        self.problems.append((path, message))
+        self.problems.append(Problem(path, message))
 
 
 def _metas(kind: TypeForm) -> list[msgspec.Meta]:
@@ -179,6 +234,10 @@ def _origin(kind: TypeForm) -> object:
     return get_origin(kind)
 
 
+def _members(kind: TypeForm) -> tuple[TypeForm, ...]:
+    return get_args(kind) if _origin(kind) in (Union, UnionType) else (kind,)
+
+
 def _is_container(kind: TypeForm) -> bool:
     return _is_struct(kind) or _origin(kind) in (dict, list, tuple, Union, UnionType)
 
@@ -194,6 +253,9 @@ def _plain(error: msgspec.ValidationError, value: Value) -> str:
     message = " ".join(_WORDS.get(word, word) for word in message.replace(",", " ,").split(" ")).replace(" ,", ",")
     return message if isinstance(value, dict | list) or value is None else f"{message}: {_shown(value)}"
 
+
+_DROPPED: Any = object()
+"""A field that is left to its default."""
 
 _WORDS = {
     "object": "a mapping",
