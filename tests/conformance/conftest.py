@@ -11,6 +11,7 @@ import seaweed
 import sshd
 
 from drtool.stores import Guard, LocalStore, MemoryStore, Mode, Rates, VoterStore
+from drtool.stores.overlay import OverlaidStore, Overlay
 from drtool.stores.s3 import S3Store
 from drtool.stores.sftp import SftpStore
 
@@ -48,6 +49,22 @@ def guarded(scratch: Path) -> Medium:
     return Medium(open=lambda: guard.objects(store), mode="cas")
 
 
+class Mild:
+    """A drill's fault that hardly slows anything down."""
+
+    def now(self) -> list[Overlay]:
+        return [Overlay(id="f1", run="r1", step="s1", kind="slow", latency_s=1e-6)]
+
+    def replaced(self, overlay: Overlay, name: str) -> None:
+        raise AssertionError(f"nothing is corrupted, nor {name}")
+
+
+def overlaid(scratch: Path) -> Medium:
+    """Under a drill's fault: still a medium that keeps every promise."""
+    store = MemoryStore("cas")
+    return Medium(open=lambda: OverlaidStore(store, Mild()), mode="cas")
+
+
 def s3_cas(scratch: Path) -> Medium:
     return bucket(scratch, "cas")
 
@@ -69,7 +86,7 @@ def sftp(scratch: Path) -> Medium:
     return Medium(open=lambda: SftpStore.open(place), mode="chain")
 
 
-MEDIA = (local, memory_chain, memory_cas, guarded, s3_cas, s3_chain, sftp)
+MEDIA = (local, memory_chain, memory_cas, guarded, overlaid, s3_cas, s3_chain, sftp)
 
 
 @pytest.fixture(params=MEDIA, ids=lambda medium: medium.__name__)

@@ -6,7 +6,7 @@ Invariants
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -66,11 +66,12 @@ def clear_faults(state_dir: Path, run: str | None = None, *, dry_run: bool = Fal
     strays = found.unreadable if run is None else ()
     left: dict[str, BadFile] = {}
     if not dry_run:
-        names = [(row.id, f"{row.id}.json") for row in found.faults] + [(bad.name, bad.name) for bad in strays]
-        for what, name in names:
-            reason = _removed(files, what)
-            if reason:
-                left[name] = BadFile(name=name, reason=reason)
+        files_of: dict[str, tuple[str, ...]] = {
+            f"{row.id}.json": (f"{row.id}.json", f"{row.id}.ended") for row in found.faults
+        }
+        files_of |= {bad.name: (bad.name,) for bad in strays}
+        reasons = {name: _removed(files, names) for name, names in files_of.items()}
+        left = {name: BadFile(name=name, reason=reason) for name, reason in reasons.items() if reason}
         if run is None:
             _sweep_remains(files)
     return Clearing(
@@ -81,10 +82,10 @@ def clear_faults(state_dir: Path, run: str | None = None, *, dry_run: bool = Fal
     )
 
 
-def _removed(files: OverlayFiles, what: str) -> str:
-    """Why it could not be removed; empty if it is gone."""
+def _removed(files: OverlayFiles, names: Sequence[str]) -> str:
+    """Why they could not be removed; empty if they are gone."""
     try:
-        files.remove(what)
+        files.remove_files(*names)
     except OSError as error:
         return error.strerror or str(error)
     return ""
@@ -94,7 +95,7 @@ def _sweep_remains(files: OverlayFiles) -> None:
     """What a process left that died between two steps: unfinished files, and lists that belong to no overlay."""
     for name in tuple(_remains(files.directory)):
         with suppress(OSError):  # it does nothing, and the next clearing tries again
-            files.remove(name)
+            files.remove_files(name)
     with suppress(OSError):
         files.directory.rmdir()
 

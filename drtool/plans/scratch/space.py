@@ -9,7 +9,6 @@ Invariants
     The record is durable before the directory is made: a process that is killed leaves nothing that `scratch list` does not know.
 """
 
-import math
 import os
 import secrets
 import stat
@@ -28,8 +27,8 @@ from drtool.plans.scratch.registry import SCRATCH, ScratchRecord, check_run, cle
 from drtool.plans.scratch.removing import Leftover
 from drtool.repository.processes import this_process
 
-MARGIN = 1.1
-"""Directories, and what grows meanwhile."""
+MARGIN_TENTHS = 1
+"""How much more must be free than was asked for: directories, and what grows meanwhile."""
 
 
 class NoRoom(DrtoolError):
@@ -44,7 +43,7 @@ class Room(Struct, frozen=True, kw_only=True):
 
     def lacks(self, size_bytes: int, inodes: int) -> str:
         """What there is too little of, in words; empty if there is enough."""
-        need_bytes, need_inodes = math.ceil(size_bytes * MARGIN), math.ceil(inodes * MARGIN)
+        need_bytes, need_inodes = _with_margin(size_bytes), _with_margin(inodes)
         if self.free_bytes < need_bytes:
             return f"{need_bytes} bytes are needed (a tenth more than {size_bytes}) and {self.free_bytes} are free"
         if self.inodes is not None and self.inodes < need_inodes:
@@ -136,6 +135,10 @@ def _held(state_dir: Path, record: ScratchRecord) -> Iterator[Scratch]:
             with uninterrupted():
                 scratch.left = clear_away(state_dir, record.name, scratch.path)
                 scratch.removed = not scratch.left
+
+
+def _with_margin(count: int) -> int:
+    return -(-count * (10 + MARGIN_TENTHS) // 10)
 
 
 def _usable(root: Path) -> Path:

@@ -95,12 +95,16 @@ class OverlayFiles:
         with _opened(self.directory.parent) as above:
             durable.sync_directory(above)
 
-    def remove(self, name: str) -> None:
-        """Ends an overlay, by its id, or removes a file that is none. That it is gone already is success. Raises OSError."""
+    def remove(self, record_id: str) -> None:
+        """Ends an overlay. That it is gone already is success. Raises OSError."""
+        self.remove_files(record_id + _RECORD, record_id + _ENDED)
+
+    def remove_files(self, *names: str) -> None:
+        """Removes files, in order, whatever they are, and the directory with the last of them. Raises OSError."""
         with suppress(FileNotFoundError), _opened(self.directory) as directory:
-            for each in (name + _RECORD, name + _ENDED) if _ID.fullmatch(name) else (name,):
+            for name in names:
                 with suppress(FileNotFoundError):
-                    os.unlink(each, dir_fd=directory)
+                    os.unlink(name, dir_fd=directory)
             durable.sync_directory(directory)
         with suppress(OSError):  # another overlay, or the kill switch, is still there
             self.directory.rmdir()
