@@ -92,6 +92,7 @@ class RunState:
         self.attempts.setdefault(event.key, []).append(event)
         if event.retry_at_s is None:
             self.ended[event.key] = event
+            self.retry_at_s.pop(event.key, None)
         else:
             self.retry_at_s[event.key] = event.retry_at_s
         if event.cause == "doubt":
