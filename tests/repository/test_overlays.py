@@ -111,7 +111,6 @@ def test_a_put_whose_end_cannot_be_recorded_says_so(ground, monkeypatch):
 
 def test_whose_ended_objects_cannot_be_known_is_not_in_force(ground):
     record = ground.put("corrupt", objects=(PACK,))
-    (ground.faults / f"{record.id}.ended").unlink()
     (ground.faults / f"{record.id}.ended").mkdir()
     assert ground.store().get(PACK) == BYTES
     assert [bad.name for bad in ground.overlays.sweep().bad] == [f"{record.id}.json"]
@@ -214,7 +213,7 @@ def test_an_owner_that_was_killed_takes_its_fault_along(ground, reader):
     with holder(ground.state, "a/main", ground.place, "offline") as process:
         time.sleep(LOOK_S * 1.25)
         assert reader(PACK) == "TargetOffline"
-        assert len(list(ground.faults.iterdir())) == 2
+        assert len(list(ground.faults.iterdir())) == 1
         process.kill()
         process.wait()
         time.sleep(LOOK_S * 1.25)
@@ -340,6 +339,18 @@ def test_no_damage_to_a_file_is_a_crash(ground, data):
         assert record.boot_deadline_s - boot_time_s() <= LONGEST_S
 
 
+def test_what_a_killed_process_left_unfinished_goes_with_the_next_sweep(ground):
+    ground.faults.mkdir(parents=True)
+    for name in ("orphan.ended", ".tmp-old", ".tmp-new"):
+        (ground.faults / name).touch()
+    os.utime(ground.faults / ".tmp-old", (0, 0))
+    assert warnings(ground.overlays.sweep()) == []
+    assert os.listdir(ground.faults) == [".tmp-new"]
+    (ground.faults / ".tmp-new").unlink()
+    ground.overlays.sweep()
+    assert not ground.faults.exists()
+
+
 def test_a_torn_line_hides_no_other(ground):
     record = ground.put("corrupt", objects=(PACK, OTHER))
     with (ground.faults / f"{record.id}.ended").open("ab") as file:
@@ -353,7 +364,7 @@ def test_the_file_is_private_and_whole(ground):
     path = ground.faults / f"{record.id}.json"
     assert (path.stat().st_mode & 0o777, ground.faults.stat().st_mode & 0o777) == (0o600, 0o700)
     assert msgspec.json.decode(path.read_bytes(), type=type(record)) == record
-    assert sorted(os.listdir(ground.faults)) == [f"{record.id}.ended", f"{record.id}.json"]
+    assert os.listdir(ground.faults) == [f"{record.id}.json"]
 
 
 def test_what_cannot_be_removed_is_told_and_does_nothing(ground, monkeypatch):

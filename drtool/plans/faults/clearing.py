@@ -5,9 +5,7 @@ Invariants
     The kill switch is a person's, and is left where it is.
 """
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -73,7 +71,7 @@ def clear_faults(state_dir: Path, run: str | None = None, *, dry_run: bool = Fal
         reasons = {name: _removed(files, names) for name, names in files_of.items()}
         left = {name: BadFile(name=name, reason=reason) for name, reason in reasons.items() if reason}
         if run is None:
-            _sweep_remains(files)
+            files.tidy(unfinished_s=0)
     return Clearing(
         cleared=tuple(row for row in found.faults if f"{row.id}.json" not in left),
         removed=tuple(bad for bad in strays if bad.name not in left),
@@ -89,25 +87,6 @@ def _removed(files: OverlayFiles, names: Sequence[str]) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
-
-
-def _sweep_remains(files: OverlayFiles) -> None:
-    """What a process left that died between two steps: unfinished files, and lists that belong to no overlay."""
-    for name in tuple(_remains(files.directory)):
-        with suppress(OSError):  # it does nothing, and the next clearing tries again
-            files.remove_files(name)
-    with suppress(OSError):
-        files.directory.rmdir()
-
-
-def _remains(directory: Path) -> Iterator[str]:
-    with suppress(OSError):
-        names = set(os.listdir(directory))
-        for name in names:
-            if name.startswith(".tmp-") or (
-                name.endswith(".ended") and f"{name.removesuffix('.ended')}.json" not in names
-            ):
-                yield name
 
 
 def _row(record: OverlayRecord, *, stopped: bool) -> FaultRow:

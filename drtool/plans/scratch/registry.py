@@ -8,6 +8,7 @@ Invariants
 
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,8 +19,11 @@ from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.plans.scratch.removing import Leftover, remove_tree
 from drtool.repository.processes import ProcessMark, Standing
 from drtool.stores import durable
+from drtool.stores.names import TEMPORARY_PREFIX
 
 SCRATCH = "scratch"
+UNFINISHED_S = 60.0
+"""A record that has been unfinished for so long is one that nobody writes any more."""
 _PREFIX, _RECORD = "drtool-", ".json"
 _RUN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}", re.ASCII)
 _NAME = re.compile(r"(?P<run>[A-Za-z0-9_][A-Za-z0-9_-]{0,99})\.(?P<word>[0-9a-f]{16})", re.ASCII)
@@ -99,6 +103,10 @@ def forget(state_dir: Path, name: str) -> None:
     """Removes the record; nothing is left that it would lead to."""
     directory = state_dir / SCRATCH
     (directory / (name + _RECORD)).unlink(missing_ok=True)
+    with suppress(OSError):  # gone since; or of another user, whom we leave alone
+        for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
+            if path.lstat().st_mtime < time.time() - UNFINISHED_S:
+                path.unlink()
     with suppress(OSError):  # other spaces are there
         directory.rmdir()
 

@@ -1,7 +1,7 @@
 """The directory `faults/`: one file an overlay, beside it one that lists the objects whose corruption has ended.
 
     <id>.json     the overlay; deleting it is the undo
-    <id>.ended    names of objects that were stored anew since, one a line; appended to, never created by who appends
+    <id>.ended    names of objects that were stored anew since, one a line; says nothing without the overlay
     STOP          the kill switch: while it exists, nothing is in force and nothing is injected
 
 Invariants
@@ -13,6 +13,7 @@ Invariants
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,10 +25,12 @@ from msgspec.structs import replace
 from drtool.repository.overlays.record import OVER, OverlayRecord, State, decode, encode
 from drtool.repository.processes import boot_time_s
 from drtool.stores import durable
+from drtool.stores.names import TEMPORARY_PREFIX
 
 FAULTS = "faults"
 STOP = "STOP"
 FILE_BYTES_MAX = 16 << 20
+UNFINISHED_S = 60.0
 _RECORD, _ENDED = ".json", ".ended"
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -90,7 +93,6 @@ class OverlayFiles:
 
     def _write(self, record: OverlayRecord) -> None:
         with _opened(self.directory) as directory:
-            durable.replace(directory, record.id + _ENDED, b"")
             durable.replace(directory, record.id + _RECORD, encode(record))
         with _opened(self.directory.parent) as above:
             durable.sync_directory(above)
@@ -112,13 +114,15 @@ class OverlayFiles:
     def end_object(self, record_id: str, name: str) -> None:
         """Records that an object was stored anew. An overlay that is gone needs no record."""
         with suppress(FileNotFoundError), _opened(self.directory) as directory:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(record_id + _ENDED, flags, dir_fd=directory)
+            os.stat(record_id + _RECORD, dir_fd=directory)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(record_id + _ENDED, flags, 0o600, dir_fd=directory)
             try:
                 os.write(descriptor, f"\n{name}\n".encode())  # begins anew whatever a torn line before it was
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            durable.sync_directory(directory)
 
     def signature(self) -> tuple[tuple[str, int, int], ...]:
         """Changes whenever anything there does; no clock plays a part. Empty where there is no directory."""
@@ -176,6 +180,7 @@ class OverlayFiles:
         """Removes the overlays that are over."""
         if not os.path.lexists(self.directory):
             return Swept()
+        self.tidy()
         shelf, now_s, stopped = self.read(), boot_time_s(), self.stopped()
         states = [(record, record.state(now_s, stopped=stopped)) for record in shelf.records]
         dropped, left = [], []
@@ -194,6 +199,27 @@ class OverlayFiles:
             if state == "elsewhere"
         )
         return Swept(dropped=tuple(dropped), left=tuple(left), bad=(*shelf.bad, *elsewhere))
+
+    def tidy(self, unfinished_s: float = UNFINISHED_S) -> None:
+        """Removes what a process left that was killed between two steps; and the directory, if that was all."""
+        for name in self._remains(unfinished_s):
+            with suppress(OSError):  # it does nothing, and the next time tries again
+                self.remove_files(name)
+        with suppress(OSError):  # there is more
+            self.directory.rmdir()
+
+    def _remains(self, unfinished_s: float) -> list[str]:
+        """Unfinished files of old (a writer that is robbed of one begins anew), and lists without an overlay."""
+        with suppress(OSError):
+            found = {name: os.lstat(self.directory / name).st_mtime for name in os.listdir(self.directory)}
+            old = time.time() - unfinished_s
+            return [
+                name
+                for name, changed in found.items()
+                if (name.startswith(TEMPORARY_PREFIX) and changed <= old)
+                or (name.endswith(_ENDED) and name.removesuffix(_ENDED) + _RECORD not in found)
+            ]
+        return []
 
 
 @contextmanager
