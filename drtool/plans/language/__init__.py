@@ -1,2 +1,47 @@
-"""The language of plans: files to typed, frozen values; expressions; what is refused before anything runs. All of it is pure,
-but for reading the files themselves (`loading`)."""
+"""The language of plans: from a file to frozen values, expressions and what they are worth; what is refused before a run.
+
+    load_plan(path) -> Plan                      every error of all its files in one ConfigError
+    resolve_vars(plan, words, now) -> values     typed, times pinned
+    context_of(plan, step, facts) -> Context     what a step's expressions see; what is not in `facts` is unknown
+    fill(step.uses, step.inputs, context)        the step's action with its expressions replaced
+    truth(step.condition, context)               True, False, or Unknown
+
+All of it is pure, but for reading the plan's own files.
+"""
+
+from drtool.config.document import Placeholder
+from drtool.plans.language.context import NOTHING, Facts, Outcome, all_steps, context_of, reachable, undo_context_of
+from drtool.plans.language.evaluating import Context, evaluate, truth
+from drtool.plans.language.filling import Filled, fill, fill_text
+from drtool.plans.language.loading import load_plan
+from drtool.plans.language.model import Plan, Step
+from drtool.plans.language.parsing import ExpressionError, parse_expression
+from drtool.plans.language.values import Bytes, Moment, Seconds, Unknown
+from drtool.plans.language.variables import resolve_vars
+
+__all__ = [
+    "NOTHING",
+    "Bytes",
+    "Context",
+    "ExpressionError",
+    "Facts",
+    "Filled",
+    "Moment",
+    "Outcome",
+    "Placeholder",
+    "Plan",
+    "Seconds",
+    "Step",
+    "Unknown",
+    "all_steps",
+    "context_of",
+    "evaluate",
+    "fill",
+    "fill_text",
+    "load_plan",
+    "parse_expression",
+    "reachable",
+    "resolve_vars",
+    "truth",
+    "undo_context_of",
+]

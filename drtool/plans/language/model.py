@@ -18,6 +18,7 @@ from drtool.plans.language.parts import (
     CronField,
     Duration,
     Filled,
+    ForEach,
     Id,
     OptionalBare,
     OptionalDuration,
@@ -161,7 +162,7 @@ class StepFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str = ""
     needs: tuple[Annotated[Need, read_as(need)], ...] = ()
     condition: OptionalBare = field(name="if", default=None)
-    foreach: Any = None
+    foreach: ForEach = None
     """A list, or an expression that gives one; the step sees each as `item`."""
     max_parallel: Positive = 1
     """Of `foreach`'s items."""
@@ -293,6 +294,8 @@ class Plan(PlanFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steady_state: SteadyState | None = None
     steps: tuple[Step, ...]
     always: tuple[Step, ...] = ()
+    var_places: dict[str, Place] = {}
+    """Where each variable is declared."""
     files: tuple[Digest, ...]
     """The plan's own file first, then what it includes."""
 

@@ -80,6 +80,13 @@ def _parsed(inner: str, start: int) -> Expression:
         raise ExpressionError(error.message, start + error.at) from None
 
 
+def foreach(value: object) -> object:
+    """A list, or an expression that gives one. Raises ValueError."""
+    if value is None:
+        return None
+    return tuple(value) if isinstance(value, list) else bare(value)
+
+
 def bare(text: object) -> Expression:
     """An expression by itself, as in `if`; one whole `${{ … }}` around it is allowed. Raises ValueError."""
     word = {True: "true", False: "false"}[text] if isinstance(text, bool) else text

@@ -1,0 +1,149 @@
+"""What an action by itself must not say: combinations that mean nothing, or more than anybody would want.
+
+Invariants
+    Judged on what is written, so that an expression counts as given.
+"""
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from drtool.config.yaml import Path
+from drtool.plans.language.actions import (
+    Compare,
+    Fault,
+    Restore,
+    Run,
+    SnapshotChoice,
+    Verify,
+    Wait,
+)
+from drtool.plans.language.model import Step
+from drtool.plans.language.probes import CommandProbe, FileProbe, MetricProbe, SqlProbe, TcpProbe
+from drtool.plans.language.templates import OPEN
+
+Problems: TypeAlias = Iterator[tuple[Path, str]]
+_NO_RECOVERY_TO_A_POINT = (
+    "point-in-time recovery is not possible: databases are logical dumps in this version, without a log to roll forward; "
+    "`select: at` takes the newest dump at or before a time"
+)
+_AMOUNTS = {"corrupt": ("bytes",), "slow": ("latency", "rate")}
+
+
+def action_problems(step: Step) -> Problems:
+    """Paths are below `with`."""
+    match step.action:
+        case Restore():
+            yield from _restore(step.action, step.inputs)
+        case Verify():
+            yield from _verify(step.action, step.inputs)
+        case Run():
+            yield from _run(step.action, step.inputs)
+        case Fault():
+            yield from _fault(step.action, step.inputs)
+        case Wait():
+            if ("duration" in step.inputs) == ("until" in step.inputs):
+                yield (), "wait either for a `duration` or `until` something holds"
+        case Compare() if not step.action.what:
+            yield ("what",), "say what is compared: tree, hash, metadata, rowcount, schema, packages, units"
+        case _:
+            yield from _probe(step)
+
+
+def _given(inputs: Any, *names: str) -> list[str]:  # noqa: ANN401 - part of a document
+    if not isinstance(inputs, dict):
+        return []
+    return [name for name in names if inputs.get(name) is not None and inputs[name] is not False]
+
+
+def _snapshot(choice: SnapshotChoice, inputs: Any) -> Problems:  # noqa: ANN401
+    if choice.select == "point-in-time":
+        yield ("select",), _NO_RECOVERY_TO_A_POINT
+    if choice.id is not None and _given(inputs, "source", "select", "at", "within", "host", "tags"):
+        yield ("id",), "an id names one snapshot; nothing else may narrow it"
+    if (choice.select == "at") != ("at" in inputs):
+        yield (("at",) if "at" in inputs else ("select",)), "`select: at` and the time in `at` belong together"
+    if "within" in inputs and choice.select != "random":
+        yield ("within",), "`within` is for `select: random`: how old the snapshots may be to draw from"
+
+
+def _below(name: str, problems: Problems) -> Problems:
+    return (((name, *path), message) for path, message in problems)
+
+
+def _restore(action: Restore, inputs: dict[str, Any]) -> Problems:
+    yield from _below("snapshot", _snapshot(action.snapshot, inputs.get("snapshot", {})))
+    places = _given(inputs.get("to"), "scratch", "path", "dsn", "stream")
+    if len(places) != 1:
+        yield ("to",), "say where to, by exactly one of scratch: true, path, dsn, stream"
+    if action.overwrite is not None and action.to.path is None:
+        yield ("overwrite",), "only a restore to a path can overwrite anything"
+    if action.delete and action.to.path is None:
+        yield ("delete",), "only a restore to a path can delete anything"
+    if action.to.dsn is not None and action.to.engine is None:
+        yield ("to", "dsn"), "say which engine is behind the DSN: `engine: postgresql`"
+
+
+def _verify(action: Verify, inputs: dict[str, Any]) -> Problems:
+    if action.snapshot is not None:
+        yield from _below("snapshot", _snapshot(action.snapshot, inputs.get("snapshot", {})))
+    sample = inputs.get("sample", {})
+    if "sample" in inputs and action.level != "sample":
+        yield ("sample",), f"a sample is for level: sample, not for level: {action.level}"
+    if action.level == "sample" and len(_given(sample, "fraction", "count")) != 1:
+        yield ("sample",), "say how much, by exactly one of fraction and count"
+    if action.level == "restore" and "objects" in inputs:
+        yield ("objects",), "level: restore takes snapshots, not objects"
+
+
+def _run(action: Run, inputs: dict[str, Any]) -> Problems:
+    if not action.argv or not action.argv[0]:
+        yield ("argv",), "the program is missing"
+    if not action.shell:
+        return
+    if len(action.argv) != 1:
+        yield ("argv",), "with `shell: true`, argv is one line for the shell"
+    for name in ("argv", "check"):
+        if OPEN in repr(inputs.get(name, "")):
+            yield (name,), "`shell: true` forbids ${{ here: hand values over in `env`, and quote them in the script"
+
+
+def _fault(action: Fault, inputs: dict[str, Any]) -> Problems:
+    target, amount = inputs.get("target", {}), inputs.get("amount", {})
+    if "duration" not in inputs:
+        yield (), "the key 'duration' is missing: a fault always ends by itself"
+    if len(_given(target, "site", "target")) != 1:
+        yield ("target",), "name the victim by exactly one of site and target"
+    if action.type == "corrupt" and "object" not in target:
+        yield ("target",), "say which objects are corrupted: `object: random:5`, or an object's name"
+    if action.type != "corrupt" and "object" in target:
+        yield ("target", "object"), f"only corrupt concerns single objects; {action.type} is the whole target's"
+    allowed = _AMOUNTS.get(action.type, ())
+    for name in amount if isinstance(amount, dict) else ():
+        if name not in allowed:
+            yield ("amount", name), f"{name} says nothing about a fault of type {action.type}"
+    if action.type == "slow" and not _given(amount, "latency", "rate"):
+        yield ("amount",), "say how slow, by latency, rate, or both"
+
+
+def _probe(step: Step) -> Problems:
+    action, inputs = step.action, step.inputs
+    expect = inputs.get("expect", {})
+    match action:
+        case SqlProbe() if not _expects(expect, "equals", "min", "max", "rows"):
+            yield ("expect",), "say what is expected: equals, min, max, or rows"
+        case MetricProbe() if not _expects(expect, "equals", "min", "max"):
+            yield ("expect",), "say what is expected: equals, min, or max"
+        case TcpProbe() if "port" not in inputs:
+            yield (), "the key 'port' is missing"
+        case CommandProbe() if not action.argv:
+            yield ("argv",), "the program is missing"
+        case FileProbe() if not action.expect.exists and len(expect) > 1:
+            yield ("expect",), "of a file that must not exist, nothing else can be expected"
+        case _:
+            pass
+    if step.uses == "probe" and "within" not in inputs and {"every", "successes"} & set(inputs):
+        yield ("within",), "`every` and `successes` go on asking: say how long, by `within`"
+
+
+def _expects(expect: Any, *names: str) -> bool:  # noqa: ANN401 - part of a document
+    return isinstance(expect, dict) and any(name in expect for name in names)

@@ -1,0 +1,183 @@
+"""What a plan must not say, though every word of it is understood: refused before anything runs.
+
+Invariants
+    Each rule is one function that yields what breaks it; all are asked, so that all problems come at once.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from drtool.config.document import Placeholder
+from drtool.config.yaml import Parsed
+from drtool.plans.language.action_rules import action_problems
+from drtool.plans.language.approval import changes_production, is_behind_approval, overwrites
+from drtool.plans.language.cron import longest_gap_s
+from drtool.plans.language.model import Plan
+from drtool.plans.language.placed import Complaints, Placed
+from drtool.plans.language.values import duration_text
+from drtool.plans.language.variables import declared_problems
+
+_ANY_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+_READING = frozenset({"verify", "probe", "compare", "assert"})
+
+
+def broken_rules(plan: Plan, own: Parsed, placed: Sequence[Placed]) -> Complaints:
+    """Every rule that the plan breaks."""
+    for rule in _PLAN_RULES:
+        yield from rule(plan, own)
+    for each in placed:
+        for step_rule in _STEP_RULES:
+            yield from step_rule(plan, each)
+
+
+def _mtpd(plan: Plan, own: Parsed) -> Complaints:
+    goals = plan.objectives
+    if goals.mtpd_s is None:
+        return
+    parts_s = [each for each in (goals.detection_s, goals.rto_s, goals.wrt_s) if each is not None]
+    if sum(parts_s) > goals.mtpd_s:
+        told = " + ".join(duration_text(part_s) for part_s in parts_s)
+        total, most = duration_text(sum(parts_s)), duration_text(goals.mtpd_s)
+        yield own, ("objectives", "mtpd"), f"detection + rto + wrt is {told} = {total}, and at most {most} may pass"
+
+
+def _secrets(plan: Plan, own: Parsed) -> Complaints:
+    for name, ref in plan.secrets.items():
+        given = [word for word in (ref.env, ref.file, ref.command, ref.systemd_credential) if word]
+        if len(given) != 1:
+            yield own, ("secrets", name), "say where it is by exactly one of env, file, command, systemd-credential"
+
+
+def _variables(plan: Plan, own: Parsed) -> Complaints:
+    for name, var in plan.vars.items():
+        for key, message in declared_problems(name, var):
+            yield own, ("vars", name, *key), message
+
+
+def _schedule(plan: Plan, own: Parsed) -> Complaints:
+    schedule = plan.schedule
+    if schedule is None:
+        return
+    try:
+        zone = ZoneInfo(schedule.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield own, ("schedule", "timezone"), f"there is no time zone {schedule.timezone!r}"
+        return
+    gap_s = longest_gap_s(schedule.cron, _ANY_YEAR, zone)
+    if gap_s is None:
+        yield own, ("schedule", "cron"), f"{schedule.cron.text!r} never comes, or only once"
+    elif schedule.must_pass_every_s is not None and gap_s + schedule.jitter_s > schedule.must_pass_every_s:
+        wait = duration_text(gap_s + schedule.jitter_s)
+        yield (
+            own,
+            ("schedule", "must_pass_every"),
+            f"runs are up to {wait} apart, so a proof could never stay younger than {duration_text(schedule.must_pass_every_s)}",
+        )
+
+
+def _sites(plan: Plan, own: Parsed) -> Complaints:
+    both = set(plan.guards.only_sites or ()) & set(plan.guards.never_sites)
+    for name in sorted(both):
+        yield own, ("guards", "never_sites"), f"{name} stands in only_sites too: no site would be left to it"
+
+
+def _milestones(plan: Plan, own: Parsed) -> Complaints:
+    reached: dict[str, str] = {}
+    for number, step in enumerate(plan.steps):
+        if step.milestone is None:
+            continue
+        first = reached.setdefault(step.milestone, step.id)
+        if first != step.id:
+            yield own, ("steps", number, "milestone"), f"{step.milestone} is reached by step {first!r} already"
+
+
+def _reason(_plan: Plan, each: Placed) -> Complaints:
+    if each.step.on_failure == "tolerate" and each.step.reason is None:
+        yield each.wrong("on_failure: tolerate wants a `reason`: the report says why a failure is none")
+
+
+def _confirming(_plan: Plan, each: Placed) -> Complaints:
+    step = each.step
+    if (step.on_resume == "confirm") != (step.confirm is not None):
+        yield each.wrong("`on_resume: confirm` and a `confirm` step belong together", "on_resume")
+
+
+def _only_reads(_plan: Plan, each: Placed) -> Complaints:
+    if each.role not in {"precondition", "steady state", "confirm"}:
+        return
+    step = each.step
+    reads = step.uses in _READING or (step.uses == "run" and getattr(step.action, "changes", "") == "nothing")
+    if not reads or getattr(step.action, "level", "") == "restore":
+        allowed = "verify (but not level: restore), probe, compare, assert, or run with `changes: nothing`"
+        yield each.wrong(f"a {each.role} step changes nothing: {allowed}", "uses")
+
+
+def _scope(plan: Plan, each: Placed) -> Complaints:
+    if plan.scope != "scratch" or overwrites(each.step):  # what overwrites is told by the next rule, in every scope
+        return
+    change = changes_production(each.step)
+    if change and not is_behind_approval(plan, each.graph_step):
+        yield each.wrong(f"scope: scratch, and this step {change}; put an approve step before it, or say scope: live")
+
+
+def _overwriting(plan: Plan, each: Placed) -> Complaints:
+    change = overwrites(each.step)
+    if change and not is_behind_approval(plan, each.graph_step):
+        yield each.wrong(f"it {change}: an approve step must stand before it in `needs`, one that cannot be skipped")
+
+
+def _where_faults(plan: Plan, each: Placed) -> Complaints:
+    if each.step.uses == "fault" and each.role != "step":
+        yield each.wrong(f"a {each.role} step injects no faults", "uses")
+    if each.step.uses == "fault" and each.step.foreach is not None:
+        yield each.wrong("a fault is one step: write out each, so that each is guarded and undone by itself", "foreach")
+    longest_s, lasts_s = plan.guards.max_duration_s, getattr(each.step.action, "duration_s", None)
+    if each.step.uses == "fault" and longest_s is not None and lasts_s is not None and lasts_s > longest_s:
+        yield each.wrong(
+            f"it lasts longer than guards.max_duration allows: {duration_text(longest_s)}", "with", "duration"
+        )
+
+
+def _approvers(_plan: Plan, each: Placed) -> Complaints:
+    if each.step.uses in {"approve", "wait"} and each.role in {"always", "compensate"}:
+        yield each.wrong(f"a {each.role} step must not wait for anybody: it runs after interruptions too", "uses")
+
+
+def _within_action(_plan: Plan, each: Placed) -> Complaints:
+    for path, message in action_problems(each.step):
+        yield each.wrong(message, "with", *path)
+
+
+def _patterns(_plan: Plan, each: Placed) -> Complaints:
+    expect = getattr(each.step.action, "expect", None)
+    for name in ("matches", "stdout_matches"):
+        pattern = getattr(expect, name, None)
+        if pattern is None or isinstance(pattern, Placeholder):
+            continue
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield each.wrong(f"not a regular expression: {error}", "with", "expect", name)
+
+
+_PLAN_RULES: tuple[Callable[[Plan, Parsed], Complaints], ...] = (
+    _mtpd,
+    _secrets,
+    _variables,
+    _schedule,
+    _sites,
+    _milestones,
+)
+_STEP_RULES: tuple[Callable[[Plan, Placed], Complaints], ...] = (
+    _reason,
+    _confirming,
+    _only_reads,
+    _scope,
+    _overwriting,
+    _where_faults,
+    _approvers,
+    _within_action,
+    _patterns,
+)
