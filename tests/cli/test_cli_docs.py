@@ -36,7 +36,7 @@ def documented() -> dict[str, set[str]]:
 
 READING = """
 snapshots; ls; verify; status; survive; target list; ring show; ring preview; rebalance; site list; session list; manifest status;
-manifest log; manifest check; manifest compact; backup
+manifest log; manifest check; manifest compact; backup; fault list; fault clear; scratch list
 """
 
 

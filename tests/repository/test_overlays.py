@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -178,6 +179,24 @@ def test_it_expires_without_anybody_doing_anything(ground):
     (line,) = warnings(Overlays(ground.state).sweep())
     assert line == "faults of a drill that were over are removed: offline at a/main (run r1: its time was up)"
     assert not ground.faults.exists()
+
+
+def test_targets_that_are_opened_all_at_once_all_see_it(ground):
+    """A look that is under way in one thread is no look for another."""
+    ground.put("offline")
+    for _turn in range(20):
+        overlays, start, seen = Overlays(ground.state), threading.Barrier(8), []
+
+        def look(overlays=overlays, start=start, seen=seen):
+            start.wait()
+            seen.append(len(overlays.in_force()))
+
+        threads = [threading.Thread(target=look) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert seen == [1] * 8
 
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)

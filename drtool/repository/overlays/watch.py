@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 from drtool.model import TargetName
 from drtool.repository.overlays.files import OverlayFiles, Swept
@@ -21,6 +22,9 @@ from drtool.stores.overlay import OverlaidMedium, OverlaidStore, Overlay, refuse
 
 LOOK_S = 0.2
 
+_Known: TypeAlias = tuple[tuple[tuple[str, int, int], ...], tuple[OverlayRecord, ...]]
+"""What was read, and the signature that the directory had then."""
+
 
 class Overlays:
     """The overlays of one state directory, as this process knows them; None: there is none. Shared by all its stores."""
@@ -29,15 +33,15 @@ class Overlays:
         self.files = None if state_dir is None else OverlayFiles(state_dir)
         self._clock = clock
         self._look_again_at = 0.0
-        self._signature: tuple[tuple[str, int, int], ...] = ()
-        self._known: tuple[OverlayRecord, ...] = ()
+        self._wanted, self._looked = 0, 0
+        self._known: _Known = ((), ())
         self._live: tuple[OverlayRecord, ...] = ()
 
     def in_force(self) -> tuple[OverlayRecord, ...]:
         """Every overlay that is in force now."""
         if self.files is None:
             return ()
-        if time.monotonic() >= self._look_again_at:
+        if time.monotonic() >= self._look_again_at or self._looked != self._wanted:
             self._look(self.files)
         if not self._live:
             return ()
@@ -45,20 +49,25 @@ class Overlays:
         return tuple(record for record in self._live if now_s < record.boot_deadline_s)
 
     def _look(self, files: OverlayFiles) -> None:
-        # several threads may come here at once: each finds the same, and assigns whole values
-        self._look_again_at = time.monotonic() + LOOK_S
-        signature = files.signature()
-        if signature != self._signature:
-            self._known = files.read().records
-            self._signature = signature
-        if self._known or self._live:
-            now_s, stopped = self._clock(), files.stopped()
-            states = ((record, record.state(now_s, stopped=stopped)) for record in self._known)
-            self._live = tuple(record for record, state in states if state == "in force")
+        # without a lock, since processes fork: several threads may look at once, and none goes on before it has looked
+        wanted = self._wanted
+        signature, (before, known) = files.signature(), self._known
+        if signature != before:
+            known = files.read().records
+            self._known = (signature, known)
+        self._live = self._of_those(files, known)
+        self._looked, self._look_again_at = wanted, time.monotonic() + LOOK_S
+
+    def _of_those(self, files: OverlayFiles, known: Sequence[OverlayRecord]) -> tuple[OverlayRecord, ...]:
+        """Those that are in force."""
+        if not known:
+            return ()
+        now_s, stopped = self._clock(), files.stopped()
+        return tuple(record for record in known if record.state(now_s, stopped=stopped) == "in force")
 
     def refresh(self) -> None:
         """The next call looks at the directory."""
-        self._look_again_at = 0.0
+        self._wanted += 1
 
     def opened(self, spec: TargetSpec, opener: Callable[[TargetSpec], VoterStore]) -> VoterStore:
         """A target's store under whatever is in force there; what a drill keeps offline is not even opened."""
