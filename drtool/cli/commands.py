@@ -58,6 +58,8 @@ COMMANDS: dict[Path, Entry] = {
     ("site", "remove"): Entry("drtool.cli.sites", GROUP, (*_READS, 11)),
     ("session", "list"): Entry("drtool.cli.sessions", GROUP, _READS),
     ("session", "expire"): Entry("drtool.cli.sessions", GROUP, (*_READS, 11)),
+    ("plan", "list"): Entry("drtool.cli.plans", GROUP, (*_ALWAYS, *_STOPS)),
+    ("plan", "check"): Entry("drtool.cli.plans", GROUP, (*_ALWAYS, *_STOPS)),
     ("scratch", "list"): Entry("drtool.cli.scratch", GROUP, (*_ALWAYS, *_STOPS)),
     ("scratch", "remove"): Entry("drtool.cli.scratch", GROUP, (*_ALWAYS, 8, 11, *_STOPS)),
     ("fault", "list"): Entry("drtool.cli.faults", GROUP, (*_ALWAYS, *_STOPS)),
@@ -75,6 +77,7 @@ GROUPS: dict[str, str] = {
     "ring": "Which target holds what.",
     "site": "Who votes on the catalogue.",
     "session": "The writers that are at work.",
+    "plan": "Recovery that is rehearsed: runbooks that are checked, run and measured.",
     "scratch": "The room that runs restore into.",
     "fault": "What drills do to this host's targets.",
     "manifest": "The replicated catalogue itself.",
@@ -83,7 +86,7 @@ GROUPS: dict[str, str] = {
 _LATER = """
 find diff dump stats mount report
 
-plan-list plan-check plan-run plan-resume plan-history plan-approve plan-report
+plan-run plan-resume plan-history plan-approve plan-report
 key-split key-join schedule-show schedule-install schedule-remove
 """
 LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.split())

@@ -156,7 +156,8 @@ class Config(Struct, frozen=True, kw_only=True):
     retention: Retention = Retention()
     objectives: Later = None
     hooks: Later = None
-    plans: Later = None
+    plans: str | None = None
+    """The directory of plans."""
 
 
 def load_config(path: Path) -> Config:

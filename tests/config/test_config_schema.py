@@ -20,6 +20,7 @@ redundancy: {copies: 2, minimum: 1}
 sources:
   home: {paths: [/home, /srv], exclude: ["*.tmp"], exclude_caches: true, one_file_system: true}
 limits: {memory: 256MiB, workers: 3, upload: 20MiB/s, download: null}
+plans: drills
 retention: {keep_last: 3, keep_daily: unlimited, keep_within_weekly: 1y2m3d4h, keep_tag: gold, timezone: Europe/Berlin}
 """
 
@@ -39,6 +40,7 @@ def test_what_is_built_is_read(tmp_path):
     assert config.limits.memory == 256 * 2**20
     assert (config.redundancy.copies, config.limits.workers) == (2, 3)
     assert (config.limits.upload, config.limits.download) == (20 * 2**20, None)
+    assert config.plans == "drills"
     kept = config.retention
     assert (kept.keep_last, kept.keep_daily, kept.keep_hourly, kept.keep_tag) == (3, UNLIMITED, 0, ("gold",))
     assert (kept.keep_within_weekly, kept.keep_within, kept.timezone) == (Span(1, 2, 3, 4), Span(), "Europe/Berlin")
@@ -49,7 +51,6 @@ def test_what_is_built_is_read(tmp_path):
     [
         "objectives: {home: {rpo: 26h}}",
         "hooks: {before_backup: [[true]]}",
-        "plans: /etc/drtool/plans",
         "redundancy: {data: 4, parity: 2}",
         "sources: {orders: {postgresql: {dsn: x}}}",
         "sources: {host: {system: {}}}",

@@ -26,9 +26,7 @@ def resolve_vars(plan: Plan, given: Sequence[str], now: Moment) -> dict[str, Val
     values = {}
     for name, var in plan.vars.items():
         if name in words:
-            values[name] = _told(
-                plan, name, lambda var=var, text=words[name]: _checked(var, _from_word(var, text), now)
-            )
+            values[name] = _given(plan, name, words[name], now)
         elif var.required:
             raise UsageError(
                 f"the variable {name!r} needs a value{_described(var)}: it is required, {_where(plan, name)}",

@@ -164,7 +164,7 @@ def _all_items(state: RunState, task: Task, keys: list[str]) -> Settle:
     for status in ("failed", "aborted", "blocked", "unproven", "simulated"):
         bad = sum(one == status for one in statuses)
         if bad:
-            return Settle(task.id, status, f"{bad} of {len(keys)} items {status}")  # type: ignore[arg-type]
+            return Settle(task.id, status, f"{bad} of {len(keys)} items {status}")
     return Settle(task.id, "passed" if keys else "skipped", "" if keys else "there are no items")
 
 

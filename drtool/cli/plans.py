@@ -1,0 +1,144 @@
+"""`plan list`, `plan check`: what plans there are, and whether each could be understood."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drtool.cli.text import Document, count
+from drtool.cli.view import Cell, Line, Table, View, line, table, view
+from drtool.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+    from drtool.plans.language import Plan
+    from drtool.plans.library import Listed
+
+
+def plan_list(context: typer.Context) -> None:
+    """List the plans in the configured directory (`plans:`, else `plans` beside the configuration).
+
+    A plan that cannot be understood is listed too, with what is wrong. Nothing is opened or run.
+
+    Examples:
+        drtool plan list
+        drtool plan list --json
+    """
+    from drtool.plans.library import list_plans
+
+    call: Call = context.obj
+    directory = plans_directory(call)
+    if directory is None:
+        raise UsageError(
+            "no directory of plans is configured",
+            hint="put `plans: DIRECTORY` into the configuration; see docs/plans.md",
+        )
+    listed = list_plans(directory)
+    document = {"directory": str(directory), "plans": [_row(each) for each in listed]}
+    call.show(document, _list_view(document))
+
+
+def plan_check(
+    context: typer.Context,
+    plans: Annotated[
+        list[str], typer.Argument(metavar="FILE|ID…", help="Files, or ids of plans in the configured directory.")
+    ],
+) -> None:
+    """Say whether plans could be run: every error with file, line and column, and the nearest known name.
+
+    Nothing is opened or run: `plan run --dry-run` also looks at the repository. Exit 2 when a plan has errors.
+
+    Examples:
+        drtool plan check plans/site-loss.yaml
+        drtool plan check single-file weekly-verify --json
+    """
+    from drtool.plans.language import load_plan
+
+    call: Call = context.obj
+    rows, errors = [], []
+    for word in plans:
+        file = plan_file(call, word)
+        try:
+            rows.append(_about_checked(file, load_plan(file)))
+        except ConfigError as error:
+            errors.append(error.message)
+    if errors:
+        raise ConfigError("\n".join(errors), hint="docs/plans.md tells every key")
+    call.show({"plans": rows}, _check_view(rows))
+
+
+def plans_directory(call: "Call") -> Path | None:
+    """Where the plans are; None: nowhere."""
+    path, config = call.settings.config_path, call.settings.config
+    if path is None:
+        return None
+    if config.plans is not None:
+        return path.parent / config.plans
+    return path.parent / "plans" if (path.parent / "plans").is_dir() else None
+
+
+def plan_file(call: "Call", word: str) -> Path:
+    """The file that FILE or ID names; the configuration is only asked about an ID. Raises UsageError."""
+    from drtool.plans.library import SUFFIXES, find_plan
+
+    is_file = "/" in word or word.endswith(SUFFIXES)
+    return find_plan(word, Path(), None if is_file else plans_directory(call))
+
+
+def _about_checked(file: Path, plan: "Plan") -> Document:
+    return {
+        "file": str(file),
+        "id": plan.id,
+        "title": plan.title,
+        "digest": plan.digest,
+        "files": [{"file": each.file, "sha256": each.sha256} for each in plan.files],
+        "steps": len(plan.steps),
+    }
+
+
+def _check_view(rows: list[Document]) -> View:
+    return view(
+        *(line(Cell("ok ", "good"), f"{row['file']}: {row['id']}, {count(row['steps'], 'step')}") for row in rows)
+    )
+
+
+def _row(listed: "Listed") -> Document:
+    plan = listed.plan
+    head = {"id": listed.id, "file": str(listed.file), "error": listed.error or None}
+    return head | (_about(plan) if plan is not None else dict.fromkeys(_ABOUT))
+
+
+_ABOUT = ("title", "exercise", "scope", "schedule", "owner", "tags")
+
+
+def _about(plan: "Plan") -> Document:
+    schedule = plan.schedule
+    timed = None
+    if schedule is not None:
+        timed = {
+            "cron": schedule.cron.text,
+            "timezone": schedule.timezone,
+            "must_pass_every_seconds": schedule.must_pass_every_s,
+        }
+    about = {"title": plan.title, "exercise": plan.exercise, "scope": plan.scope, "schedule": timed}
+    return about | {"owner": plan.owner or None, "tags": list(plan.tags)}
+
+
+def _list_view(document: Document) -> View:
+    good = [row for row in document["plans"] if row["error"] is None]
+    rows = [
+        (
+            Cell(row["id"], "strong"),
+            row["exercise"],
+            Cell(row["scope"], "warn" if row["scope"] == "live" else ""),
+            Cell(row["schedule"]["cron"] if row["schedule"] else "-", "dim"),
+            row["title"],
+        )
+        for row in good
+    ]
+    parts: list[Line | Table] = [table("ID EXERCISE SCOPE SCHEDULE TITLE", rows)] if rows else []
+    if not document["plans"]:
+        parts.append(line(f"there are no plans in {document['directory']}"))
+    errors = [error for row in document["plans"] for error in (row["error"] or "").splitlines()]
+    parts += [line(Cell("! ", "bad"), error) for error in errors]
+    return view(*parts)

@@ -1,0 +1,96 @@
+"""The plans in a directory: which there are, and which one is meant by an id or a file's name.
+
+Invariants
+    A broken plan is listed with what is wrong; it never hides the others, nor a command that lists them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from drtool.config import nearest
+from drtool.config.yaml import parse
+from drtool.errors import ConfigError, UsageError
+from drtool.plans.language.loading import load_plan
+from drtool.plans.language.model import Plan
+
+SUFFIXES = (".yaml", ".yml")
+
+
+class Listed(Struct, frozen=True, kw_only=True):
+    """One file of a directory: its plan, or what is wrong with it."""
+
+    file: Path
+    plan: Plan | None
+    error: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.plan.id if self.plan is not None else self.file.stem
+
+
+def list_plans(directory: Path) -> tuple[Listed, ...]:
+    """Every plan in a directory, by name of file. Files that only others include are none. Raises UsageError."""
+    return tuple(_listed(file) for file in plan_files(directory))
+
+
+def plan_files(directory: Path) -> tuple[Path, ...]:
+    try:
+        names = sorted(file for file in directory.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    except OSError as error:
+        raise UsageError(f"the directory of plans {directory} cannot be read: {error.strerror}") from None
+    return tuple(file for file in names if not file.name.startswith(".") and not _is_fragment(file))
+
+
+def _listed(file: Path) -> Listed:
+    try:
+        return Listed(file=file, plan=load_plan(file))
+    except ConfigError as error:
+        return Listed(file=file, plan=None, error=error.message)
+
+
+def _is_fragment(file: Path) -> bool:
+    """Whether a file has parts of plans, and neither an id nor steps that could be run: it is for others to include."""
+    try:
+        value = parse(file.read_bytes(), str(file)).value
+    except (OSError, ConfigError):
+        return False  # it is listed as broken
+    return isinstance(value, dict) and "id" not in value and "version" in value
+
+
+def find_plan(word: str, here: Path, directory: Path | None) -> Path:
+    """The file that is meant: a path, or the id of a plan in the directory of plans. Raises UsageError."""
+    path = here / word
+    if "/" in word or path.suffix in SUFFIXES:
+        return path
+    if directory is None:
+        raise UsageError(
+            f"there is no plan {word!r}: no directory of plans is configured",
+            hint="name the file, as in ./drill.yaml, or put `plans: DIRECTORY` into the configuration",
+        )
+    found = _with_id(word, directory)
+    if len(found) > 1:
+        raise UsageError(f"several plans have the id {word!r}: {', '.join(str(file) for file in found)}")
+    if not found:
+        known = [*_ids(directory)]
+        raise UsageError(f"there is no plan {word!r} in {directory}{nearest(word, known)}", hint="drtool plan list")
+    return found[0]
+
+
+def _with_id(word: str, directory: Path) -> list[Path]:
+    """By the id that stands in the file; a file that cannot be understood goes by its name."""
+    return [file for file in plan_files(directory) if _id_of(file) == word]
+
+
+def _ids(directory: Path) -> Iterator[str]:
+    return (_id_of(file) for file in plan_files(directory))
+
+
+def _id_of(file: Path) -> str:
+    try:
+        value = parse(file.read_bytes(), str(file)).value
+    except (OSError, ConfigError):
+        return file.stem
+    found = value.get("id") if isinstance(value, dict) else None
+    return found if isinstance(found, str) else file.stem
