@@ -41,8 +41,9 @@ def plan_list(context: typer.Context) -> None:
 def plan_check(
     context: typer.Context,
     plans: Annotated[
-        list[str], typer.Argument(metavar="FILE|ID…", help="Files, or ids of plans in the configured directory.")
-    ],
+        list[str] | None, typer.Argument(metavar="FILE|ID…", help="Files, or ids of plans in the configured directory.")
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of plans, for editors.")] = False,
 ) -> None:
     """Say whether plans could be run: every error with file, line and column, and the nearest known name.
 
@@ -51,10 +52,16 @@ def plan_check(
     Examples:
         drtool plan check plans/site-loss.yaml
         drtool plan check single-file weekly-verify --json
+        drtool plan check --schema > plan.schema.json
     """
     from drtool.plans.language import load_plan
 
     call: Call = context.obj
+    if schema:
+        call.show(*_schema())
+        return
+    if not plans:
+        raise UsageError("no plan is named", hint="drtool plan check FILE|ID…")
     rows, errors = [], []
     for word in plans:
         file = plan_file(call, word)
@@ -65,6 +72,16 @@ def plan_check(
     if errors:
         raise ConfigError("\n".join(errors), hint="docs/plans.md tells every key")
     call.show({"plans": rows}, _check_view(rows))
+
+
+def _schema() -> tuple[Document, View]:
+    """As it lies in the package: making it anew would load the whole language."""
+    import json
+    from importlib.resources import files
+
+    text = (files("drtool.plans") / "plan.schema.json").read_text(encoding="utf-8")
+    document: Document = json.loads(text)
+    return document, view(*(line(each) for each in text.splitlines()))
 
 
 def plans_directory(call: "Call") -> Path | None:

@@ -11,7 +11,6 @@ from msgspec import Meta, Struct, field
 
 from drtool.config.document import read_as
 from drtool.plans.language.actions import Action
-from drtool.plans.language.needs import Need, need
 from drtool.plans.language.parts import (
     Bare,
     Count,
@@ -20,6 +19,7 @@ from drtool.plans.language.parts import (
     Filled,
     ForEach,
     Id,
+    NeedField,
     OptionalBare,
     OptionalDuration,
     OptionalShare,
@@ -160,7 +160,7 @@ class StepFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: Id
     uses: str
     name: str = ""
-    needs: tuple[Annotated[Need, read_as(need)], ...] = ()
+    needs: tuple[NeedField, ...] = ()
     condition: OptionalBare = field(name="if", default=None)
     foreach: ForEach = None
     """A list, or an expression that gives one; the step sees each as `item`."""

@@ -12,6 +12,7 @@ from drtool.config.document import read_as
 from drtool.config.schema import words, zone_name
 from drtool.config.units import rate_bytes_s, size_bytes
 from drtool.plans.language.cron import Cron, parse_cron
+from drtool.plans.language.needs import Need, need
 from drtool.plans.language.quantities import When, duration_s, positive_s, share, when, window_text
 from drtool.plans.language.syntax import Expression
 from drtool.plans.language.templates import bare, foreach
@@ -52,6 +53,10 @@ OptionalWhen = Annotated[When | None, *_read(or_nothing(when), _TIME_SCHEMA)]
 Bare = Annotated[Expression, *_read(bare, _EXPRESSION_SCHEMA)]
 OptionalBare = Annotated[Expression | None, *_read(or_nothing(bare), _EXPRESSION_SCHEMA)]
 ForEach = Annotated[Any, *_read(foreach, {"type": ["string", "array"], "examples": ["vars.names"]})]
+NeedField = Annotated[
+    Need,
+    *_read(need, {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}(:(started|injected))?$"}),
+]
 Words = Annotated[tuple[str, ...], *_read(words, _WORDS_SCHEMA)]
 WindowText = Annotated[str, *_read(window_text, {"type": "string", "examples": ["Tue-Thu 09:00-15:00 Europe/Berlin"]})]
 CronField = Annotated[Cron, *_read(parse_cron, {"type": "string", "examples": ["17 3 * * 0"]})]
