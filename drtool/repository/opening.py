@@ -24,7 +24,7 @@ from drtool.repository.cache import Cache
 from drtool.repository.identity import author
 from drtool.repository.keys import unlock
 from drtool.repository.overlays import Overlays, warnings
-from drtool.repository.places import is_directory
+from drtool.repository.places import is_directory, open_read_only, open_store
 from drtool.repository.rehearsals import Rehearsals
 from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec, TargetSpec
@@ -45,11 +45,12 @@ class _Parts(Struct, frozen=True):
 def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
     """Reaches the targets, unlocks the keys, reads the manifest."""
     emit(Stage(name="opening"))
-    overlays = Overlays(spec.state_dir)
-    for line in warnings(overlays.sweep()):
+    overlays = Overlays(spec.faults_dir or spec.state_dir)
+    for line in warnings(overlays.sweep()) if not spec.read_only else ():
         emit(Warned(message=line))
     targets = Targets(
         {target.name: target for target in spec.targets},
+        open_read_only if spec.read_only else open_store,
         rates=spec.rates,
         rehearsals=Rehearsals(spec.cache_dir / "openings"),
         overlays=overlays,

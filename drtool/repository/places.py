@@ -13,7 +13,7 @@ from drtool.config.urls import FILE_SCHEME, options_of, scheme_of
 from drtool.errors import TargetOffline, UsageError
 from drtool.repository.overlays import NO_OVERLAYS, Overlays
 from drtool.repository.spec import TargetSpec, local_path
-from drtool.stores import Errand, LocalStore, Medium, VoteVerdict
+from drtool.stores import Errand, LocalStore, Medium, ReadOnlyStore, VoterStore, VoteVerdict
 
 OPEN_TIMEOUT_S = 12.0
 """Disks that sleep take up to ten seconds to spin up."""
@@ -49,6 +49,11 @@ def _inside(one: Path, other: Path) -> bool:
 def open_store(spec: TargetSpec) -> Medium:
     """The store behind a target's URL; TargetOffline if it is not there. Of a bucket, only the first call tells."""
     return _bucket(spec, ask=False) if _scheme(spec.url) == "s3" else _opener(spec, create=False)()
+
+
+def open_read_only(spec: TargetSpec) -> VoterStore:
+    """The same, for a dry run: a write raises."""
+    return ReadOnlyStore(open_store(spec))
 
 
 def open_in_time(spec: TargetSpec, *, create: bool = False, overlays: Overlays = NO_OVERLAYS) -> Medium:

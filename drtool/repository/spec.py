@@ -55,6 +55,10 @@ class RepositorySpec(Struct, frozen=True, kw_only=True):
     """The command line that reads without a quorum, for hints."""
     trace: Callable[[Note], None] | None = None
     """Receives a note for each phase of consensus; None: nobody watches."""
+    read_only: bool = False
+    """Every store refuses to write; `state_dir` is then a copy, which is thrown away."""
+    faults_dir: Path | None = None
+    """The state directory whose faults are heeded; None: `state_dir`."""
     rates: Rates = UNLIMITED
     """How fast each target may be written to and read from."""
 

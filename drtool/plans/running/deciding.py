@@ -290,26 +290,24 @@ def _after_doubt(graph: Graph, state: RunState, key: str) -> Iterator[Decision]:
         yield Settle(
             key, "unproven", "it was at work when the run was interrupted; whether it took effect is not known"
         )
-    elif task.on_resume == "confirm":
-        confirmed = state.status(CONFIRM + key)
-        if CONFIRM + key in state.running:
-            yield Rest()
-        elif confirmed is None:
-            yield Start(CONFIRM + key)
-        elif confirmed in GOOD:
-            yield Settle(key, "passed", "it had taken effect before the run was interrupted: confirmed")
-        else:
-            yield Start(key, state.attempt(key), _item_of(key))
-    elif task.on_resume == "ask":
-        answer = state.answers.get(key)
-        if answer is None:
-            yield Start(CONFIRM + key)
-        elif answer.yes:
-            yield Start(key, state.attempt(key), _item_of(key))
-        else:
-            yield Settle(key, "aborted", f"{answer.by} said that it is not to be done again")
-    else:
+    elif task.on_resume == "retry":
         yield Start(key, state.attempt(key), _item_of(key))
+    else:
+        yield _after_question(state, key, task.on_resume)
+
+
+def _after_question(state: RunState, key: str, how: str) -> Decision:
+    """`confirm`: a step that looks whether it took effect; `ask`: a person who says whether it is to be done (again)."""
+    if CONFIRM + key in state.running:
+        return Rest()
+    answer = state.status(CONFIRM + key)
+    if answer is None:
+        return Start(CONFIRM + key, state.attempt(CONFIRM + key))
+    if (answer in GOOD) == (how == "ask"):
+        return Start(key, state.attempt(key), _item_of(key))
+    if how == "confirm":
+        return Settle(key, "passed", "it had taken effect before the run was interrupted: confirmed")
+    return Settle(key, "aborted", "whether it took effect is not known, and nobody said that it is to be done again")
 
 
 def _item_of(key: str) -> int | None:

@@ -1,0 +1,148 @@
+"""The dry run: every step is asked what it would do, in an order in which it could be done. It always comes before a run.
+
+Invariants
+    Nothing is changed: actions are asked to foresee, with stores that raise on a write.
+    What is decided here (snapshot ids, seeds, victims) is pinned, and what a run does later is what was foreseen.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError
+from drtool.plans.actions.port import Action, Around, Asked, Foresight
+from drtool.plans.language.evaluating import Context, truth
+from drtool.plans.language.filling import fill, fill_text
+from drtool.plans.language.model import Plan, Step
+from drtool.plans.language.parsing import ExpressionError
+from drtool.plans.language.values import Unknown
+from drtool.plans.running.building import steps_by_id
+
+
+class Resolved(Struct, frozen=True, kw_only=True):
+    """What one step would do."""
+
+    id: str
+    uses: str
+    name: str
+    optional: bool
+    foresight: Foresight
+
+    @property
+    def status(self) -> str:
+        """As a person reads it, and `--json` has it: `ok`, `would change …`, `cannot run: …`, `deferred (needs …)`."""
+        verdict, detail = self.foresight.verdict, self.foresight.detail
+        if verdict == "deferred":
+            return f"deferred ({detail})" if detail else "deferred"
+        if verdict == "would change":
+            return f"would change {detail}".rstrip()
+        return f"cannot run: {detail}" if verdict == "cannot run" else "ok"
+
+
+class Resolution(Struct, frozen=True, kw_only=True):
+    rows: tuple[Resolved, ...]
+
+    @property
+    def pins(self) -> dict[str, dict[str, Any]]:
+        return {row.id: dict(row.foresight.pins) for row in self.rows if row.foresight.pins}
+
+    @property
+    def cannot(self) -> tuple[Resolved, ...]:
+        """Those that keep the plan from running."""
+        return tuple(row for row in self.rows if row.foresight.verdict == "cannot run" and not row.optional)
+
+    @property
+    def unprovable(self) -> tuple[Resolved, ...]:
+        """What would run, but cannot be foreseen; and what is optional and cannot run."""
+        return tuple(
+            row
+            for row in self.rows
+            if not row.foresight.provable or (row.foresight.verdict == "cannot run" and row.optional)
+        )
+
+
+def resolve(
+    plan: Plan, actions: Mapping[str, Action], around: Around, context_of: Callable[[str], Context]
+) -> Resolution:
+    """Asks every step, each undo and each `confirm` too."""
+    rows: list[Resolved] = []
+    for step in steps_by_id(plan).values():
+        rows.append(_resolved(step.id, step, actions, around, context_of(step.id)))
+        rows += [
+            _resolved(f"undo:{step.id}", undo, actions, around, context_of(f"undo:{step.id}"))
+            for undo in step.compensate
+        ]
+    return Resolution(rows=tuple(rows))
+
+
+def _resolved(key: str, step: Step, actions: Mapping[str, Action], around: Around, context: Context) -> Resolved:
+    try:
+        foresight = _foreseen(key, step, actions[step.uses], around, context)
+    except DrtoolError as error:
+        foresight = Foresight(verdict="cannot run", detail=_sentence(error))
+    return Resolved(id=key, uses=step.uses, name=step.name, optional=step.optional, foresight=foresight)
+
+
+def _foreseen(key: str, step: Step, action: Action, around: Around, context: Context) -> Foresight:
+    try:
+        if step.condition is not None:
+            holds = truth(step.condition, context)
+            if isinstance(holds, Unknown):
+                return _told(step, action, around, context, key, conditional=holds)
+            if not holds:
+                return Foresight(verdict="ok", detail="skipped: its condition does not hold")
+        return _told(step, action, around, context, key)
+    except ExpressionError as error:
+        return Foresight(verdict="cannot run", detail=f"{step.place}: {error.message}")
+
+
+def _told(
+    step: Step, action: Action, around: Around, context: Context, key: str, conditional: Unknown | None = None
+) -> Foresight:
+    if step.foreach is not None and isinstance(_items(step, context), Unknown):
+        return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(_needs(_items(step, context))))}")
+    filled = fill(step.uses, step.inputs, context)
+    if filled.problems:
+        problem = filled.problems[0]
+        return Foresight(
+            verdict="cannot run", detail=f"{step.place}: with.{'.'.join(map(str, problem.path))}: {problem.message}"
+        )
+    asked = Asked(key=key, step=step, action=filled.action, missing=filled.needs)
+    foresight = action.foresee(asked, around)
+    if conditional is not None and foresight.verdict in ("ok", "would change"):
+        detail = f"needs {', '.join(sorted(conditional.needs))}, for its condition; then: {foresight.verdict} {foresight.detail}"
+        return Foresight(verdict="deferred", detail=detail.strip(), pins=foresight.pins, provable=foresight.provable)
+    return foresight
+
+
+def _needs(value: object) -> frozenset[str]:
+    return value.needs if isinstance(value, Unknown) else frozenset()
+
+
+def items_of(step: Step, context: Context) -> list[Any]:
+    """The items of a `foreach`, as plain values. ExpressionError, or DrtoolError where it is no list."""
+    found = _items(step, context)
+    if isinstance(found, Unknown):
+        raise DrtoolError(f"the items of {step.id} are not known yet")
+    if not isinstance(found, list | tuple):
+        raise DrtoolError(f"foreach of {step.id} is no list, but {found!r}")
+    return list(found)
+
+
+def _items(step: Step, context: Context) -> Any:  # noqa: ANN401 - any value of the language
+    if isinstance(step.foreach, str):
+        return fill_text(step.foreach, context)
+    if isinstance(step.foreach, list):
+        return [fill_text(item, context) if isinstance(item, str) else item for item in step.foreach]
+    return step.foreach
+
+
+def _sentence(error: DrtoolError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+def lines(resolution: Resolution) -> Iterator[str]:
+    """For a terminal without colours."""
+    for row in resolution.rows:
+        yield f"{row.id}: {row.status}"

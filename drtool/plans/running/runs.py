@@ -1,0 +1,117 @@
+"""The runs of this host: a folder for each, with its journal; and which of them may not run at once.
+
+Invariants
+    A concurrency group is held by a lock of the kernel's: a process that is killed holds nothing.
+    Ids sort by the time of their beginning.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError, UsageError
+from drtool.plans.journal.events import RunBegan, RunEnded
+from drtool.plans.journal.file import is_written, read
+
+RUNS = "runs"
+_GROUPS = "groups"
+
+
+class GroupBusy(DrtoolError):
+    """Another run holds this plan's concurrency group."""
+
+    exit_code = 75
+
+
+class PastRun(Struct, frozen=True, kw_only=True):
+    """One run of this host. `verdict` is empty while it is not over; `problem`: why its journal cannot be believed."""
+
+    run_id: str
+    plan: str = ""
+    title: str = ""
+    began: str = ""
+    seconds: float = 0.0
+    verdict: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    at_work: bool = False
+    digest: str = ""
+    problem: str = ""
+
+
+def new_run_id(now: datetime) -> str:
+    """`20261123-140500-3f2a`: when it began, in UTC, and a random word."""
+    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def folder_of(state_dir: Path, run: str) -> Path:
+    """Where a run's journal is. UsageError for what is no id."""
+    if not run or not all(letter in "abcdefghijklmnopqrstuvwxyz0123456789-" for letter in run) or len(run) > 64:
+        raise UsageError(f"{run!r} is no run", hint="`drtool plan history` lists them")
+    return state_dir / RUNS / run
+
+
+def past_runs(state_dir: Path) -> Iterator[PastRun]:
+    """All of them, oldest first."""
+    try:
+        names = sorted(os.listdir(state_dir / RUNS))
+    except FileNotFoundError:
+        return
+    for name in names:
+        yield _past(state_dir / RUNS / name)
+
+
+def last_unfinished(state_dir: Path) -> str | None:
+    """The newest run that is neither over nor at work."""
+    found = [row.run_id for row in past_runs(state_dir) if not row.verdict and not row.at_work and not row.problem]
+    return found[-1] if found else None
+
+
+def _past(folder: Path) -> PastRun:
+    try:
+        events, head = read(folder)
+        at_work = is_written(folder)
+    except (DrtoolError, OSError) as error:
+        return PastRun(run_id=folder.name, problem=str(error))
+    began = next((event for event in events if isinstance(event, RunBegan)), None)
+    ended = next((event for event in reversed(events) if isinstance(event, RunEnded)), None)
+    return PastRun(
+        run_id=folder.name,
+        plan=began.plan if began else "",
+        title=began.title if began else "",
+        began=began.at if began else "",
+        seconds=events[-1].elapsed_s if events else 0.0,
+        verdict=ended.verdict if ended else "",
+        exit_code=ended.exit_code if ended else None,
+        reason=ended.reason if ended else "",
+        at_work=at_work,
+        digest=head,
+    )
+
+
+@contextmanager
+def held_group(state_dir: Path, group: str | None) -> Iterator[None]:
+    """Holds a concurrency group, if the plan names one. GroupBusy if another run does."""
+    if group is None:
+        yield
+        return
+    directory = state_dir / _GROUPS
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(
+        directory / sha256(group.encode()).hexdigest()[:32], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise GroupBusy(f"another run of the group {group!r} is at work on this host") from None
+        yield
+    finally:
+        os.close(descriptor)

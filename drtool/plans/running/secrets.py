@@ -1,0 +1,111 @@
+"""Secrets of a plan: read once, when the run begins, and taken out of everything that is written or shown.
+
+Invariants
+    A secret is never empty, and never shorter than what can be taken out of text without taking the text apart.
+    What is redacted is redacted in every form that programs print: as it is, percent-encoded, in base64, as JSON has it.
+"""
+
+import base64
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from drtool.errors import UsageError
+from drtool.plans.actions.programs import run_program
+from drtool.plans.language.model import SecretRef
+
+REDACTED = "‹secret›"
+SHORTEST = 4
+COMMAND_TIMEOUT_S = 30.0
+_BYTES_MAX = 64 << 10
+
+
+def read_secrets(refs: Mapping[str, SecretRef], environ: Mapping[str, str]) -> dict[str, str]:
+    """Each by its name. UsageError names the secret and where it was looked for, never what was found."""
+    return {name: _checked(name, _read(name, ref, environ)) for name, ref in refs.items()}
+
+
+def _checked(name: str, value: str) -> str:
+    if len(value) < SHORTEST:
+        raise UsageError(
+            f"secret {name}: it has fewer than {SHORTEST} characters, so it could not be kept out of reports"
+        )
+    return value
+
+
+def _read(name: str, ref: SecretRef, environ: Mapping[str, str]) -> str:
+    if ref.env is not None:
+        if not environ.get(ref.env):
+            raise UsageError(f"secret {name}: the environment has no {ref.env}")
+        return environ[ref.env]
+    if ref.command:
+        result = run_program(ref.command, ends_at=time.monotonic() + COMMAND_TIMEOUT_S, env=environ)
+        if result.exit_code or result.ended_by != "itself":
+            raise UsageError(f"secret {name}: {ref.command[0]} ended with {result.exit_code}")
+        return _line(result.stdout)
+    return _line(_file(name, ref, environ))
+
+
+def _file(name: str, ref: SecretRef, environ: Mapping[str, str]) -> bytes:
+    path = Path(ref.file or "")
+    if ref.systemd_credential is not None:
+        directory = environ.get("CREDENTIALS_DIRECTORY")
+        if not directory:
+            raise UsageError(
+                f"secret {name}: systemd handed over no credentials",
+                hint="set LoadCredential= in the unit that runs the plan",
+            )
+        path = Path(directory) / ref.systemd_credential
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if mode & 0o077 and ref.systemd_credential is None:
+                raise UsageError(f"secret {name}: others may read {path}", hint=f"chmod 600 {path}")
+            return file.read(_BYTES_MAX)
+    except OSError as error:
+        raise UsageError(f"secret {name}: {path} cannot be read: {error.strerror}") from None
+
+
+def _line(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape").splitlines()[0] if data.strip() else ""
+
+
+def redactor(secrets: Mapping[str, str]) -> Callable[[str], str]:
+    """Takes every form of every secret out of a text; the longest first."""
+    forms = {form for value in secrets.values() for form in _forms(value) if len(form) >= SHORTEST}
+    ordered = sorted(forms, key=len, reverse=True)
+
+    def redact(text: str) -> str:
+        for form in ordered:
+            text = text.replace(form, REDACTED)
+        return text
+
+    return redact
+
+
+def _forms(value: str) -> set[str]:
+    raw = value.encode("utf-8", "surrogateescape")
+    encoded = {base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()}
+    forms = {
+        value,
+        quote(raw, safe=""),
+        quote_plus(raw),
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+    }
+    return forms | encoded | {one.rstrip("=") for one in encoded}
+
+
+def redacted(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401 - any plain value
+    """The same value without secrets, keys too."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {redact(key) if isinstance(key, str) else key: redacted(item, redact) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(item, redact) for item in value]
+    return value

@@ -1,0 +1,63 @@
+"""What ends a run before its plan does: its longest duration, the kill switch, a window that closes, `abort_if`. PURE but for
+looking whether a file exists.
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from drtool.plans.faults.windows import closing_time, parse_window
+from drtool.plans.journal.events import Cancelled
+from drtool.plans.language.evaluating import Context, truth
+from drtool.plans.language.model import Guards, SteadyState
+from drtool.plans.language.parsing import ExpressionError
+from drtool.plans.language.values import Unknown, duration_text
+from drtool.plans.running.state import RunState
+
+
+def reasons_to_stop(guards: Guards, elapsed_s: float, now: datetime, context: Context, at: str) -> Iterator[Cancelled]:
+    """Why the run must end now; the first is enough."""
+    if guards.max_duration_s is not None and elapsed_s >= guards.max_duration_s:
+        yield _cancelled(
+            at, elapsed_s, f"it took longer than max_duration, {duration_text(guards.max_duration_s)}", "timeout"
+        )
+    if guards.kill_switch is not None and os.path.lexists(guards.kill_switch):
+        yield _cancelled(at, elapsed_s, f"the kill switch {guards.kill_switch} is on", "kill-switch")
+    if guards.windows and not in_window(guards, now):
+        yield _cancelled(at, elapsed_s, f"no window is open ({'; '.join(guards.windows)})", "window")
+    for condition in guards.abort_if:
+        try:
+            holds = truth(condition, context)
+        except ExpressionError as error:
+            yield _cancelled(
+                at, elapsed_s, f"abort_if {condition.text!r} cannot be judged: {error.message}", "abort_if"
+            )
+            continue
+        if holds is True and not isinstance(holds, Unknown):
+            yield _cancelled(at, elapsed_s, f"abort_if: {condition.text}", "abort_if")
+
+
+def in_window(guards: Guards, now: datetime) -> bool:
+    """Whether one of the windows is open; without any, always."""
+    windows = [parse_window(text, ZoneInfo) for text in guards.windows]
+    return not windows or any(closing_time(window, now.astimezone(UTC)) is not None for window in windows)
+
+
+def unsteady(steady: SteadyState | None, state: RunState) -> str:
+    """Why the steady state did not hold while it was looked at; empty if it did."""
+    during = [sample for sample in state.samples if sample.when == "during"]
+    if steady is None or not during:
+        return ""
+    failing = sum(not sample.passed for sample in during)
+    if failing / len(during) <= steady.allow_failing:
+        return ""
+    last = next(sample for sample in reversed(during) if not sample.passed)
+    return (
+        f"the steady state did not hold: {failing} of {len(during)} answers were bad, and {steady.allow_failing:.0%} may be"
+        f" (the last: {last.probe}: {last.detail})"
+    )
+
+
+def _cancelled(at: str, elapsed_s: float, reason: str, cause: str) -> Cancelled:
+    return Cancelled(at=at, elapsed_s=elapsed_s, reason=reason, cause=cause)  # type: ignore[arg-type]
