@@ -18,6 +18,8 @@ from drtool.errors import ConfigError
 
 MAX_DEPTH = 32
 MAX_SIZE_BYTES = 256 * 1024
+MAX_REFUSED = 20
+"""So many things are told of a file that are not read; a bomb has a hundred thousand."""
 
 Path = tuple[str | int, ...]
 """Where in a document: `("sites", "paris", "nas")`; list items by index."""
@@ -99,6 +101,7 @@ class _Builder:
 
     def __init__(self, file: str, text: str) -> None:
         self._parsed = Parsed(file)
+        self._refused: list[str] = []
         self._text = text
         self._events: Iterator[Any] = iter(())
 
@@ -117,6 +120,8 @@ class _Builder:
             position = getattr(error, "position", 0)
             line = self._text.count("\n", 0, position) + 1
             raise self._refusal((line, 1), f"not YAML: {_first_line(str(error))}") from None
+        if self._refused:
+            raise ConfigError("\n".join(self._refused))
         return self._parsed
 
     def _whole(self) -> Value:
@@ -141,15 +146,17 @@ class _Builder:
         self._parsed.places[path] = place
         kind = _kind(event)
         self._check_node(event, kind, path, place)
+        if kind == "Alias":
+            return None
         if kind == "Scalar":
             return scalar(event.value) if event.implicit[0] else _joined(event.value)
         return self._sequence(path) if kind == "SequenceStart" else self._mapping(path)
 
     def _check_node(self, event: ParserEvent, kind: str, path: Path, place: Place) -> None:
         if kind == "Alias" or event.anchor is not None:
-            raise self._refusal(place, "anchors and aliases (& and *) are not read; write the value out", path)
-        if event.ctag is not None:
-            raise self._refusal(place, f"tags (here {event.ctag}) are not read", path)
+            self._refuse(place, "anchors and aliases (& and *) are not read; write the value out", path)
+        if kind != "Alias" and event.ctag is not None:
+            self._refuse(place, f"tags (here {event.ctag}) are not read", path)
         if len(path) > MAX_DEPTH:
             raise self._refusal(place, f"nested deeper than {MAX_DEPTH} levels")
 
@@ -165,7 +172,7 @@ class _Builder:
             key = self._key(event, path)
             if key in items:
                 first = self._parsed.places[(*path, key)][0]
-                raise self._refusal(_place(event), f"the key {key!r} stands here twice (first on line {first})", path)
+                self._refuse(_place(event), f"the key {key!r} stands here twice (first on line {first})", path)
             items[key] = self._node(next(self._events), (*path, key), _place(event))
         return items
 
@@ -175,8 +182,14 @@ class _Builder:
             raise self._refusal(place, "a key must be plain text", path)
         self._check_node(event, "Scalar", path, place)
         if event.value == "<<" and event.implicit[0]:
-            raise self._refusal(place, "merge keys (<<) are not read; write the keys out", path)
+            self._refuse(place, "merge keys (<<) are not read; write the keys out", path)
         return _joined(event.value)
+
+    def _refuse(self, place: Place, message: str, path: Path) -> None:
+        """Remembers it and goes on, so that all that is not read is told at once; the document is never given out."""
+        self._refused.append(self._refusal(place, message, path).message)
+        if len(self._refused) == MAX_REFUSED:
+            raise ConfigError("\n".join((*self._refused, "… and perhaps more")))
 
     def _refusal(self, place: Place, message: str, path: Path = ()) -> ConfigError:
         where = describe_path(path)

@@ -151,4 +151,8 @@ def test_a_plain_path_is_a_file_url_beside_the_configuration():
 def test_the_example_in_the_documentation_is_read(tmp_path):
     page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
     config = load(tmp_path, page.partition("```yaml\n")[2].partition("```")[0])
-    assert (config.repository, list(config.sites), list(config.sources)) == ("acme", ["paris", "attic"], ["home"])
+    assert (config.repository, list(config.sites), list(config.sources)) == (
+        "acme",
+        ["paris", "attic", "cloud"],
+        ["home"],
+    )

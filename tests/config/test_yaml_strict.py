@@ -110,3 +110,12 @@ values = st.recursive(
 @example({"": [None, {"a": "\u2028"}]})
 def test_json_is_read_as_what_it_says(document):
     assert value(json.dumps(document)) == document
+
+
+def test_all_that_is_not_read_is_told_at_once():
+    with pytest.raises(ConfigError) as caught:
+        value("a: &x 1\nb: !!str 2\nc: *x\nd: {<<: {e: 1}}\na: 3\n")
+    told = caught.value.message.splitlines()
+    assert [line.split(":")[1] for line in told] == ["1", "2", "3", "4", "5"]
+    with pytest.raises(ConfigError, match="perhaps more"):
+        value("a: [" + "&x 1, " * 1000 + "]")
