@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTPE]i?)?B?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMGTPE]i?)?B?", re.IGNORECASE)
 _POWERS = {letter: power for power, letter in enumerate("KMGTPE", 1)}
 
 

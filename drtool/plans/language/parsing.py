@@ -28,10 +28,12 @@ from drtool.plans.language.values import Bytes, Seconds
 MAX_LENGTH = 2000
 MAX_DEPTH = 24
 MAX_ARGUMENTS = 100
+MAX_OPERATORS = 100
+"""`a + b + c …` is as deep a tree as it is long."""
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+)
-      | (?P<quantity>[0-9]+(?:\.[0-9]+)?[A-Za-z][A-Za-z0-9.]*)
+      | (?P<quantity>(?:[0-9]+(?:\.[0-9]+)?[A-Za-z]+)+)
       | (?P<number>[0-9]{1,18}(?:\.[0-9]{1,18})?)(?![0-9])
       | (?P<text>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")
       | (?P<word>[A-Za-z_][A-Za-z0-9_-]*)
@@ -97,6 +99,7 @@ class _Parser:
         self._tokens = tokens
         self._next = 0
         self._depth = 0
+        self._operators = 0
         self._end = Token("end", "", length)
 
     def whole(self) -> Node:
@@ -137,6 +140,9 @@ class _Parser:
         left = self._unary()
         while (operator := self._operator()) and PRECEDENCE[operator] >= least:
             at = self._take().at
+            self._operators += 1
+            if self._operators > MAX_OPERATORS:
+                raise ExpressionError(f"at most {MAX_OPERATORS} operators", at)
             if operator == "not in":
                 self._take()
             binds = PRECEDENCE[operator]
