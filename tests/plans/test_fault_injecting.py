@@ -7,6 +7,7 @@ import time
 
 import pytest
 from drill_faults import BYTES, OTHER, PACK, Ground, holder
+from killed_midway import every_step
 from three_sites import in_a_child
 
 from drtool.errors import DrtoolError, Interrupted, Refused, TargetOffline, UsageError
@@ -250,3 +251,23 @@ def test_what_cannot_be_removed_is_named(ground, monkeypatch):
 
         monkeypatch.setattr(os, "unlink", refuse)
     assert (fault.removed, [path.parent for path in fault.left]) == (False, [ground.faults])
+
+
+@pytest.mark.parametrize("kind", ["offline", "corrupt"])
+def test_killed_at_any_step_it_leaves_nothing_after_the_next_command(kind, ground):
+    before = stored(ground)
+
+    def drill():
+        with inject(Overlays(ground.state), injection(ground, kind)) as fault:
+            assert fault.over() is None
+            if kind == "corrupt":
+                Overlays(ground.state).opened(ground.spec, open_store).put(OTHER, BYTES[::-1])
+
+    for _step in every_step(drill):
+        Overlays(ground.state).sweep()
+        assert not ground.faults.exists()
+        store = Overlays(ground.state).opened(ground.spec, open_store)
+        assert (store.get(PACK), store.get(OTHER)) == (BYTES, BYTES[::-1])
+        store.close()
+    left = {name: data for name, data in stored(ground).items() if not name.startswith(".tmp-")}
+    assert left == before

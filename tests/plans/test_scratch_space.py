@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from killed_midway import every_step
 from msgspec.structs import replace
 from three_sites import everything, in_a_child
 
@@ -428,3 +429,18 @@ def test_a_directory_that_is_moved_away_meanwhile_stops_the_removal(tmp_path, mo
     (left,) = remove_tree(top)
     assert "somebody moves directories" in left.reason
     assert (outside / "kept").exists()
+
+
+def test_killed_at_any_step_nothing_exists_that_is_not_listed(state):
+    def run():
+        with make(state) as scratch:
+            (scratch.path / "below").mkdir()
+            (scratch.path / "below/file").write_text("restored")
+
+    for _step in every_step(run):
+        found = list_scratch(state)
+        assert found.unreadable == ()
+        if found.spaces:
+            assert remove_scratch(state, "r1").left == ()
+        assert not [path for path in (state / "scratch").glob("*") if not path.name.startswith(".tmp-")]
+        assert list_scratch(state).spaces == ()

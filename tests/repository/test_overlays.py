@@ -360,14 +360,32 @@ def test_no_damage_to_a_file_is_a_crash(ground, data):
 
 def test_what_a_killed_process_left_unfinished_goes_with_the_next_sweep(ground):
     ground.faults.mkdir(parents=True)
-    for name in ("orphan.ended", ".tmp-old", ".tmp-new"):
+    for name in ("orphan.ended", ".tmp-unfinished"):
         (ground.faults / name).touch()
-    os.utime(ground.faults / ".tmp-old", (0, 0))
     assert warnings(ground.overlays.sweep()) == []
-    assert os.listdir(ground.faults) == [".tmp-new"]
-    (ground.faults / ".tmp-new").unlink()
-    ground.overlays.sweep()
     assert not ground.faults.exists()
+
+
+def test_a_writer_gets_through_while_others_tidy_up(ground):
+    done = threading.Event()
+
+    def tidy():
+        while not done.is_set():
+            Overlays(ground.state).sweep()
+
+    threads = [threading.Thread(target=tidy) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _turn in range(100):
+            record = ground.record("offline")
+            ground.overlays.files.write(record)
+            assert [each.id for each in ground.overlays.files.read().records] == [record.id]
+            ground.overlays.files.remove(record.id)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_a_torn_line_hides_no_other(ground):

@@ -71,7 +71,7 @@ def clear_faults(state_dir: Path, run: str | None = None, *, dry_run: bool = Fal
         reasons = {name: _removed(files, names) for name, names in files_of.items()}
         left = {name: BadFile(name=name, reason=reason) for name, reason in reasons.items() if reason}
         if run is None:
-            files.tidy(unfinished_s=0)
+            files.tidy()
     return Clearing(
         cleared=tuple(row for row in found.faults if f"{row.id}.json" not in left),
         removed=tuple(bad for bad in strays if bad.name not in left),

@@ -92,6 +92,7 @@ def register(state_dir: Path, record: ScratchRecord) -> None:
     """Writes the record, durably; one that is there is replaced."""
     directory = state_dir / SCRATCH
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _tidy(directory)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         durable.replace(descriptor, record.name + _RECORD, msgspec.json.encode(record))
@@ -103,12 +104,17 @@ def forget(state_dir: Path, name: str) -> None:
     """Removes the record; nothing is left that it would lead to."""
     directory = state_dir / SCRATCH
     (directory / (name + _RECORD)).unlink(missing_ok=True)
+    _tidy(directory)
+    with suppress(OSError):  # other spaces are there
+        directory.rmdir()
+
+
+def _tidy(directory: Path) -> None:
+    """Removes records that processes left unfinished that were killed."""
     with suppress(OSError):  # gone since; or of another user, whom we leave alone
         for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
             if path.lstat().st_mtime < time.time() - UNFINISHED_S:
                 path.unlink()
-    with suppress(OSError):  # other spaces are there
-        directory.rmdir()
 
 
 def records(state_dir: Path) -> tuple[list[ScratchRecord], list[Leftover]]:

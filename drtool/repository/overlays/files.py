@@ -10,10 +10,10 @@ Invariants
     Nothing here follows a symbolic link, waits for a pipe or reads without bound.
 """
 
+import fcntl
 import os
 import re
 import stat
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +30,6 @@ from drtool.stores.names import TEMPORARY_PREFIX
 FAULTS = "faults"
 STOP = "STOP"
 FILE_BYTES_MAX = 16 << 20
-UNFINISHED_S = 60.0
 _RECORD, _ENDED = ".json", ".ended"
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -84,17 +83,12 @@ class OverlayFiles:
         """Puts an overlay in force, durably."""
         if not _ID.fullmatch(record.id):
             raise ValueError(f"not an overlay's id: {record.id!r}")
-        for _attempt in range(3):  # whoever removes the last overlay removes the directory as well
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):
-                self._write(record)
-                return
-        raise FileNotFoundError(f"{self.directory} is removed again and again")
-
-    def _write(self, record: OverlayRecord) -> None:
-        with _opened(self.directory) as directory:
-            durable.replace(directory, record.id + _RECORD, encode(record))
+        self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _opened(self.directory.parent) as above:
+            _lock(above, fcntl.LOCK_SH)
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+            with _opened(self.directory) as directory:
+                durable.replace(directory, record.id + _RECORD, encode(record))
             durable.sync_directory(above)
 
     def remove(self, record_id: str) -> None:
@@ -108,8 +102,7 @@ class OverlayFiles:
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=directory)
             durable.sync_directory(directory)
-        with suppress(OSError):  # another overlay, or the kill switch, is still there
-            self.directory.rmdir()
+        self.tidy()
 
     def end_object(self, record_id: str, name: str) -> None:
         """Records that an object was stored anew. An overlay that is gone needs no record."""
@@ -200,26 +193,33 @@ class OverlayFiles:
         )
         return Swept(dropped=tuple(dropped), left=tuple(left), bad=(*shelf.bad, *elsewhere))
 
-    def tidy(self, unfinished_s: float = UNFINISHED_S) -> None:
-        """Removes what a process left that was killed between two steps; and the directory, if that was all."""
-        for name in self._remains(unfinished_s):
-            with suppress(OSError):  # it does nothing, and the next time tries again
-                self.remove_files(name)
-        with suppress(OSError):  # there is more
+    def tidy(self) -> None:
+        """Removes what a process left that was killed between two steps; and the directory, if that was all.
+
+        Not while somebody writes there: what a writer has not finished is not left.
+        """
+        with (
+            suppress(OSError),
+            _opened(self.directory.parent) as above,
+        ):  # what stays does nothing, and there is a next time
+            _lock(above, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = set(os.listdir(self.directory))
+            for name in found:
+                stray = name.endswith(_ENDED) and name.removesuffix(_ENDED) + _RECORD not in found
+                if stray or name.startswith(TEMPORARY_PREFIX):
+                    os.unlink(self.directory / name)
             self.directory.rmdir()
 
-    def _remains(self, unfinished_s: float) -> list[str]:
-        """Unfinished files of old (a writer that is robbed of one begins anew), and lists without an overlay."""
-        with suppress(OSError):
-            found = {name: os.lstat(self.directory / name).st_mtime for name in os.listdir(self.directory)}
-            old = time.time() - unfinished_s
-            return [
-                name
-                for name, changed in found.items()
-                if (name.startswith(TEMPORARY_PREFIX) and changed <= old)
-                or (name.endswith(_ENDED) and name.removesuffix(_ENDED) + _RECORD not in found)
-            ]
-        return []
+
+def _lock(directory: int, how: int) -> None:
+    """Until it is closed. BlockingIOError: somebody else holds it."""
+    try:
+        fcntl.flock(directory, how)
+    except BlockingIOError:
+        raise
+    except OSError:
+        if how & fcntl.LOCK_EX:  # a file system without locks: nobody can know whether somebody writes
+            raise
 
 
 @contextmanager
