@@ -30,7 +30,7 @@ class DrtoolProgram:
         password: Callable[[], bytes],
         redact: Callable[[str], str],
     ) -> None:
-        self._environ = {name: value for name, value in environ.items() if name not in _PASSWORDS} | {
+        self.environ = {name: value for name, value in environ.items() if name not in _PASSWORDS} | {
             "DRTOOL_STATE_DIR": str(state_dir),
             "DRTOOL_CACHE_DIR": str(cache_dir),
         }
@@ -45,7 +45,7 @@ class DrtoolProgram:
                 [*self._start(ours), *words],
                 ends_at=work.ends_at,
                 cancelled=work.cancelled,
-                env=self._environ,
+                env=self.environ,
                 pass_fds=(ours,),
             )
         finally:

@@ -12,10 +12,12 @@ from msgspec import Struct
 
 from drtool.errors import DrtoolError
 from drtool.plans.actions.port import Action, Around, Asked, Foresight
-from drtool.plans.language.evaluating import Context, truth
+from drtool.plans.language.evaluating import Context, evaluate, truth
 from drtool.plans.language.filling import fill, fill_text
 from drtool.plans.language.model import Plan, Step
 from drtool.plans.language.parsing import ExpressionError
+from drtool.plans.language.quantities import written
+from drtool.plans.language.syntax import Expression
 from drtool.plans.language.values import Unknown
 from drtool.plans.running.building import steps_by_id
 
@@ -127,10 +129,12 @@ def items_of(step: Step, context: Context) -> list[Any]:
         raise DrtoolError(f"the items of {step.id} are not known yet")
     if not isinstance(found, list | tuple):
         raise DrtoolError(f"foreach of {step.id} is no list, but {found!r}")
-    return list(found)
+    return [written(item) for item in found]
 
 
 def _items(step: Step, context: Context) -> Any:  # noqa: ANN401 - any value of the language
+    if isinstance(step.foreach, Expression):
+        return evaluate(step.foreach, context)
     if isinstance(step.foreach, str):
         return fill_text(step.foreach, context)
     if isinstance(step.foreach, list):

@@ -47,7 +47,9 @@ def conclude(
     ]
     counted = [key for key in _with(state, "failed", "aborted", "blocked") if _counts(graph, key)]
     refused = [key for key in counted if state.status(key) == "aborted"]
-    failed = [key for key in counted if state.status(key) != "aborted"]
+    failed = [
+        key for key in counted if state.status(key) == "failed" or (not refused and state.status(key) == "blocked")
+    ]
     open_ends = [key for key in _with(state, "unproven") if not key.endswith("]")]
     hard = [f"{key}: {state.ended[key].detail}" for key in open_ends if not _optional(graph, key)] + list(unproven)
     found: list[tuple[int, Verdict, str]] = []
