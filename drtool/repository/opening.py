@@ -24,7 +24,7 @@ from drtool.repository.cache import Cache
 from drtool.repository.identity import author
 from drtool.repository.keys import unlock
 from drtool.repository.overlays import Overlays, warnings
-from drtool.repository.places import is_directory, open_read_only, open_store
+from drtool.repository.places import is_directory, open_read_only
 from drtool.repository.rehearsals import Rehearsals
 from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec, TargetSpec
@@ -50,7 +50,7 @@ def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
         emit(Warned(message=line))
     targets = Targets(
         {target.name: target for target in spec.targets},
-        open_read_only if spec.read_only else open_store,
+        *([open_read_only] if spec.read_only else []),  # else as targets are opened everywhere
         rates=spec.rates,
         rehearsals=Rehearsals(spec.cache_dir / "openings"),
         overlays=overlays,
