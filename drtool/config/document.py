@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path as FilePath
 from types import UnionType
-from typing import Annotated, Any, NamedTuple, Self, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 from msgspec.structs import FieldInfo, fields
@@ -125,10 +125,15 @@ class _Checker:
         if _is_struct(kind) and isinstance(value, dict):
             return self._struct(value, kind, path)
         if _origin(kind) is dict and isinstance(value, dict):
-            return {key: self.visit(item, arguments[1], (*path, key)) for key, item in value.items()}
+            return self._mapping(value, arguments, path)
         if _origin(kind) in (list, tuple) and isinstance(value, list) and arguments[1:] in ((), (...,)):
             return [self.visit(item, arguments[0], (*path, index)) for index, item in enumerate(value)]
         return self._leaf(value, kind, path)
+
+    def _mapping(self, value: dict[str, Value], arguments: tuple[TypeForm, ...], path: Path) -> Value:
+        for key in value:
+            self._leaf(key, arguments[0], (*path, key))
+        return {key: self.visit(item, arguments[1], (*path, key)) for key, item in value.items()}
 
     def _placeholder(self, value: Placeholder, kind: TypeForm, path: Path, *, read: bool) -> Value:
         members = [_bare(member)[0] for member in _members(kind)]
@@ -211,7 +216,7 @@ class _Checker:
             msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             if len(self.problems) == before and path not in [problem[0] for problem in self.problems]:
-                self._problem(path, _plain(error, value))
+                self._problem(path, _choice(kind, value) or _plain(error, value))
         return value
 
     def _problem(self, path: Path, message: str) -> None:
@@ -244,6 +249,16 @@ def _is_container(kind: TypeForm) -> bool:
 
 def _is_struct(kind: TypeForm) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _choice(kind: TypeForm, value: Value) -> str:
+    """What might have been meant, where one of a few words was expected; else empty."""
+    known = [word for member in _members(kind) if _origin(member) is Literal for word in get_args(member)]
+    if not known or not isinstance(value, str) or not all(isinstance(word, str) for word in known):
+        return ""
+    words = known[0] if len(known) == 1 else f"{', '.join(known[:-1])} or {known[-1]}"
+    near = nearest(value, known)
+    return f"expected {words}, not {value!r}{near if 'nearest' in near else ''}"
 
 
 def _plain(error: msgspec.ValidationError, value: Value) -> str:

@@ -83,16 +83,21 @@ def context_of(plan: Plan, step: Step | None, facts: Facts = NOTHING, *, item: M
 
 
 def undo_context_of(plan: Plan, step: Step, facts: Facts = NOTHING, *, item: Maybe = None) -> Context:
-    """What a step's own `compensate` sees: all that the step sees, and the step itself."""
-    return _context(plan, step, facts, reachable(plan, step) | {step.id}, item)
+    """What a step's own `compensate` sees: all that the step sees, and the step itself; under `foreach` of that item alone,
+    so that an outcome of the step in `facts` must be that item's."""
+    return _context(plan, step, facts, reachable(plan, step) | {step.id}, item, alone=step.id)
 
 
-def _context(plan: Plan, step: Step | None, facts: Facts, visible: Iterable[str], item: Maybe) -> Context:
+def _context(
+    plan: Plan, step: Step | None, facts: Facts, visible: Iterable[str], item: Maybe, *, alone: str = ""
+) -> Context:
     known = {each.id: each for each in all_steps(plan)}
     shown = {name: known[name] for name in visible}
+    several = {name: each.foreach is not None and name != alone for name, each in shown.items()}
+    steps = {name: _step(each, facts, several=several[name]) for name, each in shown.items()}
     roots: dict[str, Any] = {
         "vars": Names("variable", {name: _var(plan, name, facts) for name in plan.vars}),
-        "steps": Names("step", {name: _step(each, facts) for name, each in shown.items()}, _absent(known, shown, step)),
+        "steps": Names("step", steps, _absent(known, shown, step)),
         "run": Names("part of `run`", _filled(_RUN, facts.run, "run")),
         "sites": Names("site in the plan's `sites`", {name: _site(name, facts) for name in plan.sites}),
         "objectives": _objectives(plan.objectives),
@@ -123,7 +128,7 @@ def _var(plan: Plan, name: str, facts: Facts) -> Maybe:
     return facts.vars[name] if name in facts.vars else Unknown(frozenset(), VAR_KINDS[plan.vars[name].type])
 
 
-def _step(step: Step, facts: Facts) -> Names:
+def _step(step: Step, facts: Facts, *, several: bool) -> Names:
     outcome = facts.outcomes.get(step.id)
     parts: dict[str, Any]
     if outcome is not None:
@@ -133,7 +138,6 @@ def _step(step: Step, facts: Facts) -> Names:
     else:
         needs = frozenset({step.id})
         kinds = RESULTS[step.uses]
-        several = step.foreach is not None
         outputs = {
             name: Unknown(needs, "list" if several else kinds.get(result, "any"))
             for name, result in step.outputs.items()
