@@ -56,6 +56,14 @@ class Warned(Event, frozen=True, kw_only=True):
     message: str
 
 
+class StepNoted(Event, frozen=True, kw_only=True):
+    """A step of a plan began (`status` is `began`), is in force (`injected`) or ended."""
+
+    step: str
+    status: str
+    detail: str = ""
+
+
 Emit = Callable[[Event], None]
 
 

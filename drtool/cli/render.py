@@ -20,7 +20,7 @@ from drtool.cli.progress import ProgressDisplay
 from drtool.cli.text import as_json, printable
 from drtool.cli.view import Cell, Line, Style, Table, View
 from drtool.errors import DrtoolError, Interrupted
-from drtool.events import Event, ItemFailed, Progress, SnapshotStored, Stage, TargetFailed, Warned
+from drtool.events import Event, ItemFailed, Progress, SnapshotStored, Stage, StepNoted, TargetFailed, Warned
 
 _SGR: dict[Style, str] = {"good": "32", "bad": "1;31", "warn": "33", "dim": "2", "strong": "1"}
 _ITEMS_SHOWN = 20
@@ -155,6 +155,9 @@ class Screen:
             self._say("warn", "warning: ", event.message)
         elif isinstance(event, TargetFailed):
             self._say("warn", "warning: ", f"target {event.target}: {event.reason}; what it misses is owed to it")
+        elif isinstance(event, StepNoted):
+            if is_terminal(self._stderr):
+                self._say("dim", f"{event.step}: ", event.status + (f" ({event.detail})" if event.detail else ""))
         elif isinstance(event, ItemFailed):
             self._failed_items += 1
             if self._failed_items <= _ITEMS_SHOWN or self.form.verbose:
@@ -168,7 +171,7 @@ class Screen:
             self._stderr.flush()
 
     def _draw(self, view: View) -> None:
-        if view.summary is not None and not _is_terminal(self._stdout):
+        if view.summary is not None and not is_terminal(self._stdout):
             self._write(printable(view.summary))
             return
         for part in view.parts:
@@ -219,7 +222,7 @@ class Screen:
             os.dup2(nowhere.fileno(), self._stdout.fileno())
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO) -> bool:
     return stream.isatty()
 
 

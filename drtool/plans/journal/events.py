@@ -41,6 +41,8 @@ class RunBegan(Line, frozen=True, kw_only=True, tag="run-began"):
     """The digest of each file."""
     title: str = ""
     exercise: str = ""
+    started: str = ""
+    """What `now` means in this run, to the nanosecond."""
 
 
 class Pinned(Line, frozen=True, kw_only=True, tag="pinned"):

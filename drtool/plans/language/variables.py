@@ -37,6 +37,16 @@ def resolve_vars(plan: Plan, given: Sequence[str], now: Moment) -> dict[str, Val
     return values
 
 
+def restore_vars(plan: Plan, kept: Mapping[str, Any], now: Moment) -> dict[str, Value]:
+    """The values that a run was given, from what its journal keeps of them. Raises UsageError."""
+    try:
+        return {
+            name: None if kept.get(name) is None else _checked(var, kept[name], now) for name, var in plan.vars.items()
+        }
+    except ValueError as error:
+        raise UsageError(f"the journal keeps a variable that the plan does not read: {error}") from None
+
+
 def _pairs(plan: Plan, given: Sequence[str]) -> dict[str, str]:
     words: dict[str, str] = {}
     for word in given:
@@ -82,7 +92,7 @@ def declared_problems(name: str, var: Var) -> Iterator[tuple[Path, str]]:
             return
     bare = Var(type=var.type)
     for number, value in enumerate(var.enum):
-        yield from _problem(bare, value, ("enum", number))
+        yield from _problem(bare, [value] if var.type == "list" else value, ("enum", number))
     if var.default is not None:
         yield from _problem(var, var.default, ("default",))
 
@@ -105,7 +115,7 @@ def _from_word(var: Var, text: str) -> object:
 
 def _checked(var: Var, value: object, now: Moment) -> Value:
     read = _READERS[var.type](value, now)
-    allowed = [_READERS[var.type](each, now) for each in var.enum]
+    allowed = [each if var.type == "list" else _READERS[var.type](each, now) for each in var.enum]
     if allowed and any(item not in allowed for item in (read if isinstance(read, tuple) else (read,))):
         raise ValueError(f"expected one of {', '.join(map(str, var.enum))}, not {_shown(value)}")
     if var.pattern is not None:

@@ -100,9 +100,11 @@ def carry_out(
     measure: Measure,
     interrupted: Callable[[], str],
     heard: Callable[[Event], None] = ignore,
+    begun: Callable[[], None] = lambda: None,
 ) -> Result:
-    """A real run. GroupBusy if another one holds its group."""
+    """A real run; `begun` is called when its folder is there. GroupBusy if another one holds its group."""
     with held_group(run.around.state_dir, group_of(run)), Journal.create(run.around.folder) as journal:
+        begun()
         journal.append(_began(run))
         journal.append(Pinned(at=_now(), values=resolution.pins))
         return _finish(run, resolution, journal, measure, interrupted, heard, resumed=False)
@@ -230,6 +232,7 @@ def _began(run: Run) -> RunBegan:
         live=run.live,
         incident_at=str(incident) if incident is not None else None,
         variables=run.variables,
+        started=str(run.around.started),
         sources={row.file: row.sha256 for row in plan.files},
         title=plan.title,
         exercise=plan.exercise,

@@ -1,0 +1,37 @@
+"""Who is told what while a run goes on: the plan's `notify`, applied to the journal's events. PURE."""
+
+from collections.abc import Iterator
+
+from drtool.plans.journal.events import Began, Ended, Event, RunBegan, RunEnded
+from drtool.plans.language.model import EventName, Plan
+from drtool.plans.running.tasks import UNDO
+
+
+def announcements(plan: Plan, run: str, event: Event) -> Iterator[tuple[str, str, str]]:
+    """(channel, event, message) for each that wants to hear of it."""
+    names = dict(_happened(plan, run, event))
+    for wish in plan.notify:
+        for name in wish.events:
+            if name in names:
+                yield wish.channel, name, names[name]
+
+
+def _happened(plan: Plan, run: str, event: Event) -> Iterator[tuple[EventName, str]]:
+    head = f"{plan.title} ({plan.id}, run {run})"
+    match event:
+        case RunBegan():
+            yield "start", f"{head} begins"
+        case Began(uses="approve", key=key):
+            yield "approval", f"{head} waits for an answer: drtool plan approve {run} {key}"
+        case Ended(key=key, status="failed", detail=detail, retry_at_s=None) if key.startswith(UNDO):
+            yield "cleanup", f"{head}: {key} failed: {detail}"
+        case RunEnded(verdict=verdict, reason=reason, leftovers=left):
+            told = f"{head}: {verdict}" + (f" ({reason})" if reason else "")
+            yield "end", told
+            yield ("pass" if verdict == "passed" else "fail"), told
+            if verdict == "missed":
+                yield "objective", told
+            if left:
+                yield "cleanup", f"{head} left behind: {'; '.join(left)}"
+        case _:
+            pass
