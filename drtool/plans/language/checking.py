@@ -71,7 +71,7 @@ def _condition(each: Placed, context: Context) -> Complaints:
     if each.step.condition is None:
         return
     if each.role != "step":
-        yield each.wrong(f"a {each.role} step has no `if`: it runs whatever happened", "if")
+        yield each.wrong(f"{each.told} has no `if`: it runs whatever happened", "if")
         return
     for message in _problems(each.step.condition, context, flag=True):
         yield each.wrong(message, "if")
@@ -80,7 +80,7 @@ def _condition(each: Placed, context: Context) -> Complaints:
 def _foreach(each: Placed, context: Context) -> Complaints:
     items = each.step.foreach
     if items is not None and each.role != "step":
-        yield each.wrong(f"a {each.role} step runs once; foreach is for the plan's `steps`", "foreach")
+        yield each.wrong(f"{each.told} runs once; foreach is for the plan's `steps`", "foreach")
     elif isinstance(items, Expression):
         try:
             value = evaluate(items, context)

@@ -12,6 +12,16 @@ Role: TypeAlias = Literal["precondition", "step", "always", "steady state", "con
 Complaint: TypeAlias = tuple[Parsed, Path, str]
 
 
+_TOLD: dict[Role, str] = {
+    "precondition": "a precondition",
+    "step": "a step",
+    "always": "a step in `always`",
+    "steady state": "a probe of the steady state",
+    "confirm": "a `confirm` step",
+    "compensate": "a `compensate` step",
+}
+
+
 class Placed(Struct, frozen=True):
     step: Step
     role: Role
@@ -22,6 +32,11 @@ class Placed(Struct, frozen=True):
 
     def wrong(self, message: str, *below: str | int) -> Complaint:
         return self.parsed, (*self.path, *below), message
+
+    @property
+    def told(self) -> str:
+        """What it is, in a sentence."""
+        return _TOLD[self.role]
 
     @property
     def graph_step(self) -> Step:

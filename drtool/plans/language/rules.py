@@ -111,7 +111,7 @@ def _only_reads(_plan: Plan, each: Placed) -> Complaints:
     reads = step.uses in _READING or (step.uses == "run" and getattr(step.action, "changes", "") == "nothing")
     if not reads or getattr(step.action, "level", "") == "restore":
         allowed = "verify (but not level: restore), probe, compare, assert, or run with `changes: nothing`"
-        yield each.wrong(f"a {each.role} step changes nothing: {allowed}", "uses")
+        yield each.wrong(f"{each.told} changes nothing: {allowed}", "uses")
 
 
 def _scope(plan: Plan, each: Placed) -> Complaints:
@@ -130,7 +130,7 @@ def _overwriting(plan: Plan, each: Placed) -> Complaints:
 
 def _where_faults(plan: Plan, each: Placed) -> Complaints:
     if each.step.uses == "fault" and each.role != "step":
-        yield each.wrong(f"a {each.role} step injects no faults", "uses")
+        yield each.wrong(f"{each.told} injects no faults", "uses")
     if each.step.uses == "fault" and each.step.foreach is not None:
         yield each.wrong("a fault is one step: write out each, so that each is guarded and undone by itself", "foreach")
     longest_s, lasts_s = plan.guards.max_duration_s, getattr(each.step.action, "duration_s", None)
@@ -142,7 +142,7 @@ def _where_faults(plan: Plan, each: Placed) -> Complaints:
 
 def _approvers(_plan: Plan, each: Placed) -> Complaints:
     if each.step.uses in {"approve", "wait"} and each.role in {"always", "compensate"}:
-        yield each.wrong(f"a {each.role} step must not wait for anybody: it runs after interruptions too", "uses")
+        yield each.wrong(f"{each.told} must not wait for anybody: it runs after interruptions too", "uses")
 
 
 def _within_action(_plan: Plan, each: Placed) -> Complaints:

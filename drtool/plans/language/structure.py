@@ -36,7 +36,7 @@ def _ids(placed: Sequence[Placed]) -> Complaints:
 
 def _needs(each: Placed, by_id: Mapping[str, Step]) -> Complaints:
     if each.step.needs and each.role != "step":
-        yield each.wrong(f"a {each.role} step needs nothing: these run in the order in which they stand", "needs")
+        yield each.wrong(f"{each.told} needs nothing: these run in the order in which they stand", "needs")
         return
     for number, need in enumerate(each.step.needs):
         target = by_id.get(need.step)

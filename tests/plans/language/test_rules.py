@@ -1,0 +1,235 @@
+"""What `plan check` refuses although every word of it is understood; and what it must not refuse."""
+
+from pathlib import Path
+
+import pytest
+
+from drtool.errors import ConfigError
+from drtool.plans.language import load_plan
+
+HEAD = "version: 1\nid: p\ntitle: T\n"
+ONE = "steps:\n  - {id: a, uses: verify, with: {level: structure}}\n"
+ASK = "  - {id: ask, uses: approve, with: {prompt: Go?}}\n"
+BACK = "with: {snapshot: {source: home}, to: {path: /srv}, overwrite: always}"
+
+
+def told(text: str) -> list[str]:
+    """What is wrong with a plan; empty: nothing."""
+    try:
+        load_plan(Path("p.yaml"), lambda _: text.encode())
+    except ConfigError as error:
+        return error.message.splitlines()
+    return []
+
+
+def step(text: str, *, scope: str = "live", more: str = "") -> str:
+    return f"{HEAD}scope: {scope}\n{more}steps:\n  - {{id: s, {text}}}\n"
+
+
+FAULT = "uses: fault, with: {type: TYPE, target: {TARGET}, duration: 5m, AMOUNT}"
+
+
+def fault(kind: str, target: str, amount: str = "amount: {}") -> str:
+    return step(FAULT.replace("TYPE", kind).replace("TARGET", target).replace("AMOUNT", amount))
+
+
+def probe(text: str) -> str:
+    return step(f"uses: probe, with: {{{text}}}")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        # objectives, schedule, guards
+        (
+            HEAD + "objectives: {detection: 1h, rto: 4h, wrt: 4h, mtpd: 8h}\n" + ONE,
+            "p.yaml:4:47: objectives.mtpd: detection + rto + wrt is 1h + 4h + 4h = 9h, and at most 8h may pass",
+        ),
+        (HEAD + "schedule: {cron: '17 3 * * 0', must_pass_every: 7d, jitter: 20m}\n" + ONE, "runs are up to 7d"),
+        (HEAD + "schedule: {cron: '17 3 * * 0', timezone: Europe/Atlantis}\n" + ONE, "there is no time zone"),
+        (HEAD + "schedule: {cron: '0 0 30 2 *'}\n" + ONE, "'0 0 30 2 *' never comes"),
+        (HEAD + "schedule: {cron: '0 24 * * *'}\n" + ONE, "schedule.cron: hour: expected 0 to 23, not '24'"),
+        (HEAD + "schedule: {cron: '@daily'}\n" + ONE, "not cron's five fields"),
+        (HEAD + "guards: {windows: ['Tue-Thu 9-15']}\n" + ONE, "guards.windows[0]: not a window"),
+        (HEAD + "guards: {windows: ['Tue 09:00-15:00 Europe/Atlantis']}\n" + ONE, "no time zone of that name"),
+        (HEAD + "guards: {only_sites: [a], never_sites: [a]}\n" + ONE, "a stands in only_sites too"),
+        (HEAD + "guards: {never_sites: ['${{ vars.lost }}']}\n" + ONE, "guards.never_sites[0]: there is no variable 'lost'"),
+        (HEAD + "concurrency: {group: 'x-${{ steps.a }}'}\n" + ONE, "concurrency.group: step 'a' may not have ended"),
+        # secrets
+        (HEAD + "secrets: {s: {env: A, file: /b}}\n" + ONE, "exactly one of env, file, command, systemd-credential"),
+        (HEAD + "secrets: {s: {}}\n" + ONE, "exactly one of"),
+        (HEAD + "secrets: {s: hunter2}\n" + ONE, "secrets.s: expected a mapping"),
+        (step("uses: run, with: {argv: [x, '${{ secrets.s }}']}", more="secrets: {s: {env: S}}\n"), "with.argv[1]: secrets may"),
+        (step("if: secrets.s == 'x', uses: verify, with: {level: full}", more="secrets: {s: {env: S}}\n"), "secrets may stand"),
+        (
+            step("uses: assert, with: {that: [\"secrets.s == 'x'\"]}", more="secrets: {s: {env: S}}\n"),
+            "with.that[0]: secrets may stand only in env, headers, dsn and stdin",
+        ),
+        # steps
+        (step("uses: verify, with: {level: full}, on_failure: tolerate"), "on_failure: tolerate wants a `reason`"),
+        (step("uses: verify, with: {level: full}, on_resume: confirm"), "belong together"),
+        (
+            HEAD + "steady_state: {probes: [{id: x, uses: run, with: {argv: [touch, /x]}}]}\n" + ONE,
+            "steady_state.probes[0].uses: a probe of the steady state changes nothing",
+        ),
+        (HEAD + "preconditions: [{id: x, uses: verify, with: {level: restore}}]\n" + ONE, "a precondition changes nothing"),
+        (HEAD + "preconditions: [{id: x, uses: backup, with: {source: h}}]\n" + ONE, "a precondition changes nothing"),
+        (HEAD + ONE + "always: [{id: x, needs: [a], uses: verify, with: {level: full}}]\n", "a step in `always` needs nothing"),
+        (HEAD + ONE + "always: [{id: x, if: 'true', uses: verify, with: {level: full}}]\n", "a step in `always` has no `if`"),
+        (HEAD + ONE + "always: [{id: x, uses: approve, with: {prompt: y}}]\n", "must not wait for anybody"),
+        (
+            HEAD
+            + ONE.replace("}}", "}, milestone: detected}")
+            + "  - {id: b, uses: wait, with: {duration: 5s}, milestone: detected}\n",
+            "detected is reached by step 'a' already",
+        ),
+        (
+            HEAD + ONE + "  - {id: ask, uses: approve, with: {prompt: Go?, show: [a]}}\n",
+            "steps[1].with.show[0]: step 'a' may not have ended by then",
+        ),
+        # restore
+        (
+            step("uses: restore, with: {snapshot: {source: db, select: point-in-time}, to: {scratch: true}}"),
+            "with.snapshot.select: point-in-time recovery is not possible: databases are logical dumps",
+        ),
+        (step("uses: restore, with: {snapshot: {id: ab, source: h}, to: {scratch: true}}"), "an id names one snapshot"),
+        (step("uses: restore, with: {snapshot: {select: at}, to: {scratch: true}}"), "belong together"),
+        (step("uses: restore, with: {snapshot: {at: now}, to: {scratch: true}}"), "belong together"),
+        (step("uses: restore, with: {snapshot: {within: 5d}, to: {scratch: true}}"), "`within` is for"),
+        (step("uses: restore, with: {to: {}}"), "exactly one of scratch: true, path, dsn, stream"),
+        (step("uses: restore, with: {to: {scratch: true, path: /x}}"), "exactly one of scratch: true"),
+        (step("uses: restore, with: {to: {scratch: true}, delete: true}"), "only a restore to a path can delete"),
+        # verify, run, wait
+        (step("uses: verify, with: {level: full, sample: {count: 3}}"), "a sample is for level: sample"),
+        (step("uses: verify, with: {level: sample}"), "exactly one of fraction and count"),
+        (step("uses: verify, with: {level: sample, sample: {count: 3, fraction: 2%}}"), "exactly one of fraction and count"),
+        (step("uses: run, with: {argv: ['a ${{ run.id }}'], shell: true}"), "with.argv: `shell: true` forbids ${{ here"),
+        (step("uses: run, with: {argv: [a, b], shell: true}"), "argv is one line for the shell"),
+        (step("uses: run, with: {argv: []}"), "the program is missing"),
+        (step("uses: run, with: {argv: [x], expect: {stdout_matches: '('}}"), "not a regular expression"),
+        (step("uses: wait, with: {}"), "wait either for a `duration` or `until`"),
+        (step("uses: wait, with: {duration: 5s, until: 'true'}"), "wait either"),
+        # faults
+        (fault("offline", "site: b").replace("duration: 5m, ", ""), "the key 'duration' is missing: a fault always ends"),
+        (fault("offline", "site: b, target: b/c"), "by exactly one of site and target"),
+        (fault("offline", "site: b, object: x"), "only corrupt concerns single objects"),
+        (fault("corrupt", "site: b"), "say which objects are corrupted"),
+        (fault("slow", "site: b"), "say how slow"),
+        (fault("full", "site: b", "amount: {latency: 3s}"), "latency says nothing about a fault of type full"),
+        (fault("offline", "site: b").replace("steps:", "guards: {max_duration: 4m}\nsteps:"), "lasts longer than guards.max_d"),
+        (fault("offline", "site: b").replace("{id: s,", "{id: s, foreach: [1],"), "a fault is one step"),
+        (HEAD + ONE + "always: [{id: x, uses: fault, with: {type: full, target: {site: b}, duration: 1m}}]\n", "injects no f"),
+        # probes
+        (probe("type: sql, engine: sqlite, dsn: /x, query: select 1"), "say what is expected"),
+        (probe("type: tcp, host: x"), "the key 'port' is missing"),
+        (probe("type: tcp, host: x, port: 5, successes: 3"), "say how long, by `within`"),
+        (probe("type: pgsql"), "unknown type 'pgsql'; the nearest known one is 'sql'"),
+        (probe("type: http, url: ftp://x"), "steps[0].with.url"),
+        # variables
+        (HEAD + "vars: {a: {type: int, default: x}}\n" + ONE, "vars.a.default: expected a whole number, not 'x'"),
+        (HEAD + "vars: {a: {type: duration, enum: [1h, x]}}\n" + ONE, "vars.a.enum[1]: not a duration"),
+        (HEAD + "vars: {a: {type: path, default: ../x}}\n" + ONE, "expected an absolute path without '..'"),
+        (HEAD + "vars: {a: {type: string, default: b, enum: [c]}}\n" + ONE, "expected one of c, not 'b'"),
+        (HEAD + "vars: {a: {type: string, default: b, required: true}}\n" + ONE, "its default would never be used"),
+        (HEAD + "vars: {a: {type: string, pattern: '['}}\n" + ONE, "not a regular expression"),
+        (HEAD + "vars: {a: {type: int, pattern: x}}\n" + ONE, "a pattern is for string, path and list"),
+    ],
+)  # fmt: skip
+def test_refused(text, sentence):
+    found = told(text)
+    assert any(sentence in line for line in found), found
+
+
+# --- what changes production wants a person's yes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "uses: run, with: {argv: [reboot]}",
+        "uses: fault, with: {type: offline, target: {site: b}, duration: 5m}",
+        "uses: restore, with: {to: {path: /srv}}",
+        "uses: restore, with: {to: {dsn: x, engine: postgresql}}",
+        f"uses: restore, {BACK}",
+    ],
+)
+def test_scratch_changes_production_only_behind_an_approval(change):
+    refused = told(step(change, scope="scratch"))
+    assert len(refused) == 1
+    assert "approve step" in refused[0]
+    assert told(f"{HEAD}scope: scratch\nsteps:\n{ASK}  - {{id: s, needs: [ask], {change}}}\n") == []
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "uses: run, with: {argv: [pg_amcheck], changes: scratch}",
+        "uses: restore, with: {to: {scratch: true}}",
+        "uses: repair, with: {site: b}",
+        "uses: backup, with: {source: home}",
+        "uses: verify, with: {level: restore}",
+    ],
+)
+def test_scratch_may_do_what_touches_no_production(harmless):
+    assert told(step(harmless, scope="scratch")) == []
+
+
+def test_live_may_change_production_but_overwrites_only_behind_an_approval():
+    assert told(step("uses: run, with: {argv: [reboot]}")) == []
+    assert told(step("uses: restore, with: {to: {path: /srv}}")) == []
+    assert "an approve step must stand before it" in told(step(f"uses: restore, {BACK}"))[0]
+    assert (
+        "an approve step must stand before it" in told(step("uses: restore, with: {to: {path: /x}, delete: true}"))[0]
+    )
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        # the question can be skipped where the step runs
+        ASK.replace("uses", "if: 'false', uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
+        # its answer does not count
+        ASK.replace("uses", "on_failure: continue, uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
+        ASK.replace("uses", "optional: true, uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
+        # the step runs whatever was answered
+        ASK + f"  - {{id: s, needs: [ask], if: always(), uses: restore, {BACK}}}\n",
+        # it need not be answered yet
+        ASK + f"  - {{id: s, needs: ['ask:started'], uses: restore, {BACK}}}\n",
+        # what stands between passes the answer over
+        ASK
+        + "  - {id: m, needs: [ask], if: always(), uses: verify, with: {level: full}}\n"
+        + f"  - {{id: s, needs: [m], uses: restore, {BACK}}}\n",
+        # it stands behind, or beside
+        f"  - {{id: s, uses: restore, {BACK}}}\n" + ASK.replace("uses", "needs: [s], uses"),
+        f"  - {{id: s, uses: restore, {BACK}}}\n" + ASK,
+    ],
+)
+def test_an_approval_that_can_be_passed_by_is_none(steps):
+    refused = told(f"{HEAD}scope: live\nsteps:\n{steps}")
+    assert len(refused) == 1
+    assert "one that cannot be skipped" in refused[0]
+
+
+def test_an_approval_counts_through_others_and_under_the_same_condition():
+    middle = "  - {id: m, needs: [ask], uses: verify, with: {level: full}}\n"
+    assert told(f"{HEAD}steps:\n{ASK}{middle}  - {{id: s, needs: [m], uses: restore, {BACK}}}\n") == []
+    same = f"  - {{id: s, needs: [ask], if: vars.x, uses: restore, {BACK}}}\n"
+    text = f"{HEAD}vars: {{x: {{type: bool, default: false}}}}\nsteps:\n{ASK.replace('uses', 'if: vars.x, uses')}{same}"
+    assert told(text) == []
+
+
+def test_secrets_may_stand_where_nobody_sees_them():
+    more = "secrets: {s: {systemd-credential: S}, t: {command: [pass, show, t]}}\n"
+    assert (
+        told(step("uses: run, with: {argv: [x], env: {P: '${{ secrets.s }}'}, stdin: '${{ secrets.t }}'}", more=more))
+        == []
+    )
+    asked = "type: http, url: 'https://x/', headers: {Authorization: 'Bearer ${{ secrets.s }}'}"
+    assert told(step(f"uses: probe, with: {{{asked}}}", more=more)) == []
+    dsn = "type: sql, engine: mysql, dsn: 'x:${{ secrets.t }}@y', query: q, expect: {rows: 1}"
+    assert told(step(f"uses: probe, with: {{{dsn}}}", more=more)) == []
+
+
+def test_all_broken_rules_are_told_at_once():
+    text = step("uses: restore, on_failure: tolerate, with: {to: {}, snapshot: {select: at}}")
+    assert len(told(text)) == 3
