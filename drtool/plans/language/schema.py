@@ -74,7 +74,9 @@ class _Making:
         if origin in (Union, UnionType):
             return self._union(arguments)
         if origin is Literal:
-            return {"enum": list(arguments)}
+            return {
+                "enum": sorted(arguments, key=str)
+            }  # typing keeps equal Literals once, in whichever order came first
         if origin is tuple:
             return self._or_expression({"type": "array", "items": self.visit(arguments[0])})
         if origin is dict:
