@@ -262,8 +262,8 @@ class SftpStore:
         from asyncssh import SFTPNoSuchFile
 
         parent = temporary.rpartition("/")[0]
-        await self._ready_directory(client, parent)
         try:
+            await self._ready_directory(client, parent)
             return await client.open(self._path(temporary), "xb", attrs=private_file(), encoding=None)
         except SFTPNoSuchFile:  # somebody removed the directory under our hands; the root itself is not made again
             if not parent:

@@ -36,7 +36,7 @@ def documented() -> dict[str, set[str]]:
 
 READING = """
 snapshots; ls; verify; status; survive; target list; ring show; ring preview; rebalance; site list; session list; manifest status;
-manifest log; manifest check; manifest compact; backup; fault list; fault clear; scratch list
+manifest log; manifest check; manifest compact; backup; fault list; fault clear; scratch list; doctor; benchmark
 """
 
 
@@ -47,6 +47,7 @@ def test_the_fields_of_a_document_are_the_documented_ones(stored, command):
         "backup": ["--dry-run"],
         "rebalance": ["--dry-run"],
         "manifest compact": ["--dry-run"],
+        "benchmark": ["--no-targets"],
     }.get(command, [])
     fields = documented()[command]
     assert len(fields) > 0

@@ -25,7 +25,7 @@ from drtool.packing import CutBounds, Cutter, PackBuilder, PackKind
 from drtool.repository.workers import Channel, WorkerPool
 from drtool.repository.writing import COMPRESSION_LEVEL
 
-STEP_S = 0.25
+STEP_S = 0.15
 DATA_BYTES = 16 * MIB
 PIECE_BYTES = 512 * 1024
 LEVELS = (1, 3, 9)
@@ -41,7 +41,7 @@ class _Went(msgspec.Struct, frozen=True):
 
 
 def measure_machine(workers: int, directory: Path) -> MachineSpeed:
-    """Takes about four seconds."""
+    """Takes about two seconds."""
     random, text = random_bytes(), log_lines()
     keyring = Keyring.draw(RepositoryId(os.urandom(16)))
     all_random, all_text = _all_workers(workers, keyring, random, text)
