@@ -110,11 +110,13 @@ class Ground:
 
 
 @contextmanager
-def holder(state: Path, target: str, url: Path, kind: str, *objects: str) -> Iterator[subprocess.Popen[str]]:
+def holder(
+    state: Path, target: str, url: Path | str, kind: str, *objects: str, environ: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """A process of its own that has injected a fault and holds it."""
     words = [sys.executable, "-c", HOLDER, str(state), target, str(url), kind, *objects]
-    environ = {"PYTHONPATH": str(Path(drtool.__file__).parent.parent)}
-    with subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, text=True) as process:
+    own = {"PYTHONPATH": str(Path(drtool.__file__).parent.parent)} | (environ or {})
+    with subprocess.Popen(words, env=own, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "injected\n"
         try:
