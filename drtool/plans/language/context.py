@@ -28,7 +28,6 @@ VAR_KINDS: dict[VarType, ValueKind] = {
 _RUN: dict[str, ValueKind] = {"id": "text", "scope": "text", "started": "timestamp"}
 _SITE: dict[str, ValueKind] = {"state": "text", "reachable": "bool", "free_bytes": "size"}
 _STEADY: dict[str, ValueKind] = {"failing": "number", "passing": "number"}
-_ROOTS = ["vars", "steps", "run", "item", "sites", "objectives", "secrets", "steady_state"]
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
