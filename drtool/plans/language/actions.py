@@ -185,7 +185,7 @@ class Assert(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class NestedPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Another plan's file, relative to this one, with values for its variables."""
+    """Another plan's file, relative to this plan's directory, with values for its variables as `--var` has them."""
 
     file: Filled
     vars: dict[str, str] = {}

@@ -5,6 +5,7 @@ Invariants
     Nothing is run, opened or asked for besides the plan's own files.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
 from typing import Any
@@ -27,6 +28,7 @@ from drtool.plans.language.model import (
     StepFields,
     StepForm,
 )
+from drtool.plans.language.nesting import nested_digests, nested_plans, nesting_problems
 from drtool.plans.language.placed import Placed, Role
 from drtool.plans.language.reading import Complaints, PlanFile, Read, read_files
 from drtool.plans.language.rules import broken_rules
@@ -40,6 +42,11 @@ Act = Callable[[Placed], Action]
 
 def load_plan(path: FilePath, read: Read = FilePath.read_bytes) -> Plan:
     """The plan in a file. Raises ConfigError."""
+    return _load(path, read, ())
+
+
+def _load(path: FilePath, read: Read, above: tuple[str, ...]) -> Plan:
+    """`above`: the plans that this one is nested in."""
     complaints = Complaints()
     files = read_files(path, complaints, read)
     complaints.raise_if_any()
@@ -52,10 +59,12 @@ def load_plan(path: FilePath, read: Read = FilePath.read_bytes) -> Plan:
         complaints.add(*complaint)
     plan = joined.plan(lambda placed: _action(outline, placed, complaints))
     complaints.raise_if_any()
-    for complaint in broken_rules(plan, own, joined.placed):
+    here = (*above, os.path.realpath(path))
+    nested = nested_plans(joined.placed, path.parent, here, lambda file: _load(file, read, here))
+    for complaint in (*broken_rules(plan, own, joined.placed), *nesting_problems(plan, joined.placed, nested)):
         complaints.add(*complaint)
     complaints.raise_if_any()
-    return plan
+    return replace(plan, files=nested_digests(nested, plan.files))
 
 
 def _action(outline: Plan, placed: Placed, complaints: Complaints) -> Action:

@@ -138,7 +138,7 @@ class Notification(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Include(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Another file, below this one's directory; `sha256` pins what it must be."""
+    """Another file, relative to this one, not outside the plan's directory; `sha256` pins what it must be."""
 
     file: Filled
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None

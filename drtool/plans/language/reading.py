@@ -130,11 +130,18 @@ class _Reading:
         place = os.path.realpath(path)
         if os.path.isabs(include.file):
             return f"{include.file!r} must be relative to the file that includes it"
+        if leaves_directory(self._name(path)):
+            return f"{include.file!r} must lie in the plan's own directory, or below it"
         if place in self._stack:
             return f"{include.file!r} includes itself, in a circle"
         if place in self._seen:
             return f"{include.file!r} is included twice"
         return f"a plan has at most {MAX_FILES} files" if len(self._seen) >= MAX_FILES else ""
+
+
+def leaves_directory(name: str) -> bool:
+    """Whether a relative path leads out of where it begins. A run keeps its plan's files by these very paths."""
+    return os.path.isabs(name) or os.path.normpath(name).split("/")[0] == ".."
 
 
 def raw_steps(document: Any) -> Iterator[tuple[Path, dict[str, Any]]]:  # noqa: ANN401 - any document

@@ -286,6 +286,7 @@ def test_what_is_included_stands_before_what_includes_it(tmp_path):
     [
         ("include: [none.yaml]", "none.yaml: cannot be read: No such file"),
         ("include: [/etc/x.yaml]", "p.yaml:4:11: include[0]: '/etc/x.yaml' must be relative"),
+        ("include: [../x.yaml]", "p.yaml:4:11: include[0]: '../x.yaml' must lie in the plan's own directory"),
         ("include: [f.yaml, f.yaml]", "p.yaml:4:19: include[1]: 'f.yaml' is included twice"),
         ("include: [p.yaml]", "'p.yaml' includes itself, in a circle"),
         ("include: [loop.yaml]", "loop.yaml:2:11: include[0]: 'loop.yaml' includes itself, in a circle"),
@@ -308,6 +309,46 @@ def test_what_cannot_be_included_says_where(tmp_path, text, sentence):
         "steps: [{uses: verify, with: {levl: 3}, id: q}]\n".replace("uses: verify, ", "uses: verify,"),
     )
     told = problems(tmp_path, HEAD + text + "\n" + ONE)
+    assert any(sentence in line for line in told), told
+
+
+# --- plans in plans
+
+INNER = HEAD.replace("id: p", "id: inner") + "vars: {x: {type: int, required: true}}\n" + ONE
+
+
+def nesting(text: str, scope: str = "scratch") -> str:
+    return f"{HEAD}scope: {scope}\nsteps:\n  - {{id: s, uses: plan, with: {{{text}}}}}\n"
+
+
+def test_a_nested_plan_is_loaded_too_and_counts_for_the_digest(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/inner.yaml").write_text(INNER)
+    plan = load(tmp_path, nesting("file: sub/inner.yaml, vars: {x: '3'}"))
+    assert [each.file for each in plan.files] == ["p.yaml", "sub/inner.yaml"]
+    assert plan.files[1].sha256 == hashlib.sha256(INNER.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("file: none.yaml", "p.yaml:6:32: steps[0].with.file: it cannot be run: "),
+        ("file: '${{ run.id }}.yaml'", "steps[0].with.file: which plan is nested must be written out"),
+        ("file: ../x.yaml", "must lie in the plan's own directory"),
+        ("file: p.yaml", "'p.yaml' runs itself, in a circle"),
+        ("file: around.yaml", "it cannot be run: "),
+        ("file: inner.yaml, vars: {y: '3', x: '1'}", "steps[0].with.vars.y: the plan 'inner' has no variable 'y'"),
+        ("file: inner.yaml", "the plan 'inner' wants the variable 'x'"),
+        ("file: live.yaml", "scope: scratch, and the plan 'inner' is live"),
+    ],
+)
+def test_what_cannot_be_nested_says_why(tmp_path, text, sentence):
+    (tmp_path / "inner.yaml").write_text(INNER)
+    (tmp_path / "live.yaml").write_text(
+        INNER.replace("required: true", "default: 3").replace("vars", "scope: live\nvars")
+    )
+    (tmp_path / "around.yaml").write_text(nesting("file: p.yaml"))
+    told = problems(tmp_path, nesting(text))
     assert any(sentence in line for line in told), told
 
 
