@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from drtool.config import nearest
+from drtool.plans.language.operators import check_kinds, computed, result_kind
 from drtool.plans.language.parsing import ExpressionError
 from drtool.plans.language.quantities import moment_ns
 from drtool.plans.language.syntax import (
@@ -28,7 +29,6 @@ from drtool.plans.language.syntax import (
 )
 from drtool.plans.language.values import (
     TOLD,
-    Bytes,
     Maybe,
     Moment,
     Seconds,
@@ -42,7 +42,6 @@ from drtool.plans.language.values import (
 FAILED = frozenset({"failed", "aborted"})
 RAN = frozenset({"passed", "failed", "unproven", "tolerated", "aborted"})
 GOOD = frozenset({"passed", "tolerated", "skipped", "simulated"})
-_FIRST_NS, _END_NS = -62_135_596_800 * 10**9, 253_402_300_800 * 10**9
 
 
 class Names(dict[str, Any]):
@@ -164,11 +163,11 @@ class _Evaluation:
         if node.operator in {"and", "or"}:
             return self._joined(node)
         left, right = self.value(node.left), self.value(node.right)
-        _check_kinds(node.operator, kind_of(left), kind_of(right), node.at)
-        unknown = _unknown((left, right), _result_kind(node.operator, kind_of(left), kind_of(right)))
+        check_kinds(node.operator, kind_of(left), kind_of(right), node.at)
+        unknown = _unknown((left, right), result_kind(node.operator, kind_of(left), kind_of(right)))
         if unknown is not None:
             return unknown
-        return _computed(node.operator, _known(left), _known(right), node.at)
+        return computed(node.operator, _known(left), _known(right), node.at)
 
     def _joined(self, node: Binary) -> Maybe:
         """`and`, `or`: the right side is not looked at where the left decides."""
@@ -213,100 +212,6 @@ def _flag(value: Maybe, operator: str, at: int) -> bool | Unknown:
     if isinstance(value, bool) or (isinstance(value, Unknown) and value.kind in {"any", "bool"}):
         return value
     raise ExpressionError(f"`{operator}` joins what is true or false, and this is {TOLD[kind_of(value)]}", at)
-
-
-_ORDERED = frozenset({"number", "text", "duration", "size", "timestamp"})
-_ADDED: dict[tuple[str, ValueKind, ValueKind], ValueKind] = {
-    **{(sign, kind, kind): kind for sign in "+-" for kind in ("number", "duration", "size")},
-    ("+", "timestamp", "duration"): "timestamp",
-    ("+", "duration", "timestamp"): "timestamp",
-    ("-", "timestamp", "duration"): "timestamp",
-    ("-", "timestamp", "timestamp"): "duration",
-}
-
-
-def _check_kinds(operator: str, left: ValueKind, right: ValueKind, at: int) -> None:
-    """Raises if these can never go together; a kind that is not known yet goes with all."""
-    told = f"{TOLD[left]} and {TOLD[right]}"
-    if operator in {"in", "not in"}:
-        if right not in {"any", "list", "mapping", "text"} or (
-            right in {"mapping", "text"} and left not in {"any", "text"}
-        ):
-            raise ExpressionError(f"`{operator}` looks into a list or a text, not: {told}", at)
-        return
-    if "any" in {left, right}:
-        return
-    if operator in {"+", "-"}:
-        if (operator, left, right) not in _ADDED:
-            raise ExpressionError(f"`{operator}` does not join {told}", at)
-    elif operator in {"==", "!="}:
-        if left != right and "nothing" not in {left, right}:
-            raise ExpressionError(f"{told} are never equal: they are of unlike kinds", at)
-    elif left != right or left not in _ORDERED:
-        raise ExpressionError(f"`{operator}` does not order {told}", at)
-
-
-def _result_kind(operator: str, left: ValueKind, right: ValueKind) -> ValueKind:
-    return _ADDED.get((operator, left, right), "any") if operator in {"+", "-"} else "bool"
-
-
-_COMPARISONS: dict[str, Callable[[object, object], bool]] = {
-    "==": lambda left, right: left == right,
-    "!=": lambda left, right: left != right,
-    "<": lambda left, right: left < right,  # type: ignore[operator]
-    "<=": lambda left, right: left <= right,  # type: ignore[operator]
-    ">": lambda left, right: left > right,  # type: ignore[operator]
-    ">=": lambda left, right: left >= right,  # type: ignore[operator]
-}
-
-
-def _computed(operator: str, left: Value, right: Value, at: int) -> Value:
-    if operator in _COMPARISONS:
-        return _COMPARISONS[operator](left, right)
-    if operator in {"in", "not in"}:
-        assert isinstance(right, tuple | str | Mapping)
-        return (left in right) == (operator == "in")
-    return _sum(left, right if operator == "+" else _negative(right), right, at)
-
-
-def _negative(value: Value) -> Value:
-    match value:
-        case Seconds():
-            return Seconds(-value.value_s)
-        case Bytes():
-            return Bytes(-value.value_bytes)
-        case Moment():
-            return Moment(-value.value_ns)
-        case _:
-            assert isinstance(value, int | float)
-            return -value
-
-
-def _sum(left: Value, right: Value, subtracted: Value, at: int) -> Value:
-    match left, right:
-        case (Seconds(), Seconds()):
-            return Seconds(left.value_s + right.value_s)
-        case (Bytes(), Bytes()):
-            return Bytes(left.value_bytes + right.value_bytes)
-        case (Moment(), Moment()):
-            return Seconds((left.value_ns + right.value_ns) / 1e9)
-        case (Moment(), Seconds()) | (Seconds(), Moment()):
-            return _shifted(left, right, at)
-        case _:
-            assert isinstance(left, int | float)
-            assert isinstance(right, int | float)
-            assert subtracted is not None
-            return left + right
-
-
-def _shifted(left: Value, right: Value, at: int) -> Moment:
-    moment, span = (left, right) if isinstance(left, Moment) else (right, left)
-    assert isinstance(moment, Moment)
-    assert isinstance(span, Seconds)
-    time_ns = moment.value_ns + round(span.value_s * 1e9)
-    if not _FIRST_NS <= time_ns < _END_NS:
-        raise ExpressionError("that moment is outside the calendar", at)
-    return Moment(time_ns)
 
 
 Function: TypeAlias = Callable[[Context, list[Maybe], int], Maybe]
