@@ -12,15 +12,21 @@ SEEDS  ?= 2000
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench sim model chaos wheel clean
+.PHONY: help setup demo servers three-sites test lint format bench sim model chaos wheel clean
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(STAMP) ## the local virtual environment, with drtool installed from this tree
 
 demo: $(STAMP) ## three sites on this machine: back up, lose one, restore, compare byte for byte (under 3 minutes)
 	@$(BIN)/python examples/demo.py $(ARGS)
+
+servers: $(STAMP) ## three real S3 servers and an SSH server on this machine, to play with (DIR=…: kept there); Ctrl-C ends them
+	@$(BIN)/python examples/servers.py $(if $(DIR),--directory $(DIR))
+
+three-sites: $(STAMP) ## a disk, a bucket and an SSH server as sites; one dies in mid-backup; everything comes back
+	@$(BIN)/python examples/three-sites/run.py
 
 test: $(STAMP) ## the whole test suite, on all cores
 	@$(BIN)/python -m pytest -n auto $(ARGS)

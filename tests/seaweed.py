@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -70,7 +71,7 @@ class Seaweed:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "HOME": str(self.root)},
+                env={**os.environ, "HOME": str(self.root), "TMPDIR": str(self.root)},
             )
         self._wait()
 
@@ -78,7 +79,8 @@ class Seaweed:
         """As kill -9 does."""
         process, self._process = self._process, None
         if process is not None:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it never started, or died by itself
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def remove(self) -> None:
