@@ -47,8 +47,9 @@ class Servers:
 
     def stop(self) -> None:
         """As the power failing does, to all of them."""
-        for server in (*self.buckets.values(), self.host):
+        for server in self.buckets.values():
             server.kill()
+        self.host.kill()
 
     def url(self, name: str) -> str:
         """Of a bucket, as a word of the command line."""
