@@ -115,7 +115,7 @@ class _Checker:
 
     def visit(self, value: Value, kind: TypeForm, path: Path) -> Value:
         """`value`, ready for msgspec.convert; problems are recorded, never raised."""
-        kind, reads = _bare(kind)
+        limited, (kind, reads) = kind, _bare(kind)
         if isinstance(value, Placeholder):
             return self._placeholder(value, kind, path, read=bool(reads))
         for read in reads:
@@ -127,8 +127,15 @@ class _Checker:
         if _origin(kind) is dict and isinstance(value, dict):
             return self._mapping(value, arguments, path)
         if _origin(kind) in (list, tuple) and isinstance(value, list) and arguments[1:] in ((), (...,)):
-            return [self.visit(item, arguments[0], (*path, index)) for index, item in enumerate(value)]
+            return self._list(value, arguments[0], limited, path)
         return self._leaf(value, kind, path)
+
+    def _list(self, value: list[Value], item: TypeForm, limited: TypeForm, path: Path) -> Value:
+        before = len(self.problems)
+        items = [self.visit(each, item, (*path, index)) for index, each in enumerate(value)]
+        if _metas(limited) and len(self.problems) == before:
+            self._leaf(items, limited, path)  # how many there may be
+        return items
 
     def _mapping(self, value: dict[str, Value], arguments: tuple[TypeForm, ...], path: Path) -> Value:
         for key in value:
@@ -138,7 +145,7 @@ class _Checker:
     def _placeholder(self, value: Placeholder, kind: TypeForm, path: Path, *, read: bool) -> Value:
         members = [_bare(member)[0] for member in _members(kind)]
         plain = [get_args(member)[0] if _origin(member) is Annotated else member for member in members]
-        if any(_origin(member) in (list, tuple) for member in plain):
+        if any(_origin(member) in (list, tuple) and get_args(member)[0] is str for member in plain):
             return [value]
         if str in plain:
             if value.several:

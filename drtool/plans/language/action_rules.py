@@ -99,12 +99,20 @@ def _run(action: Run, inputs: dict[str, Any]) -> Problems:
     if not action.argv or not action.argv[0]:
         yield ("argv",), "the program is missing"
     if not action.shell:
+        yield from _words(inputs, "argv", "check")
         return
     if len(action.argv) != 1:
         yield ("argv",), "with `shell: true`, argv is one line for the shell"
     for name in ("argv", "check"):
         if OPEN in repr(inputs.get(name, "")):
             yield (name,), "`shell: true` forbids ${{ here: hand values over in `env`, and quote them in the script"
+
+
+def _words(inputs: dict[str, Any], *names: str) -> Problems:
+    """A line is no list of words: nothing here splits it."""
+    for name in names:
+        if isinstance(inputs.get(name), str) and OPEN not in inputs[name]:
+            yield (name,), f"write a list of words, such as [ls, -l]; nothing splits {inputs[name]!r}"
 
 
 def _fault(action: Fault, inputs: dict[str, Any]) -> Problems:
@@ -135,8 +143,9 @@ def _probe(step: Step) -> Problems:
             yield ("expect",), "say what is expected: equals, min, or max"
         case TcpProbe() if "port" not in inputs:
             yield (), "the key 'port' is missing"
-        case CommandProbe() if not action.argv:
-            yield ("argv",), "the program is missing"
+        case CommandProbe():
+            yield from [] if action.argv else [(("argv",), "the program is missing")]
+            yield from _words(inputs, "argv")
         case FileProbe() if not action.expect.exists and len(expect) > 1:
             yield ("expect",), "of a file that must not exist, nothing else can be expected"
         case _:

@@ -5,9 +5,9 @@ Invariants
     expressions. Where such a value is not known yet, a text is a `Placeholder` and a number its default.
 """
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from drtool.plans.language.parts import (
     Bare,
@@ -180,7 +180,7 @@ class Wait(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Assert(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    that: tuple[Bare, ...]
+    that: Annotated[tuple[Bare, ...], Meta(min_length=1)]
     message: Filled | None = None
 
 

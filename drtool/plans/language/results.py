@@ -34,7 +34,7 @@ RESULTS: dict[str, dict[str, ValueKind]] = {
     "repair": {"copied": "number", "rebuilt": "number", "removed": "number", "unrepairable": "list"},
     "rebalance": {"copied": "number", "removed": "number", "moved_bytes": "size"},
     "run": {"exit_code": "number", "stdout": "text"},
-    "probe": {"value": "any", "seconds": "number"},
+    "probe": {"value": "any", "status": "number", "seconds": "number", "attempts": "number"},
     "compare": {"equal": "bool", "differences": "number", "paths": "list"},
     "fault": {"objects": "list", "targets": "list", "ends": "timestamp"},
     "approve": {"by": "text", "at": "timestamp"},
