@@ -142,6 +142,31 @@ class Limits(Struct, frozen=True, kw_only=True):
     download: Annotated[int | None, read_as(lambda text: text if text is None else rate_bytes_s(text))] = None
 
 
+class HeaderFile(Struct, frozen=True, kw_only=True):
+    """A header's value that is a secret: one line of a file that only its owner may read."""
+
+    file: Annotated[str, Meta(min_length=1)]
+
+
+class ChannelConfig(Struct, frozen=True, kw_only=True):
+    """How people are told of something: a program that reads JSON, or a URL that it is posted to. Exactly one of the two."""
+
+    command: Annotated[tuple[str, ...], read_as(words)] = ()
+    webhook: Annotated[str, Meta(pattern="^https?://")] | None = None
+    headers: dict[str, str | HeaderFile] = {}
+    """Of the webhook."""
+
+    def __post_init__(self) -> None:
+        if bool(self.command) == (self.webhook is not None):
+            raise ValueError("a channel is either a command or a webhook")
+        if self.headers and self.webhook is None:
+            raise ValueError("only a webhook has headers")
+
+
+class NotifyConfig(Struct, frozen=True, kw_only=True):
+    channels: dict[str, ChannelConfig] = {}
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """drtool.yaml."""
 
@@ -158,6 +183,8 @@ class Config(Struct, frozen=True, kw_only=True):
     hooks: Later = None
     plans: str | None = None
     """The directory of plans."""
+    notify: NotifyConfig = NotifyConfig()
+    """Channels that plans tell people through."""
 
 
 def load_config(path: Path) -> Config:

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from drtool.plans.language.values import Moment
+from drtool.plans.language.values import Maybe, Moment, Unknown
 
 if TYPE_CHECKING:
     from drtool.plans.language.model import Plan, Step
+    from drtool.plans.language.syntax import Expression
     from drtool.repository import Repository
 
 Foreseen: TypeAlias = Literal["ok", "would change", "cannot run", "deferred"]
@@ -83,6 +84,11 @@ class Answer(Struct, frozen=True, kw_only=True):
     waited_s: float
 
 
+def nothing_is_known(_: "Expression") -> Maybe:
+    """Of a step that is asked outside any run."""
+    return Unknown(frozenset())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """The step, with its `with` filled in. While resolving, what is not known yet is a placeholder: `missing` says which steps
@@ -94,6 +100,8 @@ class Asked:
     """The struct of `language.actions` that belongs to `uses`."""
     missing: frozenset[str] = frozenset()
     pins: Mapping[str, Any] = field(default_factory=dict)
+    evaluate: "Callable[[Expression], Maybe]" = nothing_is_known
+    """What a bare expression (`that`, `until`) is worth now, as the step sees it. From any thread. Raises ExpressionError."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,7 +110,13 @@ def _told(
         return Foresight(
             verdict="cannot run", detail=f"{step.place}: with.{'.'.join(map(str, problem.path))}: {problem.message}"
         )
-    asked = Asked(key=key, step=step, action=filled.action, missing=filled.needs)
+    asked = Asked(
+        key=key,
+        step=step,
+        action=filled.action,
+        missing=filled.needs,
+        evaluate=lambda expression: evaluate(expression, context),
+    )
     foresight = action.foresee(asked, around)
     if conditional is not None and foresight.verdict in ("ok", "would change"):
         detail = f"needs {', '.join(sorted(conditional.needs))}, for its condition; then: {foresight.verdict} {foresight.detail}"

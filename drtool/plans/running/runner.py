@@ -7,8 +7,10 @@ Invariants
     Undo and `always` run whatever happened, an interruption too; a second interruption ends them, and they are leftovers.
 """
 
+import dataclasses
 import queue
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,11 +23,12 @@ from drtool.errors import DrtoolError
 from drtool.plans.actions.port import Action, Around, Asked, Outcome
 from drtool.plans.journal.events import Began, Cancelled, Ended, Event, Expanded, Injected, Reached, Sampled
 from drtool.plans.journal.file import Journal
-from drtool.plans.language.evaluating import Context, truth
+from drtool.plans.language.evaluating import Context, evaluate, truth
 from drtool.plans.language.filling import fill
 from drtool.plans.language.model import Plan, Step
 from drtool.plans.language.parsing import ExpressionError
-from drtool.plans.language.values import Moment, Unknown
+from drtool.plans.language.syntax import Expression
+from drtool.plans.language.values import Maybe, Moment, Unknown
 from drtool.plans.running.attempts import Attempt, HasEnded, IsInjected, Message, Says
 from drtool.plans.running.building import graph_of, steps_by_id
 from drtool.plans.running.deciding import Decision, Expand, Finish, Release, Rest, Settle, Start, decide
@@ -59,7 +62,9 @@ class Runner:
         interrupted: Callable[[], str] = lambda: "",
         heard: Callable[[Event], None] = ignore,
     ) -> None:
-        self._plan, self._actions, self._around, self._given = plan, actions, around, given
+        self._plan, self._actions, self._given = plan, actions, given
+        self._around = dataclasses.replace(around, outputs=self._outputs_of, evidence=self._evidence_of)
+        self._noting = threading.Lock()
         self._journal, self._interrupted, self._heard = journal, interrupted, heard
         self.graph = graph_of(plan)
         self.state = RunState(journal.events)
@@ -182,7 +187,23 @@ class Runner:
                 f"{step.place}: a value is not known, though it should be: {', '.join(sorted(filled.needs))}"
             )
         pins = self.state.pinned.get(task_id(key) if not key.startswith(UNDO) else key, {})
-        return Asked(key=key, step=step, action=filled.action, pins=pins)
+        return Asked(
+            key=key, step=step, action=filled.action, pins=pins, evaluate=lambda one: self._evaluated(one, sees)
+        )
+
+    def _evaluated(self, expression: Expression, sees: str) -> Maybe:
+        """Asked by steps, in threads of their own."""
+        with self._noting:
+            return evaluate(expression, self._context(sees))
+
+    def _outputs_of(self, step: str) -> Mapping[str, Any]:
+        with self._noting:
+            return dict(self.state.outputs(step) or {})
+
+    def _evidence_of(self, step: str) -> Mapping[str, Any]:
+        with self._noting:
+            ended = self.state.ended.get(step)
+            return dict(ended.evidence) if ended else {}
 
     def _expand(self, task: str) -> None:
         step = self._steps[task]
@@ -288,7 +309,8 @@ class Runner:
     def _write(self, event: Event) -> None:
         clean: Event = _redacted(event, self._around.redact)
         self._journal.append(clean)
-        self.state.apply(clean)
+        with self._noting:
+            self.state.apply(clean)
         self._heard(clean)
 
     # -- watching

@@ -1,0 +1,132 @@
+"""HTTP for probes and channels: verified TLS, few redirects, bounded bodies, an end.
+
+Invariants
+    Certificates are verified against the host's authorities, always. A redirect from https to http is not followed.
+    Headers (they may hold secrets) are sent to the origin that the plan names, and to no other.
+    At most `BODY_BYTES` of a body are read.
+"""
+
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from msgspec import Struct
+
+from drtool import __version__
+from drtool.errors import DrtoolError
+
+BODY_BYTES = 1 << 20
+REDIRECTS = 5
+_MOVED = frozenset({301, 302, 303, 307, 308})
+_PART = 1 << 16
+
+
+class WebReply(Struct, frozen=True, kw_only=True):
+    status: int
+    body: bytes
+    truncated: bool
+    """Whether the body was longer than what is read."""
+    url: str
+    """Which answered, after redirects."""
+
+
+def request(
+    method: str,
+    url: str,
+    *,
+    ends_at: float,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    wanted_status: int | None = None,
+) -> WebReply:
+    """Asks, and follows redirects unless `wanted_status` is the redirect's own. Raises DrtoolError: no answer, and why."""
+    first = origin(url)
+    for _ in range(REDIRECTS + 1):
+        sent = dict(headers or {}) if origin(url) == first else {}
+        reply, location = _once(method, url, sent, body, ends_at)
+        if reply.status not in _MOVED or reply.status == wanted_status or not location or body is not None:
+            return reply
+        target = urljoin(url, location)
+        if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+            raise DrtoolError(f"{url} redirects from https to {urlsplit(target).scheme or 'nowhere'}: not followed")
+        url = target
+    raise DrtoolError(f"{url}: more than {REDIRECTS} redirects")
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """(scheme, host, port) of an http or https URL. Raises DrtoolError."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise DrtoolError(f"{url} is no URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise DrtoolError(f"{url} is no http or https URL")
+    if parts.username is not None or parts.password is not None:
+        raise DrtoolError(f"{parts.hostname}: a URL with a user or a password", hint="put it into a header")
+    if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
+        raise DrtoolError(f"{url!r}: a URL with blanks or control characters")
+    return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)
+
+
+def _once(
+    method: str, url: str, headers: Mapping[str, str], body: bytes | None, ends_at: float
+) -> tuple[WebReply, str | None]:
+    scheme, host, port = origin(url)
+    timeout_s = max(0.05, ends_at - time.monotonic())
+    connection = (
+        http.client.HTTPSConnection(host, port, timeout=timeout_s, context=ssl.create_default_context())
+        if scheme == "https"
+        else http.client.HTTPConnection(host, port, timeout=timeout_s)
+    )
+    own = {"User-Agent": f"drtool/{__version__}", "Connection": "close", "Accept-Encoding": "identity"}
+    try:
+        connection.request(method, _target(urlsplit(url)), body=body, headers=own | dict(headers))
+        answer = connection.getresponse()
+        data, truncated = _body(answer, ends_at)
+        reply = WebReply(status=answer.status, body=data, truncated=truncated, url=url)
+        return reply, answer.getheader("Location")
+    except (OSError, http.client.HTTPException, ValueError, UnicodeError) as error:
+        raise DrtoolError(f"{url}: {told(error)}") from None
+    finally:
+        connection.close()
+
+
+def _target(parts: SplitResult) -> str:
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _body(answer: http.client.HTTPResponse, ends_at: float) -> tuple[bytes, bool]:
+    kept = bytearray()
+    while len(kept) <= BODY_BYTES:
+        if time.monotonic() > ends_at:
+            raise TimeoutError
+        part = answer.read1(_PART)
+        if not part:
+            return bytes(kept), False
+        kept += part
+    return bytes(kept[:BODY_BYTES]), True
+
+
+def told(error: Exception) -> str:
+    """Why there was no answer, in a few words."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate cannot be verified: {error.verify_message}"
+        case ssl.SSLError():
+            return f"no TLS: {error.reason or error}"
+        case socket.gaierror():
+            return f"the name is not known: {error.strerror}"
+        case TimeoutError():
+            return "no answer in time"
+        case ConnectionRefusedError():
+            return "the connection was refused"
+        case http.client.HTTPException():
+            return f"no HTTP: {type(error).__name__}: {error}"
+        case OSError():
+            return error.strerror or str(error)
+        case _:
+            return str(error)
