@@ -44,7 +44,7 @@ def changes_production(step: Step) -> str:
 def is_behind_approval(plan: Plan, step: Step) -> bool:
     """Whether `step` runs only after somebody approved."""
     by_id = {each.id: each for each in plan.steps}
-    if step.id not in by_id or _passes_over(step):
+    if step.id not in by_id or _looks_at_outcomes(step):
         return False
     waiting, seen = [need.step for need in step.needs if need.state == "ended"], set[str]()
     while waiting:
@@ -63,6 +63,8 @@ def _is_approval_for(approve: Step, step: Step) -> bool:
     return (
         approve.uses == "approve"
         and not approve.optional
+        and approve.foreach is None  # of nothing, nobody would be asked
+        and approve.on_resume != "skip"
         and approve.on_failure == "fail"
         and _always_runs_before(approve, step)
     )
@@ -75,7 +77,11 @@ def _always_runs_before(earlier: Step, step: Step) -> bool:
 
 def _passes_over(step: Step) -> bool:
     """Whether a step runs, or counts as good, although what it needs failed."""
-    looks = step.condition is not None and any(
+    return _looks_at_outcomes(step) or step.on_failure != "fail"
+
+
+def _looks_at_outcomes(step: Step) -> bool:
+    """Whether a step may run although what it needs failed."""
+    return step.condition is not None and any(
         isinstance(node, Call) and node.name in LOOKS_AT_OUTCOMES for node in walk(step.condition.root)
     )
-    return looks or step.on_failure != "fail"

@@ -65,6 +65,12 @@ def probe(text: str) -> str:
             step("uses: assert, with: {that: [\"secrets.s == 'x'\"]}", more="secrets: {s: {env: S}}\n"),
             "with.that[0]: secrets may stand only in env, headers, dsn and stdin",
         ),
+        (
+            probe("type: metric, url: 'http://x', metric: m, labels: {dsn: '${{ secrets.s }}'}, expect: {min: 1}").replace(
+                "steps:", "secrets: {s: {env: S}}\nsteps:"
+            ),
+            "with.labels.dsn: secrets may stand only",
+        ),
         # steps
         (step("uses: verify, with: {level: full}, on_failure: tolerate"), "on_failure: tolerate wants a `reason`"),
         (step("uses: verify, with: {level: full}, on_resume: confirm"), "belong together"),
@@ -195,6 +201,9 @@ def test_live_may_change_production_but_overwrites_only_behind_an_approval():
         # its answer does not count
         ASK.replace("uses", "on_failure: continue, uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
         ASK.replace("uses", "optional: true, uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
+        # nobody may be asked
+        ASK.replace("uses", "foreach: [], uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
+        ASK.replace("uses", "on_resume: skip, uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
         # the step runs whatever was answered
         ASK + f"  - {{id: s, needs: [ask], if: always(), uses: restore, {BACK}}}\n",
         # it need not be answered yet
@@ -217,6 +226,7 @@ def test_an_approval_that_can_be_passed_by_is_none(steps):
 def test_an_approval_counts_through_others_and_under_the_same_condition():
     middle = "  - {id: m, needs: [ask], uses: verify, with: {level: full}}\n"
     assert told(f"{HEAD}steps:\n{ASK}{middle}  - {{id: s, needs: [m], uses: restore, {BACK}}}\n") == []
+    assert told(f"{HEAD}steps:\n{ASK}  - {{id: s, needs: [ask], on_failure: continue, uses: restore, {BACK}}}\n") == []
     same = f"  - {{id: s, needs: [ask], if: vars.x, uses: restore, {BACK}}}\n"
     text = f"{HEAD}vars: {{x: {{type: bool, default: false}}}}\nsteps:\n{ASK.replace('uses', 'if: vars.x, uses')}{same}"
     assert told(text) == []
