@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drtool.plans.language.context import Facts, Outcome, context_of, undo_context_of
 from drtool.plans.language.evaluating import Context
@@ -43,7 +44,8 @@ def context_for(plan: Plan, state: RunState, given: Given, key: str | None, now:
     step = steps_by_id(plan)[task_id(key)]
     item = _item(state, key)
     if key.startswith(UNDO):
-        return undo_context_of(plan, step, facts, item=item)
+        own = {step.id: _own_outcome(step, state, key.removeprefix(UNDO))}
+        return undo_context_of(plan, step, replace(facts, outcomes={**facts.outcomes, **own}), item=item)
     return context_of(plan, step, facts, item=item)
 
 
@@ -64,17 +66,22 @@ def outcomes(plan: Plan, state: RunState) -> dict[str, Outcome]:
     return found
 
 
+def _own_outcome(step: Step, state: RunState, key: str) -> Outcome:
+    """Of the very piece of work that is undone: what it did not get to give is null, not unknown."""
+    return Outcome(statuses=(str(state.status(key) or "aborted"),), outputs=_row(step, state, key))
+
+
 def _outputs(step: Step, state: RunState, keys: list[str]) -> dict[str, Any]:
     """Under the plan's names; of a `foreach`, lists in the items' order."""
-    kinds = RESULTS[step.uses]
-    given = [state.outputs(key) or {} for key in keys]
-    rows = [
-        {name: typed(row.get(result), kinds.get(result, "any")) for name, result in step.outputs.items()}
-        for row in given
-    ]
+    rows = [_row(step, state, key) for key in keys]
     if step.foreach is None:
         return rows[0]
     return {name: tuple(row[name] for row in rows) for name in step.outputs}
+
+
+def _row(step: Step, state: RunState, key: str) -> dict[str, Any]:
+    kinds, given = RESULTS[step.uses], state.outputs(key) or {}
+    return {name: typed(given.get(result), kinds.get(result, "any")) for name, result in step.outputs.items()}
 
 
 def typed(value: Any, kind: ValueKind) -> Any:  # noqa: ANN401 - any plain value
