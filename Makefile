@@ -12,7 +12,7 @@ SEEDS  ?= 2000
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers three-sites test lint format bench sim model chaos wheel clean
+.PHONY: help setup demo servers three-sites test lint format bench sim model chaos chaos-servers wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -53,6 +53,9 @@ model: $(STAMP) ## every history of a few steps of the catalogue's protocol, wit
 
 chaos: $(STAMP) ## real processes over real disks that go away, fill up and lose power (SECONDS=600: longer; SEED=7; best as root)
 	@$(BIN)/python tests/chaos/run.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+chaos-servers: $(STAMP) ## real S3 servers killed with -9 while backups run (CYCLES=100; about ten minutes)
+	@$(BIN)/python tests/chaos/chaos_servers.py --cycles $(or $(CYCLES),100) $(if $(SEED),--seed $(SEED))
 
 wheel: $(STAMP) ## try the wheel: build it, install it in a fresh environment, run it; nothing is kept
 	@PYTHON=$(BIN)/python .ci/check-wheel

@@ -1,0 +1,71 @@
+"""A server that answers 503 to every third request: the right result or a clear error, in bounded time; nothing is sent twice but
+what was refused.
+"""
+
+import time
+from collections import Counter
+
+import pytest
+from bad_buckets import BUCKET, BadBucket
+from command_shell import shell_in
+from three_sites import fill, noise, portrait
+
+
+@pytest.fixture
+def server():
+    bucket = BadBucket()
+    yield bucket
+    bucket.close()
+
+
+@pytest.fixture
+def shell(tmp_path):
+    shell = shell_in(tmp_path)
+    shell.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_EC2_METADATA_DISABLED": "true"}
+    return shell
+
+
+def found(shell, server, *others):
+    targets = [f"cloud=s3://{BUCKET}/drtool?endpoint={server.endpoint}", *others]
+    done = shell(
+        "init", *(word for target in targets for word in ("--target", target)), "--copies", str(1 + bool(others))
+    )
+    assert done.code == 0, done.err
+    server.fault = "503 every third request"
+    server.asked.clear()
+
+
+def test_beside_two_disks_nobody_notices(tmp_path, shell, server):
+    found(shell, server, f"desk={tmp_path / 'desk'}", f"attic={tmp_path / 'attic'}")
+    source = fill(tmp_path / "source", {f"{n}": noise(6_000_000, n) for n in range(12)})
+    began = time.monotonic()
+    done = shell("backup", str(source), "--json")
+    assert done.code == 0, done.out + done.err
+    done = shell("restore", f"latest:{source}", "--to", str(tmp_path / "out"), "--json")
+    assert (done.code, done.document["errors"]) == (0, []), done.err
+    assert portrait(tmp_path / "out") == portrait(source)
+    assert shell("verify", "--level", "full", "--json").code == 0
+    assert time.monotonic() - began < 100
+    puts = Counter(key for method, key in server.asked if method == "PUT" and "/packs/" in key)
+    stored = [key for key in server.objects if "/packs/" in key]
+    assert len(puts) == len(stored) > 0
+    refused = sum(method == "PUT" and "/packs/" in key for method, key in server.asked[2::3])
+    assert sum(puts.values()) - len(puts) <= refused, "only what was refused is sent again"
+
+
+def test_alone_it_is_right_or_says_so(tmp_path, shell, server):
+    """Its register is asked once for each step of the catalogue's protocol, so a command may end without a quorum."""
+    found(shell, server)
+    source = fill(tmp_path / "source", {f"{n}": noise(2_000_000, n) for n in range(4)})
+    began, stored = time.monotonic(), False
+    for _ in range(6):
+        done = shell("backup", str(source), "--json")
+        assert done.code == 0 or (done.code == 6 and "busy or failing" in done.error["message"]), done.out
+        stored |= done.code == 0
+    assert time.monotonic() - began < 100
+    server.fault = "none"
+    if stored:
+        done = shell("restore", f"latest:{source}", "--to", str(tmp_path / "out"), "--json")
+        assert portrait(tmp_path / "out") == portrait(source)
+    assert shell("backup", str(source), "--json").code == 0
+    assert shell("verify", "--level", "full", "--json").code == 0
