@@ -16,6 +16,7 @@ from drtool.plans.language.filling import BARE, Filled, fill, fill_text
 from drtool.plans.language.model import Plan
 from drtool.plans.language.parsing import ExpressionError
 from drtool.plans.language.placed import Complaints, Placed
+from drtool.plans.language.reading import NOT_FILLED
 from drtool.plans.language.results import RESULTS
 from drtool.plans.language.syntax import Expression, Name, walk
 from drtool.plans.language.templates import bare, has_holes, parse_template
@@ -42,6 +43,9 @@ def check_names(plan: Plan, own: Parsed, placed: Sequence[Placed]) -> Complaints
     for each in placed:
         context = static_context(plan, each)
         yield from _condition(each, context)
+        for key, text in (("name", each.step.name), ("reason", each.step.reason)):
+            if text and has_holes(text):
+                yield each.wrong(NOT_FILLED, key)
         yield from _foreach(each, context)
         yield from _bare_inputs(each, context)
         yield from _outputs(each)
@@ -51,6 +55,7 @@ def check_names(plan: Plan, own: Parsed, placed: Sequence[Placed]) -> Complaints
 
 def _plan_wide(plan: Plan, own: Parsed) -> Complaints:
     context = context_of(plan, None)
+    yield from _plain_texts(plan, own)
     for number, expression in enumerate(plan.guards.abort_if):
         for message in _problems(expression, context, flag=True):
             yield own, ("guards", "abort_if", number), message
@@ -65,6 +70,15 @@ def _plan_wide(plan: Plan, own: Parsed) -> Complaints:
             continue
         if _names_secret(text):
             yield own, path, _WHERE
+
+
+def _plain_texts(plan: Plan, own: Parsed) -> Complaints:
+    texts: list[tuple[Path, str | None]] = [
+        (("title",), plan.title),
+        (("guards", "kill_switch"), plan.guards.kill_switch),
+    ]
+    texts += [(("notify", number, "channel"), each.channel) for number, each in enumerate(plan.notify)]
+    return ((own, path, NOT_FILLED) for path, text in texts if text and has_holes(text))
 
 
 def _condition(each: Placed, context: Context) -> Complaints:

@@ -24,6 +24,7 @@ from drtool.plans.language.parsing import ExpressionError
 from drtool.plans.language.templates import has_holes, parse_template
 
 MAX_FILES = 32
+NOT_FILLED = "no expression is filled in here"
 Read = Callable[[FilePath], bytes]
 _LISTS = ("preconditions", "steps", "always")
 
@@ -192,6 +193,7 @@ def _with_problems(step: dict[str, Any], path: Path) -> Iterator[Problem]:
 def _standing(value: Any, path: Path, problems: list[Problem]) -> Any:  # noqa: ANN401
     """The document with a placeholder for each text that has expressions in it."""
     if isinstance(value, dict):
+        problems += [Problem((*path, key), NOT_FILLED) for key in value if has_holes(key)]
         return {key: _standing(item, (*path, key), problems) for key, item in value.items()}
     if isinstance(value, list):
         return [_standing(item, (*path, number), problems) for number, item in enumerate(value)]

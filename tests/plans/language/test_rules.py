@@ -71,6 +71,11 @@ def probe(text: str) -> str:
             ),
             "with.labels.dsn: secrets may stand only",
         ),
+        # where no expression is filled in, none may seem to be
+        (step("name: 'x ${{ run.id }}', uses: verify, with: {level: full}"), "steps[0].name: no expression is filled in here"),
+        (HEAD.replace("T", "'${{ run.id }}'") + ONE, "title: no expression is filled in here"),
+        (HEAD + ONE + "guards: {kill_switch: '/x/${{ run.id }}'}\n", "guards.kill_switch: no expression"),
+        (step("uses: run, with: {argv: [x], env: {'${{ run.id }}': y}}"), "with.env.${{ run.id }}: no expression is filled in"),
         # steps
         (step("uses: verify, with: {level: full}, on_failure: tolerate"), "on_failure: tolerate wants a `reason`"),
         (step("uses: verify, with: {level: full}, on_resume: confirm"), "belong together"),
