@@ -1,0 +1,107 @@
+"""`approve`: a person says yes.
+
+Invariants
+    Silence is never a yes: when time is up the step has failed. A no ends it, with who said it.
+    The dry run says whether anybody could be asked at all; where nobody can, the plan does not begin.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from drtool.plans.actions.port import Answer, Around, Asked, Foresight, Outcome, Work
+from drtool.plans.language.actions import Approve
+from drtool.plans.language.results import RESULTS
+from drtool.plans.language.values import duration_text
+
+OUTPUTS = RESULTS["approve"]
+_LINES, _CHARACTERS = 20, 300
+
+
+class ApproveAction:
+    """Fulfils `port.Action`."""
+
+    def foresee(self, asked: Asked, around: Around) -> Foresight:
+        action: Approve = asked.action
+        if asked.missing and "‹" in (action.channel or ""):
+            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
+        problem = _nobody(action, around)
+        if problem:
+            return Foresight(verdict="cannot run", detail=around.redact(problem))
+        limit = duration_text(asked.step.timeout_s)
+        detail = f"asks {_where(action, around)}, for at most {limit}: {action.prompt}"
+        return Foresight(verdict="ok", detail=around.redact(detail), estimate_s=action.expected_s)
+
+    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
+        action: Approve = asked.action
+        prompt = around.redact(action.prompt)
+        shown = [around.redact(line) for line in _shown(action, around)]
+        work.progress(f"waits for an answer: drtool plan approve {around.run} {asked.key}")
+        answer = around.ask(asked.key, prompt, shown, action.channel, work)
+        return _outcome(answer, prompt, shown, asked, work)
+
+
+def _nobody(action: Approve, around: Around) -> str:
+    """Why nobody could answer; empty if somebody can. Whoever is told of `approval` can answer from a terminal."""
+    problem = around.can_ask(action.channel)
+    if not problem or action.channel is not None:
+        return problem
+    told = [around.can_ask(channel) for channel in _listeners(around)]
+    return "" if "" in told else "; ".join([problem, *told])
+
+
+def _listeners(around: Around) -> list[str]:
+    return [wish.channel for wish in around.plan.notify if "approval" in wish.events]
+
+
+def _where(action: Approve, around: Around) -> str:
+    if action.channel is not None:
+        return f"through channel {action.channel}"
+    return "at the terminal" if not around.can_ask(None) else f"through channel {_listeners(around)[0]}"
+
+
+def _outcome(answer: Answer | None, prompt: str, shown: list[str], asked: Asked, work: Work) -> Outcome:
+    evidence: dict[str, Any] = {"prompt": prompt, "shown": shown}
+    if answer is None and work.cancelled.is_set():
+        return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled", evidence=evidence)
+    if answer is None:
+        detail = f"nobody answered within {duration_text(asked.step.timeout_s)}"
+        return Outcome(status="failed", cause="timeout", detail=detail, evidence=evidence, human_s=asked.step.timeout_s)
+    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    evidence |= {"yes": answer.yes, "by": answer.by, "channel": answer.channel, "at": at}
+    outputs = {"by": answer.by, "at": at}
+    word = "yes" if answer.yes else "no"
+    return Outcome(
+        status="passed" if answer.yes else "aborted",
+        cause="" if answer.yes else "refused",
+        detail=f"{answer.by} said {word} ({answer.channel})",
+        outputs=outputs,
+        evidence=evidence,
+        human_s=answer.waited_s,
+    )
+
+
+def _shown(action: Approve, around: Around) -> Iterator[str]:
+    """What a person should have seen before answering: some lines of each step that is named."""
+    for step in action.show:
+        facts = {**around.outputs(step), **around.evidence(step)}
+        lines = list(_lines(facts)) or ["it told nothing"]
+        yield f"{step}:"
+        yield from (f"  {line}" for line in lines[:_LINES])
+        if len(lines) > _LINES:
+            yield f"  … and {len(lines) - _LINES} more"
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in facts.items():
+        if isinstance(value, list) and value:
+            yield f"{name}:"
+            yield from (f"- {_short(item)}" for item in value)
+        else:
+            yield f"{name}: {_short(value)}"
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _CHARACTERS else text[:_CHARACTERS] + "…"

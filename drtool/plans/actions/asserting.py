@@ -1,0 +1,122 @@
+"""`assert`: what must be true, each statement with the values that it was judged by.
+
+Invariants
+    What is not known is unproven, never passed; one that is false is failed, whatever is not known of the others.
+    An empty list proves nothing, and is refused.
+"""
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Result, Work
+from drtool.plans.language.actions import Assert
+from drtool.plans.language.parsing import ExpressionError
+from drtool.plans.language.results import RESULTS
+from drtool.plans.language.syntax import Attribute, Binary, Call, Expression, Index, ListOf, Name, Node, Unary, printed
+from drtool.plans.language.values import Maybe, Unknown, text_of
+
+OUTPUTS = RESULTS["assert"]
+_SHOWN = 200
+Judged: TypeAlias = Literal["holds", "fails", "unknown", "senseless"]
+
+
+class Statement(Struct, frozen=True):
+    """One of `that`, as it was judged."""
+
+    text: str
+    judged: Judged
+    told: str
+    """By which values; or why it cannot be told."""
+    needs: frozenset[str] = frozenset()
+
+
+class AssertAction:
+    """Fulfils `port.Action`."""
+
+    def foresee(self, asked: Asked, around: Around) -> Foresight:
+        statements = _judged(asked)
+        if not statements:
+            return Foresight(verdict="cannot run", detail="`that` is empty: it would prove nothing")
+        bad = [each for each in statements if each.judged in ("fails", "senseless")]
+        if bad:
+            return Foresight(verdict="cannot run", detail=around.redact(_detail(asked, bad)))
+        needs = frozenset().union(*(each.needs for each in statements if each.judged == "unknown"))
+        if any(each.judged == "unknown" for each in statements):
+            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(needs)) or 'the run'}")
+        return Foresight(verdict="ok", detail=around.redact("; ".join(each.told for each in statements)))
+
+    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
+        statements = _judged(asked)
+        if not statements:
+            return Outcome(status="failed", cause="refused", detail="`that` is empty: it proves nothing")
+        evidence = {
+            "that": [
+                {"text": each.text, "judged": each.judged, "told": around.redact(each.told)} for each in statements
+            ]
+        }
+        worst: tuple[tuple[Judged, Result], ...] = (
+            ("fails", "failed"),
+            ("senseless", "failed"),
+            ("unknown", "unproven"),
+        )
+        for judged, status in worst:
+            found = [each for each in statements if each.judged == judged]
+            if found:
+                return Outcome(status=status, detail=around.redact(_detail(asked, found)), evidence=evidence)
+        told = "; ".join(each.told for each in statements)
+        return Outcome(status="passed", detail=around.redact(told), evidence=evidence)
+
+
+def _detail(asked: Asked, statements: list[Statement]) -> str:
+    action: Assert = asked.action
+    told = "; ".join(each.told for each in statements)
+    return f"{action.message}: {told}" if action.message and not asked.missing else told
+
+
+def _judged(asked: Asked) -> list[Statement]:
+    action: Assert = asked.action
+    return [_statement(asked, each) for each in action.that]
+
+
+def _statement(asked: Asked, expression: Expression) -> Statement:
+    text = expression.text.strip()
+    try:
+        value = asked.evaluate(expression)
+    except ExpressionError as error:
+        return Statement(text, "senseless", f"{text}: {error.message}")
+    if isinstance(value, Unknown):
+        needs = ", ".join(sorted(value.needs))
+        return Statement(text, "unknown", f"{text}: not known" + (f", it needs {needs}" if needs else ""), value.needs)
+    if not isinstance(value, bool):
+        return Statement(text, "senseless", f"{text}: that is {text_of(value)!r}, neither true nor false")
+    sides = _sides(asked, expression.root)
+    told = f"{text} ({sides})" if sides else text
+    return Statement(text, "holds" if value else "fails", told if value else f"not so: {told}")
+
+
+def _sides(asked: Asked, root: Node) -> str:
+    """The values of both sides of a comparison, or of what a function was given; empty where they stand there already."""
+    match root:
+        case Binary():
+            nodes: tuple[Node, ...] = (root.left, root.right)
+        case Call():
+            nodes = root.arguments
+        case Unary():
+            return _sides(asked, root.of)
+        case _:
+            nodes = ()
+    shown = [
+        _side(asked, node) for node in nodes if isinstance(node, Attribute | Name | Index | Call | ListOf | Binary)
+    ]
+    return ", ".join(each for each in shown if each)
+
+
+def _side(asked: Asked, node: Node) -> str:
+    text = printed(node)
+    try:
+        value: Maybe = asked.evaluate(Expression(text, node))
+    except ExpressionError:
+        return ""  # the statement was decided without it
+    known = "not known" if isinstance(value, Unknown) else "null" if value is None else text_of(value)
+    return "" if known == text else f"{text} = {known if len(known) <= _SHOWN else known[:_SHOWN] + '…'}"

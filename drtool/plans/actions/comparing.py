@@ -1,0 +1,230 @@
+"""`compare`: two sides that must be alike; what is not is named.
+
+Invariants
+    Sides that cannot be compared are unproven, never equal; so are two sides with nothing in them.
+    A snapshot's side is restored into scratch by a program of its own, and read there like any other directory.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError
+from drtool.operations.selection import select
+from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.trees_compared import Aspect, Comparison, Found
+from drtool.plans.bounded import TimeUp, WasCancelled
+from drtool.plans.language.actions import Compare
+from drtool.plans.language.results import RESULTS
+
+OUTPUTS = RESULTS["compare"]
+ROWS = 200
+"""So many differences are named; all are counted."""
+_ASPECTS: tuple[Aspect, ...] = ("tree", "hash", "metadata")
+_WORDS = ("live", "recorded", "snapshot")
+Kind: TypeAlias = Literal["path", "live", "recorded", "snapshot", "dsn"]
+
+
+class Side(Struct, frozen=True):
+    kind: Kind
+    text: str
+    """A path, a DSN, the name of a source, or the beginning of a snapshot's id."""
+    path: str | None = None
+    """Inside the snapshot."""
+
+
+def side(text: str) -> Side:
+    """What a side is, by how it is written."""
+    word, colon, rest = text.partition(":")
+    if colon and rest.startswith("//"):
+        return Side("dsn", text)
+    if not colon or word not in _WORDS:
+        return Side("path", text)
+    if word == "snapshot":
+        name, inner, path = rest.partition(":")
+        return Side("snapshot", name, path if inner else None)
+    return Side("live" if word == "live" else "recorded", rest)
+
+
+class CompareAction:
+    """Fulfils `port.Action`."""
+
+    def foresee(self, asked: Asked, around: Around) -> Foresight:
+        action: Compare = asked.action
+        sides = side(action.left), side(action.right)
+        problem = unprovable(action, sides)
+        if problem:
+            return Foresight(verdict="cannot run", detail=around.redact(problem), provable=False)
+        if asked.missing:
+            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
+        problem = _absent(sides)
+        if problem and asked.step.needs:
+            return Foresight(verdict="deferred", detail=f"needs {_needs(asked)}; now {problem}")
+        if problem:
+            return Foresight(verdict="cannot run", detail=problem)
+        pins = {name: row for name, one in zip("lr", sides, strict=True) if (row := _pinned(one, around))}
+        return Foresight(verdict="ok", detail=f"compares {', '.join(action.what)} of both sides", pins=pins)
+
+    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
+        action: Compare = asked.action
+        sides = side(action.left), side(action.right)
+        problem = unprovable(action, sides)
+        if problem:
+            return Outcome(status="unproven", detail=around.redact(problem))
+        try:
+            left, right = _roots(sides, asked, around, work)
+            return _compared(action, left, right, work)
+        except TimeUp:
+            return Outcome(status="failed", cause="timeout", detail="its time was up before all was compared")
+        except WasCancelled:
+            return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled before all was compared")
+
+
+def unprovable(action: Compare, sides: Sequence[Side]) -> str:
+    """Why these sides cannot be compared in this version; empty if they can."""
+    unheld = [what for what in action.what if what not in _ASPECTS]
+    if unheld:
+        return f"{', '.join(unheld)}: snapshots of this version record none, so there is nothing to compare with"
+    for one in sides:
+        if one.kind in ("recorded", "dsn"):
+            told = "what was recorded of a source" if one.kind == "recorded" else "a database"
+            return f"{', '.join(action.what)} compare directories and snapshots; {told} has none"
+        if not one.text:
+            return "a side is empty: name a path, or snapshot:ID:PATH"
+    return ""
+
+
+def _needs(asked: Asked) -> str:
+    return ", ".join(need.step for need in asked.step.needs)
+
+
+def _absent(sides: Sequence[Side]) -> str:
+    for one in sides:
+        if one.kind in ("path", "live") and not os.path.lexists(one.text):
+            return f"there is no {one.text}"
+    return ""
+
+
+def _pinned(one: Side, around: Around) -> str:
+    """The whole id of a snapshot's side. Raises NoSuchSnapshot."""
+    if one.kind != "snapshot":
+        return ""
+    with around.repository() as repository:
+        return select(list(repository.view.state.snapshots), one.text, now_ns=time.time_ns()).snapshot.id.hex()
+
+
+def _roots(sides: Sequence[Side], asked: Asked, around: Around, work: Work) -> tuple[Path, Path]:
+    """Where both sides lie on the disk. A live path is also looked for below the other side's root: a restore that recreates
+    absolute paths has it there."""
+    places = [
+        _restored(one, asked.pins.get(name, one.text), around, work) if one.kind == "snapshot" else Path(one.text)
+        for name, one in zip("lr", sides, strict=True)
+    ]
+    for number, one in enumerate(sides):
+        other = places[1 - number]
+        below = other / one.text.lstrip("/")
+        if one.kind == "live" and sides[1 - number].kind != "live" and os.path.lexists(below):
+            places[1 - number] = below
+    for number, one in enumerate(sides):
+        name = os.path.basename((one.path or "").rstrip("/"))
+        whole = one.kind == "snapshot" and places[1 - number].is_file() and places[number].is_dir()
+        if whole and name and (places[number] / name).is_file():  # PATH was a file
+            places[number] /= name
+    return places[0], places[1]
+
+
+def _restored(one: Side, wanted: str, around: Around, work: Work) -> Path:
+    """A snapshot's side, put into scratch. Raises DrtoolError."""
+    row = _row(wanted, around, work)
+    scratch = work.scratch(row["bytes"] * 11 // 10, row["files"] * 2 + 1000)
+    to = scratch / "side"
+    name = row["id"] + (f":{one.path}" if one.path is not None else "")
+    result, document = around.drtool(["restore", name, "--to", str(to)], work)
+    _check_end(result.ended_by)
+    if result.exit_code or document.get("errors"):
+        last = result.stderr.strip().splitlines()[-1:] or ["it says no more"]
+        raise DrtoolError(f"snapshot {row['id'][:8]} could not be restored to compare it: {last[0]}")
+    return to
+
+
+def _row(wanted: str, around: Around, work: Work) -> dict[str, Any]:
+    result, document = around.drtool(["snapshots"], work)
+    _check_end(result.ended_by)
+    rows = [row for row in document.get("snapshots", ()) if row["id"].startswith(wanted.lower())]
+    if len(rows) != 1:
+        raise DrtoolError(f"{len(rows)} snapshots' ids begin with {wanted!r}: one is wanted")
+    return dict(rows[0])
+
+
+def _check_end(ended_by: str) -> None:
+    if ended_by == "timeout":
+        raise TimeUp("no answer in time")
+    if ended_by == "cancelled":
+        raise WasCancelled("the run was cancelled")
+
+
+def _compared(action: Compare, left: Path, right: Path, work: Work) -> Outcome:
+    missing = [str(path) for path in (left, right) if not os.path.lexists(path)]
+    if len(missing) == 2:
+        return Outcome(status="unproven", detail=f"neither {left} nor {right} is there: nothing was compared")
+    if missing:
+        return _differ([Found("/", f"there is no {missing[0]}")], 1, 0, {"left": str(left), "right": str(right)})
+    comparison = Comparison([each for each in _ASPECTS if each in action.what], action.exclude, _looker(work))
+    kept, unread, count = _gathered(comparison.found(os.fsencode(left), os.fsencode(right)))
+    evidence: dict[str, Any] = {
+        "left": str(left),
+        "right": str(right),
+        "compared": list(action.what),
+        "entries": comparison.entries,
+        "bytes": comparison.read_bytes,
+    }
+    if count:
+        return _differ(kept, count, len(unread), evidence)
+    if unread:
+        evidence["unread"] = [f"{row.path}: {row.reason}" for row in unread]
+        detail = f"{len(unread)} could not be read, the first is {unread[0].path}: {unread[0].reason}"
+        return Outcome(status="unproven", detail=detail, evidence=evidence)
+    if left.is_dir() and comparison.entries == 1:
+        return Outcome(status="unproven", detail="both sides are empty: nothing was compared", evidence=evidence)
+    outputs = {"equal": True, "differences": 0, "paths": []}
+    detail = f"{comparison.entries} entries are alike"
+    return Outcome(status="passed", detail=detail, outputs=outputs, evidence=evidence)
+
+
+def _gathered(found: Iterator[Found]) -> tuple[list[Found], list[Found], int]:
+    """(the first differences, the first that could not be read, how many differ)."""
+    kept: list[Found] = []
+    unread: list[Found] = []
+    count = 0
+    for row in found:
+        rows = unread if row.unread else kept
+        count += not row.unread
+        if len(rows) < ROWS:
+            rows.append(row)
+    return kept, unread, count
+
+
+def _differ(kept: list[Found], count: int, unread: int, evidence: dict[str, Any]) -> Outcome:
+    first = kept[0]
+    more = f", and {count - 1} more" if count > 1 else ""
+    blind = f"; {unread} could not be read" if unread else ""
+    return Outcome(
+        status="failed",
+        detail=f"{first.path}: {first.reason}{more}{blind}",
+        outputs={"equal": False, "differences": count, "paths": [row.path for row in kept]},
+        evidence=evidence | {"differences": count, "rows": [f"{row.path}: {row.reason}" for row in kept]},
+    )
+
+
+def _looker(work: Work) -> Any:  # noqa: ANN401 - a callable without arguments
+    def look() -> None:
+        if work.cancelled.is_set():
+            raise WasCancelled("the run was cancelled")
+        if time.monotonic() >= work.ends_at:
+            raise TimeUp("no answer in time")
+
+    return look

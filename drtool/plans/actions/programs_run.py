@@ -1,0 +1,167 @@
+"""`run`: a program of the plan's own, in a process group that ends with its step.
+
+Invariants
+    The dry run starts nothing but `check`. Without one, what the program would do cannot be known: that is said.
+    A plan of scope scratch does not run what changes what is live, unless a person approves it first.
+    Secrets reach it through `env` and `stdin`, never through words.
+"""
+
+import os
+import pwd
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from drtool.errors import DrtoolError
+from drtool.plans.actions.port import Around, Asked, ChildResult, Foresight, Outcome, Work
+from drtool.plans.language.actions import Run, RunExpect
+from drtool.plans.language.results import RESULTS
+
+OUTPUTS = RESULTS["run"]
+STDOUT_CHARACTERS = 64 << 10
+_EXCERPT = 4000
+_CHECK_S = 60.0
+_SHELL = "/bin/sh"
+
+
+class RunAction:
+    """Fulfils `port.Action`."""
+
+    def foresee(self, asked: Asked, around: Around) -> Foresight:
+        action: Run = asked.action
+        if asked.missing:
+            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}", provable=False)
+        problem = _problem(action, around)
+        if problem:
+            return Foresight(verdict="cannot run", detail=around.redact(problem))
+        told = around.redact(_told(action))
+        if not action.check:
+            changes = action.changes != "nothing"
+            return Foresight(
+                verdict="would change" if changes else "ok",
+                detail=f"what is {action.changes}, by {told}: it has no `check`, so what it would do cannot be known"
+                if changes
+                else f"{told}: it has no `check`, so whether it would work cannot be known",
+                provable=False,
+            )
+        checked = _start(action, action.check, around, time.monotonic() + min(_CHECK_S, asked.step.timeout_s))
+        if checked.ended_by != "itself" or checked.exit_code:
+            detail = f"its check {action.check[0]} {_end(checked)}{_last(checked)}"
+            return Foresight(verdict="cannot run", detail=around.redact(detail))
+        return Foresight(verdict="ok" if action.changes == "nothing" else "would change", detail=told)
+
+    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
+        action: Run = asked.action
+        argv = [_SHELL, "-c", action.argv[0]] if action.shell else action.argv
+        result = _start(action, argv, around, work.ends_at, work)
+        return _outcome(action, result, around)
+
+
+def _problem(action: Run, around: Around) -> str:
+    """Why it could not even be started; empty if it could."""
+    for program in [_SHELL if action.shell else action.argv[0], *action.check[:1]]:
+        if missing := cannot_start(program, around, action):
+            return missing
+    if action.user is not None and (problem := _user_problem(action.user)):
+        return problem
+    if action.cwd is not None and not Path(action.cwd).is_dir():
+        return f"there is no directory {action.cwd}"
+    return ""
+
+
+def cannot_start(program: str, around: Around, action: Run | None = None) -> str:
+    """Why a program could not be started; empty if it could. Its PATH is the one that it would have."""
+    env = {**around.environ, **(action.env if action else {})}
+    name = program
+    if "/" in program and action is not None and action.cwd is not None:
+        name = os.path.join(action.cwd, program)
+    if shutil.which(name, path=env.get("PATH", os.defpath)):
+        return ""
+    return f"there is no program {program}: install it, or name it by its whole path"
+
+
+def _user_problem(user: str) -> str:
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        return f"there is no user {user} on this host"
+    if os.geteuid() not in (0, entry.pw_uid):
+        return f"only root can run programs as {user}"
+    return ""
+
+
+def _start(action: Run, argv: Sequence[str], around: Around, ends_at: float, work: Work | None = None) -> ChildResult:
+    return around.program(
+        argv,
+        ends_at=ends_at,
+        cancelled=work.cancelled if work else None,
+        env={**around.environ, **action.env},
+        cwd=Path(action.cwd) if action.cwd is not None else None,
+        stdin=action.stdin.encode() if action.stdin is not None else None,
+        user=action.user,
+    )
+
+
+def _outcome(action: Run, result: ChildResult, around: Around) -> Outcome:
+    stdout = around.redact(result.stdout.decode("utf-8", "backslashreplace"))
+    evidence = {
+        "argv": [around.redact(word) for word in action.argv],
+        "exit_code": result.exit_code,
+        "seconds": result.seconds,
+        "stdout": stdout[-_EXCERPT:],
+        "stderr": around.redact(result.stderr)[-_EXCERPT:],
+        "truncated": result.truncated,
+    }
+    outputs = {"exit_code": result.exit_code, "stdout": stdout[:STDOUT_CHARACTERS].rstrip("\n")}
+    if result.ended_by == "cancelled":
+        detail = f"{_told(action)} was ended, with all that it had started: the run was cancelled"
+        return Outcome(status="aborted", cause="cancelled", detail=around.redact(detail), evidence=evidence)
+    if result.ended_by == "timeout":
+        detail = f"{_told(action)} did not end in time and was killed, with all that it had started"
+        return Outcome(status="failed", cause="timeout", detail=around.redact(detail), evidence=evidence)
+    problem = unlike(action.expect, result)
+    if problem:
+        detail = around.redact(f"{_told(action)} {problem}{_last(result)}")
+        return Outcome(status="failed", cause="error", detail=detail, outputs=outputs, evidence=evidence)
+    return Outcome(
+        status="passed", detail=around.redact(f"{_told(action)} {_end(result)}"), outputs=outputs, evidence=evidence
+    )
+
+
+def unlike(expect: RunExpect, result: ChildResult) -> str:
+    """What is not as expected; empty if all is. DrtoolError: the pattern is none."""
+    if result.exit_code not in expect.exit_codes:
+        wanted = " or ".join(map(str, expect.exit_codes))
+        return f"{_end(result)} instead of {wanted}"
+    text = result.stdout.decode("utf-8", "replace")
+    if expect.stdout_contains is not None and expect.stdout_contains not in text:
+        return f"did not print {expect.stdout_contains!r}"
+    if expect.stdout_matches is not None and not found(expect.stdout_matches, text):
+        return f"printed nothing that matches {expect.stdout_matches!r}"
+    return ""
+
+
+def found(pattern: str, text: str) -> bool:
+    """Whether a pattern is found in a text. Raises DrtoolError."""
+    try:
+        return re.search(pattern, text, re.MULTILINE) is not None
+    except re.error as error:
+        raise DrtoolError(f"{pattern!r} is no regular expression: {error}") from None
+
+
+def _end(result: ChildResult) -> str:
+    if result.ended_by != "itself":
+        return "did not end in time" if result.ended_by == "timeout" else "was cancelled"
+    return f"was killed by signal {-result.exit_code}" if result.exit_code < 0 else f"ended with {result.exit_code}"
+
+
+def _last(result: ChildResult) -> str:
+    """The last line of what it complained about."""
+    lines = result.stderr.strip().splitlines()
+    return f": {lines[-1][:300]}" if lines else ""
+
+
+def _told(action: Run) -> str:
+    return "a line of the shell" if action.shell else action.argv[0]

@@ -1,0 +1,95 @@
+"""`wait`: for so long, or until something holds.
+
+Invariants
+    It ends by its step's timeout at the latest, and within a second of being cancelled.
+    What is not known yet does not hold.
+"""
+
+import time
+
+from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.bounded import pause
+from drtool.plans.language.actions import Wait
+from drtool.plans.language.parsing import ExpressionError
+from drtool.plans.language.results import RESULTS
+from drtool.plans.language.values import Unknown, duration_text
+
+OUTPUTS = RESULTS["wait"]
+EVERY_S = 5.0
+
+
+class WaitAction:
+    """Fulfils `port.Action`."""
+
+    def foresee(self, asked: Asked, around: Around) -> Foresight:
+        action: Wait = asked.action
+        if action.until is not None:
+            return _foreseen_until(asked, action)
+        if action.duration_s is None:
+            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
+        if action.duration_s > asked.step.timeout_s:
+            limit = duration_text(asked.step.timeout_s)
+            detail = f"it waits for {duration_text(action.duration_s)}, and its timeout is {limit}"
+            return Foresight(verdict="cannot run", detail=detail)
+        return Foresight(
+            verdict="ok", detail=f"waits for {duration_text(action.duration_s)}", estimate_s=action.duration_s
+        )
+
+    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
+        action: Wait = asked.action
+        began_at = time.monotonic()
+        if action.until is None:
+            return _waited(action.duration_s or 0.0, began_at, work)
+        while True:
+            problem = _unmet(asked, action)
+            if not problem:
+                return Outcome(status="passed", detail=f"{action.until.text} holds", outputs=_outputs(began_at))
+            if time.monotonic() >= work.ends_at:
+                return Outcome(status="failed", cause="timeout", detail=problem, outputs=_outputs(began_at))
+            if not pause(action.every_s or EVERY_S, work.ends_at, work.cancelled):
+                return _cancelled(began_at)
+
+
+def _foreseen_until(asked: Asked, action: Wait) -> Foresight:
+    assert action.until is not None
+    try:
+        value = asked.evaluate(action.until)
+    except ExpressionError as error:
+        return Foresight(verdict="cannot run", detail=f"until {action.until.text}: {error.message}")
+    if isinstance(value, Unknown):
+        return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(value.needs)) or 'the run'}")
+    if not isinstance(value, bool):
+        return Foresight(verdict="cannot run", detail=f"until {action.until.text}: that is neither true nor false")
+    told = "holds already" if value else f"waits for at most {duration_text(asked.step.timeout_s)}"
+    return Foresight(verdict="ok", detail=f"{action.until.text}: {told}")
+
+
+def _waited(duration_s: float, began_at: float, work: Work) -> Outcome:
+    if not pause(duration_s, work.ends_at, work.cancelled):
+        return _cancelled(began_at)
+    if time.monotonic() < began_at + duration_s - 0.001:
+        detail = f"its time was up before {duration_text(duration_s)} had passed"
+        return Outcome(status="failed", cause="timeout", detail=detail, outputs=_outputs(began_at))
+    return Outcome(status="passed", detail=f"waited for {duration_text(duration_s)}", outputs=_outputs(began_at))
+
+
+def _unmet(asked: Asked, action: Wait) -> str:
+    """Why it goes on waiting; empty if it need not."""
+    assert action.until is not None
+    try:
+        value = asked.evaluate(action.until)
+    except ExpressionError as error:
+        return f"{action.until.text} cannot be told: {error.message}"
+    if isinstance(value, Unknown):
+        return f"{action.until.text} is not known: it needs {', '.join(sorted(value.needs))}"
+    return "" if value is True else f"{action.until.text} never held"
+
+
+def _cancelled(began_at: float) -> Outcome:
+    return Outcome(
+        status="aborted", cause="cancelled", detail="the run was cancelled while it waited", outputs=_outputs(began_at)
+    )
+
+
+def _outputs(began_at: float) -> dict[str, float]:
+    return {"seconds": round(time.monotonic() - began_at, 3)}
