@@ -1,0 +1,172 @@
+"""Asking, again and again if a plan says so, until the answer is as expected or time is up.
+
+Invariants
+    An answer that is not as expected is failed; not being able to ask is unproven, and never passed.
+    `successes` good answers must come one after the other: a bad one between them begins the count anew.
+    The dry run asks once. Where the answer is not as expected yet, and something before may change that, it is deferred.
+"""
+
+import time
+from threading import Event
+from typing import Any
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError
+from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.probing.local import ask_command, ask_file
+from drtool.plans.actions.probing.network import ask_dns, ask_tcp, ask_tls
+from drtool.plans.actions.probing.replies import Reply, bad
+from drtool.plans.actions.probing.sql import ask_sql
+from drtool.plans.actions.probing.web import ask_http, ask_metric
+from drtool.plans.bounded import TimeUp, WasCancelled, bounded, pause
+from drtool.plans.language.probes import (
+    CommandProbe,
+    DnsProbe,
+    FileProbe,
+    HttpProbe,
+    MetricProbe,
+    Probe,
+    SqlProbe,
+    TcpProbe,
+    TlsProbe,
+)
+from drtool.plans.language.results import RESULTS
+from drtool.plans.language.values import duration_text
+
+OUTPUTS = RESULTS["probe"]
+ONE_S = 30.0
+"""So long one answer may take; also in the dry run."""
+EVERY_S = 1.0
+_EXCERPT = 2000
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """What came of asking once. `reply` is None if there was no way to ask."""
+
+    reply: Reply | None
+    detail: str
+    seconds: float
+
+
+class ProbeAction:
+    """Fulfils `port.Action`."""
+
+    def foresee(self, asked: Asked, around: Around) -> Foresight:
+        probe: Probe = asked.action
+        problem = _pasted(asked)
+        if problem:
+            return Foresight(verdict="cannot run", detail=problem)
+        if asked.missing:
+            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
+        told = ask(probe, around, time.monotonic() + min(asked.step.timeout_s, ONE_S))
+        detail = around.redact(told.detail)
+        if told.reply is not None and told.reply.good:
+            return Foresight(verdict="ok", detail=detail, estimate_s=None)
+        waits_for = _waits_for(asked, around) if told.reply is not None else ""
+        if waits_for:
+            return Foresight(verdict="deferred", detail=f"needs {waits_for}; now {detail}")
+        return Foresight(verdict="cannot run", detail=detail)
+
+    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
+        probe: Probe = asked.action
+        began_at = time.monotonic()
+        until = began_at + probe.within_s if probe.within_s is not None else began_at
+        attempts = in_a_row = 0
+        while True:
+            ends_at = min(work.ends_at, max(until, time.monotonic() + EVERY_S) if probe.within_s else work.ends_at)
+            try:
+                told = ask(probe, around, min(ends_at, time.monotonic() + ONE_S), work.cancelled)
+            except WasCancelled:
+                return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled while it asked")
+            attempts += 1
+            in_a_row = in_a_row + 1 if told.reply is not None and told.reply.good else 0
+            if in_a_row >= (probe.successes if probe.within_s is not None else 1):
+                return _outcome(told, around, began_at, attempts)
+            every_s = probe.every_s or EVERY_S
+            if time.monotonic() + every_s > min(until, work.ends_at):
+                return _outcome(told, around, began_at, attempts, lacking=probe.successes - in_a_row)
+            if not pause(every_s, work.ends_at, work.cancelled):
+                return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled between two answers")
+
+
+def ask(probe: Probe, around: Around, ends_at: float, cancelled: Event | None = None) -> Told:
+    """Once. Raises WasCancelled."""
+    began_at = time.monotonic()
+    reply: Reply | None
+    try:
+        reply = bounded(lambda: _reply(probe, around, ends_at, cancelled), ends_at + 1.0, cancelled)
+        detail = reply.detail
+    except WasCancelled:
+        raise
+    except TimeUp as error:
+        reply, detail = bad(error.message), error.message
+    except DrtoolError as error:
+        reply, detail = None, error.message
+    return Told(reply=reply, detail=detail, seconds=round(time.monotonic() - began_at, 3))
+
+
+def _reply(probe: Probe, around: Around, ends_at: float, cancelled: Event | None) -> Reply:
+    match probe:
+        case HttpProbe():
+            return ask_http(probe, ends_at)
+        case TcpProbe():
+            return ask_tcp(probe, ends_at)
+        case SqlProbe():
+            return ask_sql(probe, around, ends_at, cancelled)
+        case FileProbe():
+            return ask_file(probe, ends_at)
+        case CommandProbe():
+            return ask_command(probe, around, ends_at, cancelled)
+        case DnsProbe():
+            return ask_dns(probe, ends_at)
+        case TlsProbe():
+            return ask_tls(probe, ends_at)
+        case MetricProbe():
+            return ask_metric(probe, ends_at)
+
+
+def _pasted(asked: Asked) -> str:
+    """Why a query is not sent; empty if it may be."""
+    if isinstance(asked.action, SqlProbe) and "${{" in str(asked.step.inputs.get("query", "")):
+        return "`query` holds ${{ }}: values are never pasted into SQL; hand them over in `params`"
+    return ""
+
+
+def _waits_for(asked: Asked, around: Around) -> str:
+    """What may change the answer before it counts; empty: nothing that the plan knows of."""
+    if asked.step.needs:
+        return ", ".join(need.step for need in asked.step.needs)
+    if asked.key.startswith("undo:"):
+        return asked.key.removeprefix("undo:")
+    if asked.key.startswith("after.") or any(asked.step.id == each.id for each in around.plan.always):
+        return "the steps before it"
+    within_s = asked.action.within_s
+    return f"an answer as expected within {duration_text(within_s)}" if within_s is not None else ""
+
+
+def _outcome(told: Told, around: Around, began_at: float, attempts: int, lacking: int = 0) -> Outcome:
+    seconds = round(time.monotonic() - began_at, 3)
+    detail = around.redact(told.detail)
+    if told.reply is None:
+        detail = f"nobody could be asked: {detail}"
+        return Outcome(status="unproven", detail=detail, evidence={"attempts": attempts})
+    value = around.redact(told.reply.value) if isinstance(told.reply.value, str) else told.reply.value
+    outputs: dict[str, Any] = {
+        "value": value,
+        "status": told.reply.status,
+        "seconds": told.seconds,
+        "attempts": attempts,
+    }
+    evidence: dict[str, Any] = {
+        **outputs,
+        "value": value[:_EXCERPT] if isinstance(value, str) else value,
+        "asked_for_s": seconds,
+    }
+    if lacking:
+        if told.reply.good:
+            detail += f"; {lacking} more good answers in a row were wanted"
+        if attempts > 1:
+            detail += f" (after {attempts} attempts)"
+        return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
+    return Outcome(status="passed", detail=detail, outputs=outputs, evidence=evidence)

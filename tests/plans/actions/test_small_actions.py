@@ -1,0 +1,205 @@
+"""`wait`, `assert`, `notify`, `approve`: what each does, says, and never takes for a yes."""
+
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from action_world import CANARY, around, asked, context, needs, work
+
+from drtool.plans.actions import approving, asserting, notifying, waiting
+from drtool.plans.actions.port import Answer
+from drtool.plans.language.actions import Assert
+from drtool.plans.language.evaluating import Names
+from drtool.plans.language.results import RESULTS
+from drtool.plans.language.values import Seconds
+
+wait, judge = waiting.WaitAction(), asserting.AssertAction()
+notify, approve = notifying.NotifyAction(), approving.ApproveAction()
+
+
+def test_each_declares_what_it_hands_on():
+    for uses, module in (("wait", waiting), ("assert", asserting), ("notify", notifying), ("approve", approving)):
+        assert module.OUTPUTS == RESULTS[uses]
+
+
+# -- wait
+
+
+def test_it_waits_for_so_long(tmp_path):
+    began = time.monotonic()
+    outcome = wait.act(asked("wait", {"duration": "300ms"}), around(tmp_path), work())
+    assert outcome.status == "passed"
+    assert 0.3 <= time.monotonic() - began < 3
+    assert outcome.outputs["seconds"] >= 0.3
+
+
+def test_a_wait_beyond_its_timeout_cannot_run(tmp_path):
+    found = wait.foresee(asked("wait", {"duration": "2h"}, timeout_s=60.0), around(tmp_path))
+    assert (found.verdict, found.detail) == ("cannot run", "it waits for 2h, and its timeout is 1m")
+
+
+def test_a_wait_whose_time_is_up_has_failed(tmp_path):
+    outcome = wait.act(asked("wait", {"duration": "1h"}), around(tmp_path), work(0.2))
+    assert (outcome.status, outcome.cause) == ("failed", "timeout")
+
+
+def test_a_wait_is_cancelled_within_a_second(tmp_path):
+    one = work()
+    threading.Timer(0.2, one.cancelled.set).start()
+    began = time.monotonic()
+    outcome = wait.act(asked("wait", {"duration": "1h"}), around(tmp_path), one)
+    assert outcome.status == "aborted"
+    assert time.monotonic() - began < 1.5
+
+
+def test_until_is_asked_again_and_again(tmp_path):
+    values = {"ready": False}
+    one = asked("wait", {"until": "vars.ready", "every": "50ms"}, context=context(vars=values))
+    threading.Timer(0.3, values.update, [{"ready": True}]).start()
+    outcome = wait.act(one, around(tmp_path), work())
+    assert (outcome.status, outcome.detail) == ("passed", "vars.ready holds")
+
+
+@pytest.mark.parametrize("value", [False, needs("other")])
+def test_what_never_holds_or_is_never_known_fails_in_time(tmp_path, value):
+    one = asked("wait", {"until": "vars.ready", "every": "50ms"}, context=context(vars={"ready": value}))
+    outcome = wait.act(one, around(tmp_path), work(0.3))
+    assert (outcome.status, outcome.cause) == ("failed", "timeout")
+    assert "vars.ready" in outcome.detail
+
+
+def test_the_dry_run_says_what_until_needs_or_that_it_makes_no_sense(tmp_path):
+    def found(value):
+        one = asked("wait", {"until": "vars.ready"}, context=context(vars={"ready": value}))
+        return wait.foresee(one, around(tmp_path)).verdict
+
+    assert [found(value) for value in (True, False, needs("a"), 3)] == ["ok", "ok", "deferred", "cannot run"]
+
+
+# -- assert
+
+
+def judged(tmp_path, that, message=None, **roots):
+    inputs = {"that": that} | ({"message": message} if message else {})
+    one = asked("assert", inputs, context=context(**roots))
+    return judge.act(one, around(tmp_path), work()), judge.foresee(one, around(tmp_path))
+
+
+def test_a_true_statement_passes_with_its_values(tmp_path):
+    outcome, found = judged(tmp_path, ["vars.a <= vars.b"], vars={"a": Seconds(60), "b": Seconds(7200)})
+    assert outcome.status == "passed"
+    assert outcome.detail == "vars.a <= vars.b (vars.a = 1m, vars.b = 2h)"
+    assert found.verdict == "ok"
+
+
+def test_a_false_one_fails_with_the_values_of_both_sides_and_the_message(tmp_path):
+    outcome, found = judged(tmp_path, ["true", "vars.a == len(vars.b)"], "too few", vars={"a": 3, "b": (1, 2)})
+    assert outcome.status == "failed"
+    assert outcome.detail == "too few: not so: vars.a == len(vars.b) (vars.a = 3, len(vars.b) = 2)"
+    assert found.verdict == "cannot run"
+
+
+def test_what_is_not_known_is_unproven_never_passed(tmp_path):
+    outcome, found = judged(tmp_path, ["true", "steps.a > 1"], steps=Names("step", {"a": needs("a", kind="number")}))
+    assert outcome.status == "unproven"
+    assert "it needs a" in outcome.detail
+    assert (found.verdict, found.detail) == ("deferred", "needs a")
+
+
+def test_a_false_one_is_failed_whatever_else_is_not_known(tmp_path):
+    outcome, _ = judged(tmp_path, ["vars.u == 1", "vars.a == 2"], vars={"u": needs("u"), "a": 1})
+    assert outcome.status == "failed"
+    assert "vars.a = 1" in outcome.detail
+
+
+@pytest.mark.parametrize("that", ["vars.a", "vars.nothing == 1", "vars.a == 'text'"])
+def test_a_senseless_statement_fails_and_cannot_run(tmp_path, that):
+    outcome, found = judged(tmp_path, [that], vars={"a": 1})
+    assert (outcome.status, found.verdict) == ("failed", "cannot run")
+
+
+def test_an_empty_list_proves_nothing(tmp_path):
+    one = replace(asked("assert", {"that": ["true"]}), action=Assert(that=()))
+    outcome, found = judge.act(one, around(tmp_path), work()), judge.foresee(one, around(tmp_path))
+    assert (outcome.status, outcome.cause, found.verdict) == ("failed", "refused", "cannot run")
+
+
+def test_no_secret_in_what_is_told_of_a_statement(tmp_path):
+    outcome, found = judged(tmp_path, ["vars.a == 'b'"], vars={"a": CANARY})
+    assert CANARY not in repr((outcome, found))
+
+
+# -- notify
+
+
+def test_a_channel_is_told_and_its_trouble_is_a_failure(tmp_path):
+    said = []
+    one = asked("notify", {"channel": "ops", "message": f"done {CANARY}"})
+    world = around(tmp_path, tell=lambda *words: said.append(words) or "")
+    assert notify.act(one, world, work()).status == "passed"
+    assert said == [("ops", "step", "done ‹secret›")]
+    outcome = notify.act(one, around(tmp_path, tell=lambda *words: "it hung up"), work())
+    assert (outcome.status, outcome.cause) == ("failed", "error")
+    assert "it hung up" in outcome.detail
+
+
+def test_a_channel_that_is_not_there_cannot_be_told(tmp_path):
+    found = notify.foresee(
+        asked("notify", {"channel": "opps", "message": "x"}), around(tmp_path, can_tell=lambda name: f"no {name}")
+    )
+    assert (found.verdict, found.detail) == ("cannot run", "no opps")
+
+
+# -- approve
+
+
+def answered(tmp_path, answer, **inputs):
+    questions = []
+
+    def ask(*words):
+        questions.append(words)
+        return answer
+
+    world = around(tmp_path, ask=ask, evidence=lambda step: {"rows": ["/a: gone", f"/b: {CANARY}"]})
+    one = work()
+    return approve.act(asked("approve", {"prompt": "Go?"} | inputs), world, one), questions
+
+
+def test_a_yes_passes_with_who_said_it_and_how_long_it_took(tmp_path):
+    outcome, _ = answered(tmp_path, Answer(yes=True, by="ann@web1", channel="terminal", waited_s=12.5))
+    assert (outcome.status, outcome.human_s) == ("passed", 12.5)
+    assert outcome.outputs["by"] == "ann@web1"
+    assert set(outcome.outputs) == set(RESULTS["approve"])
+
+
+def test_a_no_aborts_with_who_said_it(tmp_path):
+    outcome, _ = answered(tmp_path, Answer(yes=False, by="ann@web1", channel="plan approve", waited_s=1.0))
+    assert (outcome.status, outcome.cause) == ("aborted", "refused")
+    assert outcome.detail == "ann@web1 said no (plan approve)"
+
+
+def test_silence_is_a_timeout(tmp_path):
+    outcome, _ = answered(tmp_path, None)
+    assert (outcome.status, outcome.cause, outcome.human_s) == ("failed", "timeout", 30.0)
+
+
+def test_what_is_to_be_seen_is_shown_without_secrets(tmp_path):
+    _, questions = answered(tmp_path, None, show=["differences"])
+    assert questions[0][2] == ["differences:", "  rows:", "  - /a: gone", "  - /b: ‹secret›"]
+
+
+def test_where_nobody_can_answer_it_cannot_run(tmp_path):
+    nobody = around(tmp_path, can_ask=lambda channel: "nobody is at a terminal")
+    assert approve.foresee(asked("approve", {"prompt": "Go?"}), nobody).verdict == "cannot run"
+
+
+def test_who_is_told_of_approvals_can_answer(tmp_path):
+    plan = SimpleNamespace(notify=(SimpleNamespace(events=("approval",), channel="ops"),), always=(), files=())
+    world = around(tmp_path, plan=plan, can_ask=lambda channel: "" if channel == "ops" else "no terminal")
+    found = approve.foresee(asked("approve", {"prompt": "Go?", "expected": "5m"}), world)
+    assert (found.verdict, found.estimate_s) == ("ok", 300.0)
+    assert "through channel ops" in found.detail
+    gone = around(tmp_path, plan=plan, can_ask=lambda channel: f"no {channel}")
+    assert approve.foresee(asked("approve", {"prompt": "Go?"}), gone).detail == "no None; no ops"
