@@ -21,7 +21,7 @@ notify, approve = notifying.NotifyAction(), approving.ApproveAction()
 
 def test_each_declares_what_it_hands_on():
     for uses, module in (("wait", waiting), ("assert", asserting), ("notify", notifying), ("approve", approving)):
-        assert module.OUTPUTS == RESULTS[uses]
+        assert RESULTS[uses] == module.OUTPUTS
 
 
 # -- wait
