@@ -60,6 +60,9 @@ COMMANDS: dict[Path, Entry] = {
     ("session", "expire"): Entry("drtool.cli.sessions", GROUP, (*_READS, 11)),
     ("plan", "list"): Entry("drtool.cli.plans", GROUP, (*_ALWAYS, *_STOPS)),
     ("plan", "check"): Entry("drtool.cli.plans", GROUP, (*_ALWAYS, *_STOPS)),
+    ("plan", "run"): Entry("drtool.cli.plan_runs", GROUP, (*_READS, 7, 8, 9, 11, 75)),
+    ("plan", "resume"): Entry("drtool.cli.plan_runs", GROUP, (*_READS, 7, 8, 9, 11, 75)),
+    ("plan", "approve"): Entry("drtool.cli.plan_runs", GROUP, (*_ALWAYS, 11, *_STOPS)),
     ("scratch", "list"): Entry("drtool.cli.scratch", GROUP, (*_ALWAYS, *_STOPS)),
     ("scratch", "remove"): Entry("drtool.cli.scratch", GROUP, (*_ALWAYS, 8, 11, *_STOPS)),
     ("fault", "list"): Entry("drtool.cli.faults", GROUP, (*_ALWAYS, *_STOPS)),
@@ -86,7 +89,7 @@ GROUPS: dict[str, str] = {
 _LATER = """
 find diff dump stats mount report
 
-plan-run plan-resume plan-history plan-approve plan-report
+plan-history plan-report
 key-split key-join schedule-show schedule-install schedule-remove
 """
 LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.split())
@@ -98,7 +101,7 @@ LATER_OPTIONS: dict[Path, tuple[str, ...]] = {
         *("--exclude-larger-than=", "--files-from=", "--skip-if-newer-than=", "--skip-if-running"),
         *("--stdin", "--stdin-name=", "--stdin-command"),
     ),
-    ("restore",): ("--delete", "--verify"),
+    ("restore",): ("--delete",),
 }
 """Options of built commands that this version refuses; `=` says that one takes a value."""
 

@@ -20,9 +20,12 @@ from drtool.cli.options import (
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, View, line, view
 from drtool.errors import UsageError
+from drtool.events import ItemFailed
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
+    from drtool.operations.restore import RestoreRequest
+    from drtool.repository import Repository
 
 
 def restore(
@@ -36,6 +39,9 @@ def restore(
         typer.Option(help="For a DIR that is not empty: compare content, or size and time, or only add."),
     ] = None,
     from_site: Annotated[list[str] | None, typer.Option(metavar="SITE", help="Read copies of this site only.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all of it again, and compare it with the snapshot.")
+    ] = False,
     dry_run: DryRun = False,
     host: Hosts = None,
     tag: Tags = None,
@@ -45,10 +51,10 @@ def restore(
     """Bring back a snapshot, or one path of it.
 
     SNAPSHOT:PATH puts the contents of PATH into DIR; without PATH, the absolute paths are recreated below DIR. Only what
-    differs is written.
+    differs is written. With --verify everything is read again afterwards, hashed and compared; what differs is an error.
 
     Examples:
-        drtool restore latest --to /mnt/rescue
+        drtool restore latest --to /mnt/rescue --verify
         drtool restore latest:/etc/nginx --to /etc/nginx --overwrite always --dry-run
         drtool restore latest --source home --to /tmp/x --include '*.odt'
     """
@@ -58,6 +64,10 @@ def restore(
     call: Call = context.obj
     if not to:
         raise UsageError("--to is empty", hint="name the directory to restore into")
+    if verify and (include or exclude or dry_run):
+        raise UsageError(
+            "--verify is for whole snapshots and whole paths", hint="leave out --include, --exclude and --dry-run"
+        )
     name, path = split_snapshot(snapshot)
     with call.open_repository(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source))
@@ -73,7 +83,22 @@ def restore(
             workers=call.settings.workers,
         )
         document = document_of(run_restore(repository, request, call.emit))
+        if verify:
+            _verify(call, repository, request, document)
     call.show(document, restore_view(document, to, dry_run=dry_run), exit_code=3 if document["errors"] else 0)
+
+
+def _verify(call: "Call", repository: "Repository", request: "RestoreRequest", document: Document) -> None:
+    """Adds what is not on the disk as it should be to the errors."""
+    from drtool.operations.verify import differences
+
+    known = {row["path"] for row in document["errors"]}
+    found = differences(repository, request.snapshot, request.to, request.path)
+    for row in found:
+        if row.path not in known:
+            document["errors"].append({"path": row.path, "message": f"after it was restored: {row.reason}"})
+            call.emit(ItemFailed(path=row.path, message=f"after it was restored: {row.reason}"))
+    document["verified"] = True
 
 
 def restore_view(document: Document, to: str, *, dry_run: bool) -> View:

@@ -197,14 +197,14 @@ def _sources(repository: Repository, copies: int | None) -> list[SourceStatus]:
             host=host,
             newest_snapshot=row.id.hex(),
             age_seconds=round(max(0, now_ns - row.time_ns) / 1e9, 3),
-            last_verified_ns=_last_verified(repository, row, copies),
+            last_verified_ns=last_verified(repository, row, copies),
             copies=copies,
         )
         for (host, source), row in sorted(newest.items())
     ]
 
 
-def _last_verified(repository: Repository, snapshot: Snapshot, copies: int | None) -> int | None:
+def last_verified(repository: Repository, snapshot: Snapshot, copies: int | None) -> int | None:
     """Since when all that this snapshot needs was read after it was taken.
 
     With c copies of everything on n sites, any n - c + 1 sites hold at least one of each: so many must have been read whole.

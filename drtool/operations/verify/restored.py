@@ -14,18 +14,37 @@ from drtool.manifest.records import Snapshot
 from drtool.model import ChunkId, ChunkKind
 from drtool.operations.verify.request import Differing
 from drtool.repository import Repository
-from drtool.trees import Entry, FileType, read_content, walk
+from drtool.trees import Entry, FileType, find_entry, read_content, split_path, walk
 
 
-def differences(repository: Repository, snapshot: Snapshot, below: bytes) -> Iterator[Differing]:
+def differences(
+    repository: Repository, snapshot: Snapshot, below: bytes, path: bytes | None = None
+) -> Iterator[Differing]:
     """Every path of the snapshot that is not below the directory as it should be. DrtoolError if a tree cannot be read.
 
-    What could not be captured when the snapshot was taken is not asked for. Owners are compared where root restored.
+    `path`: what of the snapshot was restored; the contents of a directory are right below then, a file by its name. What could
+    not be captured when the snapshot was taken is not asked for. Owners are compared where root restored.
     """
-    for path, entry in walk(snapshot.root, b"/", repository.chunks):
-        reason = _difference(repository, entry, below + path)
+    for name, entry, place in _restored(repository, snapshot, path):
+        reason = _difference(repository, entry, below + place)
         if reason:
-            yield Differing(snapshot.id.hex(), os.fsdecode(path), reason)
+            yield Differing(snapshot.id.hex(), os.fsdecode(name), reason)
+
+
+def _restored(repository: Repository, snapshot: Snapshot, path: bytes | None) -> Iterator[tuple[bytes, Entry, bytes]]:
+    """Each path that was restored, its entry, and where it is below the directory."""
+    inner = b"/" + b"/".join(split_path(path)) if path is not None else b"/"
+    if inner == b"/":
+        yield from ((name, entry, name) for name, entry in walk(snapshot.root, b"/", repository.chunks))
+        return
+    top = find_entry(snapshot.root, inner, repository.chunks)
+    if top is None:
+        raise DrtoolError(f"{os.fsdecode(inner)} is not in snapshot {snapshot.id.hex()[:8]}")
+    if top.type != FileType.DIRECTORY:
+        yield inner, top, b"/" + inner.rpartition(b"/")[2]
+    elif top.subtree:
+        for name, entry in walk(top.subtree, inner + b"/", repository.chunks):
+            yield name, entry, name[len(inner) :]
 
 
 def _difference(repository: Repository, entry: Entry, path: bytes) -> str:

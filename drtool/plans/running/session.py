@@ -18,6 +18,7 @@ from msgspec import Struct
 from drtool import __version__
 from drtool.errors import DrtoolError, UsageError
 from drtool.plans.actions.port import Action, Around
+from drtool.plans.evidence.objectives import Measures
 from drtool.plans.journal.events import Event, Measured, Pinned, Resumed, RunBegan, RunEnded
 from drtool.plans.journal.file import Journal
 from drtool.plans.language.evaluating import Context
@@ -34,8 +35,7 @@ from drtool.plans.running.watching import in_window, unsteady
 from drtool.plans.scratch import ScratchRecord, make_scratch, take_over
 from drtool.plans.scratch.registry import records
 
-Measure = Callable[[Plan, Sequence[Event]], tuple[dict[str, dict[str, Any]], Sequence[str], Sequence[str]]]
-"""(plan, events) → (what was measured, which objectives were missed, which could not be proven)."""
+Measure = Callable[[Plan, Sequence[Event]], Measures]
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -156,14 +156,14 @@ def _finish(
                 runner.run()
         finally:
             left += runner.close()
-    measured, missed, unproven = measure(run.plan, journal.events)
-    journal.append(Measured(at=_now(), elapsed_s=runner.elapsed_s, values=measured))
+    measures = measure(run.plan, journal.events)
+    journal.append(Measured(at=_now(), elapsed_s=runner.elapsed_s, values=measures.values))
     conclusion = conclude(
         runner.graph,
         runner.state,
-        missed=missed,
+        missed=measures.missed,
         leftovers=left,
-        unproven=unproven,
+        unproven=measures.unproven,
         unsteady=unsteady(run.plan.steady_state, runner.state),
     )
     ended = RunEnded(
@@ -181,7 +181,7 @@ def _finish(
         conclusion=conclusion,
         resolution=resolution,
         events=tuple(journal.events),
-        measured=measured,
+        measured=measures.values,
         digest=journal.head,
     )
 

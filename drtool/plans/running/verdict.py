@@ -39,7 +39,7 @@ def conclude(
     unsteady: str = "",
 ) -> Conclusion:
     """Of a run all of whose phases are over. `missed`, `unproven`: objectives; `leftovers`: what the run's end could not remove;
-    `unsteady`: why the steady state did not hold.
+    `unsteady`: why the steady state did not hold. What of the objectives was not measured is listed, and decides nothing.
     """
     left = [*leftovers, *(one for ended in state.ended.values() for one in ended.leftovers)]
     left += [
@@ -51,7 +51,7 @@ def conclude(
         key for key in counted if state.status(key) == "failed" or (not refused and state.status(key) == "blocked")
     ]
     open_ends = [key for key in _with(state, "unproven") if not key.endswith("]")]
-    hard = [f"{key}: {state.ended[key].detail}" for key in open_ends if not _optional(graph, key)] + list(unproven)
+    hard = [f"{key}: {state.ended[key].detail}" for key in open_ends if not _optional(graph, key)]
     found: list[tuple[int, Verdict, str]] = []
     if state.cancelled is not None:
         found.append((_SIGNALS.get(state.cancelled.cause, FAILED), "aborted", state.cancelled.reason))
@@ -65,7 +65,7 @@ def conclude(
     code = worst_exit(*(code for code, _, _ in found), 0)
     verdict, reason = found[0][1:] if found else ("passed", "")
     soft = [key for key in state.ended if _optional(graph, key) and state.status(key) in ("failed", "unproven")]
-    listed = (*hard, *(f"{key} (optional): {state.ended[key].detail}" for key in soft))
+    listed = (*hard, *unproven, *(f"{key} (optional): {state.ended[key].detail}" for key in soft))
     return Conclusion(verdict=verdict, exit_code=code, unproven=listed, leftovers=tuple(left), reason=reason)
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from drtool.plans.actions.port import Around, Foresight, Outcome
+from drtool.plans.evidence.objectives import Measures
 from drtool.plans.language import load_plan
 from drtool.plans.language.values import Moment
 from drtool.plans.language.variables import resolve_vars
@@ -40,7 +41,7 @@ class Scripted:
 
 
 def nothing_measured(plan, events):
-    return {}, (), ()
+    return Measures(values={})
 
 
 class Bench:

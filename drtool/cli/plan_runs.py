@@ -1,0 +1,343 @@
+"""`plan run`, `plan resume`, `plan approve`: carrying a plan out, going on with one, saying yes."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from drtool.cli.call import Call
+from drtool.cli.options import DryRun
+from drtool.cli.plans import plan_file
+from drtool.cli.text import Document, duration
+from drtool.cli.view import Cell, Line, Style, Table, View, line, table, view
+from drtool.errors import DrtoolError, Refused, UsageError
+from drtool.events import StepNoted, Warned
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from drtool.plans.journal.events import Event, RunBegan
+    from drtool.plans.running.resolving import Resolution
+    from drtool.plans.running.session import Result, Run
+
+Live = Annotated[bool, typer.Option("--live", help="Allow what changes production; a plan of scope live needs it.")]
+_STYLES: dict[str, Style] = {
+    "passed": "good",
+    "tolerated": "good",
+    "simulated": "good",
+    "skipped": "dim",
+    "unproven": "warn",
+    "missed": "warn",
+}
+
+
+def plan_run(
+    context: typer.Context,
+    plan: Annotated[
+        str, typer.Argument(metavar="FILE|ID", help="A plan's file, or its id in the configured directory.")
+    ],
+    dry_run: DryRun = False,
+    live: Live = False,
+    variables: Annotated[
+        list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A value for one of the plan's variables.")
+    ] = None,
+    incident_at: Annotated[
+        str | None,
+        typer.Option("--incident-at", metavar="TIME", help="When the disaster happened: RTO and RPO count from there."),
+    ] = None,
+) -> None:
+    """Carry out a plan: every step is resolved first, without changing anything; then it runs, is measured and written down.
+
+    A plan that could not run ends with 1 before anything is changed, and says why, step by step. Ctrl-C ends what is under way;
+    undo and `always` run all the same, unless it comes a second time. What ran stands in the journal: `drtool plan history`.
+
+    Examples:
+        drtool plan run single-file --var source=home --var path=/home/ann/thesis --dry-run
+        drtool plan run plans/site-loss.yaml --var lost=paris --incident-at 2026-11-23T08:30:00Z
+        drtool plan run game-day --var victim=attic --live
+    """
+    from drtool.cli.plan_world import world
+    from drtool.plans.evidence.objectives import measure
+    from drtool.plans.language import load_plan
+    from drtool.plans.running.kept_plan import keep_plan
+    from drtool.plans.running.runs import new_run_id
+    from drtool.plans.running.session import carry_out, check_before, foresee, started_now
+
+    call: Call = context.obj
+    file = plan_file(call, plan)
+    loaded = load_plan(file)
+    started = started_now()
+    run = world(
+        call,
+        loaded,
+        new_run_id(datetime.now(UTC)),
+        variables=variables or (),
+        started=started,
+        live=live,
+        incident=_moment(incident_at, started),
+    )
+    if not dry_run:
+        check_before(run)
+    resolution = foresee(run)
+    if dry_run or resolution.cannot:
+        document = _foreseen(run, resolution, dry_run=dry_run)
+        call.show(document, run_view(document), exit_code=1 if resolution.cannot else 0)
+        return
+    with _signals() as interrupted:
+        result = carry_out(
+            run,
+            resolution,
+            measure,
+            interrupted,
+            _telling(call, run),
+            begun=partial(keep_plan, loaded, file.parent, run.around.folder),
+        )
+    _show(call, run, result)
+
+
+def plan_resume(
+    context: typer.Context,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="By default the last one that is not over.")
+    ] = None,
+) -> None:
+    """Go on with a run whose process died: what had ended is not done again, what was under way is in doubt.
+
+    Each step's `on_resume` says what becomes of it then. The plan is the one that the run began with.
+
+    Examples:
+        drtool plan resume
+        drtool plan resume 20261123-140500-3f2a
+    """
+    from drtool.cli.plan_world import world
+    from drtool.plans.evidence.objectives import measure
+    from drtool.plans.journal.file import read
+    from drtool.plans.language.quantities import moment_ns
+    from drtool.plans.language.values import Moment
+    from drtool.plans.language.variables import restore_vars
+    from drtool.plans.running.kept_plan import kept_plan
+    from drtool.plans.running.runs import folder_of, last_unfinished
+    from drtool.plans.running.session import carry_on, foresee
+    from drtool.plans.running.state import RunState
+
+    call: Call = context.obj
+    run_id = run or last_unfinished(call.state_dir)
+    if run_id is None:
+        raise DrtoolError("no run is unfinished", hint="drtool plan history lists those that are over")
+    folder = folder_of(call.state_dir, run_id)
+    state = RunState(read(folder)[0])
+    began = state.run
+    if began is None or state.over is not None:
+        raise DrtoolError(f"run {run_id} is over" if state.over else f"run {run_id} never began")
+    plan = kept_plan(folder, _own_file(began), began.digest)
+    started = Moment(moment_ns(began.started or began.at))
+    incident = Moment(moment_ns(began.incident_at)) if began.incident_at else None
+    again = world(
+        call,
+        plan,
+        run_id,
+        variables=(),
+        started=started,
+        live=began.live,
+        incident=incident,
+        resolved=restore_vars(plan, began.variables, started),
+    )
+    with _signals() as interrupted:
+        result = carry_on(again, foresee(again), measure, interrupted, _telling(call, again))
+    _show(call, again, result)
+
+
+def plan_approve(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run that asks; it says so when it does.")],
+    step: Annotated[str, typer.Argument(metavar="STEP", help="The step that waits.")],
+    no: Annotated[bool, typer.Option("--no", help="Refuse instead.")] = False,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A word for the report.")] = "",
+) -> None:
+    """Answer a run that waits for a person, from another terminal of this host.
+
+    Examples:
+        drtool plan approve 20261123-140500-3f2a go
+        drtool plan approve 20261123-140500-3f2a go --no --note "not before the weekend"
+    """
+    from drtool.plans.approvals import answer
+    from drtool.plans.journal.file import is_written, read
+    from drtool.plans.running.runs import folder_of
+    from drtool.plans.running.state import RunState
+
+    call: Call = context.obj
+    folder = folder_of(call.state_dir, run)
+    state = RunState(read(folder)[0])
+    if state.over is not None or not is_written(folder):
+        raise Refused(f"run {run} is not at work: there is nothing to approve", hint=f"drtool plan resume {run}")
+    waiting = [key for key, began in state.running.items() if began.uses == "approve"]
+    if step not in waiting:
+        asked = f"; it waits for {', '.join(waiting)}" if waiting else "; it waits for nobody"
+        raise UsageError(f"run {run} does not wait for an answer to {step}{asked}")
+    answer(folder, step, yes=not no, note=note)
+    document = {"run_id": run, "step": step, "yes": not no}
+    call.show(document, view(line(f"{step} of {run}: {'no' if no else 'yes'}")))
+
+
+def _own_file(began: "RunBegan") -> str:
+    return next(iter(began.sources))
+
+
+def _moment(word: str | None, started: Any) -> Any:  # noqa: ANN401 - a Moment
+    from drtool.plans.language.quantities import when
+
+    if word is None:
+        return None
+    try:
+        moment = when(word).resolved(started)
+    except ValueError as error:
+        raise UsageError(f"--incident-at: {error}") from None
+    if moment > started:
+        raise UsageError(f"--incident-at {word}: that is yet to come")
+    return moment
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], str]]:
+    """While a run is at work, signals are words that it hears; it ends itself."""
+    heard: list[str] = []
+
+    def note(number: int, _frame: "FrameType | None") -> None:
+        heard.append(signal.Signals(number).name + (" again" * min(len(heard), 1)))
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: heard[-1] if heard else ""
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _telling(call: Call, run: "Run") -> "Callable[[Event], None]":
+    """Shows what happens, and tells those who want to know."""
+    from drtool.plans.journal.events import Began, Ended, Injected
+    from drtool.plans.running.telling import announcements
+
+    def hear(event: "Event") -> None:
+        if isinstance(event, Began):
+            call.emit(StepNoted(step=event.key, status="began"))
+        elif isinstance(event, Injected):
+            call.emit(StepNoted(step=event.key, status="injected"))
+        elif isinstance(event, Ended):
+            again = "; it is tried again" if event.retry_at_s is not None else ""
+            call.emit(StepNoted(step=event.key, status=event.status, detail=event.detail + again))
+        for channel, name, message in announcements(run.plan, run.around.run, event):
+            problem = run.around.tell(channel, name, message)
+            if problem:
+                call.emit(Warned(message=f"channel {channel} could not be told of {name}: {problem}"))
+
+    return hear
+
+
+def _show(call: Call, run: "Run", result: "Result") -> None:
+    document = _done(run, result)
+    call.show(document, run_view(document), exit_code=result.conclusion.exit_code)
+
+
+def _foreseen(run: "Run", resolution: "Resolution", *, dry_run: bool) -> Document:
+    rows = [
+        {"id": row.id, "uses": row.uses, "status": row.status, "seconds": None, "detail": row.foresight.detail}
+        for row in resolution.rows
+    ]
+    return _head(run, "simulated" if dry_run else "failed", dry_run=dry_run) | {
+        "steps": rows,
+        "objectives": {},
+        "unproven": [
+            f"{row.id}: {row.foresight.detail or 'cannot be known beforehand'}" for row in resolution.unprovable
+        ],
+        "leftovers": [],
+        "reason": f"{len(resolution.cannot)} cannot run" if resolution.cannot else "",
+    }
+
+
+def _head(run: "Run", verdict: str, *, dry_run: bool) -> Document:
+    plan = run.plan
+    return {
+        "run_id": run.around.run,
+        "plan": plan.id,
+        "title": plan.title,
+        "verdict": verdict,
+        "dry_run": dry_run,
+        "scope": plan.scope,
+        "digest": plan.digest,
+    }
+
+
+def _done(run: "Run", result: "Result") -> Document:
+    from drtool.plans.journal.events import Ended
+
+    rows = [
+        {
+            "id": event.key,
+            "uses": _uses(run, event.key),
+            "status": event.status,
+            "seconds": event.seconds,
+            "detail": event.detail,
+        }
+        for event in result.events
+        if isinstance(event, Ended) and event.retry_at_s is None
+    ]
+    conclusion = result.conclusion
+    return _head(run, conclusion.verdict, dry_run=False) | {
+        "steps": rows,
+        "objectives": result.measured,
+        "unproven": list(conclusion.unproven),
+        "leftovers": list(conclusion.leftovers),
+        "reason": conclusion.reason,
+        "journal_digest": result.digest,
+        "journal": os.fspath(run.around.folder),
+        "wall_seconds": result.events[-1].elapsed_s if result.events else 0.0,
+    }
+
+
+def _uses(run: "Run", key: str) -> str:
+    from drtool.plans.running.building import steps_by_id
+    from drtool.plans.running.tasks import task_id
+
+    return steps_by_id(run.plan)[task_id(key)].uses
+
+
+def run_view(document: Document) -> View:
+    """One line when it is read by cron; a table of the steps on a terminal."""
+    verdict = document["verdict"]
+    cannot = [row for row in document["steps"] if row["status"].startswith("cannot run")]
+    head: list[Cell | str] = [
+        Cell(verdict, _STYLES.get(verdict, "bad")),
+        f": {document['plan']}, run {document['run_id']}",
+    ]
+    if not document["dry_run"] and "wall_seconds" in document:
+        head.append(f", {duration(document['wall_seconds'])}")
+    if document["reason"]:
+        head.append(f"; {document['reason']}")
+    parts: list[Line | Table] = []
+    if document["dry_run"] or cannot or sys.stdout.isatty():
+        parts.append(table("STEP ACTION STATUS", [_step_row(row) for row in document["steps"]]))
+    parts.append(line(*head))
+    parts += [line(Cell("  not proven ", "warn"), text) for text in document["unproven"]]
+    parts += [line(Cell("  left ", "bad"), text) for text in document["leftovers"]]
+    parts += [line(f"  {name} {_objective(row)}") for name, row in document["objectives"].items() if "measured" in row]
+    return view(*parts)
+
+
+def _step_row(row: Document) -> tuple[Cell | str, ...]:
+    status, detail = row["status"], row["detail"]
+    shown = status if detail and detail in status else f"{status} ({detail})" if detail else status
+    style: Style = "bad" if status.startswith(("cannot run", "failed")) else _STYLES.get(status, "")
+    return (Cell(row["id"], "strong"), row["uses"], Cell(shown, style))
+
+
+def _objective(values: Document) -> str:
+    target, measured = values.get("target"), values.get("measured")
+    told = "not measured" if measured is None else duration(measured)
+    return f"{told}, of {duration(target)}" if target is not None else told

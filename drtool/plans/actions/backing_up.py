@@ -1,0 +1,94 @@
+"""`backup`: a configured source, as `drtool backup --source` does it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from drtool.config import load_config, nearest
+from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
+from drtool.plans.language.actions import Backup
+from drtool.plans.language.results import RESULTS
+
+OUTPUTS = RESULTS["backup"]
+_DEGRADED, _INCOMPLETE = 5, 3
+
+
+class BackupAction:
+    """Fulfils `port.Action`."""
+
+    def foresee(self, asked: Asked, around: Around) -> Foresight:
+        action: Backup = asked.action
+        later = deferred(asked)
+        if later is not None:
+            return later
+        if around.config_path is None:
+            return cannot("there is no configuration, so there is no source")
+        sources = load_config(around.config_path).sources
+        if action.source not in sources:
+            return cannot(f"{around.config_path} has no source {action.source!r}{nearest(action.source, sources)}")
+        problem = _unreadable(sources[action.source].paths, around.config_path.parent)
+        if problem:
+            return cannot(f"source {action.source}: {problem}")
+        with around.repository() as repository:
+            wanted = repository.view.state.policy.copies
+            sites = {
+                name.partition("/")[0] for name in repository.targets.storing() if repository.targets.reachable(name)
+            }
+        if not sites:
+            return cannot("no site that stores can be reached")
+        short = f"; {len(sites)} of {wanted} sites can be reached" if len(sites) < wanted else ""
+        return Foresight(verdict="would change", detail=f"the repository: a snapshot of {action.source}{short}")
+
+    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
+        action: Backup = asked.action
+        words = ["backup", "--source", action.source, *(word for tag in action.tags for word in ("--tag", tag))]
+        result, document = around.drtool(words, work)
+        return ended(result, document, around, _judged, (0, _INCOMPLETE, _DEGRADED))
+
+
+def _unreadable(paths: tuple[str, ...], directory: Path) -> str:
+    """Why nothing can be backed up from there; empty if something can."""
+    for name in paths:
+        path = directory / Path(name)
+        try:
+            if path.is_dir():
+                with os.scandir(path) as entries:
+                    if next(entries, None) is None:
+                        return f"{path} is empty"
+            else:
+                path.open("rb").close()
+        except FileNotFoundError:
+            return f"there is no {path}"
+        except OSError as error:
+            return f"{path} cannot be read: {error.strerror}"
+    return ""
+
+
+def _judged(document: dict[str, Any], exit_code: int) -> Outcome:
+    rows = document["snapshots"]
+    if len(rows) != 1:
+        return Outcome(status="failed", cause="error", detail=f"it stored {len(rows)} snapshots, and one was asked for")
+    row = rows[0]
+    outputs = {
+        "snapshot_id": row["id"],
+        "time": row["time"],
+        "files": sum(row["files"].values()),
+        "bytes": row["processed_bytes"],
+        "added_bytes": row["added_bytes"],
+        "stored_bytes": row["stored_bytes"],
+        "degraded": row["degraded"],
+    }
+    evidence = {"errors": row["errors"][:ROWS_MAX], "owed": row["owed"], "copies": row["copies"]}
+    if exit_code == _INCOMPLETE or row["errors"]:
+        detail = (
+            f"{len(row['errors'])} items could not be read, {row['errors'][0]['path']} first"
+            if row["errors"]
+            else "incomplete"
+        )
+        return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
+    owed = ", ".join(one["target"] for one in row["owed"])
+    detail = f"snapshot {row['id'][:8]}" + (
+        f", with fewer copies than promised: {owed} is away" if row["degraded"] else ""
+    )
+    return Outcome(status="passed", detail=detail, outputs=outputs, evidence=evidence)

@@ -1,0 +1,64 @@
+"""Databases' client programs: a script on stdin, rows on stdout.
+
+Invariants
+    Nothing of a query, and no password, is in the words of a program. Of a DSN that is none, nothing is repeated.
+"""
+
+from collections.abc import Mapping, Sequence
+from threading import Event
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from drtool.errors import DrtoolError
+from drtool.plans.actions.port import Around, ChildResult
+from drtool.plans.actions.probing.replies import CannotAsk
+from drtool.plans.bounded import TimeUp, WasCancelled
+
+
+def ask_client(
+    argv: Sequence[str],
+    script: str,
+    env: Mapping[str, str],
+    around: Around,
+    ends_at: float,
+    cancelled: Event | None,
+) -> ChildResult:
+    try:
+        result = around.program(argv, ends_at=ends_at, cancelled=cancelled, env=env, stdin=script.encode())
+    except DrtoolError as error:
+        raise CannotAsk(f"{error.message}; {error.hint}" if error.hint else error.message) from None
+    if result.ended_by == "timeout":
+        raise TimeUp(f"{argv[0]} got no answer in time")
+    if result.ended_by == "cancelled":
+        raise WasCancelled("the run was cancelled")
+    return result
+
+
+def complaint(result: ChildResult) -> str:
+    lines = [line for line in result.stderr.strip().splitlines() if line.strip()]
+    return " ".join(lines[:3])[:500] or f"the client ended with {result.exit_code}"
+
+
+def dsn_parts(dsn: str) -> tuple[str, str, str, str, str, str, dict[str, str]]:
+    """(scheme, host, port, user, password, path, query); of a DSN that is none, nothing is repeated: it may be a secret."""
+    try:
+        parts = urlsplit(dsn)
+        port = str(parts.port or "")
+    except ValueError:
+        raise CannotAsk("the DSN is no URL that can be understood") from None
+    host = unquote(parts.netloc.rpartition("@")[2])
+    host = unquote(parts.hostname or "") if parts.hostname and not host.startswith("/") else host
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    return (
+        parts.scheme,
+        host,
+        port,
+        unquote(parts.username or ""),
+        unquote(parts.password or ""),
+        unquote(parts.path.removeprefix("/")),
+        query,
+    )
+
+
+def refuse_nul(text: str) -> None:
+    if "\0" in text:
+        raise CannotAsk("a NUL character can stand in no query and in no parameter")

@@ -1,0 +1,114 @@
+"""PostgreSQL, through psql: one query, in a transaction that may only read.
+
+Invariants
+    The DSN goes over psql's environment, everything else over its stdin. Values are bound by the server, never pasted.
+"""
+
+import csv
+import io
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from threading import Event
+
+from drtool.plans.actions.port import Around
+from drtool.plans.actions.probing.clients import ask_client, complaint, dsn_parts, refuse_nul
+from drtool.plans.actions.probing.replies import CannotAsk, Reply, bad
+from drtool.plans.actions.probing.rows import cell, judged
+from drtool.plans.language.probes import Scalar, SqlProbe
+
+_PAIR = re.compile(r"\s*([a-z_]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|([^\s'\\]+))\s*", re.DOTALL)
+_POSTGRES = {
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "port": "PGPORT",
+    "dbname": "PGDATABASE",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "passfile": "PGPASSFILE",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "sslcrl": "PGSSLCRL",
+    "application_name": "PGAPPNAME",
+    "connect_timeout": "PGCONNECT_TIMEOUT",
+    "channel_binding": "PGCHANNELBINDING",
+    "gssencmode": "PGGSSENCMODE",
+    "requirepeer": "PGREQUIREPEER",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+}
+
+
+def ask_postgresql(probe: SqlProbe, around: Around, ends_at: float, cancelled: Event | None) -> Reply:
+    env = {**around.environ, **postgres_environment(probe.dsn)}
+    left_s = max(2, round(ends_at - time.monotonic()))
+    env.setdefault("PGCONNECT_TIMEOUT", str(left_s))
+    env["PGOPTIONS"] = f"-c default_transaction_read_only=on -c statement_timeout={left_s * 1000}"
+    nothing = secrets.token_hex(8)
+    argv = ["psql", "--no-psqlrc", "--no-password", "--quiet", "--csv", "--tuples-only", f"--pset=null={nothing}"]
+    result = ask_client(argv, postgres_script(probe.query, probe.params), env, around, ends_at, cancelled)
+    if result.exit_code:
+        return bad(complaint(result))
+    if result.truncated:
+        return bad("the answer is longer than what is read; select less")
+    rows = list(csv.reader(io.StringIO(result.stdout.decode("utf-8", "replace"))))
+    return judged(probe.expect, [[None if text == nothing else cell(text) for text in row] for row in rows], more=False)
+
+
+def postgres_environment(dsn: str) -> dict[str, str]:
+    """What libpq reads from its environment: a DSN in an argument would stand in `ps`. Raises CannotAsk."""
+    pairs = _uri_pairs(dsn) if "://" in dsn else _keyword_pairs(dsn)
+    unknown = sorted(set(pairs) - set(_POSTGRES))
+    if unknown:
+        raise CannotAsk(f"the DSN sets {', '.join(unknown)}, which probes cannot hand over without a command line")
+    return {_POSTGRES[name]: value for name, value in pairs.items() if value}
+
+
+def _uri_pairs(dsn: str) -> dict[str, str]:
+    scheme, host, port, user, password, path, query = dsn_parts(dsn)
+    if scheme not in ("postgresql", "postgres"):
+        raise CannotAsk("the DSN is none of PostgreSQL: write postgresql://USER@HOST/DATABASE, or host=… dbname=…")
+    pairs = {"host": host, "port": port, "user": user, "password": password, "dbname": path}
+    return {name: value for name, value in pairs.items() if value} | query
+
+
+def _keyword_pairs(dsn: str) -> dict[str, str]:
+    pairs, at = {}, 0
+    while at < len(dsn):
+        match = _PAIR.match(dsn, at)
+        if match is None:
+            raise CannotAsk("the DSN is none of PostgreSQL: write postgresql://USER@HOST/DATABASE, or host=… dbname=…")
+        quoted, plain = match[2], match[3]
+        pairs[match[1]] = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
+        at = match.end()
+    return pairs
+
+
+def postgres_script(query: str, params: Sequence[Scalar | None]) -> str:
+    """For psql's stdin. Query and values are psql variables, quoted by psql; `\\gexec` sends the statement to the server as it
+    is, so that no backslash in it is a command of psql's. With parameters it is prepared, and `$1` is bound."""
+    query = query.strip().rstrip(";")
+    lines = ["\\set ON_ERROR_STOP on"]
+    lines += [
+        f"\\set p{number} {_psql_quoted(_text(value))}" for number, value in enumerate(params, 1) if value is not None
+    ]
+    statement = f"PREPARE drtool_probe AS {query}" if params else query
+    lines += [f"\\set statement {_psql_quoted(statement)}", "BEGIN READ ONLY;", "SELECT :'statement' \\gexec"]
+    if params:
+        values = ("NULL" if value is None else f":'p{number}'" for number, value in enumerate(params, 1))
+        lines.append(f"EXECUTE drtool_probe({', '.join(values)});")
+    return "\n".join([*lines, "ROLLBACK;", ""])
+
+
+_PSQL_ESCAPES = str.maketrans({"\\": "\\\\", "'": "''", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+def _psql_quoted(text: str) -> str:
+    refuse_nul(text)
+    return "'" + text.translate(_PSQL_ESCAPES) + "'"
+
+
+def _text(value: Scalar) -> str:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)

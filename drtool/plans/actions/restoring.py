@@ -1,0 +1,201 @@
+"""`restore`: files of a snapshot, into scratch or onto a path; read again and compared, unless `verify: none`.
+
+The dry run pins the snapshot, looks for every path, and for a good copy of every pack at the sites that are permitted.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from drtool.errors import DrtoolError
+from drtool.manifest.records import Snapshot
+from drtool.model import SiteName, pack_object, site_of
+from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.snapshots import chosen, only
+from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
+from drtool.plans.language.actions import Restore
+from drtool.plans.language.results import RESULTS
+from drtool.plans.language.values import moment_text
+from drtool.plans.scratch.space import choose_root, room_at
+from drtool.repository import Repository
+from drtool.repository.inventory import take_inventory
+from drtool.repository.reach import needed_packs
+from drtool.trees import Entry, FileType, find_entry, walk
+
+OUTPUTS = RESULTS["restore"]
+_INCOMPLETE = 3
+_NOT_BUILT = "restoring with an engine is not built yet: this version restores files"
+
+
+class RestoreAction:
+    """Fulfils `port.Action`."""
+
+    def foresee(self, asked: Asked, around: Around) -> Foresight:
+        action: Restore = asked.action
+        later = deferred(asked)
+        if later is not None:
+            return later
+        if action.to.engine is not None or action.to.dsn is not None or action.to.stream is not None:
+            return cannot(f"to: {action.to.engine or 'dsn' if action.to.stream is None else 'stream'}: {_NOT_BUILT}")
+        if action.exclude and action.verify == "hash":
+            return cannot("exclude cannot be verified by hash; leave it out, or say verify: none")
+        with around.repository() as repository:
+            repository.load_index()
+            snapshot = only(chosen(repository, action.snapshot, around.started, around.run))
+            sites = permitted(repository, action, around)
+            missing = _missing(repository, snapshot, sites)
+            if missing:
+                return cannot(missing)
+            size_bytes, files = measured(repository, snapshot, action.paths)
+            name = _file_name(repository, snapshot, action.paths)
+        return _with_room(action, around, snapshot, sites, (size_bytes, files + 16), name)
+
+    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
+        action: Restore = asked.action
+        pins = asked.pins or self.foresee(asked, around).pins
+        if not pins:
+            return Outcome(
+                status="failed", cause="error", detail="nothing was pinned: the dry run could not tell what to restore"
+            )
+        scratch = action.to.scratch
+        to = work.scratch(pins["bytes"], pins["files"]) / "restored" if scratch else _place(action, pins["name"])
+        done: list[Outcome] = []
+        for number, path in enumerate(action.paths or ("",)):
+            place = to if len(action.paths) < 2 else to / f"{number}"
+            words = _words(action, pins, path, place)
+            result, document = around.drtool(words, work)
+            done.append(ended(result, document, around, _judged, (0, _INCOMPLETE)))
+            if done[-1].status != "passed":
+                break
+        return _together(done, pins, to / pins["name"])
+
+
+def permitted(repository: Repository, action: Restore, around: Around) -> list[SiteName]:
+    """The sites that may be read from."""
+    never = set(around.plan.guards.never_sites)
+    never |= {site for site, need in around.plan.sites.items() if need.state == "offline"}
+    wanted = set(action.from_sites)
+    return [site for site in repository.targets.sites() if site not in never and (not wanted or site in wanted)]
+
+
+def _missing(repository: Repository, snapshot: Snapshot, sites: list[SiteName]) -> str:
+    """Which packs no permitted site has; empty if all are there."""
+    problems: list[str] = []
+    needed = needed_packs(repository, [snapshot.root], lambda error: problems.append(error.message))
+    if problems:
+        return f"snapshot {snapshot.id.hex()[:8]} cannot be walked: {problems[0]}"
+    inventory = take_inventory(repository.targets)
+    sizes = {row.pack: row.size_bytes for row in repository.index.packs()}
+    damaged = repository.findings.all()
+    lacking = []
+    for pack in needed:
+        name = pack_object(pack)
+        holders = [
+            t for t in inventory.holders(name, sizes.get(pack)) if site_of(t) in sites and (t, name) not in damaged
+        ]
+        if not holders:
+            lacking.append(name)
+    if not lacking:
+        return ""
+    where = ", ".join(sites) or "no site"
+    told = f"{len(lacking)} of {len(needed)} packs of snapshot {snapshot.id.hex()[:8]}"
+    return f"{told} are not at {where}, {min(lacking)} first"
+
+
+def measured(repository: Repository, snapshot: Snapshot, paths: tuple[str, ...]) -> tuple[int, int]:
+    """(bytes, files) of what is asked for. DrtoolError for a path that is not in the snapshot."""
+    if not paths:
+        return snapshot.counts.bytes, snapshot.counts.files
+    size_bytes = files = 0
+    for path in paths:
+        entry = find_entry(snapshot.root, os.fsencode(path), repository.trees)
+        if entry is None:
+            raise DrtoolError(f"{path} is not in snapshot {snapshot.id.hex()[:8]} of {moment_text(snapshot.time_ns)}")
+        for each in _below(entry, repository):
+            size_bytes, files = size_bytes + each.size_bytes, files + 1
+    return size_bytes, files
+
+
+def _file_name(repository: Repository, snapshot: Snapshot, paths: tuple[str, ...]) -> str:
+    """Of a single path that is no directory, its name; else empty."""
+    if len(paths) != 1:
+        return ""
+    entry = find_entry(snapshot.root, os.fsencode(paths[0]), repository.trees)
+    return "" if entry is None or entry.type == FileType.DIRECTORY else os.fsdecode(entry.name)
+
+
+def _place(action: Restore, name: str) -> Path:
+    """The directory to restore into: of a file that goes where it was, the one above."""
+    to = Path(action.to.path or "")
+    return to.parent if name and to.name == name else to
+
+
+def _below(entry: Entry, repository: Repository) -> list[Entry]:
+    if entry.type != FileType.DIRECTORY:
+        return [entry]
+    return [entry, *(each for _, each in walk(entry.subtree, b"/", repository.trees))] if entry.subtree else [entry]
+
+
+def _with_room(
+    action: Restore, around: Around, snapshot: Snapshot, sites: list[SiteName], size: tuple[int, int], name: str
+) -> Foresight:
+    size_bytes, files = size
+    pins: dict[str, Any] = {
+        "snapshot": snapshot.id.hex(),
+        "consistent_at": moment_text(snapshot.time_ns),
+        "bytes": size_bytes,
+        "files": files,
+        "name": name,
+        "sites": list(sites),
+    }
+    outputs = {"snapshot_id": pins["snapshot"], "consistent_at": pins["consistent_at"]}
+    told = f"snapshot {snapshot.id.hex()[:8]} of {pins['consistent_at']}, {files - 16} names, {size_bytes} bytes"
+    if action.to.scratch:
+        try:
+            choose_root(tuple(around.scratch_roots), size_bytes, files)
+        except DrtoolError as error:
+            return cannot(f"{told}: {error.message}")
+        return Foresight(verdict="ok", detail=f"{told}, into scratch", pins=pins, outputs=outputs)
+    to = _place(action, name)
+    if action.overwrite is None and to.is_dir() and any(to.iterdir()):
+        return cannot(f"{to} is not empty, and the step does not say overwrite:")
+    lacks = room_at(to).lacks(size_bytes, files)
+    if lacks:
+        return cannot(f"{to} is too small: {lacks}")
+    return Foresight(verdict="would change", detail=f"{to}: {told}", pins=pins, outputs=outputs)
+
+
+def _words(action: Restore, pins: Any, path: str, to: Path) -> list[str]:  # noqa: ANN401 - what `foresee` pinned
+    words = ["restore", pins["snapshot"] + (f":{path}" if path else ""), "--to", os.fspath(to)]
+    words += [word for site in pins["sites"] for word in ("--from-site", site)]
+    words += [word for pattern in action.exclude for word in ("--exclude", pattern)]
+    if action.overwrite is not None:
+        words += ["--overwrite", action.overwrite]
+    return [*words, "--verify"] if action.verify == "hash" else words
+
+
+def _judged(document: dict[str, Any], exit_code: int) -> Outcome:
+    errors = document["errors"]
+    outputs = {"file_count": document["files"], "bytes": document["bytes"]}
+    if errors or exit_code == _INCOMPLETE:
+        first = f": {errors[0]['path']}: {errors[0]['message']}" if errors else ""
+        detail = f"{len(errors)} items did not come back{first}"
+        return Outcome(status="failed", detail=detail, outputs=outputs, evidence={"errors": errors[:ROWS_MAX]})
+    return Outcome(status="passed", outputs=outputs, evidence={"verified": bool(document.get("verified"))})
+
+
+def _together(done: list[Outcome], pins: Any, to: Path) -> Outcome:  # noqa: ANN401 - as above
+    """Several paths are one step: all came back, or it failed."""
+    outputs = {
+        "snapshot_id": pins["snapshot"],
+        "consistent_at": pins["consistent_at"],
+        "path": os.fspath(to),
+        "file_count": sum(one.outputs.get("file_count", 0) for one in done),
+        "bytes": sum(one.outputs.get("bytes", 0) for one in done),
+    }
+    worst = next((one for one in done if one.status != "passed"), done[-1])
+    verified = all(one.evidence.get("verified") for one in done)
+    detail = worst.detail or f"{outputs['file_count']} files of snapshot {pins['snapshot'][:8]}" + (
+        ", compared" if verified else ""
+    )
+    return Outcome(status=worst.status, detail=detail, outputs=outputs, evidence=worst.evidence, cause=worst.cause)

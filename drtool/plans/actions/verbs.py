@@ -1,0 +1,46 @@
+"""What the actions that run drtool's own verbs share: how a verb ended, judged strictly.
+
+Invariants
+    A verb that printed no document has failed, whatever its exit code. One that was ended is never taken for done.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from drtool.plans.actions.port import Around, Asked, ChildResult, Foresight, Outcome
+
+Judge = Callable[[dict[str, Any], int], Outcome]
+ROWS_MAX = 200
+
+
+def ended(
+    result: ChildResult, document: dict[str, Any], around: Around, judge: Judge, good: Collection[int]
+) -> Outcome:
+    """The outcome of a verb: `judge` sees its document when it ended by itself, with one of the exit codes in `good`."""
+    if result.ended_by == "cancelled":
+        return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled while it was at work")
+    if result.ended_by == "timeout":
+        return Outcome(
+            status="failed", cause="timeout", detail=f"it was not done after {result.seconds:.0f} s, and was ended"
+        )
+    if "error" in document:
+        error = document["error"]
+        told = f"{error['message']}; {error['hint']}" if error.get("hint") else error["message"]
+        return Outcome(
+            status="failed", cause="error", detail=around.redact(str(told)), evidence={"exit_code": result.exit_code}
+        )
+    if not document or result.exit_code not in good:
+        lines = result.stderr.strip().splitlines()[-1:] or [f"it ended with {result.exit_code}"]
+        return Outcome(status="failed", cause="error", detail=lines[0], evidence={"exit_code": result.exit_code})
+    return judge(document, result.exit_code)
+
+
+def deferred(asked: Asked) -> Foresight | None:
+    """For a step whose `with` is not known in full yet."""
+    if not asked.missing:
+        return None
+    return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
+
+
+def cannot(why: str) -> Foresight:
+    return Foresight(verdict="cannot run", detail=why)

@@ -1,0 +1,1 @@
+"""What a run proves: its objectives, measured."""

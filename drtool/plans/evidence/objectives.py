@@ -1,0 +1,128 @@
+"""How long recovery took, and how old what came back was, against what the plan asks for. PURE, of a run's events.
+
+    RTO        from the run's start (or, where `clock: incident`, from the incident) to `recovered`; of a plan that has no such
+               milestone, or skipped it, to the end of its last step
+    WRT        from `recovered` to `validated`
+    detection  from the incident to `detected`
+    RPO        from the incident (or the run's start) back to the data's own consistency time: the oldest that was restored
+
+Invariants
+    What was not measured is never met: `met` is then None, and it is listed as not proven. Nothing is 0 because nobody knows it.
+    Time counts by the wall clock across a resume. Machine time and the time of people are told apart.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from drtool.plans.journal.events import Ended, Event, Reached, RunBegan
+from drtool.plans.language.model import Objectives, Plan
+from drtool.plans.language.values import duration_text
+from drtool.plans.running.building import steps_by_id
+from drtool.plans.running.tasks import task_id
+
+
+class Measures(Struct, frozen=True, kw_only=True):
+    """`values`: by objective `{target, measured, met}` in seconds, and `human_s`, `machine_s`."""
+
+    values: dict[str, dict[str, Any]]
+    missed: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
+
+
+class _Measured(Struct, frozen=True):
+    name: str
+    target_s: float | None
+    value_s: float | None
+    why: str
+    """Why there is no value."""
+
+
+def measure(plan: Plan, events: Sequence[Event]) -> Measures:
+    """Of a run that is about to be concluded."""
+    began = next(event for event in events if isinstance(event, RunBegan))
+    rows = list(_all(plan.objectives, plan, began, events))
+    values = {row.name: _row(row) for row in rows if row.target_s is not None or row.value_s is not None}
+    values |= {"time": _times(events)}
+    missed = [
+        f"{row.name}: {duration_text(row.value_s)}, and {duration_text(row.target_s)} is the objective"
+        for row in rows
+        if row.value_s is not None and row.target_s is not None and row.value_s > row.target_s
+    ]
+    unproven = [f"objective {row.name}: {row.why}" for row in rows if row.target_s is not None and row.value_s is None]
+    return Measures(values=values, missed=tuple(missed), unproven=tuple(unproven))
+
+
+def _all(objectives: Objectives, plan: Plan, began: RunBegan, events: Sequence[Event]) -> Iterator[_Measured]:
+    start_s = _seconds(began.started or began.at)
+    incident_s = _seconds(began.incident_at) if began.incident_at else None
+    at = {event.milestone: _seconds(event.at) for event in events if isinstance(event, Reached)}
+    zero_s = incident_s if objectives.clock == "incident" else start_s
+    known = "the run was not told when the incident was (--incident-at)"
+    recovered_s = at.get("recovered", _end_of_steps(plan, events))
+    yield _between("rto", objectives.rto_s, zero_s, recovered_s, known, "recovered")
+    yield _between(
+        "wrt", objectives.wrt_s, at.get("recovered"), at.get("validated"), "no step reached recovered", "validated"
+    )
+    yield _between("detection", objectives.detection_s, incident_s, at.get("detected"), known, "detected")
+    oldest_s = min(_consistent(plan, events), default=None)
+    reference_s = incident_s if incident_s is not None else start_s
+    value_s = None if oldest_s is None else max(0.0, reference_s - oldest_s)
+    yield _Measured("rpo", objectives.rpo_s, value_s, "nothing that was restored says of when it is")
+
+
+def _end_of_steps(plan: Plan, events: Sequence[Event]) -> float | None:
+    """For a plan in which nothing that ran says when all is recovered; None if something should have."""
+    ends = {event.key: event for event in events if isinstance(event, Ended) and event.retry_at_s is None}
+    named = [ends[step.id].status for step in plan.steps if step.milestone == "recovered" and step.id in ends]
+    if any(status != "skipped" for status in named):
+        return None
+    return max((_seconds(ends[step.id].at) for step in plan.steps if step.id in ends), default=None)
+
+
+def _between(
+    name: str, target_s: float | None, from_s: float | None, to_s: float | None, no_start: str, end: str
+) -> _Measured:
+    if from_s is None:
+        return _Measured(name, target_s, None, no_start)
+    return _Measured(name, target_s, None if to_s is None else max(0.0, to_s - from_s), f"no step reached {end}")
+
+
+def _consistent(plan: Plan, events: Sequence[Event]) -> Iterator[float]:
+    """The consistency times of what was really restored."""
+    steps = steps_by_id(plan)
+    for event in events:
+        if not isinstance(event, Ended) or event.status not in ("passed", "tolerated") or ":" in event.key:
+            continue
+        step = steps.get(task_id(event.key))
+        found = event.outputs.get("consistent_at")
+        if step is not None and step.uses == "restore" and isinstance(found, str):
+            yield _seconds(found)
+
+
+def _times(events: Sequence[Event]) -> dict[str, Any]:
+    ends = [event for event in events if isinstance(event, Ended)]
+    human_s = sum(event.human_s for event in ends)
+    wall_s = events[-1].elapsed_s
+    return {
+        "wall_seconds": round(wall_s, 3),
+        "human_seconds": round(human_s, 3),
+        "machine_seconds": round(max(0.0, wall_s - human_s), 3),
+    }
+
+
+def _row(row: _Measured) -> dict[str, Any]:
+    met = None if row.target_s is None or row.value_s is None else row.value_s <= row.target_s
+    measured = None if row.value_s is None else round(row.value_s, 3)
+    return {"target": row.target_s, "measured": measured, "met": met}
+
+
+def _seconds(text: str) -> float:
+    """RFC 3339, with as many digits as there are."""
+    head, dot, tail = text.replace("Z", "+00:00").partition(".")
+    if not dot:
+        return datetime.fromisoformat(head).timestamp()
+    digits = tail[: len(tail) - len(tail.lstrip("0123456789"))] or "0"
+    return datetime.fromisoformat(head + tail[len(digits) :]).timestamp() + float(f"0.{digits}")
