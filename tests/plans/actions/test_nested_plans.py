@@ -1,0 +1,108 @@
+"""`plan`: a nested plan's dry run is the dry run, its verdict the step's."""
+
+from types import SimpleNamespace
+
+import pytest
+from action_world import around, asked, child, work
+
+from drtool.plans.actions.nesting import OUTPUTS, PlanAction
+from drtool.plans.language.model import Place
+from drtool.plans.language.results import RESULTS
+from drtool.plans.running.kept_plan import FOLDER
+
+nested = PlanAction()
+
+
+class World:
+    def __init__(self, tmp_path, result, document, live=False):
+        self.words = []
+        (tmp_path / "plans/sub").mkdir(parents=True)
+        (tmp_path / "plans/inner.yaml").write_text("x")
+        files = (SimpleNamespace(file="outer.yaml"), SimpleNamespace(file="sub/part.yaml"))
+        plan = SimpleNamespace(files=files, notify=(), always=())
+        self.around = around(tmp_path / "run", plan=plan, live=live, drtool=self.drtool)
+        self.place = Place(f"{tmp_path}/plans/outer.yaml", 1, 1)
+        self.result, self.document = result, document
+
+    def drtool(self, words, one):
+        self.words.append(words)
+        return self.result, self.document
+
+    def asked(self, place=None, **inputs):
+        return asked("plan", {"file": "inner.yaml"} | inputs, place=place or self.place)
+
+
+def test_the_dry_run_is_the_nested_one(tmp_path):
+    steps = [{"id": "a", "status": "ok"}, {"id": "b", "status": "would change x"}]
+    world = World(tmp_path, child(), {"steps": steps, "unproven": []}, live=True)
+    found = nested.foresee(world.asked(vars={"source": "home"}), world.around)
+    file = f"{tmp_path}/plans/inner.yaml"
+    assert (found.verdict, found.provable, found.pins) == ("would change", True, {"file": file})
+    assert world.words == [["plan", "run", file, "--var", "source=home", "--live", "--dry-run"]]
+
+
+def test_a_step_of_an_included_file_names_plans_as_its_own_plan_does(tmp_path):
+    world = World(tmp_path, child(), {"steps": []})
+    nested.foresee(world.asked(place=Place(f"{tmp_path}/plans/sub/part.yaml", 1, 1)), world.around)
+    assert world.words[0][2] == f"{tmp_path}/plans/inner.yaml"
+
+
+def test_what_cannot_run_inside_cannot_run_outside(tmp_path):
+    steps = [{"id": "a", "status": "cannot run: no psql"}]
+    world = World(tmp_path, child(1), {"steps": steps})
+    found = nested.foresee(world.asked(), world.around)
+    assert (found.verdict, found.detail) == ("cannot run", "inner.yaml: a: cannot run: no psql")
+
+
+def test_what_is_unprovable_inside_is_unprovable_outside(tmp_path):
+    world = World(tmp_path, child(), {"steps": [], "unproven": ["a: unknown"]})
+    assert not nested.foresee(world.asked(), world.around).provable
+
+
+def test_a_dry_run_that_hangs_or_says_nothing_cannot_run(tmp_path):
+    world = World(tmp_path, child(-9, ended_by="timeout"), {})
+    assert nested.foresee(world.asked(), world.around).verdict == "cannot run"
+    world.result = child(0)
+    assert nested.foresee(world.asked(), world.around).verdict == "cannot run"
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict", "status"),
+    [
+        (0, "passed", "passed"),
+        (9, "unproven", "unproven"),
+        (0, None, "unproven"),
+        (1, "failed", "failed"),
+        (7, "missed", "failed"),
+        (8, "leftovers", "failed"),
+        (75, None, "failed"),
+        (130, "aborted", "aborted"),
+        (143, "aborted", "aborted"),
+    ],
+)
+def test_only_a_proven_verdict_passes(tmp_path, code, verdict, status):
+    document = {"verdict": verdict, "run_id": "r1", "leftovers": ["/x"] if code == 8 else []} if verdict else {}
+    world = World(tmp_path, child(code), document)
+    outcome = nested.act(world.asked(), world.around, work())
+    assert outcome.status == status
+    assert outcome.leftovers == (("/x",) if code == 8 else ())
+    if verdict:
+        assert outcome.outputs == {"run_id": "r1", "verdict": verdict}
+        assert set(outcome.outputs) == set(OUTPUTS) == set(RESULTS["plan"])
+
+
+@pytest.mark.parametrize(("ended_by", "status"), [("timeout", "failed"), ("cancelled", "aborted")])
+def test_one_that_is_ended_says_where_its_own_run_is(tmp_path, ended_by, status):
+    world = World(tmp_path, child(143, ended_by=ended_by), {})
+    outcome = nested.act(world.asked(), world.around, work())
+    assert (outcome.status, outcome.cause) == (status, ended_by)
+    assert "plan history" in outcome.detail
+
+
+def test_what_runs_is_what_was_kept_when_the_run_began(tmp_path):
+    world = World(tmp_path, child(), {"verdict": "passed", "run_id": "r1"})
+    kept = world.around.folder / FOLDER / "inner.yaml"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("x")
+    nested.act(world.asked(), world.around, work())
+    assert world.words == [["plan", "run", str(kept)]]
