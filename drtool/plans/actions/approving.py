@@ -85,7 +85,7 @@ def _outcome(answer: Answer | None, prompt: str, shown: list[str], asked: Asked,
 def _shown(action: Approve, around: Around) -> Iterator[str]:
     """What a person should have seen before answering: some lines of each step that is named."""
     for step in action.show:
-        facts = {**around.outputs(step), **around.evidence(step)}
+        facts = {**around.evidence(step), **around.outputs(step)}
         lines = list(_lines(facts)) or ["it told nothing"]
         yield f"{step}:"
         yield from (f"  {line}" for line in lines[:_LINES])
@@ -98,10 +98,13 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, list) and value:
             yield f"{name}:"
             yield from (f"- {_short(item)}" for item in value)
+        elif isinstance(value, str) and "\n" in value.strip():
+            yield f"{name}:"
+            yield from (f"| {_short(line)}" for line in value.strip().splitlines())
         else:
             yield f"{name}: {_short(value)}"
 
 
 def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _CHARACTERS else text[:_CHARACTERS] + "…"
