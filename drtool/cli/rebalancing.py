@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drtool.cli.options import DryRun, ManifestFrom, sites
+from drtool.cli.repairing import limit_bytes
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.config.schema import check_name
@@ -58,7 +59,16 @@ def ring_preview(
     call.show(document, preview_view(document))
 
 
-def rebalance(context: typer.Context, dry_run: DryRun = False) -> None:
+def rebalance(
+    context: typer.Context,
+    dry_run: DryRun = False,
+    max_objects: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Refuse, with nothing touched, if it is more objects.")
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Refuse, with nothing touched, if more is to be written.")
+    ] = None,
+) -> None:
     """Move copies to where the ring wants them: after `target add`, `set` or `drain`, or when a site was away.
 
     A new copy is read back before an old one goes. Stopped at any time, it goes on where it stopped when run again; backups may
@@ -76,7 +86,12 @@ def rebalance(context: typer.Context, dry_run: DryRun = False) -> None:
 
     call: Call = context.obj
     with call.open_repository() as repository:
-        request = RebalanceRequest(workers=call.settings.workers, dry_run=dry_run)
+        request = RebalanceRequest(
+            workers=call.settings.workers,
+            dry_run=dry_run,
+            max_objects=max_objects,
+            max_bytes=limit_bytes(max_bytes),
+        )
         result = run_rebalance(repository, request, call.emit)
     document = document_of(result)
     call.show(document, rebalance_view(document), exit_code=exit_code(result))

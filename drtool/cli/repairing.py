@@ -7,6 +7,7 @@ import typer
 from drtool.cli.options import DryRun
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, View, line, view
+from drtool.errors import UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
@@ -20,6 +21,17 @@ def repair(
     read_all: Annotated[
         bool, typer.Option("--read-all", help="Read every copy first; otherwise what `verify` found is relied upon.")
     ] = False,
+    object_: Annotated[
+        list[str] | None,
+        typer.Option("--object", metavar="NAME", help="Only this object (packs/…, index/…); repeatable."),
+    ] = None,
+    site: Annotated[str | None, typer.Option(metavar="SITE", help="Only this site's copies.")] = None,
+    max_objects: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Refuse, with nothing touched, if it is more objects.")
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Refuse, with nothing touched, if more is to be written.")
+    ] = None,
 ) -> None:
     """Bring every object back to its promised copies at its right places, from what survives.
 
@@ -33,17 +45,37 @@ def repair(
         drtool repair --dry-run
         drtool verify --level full || drtool repair
         drtool repair --read-all
+        drtool repair --site paris --max-objects 50
     """
+    from drtool.model import SiteName
     from drtool.operations.repair import RepairRequest
     from drtool.operations.repair import repair as run_repair
     from drtool.operations.repair.run import exit_code
 
     call: Call = context.obj
     with call.open_repository(()) as repository:
-        request = RepairRequest(workers=call.settings.workers, read_all=read_all, dry_run=dry_run)
+        request = RepairRequest(
+            workers=call.settings.workers,
+            read_all=read_all,
+            dry_run=dry_run,
+            objects=frozenset(object_) if object_ else None,
+            site=SiteName(site) if site is not None else None,
+            max_objects=max_objects,
+            max_bytes=limit_bytes(max_bytes),
+        )
         result = run_repair(repository, request, call.emit)
     document = document_of(result)
     call.show(document, repair_view(document), exit_code=exit_code(result))
+
+
+def limit_bytes(word: str | None) -> int | None:
+    """`--max-bytes`."""
+    from drtool.config.units import size_bytes
+
+    try:
+        return None if word is None else size_bytes(word)
+    except ValueError as error:
+        raise UsageError(f"--max-bytes {word}: {error}", hint="write 20GiB") from error
 
 
 def repair_view(document: Document) -> View:

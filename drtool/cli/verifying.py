@@ -46,6 +46,14 @@ def verify(
     repair: Annotated[bool, typer.Option("--repair", help="Then repair what was found.")] = False,
     snapshot: Annotated[str | None, typer.Option(metavar="SNAPSHOT", help="Only what this one needs.")] = None,
     site: Annotated[str | None, typer.Option(metavar="SITE", help="Only this site's copies.")] = None,
+    object_: Annotated[
+        list[str] | None,
+        typer.Option("--object", metavar="NAME", help="Only this object (packs/…, index/…); repeatable."),
+    ] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Draw the sample by this, the same each time; no part of a round."),
+    ] = None,
     host: Hosts = None,
     tag: Tags = None,
     source: Sources = None,
@@ -72,6 +80,10 @@ def verify(
     level = level or ("structure" if amount is None else "sample")
     if amount is not None and level != "sample":
         raise UsageError(f"--sample and --budget are for --level sample, not {level}", hint="leave --level out")
+    if seed is not None and level != "sample":
+        raise UsageError(f"--seed draws a sample, and --level {level} takes none", hint="leave --seed or --level out")
+    if object_ and level == "restore":
+        raise UsageError("--level restore takes snapshots, not objects", hint="leave --object out")
     if repair and manifest_from:
         raise UsageError("--repair needs the manifest's quorum", hint="leave --manifest-from out")
     with call.open_repository(sites(manifest_from)) as repository:
@@ -81,6 +93,8 @@ def verify(
             sample=amount or Sample(),
             site=site,
             snapshot=chosen,
+            objects=frozenset(object_) if object_ else None,
+            seed=seed,
             workers=call.settings.workers,
         )
         result = run_verify(repository, request, call.emit)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from drtool.errors import Rejected
+from drtool.errors import Refused, Rejected
 from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
 from drtool.model import PackId, TargetName
 from drtool.repository.copying import Amount, Outcome, carry_out, read_whole, remove
@@ -118,6 +118,17 @@ def jobs_of(
         bad = sorted(seen.bad.get(expected.name, ()))
         jobs.append(job_for(expected, ranked, bad, order, copies, writable, perhaps))
     return jobs
+
+
+def check_limits(jobs: Iterable[Job], max_objects: int | None, max_bytes: int | None) -> None:
+    """`Refused` if the work is more than is allowed: so many objects touched, so many bytes written."""
+    due = [job for job in jobs if job.sources and not job.idle]
+    written_bytes = sum(job.expected.size_bytes * (len(job.write) + len(job.bad)) for job in due)
+    hint = "look at it with --dry-run; then allow more, or leave the limit out"
+    if max_objects is not None and len(due) > max_objects:
+        raise Refused(f"{len(due)} objects would be touched, and {max_objects} are allowed; nothing was", hint=hint)
+    if max_bytes is not None and written_bytes > max_bytes:
+        raise Refused(f"{written_bytes} bytes would be written, and {max_bytes} are allowed; none were", hint=hint)
 
 
 class Taken(Struct, frozen=True):

@@ -9,6 +9,9 @@ from drtool.repository.copying import Amount
 class RebalanceRequest(Struct, frozen=True, kw_only=True):
     workers: int = 2
     dry_run: bool = False
+    max_objects: int | None = None
+    max_bytes: int | None = None
+    """Refused if more would have to be done."""
 
 
 class PreviewRequest(Struct, frozen=True, kw_only=True):

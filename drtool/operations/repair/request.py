@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from drtool.model import TargetName
+from drtool.model import SiteName, TargetName
 from drtool.repository.copying import Amount
 
 
@@ -12,6 +12,13 @@ class RepairRequest(Struct, frozen=True, kw_only=True):
     workers: int = 2
     read_all: bool = False
     dry_run: bool = False
+    objects: frozenset[str] | None = None
+    """Only these, by their names below a target."""
+    site: SiteName | None = None
+    """Only its copies."""
+    max_objects: int | None = None
+    max_bytes: int | None = None
+    """Refused if more would have to be done."""
 
 
 class Unrepairable(Struct, frozen=True):

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from drtool.errors import DrtoolError, UsageError
 from drtool.events import Emit, Stage, Warned
 from drtool.model import pack_object, segment_object
+from drtool.operations.repair.narrowing import narrowed
 from drtool.operations.repair.request import Away, RepairRequest, RepairResult, Unrepairable
 from drtool.repository import Repository
 from drtool.repository.copying import Amount, Outcome
 from drtool.repository.ending import end_dead_sessions
 from drtool.repository.expected import Expected
 from drtool.repository.inventory import Inventory
-from drtool.repository.moving import Look, Mover, amount, jobs_of, look, note_damage
+from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, note_damage
 from drtool.repository.placement import distinct_sites
 from drtool.repository.reconciling import Job
 from drtool.repository.reindexing import Reindexed, prospect, reindex
@@ -34,7 +36,9 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
     healed = [] if request.dry_run else _mend_manifest(repository, emit)
     seen = look(repository, emit, repository.placement, workers=request.workers, read_all=request.read_all)
     seen, index = _mend_index(repository, request, seen, emit)
-    jobs = jobs_of(repository, seen, repository.placement)
+    _check_names(repository, request, seen)
+    jobs = narrowed(jobs_of(repository, seen, repository.placement), request.objects, request.site)
+    check_limits(jobs, request.max_objects, request.max_bytes)
     if request.dry_run:
         outcomes, removed = _imagined(jobs), amount((job, len(job.surplus)) for job in jobs if job.sources)
     else:
@@ -54,6 +58,16 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
         dry_run=request.dry_run,
         wall_seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _check_names(repository: Repository, request: RepairRequest, seen: Look) -> None:
+    """What nobody repairs must not pass for repaired."""
+    known = repository.targets.sites()
+    if request.site is not None and request.site not in known:
+        raise UsageError(f"--site {request.site}: there is no such site", hint=f"there are {', '.join(known)}")
+    unknown = sorted((request.objects or frozenset()) - {expected.name for expected in seen.wanted})
+    if unknown:
+        raise DrtoolError(f"{unknown[0]} is no object that should be", hint="name packs/… and index/… as `verify` does")
 
 
 def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:

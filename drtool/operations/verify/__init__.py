@@ -4,23 +4,26 @@ from drtool.operations.verify.request import (
     Damaged,
     Differing,
     Missing,
+    Prospect,
     Restored,
     Sample,
     VerifyRequest,
     VerifyResult,
 )
 from drtool.operations.verify.restored import differences
-from drtool.operations.verify.run import healed, verify
+from drtool.operations.verify.run import healed, prospect, verify
 
 __all__ = [
     "Damaged",
     "Differing",
     "Missing",
+    "Prospect",
     "Restored",
     "Sample",
     "VerifyRequest",
     "VerifyResult",
     "differences",
     "healed",
+    "prospect",
     "verify",
 ]

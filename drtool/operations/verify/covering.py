@@ -92,31 +92,38 @@ def cover(
     if request.level == "structure":
         return Covered([])
     emit(Stage(name="reading"))
-    copies = [Copy(target, e) for e in wanted for target in inventory.holders(e.name, e.size_bytes)]
-    if request.level == "full":
-        everything = Covered([], Counter(copy.target for copy in copies))
-        return _read(repository, everything, copies, inventory, request, emit, lambda: True)
-    # a round passes over nothing: where a target cannot be listed, its site's round waits for it
-    away = {site_of(target) for target in inventory.unlisted}
-    covered = Covered([row for row in _rounds(repository, request, copies) if row.site not in away])
-    covered.population = Counter(copy.target for row in covered.rounds for copy in row.waiting)
-    sample = request.sample
-    ends_at = None if sample.time_s is None else time.monotonic() + sample.time_s
-    chosen = list(within(in_proportion(covered.rounds), _count(request, len(copies)), sample.size_bytes))
+    covered, chosen = draw(repository, wanted, inventory, request)
+    time_s = request.sample.time_s if request.level == "sample" else None
+    ends_at = None if time_s is None else time.monotonic() + time_s
     return _read(
         repository, covered, chosen, inventory, request, emit, lambda: ends_at is None or time.monotonic() < ends_at
     )
 
 
+def draw(
+    repository: Repository, wanted: Sequence[Expected], inventory: Inventory, request: VerifyRequest
+) -> tuple[Covered, list[Copy]]:
+    """The copies that are to be read, in their order; reads nothing."""
+    copies = [Copy(target, e) for e in wanted for target in inventory.holders(e.name, e.size_bytes)]
+    if request.level == "full":
+        return Covered([], Counter(copy.target for copy in copies)), copies
+    # a round passes over nothing: where a target cannot be listed, its site's round waits for it
+    away = {site_of(target) for target in inventory.unlisted}
+    covered = Covered([row for row in _rounds(repository, request, copies) if row.site not in away])
+    covered.population = Counter(copy.target for row in covered.rounds for copy in row.waiting)
+    sample = request.sample
+    return covered, list(within(in_proportion(covered.rounds), _count(request, len(copies)), sample.size_bytes))
+
+
 def _rounds(repository: Repository, request: VerifyRequest, copies: Sequence[Copy]) -> list[SiteRound]:
-    """One snapshot's copies are a round of their own, that nobody else goes on with."""
+    """One snapshot's copies, and those of a seed, are a round of their own, that nobody else goes on with."""
     state = repository.view.state
-    drawn = time.time_ns() if request.snapshot else 0
+    drawn = request.seed if request.seed is not None else str(time.time_ns() if request.partial else 0)
 
     def draw_key(site: SiteName, number: int) -> bytes:
         return repository.keyring.mac("verify-round", f"{site}\0{number}\0{drawn}".encode())
 
-    return rounds_of(copies, () if request.snapshot else state.coverage, repository.view.sequence, draw_key)
+    return rounds_of(copies, () if request.partial else state.coverage, repository.view.sequence, draw_key)
 
 
 def _count(request: VerifyRequest, copies: int) -> int | None:
@@ -187,7 +194,7 @@ def record(
 
 def _begun(repository: Repository, request: VerifyRequest, covered: Covered, unsound: set[SiteName]) -> list[Coverage]:
     """How far each site's round has come, and whether this run or an earlier one of the round found something wrong there."""
-    if request.snapshot:
+    if request.partial:
         return []
     wrong = unsound | {site_of(row.target) for row in covered.damaged}
     before = {(row.site, row.round) for row in repository.view.state.coverage if row.level == LEVEL and row.unsound}
@@ -210,7 +217,7 @@ def _read_whole(
     repository: Repository, request: VerifyRequest, inventory: Inventory, unsound: set[SiteName]
 ) -> Iterator[Coverage]:
     """Every site whose targets were all there, and whole, was read as of this view."""
-    if request.snapshot:
+    if request.partial:
         return
     view, now_ns = repository.view, time.time_ns()
     rounds = {row.site: row.round for row in view.state.coverage if row.level == FULL}

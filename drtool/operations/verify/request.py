@@ -26,7 +26,16 @@ class VerifyRequest(Struct, frozen=True, kw_only=True):
     sample: Sample = Sample()
     site: str | None = None
     snapshot: Snapshot | None = None
+    objects: frozenset[str] | None = None
+    """Only these, by their names below a target."""
+    seed: str | None = None
+    """At level `sample`: drawn by this from all copies, and no part of a round."""
     workers: int = 2
+
+    @property
+    def partial(self) -> bool:
+        """Whether it is no part of a round, and does not count as having read a site whole."""
+        return self.snapshot is not None or self.objects is not None or self.seed is not None
 
 
 class Missing(Struct, frozen=True):
@@ -126,3 +135,23 @@ class VerifyResult(Struct, frozen=True, kw_only=True):
     recorded: bool
     """Whether what was covered stands in the manifest, for the next run to go on from."""
     tentative: bool = False
+
+
+class ChosenCopy(Struct, frozen=True):
+    """One object at one target, to be read."""
+
+    target: TargetName
+    object: str
+
+
+class Prospect(Struct, frozen=True, kw_only=True):
+    """What a verification would look at: `copies` are listed with their right size, `read` of them would be read.
+
+    `bound_if_clean`: what could be said at 95 % confidence if all of those are good.
+    """
+
+    copies: int
+    read: list[ChosenCopy]
+    read_bytes: int
+    bound_if_clean: float | None
+    offline: list[OfflineTarget]

@@ -13,16 +13,20 @@ from drtool.errors import DrtoolError, UsageError
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, TargetName, pack_object, site_of
-from drtool.operations.verify.covering import cover, record
+from drtool.operations.verify.bound import upper_bound
+from drtool.operations.verify.covering import cover, draw, record
 from drtool.operations.verify.request import (
     Affected,
     Checked,
+    ChosenCopy,
     Damaged,
     Missing,
     OfflineTarget,
+    Prospect,
     VerifyRequest,
     VerifyResult,
 )
+from drtool.operations.verify.rounds import Copy
 from drtool.packing import SegmentPack
 from drtool.repository import Repository
 from drtool.repository.expected import Expected, Standing, expected_objects, standing
@@ -47,6 +51,7 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
     inventory = _of_site(take_inventory(repository.targets), request.site)
     before = repository.findings.all()
     wanted = list(_expected(repository, request, inventory, emit))
+    _check_objects(request, wanted)
     damaged = _wrong_sizes(wanted, inventory)
     covered = cover(repository, wanted, inventory, request, emit)
     damaged += covered.damaged
@@ -78,7 +83,7 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         offline=[OfflineTarget(target, why) for target, why in sorted(inventory.unlisted.items())],
         misplaced=sum(s.misplaced for s in standings),
         owed=sum(s.owed for s in standings),
-        unreferenced=_unreferenced(inventory, wanted) if request.snapshot is None else Checked(0, 0),
+        unreferenced=Checked(0, 0) if request.partial else _unreferenced(inventory, wanted),
         degraded=any(s.below_copies for s in standings),
         rounds=covered.rounds_after(repository),
         recorded=recorded,
@@ -117,6 +122,39 @@ def _check_site(repository: Repository, site: str | None) -> None:
     known = repository.targets.sites()
     if site is not None and SiteName(site) not in known:
         raise UsageError(f"--site {site}: there is no such site", hint=f"there are {', '.join(known)}")
+
+
+def _check_objects(request: VerifyRequest, wanted: list[Expected]) -> None:
+    """What nobody looks at must not pass for whole."""
+    unknown = sorted((request.objects or frozenset()) - {expected.name for expected in wanted})
+    if unknown:
+        where = f" at site {request.site}" if request.site else ""
+        raise DrtoolError(
+            f"{unknown[0]} is no object that should be{where}",
+            hint="name packs/… and index/… as `verify` does; what prune removed, and the manifest's own, cannot be verified so",
+        )
+
+
+def prospect(repository: Repository, request: VerifyRequest, emit: Emit) -> Prospect:
+    """What a verification would read, drawn as it would draw it; nothing is read but listings."""
+    _check_site(repository, request.site)
+    repository.load_index()
+    inventory = _of_site(take_inventory(repository.targets), request.site)
+    wanted = list(_expected(repository, request, inventory, emit))
+    _check_objects(request, wanted)
+    copies = [Copy(target, e) for e in wanted for target in inventory.holders(e.name, e.size_bytes)]
+    chosen: list[Copy] = []
+    population = 0
+    if request.level != "structure":
+        covered, chosen = draw(repository, wanted, inventory, request)
+        population = sum(covered.population.values())
+    return Prospect(
+        copies=len(copies),
+        read=[ChosenCopy(copy.target, copy.expected.name) for copy in chosen],
+        read_bytes=sum(copy.expected.size_bytes for copy in chosen),
+        bound_if_clean=upper_bound(len(chosen), 0, population),
+        offline=[OfflineTarget(target, why) for target, why in sorted(inventory.unlisted.items())],
+    )
 
 
 def _look_again(repository: Repository, request: VerifyRequest, emit: Emit) -> tuple[list[Expected], Inventory]:
@@ -174,6 +212,8 @@ def _expected(repository: Repository, request: VerifyRequest, inventory: Invento
         needed = needed_packs(repository, [request.snapshot.root], lambda error: emit(Warned(message=error.message)))
         packs = (pack for pack in packs if pack.pack in needed)
     for expected in expected_objects(packs, state.segments, repository.placement, state.policy.copies):
+        if request.objects is not None and expected.name not in request.objects:
+            continue
         if request.site is None:
             yield expected
             continue

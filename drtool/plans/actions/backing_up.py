@@ -31,12 +31,15 @@ class BackupAction:
         if problem:
             return cannot(f"source {action.source}: {problem}")
         with around.repository() as repository:
-            wanted = repository.view.state.policy.copies
+            wanted, least = repository.view.state.policy.copies, repository.view.state.policy.minimum
+            tentative = repository.view.tentative
             sites = {
                 name.partition("/")[0] for name in repository.targets.storing() if repository.targets.reachable(name)
             }
-        if not sites:
-            return cannot("no site that stores can be reached")
+        if tentative:
+            return cannot("the manifest has no quorum: nothing could be written down")
+        if len(sites) < max(1, least):
+            return cannot(f"{len(sites)} sites that store can be reached, and {max(1, least)} are needed")
         short = f"; {len(sites)} of {wanted} sites can be reached" if len(sites) < wanted else ""
         return Foresight(verdict="would change", detail=f"the repository: a snapshot of {action.source}{short}")
 

@@ -4,6 +4,7 @@ Invariants
     Victims are chosen in the dry run and pinned. The guards are asked then, and once more right before the injection.
 """
 
+import os
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +23,7 @@ from drtool.plans.language.actions import Fault
 from drtool.plans.language.results import RESULTS
 from drtool.plans.language.values import duration_text, moment_text
 from drtool.repository import Repository
-from drtool.repository.overlays import Overlays
+from drtool.repository.overlays import OverlayFiles, Overlays
 
 OUTPUTS = RESULTS["fault"]
 
@@ -130,7 +131,14 @@ def _refusals(action: Fault, repository: Repository, around: Around, victims: di
         victims=tuple(standing.victim(TargetName(name), names) for name, names in victims.items()),
         duration_s=action.duration_s or 0.0,
     )
-    return refusals(judge(request, standing.facts(datetime.now(UTC)), guards_of(around)))
+    return refusals(judge(request, standing.facts(datetime.now(UTC), _switch(around)), guards_of(around)))
+
+
+def _switch(around: Around) -> str:
+    """The kill switch that is on; empty if none is."""
+    own = around.plan.guards.kill_switch or ""
+    paths = (os.fspath(OverlayFiles(around.state_dir).stop_path), own)
+    return next((path for path in paths if path and os.path.lexists(path)), "")
 
 
 def guards_of(around: Around) -> Guards:

@@ -10,7 +10,7 @@ MODULES: dict[str, tuple[str, str]] = {
     "restore": ("restoring", "RestoreAction"),
     "verify": ("verifying", "VerifyAction"),
     "repair": ("repairing", "RepairAction"),
-    "rebalance": ("repairing", "RebalanceAction"),
+    "rebalance": ("rebalancing", "RebalanceAction"),
     "fault": ("faulting", "FaultAction"),
     "run": ("programs_run", "RunAction"),
     "probe": ("probing", "ProbeAction"),

@@ -1,14 +1,22 @@
-"""`repair` and `rebalance`: reconciliation, never beyond what the step allows."""
+"""`repair`: every copy back where it should be, never beyond what the step allows.
+
+Invariants
+    The dry run is the verb's own, on a repository whose stores raise on a write. The limits go with the verb: it refuses before
+    it touches anything.
+"""
 
 from typing import Any
 
+from drtool.errors import DrtoolError
+from drtool.events import ignore
+from drtool.model import SiteName
+from drtool.operations.repair import RepairRequest, RepairResult, repair
 from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
-from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
-from drtool.plans.language.actions import Rebalance, Repair
+from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended, limits
+from drtool.plans.language.actions import Repair
 from drtool.plans.language.results import RESULTS
 
 OUTPUTS = RESULTS["repair"]
-FORESEE_S = 600.0
 _GOOD = (0, 4, 5)
 
 
@@ -20,64 +28,49 @@ class RepairAction:
         later = deferred(asked)
         if later is not None:
             return later
-        with around.repository() as repository:
-            known = repository.targets.sites()
-            if action.site is not None and action.site not in known:
-                return cannot(f"there is no site {action.site}; there are {', '.join(known)}")
-        return Foresight(verdict="would change", detail=f"what is missing or damaged at {action.site or 'any site'}")
+        if action.objects is not None and not action.objects:
+            return Foresight(verdict="ok", detail="there is nothing to repair")
+        request = RepairRequest(
+            dry_run=True,
+            objects=None if action.objects is None else frozenset(action.objects),
+            site=None if action.site is None else SiteName(action.site),
+            max_objects=action.max_objects,
+            max_bytes=action.max_bytes,
+        )
+        try:
+            with around.repository() as repository:
+                found = repair(repository, request, ignore)
+        except DrtoolError as error:
+            return cannot(error.message)
+        return _foreseen(found)
 
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
         action: Repair = asked.action
-        if action.max_objects is not None or action.max_bytes is not None:
-            refusal = _beyond(action, around, work)
-            if refusal is not None:
-                return refusal
-        result, document = around.drtool(["repair"], work)
+        if action.objects is not None and not action.objects:
+            nothing = {"copied": 0, "rebuilt": 0, "removed": 0, "unrepairable": []}
+            return Outcome(status="passed", detail="there was nothing to repair", outputs=nothing)
+        words = ["repair", *(word for name in action.objects or () for word in ("--object", name))]
+        words += ["--site", action.site] if action.site is not None else []
+        result, document = around.drtool([*words, *limits(action.max_objects, action.max_bytes)], work)
         return ended(result, document, around, _repaired, _GOOD)
 
 
-class RebalanceAction:
-    """Fulfils `port.Action`."""
-
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        later = deferred(asked)
-        if later is not None:
-            return later
-        with around.repository() as repository:
-            ring = len(repository.view.state.ring.targets)
-        return Foresight(verdict="would change", detail=f"what is not where the ring of {ring} targets wants it")
-
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Rebalance = asked.action
-        if action.max_objects is not None or action.max_bytes is not None:
-            result, document = around.drtool(["rebalance", "--dry-run"], work)
-            seen = ended(result, document, around, _moved, _GOOD)
-            moves = document.get("moves", {"objects": 0, "bytes": 0})
-            refusal = _refused(seen, moves["objects"], moves["bytes"], action)
-            if refusal is not None:
-                return refusal
-        result, document = around.drtool(["rebalance"], work)
-        return ended(result, document, around, _moved, _GOOD)
-
-
-def _beyond(action: Repair, around: Around, work: Work) -> Outcome | None:
-    """The refusal, if it would do more than it may."""
-    result, document = around.drtool(["repair", "--dry-run"], work)
-    seen = ended(result, document, around, _repaired, _GOOD)
-    amounts = [document.get(name, {"objects": 0, "bytes": 0}) for name in ("copied", "rebuilt")]
-    return _refused(seen, sum(a["objects"] for a in amounts), sum(a["bytes"] for a in amounts), action)
-
-
-def _refused(seen: Outcome, objects: int, size_bytes: int, action: Repair | Rebalance) -> Outcome | None:
-    if seen.cause:
-        return seen
-    if action.max_objects is not None and objects > action.max_objects:
-        detail = f"it would move {objects} objects, and {action.max_objects} are allowed: look first"
-    elif action.max_bytes is not None and size_bytes > action.max_bytes:
-        detail = f"it would move {size_bytes} bytes, and {action.max_bytes} are allowed: look first"
-    else:
-        return None
-    return Outcome(status="failed", cause="refused", detail=detail, evidence=seen.evidence)
+def _foreseen(found: RepairResult) -> Foresight:
+    lost = [row.object for row in found.unrepairable if not row.perhaps]
+    if lost:
+        return cannot(f"{len(lost)} objects have no good copy anywhere, {lost[0]} first")
+    amounts = {"copied": found.copied, "rebuilt": found.rebuilt, "removed": found.removed}
+    evidence: dict[str, Any] = {name: {"copies": it.objects, "bytes": it.bytes} for name, it in amounts.items()}
+    evidence["away"] = [f"{row.target}: {row.reason}" for row in found.away]
+    told = ", ".join(f"{it.objects} {name}" for name, it in amounts.items() if it.objects)
+    away = f"; {', '.join(row.target for row in found.away)} cannot be reached" if found.away else ""
+    if not told:
+        return Foresight(verdict="ok", detail=f"every copy is where it should be{away}", evidence=evidence)
+    size_bytes = found.copied.bytes + found.rebuilt.bytes
+    detail = (
+        f"copies: {told}, {size_bytes} bytes to write; each from a good one, which stays until the new is read back"
+    )
+    return Foresight(verdict="would change", detail=detail + away, evidence=evidence)
 
 
 def _repaired(document: dict[str, Any], _exit_code: int) -> Outcome:
@@ -102,16 +95,3 @@ def _repaired(document: dict[str, Any], _exit_code: int) -> Outcome:
         )
     detail = f"{outputs['copied']} objects copied, {outputs['rebuilt']} rebuilt"
     return Outcome(status="passed", detail=detail, outputs=outputs, evidence=evidence)
-
-
-def _moved(document: dict[str, Any], _exit_code: int) -> Outcome:
-    moves = document["moves"]
-    outputs = {"copied": moves["objects"], "removed": document["removed"]["objects"], "moved_bytes": moves["bytes"]}
-    if document["lost"] or document["degraded"]:
-        detail = (
-            f"{len(document['lost'])} objects have no good copy"
-            if document["lost"]
-            else "copies are missing: a target is away"
-        )
-        return Outcome(status="failed", detail=detail, outputs=outputs, evidence={"away": document["away"]})
-    return Outcome(status="passed", detail=f"{moves['objects']} objects moved", outputs=outputs)

@@ -37,6 +37,8 @@ class RestoreAction:
             return later
         if action.to.engine is not None or action.to.dsn is not None or action.to.stream is not None:
             return cannot(f"to: {action.to.engine or 'dsn' if action.to.stream is None else 'stream'}: {_NOT_BUILT}")
+        if action.delete:
+            return cannot("delete: this version's restore takes nothing away")
         if action.exclude and action.verify == "hash":
             return cannot("exclude cannot be verified by hash; leave it out, or say verify: none")
         with around.repository() as repository:
@@ -52,11 +54,12 @@ class RestoreAction:
 
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
         action: Restore = asked.action
-        pins = asked.pins or self.foresee(asked, around).pins
-        if not pins:
-            return Outcome(
-                status="failed", cause="error", detail="nothing was pinned: the dry run could not tell what to restore"
-            )
+        pins = asked.pins
+        if not pins:  # what it needed was not known beforehand
+            seen = self.foresee(asked, around)
+            if seen.verdict == "cannot run":
+                return Outcome(status="failed", cause="error", detail=seen.detail)
+            pins = seen.pins
         scratch = action.to.scratch
         to = work.scratch(pins["bytes"], pins["files"]) / "restored" if scratch else _place(action, pins["name"])
         done: list[Outcome] = []

@@ -7,7 +7,8 @@ Invariants
 from collections.abc import Callable, Collection
 from typing import Any
 
-from drtool.plans.actions.port import Around, Asked, ChildResult, Foresight, Outcome
+from drtool.errors import Refused
+from drtool.plans.actions.port import Around, Asked, Cause, ChildResult, Foresight, Outcome
 
 Judge = Callable[[dict[str, Any], int], Outcome]
 ROWS_MAX = 200
@@ -26,13 +27,28 @@ def ended(
     if "error" in document:
         error = document["error"]
         told = f"{error['message']}; {error['hint']}" if error.get("hint") else error["message"]
+        cause: Cause = "refused" if result.exit_code == Refused.exit_code else "error"
         return Outcome(
-            status="failed", cause="error", detail=around.redact(str(told)), evidence={"exit_code": result.exit_code}
+            status="failed", cause=cause, detail=around.redact(str(told)), evidence={"exit_code": result.exit_code}
         )
     if not document or result.exit_code not in good:
         lines = result.stderr.strip().splitlines()[-1:] or [f"it ended with {result.exit_code}"]
         return Outcome(status="failed", cause="error", detail=lines[0], evidence={"exit_code": result.exit_code})
-    return judge(document, result.exit_code)
+    try:
+        return judge(document, result.exit_code)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        return Outcome(
+            status="failed",
+            cause="error",
+            detail=f"its document is not as it should be: {error!r}",
+            evidence={"exit_code": result.exit_code},
+        )
+
+
+def limits(max_objects: int | None, max_bytes: int | None) -> list[str]:
+    """As options of a verb."""
+    words = ["--max-objects", str(max_objects)] if max_objects is not None else []
+    return [*words, "--max-bytes", str(max_bytes)] if max_bytes is not None else words
 
 
 def deferred(asked: Asked) -> Foresight | None:

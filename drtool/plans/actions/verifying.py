@@ -5,13 +5,24 @@ Invariants
     `tolerance` counts objects, of those that were really looked at; a share of a sample is never taken for the whole.
 """
 
+from collections.abc import Mapping
+from math import ceil
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
+from msgspec.structs import replace
+
+from drtool.events import ignore
+from drtool.manifest.records import Snapshot
+from drtool.operations.verify import Sample, VerifyRequest, prospect
 from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
 from drtool.plans.actions.snapshots import chosen
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
-from drtool.plans.language.actions import Verify
+from drtool.plans.language.actions import SnapshotChoice, Verify
 from drtool.plans.language.results import RESULTS
+from drtool.plans.scratch.space import room_at
+from drtool.repository import Repository
 
 OUTPUTS = RESULTS["verify"]
 _GOOD = (0, 4, 5)
@@ -25,57 +36,127 @@ class VerifyAction:
         later = deferred(asked)
         if later is not None:
             return later
-        pins: dict[str, Any] = {}
         with around.repository() as repository:
             unknown = sorted(set(action.sites) - set(repository.targets.sites()))
             if unknown:
                 return cannot(f"there is no site {unknown[0]}; there are {', '.join(repository.targets.sites())}")
-            if action.snapshot is not None or action.level == "restore":
-                choice = action.snapshot
-                rows = (
-                    chosen(repository, choice, around.started, action.seed or around.run) if choice is not None else []
-                )
-                pins["snapshots"] = [row.id.hex() for row in rows]
-            away = [name for name in repository.targets.storing() if not repository.targets.reachable(name)]
-        told = f"; {', '.join(away)} cannot be reached" if away else ""
-        named = f" of {len(pins['snapshots'])} snapshots" if pins.get("snapshots") else ""
-        return Foresight(verdict="ok", detail=f"{action.level}{named}{told}", pins=pins)
+            snapshots = _snapshots(action, repository, around)
+            if action.level == "restore":
+                return _would_restore(snapshots, around)
+            return _would_read(action, repository, snapshots)
 
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
         action: Verify = asked.action
         if action.objects is not None and not action.objects:
             return Outcome(status="unproven", detail="there are no objects to verify", outputs=_nothing())
+        pins = asked.pins
+        if not pins:
+            seen = self.foresee(asked, around)
+            if seen.verdict == "cannot run":
+                return Outcome(status="failed", cause="error", detail=seen.detail)
+            pins = seen.pins
         outcomes = []
-        for words in _command_lines(action, asked.pins):
+        for words in _command_lines(action, pins):
             result, document = around.drtool(words, work)
             outcomes.append(ended(result, document, around, lambda found, _code: _judged(action, found), _GOOD))
+            if outcomes[-1].cause:
+                break
         return _together(outcomes)
 
 
-def _command_lines(action: Verify, pins: Any) -> list[list[str]]:  # noqa: ANN401 - what `foresee` pinned
+def _snapshots(action: Verify, repository: Repository, around: Around) -> list[Snapshot]:
+    """Those that are meant; none: everything that is stored. A trial restore without a choice takes the newest of each source."""
+    if action.snapshot is None and action.level != "restore":
+        return []
+    return chosen(repository, action.snapshot or SnapshotChoice(), around.started, action.seed or around.run)
+
+
+def _would_restore(snapshots: list[Snapshot], around: Around) -> Foresight:
+    size_bytes = max(row.counts.bytes for row in snapshots)
+    room = room_at(trial_directory(around))
+    lacks = room.lacks(size_bytes, max(row.counts.files + row.counts.dirs for row in snapshots))
+    if lacks:
+        return cannot(f"{trial_directory(around)} is too small for a trial restore: {lacks}")
+    total_bytes = sum(row.counts.bytes for row in snapshots)
+    names = ", ".join(row.id.hex()[:8] for row in snapshots)
+    return Foresight(
+        verdict="ok",
+        detail=f"restores {names} for a trial: {total_bytes} bytes",
+        pins={"snapshots": [row.id.hex() for row in snapshots]},
+        evidence={"bytes": total_bytes},
+    )
+
+
+def trial_directory(around: Around) -> Path:
+    """Where `verify --level restore` restores to: where temporary files go."""
+    return Path(around.environ.get("TMPDIR") or gettempdir())
+
+
+def _would_read(action: Verify, repository: Repository, snapshots: list[Snapshot]) -> Foresight:
+    """Draws what would be read, site by site as it will be done."""
+    count = None
+    requests = [
+        _request(action, snapshot, site) for snapshot in snapshots or (None,) for site in action.sites or (None,)
+    ]
+    if action.level == "sample":
+        everything = min(prospect(repository, replace(one, level="full"), ignore).copies for one in requests)
+        count = _count(action, everything)
+        requests = [replace(one, sample=Sample(copies=count, size_bytes=action.sample.max_bytes)) for one in requests]
+    found = [prospect(repository, one, ignore) for one in requests]
+    pins: dict[str, Any] = {"snapshots": [row.id.hex() for row in snapshots], "count": count}
+    away = sorted({row.target for one in found for row in one.offline})
+    told = f"; {', '.join(away)} cannot be reached" if away else ""
+    if not any(one.copies for one in found):
+        return cannot(f"there is nothing to verify{told}")
+    read, read_bytes = sum(len(one.read) for one in found), sum(one.read_bytes for one in found)
+    bounds = [one.bound_if_clean for one in found if one.bound_if_clean is not None]
+    evidence = {
+        "copies": sum(one.copies for one in found),
+        "read": read,
+        "read_bytes": read_bytes,
+        "bound_if_clean": max(bounds, default=None),
+        "sample": [f"{row.target}/{row.object}" for one in found for row in one.read][:ROWS_MAX],
+    }
+    if action.level == "structure":
+        return Foresight(verdict="ok", detail=f"lists {evidence['copies']} copies{told}", pins=pins, evidence=evidence)
+    clean = f"; if all are good, at 95 % confidence at most {max(bounds):.2%} are bad" if bounds else ""
+    detail = f"reads {read} of {evidence['copies']} copies, {read_bytes} bytes{clean}{told}"
+    return Foresight(verdict="ok", detail=detail, pins=pins, evidence=evidence)
+
+
+def _request(action: Verify, snapshot: Snapshot | None, site: str | None) -> VerifyRequest:
+    return VerifyRequest(
+        level="full" if action.level == "restore" else action.level,
+        snapshot=snapshot,
+        site=site,
+        objects=None if action.objects is None else frozenset(action.objects),
+        seed=action.seed if action.level == "sample" else None,
+    )
+
+
+def _count(action: Verify, copies: int) -> int:
+    """How many copies the sample has."""
+    sample = action.sample
+    share = ceil(copies * sample.fraction) if sample.fraction is not None else 0
+    return max(sample.count or 0, share, sample.min_count, 1)
+
+
+def _command_lines(action: Verify, pins: Mapping[str, Any]) -> list[list[str]]:
     words = ["verify", "--level", action.level]
     words += [word for name in action.objects or () for word in ("--object", name)]
     if action.level == "sample":
-        words += _sample(action)
+        words += ["--sample", str(pins["count"])]
+        words += ["--budget", str(action.sample.max_bytes)] if action.sample.max_bytes is not None else []
+        words += ["--seed", action.seed] if action.seed is not None else []
     snapshots = [["--snapshot", name] for name in pins.get("snapshots", ())] or [[]]
     sites = [["--site", site] for site in action.sites] or [[]]
     return [[*words, *snapshot, *site] for snapshot in snapshots for site in sites]
 
 
-def _sample(action: Verify) -> list[str]:
-    sample = action.sample
-    words = []
-    if sample.count is not None or sample.min_count:
-        words += ["--sample", str(max(sample.count or 0, sample.min_count))]
-    elif sample.fraction is not None:
-        words += ["--sample", f"{sample.fraction * 100:g}%"]
-    return [*words, "--budget", str(sample.max_bytes)] if sample.max_bytes is not None else words
-
-
 def _judged(action: Verify, document: dict[str, Any]) -> Outcome:
     missing, damaged = document["missing"], document["damaged"]
     differing, lost = document.get("differing", []), document["unrepairable"]
-    looked_at = document["checked"]["packs"]
+    looked_at = _looked_at(action, document)
     outputs = {
         "checked": looked_at,
         "checked_bytes": document["checked"]["bytes"],
@@ -98,28 +179,39 @@ def _judged(action: Verify, document: dict[str, Any]) -> Outcome:
     problems += [f"{len(damaged)} damaged"] if len(damaged) > tolerance.damaged else []
     problems += [f"{len(differing)} not restored as they were"] if differing else []
     problems += [f"{len(lost)} without any good copy"] if lost else []
+    away = ", ".join(row["target"] for row in document["offline"])
     if problems:
         return Outcome(status="failed", detail=", ".join(problems), outputs=outputs, evidence=evidence)
-    read = document["bound_95"]["read"]
-    if (
-        not looked_at
-        or (action.level == "sample" and not read)
-        or (action.level == "restore" and not document.get("restored"))
-    ):
-        away = ", ".join(row["target"] for row in document["offline"])
+    if not looked_at:
         detail = "nothing was looked at" + (f": {away} cannot be reached" if away else "")
         return Outcome(status="unproven", detail=detail, outputs=outputs, evidence=evidence)
-    return Outcome(status="passed", detail=_told(action, document), outputs=outputs, evidence=evidence)
+    if document["degraded"]:
+        detail = "too few copies could be seen" + (f": {away} cannot be reached" if away else "; repair completes them")
+        return Outcome(status="unproven", detail=detail, outputs=outputs, evidence=evidence)
+    told = f"; {away} could not be looked at" if away else ""
+    return Outcome(status="passed", detail=_told(action, document) + told, outputs=outputs, evidence=evidence)
+
+
+def _looked_at(action: Verify, document: dict[str, Any]) -> int:
+    """Snapshots restored, copies read, or packs listed: whatever the level really did."""
+    if action.level == "restore":
+        return len(document.get("restored", ()))
+    if action.level in ("sample", "full"):
+        return int(document["bound_95"]["read"])
+    return int(document["checked"]["packs"]) if document["checked"]["bytes"] else 0
 
 
 def _told(action: Verify, document: dict[str, Any]) -> str:
-    bound = document["bound_95"]
-    if action.level == "sample":
-        told = f"{bound['read']} copies read, all good: at 95 % confidence at most {bound['bad_fraction']:.2%}"
-        return f"{told} of those that waited are bad"
+    bound, bad = document["bound_95"], len(document["missing"]) + len(document["damaged"])
+    within = f"{bad} missing or damaged, which is within the tolerance" if bad else "nothing missing, nothing damaged"
     if action.level == "restore":
         return f"{len(document['restored'])} snapshots really restored and compared"
-    return f"{document['checked']['packs']} packs, nothing missing, nothing damaged"
+    if action.level == "structure":
+        return f"{document['checked']['packs']} packs listed, {within}"
+    told = f"{bound['read']} copies read, {within}"
+    if action.level == "full":
+        return told
+    return f"{told}: at 95 % confidence at most {bound['bad_fraction']:.2%} of the {bound['of']} that waited are bad"
 
 
 def _nothing() -> dict[str, Any]:

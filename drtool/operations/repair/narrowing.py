@@ -1,0 +1,29 @@
+"""A part of the work only: some objects, or one site's copies. Pure.
+
+Invariants
+    Narrowed work never takes a copy away that the whole work would have replaced first.
+"""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from drtool.model import SiteName, TargetName, site_of
+from drtool.repository.reconciling import Job
+
+
+def narrowed(jobs: Sequence[Job], objects: frozenset[str] | None, site: SiteName | None) -> list[Job]:
+    """Of these objects, what is to be done at this site."""
+    chosen = [job for job in jobs if objects is None or job.expected.name in objects]
+    return chosen if site is None else [_at_site(job, site) for job in chosen]
+
+
+def _at_site(job: Job, site: SiteName) -> Job:
+    def here(names: Sequence[TargetName]) -> tuple[TargetName, ...]:
+        return tuple(name for name in names if site_of(name) == site)
+
+    write, bad = here(job.write), here(job.bad)
+    all_done = (write, bad) == (job.write, job.bad)
+    return replace(
+        job, write=write, bad=bad, surplus=here(job.surplus) if all_done else (), complete=job.complete and all_done
+    )

@@ -1,0 +1,72 @@
+"""`rebalance`: copies moved to where the ring wants them, never beyond what the step allows.
+
+Invariants
+    The dry run is the verb's own, on a repository whose stores raise on a write. The limits go with the verb: it refuses before
+    it touches anything.
+"""
+
+from typing import Any
+
+from drtool.errors import DrtoolError
+from drtool.events import ignore
+from drtool.operations.rebalance import RebalanceRequest, RebalanceResult, rebalance
+from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.verbs import cannot, deferred, ended, limits
+from drtool.plans.language.actions import Rebalance
+from drtool.plans.language.results import RESULTS
+
+OUTPUTS = RESULTS["rebalance"]
+_GOOD = (0, 4, 5)
+
+
+class RebalanceAction:
+    """Fulfils `port.Action`."""
+
+    def foresee(self, asked: Asked, around: Around) -> Foresight:
+        action: Rebalance = asked.action
+        later = deferred(asked)
+        if later is not None:
+            return later
+        request = RebalanceRequest(dry_run=True, max_objects=action.max_objects, max_bytes=action.max_bytes)
+        try:
+            with around.repository() as repository:
+                found = rebalance(repository, request, ignore)
+        except DrtoolError as error:
+            return cannot(error.message)
+        return _foreseen(found)
+
+    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
+        action: Rebalance = asked.action
+        words = ["rebalance", *limits(action.max_objects, action.max_bytes)]
+        result, document = around.drtool(words, work)
+        return ended(result, document, around, _moved, _GOOD)
+
+
+def _foreseen(found: RebalanceResult) -> Foresight:
+    if found.lost:
+        return cannot(f"{len(found.lost)} objects have no good copy anywhere, {found.lost[0]} first")
+    evidence = {
+        "moves": {"copies": found.moves.objects, "bytes": found.moves.bytes, "fraction": found.moves.fraction},
+        "rebuilt": {"copies": found.rebuilt.objects, "bytes": found.rebuilt.bytes},
+        "removed": {"copies": found.removed.objects, "bytes": found.removed.bytes},
+        "minimum_fraction": found.minimum_fraction,
+        "away": [f"{row.target}: {row.reason}" for row in found.away],
+    }
+    away = f"; {', '.join(row.target for row in found.away)} cannot be reached" if found.away else ""
+    if not (found.moves.objects or found.removed.objects or found.rebuilt.objects):
+        return Foresight(verdict="ok", detail=f"every copy is where the ring wants it{away}", evidence=evidence)
+    detail = f"places: {found.moves.objects} copies made ({found.moves.bytes} bytes), {found.removed.objects} removed"
+    return Foresight(verdict="would change", detail=f"{detail} once the new are read back{away}", evidence=evidence)
+
+
+def _moved(document: dict[str, Any], _exit_code: int) -> Outcome:
+    moves = document["moves"]
+    outputs = {"copied": moves["objects"], "removed": document["removed"]["objects"], "moved_bytes": moves["bytes"]}
+    if document["lost"] or document["degraded"]:
+        detail = (
+            f"{len(document['lost'])} objects have no good copy"
+            if document["lost"]
+            else "copies are missing: a target is away"
+        )
+        return Outcome(status="failed", detail=detail, outputs=outputs, evidence={"away": document["away"]})
+    return Outcome(status="passed", detail=f"{moves['objects']} objects moved", outputs=outputs)

@@ -1,0 +1,276 @@
+"""Backup, restore, verify, repair, rebalance and fault on a real repository: foreseen without a trace, done by real programs."""
+
+import threading
+import time
+
+import pytest
+from repository_world import Ground
+from three_sites import founded, noise, place, world
+
+from drtool.plans.language.model import Guards
+
+__all__ = ["founded", "place", "world"]
+WHOLE = {"to": {"scratch": True}}
+
+
+@pytest.fixture
+def ground(world):
+    return Ground(world)
+
+
+@pytest.fixture
+def stored(ground):
+    ground.world.backup(ground.home, source="home")
+    return ground
+
+
+def lose(ground, site, name=None):
+    """An object of a site, gone from it."""
+    victim = name or ground.world.names(site)[0]
+    (ground.world.directory(site) / victim).unlink()
+    return victim
+
+
+def rot(ground, site):
+    path = ground.world.objects(site)[0]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+    return str(path.relative_to(ground.world.directory(site)))
+
+
+def test_a_backup_is_foreseen_and_made(ground):
+    seen = ground.foresee("backup", {"source": "home"})
+    assert seen.verdict == "would change"
+    done = ground.act("backup", {"source": "home", "tags": ["drill"]})
+    assert done.status == "passed", done
+    (row,) = ground.world.snapshots()
+    assert done.outputs["snapshot_id"] == row.id.hex()
+    assert (done.outputs["files"], done.outputs["bytes"]) == (4, 1_200_000)
+    assert row.tags == ("drill",)
+
+
+@pytest.mark.parametrize(
+    ("source", "why"), [("void", "is empty"), ("nothing", "there is no"), ("hom", "home")], ids=str
+)
+def test_a_backup_that_would_hold_nothing_cannot_run(ground, source, why):
+    seen = ground.foresee("backup", {"source": source})
+    assert seen.verdict == "cannot run"
+    assert why in seen.detail
+
+
+def test_a_backup_with_a_site_away_says_what_it_owes(ground):
+    (ground.world.root / "a").rename(ground.world.root / "gone")
+    done = ground.act("backup", {"source": "home"})
+    assert (done.status, done.outputs["degraded"]) == ("passed", False)
+    (ground.world.root / "b").rename(ground.world.root / "gone-too")
+    assert "cannot" in ground.foresee("backup", {"source": "home"}).verdict
+
+
+def test_a_restore_pins_its_snapshot_and_compares_what_came_back(stored):
+    seen = stored.foresee("restore", WHOLE)
+    (row,) = stored.world.snapshots()
+    assert (seen.verdict, seen.pins["snapshot"]) == ("ok", row.id.hex())
+    (stored.home / "later").write_bytes(noise(1000, 9))
+    stored.world.backup(stored.home, source="home")
+    done = stored.act("restore", WHOLE, pins=seen.pins)
+    assert done.status == "passed", done
+    assert done.evidence["verified"]
+    assert done.outputs["snapshot_id"] == row.id.hex()
+    assert done.outputs["file_count"] == 4
+    assert not list(stored.scratch_root.rglob("later"))
+    assert len(list(stored.scratch_root.rglob("3"))) == 1
+
+
+def test_a_restore_of_a_source_without_a_snapshot_cannot_run(stored):
+    with pytest.raises(Exception, match="source orders has no snapshot; there are snapshots of home"):
+        stored.foresee("restore", {"snapshot": {"source": "orders"}, **WHOLE})
+
+
+def test_a_restore_before_the_first_snapshot_cannot_run(stored):
+    choice = {"source": "home", "select": "at", "at": "2001-01-01T00:00:00Z"}
+    with pytest.raises(Exception, match="no snapshot at or before 2001"):
+        stored.foresee("restore", {"snapshot": choice, **WHOLE})
+
+
+def test_a_pack_that_no_permitted_site_has_is_named(stored):
+    at = {site: set(stored.world.names(site)) for site in "abc"}
+    victim, other = next((name, site) for site in "abc" for name in sorted(set().union(*at.values()) - at[site]))
+    holder = next(site for site in "abc" if site != other)
+    inputs = {"from_sites": [holder, other], **WHOLE}
+    assert stored.foresee("restore", inputs).verdict == "ok"
+    lose(stored, holder, victim)
+    seen = stored.foresee("restore", inputs)
+    assert (seen.verdict, victim in seen.detail) == ("cannot run", True)
+    assert f"are not at {min(holder, other)}, {max(holder, other)}" in seen.detail
+    assert stored.foresee("restore", WHOLE).verdict == "ok"
+
+
+def test_a_path_that_is_not_in_the_snapshot_is_named(stored):
+    with pytest.raises(Exception, match=r"/no/such is not in snapshot"):
+        stored.foresee("restore", {"paths": ["/no/such"], **WHOLE})
+
+
+def test_a_destination_without_room_is_refused_beforehand(stored, monkeypatch):
+    from drtool.plans.scratch.space import Room
+
+    small = Room(free_bytes=1_250_000, inodes=None)
+    monkeypatch.setattr("drtool.plans.scratch.space.room_at", lambda root: small)
+    monkeypatch.setattr("drtool.plans.actions.restoring.room_at", lambda root: small)
+    for to in ({"scratch": True}, {"path": str(stored.out)}):
+        seen = stored.foresee("restore", {"to": to})
+        assert seen.verdict == "cannot run"
+        assert "a tenth more than 1200000" in seen.detail
+
+
+def test_an_engine_that_is_not_there_is_named(stored):
+    seen = stored.foresee("restore", {"to": {"scratch": True, "engine": "postgresql"}})
+    assert (seen.verdict, "postgresql" in seen.detail) == ("cannot run", True)
+
+
+def test_a_destination_that_is_not_empty_needs_leave(stored):
+    stored.out.mkdir()
+    (stored.out / "mine").write_text("x")
+    seen = stored.foresee("restore", {"to": {"path": str(stored.out)}})
+    assert (seen.verdict, "is not empty" in seen.detail) == ("cannot run", True)
+
+
+def test_what_is_verified_is_drawn_by_its_seed(stored):
+    inputs = {"level": "sample", "sample": {"count": 3}, "seed": "weekly"}
+    one, two = (stored.foresee("verify", inputs) for _ in range(2))
+    assert one.evidence["sample"] == two.evidence["sample"]
+    assert len(one.evidence["sample"]) == 3
+    assert 0 < one.evidence["bound_if_clean"] < 1
+    assert one.evidence["sample"] != stored.foresee("verify", {**inputs, "seed": "other"}).evidence["sample"]
+    done = stored.act("verify", inputs)
+    assert (done.status, done.outputs["checked"]) == ("passed", 3), done
+    assert done.outputs["upper_bound_bad_fraction"] == pytest.approx(one.evidence["bound_if_clean"])
+
+
+def test_damage_fails_a_verification_and_tolerance_is_counted(stored):
+    victim = rot(stored, "a")
+    done = stored.act("verify", {"level": "full"})
+    assert (done.status, done.outputs["bad_objects"]) == ("failed", [victim])
+    done = stored.act("verify", {"level": "full", "tolerance": {"damaged": 1}})
+    assert done.status != "failed"
+    assert done.outputs["damaged"] == 1
+    done = stored.act("verify", {"level": "full", "objects": [victim], "sites": ["a"], "tolerance": {"damaged": 1}})
+    assert (done.outputs["checked"], done.outputs["damaged"]) == (1, 1)
+
+
+def test_verifying_nothing_proves_nothing(stored):
+    assert stored.act("verify", {"level": "full", "objects": []}, pins={"snapshots": []}).status == "unproven"
+    pins = stored.foresee("verify", {"level": "structure", "sites": ["a"]}).pins
+    (stored.world.root / "a").rename(stored.world.root / "gone")
+    done = stored.act("verify", {"level": "structure", "sites": ["a"]}, pins=pins)
+    assert (done.status, "a/main" in done.detail) == ("unproven", True)
+
+
+def test_an_object_that_should_not_be_is_no_object_to_verify(stored):
+    done = stored.act("verify", {"level": "full", "objects": ["packs/ab/abcd"]}, pins={"snapshots": []})
+    assert (done.status, done.cause) == ("failed", "error")
+    assert "packs/ab/abcd is no object that should be" in done.detail
+
+
+def test_a_trial_restore_is_a_verification(stored):
+    done = stored.act("verify", {"level": "restore", "snapshot": {"source": "home"}})
+    assert (done.status, done.outputs["checked"]) == ("passed", 1), done
+
+
+def test_a_repair_is_foreseen_and_goes_no_further_than_allowed(stored):
+    assert stored.foresee("repair", {}).verdict == "ok"
+    names = stored.world.names("a")[:2]
+    for name in names:
+        lose(stored, "a", name)
+    seen = stored.foresee("repair", {})
+    assert seen.verdict == "would change"
+    assert seen.evidence["copied"]["copies"] == 2
+    assert "2 objects" in stored.foresee("repair", {"max_objects": 1}).detail
+    refused = stored.act("repair", {"max_objects": 1}, pins={})
+    assert (refused.status, refused.cause) == ("failed", "refused"), refused
+    assert stored.foresee("repair", {"site": "b"}).verdict == "ok"
+    done = stored.act("repair", {"objects": names[:1], "site": "a"})
+    assert (done.outputs["copied"], names[0] in stored.world.names("a")) == (1, True)
+    assert names[1] not in stored.world.names("a")
+
+
+def test_what_has_no_good_copy_cannot_be_repaired(stored):
+    victim = next(n for n in stored.world.names("a") if n)
+    for site in "abc":
+        if victim in stored.world.names(site):
+            lose(stored, site, victim)
+    seen = stored.foresee("repair", {})
+    assert (seen.verdict, victim in seen.detail) == ("cannot run", True)
+
+
+def test_a_rebalance_with_nothing_to_move_says_so(stored):
+    assert stored.foresee("rebalance", {}).verdict == "ok"
+    done = stored.act("rebalance", {})
+    assert (done.status, done.outputs["copied"]) == ("passed", 0)
+
+
+FAULT = {"type": "corrupt", "target": {"site": "a", "object": "random:2"}, "duration": "60s", "seed": "7"}
+
+
+def held(ground, inputs, pins, until):
+    """Injects in a thread that is not the main one; `until` is called once it is in force."""
+    work, came, done = ground.work(), threading.Event(), []
+    work.injected = lambda outputs: (done.append(outputs), came.set())
+    thread = threading.Thread(target=lambda: done.append(ground.act("fault", inputs, pins=pins, work=work)))
+    thread.start()
+    assert came.wait(20)
+    until(work, done[0])
+    thread.join(20)
+    return done[-1]
+
+
+def test_a_fault_corrupts_its_victims_is_found_and_leaves_nothing(stored):
+    seen = stored.foresee("fault", FAULT)
+    victims = seen.pins["victims"]["a/main"]
+    assert (seen.verdict, len(victims)) == ("would change", 2)
+    found = []
+
+    def look(work, outputs):
+        assert outputs["objects"] == sorted(victims)
+        found.append(stored.act("verify", {"level": "full", "objects": outputs["objects"], "sites": ["a"]}))
+        found.append(stored.act("restore", WHOLE))
+        work.released.set()
+
+    proof = held(stored, FAULT, seen.pins, look)
+    assert (found[0].status, found[0].outputs["bad_objects"]) == ("failed", sorted(victims))
+    assert found[1].status == "passed"
+    assert (proof.status, proof.evidence["ended_by"], proof.evidence["removed"]) == ("passed", "released", True)
+    assert not list((stored.around.state_dir / "faults").glob("*.json"))
+
+
+def test_a_fault_that_is_cancelled_is_taken_away(stored):
+    inputs = {"type": "offline", "target": {"site": "a"}, "duration": "60s"}
+    pins = stored.foresee("fault", inputs).pins
+    proof = held(stored, inputs, pins, lambda work, _: work.cancelled.set())
+    assert (proof.status, proof.evidence["removed"]) == ("aborted", True)
+
+
+def test_guards_are_asked_again_right_before_the_injection(stored):
+    inputs = {"type": "offline", "target": {"site": "a"}, "duration": "60s"}
+    pins = stored.foresee("fault", inputs).pins
+    (stored.world.root / "b").rename(stored.world.root / "gone")  # since
+    refused = stored.act("fault", inputs, pins=pins)
+    assert (refused.status, refused.cause) == ("failed", "refused")
+    assert not list(stored.around.state_dir.glob("faults/*.json"))
+
+
+def test_the_kill_switch_and_forbidden_sites_are_told_beforehand(world):
+    ground = Ground(world, Guards(never_sites=("a",), kill_switch=str(world.root / "STOP")))
+    inputs = {"type": "slow", "target": {"site": "a"}, "amount": {"latency": "1s"}, "duration": "60s"}
+    assert "site a must never be" in ground.foresee("fault", inputs).detail
+    (world.root / "STOP").touch()
+    inputs["target"] = {"site": "b"}
+    assert "STOP exists" in ground.foresee("fault", inputs).detail
+
+
+def test_a_step_that_is_not_done_in_time_is_ended(stored):
+    began = time.monotonic()
+    done = stored.act("verify", {"level": "full"}, pins={"snapshots": []}, work=stored.work(within_s=0.2))
+    assert (done.status, done.cause) == ("failed", "timeout")
+    assert time.monotonic() - began < 20
