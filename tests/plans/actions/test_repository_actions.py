@@ -274,3 +274,16 @@ def test_a_step_that_is_not_done_in_time_is_ended(stored):
     done = stored.act("verify", {"level": "full"}, pins={"snapshots": []}, work=stored.work(within_s=0.2))
     assert (done.status, done.cause) == ("failed", "timeout")
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("limit", [{"max_objects": 1}, {"max_bytes": "1KiB"}], ids=str)
+def test_a_rebalance_of_more_than_is_allowed_touches_nothing(stored, limit):
+    lost = stored.world.names("a")[:2]
+    for name in lost:
+        lose(stored, "a", name)
+    seen = stored.foresee("rebalance", limit)
+    assert (seen.verdict, "are allowed" in seen.detail) == ("cannot run", True)
+    done = stored.act("rebalance", limit, pins={})
+    assert (done.status, done.cause) == ("failed", "refused"), done
+    assert not set(lost) & set(stored.world.names("a"))
+    assert stored.foresee("rebalance", {}).verdict == "would change"
