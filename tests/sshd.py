@@ -59,6 +59,7 @@ class Sshd:
         ]
         (root / "sshd_config").write_text("\n".join(lines) + "\n")
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopped: list[int] = []
 
     def new_host_key(self) -> None:
         """As after a reinstallation; `known_hosts` is not told."""
@@ -99,6 +100,19 @@ class Sshd:
                 _kill(pid)
             process.wait()
 
+    def stop_connections(self) -> None:
+        """As if every connection's process stood still; the server itself goes on, and new connections with it."""
+        assert self._process is not None
+        self._stopped = _family(self._process.pid)[1:]
+        for pid in self._stopped:
+            _kill(pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """What was stopped goes on."""
+        stopped, self._stopped = self._stopped, []
+        for pid in stopped:
+            _kill(pid, signal.SIGCONT)
+
     def remove(self) -> None:
         self.kill()
         shutil.rmtree(self.root, ignore_errors=True)
@@ -138,9 +152,9 @@ def _family(pid: int) -> list[int]:
     return family
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int, how: signal.Signals = signal.SIGKILL) -> None:
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, how)
     except ProcessLookupError:
         pass
 

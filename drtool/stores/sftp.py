@@ -40,6 +40,7 @@ from drtool.stores.sftp_steps import (
     is_full,
     is_lost,
     lacking,
+    no_directory,
     private_directory,
     private_file,
     read_span,
@@ -105,12 +106,14 @@ class SftpStore:
 
     def look(self) -> None:
         """`TargetOffline` unless the root is a directory."""
-        if not self._call("", self._root_is_there):
-            raise self._no_root()
+        cause = self._call("", lambda client: no_directory(client, self.place.path))
+        if cause is not None:
+            raise self._no_root(cause)
 
     def make(self) -> None:
         async def work(client: "SFTPClient") -> None:
-            await client.makedirs(self.place.path, attrs=private_directory(), exist_ok=True)
+            if not isinstance(await no_directory(client, self.place.path), NotADirectoryError):  # `look` says so
+                await client.makedirs(self.place.path, attrs=private_directory(), exist_ok=True)
 
         self._call("", work, writing=True)
 
@@ -358,17 +361,15 @@ class SftpStore:
                 elif is_object_name(name) and "/" not in name and (size_bytes is not None or is_directory(row.attrs)):
                     found.append((name if size_bytes is not None else f"{name}/", size_bytes))
                 seen += 1
+                self.link.heard()  # a long listing over a slow line is no silence
                 if seen > ENTRIES_MAX:
                     raise StoreError(f"{self._where(directory)} has more entries than any directory of ours")
         except SFTPNoSuchFile:
-            if not directory or not await self._root_is_there(client):
+            if not directory or await no_directory(client, self.place.path) is not None:
                 raise
         return sorted(found, key=itemgetter(0))
 
     # What a server is asked, and what its answers mean
-
-    async def _root_is_there(self, client: "SFTPClient") -> bool:
-        return await client.isdir(self.place.path)
 
     def _call(
         self, name: str, work: "Callable[[SFTPClient], Awaitable[T]]", *, writing: bool = False, size_bytes: int = 0
@@ -394,8 +395,8 @@ class SftpStore:
 
         where, said = self._where(name), error.reason or type(error).__name__
         if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath):
-            if not await client.isdir(self.place.path):
-                return self._no_root()
+            if (cause := await no_directory(client, self.place.path)) is not None:
+                return self._no_root(cause)
             self._directories = {""}  # somebody removed one under our hands
             return TargetUnanswered(f"{where}: its directory vanished") if writing and name else self._missing(name)
         if isinstance(error, asyncssh.SFTPPermissionDenied | asyncssh.SFTPWriteProtect):
@@ -411,12 +412,12 @@ class SftpStore:
             return StoreError(f"{where} failed: {said}", hint="its server says no more; check quotas, and its log")
         return StoreError(f"{where} failed: {said}")
 
-    def _no_root(self) -> TargetOffline:
-        error = TargetOffline(
-            f"there is no directory {self.place.path} at {self.place.server}",
-            hint="mount it there; only `init`, `target add` and `site add` create one",
-        )
-        error.__cause__ = FileNotFoundError(self.place.path)
+    def _no_root(self, cause: OSError) -> TargetOffline:
+        what, hint = "there is no directory", "mount it there; only `init`, `target add` and `site add` create one"
+        if isinstance(cause, NotADirectoryError):
+            what, hint = "there is a file, not a directory, as", "name a directory, or move the file away"
+        error = TargetOffline(f"{what} {self.place.path} at {self.place.server}", hint=hint)
+        error.__cause__ = cause
         return error
 
     def _missing(self, name: str) -> ObjectMissing:

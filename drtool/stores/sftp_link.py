@@ -3,7 +3,8 @@
 Invariants
     The event loop runs in a thread only while somebody waits for an answer: a process may fork between calls. A forked child
     has no part in its parent's connection, and nothing that it does or drops reaches it.
-    A call that was not answered in time ends the connection: what it asked for may still happen.
+    A call that was not answered in time, or that its caller gave up, ends the connection, and only then is it ended itself:
+    what it would tidy up, it would ask of the same silent server. What it asked for may still happen.
     A write is sent once. A connection that nobody used for a while is tried before anything is sent over it.
 """
 
@@ -17,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from drtool.errors import StoreError, TargetHung, TargetOffline, TargetUnanswered
-from drtool.stores.sftp_login import LOGIN_TIMEOUT_S, SftpPlace, log_in, said
+from drtool.stores.sftp_login import ALIVE_S, SftpPlace, log_in, said
 
 if TYPE_CHECKING:
     from asyncssh import SFTPClient, SSHClientConnection
@@ -29,6 +30,8 @@ SLOWEST_BYTES_S = 256 * 1024
 IDLE_S = 10.0
 """A connection that was idle for longer is asked for a sign of life first: one round trip."""
 _IDLE_TURNS = 3
+_END_S = 2.0
+"""So long a call that was given up may take to end, and a server to say farewell."""
 
 
 class Runner:
@@ -38,6 +41,7 @@ class Runner:
         # poll, not epoll: a forked child shares an epoll with its parent, and takes the parent's sockets out of it
         # when it collects the loop
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
+        self._loop.set_exception_handler(_unclaimed)
         self._lock = threading.Lock()
         self._waiting = 0
         self._closing = False
@@ -49,11 +53,13 @@ class Runner:
             work.close()
             raise StoreError("the connection is closed")
         try:
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            ended = threading.Event()
+            future = asyncio.run_coroutine_threadsafe(_announced(work, ended), self._loop)
             try:
                 return future.result()
-            except BaseException:
-                future.cancel()
+            except BaseException:  # Ctrl-C, as a rule: what is under way ends before its loop stands still
+                if future.cancel():
+                    ended.wait(2 * _END_S)
                 raise
         finally:
             self._end()
@@ -63,7 +69,7 @@ class Runner:
         with self._lock:
             self._closing = True
             if self._waiting == 0:
-                self._loop.close()
+                self._finish()
 
     def _begin(self) -> bool:
         """False if it was closed."""
@@ -84,12 +90,36 @@ class Runner:
                 self._thread.join()
                 self._thread = None
                 if self._closing:
-                    self._loop.close()
+                    self._finish()
+
+    def _finish(self) -> None:
+        """Nothing is left undone when the loop is closed: asyncio would complain."""
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self._loop.run_until_complete(asyncio.wait(left, timeout=_END_S))
+        self._loop.close()
 
     def _turn(self) -> None:
         # Python runs handlers in the main thread, which must not sleep on while a signal went to this one
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         self._loop.run_forever()
+
+
+async def _announced(work: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+    try:
+        return await work
+    finally:
+        ended.set()
+
+
+def _unclaimed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Requests that asyncssh sent in parallel fail together with their connection; the call was told so once."""
+    import asyncssh
+
+    if not isinstance(context.get("exception"), asyncssh.Error | OSError):
+        loop.default_exception_handler(context)
 
 
 class Link:
@@ -103,7 +133,7 @@ class Link:
         self._connecting = asyncio.Lock()
         self._connection: SSHClientConnection | None = None
         self._client: SFTPClient | None = None
-        self._used_at = 0.0
+        self._used_at = self._heard_at = 0.0
         self._failed_at, self._failure = -1.0, StoreError("")
 
     def call(
@@ -119,11 +149,15 @@ class Link:
             raise StoreError(f"{where}: the connection is {'closed' if self._closed else 'of another process'}")
         return self._runner.run(self._answered(work, where, CALL_S + size_bytes / SLOWEST_BYTES_S, writing=writing))
 
+    def heard(self) -> None:
+        """A part of a long answer came: for a `work` whose length nobody knows beforehand."""
+        self._heard_at = asyncio.get_running_loop().time()
+
     def close(self) -> None:
         if self._process == os.getpid() and not self._closed:
             self._closed = True
             with suppress(Exception):  # the server notices anyhow; nothing is lost by a farewell that does not arrive
-                self._runner.run(asyncio.wait_for(self._leave(), 2.0))
+                self._runner.run(self._leave())
             self._runner.close()
 
     async def _answered(
@@ -133,26 +167,42 @@ class Link:
 
         client = await self._connected(where)
         try:
-            return await asyncio.wait_for(work(client), timeout_s)
+            return await self._in_time(work(client), client, timeout_s)
         except TimeoutError:
-            await self._drop(client)
             raise TargetHung(
                 f"{where}: {self.place.server} did not answer within {timeout_s:.3g} s",
                 hint="check the server and the line to it",
             ) from None
         except (asyncssh.Error, OSError, ValueError) as error:  # lost, or an answer that makes no sense
-            await self._drop(client)
+            self._drop(client)
             kind = TargetUnanswered if writing else TargetOffline
             raise kind(f"{where}: the connection to {self.place.server} was lost: {said(error)}") from error
         finally:
             self._used_at = asyncio.get_running_loop().time()
+
+    async def _in_time(self, work: Awaitable[T], client: "SFTPClient", timeout_s: float) -> T:
+        """TimeoutError if it takes longer, counted from the last sign of life that `heard` was told of."""
+        loop = asyncio.get_running_loop()
+        task, began = asyncio.ensure_future(work), loop.time()
+        try:
+            while not task.done():
+                left_s = max(began, self._heard_at) + timeout_s - loop.time()
+                if left_s <= 0:
+                    raise TimeoutError
+                await asyncio.wait({task}, timeout=left_s)
+            return task.result()
+        except BaseException:
+            if not task.done():
+                self._drop(client)
+                await _ended(task)
+            raise
 
     async def _connected(self, where: str) -> "SFTPClient":
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         async with self._connecting:
             if self._client is not None and not await self._is_alive(self._client):
-                await self._drop(self._client)
+                self._drop(self._client)
             if self._client is None:
                 if self._failed_at >= asked_at:  # while this one waited; all who did are told the same
                     raise type(self._failure)(self._failure.message, hint=self._failure.hint)
@@ -175,12 +225,12 @@ class Link:
         if asyncio.get_running_loop().time() - self._used_at <= IDLE_S:
             return True
         try:
-            await asyncio.wait_for(client.realpath("."), LOGIN_TIMEOUT_S)
+            await asyncio.wait_for(client.realpath("."), ALIVE_S)
         except (asyncssh.Error, OSError):  # TimeoutError is an OSError
             return False
         return True
 
-    async def _drop(self, client: "SFTPClient") -> None:
+    def _drop(self, client: "SFTPClient") -> None:
         """So that the next call connects anew; whoever else waits on the same connection ends as well."""
         if client is self._client:
             if self._connection is not None:
@@ -192,5 +242,18 @@ class Link:
             self._client.exit()
         if self._connection is not None:
             self._connection.close()
-            await self._connection.wait_closed()
+            try:
+                await asyncio.wait_for(self._connection.wait_closed(), _END_S)
+            except TimeoutError:
+                self._connection.abort()
         await asyncio.sleep(0)
+
+
+async def _ended(task: "asyncio.Future[T]") -> None:
+    """Its connection is gone: what it waits for fails by itself; what does not is cancelled."""
+    await asyncio.wait({task}, timeout=_END_S / 2)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_END_S / 2)
+    if task.done() and not task.cancelled():
+        task.exception()  # looked at: the caller is told something else

@@ -3,11 +3,14 @@
 Invariants
     A server is spoken to only if known_hosts has its key; no line of ~/.ssh/config can switch that off.
     Nobody is ever asked for a password or a passphrase.
+    Where a key is named, no other is offered: servers count the keys that they refuse.
+    Getting in takes `GETTING_IN_S` at most, from the first packet to a working SFTP session.
 
 asyncssh is imported when the first server is reached: it takes a quarter of a second.
 """
 
 import asyncio
+import base64
 import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,12 +22,14 @@ from drtool.errors import StoreError, TargetOffline, UsageError
 if TYPE_CHECKING:
     from asyncssh import SFTPClient, SSHClientConnection
 
-CONNECT_TIMEOUT_S = 10
-LOGIN_TIMEOUT_S = 20
+GETTING_IN_S = 10.0
+"""Less than those who open a place wait for it (12 s): so that they hear why."""
+ALIVE_S = 8.0
 KEEPALIVE_S = 15
 """Three that are not answered end the connection."""
 # AES-GCM first: with the processor's own instructions it is several times as fast as ChaCha20
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+_OPENSSH_KEY = b"openssh-key-v1\0"
 _KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
 _FILES = "check `identity_file` and `known_hosts` in the configuration, and ~/.ssh/config"
 
@@ -77,12 +82,19 @@ async def log_in(place: SftpPlace, where: str) -> "tuple[SSHClientConnection, SF
     """A connection and its SFTP session; a StoreError that says why there is none, which is then certain."""
     shown: list[str] = []
     connection: SSHClientConnection | None = None
+    bound = asyncio.timeout(GETTING_IN_S)
     try:
-        connection = await _connection(place, shown)
-        client = await asyncio.wait_for(connection.start_sftp_client(path_errors="surrogateescape"), LOGIN_TIMEOUT_S)
+        async with bound:
+            connection = await _connection(place, shown)
+            client = await connection.start_sftp_client(path_errors="surrogateescape")
     except BaseException as error:
         if connection is not None:
             connection.abort()
+        if isinstance(error, TimeoutError) and bound.expired():
+            raise TargetOffline(
+                f"{where}: {place.server} did not let this host in within {GETTING_IN_S:g} s",
+                hint="check the network, and that an SSH server answers on that port",
+            ) from error
         if isinstance(error, Exception):
             raise _why_not(error, place, where, shown) from error
         raise
@@ -98,15 +110,15 @@ async def _connection(place: SftpPlace, shown: list[str]) -> "SSHClientConnectio
             return False
 
     wanted: dict[str, Any] = {"username": place.user, "port": place.port}
-    wanted |= {"client_keys": [place.identity_file] if place.identity_file else None}
+    if place.identity_file:
+        wanted |= {"client_keys": [place.identity_file], "agent_identities": [public_part(place.identity_file)]}
     return await asyncssh.connect(
         place.host,
         **{key: value for key, value in wanted.items() if value is not None},
         client_factory=Client,
         known_hosts=_known_hosts(place),
         ignore_encrypted=True,  # an agent may have it; if not, `_why_not` says so
-        connect_timeout=CONNECT_TIMEOUT_S,
-        login_timeout=LOGIN_TIMEOUT_S,
+        login_timeout=0,  # `log_in` has one bound for all of it
         keepalive_interval=KEEPALIVE_S,
         encryption_algs=_CIPHERS,
         compression_algs=["none"],
@@ -121,7 +133,49 @@ def _known_hosts(place: SftpPlace) -> list[str] | bytes:
     """Never what asyncssh makes of `UserKnownHostsFile none`: to trust everybody."""
     if place.known_hosts:
         return [place.known_hosts]
-    return [path for name in _KNOWN_HOSTS if os.access(path := os.path.expanduser(name), os.R_OK)] or b""
+    return [path for name in _KNOWN_HOSTS if _exists(path := os.path.expanduser(name))] or b""
+
+
+def _exists(path: str) -> bool:
+    """Absent is fine; what is there and cannot be read is an error that names it, when it is read."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def public_part(identity_file: str) -> bytes:
+    """The public key of a private one, also of one with a passphrase: its agent is asked for this key alone."""
+    import asyncssh
+
+    path = os.path.expanduser(identity_file)
+    try:
+        return asyncssh.read_private_key(path).public_data
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        with open(path, "rb") as file:
+            public = _public_of_locked(file.read())
+        if public is not None:
+            return public
+        try:
+            return asyncssh.read_public_key(f"{path}.pub").public_data
+        except (OSError, asyncssh.KeyImportError):
+            raise error from None
+
+
+def _public_of_locked(text: bytes) -> bytes | None:
+    """OpenSSH's own form has the public key in the clear, behind the names of the cipher and of the key's derivation."""
+    try:
+        data = base64.b64decode(b"".join(line for line in text.splitlines() if not line.startswith(b"-----")))
+        if not data.startswith(_OPENSSH_KEY):
+            return None
+        at = len(_OPENSSH_KEY)
+        for _ in range(3):
+            at += 4 + int.from_bytes(data[at : at + 4])
+        at += 4  # how many keys: one
+        return data[at + 4 : at + 4 + int.from_bytes(data[at : at + 4])]
+    except ValueError:
+        return None
 
 
 def _why_not(error: Exception, place: SftpPlace, where: str, shown: list[str]) -> StoreError:
@@ -132,7 +186,7 @@ def _why_not(error: Exception, place: SftpPlace, where: str, shown: list[str]) -
         return _stranger(place, where, shown)
     if isinstance(error, asyncssh.PermissionDenied):
         return _not_let_in(place, where)
-    if isinstance(error, FileNotFoundError | PermissionError) and error.filename:
+    if isinstance(error, OSError) and error.filename:
         return StoreError(f"{where}: {os.fsdecode(error.filename)} cannot be read: {error.strerror}", hint=_FILES)
     if isinstance(error, asyncssh.ChannelOpenError):
         return StoreError(
@@ -166,9 +220,7 @@ def _not_let_in(place: SftpPlace, where: str) -> StoreError:
             f"{where}: the key {place.identity_file} has a passphrase, and no agent opened it",
             hint="a key with a passphrase works through an agent (SSH_AUTH_SOCK); for cron, use one without",
         )
-    tried = (
-        f"{place.identity_file} or the agent's keys" if place.identity_file else "the agent's keys or those in ~/.ssh"
-    )
+    tried = f"the key {place.identity_file}" if place.identity_file else "the agent's keys or those in ~/.ssh"
     return StoreError(
         f"{where}: {place.server} does not let this host in with {tried}",
         hint="put the public key into authorized_keys there, or name another: `identity_file`",

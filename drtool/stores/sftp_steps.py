@@ -76,6 +76,17 @@ async def same_bytes(client: "SFTPClient", path: str, data: bytes) -> bool:
     return await read_span(client, path, 0, len(data) + 1) == data
 
 
+async def no_directory(client: "SFTPClient", path: str) -> OSError | None:
+    """Why there is no directory at `path`, in the words of an operating system; None if there is one."""
+    from asyncssh import SFTPNoSuchFile, SFTPNoSuchPath
+
+    try:
+        attrs = await client.stat(path)
+    except (SFTPNoSuchFile, SFTPNoSuchPath):
+        return FileNotFoundError(path)
+    return None if is_directory(attrs) else NotADirectoryError(path)
+
+
 async def room_bytes(client: "SFTPClient", path: str) -> int | None:
     """The room that is left; None where the server cannot say."""
     from asyncssh import SFTPOpUnsupported

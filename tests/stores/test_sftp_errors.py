@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -123,6 +124,78 @@ def test_a_key_with_a_passphrase_needs_an_agent(site, tmp_path, monkeypatch):
 def test_a_file_that_is_not_there_is_named(site, tmp_path, which):
     error = refusal(replace(sshd.shared().place(site), **{which: str(tmp_path / "absent")}))
     assert str(tmp_path / "absent") in error.message
+
+
+def at_home(tmp_path, monkeypatch) -> Path:
+    """An empty ~/.ssh; no agent."""
+    ours = tmp_path / "home" / ".ssh"
+    ours.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(ours.parent))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    return ours
+
+
+def test_known_hosts_that_are_there_and_cannot_be_read_are_named(site, tmp_path, monkeypatch):
+    ours = at_home(tmp_path, monkeypatch)
+    (ours / "known_hosts").mkdir()  # which not even root can read as a file
+    error = refusal(replace(sshd.shared().place(site), known_hosts=None))
+    assert f"{ours / 'known_hosts'} cannot be read" in error.message
+
+
+def test_without_any_known_hosts_it_is_said_how_to_add_one(site, tmp_path, monkeypatch):
+    at_home(tmp_path, monkeypatch)
+    assert "ssh-keyscan" in refusal(replace(sshd.shared().place(site), known_hosts=None)).hint
+
+
+def test_a_root_that_is_a_file_is_told_so(site):
+    site.write_text("x")
+    for way in (SftpStore.open, SftpStore.create):
+        with pytest.raises(TargetOffline, match=f"there is a file, not a directory, as {site}") as caught:
+            way(sshd.shared().place(site))
+        assert isinstance(caught.value.__cause__, NotADirectoryError)
+    assert site.read_text() == "x"
+
+
+@pytest.fixture
+def agent(tmp_path, monkeypatch):
+    """A real one, with more keys than a server lets anybody try. What it is given: the path of a private key."""
+    path = tmp_path / "agent"
+    if shutil.which("ssh-agent") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("ssh-agent is not here: apt-get install openssh-client")
+    with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as running:
+        while not path.exists():
+            assert running.poll() is None
+            time.sleep(0.01)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+
+        def add(key: Path) -> None:
+            subprocess.run(["ssh-add", "-q", key], check=True, stderr=subprocess.DEVNULL)
+
+        for i in range(8):
+            asyncssh.generate_private_key("ssh-ed25519").write_private_key(tmp_path / f"other{i}")
+            (tmp_path / f"other{i}").chmod(0o600)
+            add(tmp_path / f"other{i}")
+        yield add
+        running.terminate()
+
+
+def test_a_key_that_is_named_is_offered_alone(site, agent):
+    SftpStore.create(sshd.shared().place(site)).close()
+
+
+def test_an_agent_opens_a_key_with_a_passphrase(site, agent, tmp_path):
+    locked = tmp_path / "locked"
+    shutil.copy(sshd.shared().identity, locked)
+    agent(locked)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", locked], check=True)
+    SftpStore.create(replace(sshd.shared().place(site), identity_file=str(locked))).close()
+
+
+def test_an_agents_key_lets_in_without_any_file(site, agent, tmp_path, monkeypatch):
+    subprocess.run(["ssh-add", "-q", "-D"], check=True, stderr=subprocess.DEVNULL)
+    agent(sshd.shared().identity)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    SftpStore.create(replace(sshd.shared().place(site), identity_file=None)).close()
 
 
 def test_opening_creates_nothing(site):

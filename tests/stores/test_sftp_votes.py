@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from pathlib import Path
 
 import asyncssh
@@ -10,6 +11,7 @@ import pytest
 import sshd
 
 from drtool.errors import StoreError
+from drtool.stores import sftp_link
 from drtool.stores.sftp import SftpPlace, SftpStore
 
 
@@ -20,6 +22,24 @@ class Plain(asyncssh.SFTPServer):
         raise asyncssh.SFTPOpUnsupported("not here")
 
     fsync = link = posix_rename = _refuse
+
+
+class Forbidding(asyncssh.SFTPServer):
+    """Where this user may not look."""
+
+    def stat(self, path):
+        raise asyncssh.SFTPPermissionDenied("not you")
+
+
+class Slow(asyncssh.SFTPServer):
+    """Names come one by one, each after a while."""
+
+    between_s = 0.005
+
+    async def scandir(self, path):
+        async for row in super().scandir(path):
+            await asyncio.sleep(self.between_s)
+            yield row
 
 
 class Overwriting(asyncssh.SFTPServer):
@@ -124,4 +144,21 @@ def test_a_server_whose_links_overwrite_does_not_vote(odd):
     verdict = store.vote_verdict()
     assert not verdict.can_vote
     assert "already" in verdict.reason
+    store.close()
+
+
+def test_a_root_that_may_not_be_looked_at_is_told_so(odd):
+    with pytest.raises(StoreError, match="may not be read: not you"):
+        SftpStore.open(odd(Forbidding))
+
+
+def test_a_listing_may_take_long_as_long_as_names_arrive(odd, monkeypatch):
+    """The server sends 128 names at a time, and each such answer takes most of the time that a call has."""
+    monkeypatch.setattr(sftp_link, "CALL_S", 1.2)
+    store = SftpStore.create(odd(Slow))
+    for i in range(400):
+        (Path(store.place.path) / f"x{i:03}").write_bytes(b"1")
+    began = time.monotonic()
+    assert len(store.names()) == 400
+    assert time.monotonic() - began > 1.2
     store.close()
