@@ -9,6 +9,7 @@ Source: RFC 9106 (Argon2id); NIST SP 800-38D (AES-256-GCM).
 """
 
 import os
+import threading
 from collections.abc import Callable
 
 import msgspec
@@ -30,6 +31,9 @@ _NONCE_BYTES = 12
 _MEMORY_KIB_BOUNDS = (64 * 1024, 1024 * 1024)
 _PASSES_BOUNDS = (1, 10)
 _LANES_BOUNDS = (1, 16)
+_ONE_AT_A_TIME = threading.Lock()
+"""OpenSSL sets the number of threads for the lanes process-wide: two derivations with lanes at once wait for each other for ever,
+or fail as if there were no memory."""
 
 
 class Argon2Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,13 +114,15 @@ def open_slot(slot: KeySlot, password: bytes) -> Keyring:
 
 def _wrapping_key(slot: KeySlot, password: bytes) -> bytes:
     parameters = slot.argon2id
-    return Argon2id(
+    derivation = Argon2id(
         salt=parameters.salt,
         length=32,
         iterations=parameters.passes,
         lanes=parameters.lanes,
         memory_cost=parameters.memory_kib,
-    ).derive(password)
+    )
+    with _ONE_AT_A_TIME:
+        return derivation.derive(password)
 
 
 def _check(slot: KeySlot) -> None:
