@@ -185,7 +185,7 @@ def _judged(action: Verify, document: dict[str, Any]) -> Outcome:
     if not looked_at:
         detail = "nothing was looked at" + (f": {away} cannot be reached" if away else "")
         return Outcome(status="unproven", detail=detail, outputs=outputs, evidence=evidence)
-    if document["degraded"]:
+    if document["degraded"] and action.level in ("structure", "full"):  # the others speak of what they read only
         detail = "too few copies could be seen" + (f": {away} cannot be reached" if away else "; repair completes them")
         return Outcome(status="unproven", detail=detail, outputs=outputs, evidence=evidence)
     told = f"; {away} could not be looked at" if away else ""

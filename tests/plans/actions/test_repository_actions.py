@@ -31,6 +31,11 @@ def lose(ground, site, name=None):
     return victim
 
 
+def fullest(ground):
+    """A site that has both the data's pack and the trees'."""
+    return max("abc", key=lambda site: len(ground.world.names(site)))
+
+
 def rot(ground, site):
     path = ground.world.objects(site)[0]
     data = bytearray(path.read_bytes())
@@ -142,7 +147,8 @@ def test_what_is_verified_is_drawn_by_its_seed(stored):
     assert one.evidence["sample"] == two.evidence["sample"]
     assert len(one.evidence["sample"]) == 3
     assert 0 < one.evidence["bound_if_clean"] < 1
-    assert one.evidence["sample"] != stored.foresee("verify", {**inputs, "seed": "other"}).evidence["sample"]
+    others = [stored.foresee("verify", {**inputs, "seed": f"other {n}"}).evidence["sample"] for n in range(4)]
+    assert any(other != one.evidence["sample"] for other in others)
     done = stored.act("verify", inputs)
     assert (done.status, done.outputs["checked"]) == ("passed", 3), done
     assert done.outputs["upper_bound_bad_fraction"] == pytest.approx(one.evidence["bound_if_clean"])
@@ -180,19 +186,21 @@ def test_a_trial_restore_is_a_verification(stored):
 
 def test_a_repair_is_foreseen_and_goes_no_further_than_allowed(stored):
     assert stored.foresee("repair", {}).verdict == "ok"
-    names = stored.world.names("a")[:2]
+    site = fullest(stored)
+    other = next(each for each in "abc" if each != site)
+    names = stored.world.names(site)[:2]
     for name in names:
-        lose(stored, "a", name)
+        lose(stored, site, name)
     seen = stored.foresee("repair", {})
     assert seen.verdict == "would change"
     assert seen.evidence["copied"]["copies"] == 2
     assert "2 objects" in stored.foresee("repair", {"max_objects": 1}).detail
     refused = stored.act("repair", {"max_objects": 1}, pins={})
     assert (refused.status, refused.cause) == ("failed", "refused"), refused
-    assert stored.foresee("repair", {"site": "b"}).verdict == "ok"
-    done = stored.act("repair", {"objects": names[:1], "site": "a"})
-    assert (done.outputs["copied"], names[0] in stored.world.names("a")) == (1, True)
-    assert names[1] not in stored.world.names("a")
+    assert stored.foresee("repair", {"site": other}).verdict == "ok"
+    done = stored.act("repair", {"objects": names[:1], "site": site})
+    assert (done.outputs["copied"], names[0] in stored.world.names(site)) == (1, True)
+    assert names[1] not in stored.world.names(site)
 
 
 def test_what_has_no_good_copy_cannot_be_repaired(stored):
@@ -210,7 +218,8 @@ def test_a_rebalance_with_nothing_to_move_says_so(stored):
     assert (done.status, done.outputs["copied"]) == ("passed", 0)
 
 
-FAULT = {"type": "corrupt", "target": {"site": "a", "object": "random:2"}, "duration": "60s", "seed": "7"}
+def corrupting(site):
+    return {"type": "corrupt", "target": {"site": site, "object": "random:2"}, "duration": "60s", "seed": "7"}
 
 
 def held(ground, inputs, pins, until):
@@ -226,18 +235,20 @@ def held(ground, inputs, pins, until):
 
 
 def test_a_fault_corrupts_its_victims_is_found_and_leaves_nothing(stored):
-    seen = stored.foresee("fault", FAULT)
-    victims = seen.pins["victims"]["a/main"]
+    site = fullest(stored)
+    fault = corrupting(site)
+    seen = stored.foresee("fault", fault)
+    victims = seen.pins["victims"][f"{site}/main"]
     assert (seen.verdict, len(victims)) == ("would change", 2)
     found = []
 
     def look(work, outputs):
         assert outputs["objects"] == sorted(victims)
-        found.append(stored.act("verify", {"level": "full", "objects": outputs["objects"], "sites": ["a"]}))
+        found.append(stored.act("verify", {"level": "full", "objects": outputs["objects"], "sites": [site]}))
         found.append(stored.act("restore", WHOLE))
         work.released.set()
 
-    proof = held(stored, FAULT, seen.pins, look)
+    proof = held(stored, fault, seen.pins, look)
     assert (found[0].status, found[0].outputs["bad_objects"]) == ("failed", sorted(victims))
     assert found[1].status == "passed"
     assert (proof.status, proof.evidence["ended_by"], proof.evidence["removed"]) == ("passed", "released", True)
@@ -278,12 +289,33 @@ def test_a_step_that_is_not_done_in_time_is_ended(stored):
 
 @pytest.mark.parametrize("limit", [{"max_objects": 1}, {"max_bytes": "1KiB"}], ids=str)
 def test_a_rebalance_of_more_than_is_allowed_touches_nothing(stored, limit):
-    lost = stored.world.names("a")[:2]
+    site = fullest(stored)
+    lost = stored.world.names(site)[:2]
     for name in lost:
-        lose(stored, "a", name)
+        lose(stored, site, name)
     seen = stored.foresee("rebalance", limit)
     assert (seen.verdict, "are allowed" in seen.detail) == ("cannot run", True)
     done = stored.act("rebalance", limit, pins={})
     assert (done.status, done.cause) == ("failed", "refused"), done
-    assert not set(lost) & set(stored.world.names("a"))
+    assert not set(lost) & set(stored.world.names(site))
     assert stored.foresee("rebalance", {}).verdict == "would change"
+
+
+def test_with_a_site_away_only_what_was_read_is_proven(stored):
+    steps = {
+        "full": {"level": "full"},
+        "structure": {"level": "structure"},
+        "sample": {"level": "sample", "sample": {"count": 2}},
+        "restore": {"level": "restore", "snapshot": {"source": "home"}},
+    }
+    names = {site: set(stored.world.names(site)) for site in "abc"}
+    away = next(site for site in "abc" if names[site] - set.intersection(*names.values()))  # it has one of two copies
+    (stored.world.root / away).rename(stored.world.root / "gone")
+    found = {level: stored.act("verify", inputs) for level, inputs in steps.items()}
+    assert {level: one.status for level, one in found.items()} == {
+        "full": "unproven",
+        "structure": "unproven",
+        "sample": "passed",
+        "restore": "passed",
+    }
+    assert all(f"{away}/main" in one.detail for one in found.values())
