@@ -275,7 +275,9 @@ def _in_doubt(graph: Graph, state: RunState, phase: Phase) -> Iterator[Decision]
             continue
         if key.startswith((UNDO, CONFIRM)) or _phase_of(graph, key) != phase:
             continue
-        if all(_met(state, edge) is not None for edge in graph.task(key).needs):  # a fault that it needs may be in doubt too
+        if all(
+            _met(state, edge) is not None for edge in graph.task(key).needs
+        ):  # a fault that it needs may be in doubt too
             yield from _after_doubt(graph, state, key)
 
 
