@@ -290,7 +290,7 @@ def test_what_hangs_costs_seconds_and_the_rest_is_judged(shell):
     with hung_mount(point):
         began_s = time.monotonic()
         done = shell("doctor", "--json")
-        assert time.monotonic() - began_s < 25
+        assert time.monotonic() - began_s < 45
     assert [row["where"] for row in found(done, "unreachable", "error")] == ["c/main"]
     assert [row["reachable"] for row in done.document["targets"]] == [True, True, False]
     assert len(found(done, "write", "ok")) == 2

@@ -27,7 +27,7 @@ from drtool.stores.scratch import Scratch, modified_at_s, remove_leftovers
 
 LOOK_S = 6.0
 """Who has not answered by then is not written to."""
-TOTAL_S = 14.0
+TOTAL_S = 30.0
 QUESTIONS = 5
 _TRIAL = b"drtool doctor was here"
 
