@@ -32,7 +32,7 @@ def doctor(
     """Check the configuration, the targets, the clocks, the tools; say what to do about each finding.
 
     Looks at everything that it can reach, whatever else is broken. Small objects are written below probe/ at each target and
-    removed again, unless --read-only. What hangs costs about 15 seconds, once. Exit 1 if anything is in error, 2 if only the
+    removed again, unless --read-only. What hangs costs 30 seconds at most, once. Exit 1 if anything is in error, 2 if only the
     configuration is.
 
     Examples:

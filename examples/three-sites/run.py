@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from servers import Servers
 
-SIZE_BYTES = 48 << 20
+SIZE_BYTES = 32 << 20
 
 
 class Story:

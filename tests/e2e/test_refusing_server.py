@@ -37,7 +37,7 @@ def found(shell, server, *others):
 
 def test_beside_two_disks_nobody_notices(tmp_path, shell, server):
     found(shell, server, f"desk={tmp_path / 'desk'}", f"attic={tmp_path / 'attic'}")
-    source = fill(tmp_path / "source", {f"{n}": noise(6_000_000, n) for n in range(12)})
+    source = fill(tmp_path / "source", {f"{n}": noise(6_000_000, n) for n in range(8)})
     began = time.monotonic()
     done = shell("backup", str(source), "--json")
     assert done.code == 0, done.out + done.err
@@ -58,7 +58,7 @@ def test_alone_it_is_right_or_says_so(tmp_path, shell, server):
     found(shell, server)
     source = fill(tmp_path / "source", {f"{n}": noise(2_000_000, n) for n in range(4)})
     began, stored = time.monotonic(), False
-    for _ in range(6):
+    for _ in range(3):
         done = shell("backup", str(source), "--json")
         assert done.code == 0 or (done.code == 6 and "busy or failing" in done.error["message"]), done.out
         stored |= done.code == 0
