@@ -67,10 +67,17 @@ def _all(objectives: Objectives, plan: Plan, began: RunBegan, events: Sequence[E
         "wrt", objectives.wrt_s, at.get("recovered"), at.get("validated"), "no step reached recovered", "validated"
     )
     yield _between("detection", objectives.detection_s, incident_s, at.get("detected"), known, "detected")
-    oldest_s = min(_consistent(plan, events), default=None)
-    reference_s = incident_s if incident_s is not None else start_s
-    value_s = None if oldest_s is None else max(0.0, reference_s - oldest_s)
-    yield _Measured("rpo", objectives.rpo_s, value_s, "nothing that was restored says of when it is")
+    yield _rpo(objectives.rpo_s, list(_consistent(plan, events)), incident_s if incident_s is not None else start_s)
+
+
+def _rpo(target_s: float | None, times: list[float | None], reference_s: float) -> _Measured:
+    """By the oldest of what was restored; unknown if any of it does not say of when it is, or is newer than the incident."""
+    known = [one for one in times if one is not None]
+    if not times or len(known) < len(times):
+        return _Measured("rpo", target_s, None, "not all that was restored says of when it is")
+    if min(known) > reference_s:
+        return _Measured("rpo", target_s, None, "what was restored is newer than the incident")
+    return _Measured("rpo", target_s, reference_s - min(known), "")
 
 
 def _end_of_steps(plan: Plan, events: Sequence[Event]) -> float | None:
@@ -90,16 +97,16 @@ def _between(
     return _Measured(name, target_s, None if to_s is None else max(0.0, to_s - from_s), f"no step reached {end}")
 
 
-def _consistent(plan: Plan, events: Sequence[Event]) -> Iterator[float]:
-    """The consistency times of what was really restored."""
+def _consistent(plan: Plan, events: Sequence[Event]) -> Iterator[float | None]:
+    """The consistency times of what was really restored; None where one is not known."""
     steps = steps_by_id(plan)
     for event in events:
         if not isinstance(event, Ended) or event.status not in ("passed", "tolerated") or ":" in event.key:
             continue
         step = steps.get(task_id(event.key))
-        found = event.outputs.get("consistent_at")
-        if step is not None and step.uses == "restore" and isinstance(found, str):
-            yield _seconds(found)
+        if step is not None and step.uses == "restore" and (step.foreach is None or event.key.endswith("]")):
+            found = event.outputs.get("consistent_at")
+            yield _seconds(found) if isinstance(found, str) else None
 
 
 def _times(events: Sequence[Event]) -> dict[str, Any]:
