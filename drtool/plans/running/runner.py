@@ -20,7 +20,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
-from drtool.plans.actions.port import Action, Around, Asked, Outcome
+from drtool.plans.actions.port import Action, Around, Asked, Foresight, Outcome
 from drtool.plans.journal.events import Began, Cancelled, Ended, Event, Expanded, Injected, Reached, Sampled
 from drtool.plans.journal.file import Journal
 from drtool.plans.language.evaluating import Context, evaluate, truth
@@ -403,8 +403,8 @@ class _InTurn:
     def __init__(self, actions: Mapping[str, Action], asked: Sequence[Asked]) -> None:
         self._actions, self._all = actions, asked
 
-    def foresee(self, asked: Asked, around: Around) -> Any:  # noqa: ANN401 - never asked: each was foreseen by itself
-        raise NotImplementedError
+    def foresee(self, asked: Asked, around: Around) -> Foresight:
+        return self._actions[asked.step.uses].foresee(asked, around)
 
     def act(self, asked: Asked, around: Around, work: Any) -> Outcome:  # noqa: ANN401
         outcomes = [self._actions[one.step.uses].act(one, around, work) for one in self._all]
