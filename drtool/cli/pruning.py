@@ -60,6 +60,10 @@ def prune_view(document: Document) -> View:
     ]
     if document["pending"]["packs"]:
         parts.append(line(Cell("pending ", "warn"), f"{_amount(document['pending'])}: the next prune goes on"))
+    if document["swept_files"]:
+        parts.append(
+            line(Cell("swept ", "dim"), count(document["swept_files"], "file"), " of writers that were killed")
+        )
     parts += [line(f"  {row['reason']}") for row in document["waiting"]]
     for row in document["objections"]:
         parts += [line(Cell("would be refused: ", "bad"), row["message"]), line(Cell("hint: ", "dim"), row["hint"])]

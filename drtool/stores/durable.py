@@ -55,6 +55,17 @@ def create(directory: int, name: str, data: Buffer) -> bool:
     return created
 
 
+def remove_if_old(directory: int, name: str, before_s: float) -> bool:
+    """Whether a temporary file was there, of somebody who stopped writing it before then, and is no more."""
+    try:
+        if os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime >= before_s:
+            return False
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def sync_directory(directory: int) -> None:
     """Make the names in a directory durable, where the file system offers that at all."""
     try:

@@ -9,6 +9,7 @@ Invariants
 import errno
 import os
 import stat as modes
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -147,6 +148,11 @@ class LocalStore:
             room = os.fstatvfs(self._root)
         return room.f_bavail * room.f_frsize
 
+    def sweep(self, directories: Sequence[str], older_than_s: float) -> int:
+        self._check_root()
+        with translated(str(self.root), writing=True):
+            return sum(self._swept(path, time.time() - older_than_s) for path in directories)
+
     def close(self) -> None:
         descriptor, self._root = self._root, -1
         if descriptor >= 0:
@@ -243,6 +249,21 @@ class LocalStore:
         finally:
             os.close(descriptor)
         return sorted((name + "/" * is_directory, is_directory) for name, is_directory in found if is_object_name(name))
+
+    def _swept(self, path: str, before_s: float) -> int:
+        """By its own clock; a name that vanishes meanwhile was somebody's who was still writing."""
+        try:
+            directory = self._open_directory(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        removed = 0
+        try:
+            for name in os.listdir(directory):
+                if name.startswith(TEMPORARY_PREFIX) and durable.remove_if_old(directory, name, before_s):
+                    removed += 1
+        finally:
+            os.close(directory)
+        return removed
 
     def _size_of(self, path: str) -> int | None:
         try:

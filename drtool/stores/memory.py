@@ -1,6 +1,6 @@
 """The executable specification of both ports: a dictionary behind one lock."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import Lock
 
 from drtool.errors import ObjectMissing, StoreError
@@ -50,6 +50,9 @@ class MemoryStore:
 
     def free_bytes(self) -> int | None:
         return None
+
+    def sweep(self, directories: Sequence[str], older_than_s: float) -> None:
+        """Nothing here is ever half there."""
 
     def close(self) -> None:
         pass

@@ -108,6 +108,10 @@ class OverlaidStore(PassingStore):
         overlays = self._begin("")
         return 0 if any(overlay.kind == "full" for overlay in overlays) else self.inner.free_bytes()
 
+    def sweep(self, directories: Sequence[str], older_than_s: float) -> int | None:
+        self._begin_write("", None)
+        return self.inner.sweep(directories, older_than_s)
+
     def put_if_absent(self, name: str, data: bytes) -> bool:
         overlays = self._begin_write(name, len(data))
         created = self.inner.put_if_absent(name, data)

@@ -1,6 +1,6 @@
 """What every decorator of a store begins with: it hands everything on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from drtool.errors import StoreError
 from drtool.model import ObjectInfo
@@ -34,6 +34,9 @@ class PassingStore:
 
     def free_bytes(self) -> int | None:
         return self.inner.free_bytes()
+
+    def sweep(self, directories: Sequence[str], older_than_s: float) -> int | None:
+        return self.inner.sweep(directories, older_than_s)
 
     def close(self) -> None:
         self.inner.close()

@@ -60,6 +60,12 @@ class Store(Protocol):
     def free_bytes(self) -> int | None:
         """The room that is left, or None where nobody knows."""
 
+    def sweep(self, directories: Sequence[str], older_than_s: float) -> int | None:
+        """Remove temporary files that killed writers left in these directories (`packs/ab`; the root is empty).
+
+        How many there were, or None where a medium has no such thing.
+        """
+
     def close(self) -> None:
         """Give back what the store holds open."""
 

@@ -1,5 +1,6 @@
 """A store that refuses to change anything: what a dry run is given."""
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 from drtool.errors import TargetReadOnly
@@ -15,6 +16,9 @@ class ReadOnlyStore(PassingStore):
 
     def delete(self, name: str) -> NoReturn:
         _refuse("delete", name)
+
+    def sweep(self, directories: Sequence[str], older_than_s: float) -> NoReturn:
+        _refuse("sweep", ", ".join(directories))
 
     def put_if_absent(self, name: str, data: bytes) -> NoReturn:
         _refuse("store", name)

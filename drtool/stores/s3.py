@@ -195,6 +195,9 @@ class S3Store:
             except self._client.exceptions.ClientError as error:
                 return False if code(error) == "ObjectLockConfigurationNotFoundError" else None
 
+    def sweep(self, directories: Sequence[str], older_than_s: float) -> None:
+        """A bucket shows an object when it is whole; nothing of ours is sent in parts."""
+
     def close(self) -> None:
         self._client.close()
 

@@ -13,6 +13,7 @@ Source: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4 (its extensi
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from operator import itemgetter
@@ -21,9 +22,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from drtool.errors import (
     ObjectMissing,
     StoreError,
-    TargetFull,
     TargetOffline,
-    TargetReadOnly,
     TargetUnanswered,
 )
 from drtool.model import ObjectInfo
@@ -31,13 +30,13 @@ from drtool.stores.names import PROBE_DIRECTORY, TEMPORARY_PREFIX, check_name, i
 from drtool.stores.ports import Buffer, Mode, Tagged, tag_of
 from drtool.stores.probing import verdict_by_probe
 from drtool.stores.several import SeveralConnections
+from drtool.stores.sftp_answers import Asked, meaning, no_root, path_at, where_at
 from drtool.stores.sftp_link import Link
 from drtool.stores.sftp_login import SftpPlace, sftp_place
 from drtool.stores.sftp_steps import (
     discard,
     file_size,
     is_directory,
-    is_full,
     is_lost,
     lacking,
     no_directory,
@@ -45,6 +44,7 @@ from drtool.stores.sftp_steps import (
     private_file,
     read_span,
     remove_empty,
+    remove_old,
     room_bytes,
     same_bytes,
     sync,
@@ -52,7 +52,7 @@ from drtool.stores.sftp_steps import (
 from drtool.stores.voting import VoteVerdict
 
 if TYPE_CHECKING:
-    from asyncssh import SFTPClient, SFTPClientFile, SFTPError
+    from asyncssh import SFTPClient, SFTPClientFile
 
     Finish: TypeAlias = Callable[[SFTPClient, str, str, bytes], Awaitable[bool]]
 
@@ -69,7 +69,6 @@ OBJECT_BYTES_MAX = 64 << 20
 DIRECTORIES_AT_ONCE = 16
 CONNECTIONS_TRIED = 4
 ENTRIES_MAX = 1_000_000
-_ROOM_BYTES = 1 << 20
 
 
 class SftpStore:
@@ -108,7 +107,7 @@ class SftpStore:
         """`TargetOffline` unless the root is a directory."""
         cause = self._call("", lambda client: no_directory(client, self.place.path))
         if cause is not None:
-            raise self._no_root(cause)
+            raise no_root(self.place, cause)
 
     def make(self) -> None:
         async def work(client: "SFTPClient") -> None:
@@ -221,6 +220,15 @@ class SftpStore:
             return await room_bytes(client, self.place.path)
 
         return self._call("", work)
+
+    def sweep(self, directories: Sequence[str], older_than_s: float) -> int:
+        before_s = time.time() - older_than_s
+
+        async def work(client: "SFTPClient") -> int:
+            swept = (remove_old(client, self._path(path), TEMPORARY_PREFIX, before_s) for path in directories)
+            return sum(await asyncio.gather(*swept))
+
+        return self._call("", work, writing=True)
 
     def close(self) -> None:
         self.link.close()
@@ -377,57 +385,28 @@ class SftpStore:
         """`work`, with the server's refusals in our words."""
 
         async def explained(client: "SFTPClient") -> T:
-            from asyncssh import SFTPError
+            from asyncssh import SFTPError, SFTPNoSuchFile, SFTPNoSuchPath
 
             try:
                 return await work(client)
             except SFTPError as error:
                 if is_lost(error):
                     raise
-                raise await self._meaning(client, error, name, writing=writing, size_bytes=size_bytes) from error
+                if isinstance(error, SFTPNoSuchFile | SFTPNoSuchPath):
+                    self._directories = {""}  # somebody may have removed one under our hands
+                asked = Asked(name, writing=writing, size_bytes=size_bytes)
+                raise await meaning(client, error, self.place, asked) from error
 
         return self.link.call(explained, self._where(name), writing=writing, size_bytes=size_bytes)
-
-    async def _meaning(
-        self, client: "SFTPClient", error: "SFTPError", name: str, *, writing: bool, size_bytes: int
-    ) -> StoreError:
-        import asyncssh
-
-        where, said = self._where(name), error.reason or type(error).__name__
-        if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath):
-            if (cause := await no_directory(client, self.place.path)) is not None:
-                return self._no_root(cause)
-            self._directories = {""}  # somebody removed one under our hands
-            return TargetUnanswered(f"{where}: its directory vanished") if writing and name else self._missing(name)
-        if isinstance(error, asyncssh.SFTPPermissionDenied | asyncssh.SFTPWriteProtect):
-            kind = TargetReadOnly if writing else StoreError
-            return kind(
-                f"{where} may not be {'written' if writing else 'read'}: {said}", hint="check who owns it there"
-            )
-        if isinstance(error, asyncssh.SFTPNoSpaceOnFilesystem | asyncssh.SFTPQuotaExceeded):
-            return _full(where)
-        if writing and isinstance(error, asyncssh.SFTPFailure):  # OpenSSH's word for everything else
-            if await is_full(client, self.place.path, size_bytes + _ROOM_BYTES):
-                return _full(where)
-            return StoreError(f"{where} failed: {said}", hint="its server says no more; check quotas, and its log")
-        return StoreError(f"{where} failed: {said}")
-
-    def _no_root(self, cause: OSError) -> TargetOffline:
-        what, hint = "there is no directory", "mount it there; only `init`, `target add` and `site add` create one"
-        if isinstance(cause, NotADirectoryError):
-            what, hint = "there is a file, not a directory, as", "name a directory, or move the file away"
-        error = TargetOffline(f"{what} {self.place.path} at {self.place.server}", hint=hint)
-        error.__cause__ = cause
-        return error
 
     def _missing(self, name: str) -> ObjectMissing:
         return ObjectMissing(f"{self._where(name)} is not there")
 
     def _path(self, name: str) -> str:
-        return f"{self.place.path}/{name}" if name else self.place.path
+        return path_at(self.place, name)
 
     def _where(self, name: str) -> str:
-        return f"sftp://{self.place.server}{self._path(name)}"
+        return where_at(self.place, name)
 
 
 async def _sync_name(file: "SFTPClientFile", where: str) -> None:
@@ -440,7 +419,3 @@ async def _sync_name(file: "SFTPClientFile", where: str) -> None:
         if is_lost(error):
             raise
         raise TargetUnanswered(f"{where} was written and could not be made durable: {error.reason}") from error
-
-
-def _full(where: str) -> TargetFull:
-    return TargetFull(f"{where} has no room left", hint="free some space there, or add a target")

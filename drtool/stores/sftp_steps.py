@@ -167,6 +167,26 @@ async def names_in(client: "SFTPClient", path: str) -> list[str]:
         return []
 
 
+async def remove_old(client: "SFTPClient", path: str, prefix: str, before_s: float) -> int:
+    """Removes the files of a directory that begin with `prefix` and were written before then; how many."""
+    from asyncssh import SFTPNoSuchFile
+
+    removed = 0
+    try:
+        async for row in client.scandir(path):
+            name = str(row.filename)
+            if (
+                name.startswith(prefix)
+                and file_size(row.attrs) is not None
+                and (row.attrs.mtime or before_s) < before_s
+            ):
+                await client.remove(f"{path}/{name}")
+                removed += 1
+    except SFTPNoSuchFile:
+        pass  # the directory went, or its writer was still there
+    return removed
+
+
 async def modified_at(client: "SFTPClient", path: str) -> float | None:
     """When a file was written, by its server's clock, to the second."""
     found = (await client.lstat(path)).mtime

@@ -11,7 +11,7 @@ Invariants
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -113,6 +113,9 @@ class WatchedStore(PassingStore):
 
     def free_bytes(self) -> int | None:
         return self._watched(self.inner.free_bytes, "its free space")
+
+    def sweep(self, directories: Sequence[str], older_than_s: float) -> int | None:
+        return self._watched(lambda: self.inner.sweep(directories, older_than_s), "its temporary files")
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
         return self._watched(lambda: self._register().put_if_absent(name, data), name, len(data))

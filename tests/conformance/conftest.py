@@ -83,7 +83,7 @@ def sftp(scratch: Path) -> Medium:
     """A directory at a real SSH server of this process."""
     place = sshd.shared().place(scratch / "site")
     SftpStore.create(place).close()
-    return Medium(open=lambda: SftpStore.open(place), mode="chain")
+    return Medium(open=lambda: SftpStore.open(place), mode="chain", root=scratch / "site")
 
 
 MEDIA = (local, memory_chain, memory_cas, guarded, overlaid, s3_cas, s3_chain, sftp)

@@ -1,10 +1,11 @@
 """What every medium promises to one caller at a time."""
 
+import os
 from mmap import mmap
 from typing import Any
 
 import pytest
-from conftest import Medium
+from conftest import Medium, local, sftp
 
 from drtool.errors import ObjectMissing, StoreError
 from drtool.model import ObjectInfo
@@ -200,3 +201,22 @@ def test_a_swap_that_is_delivered_twice_takes_effect_once(store: VoterStore) -> 
 def test_free_bytes_is_a_number_or_unknown(store: VoterStore) -> None:
     free = store.free_bytes()
     assert free is None or free > 0
+
+
+@pytest.mark.parametrize("medium", [local, sftp], ids=lambda medium: medium.__name__, indirect=True)
+def test_what_killed_writers_left_is_swept_and_nothing_else(medium: Medium) -> None:
+    """A young one may have a writer yet; what is no file of ours is nobody's leftover."""
+    assert medium.root is not None
+    store = medium.open()
+    store.put("packs/ab/abcd", b"pack")
+    left = [medium.root / ".tmp-0a", medium.root / "packs/ab/.tmp-0b"]
+    young = medium.root / "packs/ab/.tmp-0c"
+    other = medium.root / "packs/ab/.hidden"
+    for path in (*left, young, other):
+        path.write_bytes(b"half")
+    for path in (*left, other):
+        os.utime(path, (1, 1))
+    assert store.sweep(["", "packs/ab", "packs/zz"], 3600) == 2
+    assert [path.exists() for path in (*left, young, other)] == [False, False, True, True]
+    assert store.get("packs/ab/abcd") == b"pack"
+    assert store.sweep(["", "packs/ab"], 3600) == 0

@@ -378,3 +378,16 @@ def test_what_was_condemned_counts_again_if_no_site_knows_what_it_was(world):
     assert result.pending.packs == 0
     assert result.removed.packs > 0
     check(world, kept, looks)
+
+
+def test_temporary_files_of_killed_writers_go_and_young_ones_stay(world):
+    churn(world, 1, 1)
+    left = world.objects("a")[0].parent / ".tmp-0123456789abcdef"
+    young = left.with_name(".tmp-fedcba9876543210")
+    for path in (left, young):
+        path.write_bytes(b"half a pack")
+    os.utime(left, (1, 1))
+    assert run(world, dry_run=True).swept_files == 0
+    assert left.exists()
+    assert run(world).swept_files == 1
+    assert (left.exists(), young.exists()) == (False, True)

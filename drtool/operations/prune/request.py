@@ -48,3 +48,5 @@ class PruneResult(Struct, frozen=True, kw_only=True):
     dry_run: bool
     wall_seconds: float
     objections: list[Objection] = []
+    swept_files: int = 0
+    """Temporary files that killed writers had left at the targets."""

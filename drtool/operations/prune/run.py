@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 
+from msgspec.structs import replace
+
 from drtool.errors import ObjectMissing, Rejected, StoreError
 from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.facade import View
@@ -27,6 +29,7 @@ from drtool.operations.prune.request import Amount, PruneRequest, PruneResult, W
 from drtool.operations.prune.rewriting import Rewriter, segments_without
 from drtool.operations.prune.silence import expire_silent
 from drtool.operations.prune.survey import Names, Survey, listed_names, survey
+from drtool.operations.prune.sweeping import sweep
 from drtool.repository import Repository
 from drtool.repository.placement import distinct_sites
 from drtool.repository.session import NOT_OPEN, RENEW_S, Overtaken, WriterSession
@@ -121,7 +124,7 @@ class _Run:
             if view.state.condemned is not None:
                 view, _ = self._remove(seen, view.state.condemned)
         self._repository.adopt(view)
-        return _result(
+        result = _result(
             self._request,
             started,
             removed=self._removed,
@@ -130,6 +133,7 @@ class _Run:
             pending=self._pending(view),
             waiting=self._waiting,
         )
+        return replace(result, swept_files=sweep(self._repository, self._emit))
 
     def _take_back_unknown(self, view: View) -> View:
         """What was condemned counts again if nobody knows what it is: the list went with the sites that had it."""

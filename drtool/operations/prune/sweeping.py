@@ -1,0 +1,40 @@
+"""The temporary files that killed writers left at the targets go, once nobody can still be writing them."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from drtool.errors import StoreError
+from drtool.events import Emit, TargetFailed
+from drtool.model import TargetName
+from drtool.repository import Repository
+
+OLD_S = 24 * 3600.0
+"""No write takes so long; and a clock may be wrong by some hours. A file that goes too early fails its writer, no more."""
+DIRECTORIES_AT_ONCE = 32
+
+
+def sweep(repository: Repository, emit: Emit) -> int:
+    """How many were removed, over all targets that can be written."""
+    targets = repository.targets
+    names = [name for name in targets.online() if targets.writable(name)]
+    with ThreadPoolExecutor(max(1, len(names)), "sweep") as threads:
+        return sum(threads.map(lambda name: _sweep_at(repository, name, emit), names))
+
+
+def _sweep_at(repository: Repository, target: TargetName, emit: Emit) -> int:
+    removed = 0
+    try:
+        store = repository.targets.store(target)
+        at_root = store.sweep([""], OLD_S)
+        if at_root is None:
+            return 0
+        directories = sorted({_parent(info.name) for info in store.list()} - {""})
+        for start in range(0, len(directories), DIRECTORIES_AT_ONCE):
+            removed += store.sweep(directories[start : start + DIRECTORIES_AT_ONCE], OLD_S) or 0
+    except StoreError as error:
+        emit(TargetFailed(target=target, reason=repository.targets.fail_by(target, error)))
+        return removed
+    return removed + at_root
+
+
+def _parent(name: str) -> str:
+    return name.rpartition("/")[0]
