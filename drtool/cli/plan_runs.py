@@ -62,6 +62,9 @@ def plan_run(
         drtool plan run plans/site-loss.yaml --var lost=paris --incident-at 2026-11-23T08:30:00Z
         drtool plan run game-day --var victim=attic --live
     """
+    call: Call = context.obj
+    file = plan_file(call, plan)  # a word that names none is told before anything heavy is imported
+
     from drtool.cli.plan_world import world
     from drtool.plans.evidence.objectives import measure
     from drtool.plans.language import load_plan
@@ -69,8 +72,6 @@ def plan_run(
     from drtool.plans.running.runs import new_run_id
     from drtool.plans.running.session import carry_out, check_before, foresee, started_now
 
-    call: Call = context.obj
-    file = plan_file(call, plan)
     loaded = load_plan(file)
     started = started_now()
     run = world(
