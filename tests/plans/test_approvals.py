@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from drtool.errors import DrtoolError, Refused
 from drtool.plans.approvals import FOLDER, Approver, answer, take, who
 
 
-def work(within_s=10.0):
+def work(within_s=100.0):
     return SimpleNamespace(ends_at=time.monotonic() + within_s, cancelled=threading.Event())
 
 
@@ -134,7 +135,9 @@ class Terminal:
         self.seen = b""
 
     def until(self, words):
+        ends_at = time.monotonic() + 100.0
         while words not in self.seen:
+            assert select.select([self.ours], [], [], max(0.0, ends_at - time.monotonic()))[0], (words, self.seen)
             self.seen += os.read(self.ours, 4096)
 
     def close(self):
