@@ -173,7 +173,9 @@ class _Prompt:
             time.sleep(LOOK_S)
             return None
         assert self._descriptor is not None
-        if not select.select([self._descriptor], [], [], LOOK_S)[0]:
+        ready = select.poll()  # select(2) takes no descriptor above 1023
+        ready.register(self._descriptor, select.POLLIN)
+        if not ready.poll(LOOK_S * 1000):
             return None
         part = os.read(self._descriptor, 4096)
         if not part:  # hung up

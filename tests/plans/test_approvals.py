@@ -135,9 +135,10 @@ class Terminal:
         self.seen = b""
 
     def until(self, words):
-        ends_at = time.monotonic() + 100.0
+        ready = select.poll()
+        ready.register(self.ours, select.POLLIN)
         while words not in self.seen:
-            assert select.select([self.ours], [], [], max(0.0, ends_at - time.monotonic()))[0], (words, self.seen)
+            assert ready.poll(100_000), (words, self.seen)
             self.seen += os.read(self.ours, 4096)
 
     def close(self):
@@ -210,3 +211,18 @@ def test_while_the_terminal_is_asked_another_process_may_answer(terminal, tmp_pa
     answer(tmp_path, "go", yes=True)
     thread.join()
     assert found[0].channel == "plan approve"
+
+
+def test_a_terminal_is_heard_where_a_thousand_files_are_open(tmp_path):
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    crowded = Terminal(tmp_path)
+    try:
+        thread, found = asking(crowded, work())
+        crowded.until(b"[yes/no]")
+        os.write(crowded.ours, b"yes\n")
+        thread.join()
+        assert found[0].yes
+    finally:
+        crowded.close()
+        for descriptor in held:
+            os.close(descriptor)
