@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec import Struct
 
+from drtool.cli.captured import Stdin, inherited, stream_job
 from drtool.cli.options import DryRun
 from drtool.cli.text import Document, count, document_of, duration, size, time_ns_of
 from drtool.cli.view import Cell, Line, View, line, view
@@ -30,6 +31,9 @@ class Wishes(Struct, frozen=True, kw_only=True):
     one_file_system: bool
 
 
+_NO_WISHES = Wishes(excludes=(), exclude_caches=False, one_file_system=False)
+
+
 def backup(
     context: typer.Context,
     paths: Annotated[
@@ -49,16 +53,27 @@ def backup(
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Mark the snapshots.")] = None,
     host: Annotated[str | None, typer.Option(metavar="HOST", help="Say that it is this host's.")] = None,
     time: Annotated[str | None, typer.Option(metavar="TIME", help="Say that it is of this time, in RFC 3339.")] = None,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Store what comes in on stdin, as one file.")] = False,
+    stdin_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The file's name; slashes make folders.  [default: stdin]")
+    ] = None,
+    stdin_command: Annotated[
+        bool,
+        typer.Option("--stdin-command", help="Store what the command behind `--` prints; if it fails, so does this."),
+    ] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Take a snapshot of each source; without arguments, of every source of the configuration.
 
-    All PATHs of one command are one snapshot. What is stored already is not stored again.
+    All PATHs of one command are one snapshot. What is stored already is not stored again. A stream is stored as it comes, without
+    room on the disk; an empty one is a failure.
 
     Examples:
         drtool backup
         drtool backup /etc /home --exclude '*.tmp' --tag nightly
         drtool backup --source home --dry-run
+        drtool backup --stdin-name orders.sql --stdin-command -- mysqldump --single-transaction orders
+        zfs send tank/home@now | drtool backup --stdin --stdin-name home.zfs
     """
     call: Call = context.obj
     for option, values in (("--tag", tag or []), ("--host", [] if host is None else [host]), ("PATH", paths or [])):
@@ -76,8 +91,13 @@ def backup(
         exclude_caches=exclude_caches,
         one_file_system=one_file_system,
     )
+    stream = Stdin(stdin=stdin, name=stdin_name, command=stdin_command)
+    if stream and wishes != _NO_WISHES:
+        raise UsageError("--exclude… and --one-file-system are for paths, and a stream has none")
     request = BackupRequest(
-        jobs=tuple(jobs(settings.config, base, paths or [], source or [], wishes)),
+        jobs=(stream_job(stream, paths or [], call.words, source or []),)
+        if stream
+        else tuple(jobs(settings.config, base, paths or [], source or [], wishes)),
         tags=tuple(dict.fromkeys(tag or ())),
         host=host or settings.host,
         user=settings.user,
@@ -85,6 +105,7 @@ def backup(
         now_ns=clock.time_ns(),
         dry_run=dry_run,
         workers=settings.workers,
+        environ=inherited(),
     )
     with call.open_repository() as repository:
         document = document_of(run_backup(repository, request, call.emit))
@@ -117,13 +138,16 @@ def jobs(config: Config, base: Path, paths: Sequence[str], sources: Sequence[str
 def _configured(config: Config, base: Path, name: str, wishes: Wishes) -> "SourceJob":
     """A configured source; excludes and restrictions of the command line add up with its own."""
     from drtool.operations.backup import SourceJob
+    from drtool.sources.configured import captured_source
 
     check_name(name, "source")
     if name not in config.sources:
         raise UsageError(f"no source {name!r} is configured{nearest(name, config.sources)}")
     source = config.sources[name]
+    captured = captured_source(source, base)
     return SourceJob(
         name=name,
+        captured=captured,
         paths=tuple(os.fsencode(base / path) for path in source.paths),
         excludes=(*source.exclude, *wishes.excludes),
         exclude_caches=source.exclude_caches or wishes.exclude_caches,
@@ -204,6 +228,7 @@ def _snapshot_lines(row: Document, *, dry_run: bool) -> list[Line]:
         ),
     ]
     if dry_run:
+        lines += [line(f"  {fact}") for fact in row["facts"]]
         lines.append(line(f"  scanned {size(row['processed_bytes'])}"))
     else:
         lines.append(

@@ -81,19 +81,47 @@ class Redundancy(Struct, frozen=True, kw_only=True):
             raise ValueError(f"minimum {self.minimum} is more than copies {self.copies}")
 
 
-class SourceConfig(Struct, frozen=True, kw_only=True):
-    """What one snapshot holds: directories and files of this host."""
+class StreamConfig(Struct, frozen=True, kw_only=True):
+    """A command whose output is stored as one file."""
 
-    paths: Annotated[tuple[str, ...], Meta(min_length=1)]
+    command: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """A list of words; no shell."""
+    name: Annotated[str, Meta(min_length=1)] = "stdin"
+    """The file's name in the snapshot; it may hold slashes."""
+    allow_empty: bool = False
+    """Whether a command that ends well and prints nothing may be stored; else that is a failure."""
+
+
+class SourceConfig(Struct, frozen=True, kw_only=True):
+    """What one snapshot holds: directories and files of this host, or one of the other kinds."""
+
+    paths: Annotated[tuple[str, ...], Meta(min_length=1)] = ()
     exclude: tuple[str, ...] = ()
     exclude_caches: bool = False
     one_file_system: bool = False
+    stream: StreamConfig | None = None
     postgresql: Later = None
     mysql: Later = None
     sqlite: Later = None
     redis: Later = None
     system: Later = None
-    stream: Later = None
+
+    def __post_init__(self) -> None:
+        kinds = [kind for kind in _KINDS if getattr(self, kind) not in (None, ())]
+        if not kinds:
+            raise ValueError(f"the key 'paths' is missing, or another kind of source: {', '.join(_KINDS[1:])}")
+        if len(kinds) > 1:
+            raise ValueError(f"{' and '.join(kinds)}: a source is of one kind; make each a source of its own")
+        if kinds != ["paths"] and (self.exclude or self.exclude_caches or self.one_file_system):
+            raise ValueError(f"exclude, exclude_caches and one_file_system are for paths, not for {kinds[0]}")
+
+    @property
+    def kind(self) -> str:
+        """`paths`, or the key of the other kinds that is there."""
+        return next(kind for kind in _KINDS if getattr(self, kind) not in (None, ()))
+
+
+_KINDS = ("paths", "stream", "sqlite", "postgresql", "mysql", "redis", "system")
 
 
 def words(value: object) -> object:

@@ -7,6 +7,7 @@ Invariants
 """
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -18,6 +19,7 @@ from drtool.sources.filesystem import OwnerNames, Problem, join
 from drtool.trees import Entry, Put, write_content, write_directory
 
 _ID_BYTES = 32
+_BY_NAME = attrgetter("name")
 
 
 class Node:
@@ -141,7 +143,10 @@ class TreeBuilder:
             subtree = node.previous_subtree
             self.directories.unmodified += 1
         else:
-            subtree = write_directory([entry for entry in node.entries if entry.name], self._put)
+            entries = [entry for entry in node.entries if entry.name]
+            if node.parent is None:
+                entries.sort(key=_BY_NAME)  # what hangs beside the walk came last
+            subtree = write_directory(entries, self._put)
             known = bool(node.previous_subtree)
             self.directories.changed += known
             self.directories.new += not known

@@ -38,6 +38,7 @@ from drtool.repository import Repository
 from drtool.repository.workers import WINDOW, Channel, WorkerPool
 from drtool.repository.writing import PackWritten
 from drtool.sources.filesystem import flags_of, gone, open_for_read, open_same_directory, still_same, xattrs_of
+from drtool.sources.port import Readable
 from drtool.trees import Entry
 
 BATCH_FILES = 256
@@ -75,13 +76,10 @@ class _Batch:
         )
 
 
-class _LargeFile:
-    """The chunks of a large file as they come back, in any order; `read` is set when its last piece was handed over."""
+class _Pieces:
+    """The chunks of a large content as they come back, in any order."""
 
-    def __init__(self, node: Node, index: int) -> None:
-        self.node = node
-        self.index = index
-        self.read: FileRead | None = None
+    def __init__(self) -> None:
         self.parts: list[bytes] = []
         self.missing = 0
 
@@ -99,6 +97,44 @@ class _LargeFile:
         return [ChunkId(joined[at : at + _ID_BYTES]) for at in range(0, len(joined), _ID_BYTES)]
 
 
+class _LargeFile(_Pieces):
+    """Those of a file of the walk; `read` is set when its last piece was handed over."""
+
+    def __init__(self, node: Node, index: int) -> None:
+        super().__init__()
+        self.node = node
+        self.index = index
+        self.read: FileRead | None = None
+
+
+class _Prefix:
+    """The first bytes of a file: what comes after them grew while it was read. Fulfils `Readable`."""
+
+    def __init__(self, fd: int, size_bytes: int) -> None:
+        self._fd = fd
+        self._left_bytes = size_bytes
+        self.offset = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        got = os.preadv(self._fd, [buffer[: self._left_bytes]], self.offset) if self._left_bytes else 0
+        self.offset += got
+        self._left_bytes -= got
+        return got
+
+
+class _Counted:
+    """A content from anywhere: while none comes, the backup's other business goes on."""
+
+    def __init__(self, source: Readable, count: Callable[[int], None], tick: Callable[[], None]) -> None:
+        self._source, self._count, self._tick = source, count, tick
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        while (got := self._source.readinto(buffer)) is None:
+            self._tick()
+        self._count(got)
+        return got
+
+
 class Feeder:
     """The backup's side of its worker pool. Make it while no thread runs: it forks."""
 
@@ -111,7 +147,7 @@ class Feeder:
         self._cutter = Cutter(repository.bounds)
         self._batch = _Batch()
         self._batches: dict[int, list[tuple[Node, int, bool]]] = {}
-        self._pieces: dict[int, tuple[_LargeFile, int]] = {}
+        self._pieces: dict[int, tuple[_Pieces, int]] = {}
         self._grown: list[tuple[Node, int, bool]] = []
         self._flushed: list[Flushed] = []
         self._next_task = 0
@@ -134,6 +170,14 @@ class Feeder:
             self._batch.add(node, index, follow)
             if self._batch.full:
                 self._send_batch()
+
+    def take_content(self, source: Readable, count: Callable[[int], None]) -> list[ChunkId]:
+        """Cuts and stores what comes, of whatever length, and waits until all of it has a name; `count` hears of each read."""
+        pieces = _Pieces()
+        self._cut(_Counted(source, count, self._tick), pieces)
+        while pieces.missing:
+            self._handle(self._pool.next_reply())
+        return pieces.ids()
 
     def flush(self) -> tuple[list[PackWritten], dict[TargetName, str]]:
         """Waits until everything taken on is durable; the packs since the last flush, and the targets that failed."""
@@ -194,7 +238,8 @@ class Feeder:
                 file, part = self._pieces.pop(reply.task)
                 file.parts[part] = reply.ids
                 file.missing -= 1
-                self._complete_large(file)
+                if isinstance(file, _LargeFile):
+                    self._complete_large(file)
             case Flushed():
                 self._flushed.append(reply)
             case WorkerFailed():
@@ -245,23 +290,28 @@ class Feeder:
 
     def _pass(self, fd: int, size_bytes: int, file: _LargeFile) -> int:
         """Reads, cuts and hands over up to `size_bytes`; returns how many there were."""
-        carried, offset, ended = b"", 0, size_bytes == 0
+        prefix = _Prefix(fd, size_bytes)
+        self._cut(prefix, file)
+        return prefix.offset
+
+    def _cut(self, source: "_Prefix | _Counted", file: _Pieces) -> None:
+        """Hands over a content slot by slot; what the last cut left over comes first in the next slot."""
+        carried, ended = b"", False
         while not ended:
             slot = self._free_slot()
             view = self._slots.view(slot)
             filled = len(carried)
             view[:filled] = carried
             while filled < SLOT_BYTES and not ended:
-                got = os.preadv(fd, [view[filled : filled + min(SLOT_BYTES - filled, size_bytes - offset)]], offset)
-                filled, offset = filled + got, offset + got
-                ended = got == 0 or offset == size_bytes
+                got = source.readinto(view[filled:SLOT_BYTES])
+                filled += got
+                ended = got == 0
             lengths = self._cutter.lengths(view[:filled], final=ended)
             used = sum(lengths)
             carried = bytes(view[used:filled])
             self._hand_over(slot, lengths, file)
-        return offset
 
-    def _hand_over(self, slot: int, lengths: list[int], file: _LargeFile) -> None:
+    def _hand_over(self, slot: int, lengths: list[int], file: _Pieces) -> None:
         task = self._task()
         self._pieces[task] = (file, file.expect())
         self._submit(StoreSlot(task, slot, lengths))

@@ -1,15 +1,19 @@
 """What a backup is asked to do, and its document."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from drtool.model import TargetName
+from drtool.sources.port import Source
 
 
 class SourceJob(Struct, frozen=True, kw_only=True):
-    """One source: its name (empty for bare paths) and what of the file system it takes."""
+    """One source: its name (empty for bare paths), what of the file system it takes, and what else it captures."""
 
     name: str
-    paths: tuple[bytes, ...]
+    paths: tuple[bytes, ...] = ()
+    captured: Source | None = None
     excludes: tuple[str, ...] = ()
     exclude_caches: bool = False
     one_file_system: bool = False
@@ -24,6 +28,8 @@ class BackupRequest(Struct, frozen=True, kw_only=True):
     now_ns: int
     dry_run: bool = False
     workers: int = 2
+    environ: Mapping[str, str] = {}
+    """What programs that a source runs inherit."""
 
     @property
     def taken_ns(self) -> int:
@@ -35,6 +41,11 @@ class FileCounts(Struct, kw_only=True):
     new: int = 0
     changed: int = 0
     unmodified: int = 0
+
+    def add(self, other: "FileCounts") -> None:
+        self.new += other.new
+        self.changed += other.changed
+        self.unmodified += other.unmodified
 
 
 class ItemError(Struct, frozen=True):
@@ -79,6 +90,8 @@ class SnapshotReport(Struct, frozen=True, kw_only=True):
     degraded: bool
     owed: list[OwedReport]
     manifest_bytes: int
+    facts: list[str] = []
+    """Of a dry run: what was found out about a source that is more than files."""
 
 
 class BackupResult(Struct, frozen=True, kw_only=True):

@@ -29,12 +29,15 @@ from drtool.operations.backup.request import (
     SourceJob,
 )
 from drtool.operations.backup.scan import Scan, parent_of_job
+from drtool.operations.backup.virtual import Content, VirtualTree, capture, foresee, surroundings
 from drtool.packing import PackKind
 from drtool.repository import Repository
 from drtool.repository.session import Overtaken, WriterSession
 from drtool.repository.workers import WINDOW
 from drtool.repository.writing import PackSink, PackWritten, Writer
 from drtool.sources.filesystem import Problem
+from drtool.sources.port import Readable, Source
+from drtool.trees import Entry, write_content
 
 CHECKPOINT_BYTES = 2 * 1024**3
 CHECKPOINT_S = 600.0
@@ -67,7 +70,7 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
 def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, emit: Emit) -> SnapshotReport:
     started = time.monotonic()
     scan = Scan(job, lambda message: emit(Warned(message=message)))
-    if not scan.roots.paths:
+    if not scan.paths:
         where = ", ".join(os.fsdecode(path) for path in scan.roots.missing) or "no path"
         raise Incomplete(f"nothing to back up: {where} does not exist")
     if request.dry_run:
@@ -78,7 +81,7 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
             try:
                 return run.report(run.go(), started)
             except Overtaken as error:
-                if attempt + 1 == ATTEMPTS:
+                if attempt + 1 == ATTEMPTS or (job.captured is not None and not job.captured.again):
                     raise
                 emit(Warned(message=f"{error.message}: everything is looked up again"))
                 scan = Scan(job, lambda message: emit(Warned(message=message)))
@@ -89,6 +92,7 @@ def _look(repository: Repository, request: BackupRequest, job: SourceJob, scan: 
     """What a backup would meet: reads the tree and the parent, stores nothing."""
     parent = parent_of_job(repository.view.state.snapshots, job, request.host)
     builder = TreeBuilder(lambda _, text: ChunkId(blake3(text).digest()), scan.problem, scan.files, scan.names)
+    facts = foresee(repository, request, job, scan, parent) if job.captured is not None else []
     for found in scan.directories(parent, repository.trees, builder):
         for index in found.fresh:
             known = found.node.entries[index].name in found.node.previous
@@ -111,6 +115,7 @@ def _look(repository: Repository, request: BackupRequest, job: SourceJob, scan: 
         degraded=False,
         owed=[],
         manifest_bytes=0,
+        facts=facts,
     )
 
 
@@ -165,6 +170,8 @@ class BackupRun:
         self._feeder = Feeder(self._repository, self._builder, self._request.workers, self._tick)
         try:
             self._emit(Stage(name="storing"))
+            if self._job.captured is not None:
+                self._scan.beside = self._capture(self._job.captured, parent)
             for found in self._scan.directories(parent, self._repository.trees, self._builder):
                 self._feeder.take(found)
                 self._tick()
@@ -181,6 +188,28 @@ class BackupRun:
         self._session.commit(snapshot)
         self._emit(SnapshotStored(snapshot=snapshot.id.hex(), source=self._job.name))
         return snapshot
+
+    def _capture(self, source: Source, parent: Snapshot | None) -> dict[bytes, Entry]:
+        """Stores what a source captures; the entries at the top of the tree that it makes."""
+        scan, request = self._scan, self._request
+        tree = VirtualTree(
+            self._put_tree,
+            self._repository.trees,
+            parent.root if parent else b"",
+            scan.names,
+            request.now_ns,
+            lambda message: self._emit(Warned(message=message)),
+        )
+        capture(source, surroundings(self._repository, request, scan, self._emit), tree, self._store)
+        entries = tree.entries()
+        scan.files.add(tree.files)
+        self._builder.directories.add(tree.directories)
+        return entries
+
+    def _store(self, content: Readable) -> Content:
+        before_bytes = self._scan.processed_bytes
+        ids = self._feeder.take_content(content, self._scan.count_bytes)
+        return Content(*write_content(ids, self._put_tree), self._scan.processed_bytes - before_bytes)
 
     def _save(self) -> None:
         """After a failure: what is durable becomes known, and the session ends.
@@ -263,7 +292,7 @@ class BackupRun:
             user=request.user,
             time_ns=request.taken_ns,
             started_ns=scan.started_ns,
-            paths=scan.roots.paths,
+            paths=scan.paths,
             tags=request.tags,
             root=self._builder.root,
             parent=parent.id if parent else None,

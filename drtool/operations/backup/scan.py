@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 def parent_of_job(snapshots: Iterable[Snapshot], job: SourceJob, host: str) -> Snapshot | None:
     """The newest snapshot of the same host and source; without a source's name, of the same set of paths."""
-    paths = set(plan_roots(job.paths).paths)
+    paths = set(plan_roots(job.paths).paths) | set(job.captured.paths if job.captured else ())
     same = (
         row
         for row in snapshots
@@ -54,6 +54,9 @@ class Scan:
         self._warn = warn
         self.started_ns = time.time_ns()
         self.roots = plan_roots(job.paths)
+        self.paths = tuple(sorted({*self.roots.paths, *(job.captured.paths if job.captured else ())}))
+        self.beside: dict[bytes, Entry] = {}
+        """Entries at the top that are settled already, and no part of the walk: what a source captured."""
         self.problems: list[Problem] = [
             *self.roots.problems,
             *(Problem(path, "it does not exist") for path in self.roots.missing),
@@ -68,6 +71,10 @@ class Scan:
 
     def problem(self, problem: Problem) -> None:
         self.problems.append(problem)
+
+    def count_bytes(self, size_bytes: int) -> None:
+        """So much of what a source captured was read."""
+        self.processed_bytes += size_bytes
 
     def directories(self, parent: Snapshot | None, fetch: Fetch, builder: TreeBuilder) -> Iterator[Found]:
         """Every directory, parents before their children; each is settled in `builder` once its files are."""
@@ -110,6 +117,8 @@ class Scan:
         follow: bool = False,
     ) -> "_Entered | None":
         previous = _entries_of(previous_subtree, fetch, self._warn)
+        known = bool(previous)
+        kept_out = {name: previous.pop(name, None) for name in self.beside} if parent is None else {}
         try:
             fd = open_directory_path(path, follow=follow)
             try:
@@ -134,13 +143,25 @@ class Scan:
             slot,
             captured.entries,
             previous,
-            previous_subtree if previous else b"",
-            captured.same and bool(previous),
+            previous_subtree if known else b"",
+            captured.same and known,
             len(captured.fresh) + len(captured.enter) + 1,
             inode,
         )
         self._count(node, captured.fresh)
+        self._hang_beside(node, kept_out)
         return _Entered(Found(node, captured.fresh, captured.followed), captured.enter)
+
+    def _hang_beside(self, node: Node, previous: dict[bytes, Entry | None]) -> None:
+        """Adds what is beside the walk to the root; the order is mended when the directory is written."""
+        if not previous:
+            return
+        taken = {entry.name for entry in node.entries} & self.beside.keys()
+        if taken:
+            raise DrtoolError(f"/{os.fsdecode(min(taken))} is both a path of this host and what the source captured")
+        node.entries += self.beside.values()
+        node.same = node.same and all(self.beside[name] == old for name, old in previous.items())
+        node.previous = {**node.previous, **{name: old for name, old in previous.items() if old is not None}}
 
     def _count(self, node: Node, fresh: list[int]) -> None:
         """Counts what need not be read; files to read are counted when they were."""

@@ -63,7 +63,7 @@ def plan_roots(paths: Sequence[bytes]) -> Roots:
         missing=tuple(missing),
         problems=tuple(problems),
         devices=devices,
-        named=_names_on_the_way(devices),
+        named=_names_on_the_way(devices) or {b"/": frozenset()},  # where nothing is named, nothing is taken
     )
 
 

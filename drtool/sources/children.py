@@ -1,0 +1,204 @@
+"""Programs whose output is a content: read as it comes, judged by how they end.
+
+Invariants
+    A list of words, no shell; no terminal, so nothing can ask for a password; a session of its own, killed as a whole when the
+    reader gives up.
+    A content is whole only if its program ended with 0. Otherwise the error says what it complained of last, without secrets.
+    What a program prints besides its output is read while it runs, so that it never blocks on it; the last 64 KiB are kept.
+"""
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from drtool.errors import DrtoolError
+
+KEPT_BYTES = 64 << 10
+WAIT_MS = 1000
+GRACE_S = 5.0
+_LINES, _CHARACTERS = 5, 1000
+
+
+def program(name: str, environ: Mapping[str, str], cwd: Path | None = None) -> str:
+    """Where a program is; one with a slash is looked for from `cwd`. Raises DrtoolError if it is not installed."""
+    found = shutil.which(os.path.join(cwd or "", name) if "/" in name else name, path=environ.get("PATH", os.defpath))
+    if found is None:
+        raise DrtoolError(f"there is no program {name}", hint="install it, or name it by its whole path")
+    return found
+
+
+class Output:
+    """A running program, as something to read. Fulfils `port.Readable`."""
+
+    def __init__(self, child: "subprocess.Popen[bytes]") -> None:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        self._child = child
+        self._out, self._errors = child.stdout.fileno(), child.stderr.fileno()
+        os.set_blocking(self._errors, False)
+        self._poll = select.poll()
+        self._poll.register(self._out, select.POLLIN)
+        self._poll.register(self._errors, select.POLLIN)
+        self._complaints = b""
+        self._listening = True
+        self.read_bytes = 0
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        ready = dict(self._poll.poll(WAIT_MS))
+        if self._errors in ready:
+            self._listen()
+        if self._out not in ready:
+            return None
+        got = os.readv(self._out, [buffer])
+        self.read_bytes += got
+        return got
+
+    def _listen(self) -> None:
+        try:
+            text = os.read(self._errors, KEPT_BYTES)
+        except BlockingIOError:
+            return
+        if not text and self._listening:
+            self._listening = False
+            self._poll.unregister(self._errors)
+        self._complaints = (self._complaints + text)[-KEPT_BYTES:]
+
+    def end(self) -> int:
+        """Waits for the program, which has nothing to say any more; its exit code."""
+        self._poll.unregister(self._out)
+        while self._child.poll() is None:
+            if not self._listening:
+                self._child.wait()
+            elif self._poll.poll(WAIT_MS // 10):
+                self._listen()
+        while self._listening and self._poll.poll(0):
+            self._listen()
+        return self._child.returncode
+
+    def complaints(self, secrets: Sequence[str]) -> str:
+        """The last lines that it printed on stderr."""
+        return told(self._complaints, secrets)
+
+
+def told(stderr: bytes, secrets: Sequence[str]) -> str:
+    """The last lines of what a program complained of, on one line, without secrets."""
+    lines = [line.strip() for line in stderr.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
+    return redacted(" / ".join(lines[-_LINES:])[-_CHARACTERS:], secrets)
+
+
+def redacted(text: str, secrets: Sequence[str]) -> str:
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+@contextmanager
+def piped(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    cwd: Path | None = None,
+    user: str | None = None,
+    secrets: Sequence[str] = (),
+) -> Iterator[Output]:
+    """Runs `argv` while its output is read. Raises DrtoolError if it cannot be started or fails."""
+    child = started(argv, environ, cwd=cwd, user=user)
+    try:
+        output = Output(child)
+        yield output
+        code = output.end()
+    finally:
+        kill_group(child)
+    if code:
+        why = output.complaints(secrets)
+        raise DrtoolError(f"{argv[0]} {ending(code)}{': ' + why if why else ', and said nothing'}")
+
+
+def ending(code: int) -> str:
+    """How a program ended, in words."""
+    return f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+
+
+def started(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    cwd: Path | None = None,
+    user: str | None = None,
+    stdin: int = subprocess.DEVNULL,
+) -> "subprocess.Popen[bytes]":
+    """A program whose stdout and stderr are pipes. Raises DrtoolError."""
+    program(argv[0], environ, cwd)
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environ),
+            cwd=cwd,
+            user=user,
+            group=_group_of(user),
+            extra_groups=[] if user is not None else None,
+            start_new_session=True,
+            bufsize=0,
+        )
+    except (OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
+        raise DrtoolError(f"{argv[0]} cannot be started: {error}") from None
+
+
+def _group_of(user: str | None) -> int | None:
+    if user is None:
+        return None
+    import pwd
+
+    return pwd.getpwnam(user).pw_gid
+
+
+def kill_group(child: "subprocess.Popen[bytes]") -> None:
+    """Ends a program that is still at work, and all that it started; closes its pipes."""
+    if child.poll() is None:
+        _signal(child, signal.SIGTERM)
+        try:
+            child.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            pass  # it is killed below
+        _signal(child, signal.SIGKILL)
+        child.wait()
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            with suppress(OSError):  # what was still to be written has no reader any more
+                pipe.close()
+
+
+def _signal(child: "subprocess.Popen[bytes]", number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def run(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    stdin: bytes | None = None,
+    user: str | None = None,
+    secrets: Sequence[str] = (),
+    limit_bytes: int = 64 << 20,
+) -> bytes:
+    """A program's whole output. Raises DrtoolError if it cannot be started, fails, or prints more than `limit_bytes`."""
+    child = started(argv, environ, user=user, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL)
+    try:
+        out, errors = child.communicate(stdin)
+    finally:
+        kill_group(child)
+    if child.returncode:
+        why = told(errors, secrets)
+        raise DrtoolError(f"{argv[0]} {ending(child.returncode)}{': ' + why if why else ', and said nothing'}")
+    if len(out) > limit_bytes:
+        raise DrtoolError(f"{argv[0]} printed {len(out)} bytes, more than the {limit_bytes} that are expected at most")
+    return out

@@ -1,0 +1,24 @@
+"""From a source's configuration to what captures it; directories and files need nothing but the walk."""
+
+from pathlib import Path
+
+from drtool.config.schema import SourceConfig
+from drtool.errors import UsageError
+from drtool.sources.port import Source
+
+
+def captured_source(config: SourceConfig, directory: Path) -> Source | None:
+    """None for `paths`. Names of files are below `directory`. Raises UsageError for what cannot be."""
+    try:
+        return _source(config, directory)
+    except ValueError as error:
+        raise UsageError(f"{config.kind}: {error}") from None
+
+
+def _source(config: SourceConfig, directory: Path) -> Source | None:
+    if config.stream is not None:
+        from drtool.sources.stream import CommandStream
+
+        stream = config.stream
+        return CommandStream(stream.name, stream.command, allow_empty=stream.allow_empty, directory=directory)
+    return None

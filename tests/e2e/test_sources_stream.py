@@ -1,0 +1,62 @@
+"""Streams as cron and shell pipes have them."""
+
+import subprocess
+
+import pytest
+from command_shell import Shell, make_unlocking_cheap, shell_in
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory) -> Shell:
+    made = shell_in(tmp_path_factory.mktemp("streams"))
+    targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
+    assert made("init", *targets).code == 0
+    make_unlocking_cheap(made.directory, "abc")
+    with (made.directory / "drtool.yaml").open("a") as config:
+        config.write(
+            'sources: {dump: {stream: {command: [sh, -c, "echo ${DRTOOL_PASSWORD:-none}"], name: a/dump.txt}}}\n'
+        )
+    return made
+
+
+def test_a_pipe_into_stdin_and_back(shell):
+    with subprocess.Popen(["echo", "hello"], stdout=subprocess.PIPE) as echo:
+        ran = shell("backup", "--stdin", "--stdin-name", "greeting", "--json", stdin=echo.stdout.fileno())
+    assert ran.code == 0, ran.err
+    row = ran.document["snapshots"][0]
+    assert (row["files"]["new"], row["processed_bytes"]) == (1, 6)
+    assert shell("restore", f"{row['id']}:greeting", "--to", "out").code == 0
+    assert (shell.directory / "out/greeting").read_text() == "hello\n"
+
+
+def test_a_configured_stream_sees_no_password(shell):
+    ran = shell("backup", "--source", "dump")
+    assert (ran.code, ran.out.count("\n")) == (0, 1), ran.err
+    assert shell("restore", "latest", "--source", "dump", "--to", "out2").code == 0
+    assert (shell.directory / "out2/a/dump.txt").read_text() == "none\n"
+
+
+def test_a_command_that_fails_says_why(shell):
+    before = shell("snapshots", "--json").document
+    ran = shell("backup", "--stdin-command", "--json", "--", "sh", "-c", "echo half; echo no such table >&2; exit 3")
+    assert ran.code == 1
+    assert "exit code 3: no such table" in ran.error["message"]
+    assert shell("snapshots", "--json").document["snapshots"] == before["snapshots"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--stdin", "--stdin-name", "a/../b"],
+        ["--stdin", "--stdin-name", "a//b"],
+        ["--stdin-name", "x"],
+        ["--stdin-command"],
+        ["/etc", "--stdin-command", "--", "true"],
+        ["--stdin", "/etc"],
+        ["--stdin", "--source", "dump"],
+        ["--stdin", "--exclude", "x"],
+        ["--stdin", "--stdin-command", "--", "true"],
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(shell, words):
+    assert shell("backup", *words).code == 2
