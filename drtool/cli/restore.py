@@ -20,7 +20,7 @@ from drtool.cli.options import (
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, View, line, view
 from drtool.errors import UsageError
-from drtool.events import ItemFailed
+from drtool.events import ItemFailed, Warned
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
@@ -58,6 +58,7 @@ def restore(
         drtool restore latest:/etc/nginx --to /etc/nginx --overwrite always --dry-run
         drtool restore latest --source home --to /tmp/x --include '*.odt'
     """
+    from drtool.operations.recorded import clear_old_logs
     from drtool.operations.restore import RestoreRequest
     from drtool.operations.restore import restore as run_restore
 
@@ -82,6 +83,8 @@ def restore(
             dry_run=dry_run,
             workers=call.settings.workers,
         )
+        for log in [] if dry_run else clear_old_logs(repository, request):
+            call.emit(Warned(message=f"{log} of the old database was removed: it would be replayed into this one"))
         document = document_of(run_restore(repository, request, call.emit))
         if verify:
             _verify(call, repository, request, document)

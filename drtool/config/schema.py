@@ -92,6 +92,12 @@ class StreamConfig(Struct, frozen=True, kw_only=True):
     """Whether a command that ends well and prints nothing may be stored; else that is a failure."""
 
 
+class SqliteConfig(Struct, frozen=True, kw_only=True):
+    """A SQLite database, copied by SQLite's backup API while it is in use."""
+
+    path: Annotated[str, Meta(min_length=1)]
+
+
 class SourceConfig(Struct, frozen=True, kw_only=True):
     """What one snapshot holds: directories and files of this host, or one of the other kinds."""
 
@@ -102,7 +108,7 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
     stream: StreamConfig | None = None
     postgresql: Later = None
     mysql: Later = None
-    sqlite: Later = None
+    sqlite: SqliteConfig | None = None
     redis: Later = None
     system: Later = None
 

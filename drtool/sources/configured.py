@@ -21,4 +21,8 @@ def _source(config: SourceConfig, directory: Path) -> Source | None:
 
         stream = config.stream
         return CommandStream(stream.name, stream.command, allow_empty=stream.allow_empty, directory=directory)
+    if config.sqlite is not None:
+        from drtool.sources.sqlite import SqliteSource
+
+        return SqliteSource(directory / config.sqlite.path)
     return None

@@ -1,0 +1,77 @@
+"""What a snapshot records of a database: its inventory, read back from the snapshot itself; and where its files go.
+
+Invariants
+    A snapshot is of a database only if it holds an inventory that says so, wherever it came from and whatever it is called.
+"""
+
+import os
+from pathlib import Path
+
+from drtool.errors import DrtoolError
+from drtool.manifest.records import Snapshot
+from drtool.operations.restore import RestoreRequest
+from drtool.operations.restore.select import Selection, Verdict
+from drtool.repository import Repository
+from drtool.sources.inventory import NAME, Inventory, read_inventory
+from drtool.sources.sqlite import clear_stale
+from drtool.trees import Entry, FileType, find_entry, read_content, read_directory, split_path
+
+KINDS = ("sqlite", "postgresql", "mysql", "redis")
+_INVENTORY_BYTES_MAX = 64 << 20
+
+
+def recorded(repository: Repository, snapshot: Snapshot) -> Inventory | None:
+    """The inventory of a snapshot of a database; None of any other. Raises DrtoolError, FormatError."""
+    here = {os.fsdecode(entry.name) for entry in read_directory(snapshot.root, repository.trees)}
+    for kind in KINDS:
+        if kind not in here:
+            continue
+        entry = find_entry(snapshot.root, f"/{kind}/{NAME}".encode(), repository.trees)
+        if entry is None or entry.type != FileType.FILE or entry.size_bytes > _INVENTORY_BYTES_MAX:
+            continue
+        inventory = read_inventory(b"".join(map(repository.chunks, read_content(entry, repository.trees))))
+        if inventory.drtool == kind:
+            return inventory
+    return None
+
+
+def clear_old_logs(repository: Repository, request: RestoreRequest) -> list[Path]:
+    """Before a SQLite database is put over an old one: removes the old one's `-wal`, `-shm` and `-journal`; what was removed."""
+    if request.overwrite not in ("always", "if-changed"):
+        return []
+    try:
+        inventory = recorded(repository, request.snapshot)
+    except DrtoolError:
+        return []  # it cannot be read, so neither can be said what it is; the restore itself names what is lost
+    if inventory is None or inventory.drtool != "sqlite":
+        return []
+    places = [_place(request, database.dump) for database in inventory.databases]
+    return [gone for place in places if place is not None for gone in clear_stale(place)]
+
+
+def _place(request: RestoreRequest, dump: str) -> Path | None:
+    """Where a file of the snapshot would be put; None if it is left out."""
+    parts = split_path(os.fsencode(dump))
+    above = split_path(request.path or b"")
+    if above == parts:
+        inner = parts[-1:]
+    elif parts[: len(above)] == above:
+        inner = parts[len(above) :]
+    else:
+        return None
+    if not _selected(request, inner):
+        return None
+    return Path(os.fsdecode(os.path.join(request.to, *inner)))
+
+
+def _selected(request: RestoreRequest, parts: list[bytes]) -> bool:
+    selection = Selection(request.includes, request.excludes)
+    taken, verdict = False, Verdict(take=True, enter=True)
+    for depth, name in enumerate(parts):
+        kind = FileType.FILE if depth == len(parts) - 1 else FileType.DIRECTORY
+        entry = Entry(name=name, type=kind, mode=0, uid=0, gid=0)
+        verdict = selection.judge(tuple(parts[:depth]), entry, inherited=taken)
+        if not verdict.take and not verdict.enter:
+            return False
+        taken = verdict.take and bool(request.includes)
+    return verdict.take

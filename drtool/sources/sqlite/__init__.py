@@ -1,0 +1,7 @@
+"""SQLite databases: copied by SQLite's own backup API, put back without what would be replayed into them."""
+
+from drtool.sources.sqlite.capture import KIND, SqliteSource
+from drtool.sources.sqlite.looking import describe
+from drtool.sources.sqlite.putback import clear_stale, stale_beside
+
+__all__ = ["KIND", "SqliteSource", "clear_stale", "describe", "stale_beside"]

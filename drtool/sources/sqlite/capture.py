@@ -1,0 +1,107 @@
+"""A SQLite database through SQLite's backup API, whatever is writing to it.
+
+Invariants
+    The copy is of one moment: a read transaction is held from its first page to its last. Rows in a `-wal` are in it.
+    What is stored is one file, in rollback-journal mode, that passed `integrity_check`. Nothing of the database is written.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+
+from drtool.errors import DrtoolError
+from drtool.sources.filesystem.roots import absolute
+from drtool.sources.inventory import NAME, Inventory
+from drtool.sources.port import Around, Attributes, Foreseen, Foresight, VirtualFile, from_bytes, from_file
+from drtool.sources.sqlite.looking import connect, describe
+from drtool.sources.staging import staged
+
+KIND = "sqlite"
+BUSY_S = 60.0
+"""So long a database may be locked by somebody who writes, before the backup gives up."""
+_STEP_PAGES = 4096
+_INVENTORY = b"/sqlite/" + NAME.encode()
+
+
+class SqliteSource:
+    """Fulfils `port.Source`. The database keeps its own path in the snapshot; the inventory is `/sqlite/inventory.json`."""
+
+    kind = KIND
+    again = True
+
+    def __init__(self, path: Path, *, busy_s: float = BUSY_S) -> None:
+        self._name = absolute(os.fsencode(path))
+        self._path = Path(os.fsdecode(self._name))
+        self._busy_s = busy_s
+        self.paths = (self._name,)
+
+    def foresee(self, around: Around) -> Foresight:
+        with closing(self._reading()) as connection:
+            size_bytes = _size_bytes(connection)
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        fact = f"{self._path}: {size_bytes} bytes, journal mode {mode}, read by SQLite {sqlite3.sqlite_version}"
+        return Foresight((Foreseen(self._name, size_bytes), Foreseen(_INVENTORY)), (fact,))
+
+    def files(self, around: Around) -> Generator[VirtualFile, None, None]:
+        with closing(self._reading()) as connection, staged(around.state_dir, _size_bytes(connection)) as room:
+            copy = room / "copy.db"
+            self._copy(connection, copy)
+            database = describe(copy, str(self._path), os.fsdecode(self._name))
+            yield from_file(
+                self._name, copy, attributes=Attributes.of(self._path.stat()), above=_directories_of(self._path)
+            )
+        yield from_bytes(_INVENTORY, Inventory(drtool=KIND, databases=(database,)).encoded())
+
+    def _reading(self) -> sqlite3.Connection:
+        """A connection in a read transaction. Raises DrtoolError."""
+        ends_at = time.monotonic() + self._busy_s
+        try:
+            connection = connect(self._path)
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from None
+        try:
+            while not self._begun(connection):
+                if time.monotonic() >= ends_at:
+                    raise DrtoolError(f"the database {self._path} was locked for {self._busy_s:.0f} s by a writer")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _begun(self, connection: sqlite3.Connection) -> bool:
+        """Whether a transaction is begun now; False while a writer is in the way. Waits a second at most."""
+        try:
+            if not connection.in_transaction:
+                connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                return False
+            raise self._unreadable(error) from None
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from None
+        return True
+
+    def _copy(self, connection: sqlite3.Connection, copy: Path) -> None:
+        try:
+            with closing(sqlite3.connect(copy, isolation_level=None)) as target:
+                connection.backup(target, pages=_STEP_PAGES, sleep=0)
+                target.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: sqlite3.Error) -> DrtoolError:
+        return DrtoolError(f"the database {self._path} cannot be read: {error}")
+
+
+def _size_bytes(connection: sqlite3.Connection) -> int:
+    (pages,), (page_bytes,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    return int(pages) * int(page_bytes)
+
+
+def _directories_of(path: Path) -> dict[bytes, Attributes]:
+    """What the directories above are like, so that a restore makes none of them more open or more closed."""
+    return {os.fsencode(above): Attributes.of(above.stat()) for above in path.parents if above != above.parent}

@@ -1,0 +1,55 @@
+"""A SQLite database at the command line: backed up while it is in use, restored over what became of it."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from command_shell import Shell, make_unlocking_cheap, shell_in
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory) -> Shell:
+    made = shell_in(tmp_path_factory.mktemp("sqlite"))
+    targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
+    assert made("init", *targets).code == 0
+    make_unlocking_cheap(made.directory, "abc")
+    with (made.directory / "drtool.yaml").open("a") as config:
+        config.write("sources: {app: {sqlite: {path: app.db}}, gone: {sqlite: {path: gone.db}}}\n")
+    return made
+
+
+def in_use(path, *statements):
+    """A connection in WAL mode whose rows stay in the log."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in ("PRAGMA journal_mode = WAL", "PRAGMA wal_autocheckpoint = 0", *statements):
+        connection.execute(statement)
+    return connection
+
+
+def names(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute("SELECT name FROM people ORDER BY name")]
+
+
+def test_back_up_break_restore_in_place(shell):
+    path = shell.directory / "app.db"
+    with closing(in_use(path, "CREATE TABLE people (name TEXT)", "INSERT INTO people VALUES ('Ada'), ('Bob')")):
+        ran = shell("backup", "--source", "app", "--json")
+        assert ran.code == 0, ran.err
+    with closing(in_use(path)) as connection:
+        connection.execute("DELETE FROM people")
+        wal = path.with_name("app.db-wal").read_bytes()
+    path.with_name("app.db-wal").write_bytes(wal)  # as a crash leaves it
+    path.with_name("app.db-shm").touch()
+    ran = shell("restore", f"latest:{path}", "--source", "app", "--to", str(path.parent), "--overwrite", "always")
+    assert ran.code == 0, ran.err
+    assert "app.db-wal of the old database was removed" in ran.err
+    assert sorted(each.name for each in path.parent.glob("app.db*")) == ["app.db"]
+    assert names(path) == ["Ada", "Bob"]
+
+
+def test_a_source_without_its_database_fails_and_the_other_is_stored(shell):
+    ran = shell("backup", "--json")
+    assert ran.code == 1
+    assert [row["source"] for row in ran.document["snapshots"]] == ["app"]
+    assert "there is no database" in ran.document["failed"][0]["message"]

@@ -1,0 +1,206 @@
+"""SQLite through its backup API: rows in the log come back, nothing of the database is touched, a damaged one is refused."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+
+import pytest
+
+from drtool.errors import DrtoolError
+from drtool.operations.backup import SourceJob
+from drtool.sources.sqlite import SqliteSource, clear_stale, stale_beside
+from drtool.sources.sqlite import capture as sqlite_capture
+from drtool.sources.staging import STAGING, staged
+
+
+@pytest.fixture
+def database(tmp_path):
+    """In WAL mode, open and in use: nearly all of it is in its log."""
+    path = tmp_path / "srv/app.db"
+    path.parent.mkdir(mode=0o750)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
+        connection.executemany("INSERT INTO orders (note) VALUES (?)", [(f"n{i}",) for i in range(500)])
+        connection.execute("CREATE VIEW few AS SELECT * FROM orders WHERE id < 10")
+        os.chmod(path, 0o640)
+        yield path
+
+
+def stored(world, path, busy_s=60.0, **request):
+    job = SourceJob(name="app", captured=SqliteSource(path, busy_s=busy_s))
+    with world.open() as repository:
+        (report,) = world.run_jobs(repository, job, environ=dict(os.environ), **request).snapshots
+    assert list((world.root / world.state / STAGING).iterdir()) == [], "a staged copy was left"
+    return report
+
+
+def fails(world, path, **more):
+    before = world.snapshots()
+    with pytest.raises(DrtoolError) as caught:
+        stored(world, path, **more)
+    assert world.snapshots() == before
+    assert caught.value.exit_code == 1
+    staging = world.root / world.state / STAGING
+    assert not staging.exists() or list(staging.iterdir()) == []
+    return caught.value.message
+
+
+def put_back(world, path, out):
+    assert world.restore(out).errors == []
+    return out / str(path).lstrip("/")
+
+
+def rows(path, query="SELECT count(*) FROM orders"):
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_rows_that_are_still_in_the_log_come_back(world, database, tmp_path):
+    before = {path.name: path.read_bytes() for path in database.parent.iterdir() if not path.name.endswith("-shm")}
+    report = stored(world, database)
+    assert before == {path.name: path.read_bytes() for path in database.parent.iterdir() if path.name in before}
+    assert (report.files.new, report.errors) == (2, [])
+    copy = put_back(world, database, tmp_path / "out")
+    assert rows(copy) == [(500,)]
+    assert rows(copy, "SELECT count(*) FROM few") == [(9,)]
+    assert rows(copy, "PRAGMA integrity_check") == [("ok",)]
+    assert copy.read_bytes()[18:20] == b"\x01\x01", "a restored database has no log that it would need"
+    assert (copy.stat().st_mode & 0o777, copy.parent.stat().st_mode & 0o777) == (0o640, 0o750)
+
+
+def test_what_is_recorded(world, database, tmp_path):
+    stored(world, database)
+    put_back(world, database, tmp_path / "out")
+    inventory = json.loads((tmp_path / "out/sqlite/inventory.json").read_bytes())
+    assert inventory["drtool"] == "sqlite"
+    (row,) = inventory["databases"]
+    assert row["rows"] == {"orders": 500}
+    assert row["checks"] == {"integrity_check": "ok"}
+    assert len(row["schema_sha256"]) == 64
+
+
+def test_an_unchanged_database_is_no_change_and_stores_nothing(world, database):
+    first = stored(world, database)
+    again = stored(world, database)
+    assert (again.files.changed, again.files.unmodified, again.added_bytes) == (0, 2, 0)
+    assert again.parent == first.id
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO orders (note) VALUES ('one more')")
+    assert stored(world, database).files.changed == 2
+
+
+def test_a_writer_at_work_gets_through_and_the_copy_is_of_one_moment(world, database, tmp_path, monkeypatch):
+    """Each transaction adds to both tables: a copy of one moment has as many of each."""
+    monkeypatch.setattr(sqlite_capture, "_STEP_PAGES", 1)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE twins (id INTEGER, filler TEXT)")
+    ended, written = threading.Event(), []
+
+    def write():
+        with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            while not ended.is_set():
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("INSERT INTO orders (note) VALUES (?)", ("x" * 500,))
+                connection.execute("INSERT INTO twins VALUES (1, ?)", ("y" * 500,))
+                connection.execute("COMMIT")
+                written.append(1)
+                ended.wait(0.002)
+
+    writer = threading.Thread(target=write)
+    with world.open() as repository:
+        writer.start()
+        try:
+            job = SourceJob(name="app", captured=SqliteSource(database))
+            world.run_jobs(repository, job, environ=dict(os.environ))
+        finally:
+            ended.set()
+            writer.join()
+    copy = put_back(world, database, tmp_path / "out")
+    assert written
+    assert rows(copy) == [(500 + rows(copy, "SELECT count(*) FROM twins")[0][0],)]
+
+
+def test_a_database_locked_for_good_is_a_failure(world, tmp_path):
+    path = tmp_path / "locked.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (a)")
+        connection.execute("BEGIN EXCLUSIVE")
+        assert "was locked for" in fails(world, path, busy_s=0.5)
+
+
+def test_files_that_are_no_databases_are_refused(world, tmp_path):
+    assert "there is no database" in fails(world, tmp_path / "missing.db")
+    (tmp_path / "text.db").write_text("hello, I am no database, but long enough to be taken for one" * 50)
+    assert "is no SQLite database" in fails(world, tmp_path / "text.db")
+    (tmp_path / "empty.db").write_bytes(b"")
+    assert "is empty" in fails(world, tmp_path / "empty.db")
+    assert "cannot be read" in fails(world, tmp_path)
+
+
+def test_a_damaged_database_is_refused(world, tmp_path):
+    path = tmp_path / "damaged.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE t (a)")
+        connection.execute("CREATE INDEX i ON t (a)")
+        connection.executemany("INSERT INTO t VALUES (?)", [(f"{i}" * 50,) for i in range(2000)])
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2 // 4096 * 4096
+    data[middle : middle + 4096] = bytes(4096)
+    path.write_bytes(data)
+    assert "damaged" in fails(world, path)
+    path.write_bytes(data[: len(data) // 2 + 100])
+    assert path.name in fails(world, path)
+
+
+def test_a_dry_run_tells_its_size_and_stores_nothing(world, database):
+    report = stored_dry(world, database)
+    assert report.id is None
+    assert report.processed_bytes > 10_000
+    assert "journal mode wal" in report.facts[0]
+
+
+def stored_dry(world, path):
+    with world.open() as repository:
+        job = SourceJob(name="app", captured=SqliteSource(path))
+        return world.run_jobs(repository, job, dry_run=True).snapshots[0]
+
+
+def test_the_log_of_an_old_database_is_cleared(tmp_path):
+    path = tmp_path / "app.db"
+    for end in ("", "-wal", "-shm", "-journal"):
+        (tmp_path / f"app.db{end}").write_bytes(b"x")
+    assert len(clear_stale(path)) == 3
+    assert stale_beside(path) == []
+    assert path.exists()
+
+
+def test_a_killed_runs_staging_is_removed_by_the_next_and_a_live_ones_is_not(tmp_path):
+    script = f"""
+import os, sys
+from pathlib import Path
+from drtool.sources.staging import staged
+with staged(Path({str(tmp_path)!r}), 1) as room:
+    (room / "half").write_bytes(b"x"); print(room, flush=True); sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        room = os.fsdecode(child.stdout.readline().strip())
+        with staged(tmp_path, 1) as mine:
+            assert mine.stat().st_mode & 0o777 == 0o700
+            assert os.path.exists(f"{room}/half"), "a living run's staging was taken away"
+        child.kill()
+    assert os.path.exists(room)
+    with staged(tmp_path, 1):
+        assert not os.path.exists(room)
+    assert list((tmp_path / STAGING).iterdir()) == []
+
+
+def test_no_room_is_said_before_anything_is_made(tmp_path):
+    with pytest.raises(DrtoolError, match="are needed to stage"), staged(tmp_path, 1 << 60):
+        pass
+    assert list((tmp_path / STAGING).iterdir()) == []
