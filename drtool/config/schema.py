@@ -98,6 +98,21 @@ class SqliteConfig(Struct, frozen=True, kw_only=True):
     path: Annotated[str, Meta(min_length=1)]
 
 
+class PostgresqlConfig(Struct, frozen=True, kw_only=True):
+    """A PostgreSQL server: every database of it, and its roles."""
+
+    dsn: str = ""
+    """As libpq takes it: keywords or a URI. Empty: what the environment and libpq's defaults say."""
+    databases: Annotated[tuple[str, ...], Meta(min_length=1)] = ()
+    """Only these."""
+    run_as: str | None = None
+    """The user of this host that the client programs run as, for peer authentication; drtool itself is root then."""
+    programs: str | None = None
+    """The directory of the client programs, where PATH does not find the right version."""
+    count_rows: bool = True
+    """Counting reads every table once more."""
+
+
 class SourceConfig(Struct, frozen=True, kw_only=True):
     """What one snapshot holds: directories and files of this host, or one of the other kinds."""
 
@@ -106,7 +121,7 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
     exclude_caches: bool = False
     one_file_system: bool = False
     stream: StreamConfig | None = None
-    postgresql: Later = None
+    postgresql: PostgresqlConfig | None = None
     mysql: Later = None
     sqlite: SqliteConfig | None = None
     redis: Later = None

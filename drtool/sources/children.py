@@ -188,10 +188,13 @@ def run(
     stdin: bytes | None = None,
     user: str | None = None,
     secrets: Sequence[str] = (),
+    cwd: Path | None = None,
     limit_bytes: int = 64 << 20,
 ) -> bytes:
     """A program's whole output. Raises DrtoolError if it cannot be started, fails, or prints more than `limit_bytes`."""
-    child = started(argv, environ, user=user, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL)
+    child = started(
+        argv, environ, cwd=cwd, user=user, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL
+    )
     try:
         out, errors = child.communicate(stdin)
     finally:

@@ -25,4 +25,15 @@ def _source(config: SourceConfig, directory: Path) -> Source | None:
         from drtool.sources.sqlite import SqliteSource
 
         return SqliteSource(directory / config.sqlite.path)
+    if config.postgresql is not None:
+        from drtool.sources.postgresql import PostgresqlSource
+
+        server = config.postgresql
+        return PostgresqlSource(
+            server.dsn,
+            databases=server.databases,
+            run_as=server.run_as,
+            programs=directory / server.programs if server.programs else None,
+            count_rows=server.count_rows,
+        )
     return None

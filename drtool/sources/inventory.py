@@ -25,8 +25,8 @@ class Database(Struct, frozen=True, kw_only=True):
     """The file in the snapshot that it comes back from."""
     schema: str | None = None
     """The file that holds its definitions as text."""
-    rows: dict[str, int | None] = {}
-    """By table; None: it could not be counted."""
+    rows: dict[str, int | None] | None = None
+    """By table; None: it could not be counted, or none were."""
     schema_sha256: str | None = None
     """Over the objects that are defined; see `digest`."""
     consistent_at: str | None = None

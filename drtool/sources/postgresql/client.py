@@ -1,0 +1,124 @@
+"""PostgreSQL's own programs, pointed at one server: psql for questions, pg_dump and its kin for the rest.
+
+Invariants
+    A password goes over the environment alone, and is taken out of every complaint. Nothing asks for one.
+    A session's statements are in one transaction if it began one; whatever fails in it ends it.
+"""
+
+import csv
+import io
+import re
+import secrets as tokens
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+from drtool.errors import DrtoolError
+from drtool.sources import children
+from drtool.sources.postgresql.dsn import dsn_environment, of_database
+
+ROOT = Path("/")
+_QUIET = ("--no-psqlrc", "--no-password", "--quiet", "--csv", "--tuples-only", "--set=ON_ERROR_STOP=1")
+_DEFAULTS = {"PGCONNECT_TIMEOUT": "15", "PGAPPNAME": "drtool", "PGCLIENTENCODING": "UTF8", "LC_MESSAGES": "C"}
+_MAJOR = re.compile(r"\(PostgreSQL\) (\d+)")
+
+
+class Client:
+    """One server, as one user."""
+
+    def __init__(
+        self, dsn: str, environ: Mapping[str, str], *, run_as: str | None = None, programs: Path | None = None
+    ) -> None:
+        """Raises ValueError for a DSN that cannot be understood."""
+        given = dsn_environment(dsn)
+        self.environ = {**_DEFAULTS, **environ, **given}
+        if programs is not None:
+            self.environ["PATH"] = f"{programs}:{self.environ.get('PATH', '')}"
+        self.secrets = tuple(filter(None, (self.environ.get("PGPASSWORD"),)))
+        self.run_as = run_as
+        self.database = given.get("PGDATABASE")
+        self.told = given.get("PGSERVICE") or given.get("PGHOST") or "the local server"
+
+    def run(self, argv: Sequence[str], *, stdin: bytes | None = None) -> bytes:
+        """A program's output. Raises DrtoolError."""
+        return children.run(
+            argv, self.environ, stdin=stdin, user=self.run_as, secrets=self.secrets, cwd=ROOT, limit_bytes=256 << 20
+        )
+
+    def complaints(self, argv: Sequence[str], *, stdin: bytes) -> list[str]:
+        """What a program says on stderr, line by line, without secrets. Raises DrtoolError if it fails."""
+        child = children.started(argv, self.environ, cwd=ROOT, user=self.run_as, stdin=subprocess.PIPE)
+        try:
+            _, errors = child.communicate(stdin)
+        finally:
+            children.kill_group(child)
+        text = children.redacted(errors.decode("utf-8", "replace"), self.secrets)
+        if child.returncode:
+            raise DrtoolError(f"{argv[0]} {children.ending(child.returncode)}: {text.strip()[-500:]}")
+        return text.splitlines()
+
+    def piped(self, argv: Sequence[str]) -> AbstractContextManager[children.Output]:
+        return children.piped(argv, self.environ, cwd=ROOT, user=self.run_as, secrets=self.secrets)
+
+    def major(self, program: str) -> int:
+        """The version of a client program. Raises DrtoolError if it is not installed."""
+        text = self.run([program, "--version"]).decode()
+        match = _MAJOR.search(text)
+        if match is None:
+            raise DrtoolError(f"{program} --version says {text.strip()!r}: is it PostgreSQL's?")
+        return int(match[1])
+
+    @contextmanager
+    def session(self, database: str | None = None) -> Iterator["Session"]:
+        """A connection that lasts. Raises DrtoolError if there is none."""
+        name = database or self.database
+        argv = ["psql", *_QUIET, *([f"--dbname={of_database(name)}"] if name is not None else [])]
+        child = children.started(argv, self.environ, cwd=ROOT, user=self.run_as, stdin=subprocess.PIPE)
+        try:
+            yield Session(child, self)
+        finally:
+            if child.stdin is not None:
+                with suppress(OSError):
+                    child.stdin.close()  # psql ends where its input does, and whatever it has begun is rolled back
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(1)
+            children.kill_group(child)
+
+    def ask(self, sql: str, database: str | None = None) -> list[list[str]]:
+        """The rows of one question."""
+        with self.session(database) as session:
+            return session.ask(sql)
+
+
+class Session:
+    """psql, question by question."""
+
+    def __init__(self, child: "subprocess.Popen[bytes]", client: Client) -> None:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        self._child, self._client = child, client
+        self._in, self._out = child.stdin, io.BufferedReader(child.stdout)  # type: ignore[type-var]
+
+    def ask(self, sql: str) -> list[list[str]]:
+        """The rows that a statement gives. Raises DrtoolError."""
+        mark = tokens.token_hex(16)
+        try:
+            self._in.write(f"{sql.rstrip().rstrip(';')};\n\\echo {mark}\n".encode())
+        except BrokenPipeError:
+            raise self._failed() from None
+        lines: list[bytes] = []
+        for line in self._out:
+            if line.strip() == mark.encode():
+                return list(csv.reader(io.StringIO(b"".join(lines).decode("utf-8", "replace"), newline="")))
+            lines.append(line)
+        raise self._failed()
+
+    def _failed(self) -> DrtoolError:
+        assert self._child.stderr is not None
+        text = self._child.stderr.read() or b""
+        why = children.told(text, self._client.secrets) or "it said nothing"
+        return DrtoolError(
+            f"PostgreSQL at {self._client.told}: {why}",
+            hint="check that the server is up, and the source's dsn; for a password, use a passfile or a service",
+        )

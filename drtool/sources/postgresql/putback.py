@@ -1,0 +1,148 @@
+"""Dumps back into a PostgreSQL server, and the proof that they are what was recorded.
+
+Invariants
+    A database that is there and holds anything is never touched, except in a scratch server.
+    What a program complains of is a problem, but for what is expected: roles that the new server has already.
+    Proven means compared: the rows of every table that was counted, and every line of the schema.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from drtool.errors import DrtoolError, Refused
+from drtool.sources.inventory import Database, Inventory
+from drtool.sources.postgresql.client import Client
+from drtool.sources.postgresql.dsn import of_database
+from drtool.sources.postgresql.looking import look, row_counts, schema_lines
+
+LINES = 20
+_EXPECTED = ("already exists", "current user cannot be dropped")
+
+
+class Difference(NamedTuple):
+    """Where a restored database is not as it was recorded."""
+
+    what: str
+    """`rowcount` or `schema`."""
+    where: str
+    detail: str
+
+
+def put_back(
+    client: Client,
+    inventory: Inventory,
+    files: Path,
+    *,
+    scratch: bool,
+    databases: Sequence[str] = (),
+    tell: Callable[[str], None],
+) -> list[Database]:
+    """Restores globals, then each database, from `files`, where the snapshot was put. Raises DrtoolError, Refused."""
+    chosen = selected(inventory, databases)
+    if not scratch:
+        _check_absent(client, chosen)
+    for problem in _globals(client, inventory, files):
+        tell(f"globals: {problem}")
+    for database in chosen:
+        tell(f"restoring database {database.name}")
+        _restore(client, database, files, scratch=scratch)
+    return chosen
+
+
+def selected(inventory: Inventory, databases: Sequence[str]) -> list[Database]:
+    """The databases that are asked for; all without a choice. Raises DrtoolError."""
+    known = {database.name: database for database in inventory.databases}
+    missing = [name for name in databases if name not in known]
+    if missing:
+        raise DrtoolError(f"the snapshot has no database {missing[0]!r}", hint=f"it has {', '.join(known)}")
+    return [known[name] for name in databases] or list(known.values())
+
+
+def _check_absent(client: Client, chosen: Sequence[Database]) -> None:
+    """An empty database of that name is as good as none."""
+    there = look(client).databases
+    for database in chosen:
+        if database.name in there:
+            with client.session(database.name) as session:
+                ((count,),) = session.ask(
+                    "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+                    "WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+                )
+            if int(count):
+                raise Refused(
+                    f"the server at {client.told} has a database {database.name} with {count} tables and other objects in it",
+                    hint="rename or drop it first, or restore into another server",
+                )
+
+
+def _globals(client: Client, inventory: Inventory, files: Path) -> list[str]:
+    """What of roles and tablespaces could not be made."""
+    if inventory.globals is None:
+        return []
+    text = _below(files, inventory.globals).read_bytes()
+    argv = ["psql", "--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=0", "--output=/dev/null"]
+    complaints = client.complaints([*argv, f"--dbname={of_database(client.database or 'postgres')}"], stdin=text)
+    return [line for line in complaints if "ERROR" in line and not any(word in line for word in _EXPECTED)]
+
+
+def _restore(client: Client, database: Database, files: Path, *, scratch: bool) -> None:
+    there = database.name in look(client).databases
+    argv = ["pg_restore", "--no-password", "--exit-on-error"]
+    argv += ["--no-tablespaces"] if scratch else []
+    if there:
+        argv += ["--clean", "--if-exists"] if scratch else []
+        argv.append(f"--dbname={of_database(database.name)}")
+    else:
+        argv += ["--create", f"--dbname={of_database(client.database or 'postgres')}"]
+    try:
+        client.run([*argv, str(_below(files, database.dump))])
+    except DrtoolError as error:
+        raise DrtoolError(f"the database {database.name} could not be restored: {error.message}") from None
+
+
+def differences(
+    client: Client, chosen: Sequence[Database], files: Path, what: Sequence[str] = ("rowcount", "schema")
+) -> list[Difference]:
+    """Where the server differs from what was recorded when the databases were dumped."""
+    found: list[Difference] = []
+    for database in chosen:
+        if "rowcount" in what:
+            with client.session(database.name) as session:
+                found += compared_rows(database, row_counts(session))
+        if "schema" in what and database.schema is not None:
+            recorded = _below(files, database.schema).read_text("utf-8", "surrogateescape")
+            dump = client.run(["pg_dump", "--no-password", "--schema-only", f"--dbname={of_database(database.name)}"])
+            found += compared_schemas(database.name, recorded, dump.decode("utf-8", "surrogateescape"))
+    return found
+
+
+def compared_rows(database: Database, counts: dict[str, int | None]) -> list[Difference]:
+    if database.rows is None:  # whoever asks for proof looks for this beforehand
+        return [Difference("rowcount", database.name, "no rows were counted when it was dumped")]
+    rows = database.rows
+    names = sorted(set(rows) | set(counts))
+    return [
+        Difference("rowcount", f"{database.name}: {name}", f"{counts.get(name)} rows; {rows.get(name)} were recorded")
+        for name in names
+        if counts.get(name) != rows.get(name)
+    ]
+
+
+def compared_schemas(name: str, recorded: str, found: str) -> list[Difference]:
+    """Line by line, whatever the order; the first few."""
+    before, after = sorted(schema_lines(recorded)), sorted(schema_lines(found))
+    if before == after:
+        return []
+    lost = [Difference("schema", name, f"missing: {line}") for line in _beyond(before, after)]
+    more = [Difference("schema", name, f"not recorded: {line}") for line in _beyond(after, before)]
+    return [*lost[:LINES], *more[:LINES]]
+
+
+def _beyond(lines: list[str], others: list[str]) -> list[str]:
+    return list((Counter(lines) - Counter(others)).elements())
+
+
+def _below(files: Path, path: str) -> Path:
+    return files / path.lstrip("/")
