@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import command_zygote
 import pytest
 
 import drtool
@@ -19,6 +21,8 @@ from drtool.manifest.records import KeyTable
 from drtool.model import TargetName
 from drtool.repository import RepositorySpec, TargetSpec, open_repository
 from drtool.repository.slots import slot_row
+
+TIMEOUT_S = 120.0
 
 
 @dataclass
@@ -46,16 +50,27 @@ class Shell:
     environ: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, *words: str | bytes, stdin: int = subprocess.DEVNULL, **environ: str) -> Ran:
+        whole = {**os.environ, **self.environ, **environ}
+        if stdin == subprocess.DEVNULL and command_zygote.suits(whole):
+            return self._forked([os.fsdecode(word) for word in words], whole)
         done = subprocess.run(
             [sys.executable, "-m", "drtool", *words],
             cwd=self.directory,
-            env={**os.environ, **self.environ, **environ},
+            env=whole,
             stdin=stdin,
             capture_output=True,
             check=False,
-            timeout=120,
+            timeout=TIMEOUT_S,
         )
         return Ran(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
+
+    def _forked(self, words: list[str], environ: dict[str, str]) -> Ran:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
+            streams = [nothing.fileno(), out.fileno(), err.fileno()]
+            code = command_zygote.shared().run(words, self.directory, environ, streams, TIMEOUT_S)
+            out.seek(0)
+            err.seek(0)
+            return Ran(code, out.read().decode("utf-8"), err.read().decode("utf-8"))
 
 
 def shell_in(directory: Path) -> Shell:

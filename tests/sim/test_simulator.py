@@ -11,8 +11,8 @@ from sim_options import options_of
 from sim_run import run_seed
 from sim_schedule import PEACE
 
-SEEDS = 2000
-CHUNKS = 40
+SEEDS = 800
+CHUNKS = 16
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
