@@ -29,7 +29,7 @@ three-sites: $(STAMP) ## a disk, a bucket and an SSH server as sites; one dies i
 	@$(BIN)/python examples/three-sites/run.py
 
 test: $(STAMP) ## the whole test suite, on all cores
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(STAMP) ## style, formatting, strict types, and who may import whom
 	@$(BIN)/ruff check .
