@@ -78,6 +78,7 @@ def test_what_is_not_built_yet_says_so(tmp_path, key):
         ("sources: {home: {paths: [a], stream: {command: [b]}}}", "paths and stream: a source is of one kind"),
         ("sources: {home: {stream: {command: [b]}, exclude: [c]}}", "not for stream"),
         ("sources: {home: {stream: {command: []}}}", "length"),
+        ("sources: {home: {postgresql: {dns: x}}}", "nearest known one is 'dsn'"),
         ("sources: {home: {stream: {comand: [b]}}}", "nearest known one is 'command'"),
         ("limits: {memory: lots}", "not a size"),
         ("limits: {upload: 20MiB}", "not a rate (write 20MiB/s"),
