@@ -22,6 +22,7 @@ from drtool.manifest.records import (
     KeyTable,
     ObjectList,
     Policy,
+    RecordedRun,
     SegmentRef,
     SessionKind,
     Snapshot,
@@ -138,6 +139,13 @@ class Record(_Op, frozen=True):
     session: SessionId = SessionId(b"")
 
 
+class RecordRun(_Op, frozen=True):
+    """A run of a plan is over. Recorded again under its id, the later record stands."""
+
+    run: RecordedRun
+    session: SessionId = SessionId(b"")
+
+
 class SetVoters(_Op, frozen=True):
     """The configuration after the present one: the head that holds this change is the last of its own."""
 
@@ -212,6 +220,7 @@ AdminOp: TypeAlias = (
     | SetPolicy
     | ReplaceIndex
     | Record
+    | RecordRun
     | SetVoters
     | Recover
     | Compact
@@ -292,6 +301,8 @@ def _admin_summary(op: AdminOp) -> str:
             return f"generation {config.generation} from {', '.join(op.sites)}"
         case Record():
             return ", ".join(f"{row.site} {row.level} round {row.round}" for row in op.coverage[:4])
+        case RecordRun(run=run):
+            return f"{run.plan} {run.id} on {run.host}: {run.verdict}"
         case ReplaceIndex():
             return f"{len(op.replaces)} segments by {len(op.segments)}"
         case Condemn() | Withdraw() | Remove() | Removed():

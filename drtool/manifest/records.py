@@ -190,6 +190,35 @@ class Evidence(Row, frozen=True):
     detail: str = ""
 
 
+class RunObjective(Row, frozen=True):
+    """What a run of a plan came to in one respect, in seconds: `rto`, `rpo`, `wrt` or `detection`. None: not asked; not measured."""
+
+    name: str
+    target_s: float | None
+    measured_s: float | None
+
+
+class RecordedRun(Row, frozen=True):
+    """A run of a plan that is over: evidence that stays when its host burns. `digest`: of its journal's last line.
+
+    `must_pass_every_s`: how often the plan wanted to be proven when it ran.
+    """
+
+    id: str
+    plan: str
+    plan_digest: str
+    host: str
+    user: str
+    began_ns: int
+    ended_ns: int
+    verdict: str
+    exit_code: int
+    digest: str
+    objectives: tuple[RunObjective, ...] = ()
+    human_s: float = 0.0
+    must_pass_every_s: float | None = None
+
+
 class Recovery(Row, frozen=True):
     """One forced recovery: the generation that it began, and the last change that it found."""
 

@@ -31,6 +31,7 @@ from drtool.manifest.ops import (
     OpenSession,
     PruneOp,
     Record,
+    RecordRun,
     Recover,
     Remove,
     Removed,
@@ -51,6 +52,7 @@ from drtool.manifest.records import (
     Forgotten,
     KeyTable,
     Policy,
+    RecordedRun,
     Recovery,
     Removal,
     Row,
@@ -65,6 +67,9 @@ from drtool.ring import Ring, RingTarget
 
 REMEMBERED_CHANGES = 1000
 EVIDENCE_LIMIT = 256
+RUNS_LIMIT = 100
+RUNS_OF_A_PLAN = 20
+RUN_WORD_CHARACTERS = 256
 RECOVERY_BYTES = 16
 KEY_SLOTS_MAX = 64
 EXCLUSIVE_KINDS = ("prune", "mover")
@@ -91,6 +96,7 @@ class Core(Row, frozen=True):
     condemned: Condemned | None = None
     removing: tuple[Removal, ...] = ()
     last_removal: int = 0
+    runs: tuple[RecordedRun, ...] = ()
 
 
 class State(Core, frozen=True):
@@ -210,6 +216,8 @@ def _administer(state: State, change: Change, op: AdminOp) -> State:
             return _with_segments(state, op.segments, op.replaces)
         case Record():
             return _record(state, op)
+        case RecordRun():
+            return _record_run(state, op.run)
         case SetVoters():
             return _set_voters(state, op)
         case SetKeys():
@@ -394,3 +402,14 @@ def _record(state: State, op: Record) -> State:
     return msgspec.structs.replace(
         state, coverage=tuple(coverage.values()), evidence=tuple(evidence.values())[-EVIDENCE_LIMIT:]
     )
+
+
+def _record_run(state: State, run: RecordedRun) -> State:
+    """The newest of each plan stay, and not more than so many in all: the state must stay small for ever."""
+    words = (run.id, run.plan, run.plan_digest, run.host, run.user, run.verdict, run.digest)
+    if not run.id or not run.plan or max(map(len, words)) > RUN_WORD_CHARACTERS or len(run.objectives) > 16:
+        raise Refused("bad-run", "a run is recorded by its id, its plan and a few short words")
+    runs = [*(row for row in state.runs if row.id != run.id), run]
+    too_many = [row.id for row in runs if row.plan == run.plan][:-RUNS_OF_A_PLAN]
+    kept = [row for row in runs if row.id not in too_many][-RUNS_LIMIT:]
+    return msgspec.structs.replace(state, runs=tuple(kept))

@@ -19,6 +19,7 @@ from drtool.manifest.ops import (
     Found,
     OpenSession,
     Record,
+    RecordRun,
     ReplaceIndex,
     SetPolicy,
     SetRing,
@@ -28,8 +29,19 @@ from drtool.manifest.ops import (
     make_change,
     summary_of,
 )
-from drtool.manifest.records import Config, Coverage, Evidence, Policy, SegmentRef, Target, Voter
-from drtool.manifest.state import REMEMBERED_CHANGES, Rejection, State, applied_at, apply, apply_all, begin
+from drtool.manifest.records import Config, Coverage, Evidence, Policy, RecordedRun, RunObjective, SegmentRef, Target, Voter
+from drtool.manifest.state import (
+    REMEMBERED_CHANGES,
+    RUNS_LIMIT,
+    RUNS_OF_A_PLAN,
+    Core,
+    Rejection,
+    State,
+    applied_at,
+    apply,
+    apply_all,
+    begin,
+)
 
 TARGETS = (
     Target("paris/main", 1, "active", "file:///paris", "h"),
@@ -185,6 +197,45 @@ def test_coverage_and_evidence_keep_the_newest_of_each():
 ACTIONS = st.lists(
     st.tuples(st.sampled_from("oxcesrf"), st.integers(0, 4), st.integers(0, 4), st.integers(0, 3)), max_size=40
 )
+
+
+def run_of(plan: str, number: int, **more) -> RecordedRun:
+    values = {"plan_digest": "d", "host": "h", "user": "u", "began_ns": 0, "ended_ns": number, "verdict": "passed"}
+    return RecordedRun(id=f"{plan}-{number}", plan=plan, **(values | {"exit_code": 0, "digest": "e"} | more))
+
+
+def test_the_newest_runs_of_each_plan_stay_and_the_state_stays_small():
+    host = Host()
+    host.open(sid(1), kind="admin")
+    for number in range(RUNS_OF_A_PLAN + 5):
+        host.do(RecordRun(run_of("drill", number), sid(1)), sid(1))
+    assert [row.ended_ns for row in host.state.runs] == list(range(5, RUNS_OF_A_PLAN + 5))
+    for number in range(2 * RUNS_LIMIT):
+        host.do(RecordRun(run_of(f"plan-{number}", 0), sid(1)), sid(1))
+    assert len(host.state.runs) == RUNS_LIMIT
+    assert len(msgspec.msgpack.encode(host.state.core())) < 64 * 1024
+
+
+def test_a_run_that_is_recorded_again_is_one_run():
+    host = Host()
+    host.open(sid(1), kind="admin")
+    for verdict in ("failed", "passed"):
+        host.do(RecordRun(run_of("drill", 1, verdict=verdict), sid(1)), sid(1))
+    assert [row.verdict for row in host.state.runs] == ["passed"]
+
+
+@pytest.mark.parametrize("bad", [{"verdict": "x" * 300}, {"plan": ""}, {"objectives": (RunObjective("rto", None, 1.0),) * 17}])
+def test_what_would_make_the_state_grow_is_no_run(bad):
+    host = Host()
+    host.open(sid(1), kind="admin")
+    values = {name: getattr(run_of("drill", 1), name) for name in RecordedRun.__struct_fields__}
+    assert host.do(RecordRun(RecordedRun(**(values | bad)), sid(1)), sid(1)) == "bad-run"
+
+
+def test_a_core_of_an_earlier_version_knows_no_runs():
+    rows = msgspec.msgpack.decode(msgspec.msgpack.encode(founded().core()))
+    older = msgspec.msgpack.encode(rows[: Core.__struct_fields__.index("runs")])
+    assert msgspec.msgpack.decode(older, type=Core).runs == ()
 
 
 def draw_change(action, host: Host, rows: list) -> Change:
