@@ -299,10 +299,8 @@ def _admin_summary(op: AdminOp) -> str:
             return f"configuration {config.number}: {', '.join(voter.site for voter in config.voters)}"
         case Recover(config=config):
             return f"generation {config.generation} from {', '.join(op.sites)}"
-        case Record():
-            return ", ".join(f"{row.site} {row.level} round {row.round}" for row in op.coverage[:4])
-        case RecordRun(run=run):
-            return f"{run.plan} {run.id} on {run.host}: {run.verdict}"
+        case Record() | RecordRun():
+            return _evidence_summary(op)
         case ReplaceIndex():
             return f"{len(op.replaces)} segments by {len(op.segments)}"
         case Condemn() | Withdraw() | Remove() | Removed():
@@ -313,6 +311,14 @@ def _admin_summary(op: AdminOp) -> str:
             return f"copies {op.policy.copies}, minimum {op.policy.minimum}"
         case _:
             return ""
+
+
+def _evidence_summary(op: Record | RecordRun) -> str:
+    match op:
+        case Record():
+            return ", ".join(f"{row.site} {row.level} round {row.round}" for row in op.coverage[:4])
+        case RecordRun(run=run):
+            return f"{run.plan} {run.id} on {run.host}: {run.verdict}"
 
 
 def _prune_summary(op: PruneOp) -> str:

@@ -191,7 +191,7 @@ class Evidence(Row, frozen=True):
 
 
 class RunObjective(Row, frozen=True):
-    """What a run of a plan came to in one respect, in seconds: `rto`, `rpo`, `wrt` or `detection`. None: not asked; not measured."""
+    """What a run of a plan came to in one respect: `rto`, `rpo`, `wrt` or `detection`. None: not asked for, or not measured."""
 
     name: str
     target_s: float | None

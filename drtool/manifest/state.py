@@ -214,10 +214,8 @@ def _administer(state: State, change: Change, op: AdminOp) -> State:
             return msgspec.structs.replace(state, policy=op.policy)
         case ReplaceIndex():
             return _with_segments(state, op.segments, op.replaces)
-        case Record():
-            return _record(state, op)
-        case RecordRun():
-            return _record_run(state, op.run)
+        case Record() | RecordRun():
+            return _record(state, op) if isinstance(op, Record) else _record_run(state, op.run)
         case SetVoters():
             return _set_voters(state, op)
         case SetKeys():

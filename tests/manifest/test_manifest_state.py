@@ -29,7 +29,17 @@ from drtool.manifest.ops import (
     make_change,
     summary_of,
 )
-from drtool.manifest.records import Config, Coverage, Evidence, Policy, RecordedRun, RunObjective, SegmentRef, Target, Voter
+from drtool.manifest.records import (
+    Config,
+    Coverage,
+    Evidence,
+    Policy,
+    RecordedRun,
+    RunObjective,
+    SegmentRef,
+    Target,
+    Voter,
+)
 from drtool.manifest.state import (
     REMEMBERED_CHANGES,
     RUNS_LIMIT,
@@ -224,7 +234,9 @@ def test_a_run_that_is_recorded_again_is_one_run():
     assert [row.verdict for row in host.state.runs] == ["passed"]
 
 
-@pytest.mark.parametrize("bad", [{"verdict": "x" * 300}, {"plan": ""}, {"objectives": (RunObjective("rto", None, 1.0),) * 17}])
+@pytest.mark.parametrize(
+    "bad", [{"verdict": "x" * 300}, {"plan": ""}, {"objectives": (RunObjective("rto", None, 1.0),) * 17}]
+)
 def test_what_would_make_the_state_grow_is_no_run(bad):
     host = Host()
     host.open(sid(1), kind="admin")

@@ -43,6 +43,9 @@ class RunBegan(Line, frozen=True, kw_only=True, tag="run-began"):
     exercise: str = ""
     started: str = ""
     """What `now` means in this run, to the nanosecond."""
+    config: str = ""
+    """The configuration that led to the repository: the run is recorded there."""
+    must_pass_every_s: float | None = None
 
 
 class Pinned(Line, frozen=True, kw_only=True, tag="pinned"):

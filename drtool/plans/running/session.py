@@ -233,6 +233,8 @@ def _began(run: Run) -> RunBegan:
         incident_at=str(incident) if incident is not None else None,
         variables=run.variables,
         started=str(run.around.started),
+        config=os.fspath(run.around.config_path or ""),
+        must_pass_every_s=plan.schedule.must_pass_every_s if plan.schedule is not None else None,
         sources={row.file: row.sha256 for row in plan.files},
         title=plan.title,
         exercise=plan.exercise,
