@@ -62,6 +62,7 @@ COMMANDS: dict[Path, Entry] = {
     ("plan", "check"): Entry("drtool.cli.plans", GROUP, (*_ALWAYS, *_STOPS)),
     ("plan", "run"): Entry("drtool.cli.plan_runs", GROUP, (*_READS, 7, 8, 9, 11, 75)),
     ("plan", "resume"): Entry("drtool.cli.plan_runs", GROUP, (*_READS, 7, 8, 9, 11, 75)),
+    ("plan", "history"): Entry("drtool.cli.plan_reports", GROUP, _READS),
     ("plan", "approve"): Entry("drtool.cli.plan_runs", GROUP, (*_ALWAYS, 11, *_STOPS)),
     ("scratch", "list"): Entry("drtool.cli.scratch", GROUP, (*_ALWAYS, *_STOPS)),
     ("scratch", "remove"): Entry("drtool.cli.scratch", GROUP, (*_ALWAYS, 8, 11, *_STOPS)),
@@ -89,7 +90,7 @@ GROUPS: dict[str, str] = {
 _LATER = """
 find diff dump stats mount report
 
-plan-history plan-report
+plan-report
 key-split key-join schedule-show schedule-install schedule-remove
 """
 LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.split())

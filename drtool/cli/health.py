@@ -11,6 +11,7 @@ from drtool.cli.view import Cell, Line, Table, View, line, table, view
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
+    from drtool.manifest.records import RecordedRun
 
 _SHOWN = 20
 
@@ -30,8 +31,36 @@ def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
     with call.open_anyhow(sites(manifest_from)) as repository:
         document = document_of(run_status(repository, call.emit))
         promised = repository.view.state.policy.copies
+        recorded = repository.view.state.runs
+    _add_proofs(call, document, recorded)
     code = repository.uncertain.exit_code if repository.uncertain else status_exit(document, promised)
     call.show(document, status_view(document, promised), exit_code=code)
+
+
+def _add_proofs(call: "Call", document: Document, recorded: "tuple[RecordedRun, ...]") -> None:
+    """Which plans were to pass every so often, and whether they did; what is missing is a problem like any other."""
+    import time
+
+    from drtool.plans.evidence.proofs import proofs, told
+
+    now_ns = time.time_ns()
+    rows = proofs(recorded, _configured_plans(call), now_ns)
+    document["plans"] = document_of(rows)
+    document["problems"] += [told(row, now_ns) for row in rows if row.met is False]
+    document["healthy"] = not document["problems"]
+
+
+def _configured_plans(call: "Call") -> dict[str, float | None]:
+    """How often each plan of this host is to pass, by id; without a directory of plans nothing is imported."""
+    from drtool.cli.plans import plans_directory
+
+    directory = plans_directory(call)
+    if directory is None or not directory.is_dir():
+        return {}
+    from drtool.plans.library import list_plans
+
+    plans = [listed.plan for listed in list_plans(directory) if listed.plan is not None]
+    return {plan.id: plan.schedule.must_pass_every_s if plan.schedule else None for plan in plans}
 
 
 def status_exit(document: Document, promised: int) -> int:
@@ -39,6 +68,7 @@ def status_exit(document: Document, promised: int) -> int:
     if document["quorum"]["reachable"] < document["quorum"]["needed"]:
         return 6
     missed = any(row["met"] is False or _too_few(row, promised) for row in document["sources"])
+    missed = missed or any(row["met"] is False for row in document["plans"])
     return 7 if missed else 0
 
 
@@ -58,6 +88,9 @@ def status_view(document: Document, promised: int) -> View:
     table_of_sources: list[Line | Table] = []
     if sources:
         table_of_sources = [line(""), table("SOURCE HOST NEWEST AGE> COPIES> VERIFIED", sources)]
+    if document["plans"]:
+        rows = [_plan_row(row) for row in document["plans"]]
+        table_of_sources += [line(""), table("PLAN PASSED> MUST-EVERY> NEWEST", rows)]
     problems = [line(Cell("! ", "bad"), problem) for problem in document["problems"]]
     return view(
         *parts, line(""), _sites_table(document), *table_of_sources, *([line("")] if problems else []), *problems
@@ -91,4 +124,14 @@ def _source_row(row: Document, promised: int) -> tuple[Cell | str, ...]:
         Cell(duration(row["age_seconds"]), "bad" if row["met"] is False else ""),
         Cell(copies, "bad" if _too_few(row, promised) else ""),
         Cell(verified, "dim"),
+    )
+
+
+def _plan_row(row: Document) -> tuple[Cell | str, ...]:
+    wanted = row["must_pass_every_seconds"]
+    return (
+        Cell(row["id"], "strong"),
+        Cell(local(row["last_passed"]) if row.get("last_passed") else "never", "bad" if row["met"] is False else ""),
+        "-" if wanted is None else duration(wanted),
+        row["verdict"] or "-",
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from drtool.plans.journal.events import Event, RunBegan
+    from drtool.plans.language.model import Objectives
     from drtool.plans.running.resolving import Resolution
     from drtool.plans.running.session import Result, Run
 
@@ -65,6 +66,7 @@ def plan_run(
     call: Call = context.obj
     file = plan_file(call, plan)  # a word that names none is told before anything heavy is imported
 
+    from drtool.cli.plan_recording import expected
     from drtool.cli.plan_world import world
     from drtool.plans.evidence.objectives import measure
     from drtool.plans.language import load_plan
@@ -87,9 +89,10 @@ def plan_run(
         check_before(run)
     resolution = foresee(run)
     if dry_run or resolution.cannot:
-        document = _foreseen(run, resolution, dry_run=dry_run)
+        document = _foreseen(run, resolution, expected(call, run), dry_run=dry_run)
         call.show(document, run_view(document), exit_code=1 if resolution.cannot else 0)
         return
+    likely = expected(call, run)
     with _signals() as interrupted:
         result = carry_out(
             run,
@@ -99,7 +102,7 @@ def plan_run(
             _telling(call, run),
             begun=partial(keep_plan, loaded, file.parent, run.around.folder),
         )
-    _show(call, run, result)
+    _show(call, run, result, likely)
 
 
 def plan_resume(
@@ -116,6 +119,7 @@ def plan_resume(
         drtool plan resume
         drtool plan resume 20261123-140500-3f2a
     """
+    from drtool.cli.plan_recording import expected
     from drtool.cli.plan_world import world
     from drtool.plans.evidence.objectives import measure
     from drtool.plans.journal.file import read
@@ -149,9 +153,10 @@ def plan_resume(
         incident=incident,
         resolved=restore_vars(plan, began.variables, started),
     )
+    likely = expected(call, again)
     with _signals() as interrupted:
         result = carry_on(again, foresee(again), measure, interrupted, _telling(call, again))
-    _show(call, again, result)
+    _show(call, again, result, likely)
 
 
 def plan_approve(
@@ -241,19 +246,26 @@ def _telling(call: Call, run: "Run") -> "Callable[[Event], None]":
     return hear
 
 
-def _show(call: Call, run: "Run", result: "Result") -> None:
-    document = _done(run, result)
+def _show(call: Call, run: "Run", result: "Result", likely: dict[str, Document]) -> None:
+    from drtool.cli.plan_recording import record_owed
+
+    problem = record_owed(call).get(result.run_id, "")
+    document = _done(run, result, likely) | {"recorded": not problem, "record_problem": problem}
     call.show(document, run_view(document), exit_code=result.conclusion.exit_code)
 
 
-def _foreseen(run: "Run", resolution: "Resolution", *, dry_run: bool) -> Document:
+def _foreseen(run: "Run", resolution: "Resolution", likely: dict[str, Document], *, dry_run: bool) -> Document:
     rows = [
         {"id": row.id, "uses": row.uses, "status": row.status, "seconds": None, "detail": row.foresight.detail}
         for row in resolution.rows
     ]
     return _head(run, "simulated" if dry_run else "failed", dry_run=dry_run) | {
         "steps": rows,
-        "objectives": {},
+        "objectives": {
+            name: {"target": target, "measured": None, "met": None, "estimate": likely.get(name)}
+            for name, target in _targets(run.plan.objectives).items()
+            if target is not None or name in likely
+        },
         "unproven": [
             f"{row.id}: {row.foresight.detail or 'cannot be known beforehand'}" for row in resolution.unprovable
         ],
@@ -275,7 +287,16 @@ def _head(run: "Run", verdict: str, *, dry_run: bool) -> Document:
     }
 
 
-def _done(run: "Run", result: "Result") -> Document:
+def _targets(objectives: "Objectives") -> dict[str, float | None]:
+    return {
+        "rto": objectives.rto_s,
+        "rpo": objectives.rpo_s,
+        "wrt": objectives.wrt_s,
+        "detection": objectives.detection_s,
+    }
+
+
+def _done(run: "Run", result: "Result", likely: dict[str, Document]) -> Document:
     from drtool.plans.journal.events import Ended
 
     rows = [
@@ -292,7 +313,10 @@ def _done(run: "Run", result: "Result") -> Document:
     conclusion = result.conclusion
     return _head(run, conclusion.verdict, dry_run=False) | {
         "steps": rows,
-        "objectives": result.measured,
+        "objectives": {
+            name: row | {"estimate": likely.get(name)} if "measured" in row else row
+            for name, row in result.measured.items()
+        },
         "unproven": list(conclusion.unproven),
         "leftovers": list(conclusion.leftovers),
         "reason": conclusion.reason,
@@ -341,4 +365,9 @@ def _step_row(row: Document) -> tuple[Cell | str, ...]:
 def _objective(values: Document) -> str:
     target, measured = values.get("target"), values.get("measured")
     told = "not measured" if measured is None else duration(measured)
-    return f"{told}, of {duration(target)}" if target is not None else told
+    told = f"{told}, of {duration(target)}" if target is not None else told
+    likely = values.get("estimate")
+    if likely is None:
+        return f"{told}; no run to estimate it from"
+    between = f"{duration(likely['min'])} to {duration(likely['max'])}"
+    return f"{told}; {duration(likely['median'])} ({between}) in the last {likely['runs']}"

@@ -95,12 +95,26 @@ def test_a_drill_passes_and_changes_no_stored_byte(shell, tmp_path):
         steps["found-exactly"]["status"] == steps["nothing-left"]["status"] == steps["caught-up"]["status"] == "passed"
     )
     assert done.document["objectives"]["rto"]["met"] is True
+    assert done.document["objectives"]["rto"]["estimate"] is None
+    assert_it_is_on_record(shell, tmp_path, done.document)
     assert done.document["leftovers"] == []
     after = stored(tmp_path)
     assert all(after.get(path) == data for path, data in before.items()), "faults change no stored byte"
     assert shell("fault", "list", "--json").document["faults"] == []
     assert shell("scratch", "list", "--json").document["spaces"] == []
     assert shell("verify", "--level", "full", "--json").code == 0
+
+
+def assert_it_is_on_record(shell, tmp_path, document):
+    """At the sites, where another host reads it; and what it took is what the next one may take."""
+    assert document["recorded"] is True
+    (row,) = shell("plan", "history", "--json", DRTOOL_STATE_DIR=str(tmp_path / "elsewhere")).document["runs"]
+    assert (row["run_id"], row["verdict"], row["recorded"], row["here"]) == (document["run_id"], "passed", True, False)
+    assert row["objectives"]["rto"]["measured"] == document["objectives"]["rto"]["measured"]
+    assert row["digest"] == document["journal_digest"]
+    assert document["run_id"] in shell("manifest", "log", "--json").out
+    dry = shell("plan", "run", "game.yaml", "--var", "victim=b", "--dry-run", "--json").document
+    assert dry["objectives"]["rto"]["estimate"]["median"] == row["objectives"]["rto"]["measured"]
 
 
 def test_killed_with_9_it_leaves_nothing_that_the_next_command_does_not_clear(shell, tmp_path):

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
 from drtool.errors import DrtoolError, UsageError
-from drtool.plans.journal.events import RunBegan, RunEnded
+from drtool.plans.journal.events import Measured, RunBegan, RunEnded
 from drtool.plans.journal.file import is_written, read
 
 RUNS = "runs"
@@ -44,6 +45,7 @@ class PastRun(Struct, frozen=True, kw_only=True):
     at_work: bool = False
     digest: str = ""
     problem: str = ""
+    objectives: dict[str, dict[str, Any]] = {}
 
 
 def new_run_id(now: datetime) -> str:
@@ -82,6 +84,7 @@ def _past(folder: Path) -> PastRun:
         return PastRun(run_id=folder.name, problem=str(error))
     began = next((event for event in events if isinstance(event, RunBegan)), None)
     ended = next((event for event in reversed(events) if isinstance(event, RunEnded)), None)
+    measured = next((event for event in reversed(events) if isinstance(event, Measured)), None)
     return PastRun(
         run_id=folder.name,
         plan=began.plan if began else "",
@@ -93,6 +96,7 @@ def _past(folder: Path) -> PastRun:
         reason=ended.reason if ended else "",
         at_work=at_work,
         digest=head,
+        objectives={name: row for name, row in (measured.values if measured else {}).items() if "measured" in row},
     )
 
 

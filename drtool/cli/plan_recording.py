@@ -1,0 +1,60 @@
+"""Writing down in the catalogue that plans were run, and reading it there; neither ever keeps a command from its end."""
+
+from typing import TYPE_CHECKING
+
+from drtool.cli.text import Document, document_of
+from drtool.errors import DrtoolError
+from drtool.events import Warned
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+    from drtool.manifest.records import RecordedRun
+    from drtool.plans.evidence.history import HistoryRow
+    from drtool.plans.running.session import Run
+
+
+def record_owed(call: "Call") -> dict[str, str]:
+    """Records every run of this host that is over and not in the catalogue yet. By run, why it could not be; empty if it was."""
+    from drtool.manifest.ops import RecordRun
+    from drtool.plans.evidence.recording import mark, owed
+
+    rows = list(owed(call.state_dir, str(call.settings.config_path or "")))
+    if not rows:
+        return {}
+    try:
+        with call.open_repository() as repository:
+            done = repository.manifest.commit([RecordRun(row) for _, row in rows])
+        for folder, _ in rows:
+            mark(folder, done.sequence)
+    except (DrtoolError, OSError) as error:
+        why = error.message if isinstance(error, DrtoolError) else str(error)
+        call.emit(
+            Warned(
+                message=f"not recorded in the catalogue: {why}; the next `drtool plan run` or `plan history` does it"
+            )
+        )
+        return {row.id: why for _, row in rows}
+    return {row.id: "" for _, row in rows}
+
+
+def known_runs(call: "Call", recorded: "tuple[RecordedRun, ...]") -> "list[HistoryRow]":
+    """What the catalogue has, and what this host's journals have."""
+    from drtool.plans.evidence.history import history
+    from drtool.plans.running.runs import past_runs
+
+    return history(recorded, past_runs(call.state_dir), call.settings.host)
+
+
+def expected(call: "Call", run: "Run") -> dict[str, Document]:
+    """What the plan's last runs came to, by objective; nothing where nobody knows of any."""
+    from drtool.plans.evidence.history import estimates
+
+    recorded: tuple[RecordedRun, ...] = ()
+    try:
+        if call.settings.config_path is not None:
+            with run.around.repository() as repository:
+                recorded = repository.view.state.runs
+    except DrtoolError as error:
+        call.emit(Warned(message=f"estimates are made of this host's runs alone: {error.message}"))
+    found = estimates(known_runs(call, recorded), run.plan.id)
+    return {name: document_of(value) for name, value in found.items() if value is not None}

@@ -1,0 +1,80 @@
+"""What of a run goes into the catalogue, so that it is evidence on every site; and which runs of this host still owe it.
+
+Invariants
+    A run is recorded once it is over, by its journal alone: whoever comes later records what a run could not.
+    That a run is recorded is marked in its folder only after the catalogue has said so.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from drtool.errors import DrtoolError
+from drtool.manifest.records import RecordedRun, RunObjective
+from drtool.plans.journal.events import Event, Measured, RunBegan, RunEnded
+from drtool.plans.journal.file import is_written, read
+from drtool.plans.running.runs import RUNS
+
+MARK = "recorded"
+OBJECTIVES = ("rto", "rpo", "wrt", "detection")
+
+
+def record_of(events: Sequence[Event], digest: str) -> RecordedRun | None:
+    """The record of a run; `digest` is its journal's head. None while it is not over."""
+    began = next((event for event in events if isinstance(event, RunBegan)), None)
+    ended = next((event for event in reversed(events) if isinstance(event, RunEnded)), None)
+    if began is None or ended is None:
+        return None
+    measured = next((event.values for event in reversed(events) if isinstance(event, Measured)), {})
+    return RecordedRun(
+        id=began.run,
+        plan=began.plan,
+        plan_digest=began.digest,
+        host=began.host,
+        user=began.user,
+        began_ns=_ns(began.at),
+        ended_ns=_ns(ended.at),
+        verdict=ended.verdict,
+        exit_code=ended.exit_code,
+        digest=digest,
+        objectives=tuple(
+            RunObjective(name, measured[name].get("target"), measured[name].get("measured"))
+            for name in OBJECTIVES
+            if name in measured
+        ),
+        human_s=measured.get("time", {}).get("human_seconds", 0.0),
+        must_pass_every_s=began.must_pass_every_s,
+    )
+
+
+def owed(state_dir: Path, config: str) -> Iterator[tuple[Path, RecordedRun]]:
+    """Runs of this host, with this configuration, that are over and not recorded; oldest first."""
+    try:
+        names = sorted(os.listdir(state_dir / RUNS))
+    except FileNotFoundError:
+        return
+    for name in names:
+        folder = state_dir / RUNS / name
+        if (folder / MARK).exists():
+            continue
+        try:
+            if is_written(folder):
+                continue
+            events, digest = read(folder)
+        except (DrtoolError, OSError):
+            continue  # `plan history` tells of it; nobody vouches for such a run
+        row = record_of(events, digest)
+        if row is not None and next(e for e in events if isinstance(e, RunBegan)).config == config:
+            yield folder, row
+
+
+def mark(folder: Path, sequence: int) -> None:
+    """Notes that the catalogue has it, since which change."""
+    part = folder / f".{MARK}"
+    part.write_text(f"{sequence}\n")
+    os.replace(part, folder / MARK)
+
+
+def _ns(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000) * 1_000_000
