@@ -12,7 +12,7 @@ import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -181,6 +181,19 @@ def _signal(child: "subprocess.Popen[bytes]", number: int) -> None:
         os.killpg(child.pid, number)
 
 
+def watched(
+    child: "subprocess.Popen[bytes]", stdin: bytes | None, watch: Callable[[], None] | None
+) -> tuple[bytes, bytes]:
+    """Feeds a program and reads what it prints, to its end; `watch` is called every second, and may raise."""
+    while True:
+        try:
+            return child.communicate(stdin, timeout=None if watch is None else 1.0)
+        except subprocess.TimeoutExpired:
+            assert watch is not None
+            watch()
+            stdin = None  # it is on its way, and must not be given again
+
+
 def run(
     argv: Sequence[str],
     environ: Mapping[str, str],
@@ -190,13 +203,14 @@ def run(
     secrets: Sequence[str] = (),
     cwd: Path | None = None,
     limit_bytes: int = 64 << 20,
+    watch: Callable[[], None] | None = None,
 ) -> bytes:
     """A program's whole output. Raises DrtoolError if it cannot be started, fails, or prints more than `limit_bytes`."""
     child = started(
         argv, environ, cwd=cwd, user=user, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL
     )
     try:
-        out, errors = child.communicate(stdin)
+        out, errors = watched(child, stdin, watch)
     finally:
         kill_group(child)
     if child.returncode:

@@ -4,11 +4,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from drtool.config import load_config, nearest
+from drtool.config import SourceConfig, load_config, nearest
+from drtool.errors import DrtoolError
 from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
 from drtool.plans.language.actions import Backup
 from drtool.plans.language.results import RESULTS
+from drtool.sources.configured import captured_source
+from drtool.sources.port import Around as Capturing
 
 OUTPUTS = RESULTS["backup"]
 _DEGRADED, _INCOMPLETE = 5, 3
@@ -27,7 +30,8 @@ class BackupAction:
         sources = load_config(around.config_path).sources
         if action.source not in sources:
             return cannot(f"{around.config_path} has no source {action.source!r}{nearest(action.source, sources)}")
-        problem = _unreadable(sources[action.source].paths, around.config_path.parent)
+        source = sources[action.source]
+        problem = _unreadable(source.paths, around.config_path.parent) or _uncapturable(source, around)
         if problem:
             return cannot(f"source {action.source}: {problem}")
         with around.repository() as repository:
@@ -48,6 +52,22 @@ class BackupAction:
         words = ["backup", "--source", action.source, *(word for tag in action.tags for word in ("--tag", tag))]
         result, document = around.drtool(words, work)
         return ended(result, document, around, _judged, (0, _INCOMPLETE, _DEGRADED))
+
+
+def _uncapturable(config: SourceConfig, around: Around) -> str:
+    """Why a source that is more than files could not be captured now; empty if it could, or is none."""
+    assert around.config_path is not None
+    try:
+        source = captured_source(config, around.config_path.parent)
+        if source is not None:
+            source.foresee(Capturing(state_dir=around.state_dir, environ=around.environ, warn=_drop, problem=_drop))
+    except DrtoolError as error:
+        return around.redact(error.message)
+    return ""
+
+
+def _drop(_: object) -> None:
+    """What is only worth telling when something is stored."""
 
 
 def _unreadable(paths: tuple[str, ...], directory: Path) -> str:

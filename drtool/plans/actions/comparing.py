@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from drtool.errors import DrtoolError
 from drtool.operations.selection import select
+from drtool.plans.actions import comparing_databases
 from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
 from drtool.plans.actions.trees_compared import Aspect, Comparison, Found
 from drtool.plans.bounded import TimeUp, WasCancelled
@@ -56,7 +57,7 @@ class CompareAction:
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Compare = asked.action
         sides = side(action.left), side(action.right)
-        problem = unprovable(action, sides)
+        problem = unprovable(action, sides, known=not asked.missing)
         if problem:
             return Foresight(verdict="cannot run", detail=around.redact(problem), provable=False)
         if asked.missing:
@@ -76,6 +77,9 @@ class CompareAction:
         if problem:
             return Outcome(status="unproven", detail=around.redact(problem))
         try:
+            texts = {one.kind: one.text for one in sides}
+            if "dsn" in texts:
+                return comparing_databases.compared(action, texts["dsn"], texts["recorded"], asked, around, work)
             left, right = _roots(sides, asked, around, work)
             return _compared(action, left, right, work)
         except TimeUp:
@@ -84,15 +88,15 @@ class CompareAction:
             return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled before all was compared")
 
 
-def unprovable(action: Compare, sides: Sequence[Side]) -> str:
+def unprovable(action: Compare, sides: Sequence[Side], *, known: bool = True) -> str:
     """Why these sides cannot be compared in this version; empty if they can."""
+    kinds = [one.kind for one in sides]
+    if "dsn" in kinds or "recorded" in kinds:
+        return comparing_databases.unfit(action, kinds, known=known)
     unheld = [what for what in action.what if what not in _ASPECTS]
     if unheld:
         return f"{', '.join(unheld)}: snapshots of this version record none, so there is nothing to compare with"
     for one in sides:
-        if one.kind in ("recorded", "dsn"):
-            told = "what was recorded of a source" if one.kind == "recorded" else "a database"
-            return f"{', '.join(action.what)} compare directories and snapshots; {told} has none"
         if not one.text:
             return "a side is empty: name a path, or snapshot:ID:PATH"
     return ""

@@ -1,4 +1,5 @@
-"""`restore`: files of a snapshot, into scratch or onto a path; read again and compared, unless `verify: none`.
+"""`restore`: files of a snapshot, into scratch or onto a path, or a database into a server; read again and compared, unless
+`verify: none`.
 
 The dry run pins the snapshot, looks for every path, and for a good copy of every pack at the sites that are permitted.
 """
@@ -7,10 +8,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from drtool.errors import DrtoolError
 from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, pack_object, site_of
-from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions import restoring_databases as databases
+from drtool.plans.actions.port import Around, Asked, Foreseen, Foresight, Outcome, Work
 from drtool.plans.actions.snapshots import chosen, only
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
 from drtool.plans.language.actions import Restore
@@ -20,11 +24,12 @@ from drtool.plans.scratch.space import choose_root, room_at
 from drtool.repository import Repository
 from drtool.repository.inventory import take_inventory
 from drtool.repository.reach import needed_packs
+from drtool.sources.inventory import Inventory
 from drtool.trees import Entry, FileType, find_entry, walk
 
 OUTPUTS = RESULTS["restore"]
 _INCOMPLETE = 3
-_NOT_BUILT = "restoring with an engine is not built yet: this version restores files"
+_NO_STREAM = "to: stream: a step's output has nowhere to go; restore into scratch, and name the file"
 
 
 class RestoreAction:
@@ -35,8 +40,9 @@ class RestoreAction:
         later = deferred(asked)
         if later is not None:
             return later
-        if action.to.engine is not None or action.to.dsn is not None or action.to.stream is not None:
-            return cannot(f"to: {action.to.engine or 'dsn' if action.to.stream is None else 'stream'}: {_NOT_BUILT}")
+        if action.to.stream is not None:
+            return cannot(_NO_STREAM)
+        wanted = databases.wanted(action)
         if action.delete:
             return cannot("delete: this version's restore takes nothing away")
         if action.exclude and action.verify == "hash":
@@ -50,7 +56,13 @@ class RestoreAction:
                 return cannot(missing)
             size_bytes, files = measured(repository, snapshot, action.paths)
             name = _file_name(repository, snapshot, action.paths)
-        return _with_room(action, around, snapshot, sites, (size_bytes, files + 16), name)
+            unfit, inventory = databases.unfit(action, repository, snapshot, around) if wanted else ("", None)
+        if unfit:
+            return cannot(around.redact(unfit))
+        seen = _with_room(action, around, snapshot, sites, (size_bytes, files + 16), name)
+        if inventory is None or seen.verdict == "cannot run":
+            return seen
+        return _of_database(seen, inventory, action, around)
 
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
         action: Restore = asked.action
@@ -60,7 +72,7 @@ class RestoreAction:
             if seen.verdict == "cannot run":
                 return Outcome(status="failed", cause="error", detail=seen.detail)
             pins = seen.pins
-        scratch = action.to.scratch
+        scratch = action.to.path is None
         to = work.scratch(pins["bytes"], pins["files"]) / "restored" if scratch else _place(action, pins["name"])
         done: list[Outcome] = []
         for number, path in enumerate(action.paths or ("",)):
@@ -70,7 +82,12 @@ class RestoreAction:
             done.append(ended(result, document, around, _judged, (0, _INCOMPLETE)))
             if done[-1].status != "passed":
                 break
-        return _together(done, pins, to / pins["name"])
+        restored = _together(done, pins, to / pins["name"])
+        if restored.status != "passed" or not databases.wanted(action):
+            return restored
+        loaded = databases.load(action, pins, to, around, work)
+        outputs = restored.outputs | {name: value for name, value in loaded.outputs.items() if value is not None}
+        return replace(loaded, outputs=outputs, evidence=restored.evidence | loaded.evidence)
 
 
 def permitted(repository: Repository, action: Restore, around: Around) -> list[SiteName]:
@@ -153,7 +170,7 @@ def _with_room(
     }
     outputs = {"snapshot_id": pins["snapshot"], "consistent_at": pins["consistent_at"]}
     told = f"snapshot {snapshot.id.hex()[:8]} of {pins['consistent_at']}, {files - 16} names, {size_bytes} bytes"
-    if action.to.scratch:
+    if action.to.path is None:
         try:
             choose_root(tuple(around.scratch_roots), size_bytes, files)
         except DrtoolError as error:
@@ -166,6 +183,18 @@ def _with_room(
     if lacks:
         return cannot(f"{to} is too small: {lacks}")
     return Foresight(verdict="would change", detail=f"{to}: {told}", pins=pins, outputs=outputs)
+
+
+def _of_database(seen: Foresight, inventory: Inventory, action: Restore, around: Around) -> Foresight:
+    """What would be loaded, and where; that the dumps can be laid down is known."""
+    pins = dict(seen.pins)
+    names = ", ".join(database.name for database in inventory.databases)
+    pins["consistent_at"] = databases.consistent_at(pins, list(inventory.databases))
+    outputs = seen.outputs | {"engine": inventory.drtool, "consistent_at": pins["consistent_at"]}
+    where = "a scratch server" if action.to.dsn is None else f"the server at {around.redact(action.to.dsn)}"
+    verdict: Foreseen = "ok" if action.to.dsn is None else "would change"
+    detail = f"{names} of {inventory.drtool} {inventory.server_version or ''} into {where}; {seen.detail}"
+    return replace(seen, verdict=verdict, detail=detail, pins=pins, outputs=outputs)
 
 
 def _words(action: Restore, pins: Any, path: str, to: Path) -> list[str]:  # noqa: ANN401 - what `foresee` pinned

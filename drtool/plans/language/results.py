@@ -19,6 +19,7 @@ RESULTS: dict[str, dict[str, ValueKind]] = {
         "dsn": "text",
         "engine": "text",
         "server_version": "text",
+        "programs": "text",
         "file_count": "number",
         "bytes": "size",
     },

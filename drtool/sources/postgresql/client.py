@@ -7,8 +7,10 @@ Invariants
 
 import csv
 import io
+import os
 import re
 import secrets as tokens
+import select
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from drtool.errors import DrtoolError
 from drtool.sources import children
+from drtool.sources.databases import Watch, nobody_watches
 from drtool.sources.postgresql.dsn import dsn_environment, of_database
 
 ROOT = Path("/")
@@ -28,7 +31,13 @@ class Client:
     """One server, as one user."""
 
     def __init__(
-        self, dsn: str, environ: Mapping[str, str], *, run_as: str | None = None, programs: Path | None = None
+        self,
+        dsn: str,
+        environ: Mapping[str, str],
+        *,
+        run_as: str | None = None,
+        programs: Path | None = None,
+        watch: Watch = nobody_watches,
     ) -> None:
         """Raises ValueError for a DSN that cannot be understood."""
         given = dsn_environment(dsn)
@@ -37,20 +46,28 @@ class Client:
             self.environ["PATH"] = f"{programs}:{self.environ.get('PATH', '')}"
         self.secrets = tuple(filter(None, (self.environ.get("PGPASSWORD"),)))
         self.run_as = run_as
+        self.watch = watch
         self.database = given.get("PGDATABASE")
         self.told = given.get("PGSERVICE") or given.get("PGHOST") or "the local server"
 
     def run(self, argv: Sequence[str], *, stdin: bytes | None = None) -> bytes:
         """A program's output. Raises DrtoolError."""
         return children.run(
-            argv, self.environ, stdin=stdin, user=self.run_as, secrets=self.secrets, cwd=ROOT, limit_bytes=256 << 20
+            argv,
+            self.environ,
+            stdin=stdin,
+            user=self.run_as,
+            secrets=self.secrets,
+            cwd=ROOT,
+            limit_bytes=256 << 20,
+            watch=self.watch,
         )
 
     def complaints(self, argv: Sequence[str], *, stdin: bytes) -> list[str]:
         """What a program says on stderr, line by line, without secrets. Raises DrtoolError if it fails."""
         child = children.started(argv, self.environ, cwd=ROOT, user=self.run_as, stdin=subprocess.PIPE)
         try:
-            _, errors = child.communicate(stdin)
+            _, errors = children.watched(child, stdin, self.watch)
         finally:
             children.kill_group(child)
         text = children.redacted(errors.decode("utf-8", "replace"), self.secrets)
@@ -98,7 +115,7 @@ class Session:
         assert child.stdin is not None
         assert child.stdout is not None
         self._child, self._client = child, client
-        self._in, self._out = child.stdin, io.BufferedReader(child.stdout)  # type: ignore[type-var]
+        self._in, self._out = child.stdin, child.stdout.fileno()
 
     def ask(self, sql: str) -> list[list[str]]:
         """The rows that a statement gives. Raises DrtoolError."""
@@ -107,12 +124,20 @@ class Session:
             self._in.write(f"{sql.rstrip().rstrip(';')};\n\\echo {mark}\n".encode())
         except BrokenPipeError:
             raise self._failed() from None
-        lines: list[bytes] = []
-        for line in self._out:
-            if line.strip() == mark.encode():
-                return list(csv.reader(io.StringIO(b"".join(lines).decode("utf-8", "replace"), newline="")))
-            lines.append(line)
-        raise self._failed()
+        text = self._until(f"{mark}\n".encode())
+        return list(csv.reader(io.StringIO(text.decode("utf-8", "replace"), newline="")))
+
+    def _until(self, end: bytes) -> bytes:
+        """What is printed before `end`."""
+        text = bytearray()
+        while not text.endswith(end):
+            self._client.watch()
+            if select.select([self._out], [], [], 1.0)[0]:
+                got = os.read(self._out, 1 << 16)
+                if not got:
+                    raise self._failed()
+                text += got
+        return bytes(text[: -len(end)])
 
     def _failed(self) -> DrtoolError:
         assert self._child.stderr is not None

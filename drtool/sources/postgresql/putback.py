@@ -9,9 +9,9 @@ Invariants
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from drtool.errors import DrtoolError, Refused
+from drtool.sources.databases import Difference, below, compared_rows, selected
 from drtool.sources.inventory import Database, Inventory
 from drtool.sources.postgresql.client import Client
 from drtool.sources.postgresql.dsn import of_database
@@ -19,15 +19,6 @@ from drtool.sources.postgresql.looking import look, row_counts, schema_lines
 
 LINES = 20
 _EXPECTED = ("already exists", "current user cannot be dropped")
-
-
-class Difference(NamedTuple):
-    """Where a restored database is not as it was recorded."""
-
-    what: str
-    """`rowcount` or `schema`."""
-    where: str
-    detail: str
 
 
 def put_back(
@@ -51,15 +42,6 @@ def put_back(
     return chosen
 
 
-def selected(inventory: Inventory, databases: Sequence[str]) -> list[Database]:
-    """The databases that are asked for; all without a choice. Raises DrtoolError."""
-    known = {database.name: database for database in inventory.databases}
-    missing = [name for name in databases if name not in known]
-    if missing:
-        raise DrtoolError(f"the snapshot has no database {missing[0]!r}", hint=f"it has {', '.join(known)}")
-    return [known[name] for name in databases] or list(known.values())
-
-
 def _check_absent(client: Client, chosen: Sequence[Database]) -> None:
     """An empty database of that name is as good as none."""
     there = look(client).databases
@@ -81,7 +63,7 @@ def _globals(client: Client, inventory: Inventory, files: Path) -> list[str]:
     """What of roles and tablespaces could not be made."""
     if inventory.globals is None:
         return []
-    text = _below(files, inventory.globals).read_bytes()
+    text = below(files, inventory.globals).read_bytes()
     argv = ["psql", "--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=0", "--output=/dev/null"]
     complaints = client.complaints([*argv, f"--dbname={of_database(client.database or 'postgres')}"], stdin=text)
     return [line for line in complaints if "ERROR" in line and not any(word in line for word in _EXPECTED)]
@@ -97,7 +79,7 @@ def _restore(client: Client, database: Database, files: Path, *, scratch: bool) 
     else:
         argv += ["--create", f"--dbname={of_database(client.database or 'postgres')}"]
     try:
-        client.run([*argv, str(_below(files, database.dump))])
+        client.run([*argv, str(below(files, database.dump))])
     except DrtoolError as error:
         raise DrtoolError(f"the database {database.name} could not be restored: {error.message}") from None
 
@@ -112,22 +94,10 @@ def differences(
             with client.session(database.name) as session:
                 found += compared_rows(database, row_counts(session))
         if "schema" in what and database.schema is not None:
-            recorded = _below(files, database.schema).read_text("utf-8", "surrogateescape")
+            recorded = below(files, database.schema).read_text("utf-8", "surrogateescape")
             dump = client.run(["pg_dump", "--no-password", "--schema-only", f"--dbname={of_database(database.name)}"])
             found += compared_schemas(database.name, recorded, dump.decode("utf-8", "surrogateescape"))
     return found
-
-
-def compared_rows(database: Database, counts: dict[str, int | None]) -> list[Difference]:
-    if database.rows is None:  # whoever asks for proof looks for this beforehand
-        return [Difference("rowcount", database.name, "no rows were counted when it was dumped")]
-    rows = database.rows
-    names = sorted(set(rows) | set(counts))
-    return [
-        Difference("rowcount", f"{database.name}: {name}", f"{counts.get(name)} rows; {rows.get(name)} were recorded")
-        for name in names
-        if counts.get(name) != rows.get(name)
-    ]
 
 
 def compared_schemas(name: str, recorded: str, found: str) -> list[Difference]:
@@ -142,7 +112,3 @@ def compared_schemas(name: str, recorded: str, found: str) -> list[Difference]:
 
 def _beyond(lines: list[str], others: list[str]) -> list[str]:
     return list((Counter(lines) - Counter(others)).elements())
-
-
-def _below(files: Path, path: str) -> Path:
-    return files / path.lstrip("/")

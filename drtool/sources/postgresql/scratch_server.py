@@ -16,9 +16,11 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from drtool.errors import DrtoolError
 from drtool.sources import children
+from drtool.sources.databases import Watch, nobody_watches
 from drtool.sources.postgresql.client import Client
 
 OWNER = "postgres"
@@ -52,7 +54,13 @@ class ScratchServer:
     """A running server; `stop` it. Its superuser is `postgres`, without a password."""
 
     def __init__(
-        self, roots: Sequence[Path], environ: Mapping[str, str], *, major: int = 0, size_bytes: int = 0
+        self,
+        roots: Sequence[Path],
+        environ: Mapping[str, str],
+        *,
+        major: int = 0,
+        size_bytes: int = 0,
+        watch: Watch = nobody_watches,
     ) -> None:
         """`major`: at least this version. Raises DrtoolError: no programs, no room, or it does not start."""
         self.programs = programs_of(environ, major)
@@ -60,8 +68,9 @@ class ScratchServer:
         self._environ = {**environ, "LC_MESSAGES": "C"}
         self.directory = _made(roots, size_bytes, self._user)
         self.dsn = f"host={self.directory} port=5432 user={OWNER} dbname=postgres"
-        self.url = f"postgresql://{OWNER}@/postgres?host={self.directory}&port=5432"
-        self.client = Client(self.dsn, environ, programs=self.programs)
+        self.url = self.url_of("postgres")
+        self._watch = watch
+        self.client = Client(self.dsn, environ, programs=self.programs, watch=watch)
         self._guard: subprocess.Popen[bytes] | None = None
         try:
             self._initialise()
@@ -71,10 +80,14 @@ class ScratchServer:
             self.stop()
             raise
 
+    def url_of(self, database: str) -> str:
+        """The DSN of one database."""
+        return f"postgresql://{OWNER}@/{quote(database, safe='')}?host={quote(str(self.directory))}&port=5432"
+
     def _initialise(self) -> None:
         argv = [str(self.programs / "initdb"), "--no-sync", "--auth=trust", f"--username={OWNER}", "--encoding=UTF8"]
         argv += ["--locale=C", f"--pgdata={self.directory / 'data'}"]
-        children.run(argv, self._environ, user=self._user, cwd=self.directory)
+        children.run(argv, self._environ, user=self._user, cwd=self.directory, watch=self._watch)
 
     def _started(self) -> "subprocess.Popen[bytes]":
         argv = ["/bin/sh", "-c", _GUARD, "sh", str(self.programs / "postgres"), str(self.directory)]
@@ -84,6 +97,7 @@ class ScratchServer:
         assert self._guard is not None
         ends_at = time.monotonic() + START_S
         while True:
+            self._watch()
             try:
                 self.client.ask("SELECT 1")
             except DrtoolError as error:

@@ -1,0 +1,88 @@
+"""`compare` of a database with what was recorded of it: rows and schema, as they were when the snapshot was taken.
+
+Invariants
+    The record is that of the snapshot which a needed step restored into this very DSN; else of the source's newest snapshot.
+    What was not recorded is unproven, never equal.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from drtool.errors import DrtoolError
+from drtool.plans.actions.port import Around, Asked, Outcome, Work
+from drtool.plans.actions.restoring_databases import ROWS, WHAT, watch_of
+from drtool.plans.language.actions import Compare
+from drtool.sources.databases import Difference, engine_of, unproven
+from drtool.sources.inventory import NAME, Database, read_inventory
+
+_ROOM_BYTES, _ROOM_FILES = 256 << 20, 10_000
+
+
+def unfit(action: Compare, kinds: Sequence[str], *, known: bool) -> str:
+    """Why sides of which one is a database or a record cannot be compared; empty if they can. A DSN may not be `known` yet."""
+    if sorted(kinds) != ["dsn", "recorded"] and (known or "recorded" not in kinds):
+        return "a database is compared with what was recorded of it: one side a DSN, the other recorded:SOURCE"
+    others = [what for what in action.what if what not in WHAT]
+    return f"{', '.join(others)}: of a database, {' and '.join(WHAT)} are compared" if others else ""
+
+
+def compared(action: Compare, dsn: str, source: str, asked: Asked, around: Around, work: Work) -> Outcome:
+    """Raises TimeUp, WasCancelled, DrtoolError."""
+    snapshot = _restored_into(dsn, asked, around) or _newest(source, around, work)
+    files = _recorded_files(snapshot, around, work)
+    found = sorted(files.glob(f"*/{NAME}"))
+    if not found:
+        return Outcome(status="unproven", detail=f"snapshot {snapshot[:8]} of {source} records no database")
+    inventory = read_inventory(found[0].read_bytes())
+    chosen = list(inventory.databases)
+    lacking = unproven(chosen, action.what)
+    if lacking:
+        return Outcome(status="unproven", detail=lacking)
+    target = engine_of(inventory.drtool).connect(dsn, around.environ, watch_of(work))
+    return _judged(action, snapshot, chosen, target.differences(chosen, files, action.what))
+
+
+def _judged(action: Compare, snapshot: str, chosen: list[Database], found: list[Difference]) -> Outcome:
+    evidence: dict[str, Any] = {
+        "snapshot": snapshot,
+        "databases": [database.name for database in chosen],
+        "tables": sum(len(database.rows or {}) for database in chosen),
+        "compared": list(action.what),
+    }
+    if found:
+        rows = [f"{row.where}: {row.detail}" for row in found[:ROWS]]
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        outputs = {"equal": False, "differences": len(found), "paths": sorted({row.where for row in found})[:ROWS]}
+        return Outcome(status="failed", detail=rows[0] + more, outputs=outputs, evidence=evidence | {"rows": rows})
+    told = f"{' and '.join(action.what)} of {', '.join(database.name for database in chosen)} are as recorded"
+    outputs = {"equal": True, "differences": 0, "paths": []}
+    return Outcome(status="passed", detail=told, outputs=outputs, evidence=evidence)
+
+
+def _restored_into(dsn: str, asked: Asked, around: Around) -> str:
+    """The snapshot that a needed step put there; empty if none did."""
+    for need in asked.step.needs:
+        outputs = around.outputs(need.step)
+        if outputs.get("dsn") == dsn:
+            return str(outputs.get("snapshot_id") or "")
+    return ""
+
+
+def _newest(source: str, around: Around, work: Work) -> str:
+    result, document = around.drtool(["snapshots", "--source", source], work)
+    rows = document.get("snapshots", ())
+    if result.exit_code or not rows:
+        raise DrtoolError(f"source {source} has no snapshot, so nothing was recorded of it")
+    return str(rows[-1]["id"])
+
+
+def _recorded_files(snapshot: str, around: Around, work: Work) -> Path:
+    """The inventory and the schemas of a snapshot, without its dumps."""
+    to = work.scratch(_ROOM_BYTES, _ROOM_FILES) / f"recorded-{snapshot[:8]}"
+    words = ["restore", snapshot, "--to", str(to), "--include", NAME, "--include", "schema.sql"]
+    result, document = around.drtool(words, work)
+    if result.exit_code or document.get("errors"):
+        last = result.stderr.strip().splitlines()[-1:] or ["it says no more"]
+        raise DrtoolError(f"what snapshot {snapshot[:8]} records could not be read: {last[0]}")
+    return to

@@ -1,0 +1,140 @@
+"""Databases, for `restore` and `compare`: dumps of a snapshot into a server, held against what was recorded.
+
+Invariants
+    The files are restored and compared by the verb, like any others; then they are loaded, and the load is held against the
+    inventory: a server whose rows or schema differ has not been restored.
+    Scratch servers end with the run, passed or failed; what was waited for ends when the step's time is up.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from drtool.errors import DrtoolError, Refused
+from drtool.manifest.records import Snapshot
+from drtool.operations.recorded import recorded
+from drtool.plans.actions.port import Around, Outcome, Work
+from drtool.plans.bounded import TimeUp, WasCancelled
+from drtool.plans.language.actions import Restore
+from drtool.repository import Repository
+from drtool.sources.databases import Target, engine_of, nobody_watches, unproven
+from drtool.sources.inventory import NAME, Database, Inventory, read_inventory
+
+WHAT = ("rowcount", "schema")
+ROWS = 50
+
+
+def wanted(action: Restore) -> bool:
+    """Whether the step wants a database, and not files alone."""
+    return action.to.engine is not None or action.to.dsn is not None
+
+
+def unfit(action: Restore, repository: Repository, snapshot: Snapshot, around: Around) -> tuple[str, Inventory | None]:
+    """Why its snapshot cannot be loaded, or ""; and what the snapshot records."""
+    engine, short = action.to.engine, snapshot.id.hex()[:8]
+    if engine == "system":
+        return "to: engine: system is restored as files: leave `engine` out", None
+    if action.paths or action.exclude:
+        return "a database is restored whole: leave `paths` and `exclude` out", None
+    inventory = recorded(repository, snapshot)
+    if inventory is None:
+        return f"snapshot {short} is of no database, and the step says engine: {engine}", None
+    if inventory.drtool != engine:
+        return f"snapshot {short} is of {inventory.drtool}, and the step says engine: {engine}", None
+    return _lacking(action, inventory, around), inventory
+
+
+def _lacking(action: Restore, inventory: Inventory, around: Around) -> str:
+    """What this host, or the server behind the DSN, has not got."""
+    engine = engine_of(inventory.drtool)
+    problem = engine.lacks(around.environ, inventory, scratch=action.to.dsn is None)
+    if problem or action.to.dsn is None:
+        return problem
+    try:
+        engine.connect(action.to.dsn, around.environ, nobody_watches)
+    except DrtoolError as error:
+        return error.message
+    return ""
+
+
+def watch_of(work: Work) -> Callable[[], None]:
+    """Raises when the step has to end."""
+
+    def watch() -> None:
+        if work.cancelled.is_set():
+            raise WasCancelled("the run was cancelled")
+        if time.monotonic() >= work.ends_at:
+            raise TimeUp("no answer in time")
+
+    return watch
+
+
+def load(action: Restore, pins: Any, files: Path, around: Around, work: Work) -> Outcome:  # noqa: ANN401 - pinned by `foresee`
+    """Puts restored dumps into a server, and compares."""
+    try:
+        inventory = read_inventory((files / str(action.to.engine) / NAME).read_bytes())
+        target = _target(action, pins, inventory, around, work)
+        if action.to.dsn is None:
+            work.at_end(target.stop)
+        chosen = target.put_back(inventory, files, (), work.progress)
+        return _judged(action, pins, inventory, target, chosen, files)
+    except Refused as error:
+        return Outcome(status="failed", cause="refused", detail=around.redact(error.message))
+    except DrtoolError as error:
+        told = f"{error.message}; {error.hint}" if error.hint else error.message
+        return Outcome(status="failed", cause="error", detail=around.redact(told))
+    except OSError as error:
+        return Outcome(status="failed", cause="error", detail=f"what was restored cannot be read: {error}")
+    except TimeUp:
+        return Outcome(status="failed", cause="timeout", detail="its time was up before the database was loaded")
+    except WasCancelled:
+        return Outcome(
+            status="aborted", cause="cancelled", detail="the run was cancelled before the database was loaded"
+        )
+
+
+def _target(action: Restore, pins: Any, inventory: Inventory, around: Around, work: Work) -> Target:  # noqa: ANN401 - as above
+    engine = engine_of(inventory.drtool)
+    if action.to.dsn is not None:
+        return engine.connect(action.to.dsn, around.environ, watch_of(work))
+    return engine.start(tuple(around.scratch_roots), around.environ, inventory, pins["bytes"], watch_of(work))
+
+
+def _judged(
+    action: Restore,
+    pins: Any,  # noqa: ANN401 - as above
+    inventory: Inventory,
+    target: Target,
+    chosen: list[Database],
+    files: Path,
+) -> Outcome:
+    what = [each for each in WHAT if not unproven(chosen, (each,))]
+    found = target.differences(chosen, files, what)
+    outputs = {
+        "dsn": target.url if action.to.dsn is None else None,
+        "engine": inventory.drtool,
+        "server_version": target.version,
+        "programs": target.programs,
+        "consistent_at": consistent_at(pins, chosen),
+    }
+    evidence: dict[str, Any] = {
+        "databases": [database.name for database in chosen],
+        "compared": what,
+        "recorded_version": inventory.server_version,
+        "differences": [f"{row.where}: {row.detail}" for row in found[:ROWS]],
+    }
+    if found:
+        first = f"{found[0].where}: {found[0].detail}"
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        detail = f"loaded, and not as recorded: {first}{more}"
+        return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
+    told = f"{', '.join(database.name for database in chosen)} in {inventory.drtool} {target.version}"
+    proof = f"; {' and '.join(what)} as recorded" if what else ""
+    return Outcome(status="passed", detail=told + proof, outputs=outputs, evidence=evidence)
+
+
+def consistent_at(pins: Any, chosen: list[Database]) -> str:  # noqa: ANN401 - as above
+    """The oldest moment of any of them; the snapshot's where none is recorded."""
+    moments = [database.consistent_at for database in chosen if database.consistent_at is not None]
+    return min(moments) if moments and len(moments) == len(chosen) else str(pins["consistent_at"])

@@ -1,0 +1,133 @@
+"""Database servers that dumps go back into: a scratch server of one's own, or one behind a DSN.
+
+One engine each; none knows another.
+
+Invariants
+    Whatever an engine puts back, it compares with what was recorded; what was not recorded is not proven.
+    A scratch server talks to nobody, and ends when it is stopped or when its process ends.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from drtool.errors import DrtoolError
+from drtool.sources.inventory import Database, Inventory
+
+_ENGINES = {name: f"drtool.sources.{name}.engine" for name in ("postgresql", "mysql", "redis", "sqlite")}
+Watch = Callable[[], None]
+"""Called at least every second while something is waited for; raises to end it."""
+
+
+def nobody_watches() -> None:
+    """For callers that wait as long as it takes."""
+
+
+class Difference(NamedTuple):
+    """Where a restored database is not as it was recorded."""
+
+    what: str
+    """`rowcount` or `schema`."""
+    where: str
+    detail: str
+
+
+class Target(Protocol):
+    """A server, or for SQLite the restored files, that a snapshot's databases are put into."""
+
+    @property
+    def url(self) -> str:
+        """The DSN by which others reach it."""
+        ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def programs(self) -> str | None:
+        """The directory of the server's own programs, where it is known: not all of them stand in PATH everywhere."""
+        ...
+
+    def put_back(
+        self, inventory: Inventory, files: Path, databases: Sequence[str], tell: Callable[[str], None]
+    ) -> list[Database]:
+        """Restores these databases (all without names) from where the snapshot's files were put. Raises DrtoolError, Refused."""
+        ...
+
+    def differences(self, chosen: Sequence[Database], files: Path, what: Sequence[str]) -> list[Difference]:
+        """What is not as recorded. Raises DrtoolError if it cannot be told."""
+        ...
+
+    def stop(self) -> list[str]:
+        """Ends a scratch server; what is left, in words. Of any other, nothing."""
+        ...
+
+
+class Engine(Protocol):
+    """`ENGINE` in the module `engine` of each kind."""
+
+    def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch) -> Target:
+        """A server that somebody else runs. Raises DrtoolError."""
+        ...
+
+    def start(
+        self, roots: Sequence[Path], environ: Mapping[str, str], inventory: Inventory, size_bytes: int, watch: Watch
+    ) -> Target:
+        """A private empty server. Raises DrtoolError: programs are missing, or there is no room."""
+        ...
+
+    def lacks(self, environ: Mapping[str, str], inventory: Inventory, *, scratch: bool) -> str:
+        """Why neither can be done on this host; empty if they can. Looks, and starts nothing."""
+        ...
+
+
+def engine_of(kind: str) -> Engine:
+    """Raises DrtoolError for what is no database."""
+    if kind not in _ENGINES:
+        raise DrtoolError(f"a snapshot of kind {kind!r} is of no database", hint=f"there are {', '.join(_ENGINES)}")
+    engine: Engine = import_module(_ENGINES[kind]).ENGINE
+    return engine
+
+
+def selected(inventory: Inventory, databases: Sequence[str]) -> list[Database]:
+    """The databases that are asked for; all without a choice. Raises DrtoolError."""
+    known = {database.name: database for database in inventory.databases}
+    missing = [name for name in databases if name not in known]
+    if missing:
+        raise DrtoolError(f"the snapshot has no database {missing[0]!r}", hint=f"it has {', '.join(known)}")
+    return [known[name] for name in databases] or list(known.values())
+
+
+def unproven(chosen: Sequence[Database], what: Sequence[str]) -> str:
+    """What of `what` was not recorded, in words; empty if all was."""
+    for database in chosen:
+        if "rowcount" in what and database.rows is None:
+            return f"the rows of {database.name} were not counted when it was dumped"
+        if "schema" in what and database.schema_sha256 is None:
+            return f"the schema of {database.name} was not recorded when it was dumped"
+    return ""
+
+
+def compared_rows(database: Database, counts: Mapping[str, int | None]) -> list[Difference]:
+    """Of each table, those that there are against those that were counted."""
+    if database.rows is None:
+        return [Difference("rowcount", database.name, "no rows were counted when it was dumped")]
+    names = sorted({*database.rows, *counts})
+    return [
+        Difference(
+            "rowcount", f"{database.name}: {name}", f"{_told(counts, name)}; {_told(database.rows, name)} recorded"
+        )
+        for name in names
+        if name not in counts or name not in database.rows or counts[name] != database.rows[name]
+    ]
+
+
+def _told(counts: Mapping[str, int | None], name: str) -> str:
+    count = counts.get(name)
+    return "not there" if name not in counts else "not counted" if count is None else f"{count} rows"
+
+
+def below(files: Path, path: str) -> Path:
+    """Where a file of the snapshot was put."""
+    return files / path.lstrip("/")

@@ -1,0 +1,76 @@
+"""PostgreSQL as a place to put dumps back into. Fulfils `databases.Engine`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from drtool.errors import DrtoolError
+from drtool.sources.children import program
+from drtool.sources.databases import Difference, Watch
+from drtool.sources.inventory import Database, Inventory
+from drtool.sources.postgresql import putback
+from drtool.sources.postgresql.client import Client
+from drtool.sources.postgresql.looking import look
+from drtool.sources.postgresql.scratch_server import ScratchServer, programs_of, server_user
+
+
+class PostgresqlTarget:
+    """Fulfils `databases.Target`."""
+
+    def __init__(self, client: Client, url: str, server: ScratchServer | None) -> None:
+        self._client, self._server = client, server
+        self.url = url
+        self.version = look(client).version
+        self.programs = str(server.programs) if server is not None else None
+
+    def put_back(
+        self, inventory: Inventory, files: Path, databases: Sequence[str], tell: Callable[[str], None]
+    ) -> list[Database]:
+        scratch = self._server is not None
+        chosen = putback.put_back(self._client, inventory, files, scratch=scratch, databases=databases, tell=tell)
+        if self._server is not None:
+            own = [database.name for database in chosen if database.name != "postgres"]
+            self.url = self._server.url_of(own[0] if len(own) == 1 else "postgres")
+        return chosen
+
+    def differences(self, chosen: Sequence[Database], files: Path, what: Sequence[str]) -> list[Difference]:
+        return putback.differences(self._client, chosen, files, what)
+
+    def stop(self) -> list[str]:
+        return self._server.stop() if self._server is not None else []
+
+
+class PostgresqlEngine:
+    """Fulfils `databases.Engine`."""
+
+    def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch) -> PostgresqlTarget:
+        try:
+            client = Client(dsn, environ, watch=watch)
+        except ValueError as error:
+            raise DrtoolError(str(error)) from None
+        return PostgresqlTarget(client, dsn, None)
+
+    def start(
+        self, roots: Sequence[Path], environ: Mapping[str, str], inventory: Inventory, size_bytes: int, watch: Watch
+    ) -> PostgresqlTarget:
+        server = ScratchServer(roots, environ, major=_major(inventory), size_bytes=2 * size_bytes, watch=watch)
+        return PostgresqlTarget(server.client, server.url, server)
+
+    def lacks(self, environ: Mapping[str, str], inventory: Inventory, *, scratch: bool) -> str:
+        try:
+            program("pg_restore", environ)
+            program("psql", environ)
+            if scratch:
+                programs_of(environ, _major(inventory))
+                server_user()
+        except DrtoolError as error:
+            return f"{error.message}; {error.hint}" if error.hint else error.message
+        return ""
+
+
+def _major(inventory: Inventory) -> int:
+    """The least version that can take the dumps."""
+    digits = (inventory.server_version or "").partition(".")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+ENGINE = PostgresqlEngine()
