@@ -8,8 +8,12 @@ from collections.abc import Callable
 import msgspec
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True):
-    """The base of every event; in `--json-lines` each is one object with its name in `event`."""
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=_snake):
+    """The base of every event; in `--json-lines` each is one object with its name in `event`: `item_failed`."""
 
 
 class Stage(Event, frozen=True, kw_only=True):

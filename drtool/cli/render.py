@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct
 
+from drtool.cli.lines import EventLines
 from drtool.cli.progress import ProgressDisplay
 from drtool.cli.text import as_json, printable
 from drtool.cli.view import Cell, Line, Style, Table, View
@@ -51,6 +52,7 @@ class Screen:
         self._stored: list[SnapshotStored] = []
         self._failed_items = 0
         self._progress: ProgressDisplay | None = None
+        self._lines = EventLines(self._write) if form.json_lines else None
         self._document_written = False
         self.lost = False
         """Whether something could not be written to stdout although somebody reads it."""
@@ -62,8 +64,8 @@ class Screen:
 
     def emit(self, event: Event) -> None:
         """Takes an operation's event: draws it, prints it as JSON, or drops it, as the form says."""
-        if self.form.json_lines:
-            self._write(as_json(to_builtins(event)))
+        if self._lines is not None and not self._document_written:
+            self._lines.take(event)
         if isinstance(event, SnapshotStored):
             self._stored.append(event)
         elif isinstance(event, Stage | Progress):
@@ -121,6 +123,8 @@ class Screen:
         if self._progress is not None:
             self._progress.close()
             self._progress = None
+        if self._lines is not None and not self._document_written:
+            self._lines.end()
 
     def finish(self) -> None:
         """Gives everything to the system; a reader that has gone is no failure."""

@@ -8,8 +8,10 @@ import time
 
 import pytest
 
+from drtool.cli.lines import EventLines
 from drtool.cli.progress import Pace, ProgressDisplay, eta
 from drtool.cli.render import Form, Screen
+from drtool.cli.text import time_ns_of
 from drtool.cli.view import Cell, line, table, view
 from drtool.errors import Interrupted, NoQuorum
 from drtool.events import ItemFailed, Progress, SnapshotStored, Stage, TargetFailed, Warned
@@ -97,8 +99,41 @@ def test_json_lines_are_events_and_then_the_document():
     machine.emit(Progress(files=3))
     machine.show({"done": True}, RESULT)
     rows = [json.loads(row) for row in out.getvalue().splitlines()]
-    assert [row.get("event") for row in rows] == ["Stage", "Progress", None]
+    assert [row.get("event") for row in rows] == ["stage", "progress", None]
     assert rows[-1] == {"done": True}
+
+
+def test_json_lines_hold_progress_to_a_bounded_rate_and_end_with_its_last_figures():
+    clock, written = iter(range(1000)), []
+    lines = EventLines(lambda text: written.append(json.loads(text)), lambda: next(clock) / 100)
+    lines.take(Stage(name="storing"))
+    for number in range(300):
+        lines.take(Progress(files=number))
+        if number == 150:
+            lines.take(ItemFailed(path="/\udcff", message="denied"))
+    lines.take(Stage(name="committing"))
+    lines.end()
+    progress = [row["files"] for row in written if row["event"] == "progress"]
+    assert 2 <= len(progress) <= 8
+    assert progress == sorted(progress)
+    assert [row["event"] for row in written[-2:]] == ["progress", "stage"]
+    assert progress[-1] == 299
+    assert [row["path"] for row in written if row["event"] == "item_failed"] == ["/\udcff"]
+    assert all(time_ns_of(row["time"]) for row in written)
+
+
+def test_json_lines_end_with_the_failure_and_nothing_follows_it():
+    out, err = io.StringIO(), io.StringIO()
+    machine = screen(out, err, json_lines=True)
+    machine.emit(Progress(files=1))
+    machine.emit(Progress(files=2))
+    machine.emit(TargetFailed(target="paris/nas", reason="disk full"))
+    machine.fail(NoQuorum("too few"))
+    machine.emit(Warned(message="late"))
+    machine.finish()
+    rows = [json.loads(row) for row in out.getvalue().splitlines()]
+    assert [row.get("event") for row in rows] == ["progress", "target_failed", "progress", None]
+    assert rows[-1]["error"]["kind"] == "no_quorum"
 
 
 def test_many_failed_items_are_counted_not_poured_out():
