@@ -25,13 +25,20 @@ from drtool.events import ItemFailed, Warned
 if TYPE_CHECKING:
     from drtool.cli.call import Call
     from drtool.operations.restore import RestoreRequest
+    from drtool.operations.selection import Narrowing
     from drtool.repository import Repository
 
 
 def restore(
     context: typer.Context,
     snapshot: SnapshotArgument,
-    to: Annotated[str, typer.Option(metavar="DIR", help="Where to; made if it is not there.")],
+    to: Annotated[str | None, typer.Option(metavar="DIR", help="Where to; made if it is not there.")] = None,
+    to_dsn: Annotated[
+        str | None, typer.Option(metavar="DSN", help="Of a database's snapshot: the server to load it into.")
+    ] = None,
+    database: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="With --to-dsn: only this database.")
+    ] = None,
     include: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Only what this matches.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Not what this matches.")] = None,
     overwrite: Annotated[
@@ -52,19 +59,29 @@ def restore(
 
     SNAPSHOT:PATH puts the contents of PATH into DIR; without PATH, the absolute paths are recreated below DIR. Only what
     differs is written. With --verify everything is read again afterwards, hashed and compared; what differs is an error.
+    With --to-dsn the databases of a snapshot are loaded into a server that has none of that name, and compared with the record.
 
     Examples:
         drtool restore latest --to /mnt/rescue --verify
         drtool restore latest:/etc/nginx --to /etc/nginx --overwrite always --dry-run
         drtool restore latest --source home --to /tmp/x --include '*.odt'
+        drtool restore latest --source orders --to-dsn service=standby --database orders
     """
     from drtool.operations.recorded import clear_old_logs
     from drtool.operations.restore import RestoreRequest
     from drtool.operations.restore import restore as run_restore
 
     call: Call = context.obj
-    if not to:
-        raise UsageError("--to is empty", hint="name the directory to restore into")
+    if to_dsn is not None:
+        files_only = (to, include, exclude, overwrite, True if verify else None)
+        _check_alone(snapshot, any(each for each in files_only))
+        _load(call, snapshot, to_dsn, database or [], from_site, dry_run, narrowing(host, tag, source), manifest_from)
+        return
+    if not to or database:
+        raise UsageError(
+            "--database goes with --to-dsn" if database else f"--to is {'missing' if to is None else 'empty'}",
+            hint="name the directory to restore into, or for a database the server: --to-dsn DSN",
+        )
     if verify and (include or exclude or dry_run):
         raise UsageError(
             "--verify is for whole snapshots and whole paths", hint="leave out --include, --exclude and --dry-run"
@@ -89,6 +106,55 @@ def restore(
         if verify:
             _verify(call, repository, request, document)
     call.show(document, restore_view(document, to, dry_run=dry_run), exit_code=3 if document["errors"] else 0)
+
+
+def _check_alone(snapshot: str, files_too: bool) -> None:
+    if files_too or split_snapshot(snapshot)[1] is not None:
+        raise UsageError(
+            "--to-dsn loads whole databases: it goes with --database, --from-site and --dry-run",
+            hint="restore files of the snapshot with --to DIR",
+        )
+
+
+def _load(
+    call: "Call",
+    snapshot: str,
+    dsn: str,
+    databases: list[str],
+    from_site: list[str] | None,
+    dry_run: bool,
+    narrowed: "Narrowing",
+    manifest_from: list[str] | None,
+) -> None:
+    """Databases into a server."""
+    from drtool.cli.captured import inherited
+    from drtool.operations.database import DatabaseRequest, restore_database
+
+    with call.open_repository(sites(manifest_from)) as repository:
+        request = DatabaseRequest(
+            snapshot=chosen_snapshot(call, repository, split_snapshot(snapshot)[0], narrowed),
+            dsn=dsn,
+            databases=tuple(databases),
+            from_sites=sites(from_site),
+            environ=inherited(),
+            dry_run=dry_run,
+            workers=call.settings.workers,
+        )
+        document = document_of(restore_database(repository, request, call.emit))
+    call.show(document, database_view(document, dry_run=dry_run), exit_code=3 if document["errors"] else 0)
+
+
+def database_view(document: Document, *, dry_run: bool) -> View:
+    done = "would load" if dry_run else "loaded"
+    proof = f"; {' and '.join(document['compared'])} as recorded" if document["compared"] and not dry_run else ""
+    server = f"{document['engine']} {document['server_version']}"
+    text = f"{', '.join(document['databases'])} of {document['snapshot'][:SHORT_ID]} into {server}"
+    head = line(Cell(f"{done} ", "strong" if dry_run else "good"), text)
+    if not document["errors"]:
+        return view(head, line(proof.removeprefix("; ")) if proof else line(""), summary=f"{done} {text}{proof}")
+    rows = [line(Cell(f"{row['path']}: ", "bad"), row["message"]) for row in document["errors"]]
+    first = document["errors"][0]
+    return view(head, *rows, summary=f"{done} {text}; NOT as recorded: {first['path']}: {first['message']}")
 
 
 def _verify(call: "Call", repository: "Repository", request: "RestoreRequest", document: Document) -> None:

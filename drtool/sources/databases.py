@@ -49,6 +49,10 @@ class Target(Protocol):
         """The directory of the server's own programs, where it is known: not all of them stand in PATH everywhere."""
         ...
 
+    def check(self, chosen: Sequence[Database]) -> None:
+        """Raises Refused if something is there that would be lost, as `put_back` does; changes nothing."""
+        ...
+
     def put_back(
         self, inventory: Inventory, files: Path, databases: Sequence[str], tell: Callable[[str], None]
     ) -> list[Database]:

@@ -82,3 +82,26 @@ def test_a_restored_database_that_lost_a_row_fails_the_plan(shell, postgresql):
     assert done.code == 1
     assert "49999 rows; 50000 rows recorded" in done.document["steps"][0]["detail"]
     postgresql.client.ask("INSERT INTO sales.items (id, note) VALUES (3, 'item 3')", "orders")
+
+
+def test_a_person_loads_it_into_a_server(shell, postgresql):
+    dsn = f"host={postgresql.directory} user=postgres"
+    refused = shell("restore", "latest", "--source", "orders", "--to-dsn", dsn, "--json")
+    assert (refused.code, "has a database orders" in refused.error["message"]) == (11, True)
+    assert shell("restore", "latest", "--source", "orders", "--to-dsn", dsn, "--dry-run").code == 11
+    postgresql.client.ask("ALTER DATABASE orders RENAME TO before")
+    try:
+        dry = shell("restore", "latest", "--source", "orders", "--to-dsn", dsn, "--dry-run", "--json")
+        assert (dry.code, dry.document["databases"]) == (0, ["orders"])
+        assert "orders" not in {row[0] for row in postgresql.client.ask("SELECT datname FROM pg_database")}
+        done = shell("restore", "latest", "--source", "orders", "--to-dsn", dsn, "--json")
+        assert (done.code, done.document["errors"]) == (0, []), done.err
+        assert done.document["compared"] == ["rowcount", "schema"]
+        assert postgresql.client.ask("SELECT count(*) FROM sales.items", "orders") == [["50000"]]
+        assert list((shell.directory / "state/staging").iterdir()) == []
+        postgresql.client.ask("DROP DATABASE orders")
+    finally:
+        postgresql.client.ask("ALTER DATABASE before RENAME TO orders")
+    assert shell("restore", "latest", "--to-dsn", dsn, "--to", "x").code == 2
+    assert shell("restore", "latest:/postgresql", "--to-dsn", dsn).code == 2
+    assert shell("restore", "latest", "--to", "x", "--database", "orders").code == 2

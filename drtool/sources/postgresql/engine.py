@@ -22,6 +22,10 @@ class PostgresqlTarget:
         self.version = look(client).version
         self.programs = str(server.programs) if server is not None else None
 
+    def check(self, chosen: Sequence[Database]) -> None:
+        if self._server is None:
+            putback.check_absent(self._client, chosen)
+
     def put_back(
         self, inventory: Inventory, files: Path, databases: Sequence[str], tell: Callable[[str], None]
     ) -> list[Database]:

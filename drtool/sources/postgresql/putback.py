@@ -33,7 +33,7 @@ def put_back(
     """Restores globals, then each database, from `files`, where the snapshot was put. Raises DrtoolError, Refused."""
     chosen = selected(inventory, databases)
     if not scratch:
-        _check_absent(client, chosen)
+        check_absent(client, chosen)
     for problem in _globals(client, inventory, files):
         tell(f"globals: {problem}")
     for database in chosen:
@@ -42,7 +42,7 @@ def put_back(
     return chosen
 
 
-def _check_absent(client: Client, chosen: Sequence[Database]) -> None:
+def check_absent(client: Client, chosen: Sequence[Database]) -> None:
     """An empty database of that name is as good as none."""
     there = look(client).databases
     for database in chosen:

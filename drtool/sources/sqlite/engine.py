@@ -20,6 +20,9 @@ class SqliteTarget:
         self.version = sqlite3.sqlite_version
         self.programs = None
 
+    def check(self, chosen: Sequence[Database]) -> None:
+        """A scratch directory holds nothing yet."""
+
     def put_back(
         self, inventory: Inventory, files: Path, databases: Sequence[str], tell: Callable[[str], None]
     ) -> list[Database]:

@@ -1,0 +1,112 @@
+"""Databases of a snapshot, loaded into a server that somebody else runs, and held against what was recorded.
+
+Invariants
+    A database that is there and holds anything is never touched. What differs from the record afterwards is an error.
+    The dumps are staged in a private directory, sized beforehand, gone afterwards.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError
+from drtool.events import Emit, Stage, Warned
+from drtool.manifest.records import Snapshot
+from drtool.operations.recorded import recorded
+from drtool.operations.restore import RestoreRequest, restore
+from drtool.operations.restore.request import RestoreError
+from drtool.repository import Repository
+from drtool.sources.databases import Target, engine_of, nobody_watches, selected, unproven
+from drtool.sources.inventory import Database, Inventory
+from drtool.sources.staging import staged
+
+_WHAT = ("rowcount", "schema")
+
+
+class DatabaseRequest(Struct, frozen=True, kw_only=True):
+    snapshot: Snapshot
+    dsn: str
+    databases: tuple[str, ...] = ()
+    """All without a choice."""
+    from_sites: tuple[str, ...] = ()
+    environ: Mapping[str, str] = {}
+    dry_run: bool = False
+    workers: int = 2
+
+
+class DatabaseResult(Struct, frozen=True, kw_only=True):
+    """`errors`: what is not as it was recorded; `compared`: what that was looked for in."""
+
+    snapshot: str
+    engine: str
+    server_version: str
+    databases: list[str]
+    bytes: int
+    compared: list[str]
+    errors: list[RestoreError]
+    wall_seconds: float
+    tentative: bool = False
+
+
+def restore_database(repository: Repository, request: DatabaseRequest, emit: Emit) -> DatabaseResult:
+    """Raises DrtoolError: no database, no programs, no server, or a dump that does not load; Refused: something is there."""
+    started = time.monotonic()
+    inventory = recorded(repository, request.snapshot)
+    if inventory is None:
+        raise DrtoolError(
+            f"snapshot {request.snapshot.id.hex()[:8]} is of no database", hint="restore its files with --to DIR"
+        )
+    engine = engine_of(inventory.drtool)
+    lacking = engine.lacks(request.environ, inventory, scratch=False)
+    if lacking:
+        raise DrtoolError(lacking)
+    chosen = selected(inventory, request.databases)
+    target = engine.connect(request.dsn, request.environ, nobody_watches)
+    target.check(chosen)
+    what = [each for each in _WHAT if not unproven(chosen, (each,))]
+    errors = [] if request.dry_run else _loaded(repository, request, inventory, target, what, emit)
+    return DatabaseResult(
+        snapshot=request.snapshot.id.hex(),
+        engine=inventory.drtool,
+        server_version=target.version,
+        databases=[database.name for database in chosen],
+        bytes=request.snapshot.counts.bytes,
+        compared=what,
+        errors=errors,
+        wall_seconds=round(time.monotonic() - started, 3),
+        tentative=repository.view.tentative,
+    )
+
+
+def _loaded(
+    repository: Repository,
+    request: DatabaseRequest,
+    inventory: Inventory,
+    target: Target,
+    what: list[str],
+    emit: Emit,
+) -> list[RestoreError]:
+    """Stages, loads and compares; the differences."""
+    with staged(repository.spec.state_dir, request.snapshot.counts.bytes) as room:
+        files = room / "files"
+        wanted = RestoreRequest(
+            snapshot=request.snapshot,
+            to=os.fsencode(files),
+            from_sites=request.from_sites,
+            workers=request.workers,
+        )
+        restored = restore(repository, wanted, emit)
+        if restored.errors:
+            first = restored.errors[0]
+            raise DrtoolError(
+                f"{len(restored.errors)} files of the snapshot did not come back: {first.path}: {first.message}"
+            )
+        emit(Stage(name="loading"))
+        chosen: list[Database] = target.put_back(
+            inventory, files, request.databases, lambda text: emit(Warned(message=text))
+        )
+        emit(Stage(name="comparing"))
+        found = target.differences(chosen, files, what)
+    return [RestoreError(difference.where, difference.detail) for difference in found]
