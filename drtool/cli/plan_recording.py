@@ -1,5 +1,6 @@
 """Writing down in the catalogue that plans were run, and reading it there; neither ever keeps a command from its end."""
 
+import time
 from typing import TYPE_CHECKING
 
 from drtool.cli.text import Document, document_of
@@ -35,6 +36,20 @@ def record_owed(call: "Call") -> dict[str, str]:
         )
         return {row.id: why for _, row in rows}
     return {row.id: "" for _, row in rows}
+
+
+def remove_old_runs(call: "Call", run: "Run") -> list[str]:
+    """Takes away the folders of this plan's runs that are older than its `report.keep`; those that were."""
+    from drtool.plans.evidence.keeping import remove_old
+
+    keep_s = run.plan.report.keep_s
+    if keep_s is None:
+        return []
+    try:
+        return remove_old(call.state_dir, run.plan.id, keep_s, time.time())
+    except OSError as error:
+        call.emit(Warned(message=f"old runs of {run.plan.id} could not be removed: {error}"))
+        return []
 
 
 def known_runs(call: "Call", recorded: "tuple[RecordedRun, ...]") -> "list[HistoryRow]":

@@ -247,10 +247,11 @@ def _telling(call: Call, run: "Run") -> "Callable[[Event], None]":
 
 
 def _show(call: Call, run: "Run", result: "Result", likely: dict[str, Document]) -> None:
-    from drtool.cli.plan_recording import record_owed
+    from drtool.cli.plan_recording import record_owed, remove_old_runs
 
     problem = record_owed(call).get(result.run_id, "")
     document = _done(run, result, likely) | {"recorded": not problem, "record_problem": problem}
+    document["removed_runs"] = remove_old_runs(call, run)
     call.show(document, run_view(document), exit_code=result.conclusion.exit_code)
 
 

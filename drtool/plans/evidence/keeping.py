@@ -1,0 +1,57 @@
+"""How long the folders of runs are kept: after a run, those of its plan that are older than the plan's `report.keep` go.
+
+Invariants
+    What is not over, is at work, cannot be believed, or is not in the catalogue yet, stays, however old it is.
+    A folder goes as a whole: it is moved away first, so that nobody reads half of one; a crash leaves it to the next time.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from drtool.errors import DrtoolError
+from drtool.plans.evidence.recording import MARK
+from drtool.plans.journal.events import RunBegan, RunEnded
+from drtool.plans.journal.file import is_written, read
+from drtool.plans.running.runs import RUNS
+
+_GONE = "runs.removed"
+
+
+def remove_old(state_dir: Path, plan: str, keep_s: float, now_s: float) -> list[str]:
+    """The runs of `plan` that were removed, oldest first. Raises OSError."""
+    runs, gone = state_dir / RUNS, state_dir / _GONE
+    old = list(_old(runs, plan, now_s - keep_s))
+    if old:
+        gone.mkdir(mode=0o700, exist_ok=True)
+    for folder in old:
+        os.rename(folder, gone / folder.name)
+    if gone.is_dir():
+        shutil.rmtree(gone)
+    return [folder.name for folder in old]
+
+
+def _old(runs: Path, plan: str, before_s: float) -> Iterator[Path]:
+    for name in sorted(os.listdir(runs)) if runs.is_dir() else ():
+        folder = runs / name
+        if (folder / MARK).is_file() and not folder.is_symlink():
+            ended_s = _ended_s(folder, plan)
+            if ended_s is not None and ended_s < before_s:
+                yield folder
+
+
+def _ended_s(folder: Path, plan: str) -> float | None:
+    """When the run ended; None for one that is not over, is another plan's, or cannot be believed."""
+    try:
+        if is_written(folder):
+            return None
+        events, _ = read(folder)
+    except (DrtoolError, OSError):
+        return None  # `plan history` says what is wrong with it; a person decides
+    began = next((event for event in events if isinstance(event, RunBegan)), None)
+    ended = next((event for event in reversed(events) if isinstance(event, RunEnded)), None)
+    if began is None or ended is None or began.plan != plan:
+        return None
+    return datetime.fromisoformat(ended.at).timestamp()
