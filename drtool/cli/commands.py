@@ -63,7 +63,11 @@ COMMANDS: dict[Path, Entry] = {
     ("plan", "run"): Entry("drtool.cli.plan_runs", GROUP, (*_READS, 7, 8, 9, 11, 75)),
     ("plan", "resume"): Entry("drtool.cli.plan_runs", GROUP, (*_READS, 7, 8, 9, 11, 75)),
     ("plan", "history"): Entry("drtool.cli.plan_reports", GROUP, _READS),
+    ("plan", "report"): Entry("drtool.cli.plan_reports", GROUP, (*_READS, 4)),
     ("plan", "approve"): Entry("drtool.cli.plan_runs", GROUP, (*_ALWAYS, 11, *_STOPS)),
+    ("schedule", "show"): Entry("drtool.cli.scheduling", GROUP, (*_ALWAYS, 11, *_STOPS)),
+    ("schedule", "install"): Entry("drtool.cli.scheduling", GROUP, (*_ALWAYS, 11, *_STOPS)),
+    ("schedule", "remove"): Entry("drtool.cli.scheduling", GROUP, (*_ALWAYS, *_STOPS)),
     ("scratch", "list"): Entry("drtool.cli.scratch", GROUP, (*_ALWAYS, *_STOPS)),
     ("scratch", "remove"): Entry("drtool.cli.scratch", GROUP, (*_ALWAYS, 8, 11, *_STOPS)),
     ("fault", "list"): Entry("drtool.cli.faults", GROUP, (*_ALWAYS, *_STOPS)),
@@ -82,6 +86,7 @@ GROUPS: dict[str, str] = {
     "site": "Who votes on the catalogue.",
     "session": "The writers that are at work.",
     "plan": "Recovery that is rehearsed: runbooks that are checked, run and measured.",
+    "schedule": "Timers for backup, prune, verify, status and plans.",
     "scratch": "The room that runs restore into.",
     "fault": "What drills do to this host's targets.",
     "manifest": "The replicated catalogue itself.",
@@ -90,8 +95,7 @@ GROUPS: dict[str, str] = {
 _LATER = """
 find diff dump stats mount report
 
-plan-report
-key-split key-join schedule-show schedule-install schedule-remove
+key-split key-join
 """
 LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.split())
 """Commands of the contract that this version refuses."""

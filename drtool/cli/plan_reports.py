@@ -1,5 +1,7 @@
 """`plan history`, `plan report`: what was run, and what it proves."""
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -7,13 +9,15 @@ import typer
 from drtool.cli.options import ManifestFrom, sites
 from drtool.cli.text import Document, count, duration, local
 from drtool.cli.view import Cell, Line, Style, Table, View, line, table, view
-from drtool.errors import DrtoolError
+from drtool.errors import DamageFound, DrtoolError
 from drtool.events import Warned
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
     from drtool.manifest.records import RecordedRun
     from drtool.plans.evidence.history import HistoryRow
+    from drtool.reports.plan_page import Surroundings
+    from drtool.reports.plan_story import Story
 
 _STYLES: dict[str, Style] = {
     "passed": "good",
@@ -46,6 +50,174 @@ def plan_history(
     rows = [row for row in known_runs(call, _recorded(call, manifest_from)) if plan is None or row.plan == plan]
     document = {"runs": [_row(row) for row in rows]}
     call.show(document, _history_view(document))
+
+
+def plan_report(
+    context: typer.Context,
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="A run of this host, or the beginning of its id.")
+    ] = "latest",
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page, complete in itself.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, for CI servers.")
+    ] = None,
+) -> None:
+    """Tell what a run of this host did, step by step, and what it proves: here, as a page, as JUnit XML, or as JSON.
+
+    The page shows first what was not proven. A journal that was changed afterwards is no evidence: exit 4.
+
+    Examples:
+        drtool plan report --html drill.html
+        drtool plan report 20261123-140500-3f2a --junit drill.xml --json
+    """
+    from drtool.cli.plan_recording import known_runs
+    from drtool.reports.plan_junit import junit as as_junit
+    from drtool.reports.plan_page import page
+
+    call: Call = context.obj
+    story, folder = _story(call, run)
+    recorded = _recorded(call, None) if call.settings.config_path is not None else None
+    around = _surroundings(story, folder, known_runs(call, recorded or ()), recorded)
+    if html is not None:
+        _write(html, page(story, around))
+    if junit is not None:
+        _write(junit, as_junit(story))
+    document = _report(story, around, html, junit)
+    call.show(document, _report_view(document), exit_code=4 if around.agrees is False else 0)
+
+
+def _story(call: "Call", word: str) -> "tuple[Story, Path]":
+    """The run that is meant, from its journal. Raises DrtoolError; DamageFound if its chain is broken."""
+    from drtool.errors import FormatError
+    from drtool.plans.journal.file import read
+    from drtool.plans.running.runs import RUNS, folder_of
+    from drtool.reports.plan_story import story_of
+
+    runs = call.state_dir / RUNS
+    names = sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
+    found = names[-1:] if word == "latest" else [name for name in names if name.startswith(word)]
+    if len(found) != 1:
+        what = f"{len(found)} runs of this host begin with {word!r}" if found else f"this host knows no run {word!r}"
+        raise DrtoolError(what if word != "latest" else "no plan was run on this host", hint="drtool plan history")
+    folder = folder_of(call.state_dir, found[0])
+    try:
+        events, digest = read(folder)
+    except FormatError as error:
+        raise DamageFound(f"run {found[0]} is no evidence: {error.message}", hint="drtool plan history") from None
+    story = story_of(events, digest)
+    if story is None:
+        raise DrtoolError(f"run {found[0]} never began: its journal is empty")
+    return story, folder
+
+
+def _surroundings(
+    story: "Story", folder: Path, runs: "list[HistoryRow]", recorded: "tuple[RecordedRun, ...] | None"
+) -> "Surroundings":
+    from drtool.plans.evidence.history import TREND_RUNS
+    from drtool.reports.plan_page import Surroundings
+
+    earlier = [row for row in runs if row.plan == story.run.plan and row.run_id <= story.run.run and not row.problem]
+    last = earlier[-TREND_RUNS:]
+    known = next((row for row in recorded or () if row.id == story.run.run), None)
+    if known is None:
+        told = "not asked" if recorded is None else "this run is not in it (yet), or the catalogue could not be read"
+    elif known.digest == story.digest:
+        told = f"this very run is recorded at the sites, with the verdict {known.verdict}"
+    else:
+        told = (
+            f"the sites recorded another journal for this run, with the verdict {known.verdict}: this one was changed"
+        )
+    return Surroundings(
+        trends={goal.name: [row.measured.get(goal.name) for row in last] for goal in story.goals},
+        needs=_needs(story, folder),
+        recorded=told,
+        agrees=None if known is None else known.digest == story.digest,
+    )
+
+
+def _needs(story: "Story", folder: Path) -> dict[str, list[str]]:
+    """Which step waited for which, by the plan as it was kept; nothing if that cannot be read any more."""
+    from drtool.plans.running.building import graph_of
+    from drtool.plans.running.kept_plan import kept_plan
+
+    try:
+        plan = kept_plan(folder, next(iter(story.run.sources), ""), story.run.digest)
+    except (DrtoolError, OSError):
+        return {}
+    return {task.id: [edge.task for edge in task.needs] for task in graph_of(plan).tasks if task.phase == "steps"}
+
+
+def _write(path: Path, text: str) -> None:
+    """For this user alone: a report tells of places and people. Raises DrtoolError."""
+    try:
+        part = path.with_name(f".{path.name}.part")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+        os.replace(part, path)
+    except OSError as error:
+        raise DrtoolError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _report(story: "Story", around: "Surroundings", html: Path | None, junit: Path | None) -> Document:
+    run = story.run
+    return {
+        "run_id": run.run,
+        "plan": run.plan,
+        "title": run.title,
+        "host": run.host,
+        "user": run.user,
+        "began": run.at,
+        "wall_seconds": story.wall_s,
+        "human_seconds": story.human_s,
+        "verdict": story.verdict,
+        "reason": story.ended.reason if story.ended is not None else "",
+        "steps": [
+            {
+                "id": work.key,
+                "uses": work.uses,
+                "status": work.status or "no end",
+                "seconds": work.seconds,
+                "attempts": len(work.attempts),
+                "detail": work.detail,
+                "inputs": dict(work.inputs),
+                "outputs": dict(work.outputs),
+                "evidence": dict(work.evidence),
+            }
+            for work in story.works
+        ],
+        "objectives": {
+            goal.name: {"target": goal.target, "measured": goal.measured, "met": goal.met} for goal in story.goals
+        },
+        "unproven": list(story.unproven),
+        "leftovers": list(story.leftovers),
+        "approvals": [{"step": row.key, "yes": row.yes, "by": row.by, "at": row.at} for row in story.answers],
+        "plan_digest": run.digest,
+        "journal_digest": story.digest,
+        "catalogue": around.recorded,
+        "catalogue_agrees": around.agrees,
+        "written": [str(path) for path in (html, junit) if path is not None],
+    }
+
+
+def _report_view(document: Document) -> View:
+    verdict = document["verdict"]
+    head = f": {document['plan']}, run {document['run_id']} on {document['host']}, {duration(document['wall_seconds'])}"
+    rows = [
+        (Cell(row["id"], "strong"), row["uses"], Cell(row["status"], _STYLES.get(row["status"], "")), row["detail"])
+        for row in document["steps"]
+    ]
+    parts: list[Line | Table] = [line(Cell(verdict, _STYLES.get(verdict, "bad")), head)]
+    parts += [line(document["reason"])] if document["reason"] else []
+    parts += [line(Cell("  not proven ", "warn"), text) for text in document["unproven"]]
+    parts += [line(Cell("  left ", "bad"), text) for text in document["leftovers"]]
+    if document["catalogue_agrees"] is False:
+        parts.append(line(Cell("! ", "bad"), document["catalogue"]))
+    parts += [table("STEP ACTION STATUS DETAIL", rows)] if not document["written"] else []
+    parts += [line(f"written: {path}") for path in document["written"]]
+    return view(*parts)
 
 
 def _recorded(call: "Call", manifest_from: list[str] | None) -> "tuple[RecordedRun, ...]":

@@ -116,6 +116,18 @@ def assert_it_is_on_record(shell, tmp_path, document):
     dry = shell("plan", "run", "game.yaml", "--var", "victim=b", "--dry-run", "--json").document
     assert dry["objectives"]["rto"]["estimate"]["median"] == row["objectives"]["rto"]["measured"]
 
+    report = shell("plan", "report", "--html", "drill.html", "--junit", "drill.xml", "--json")
+    assert (report.code, report.document["catalogue_agrees"]) == (0, True), report.err
+    text = (tmp_path / "drill.html").read_text()
+    assert document["run_id"] in text
+    assert all(f'id="step-{row["id"]}"' in text for row in document["steps"])
+    assert 'name="found-exactly"' in (tmp_path / "drill.xml").read_text()
+    journal = tmp_path / "state" / "runs" / document["run_id"] / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole.replace(b"found-exactly", b"found-anyhow!"))
+    assert shell("plan", "report", "--json").code == 4
+    journal.write_bytes(whole)
+
 
 def test_killed_with_9_it_leaves_nothing_that_the_next_command_does_not_clear(shell, tmp_path):
     (tmp_path / "game.yaml").write_text(GAME_DAY)

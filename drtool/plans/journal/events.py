@@ -137,6 +137,7 @@ class RunEnded(Line, frozen=True, kw_only=True, tag="run-ended"):
     exit_code: int
     leftovers: tuple[str, ...] = ()
     reason: str = ""
+    unproven: tuple[str, ...] = ()
 
 
 Event: TypeAlias = (

@@ -173,6 +173,7 @@ def _finish(
         exit_code=conclusion.exit_code,
         leftovers=conclusion.leftovers,
         reason=run.around.redact(conclusion.reason),
+        unproven=tuple(map(run.around.redact, conclusion.unproven)),
     )
     journal.append(ended)
     heard(ended)

@@ -1,0 +1,77 @@
+"""A run of a plan as JUnit XML: each step a case, what failed a failure, what could not be proven an error.
+
+Invariants
+    A step that never ran is skipped, never passed; a run that died has an error of its own.
+"""
+
+import re
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from drtool.reports.plan_story import Story, Work
+
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FAILED = ("failed", "aborted")
+_SKIPPED = ("skipped", "blocked", "simulated")
+
+
+def junit(story: Story) -> str:
+    """One test suite."""
+    suite = Element(
+        "testsuite", name=_clean(story.run.plan), timestamp=story.run.at[:19], hostname=_clean(story.run.host)
+    )
+    properties = SubElement(suite, "properties")
+    for name, value in _properties(story):
+        SubElement(properties, "property", name=name, value=_clean(value))
+    for work in story.works:
+        _case(suite, story, work)
+    for goal in story.goals:
+        if goal.target is not None:
+            case = SubElement(
+                suite, "testcase", classname=_clean(story.run.plan), name=f"objective {goal.name}", time="0"
+            )
+            if goal.measured is None:
+                SubElement(case, "error", message="it was not measured", type="unproven")
+            elif goal.met is False:
+                message = f"{goal.measured} s, and {goal.target} s is the objective"
+                SubElement(case, "failure", message=message, type="missed")
+    if story.ended is None:
+        case = SubElement(suite, "testcase", classname=_clean(story.run.plan), name="the run itself", time="0")
+        SubElement(case, "error", message="it is not over", type="unfinished")
+    cases = suite.findall("testcase")
+    for name, kind in (("tests", ""), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(name, str(len(cases) if not kind else sum(case.find(kind) is not None for case in cases)))
+    suite.set("time", f"{story.wall_s:.3f}")
+    indent(suite)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(suite, encoding="unicode") + "\n"
+
+
+def _properties(story: Story) -> list[tuple[str, str]]:
+    run = story.run
+    return [
+        ("run_id", run.run),
+        ("verdict", story.verdict),
+        ("plan_digest", run.digest),
+        ("journal_digest", story.digest),
+        ("version", run.version),
+        ("user", run.user),
+    ]
+
+
+def _case(suite: Element, story: Story, work: Work) -> None:
+    case = SubElement(
+        suite, "testcase", classname=_clean(story.run.plan), name=_clean(work.key), time=f"{work.seconds:.3f}"
+    )
+    detail = _clean(work.detail)
+    if work.status in _FAILED:
+        SubElement(case, "failure", message=detail, type=work.status)
+    elif work.status in ("unproven", ""):
+        SubElement(case, "error", message=detail or "nobody knows how it ended", type=work.status or "unknown")
+    elif work.status in _SKIPPED:
+        SubElement(case, "skipped", message=detail or work.status)
+    elif detail:
+        SubElement(case, "system-out").text = detail
+
+
+def _clean(text: str) -> str:
+    """What XML has no characters for becomes a question mark."""
+    return _NOT_XML.sub("?", text)

@@ -1,0 +1,271 @@
+"""The report of one run of a plan as a page: the verdict in words, what was not proven, then what was."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from drtool.reports.page import Column, Markup, badge, document, facts, html, section, table, tag
+from drtool.reports.plan_charts import TONES, gantt, seconds_text, trend
+from drtool.reports.plan_story import Goal, Story, Work, critical_path
+
+SHOWN_CHARACTERS = 6000
+_VERDICTS = {
+    "passed": "Everything that this plan asks for was done and proven.",
+    "failed": "A step failed: this plan does not work as it is.",
+    "unproven": "Nothing failed, and something that the plan requires could not be proven either way.",
+    "missed": "Everything was done, and an objective was missed.",
+    "leftovers": "The work was done, and not everything that the run had made could be taken away again.",
+    "aborted": "The run was ended before it was through.",
+    "unfinished": "The run is not over: it is at work, or its process died. `drtool plan resume` goes on with it.",
+}
+_NAMES = {"rto": "RTO", "rpo": "RPO", "wrt": "WRT", "detection": "detection"}
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """What a journal alone does not say: how earlier runs went (oldest first), what waited for what, what the sites have."""
+
+    trends: Mapping[str, Sequence[float | None]] = {}
+    needs: Mapping[str, Sequence[str]] = {}
+    recorded: str = ""
+    """In words: whether the catalogue has this run, and the same one."""
+    agrees: bool | None = None
+    """None: nobody could be asked."""
+
+
+def page(story: Story, around: Surroundings) -> str:
+    """The whole page."""
+    run = story.run
+    path = critical_path(story.works, around.needs)
+    return document(
+        f"{run.plan}: {story.verdict}",
+        _head(story),
+        _not_proven(story, around),
+        section("Objectives", _goals(story, around)) if story.goals else "",
+        section("Course", _course(story, path)) if story.works else "",
+        section("Steps", *(_step(work, work.key in path) for work in story.works)) if story.works else "",
+        *_faults(story),
+        *_people(story),
+        *_steady(story),
+        section("Provenance", _provenance(story, around)),
+        tag("footer", f"Written by drtool from the run's journal. Run {run.run}."),
+    )
+
+
+def _head(story: Story) -> Markup:
+    run = story.run
+    tone = TONES.get(story.verdict, "warn")
+    reason = story.ended.reason if story.ended is not None else ""
+    return Markup(
+        tag(
+            "header",
+            tag("h1", run.title or run.plan),
+            tag("p", f"{run.plan} · run {run.run} · {run.host}", cls="soft mono"),
+        )
+        + tag(
+            "div",
+            tag("p", badge(story.verdict, tone), " ", tag("strong", _VERDICTS.get(story.verdict, "")), cls="lead"),
+            tag("p", reason) if reason else "",
+            cls=f"verdict {tone}",
+        )
+        + facts(
+            (
+                ("Began", _time(run.at)),
+                ("Took", seconds_text(story.wall_s)),
+                ("Of that, waiting for people", seconds_text(story.human_s) if story.human_s else ""),
+                ("Exercise", run.exercise),
+                ("Scope", f"{run.scope}{', live' if run.live else ''}"),
+                ("Incident", _time(run.incident_at) if run.incident_at else ""),
+                ("Run by", f"{run.user} on {run.host}"),
+            )
+        )
+    )
+
+
+def _not_proven(story: Story, around: Surroundings) -> Markup:
+    parts = []
+    if story.unproven:
+        parts.append(_notice("Not proven", story.unproven))
+    if story.leftovers:
+        parts.append(_notice("Left behind", story.leftovers, bad=True))
+    if story.cancelled is not None:
+        parts.append(_notice("Ended early", [story.cancelled.reason], bad=True))
+    if around.agrees is False:
+        parts.append(_notice("Do not believe this report", [around.recorded], bad=True))
+    return Markup("".join(parts))
+
+
+def _notice(title: str, rows: Sequence[str], *, bad: bool = False) -> Markup:
+    return tag(
+        "div", tag("h3", title), tag("ul", *(tag("li", row) for row in rows)), cls="notice bad" if bad else "notice"
+    )
+
+
+def _goals(story: Story, around: Surroundings) -> Markup:
+    columns = (
+        Column("Objective"),
+        Column("Asked for", figure=True),
+        Column("Measured", figure=True),
+        Column("Verdict"),
+    )
+    rows = [
+        (_NAMES.get(goal.name, goal.name), _duration(goal.target), _duration(goal.measured), _met(goal))
+        for goal in story.goals
+    ]
+    return Markup(table(columns, rows, "What was asked for, and what was measured") + _trends(story, around))
+
+
+def _trends(story: Story, around: Surroundings) -> Markup:
+    figures = []
+    for goal in story.goals:
+        values = around.trends.get(goal.name, ())
+        if len([value for value in values if value is not None]) > 1:
+            title = f"{_NAMES.get(goal.name, goal.name)} over the last {len(values)} runs"
+            figures.append(
+                tag("figure", tag("figcaption", title, cls="soft"), trend(values, goal.target, title), cls="card")
+            )
+    return tag("div", *figures, cls="trends") if figures else Markup()
+
+
+def _met(goal: Goal) -> Markup:
+    if goal.met is None:
+        return badge("not proven", "warn") if goal.target is not None else badge("told", "dim")
+    return badge("met", "good") if goal.met else badge("missed", "bad")
+
+
+def _course(story: Story, path: Sequence[str]) -> Markup:
+    told = ""
+    if path:
+        told = tag("p", "Critical path: ", Markup(" → ".join(tag("code", key) for key in path)))
+    return Markup(tag("div", gantt(story.works, path, story.wall_s), cls="card scroll") + html(told))
+
+
+def _step(work: Work, critical: bool) -> Markup:
+    marks = [badge(work.status or "no end", TONES.get(work.status, "dim"))]
+    if work.milestone:
+        marks.append(badge(work.milestone, "dim"))
+    if critical:
+        marks.append(badge("critical path", "dim"))
+    head = tag(
+        "summary",
+        tag("span", work.key, cls="name mono"),
+        " ",
+        Markup("".join(marks)),
+        tag("span", f"{work.uses} · {seconds_text(work.seconds)}", cls="soft"),
+        tag("p", work.detail) if work.detail else "",
+    )
+    return tag("details", head, *_inside(work), cls="card", id=f"step-{work.key}")
+
+
+def _inside(work: Work) -> Iterator[Markup]:
+    if len(work.attempts) > 1:
+        columns = (
+            Column("Attempt", figure=True),
+            Column("Status"),
+            Column("Took", figure=True),
+            Column("What happened"),
+        )
+        rows = [
+            (one.number, badge(one.status, TONES.get(one.status, "dim")), _duration(one.seconds), one.detail)
+            for one in work.attempts
+        ]
+        yield table(columns, rows, f"The attempts of {work.key}")
+    for title, values in (("Inputs", work.inputs), ("Outputs", work.outputs), ("Evidence", work.evidence)):
+        if values:
+            yield tag("h3", title)
+            yield tag("pre", _shown(values))
+    if work.leftovers:
+        yield _notice("Left behind", work.leftovers, bad=True)
+
+
+def _faults(story: Story) -> Iterator[Markup]:
+    faults = [work for work in story.works if work.uses == "fault" and not work.is_undo]
+    if not faults:
+        return
+    columns = (Column("Fault"), Column("At"), Column("From"), Column("To"), Column("Undo"))
+    rows = [_fault(work) for work in faults]
+    told = "Faults are overlays on this host: no stored byte was changed."
+    yield section("Faults", tag("p", told, cls="soft"), table(columns, rows, "What was made to fail, and how it ended"))
+
+
+def _fault(work: Work) -> tuple[object, ...]:
+    seen = work.evidence
+    undone = badge("taken away", "good") if seen.get("removed") else badge("not proven", "warn")
+    told = Markup(f"{undone} {html(seen.get('ended_by', ''))}")
+    targets = ", ".join(map(str, seen.get("targets", ())))
+    objects = seen.get("objects", ())
+    what = f"{targets}: {len(objects)} objects" if objects else targets
+    return (tag("code", work.key), what, _time(seen.get("injected_at")), _time(seen.get("ended_at")), told)
+
+
+def _people(story: Story) -> Iterator[Markup]:
+    if story.answers:
+        columns = (Column("Step"), Column("Answer"), Column("By"), Column("Through"), Column("When"))
+        rows = [
+            (tag("code", row.key), "yes" if row.yes else "no", row.by, row.channel, _time(row.at))
+            for row in story.answers
+        ]
+        yield section("Approvals", table(columns, rows, "Who said yes, and who said no"))
+
+
+def _steady(story: Story) -> Iterator[Markup]:
+    if story.samples:
+        columns = (
+            Column("Probe"),
+            Column("When"),
+            Column("Good", figure=True),
+            Column("Bad", figure=True),
+            Column("Last told"),
+        )
+        groups: dict[tuple[str, str], list[Any]] = {}
+        for sample in story.samples:
+            groups.setdefault((sample.probe, sample.when), []).append(sample)
+        rows = [
+            (
+                tag("code", probe),
+                when,
+                sum(row.passed for row in samples),
+                sum(not row.passed for row in samples),
+                next((row.detail for row in reversed(samples) if row.detail), ""),
+            )
+            for (probe, when), samples in groups.items()
+        ]
+        yield section("Steady state", table(columns, rows, "What was to hold all the while"))
+
+
+def _provenance(story: Story, around: Surroundings) -> Markup:
+    run = story.run
+    columns = (Column("File"), Column("SHA-256"))
+    files = table(columns, [(name, tag("code", digest)) for name, digest in run.sources.items()], "The plan's files")
+    return Markup(
+        facts(
+            (
+                ("Journal", "every line follows from the one before"),
+                ("Digest of its last line", tag("code", story.digest)),
+                ("Catalogue", around.recorded),
+                ("Digest of the plan", tag("code", run.digest)),
+                ("drtool", run.version),
+                ("Resumed", f"{len(story.resumes)} times" if story.resumes else ""),
+                ("Variables", tag("code", json.dumps(run.variables)) if run.variables else ""),
+            )
+        )
+        + (files if run.sources else "")
+    )
+
+
+def _shown(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, indent=1, ensure_ascii=False, sort_keys=False)
+    return (
+        text
+        if len(text) <= SHOWN_CHARACTERS
+        else f"{text[:SHOWN_CHARACTERS]}\n… {len(text) - SHOWN_CHARACTERS} more characters"
+    )
+
+
+def _duration(value: float | None) -> str:
+    return "-" if value is None else seconds_text(value)
+
+
+def _time(text: object) -> str:
+    return "" if not text else str(text)[:19].replace("T", " ") + " UTC"
