@@ -3,14 +3,19 @@
 import time
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from drtool.cli.text import Document, document_of
 from drtool.errors import DrtoolError
 from drtool.events import Warned
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from drtool.cli.call import Call
     from drtool.manifest.records import RecordedRun
-    from drtool.plans.evidence.history import HistoryRow
+    from drtool.plans.evidence.history import Estimate, HistoryRow
+    from drtool.plans.running.resolving import Resolution
     from drtool.plans.running.session import Run
 
 
@@ -60,9 +65,18 @@ def known_runs(call: "Call", recorded: "tuple[RecordedRun, ...]") -> "list[Histo
     return history(recorded, past_runs(call.state_dir), call.settings.host)
 
 
-def expected(call: "Call", run: "Run") -> dict[str, Document]:
-    """What the plan's last runs came to, by objective; nothing where nobody knows of any."""
-    from drtool.plans.evidence.history import estimates
+class Expected(Struct, frozen=True):
+    """What the plan's last runs came to, by objective, and what its steps took, by id; nothing where nobody knows of any."""
+
+    objectives: dict[str, Document]
+    steps: dict[str, Document]
+
+
+def expected(call: "Call", run: "Run", resolution: "Resolution") -> Expected:
+    """Of a run that is yet to begin or to go on."""
+    from drtool.plans.evidence.history import estimates, step_estimates
+    from drtool.plans.running.building import steps_by_id
+    from drtool.plans.running.runs import past_runs
 
     recorded: tuple[RecordedRun, ...] = ()
     try:
@@ -71,5 +85,13 @@ def expected(call: "Call", run: "Run") -> dict[str, Document]:
                 recorded = repository.view.state.runs
     except DrtoolError as error:
         call.emit(Warned(message=f"estimates are made of this host's runs alone: {error.message}"))
-    found = estimates(known_runs(call, recorded), run.plan.id)
+    steps = steps_by_id(run.plan)
+    own_s = {row.id: steps[row.id].estimate_s or row.foresight.estimate_s for row in resolution.rows if row.id in steps}
+    return Expected(
+        _known(estimates(known_runs(call, recorded), run.plan.id)),
+        _known(step_estimates(past_runs(call.state_dir), run.plan.id, own_s)),
+    )
+
+
+def _known(found: "Mapping[str, Estimate | None]") -> dict[str, Document]:
     return {name: document_of(value) for name, value in found.items() if value is not None}

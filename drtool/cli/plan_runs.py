@@ -22,6 +22,7 @@ from drtool.events import StepNoted, Warned
 if TYPE_CHECKING:
     from types import FrameType
 
+    from drtool.cli.plan_recording import Expected
     from drtool.plans.journal.events import Event, RunBegan
     from drtool.plans.language.model import Objectives
     from drtool.plans.running.resolving import Resolution
@@ -89,10 +90,10 @@ def plan_run(
         check_before(run)
     resolution = foresee(run)
     if dry_run or resolution.cannot:
-        document = _foreseen(run, resolution, expected(call, run), dry_run=dry_run)
+        document = _foreseen(run, resolution, expected(call, run, resolution), dry_run=dry_run)
         call.show(document, run_view(document), exit_code=1 if resolution.cannot else 0)
         return
-    likely = expected(call, run)
+    likely = expected(call, run, resolution)
     with _signals() as interrupted:
         result = carry_out(
             run,
@@ -153,9 +154,10 @@ def plan_resume(
         incident=incident,
         resolved=restore_vars(plan, began.variables, started),
     )
-    likely = expected(call, again)
+    resolution = foresee(again)
+    likely = expected(call, again, resolution)
     with _signals() as interrupted:
-        result = carry_on(again, foresee(again), measure, interrupted, _telling(call, again))
+        result = carry_on(again, resolution, measure, interrupted, _telling(call, again))
     _show(call, again, result, likely)
 
 
@@ -246,7 +248,7 @@ def _telling(call: Call, run: "Run") -> "Callable[[Event], None]":
     return hear
 
 
-def _show(call: Call, run: "Run", result: "Result", likely: dict[str, Document]) -> None:
+def _show(call: Call, run: "Run", result: "Result", likely: "Expected") -> None:
     from drtool.cli.plan_recording import record_owed, remove_old_runs
 
     problem = record_owed(call).get(result.run_id, "")
@@ -255,17 +257,24 @@ def _show(call: Call, run: "Run", result: "Result", likely: dict[str, Document])
     call.show(document, run_view(document), exit_code=result.conclusion.exit_code)
 
 
-def _foreseen(run: "Run", resolution: "Resolution", likely: dict[str, Document], *, dry_run: bool) -> Document:
+def _foreseen(run: "Run", resolution: "Resolution", likely: "Expected", *, dry_run: bool) -> Document:
     rows = [
-        {"id": row.id, "uses": row.uses, "status": row.status, "seconds": None, "detail": row.foresight.detail}
+        {
+            "id": row.id,
+            "uses": row.uses,
+            "status": row.status,
+            "seconds": None,
+            "estimate": likely.steps.get(row.id),
+            "detail": row.foresight.detail,
+        }
         for row in resolution.rows
     ]
     return _head(run, "simulated" if dry_run else "failed", dry_run=dry_run) | {
         "steps": rows,
         "objectives": {
-            name: {"target": target, "measured": None, "met": None, "estimate": likely.get(name)}
+            name: {"target": target, "measured": None, "met": None, "estimate": likely.objectives.get(name)}
             for name, target in _targets(run.plan.objectives).items()
-            if target is not None or name in likely
+            if target is not None or name in likely.objectives
         },
         "unproven": [
             f"{row.id}: {row.foresight.detail or 'cannot be known beforehand'}" for row in resolution.unprovable
@@ -297,7 +306,7 @@ def _targets(objectives: "Objectives") -> dict[str, float | None]:
     }
 
 
-def _done(run: "Run", result: "Result", likely: dict[str, Document]) -> Document:
+def _done(run: "Run", result: "Result", likely: "Expected") -> Document:
     from drtool.plans.journal.events import Ended
 
     rows = [
@@ -306,6 +315,7 @@ def _done(run: "Run", result: "Result", likely: dict[str, Document]) -> Document
             "uses": _uses(run, event.key),
             "status": event.status,
             "seconds": event.seconds,
+            "estimate": likely.steps.get(event.key),
             "detail": event.detail,
         }
         for event in result.events
@@ -315,7 +325,7 @@ def _done(run: "Run", result: "Result", likely: dict[str, Document]) -> Document
     return _head(run, conclusion.verdict, dry_run=False) | {
         "steps": rows,
         "objectives": {
-            name: row | {"estimate": likely.get(name)} if "measured" in row else row
+            name: row | {"estimate": likely.objectives.get(name)} if "measured" in row else row
             for name, row in result.measured.items()
         },
         "unproven": list(conclusion.unproven),
@@ -348,7 +358,7 @@ def run_view(document: Document) -> View:
         head.append(f"; {document['reason']}")
     parts: list[Line | Table] = []
     if document["dry_run"] or cannot or sys.stdout.isatty():
-        parts.append(table("STEP ACTION STATUS", [_step_row(row) for row in document["steps"]]))
+        parts.append(table("STEP ACTION TAKES> STATUS", [_step_row(row) for row in document["steps"]]))
     parts.append(line(*head))
     parts += [line(Cell("  not proven ", "warn"), text) for text in document["unproven"]]
     parts += [line(Cell("  left ", "bad"), text) for text in document["leftovers"]]
@@ -360,7 +370,15 @@ def _step_row(row: Document) -> tuple[Cell | str, ...]:
     status, detail = row["status"], row["detail"]
     shown = status if detail and detail in status else f"{status} ({detail})" if detail else status
     style: Style = "bad" if status.startswith(("cannot run", "failed")) else _STYLES.get(status, "")
-    return (Cell(row["id"], "strong"), row["uses"], Cell(shown, style))
+    return (Cell(row["id"], "strong"), row["uses"], _takes(row), Cell(shown, style))
+
+
+def _takes(row: Document) -> Cell | str:
+    """What it took, else what it may take."""
+    if row["seconds"] is not None:
+        return duration(row["seconds"])
+    likely = row["estimate"]
+    return Cell("-" if likely is None else f"about {duration(likely['median'])}", "dim")
 
 
 def _objective(values: Document) -> str:

@@ -51,6 +51,23 @@ def test_a_plan_that_never_ran_is_not_proven_and_once_it_passed_it_is(proven):
     assert row["last_passed"].endswith("Z")
 
 
+def test_what_a_step_may_take_is_what_it_took_else_what_the_plan_says(proven):
+    text = PROOF.replace("id: proof", "id: timed")
+    (proven.directory / "timed.yaml").write_text(text)
+    dry = proven("plan", "run", "timed.yaml", "--dry-run", "--json").document
+    steps = {row["id"]: row["estimate"] for row in dry["steps"]}
+    assert steps["waits"] == {"min": 7.0, "median": 7.0, "max": 7.0, "runs": 0}
+    assert steps["holds"] is None, "unknown is not nothing"
+    assert dry["objectives"]["rto"]["estimate"] is None
+    assert "about 7.0 s" in proven("plan", "run", "timed.yaml", "--dry-run").out
+    done = proven("plan", "run", "timed.yaml", "--json").document
+    again = proven("plan", "run", "timed.yaml", "--dry-run", "--json").document
+    took = {row["id"]: row["seconds"] for row in done["steps"]}
+    likely = {row["id"]: row["estimate"] for row in again["steps"]}
+    assert likely["waits"]["median"] == pytest.approx(took["waits"], abs=0.001)
+    assert likely["waits"]["runs"] == again["objectives"]["rto"]["estimate"]["runs"] == 1
+
+
 def test_a_run_that_nobody_could_be_told_of_is_owed_and_recorded_by_the_next_command(proven):
     known = {row["run_id"] for row in proven("plan", "history", "--json").document["runs"]}
     with away(proven, "a", "b"):
@@ -65,7 +82,7 @@ def test_a_run_that_nobody_could_be_told_of_is_owed_and_recorded_by_the_next_com
         assert known < set(rows), "what one site knows is listed too"
     rows = {row["run_id"]: row for row in proven("plan", "history", "proof", "--json").document["runs"]}
     assert rows[lonely.document["run_id"]]["recorded"] is True
-    again = proven("plan", "history", "--json").document["runs"]
+    again = proven("plan", "history", "proof", "--json").document["runs"]
     assert len(again) == len(rows)
     log = proven("manifest", "log", "--json").document["entries"]
     assert sum(lonely.document["run_id"] in entry["summary"] for entry in log) == 1

@@ -41,7 +41,7 @@ class HistoryRow(Struct, frozen=True, kw_only=True):
 
 
 class Estimate(Struct, frozen=True, kw_only=True):
-    """What the last runs took, in seconds."""
+    """What the last runs took, in seconds; `runs` is 0 where the plan itself says so and there is none."""
 
     min: float
     median: float
@@ -76,6 +76,20 @@ def estimates(rows: Iterable[HistoryRow], plan: str) -> dict[str, Estimate | Non
                 if value is not None:
                     found.setdefault(name, []).append(value)
     return {name: estimate(values) for name, values in found.items()}
+
+
+def step_estimates(past: Iterable[PastRun], plan: str, own_s: Mapping[str, float | None]) -> dict[str, Estimate | None]:
+    """By step, of this host's runs that are over, oldest first; else what the plan says itself (`own_s`: of all its steps)."""
+    took: dict[str, list[float]] = {}
+    for run in past:
+        if run.plan == plan and run.verdict and not run.problem:
+            for step, seconds in run.step_seconds.items():
+                took.setdefault(step, []).append(seconds)
+    return {step: estimate(took.get(step, ())) or _own(says_s) for step, says_s in own_s.items()}
+
+
+def _own(seconds: float | None) -> Estimate | None:
+    return None if seconds is None else Estimate(min=seconds, median=seconds, max=seconds, runs=0)
 
 
 def _recorded(run: RecordedRun) -> HistoryRow:

@@ -8,7 +8,7 @@ Invariants
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from drtool.errors import DrtoolError, UsageError
-from drtool.plans.journal.events import Measured, RunBegan, RunEnded
+from drtool.plans.journal.events import Ended, Event, Measured, RunBegan, RunEnded
 from drtool.plans.journal.file import is_written, read
 
 RUNS = "runs"
@@ -46,6 +46,8 @@ class PastRun(Struct, frozen=True, kw_only=True):
     digest: str = ""
     problem: str = ""
     objectives: dict[str, dict[str, Any]] = {}
+    step_seconds: dict[str, float] = {}
+    """What each step took that came out, all its attempts together."""
 
 
 def new_run_id(now: datetime) -> str:
@@ -97,7 +99,19 @@ def _past(folder: Path) -> PastRun:
         at_work=at_work,
         digest=head,
         objectives={name: row for name, row in (measured.values if measured else {}).items() if "measured" in row},
+        step_seconds=_step_seconds(events),
     )
+
+
+def _step_seconds(events: Iterable[Event]) -> dict[str, float]:
+    """By step; neither items of a `foreach` nor undo."""
+    took: dict[str, float] = {}
+    came_out = []
+    for event in events:
+        if isinstance(event, Ended) and ":" not in event.key and not event.key.endswith("]"):
+            took[event.key] = took.get(event.key, 0.0) + event.seconds
+            came_out += [event.key] if event.status in ("passed", "tolerated") else []
+    return {key: round(took[key], 3) for key in came_out}
 
 
 @contextmanager

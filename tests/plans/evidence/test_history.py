@@ -5,10 +5,10 @@ import os
 import pytest
 
 from drtool.manifest.records import RecordedRun, RunObjective
-from drtool.plans.evidence.history import estimate, estimates, history
+from drtool.plans.evidence.history import estimate, estimates, history, step_estimates
 from drtool.plans.evidence.proofs import proofs, told
 from drtool.plans.evidence.recording import mark, owed, record_of
-from drtool.plans.journal.events import Measured, RunBegan, RunEnded
+from drtool.plans.journal.events import Ended, Measured, RunBegan, RunEnded
 from drtool.plans.journal.file import Journal
 from drtool.plans.running.runs import RUNS, PastRun, past_runs
 
@@ -134,3 +134,31 @@ def test_a_plan_that_asks_for_nothing_is_neither_met_nor_missed():
 def test_a_run_under_way_is_at_work(tmp_path):
     row = PastRun(run_id="x", plan="drill", began="2026-11-23T14:05:00Z", at_work=True)
     assert history([], [row], "a")[0].verdict == "at work"
+
+
+def test_what_a_step_took_is_told_of_its_last_five_runs_else_of_the_plan():
+    runs = [
+        PastRun(run_id=f"r{n}", plan="drill", verdict="passed", step_seconds={"fetch": float(n)}) for n in range(1, 8)
+    ]
+    runs += [
+        PastRun(run_id="r8", plan="other", verdict="passed", step_seconds={"fetch": 99.0}),
+        PastRun(run_id="r9", plan="drill", verdict="passed", step_seconds={"fetch": 99.0}, problem="changed"),
+        PastRun(run_id="r10", plan="drill", step_seconds={"fetch": 99.0}),
+    ]
+    found = step_estimates(runs, "drill", {"fetch": 60.0, "check": 60.0, "wait": None})
+    assert (found["fetch"].min, found["fetch"].median, found["fetch"].max, found["fetch"].runs) == (3.0, 5.0, 7.0, 5)
+    assert (found["check"].median, found["check"].runs) == (60.0, 0)
+    assert found["wait"] is None
+
+
+def test_a_step_took_all_its_attempts_and_counts_only_if_it_came_out(tmp_path):
+    at = "2026-11-23T14:05:00.250Z"
+    journal(tmp_path, "r1", over=False)
+    with Journal.resume(tmp_path / RUNS / "r1") as written:
+        written.append(Ended(at=at, key="fetch", status="failed", seconds=2.0, retry_at_s=3.0))
+        written.append(Ended(at=at, key="fetch", status="passed", attempt=2, seconds=1.5))
+        written.append(Ended(at=at, key="each[0]", status="passed", seconds=1.0))
+        written.append(Ended(at=at, key="undo:fetch", status="passed", seconds=1.0))
+        written.append(Ended(at=at, key="broken", status="failed", seconds=1.0))
+    (run,) = past_runs(tmp_path)
+    assert run.step_seconds == {"fetch": 3.5}
