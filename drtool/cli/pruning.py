@@ -37,7 +37,7 @@ def prune(
     from drtool.operations.prune import prune as run_prune
 
     call: Call = context.obj
-    with call.open_repository(()) as repository:
+    with call.open_repository() as repository:
         request = PruneRequest(host=call.settings.host, now_ns=time.time_ns(), yes=yes, dry_run=dry_run)
         document = document_of(run_prune(repository, request, call.emit))
     call.show(document, prune_view(document), exit_code=refusal(document))
@@ -67,7 +67,8 @@ def prune_view(document: Document) -> View:
     parts += [line(f"  {row['reason']}") for row in document["waiting"]]
     for row in document["objections"]:
         parts += [line(Cell("would be refused: ", "bad"), row["message"]), line(Cell("hint: ", "dim"), row["hint"])]
-    return view(*parts)
+    calm = not (document["dry_run"] or document["objections"])
+    return view(*parts, summary="; ".join(part.text.strip() for part in parts) if calm else None)
 
 
 def _amount(amount: Document) -> str:

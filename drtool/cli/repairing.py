@@ -53,7 +53,7 @@ def repair(
     from drtool.operations.repair.run import exit_code
 
     call: Call = context.obj
-    with call.open_repository(()) as repository:
+    with call.open_repository() as repository:
         request = RepairRequest(
             workers=call.settings.workers,
             read_all=read_all,
@@ -95,7 +95,8 @@ def repair_view(document: Document) -> View:
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden > 0 else []
     few = "something has fewer copies than promised; bring the missing targets back and run this again"
     parts += [line(Cell(few, "warn"))] if document["degraded"] else []
-    return view(*parts)
+    calm = not (document["dry_run"] or document["unrepairable"] or document["degraded"])
+    return view(*parts, summary="; ".join(part.text for part in parts) if calm else None)
 
 
 def _amount(amount: Document) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from drtool.config.document import LATER, convert, read_as, read_document
+from drtool.config.life import Hooks, Objective, Schedule
 from drtool.config.units import Span, keep_count, rate_bytes_s, size_bytes, span
 from drtool.config.urls import Access, check_url, read_url
 from drtool.errors import UsageError
@@ -124,7 +125,7 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
     postgresql: PostgresqlConfig | None = None
     mysql: Later = None
     sqlite: SqliteConfig | None = None
-    redis: Later = None
+    redis: RedisConfig | None = None
     system: Later = None
 
     def __post_init__(self) -> None:
@@ -228,8 +229,13 @@ class Config(Struct, frozen=True, kw_only=True):
     sources: dict[str, SourceConfig] = {}
     limits: Limits = Limits()
     retention: Retention = Retention()
-    objectives: Later = None
-    hooks: Later = None
+    objectives: dict[str, Objective] = {}
+    """What must hold for a source, by its name."""
+    hooks: Hooks = Hooks()
+    schedule: Schedule | None = None
+    """None: what `schedule install` takes where nothing is said."""
+    metrics_file: str | None = None
+    """Where node_exporter's textfile collector looks: a name that ends in `.prom`."""
     plans: str | None = None
     """The directory of plans."""
     notify: NotifyConfig = NotifyConfig()
@@ -262,3 +268,6 @@ def place_at(word: str, directory: Path) -> tuple[str, Access]:
         return read_url(word, directory)
     except ValueError as error:
         raise UsageError(f"{word!r}: {error}") from None
+    for source in config.objectives:
+        if source not in config.sources:
+            raise document.error(("objectives", source), f"no source {source!r} is configured")

@@ -49,8 +49,6 @@ def test_what_is_built_is_read(tmp_path):
 @pytest.mark.parametrize(
     "key",
     [
-        "objectives: {home: {rpo: 26h}}",
-        "hooks: {before_backup: [[true]]}",
         "redundancy: {data: 4, parity: 2}",
         "sources: {orders: {redis: {dsn: x}}}",
         "sources: {host: {system: {}}}",

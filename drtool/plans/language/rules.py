@@ -13,7 +13,7 @@ from drtool.config.document import Placeholder
 from drtool.config.yaml import Parsed
 from drtool.plans.language.action_rules import action_problems
 from drtool.plans.language.approval import changes_production, is_behind_approval, overwrites
-from drtool.plans.language.cron import longest_gap_s
+from drtool.config.cron import longest_gap_s
 from drtool.plans.language.model import Plan
 from drtool.plans.language.placed import Complaints, Placed
 from drtool.plans.language.values import duration_text

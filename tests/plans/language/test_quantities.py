@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drtool.plans.language.cron import longest_gap_s, next_time, parse_cron
+from drtool.config.cron import longest_gap_s, next_time, parse_cron
 from drtool.plans.language.quantities import duration_s, moment_ns, share, when
 from drtool.plans.language.values import Moment, duration_text, moment_text
 

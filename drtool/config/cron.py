@@ -5,6 +5,7 @@ Invariants
     The next moment is found, or it is said that there is none (30 February), in bounded time.
 """
 
+import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from msgspec import Struct
@@ -117,3 +118,31 @@ def _number(word: str, name: str, low: int, high: int, names: dict[str, int]) ->
     if not (word.isascii() and word.isdigit() and len(word) <= 4 and low <= int(word) <= high):
         raise ValueError(f"{name}: expected {low} to {high}, not {word!r}")
     return int(word)
+
+
+_WORDS = "write 'hourly', 'daily 02:00', 'weekly sun 03:00', 'monthly 1 04:00', or cron's five fields"
+_CLOCK = re.compile("([0-9]{1,2}):([0-9]{2})")
+
+
+def parse_when(text: object) -> Cron:
+    """`hourly`, `daily 02:00`, `weekly sun 03:00`, `monthly 1 04:00`, or cron's five fields. Raises ValueError."""
+    words = text.split() if isinstance(text, str) else []
+    match words:
+        case ["hourly"]:
+            return parse_cron("0 * * * *")
+        case ["daily", clock]:
+            return parse_cron(f"{_clock(clock)} * * *")
+        case ["weekly", day, clock]:
+            return parse_cron(f"{_clock(clock)} * * {day}")
+        case ["monthly", day, clock]:
+            return parse_cron(f"{_clock(clock)} {day} * *")
+        case [_, _, _, _, _]:
+            return parse_cron(text)
+    raise ValueError(f"not a time to run: {text!r}; {_WORDS}")
+
+
+def _clock(text: str) -> str:
+    found = _CLOCK.fullmatch(text)
+    if found is None:
+        raise ValueError(f"not a time of day: {text!r}; {_WORDS}")
+    return f"{int(found[2])} {int(found[1])}"

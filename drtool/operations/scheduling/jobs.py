@@ -1,0 +1,107 @@
+"""What is to run, and when: the schedule of a configuration as a list of jobs.
+
+Pure: nothing is read here. Two calls with the same configuration give the same jobs.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drtool.config import Config
+from drtool.config.cron import Cron
+from drtool.config.life import Schedule
+from drtool.config.schema import Retention
+from drtool.config.urls import scheme_of
+
+_TOLD = {
+    "backup": "Back up with drtool",
+    "prune": "Give back the room of old snapshots of drtool",
+    "verify": "Read, check and repair what drtool stored",
+    "status": "Say whether drtool's objectives are met",
+}
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """One command and when it runs. `zone` is empty for this host's own time zone."""
+
+    name: str
+    told: str
+    words: tuple[str, ...]
+    when: Cron
+    jitter_s: int
+    zone: str = ""
+    sandboxed: bool = True
+    """Whether it needs no more than to read everything and to write to the targets."""
+    stored_anyway: bool = False
+    """Whether exit codes 3 and 5 say that the work was done."""
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """Where jobs run: how drtool is called here, and what it needs to reach."""
+
+    program: tuple[str, ...]
+    config: Path
+    host: str
+    password_file: Path | None
+    writable: tuple[Path, ...]
+    user: bool
+    """Whether they are one user's, not the system's."""
+
+    def offset_s(self, job: Job) -> int:
+        """This host's own moment within the jitter: always the same one."""
+        if not job.jitter_s:
+            return 0
+        return int.from_bytes(hashlib.sha256(f"{self.host}\0{job.name}".encode()).digest()[:8]) % job.jitter_s
+
+
+def jobs_of(config: Config, plans: Sequence[Job] = ()) -> list[Job]:
+    """The jobs of a configuration, and those of its plans."""
+    schedule = config.schedule or Schedule()
+    found = [
+        Job(
+            name=name,
+            told=_TOLD[name],
+            words=_words(name, config, schedule),
+            when=when,
+            jitter_s=schedule.jitter,
+            sandboxed=not _runs_programs(config),
+            stored_anyway=name == "backup",
+        )
+        for name, when in schedule.times().items()
+    ]
+    return found + (list(plans) if schedule.plans else [])
+
+
+def _words(name: str, config: Config, schedule: Schedule) -> tuple[str, ...]:
+    if name == "verify":
+        return ("verify", "--budget", schedule.verify_budget, "--repair")
+    if name == "prune":
+        return ("forget", "--prune") if _retains(config) else ("prune",)
+    return (name,)
+
+
+def _retains(config: Config) -> bool:
+    """Whether the configuration says what `forget` keeps."""
+    return replace(config.retention, timezone=None) != Retention()
+
+
+def _runs_programs(config: Config) -> bool:
+    """Hooks, dumps and password commands may need anything."""
+    hooks = config.hooks
+    listed = (getattr(hooks, field) for field in hooks.__struct_fields__ if field != "timeout")
+    commands = any(not word[0].startswith("http") for each in listed for word in each)
+    return (
+        commands or any(source.kind != "paths" for source in config.sources.values()) or bool(config.password_command)
+    )
+
+
+def writable_places(config: Config, base: Path) -> tuple[Path, ...]:
+    """What jobs write to on this host's own disks, besides state and cache."""
+    urls = (target.place(base)[0] for targets in config.sites.values() for target in targets.values())
+    places = [Path(url.removeprefix("file://")) for url in urls if scheme_of(url) == "file"]
+    if config.metrics_file is not None:
+        places.append((base / config.metrics_file).parent)
+    return tuple(sorted(set(places)))

@@ -1,0 +1,121 @@
+"""Jobs as units of systemd: a service and a timer each.
+
+Invariants
+    The same jobs at the same place give the same bytes. A name that means something to systemd is quoted.
+    A machine that was off catches up; each host begins at a moment of its own.
+"""
+
+from pathlib import Path
+
+from drtool.config.cron import Cron
+from drtool.operations.scheduling.jobs import Job, Place
+
+MARK = "# Made by `drtool schedule install` from "
+_DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+
+
+def units(jobs: list[Job], place: Place) -> dict[str, str]:
+    """The text of each unit file, by its name."""
+    files = {}
+    for job in jobs:
+        files[f"drtool-{job.name}.service"] = _service(job, place)
+        files[f"drtool-{job.name}.timer"] = _timer(job, place)
+    return files
+
+
+def _head(place: Place) -> list[str]:
+    return [f"{MARK}{_plain(place.config)}; `drtool schedule remove` takes it away."]
+
+
+def _service(job: Job, place: Place) -> str:
+    lines = [
+        *_head(place),
+        "[Unit]",
+        f"Description={_escaped(job.told)}",
+        "Documentation=man:drtool(1)",
+        *([] if place.user else ["Wants=network-online.target", "After=network-online.target"]),
+        "",
+        "[Service]",
+        "Type=oneshot",
+        f"ExecStart={' '.join(_quoted(word) for word in (*place.program, *job.words))}",
+        f"Environment={_quoted(f'DRTOOL_CONFIG={place.config}')}",
+    ]
+    if job.stored_anyway:
+        lines += ["# 3: some files could not be read; 5: a site was away. Both are stored; status tells of them."]
+        lines += ["SuccessExitStatus=3 5"]
+    lines += [] if place.user else _of_the_system(job, place)
+    lines += ["Nice=10", "IOSchedulingClass=idle", "TimeoutStartSec=infinity"]
+    return "\n".join(lines) + "\n"
+
+
+def _of_the_system(job: Job, place: Place) -> list[str]:
+    """A service of the system has directories of its own, the password as a credential, and no more rights than it needs."""
+    lines = []
+    if place.password_file is not None:
+        lines += [f"LoadCredential={_quoted(f'password:{place.password_file}')}"]
+        lines += ["Environment=DRTOOL_PASSWORD_FILE=%d/password"]
+    lines += [
+        "StateDirectory=drtool",
+        "StateDirectoryMode=0700",
+        "CacheDirectory=drtool",
+        "CacheDirectoryMode=0700",
+        "Environment=DRTOOL_STATE_DIR=%S/drtool DRTOOL_CACHE_DIR=%C/drtool",
+    ]
+    if not job.sandboxed:
+        return [*lines, "# Not confined: it runs programs of the configuration or of a plan, which may need anything."]
+    return [
+        *lines,
+        "# It reads everything, and writes to its own directories and the targets.",
+        "ProtectSystem=strict",
+        "ProtectHome=read-only",
+        *(f"ReadWritePaths={_quoted(f'-{path}')}" for path in place.writable),
+        "PrivateDevices=true",
+        "ProtectKernelTunables=true",
+        "ProtectKernelModules=true",
+        "ProtectControlGroups=true",
+        "NoNewPrivileges=true",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+        "LockPersonality=true",
+        "CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE",
+    ]
+
+
+def _timer(job: Job, place: Place) -> str:
+    lines = [*_head(place), "[Unit]", f"Description=When drtool-{job.name}.service runs", "", "[Timer]"]
+    lines += [f"OnCalendar={moment}{f' {job.zone}' if job.zone else ''}" for moment in calendar(job.when)]
+    if job.jitter_s:
+        lines += [f"RandomizedDelaySec={job.jitter_s}", "FixedRandomDelay=true"]
+    return "\n".join([*lines, "Persistent=true", "", "[Install]", "WantedBy=timers.target"]) + "\n"
+
+
+def calendar(when: Cron) -> list[str]:
+    """Cron's fields as `OnCalendar=`; where either day suffices, there are two of them."""
+    clock = f"{_listed(when.hours, 24)}:{_listed(when.minutes, 60)}:00"
+    months = _listed(when.months, 12)
+    every = len(when.weekdays) == len(_DAYS)
+    week = "" if every else ",".join(_DAYS[day] for day in sorted(when.weekdays)) + " "
+    dates = f"{months}-{_listed(when.days, 31)}"
+    if when.any_day or when.any_weekday:
+        return [f"{week}*-{dates} {clock}"]
+    return [f"*-{dates} {clock}", f"{week}*-{months}-* {clock}"]
+
+
+def _listed(numbers: frozenset[int], every: int) -> str:
+    return "*" if len(numbers) == every else ",".join(f"{number:02}" for number in sorted(numbers))
+
+
+def _plain(path: Path) -> str:
+    """A path in a comment: one line, whatever it is called."""
+    return str(path).encode("unicode_escape").decode("ascii")
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("%", "%%")
+
+
+def _quoted(word: str) -> str:
+    """A word as systemd reads it back: specifiers and variables are not expanded, blanks do not split."""
+    safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    safe = safe.replace("\n", "\\n").replace("\t", "\\t")
+    plain = all(letter.isalnum() or letter in "/._-=:,+@" for letter in word)
+    return safe if plain else f'"{safe}"'

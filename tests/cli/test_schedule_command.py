@@ -1,0 +1,51 @@
+"""`schedule` at the command line: what a dry run prints is what is written; only ours goes."""
+
+import json
+
+
+def test_schedule_from_dry_run_to_removal(shell):
+    (shell.directory / "drtool.yaml").write_text(
+        "sites: {a: {main: {url: a}}}\npassword_file: secret\nschedule: {backup: 'daily 02:00', status: off}\nplans: plans\n"
+    )
+    (shell.directory / "plans").mkdir()
+    (shell.directory / "plans/broken.yaml").write_text("version: 1\nid: broken\n")
+    words = ("--systemd", "--directory", "units", "--json")
+    foreseen = shell("schedule", "install", "--dry-run", *words)
+    assert foreseen.code == 0
+    assert "broken.yaml" in foreseen.err
+    assert not (shell.directory / "units").exists()
+    texts = {row["path"]: row["text"] for row in foreseen.document["changes"]}
+    assert shell("schedule", "install", *words).code == 0
+    written = {str(path): path.read_text() for path in (shell.directory / "units").iterdir()}
+    assert written == texts
+    shown = shell("schedule", "show", *words).document
+    assert {row["name"]: row["state"] for row in shown["jobs"]} == dict.fromkeys(
+        ("backup", "prune", "verify"), "installed"
+    )
+    assert all(row["next"] for row in shown["jobs"])
+    (shell.directory / "units/mine.timer").write_text("[Timer]\n")
+    assert shell("schedule", "remove", *words).code == 0
+    assert [path.name for path in (shell.directory / "units").iterdir()] == ["mine.timer"]
+
+
+def test_a_users_crontab_keeps_its_other_lines(shell):
+    (shell.directory / "drtool.yaml").write_text("sites: {a: {main: {url: a}}}\npassword_file: secret\n")
+    fake = shell.directory / "bin/crontab"
+    fake.parent.mkdir()
+    table = shell.directory / "table"
+    table.write_text("1 2 * * * mine\n")
+    fake.write_text(f'#!/bin/sh\n[ "$1" = -l ] && exec cat {table}\ncat > {table}.new && mv {table}.new {table}\n')
+    fake.chmod(0o755)
+    path = f"{fake.parent}:/usr/bin:/bin"
+    words = ("--cron", "--user", "--json")
+    assert shell("schedule", "install", *words, PATH=path).code == 0
+    assert table.read_text().startswith("1 2 * * * mine\n# BEGIN drtool")
+    assert "-q backup" in table.read_text()
+    assert shell("schedule", "remove", *words, PATH=path).code == 0
+    assert table.read_text() == "1 2 * * * mine\n"
+
+
+def test_without_a_configuration_it_says_so(shell):
+    ran = shell("schedule", "install", "--cron", "--directory", "x", "--json")
+    assert ran.code == 2
+    assert "no configuration" in json.loads(ran.out)["error"]["message"]
