@@ -114,6 +114,26 @@ class PostgresqlConfig(Struct, frozen=True, kw_only=True):
     """Counting reads every table once more."""
 
 
+class MysqlConfig(Struct, frozen=True, kw_only=True):
+    """A MySQL or MariaDB server: every database of it, and its users."""
+
+    dsn: str = ""
+    """mysql://USER@HOST/ or mysql://USER@/?socket=PATH. Empty: what the clients' own option files say."""
+    databases: Annotated[tuple[str, ...], Meta(min_length=1)] = ()
+    """Only these."""
+    defaults_file: str | None = None
+    """An option file of the client programs, with the password."""
+    count_rows: bool = True
+    """Counting reads every table twice more."""
+
+
+class RedisConfig(Struct, frozen=True, kw_only=True):
+    """A Redis server: all its data."""
+
+    dsn: str = ""
+    """redis://HOST:PORT, rediss://… or unix:///PATH. Empty: redis-cli's own default."""
+
+
 class SourceConfig(Struct, frozen=True, kw_only=True):
     """What one snapshot holds: directories and files of this host, or one of the other kinds."""
 
@@ -123,7 +143,7 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
     one_file_system: bool = False
     stream: StreamConfig | None = None
     postgresql: PostgresqlConfig | None = None
-    mysql: Later = None
+    mysql: MysqlConfig | None = None
     sqlite: SqliteConfig | None = None
     redis: RedisConfig | None = None
     system: Later = None
@@ -249,6 +269,9 @@ def load_config(path: Path) -> Config:
     names: list[tuple[tuple[str, ...], str]] = [(("sites", site), site) for site in config.sites]
     names += [(("sites", site, name), name) for site, targets in config.sites.items() for name in targets]
     names += [(("sources", source), source) for source in config.sources]
+    for source in config.objectives:
+        if source not in config.sources:
+            raise document.error(("objectives", source), f"no source {source!r} is configured")
     for place, name in names:
         if not _NAME.fullmatch(name):
             raise document.error(place, f"{name!r} is no name; use letters, digits, '.', '_' and '-', at most 64")
@@ -268,6 +291,3 @@ def place_at(word: str, directory: Path) -> tuple[str, Access]:
         return read_url(word, directory)
     except ValueError as error:
         raise UsageError(f"{word!r}: {error}") from None
-    for source in config.objectives:
-        if source not in config.sources:
-            raise document.error(("objectives", source), f"no source {source!r} is configured")

@@ -194,6 +194,26 @@ def watched(
             stdin = None  # it is on its way, and must not be given again
 
 
+def fed(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    file: Path,
+    *,
+    secrets: Sequence[str] = (),
+    watch: Callable[[], None] | None = None,
+) -> bytes:
+    """Runs a program on a file as its stdin; what it complained of. Raises DrtoolError if it fails."""
+    with file.open("rb") as stdin:
+        child = started(argv, environ, stdin=stdin.fileno())
+    try:
+        _, errors = watched(child, None, watch)
+    finally:
+        kill_group(child)
+    if child.returncode:
+        raise DrtoolError(f"{argv[0]} {ending(child.returncode)}: {told(errors, secrets)}")
+    return errors
+
+
 def run(
     argv: Sequence[str],
     environ: Mapping[str, str],

@@ -36,4 +36,18 @@ def _source(config: SourceConfig, directory: Path) -> Source | None:
             programs=directory / server.programs if server.programs else None,
             count_rows=server.count_rows,
         )
+    if config.mysql is not None:
+        from drtool.sources.mysql import MysqlSource
+
+        mysql = config.mysql
+        return MysqlSource(
+            mysql.dsn,
+            databases=mysql.databases,
+            defaults_file=directory / mysql.defaults_file if mysql.defaults_file else None,
+            count_rows=mysql.count_rows,
+        )
+    if config.redis is not None:
+        from drtool.sources.redis import RedisSource
+
+        return RedisSource(config.redis.dsn)
     return None

@@ -7,6 +7,7 @@ Invariants
     A scratch server talks to nobody, and ends when it is stopped or when its process ends.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ from drtool.errors import DrtoolError
 from drtool.sources.inventory import Database, Inventory
 
 _ENGINES = {name: f"drtool.sources.{name}.engine" for name in ("postgresql", "mysql", "redis", "sqlite")}
+LINES = 20
 Watch = Callable[[], None]
 """Called at least every second while something is waited for; raises to end it."""
 
@@ -123,13 +125,21 @@ def compared_rows(database: Database, counts: Mapping[str, int | None]) -> list[
             "rowcount", f"{database.name}: {name}", f"{_told(counts, name)}; {_told(database.rows, name)} recorded"
         )
         for name in names
-        if name not in counts or name not in database.rows or counts[name] != database.rows[name]
+        if name not in counts or name not in database.rows or database.rows[name] not in (counts[name], None)
     ]
 
 
 def _told(counts: Mapping[str, int | None], name: str) -> str:
     count = counts.get(name)
     return "not there" if name not in counts else "not counted" if count is None else f"{count} rows"
+
+
+def compared_lines(name: str, recorded: Sequence[str], found: Sequence[str]) -> list[Difference]:
+    """A schema's lines, whatever their order; the first few that differ."""
+    before, after = Counter(recorded), Counter(found)
+    lost = [Difference("schema", name, f"missing: {line}") for line in (before - after).elements()]
+    more = [Difference("schema", name, f"not recorded: {line}") for line in (after - before).elements()]
+    return [*lost[:LINES], *more[:LINES]]
 
 
 def below(files: Path, path: str) -> Path:

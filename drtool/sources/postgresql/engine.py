@@ -6,11 +6,12 @@ from pathlib import Path
 from drtool.errors import DrtoolError
 from drtool.sources.children import program
 from drtool.sources.databases import Difference, Watch
+from drtool.sources.guarded import user_of
 from drtool.sources.inventory import Database, Inventory
 from drtool.sources.postgresql import putback
 from drtool.sources.postgresql.client import Client
 from drtool.sources.postgresql.looking import look
-from drtool.sources.postgresql.scratch_server import ScratchServer, programs_of, server_user
+from drtool.sources.postgresql.scratch_server import OWNER, ScratchServer, programs_of
 
 
 class PostgresqlTarget:
@@ -65,7 +66,7 @@ class PostgresqlEngine:
             program("psql", environ)
             if scratch:
                 programs_of(environ, _major(inventory))
-                server_user()
+                user_of(OWNER, "postgresql")
         except DrtoolError as error:
             return f"{error.message}; {error.hint}" if error.hint else error.message
         return ""

@@ -6,18 +6,16 @@ Invariants
     Proven means compared: the rows of every table that was counted, and every line of the schema.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from drtool.errors import DrtoolError, Refused
-from drtool.sources.databases import Difference, below, compared_rows, selected
+from drtool.sources.databases import Difference, below, compared_lines, compared_rows, selected
 from drtool.sources.inventory import Database, Inventory
 from drtool.sources.postgresql.client import Client
 from drtool.sources.postgresql.dsn import of_database
 from drtool.sources.postgresql.looking import look, row_counts, schema_lines
 
-LINES = 20
 _EXPECTED = ("already exists", "current user cannot be dropped")
 
 
@@ -101,14 +99,5 @@ def differences(
 
 
 def compared_schemas(name: str, recorded: str, found: str) -> list[Difference]:
-    """Line by line, whatever the order; the first few."""
-    before, after = sorted(schema_lines(recorded)), sorted(schema_lines(found))
-    if before == after:
-        return []
-    lost = [Difference("schema", name, f"missing: {line}") for line in _beyond(before, after)]
-    more = [Difference("schema", name, f"not recorded: {line}") for line in _beyond(after, before)]
-    return [*lost[:LINES], *more[:LINES]]
-
-
-def _beyond(lines: list[str], others: list[str]) -> list[str]:
-    return list((Counter(lines) - Counter(others)).elements())
+    """Two dumps of a schema."""
+    return compared_lines(name, schema_lines(recorded), schema_lines(found))

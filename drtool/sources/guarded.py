@@ -1,0 +1,115 @@
+"""A scratch server of whatever kind: a private directory, a program in it, and a guard that ends both.
+
+Invariants
+    The server ends with the process that started it, however that ends: a shell waits at a pipe that only this process holds
+    open, then stops the server and removes its directory.
+    The directory is closed to others, and its name is short enough for a socket.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from drtool.errors import DrtoolError
+from drtool.sources import children
+
+STOP_S = 60.0
+_SOCKET_ROOM = 70
+_GUARD = """
+trap '' HUP INT TERM
+directory=$1 signal=$2
+shift 2
+"$@" >"$directory/log" 2>&1 </dev/null &
+server=$!
+read -r _
+kill "-$signal" $server 2>/dev/null
+wait $server 2>/dev/null
+cd /
+rm -rf "$directory"
+"""
+
+
+class Guarded:
+    """A directory, and once it is started a server in it. `stop` it, whatever became of it."""
+
+    def __init__(
+        self, roots: Sequence[Path], environ: Mapping[str, str], *, prefix: str, user: str | None, size_bytes: int
+    ) -> None:
+        """`user`: whom the server runs as; None: the one that we are. Raises DrtoolError if there is no place for it."""
+        self.user = user
+        self.environ = {**environ, "LC_MESSAGES": "C"}
+        self.directory = _made(roots, prefix, size_bytes, user)
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    def start(self, argv: Sequence[str], *, signal: str = "TERM") -> None:
+        """`signal` is the one that stops it in good order."""
+        words = ["/bin/sh", "-c", _GUARD, "sh", str(self.directory), signal, *argv]
+        self._guard = children.started(words, self.environ, user=self.user, cwd=self.directory, stdin=subprocess.PIPE)
+
+    def log(self) -> str:
+        """What the server said last."""
+        with suppress(OSError):  # it said nothing yet
+            return children.told((self.directory / "log").read_bytes(), ())
+        return ""
+
+    def stop(self) -> list[str]:
+        """Ends the server and removes its directory; what could not be ended or removed, in words. Again is harmless."""
+        left = []
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            assert guard.stdin is not None
+            with suppress(OSError):
+                guard.stdin.close()
+            try:
+                guard.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                left.append(f"the scratch server in {self.directory} did not stop and was killed")
+            children.kill_group(guard)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        if self.directory.exists():
+            left.append(f"the directory {self.directory} of the scratch server could not be removed")
+        return left
+
+
+def user_of(name: str, package: str) -> str | None:
+    """Whom a server runs as that refuses root. None: the one that we are. Raises DrtoolError."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(name).pw_name
+    except KeyError:
+        raise DrtoolError(
+            f"a scratch server does not run as root, and there is no user {name}", hint=f"install {package}"
+        ) from None
+
+
+def _made(roots: Sequence[Path], prefix: str, size_bytes: int, user: str | None) -> Path:
+    """Raises DrtoolError."""
+    problems = []
+    for root in dict.fromkeys([*roots, Path("/var/tmp"), Path(tempfile.gettempdir())]):  # noqa: S108 - made privately below
+        problem = _unfit(root, size_bytes, user)
+        if problem:
+            problems.append(f"{root} {problem}")
+            continue
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+        if user is not None:
+            shutil.chown(made, user)
+        return made
+    raise DrtoolError(f"there is no place for a scratch server: {'; '.join(problems)}")
+
+
+def _unfit(root: Path, size_bytes: int, user: str | None) -> str:
+    if not root.is_dir() or not os.access(root, os.W_OK):
+        return "cannot be written to"
+    if len(os.fsencode(root)) > _SOCKET_ROOM:
+        return "has too long a name for a socket"
+    if user is not None and not all(above.stat().st_mode & 0o001 for above in (root, *root.parents)):
+        return f"cannot be entered by {user}"
+    status = os.statvfs(root)
+    free_bytes = status.f_bavail * status.f_frsize
+    return f"has {free_bytes} bytes free, and {size_bytes} are needed" if free_bytes < size_bytes else ""

@@ -1,0 +1,80 @@
+"""redis-cli, pointed at one server.
+
+Invariants
+    A password goes over the environment alone, and is taken out of every complaint.
+    Of a DSN that cannot be understood nothing is repeated: it may hold a password.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from urllib.parse import unquote, urlsplit
+
+from drtool.errors import DrtoolError
+from drtool.sources import children
+from drtool.sources.databases import Watch, nobody_watches
+
+_HOW = "write redis://HOST:PORT, rediss://… for TLS, or unix:///PATH"
+_KEYS = re.compile(r"^(db\d+):keys=(\d+)", re.MULTILINE)
+_VERSION = re.compile(r"^redis_version:(\S+)", re.MULTILINE)
+
+
+class Client:
+    """One server."""
+
+    def __init__(self, dsn: str, environ: Mapping[str, str], *, watch: Watch = nobody_watches) -> None:
+        """Raises ValueError for a DSN that cannot be understood."""
+        self._options, password = connection_options(dsn)
+        self.environ = {**environ, **({"REDISCLI_AUTH": password} if password else {})}
+        self.secrets = tuple(filter(None, (self.environ.get("REDISCLI_AUTH"),)))
+        self.watch = watch
+        self.told = "the local server" if not dsn else self._options[1]
+
+    def words(self, *more: str) -> list[str]:
+        return ["redis-cli", "--no-auth-warning", *self._options, *more]
+
+    def ask(self, *words: str) -> str:
+        """A command's answer. DrtoolError if the server cannot be reached, or answers with an error."""
+        try:
+            argv = self.words("-e", *words)
+            text = children.run(argv, self.environ, secrets=self.secrets, watch=self.watch)
+        except DrtoolError as error:
+            raise DrtoolError(
+                f"Redis at {self.told}: {error.message}", hint=error.hint or "check that it is up, and the source's dsn"
+            ) from None
+        answer = text.decode("utf-8", "replace").replace("\r", "")
+        if answer.startswith(("NOAUTH", "ERR ", "NOPERM", "WRONGPASS", "LOADING", "AUTH failed")):
+            raise DrtoolError(f"Redis at {self.told}: {children.redacted(answer.strip(), self.secrets)}")
+        return answer
+
+    def piped(self) -> AbstractContextManager[children.Output]:
+        """All of its data, as it sends it to a replica."""
+        return children.piped(self.words("--rdb", "-"), self.environ, secrets=self.secrets)
+
+    def version(self) -> str:
+        found = _VERSION.search(self.ask("INFO", "server"))
+        if found is None:
+            raise DrtoolError(f"the server at {self.told} does not say of which version it is: is it Redis?")
+        return found[1]
+
+    def keys(self) -> dict[str, int | None]:
+        """How many keys each database has that has any."""
+        return {name: int(count) for name, count in _KEYS.findall(self.ask("INFO", "keyspace"))}
+
+
+def connection_options(dsn: str) -> tuple[list[str], str]:
+    """(options of redis-cli, password). Raises ValueError."""
+    if not dsn:
+        return [], ""
+    try:
+        parts = urlsplit(dsn)
+        port = str(parts.port or "")
+    except ValueError:
+        raise ValueError(f"the DSN is no URL that can be understood; {_HOW}") from None
+    if parts.scheme == "unix" and not parts.netloc and parts.path:
+        return ["-s", unquote(parts.path)], ""
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname or parts.query or parts.path not in ("", "/"):
+        raise ValueError(f"the DSN is none of Redis; {_HOW}")
+    options = ["-h", parts.hostname, *(["-p", port] if port else []), *(["--tls"] if parts.scheme == "rediss" else [])]
+    user = unquote(parts.username or "")
+    return [*options, *(["--user", user] if user else [])], unquote(parts.password or "")

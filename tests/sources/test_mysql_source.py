@@ -1,0 +1,153 @@
+"""A live MariaDB server: everything of it comes back, proven by queries; what fails leaves no snapshot."""
+
+import os
+
+import pytest
+
+from drtool.errors import DrtoolError, Refused
+from drtool.operations.backup import SourceJob
+from drtool.operations.recorded import recorded
+from drtool.sources.databases import nobody_watches
+from drtool.sources.inventory import Inventory
+from drtool.sources.mysql import MysqlSource
+from drtool.sources.mysql.client import Client, connection_options
+from drtool.sources.mysql.engine import ENGINE, url_of
+
+SETUP = """
+CREATE DATABASE shop;
+CREATE TABLE shop.items (id INT AUTO_INCREMENT PRIMARY KEY, note VARCHAR(50), data BLOB) ENGINE=InnoDB;
+INSERT INTO shop.items (note, data) SELECT CONCAT('item ', seq), UNHEX(MD5(seq)) FROM shop.seq_1_to_20000;
+CREATE VIEW shop.few AS SELECT id, note FROM shop.items WHERE id <= 10;
+CREATE FUNCTION shop.twice(n INT) RETURNS INT DETERMINISTIC RETURN 2 * n;
+CREATE TRIGGER shop.shout BEFORE INSERT ON shop.items FOR EACH ROW SET NEW.note = COALESCE(NEW.note, 'none');
+CREATE TABLE shop.`odd ``name` (a INT) ENGINE=Aria;
+CREATE DATABASE `a/b`;
+CREATE USER clerk@localhost IDENTIFIED BY 'secret';
+GRANT SELECT ON shop.* TO clerk@localhost;
+"""
+
+
+def start():
+    return ENGINE.start((), os.environ, Inventory(drtool="mysql"), 0, nobody_watches)
+
+
+@pytest.fixture(scope="module")
+def server():
+    lacking = ENGINE.lacks(os.environ, Inventory(drtool="mysql"), scratch=True)
+    if lacking:
+        if os.environ.get("CI"):
+            pytest.fail(lacking)
+        pytest.skip(lacking)
+    target = start()
+    try:
+        client = Client(target.url, os.environ)
+        for statement in filter(None, map(str.strip, SETUP.split(";\n"))):
+            client.ask(statement)
+        yield target
+    finally:
+        assert target.stop() == []
+
+
+def stored(world, dsn, *, environ=None, dry_run=False, **more):
+    job = SourceJob(name="shop", captured=MysqlSource(dsn, **more))
+    with world.open() as repository:
+        return world.run_jobs(repository, job, environ=environ or dict(os.environ), dry_run=dry_run).snapshots[0]
+
+
+def fails(world, dsn, **more):
+    before = world.snapshots()
+    with pytest.raises(DrtoolError) as caught:
+        stored(world, dsn, **more)
+    assert world.snapshots() == before
+    assert caught.value.exit_code == 1
+    return caught.value.message
+
+
+def inventory_of(world):
+    with world.open() as repository:
+        return recorded(repository, list(repository.view.state.snapshots)[-1])
+
+
+def test_everything_comes_back_and_is_proven(world, server, tmp_path):
+    report = stored(world, server.url)
+    assert report.errors == []
+    assert any("Aria" in message for message in world.warnings())
+    assert world.restore(tmp_path / "out").errors == []
+    inventory = inventory_of(world)
+    assert [row.name for row in inventory.databases] == ["a/b", "shop"]
+    assert inventory.databases[1].rows == {"items": 20_000, "odd `name": 0}
+    told = []
+    target = start()
+    try:
+        chosen = target.put_back(inventory, tmp_path / "out", ("shop",), told.append)
+        assert told == ["restoring database shop"]
+        client = Client(target.url, os.environ)
+        assert client.ask("SELECT note FROM shop.few ORDER BY id LIMIT 1") == [["item 1"]]
+        assert client.ask("SELECT shop.twice(21)") == [["42"]]
+        assert client.ask("SELECT COUNT(*) FROM shop.items WHERE data = UNHEX(MD5(id))") == [["20000"]]
+        assert any("shop" in row[0] for row in client.ask("SHOW GRANTS FOR clerk@localhost"))
+        assert target.differences(chosen, tmp_path / "out", ("rowcount", "schema")) == []
+        client.ask("DELETE FROM shop.items WHERE id = 7")
+        client.ask("DROP TRIGGER shop.shout")
+        found = target.differences(chosen, tmp_path / "out", ("rowcount", "schema"))
+        assert [row.detail for row in found if row.what == "rowcount"] == ["19999 rows; 20000 rows recorded"]
+        assert any("shout" in row.detail for row in found if row.what == "schema")
+        with pytest.raises(Refused, match="shop"):
+            ENGINE.connect(target.url, os.environ, nobody_watches).check(chosen)
+    finally:
+        assert target.stop() == []
+
+
+def test_an_unchanged_server_stores_nothing(world, server):
+    stored(world, server.url, databases=["shop"])
+    again = stored(world, server.url, databases=["shop"])
+    assert (again.files.new, again.files.changed, again.added_bytes) == (0, 0, 0)
+
+
+def test_servers_that_cannot_be_dumped(world, server, tmp_path):
+    assert "/nowhere" in fails(world, "mysql://root@/?socket=/nowhere")
+    message = fails(world, server.url.replace("root@", "clerk:wr0ng@"))
+    assert "Access denied" in message
+    assert "wr0ng" not in message
+    assert "no database 'missing'" in fails(world, server.url, databases=["missing"])
+    assert "there is no program" in fails(world, server.url, environ={"PATH": str(tmp_path)})
+
+
+def test_a_dump_that_dies_halfway_leaves_nothing(world, server, tmp_path):
+    program = tmp_path / "mariadb-dump"
+    program.write_text(
+        '#!/bin/sh\nfor word in "$@"; do\n[ "$word" = --single-transaction ] || continue\n'
+        'head -c 5000000 /dev/urandom; echo lost connection >&2; exit 2\ndone\nexec /usr/bin/mariadb-dump "$@"\n'
+    )
+    program.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert "lost connection" in fails(world, server.url, databases=["shop"], environ=environ)
+
+
+def test_a_dry_run_says_what_there_is_and_stores_nothing(world, server):
+    report = stored(world, server.url, dry_run=True)
+    assert (report.id, world.snapshots()) == (None, [])
+    assert any("MariaDB" in fact for fact in report.facts)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "options", "password"),
+    [
+        ("", {}, ""),
+        ("mysql://u:p%40@h:3307/d", {"host": "h", "port": "3307", "user": "u"}, "p@"),
+        ("mariadb://root@/?socket=/run/s", {"user": "root", "socket": "/run/s"}, ""),
+    ],
+)
+def test_dsns(dsn, options, password):
+    assert connection_options(dsn) == (options, password)
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://x/", "secret", "mysql://h/?nonsense=1", "mysql://h:secret/"])
+def test_what_is_no_dsn_is_refused_and_not_repeated(dsn):
+    with pytest.raises(ValueError) as caught:
+        MysqlSource(dsn)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_socket_is_quoted_in_a_url(tmp_path):
+    assert connection_options(url_of(tmp_path / "a b", "d/e"))[0]["socket"] == str(tmp_path / "a b/socket")
