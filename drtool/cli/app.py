@@ -24,6 +24,10 @@ def build(call: "Call") -> AnyCommand:
         password_file: Annotated[
             str | None, typer.Option(metavar="FILE", help="The file whose first line is the password.")
         ] = None,
+        metrics_file: Annotated[
+            str | None,
+            typer.Option(metavar="FILE", help="Figures for Prometheus, of backup, verify, prune and status."),
+        ] = None,
         json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, failures too.")] = False,
         json_lines: Annotated[
             bool, typer.Option("--json-lines", help="Events as JSON, one a line; then that document.")
@@ -40,6 +44,6 @@ def build(call: "Call") -> AnyCommand:
         ./drtool.yaml, ~/.config/drtool/drtool.yaml or /etc/drtool/drtool.yaml, whichever is first.
         """
         del json, json_lines, quiet, verbose, no_color, version  # read from argv before the parser runs
-        call.options = Options(config=config, password_file=password_file)
+        call.options = Options(config=config, password_file=password_file, metrics_file=metrics_file)
 
     return typer.main.get_command(app)

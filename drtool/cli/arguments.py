@@ -16,7 +16,7 @@ TYPE_CHECKING = False  # as type checkers know it; importing typing would double
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-GLOBAL_VALUES = frozenset(("-c", "--config", "--password-file"))
+GLOBAL_VALUES = frozenset(("-c", "--config", "--password-file", "--metrics-file"))
 GLOBAL_FLAGS = frozenset(("--json", "--json-lines", "-q", "--quiet", "-v", "--verbose", "--no-color", "--version"))
 
 _VALUES = """

@@ -107,6 +107,7 @@ def backup(
         workers=settings.workers,
         environ=inherited(),
     )
+    call.begin("backup", dry_run=dry_run)
     with call.open_repository() as repository:
         document = document_of(run_backup(repository, request, call.emit))
     call.show(document, backup_view(document, dry_run=dry_run), exit_code=exit_code_of(document))

@@ -13,10 +13,12 @@ from drtool.cli.render import Screen
 from drtool.cli.settings import Options, Settings, named_config, resolve, state_directory
 from drtool.cli.view import View
 from drtool.config import Config
+from drtool.config.life import Hooks
 from drtool.errors import ConfigError, DrtoolError, NoQuorum
 from drtool.events import Emit
 
 if TYPE_CHECKING:
+    from drtool.cli.life import Life
     from drtool.manifest import View as ManifestView
     from drtool.repository import Repository, RepositorySpec, TargetSpec
 
@@ -32,6 +34,9 @@ class Call:
         self.words = tuple(words)
         self.options = Options()
         self.exit_code = 0
+        self.document: object = None
+        """What was shown at the end."""
+        self._life: Life | None = None
         self._view: ManifestView | None = None
         self._writes = False
 
@@ -55,9 +60,31 @@ class Call:
 
         return shlex.join(("drtool", *self.words))
 
+    @property
+    def metrics_file(self) -> Path | None:
+        """Where figures for Prometheus go."""
+        if self.options.metrics_file is not None:
+            return self.settings.directory / self.options.metrics_file
+        named, path = self.settings.config.metrics_file, self.settings.config_path
+        return None if named is None or path is None else path.parent / named
+
+    def begin(self, command: str, *, dry_run: bool = False) -> None:
+        """For commands that hooks surround, and whose figures Prometheus gets: all is ready, the work begins."""
+        if dry_run or (self.settings.config.hooks == Hooks() and self.metrics_file is None):
+            return
+        from drtool.cli.life import Life
+
+        self._life = Life(self, command)
+        self._life.begin()
+
+    def end(self, code: int) -> int:
+        """The command has ended with `code`; the exit code with what came after it."""
+        return code if self._life is None else self._life.end(code)
+
     def show(self, document: object, view: View, *, exit_code: int = 0) -> None:
         """Ends the command with its result; one that was read from the manifest says how certain that was."""
         self.exit_code = exit_code
+        self.document = document
         if self._view is not None and isinstance(document, dict):
             seen = self._view
             document |= {"tentative": seen.tentative, "confirmed_sequence": seen.confirmed_sequence}

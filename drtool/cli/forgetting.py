@@ -133,6 +133,8 @@ def forget(
         dry_run=dry_run,
         go_on_as_if=prune,
     )
+    if prune:
+        call.begin("prune", dry_run=dry_run)
     with call.open_repository() as repository:
         _tell_zone(call, repository.view.state.policy.timezone)
         document = document_of(run_forget(repository, request, call.emit))

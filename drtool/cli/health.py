@@ -28,6 +28,7 @@ def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
     from drtool.operations.status import status as run_status
 
     call: Call = context.obj
+    call.begin("status")
     with call.open_anyhow(sites(manifest_from)) as repository:
         document = document_of(run_status(repository, call.emit))
         promised = repository.view.state.policy.copies

@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
     gc.set_threshold(100_000, 20, 100)  # millions of small objects live long here, and hardly any in cycles
     _catch_signals()
     try:
-        code = _carry_out(call, arguments)
+        code = _end(call, _carry_out(call, arguments))
     finally:
         screen.finish()
     return code or int(screen.lost)
@@ -91,6 +91,19 @@ def _carry_out(call: Call, arguments: Arguments) -> int:
         call.screen.fail(report(call, error))
         return 1
     return call.exit_code
+
+
+def _end(call: Call, code: int) -> int:
+    """What comes after a command, which no more than another interruption ends early."""
+    from drtool.errors import DrtoolError, Interrupted, worst_exit
+
+    try:
+        return call.end(code)
+    except Interrupted as error:
+        return 128 + error.signal_number
+    except DrtoolError as error:
+        call.screen.complain(error.message)
+        return worst_exit(code, error.exit_code)
 
 
 def _parse_and_call(call: Call, arguments: Arguments) -> None:

@@ -37,6 +37,7 @@ def prune(
     from drtool.operations.prune import prune as run_prune
 
     call: Call = context.obj
+    call.begin("prune", dry_run=dry_run)
     with call.open_repository() as repository:
         request = PruneRequest(host=call.settings.host, now_ns=time.time_ns(), yes=yes, dry_run=dry_run)
         document = document_of(run_prune(repository, request, call.emit))

@@ -54,6 +54,8 @@ class Screen:
         self._progress: ProgressDisplay | None = None
         self._lines = EventLines(self._write) if form.json_lines else None
         self._document_written = False
+        self.failure = ""
+        """Why the command failed, in one sentence."""
         self.lost = False
         """Whether something could not be written to stdout although somebody reads it."""
 
@@ -90,6 +92,7 @@ class Screen:
         """A failure: the error document, and a sentence with what to do next on stderr."""
         self.end_progress()
         self._release()
+        self.failure = error.message
         if self.form.documents:
             if not self._document_written:
                 document: dict[str, object] = {"kind": error.kind, "message": error.message, "hint": error.hint}
@@ -102,6 +105,16 @@ class Screen:
             self._say("good", "stored: ", f"snapshot {row.snapshot}{f' of {row.source}' if row.source else ''}")
         if error.hint:
             self._say("dim", "hint: ", error.hint)
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The ids of the snapshots that this command stored."""
+        return tuple(row.snapshot for row in self._stored)
+
+    def complain(self, text: str) -> None:
+        """A warning that comes when the result is out already, and is shown whatever the form."""
+        self.end_progress()
+        self._say("warn", "warning: ", text)
 
     def say(self, text: str) -> None:
         """One line for a person, beside the result."""

@@ -46,6 +46,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
     config: str | None = None
     password_file: str | None = None
+    metrics_file: str | None = None
 
 
 def resolve(

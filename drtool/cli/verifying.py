@@ -86,6 +86,7 @@ def verify(
         raise UsageError("--level restore takes snapshots, not objects", hint="leave --object out")
     if repair and manifest_from:
         raise UsageError("--repair needs the manifest's quorum", hint="leave --manifest-from out")
+    call.begin("verify")
     with call.open_repository(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, snapshot, narrowing(host, tag, source)) if snapshot else None
         request = VerifyRequest(

@@ -20,9 +20,25 @@ _EXAMPLES = """\
 #     exclude: ["*.tmp", ".cache/"]
 #     exclude_caches: true
 #     one_file_system: true
+#   orders: {postgresql: {dsn: "service=orders"}}           # every database, and the roles
+#   shop:   {mysql: {dsn: "mysql://backup@localhost/"}}     # MariaDB, too
+#   app:    {sqlite: {path: /srv/app/app.db}}               # while it is in use
+#   cache:  {redis: {dsn: "redis://localhost:6379"}}
+#   ldap:   {stream: {command: [slapcat, -n, "1"], name: ldap.ldif}}  # what a command prints
 
 # What `drtool forget` keeps, of each source.
 # retention: {keep_last: 3, keep_daily: 7, keep_weekly: 5, keep_monthly: 12}
+
+# When `drtool schedule install` lets things run; what must hold, or `drtool status` says so.
+# schedule: {backup: daily 01:00, prune: daily 02:30, verify: weekly sun 03:00, status: daily 06:45, jitter: 30m}
+# objectives: {home: {rpo: 26h, copies: 2, proven: 35d}}
+
+# What runs around backup, verify and prune: lists of words, no shell; addresses are pinged.
+# hooks:
+#   before_backup: [mount, /mnt/nas]
+#   after_backup: [[umount, /mnt/nas], "https://hc-ping.com/…"]
+#   on_failure: ["https://hc-ping.com/…/fail"]
+# metrics_file: /var/lib/prometheus/node-exporter/drtool.prom
 
 # limits:
 #   workers: auto          # processes; auto is one for each core

@@ -1,0 +1,111 @@
+"""What surrounds a command that cron runs: hooks before and after, and figures for Prometheus.
+
+Invariants
+    `before` hooks run when the command line is known to be sound, before anything is opened; one that fails stops the command.
+    `after` hooks run however the command ended, once the `before` hooks were through; then, if it failed, `on_failure`.
+    A dry run runs no hook and writes no figures. The result is on stdout before any of this can spoil it.
+"""
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from drtool.errors import DrtoolError, worst_exit
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+    from drtool.plans.hooks import Outcome
+
+_HOOKED = ("backup", "verify", "prune")
+_STORED = {"backup": (0, 3, 5), "verify": (0, 5), "prune": (0,)}
+"""With which codes the work was done; the others are failures."""
+
+
+class Life:
+    """One run of one command."""
+
+    def __init__(self, call: "Call", command: str) -> None:
+        self._call = call
+        self._command = command
+        self._began_s = time.time()
+        self._prepared = False
+
+    def begin(self) -> None:
+        """Runs the `before` hooks. Raises DrtoolError if one fails."""
+        hooks = self._hooks("before")
+        if hooks:
+            outcome = self._run(f"before_{self._command}", hooks, None, stop_at_failure=True)
+            if outcome.failed:
+                raise DrtoolError(
+                    f"{outcome.failed[0]}, so {self._command} did not begin",
+                    hint="mend the hook, or take it out of `hooks:`",
+                )
+        self._prepared = True
+
+    def end(self, code: int) -> int:
+        """Runs the `after` hooks and those of a failure, writes the figures. The exit code of it all."""
+        done = code in _STORED.get(self._command, (0,))
+        failed = False
+        if self._prepared and self._hooks("after"):
+            outcome = self._run(f"after_{self._command}", self._hooks("after"), code, pings=done)
+            failed = bool(outcome.failed)
+        code = worst_exit(code, 1) if failed else code
+        on_failure = self._call.settings.config.hooks.on_failure if self._command in _HOOKED else ()
+        if on_failure and (failed or not done):
+            self._run("on_failure", on_failure, code)
+        return worst_exit(code, 1) if not self._write_metrics(code) else code
+
+    def _hooks(self, which: str) -> tuple[tuple[str, ...], ...]:
+        if self._command not in _HOOKED:
+            return ()
+        found: tuple[tuple[str, ...], ...] = getattr(self._call.settings.config.hooks, f"{which}_{self._command}")
+        return found
+
+    def _run(
+        self,
+        name: str,
+        hooks: tuple[tuple[str, ...], ...],
+        code: int | None,
+        *,
+        stop_at_failure: bool = False,
+        pings: bool = True,
+    ) -> "Outcome":
+        from drtool.plans.hooks import Occasion, run_hooks
+
+        call = self._call
+        occasion = Occasion(
+            hook=name,
+            command=self._command,
+            config=str(call.settings.config_path or ""),
+            exit_code=code,
+            snapshots=call.screen.stored,
+            message=call.screen.failure,
+        )
+        timeout_s = call.settings.config.hooks.timeout
+        outcome = run_hooks(
+            hooks, occasion, os.environ, timeout_s=timeout_s, stop_at_failure=stop_at_failure, pings=pings
+        )
+        for text in (*outcome.unanswered, *(() if stop_at_failure else outcome.failed)):
+            call.screen.complain(text)
+        return outcome
+
+    def _write_metrics(self, code: int) -> bool:
+        """Whether all is well with the figures, if any are wanted."""
+        call = self._call
+        path = call.metrics_file
+        if path is None:
+            return True
+        from drtool.cli.call import make_private
+        from drtool.reports.metrics import remember, run_of, write_metrics
+
+        document = call.document
+        if self._command == "prune" and isinstance(document, dict):
+            document = document.get("prune", document)
+        run = run_of(self._command, document, exit_code=code, began_s=self._began_s, ended_s=time.time())
+        try:
+            make_private(call.settings.state_dir)
+            write_metrics(path, remember(call.settings.state_dir, self._command, run))
+        except OSError as error:
+            call.screen.complain(f"the figures cannot be written to {path}: {error.strerror}")
+            return False
+        return True

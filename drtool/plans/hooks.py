@@ -1,0 +1,110 @@
+"""Hooks: the programs that run around a command, and the addresses that are pinged.
+
+Invariants
+    No shell. Each hook has an end, and no process of it is left then. It never sees the way to the repository's password.
+    A ping is one GET; whether it is answered decides nothing.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError
+from drtool.plans.actions.programs import run_program
+from drtool.plans.bounded import bounded
+from drtool.plans.web import origin, request
+
+PING_S = 10.0
+_SECRETS = ("DRTOOL_PASSWORD", "DRTOOL_PASSWORD_FILE", "DRTOOL_PASSWORD_COMMAND")
+HookName: TypeAlias = Literal["before", "after", "on_failure"]
+
+
+class Occasion(Struct, frozen=True, kw_only=True):
+    """What hooks are told, in their environment."""
+
+    hook: str
+    command: str
+    config: str = ""
+    exit_code: int | None = None
+    """None before the command ran."""
+    snapshots: tuple[str, ...] = ()
+    message: str = ""
+
+    def environ(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        kept = {name: value for name, value in inherited.items() if name not in _SECRETS}
+        told = {
+            "DRTOOL_HOOK": self.hook,
+            "DRTOOL_COMMAND": self.command,
+            "DRTOOL_CONFIG": self.config,
+            "DRTOOL_EXIT_CODE": "" if self.exit_code is None else str(self.exit_code),
+            "DRTOOL_SNAPSHOT_IDS": " ".join(self.snapshots),
+            "DRTOOL_MESSAGE": self.message.replace("\0", ""),
+        }
+        return kept | told
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What went wrong: programs that failed, pings that nobody answered."""
+
+    failed: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
+
+
+def run_hooks(
+    hooks: Iterable[tuple[str, ...]],
+    occasion: Occasion,
+    inherited: Mapping[str, str],
+    *,
+    timeout_s: float,
+    stop_at_failure: bool = False,
+    pings: bool = True,
+) -> Outcome:
+    """Runs hooks one after the other, each to its end. `pings`: whether addresses among them are called."""
+    failed: list[str] = []
+    unanswered: list[str] = []
+    for words in hooks:
+        if is_ping(words):
+            wrong = _ping(words[0], timeout_s) if pings else ""
+            unanswered += [wrong] if wrong else []
+            continue
+        wrong = _program(words, occasion, inherited, timeout_s)
+        if wrong:
+            failed.append(wrong)
+            if stop_at_failure:
+                break
+    return Outcome(failed=tuple(failed), unanswered=tuple(unanswered))
+
+
+def is_ping(words: tuple[str, ...]) -> bool:
+    return len(words) == 1 and words[0].startswith(("https://", "http://"))
+
+
+def _program(words: tuple[str, ...], occasion: Occasion, inherited: Mapping[str, str], timeout_s: float) -> str:
+    """Why it failed; empty if it did not."""
+    what = f"the hook {words[0]} ({occasion.hook})"
+    try:
+        result = run_program(words, ends_at=time.monotonic() + timeout_s, env=occasion.environ(inherited))
+    except DrtoolError as error:
+        return f"{what}: {error.message}"
+    if result.ended_by != "itself":
+        return f"{what} did not end within {timeout_s:g} s and was stopped"
+    last = (result.stderr.strip().splitlines() or [""])[-1]
+    return f"{what} ended with {result.exit_code}{f': {last}' if last else ''}" if result.exit_code else ""
+
+
+def _ping(url: str, timeout_s: float) -> str:
+    """Why it was not heard; empty if it was. Its path is a secret of its own, so it is not told."""
+    ends_at = time.monotonic() + min(timeout_s, PING_S)
+    try:
+        scheme, host, port = origin(url)
+        reply = bounded(lambda: request("GET", url, ends_at=ends_at), ends_at)
+    except DrtoolError as error:
+        return f"a ping was not heard: {error.message.replace(url, _place(url))}"
+    heard = 200 <= reply.status < 300
+    return "" if heard else f"a ping was not heard: {scheme}://{host}:{port} answered with status {reply.status}"
+
+
+def _place(url: str) -> str:
+    return "/".join(url.split("/")[:3])

@@ -1,0 +1,183 @@
+"""Figures for Prometheus, as a text file for node_exporter's textfile collector.
+
+Invariants
+    The file holds what the newest run of each command found, whichever command wrote it last: that is remembered beside
+    this host's state. A reader sees the old file or the new one, and may be another user (0644).
+    Every sample's time is a figure of its own: the collector refuses timestamps in the file.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from drtool.operations.scheduling.files import write_whole
+
+Json = dict[str, Any]
+_MEMORY = "metrics.json"
+_LABELLED = ("source", "host", "site", "command")
+
+_HELP = {
+    "last_run_timestamp_seconds": "When the command ended last.",
+    "last_run_exit_code": "What it ended with: 0 done, 3 incomplete, 5 too few copies, others see docs/cli.md.",
+    "last_run_duration_seconds": "How long it took.",
+    "last_success_timestamp_seconds": "When it ended last with 0, or, having stored everything it could, with 3 or 5.",
+    "backup_last_success_timestamp_seconds": "When a snapshot of the source was stored last.",
+    "backup_duration_seconds": "How long the last snapshot of the source took.",
+    "backup_files": "Files in the last snapshot of the source.",
+    "backup_errors": "Items of the source that could not be read.",
+    "backup_processed_bytes": "Bytes that the last backup of the source looked at.",
+    "backup_added_bytes": "New unique bytes in it.",
+    "backup_stored_bytes": "Bytes written for it, over all copies.",
+    "verify_missing": "Objects that the last verify missed.",
+    "verify_damaged": "Objects that the last verify found damaged.",
+    "verify_checked_bytes": "Bytes that the last verify checked.",
+    "prune_removed_bytes": "Bytes that the last prune gave back.",
+    "status_timestamp_seconds": "When the figures of status were taken.",
+    "healthy": "Whether status found no problem.",
+    "problems": "How many problems status found.",
+    "quorum_needed": "Voters that a change needs.",
+    "quorum_reachable": "Voters that can be reached.",
+    "site_up": "Whether the site answers.",
+    "source_newest_timestamp_seconds": "Of when the newest snapshot of the source is.",
+    "source_last_verified_timestamp_seconds": "Since when all that it needs was read whole.",
+    "source_copies": "The smallest number of sites that hold anything of it.",
+    "source_objective_met": "Whether its objectives are met.",
+}
+
+
+def remember(state_dir: Path, command: str, run: Json) -> Json:
+    """Takes the newest run of one command into what is remembered. All of it."""
+    memory = _read(state_dir / _MEMORY)
+    before = memory.get(command, {})
+    succeeded = run["time_s"] if run["succeeded"] else before.get("last_success_s")
+    sources = {**before.get("sources", {}), **run.pop("sources", {})}
+    memory[command] = {**run, "last_success_s": succeeded, "sources": sources}
+    write_whole(state_dir / _MEMORY, json.dumps(memory).encode(), mode=0o600)
+    return memory
+
+
+def write_metrics(path: Path, memory: Json) -> None:
+    write_whole(path, text_of(memory).encode("utf-8", "replace"), mode=0o644)
+
+
+def _read(path: Path) -> Json:
+    """What is remembered; what cannot be read counts as nothing."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def run_of(command: str, document: object, *, exit_code: int, began_s: float, ended_s: float) -> Json:
+    """One run as it is remembered: its figures, taken out of its document."""
+    found = document if isinstance(document, dict) else {}
+    sources = {f"{row['host']}\0{row['source']}": _backed_up(row, ended_s) for row in found.get("snapshots", [])}
+    figures = {}
+    if command == "verify" and "checked" in found:
+        figures = {
+            "missing": len(found["missing"]),
+            "damaged": len(found["damaged"]),
+            "checked_bytes": found["checked"]["bytes"],
+        }
+    if command == "prune" and "removed" in found:
+        figures = {"removed_bytes": found["removed"]["bytes"]}
+    return {
+        "time_s": round(ended_s, 3),
+        "seconds": round(max(0.0, ended_s - began_s), 3),
+        "exit_code": exit_code,
+        "succeeded": exit_code in (0, 3, 5) if command == "backup" else exit_code == 0,
+        "figures": figures,
+        "sources": sources if command == "backup" else {},
+        "status": _of_status(found) if command == "status" and "sites" in found else None,
+    }
+
+
+def _backed_up(row: Json, ended_s: float) -> Json:
+    return {
+        "last_success_timestamp_seconds": round(ended_s, 3),
+        "duration_seconds": row["wall_seconds"],
+        "files": sum(row["files"].values()),
+        "errors": len(row["errors"]),
+        "processed_bytes": row["processed_bytes"],
+        "added_bytes": row["added_bytes"],
+        "stored_bytes": row["stored_bytes"],
+    }
+
+
+def _of_status(found: Json) -> Json:
+    return {key: found[key] for key in ("healthy", "quorum", "problems", "sites", "sources")}
+
+
+def text_of(memory: Json) -> str:
+    """The exposition format: each metric's help and type once, then its samples."""
+    samples: dict[str, list[str]] = {}
+    for name, labels, value in _samples(memory):
+        samples.setdefault(name, []).append(f"drtool_{name}{_labels(labels)} {_number(value)}")
+    lines = []
+    for name, told in _HELP.items():
+        if name in samples:
+            lines += [f"# HELP drtool_{name} {told}", f"# TYPE drtool_{name} gauge", *samples[name]]
+    return "\n".join(lines) + "\n"
+
+
+Sample = tuple[str, dict[str, str], float]
+
+
+def _samples(memory: Json) -> Iterator[Sample]:
+    for command, run in sorted(memory.items()):
+        label = {"command": command}
+        yield "last_run_timestamp_seconds", label, run["time_s"]
+        yield "last_run_exit_code", label, run["exit_code"]
+        yield "last_run_duration_seconds", label, run["seconds"]
+        if run.get("last_success_s") is not None:
+            yield "last_success_timestamp_seconds", label, run["last_success_s"]
+        for name, value in run.get("figures", {}).items():
+            yield f"{command}_{name}", {}, value
+        for key, figures in sorted(run.get("sources", {}).items()):
+            host, _, source = key.partition("\0")
+            for name, value in figures.items():
+                yield f"backup_{name}", {"host": host, "source": source}, value
+        if run.get("status"):
+            yield from _status_samples(run["status"], run["time_s"])
+
+
+def _status_samples(status: Json, time_s: float) -> Iterable[Sample]:
+    yield "status_timestamp_seconds", {}, time_s
+    yield "healthy", {}, status["healthy"]
+    yield "problems", {}, len(status["problems"])
+    yield "quorum_needed", {}, status["quorum"]["needed"]
+    yield "quorum_reachable", {}, status["quorum"]["reachable"]
+    for site in status["sites"]:
+        yield "site_up", {"site": site["name"]}, site["reachable"]
+    for row in status["sources"]:
+        label = {"host": row["host"], "source": row["name"]}
+        yield "source_newest_timestamp_seconds", label, time_s - row["age_seconds"]
+        if row.get("last_verified"):
+            yield "source_last_verified_timestamp_seconds", label, _seconds(row["last_verified"])
+        if row["copies"] is not None:
+            yield "source_copies", label, row["copies"]
+        if row["met"] is not None:
+            yield "source_objective_met", label, row["met"]
+
+
+def _seconds(text: str) -> float:
+    if text.startswith("@"):
+        return float(text[1:])
+    return datetime.fromisoformat(text[:19] + "+00:00").timestamp()
+
+
+def _labels(labels: dict[str, str]) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(float(value))

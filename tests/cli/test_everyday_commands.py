@@ -1,0 +1,94 @@
+"""A repository as cron meets it: hooks, figures, one line, no prompt, no colours."""
+
+import re
+
+import pytest
+from command_shell import make_unlocking_cheap, shell_in
+
+CONFIG = """
+sources: {home: {paths: [tree]}}
+retention: {keep_last: 2}
+metrics_file: drtool.prom
+hooks:
+  before_backup: [sh, -c, "echo before >> log; test ! -e stop"]
+  after_backup: [sh, -c, "echo after $DRTOOL_EXIT_CODE $DRTOOL_SNAPSHOT_IDS >> log; test ! -e bad"]
+  on_failure: [sh, -c, "echo failed $DRTOOL_COMMAND $DRTOOL_EXIT_CODE $DRTOOL_MESSAGE >> log"]
+"""
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    made = shell_in(tmp_path_factory.mktemp("everyday"))
+    (made.directory / "tree").mkdir()
+    (made.directory / "tree/file").write_text("hello\n")
+    assert made("init", *(w for site in "abc" for w in ("--target", f"{site}={made.directory / site}"))).code == 0
+    make_unlocking_cheap(made.directory, "abc")
+    with (made.directory / "drtool.yaml").open("a") as config:
+        config.write(CONFIG)
+    return made
+
+
+def log(shell) -> list[str]:
+    path = shell.directory / "log"
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return lines
+
+
+def test_hooks_run_around_a_backup_and_figures_are_written(shell):
+    ran = shell("backup", "--json")
+    assert ran.code == 0
+    assert log(shell) == ["before", f"after 0 {ran.document['snapshots'][0]['id']}"]
+    figures = (shell.directory / "drtool.prom").read_text()
+    assert 'drtool_last_run_exit_code{command="backup"} 0' in figures
+    assert 'source="home"' in figures
+
+
+def test_a_before_hook_that_fails_stops_the_backup(shell):
+    (shell.directory / "stop").touch()
+    ran = shell("backup", "--json")
+    (shell.directory / "stop").unlink()
+    assert ran.code == 1
+    assert "backup did not begin" in ran.error["message"]
+    before, failed = log(shell)
+    assert before == "before"
+    assert failed.startswith("failed backup 1 the hook sh (before_backup) ended with 1, so")
+    assert 'drtool_last_run_exit_code{command="backup"} 1' in (shell.directory / "drtool.prom").read_text()
+
+
+def test_an_after_hook_that_fails_is_told_though_all_is_stored(shell):
+    (shell.directory / "bad").touch()
+    ran = shell("-q", "backup")
+    (shell.directory / "bad").unlink()
+    assert ran.code == 1
+    assert "warning: the hook sh (after_backup) ended with 1" in ran.err
+    assert log(shell)[-1].startswith("failed backup 1")
+
+
+def test_a_dry_run_runs_no_hook_and_a_bad_command_line_neither(shell):
+    assert shell("backup", "--dry-run").code == 0
+    assert shell("backup", "--source", "nothing").code == 2
+    assert log(shell) == []
+
+
+@pytest.mark.parametrize("words", [("backup",), ("forget", "--prune"), ("prune",), ("verify",), ("repair",)])
+def test_without_a_terminal_it_is_one_line_without_control_codes(shell, words):
+    ran = shell(*words, TERM="xterm-256color")
+    assert ran.code == 0
+    assert len(ran.out.splitlines()) == 1
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", ran.out + ran.err)
+
+
+@pytest.mark.parametrize("words", [("backup",), ("forget",), ("prune",), ("verify",), ("repair",)])
+def test_without_a_password_it_ends_at_once(shell, words):
+    ran = shell(*words, DRTOOL_PASSWORD="")
+    log(shell)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert "no password" in ran.err
+
+
+def test_a_place_for_figures_that_is_not_there_is_told(shell):
+    ran = shell("status", "--metrics-file", "/no/such/directory/x.prom")
+    assert ran.code == 1
+    assert "figures cannot be written" in ran.err

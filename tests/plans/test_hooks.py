@@ -1,0 +1,96 @@
+"""Hooks: programs with an end, no shell, no secrets; pings that decide nothing."""
+
+import http.server
+import threading
+import time
+
+import pytest
+
+from drtool.plans.hooks import Occasion, run_hooks
+
+TOLD = Occasion(hook="after_backup", command="backup", exit_code=5, snapshots=("ab", "cd"), message="x\ny\0z")
+PATH = {"PATH": "/usr/bin:/bin"}
+
+
+@pytest.fixture
+def web():
+    """An address, and what was asked there. `/bad` answers 500, `/mute` never."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(f"{self.command} {self.path}")
+            if self.path == "/mute":
+                time.sleep(1.5)
+            self.send_response(500 if self.path == "/bad" else 200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_program_gets_the_occasion_and_no_password(tmp_path):
+    out = tmp_path / "out"
+    environ = {**PATH, "DRTOOL_PASSWORD": "s3cret", "DRTOOL_PASSWORD_COMMAND": "s3cret", "MINE": "1"}
+    done = run_hooks([("sh", "-c", f"env > {out}")], TOLD, environ, timeout_s=20)
+    assert not done.failed
+    said = out.read_text()
+    assert "s3cret" not in said
+    for line in (
+        "DRTOOL_HOOK=after_backup",
+        "DRTOOL_EXIT_CODE=5",
+        "DRTOOL_SNAPSHOT_IDS=ab cd",
+        "DRTOOL_MESSAGE=x",
+        "MINE=1",
+    ):
+        assert line in said
+
+
+def test_there_is_no_shell(tmp_path):
+    run_hooks([("touch", str(tmp_path / "$(echo a); b"))], TOLD, PATH, timeout_s=20)
+    assert [path.name for path in tmp_path.iterdir()] == ["$(echo a); b"]
+
+
+def test_a_failure_is_told_and_stops_only_where_it_should(tmp_path):
+    hooks = [("sh", "-c", "echo no disk >&2; exit 3"), ("/no/such/program",), ("touch", str(tmp_path / "ran"))]
+    stopped = run_hooks(hooks, TOLD, PATH, timeout_s=20, stop_at_failure=True)
+    assert len(stopped.failed) == 1
+    assert "ended with 3: no disk" in stopped.failed[0]
+    assert not list(tmp_path.iterdir())
+    assert len(run_hooks(hooks, TOLD, PATH, timeout_s=20).failed) == 2
+    assert list(tmp_path.iterdir())
+
+
+def test_a_hook_that_never_ends_is_ended():
+    began = time.monotonic()
+    done = run_hooks([("sleep", "60")], TOLD, PATH, timeout_s=0.3)
+    assert "did not end within 0.3 s" in done.failed[0]
+    assert time.monotonic() - began < 20
+
+
+def test_pings_are_one_get_each_and_only_warn(web):
+    base, asked = web
+    done = run_hooks([(f"{base}/ok",), (f"{base}/bad",)], TOLD, PATH, timeout_s=20, stop_at_failure=True)
+    assert asked == ["GET /ok", "GET /bad"]
+    assert not done.failed
+    assert "status 500" in done.unanswered[0]
+    assert "/bad" not in done.unanswered[0]
+    assert run_hooks([(f"{base}/ok",)], TOLD, PATH, timeout_s=20, pings=False).unanswered == ()
+    assert len(asked) == 2
+
+
+def test_a_ping_that_nobody_answers_costs_a_bounded_time_and_keeps_its_path_to_itself(web):
+    base, _ = web
+    done = run_hooks([(f"{base}/mute",), ("http://127.0.0.1:1/secret",)], TOLD, PATH, timeout_s=0.3)
+    assert len(done.unanswered) == 2
+    assert "secret" not in "".join(done.unanswered)
+    assert "mute" not in "".join(done.unanswered)
