@@ -53,3 +53,44 @@ def test_a_source_without_its_database_fails_and_the_other_is_stored(shell):
     assert ran.code == 1
     assert [row["source"] for row in ran.document["snapshots"]] == ["app"]
     assert "there is no database" in ran.document["failed"][0]["message"]
+
+
+PLAN = """\
+version: 1
+id: app
+title: The newest copy is sound
+scope: scratch
+steps:
+  - id: restore
+    uses: restore
+    with: {snapshot: {source: app}, to: {scratch: true, engine: sqlite}}
+    outputs: {dsn: dsn}
+    milestone: recovered
+  - id: same
+    uses: compare
+    needs: [restore]
+    with: {left: "${{ steps.restore.outputs.dsn }}", right: "recorded:app", what: [schema, rowcount]}
+  - id: ada
+    uses: probe
+    needs: [restore]
+    with:
+      type: sql
+      engine: sqlite
+      dsn: "${{ steps.restore.outputs.dsn }}"
+      query: SELECT count(*) FROM people WHERE name = ?
+      params: [Ada]
+      expect: {equals: 1}
+"""
+
+
+def test_a_plan_restores_and_asks_it(shell):
+    (shell.directory / "app.yaml").write_text(PLAN)
+    done = shell("plan", "run", "app.yaml", "--json")
+    assert "steps" in done.document, done.out
+    steps = {row["id"]: (row["status"], row["detail"]) for row in done.document["steps"]}
+    assert {status for status, _ in steps.values()} == {"passed"}, steps
+    assert done.code == 0
+    assert "schema and rowcount of" in steps["same"][1]
+    (shell.directory / "wrong.yaml").write_text(PLAN.replace("engine: sqlite}}", "engine: redis}}"))
+    wrong = shell("plan", "run", "wrong.yaml", "--dry-run", "--json")
+    assert (wrong.code, "is of sqlite" in wrong.out) == (1, True)

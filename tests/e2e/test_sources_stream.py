@@ -1,6 +1,11 @@
 """Streams as cron and shell pipes have them."""
 
+import os
+import signal
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from command_shell import Shell, make_unlocking_cheap, shell_in
@@ -60,3 +65,20 @@ def test_a_command_that_fails_says_why(shell):
 )
 def test_what_makes_no_sense_is_a_usage_error(shell, words):
     assert shell("backup", *words).code == 2
+
+
+def test_an_interrupted_backup_ends_the_command_and_leaves_no_snapshot(shell):
+    before = shell("snapshots", "--json").document["snapshots"]
+    noted = shell.directory / "pid"
+    words = [sys.executable, "-m", "drtool", "backup", "--stdin-command", "--"]
+    words += ["sh", "-c", f"echo half; sleep 300 & echo $! > {noted}; wait"]
+    with subprocess.Popen(words, cwd=shell.directory, env={**os.environ, **shell.environ}) as child:
+        ends_at = time.monotonic() + 60
+        while not noted.exists() or not noted.read_text().strip():
+            assert time.monotonic() < ends_at
+            time.sleep(0.05)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(60) == 143
+    stat = Path(f"/proc/{noted.read_text().strip()}/stat")
+    assert not stat.exists() or ") Z" in stat.read_text(), "what the command had started is still at work"
+    assert shell("snapshots", "--json").document["snapshots"] == before

@@ -17,7 +17,7 @@ from drtool.sources.inventory import Database
 from drtool.sources.postgresql import Client, PostgresqlSource
 from drtool.sources.postgresql.dsn import dsn_environment, of_database
 from drtool.sources.postgresql.putback import compared_schemas, differences, put_back
-from drtool.sources.postgresql.scratch_server import ScratchServer
+from drtool.sources.postgresql.scratch_server import ScratchServer, programs_of
 
 __all__ = ["postgresql"]
 
@@ -164,6 +164,12 @@ sys.stdin.read()
     while directory.exists() or Path(f"/proc/{pid}").exists():
         assert time.monotonic() < ends_at, "the server outlived a killed process"
         time.sleep(0.1)
+
+
+def test_an_older_server_than_the_dumps_is_no_place_for_them(postgresql):
+    assert programs_of(os.environ, 9).name == "bin"
+    with pytest.raises(DrtoolError, match="PostgreSQL 99 or newer"):
+        programs_of(os.environ, 99)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ Invariants
 """
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -99,14 +100,13 @@ class ScratchServer:
 
 
 def programs_of(environ: Mapping[str, str], major: int = 0) -> Path:
-    """The directory of the server's programs. Raises DrtoolError. Debian keeps them out of PATH, by version."""
+    """The directory of the server's programs, of this version or the next that there is. Raises DrtoolError. Debian keeps them
+    out of PATH, by version."""
     found = shutil.which("initdb", path=environ.get("PATH", os.defpath))
-    if found is not None:
+    if found is not None and _major_of(found, environ) >= major:
         return Path(found).resolve().parent
     debian = Path("/usr/lib/postgresql")
-    versions = sorted(
-        int(path.name) for path in debian.glob("*") if path.name.isdigit() and (path / "bin/initdb").exists()
-    )
+    versions = sorted(int(path.parts[-3]) for path in debian.glob("[0-9]*/bin/initdb") if path.parts[-3].isdigit())
     fitting = [version for version in versions if version >= major]
     if not fitting:
         has = f"; there is {', '.join(map(str, versions))}" if versions else ""
@@ -115,3 +115,8 @@ def programs_of(environ: Mapping[str, str], major: int = 0) -> Path:
             hint=f"install postgresql-{major}" if major else "install postgresql",
         )
     return debian / str(fitting[0]) / "bin"
+
+
+def _major_of(initdb: str, environ: Mapping[str, str]) -> int:
+    match = re.search(rb"\(PostgreSQL\) (\d+)", children.run([initdb, "--version"], environ))
+    return int(match[1]) if match else 0

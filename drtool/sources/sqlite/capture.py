@@ -94,7 +94,10 @@ class SqliteSource:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: sqlite3.Error) -> DrtoolError:
-        return DrtoolError(f"the database {self._path} cannot be read: {error}")
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        shut_out = code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+        hint = "SQLite reads a database in WAL mode with a -shm beside it: back it up as its owner, or as root"
+        return DrtoolError(f"the database {self._path} cannot be read: {error}", hint=hint if shut_out else None)
 
 
 def _size_bytes(connection: sqlite3.Connection) -> int:
