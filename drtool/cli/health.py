@@ -19,7 +19,8 @@ _SHOWN = 20
 def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
     """Show on one screen how the repository is: sites, quorum, copies, the newest snapshots.
 
-    Exit 7 when an objective is missed, copies included; 6 when there is no quorum.
+    Exit 7 when an objective is missed, copies included; 6 when there is no quorum. What must hold for this host's sources is in
+    `objectives:` of the configuration; without it, ages are told and not judged.
 
     Examples:
         drtool status
@@ -30,7 +31,7 @@ def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
     call: Call = context.obj
     call.begin("status")
     with call.open_anyhow(sites(manifest_from)) as repository:
-        document = document_of(run_status(repository, call.emit))
+        document = document_of(run_status(repository, call.emit, call.settings.config.objectives))
         promised = repository.view.state.policy.copies
         recorded = repository.view.state.runs
     _add_proofs(call, document, recorded)
@@ -88,7 +89,7 @@ def status_view(document: Document, promised: int) -> View:
     sources = [_source_row(row, promised) for row in document["sources"]]
     table_of_sources: list[Line | Table] = []
     if sources:
-        table_of_sources = [line(""), table("SOURCE HOST NEWEST AGE> COPIES> VERIFIED", sources)]
+        table_of_sources = [line(""), table("SOURCE HOST NEWEST AGE> RPO> COPIES> VERIFIED OBJECTIVE", sources)]
     if document["plans"]:
         rows = [_plan_row(row) for row in document["plans"]]
         table_of_sources += [line(""), table("PLAN PASSED> MUST-EVERY> NEWEST", rows)]
@@ -121,11 +122,20 @@ def _source_row(row: Document, promised: int) -> tuple[Cell | str, ...]:
     return (
         Cell(row["name"] or "-", "strong"),
         row["host"],
-        row["newest_snapshot"][:SHORT_ID],
-        Cell(duration(row["age_seconds"]), "bad" if row["met"] is False else ""),
+        (row["newest_snapshot"] or "none")[:SHORT_ID],
+        _age(row),
+        Cell("-" if row["rpo_seconds"] is None else duration(row["rpo_seconds"]), "dim"),
         Cell(copies, "bad" if _too_few(row, promised) else ""),
         Cell(verified, "dim"),
+        Cell("-", "dim") if row["met"] is None else Cell("met", "good") if row["met"] else Cell("missed", "bad"),
     )
+
+
+def _age(row: Document) -> Cell:
+    age_s, rpo_s = row["age_seconds"], row["rpo_seconds"]
+    if age_s is None:
+        return Cell("-", "bad")
+    return Cell(duration(age_s), "bad" if rpo_s is not None and age_s > rpo_s else "")
 
 
 def _plan_row(row: Document) -> tuple[Cell | str, ...]:

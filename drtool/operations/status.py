@@ -2,14 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from drtool.config.life import Objective
 from drtool.errors import StoreError
 from drtool.events import Emit, Stage
 from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, TargetName, pack_object, segment_object, site_of
+from drtool.operations.objectives import missed
+from drtool.operations.selection import FUTURE_NS
 from drtool.repository import Repository
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.placement import distinct_sites
@@ -40,10 +43,14 @@ class SourceStatus(Struct, frozen=True, kw_only=True):
 
     name: str
     host: str
-    newest_snapshot: str
-    age_seconds: float
+    newest_snapshot: str | None
+    """None: this host's configuration says what must hold for it, and there is no snapshot."""
+    age_seconds: float | None
     rpo_seconds: float | None = None
     met: bool | None = None
+    """Whether its objectives are; None: it has none, or it is another host's."""
+    missed: list[str] = []
+    snapshots: int = 0
     last_verified_ns: int | None = None
     copies: int | None
 
@@ -63,8 +70,8 @@ class StatusResult(Struct, frozen=True, kw_only=True):
     tentative: bool
 
 
-def status(repository: Repository, emit: Emit) -> StatusResult:
-    """How the repository is now; `healthy` is false while anything is in `problems`."""
+def status(repository: Repository, emit: Emit, objectives: Mapping[str, Objective] | None = None) -> StatusResult:
+    """How the repository is now; `healthy` is false while anything is in `problems`. `objectives`: of this host's sources."""
     emit(Stage(name="looking"))
     inventory = take_inventory(repository.targets)
     manifest = repository.manifest.status()
@@ -72,12 +79,16 @@ def status(repository: Repository, emit: Emit) -> StatusResult:
     copies, below = _copies(repository, inventory)
     alone = _alone(repository, inventory)
     quorum = QuorumStatus(manifest.quorum.needed, manifest.quorum.reachable)
-    problems = list(_problems(repository, inventory, quorum, below, alone))
+    sources = _sources(repository, copies, objectives or {})
+    problems = [
+        *_problems(repository, inventory, quorum, below, alone),
+        *(f"source {row.name} of {row.host}: {words}" for row in sources for words in row.missed),
+    ]
     return StatusResult(
         healthy=not problems,
         quorum=quorum,
         sites=_sites(repository, inventory),
-        sources=_sources(repository, copies),
+        sources=sources,
         problems=problems,
         sequence=repository.view.sequence,
         tentative=repository.view.tentative,
@@ -184,24 +195,46 @@ def _target(repository: Repository, inventory: Inventory, name: TargetName) -> T
     )
 
 
-def _sources(repository: Repository, copies: int | None) -> list[SourceStatus]:
-    newest: dict[tuple[str, str], Snapshot] = {}
-    for row in repository.view.state.snapshots:
-        key = (row.host, row.source)
-        if key not in newest or row.time_ns >= newest[key].time_ns:
-            newest[key] = row
+def _sources(repository: Repository, copies: int | None, objectives: Mapping[str, Objective]) -> list[SourceStatus]:
     now_ns = time.time_ns()
-    return [
-        SourceStatus(
-            name=source,
-            host=host,
-            newest_snapshot=row.id.hex(),
-            age_seconds=round(max(0, now_ns - row.time_ns) / 1e9, 3),
-            last_verified_ns=last_verified(repository, row, copies),
-            copies=copies,
-        )
-        for (host, source), row in sorted(newest.items())
-    ]
+    rows: dict[tuple[str, str], list[Snapshot]] = {(repository.spec.host, name): [] for name in objectives}
+    for row in repository.view.state.snapshots:
+        rows.setdefault((row.host, row.source), []).append(row)
+    found = []
+    for (host, source), listed in sorted(rows.items()):
+        wanted = objectives.get(source) if host == repository.spec.host else None
+        found.append(_source(repository, (host, source), listed, copies, wanted, now_ns))
+    return found
+
+
+def _source(
+    repository: Repository,
+    key: tuple[str, str],
+    rows: list[Snapshot],
+    copies: int | None,
+    wanted: Objective | None,
+    now_ns: int,
+) -> SourceStatus:
+    """A snapshot that is dated in the future says nothing about age, if there are others."""
+    past = [row for row in rows if row.time_ns <= now_ns + FUTURE_NS]
+    newest = max(past or rows, key=lambda row: (row.time_ns, row.sequence), default=None)
+    age_s = None if newest is None else round(max(0, now_ns - newest.time_ns) / 1e9, 3)
+    verified_ns = None if newest is None else last_verified(repository, newest, copies)
+    proven_s = None if verified_ns is None else (now_ns - verified_ns) / 1e9
+    promised = repository.view.state.policy.copies
+    lacking = [] if wanted is None else list(missed(wanted, age_s, copies, proven_s, promised))
+    return SourceStatus(
+        name=key[1],
+        host=key[0],
+        newest_snapshot=None if newest is None else newest.id.hex(),
+        age_seconds=age_s,
+        rpo_seconds=None if wanted is None else wanted.rpo,
+        met=None if wanted is None else not lacking,
+        missed=lacking,
+        last_verified_ns=verified_ns,
+        copies=None if newest is None else copies,
+        snapshots=len(rows),
+    )
 
 
 def last_verified(repository: Repository, snapshot: Snapshot, copies: int | None) -> int | None:

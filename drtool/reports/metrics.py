@@ -154,7 +154,8 @@ def _status_samples(status: Json, time_s: float) -> Iterable[Sample]:
         yield "site_up", {"site": site["name"]}, site["reachable"]
     for row in status["sources"]:
         label = {"host": row["host"], "source": row["name"]}
-        yield "source_newest_timestamp_seconds", label, time_s - row["age_seconds"]
+        if row["age_seconds"] is not None:
+            yield "source_newest_timestamp_seconds", label, time_s - row["age_seconds"]
         if row.get("last_verified"):
             yield "source_last_verified_timestamp_seconds", label, _seconds(row["last_verified"])
         if row["copies"] is not None:

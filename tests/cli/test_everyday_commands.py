@@ -92,3 +92,17 @@ def test_a_place_for_figures_that_is_not_there_is_told(shell):
     ran = shell("status", "--metrics-file", "/no/such/directory/x.prom")
     assert ran.code == 1
     assert "figures cannot be written" in ran.err
+
+
+def test_status_is_7_while_an_objective_is_missed(shell):
+    config = shell.directory / "objectives.yaml"
+    text = (shell.directory / "drtool.yaml").read_text()
+    config.write_text(text + "objectives: {home: {proven: 1d, copies: 2}}\n")
+    ran = shell("-c", str(config), "status", "--json")
+    assert ran.code == 7
+    (row,) = ran.document["sources"]
+    assert row["met"] is False
+    assert "not read whole" in row["missed"][0]
+    assert shell("-c", str(config), "verify", "--level", "full").code == 0
+    assert shell("-c", str(config), "status").code == 0
+    assert 'drtool_source_objective_met{host="' in (shell.directory / "drtool.prom").read_text()
