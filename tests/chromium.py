@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -35,15 +36,18 @@ def opened(page: Path, profile: Path, width: int = 1200) -> tuple[str, str]:
 
 
 def overflow_px(page: Path, profile: Path, width: int) -> int:
-    """How much wider than the window the page is: measured by a frame around it, since the page itself runs no script."""
-    text = page.read_text()
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    """How much wider than a window of `width` the page is: measured from around it, since the page itself runs no script, and
+    windows have a least width."""
+    text = escape(re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text()))
     script = (
-        "<script>document.title = 'overflow ' + (document.documentElement.scrollWidth - window.innerWidth)</script>"
+        "const inner = document.querySelector('iframe').contentDocument.documentElement;"
+        "document.title = 'overflow ' + (inner.scrollWidth - inner.clientWidth)"
     )
     measured = page.with_suffix(".measured.html")
-    measured.write_text(text.replace("</body>", f"{script}</body>"))
-    dom, _ = opened(measured, profile, width)
+    measured.write_text(
+        f'<title>-</title><iframe srcdoc="{text}" width="{width}" height="900" style="border:0" onload="{script}"></iframe>'
+    )
+    dom, _ = opened(measured, profile, max(width, 800))
     found = re.search(r"<title>overflow (-?\d+)</title>", dom)
     assert found, dom[:500]
     return int(found[1])

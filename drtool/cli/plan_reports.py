@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drtool.cli.options import ManifestFrom, sites
-from drtool.cli.text import Document, count, duration, local
+from drtool.cli.text import Document, count, document_of, duration, local
 from drtool.cli.view import Cell, Line, Style, Table, View, line, table, view
 from drtool.errors import DamageFound, DrtoolError
 from drtool.events import Warned
@@ -63,10 +63,12 @@ def plan_report(
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, for CI servers.")
     ] = None,
+    manifest_from: ManifestFrom = None,
 ) -> None:
     """Tell what a run of this host did, step by step, and what it proves: here, as a page, as JUnit XML, or as JSON.
 
-    The page shows first what was not proven. A journal that was changed afterwards is no evidence: exit 4.
+    The page shows first what was not proven. A journal that was changed or cut afterwards is no evidence: the report says so, and
+    the exit code is 4. It is made of the journal alone; the catalogue is asked whether it recorded this very run.
 
     Examples:
         drtool plan report --html drill.html
@@ -77,21 +79,26 @@ def plan_report(
     from drtool.reports.plan_page import page
 
     call: Call = context.obj
-    story, folder = _story(call, run)
-    recorded = _recorded(call, None) if call.settings.config_path is not None else None
-    around = _surroundings(story, folder, known_runs(call, recorded or ()), recorded)
+    story, folder, damage = _story(call, run)
+    recorded = _recorded(call, manifest_from) if call.settings.config_path is not None else None
+    around = _surroundings(story, folder, known_runs(call, recorded or ()), recorded, damage)
     if html is not None:
         _write(html, page(story, around))
     if junit is not None:
-        _write(junit, as_junit(story))
+        _write(junit, as_junit(story, _no_evidence(around)))
     document = _report(story, around, html, junit)
-    call.show(document, _report_view(document), exit_code=4 if around.agrees is False else 0)
+    call.show(document, _report_view(document), exit_code=4 if _no_evidence(around) else 0)
 
 
-def _story(call: "Call", word: str) -> "tuple[Story, Path]":
-    """The run that is meant, from its journal. Raises DrtoolError; DamageFound if its chain is broken."""
-    from drtool.errors import FormatError
-    from drtool.plans.journal.file import read
+def _no_evidence(around: "Surroundings") -> str:
+    return around.damage or (around.recorded if around.agrees is False else "")
+
+
+def _story(call: "Call", word: str) -> "tuple[Story, Path, str]":
+    """The run that is meant, where it is, and what is wrong with its journal. Raises DrtoolError; DamageFound if nothing of it
+    can be read."""
+    from drtool.plans.evidence.recording import MARK
+    from drtool.plans.journal.file import read_damaged
     from drtool.plans.running.runs import RUNS, folder_of
     from drtool.reports.plan_story import story_of
 
@@ -102,20 +109,21 @@ def _story(call: "Call", word: str) -> "tuple[Story, Path]":
         what = f"{len(found)} runs of this host begin with {word!r}" if found else f"this host knows no run {word!r}"
         raise DrtoolError(what if word != "latest" else "no plan was run on this host", hint="drtool plan history")
     folder = folder_of(call.state_dir, found[0])
-    try:
-        events, digest = read(folder)
-    except FormatError as error:
-        raise DamageFound(f"run {found[0]} is no evidence: {error.message}", hint="drtool plan history") from None
+    events, digest, damage = read_damaged(folder)
     story = story_of(events, digest)
+    if story is None and damage:
+        raise DamageFound(f"run {found[0]} is no evidence, and nothing of it can be told: {damage}")
     if story is None:
         raise DrtoolError(f"run {found[0]} never began: its journal is empty")
-    return story, folder
+    if not damage and story.ended is None and (folder / MARK).exists():
+        damage = f"{folder}: this run was recorded as over, and the end of its journal is missing"
+    return story, folder, damage
 
 
 def _surroundings(
-    story: "Story", folder: Path, runs: "list[HistoryRow]", recorded: "tuple[RecordedRun, ...] | None"
+    story: "Story", folder: Path, runs: "list[HistoryRow]", recorded: "tuple[RecordedRun, ...] | None", damage: str
 ) -> "Surroundings":
-    from drtool.plans.evidence.history import TREND_RUNS
+    from drtool.plans.evidence.history import TREND_RUNS, estimates
     from drtool.reports.plan_page import Surroundings
 
     earlier = [row for row in runs if row.plan == story.run.plan and row.run_id <= story.run.run and not row.problem]
@@ -134,6 +142,8 @@ def _surroundings(
         needs=_needs(story, folder),
         recorded=told,
         agrees=None if known is None else known.digest == story.digest,
+        damage=damage,
+        estimates=estimates((row for row in earlier if row.run_id != story.run.run), story.run.plan),
     )
 
 
@@ -189,7 +199,13 @@ def _report(story: "Story", around: "Surroundings", html: Path | None, junit: Pa
             for work in story.works
         ],
         "objectives": {
-            goal.name: {"target": goal.target, "measured": goal.measured, "met": goal.met} for goal in story.goals
+            goal.name: {
+                "target": goal.target,
+                "measured": goal.measured,
+                "met": goal.met,
+                "estimate": document_of(around.estimates.get(goal.name)),
+            }
+            for goal in story.goals
         },
         "unproven": list(story.unproven),
         "leftovers": list(story.leftovers),
@@ -198,6 +214,8 @@ def _report(story: "Story", around: "Surroundings", html: Path | None, junit: Pa
         "journal_digest": story.digest,
         "catalogue": around.recorded,
         "catalogue_agrees": around.agrees,
+        "journal_verified": not around.damage,
+        "problem": _no_evidence(around),
         "written": [str(path) for path in (html, junit) if path is not None],
     }
 
@@ -209,12 +227,13 @@ def _report_view(document: Document) -> View:
         (Cell(row["id"], "strong"), row["uses"], Cell(row["status"], _STYLES.get(row["status"], "")), row["detail"])
         for row in document["steps"]
     ]
-    parts: list[Line | Table] = [line(Cell(verdict, _STYLES.get(verdict, "bad")), head)]
+    parts: list[Line | Table] = []
+    if document["problem"]:
+        parts.append(line(Cell("no evidence: ", "bad"), document["problem"]))
+    parts.append(line(Cell(verdict, _STYLES.get(verdict, "bad")), head))
     parts += [line(document["reason"])] if document["reason"] else []
     parts += [line(Cell("  not proven ", "warn"), text) for text in document["unproven"]]
     parts += [line(Cell("  left ", "bad"), text) for text in document["leftovers"]]
-    if document["catalogue_agrees"] is False:
-        parts.append(line(Cell("! ", "bad"), document["catalogue"]))
     parts += [table("STEP ACTION STATUS DETAIL", rows)] if not document["written"] else []
     parts += [line(f"written: {path}") for path in document["written"]]
     return view(*parts)

@@ -163,6 +163,8 @@ details.card { padding-left: 1.7rem; }
 details.card summary { cursor: pointer; padding: .55rem 0; list-style-position: outside; }
 summary .name { font-weight: 600; }
 summary .badge { margin: 0 .35rem; }
+summary p { margin: .15rem 0 0; overflow-wrap: anywhere; }
+summary .name { overflow-wrap: anywhere; }
 svg { display: block; width: 100%; height: auto; }
 .scroll svg { min-width: 42rem; }
 .trends { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: .6rem; margin-top: .6rem; }
@@ -173,6 +175,8 @@ svg .grid { stroke: var(--line); }
 svg .good { fill: var(--bar-good); } svg .bad { fill: var(--bar-bad); }
 svg .warn { fill: var(--bar-warn); } svg .dim { fill: var(--bar-dim); }
 svg .critical { stroke: var(--ink); stroke-width: 1.5; }
+svg .course { stroke: var(--bar-dim); stroke-width: 1.5; }
+svg.wide { min-width: 46rem; }
 svg .target { stroke: var(--bar-bad); stroke-dasharray: 4 3; }
 footer { margin-top: 3rem; color: var(--soft); font-size: .86rem; }
 @media print { body { background: #fff; } .scroll, .card { break-inside: avoid; } main { max-width: none; padding: 0; } }

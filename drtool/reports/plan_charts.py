@@ -5,6 +5,7 @@ Invariants
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from drtool.reports.page import Markup, Tone, html, tag
 from drtool.reports.plan_story import Work
@@ -26,11 +27,11 @@ _TREND_WIDTH, _TREND_HEIGHT = 420, 96
 def gantt(works: Sequence[Work], path: Sequence[str], wall_s: float) -> Markup:
     """A bar a step; those on the critical path have an outline and a star before their names."""
     total_s = max(wall_s, 0.001)
-    scale = (_WIDTH - _NAMES - 70) / total_s
+    scale = (_WIDTH - _NAMES - 110) / total_s
     height = _TOP + _ROW * len(works) + 8
     rows = [_bar(work, index, scale, work.key in path) for index, work in enumerate(works)]
     title = f"When each of {len(works)} steps was at work, over {seconds_text(wall_s)}; a star marks the critical path"
-    return _svg(_WIDTH, height, title, *_axis(total_s, scale, height), *rows)
+    return _svg(_WIDTH, height, title, *_axis(total_s, scale, height), *rows, cls="wide")
 
 
 def trend(values: Sequence[float | None], target: float | None, title: str) -> Markup:
@@ -43,17 +44,41 @@ def trend(values: Sequence[float | None], target: float | None, title: str) -> M
         return _TREND_HEIGHT - 14 - value / top * (_TREND_HEIGHT - 28)
 
     dots = [
-        tag("circle", cx=f"{20 + index * step:.1f}", cy=f"{y(value):.1f}", r="4", cls=_dot(value, target))
+        tag(
+            "circle",
+            tag("title", seconds_text(value)),
+            cx=f"{20 + index * step:.1f}",
+            cy=f"{y(value):.1f}",
+            r="4.5" if index == len(values) - 1 else "3.5",
+            cls=_dot(value, target),
+        )
         for index, value in enumerate(values)
         if value is not None
     ]
-    line = (
-        [tag("line", x1="12", x2=str(_TREND_WIDTH - 12), y1=f"{y(target):.1f}", y2=f"{y(target):.1f}", cls="target")]
-        if target is not None
-        else []
-    )
+    between = [
+        tag(
+            "line",
+            x1=f"{20 + (index - 1) * step:.1f}",
+            x2=f"{20 + index * step:.1f}",
+            y1=f"{y(before):.1f}",
+            y2=f"{y(value):.1f}",
+            cls="course",
+        )
+        for index, (before, value) in enumerate(pairwise(values), 1)
+        if before is not None and value is not None
+    ]
+    line = [] if target is None else _asked(target, y(target))
     ground = tag("line", x1="12", x2=str(_TREND_WIDTH - 12), y1=f"{y(0):.1f}", y2=f"{y(0):.1f}", cls="grid")
-    return _svg(_TREND_WIDTH, _TREND_HEIGHT, title, ground, *line, *dots)
+    return _svg(_TREND_WIDTH, _TREND_HEIGHT, title, ground, *line, *between, *dots)
+
+
+def _asked(target: float, y: float) -> list[Markup]:
+    """The broken line of an objective, and what it says; its words stand where there is room."""
+    words = tag("text", f"{seconds_text(target)} asked for", x="12", y=f"{y - 5 if y > 24 else y + 14:.1f}", cls="soft")
+    return [
+        tag("line", x1="12", x2=str(_TREND_WIDTH - 12), y1=f"{y:.1f}", y2=f"{y:.1f}", cls="target"),
+        words,
+    ]
 
 
 def _dot(value: float, target: float | None) -> str:
@@ -71,7 +96,7 @@ def _bar(work: Work, index: int, scale: float, critical: bool) -> Markup:
         tag("text", shown, x="0", y=str(y + 16))
         + tag(
             "rect",
-            tag("title", f"{work.key}: {work.status or 'no end'}, {seconds_text(work.seconds)}"),
+            tag("title", f"{work.key}: {work.status or 'no end'}, {seconds_text(work.ended_s - work.began_s)}"),
             x=f"{x:.1f}",
             y=str(y + 4),
             width=f"{width:.1f}",
@@ -79,8 +104,14 @@ def _bar(work: Work, index: int, scale: float, critical: bool) -> Markup:
             rx="3",
             cls=f"{tone}{' critical' if critical else ''}",
         )
-        + tag("text", seconds_text(work.seconds), x=f"{x + width + 5:.1f}", y=str(y + 16), cls="soft")
+        + tag("text", _told(work), x=f"{x + width + 5:.1f}", y=str(y + 16), cls="soft")
     )
+
+
+def _told(work: Work) -> str:
+    """How long, and in a word what no colour should tell alone."""
+    took = seconds_text(work.ended_s - work.began_s)
+    return took if work.status == "passed" else f"{took} {work.status or 'no end'}"
 
 
 def _axis(total_s: float, scale: float, height: int) -> Iterator[Markup]:
@@ -104,6 +135,8 @@ def _step(total_s: float) -> float:
 
 def seconds_text(value: float) -> str:
     """A duration as people say it."""
+    if 0 < value < 0.05:
+        return "< 0.1 s"
     if value < 10:
         return f"{value:.1f} s".replace(".0 s", " s")
     if value < 120:
@@ -117,6 +150,7 @@ def seconds_text(value: float) -> str:
     return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
 
 
-def _svg(width: int, height: int, title: str, *inner: Markup) -> Markup:
+def _svg(width: int, height: int, title: str, *inner: Markup, cls: str = "") -> Markup:
     body = "".join((f"<title>{html(title)}</title>", *inner))
-    return Markup(f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html(title)}">{body}</svg>')
+    named = f' class="{cls}"' if cls else ""
+    return Markup(f'<svg{named} viewBox="0 0 {width} {height}" role="img" aria-label="{html(title)}">{body}</svg>')

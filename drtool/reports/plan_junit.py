@@ -14,8 +14,8 @@ _FAILED = ("failed", "aborted")
 _SKIPPED = ("skipped", "blocked", "simulated")
 
 
-def junit(story: Story) -> str:
-    """One test suite."""
+def junit(story: Story, problem: str = "") -> str:
+    """One test suite; `problem`: why the journal is no evidence."""
     suite = Element(
         "testsuite", name=_clean(story.run.plan), timestamp=story.run.at[:19], hostname=_clean(story.run.host)
     )
@@ -34,6 +34,9 @@ def junit(story: Story) -> str:
             elif goal.met is False:
                 message = f"{goal.measured} s, and {goal.target} s is the objective"
                 SubElement(case, "failure", message=message, type="missed")
+    if problem:
+        case = SubElement(suite, "testcase", classname=_clean(story.run.plan), name="the journal", time="0")
+        SubElement(case, "error", message=_clean(problem), type="damaged")
     if story.ended is None:
         case = SubElement(suite, "testcase", classname=_clean(story.run.plan), name="the run itself", time="0")
         SubElement(case, "error", message="it is not over", type="unfinished")

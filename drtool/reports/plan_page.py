@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from drtool.plans.evidence.history import Estimate
 from drtool.reports.page import Column, Markup, badge, document, facts, html, section, table, tag
 from drtool.reports.plan_charts import TONES, gantt, seconds_text, trend
 from drtool.reports.plan_story import Goal, Story, Work, critical_path
@@ -32,6 +33,10 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     """In words: whether the catalogue has this run, and the same one."""
     agrees: bool | None = None
     """None: nobody could be asked."""
+    damage: str = ""
+    """Why the journal is no evidence: its chain is broken, or its end is missing."""
+    estimates: Mapping[str, Estimate | None] = {}
+    """What the runs before this one came to, by objective."""
 
 
 def page(story: Story, around: Surroundings) -> str:
@@ -39,12 +44,14 @@ def page(story: Story, around: Surroundings) -> str:
     run = story.run
     path = critical_path(story.works, around.needs)
     return document(
-        f"{run.plan}: {story.verdict}",
-        _head(story),
+        f"{run.plan}: {'no evidence' if around.damage else story.verdict}",
+        _head(story, around.damage),
         _not_proven(story, around),
         section("Objectives", _goals(story, around)) if story.goals else "",
         section("Course", _course(story, path)) if story.works else "",
-        section("Steps", *(_step(work, work.key in path) for work in story.works)) if story.works else "",
+        section("Steps", *(_step(work, work.key in path, around.needs.get(work.key, ())) for work in story.works))
+        if story.works
+        else "",
         *_faults(story),
         *_people(story),
         *_steady(story),
@@ -53,10 +60,13 @@ def page(story: Story, around: Surroundings) -> str:
     )
 
 
-def _head(story: Story) -> Markup:
+def _head(story: Story, damage: str) -> Markup:
     run = story.run
-    tone = TONES.get(story.verdict, "warn")
-    reason = story.ended.reason if story.ended is not None else ""
+    verdict, words = story.verdict, _VERDICTS.get(story.verdict, "")
+    if damage:
+        verdict, words = "no evidence", "The journal was changed or cut: nothing here is proven."
+    tone = "bad" if damage else TONES.get(verdict, "warn")
+    reason = damage or (story.ended.reason if story.ended is not None else "")
     return Markup(
         tag(
             "header",
@@ -65,7 +75,7 @@ def _head(story: Story) -> Markup:
         )
         + tag(
             "div",
-            tag("p", badge(story.verdict, tone), " ", tag("strong", _VERDICTS.get(story.verdict, "")), cls="lead"),
+            tag("p", badge(verdict, tone), " ", tag("strong", words), cls="lead"),
             tag("p", reason) if reason else "",
             cls=f"verdict {tone}",
         )
@@ -74,8 +84,12 @@ def _head(story: Story) -> Markup:
                 ("Began", _time(run.at)),
                 ("Took", seconds_text(story.wall_s)),
                 ("Of that, waiting for people", seconds_text(story.human_s) if story.human_s else ""),
+                (
+                    "Of that, machines at work",
+                    seconds_text(max(0.0, story.wall_s - story.human_s)) if story.human_s else "",
+                ),
                 ("Exercise", run.exercise),
-                ("Scope", f"{run.scope}{', live' if run.live else ''}"),
+                ("Scope", run.scope),
                 ("Incident", _time(run.incident_at) if run.incident_at else ""),
                 ("Run by", f"{run.user} on {run.host}"),
             )
@@ -85,14 +99,14 @@ def _head(story: Story) -> Markup:
 
 def _not_proven(story: Story, around: Surroundings) -> Markup:
     parts = []
+    if around.agrees is False and not around.damage:
+        parts.append(_notice("Do not believe this report", [around.recorded], bad=True))
     if story.unproven:
         parts.append(_notice("Not proven", story.unproven))
     if story.leftovers:
         parts.append(_notice("Left behind", story.leftovers, bad=True))
     if story.cancelled is not None:
         parts.append(_notice("Ended early", [story.cancelled.reason], bad=True))
-    if around.agrees is False:
-        parts.append(_notice("Do not believe this report", [around.recorded], bad=True))
     return Markup("".join(parts))
 
 
@@ -108,9 +122,16 @@ def _goals(story: Story, around: Surroundings) -> Markup:
         Column("Asked for", figure=True),
         Column("Measured", figure=True),
         Column("Verdict"),
+        Column("Runs before"),
     )
     rows = [
-        (_NAMES.get(goal.name, goal.name), _duration(goal.target), _duration(goal.measured), _met(goal))
+        (
+            _NAMES.get(goal.name, goal.name),
+            _duration(goal.target),
+            _duration(goal.measured),
+            _met(goal),
+            _before(around.estimates.get(goal.name)),
+        )
         for goal in story.goals
     ]
     return Markup(table(columns, rows, "What was asked for, and what was measured") + _trends(story, around))
@@ -128,6 +149,15 @@ def _trends(story: Story, around: Surroundings) -> Markup:
     return tag("div", *figures, cls="trends") if figures else Markup()
 
 
+def _before(likely: Estimate | None) -> str:
+    if likely is None:
+        return "none that came so far"
+    between = f"{seconds_text(likely.min)} to {seconds_text(likely.max)}"
+    return (
+        f"{seconds_text(likely.median)}, {between} in {likely.runs}" if likely.runs > 1 else seconds_text(likely.median)
+    )
+
+
 def _met(goal: Goal) -> Markup:
     if goal.met is None:
         return badge("not proven", "warn") if goal.target is not None else badge("told", "dim")
@@ -141,7 +171,8 @@ def _course(story: Story, path: Sequence[str]) -> Markup:
     return Markup(tag("div", gantt(story.works, path, story.wall_s), cls="card scroll") + html(told))
 
 
-def _step(work: Work, critical: bool) -> Markup:
+def _step(work: Work, critical: bool, needs: Sequence[str]) -> Markup:
+    """Opened already where something is to be looked into."""
     marks = [badge(work.status or "no end", TONES.get(work.status, "dim"))]
     if work.milestone:
         marks.append(badge(work.milestone, "dim"))
@@ -152,10 +183,19 @@ def _step(work: Work, critical: bool) -> Markup:
         tag("span", work.key, cls="name mono"),
         " ",
         Markup("".join(marks)),
-        tag("span", f"{work.uses} · {seconds_text(work.seconds)}", cls="soft"),
+        tag("span", _aside(work, needs), cls="soft"),
         tag("p", work.detail) if work.detail else "",
     )
-    return tag("details", head, *_inside(work), cls="card", id=f"step-{work.key}")
+    looked_into = "open" if work.status in ("failed", "unproven", "aborted", "") else ""
+    return tag("details", head, *_inside(work), cls="card", id=f"step-{work.key}", open=looked_into)
+
+
+def _aside(work: Work, needs: Sequence[str]) -> str:
+    told = [work.uses] if work.uses else []
+    told += [seconds_text(work.ended_s - work.began_s)] if work.attempts and work.uses else []
+    told += [f"{len(work.attempts)} attempts"] if len(work.attempts) > 1 else []
+    told += [f"after {', '.join(needs)}"] if needs else []
+    return " · ".join(told)
 
 
 def _inside(work: Work) -> Iterator[Markup]:
@@ -241,8 +281,11 @@ def _provenance(story: Story, around: Surroundings) -> Markup:
     return Markup(
         facts(
             (
-                ("Journal", "every line follows from the one before"),
-                ("Digest of its last line", tag("code", story.digest)),
+                ("Journal", _chain(around.damage)),
+                (
+                    "Digest of its last good line" if around.damage else "Digest of its last line",
+                    tag("code", story.digest),
+                ),
                 ("Catalogue", around.recorded),
                 ("Digest of the plan", tag("code", run.digest)),
                 ("drtool", run.version),
@@ -252,6 +295,12 @@ def _provenance(story: Story, around: Surroundings) -> Markup:
         )
         + (files if run.sources else "")
     )
+
+
+def _chain(damage: str) -> Markup:
+    if damage:
+        return Markup(f"{badge('NOT verified', 'bad')} {html(damage)}")
+    return Markup(f"{badge('verified', 'good')} every line follows from the one before")
 
 
 def _shown(values: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ Invariants
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -24,7 +24,8 @@ from drtool.plans.journal.events import (
     Sampled,
 )
 
-UNDO, CONFIRM = "undo:", "confirm:"
+UNDO = "undo:"
+_AT_ONCE_S = 0.05
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -121,8 +122,13 @@ def critical_path(works: Sequence[Work], needs: Mapping[str, Sequence[str]]) -> 
     while at is not None and at.key not in path:
         path.append(at.key)
         waited = [ended[key] for key in needs.get(at.key, ()) if key in ended]
-        at = max(waited, key=lambda work: work.ended_s, default=None)
+        at = max(waited, key=partial(_waited_until_s, at.began_s), default=None)
     return tuple(reversed(path))
+
+
+def _waited_until_s(began_s: float, waited: Work) -> float:
+    """Until when what began then had waited for another: its end, or, where that came later, only its beginning."""
+    return waited.ended_s if waited.ended_s <= began_s + _AT_ONCE_S else waited.began_s
 
 
 def _works(events: Sequence[Event]) -> Iterator[Work]:
@@ -188,8 +194,3 @@ def _unproven(works: Sequence[Work], goals: Sequence[Goal]) -> Iterator[str]:
     for goal in goals:
         if goal.target is not None and goal.measured is None:
             yield f"objective {goal.name}: it was not measured"
-
-
-def moment(text: str) -> datetime:
-    """A journal's time."""
-    return datetime.fromisoformat(text)

@@ -99,3 +99,61 @@ def test_the_history_is_read_from_a_single_site_and_of_no_repository_at_all(prov
         assert (alone.code, len(alone.document["runs"])) == (0, len(told.document["runs"]))
         assert {row["recorded"] for row in alone.document["runs"]} == {False}
     assert proven("plan", "history", "no-such-plan", "--json").document["runs"] == []
+
+
+def test_a_journal_that_was_changed_or_cut_is_told_in_the_report(proven):
+    run = proven("plan", "run", "proof", "--json").document["run_id"]
+    journal = proven.directory / "state" / "runs" / run / "journal.jsonl"
+    whole = journal.read_bytes()
+    good = proven("plan", "report", run[:-1], "--html", "page.html", "--junit", "cases.xml", "--json")
+    assert (good.code, good.document["journal_verified"], good.document["catalogue_agrees"]) == (0, True, True)
+    for data, word in (
+        (whole.replace(b'"key":"waits","status":"passed"', b'"key":"waits","status":"failed"'), "journal.jsonl:"),
+        (b"".join(whole.splitlines(keepends=True)[:-1]), "the end of its journal is missing"),
+    ):
+        assert data != whole
+        journal.write_bytes(data)
+        told = proven("plan", "report", run, "--html", "page.html", "--junit", "cases.xml", "--json")
+        assert (told.code, told.document["journal_verified"]) == (4, False)
+        assert word in told.document["problem"]
+        assert "NOT verified" in (proven.directory / "page.html").read_text()
+        assert 'name="the journal"' in (proven.directory / "cases.xml").read_text()
+        assert "no evidence" in proven("plan", "report", run).out
+    journal.write_bytes(b"{}\n")
+    assert proven("plan", "report", run, "--json").code == 4
+    journal.write_bytes(whole)
+
+
+def test_a_report_needs_no_repository(proven):
+    with away(proven, "a", "b", "c"):
+        told = proven("plan", "report", "--html", "page.html", "--json")
+        assert (told.code, told.document["journal_verified"]) == (0, True)
+        assert told.document["catalogue_agrees"] is None
+    assert proven("plan", "report", "2", "--json").code == 1, "two runs begin so"
+    assert proven("plan", "report", "99", "--json").error["message"] == "this host knows no run '99'"
+
+
+def test_no_secret_is_in_history_or_report(proven):
+    canary = "canary-7f3a91d2"
+    plan = """\
+version: 1
+id: hushed
+title: A program is told a secret and says it
+secrets: {token: {env: TOKEN}}
+steps:
+  - id: tell
+    uses: run
+    with:
+      argv: [sh, -c, "echo $T; echo it is $T >&2; exit 1"]
+      env: {T: "${{ secrets.token }}"}
+      changes: nothing
+"""
+    (proven.directory / "hushed.yaml").write_text(plan)
+    done = proven("plan", "run", "hushed.yaml", "--json", TOKEN=canary)
+    assert done.code == 1
+    told = [done, proven("plan", "history", "--json"), proven("plan", "report", "--json"), proven("manifest", "log")]
+    told += [proven("plan", "report", "--html", "page.html", "--junit", "cases.xml")]
+    texts = [text for one in told for text in (one.out, one.err)]
+    texts += [(proven.directory / name).read_text() for name in ("page.html", "cases.xml")]
+    assert not [text for text in texts if canary in text]
+    assert "tell" in texts[-1]

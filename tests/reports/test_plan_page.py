@@ -6,6 +6,7 @@ from xml.etree.ElementTree import fromstring
 import chromium
 import pytest
 
+from drtool.plans.evidence.history import Estimate
 from drtool.plans.journal.events import (
     Answered,
     Began,
@@ -106,6 +107,34 @@ def test_a_journal_that_is_not_the_recorded_one_is_not_to_be_believed(story):
     assert "Do not believe this report" in text
 
 
+def test_a_journal_that_was_changed_or_cut_proves_nothing(story):
+    text = page(story, Surroundings(damage="line 7 does not follow"))
+    assert text.index("no evidence") < text.index("line 7 does not follow") < text.index("Not proven")
+    assert "NOT verified" in text
+    assert "NOT verified" not in page(story, AROUND)
+    suite = fromstring(junit(story, "line 7 does not follow").split("\n", 1)[1])
+    assert suite.find("testcase[@name='the journal']/error").get("message") == "line 7 does not follow"
+
+
+def test_what_was_looked_for_and_not_found_is_open_to_the_reader(story):
+    text = page(story, AROUND)
+    opened = set(re.findall(r'id="step-([a-z]+)" open="open"', text))
+    assert opened == {"proof", "broken"}
+
+
+def test_the_runs_before_say_what_this_one_might_have_taken(story):
+    likely = {"rto": Estimate(min=4.0, median=5.0, max=8.0, runs=3)}
+    text = page(story, Surroundings(estimates=likely))
+    assert "5 s, 4 s to 8 s in 3" in text
+    assert "none that came so far" in text, "of what nobody knows it is said, never 0"
+
+
+def test_a_fault_that_is_held_longer_is_not_what_the_end_waited_for():
+    held = [*_step("slow", 0.0, 5.0), *_step("rot", 0.0, 9.0, uses="fault"), *_step("look", 5.0, 8.0)]
+    works = story_of([events()[0], *held], "d").works
+    assert critical_path(works, {"slow": [], "look": ["slow", "rot"]}) == ("slow", "look")
+
+
 def test_a_run_that_died_is_not_over():
     story = story_of(events()[:5], "d" * 64)
     assert story.verdict == "unfinished"
@@ -142,7 +171,7 @@ def test_an_empty_journal_has_no_story():
     assert story_of([], "d") is None
 
 
-@pytest.mark.parametrize("width", [500, 1400])
+@pytest.mark.parametrize("width", [400, 1400])
 def test_a_browser_shows_it_whole(story, width, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(page(story, AROUND), errors="replace")

@@ -98,6 +98,20 @@ def read(folder: Path) -> tuple[list[Event], str]:
     return events, head
 
 
+def read_damaged(folder: Path) -> tuple[list[Event], str, str]:
+    """What of a run later lines vouch for, the digest there, and what is wrong with the rest: empty, nothing is.
+
+    Where a line does not follow from the one before, either of the two was changed: neither is told.
+    """
+    path = folder / JOURNAL_FILE
+    descriptor = _opened(path, os.O_RDONLY)
+    try:
+        events, head, _, problem = _scan(_read(descriptor, path), path)
+    finally:
+        os.close(descriptor)
+    return events, head, problem.message if problem is not None else ""
+
+
 def is_written(folder: Path) -> bool:
     """Whether a process has it open for writing."""
     descriptor = _opened(folder / JOURNAL_FILE, os.O_RDONLY)
@@ -112,13 +126,26 @@ def is_written(folder: Path) -> bool:
 
 def parse(data: bytes, path: Path) -> tuple[list[Event], str, int]:
     """(events, digest of the last line, bytes of whole lines); an unfinished last line does not count."""
+    events, head, whole_bytes, problem = _scan(data, path)
+    if problem is not None:
+        raise problem
+    return events, head, whole_bytes
+
+
+def _scan(data: bytes, path: Path) -> tuple[list[Event], str, int, FormatError | None]:
+    """As `parse`; up to the last line before the first that does not follow, and what is wrong with that one."""
     events: list[Event] = []
     head, at = GENESIS, 0
+    before = (head, at)
     while (end := data.find(b"\n", at)) >= 0:
         line = data[at : end + 1]
-        events.append(_parsed(line, head, f"{path}:{len(events) + 1}"))
+        try:
+            events.append(_parsed(line, head, f"{path}:{len(events) + 1}"))
+        except FormatError as error:
+            return events[:-1], *before, error
+        before = (head, at)
         head, at = sha256(line).hexdigest(), end + 1
-    return events, head, at
+    return events, head, at, None
 
 
 def _parsed(line: bytes, head: str, where: str) -> Event:

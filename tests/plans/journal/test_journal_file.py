@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from drtool.errors import DrtoolError, FormatError, Refused
 from drtool.plans.journal.events import Began, Cancelled, Ended, RunBegan
-from drtool.plans.journal.file import JOURNAL_FILE, Journal, is_written, parse, read
+from drtool.plans.journal.file import GENESIS, JOURNAL_FILE, Journal, is_written, parse, read, read_damaged
 
 BEGAN = RunBegan(
     at="2026-01-01T00:00:00Z", run="r1", plan="p", digest="d", host="h", user="u", version="0", scope="scratch"
@@ -126,3 +126,16 @@ def test_a_disk_that_is_full_leaves_whole_lines(tmp_path, monkeypatch):
 def test_no_run_is_one_sentence(tmp_path):
     with pytest.raises(DrtoolError, match="there is no run r9"):
         read(tmp_path / "r9")
+
+
+def test_what_comes_before_a_changed_line_can_still_be_told(tmp_path):
+    there, head = written(tmp_path / "r1", 2)
+    assert read_damaged(tmp_path / "r1") == (there, head, "")
+    path = tmp_path / "r1" / JOURNAL_FILE
+    path.write_bytes(path.read_bytes().replace(b'"key":"s1"', b'"key":"s9"'))
+    events_before, _, problem = read_damaged(tmp_path / "r1")
+    assert 0 < len(events_before) < len(there)
+    assert events_before == there[: len(events_before)]
+    assert f"{JOURNAL_FILE}:{len(events_before) + 2}" in problem
+    path.write_bytes(b"{}\n")
+    assert read_damaged(tmp_path / "r1")[:2] == ([], GENESIS)
