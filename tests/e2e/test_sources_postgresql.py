@@ -76,7 +76,6 @@ def test_a_restored_database_that_lost_a_row_fails_the_plan(shell, postgresql):
         "  - {id: same, uses: compare, with: {left: 'postgresql://postgres@/orders?host="
         f"{postgresql.directory}', right: 'recorded:orders', what: [schema, rowcount]}}}}\n"
     )
-    assert shell("plan", "run", "compare.yaml", "--json").code == 0
     postgresql.client.ask("DELETE FROM sales.items WHERE id = 3", "orders")
     done = shell("plan", "run", "compare.yaml", "--json")
     assert done.code == 1
@@ -102,6 +101,3 @@ def test_a_person_loads_it_into_a_server(shell, postgresql):
         postgresql.client.ask("DROP DATABASE orders")
     finally:
         postgresql.client.ask("ALTER DATABASE before RENAME TO orders")
-    assert shell("restore", "latest", "--to-dsn", dsn, "--to", "x").code == 2
-    assert shell("restore", "latest:/postgresql", "--to-dsn", dsn).code == 2
-    assert shell("restore", "latest", "--to", "x", "--database", "orders").code == 2

@@ -96,8 +96,7 @@ def test_one_database_into_a_server_that_lives(world, postgresql, tmp_path):
 
 
 def test_a_dump_of_the_same_rows_stores_next_to_nothing(world, postgresql):
-    first = stored(world, postgresql.dsn)
-    again = stored(world, postgresql.dsn)
+    first, again = (stored(world, postgresql.dsn, databases=["orders"]) for _ in range(2))
     assert again.parent == first.id
     assert again.files.new == 0
     assert again.added_bytes < first.added_bytes / 2
@@ -218,6 +217,18 @@ def test_rows_that_were_not_counted_prove_nothing():
 
     assert compared_rows(Database(name="d", dump="x", rows=None), {"t": 1})
     assert compared_rows(Database(name="d", dump="x", rows={"t": 1}), {"t": 1}) == []
+
+
+def test_impatient_servers_do_not_end_a_dump(world, postgresql, tmp_path):
+    slow = tmp_path / "pg_dump"
+    slow.write_text(f'#!/bin/sh\n[ "$1" = --version ] || sleep 0.3\nexec {postgresql.programs}/pg_dump "$@"\n')
+    slow.chmod(0o755)
+    postgresql.client.ask("ALTER ROLE postgres SET idle_in_transaction_session_timeout = 100")
+    try:
+        environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        assert stored(world, postgresql.dsn, databases=["odd/name"], environ=environ).errors == []
+    finally:
+        postgresql.client.ask("ALTER ROLE postgres RESET idle_in_transaction_session_timeout")
 
 
 def test_the_inventory_is_text_that_people_can_read(world, postgresql, tmp_path):

@@ -62,7 +62,7 @@ class RestoreAction:
         seen = _with_room(action, around, snapshot, sites, (size_bytes, files + 16), name)
         if inventory is None or seen.verdict == "cannot run":
             return seen
-        return _of_database(seen, inventory, action, around)
+        return _of_database(seen, inventory, action)
 
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
         action: Restore = asked.action
@@ -185,13 +185,13 @@ def _with_room(
     return Foresight(verdict="would change", detail=f"{to}: {told}", pins=pins, outputs=outputs)
 
 
-def _of_database(seen: Foresight, inventory: Inventory, action: Restore, around: Around) -> Foresight:
+def _of_database(seen: Foresight, inventory: Inventory, action: Restore) -> Foresight:
     """What would be loaded, and where; that the dumps can be laid down is known."""
     pins = dict(seen.pins)
     names = ", ".join(database.name for database in inventory.databases)
     pins["consistent_at"] = databases.consistent_at(pins, list(inventory.databases))
     outputs = seen.outputs | {"engine": inventory.drtool, "consistent_at": pins["consistent_at"]}
-    where = "a scratch server" if action.to.dsn is None else f"the server at {around.redact(action.to.dsn)}"
+    where = "a scratch server" if action.to.dsn is None else "the server behind the DSN"
     verdict: Foreseen = "ok" if action.to.dsn is None else "would change"
     detail = f"{names} of {inventory.drtool} {inventory.server_version or ''} into {where}; {seen.detail}"
     return replace(seen, verdict=verdict, detail=detail, pins=pins, outputs=outputs)

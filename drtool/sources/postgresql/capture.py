@@ -24,6 +24,7 @@ _BEGIN = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _EXPORT = (
     """SELECT pg_catalog.pg_export_snapshot(), to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 )
+_LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 _DUMP = ("pg_dump", "--no-password", "--lock-wait-timeout=600000")
 
 
@@ -119,6 +120,8 @@ class PostgresqlSource:
 def _exported(client: Client, name: str) -> Generator[tuple[Session, str, str], None, None]:
     """A transaction that sees one moment, for as long as this lasts; the name by which others see the same."""
     with client.session(name) as session:
+        for limit in _LIMITS:  # a server's defaults for the impatient must not end a long dump
+            session.ask(f"SET {limit} = 0")
         session.ask(_BEGIN)
         ((snapshot, time),) = session.ask(_EXPORT)
         yield session, snapshot, time

@@ -1,0 +1,58 @@
+"""What `backup --stdin…` and `restore --to-dsn` refuse before anything is opened: in this process, since nothing runs."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from drtool.cli.captured import Stdin, command_of, inherited, stream_job
+from drtool.errors import UsageError
+
+STDIN = Stdin(stdin=True, name=None, command=False)
+COMMAND = Stdin(stdin=False, name="a/b", command=True)
+
+
+def test_the_command_is_what_stands_behind_the_dashes():
+    line = ["backup", "--stdin-command", "--", "cp", "--", "-x"]
+    assert command_of(["cp", "--", "-x"], line) == ["cp", "--", "-x"]
+    assert command_of(["date"], ["backup", "--stdin-command", "date"]) == ["date"]
+    with pytest.raises(UsageError, match="needs a command"):
+        command_of([], ["backup", "--stdin-command"])
+    with pytest.raises(UsageError, match="/etc is named"):
+        command_of(["/etc", "date"], ["backup", "/etc", "--stdin-command", "--", "date"])
+
+
+def test_a_stream_is_a_job_without_a_source():
+    job = stream_job(COMMAND, ["date"], ["backup", "--stdin-command", "--stdin-name", "a/b", "--", "date"], [])
+    assert (job.name, job.captured.paths, job.captured.again) == ("", (b"/a/b",), True)
+    assert stream_job(STDIN, [], ["backup", "--stdin"], []).captured.paths == (b"/stdin",)
+
+
+def test_a_closed_stdin_is_refused():
+    """Descriptor 0 would be whatever file is opened first."""
+    script = "from drtool.cli.captured import *; stream_job(Stdin(stdin=True, name=None, command=False), [], [], [])"
+    done = subprocess.run(["sh", "-c", '"$@" <&-', "sh", sys.executable, "-c", script], capture_output=True)
+    assert b"UsageError: stdin is closed" in done.stderr
+
+
+def test_programs_do_not_inherit_the_password():
+    given = {"PATH": "/bin", "DRTOOL_PASSWORD": "x", "DRTOOL_PASSWORD_COMMAND": "y", "DRTOOL_PASSWORD_FILE": "z"}
+    assert inherited(given) == {"PATH": "/bin"}
+    assert inherited()["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["restore", "latest", "--to-dsn", "x", "--to", "y"], "--to-dsn loads whole databases"),
+        (["restore", "latest:/postgresql", "--to-dsn", "x"], "--to-dsn loads whole databases"),
+        (["restore", "latest", "--to", "x", "--database", "y"], "--database goes with --to-dsn"),
+        (["restore", "latest"], "--to is missing"),
+    ],
+)
+def test_options_of_restore_that_exclude_each_other(words, told, capsys):
+    from drtool.cli.main import run
+
+    assert run(words) == 2
+    assert told in capsys.readouterr().err
