@@ -303,4 +303,5 @@ def _objective(row: Document, name: str) -> Cell | str:
     measured, target = values.get("measured"), values.get("target")
     if measured is None:
         return Cell("-", "dim")
-    return Cell(duration(measured), "bad") if target is not None and measured > target else duration(measured)
+    told = duration(measured) if target is None else f"{duration(measured)} of {duration(target)}"
+    return Cell(told, "bad") if target is not None and measured > target else told

@@ -389,4 +389,6 @@ def _objective(values: Document) -> str:
     if likely is None:
         return f"{told}; no run to estimate it from"
     between = f"{duration(likely['min'])} to {duration(likely['max'])}"
-    return f"{told}; {duration(likely['median'])} ({between}) in the last {likely['runs']}"
+    if likely["runs"] == 1:
+        return f"{told}; {duration(likely['median'])} in the one run before"
+    return f"{told}; {duration(likely['median'])} ({between}) in the last {likely['runs']} runs"

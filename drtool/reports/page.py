@@ -148,8 +148,9 @@ pre {
 .notice.bad { background: var(--bad-back); }
 .notice ul { margin: .3rem 0; padding-left: 1.2rem; }
 .facts {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: .7rem 1.5rem; margin: 1rem 0;
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(min(10.5rem, 100%), 1fr)); gap: .7rem 1.5rem; margin: 1rem 0;
 }
+.facts div:has(code) { grid-column: span 2; }
 .facts dt { color: var(--soft); font-size: .82rem; }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
