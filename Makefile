@@ -12,7 +12,7 @@ SEEDS  ?= 2000
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers three-sites test lint format bench sim model chaos chaos-servers wheel clean
+.PHONY: help setup demo servers three-sites test test-all lint format bench sim model chaos chaos-servers wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -30,6 +30,9 @@ three-sites: $(STAMP) ## a disk, a bucket and an SSH server as sites; one dies i
 
 test: $(STAMP) ## the whole test suite, on all cores
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+test-all: $(STAMP) ## the same, and every single step at which something may die, not each third (some ten minutes more)
+	@THOROUGH=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(STAMP) ## style, formatting, strict types, and who may import whom
 	@$(BIN)/ruff check .

@@ -4,6 +4,7 @@ Opening a repository derives a key for 0.2 s; a `World` derives its own once and
 open with `derive=True`.
 """
 
+import gc
 import hashlib
 import os
 import random
@@ -287,6 +288,7 @@ def in_a_child(action: Callable[[], object], *, uid: int | None = None) -> int:
     pid = os.fork()
     if pid == 0:
         status = 1
+        gc.freeze()  # a collection would copy every page that is shared with the parent
         try:
             if uid is not None:
                 os.setgroups([])

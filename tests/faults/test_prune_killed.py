@@ -5,6 +5,7 @@ import shutil
 import sys
 import traceback
 
+from thoroughness import STRIDE
 from three_sites import World, fill, noise, portrait
 
 from drtool.events import ignore
@@ -68,10 +69,10 @@ def killed_everywhere(root, world, work, finished):
     base.mkdir()
     for name in live:
         shutil.copytree(root / name, base / name)
-    step = 0
+    step = 1 - STRIDE
     died = True
     while died:
-        step += 1
+        step += STRIDE
         for name in live:
             shutil.rmtree(root / name)
             shutil.copytree(base / name, root / name)

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from manifest_world import Sites, backup, sources
+from thoroughness import STRIDE
 
 from drtool.errors import Forked, NoQuorum, Refused
 from drtool.manifest import Member, OpenSession, Policy, SetPolicy
@@ -246,9 +247,9 @@ def test_a_recovery_that_dies_at_any_step_is_finished_by_running_it_again(tmp_pa
     lose(sites, "site2", "site3", "site4")
     base = tmp_path / "base"
     shutil.copytree(sites.root, base)
-    step = died = 0
+    step, died = 1 - STRIDE, 1 - STRIDE
     while died == step:
-        step += 1
+        step += STRIDE
         shutil.rmtree(sites.root)
         shutil.copytree(base, sites.root)
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from manifest_world import Sites, backup, sources
+from thoroughness import STRIDE
 
 from drtool.errors import NoQuorum, Rejected
 from drtool.manifest import Member, MemoryState, OpenSession, Policy, SetPolicy
@@ -165,9 +166,9 @@ def test_a_switch_that_dies_at_any_step_is_finished_by_the_next_run(sites, tmp_p
     grown(sites, "site3")
     base = tmp_path / "base"
     shutil.copytree(sites.root, base)
-    step = died = 0
+    step, died = 1 - STRIDE, 1 - STRIDE
     while died == step:
-        step += 1
+        step += STRIDE
         shutil.rmtree(sites.root)
         shutil.copytree(base, sites.root)
 

@@ -8,6 +8,7 @@ import struct
 
 import pytest
 from keys_world import PASSWORD, SECOND, THIRD, cheap, founded_cheaply, keys
+from thoroughness import STRIDE
 from three_sites import everything, in_a_child, portrait
 
 from drtool.errors import KeyMissing, NoQuorum, Refused, Rejected, TargetFull, WrongPassword
@@ -303,7 +304,7 @@ def test_killed_at_every_step_every_password_opens_everything(keys, place):
     shutil.copytree(place, saved)
     seen = set()
     try:
-        for step in range(1, STEPS_MAX):
+        for step in range(1, STEPS_MAX, STRIDE):
             shutil.rmtree(place)
             shutil.copytree(saved, place)
             code = killed_at(keys, step)
