@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drtool.cli.call import Call, targets_of
+from drtool.cli.captured import inherited
 from drtool.cli.settings import PasswordOrigin, Settings, password_origin, resolve
 from drtool.cli.text import Document, count, document_of, size
 from drtool.cli.view import Cell, Line, Style, Table, View, line, table, view
@@ -75,6 +76,9 @@ def _request(call: Call, *, read_only: bool) -> "DoctorRequest":
         home=Path.home(),
         spec=call.spec(targets, makes=False) if targets and password.problem is None else None,
         read_only=read_only,
+        captures=tuple((name, source) for name, source in config.sources.items() if source.kind != "paths"),
+        beside=beside,
+        environ=inherited(),
     )
 
 

@@ -237,6 +237,18 @@ def test_sources_that_are_not_there_or_hold_the_copies(shell):
     assert "cache directory" in told
 
 
+def test_sources_that_could_not_be_captured(shell):
+    sources = (
+        "{good: {stream: {command: ['true']}}, bad: {stream: {command: [no-such-program]}}, db: {sqlite: {path: x.db}}}"
+    )
+    append(shell, f"sources: {sources}\n")
+    done = shell("doctor", "--json")
+    assert done.code == 1
+    told = {row["where"]: row["message"] for row in found(done, "source-uncapturable", "error")}
+    assert sorted(told) == ["source bad", "source db"]
+    assert "no-such-program" in told["source bad"]
+
+
 @pytest.fixture
 def disk(tmp_path_factory):
     """A small disk of its own; it needs root."""

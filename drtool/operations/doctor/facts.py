@@ -36,6 +36,14 @@ class SourceFacts(Struct, frozen=True, kw_only=True):
     contains: tuple[str, ...]
 
 
+class UncapturableFacts(Struct, frozen=True, kw_only=True):
+    """A source that is more than files and could not be captured now, and why."""
+
+    name: str
+    problem: str
+    hint: str | None
+
+
 class HostFacts(Struct, frozen=True, kw_only=True):
     directories: tuple[DirectoryFacts, ...]
     files: tuple[FileFacts, ...]
@@ -48,6 +56,7 @@ class HostFacts(Struct, frozen=True, kw_only=True):
     core_bytes_max: int
     """-1: unlimited."""
     versions: tuple[tuple[str, str], ...]
+    uncapturable: tuple[UncapturableFacts, ...] = ()
 
 
 class TargetFacts(Struct, frozen=True, kw_only=True):

@@ -12,10 +12,13 @@ from pathlib import Path
 
 from drtool import __version__
 from drtool.config.urls import scheme_of
-from drtool.operations.doctor.facts import DirectoryFacts, FileFacts, HostFacts, SourceFacts
+from drtool.errors import DrtoolError
+from drtool.operations.doctor.facts import DirectoryFacts, FileFacts, HostFacts, SourceFacts, UncapturableFacts
 from drtool.operations.doctor.request import DoctorRequest
 from drtool.repository.places import is_directory
 from drtool.repository.spec import TargetSpec, local_path
+from drtool.sources.configured import captured_source
+from drtool.sources.port import Around
 
 LIBRARIES = ("blake3", "cryptography", "msgspec", "pyfastcdc", "ruamel.yaml", "typer", "zstandard")
 FOR_SCHEME = {"s3": "botocore", "sftp": "asyncssh"}
@@ -35,6 +38,7 @@ def gather_host(request: DoctorRequest) -> HostFacts:
         missing_libraries=tuple(row for row in needed if find_spec(row[0]) is None),
         keyless=() if request.has_agent else tuple(_keyless(request)),
         files_max=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        uncapturable=tuple(_uncapturable(request)),
         core_bytes_max=-1 if core == resource.RLIM_INFINITY else core,
         versions=(
             ("drtool", __version__),
@@ -104,6 +108,23 @@ def _source(request: DoctorRequest, name: str, path: Path) -> SourceFacts:
     inside = [f"target {target.name}" for target in request.targets if _is_inside(target, path)]
     inside += [role for role, place in request.directories if _below(place, path)]
     return SourceFacts(name=name, path=str(path), exists=os.path.lexists(path), contains=tuple(inside))
+
+
+def _uncapturable(request: DoctorRequest) -> Iterator[UncapturableFacts]:
+    """As a dry run of each such source finds out: programs, versions, whether a server answers."""
+    state_dir = next((path for role, path in request.directories if role == "state directory"), Path())
+    around = Around(state_dir=state_dir, environ=request.environ, warn=_drop, problem=_drop)
+    for name, config in request.captures:
+        try:
+            source = captured_source(config, request.beside)
+            if source is not None:
+                source.foresee(around)
+        except DrtoolError as error:
+            yield UncapturableFacts(name=name, problem=error.message, hint=error.hint)
+
+
+def _drop(_: object) -> None:
+    """What is only worth telling when something is stored."""
 
 
 def _is_inside(target: TargetSpec, path: Path) -> bool:

@@ -74,6 +74,7 @@ def _host(host: HostFacts) -> Iterator[Finding]:
     for directory in host.directories:
         yield from _directory(directory)
     yield from _sources(host)
+    yield from _uncapturable(host)
     yield from _tools(host)
     yield from _limits(host)
     for name, version in host.versions:
@@ -149,6 +150,17 @@ def _sources(host: HostFacts) -> Iterator[Finding]:
                 message=f"{source.path} contains the {inside}: each backup would store what the one before stored",
                 hint="exclude it in the source, or put it elsewhere",
             )
+
+
+def _uncapturable(host: HostFacts) -> Iterator[Finding]:
+    for source in host.uncapturable:
+        yield Finding(
+            level="error",
+            what="source-uncapturable",
+            where=f"source {source.name}",
+            message=source.problem,
+            hint=source.hint or "a backup of it would fail now; drtool backup --dry-run --source tells what it finds",
+        )
 
 
 def _tools(host: HostFacts) -> Iterator[Finding]:

@@ -1,9 +1,11 @@
 """What doctor is to look at; handed in by the command line, which alone reads the environment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
+from drtool.config.schema import SourceConfig
 from drtool.repository.spec import RepositorySpec, TargetSpec
 
 
@@ -42,3 +44,9 @@ class DoctorRequest(Struct, frozen=True, kw_only=True):
     home: Path
     spec: RepositorySpec | None
     read_only: bool = False
+    captures: tuple[tuple[str, SourceConfig], ...] = ()
+    """Sources that are more than files."""
+    beside: Path = Path()
+    """The directory of the configuration."""
+    environ: Mapping[str, str] = {}
+    """What programs that a source runs inherit."""
