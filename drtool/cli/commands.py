@@ -34,6 +34,8 @@ COMMANDS: dict[Path, Entry] = {
     ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
     ("survive",): Entry("drtool.cli.surviving", CARE, (*_READS, 4, 7)),
     ("forget",): Entry("drtool.cli.forgetting", CARE, (*_READS, 11)),
+    ("tag",): Entry("drtool.cli.tagging", CARE, _READS),
+    ("hold",): Entry("drtool.cli.tagging", CARE, _READS),
     ("verify",): Entry("drtool.cli.verifying", CARE, (*_READS, 4, 5)),
     ("repair",): Entry("drtool.cli.repairing", CARE, (*_READS, 4, 5, 11)),
     ("rebalance",): Entry("drtool.cli.rebalancing", CARE, (*_READS, 4, 5)),

@@ -16,6 +16,7 @@ from drtool.operations.selection import Narrowing, narrowed, select
 if TYPE_CHECKING:
     from drtool.cli.call import Call
     from drtool.manifest import Snapshot
+    from drtool.manifest.records import Mark
     from drtool.repository import Repository
 
 SHORT_ID = 8
@@ -42,7 +43,8 @@ def snapshots(
     call: Call = context.obj
     with call.open_repository(sites(manifest_from)) as repository:
         rows = narrowed(repository.view.state.snapshots, narrowing(host, tag, source), latest)
-    document: Document = {"snapshots": [snapshot_row(row) for row in rows]}
+        marks = {mark.snapshot: mark for mark in repository.view.state.marks}
+    document: Document = {"snapshots": [snapshot_row(row) | hold_row(marks.get(row.id)) for row in rows]}
     call.show(document, snapshots_view(document))
 
 
@@ -98,6 +100,13 @@ def snapshot_row(row: "Snapshot") -> Document:
     }
 
 
+def hold_row(mark: "Mark | None", now_ns: int | None = None) -> Document:
+    """What documents say of a hold."""
+    if mark is None or not mark.holds(time.time_ns() if now_ns is None else now_ns):
+        return {"held": False, "hold_reason": None, "hold_until": None}
+    return {"held": True, "hold_reason": mark.reason, "hold_until": utc(mark.until_ns) if mark.until_ns else None}
+
+
 def snapshots_view(document: Document) -> View:
     rows = document["snapshots"]
     if not rows:
@@ -110,7 +119,7 @@ def snapshots_view(document: Document) -> View:
             row["source"] or Cell("-", "dim"),
             f"{row['files']:,}",
             size(row["bytes"]),
-            Cell(",".join(row["tags"]), "dim"),
+            Cell(",".join((*row["tags"], *(["(held)"] if row["held"] else []))), "dim"),
             " ".join(row["paths"]),
         )
         for row in rows

@@ -2,10 +2,13 @@
 
 Invariants
     Oldest first, by manifest sequence. A state's catalogue never changes; `with_added` and `without` make another.
+    `pages` and `added` hold rows as they were stored; whoever looks or iterates sees the tags that were given afterwards.
     Pages are shared, never copied: a state with 100,000 snapshots costs its successor one tuple.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+
+from msgspec.structs import replace
 
 from drtool.manifest.records import Snapshot
 from drtool.model import SnapshotId
@@ -29,7 +32,7 @@ class _Index:
 class Catalogue:
     """All snapshots that are not forgotten."""
 
-    __slots__ = ("_index", "added", "dropped", "pages")
+    __slots__ = ("_index", "_tags", "added", "dropped", "pages")
 
     def __init__(
         self,
@@ -37,13 +40,22 @@ class Catalogue:
         added: tuple[Snapshot, ...] = (),
         dropped: frozenset[SnapshotId] = frozenset(),
         _index: _Index | None = None,
+        _tags: Mapping[SnapshotId, tuple[str, ...]] | None = None,
     ) -> None:
         self.pages = pages
         self.added = added
         self.dropped = dropped
         self._index = _index or _Index(pages)
+        self._tags = _tags or {}
 
     def __iter__(self) -> Iterator[Snapshot]:
+        return map(self._seen, self._stored()) if self._tags else self._stored()
+
+    def _seen(self, row: Snapshot) -> Snapshot:
+        tags = self._tags.get(row.id)
+        return row if tags is None else replace(row, tags=tags)
+
+    def _stored(self) -> Iterator[Snapshot]:
         dropped = self.dropped
         for page in (*self.pages, self.added):
             if dropped:
@@ -69,12 +81,13 @@ class Catalogue:
         """The snapshot with this id, unless forgotten."""
         if snapshot in self.dropped:
             return None
-        return next((row for row in self.added if row.id == snapshot), None) or self._index.get(snapshot)
+        row = next((row for row in self.added if row.id == snapshot), None) or self._index.get(snapshot)
+        return None if row is None else self._seen(row)
 
     def since(self, sequence: int) -> Iterator[Snapshot]:
         """Those that were added after change `sequence`; looks at no older page."""
         for page in (self.added, *reversed(self.pages)):
-            yield from (row for row in page if row.sequence > sequence and row.id not in self.dropped)
+            yield from (self._seen(row) for row in page if row.sequence > sequence and row.id not in self.dropped)
             if page and page[0].sequence <= sequence:
                 return
 
@@ -87,8 +100,12 @@ class Catalogue:
         return max(self, key=lambda row: row.sequence, default=None)
 
     def with_added(self, snapshot: Snapshot) -> "Catalogue":
-        return Catalogue(self.pages, (*self.added, snapshot), self.dropped, self._index)
+        return Catalogue(self.pages, (*self.added, snapshot), self.dropped, self._index, self._tags)
 
     def without(self, snapshots: Iterable[SnapshotId]) -> "Catalogue":
         """Without `snapshots`, all of which must be in it."""
-        return Catalogue(self.pages, self.added, self.dropped | frozenset(snapshots), self._index)
+        return Catalogue(self.pages, self.added, self.dropped | frozenset(snapshots), self._index, self._tags)
+
+    def tagged(self, tags: Mapping[SnapshotId, tuple[str, ...]]) -> "Catalogue":
+        """With these tags in place of the snapshots' own, and all others as they were stored."""
+        return Catalogue(self.pages, self.added, self.dropped, self._index, tags)

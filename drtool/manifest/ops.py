@@ -20,6 +20,7 @@ from drtool.manifest.records import (
     Evidence,
     HostCount,
     KeyTable,
+    Mark,
     ObjectList,
     Policy,
     RecordedRun,
@@ -108,6 +109,14 @@ class ForgetSnapshots(_Op, frozen=True):
     session: SessionId = SessionId(b"")
     judged: int = -1
     there: tuple[HostCount, ...] = ()
+
+
+class MarkSnapshots(_Op, frozen=True):
+    """Tags and holds of snapshots, by one who knew the marks as of change `judged`."""
+
+    marks: tuple[Mark, ...]
+    judged: int = -1
+    session: SessionId = SessionId(b"")
 
 
 class SetRing(_Op, frozen=True):
@@ -216,6 +225,7 @@ PruneOp: TypeAlias = Condemn | Withdraw | Remove | Removed
 AdminOp: TypeAlias = (
     ExpireSession
     | ForgetSnapshots
+    | MarkSnapshots
     | SetRing
     | SetPolicy
     | ReplaceIndex
@@ -291,7 +301,8 @@ def summary_of(op: Op) -> str:
 
 def _admin_summary(op: AdminOp) -> str:
     match op:
-        case ForgetSnapshots(snapshots=ids):
+        case ForgetSnapshots() | MarkSnapshots():
+            ids = op.snapshots if isinstance(op, ForgetSnapshots) else tuple(row.snapshot for row in op.marks)
             return f"{len(ids)} snapshots: {', '.join(_few(ids))}"
         case SetRing():
             return f"epoch {op.epoch}, {len(op.targets)} targets"

@@ -124,6 +124,25 @@ class Snapshot(Row, frozen=True):
     sequence: int = 0
 
 
+class Mark(Row, frozen=True):
+    """What was said of a snapshot afterwards. `tags`: in place of its own; None: those hold. `until_ns`: 0 for no end.
+
+    A held snapshot is not forgotten. `sequence`: of the change that made this mark.
+    """
+
+    snapshot: SnapshotId
+    tags: tuple[str, ...] | None = None
+    held: bool = False
+    reason: str = ""
+    until_ns: int = 0
+    time_ns: int = 0
+    host: str = ""
+    sequence: int = 0
+
+    def holds(self, now_ns: int) -> bool:
+        return self.held and (not self.until_ns or now_ns < self.until_ns)
+
+
 class HostCount(Row, frozen=True):
     """How many snapshots a host has."""
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from drtool.errors import FormatError
-from drtool.manifest import removal
+from drtool.manifest import marking, removal
 from drtool.manifest.catalogue import Catalogue
 from drtool.manifest.ops import (
     AddSnapshot,
@@ -27,6 +27,7 @@ from drtool.manifest.ops import (
     ExpireSession,
     ForgetSnapshots,
     Found,
+    MarkSnapshots,
     Op,
     OpenSession,
     PruneOp,
@@ -51,6 +52,7 @@ from drtool.manifest.records import (
     Evidence,
     Forgotten,
     KeyTable,
+    Mark,
     Policy,
     RecordedRun,
     Recovery,
@@ -97,6 +99,7 @@ class Core(Row, frozen=True):
     removing: tuple[Removal, ...] = ()
     last_removal: int = 0
     runs: tuple[RecordedRun, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
 class State(Core, frozen=True):
@@ -129,7 +132,10 @@ def begin(change: Change) -> State:
 
 def state_of(core: Core, snapshots: Catalogue) -> State:
     """A checkpoint's state."""
-    return State(**{field: getattr(core, field) for field in Core.__struct_fields__}, snapshots=snapshots)
+    return State(
+        **{field: getattr(core, field) for field in Core.__struct_fields__},
+        snapshots=snapshots.tagged(marking.tags_of(core.marks)),
+    )
 
 
 def applied_at(state: State, session: SessionId, counter: int) -> int | None:
@@ -200,6 +206,8 @@ def _transition(state: State, change: Change, op: Op) -> State:
             return _ended(state, op.expired, "expired")
         case ForgetSnapshots():
             return _forget(state, change, op)
+        case MarkSnapshots():
+            return marking.mark(state, op)
         case Found() | OpenSession():
             raise Refused("founded", "the manifest is founded already")
         case _:
@@ -318,6 +326,7 @@ def _forget(state: State, change: Change, op: ForgetSnapshots) -> State:
             raise Refused("no-such-snapshot", f"there is no snapshot {snapshot.hex()[:8]} (any more)")
         rows.append(row)
     _check_nothing_went(state, op)
+    state = marking.without_forgotten(state, op)
     marks = tuple(Forgotten(row, state.sequence, change.time_ns, change.host) for row in rows)
     rest = state.snapshots.without(row.id for row in rows)
     return msgspec.structs.replace(state, snapshots=rest, forgotten=(*state.forgotten, *marks))

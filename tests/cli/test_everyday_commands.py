@@ -106,3 +106,17 @@ def test_status_is_7_while_an_objective_is_missed(shell):
     assert shell("-c", str(config), "verify", "--level", "full").code == 0
     assert shell("-c", str(config), "status").code == 0
     assert 'drtool_source_objective_met{host="' in (shell.directory / "drtool.prom").read_text()
+
+
+def test_a_snapshot_is_tagged_and_held_and_shown_so(shell):
+    held = shell("hold", "latest", "--reason", "audit", "--until", "30d", "--json").document["snapshots"][0]
+    assert held["held"]
+    assert held["hold_until"]
+    assert shell("tag", held["id"], "--add", "gold").out.count("\n") == 1
+    row = shell("snapshots", "--json").document["snapshots"][-1]
+    assert (row["tags"], row["hold_reason"]) == (["gold"], "audit")
+    assert "gold,(held)" in shell("snapshots").out
+    assert shell("forget", "--snapshot", held["id"], "--json").code == 11
+    assert shell("hold", held["id"], "--release", "--json").document["snapshots"][0]["held"] is False
+    for words in (("tag", "latest"), ("tag", "latest", "--add", ""), ("hold", "latest", "--until", "yesterday")):
+        assert shell(*words).code == 2

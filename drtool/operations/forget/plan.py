@@ -7,19 +7,24 @@ Invariants
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
 from drtool.manifest.ops import ForgetSnapshots
 from drtool.manifest.records import HostCount, Snapshot
 from drtool.manifest.state import State
 from drtool.operations.forget.request import ForgetRequest, Objection
-from drtool.operations.retention import Alarm, Calendar, Group, Judgement, Rules, alarms, grouped, judge
+from drtool.operations.marking import held
+from drtool.operations.retention import Alarm, Calendar, Group, Judgement, Kept, Rules, alarms, grouped, judge
 from drtool.operations.selection import select
+
+HELD = "held"
+"""The reason that no rule gives."""
 
 
 class JudgedGroup(Struct, frozen=True):
@@ -45,6 +50,8 @@ class Plan(Struct, frozen=True):
 
     state: State
     groups: tuple[JudgedGroup, ...]
+    held: tuple[Snapshot, ...] = ()
+    """Those that are named though they are held."""
 
     @property
     def removed(self) -> list[Snapshot]:
@@ -75,7 +82,21 @@ def plan_forget(state: State, request: ForgetRequest, known: Callable[[str], int
         return _by_name(state, request)
     groups = grouped(filter(request.narrowing.admits, state.snapshots), request.by)
     calendar = Calendar(zone_of(state.policy.timezone))
-    return Plan(state, tuple(_judged(group, request.rules, calendar, request.now_ns, known) for group in groups))
+    must_stay = held(state, request.now_ns)
+    judged = (_judged(group, request.rules, calendar, request.now_ns, known) for group in groups)
+    return Plan(state, tuple(_with_held(each, must_stay) if must_stay else each for each in judged))
+
+
+def _with_held(judged: JudgedGroup, must_stay: Collection[bytes]) -> JudgedGroup:
+    """What is held stays as well, for that reason; it takes no other's place."""
+    before = judged.judgement
+    keep = [
+        replace(kept, reasons=(*kept.reasons, HELD)) if kept.snapshot.id in must_stay else kept for kept in before.keep
+    ]
+    keep += [Kept(row, (HELD,)) for row in before.remove if row.id in must_stay]
+    keep.sort(key=lambda kept: (kept.snapshot.time_ns, kept.snapshot.sequence))
+    remove = tuple(row for row in before.remove if row.id not in must_stay)
+    return replace(judged, judgement=Judgement(tuple(keep), remove))
 
 
 def _judged(
@@ -89,18 +110,22 @@ def _by_name(state: State, request: ForgetRequest) -> Plan:
     """Exactly the snapshots that are named, whatever else their groups hold."""
     rows = list(state.snapshots)
     meant = (select(rows, name, now_ns=request.now_ns, narrowing=request.narrowing) for name in request.snapshots)
-    chosen = {selected.snapshot.id for selected in meant}
+    chosen: set[bytes] = {selected.snapshot.id for selected in meant}
     groups = (
         JudgedGroup(group, Judgement((), tuple(row for row in group.snapshots if row.id in chosen)), by_name=True)
         for group in grouped(rows, request.by)
     )
-    return Plan(state, tuple(judged for judged in groups if judged.judgement.remove))
+    stuck = tuple(row for row in rows if row.id in chosen & held(state, request.now_ns))
+    return Plan(state, tuple(judged for judged in groups if judged.judgement.remove), held=stuck)
 
 
 def objections(plan: Plan, request: ForgetRequest) -> list[Objection]:
     """What speaks against carrying a plan out."""
     emptied = [judged.group.name for judged in plan.groups if judged.emptied]
     found = []
+    if plan.held:
+        what = f"held: {', '.join(row.id.hex()[:8] for row in plan.held)}"
+        found.append(Objection(message=what, hint=f"end the hold: drtool hold {plan.held[0].id.hex()[:8]} --release"))
     if emptied and not request.allow_empty:
         what = f"no snapshot would be left of {_listed(emptied)}"
         found.append(Objection(message=what, hint="if that is meant, say so with --allow-empty"))

@@ -1,0 +1,143 @@
+"""`tag` and `hold`: what is said of snapshots afterwards."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from msgspec.structs import replace
+
+from drtool.cli.look import SHORT_ID, hold_row
+from drtool.cli.text import Document, local, time_ns_of
+from drtool.cli.view import Cell, View, table, view
+from drtool.errors import UsageError
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+    from drtool.manifest import Snapshot
+    from drtool.manifest.records import Mark
+    from drtool.operations.marking import Altering
+
+Names = Annotated[list[str], typer.Argument(metavar="SNAPSHOT…", help="Unique prefixes of ids, or latest.")]
+Words = list[str] | None
+
+
+def tag(
+    context: typer.Context,
+    snapshots: Names,
+    add: Annotated[Words, typer.Option("--add", metavar="TAG", help="Mark them with it as well.")] = None,
+    remove: Annotated[Words, typer.Option("--remove", metavar="TAG", help="Take this one away.")] = None,
+    set_: Annotated[Words, typer.Option("--set", metavar="TAG", help="These and no others; '' for none.")] = None,
+) -> None:
+    """Change the tags of snapshots that are stored.
+
+    Rules with --keep-tag, and --tag everywhere, see the tags as they are now.
+
+    Examples:
+        drtool tag latest --add before-upgrade
+        drtool tag 3f2a1b2c 9d0e --set monthly --set audited
+        drtool tag 3f2a1b2c --set ''
+    """
+    call: Call = context.obj
+    if set_ is not None and (add or remove):
+        raise UsageError("--set excludes --add and --remove", hint="leave one of them out")
+    if set_ is None and not add and not remove:
+        raise UsageError("nothing to change", hint="add --add TAG, --remove TAG or --set TAG")
+    if "" in (*(add or ()), *(remove or ())) or (set_ is not None and "" in set_ and len(set_) > 1):
+        raise UsageError("a tag is empty", hint="leave it out; --set '' alone takes all tags away")
+
+    def alter(row: "Snapshot", mark: "Mark") -> "Mark":
+        kept = [word for word in row.tags if word not in (remove or ())]
+        wanted = tuple(dict.fromkeys([*kept, *(add or ())] if set_ is None else filter(None, set_)))
+        return (
+            mark if wanted == row.tags else replace(mark, tags=wanted, time_ns=time.time_ns(), host=call.settings.host)
+        )
+
+    _mark(call, snapshots, alter)
+
+
+def hold(
+    context: typer.Context,
+    snapshots: Names,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for those who come later.")] = "",
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When it ends: RFC 3339, or from now on: 90d.")
+    ] = None,
+    release: Annotated[bool, typer.Option("--release", help="End the hold.")] = False,
+) -> None:
+    """Keep snapshots whatever the rules say, until they are released or the time is up.
+
+    `forget` keeps what is held, and refuses (exit 11) to forget it by name, on every host.
+
+    Examples:
+        drtool hold latest --reason 'audit 2026'
+        drtool hold 3f2a1b2c --until 90d
+        drtool hold 3f2a1b2c --release
+    """
+    call: Call = context.obj
+    if release and (reason or until is not None):
+        raise UsageError("--release ends a hold: --reason and --until are for one that begins", hint="leave them out")
+    until_ns = 0 if until is None else _until_ns(until)
+
+    def alter(_row: "Snapshot", mark: "Mark") -> "Mark":
+        if release:
+            return replace(mark, held=False, reason="", until_ns=0)
+        now_ns, host = time.time_ns(), call.settings.host
+        return replace(mark, held=True, reason=reason, until_ns=until_ns, time_ns=now_ns, host=host)
+
+    _mark(call, snapshots, alter)
+
+
+def _mark(call: "Call", names: list[str], alter: "Altering") -> None:
+    from drtool.operations.marking import mark
+
+    with call.open_repository() as repository:
+        rows = mark(repository, names, alter)
+    document: Document = {
+        "snapshots": [{"id": row.id.hex(), "tags": list(row.tags), **hold_row(mark)} for row, mark in rows]
+    }
+    call.show(document, _marks_view(document))
+
+
+def hold_words(row: Document) -> str:
+    """`held until 2027-01-31 00:00:00: audit`; empty for what is not held."""
+    if not row["held"]:
+        return ""
+    until = f" until {local(row['hold_until'])}" if row["hold_until"] else ""
+    return f"held{until}{': ' + row['hold_reason'] if row['hold_reason'] else ''}"
+
+
+def _until_ns(text: str) -> int:
+    from drtool.config.life import seconds
+
+    now_ns = time.time_ns()
+    try:
+        until_ns = time_ns_of(text) if "T" in text else now_ns + seconds(text) * 10**9
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"--until {text!r}: {error}", hint="--until 2027-01-31T00:00:00+01:00, or --until 90d"
+        ) from None
+    if not now_ns < until_ns < 2**63:
+        raise UsageError(
+            f"--until {text!r} is over already", hint="leave it out to hold for ever; --release ends a hold"
+        )
+    return until_ns
+
+
+def _marks_view(document: Document) -> View:
+    rows = [
+        (
+            Cell(row["id"][:SHORT_ID], "strong"),
+            ",".join(row["tags"]) or Cell("-", "dim"),
+            hold_words(row) or Cell("-", "dim"),
+        )
+        for row in document["snapshots"]
+    ]
+    summary = "; ".join(
+        " ".join(
+            filter(
+                None, (row["id"][:SHORT_ID], f"tags {','.join(row['tags']) or 'none'},", hold_words(row) or "not held")
+            )
+        )
+        for row in document["snapshots"]
+    )
+    return view(table("ID TAGS HOLD", rows), summary=summary)

@@ -1,0 +1,53 @@
+"""Marks on snapshots: tags given afterwards, and holds, beside rows that never change. Pure.
+
+Invariants
+    A mark belongs to a snapshot that is in the catalogue, and goes with it, and only then: what was rejected because of it
+    stays rejected, however often it is proposed.
+    Whoever marks a snapshot or forgets it has seen the mark that is there: else the change is rejected, and judged anew.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from drtool.manifest.ops import ForgetSnapshots, MarkSnapshots
+from drtool.manifest.records import Mark
+from drtool.manifest.rejection import Refused
+from drtool.model import SnapshotId
+
+if TYPE_CHECKING:
+    from drtool.manifest.state import State
+
+
+def tags_of(marks: tuple[Mark, ...]) -> Mapping[SnapshotId, tuple[str, ...]]:
+    """The tags that stand in place of those that a snapshot was stored with."""
+    return {row.snapshot: row.tags for row in marks if row.tags is not None}
+
+
+def mark(state: "State", op: MarkSnapshots) -> "State":
+    rows = {row.snapshot: row for row in state.marks}
+    for new in op.marks:
+        name = new.snapshot.hex()[:8]
+        if new.snapshot not in state.snapshots:
+            raise Refused("no-such-snapshot", f"there is no snapshot {name} (any more)")
+        before = rows.pop(new.snapshot, None)
+        if before is not None and before.sequence > op.judged:
+            raise Refused("marked-since", f"snapshot {name} was marked after change {op.judged}")
+        rows[new.snapshot] = msgspec.structs.replace(new, sequence=state.sequence)
+    return _with(state, tuple(rows.values()))
+
+
+def without_forgotten(state: "State", op: ForgetSnapshots) -> "State":
+    """The marks of forgotten snapshots go. One that was marked after it was judged stays, and so does everything else."""
+    if not state.marks:
+        return state
+    gone = set(op.snapshots)
+    for row in state.marks:
+        if row.snapshot in gone and row.sequence > op.judged:
+            raise Refused("forgotten-since", f"snapshot {row.snapshot.hex()[:8]} was marked after change {op.judged}")
+    return _with(state, tuple(row for row in state.marks if row.snapshot not in gone))
+
+
+def _with(state: "State", marks: tuple[Mark, ...]) -> "State":
+    return msgspec.structs.replace(state, marks=marks, snapshots=state.snapshots.tagged(tags_of(marks)))
