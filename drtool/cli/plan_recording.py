@@ -74,7 +74,7 @@ class Expected(Struct, frozen=True):
 
 def expected(call: "Call", run: "Run", resolution: "Resolution") -> Expected:
     """Of a run that is yet to begin or to go on."""
-    from drtool.plans.evidence.history import estimates, step_estimates
+    from drtool.plans.evidence.history import estimates, history, step_estimates
     from drtool.plans.running.building import steps_by_id
     from drtool.plans.running.runs import past_runs
 
@@ -86,10 +86,11 @@ def expected(call: "Call", run: "Run", resolution: "Resolution") -> Expected:
     except DrtoolError as error:
         call.emit(Warned(message=f"estimates are made of this host's runs alone: {error.message}"))
     steps = steps_by_id(run.plan)
+    past = list(past_runs(call.state_dir))
     own_s = {row.id: steps[row.id].estimate_s or row.foresight.estimate_s for row in resolution.rows if row.id in steps}
     return Expected(
-        _known(estimates(known_runs(call, recorded), run.plan.id)),
-        _known(step_estimates(past_runs(call.state_dir), run.plan.id, own_s)),
+        _known(estimates(history(recorded, past, call.settings.host), run.plan.id)),
+        _known(step_estimates(past, run.plan.id, own_s)),
     )
 
 

@@ -103,7 +103,7 @@ def _story(call: "Call", word: str) -> "tuple[Story, Path, str]":
     from drtool.reports.plan_story import story_of
 
     runs = call.state_dir / RUNS
-    names = sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
+    names = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
     found = names[-1:] if word == "latest" else [name for name in names if name.startswith(word)]
     if len(found) != 1:
         what = f"{len(found)} runs of this host begin with {word!r}" if found else f"this host knows no run {word!r}"

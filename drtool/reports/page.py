@@ -146,6 +146,7 @@ pre {
 .verdict.warn { border-color: var(--bar-warn); }
 .notice { background: var(--warn-back); border-radius: 8px; padding: .8rem 1.1rem; margin: .8rem 0; }
 .notice.bad { background: var(--bad-back); }
+.notice h2, .notice h3 { font-size: 1rem; border: 0; margin: 0; padding: 0; }
 .notice ul { margin: .3rem 0; padding-left: 1.2rem; }
 .facts {
   display: grid; grid-template-columns: repeat(auto-fill, minmax(min(10.5rem, 100%), 1fr)); gap: .7rem 1.5rem; margin: 1rem 0;
@@ -158,6 +159,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 caption { text-align: left; padding: .6rem .8rem 0; font-size: .86rem; }
 th, td { text-align: left; vertical-align: top; padding: .5rem .8rem; border-top: 1px solid var(--line); }
 th { font-size: .82rem; color: var(--soft); border-top: 0; white-space: nowrap; }
+td:last-child { min-width: 11rem; }
 .figure { text-align: right; white-space: nowrap; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .2rem 1.1rem; margin: .6rem 0; }
 details.card { padding-left: 1.7rem; }

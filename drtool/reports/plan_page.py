@@ -110,26 +110,29 @@ def _not_proven(story: Story, around: Surroundings) -> Markup:
     return Markup("".join(parts))
 
 
-def _notice(title: str, rows: Sequence[str], *, bad: bool = False) -> Markup:
+def _notice(title: str, rows: Sequence[str], *, bad: bool = False, inner: bool = False) -> Markup:
     return tag(
-        "div", tag("h3", title), tag("ul", *(tag("li", row) for row in rows)), cls="notice bad" if bad else "notice"
+        "div",
+        tag("h3" if inner else "h2", title),
+        tag("ul", *(tag("li", row) for row in rows)),
+        cls="notice bad" if bad else "notice",
     )
 
 
 def _goals(story: Story, around: Surroundings) -> Markup:
     columns = (
         Column("Objective"),
+        Column("Verdict"),
         Column("Asked for", figure=True),
         Column("Measured", figure=True),
-        Column("Verdict"),
         Column("Runs before"),
     )
     rows = [
         (
             _NAMES.get(goal.name, goal.name),
+            _met(goal),
             _duration(goal.target),
             _duration(goal.measured),
-            _met(goal),
             _before(around.estimates.get(goal.name)),
         )
         for goal in story.goals
@@ -168,7 +171,9 @@ def _course(story: Story, path: Sequence[str]) -> Markup:
     told = ""
     if path:
         told = tag("p", "Critical path: ", Markup(" → ".join(tag("code", key) for key in path)))
-    return Markup(tag("div", gantt(story.works, path, story.wall_s), cls="card scroll") + html(told))
+    drawing = gantt(story.works, path, story.wall_s)
+    words = {"tabindex": "0", "role": "region", "aria_label": "The course of the run"}
+    return Markup(tag("div", drawing, cls="card scroll", **words) + html(told))
 
 
 def _step(work: Work, critical: bool, needs: Sequence[str]) -> Markup:
@@ -216,7 +221,7 @@ def _inside(work: Work) -> Iterator[Markup]:
             yield tag("h3", title)
             yield tag("pre", _shown(values))
     if work.leftovers:
-        yield _notice("Left behind", work.leftovers, bad=True)
+        yield _notice("Left behind", work.leftovers, bad=True, inner=True)
 
 
 def _faults(story: Story) -> Iterator[Markup]:

@@ -17,6 +17,7 @@ from drtool.plans.journal.file import is_written, read
 from drtool.plans.running.runs import RUNS
 
 MARK = "recorded"
+_NAME_CHARACTERS = 200
 OBJECTIVES = ("rto", "rpo", "wrt", "detection")
 
 
@@ -31,8 +32,8 @@ def record_of(events: Sequence[Event], digest: str) -> RecordedRun | None:
         id=began.run,
         plan=began.plan,
         plan_digest=began.digest,
-        host=began.host,
-        user=began.user,
+        host=began.host[:_NAME_CHARACTERS],
+        user=began.user[:_NAME_CHARACTERS],
         began_ns=_ns(began.at),
         ended_ns=_ns(ended.at),
         verdict=ended.verdict,
