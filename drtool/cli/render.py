@@ -189,7 +189,7 @@ class Screen:
 
     def _draw(self, view: View) -> None:
         if view.summary is not None and not is_terminal(self._stdout):
-            self._write(printable(view.summary))
+            self._write("\n".join(map(printable, view.summary.split("\n"))))
             return
         for part in view.parts:
             self._write(self._line(part) if isinstance(part, Line) else self._table(part))

@@ -34,6 +34,12 @@ def test_a_pipe_gets_the_summary_and_no_control_codes():
     assert out.getvalue() == "one line\n"
 
 
+def test_a_pipe_gets_a_line_for_each_of_several_results_and_no_control_codes():
+    out = io.StringIO()
+    screen(out).show({}, view(summary="snapshot 1\nsnapshot \x1b2"))
+    assert out.getvalue() == "snapshot 1\nsnapshot \\x1b2\n"
+
+
 def test_a_terminal_gets_everything(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
