@@ -47,7 +47,8 @@ def plan_history(
     call: Call = context.obj
     if manifest_from is None:
         record_owed(call)
-    rows = [row for row in known_runs(call, _recorded(call, manifest_from)) if plan is None or row.plan == plan]
+    recorded = _recorded(call, manifest_from) or ()
+    rows = [row for row in known_runs(call, recorded) if plan is None or row.plan == plan]
     document = {"runs": [_row(row) for row in rows]}
     call.show(document, _history_view(document))
 
@@ -80,7 +81,7 @@ def plan_report(
 
     call: Call = context.obj
     story, folder, damage = _story(call, run)
-    recorded = _recorded(call, manifest_from) if call.settings.config_path is not None else None
+    recorded = _recorded(call, manifest_from)
     around = _surroundings(story, folder, known_runs(call, recorded or ()), recorded, damage)
     if html is not None:
         _write(html, page(story, around))
@@ -130,7 +131,7 @@ def _surroundings(
     last = earlier[-TREND_RUNS:]
     known = next((row for row in recorded or () if row.id == story.run.run), None)
     if known is None:
-        told = "not asked" if recorded is None else "this run is not in it (yet), or the catalogue could not be read"
+        told = "could not be asked" if recorded is None else "this run is not in it"
     elif known.digest == story.digest:
         told = f"this very run is recorded at the sites, with the verdict {known.verdict}"
     else:
@@ -239,14 +240,16 @@ def _report_view(document: Document) -> View:
     return view(*parts)
 
 
-def _recorded(call: "Call", manifest_from: list[str] | None) -> "tuple[RecordedRun, ...]":
-    """The catalogue's; a repository that cannot be opened is told of, and keeps nobody from what is here."""
+def _recorded(call: "Call", manifest_from: list[str] | None) -> "tuple[RecordedRun, ...] | None":
+    """The catalogue's; None if there is none. One that cannot be opened is told of, and keeps nobody from what is here."""
+    if call.settings.config_path is None and manifest_from is None:
+        return None
     try:
         with call.open_anyhow(sites(manifest_from)) as repository:
             return repository.view.state.runs
     except DrtoolError as error:
-        call.emit(Warned(message=f"only this host's runs are listed: {error.message}"))
-        return ()
+        call.emit(Warned(message=f"the catalogue could not be asked, only this host: {error.message}"))
+        return None
 
 
 def _row(row: "HistoryRow") -> Document:

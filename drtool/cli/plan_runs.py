@@ -252,6 +252,9 @@ def _show(call: Call, run: "Run", result: "Result", likely: "Expected") -> None:
     from drtool.cli.plan_recording import record_owed, remove_old_runs
 
     problem = record_owed(call).get(result.run_id, "")
+    if call.settings.config_path is None:
+        problem = "no configuration names a repository to record it in"
+        call.emit(Warned(message=f"not recorded: {problem}"))
     document = _done(run, result, likely) | {"recorded": not problem, "record_problem": problem}
     document["removed_runs"] = remove_old_runs(call, run)
     call.show(document, run_view(document), exit_code=result.conclusion.exit_code)

@@ -4,6 +4,7 @@ import os
 from contextlib import contextmanager
 
 import pytest
+from command_shell import shell_in
 
 PROOF = """\
 version: 1
@@ -157,3 +158,16 @@ steps:
     texts += [(proven.directory / name).read_text() for name in ("page.html", "cases.xml")]
     assert not [text for text in texts if canary in text]
     assert "tell" in texts[-1]
+
+
+def test_without_a_configuration_a_run_is_nobodys_evidence_and_says_so(proven, tmp_path):
+    (tmp_path / "alone.yaml").write_text(PROOF.replace("id: proof", "id: alone"))
+    alone = shell_in(tmp_path)
+    done = alone("plan", "run", "alone.yaml", "--json")
+    assert (done.code, done.document["recorded"]) == (0, False)
+    assert "no configuration names a repository" in done.document["record_problem"]
+    assert "not recorded" in done.err
+    (row,) = alone("plan", "history", "--json").document["runs"]
+    assert (row["verdict"], row["recorded"], row["problem"]) == ("passed", False, "")
+    told = alone("plan", "report", "--json")
+    assert (told.code, told.document["catalogue"]) == (0, "could not be asked")

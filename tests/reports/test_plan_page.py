@@ -89,12 +89,15 @@ def test_what_was_not_proven_stands_before_everything_else(story):
         assert f'id="step-{key}"' in text
 
 
-def test_nothing_hostile_gets_through(story):
-    text = page(story, AROUND)
+def test_nothing_hostile_gets_through():
+    named = f'"><script>alert(1)</script>{HOSTILE}'
+    hostile = [*events()[:-1], *_step(named, 6.0, 7.0, uses=HOSTILE, evidence={HOSTILE: [HOSTILE]}), events()[-1]]
+    text = page(story_of(hostile, "d" * 64), Surroundings(needs={named: [HOSTILE]}, recorded=HOSTILE, damage=HOSTILE))
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     text.encode()
     assert not re.search(r"(src|href)=", text)
+    fromstring(junit(story_of(hostile, "d")).split("\n", 1)[1])
 
 
 def test_the_critical_path_is_what_the_end_waited_for(story):

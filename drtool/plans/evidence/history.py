@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drtool.manifest.records import RecordedRun
-from drtool.plans.running.runs import PastRun
+from drtool.plans.evidence.past import PastRun
 
 ESTIMATED_FROM = 5
 """How many of the last runs an estimate is made of."""

@@ -36,14 +36,14 @@ def remove_old(state_dir: Path, plan: str, keep_s: float, now_s: float) -> list[
 def _old(runs: Path, plan: str, before_s: float) -> Iterator[Path]:
     for name in sorted(os.listdir(runs)) if runs.is_dir() else ():
         folder = runs / name
-        if (folder / MARK).is_file() and not folder.is_symlink():
+        if not folder.is_symlink():
             ended_s = _ended_s(folder, plan)
             if ended_s is not None and ended_s < before_s:
                 yield folder
 
 
 def _ended_s(folder: Path, plan: str) -> float | None:
-    """When the run ended; None for one that is not over, is another plan's, or cannot be believed."""
+    """When the run ended; None for one that is not over, is another plan's, owes its record, or cannot be believed."""
     try:
         if is_written(folder):
             return None
@@ -54,4 +54,6 @@ def _ended_s(folder: Path, plan: str) -> float | None:
     ended = next((event for event in reversed(events) if isinstance(event, RunEnded)), None)
     if began is None or ended is None or began.plan != plan:
         return None
+    if began.config and not (folder / MARK).is_file():
+        return None  # a run without a configuration has no catalogue to be in
     return datetime.fromisoformat(ended.at).timestamp()

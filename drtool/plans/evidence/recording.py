@@ -50,7 +50,9 @@ def record_of(events: Sequence[Event], digest: str) -> RecordedRun | None:
 
 
 def owed(state_dir: Path, config: str) -> Iterator[tuple[Path, RecordedRun]]:
-    """Runs of this host, with this configuration, that are over and not recorded; oldest first."""
+    """Runs of this host, with this configuration, that are over and not recorded; oldest first. Without one none can be."""
+    if not config:
+        return
     try:
         names = sorted(os.listdir(state_dir / RUNS))
     except FileNotFoundError:

@@ -13,11 +13,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
-
-from msgspec import Struct
 
 from drtool.errors import DrtoolError, UsageError
+from drtool.plans.evidence.past import PastRun
 from drtool.plans.journal.events import Ended, Event, Measured, RunBegan, RunEnded
 from drtool.plans.journal.file import is_written, read
 
@@ -29,25 +27,6 @@ class GroupBusy(DrtoolError):
     """Another run holds this plan's concurrency group."""
 
     exit_code = 75
-
-
-class PastRun(Struct, frozen=True, kw_only=True):
-    """One run of this host. `verdict` is empty while it is not over; `problem`: why its journal cannot be believed."""
-
-    run_id: str
-    plan: str = ""
-    title: str = ""
-    began: str = ""
-    seconds: float = 0.0
-    verdict: str = ""
-    exit_code: int | None = None
-    reason: str = ""
-    at_work: bool = False
-    digest: str = ""
-    problem: str = ""
-    objectives: dict[str, dict[str, Any]] = {}
-    step_seconds: dict[str, float] = {}
-    """What each step took that came out, all its attempts together."""
 
 
 def new_run_id(now: datetime) -> str:

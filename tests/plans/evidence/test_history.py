@@ -6,11 +6,12 @@ import pytest
 
 from drtool.manifest.records import RecordedRun, RunObjective
 from drtool.plans.evidence.history import estimate, estimates, history, step_estimates
+from drtool.plans.evidence.past import PastRun
 from drtool.plans.evidence.proofs import proofs, told
 from drtool.plans.evidence.recording import mark, owed, record_of
 from drtool.plans.journal.events import Ended, Measured, RunBegan, RunEnded
 from drtool.plans.journal.file import Journal
-from drtool.plans.running.runs import RUNS, PastRun, past_runs
+from drtool.plans.running.runs import RUNS, past_runs
 
 DAY_S = 86_400
 NOW_NS = 100 * DAY_S * 10**9

@@ -16,11 +16,12 @@ DAY_S = 86_400.0
 KEEP_S = 30 * DAY_S
 
 
-def run(state, name, days_ago=60, plan="drill", over=True, recorded=True):
+def run(state, name, days_ago=60, plan="drill", over=True, recorded=True, config="/c.yaml"):
     at = datetime.fromtimestamp(NOW_S - days_ago * DAY_S, UTC).isoformat()
     folder = state / RUNS / name
     with Journal.create(folder) as journal:
         began = {"run": name, "plan": plan, "digest": "p", "host": "a", "user": "u", "version": "1", "scope": "scratch"}
+        began["config"] = config
         journal.append(RunBegan(at=at, **began))
         if over:
             journal.append(RunEnded(at=at, verdict="passed", exit_code=0))
@@ -46,6 +47,11 @@ def test_what_is_not_over_or_not_recorded_or_not_the_plans_stays(tmp_path, why):
     run(tmp_path, "r1", **why)
     assert remove_old(tmp_path, "drill", KEEP_S, NOW_S) == []
     assert left(tmp_path) == ["r1"]
+
+
+def test_a_run_without_a_catalogue_owes_it_nothing(tmp_path):
+    run(tmp_path, "r1", recorded=False, config="")
+    assert remove_old(tmp_path, "drill", KEEP_S, NOW_S) == ["r1"]
 
 
 def test_a_journal_that_cannot_be_believed_stays(tmp_path):

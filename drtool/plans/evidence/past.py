@@ -1,0 +1,24 @@
+"""A run of this host, as its journal tells it. PURE."""
+
+from typing import Any
+
+from msgspec import Struct
+
+
+class PastRun(Struct, frozen=True, kw_only=True):
+    """One run of this host. `verdict` is empty while it is not over; `problem`: why its journal cannot be believed."""
+
+    run_id: str
+    plan: str = ""
+    title: str = ""
+    began: str = ""
+    seconds: float = 0.0
+    verdict: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    at_work: bool = False
+    digest: str = ""
+    problem: str = ""
+    objectives: dict[str, dict[str, Any]] = {}
+    step_seconds: dict[str, float] = {}
+    """What each step took that came out, all its attempts together."""
