@@ -194,6 +194,28 @@ def watched(
             stdin = None  # it is on its way, and must not be given again
 
 
+def complaints(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    stdin: bytes,
+    *,
+    user: str | None = None,
+    secrets: Sequence[str] = (),
+    cwd: Path | None = None,
+    watch: Callable[[], None] | None = None,
+) -> list[str]:
+    """What a program says on stderr about `stdin`, line by line, without secrets. Raises DrtoolError if it fails."""
+    child = started(argv, environ, cwd=cwd, user=user, stdin=subprocess.PIPE)
+    try:
+        _, errors = watched(child, stdin, watch)
+    finally:
+        kill_group(child)
+    text = redacted(errors.decode("utf-8", "replace"), secrets)
+    if child.returncode:
+        raise DrtoolError(f"{argv[0]} {ending(child.returncode)}: {text.strip()[-500:]}")
+    return text.splitlines()
+
+
 def fed(
     argv: Sequence[str],
     environ: Mapping[str, str],

@@ -11,7 +11,7 @@ from drtool.sources.databases import nobody_watches
 from drtool.sources.inventory import Inventory
 from drtool.sources.mysql import MysqlSource
 from drtool.sources.mysql.client import Client, connection_options
-from drtool.sources.mysql.engine import ENGINE, url_of
+from drtool.sources.mysql.engine import ENGINE, of_new_users, url_of
 
 SETUP = """
 CREATE DATABASE shop;
@@ -23,6 +23,9 @@ CREATE TRIGGER shop.shout BEFORE INSERT ON shop.items FOR EACH ROW SET NEW.note 
 CREATE TABLE shop.`odd ``name` (a INT) ENGINE=Aria;
 CREATE DATABASE `a/b`;
 CREATE USER clerk@localhost IDENTIFIED BY 'secret';
+CREATE USER `o'dd`@localhost IDENTIFIED BY 'secret';
+CREATE ROLE boss;
+GRANT boss TO clerk@localhost;
 GRANT SELECT ON shop.* TO clerk@localhost;
 """
 
@@ -80,7 +83,7 @@ def test_everything_comes_back_and_is_proven(world, server, tmp_path):
     target = start()
     try:
         chosen = target.put_back(inventory, tmp_path / "out", ("shop",), told.append)
-        assert told == ["restoring database shop"]
+        assert told == []
         client = Client(target.url, os.environ)
         assert client.ask("SELECT note FROM shop.few ORDER BY id LIMIT 1") == [["item 1"]]
         assert client.ask("SELECT shop.twice(21)") == [["42"]]
@@ -94,6 +97,37 @@ def test_everything_comes_back_and_is_proven(world, server, tmp_path):
         assert any("shout" in row.detail for row in found if row.what == "schema")
         with pytest.raises(Refused, match="shop"):
             ENGINE.connect(target.url, os.environ, nobody_watches).check(chosen)
+    finally:
+        assert target.stop() == []
+
+
+def test_users_that_are_there_keep_their_passwords_and_rights():
+    dump = (
+        "CREATE USER `root`@`localhost` IDENTIFIED BY PASSWORD '*7';\nCREATE USER `o'dd`@`%` IDENTIFIED BY PASSWORD '*8';\n"
+        "GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` IDENTIFIED BY PASSWORD '*7' WITH GRANT OPTION;\n"
+        "/*M!100005 SET DEFAULT ROLE NONE FOR 'o\\'dd'@'%' */;\n/*M!100005 CREATE ROLE 'boss' WITH ADMIN x */;\n"
+        "GRANT USAGE ON *.* TO `boss`;\nCREATE USER `clerk`@`localhost`;\nGRANT `boss` TO `clerk`@`localhost`;\n"
+    )
+    left = "CREATE USER `clerk`@`localhost`;\nGRANT `boss` TO `clerk`@`localhost`;\n"
+    assert of_new_users(dump, [["root", "localhost"], ["o'dd", "%"], ["boss", ""]]) == left
+    assert of_new_users(dump, []) == dump
+
+
+def test_a_server_whose_root_has_a_password_is_restored(world, server, tmp_path):
+    """In the scratch server root has none, and must not get it: nobody could ask that server anything any more."""
+    environ = {**os.environ, "MYSQL_PWD": "s3cret"}
+    Client(server.url, os.environ).ask("SET PASSWORD FOR root@localhost = PASSWORD('s3cret')")
+    try:
+        stored(world, server.url, databases=["a/b"], environ=environ)
+    finally:
+        Client(server.url, environ).ask("SET PASSWORD FOR root@localhost = PASSWORD('')")
+    world.restore(tmp_path / "out")
+    target, told = start(), []
+    try:
+        assert [row.name for row in target.put_back(inventory_of(world), tmp_path / "out", (), told.append)] == ["a/b"]
+        assert told == []
+        users = Client(target.url, os.environ).ask("SELECT User FROM mysql.user WHERE User IN ('clerk', 'boss')")
+        assert len(users) == 2
     finally:
         assert target.stop() == []
 

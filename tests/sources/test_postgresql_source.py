@@ -87,9 +87,13 @@ def test_one_database_into_a_server_that_lives(world, postgresql, tmp_path):
         inventory = recorded(repository, list(repository.view.state.snapshots)[-1])
     assert [row.name for row in inventory.databases] == ["orders"]
     postgresql.client.ask("ALTER DATABASE orders RENAME TO old_orders")
+    postgresql.client.ask("ALTER ROLE clerk PASSWORD 'changed' CONNECTION LIMIT 7")
+    hashed = postgresql.client.ask("SELECT rolpassword FROM pg_authid WHERE rolname = 'clerk'")
     try:
         chosen = put_back(postgresql.client, inventory, tmp_path / "out", scratch=False, tell=lambda _: None)
         assert differences(postgresql.client, chosen, tmp_path / "out") == []
+        role = "SELECT rolpassword, rolconnlimit FROM pg_authid WHERE rolname = 'clerk'"
+        assert postgresql.client.ask(role) == [[*hashed[0], "7"]], "a role of the living server was changed"
     finally:
         postgresql.client.ask("DROP DATABASE orders")
         postgresql.client.ask("ALTER DATABASE old_orders RENAME TO orders")

@@ -66,6 +66,11 @@ class Client:
     def piped(self, argv: Sequence[str]) -> AbstractContextManager[children.Output]:
         return children.piped(argv, self.environ, secrets=self.secrets)
 
+    def complaints(self, text: bytes, *more: str) -> list[str]:
+        """What the server says about these statements, line by line. Raises DrtoolError."""
+        argv = self.words("", "--batch", *more)
+        return children.complaints(argv, self.environ, text, secrets=self.secrets, watch=self.watch)
+
     def load(self, file: Path, *more: str) -> bytes:
         """Runs the statements of a file, however long it is. Raises DrtoolError."""
         argv = self.words("", "--batch", *more)

@@ -17,7 +17,7 @@ from drtool.sources.databases import Difference, Watch, below, compared_lines, c
 from drtool.sources.guarded import Guarded, user_of
 from drtool.sources.inventory import Database, Inventory
 from drtool.sources.mysql.capture import SCHEMA
-from drtool.sources.mysql.client import Client
+from drtool.sources.mysql.client import Client, quoted
 from drtool.sources.mysql.looking import look, row_counts, schema_lines, tables
 
 OWNER = "mysql"
@@ -57,7 +57,6 @@ class MysqlTarget:
         chosen = selected(inventory, databases)
         self.check(chosen)
         for database in chosen:
-            tell(f"restoring database {database.name}")
             try:
                 self._client.load(below(files, database.dump))
             except DrtoolError as error:
@@ -70,10 +69,12 @@ class MysqlTarget:
         return chosen
 
     def _users(self, file: Path, tell: Callable[[str], None]) -> None:
-        """Those that are there already stay as they are."""
-        complaints = self._client.load(file, "--force").decode("utf-8", "replace").splitlines()
-        for line in complaints:
-            if "ERROR" in line and "1396" not in line:  # "operation CREATE USER failed": there is one of that name
+        """Those that are there already stay as they are: their passwords and rights are this server's own."""
+        text = of_new_users(
+            file.read_text("utf-8", "surrogateescape"), self._client.ask("SELECT User, Host FROM mysql.user")
+        )
+        for line in self._client.complaints(text.encode("utf-8", "surrogateescape"), "--force"):
+            if "ERROR" in line:
                 tell(f"users: {line}")
 
     def differences(self, chosen: Sequence[Database], files: Path, what: Sequence[str]) -> list[Difference]:
@@ -136,6 +137,21 @@ class MysqlEngine:
         except DrtoolError as error:
             return f"{error.message}; {error.hint}" if error.hint else error.message
         return ""
+
+
+def of_new_users(text: str, accounts: Sequence[Sequence[str | None]]) -> str:
+    """Without what would change users and roles that are there. A role's host is empty."""
+    own = [spelling for user, host in accounts for spelling in _spellings(user or "", host or "")]
+    return "".join(line for line in text.splitlines(keepends=True) if not any(each in line for each in own))
+
+
+def _spellings(user: str, host: str) -> tuple[str, ...]:
+    """How mariadb-dump writes an account: in back quotes, and in single ones."""
+    back = [quoted(part) for part in (user, host)]
+    single = ["'" + part.replace("\\", "\\\\").replace("'", "\\'") + "'" for part in (user, host)]
+    if host:
+        return "@".join(back), "@".join(single)
+    return f"CREATE ROLE {single[0]}", f"TO {back[0]};", f"TO {single[0]};"
 
 
 def _programs(environ: Mapping[str, str]) -> tuple[str, list[str]]:

@@ -65,15 +65,9 @@ class Client:
 
     def complaints(self, argv: Sequence[str], *, stdin: bytes) -> list[str]:
         """What a program says on stderr, line by line, without secrets. Raises DrtoolError if it fails."""
-        child = children.started(argv, self.environ, cwd=ROOT, user=self.run_as, stdin=subprocess.PIPE)
-        try:
-            _, errors = children.watched(child, stdin, self.watch)
-        finally:
-            children.kill_group(child)
-        text = children.redacted(errors.decode("utf-8", "replace"), self.secrets)
-        if child.returncode:
-            raise DrtoolError(f"{argv[0]} {children.ending(child.returncode)}: {text.strip()[-500:]}")
-        return text.splitlines()
+        return children.complaints(
+            argv, self.environ, stdin, user=self.run_as, secrets=self.secrets, cwd=ROOT, watch=self.watch
+        )
 
     def piped(self, argv: Sequence[str]) -> AbstractContextManager[children.Output]:
         return children.piped(argv, self.environ, cwd=ROOT, user=self.run_as, secrets=self.secrets)

@@ -35,7 +35,6 @@ def put_back(
     for problem in _globals(client, inventory, files):
         tell(f"globals: {problem}")
     for database in chosen:
-        tell(f"restoring database {database.name}")
         _restore(client, database, files, scratch=scratch)
     return chosen
 
@@ -61,10 +60,18 @@ def _globals(client: Client, inventory: Inventory, files: Path) -> list[str]:
     """What of roles and tablespaces could not be made."""
     if inventory.globals is None:
         return []
-    text = below(files, inventory.globals).read_bytes()
+    text = _of_new_roles(client, below(files, inventory.globals).read_text("utf-8", "surrogateescape"))
     argv = ["psql", "--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=0", "--output=/dev/null"]
-    complaints = client.complaints([*argv, f"--dbname={of_database(client.database or 'postgres')}"], stdin=text)
+    argv.append(f"--dbname={of_database(client.database or 'postgres')}")
+    complaints = client.complaints(argv, stdin=text.encode("utf-8", "surrogateescape"))
     return [line for line in complaints if "ERROR" in line and not any(word in line for word in _EXPECTED)]
+
+
+def _of_new_roles(client: Client, text: str) -> str:
+    """Without what would change roles that are there: their passwords and rights are this server's own."""
+    names = [row[0] for row in client.ask("SELECT pg_catalog.quote_ident(rolname) FROM pg_catalog.pg_roles")]
+    own = tuple(f"{verb} ROLE {name}{end}" for name in names for verb, end in (("CREATE", ";"), ("ALTER", " ")))
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(own))
 
 
 def _restore(client: Client, database: Database, files: Path, *, scratch: bool) -> None:
