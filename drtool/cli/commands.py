@@ -105,7 +105,6 @@ LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.
 LATER_OPTIONS: dict[Path, tuple[str, ...]] = {
     ("init",): ("--erasure=",),
     ("backup",): (*("--exclude-larger-than=", "--files-from=", "--skip-if-newer-than=", "--skip-if-running"),),
-    ("restore",): ("--delete",),
 }
 """Options of built commands that this version refuses; `=` says that one takes a value."""
 

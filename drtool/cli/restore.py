@@ -45,6 +45,9 @@ def restore(
         Literal["always", "if-changed", "never"] | None,
         typer.Option(help="For a DIR that is not empty: compare content, or size and time, or only add."),
     ] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove what the snapshot does not have, within the selection.")
+    ] = False,
     from_site: Annotated[list[str] | None, typer.Option(metavar="SITE", help="Read copies of this site only.")] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all of it again, and compare it with the snapshot.")
@@ -73,7 +76,7 @@ def restore(
 
     call: Call = context.obj
     if to_dsn is not None:
-        files_only = (to, include, exclude, overwrite, True if verify else None)
+        files_only = (to, include, exclude, overwrite, delete, verify)
         _check_alone(snapshot, any(each for each in files_only))
         _load(call, snapshot, to_dsn, database or [], from_site, dry_run, narrowing(host, tag, source), manifest_from)
         return
@@ -96,6 +99,7 @@ def restore(
             includes=tuple(include or ()),
             excludes=tuple(exclude or ()),
             overwrite=overwrite,
+            delete=delete,
             from_sites=sites(from_site),
             dry_run=dry_run,
             workers=call.settings.workers,
@@ -173,12 +177,13 @@ def _verify(call: "Call", repository: "Repository", request: "RestoreRequest", d
 def restore_view(document: Document, to: str, *, dry_run: bool) -> View:
     done = "would restore" if dry_run else "restored"
     written = "would be written" if dry_run else "written"
+    deleted = "would be deleted" if dry_run else "deleted"
     text = (
         f"{count(document['files'], 'file')} of {document['snapshot'][:SHORT_ID]} to {to}: {size(document['bytes'])}, "
         f"{size(document['written_bytes'])} {written}"
     )
     extra = [
-        f"{document[key]:,} {word}" for key, word in (("skipped", "skipped"), ("deleted", "deleted")) if document[key]
+        f"{document[key]:,} {word}" for key, word in (("skipped", "skipped"), ("deleted", deleted)) if document[key]
     ]
     text += "".join(f", {part}" for part in extra)
     parts = [

@@ -10,9 +10,11 @@ from drtool.events import ignore
 from drtool.operations.restore.files import FileRestorer, not_captured, words
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.request import RestoreRequest
+from drtool.operations.restore.sweep import Sweep
 from drtool.operations.restore.tally import Tally
 from drtool.operations.restore.walk import Walk
 from drtool.repository import Repository
+from drtool.repository.lodging import lived_in
 from drtool.sources.filesystem import Applier, Folder, LinkGroup, link_group
 from drtool.trees import Entry, FileType
 
@@ -21,18 +23,30 @@ def preview(repository: Repository, request: RestoreRequest, walk: Walk, above: 
     """The figures that the restore itself would give, as far as looking can tell."""
     tally = Tally(ignore, above)
     look = _Look(repository, request)
+    sweep = Sweep(look.root, request, above, lived_in(repository), tally.failed)
     try:
+        sweep.enter(walk.top)
         for frame, entry, child in walk:
             if child is None:
-                tally.ended(frame.names, entry, look.would(frame.names, entry))
-            elif child.included or not request.includes:
-                tally.imperfect(child.names, [*filter(None, [not_captured(entry)])])
-            walk.left.clear()
+                tally.ended(frame.names, entry, look.would(frame.names, entry, cleared=sweep.clear_way(frame, entry)))
+            else:
+                sweep.enter(child)
+                if child.included or not request.includes:
+                    tally.imperfect(child.names, [*filter(None, [not_captured(entry)])])
+            _leave(walk, sweep)
+        _leave(walk, sweep)
         for names, message in walk.unreadable:
             tally.failed(names, message)
+        tally.deleted = sweep.deleted
     finally:
         look.close()
     return tally
+
+
+def _leave(walk: Walk, sweep: Sweep) -> None:
+    for frame in walk.left:
+        sweep.leave(frame)
+    walk.left.clear()
 
 
 class _Look:
@@ -41,18 +55,18 @@ class _Look:
     def __init__(self, repository: Repository, request: RestoreRequest) -> None:
         self._overwrite = request.overwrite
         self._files = FileRestorer(repository, repository.chunks, request.overwrite)
-        self._root = _open_root(request.to)
+        self.root = _open_root(request.to)
         self._linked: set[LinkGroup] = set()
 
     def close(self) -> None:
-        if self._root is not None:
-            self._root.close()
+        if self.root is not None:
+            self.root.close()
 
-    def would(self, names: tuple[bytes, ...], entry: Entry) -> FilePut:
+    def would(self, names: tuple[bytes, ...], entry: Entry, *, cleared: bool) -> FilePut:
         """What would become of one name that is no directory."""
         if missing := not_captured(entry):
             return FilePut(error=missing)
-        put = self._at(names, entry)
+        put = FilePut(_data_bytes(entry)) if cleared else self._at(names, entry)
         if entry.type != FileType.FILE or entry.links == 1 or put.skipped or put.error:
             return put
         group = link_group(entry)
@@ -63,10 +77,10 @@ class _Look:
 
     def _at(self, names: tuple[bytes, ...], entry: Entry) -> FilePut:
         whole = FilePut(_data_bytes(entry))
-        if self._root is None:
+        if self.root is None:
             return whole
         try:
-            with Folder(self._root.descend(names), self._root.applier, existed=True) as folder:
+            with Folder(self.root.descend(names), self.root.applier, existed=True) as folder:
                 return self._in(folder, entry) or whole
         except FileNotFoundError:
             return whole

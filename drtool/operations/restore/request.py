@@ -17,6 +17,8 @@ class RestoreRequest(Struct, frozen=True, kw_only=True):
     includes: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     overwrite: Overwrite | None = None
+    delete: bool = False
+    """What the snapshot has not goes, within the selection; a non-empty directory gives way to what is none."""
     from_sites: tuple[str, ...] = ()
     dry_run: bool = False
     workers: int = 2

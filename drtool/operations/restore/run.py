@@ -20,9 +20,11 @@ from drtool.operations.restore.files import FileRestorer, not_captured, words
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.preview import preview
 from drtool.operations.restore.request import RestoreRequest, RestoreResult
+from drtool.operations.restore.sweep import Sweep
 from drtool.operations.restore.tally import Tally
 from drtool.operations.restore.walk import Frame, Walk, start
 from drtool.repository import Repository
+from drtool.repository.lodging import lived_in
 from drtool.sources.filesystem import Folder, HardLinks
 from drtool.trees import Entry, FileType
 
@@ -53,7 +55,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
         bytes=tally.bytes,
         written_bytes=tally.written_bytes,
         skipped=tally.skipped,
-        deleted=0,
+        deleted=tally.deleted,
         errors=tally.errors,
         wall_seconds=round(time.monotonic() - started, 3),
         tentative=repository.view.tentative,
@@ -69,10 +71,10 @@ def _check_destination(request: RestoreRequest) -> None:
         raise UsageError(f"--to {os.fsdecode(request.to)}: {error.strerror}") from None
     if not stat.S_ISDIR(found.st_mode):
         raise UsageError(f"--to {os.fsdecode(request.to)} is a file", hint="name a directory")
-    if request.overwrite is None and os.listdir(request.to):
+    if request.overwrite is None and not request.delete and os.listdir(request.to):
         raise Refused(
             f"{os.fsdecode(request.to)} is not empty, and nothing says what may happen to what is there",
-            hint="--overwrite always|if-changed|never, or another directory",
+            hint="--overwrite always|if-changed|never, --delete to make it like the snapshot, or another directory",
         )
 
 
@@ -106,12 +108,14 @@ class RestoreRun:
         self._endings: deque[_Ending] = deque()
         self._shown_at = 0.0
         self.tally = Tally(emit, above)
+        self._sweep = Sweep(self._root, request, above, lived_in(repository), self.tally.failed)
         self._feeder = Feeder(
             repository, self._root, request.overwrite, request.workers, self._files, self.tally, self._tick
         )
 
     def go(self) -> None:
         try:
+            self._sweep.enter(self._walk.top)
             for frame, entry, child in self._walk:
                 self._take(frame, entry, child)
                 self._leave()
@@ -119,6 +123,7 @@ class RestoreRun:
             self._leave()
             self._feeder.finish()
             self._finish_directories(everything=True)
+            self.tally.deleted = self._sweep.deleted
         finally:
             self._feeder.close()
             self._root.close()
@@ -128,10 +133,13 @@ class RestoreRun:
             if child.included or not self._request.includes:
                 child.included = True
                 self._make(child)
+            if not child.broken:
+                self._sweep.enter(child)
             return
         if not self._make(frame):
             self.tally.skipped += frame.kept
             return
+        self._sweep.clear_way(frame, entry)
         if entry.type == FileType.FILE and entry.links == 1:
             self._feeder.take(frame.names, entry)
             return
@@ -163,6 +171,7 @@ class RestoreRun:
     def _leave(self) -> None:
         """Directories that the walk has left are finished when the files handed over so far are done."""
         for frame in self._walk.left:
+            self._sweep.leave(frame)
             if frame.entry is not None and frame.made and not frame.stays:
                 self._endings.append(_Ending(self._feeder.last_task(), frame.names, frame.entry))
         self._walk.left.clear()

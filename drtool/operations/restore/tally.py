@@ -14,7 +14,7 @@ class Tally:
     def __init__(self, emit: Emit, above: tuple[bytes, ...]) -> None:
         self._emit = emit
         self._above = above
-        self.files = self.bytes = self.written_bytes = self.skipped = 0
+        self.files = self.bytes = self.written_bytes = self.skipped = self.deleted = 0
         self.errors: list[RestoreError] = []
 
     def ended(self, names: tuple[bytes, ...], entry: Entry, put: FilePut) -> None:

@@ -11,7 +11,19 @@ from drtool.trees import Entry, Fetch, FileType, find_entry, read_directory, spl
 class Frame:
     """A directory of the snapshot on the way down; `names` is where it lies below the destination."""
 
-    __slots__ = ("broken", "entries", "entry", "included", "kept", "made", "names", "parent", "stays")
+    __slots__ = (
+        "broken",
+        "entries",
+        "entry",
+        "included",
+        "kept",
+        "made",
+        "names",
+        "parent",
+        "stands",
+        "stays",
+        "there",
+    )
 
     def __init__(
         self,
@@ -28,6 +40,10 @@ class Frame:
         self.included = included
         self.entries = entries
         self.stays = False
+        self.there: dict[bytes, bool] = {}
+        """What stood in it at the destination and has not been met in the snapshot so far: name → is it a directory."""
+        self.stands: bool | None = None
+        """What stood in the place of the entry just met: True a directory, False something else, None nothing."""
         self.made = entry is None
         self.broken = False
         self.kept = False
@@ -56,7 +72,8 @@ class Walk:
     def __init__(self, top: Iterator[Entry], includes: Sequence[str], excludes: Sequence[str], fetch: Fetch) -> None:
         self._selection = Selection(includes, excludes)
         self._fetch = fetch
-        self._stack = [Frame((), None, None, top, included=False)]
+        self.top = Frame((), None, None, top, included=False)
+        self._stack = [self.top]
         self.left: list[Frame] = []
         """Frames that ended since the caller last looked; it empties the list."""
         self.unreadable: list[tuple[tuple[bytes, ...], str]] = []
@@ -84,7 +101,11 @@ class Walk:
 
     def _next(self, frame: Frame) -> Entry | None:
         try:
-            return next(frame.entries, None)
+            entry = next(frame.entries, None)
         except DrtoolError as error:
+            frame.there = {}  # what the rest of it holds, nobody knows
             self.unreadable.append((frame.names, error.message))
             return None
+        if entry is not None:
+            frame.stands = frame.there.pop(entry.name, None)
+        return entry

@@ -1,0 +1,209 @@
+"""What stands at the destination and is not in the snapshot: counted, or removed with `--delete`.
+
+Invariants
+    Nothing goes but names that the snapshot was seen not to have: where a directory of it could not be read, at backup
+    or now, everything stays. The selection of --include and --exclude holds here too.
+    No symlink is followed, no other file system is entered, and what this repository itself lives in stays.
+    A dry run takes the same way and counts the same names.
+    Temporary files of a restore that was killed go in any case: nothing else has such names.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from drtool.operations.restore.files import not_captured, words
+from drtool.operations.restore.request import RestoreRequest
+from drtool.operations.restore.select import Selection, Verdict
+from drtool.operations.restore.walk import Frame
+from drtool.sources.filesystem import Folder
+from drtool.trees import Entry, FileType, split_path
+
+_TEMPORARY = re.compile(rb"\.drtool-[0-9a-f]{16}")
+Names = tuple[bytes, ...]
+
+
+class _Step(NamedTuple):
+    """A directory to empty, and if `goes` to remove once it is empty; `device` is the one that it must be on."""
+
+    names: Names
+    included: bool
+    goes: bool
+    device: int
+    emptied: bool = False
+
+
+class Sweep:
+    """One restore's look at what is there already; `deleted` counts names that are no more, or would be."""
+
+    def __init__(
+        self,
+        root: Folder | None,
+        request: RestoreRequest,
+        above: Names,
+        lived_in: frozenset[bytes],
+        failed: Callable[[Names, str], None],
+    ) -> None:
+        self._root = root
+        self._request = request
+        self._above = above
+        self._lived_in = lived_in
+        self._failed = failed
+        self._selection = Selection(request.includes, request.excludes)
+        self._base = os.path.realpath(request.to)
+        self._whole = len(above) == len(split_path(request.path or b""))
+        """Not a single file, beside which others may stand."""
+        self._spares_way = self._base == b"/" + b"/".join(above) or os.path.ismount(self._base)
+        self._paths = [tuple(split_path(path)) for path in request.snapshot.paths]
+        self.deleted = 0
+
+    def enter(self, frame: Frame) -> None:
+        """Remembers what is in the directory, before anything is put into it."""
+        entry, parent = frame.entry, frame.parent
+        if self._root is None or (parent is not None and parent.stands is not True):
+            return
+        try:
+            with Folder(self._root.descend(frame.names), self._root.applier, existed=False) as folder:
+                if entry is not None and (not_captured(entry) or (not entry.subtree and self._mounted(folder, frame))):
+                    return
+                frame.there = _listing(folder)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if self._request.delete:
+                self._failed(frame.names, f"what is in it cannot be listed: {words(error)}")
+
+    def clear_way(self, frame: Frame, entry: Entry) -> bool:
+        """Before anything but a directory takes the place of a directory: empties that; whether it is empty then."""
+        if not self._request.delete or frame.stands is not True or self._request.overwrite == "never":
+            return False
+        if self._root is None or not_captured(entry):
+            return False
+        try:
+            with Folder(self._root.descend(frame.names), self._root.applier, existed=False) as folder:
+                device = os.fstat(folder.fd).st_dev
+        except OSError:
+            return False  # what is to stand there will say why it cannot
+        return self._empty(_Step((*frame.names, entry.name), True, False, device))
+
+    def leave(self, frame: Frame) -> None:
+        """Removes what the snapshot has not, now that the whole directory was seen."""
+        there, frame.there = frame.there, {}
+        if self._root is None or frame.broken or frame.kept or not there:
+            return
+        sweeps = self._request.delete and self._sweeps(frame)
+        if not sweeps and not any(map(_TEMPORARY.fullmatch, there)):
+            return
+        try:
+            with Folder(self._root.descend(frame.names), self._root.applier, existed=False) as folder:
+                device = os.fstat(folder.fd).st_dev
+                folders = self._sweep(folder, frame.names, frame.included, there, everything=sweeps)
+        except OSError as error:
+            self._failed(frame.names, words(error))
+            return
+        for name, taken in folders:
+            self._empty(_Step((*frame.names, name), taken, taken, device))
+
+    def _sweeps(self, frame: Frame) -> bool:
+        if not self._whole or self._lives_in(frame.names):
+            return False
+        path = (*self._above, *frame.names)
+        inside = any(path[: len(named)] == named for named in self._paths)
+        return inside or not self._spares_way
+
+    def _sweep(
+        self, folder: Folder, names: Names, included: bool, there: dict[bytes, bool], *, everything: bool
+    ) -> list[tuple[bytes, bool]]:
+        """Removes the files among `there`; the directories to look into, and whether each goes itself."""
+        folders = []
+        for name, is_directory in sorted(there.items()):
+            if not is_directory and _TEMPORARY.fullmatch(name):
+                self._unlink(folder, names, name, counted=False)
+            elif everything:
+                verdict = self._verdict(names, name, is_directory=is_directory, included=included)
+                if is_directory and verdict.enter:
+                    folders.append((name, verdict.take))
+                elif not is_directory and verdict.take:
+                    self._unlink(folder, names, name)
+        return folders
+
+    def _empty(self, first: _Step) -> bool:
+        """Goes through a directory that the snapshot has not, deepest first; whether nothing stays in it."""
+        stack = [first]
+        kept: set[Names] = set()
+        while stack:
+            step = stack.pop()
+            if step.emptied:
+                if step.names in kept or not step.goes or not self._rmdir(step.names):
+                    kept.add(step.names[:-1])
+                continue
+            stack.append(step._replace(emptied=True))
+            try:
+                stack += self._inside(step, kept)
+            except OSError as error:
+                kept.add(step.names)
+                self._failed(step.names, f"it cannot be deleted: {words(error)}")
+        return first.names not in kept
+
+    def _inside(self, step: _Step, kept: set[Names]) -> list[_Step]:
+        """Removes the files of one directory; its subdirectories, as steps."""
+        steps = []
+        if self._lives_in(step.names):
+            raise OSError(0, "this repository lives there")
+        with self._open(step.names) as folder:
+            if os.fstat(folder.fd).st_dev != step.device:
+                raise OSError(0, "another file system is mounted there")
+            for name, is_directory in sorted(_listing(folder).items()):
+                verdict = self._verdict(step.names, name, is_directory=is_directory, included=step.included)
+                if is_directory and verdict.enter:
+                    steps.append(_Step((*step.names, name), verdict.take, verdict.take, step.device))
+                elif is_directory or not verdict.take or not self._unlink(folder, step.names, name):
+                    kept.add(step.names)
+        return steps
+
+    def _open(self, names: Names) -> Folder:
+        assert self._root is not None
+        if self._request.dry_run:
+            return Folder(self._root.descend(names), self._root.applier, existed=False)
+        with Folder(self._root.descend(names[:-1]), self._root.applier, existed=False) as parent:
+            return parent.enter(names[-1])  # unlocks it
+
+    def _verdict(self, names: Names, name: bytes, *, is_directory: bool, included: bool) -> Verdict:
+        kind = FileType.DIRECTORY if is_directory else FileType.FILE
+        return self._selection.judge(names, Entry(name=name, type=kind, mode=0, uid=0, gid=0), inherited=included)
+
+    def _unlink(self, folder: Folder, names: Names, name: bytes, *, counted: bool = True) -> bool:
+        try:
+            if not self._request.dry_run:
+                folder.clear(name)
+        except OSError as error:
+            self._failed((*names, name), f"it cannot be deleted: {words(error)}")
+            return False
+        self.deleted += counted
+        return True
+
+    def _rmdir(self, names: Names) -> bool:
+        assert self._root is not None
+        try:
+            with Folder(self._root.descend(names[:-1]), self._root.applier, existed=False) as folder:
+                return self._unlink(folder, names[:-1], names[-1])
+        except OSError as error:
+            self._failed(names, f"it cannot be deleted: {words(error)}")
+            return False
+
+    def _lives_in(self, names: Names) -> bool:
+        path = os.path.join(self._base, *names)
+        return any(path == place or path.startswith(place + b"/") for place in self._lived_in)
+
+    def _mounted(self, folder: Folder, frame: Frame) -> bool:
+        """Whether it is a mount point, of which the snapshot may know nothing but that it was there."""
+        assert self._root is not None
+        with Folder(self._root.descend(frame.names[:-1]), self._root.applier, existed=False) as parent:
+            return os.fstat(folder.fd).st_dev != os.fstat(parent.fd).st_dev
+
+
+def _listing(folder: Folder) -> dict[bytes, bool]:
+    """Names, and whether each is a directory."""
+    with os.scandir(folder.fd) as listing:
+        return {os.fsencode(item.name): item.is_dir(follow_symlinks=False) for item in listing}
