@@ -31,7 +31,10 @@ COMMANDS: dict[Path, Entry] = {
     ("restore",): Entry("drtool.cli.restore", BASICS, (*_ALWAYS, 3, *_OPENS, 11, *_STOPS)),
     ("snapshots",): Entry("drtool.cli.look", LOOK, _READS),
     ("ls",): Entry("drtool.cli.look", LOOK, _READS),
+    ("find",): Entry("drtool.cli.looking_inside", LOOK, _READS),
+    ("diff",): Entry("drtool.cli.looking_inside", LOOK, _READS),
     ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
+    ("report",): Entry("drtool.cli.reporting", CARE, (*_READS, 7)),
     ("survive",): Entry("drtool.cli.surviving", CARE, (*_READS, 4, 7)),
     ("forget",): Entry("drtool.cli.forgetting", CARE, (*_READS, 11)),
     ("tag",): Entry("drtool.cli.tagging", CARE, _READS),
@@ -95,7 +98,7 @@ GROUPS: dict[str, str] = {
 }
 
 _LATER = """
-find diff dump stats mount report
+dump stats mount
 
 key-split key-join
 """

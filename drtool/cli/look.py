@@ -3,13 +3,15 @@
 import os
 import stat
 import time
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drtool.cli.options import Hosts, ManifestFrom, SnapshotArgument, Sources, Tags, narrowing, sites, split_snapshot
 from drtool.cli.text import Document, count, document_of, local, size, utc
-from drtool.cli.view import Cell, View, line, table, view
+from drtool.cli.view import Cell, Line, View, line, table, view
 from drtool.events import Warned
 from drtool.operations.selection import Narrowing, narrowed, select
 
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from drtool.cli.call import Call
     from drtool.manifest import Snapshot
     from drtool.manifest.records import Mark
+    from drtool.operations.listing import Listed
     from drtool.repository import Repository
 
 SHORT_ID = 8
+_SIZED_BY = 200
 _TYPES = {"directory": "d", "symlink": "l", "fifo": "p", "character_device": "c", "block_device": "b"}
 
 
@@ -71,8 +75,12 @@ def ls(
     name, path = split_snapshot(snapshot)
     with call.open_repository(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source))
+        if not call.screen.form.documents:
+            rows = listing.stream(repository, chosen, path, recursive)
+            call.screen.stream(_long_lines(rows) if long else (line(_name(document_of(row))) for row in rows))
+            return
         document = document_of(listing.ls(repository, chosen, path, recursive))
-    call.show(document, entries_view(document, long=long))
+    call.show(document, view())
 
 
 def chosen_snapshot(call: "Call", repository: "Repository", name: str, narrow: Narrowing) -> "Snapshot":
@@ -129,23 +137,27 @@ def snapshots_view(document: Document) -> View:
     )
 
 
-def entries_view(document: Document, *, long: bool) -> View:
-    entries = document["entries"]
-    if not long:
-        return view(*(line(_name(entry)) for entry in entries))
-    cells = [
-        (
-            _mode(entry),
-            str(entry["links"]),
-            entry["user"] or str(entry["uid"]),
-            entry["group"] or str(entry["gid"]),
-            size(entry["size"]),
-            local(entry["mtime"]),
-            _name(entry),
-        )
-        for entry in entries
-    ]
-    return view(table("MODE LINKS> USER GROUP SIZE> MODIFIED NAME", cells)) if cells else view()
+def _long_lines(rows: "Iterable[Listed]") -> Iterator[Line]:
+    """As `ls -l`: columns are as wide as the first rows need; a later one that needs more widens them."""
+    documents = map(document_of, rows)
+    first = list(islice(documents, _SIZED_BY))
+    widths = [max(map(len, column)) for column in zip(*map(_long_words, first), strict=True)]
+    for row in chain(first, documents):
+        words = _long_words(row)
+        widths = [max(width, len(word)) for width, word in zip(widths, words, strict=True)]
+        mode, links, user, group, bytes_ = words
+        left = f"{mode}  {links:>{widths[1]}}  {user:{widths[2]}}  {group:{widths[3]}}  {bytes_:>{widths[4]}}"
+        yield line(f"{left}  {local(row['mtime'])}  {_name(row)}")
+
+
+def _long_words(row: Document) -> tuple[str, str, str, str, str]:
+    return (
+        _mode(row),
+        str(row["links"]),
+        row["user"] or str(row["uid"]),
+        row["group"] or str(row["gid"]),
+        size(row["size"]),
+    )
 
 
 def _name(entry: Document) -> str:

@@ -10,7 +10,7 @@ Invariants
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TextIO
 
@@ -25,6 +25,7 @@ from drtool.events import Event, ItemFailed, Progress, SnapshotStored, Stage, St
 
 _SGR: dict[Style, str] = {"good": "32", "bad": "1;31", "warn": "33", "dim": "2", "strong": "1"}
 _ITEMS_SHOWN = 20
+_FIRST_LINES = 100
 
 
 class Form(Struct, frozen=True, kw_only=True):
@@ -57,6 +58,7 @@ class Screen:
         self.failure = ""
         """Why the command failed, in one sentence."""
         self.lost = False
+        self._unread = False
         """Whether something could not be written to stdout although somebody reads it."""
 
     @property
@@ -87,6 +89,18 @@ class Screen:
             self._draw(view)
         if failed:
             self._release()
+
+    def stream(self, lines: Iterable[Line]) -> None:
+        """A result for a person that may be long: each line as it comes."""
+        self.end_progress()
+        if self.form.quiet:
+            return
+        for number, each in enumerate(lines):
+            if self._unread:
+                return
+            self._write(self._line(each))
+            if number < _FIRST_LINES:  # somebody waits for the beginning
+                self._flush()
 
     def fail(self, error: DrtoolError | Interrupted) -> None:
         """A failure: the error document, and a sentence with what to do next on stderr."""
@@ -226,9 +240,16 @@ class Screen:
         except OSError as error:
             self._give_up(error)
 
+    def _flush(self) -> None:
+        try:
+            self._stdout.flush()
+        except OSError as error:
+            self._give_up(error)
+
     def _give_up(self, error: OSError) -> None:
         """Nobody reads any more, which is no failure; or the result cannot be kept, as on a full disk, which is one."""
         self._abandon_stdout()
+        self._unread = True
         if not isinstance(error, BrokenPipeError) and not self.lost:
             self.lost = True
             self._say("bad", "drtool: ", f"the result cannot be written to stdout: {error.strerror}")

@@ -35,8 +35,13 @@ class Listing(Struct, frozen=True, kw_only=True):
 
 def ls(repository: Repository, snapshot: Snapshot, path: bytes | None, recursive: bool) -> Listing:
     """What is at `path` (None: at the root): a directory's entries, or the one file. DrtoolError if nothing is."""
-    rows = [_listed(where, entry) for where, entry in _entries(repository, snapshot, path, recursive)]
+    rows = list(stream(repository, snapshot, path, recursive))
     return Listing(snapshot=snapshot.id.hex(), entries=rows, tentative=repository.view.tentative)
+
+
+def stream(repository: Repository, snapshot: Snapshot, path: bytes | None, recursive: bool) -> Iterator[Listed]:
+    """The same, entry by entry."""
+    return (_listed(where, entry) for where, entry in _entries(repository, snapshot, path, recursive))
 
 
 def _entries(

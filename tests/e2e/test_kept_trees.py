@@ -49,6 +49,22 @@ def test_the_second_walk_fetches_no_tree(remote, tmp_path):
     assert second_bytes < opening_bytes + 10_000
 
 
+def test_the_second_comparison_fetches_no_tree(remote, tmp_path):
+    shell, line = remote
+    other = {"DRTOOL_CACHE_DIR": str(tmp_path / "third-cache")}
+    (oldest, *_) = shell("snapshots", "--json").document["snapshots"]
+    fill(shell.directory / "source", {"d1/one more": b""})
+    assert shell("backup", str(shell.directory / "source")).code == 0
+    for _ in range(2):
+        _, opening_bytes = came(shell, line, "snapshots", **other)
+    words = ("diff", oldest["id"], "latest")
+    first, _ = came(shell, line, *words, **other)
+    second, second_bytes = came(shell, line, *words, **other)
+    assert first == second
+    assert first.startswith("+ ")
+    assert second_bytes < opening_bytes + 10_000
+
+
 def test_the_host_that_made_a_snapshot_has_its_trees_at_once(remote):
     shell, line = remote
     _, opening_bytes = came(shell, line, "snapshots")

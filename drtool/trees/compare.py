@@ -1,0 +1,113 @@
+"""Two stored trees side by side: what is in one only, and what is in both and differs. PURE.
+
+Invariants
+    Directories with one name for their contents are equal, and are not read. Paths come in the order of their names.
+    Memory is bounded by the directories on the way down, whatever the size of the trees.
+"""
+
+from collections.abc import Iterator
+from enum import IntEnum
+
+from msgspec import Struct
+
+from drtool.trees.entry import Entry, FileType
+from drtool.trees.pages import Fetch, read_directory
+from drtool.trees.walk import walk
+
+
+class Change(IntEnum):
+    """What became of a path between the first tree and the second."""
+
+    ADDED = 1
+    REMOVED = 2
+    CHANGED = 3
+    """Its type, its content or where it points."""
+    METADATA = 4
+    """Only mode, owner, times, attributes or links."""
+
+
+class Difference(Struct, frozen=True):
+    path: bytes
+    change: Change
+    before: Entry | None
+    after: Entry | None
+
+
+_Level = tuple[bytes, Iterator[tuple[Entry | None, Entry | None]]]
+
+
+def compare(before: bytes, after: bytes, prefix: bytes, fetch: Fetch) -> Iterator[Difference]:
+    """Every difference between the directories that `before` and `after` name, parents before their children."""
+    levels: list[_Level] = [(prefix, _pairs(before, after, fetch))] if before != after else []
+    while levels:
+        above, pairs = levels[-1]
+        pair = next(pairs, None)
+        if pair is None:
+            levels.pop()
+            continue
+        old, new = pair
+        entry = new or old
+        assert entry is not None
+        path = above + entry.name
+        if old is None or new is None:
+            yield from _whole(path, old, new, fetch)
+            continue
+        if is_directory(old) != is_directory(new):
+            yield from _whole(path, old, None, fetch)
+            yield from _whole(path, None, new, fetch)
+            continue
+        change = changed(old, new)
+        if change is not None:
+            yield Difference(path, change, old, new)
+        if is_directory(old) and old.subtree != new.subtree:
+            levels.append((path + b"/", _pairs(old.subtree, new.subtree, fetch)))
+
+
+def changed(old: Entry, new: Entry) -> Change | None:
+    """How two entries of one name differ; a directory's contents are not looked at."""
+    if (old.type, old.link_target, old.rdev, old.size_bytes, old.content, old.content_depth) != (
+        new.type,
+        new.link_target,
+        new.rdev,
+        new.size_bytes,
+        new.content,
+        new.content_depth,
+    ) and not is_directory(old):
+        return Change.CHANGED
+    return None if _metadata(old) == _metadata(new) else Change.METADATA
+
+
+def is_directory(entry: Entry) -> bool:
+    return entry.type == FileType.DIRECTORY
+
+
+def _metadata(entry: Entry) -> tuple[object, ...]:
+    return entry.mode, entry.uid, entry.gid, entry.user, entry.group, entry.mtime_ns, entry.xattrs, entry.flags
+
+
+def _pairs(before: bytes, after: bytes, fetch: Fetch) -> Iterator[tuple[Entry | None, Entry | None]]:
+    """The entries of two directories, those of one name together; both come sorted by their names."""
+    left = read_directory(before, fetch) if before else iter(())
+    right = read_directory(after, fetch) if after else iter(())
+    old, new = next(left, None), next(right, None)
+    while old is not None or new is not None:
+        if new is None or (old is not None and old.name < new.name):
+            yield old, None
+            old = next(left, None)
+        elif old is None or new.name < old.name:
+            yield None, new
+            new = next(right, None)
+        else:
+            yield old, new
+            old, new = next(left, None), next(right, None)
+
+
+def _whole(path: bytes, old: Entry | None, new: Entry | None, fetch: Fetch) -> Iterator[Difference]:
+    """An entry that only one side has, with everything below it."""
+    entry = new or old
+    assert entry is not None
+    change = Change.ADDED if old is None else Change.REMOVED
+    yield Difference(path, change, old, new)
+    if is_directory(entry) and entry.subtree:
+        for below, child in walk(entry.subtree, path + b"/", fetch):
+            yield Difference(below, change, child if old is not None else None, child if new is not None else None)
