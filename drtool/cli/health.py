@@ -34,12 +34,12 @@ def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
         document = document_of(run_status(repository, call.emit, call.settings.config.objectives))
         promised = repository.view.state.policy.copies
         recorded = repository.view.state.runs
-    _add_proofs(call, document, recorded)
+    add_proofs(call, document, recorded)
     code = repository.uncertain.exit_code if repository.uncertain else status_exit(document, promised)
     call.show(document, status_view(document, promised), exit_code=code)
 
 
-def _add_proofs(call: "Call", document: Document, recorded: "tuple[RecordedRun, ...]") -> None:
+def add_proofs(call: "Call", document: Document, recorded: "tuple[RecordedRun, ...]") -> None:
     """Which plans were to pass every so often, and whether they did; what is missing is a problem like any other."""
     import time
 

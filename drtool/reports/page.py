@@ -161,6 +161,7 @@ th, td { text-align: left; vertical-align: top; padding: .5rem .8rem; border-top
 th { font-size: .82rem; color: var(--soft); border-top: 0; white-space: nowrap; }
 td:last-child { min-width: 11rem; }
 .figure { text-align: right; white-space: nowrap; }
+.still { white-space: nowrap; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .2rem 1.1rem; margin: .6rem 0; }
 details.card { padding-left: 1.7rem; }
 details.card summary { cursor: pointer; padding: .55rem 0; list-style-position: outside; }

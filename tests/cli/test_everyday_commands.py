@@ -120,3 +120,14 @@ def test_a_snapshot_is_tagged_and_held_and_shown_so(shell):
     assert shell("hold", held["id"], "--release", "--json").document["snapshots"][0]["held"] is False
     for words in (("tag", "latest"), ("tag", "latest", "--add", ""), ("hold", "latest", "--until", "yesterday")):
         assert shell(*words).code == 2
+
+
+def test_the_report_is_written_whatever_it_tells(shell):
+    ran = shell("report", "--html", "report.html", "--json")
+    assert ran.code == 0
+    assert ran.document["healthy"]
+    page = (shell.directory / "report.html").read_text()
+    assert "home on " in page
+    assert "Nothing is wrong that is known" in page
+    assert shell("report").code == 2
+    assert shell("report", "--html", "no/such/place.html").code == 2

@@ -1,0 +1,84 @@
+"""`report`: the repository as one page."""
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drtool import __version__
+from drtool.cli.health import add_proofs, status_exit
+from drtool.cli.options import ManifestFrom, sites
+from drtool.cli.text import Document, count, document_of
+from drtool.cli.view import Cell, line, view
+from drtool.errors import UsageError
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+
+
+def report(
+    context: typer.Context,
+    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Where the page goes.")] = None,
+    manifest_from: ManifestFrom = None,
+) -> None:
+    """Write a page about the repository: problems, sources, sites, ring, snapshots over time, verification, drills.
+
+    One file, complete in itself: no script, nothing from elsewhere, in light and dark. Its exit codes are those of `status`; the
+    page is written whatever they are.
+
+    Examples:
+        drtool report --html /var/www/backup.html
+        drtool report --html report.html && xdg-open report.html
+    """
+    from drtool.operations.marking import held
+    from drtool.operations.status import status as run_status
+    from drtool.operations.targets import ring
+    from drtool.reports.overview_page import Dot, Overview, overview_page
+
+    call: Call = context.obj
+    if html is None:
+        raise UsageError("where to is missing", hint="drtool report --html FILE")
+    now_ns = time.time_ns()
+    with call.open_anyhow(sites(manifest_from)) as repository:
+        document = document_of(run_status(repository, call.emit, call.settings.config.objectives))
+        state = repository.view.state
+        placed = document_of(ring(repository))
+    add_proofs(call, document, state.runs)
+    seen = Overview(
+        label=state.label,
+        repository=state.repository.hex(),
+        now_ns=now_ns,
+        version=__version__,
+        host=call.settings.host,
+        status=document,
+        ring=placed,
+        dots=tuple(Dot(source=row.source, host=row.host, time_ns=row.time_ns) for row in state.snapshots),
+        held=len(held(state, now_ns)),
+        coverage=state.coverage,
+        runs=state.runs,
+    )
+    path = call.settings.directory / html
+    write_page(path, overview_page(seen))
+    code = repository.uncertain.exit_code if repository.uncertain else status_exit(document, state.policy.copies)
+    told: Document = {"written": str(path), "healthy": document["healthy"], "problems": document["problems"]}
+    problems = count(len(document["problems"]), "problem")
+    healthy = Cell("healthy", "good") if document["healthy"] else Cell(problems, "bad")
+    call.show(told, view(line(f"wrote {path}: ", healthy)), exit_code=code)
+
+
+def write_page(path: Path, text: str) -> None:
+    """The whole page, or the one that was there. Raises UsageError."""
+    from drtool.operations.scheduling.files import write_whole
+
+    try:
+        write_whole(path, text.encode("utf-8", "replace"), mode=0o666 & ~_umask())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
