@@ -214,3 +214,16 @@ def test_a_bad_name_in_the_configuration_is_a_usage_error():
 
     with pytest.raises(UsageError, match=r"\.\."):
         captured_source(SourceConfig(stream=StreamConfig(command=("x",), name="../x")), "/")
+
+
+def test_a_configured_source_of_empty_directories_is_a_failure(world, tmp_path):
+    """What an unmounted disk looks like; a path that a person names by hand is stored as it is."""
+    (tmp_path / "mnt").mkdir()
+    paths = (os.fsencode(tmp_path / "mnt"),)
+    with world.open() as repository:
+        with pytest.raises(DrtoolError, match="is empty; is something not mounted"):
+            world.run_jobs(repository, SourceJob(name="disk", paths=paths))
+        assert world.snapshots() == []
+        world.run_jobs(repository, SourceJob(name="", paths=paths))
+        (tmp_path / "mnt/file").touch()
+        assert world.run_jobs(repository, SourceJob(name="disk", paths=paths)).snapshots[0].files.new == 1

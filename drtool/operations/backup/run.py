@@ -73,6 +73,9 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
     if not scan.paths:
         where = ", ".join(os.fsdecode(path) for path in scan.roots.missing) or "no path"
         raise Incomplete(f"nothing to back up: {where} does not exist")
+    if job.name and job.captured is None and scan.is_empty():  # who names a path by hand sees what is in it
+        where = ", ".join(os.fsdecode(path) for path in scan.roots.paths)
+        raise Incomplete(f"nothing to back up: {where} is empty; is something not mounted there?")
     if request.dry_run:
         return _look(repository, request, job, scan, started)
     with closing(repository.writer()) as writer:

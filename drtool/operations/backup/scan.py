@@ -72,6 +72,10 @@ class Scan:
     def problem(self, problem: Problem) -> None:
         self.problems.append(problem)
 
+    def is_empty(self) -> bool:
+        """Whether each named path is a directory with nothing in it: an unmounted disk looks like that."""
+        return all(_holds_nothing(path) for path in self.roots.paths)
+
     def count_bytes(self, size_bytes: int) -> None:
         """So much of what a source captured was read."""
         self.processed_bytes += size_bytes
@@ -186,6 +190,14 @@ class Scan:
 class _Entered(NamedTuple):
     found: Found
     enter: list[int]
+
+
+def _holds_nothing(path: bytes) -> bool:
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is None
+    except OSError:  # no directory, or it cannot be read: the walk says so
+        return False
 
 
 def _entries_of(subtree: bytes, fetch: Fetch, unreadable: Callable[[str], None]) -> dict[bytes, Entry]:
