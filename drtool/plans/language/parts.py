@@ -8,10 +8,10 @@ from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta
 
+from drtool.config.cron import Cron, parse_cron
 from drtool.config.document import read_as
 from drtool.config.schema import words, zone_name
 from drtool.config.units import rate_bytes_s, size_bytes
-from drtool.config.cron import Cron, parse_cron
 from drtool.plans.language.needs import Need, need
 from drtool.plans.language.quantities import When, duration_s, positive_s, share, when, window_text
 from drtool.plans.language.syntax import Expression

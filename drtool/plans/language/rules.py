@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from drtool.config.cron import longest_gap_s
 from drtool.config.document import Placeholder
 from drtool.config.yaml import Parsed
 from drtool.plans.language.action_rules import action_problems
 from drtool.plans.language.approval import changes_production, is_behind_approval, overwrites
-from drtool.config.cron import longest_gap_s
 from drtool.plans.language.model import Plan
 from drtool.plans.language.placed import Complaints, Placed
 from drtool.plans.language.values import duration_text
