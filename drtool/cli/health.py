@@ -46,23 +46,31 @@ def add_proofs(call: "Call", document: Document, recorded: "tuple[RecordedRun, .
     from drtool.plans.evidence.proofs import proofs, told
 
     now_ns = time.time_ns()
-    rows = proofs(recorded, _configured_plans(call), now_ns)
+    configured, broken = _configured_plans(call)
+    rows = proofs(recorded, configured, now_ns)
     document["plans"] = document_of(rows)
-    document["problems"] += [told(row, now_ns) for row in rows if row.met is False]
+    document["problems"] += [told(row, now_ns) for row in rows if row.met is False] + broken
     document["healthy"] = not document["problems"]
 
 
-def _configured_plans(call: "Call") -> dict[str, float | None]:
-    """How often each plan of this host is to pass, by id; without a directory of plans nothing is imported."""
+def _configured_plans(call: "Call") -> tuple[dict[str, float | None], list[str]]:
+    """How often each plan of this host is to pass, by id, and what nobody can tell of; without a directory of plans nothing is
+    imported."""
     from drtool.cli.plans import plans_directory
 
     directory = plans_directory(call)
-    if directory is None or not directory.is_dir():
-        return {}
+    if directory is None:
+        return {}, []
+    if not directory.is_dir():
+        return {}, [f"there is no directory {directory}: nobody knows which plans are to pass"]
     from drtool.plans.library import list_plans
 
-    plans = [listed.plan for listed in list_plans(directory) if listed.plan is not None]
-    return {plan.id: plan.schedule.must_pass_every_s if plan.schedule else None for plan in plans}
+    listed = list_plans(directory)
+    plans = [row.plan for row in listed if row.plan is not None]
+    broken = [
+        f"{row.file} cannot be read as a plan: drtool plan check {row.file}" for row in listed if row.plan is None
+    ]
+    return {plan.id: plan.schedule.must_pass_every_s if plan.schedule else None for plan in plans}, broken
 
 
 def status_exit(document: Document, promised: int) -> int:

@@ -52,6 +52,23 @@ def test_a_plan_that_never_ran_is_not_proven_and_once_it_passed_it_is(proven):
     assert row["last_passed"].endswith("Z")
 
 
+def test_a_plan_that_nobody_can_read_is_a_problem(proven):
+    file = proven.directory / "plans" / "broken.yaml"
+    file.write_text("version: 1\nid: broken\nsteps: 7\n")
+    told = proven("status", "--json").document
+    file.unlink()
+    assert told["healthy"] is False
+    assert any(f"plan check {file}" in problem for problem in told["problems"])
+    os.rename(proven.directory / "plans", proven.directory / "elsewhere")
+    config = proven.directory / "drtool.yaml"
+    text = config.read_text()
+    config.write_text(f"{text}plans: plans\n")
+    told = proven("status", "--json").document
+    config.write_text(text)
+    os.rename(proven.directory / "elsewhere", proven.directory / "plans")
+    assert any("nobody knows which plans are to pass" in problem for problem in told["problems"])
+
+
 def test_what_a_step_may_take_is_what_it_took_else_what_the_plan_says(proven):
     text = PROOF.replace("id: proof", "id: timed")
     (proven.directory / "timed.yaml").write_text(text)
