@@ -24,6 +24,7 @@ from drtool.events import ItemFailed, Warned
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
+    from drtool.manifest.records import Snapshot
     from drtool.operations.restore import RestoreRequest
     from drtool.operations.selection import Narrowing
     from drtool.repository import Repository
@@ -33,6 +34,9 @@ def restore(
     context: typer.Context,
     snapshot: SnapshotArgument,
     to: Annotated[str | None, typer.Option(metavar="DIR", help="Where to; made if it is not there.")] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="To where it was; without --overwrite, what differs is overwritten.")
+    ] = False,
     to_dsn: Annotated[
         str | None, typer.Option(metavar="DSN", help="Of a database's snapshot: the server to load it into.")
     ] = None,
@@ -48,6 +52,15 @@ def restore(
     delete: Annotated[
         bool, typer.Option("--delete", help="Remove what the snapshot does not have, within the selection.")
     ] = False,
+    numeric_owner: Annotated[
+        bool, typer.Option("--numeric-owner", help="Owners by number, even where this host knows the name.")
+    ] = False,
+    map_owner: Annotated[
+        list[str] | None, typer.Option(metavar="FROM:TO", help="A user's files go to another, by name or number.")
+    ] = None,
+    map_group: Annotated[
+        list[str] | None, typer.Option(metavar="FROM:TO", help="A group's files go to another, by name or number.")
+    ] = None,
     from_site: Annotated[list[str] | None, typer.Option(metavar="SITE", help="Read copies of this site only.")] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all of it again, and compare it with the snapshot.")
@@ -62,44 +75,59 @@ def restore(
 
     SNAPSHOT:PATH puts the contents of PATH into DIR; without PATH, the absolute paths are recreated below DIR. Only what
     differs is written. With --verify everything is read again afterwards, hashed and compared; what differs is an error.
+    Owners are restored by name where this host has the name, else by number. A restore that was interrupted goes on when it is
+    started again with --overwrite if-changed.
     With --to-dsn the databases of a snapshot are loaded into a server that has none of that name, and compared with the record.
 
     Examples:
         drtool restore latest --to /mnt/rescue --verify
         drtool restore latest:/etc/nginx --to /etc/nginx --overwrite always --dry-run
+        drtool restore latest:/srv/www --in-place --delete --dry-run
+        drtool restore latest --to /mnt --map-owner alice:1001 --map-group staff:users
         drtool restore latest --source home --to /tmp/x --include '*.odt'
         drtool restore latest --source orders --to-dsn service=standby --database orders
     """
     from drtool.operations.recorded import clear_old_logs
     from drtool.operations.restore import RestoreRequest
     from drtool.operations.restore import restore as run_restore
+    from drtool.sources.filesystem import read_group_mapping, read_user_mapping
 
     call: Call = context.obj
     if to_dsn is not None:
-        files_only = (to, include, exclude, overwrite, delete, verify)
+        files_only = (to, in_place, include, exclude, overwrite, delete, verify, numeric_owner, map_owner, map_group)
         _check_alone(snapshot, any(each for each in files_only))
         _load(call, snapshot, to_dsn, database or [], from_site, dry_run, narrowing(host, tag, source), manifest_from)
         return
-    if not to or database:
+    if in_place and to is not None:
+        raise UsageError("--in-place and --to name two destinations", hint="give one of them")
+    if not (to or in_place) or database:
         raise UsageError(
             "--database goes with --to-dsn" if database else f"--to is {'missing' if to is None else 'empty'}",
-            hint="name the directory to restore into, or for a database the server: --to-dsn DSN",
+            hint="name the directory to restore into, --in-place for where it was, or for a database the server: --to-dsn DSN",
         )
     if verify and (include or exclude or dry_run):
         raise UsageError(
             "--verify is for whole snapshots and whole paths", hint="leave out --include, --exclude and --dry-run"
         )
+    if verify and (numeric_owner or map_owner or map_group):
+        raise UsageError(
+            "--verify compares owners as they would be restored by name", hint="leave out --numeric-owner and --map-…"
+        )
+    users, groups = read_user_mapping(map_owner or ()), read_group_mapping(map_group or ())
     name, path = split_snapshot(snapshot)
     with call.open_repository(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source))
         request = RestoreRequest(
             snapshot=chosen,
             path=path,
-            to=os.fsencode(to),
+            to=_place_of(repository, chosen, path) if in_place else os.fsencode(to or ""),
             includes=tuple(include or ()),
             excludes=tuple(exclude or ()),
-            overwrite=overwrite,
+            overwrite=overwrite or ("always" if in_place else None),
             delete=delete,
+            numeric_owners=numeric_owner,
+            map_users=users,
+            map_groups=groups,
             from_sites=sites(from_site),
             dry_run=dry_run,
             workers=call.settings.workers,
@@ -109,7 +137,27 @@ def restore(
         document = document_of(run_restore(repository, request, call.emit))
         if verify:
             _verify(call, repository, request, document)
-    call.show(document, restore_view(document, to, dry_run=dry_run), exit_code=3 if document["errors"] else 0)
+    call.show(
+        document,
+        restore_view(document, os.fsdecode(request.to), dry_run=dry_run),
+        exit_code=3 if document["errors"] else 0,
+    )
+
+
+def _place_of(repository: "Repository", snapshot: "Snapshot", path: bytes | None) -> bytes:
+    """Where what is restored was when it was backed up."""
+    from drtool.operations.recorded import recorded
+    from drtool.trees import FileType, find_entry
+
+    inventory = recorded(repository, snapshot)
+    if inventory is not None and inventory.drtool != "sqlite":
+        raise UsageError(
+            f"a snapshot of {inventory.drtool} has no place of its own in the file system",
+            hint="--to-dsn DSN loads it into a server, --to DIR restores its files",
+        )
+    whole = b"/" + (path or b"").strip(b"/")
+    entry = find_entry(snapshot.root, whole, repository.trees) if path else None
+    return whole if entry is None or entry.type == FileType.DIRECTORY else os.path.dirname(whole)
 
 
 def _check_alone(snapshot: str, files_too: bool) -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
 from drtool.model import ChunkId
-from drtool.operations.restore.files import FileRestorer, not_captured, words
+from drtool.operations.restore.files import FileRestorer, failure, not_captured, words
 from drtool.operations.restore.messages import (
     FilePut,
     FilesOfFolder,
@@ -69,6 +69,7 @@ class _LargeFile:
         self.handed_over = False
         self.written_bytes = 0
         self.error = ""
+        self.full = False
         self.last_task = 0
 
 
@@ -206,6 +207,7 @@ class Feeder:
                 file = self._parts.pop(reply.task)
                 file.written_bytes += reply.written_bytes
                 file.error = file.error or reply.error
+                file.full = file.full or reply.full
                 file.missing -= 1
                 self._complete(file)
         self._mark_done(reply.task)
@@ -219,7 +221,7 @@ class Feeder:
         try:
             put = self._begin_large(names, entry)
         except (OSError, DrtoolError) as error:
-            put = FilePut(error=words(error))
+            put = failure(error)
         if put is not None:
             self._results.ended(names, entry, put)
 
@@ -272,7 +274,7 @@ class Feeder:
     def _complete(self, file: _LargeFile) -> None:
         if file.missing or not file.handed_over:
             return
-        put = FilePut(error=file.error)
+        put = FilePut(error=file.error, full=file.full)
         try:
             with self._folder(file) as folder:
                 if file.error:
@@ -280,7 +282,7 @@ class Feeder:
                 else:
                     put = self._finish_large(folder, file)
         except OSError as error:
-            put = FilePut(error=words(error))
+            put = failure(error)
         self._unfinished.discard(file)
         self._results.ended(file.names, file.entry, put)
 

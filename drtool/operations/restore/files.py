@@ -5,6 +5,7 @@ Invariants
     What is equal already is not written; a file with other names outside of the restore is never corrected in place.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -41,11 +42,11 @@ class FileRestorer:
         except FileExistsError:
             pass
         except (OSError, DrtoolError) as error:
-            return FilePut(error=words(error))
+            return failure(error)
         try:
             return self._existing(folder, entry)
         except (OSError, DrtoolError) as error:
-            return FilePut(error=words(error))
+            return failure(error)
 
     def _new(self, folder: Folder, entry: Entry) -> FilePut:
         texts = self._texts_of_small(entry)
@@ -147,6 +148,16 @@ def not_captured(entry: Entry) -> str:
     if any(what.startswith("content") for what in entry.uncaptured):
         return f"its content was not captured ({'; '.join(entry.uncaptured)})"
     return ""
+
+
+def failure(error: OSError | DrtoolError) -> FilePut:
+    """How a file ends that could not be restored."""
+    return FilePut(error=words(error), full=is_full(error))
+
+
+def is_full(error: OSError | DrtoolError) -> bool:
+    """Whether there was no room at the destination, or none for this user."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def words(error: OSError | DrtoolError) -> str:

@@ -46,6 +46,8 @@ class FilePut(Struct, frozen=True, array_like=True, gc=False):
     skipped: bool = False
     error: str = ""
     problems: list[str] = []
+    full: bool = False
+    """There was no room for it."""
 
 
 class FilesPut(_Message, frozen=True):
@@ -57,6 +59,7 @@ class PartPut(_Message, frozen=True):
     task: int
     written_bytes: int
     error: str = ""
+    full: bool = False
 
 
 Reply: TypeAlias = FilesPut | PartPut

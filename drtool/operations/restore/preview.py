@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from drtool.errors import DrtoolError
 from drtool.events import ignore
-from drtool.operations.restore.files import FileRestorer, not_captured, words
+from drtool.operations.restore.files import FileRestorer, failure, not_captured
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.sweep import Sweep
@@ -55,7 +55,7 @@ class _Look:
     def __init__(self, repository: Repository, request: RestoreRequest) -> None:
         self._overwrite = request.overwrite
         self._files = FileRestorer(repository, repository.chunks, request.overwrite)
-        self.root = _open_root(request.to)
+        self.root = _open_root(request)
         self._linked: set[LinkGroup] = set()
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class _Look:
         except NotADirectoryError:  # what stands there gives way to a directory, unless everything is to stay
             return FilePut(skipped=True) if self._overwrite == "never" else whole
         except (OSError, DrtoolError) as error:
-            return FilePut(error=words(error))
+            return failure(error)
 
     def _in(self, folder: Folder, entry: Entry) -> FilePut | None:
         """None if it would be written."""
@@ -115,7 +115,8 @@ def _check_empty(folder: Folder, name: bytes) -> None:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
 
 
-def _open_root(path: bytes) -> Folder | None:
+def _open_root(request: RestoreRequest) -> Folder | None:
     with suppress(FileNotFoundError):
-        return Folder(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), Applier(), existed=True)
+        fd = os.open(request.to, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return Folder(fd, Applier(request.owners), existed=True)
     return None

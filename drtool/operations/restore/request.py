@@ -5,6 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from drtool.manifest.records import Snapshot
+from drtool.sources.filesystem import OwnerIds
 
 Overwrite = Literal["always", "if-changed", "never"]
 
@@ -19,9 +20,17 @@ class RestoreRequest(Struct, frozen=True, kw_only=True):
     overwrite: Overwrite | None = None
     delete: bool = False
     """What the snapshot has not goes, within the selection; a non-empty directory gives way to what is none."""
+    numeric_owners: bool = False
+    map_users: dict[str, int] = {}
+    """Owner in the snapshot, by name or number → the number that it gets here."""
+    map_groups: dict[str, int] = {}
     from_sites: tuple[str, ...] = ()
     dry_run: bool = False
     workers: int = 2
+
+    @property
+    def owners(self) -> OwnerIds:
+        return OwnerIds(numeric_ids=self.numeric_owners, users=self.map_users, groups=self.map_groups)
 
 
 class RestoreError(Struct, frozen=True):

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from drtool.errors import DrtoolError, Refused, UsageError
-from drtool.events import Emit, Progress, Stage
+from drtool.events import Emit, Progress, Stage, Warned
 from drtool.model import SiteName
 from drtool.operations.restore.feeding import Feeder
-from drtool.operations.restore.files import FileRestorer, not_captured, words
+from drtool.operations.restore.files import FileRestorer, failure, is_full, not_captured, words
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.preview import preview
 from drtool.operations.restore.request import RestoreRequest, RestoreResult
@@ -25,7 +25,7 @@ from drtool.operations.restore.tally import Tally
 from drtool.operations.restore.walk import Frame, Walk, start
 from drtool.repository import Repository
 from drtool.repository.lodging import lived_in
-from drtool.sources.filesystem import Folder, HardLinks
+from drtool.sources.filesystem import Applier, Folder, HardLinks
 from drtool.trees import Entry, FileType
 
 PROGRESS_S = 0.1
@@ -46,6 +46,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
     if request.dry_run:
         tally = preview(repository, request, walk, above)
     else:
+        _warn_of_room(request, emit)
         run = RestoreRun(repository, request, walk, above, emit)
         run.go()
         tally = run.tally
@@ -78,6 +79,24 @@ def _check_destination(request: RestoreRequest) -> None:
         )
 
 
+def _warn_of_room(request: RestoreRequest, emit: Emit) -> None:
+    """Of a whole snapshot into nothing it is known what it takes, but for holes and what the file system compresses."""
+    to = os.path.abspath(request.to)
+    if request.path or request.includes or request.excludes or (os.path.isdir(to) and os.listdir(to)):
+        return
+    while not os.path.exists(to):
+        to = os.path.dirname(to)
+    room = os.statvfs(to)
+    free_bytes, needed_bytes = room.f_bavail * room.f_frsize, request.snapshot.counts.bytes
+    if needed_bytes > free_bytes:
+        emit(
+            Warned(
+                message=f"the snapshot holds {needed_bytes / 2**30:.1f} GiB, and {free_bytes / 2**30:.1f} GiB are free "
+                f"where {os.fsdecode(request.to)} is"
+            )
+        )
+
+
 def _check_sites(repository: Repository, sites: tuple[str, ...]) -> None:
     known = repository.targets.sites()
     for site in sites:
@@ -102,7 +121,7 @@ class RestoreRun:
         self._request = request
         self._walk = walk
         self._emit = emit
-        self._root = Folder.destination(request.to)
+        self._root = Folder.destination(request.to, Applier(request.owners))
         self._links = HardLinks(self._root)
         self._files = FileRestorer(repository, repository.chunks, request.overwrite)
         self._endings: deque[_Ending] = deque()
@@ -119,14 +138,24 @@ class RestoreRun:
             for frame, entry, child in self._walk:
                 self._take(frame, entry, child)
                 self._leave()
+                self._check_room()
                 self._tick()
             self._leave()
             self._feeder.finish()
+            self._check_room()
             self._finish_directories(everything=True)
             self.tally.deleted = self._sweep.deleted
         finally:
             self._feeder.close()
             self._root.close()
+
+    def _check_room(self) -> None:
+        if self.tally.full:
+            raise DrtoolError(
+                f"no space is left where {os.fsdecode(self._request.to)} is: {self.tally.files:,} files are restored, "
+                "the others are not",
+                hint="make room, or restore elsewhere; with --overwrite if-changed the same command goes on from here",
+            )
 
     def _take(self, frame: Frame, entry: Entry, child: Frame | None) -> None:
         if child is not None:
@@ -162,6 +191,7 @@ class RestoreRun:
                 parent.enter(frame.entry.name).close()
         except OSError as error:
             frame.broken = True
+            self.tally.full = self.tally.full or is_full(error)
             self.tally.failed(frame.names, words(error))
             return False
         frame.made = True
@@ -186,7 +216,7 @@ class RestoreRun:
             ending = self._endings.popleft()
             try:
                 with self._folder(ending.names) as folder:
-                    problems = folder.finish(ending.entry)
+                    problems = folder.finish(ending.entry, with_times=not self._sweep.is_way(ending.names))
             except OSError as error:
                 problems = [words(error)]
             self.tally.imperfect(ending.names, [*filter(None, [not_captured(ending.entry)]), *problems])
@@ -201,7 +231,7 @@ class RestoreRun:
             with self._folder(names) as folder:
                 return action(folder, names, entry)
         except (OSError, DrtoolError) as error:
-            return FilePut(error=words(error))
+            return failure(error)
 
     def _linked_file(self, folder: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
         found = folder.stat(entry.name)

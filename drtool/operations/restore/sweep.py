@@ -54,7 +54,8 @@ class Sweep:
         self._base = os.path.realpath(request.to)
         self._whole = len(above) == len(split_path(request.path or b""))
         """Not a single file, beside which others may stand."""
-        self._spares_way = self._base == b"/" + b"/".join(above) or os.path.ismount(self._base)
+        self._in_place = self._base == b"/" + b"/".join(above)
+        self._spares_way = self._in_place or os.path.ismount(self._base)
         self._paths = [tuple(split_path(path)) for path in request.snapshot.paths]
         self.deleted = 0
 
@@ -108,9 +109,15 @@ class Sweep:
     def _sweeps(self, frame: Frame) -> bool:
         if not self._whole or self._lives_in(frame.names):
             return False
-        path = (*self._above, *frame.names)
-        inside = any(path[: len(named)] == named for named in self._paths)
-        return inside or not self._spares_way
+        return self._inside(frame.names) or not self._spares_way
+
+    def is_way(self, names: Names) -> bool:
+        """Whether a directory of this host only leads to what was backed up: its times are its own affair."""
+        return self._in_place and not self._inside(names)
+
+    def _inside(self, names: Names) -> bool:
+        path = (*self._above, *names)
+        return any(path[: len(named)] == named for named in self._paths)
 
     def _sweep(
         self, folder: Folder, names: Names, included: bool, there: dict[bytes, bool], *, everything: bool
@@ -140,13 +147,13 @@ class Sweep:
                 continue
             stack.append(step._replace(emptied=True))
             try:
-                stack += self._inside(step, kept)
+                stack += self._contents(step, kept)
             except OSError as error:
                 kept.add(step.names)
                 self._failed(step.names, f"it cannot be deleted: {words(error)}")
         return first.names not in kept
 
-    def _inside(self, step: _Step, kept: set[Names]) -> list[_Step]:
+    def _contents(self, step: _Step, kept: set[Names]) -> list[_Step]:
         """Removes the files of one directory; its subdirectories, as steps."""
         steps = []
         if self._lives_in(step.names):

@@ -15,12 +15,16 @@ class Tally:
         self._emit = emit
         self._above = above
         self.files = self.bytes = self.written_bytes = self.skipped = self.deleted = 0
+        self.full = False
+        """There was no room for something: nothing more can be restored."""
         self.errors: list[RestoreError] = []
 
     def ended(self, names: tuple[bytes, ...], entry: Entry, put: FilePut) -> None:
         """One name that is no directory."""
         self.written_bytes += put.written_bytes
-        if put.error:
+        if put.full:
+            self.full = True
+        elif put.error:
             self.failed((*names, entry.name), put.error)
         elif put.skipped:
             self.skipped += 1

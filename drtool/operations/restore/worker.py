@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from drtool.errors import DrtoolError
 from drtool.model import ChunkId
-from drtool.operations.restore.files import FileRestorer, words
+from drtool.operations.restore.files import FileRestorer, failure, is_full, words
 from drtool.operations.restore.messages import (
     FilePut,
     FilesOfFolder,
@@ -62,7 +62,7 @@ class RestoreWorker:
         try:
             folder = Folder(self._root.descend(group.folder), self._root.applier, existed=True)
         except OSError as error:
-            return [FilePut(error=words(error)) for _ in group.files]
+            return [failure(error) for _ in group.files]
         with folder:
             return [self._files.put(folder, entry) for entry in group.files]
 
@@ -75,7 +75,7 @@ class RestoreWorker:
                 finally:
                     os.close(fd)
         except (OSError, DrtoolError) as error:
-            return PartPut(request.task, 0, words(error))
+            return PartPut(request.task, 0, words(error), is_full(error))
         return PartPut(request.task, written)
 
 

@@ -6,7 +6,7 @@ from drtool.sources.filesystem.capture import Captured, capture_directory
 from drtool.sources.filesystem.describe import complete, describe_stat, settle_directory
 from drtool.sources.filesystem.excludes import Rules, read_patterns, text_of
 from drtool.sources.filesystem.links import HardLinks, LinkGroup, link_group
-from drtool.sources.filesystem.owners import OwnerIds, OwnerNames
+from drtool.sources.filesystem.owners import OwnerIds, OwnerNames, read_group_mapping, read_user_mapping
 from drtool.sources.filesystem.patterns import Matcher
 from drtool.sources.filesystem.putback import Folder, write_data
 from drtool.sources.filesystem.reading import (
@@ -47,7 +47,9 @@ __all__ = [
     "open_for_read",
     "open_same_directory",
     "plan_roots",
+    "read_group_mapping",
     "read_patterns",
+    "read_user_mapping",
     "settle_directory",
     "still_same",
     "text_of",

@@ -43,8 +43,8 @@ class Applier:
 
     __slots__ = ("_ids", "_is_root")
 
-    def __init__(self, *, numeric_ids: bool = False) -> None:
-        self._ids = OwnerIds(numeric_ids=numeric_ids)
+    def __init__(self, ids: OwnerIds | None = None) -> None:
+        self._ids = ids or OwnerIds()
         self._is_root = os.geteuid() == 0
 
     def apply(self, target: int | str, entry: Entry, *, tidy: bool) -> list[str]:

@@ -3,10 +3,14 @@
 Invariants
     A number without a name is captured as an empty string, never as its digits.
     A name that does not exist on this host falls back to the number, so that nothing is lost on bare metal.
+    What the user maps comes first, also before numbers.
 """
 
 import grp
 import pwd
+from collections.abc import Callable, Iterable, Mapping
+
+from drtool.errors import UsageError
 
 
 class _UserNames(dict[int, str]):
@@ -59,18 +63,30 @@ class _GroupIds(dict[str, int]):
         return gid
 
 
+_UNMAPPED: Mapping[str, int] = {}
+
+
 class OwnerIds:
-    """Which numbers an entry's owner has on this host: by name where the name exists, else as captured."""
+    """Which numbers an entry's owner has on this host: as mapped, by name where the name exists, else as captured.
 
-    __slots__ = ("_groups", "_users", "numeric_ids")
+    `users` and `groups` map names, or numbers as text, to numbers of this host.
+    """
 
-    def __init__(self, *, numeric_ids: bool = False) -> None:
+    __slots__ = ("_groups", "_mapped_groups", "_mapped_users", "_users", "numeric_ids")
+
+    def __init__(
+        self, *, numeric_ids: bool = False, users: Mapping[str, int] = _UNMAPPED, groups: Mapping[str, int] = _UNMAPPED
+    ) -> None:
         self.numeric_ids = numeric_ids
+        self._mapped_users = users
+        self._mapped_groups = groups
         self._users: dict[str, int] = _UserIds()
         self._groups: dict[str, int] = _GroupIds()
 
     def uid(self, user: str, uid: int) -> int:
         """The number to give to a file of `user`, who had the number `uid`."""
+        if self._mapped_users and (mapped := _mapped(self._mapped_users, user, uid)) is not None:
+            return mapped
         if self.numeric_ids or not user:
             return uid
         known = self._users[user]
@@ -78,7 +94,39 @@ class OwnerIds:
 
     def gid(self, group: str, gid: int) -> int:
         """The number to give to a file of `group`, which had the number `gid`."""
+        if self._mapped_groups and (mapped := _mapped(self._mapped_groups, group, gid)) is not None:
+            return mapped
         if self.numeric_ids or not group:
             return gid
         known = self._groups[group]
         return gid if known < 0 else known
+
+
+def _mapped(mapping: Mapping[str, int], name: str, number: int) -> int | None:
+    by_name = mapping.get(name) if name else None
+    return mapping.get(str(number)) if by_name is None else by_name
+
+
+def read_user_mapping(texts: Iterable[str]) -> dict[str, int]:
+    """`FROM:TO` of users, each a name or a number; TO must be known to this host if it is a name. UsageError."""
+    return _read_mapping(texts, "--map-owner", "user", _UserIds().__getitem__)
+
+
+def read_group_mapping(texts: Iterable[str]) -> dict[str, int]:
+    """The same of groups."""
+    return _read_mapping(texts, "--map-group", "group", _GroupIds().__getitem__)
+
+
+def _read_mapping(texts: Iterable[str], option: str, kind: str, look_up: Callable[[str], int]) -> dict[str, int]:
+    mapping = {}
+    for text in texts:
+        old, colon, new = text.partition(":")
+        if not old or not new or not colon or ":" in new:
+            raise UsageError(f"{option} {text}: it is not FROM:TO", hint=f"{option} alice:bob, or with numbers")
+        number = int(new) if new.isascii() and new.isdigit() else look_up(new)
+        if not 0 <= number < 2**32 - 1:
+            raise UsageError(
+                f"{option} {text}: this host has no {kind} {new}", hint="create it first, or give a number"
+            )
+        mapping[old] = number
+    return mapping

@@ -17,6 +17,8 @@ import stat
 from collections.abc import Iterator
 from typing import Self
 
+from msgspec.structs import replace
+
 from drtool.errors import UsageError
 from drtool.sources.filesystem.applying import Applier, prepare_flags
 from drtool.sources.filesystem.attributes import ACL_ACCESS, ACL_DEFAULT, HAS_XATTRS, flags_of, set_flags
@@ -42,7 +44,7 @@ class Folder:
         """New names in it inherit ACLs or flags, which must be taken off them."""
 
     @classmethod
-    def destination(cls, path: bytes, *, numeric_ids: bool = False) -> "Folder":
+    def destination(cls, path: bytes, applier: Applier | None = None) -> "Folder":
         """The directory that `--to` names, created with its parents if absent; only here are symlinks followed.
 
         UsageError if something else is there.
@@ -52,7 +54,7 @@ class Folder:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileExistsError, NotADirectoryError) as error:
             raise UsageError(f"{os.fsdecode(path)} is not a directory", hint="name a directory with --to") from error
-        return cls(fd, Applier(numeric_ids=numeric_ids), existed=True)
+        return cls(fd, applier or Applier(), existed=True)
 
     def __enter__(self) -> Self:
         return self
@@ -115,8 +117,13 @@ class Folder:
             os.close(handle)
         return open_directory(self.fd, name)
 
-    def finish(self, entry: Entry) -> list[str]:
-        """Give this directory its own metadata; after everything in it. Returns what could not be set."""
+    def finish(self, entry: Entry, *, with_times: bool = True) -> list[str]:
+        """Give this directory its own metadata, unless it has it; after everything in it. Returns what could not be set."""
+        found = os.fstat(self.fd)
+        if not with_times:
+            entry = replace(entry, mtime_ns=found.st_mtime_ns)
+        if self.existed and self.applier.stat_matches(found, entry) and self.applier.matches(self.fd, found, entry):
+            return []
         return self.applier.apply(self.fd, entry, tidy=self.existed)
 
     def create_file(self, entry: Entry, name: bytes | None = None) -> int:
