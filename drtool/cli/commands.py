@@ -33,6 +33,7 @@ COMMANDS: dict[Path, Entry] = {
     ("ls",): Entry("drtool.cli.look", LOOK, _READS),
     ("find",): Entry("drtool.cli.looking_inside", LOOK, _READS),
     ("diff",): Entry("drtool.cli.looking_inside", LOOK, _READS),
+    ("dump",): Entry("drtool.cli.dumping", LOOK, (*_READS, 3)),
     ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
     ("report",): Entry("drtool.cli.reporting", CARE, (*_READS, 7)),
     ("survive",): Entry("drtool.cli.surviving", CARE, (*_READS, 4, 7)),
@@ -98,7 +99,7 @@ GROUPS: dict[str, str] = {
 }
 
 _LATER = """
-dump stats mount
+stats mount
 
 key-split key-join
 """

@@ -1,0 +1,104 @@
+"""`dump`: a file, or an archive, of a snapshot to stdout."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+
+import typer
+
+from drtool.cli.look import chosen_snapshot
+from drtool.cli.options import Hosts, ManifestFrom, SnapshotArgument, Sources, Tags, narrowing, sites, split_snapshot
+from drtool.cli.text import document_of
+from drtool.cli.view import line, view
+from drtool.errors import DrtoolError, UsageError
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+    from drtool.operations.dumping import Dumped, Place
+    from drtool.repository import Repository
+
+
+def dump(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    archive: Annotated[
+        Literal["tar", "zip"] | None, typer.Option("--archive", help="A directory, or everything, as an archive.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="Into a file, which is new, not to stdout.")
+    ] = None,
+    host: Hosts = None,
+    tag: Tags = None,
+    source: Sources = None,
+    manifest_from: ManifestFrom = None,
+) -> None:
+    """Write one file of a snapshot, or an archive of a directory, to stdout.
+
+    Names in an archive are relative to PATH. tar keeps modes, owners, times, links and attributes; zip keeps contents and modes.
+    What cannot be read whole ends with exit 1, and the archive is then one that no reader takes for whole. Files whose content
+    could not be read when the snapshot was taken are left out: exit 3.
+
+    Examples:
+        drtool dump latest:/etc/fstab
+        drtool dump latest:/home/ann --archive tar | tar -tv
+        drtool dump 3f2a:/srv --archive zip --to srv.zip
+    """
+    from drtool.operations.dumping import place_of
+
+    call: Call = context.obj
+    if to is None and call.screen.form.documents:
+        raise UsageError("stdout cannot hold a file and a document", hint="add --to FILE")
+    if to is None and archive is not None and sys.stdout.isatty():
+        raise UsageError("an archive is not for a terminal", hint="pipe it into a program, or add --to FILE")
+    name, path = split_snapshot(snapshot)
+    with call.open_repository(sites(manifest_from)) as repository:
+        chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source))
+        place = place_of(repository, chosen, path)
+        try:
+            with _opened(to) as out:
+                done = _dump(call, repository, place, archive, out)
+        except BrokenPipeError:  # nobody reads any more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+    code = 3 if done.errors else 0
+    if to is None:
+        call.exit_code = code
+        return
+    call.show(document_of(done), view(line(f"{to}: {done.files} files, {done.bytes:,} bytes")), exit_code=code)
+
+
+def _dump(call: "Call", repository: "Repository", place: "Place", archive: str | None, out: BinaryIO) -> "Dumped":
+    from drtool.operations.dumping import dump_archive, dump_file
+
+    if archive is None:
+        return dump_file(repository, place, out)
+    return dump_archive(repository, place, "tar" if archive == "tar" else "zip", out, call.emit)
+
+
+@contextmanager
+def _opened(to: Path | None) -> Iterator[BinaryIO]:
+    """stdout; or a new file for this user alone, which is there only when it is whole."""
+    if to is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if os.path.lexists(to):
+        raise UsageError(f"{to} is there already", hint="name a file that is not")
+    part = to.with_name(f".{to.name}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise DrtoolError(f"{part} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(part, to)
+    except FileExistsError:
+        raise UsageError(f"{to} is there already", hint="name a file that is not") from None
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,278 @@
+"""`dump`: one file of a snapshot as a stream of bytes, or a directory as a tar or zip archive; nothing is kept in between.
+
+Invariants
+    Every byte was authenticated before it goes out. What cannot be read whole ends the stream with an error: a reader never
+    gets an archive that looks whole and is not.
+    Names in an archive are relative, and none holds `..`. Memory is bounded by a few chunks, whatever the size of a file.
+"""
+
+import os
+import stat
+import tarfile
+import zipfile
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from itertools import islice
+from typing import BinaryIO, Literal
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError, FormatError
+from drtool.events import Emit, ItemFailed
+from drtool.manifest.records import Snapshot
+from drtool.repository import Repository
+from drtool.repository.reading import ChunkReader
+from drtool.trees import Entry, FileType, find_entry, read_content, split_path, walk
+
+Archive = Literal["tar", "zip"]
+
+AHEAD_CHUNKS = 32
+_ZIP_FROM = (1980, 1, 1, 0, 0, 0)
+_ZIP_TO = (2107, 12, 31, 23, 59, 58)
+_KINDS = {
+    FileType.FILE: tarfile.REGTYPE,
+    FileType.DIRECTORY: tarfile.DIRTYPE,
+    FileType.SYMLINK: tarfile.SYMTYPE,
+    FileType.FIFO: tarfile.FIFOTYPE,
+    FileType.CHARACTER_DEVICE: tarfile.CHRTYPE,
+    FileType.BLOCK_DEVICE: tarfile.BLKTYPE,
+}
+
+
+class Dumped(Struct, frozen=True, kw_only=True):
+    snapshot: str
+    path: str
+    files: int
+    bytes: int
+    errors: int = 0
+    """Files whose content nobody could read when the snapshot was taken: they are left out, and told."""
+
+
+class Place(Struct, frozen=True):
+    """What is to be dumped: an entry, or (None) everything of the snapshot."""
+
+    snapshot: Snapshot
+    path: bytes
+    entry: Entry | None
+
+
+def place_of(repository: Repository, snapshot: Snapshot, path: bytes | None) -> Place:
+    """DrtoolError if nothing is there."""
+    parts = split_path(path or b"")
+    where = b"/" + b"/".join(parts)
+    entry = find_entry(snapshot.root, where, repository.trees) if parts else None
+    if parts and entry is None:
+        raise DrtoolError(
+            f"{os.fsdecode(where)} is not in snapshot {snapshot.id.hex()[:8]}",
+            hint="`drtool ls -R SNAPSHOT` lists what is",
+        )
+    return Place(snapshot, where, entry)
+
+
+def dump_file(repository: Repository, place: Place, out: BinaryIO) -> Dumped:
+    """The content of one file. DrtoolError if it is none, or cannot be read whole."""
+    entry = place.entry
+    if entry is None or entry.type != FileType.FILE:
+        what = "a directory" if entry is None or entry.type == FileType.DIRECTORY else FileType(entry.type).word
+        raise DrtoolError(f"{os.fsdecode(place.path)} is {what}", hint="add --archive tar, or --archive zip")
+    if _lost(entry):
+        raise DrtoolError(f"{os.fsdecode(place.path)}: its content could not be read when the snapshot was taken")
+    written = 0
+    with closing(_Contents(repository)) as contents:
+        for piece in contents.pieces(entry):
+            out.write(piece)
+            written += len(piece)
+    return _dumped(place, 1, written)
+
+
+def dump_archive(repository: Repository, place: Place, kind: Archive, out: BinaryIO, emit: Emit) -> Dumped:
+    """A directory's contents, or one entry, as an archive."""
+    writer = _tar if kind == "tar" else _zip
+    with closing(_Contents(repository)) as contents:
+        return writer(contents, place, list_of(repository, place), out, emit)
+
+
+def list_of(repository: Repository, place: Place) -> Iterator[tuple[bytes, Entry]]:
+    """(relative name, entry) of everything that an archive of `place` holds."""
+    entry = place.entry
+    if entry is None:
+        yield from walk(place.snapshot.root, b"", repository.trees)
+    elif entry.type != FileType.DIRECTORY:
+        yield entry.name, entry
+    elif entry.subtree:
+        yield from walk(entry.subtree, b"", repository.trees)
+
+
+class _Contents:
+    """Reads files' contents, some chunks ahead where they come from a server."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._trees = repository.trees
+        self._ahead = repository.objects.ahead()
+        self._chunks = ChunkReader(repository.index.locations, repository.objects, self._ahead)
+
+    def pieces(self, entry: Entry) -> Iterator[bytes]:
+        """The content, in order; FormatError if it is not as long as the entry says."""
+        ids = read_content(entry, self._trees)
+        left = entry.size_bytes
+        waiting = deque((chunk, self._chunks.expect([chunk])) for chunk in islice(ids, AHEAD_CHUNKS))
+        while waiting:
+            chunk, keys = waiting.popleft()
+            for later in islice(ids, 1):
+                waiting.append((later, self._chunks.expect([later])))
+            piece = self._chunks(chunk)
+            self._chunks.drop(keys)
+            left -= len(piece)
+            yield piece
+        if left:
+            raise FormatError(f"{os.fsdecode(entry.name)}: its content is not as long as its entry says")
+
+    def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+
+
+class _Stream:
+    """Pieces as a file that is read, for `tarfile`."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._rest = pieces, b""
+
+    def read(self, size: int = -1) -> bytes:
+        parts, wanted = [], size
+        while wanted:
+            if not self._rest:
+                self._rest = next(self._pieces, b"")
+                if not self._rest:
+                    break
+            part, self._rest = self._rest[:wanted], self._rest[wanted:]
+            parts.append(part)
+            wanted -= len(part)
+        return b"".join(parts)
+
+
+def _tar(
+    contents: _Contents, place: Place, entries: Iterator[tuple[bytes, Entry]], out: BinaryIO, emit: Emit
+) -> Dumped:
+    archive = tarfile.open(  # noqa: SIM115 - one that broke off must not be closed: that would end it well
+        fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
+    )
+    try:
+        done = _fill_tar(archive, contents, place, entries, emit)
+    except BaseException:
+        with suppress(
+            OSError
+        ):  # some readers take an archive without an end for a whole one, but none a header cut off
+            out.write(b"drtool: this archive is incomplete\n")
+        raise
+    archive.close()
+    return done
+
+
+def _fill_tar(
+    archive: tarfile.TarFile, contents: _Contents, place: Place, entries: Iterator[tuple[bytes, Entry]], emit: Emit
+) -> Dumped:
+    files = size_bytes = errors = 0
+    first: dict[tuple[int, int], str] = {}
+    for name, entry in entries:
+        if _lost(entry):
+            errors += _told(place, name, emit)
+            continue
+        info = _tar_info(name, entry)
+        inode = (entry.device, entry.inode)
+        if entry.type == FileType.FILE and entry.links > 1 and inode in first:
+            info.type, info.linkname, info.size = tarfile.LNKTYPE, first[inode], 0
+            archive.addfile(info)
+        elif entry.type == FileType.FILE:
+            first[inode] = info.name
+            pieces = contents.pieces(entry)
+            archive.addfile(info, _Stream(pieces))
+            next(pieces, None)  # says if there was less, or more
+            files, size_bytes = files + 1, size_bytes + entry.size_bytes
+        else:
+            archive.addfile(info)
+    return _dumped(place, files, size_bytes, errors)
+
+
+def _tar_info(name: bytes, entry: Entry) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(os.fsdecode(name))
+    info.type = _KINDS.get(FileType(entry.type), tarfile.REGTYPE)
+    info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
+    info.uname, info.gname = entry.user, entry.group
+    seconds, nanoseconds = divmod(entry.mtime_ns, 10**9)
+    info.mtime = seconds
+    more = {"mtime": f"{seconds}.{nanoseconds:09}"} if nanoseconds and seconds >= 0 else {}
+    if entry.type == FileType.FILE:
+        info.size = entry.size_bytes
+    elif entry.type == FileType.SYMLINK:
+        info.linkname = os.fsdecode(entry.link_target)
+    elif entry.rdev:
+        info.devmajor, info.devminor = os.major(entry.rdev), os.minor(entry.rdev)
+    more |= {f"SCHILY.xattr.{os.fsdecode(key)}": os.fsdecode(value) for key, value in entry.xattrs}
+    info.pax_headers = more
+    return info
+
+
+def _zip(
+    contents: _Contents, place: Place, entries: Iterator[tuple[bytes, Entry]], out: BinaryIO, emit: Emit
+) -> Dumped:
+    archive = zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED)
+    try:
+        done = _fill_zip(archive, contents, place, entries, emit)
+    except BaseException:
+        archive.fp = None  # else its end is written when it goes out of sight, and it looks whole
+        raise
+    archive.close()
+    return done
+
+
+def _fill_zip(
+    archive: zipfile.ZipFile, contents: _Contents, place: Place, entries: Iterator[tuple[bytes, Entry]], emit: Emit
+) -> Dumped:
+    files = size_bytes = errors = 0
+    for name, entry in entries:
+        if _lost(entry):
+            errors += _told(place, name, emit)
+            continue
+        info = _zip_info(name, entry)
+        if entry.type == FileType.DIRECTORY:
+            archive.writestr(info, b"")
+        elif entry.type == FileType.SYMLINK:
+            archive.writestr(info, entry.link_target)
+        elif entry.type == FileType.FILE:
+            with archive.open(info, "w", force_zip64=entry.size_bytes >= 1 << 31) as file:
+                for piece in contents.pieces(entry):
+                    file.write(piece)
+            files, size_bytes = files + 1, size_bytes + entry.size_bytes
+    return _dumped(place, files, size_bytes, errors)
+
+
+def _zip_info(name: bytes, entry: Entry) -> zipfile.ZipInfo:
+    import time
+
+    slash = "/" if entry.type == FileType.DIRECTORY else ""
+    text = os.fsdecode(name).encode("utf-8", "replace").decode() + slash
+    moment = time.gmtime(max(0, entry.mtime_ns // 10**9))[:6]
+    info = zipfile.ZipInfo(text, min(max(moment, _ZIP_FROM), _ZIP_TO))
+    info.create_system = 3  # Unix: the upper half of the attributes is a mode
+    info.external_attr = (stat.S_IFMT(entry.type << 12) | entry.mode) << 16
+    info.compress_type = zipfile.ZIP_DEFLATED
+    return info
+
+
+def _lost(entry: Entry) -> bool:
+    """Whether there is no content of a file that had one."""
+    return entry.type == FileType.FILE and any(word.startswith("content") for word in entry.uncaptured)
+
+
+def _told(place: Place, name: bytes, emit: Emit) -> int:
+    path = os.fsdecode(place.path.rstrip(b"/") + b"/" + name)
+    emit(ItemFailed(path=path, message="left out: its content could not be read when the snapshot was taken"))
+    return 1
+
+
+def _dumped(place: Place, files: int, size_bytes: int, errors: int = 0) -> Dumped:
+    return Dumped(
+        snapshot=place.snapshot.id.hex(), path=os.fsdecode(place.path), files=files, bytes=size_bytes, errors=errors
+    )
