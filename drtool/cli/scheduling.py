@@ -92,7 +92,7 @@ def schedule_install(
     call: Call = context.obj
     wish = _wish(systemd=systemd, cron=cron, user=user, directory=directory)
     place, jobs = _place(call, user=wish.user), _jobs(call)
-    if not call.settings.password_given or (place.password_file is None and not call.settings.config.password_command):
+    if place.password_file is None and not call.settings.config.password_command:
         call.emit(
             Warned(
                 message="the configuration names no password_file or password_command: without it every job ends with 2"

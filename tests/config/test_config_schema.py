@@ -156,5 +156,7 @@ def test_the_example_in_the_documentation_is_read(tmp_path):
     assert (config.repository, list(config.sites), list(config.sources)) == (
         "acme",
         ["paris", "attic", "cloud"],
-        ["home"],
+        ["home", "orders"],
     )
+    assert config.objectives["home"].rpo == 26 * 3600
+    assert config.hooks.on_failure == (("https://hc-ping.com/d0e4/fail",),)

@@ -85,6 +85,8 @@ def test_systemd_reads_the_units_back(tmp_path):
         zone="Europe/Berlin", sandboxed=False,
     )  # fmt: skip
     texts = units(jobs_of(CONFIG, [plan]), PLACE)
+    assert 'ExecStart=/bin/true plan run "a b%%$$c"' in texts["drtool-plan-drill.service"]
+    assert 'Environment="DRTOOL_CONFIG=/etc/dr tool/100%% \\"$mine\\".yaml"' in texts["drtool-plan-drill.service"]
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     done = subprocess.run(

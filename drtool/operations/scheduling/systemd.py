@@ -37,7 +37,7 @@ def _service(job: Job, place: Place) -> str:
         "",
         "[Service]",
         "Type=oneshot",
-        f"ExecStart={' '.join(_quoted(word) for word in (*place.program, *job.words))}",
+        f"ExecStart={' '.join(_quoted(word, expands=True) for word in (*place.program, *job.words))}",
         f"Environment={_quoted(f'DRTOOL_CONFIG={place.config}')}",
     ]
     if job.stored_anyway:
@@ -52,7 +52,7 @@ def _of_the_system(job: Job, place: Place) -> list[str]:
     """A service of the system has directories of its own, the password as a credential, and no more rights than it needs."""
     lines = []
     if place.password_file is not None:
-        lines += [f"LoadCredential={_quoted(f'password:{place.password_file}')}"]
+        lines += [f"LoadCredential=password:{str(place.password_file).replace('%', '%%')}"]
         lines += ["Environment=DRTOOL_PASSWORD_FILE=%d/password"]
     lines += [
         "StateDirectory=drtool",
@@ -113,9 +113,10 @@ def _escaped(text: str) -> str:
     return " ".join(text.split()).replace("%", "%%")
 
 
-def _quoted(word: str) -> str:
-    """A word as systemd reads it back: specifiers and variables are not expanded, blanks do not split."""
-    safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+def _quoted(word: str, *, expands: bool = False) -> str:
+    """A word as systemd reads it back: blanks do not split it, specifiers (and in commands variables) are not expanded."""
+    safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    safe = safe.replace("$", "$$") if expands else safe
     safe = safe.replace("\n", "\\n").replace("\t", "\\t")
     plain = all(letter.isalnum() or letter in "/._-=:,+@" for letter in word)
     return safe if plain else f'"{safe}"'
