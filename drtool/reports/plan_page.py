@@ -63,6 +63,8 @@ def page(story: Story, around: Surroundings) -> str:
 def _head(story: Story, damage: str) -> Markup:
     run = story.run
     verdict, words = story.verdict, _VERDICTS.get(story.verdict, "")
+    if verdict == "passed" and story.unproven:
+        words = "Every step that must pass did, and not everything was proven."
     if damage:
         verdict, words = "no evidence", "The journal was changed or cut: nothing here is proven."
     tone = "bad" if damage else TONES.get(verdict, "warn")

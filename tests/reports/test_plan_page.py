@@ -100,6 +100,12 @@ def test_nothing_hostile_gets_through():
     fromstring(junit(story_of(hostile, "d")).split("\n", 1)[1])
 
 
+def test_what_passed_says_proven_only_where_all_was():
+    assert "not everything was proven" in page(story_of(events("passed"), "d"), AROUND)
+    run = [events()[0], *_step("fetch", 0.0, 2.0), RunEnded(at=AT, elapsed_s=2.0, verdict="passed", exit_code=0)]
+    assert "was done and proven" in page(story_of(run, "d"), AROUND)
+
+
 def test_the_critical_path_is_what_the_end_waited_for(story):
     assert critical_path(story.works, NEEDS) == ("fetch", "flaky", "rot", "proof")
     assert critical_path(story.works, {}) == ()
