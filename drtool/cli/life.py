@@ -70,6 +70,7 @@ class Life:
         stop_at_failure: bool = False,
         pings: bool = True,
     ) -> "Outcome":
+        from drtool.plans.channels import Channels
         from drtool.plans.hooks import Occasion, run_hooks
 
         call = self._call
@@ -83,7 +84,13 @@ class Life:
         )
         timeout_s = call.settings.config.hooks.timeout
         outcome = run_hooks(
-            hooks, occasion, os.environ, timeout_s=timeout_s, stop_at_failure=stop_at_failure, pings=pings
+            hooks,
+            occasion,
+            os.environ,
+            timeout_s=timeout_s,
+            stop_at_failure=stop_at_failure,
+            pings=pings,
+            tell=Channels(call.settings.config.notify).tell,
         )
         for text in (*outcome.unanswered, *(() if stop_at_failure else outcome.failed)):
             call.screen.complain(text)

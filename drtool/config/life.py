@@ -1,7 +1,7 @@
 """What drtool.yaml says of everyday life: when things run, what runs around them, what must hold.
 
 Invariants
-    A hook is a list of words, run without a shell, or an https (or http) address that is pinged.
+    A hook is a list of words, run without a shell; or one word: an https (or http) address that is pinged, `notify:CHANNEL`.
 """
 
 from typing import Annotated, TypeAlias
@@ -63,28 +63,32 @@ def hook_list(value: object) -> object:
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, list):
         raise ValueError(_HOOKS)  # noqa: TRY004 - the reader of the document asks for ValueError
-    if listed and all(isinstance(word, str) for word in listed) and not any(map(_is_address, listed)):
+    if listed and all(isinstance(word, str) for word in listed) and not _stands_alone(listed[0]):
         listed = [listed]
     return [_hook(each) for each in listed]
 
 
 _HOOKS = (
-    "expected a list of words such as [mount, /mnt/nas], an address such as https://hc-ping.com/…, or a list of these"
+    "expected a list of words such as [mount, /mnt/nas], an address such as https://hc-ping.com/…, notify:CHANNEL, or "
+    "a list of these"
 )
 
 
 def _hook(value: object) -> list[str]:
-    if isinstance(value, str) and _is_address(value):
+    if isinstance(value, str) and _stands_alone(value):
         return [value]
     if isinstance(value, list) and value and all(isinstance(word, str) for word in value) and value[0]:
         return list(value)
     raise ValueError(_HOOKS)
 
 
-def _is_address(word: str) -> bool:
-    return word.startswith(("https://", "http://"))
+def _stands_alone(word: str) -> bool:
+    """An address, or a channel of `notify:`; anything else is a word of a command."""
+    return word.startswith(("https://", "http://", TELL))
 
 
+TELL = "notify:"
+"""Begins a hook that tells people, through the channel that it names."""
 HookList: TypeAlias = Annotated[tuple[tuple[str, ...], ...], read_as(hook_list)]
 
 
@@ -100,6 +104,11 @@ class Hooks(Struct, frozen=True, kw_only=True):
     on_failure: HookList = ()
     timeout: Annotated[int, read_as(seconds)] = 600
     """Seconds that each hook may take."""
+
+    def channels(self) -> set[str]:
+        """The channels that are to be told of something."""
+        listed = (getattr(self, field) for field in self.__struct_fields__ if field != "timeout")
+        return {words[0].removeprefix(TELL) for hooks in listed for words in hooks if words[0].startswith(TELL)}
 
 
 class Objective(Struct, frozen=True, kw_only=True):

@@ -141,6 +141,9 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ()
     exclude_caches: bool = False
     one_file_system: bool = False
+    exclude_larger_than: Annotated[int | None, read_as(lambda text: text if text is None else size_bytes(text))] = None
+    ignore_files: bool = False
+    """`.drtoolignore` files leave things out, too."""
     stream: StreamConfig | None = None
     postgresql: PostgresqlConfig | None = None
     mysql: MysqlConfig | None = None
@@ -154,8 +157,9 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
             raise ValueError(f"the key 'paths' is missing, or another kind of source: {', '.join(_KINDS[1:])}")
         if len(kinds) > 1:
             raise ValueError(f"{' and '.join(kinds)}: a source is of one kind; make each a source of its own")
-        if kinds != ["paths"] and (self.exclude or self.exclude_caches or self.one_file_system):
-            raise ValueError(f"exclude, exclude_caches and one_file_system are for paths, not for {kinds[0]}")
+        for_paths = (self.exclude, self.exclude_caches, self.one_file_system, self.ignore_files)
+        if kinds != ["paths"] and (any(for_paths) or self.exclude_larger_than is not None):
+            raise ValueError(f"exclude…, one_file_system and ignore_files are for paths, not for {kinds[0]}")
 
     @property
     def kind(self) -> str:
@@ -272,6 +276,8 @@ def load_config(path: Path) -> Config:
     for source in config.objectives:
         if source not in config.sources:
             raise document.error(("objectives", source), f"no source {source!r} is configured")
+    for channel in sorted(config.hooks.channels() - set(config.notify.channels)):
+        raise document.error(("hooks",), f"there is no channel {channel!r} under `notify: channels:`")
     for place, name in names:
         if not _NAME.fullmatch(name):
             raise document.error(place, f"{name!r} is no name; use letters, digits, '.', '_' and '-', at most 64")

@@ -1,16 +1,17 @@
-"""Hooks: the programs that run around a command, and the addresses that are pinged.
+"""Hooks: the programs that run around a command, the addresses that are pinged, the channels that people are told through.
 
 Invariants
     No shell. Each hook has an end, and no process of it is left then. It never sees the way to the repository's password.
-    A ping is one GET; whether it is answered decides nothing.
+    A ping is one GET; whether it, or a message, is heard decides nothing.
 """
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 from msgspec import Struct
 
+from drtool.config.life import TELL
 from drtool.errors import DrtoolError
 from drtool.plans.actions.programs import run_program
 from drtool.plans.bounded import bounded
@@ -18,7 +19,6 @@ from drtool.plans.web import origin, request
 
 PING_S = 10.0
 _SECRETS = ("DRTOOL_PASSWORD", "DRTOOL_PASSWORD_FILE", "DRTOOL_PASSWORD_COMMAND")
-HookName: TypeAlias = Literal["before", "after", "on_failure"]
 
 
 class Occasion(Struct, frozen=True, kw_only=True):
@@ -44,6 +44,17 @@ class Occasion(Struct, frozen=True, kw_only=True):
         }
         return kept | told
 
+    def sentence(self) -> str:
+        """For people."""
+        if self.exit_code is None:
+            return f"drtool {self.command} begins"
+        stored = f", {len(self.snapshots)} snapshots stored" if self.snapshots else ""
+        return f"drtool {self.command} ended with {self.exit_code}{stored}{': ' if self.message else ''}{self.message}"
+
+
+Tell: TypeAlias = Callable[[str, str, str], str]
+"""(channel, event, message): why it could not be told; empty if it was."""
+
 
 class Outcome(Struct, frozen=True, kw_only=True):
     """What went wrong: programs that failed, pings that nobody answered."""
@@ -60,13 +71,14 @@ def run_hooks(
     timeout_s: float,
     stop_at_failure: bool = False,
     pings: bool = True,
+    tell: Tell | None = None,
 ) -> Outcome:
-    """Runs hooks one after the other, each to its end. `pings`: whether addresses among them are called."""
+    """Runs hooks one after the other, each to its end. `pings`: whether addresses are called and people told."""
     failed: list[str] = []
     unanswered: list[str] = []
     for words in hooks:
-        if is_ping(words):
-            wrong = _ping(words[0], timeout_s) if pings else ""
+        if stands_alone(words):
+            wrong = _heard(words[0], occasion, timeout_s, tell) if pings else ""
             unanswered += [wrong] if wrong else []
             continue
         wrong = _program(words, occasion, inherited, timeout_s)
@@ -77,8 +89,18 @@ def run_hooks(
     return Outcome(failed=tuple(failed), unanswered=tuple(unanswered))
 
 
-def is_ping(words: tuple[str, ...]) -> bool:
-    return len(words) == 1 and words[0].startswith(("https://", "http://"))
+def stands_alone(words: tuple[str, ...]) -> bool:
+    """Whether it is no program."""
+    return len(words) == 1 and words[0].startswith(("https://", "http://", TELL))
+
+
+def _heard(word: str, occasion: Occasion, timeout_s: float, tell: Tell | None) -> str:
+    """Why a ping or a message was not heard; empty if it was."""
+    if not word.startswith(TELL):
+        return _ping(word, timeout_s)
+    channel = word.removeprefix(TELL)
+    wrong = "there are no channels" if tell is None else tell(channel, occasion.hook, occasion.sentence())
+    return f"channel {channel} could not be told: {wrong}" if wrong else ""
 
 
 def _program(words: tuple[str, ...], occasion: Occasion, inherited: Mapping[str, str], timeout_s: float) -> str:

@@ -27,6 +27,7 @@ def test_everyday_life_is_read(tmp_path):
     assert config.hooks.before_backup == (("mount", "/mnt"),)
     assert config.hooks.after_backup == (("https://hc/x",), ("a", "b"))
     assert config.hooks.on_failure == (("https://x/y",),)
+    assert load(tmp_path, 'hooks: {on_failure: [curl, "https://x/y"]}').hooks.on_failure == (("curl", "https://x/y"),)
     assert (config.objectives["home"].rpo, config.objectives["home"].proven) == (26 * 3600, 8 * 86_400)
 
 
@@ -39,6 +40,7 @@ def test_everyday_life_is_read(tmp_path):
         ("schedule: {jitter: soon}", "not a duration"),
         ("hooks: {before_backup: [[1]]}", "list of words"),
         ("hooks: {before_backup: [[]]}", "list of words"),
+        ("hooks: {on_failure: notify:ops}", "no channel 'ops'"),
         ("objectives: {hoem: {rpo: 1d}}", "no source 'hoem'"),
         ("objectives: {home: {rpo: 1 day}}", "not a duration"),
     ],

@@ -1,12 +1,15 @@
 """Hooks: programs with an end, no shell, no secrets; pings that decide nothing."""
 
 import http.server
+import json
 import threading
 import time
 
 import pytest
 
-from drtool.plans.hooks import Occasion, run_hooks
+from drtool.config.schema import ChannelConfig, NotifyConfig
+from drtool.plans.channels import Channels
+from drtool.plans.hooks import Occasion, Outcome, run_hooks
 
 TOLD = Occasion(hook="after_backup", command="backup", exit_code=5, snapshots=("ab", "cd"), message="x\ny\0z")
 PATH = {"PATH": "/usr/bin:/bin"}
@@ -94,3 +97,15 @@ def test_a_ping_that_nobody_answers_costs_a_bounded_time_and_keeps_its_path_to_i
     assert len(done.unanswered) == 2
     assert "secret" not in "".join(done.unanswered)
     assert "mute" not in "".join(done.unanswered)
+
+
+def test_people_are_told_through_a_channel(tmp_path):
+    out = tmp_path / "told"
+    channels = Channels(NotifyConfig(channels={"ops": ChannelConfig(command=("sh", "-c", f"cat > {out}"))}))
+    assert run_hooks([("notify:ops",)], TOLD, PATH, timeout_s=20, tell=channels.tell) == Outcome()
+    said = json.loads(out.read_text())
+    assert (said["channel"], said["event"]) == ("ops", "after_backup")
+    assert said["message"].startswith("drtool backup ended with 5, 2 snapshots stored: x")
+    silent = run_hooks([("notify:none",)], TOLD, PATH, timeout_s=20, tell=channels.tell)
+    assert "channel none could not be told" in silent.unanswered[0]
+    assert not silent.failed

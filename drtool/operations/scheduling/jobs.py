@@ -92,7 +92,7 @@ def _runs_programs(config: Config) -> bool:
     """Hooks, dumps and password commands may need anything."""
     hooks = config.hooks
     listed = (getattr(hooks, field) for field in hooks.__struct_fields__ if field != "timeout")
-    commands = any(not word[0].startswith("http") for each in listed for word in each)
+    commands = any(not word[0].startswith(("https://", "http://")) for each in listed for word in each)
     return (
         commands or any(source.kind != "paths" for source in config.sources.values()) or bool(config.password_command)
     )
