@@ -19,6 +19,11 @@ from drtool.model import SnapshotId
 if TYPE_CHECKING:
     from drtool.manifest.state import State
 
+MARKS_LIMIT = 2000
+"""Marks are part of every checkpoint, so they are few and short."""
+TAGS_LIMIT = 64
+WORD_CHARACTERS = 256
+
 
 def tags_of(marks: tuple[Mark, ...]) -> Mapping[SnapshotId, tuple[str, ...]]:
     """The tags that stand in place of those that a snapshot was stored with."""
@@ -31,11 +36,21 @@ def mark(state: "State", op: MarkSnapshots) -> "State":
         name = new.snapshot.hex()[:8]
         if new.snapshot not in state.snapshots:
             raise Refused("no-such-snapshot", f"there is no snapshot {name} (any more)")
+        _check(new)
         before = rows.pop(new.snapshot, None)
         if before is not None and before.sequence > op.judged:
             raise Refused("marked-since", f"snapshot {name} was marked after change {op.judged}")
         rows[new.snapshot] = msgspec.structs.replace(new, sequence=state.sequence)
+    if len(rows) > max(MARKS_LIMIT, len(state.marks)):
+        raise Refused("bad-mark", f"no more than {MARKS_LIMIT:,} snapshots can be held or tagged afterwards")
     return _with(state, tuple(rows.values()))
+
+
+def _check(new: Mark) -> None:
+    words = (new.reason, *(new.tags or ()))
+    if len(words) > TAGS_LIMIT + 1 or any(len(word) > WORD_CHARACTERS for word in words):
+        limit = f"{TAGS_LIMIT} tags, and {WORD_CHARACTERS} characters in each and in the reason"
+        raise Refused("bad-mark", f"a snapshot can have {limit}")
 
 
 def without_forgotten(state: "State", op: ForgetSnapshots) -> "State":

@@ -17,6 +17,7 @@ from drtool.manifest.ops import (
     ExpireSession,
     ForgetSnapshots,
     Found,
+    MarkSnapshots,
     OpenSession,
     Record,
     RecordRun,
@@ -33,6 +34,7 @@ from drtool.manifest.records import (
     Config,
     Coverage,
     Evidence,
+    Mark,
     Policy,
     RecordedRun,
     RunObjective,
@@ -205,7 +207,7 @@ def test_coverage_and_evidence_keep_the_newest_of_each():
 
 
 ACTIONS = st.lists(
-    st.tuples(st.sampled_from("oxcesrf"), st.integers(0, 4), st.integers(0, 4), st.integers(0, 3)), max_size=40
+    st.tuples(st.sampled_from("oxcesrfm"), st.integers(0, 4), st.integers(0, 4), st.integers(0, 3)), max_size=40
 )
 
 
@@ -261,7 +263,10 @@ def draw_change(action, host: Host, rows: list) -> Change:
         "e": lambda: CloseSession(session),
         "s": lambda: AddSnapshot(session, rows[one], (segment(two),), (segment(counter).id,) if counter else ()),
         "r": lambda: SetRing(host.state.ring_epoch + two, TARGETS, session),
-        "f": lambda: ForgetSnapshots((rows[two].id,), session),
+        "f": lambda: ForgetSnapshots((rows[two].id,), session, judged=host.state.sequence - one),
+        "m": lambda: MarkSnapshots(
+            (Mark(rows[two].id, tags=("x",), held=bool(counter)),), host.state.sequence, session
+        ),
     }
     return make_change(ops[kind](), session, counter, 0, "h")
 
@@ -286,6 +291,7 @@ def test_any_history_replays_to_the_same_state_and_counts_every_op_once(actions)
         host.state = after
         applied.append(change)
     assert apply_all(founded(), applied) == host.state
+    assert {row.snapshot for row in host.state.marks} <= {row.id for row in host.state.snapshots}
 
 
 @given(ACTIONS)

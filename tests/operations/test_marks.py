@@ -99,6 +99,24 @@ def test_two_who_mark_at_once_both_count(world):
     assert now.tags == ("two", "one")
 
 
+def test_another_host_sees_marks_after_the_log_was_compacted(world):
+    rows = store(world, *DAYS[:2])
+    with world.open() as repository:
+        mark(repository, [rows[0].id.hex()], hold)
+        mark(repository, [rows[1].id.hex()], tagged("gold"))
+        repository.manifest.compact()
+    state = world.elsewhere("there").view().state
+    assert [row.tags for row in state.snapshots] == [(), ("gold",)]
+    assert [row.reason for row in state.marks if row.held] == ["audit"]
+
+
+@pytest.mark.parametrize("tags", [("x" * 257,), tuple(map(str, range(65)))])
+def test_marks_stay_small(world, tags):
+    (row,) = store(world, DAYS[0])
+    with world.open() as repository, pytest.raises(Rejected, match="a snapshot can have 64 tags"):
+        mark(repository, [row.id.hex()], tagged(*tags))
+
+
 def test_only_snapshots_that_are_there_are_marked(world):
     store(world, DAYS[0])
     with world.open() as repository, pytest.raises(NoSuchSnapshot):
