@@ -34,6 +34,7 @@ COMMANDS: dict[Path, Entry] = {
     ("find",): Entry("drtool.cli.looking_inside", LOOK, _READS),
     ("diff",): Entry("drtool.cli.looking_inside", LOOK, _READS),
     ("dump",): Entry("drtool.cli.dumping", LOOK, (*_READS, 3)),
+    ("mount",): Entry("drtool.cli.mounting", LOOK, _READS),
     ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
     ("report",): Entry("drtool.cli.reporting", CARE, (*_READS, 7)),
     ("survive",): Entry("drtool.cli.surviving", CARE, (*_READS, 4, 7)),
@@ -99,7 +100,7 @@ GROUPS: dict[str, str] = {
 }
 
 _LATER = """
-stats mount
+stats
 
 key-split key-join
 """
@@ -108,7 +109,6 @@ LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.
 
 LATER_OPTIONS: dict[Path, tuple[str, ...]] = {
     ("init",): ("--erasure=",),
-    ("backup",): (*("--exclude-larger-than=", "--files-from=", "--skip-if-newer-than=", "--skip-if-running"),),
 }
 """Options of built commands that this version refuses; `=` says that one takes a value."""
 

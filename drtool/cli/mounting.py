@@ -1,0 +1,54 @@
+"""`mount`: the snapshots as a file system."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drtool.cli.options import Hosts, ManifestFrom, Sources, Tags, narrowing, sites
+from drtool.cli.view import line, view
+from drtool.errors import UsageError
+
+if TYPE_CHECKING:
+    from drtool.cli.call import Call
+
+
+def mount(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.")],
+    allow_other: Annotated[
+        bool, typer.Option("--allow-other", help="Other users may look, too (user_allow_other in /etc/fuse.conf).")
+    ] = False,
+    host: Hosts = None,
+    tag: Tags = None,
+    source: Sources = None,
+    manifest_from: ManifestFrom = None,
+) -> None:
+    """Show the snapshots as directories, read-only, until it is unmounted (or Ctrl-C).
+
+    Nothing is read before somebody looks at it. New snapshots appear within half a minute. Below DIR: snapshots/ by time, hosts/,
+    ids/, and latest.
+
+    Examples:
+        mkdir /tmp/then && drtool mount /tmp/then &
+        cp -a /tmp/then/latest/home/ann/thesis ~
+        fusermount3 -u /tmp/then
+    """
+    from drtool.operations.mounting.serving import mount as run_mount
+
+    call: Call = context.obj
+    if not directory.is_dir():
+        raise UsageError(f"{directory} is no directory", hint=f"mkdir {directory}")
+    if any(directory.iterdir()):
+        raise UsageError(f"{directory} is not empty", hint="name an empty directory, or unmount what is there")
+    narrow = narrowing(host, tag, source)
+    with call.open_repository(sites(manifest_from)) as repository:
+        run_mount(
+            repository,
+            narrow.admits,
+            directory.resolve(),
+            call.emit,
+            allow_other=allow_other,
+            mounted=lambda: call.screen.say(f"mounted on {directory}; unmount it, or press Ctrl-C, to end"),
+        )
+    call.show({"directory": str(directory)}, view(line(f"{directory} is unmounted")))

@@ -1,0 +1,188 @@
+"""What a mounted repository looks like: directories of snapshots, and in each the tree as it was.
+
+    snapshots/2026-11-23T14.05.00Z-3f2a91c0/…   all, by time
+    hosts/web1/2026-11-23T14.05.00Z-3f2a91c0/…  by the host that made them
+    ids/3f2a91c0/…                              by id
+    latest                                      a link to the newest
+
+Invariants
+    Nothing is read before it is asked for. What is kept is bounded: some directories' entries, some blocks of files.
+    Trees and contents never change, so what was once read stays right; the list of snapshots is looked at anew now and then.
+"""
+
+import time
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from drtool.manifest.records import Snapshot
+from drtool.model import ChunkId
+from drtool.trees import Entry, Fetch, FileType, read_content, read_directory
+
+ENTRIES_KEPT = 100_000
+"""Over all directories that are kept; one that has more is kept alone, while it is the last that was looked at."""
+REFRESH_S = 30.0
+
+Names = Mapping[bytes, "Folder | Entry | Link"]
+
+
+class Link(Struct, frozen=True):
+    """A link of the mount's own."""
+
+    target: bytes
+
+
+class Folder(Struct, frozen=True):
+    """A directory of the mount's own, or (with `subtree`) the root of a snapshot."""
+
+    names: "Names" = {}
+    subtree: bytes = b""
+    time_ns: int = 0
+
+
+Node = Folder | Entry | Link
+
+
+class View:
+    """`snapshots` tells what there is now; `fetch` reads trees."""
+
+    def __init__(
+        self,
+        snapshots: Callable[[], Iterable[Snapshot]],
+        fetch: Fetch,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._snapshots, self._fetch, self._clock = snapshots, fetch, clock
+        self._root = Folder()
+        self._looked_at: float | None = None
+        self._kept: OrderedDict[bytes, dict[bytes, Entry]] = OrderedDict()
+        self._kept_entries = 0
+
+    def node(self, parts: Iterable[bytes]) -> Node | None:
+        """What is at a path; None if nothing is. DrtoolError if that cannot be read."""
+        node: Node | None = self._top()
+        for part in parts:
+            node = self._child(node, part)
+            if node is None:
+                return None
+        return node
+
+    def list(self, node: Node) -> Iterator[tuple[bytes, Node]]:
+        """The names in a directory, as they come; those of a stored one sorted."""
+        if isinstance(node, Folder) and not node.subtree:
+            yield from node.names.items()
+            return
+        subtree = node.subtree if isinstance(node, Folder | Entry) else b""
+        if not subtree:
+            return
+        kept = self._kept.get(subtree)
+        if kept is not None:
+            yield from kept.items()
+            return
+        yield from ((entry.name, entry) for entry in read_directory(subtree, self._fetch))
+
+    def _child(self, node: Node | None, name: bytes) -> Node | None:
+        match node:
+            case Folder(subtree=b""):
+                return node.names.get(name)
+            case Folder() | Entry() if node.subtree:
+                return self._entries(node.subtree).get(name)
+            case _:
+                return None
+
+    def _entries(self, subtree: bytes) -> dict[bytes, Entry]:
+        kept = self._kept.get(subtree)
+        if kept is None:
+            kept = self._kept[subtree] = {entry.name: entry for entry in read_directory(subtree, self._fetch)}
+            self._kept_entries += len(kept)
+            while self._kept_entries > ENTRIES_KEPT and len(self._kept) > 1:
+                _, gone = self._kept.popitem(last=False)
+                self._kept_entries -= len(gone)
+        else:
+            self._kept.move_to_end(subtree)
+        return kept
+
+    def _top(self) -> Folder:
+        now = self._clock()
+        if self._looked_at is None or now - self._looked_at >= REFRESH_S:
+            self._looked_at = now
+            self._root = top_of(self._snapshots())
+        return self._root
+
+
+def top_of(snapshots: Iterable[Snapshot]) -> Folder:
+    """The directories above the trees."""
+    rows = sorted(snapshots, key=lambda row: (row.time_ns, row.sequence))
+    all_: dict[bytes, Node] = {}
+    ids: dict[bytes, Node] = {}
+    hosts: dict[bytes, dict[bytes, Node]] = {}
+    for row in rows:
+        root, name = Folder(subtree=row.root, time_ns=row.time_ns), name_of(row)
+        all_[name] = ids[row.id.hex()[:8].encode()] = root
+        hosts.setdefault(row.host.encode("utf-8", "replace").replace(b"/", b"_"), {})[name] = root
+    newest_ns = rows[-1].time_ns if rows else 0
+    names: dict[bytes, Node] = {
+        b"hosts": Folder({host: Folder(each, time_ns=newest_ns) for host, each in hosts.items()}, time_ns=newest_ns),
+        b"ids": Folder(ids, time_ns=newest_ns),
+        b"snapshots": Folder(all_, time_ns=newest_ns),
+    }
+    if rows:
+        names[b"latest"] = Link(b"snapshots/" + name_of(rows[-1]))
+    return Folder(names, time_ns=newest_ns)
+
+
+def name_of(snapshot: Snapshot) -> bytes:
+    """`2026-11-23T14.05.00Z-3f2a91c0`: sorts by time; without colons, which other systems do not take."""
+    try:
+        moment = datetime.fromtimestamp(snapshot.time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H.%M.%SZ")
+    except (OverflowError, OSError, ValueError):
+        moment = f"@{snapshot.time_ns // 10**9}"
+    return f"{moment}-{snapshot.id.hex()[:8]}".encode()
+
+
+class OpenFile:
+    """One file that somebody reads, from anywhere in it. `length_of` knows a chunk's length without reading it."""
+
+    def __init__(
+        self,
+        entry: Entry,
+        fetch: Fetch,
+        length_of: Callable[[ChunkId], int],
+        text_of: Callable[[ChunkId], bytes],
+    ) -> None:
+        self._length_of, self._text_of = length_of, text_of
+        self._rest = read_content(entry, fetch)
+        self._ids: list[ChunkId] = []
+        self._starts: list[int] = []
+        self._known_bytes = 0
+        self.size_bytes = entry.size_bytes
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Shorter only where the file ends."""
+        end = min(offset + size_bytes, self.size_bytes)
+        parts = []
+        while offset < end:
+            number = self._chunk_at(offset)
+            text = self._text_of(self._ids[number])
+            part = text[offset - self._starts[number] :][: end - offset]
+            parts.append(part)
+            offset += len(part)
+        return b"".join(parts)
+
+    def _chunk_at(self, offset: int) -> int:
+        """Its number; chunks are counted up to there and no further."""
+        while self._known_bytes <= offset:
+            chunk = next(self._rest, None)
+            if chunk is None:
+                raise EOFError("the content is shorter than its entry says")
+            self._ids.append(chunk)
+            self._starts.append(self._known_bytes)
+            self._known_bytes += self._length_of(chunk)
+        return bisect_right(self._starts, offset) - 1
+
+
+def is_directory(node: Node) -> bool:
+    return isinstance(node, Folder) or (isinstance(node, Entry) and node.type == FileType.DIRECTORY)
