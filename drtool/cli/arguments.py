@@ -20,7 +20,7 @@ GLOBAL_VALUES = frozenset(("-c", "--config", "--password-file", "--metrics-file"
 GLOBAL_FLAGS = frozenset(("--json", "--json-lines", "-q", "--quiet", "-v", "--verbose", "--no-color", "--version"))
 
 _VALUES = """
-target copies erasure arbiter write-config source exclude exclude-file exclude-larger-than files-from tag host time
+target copies erasure arbiter write-config source exclude exclude-file exclude-larger-than files-from files-from0 tag host time
 skip-if-newer-than stdin-name latest limit archive to include overwrite from-site level sample budget snapshot site
 manifest-from weight add remove drain url from lose var incident-at html junit run group-by keep-tag keep-last keep-hourly
 keep-daily keep-weekly keep-monthly keep-yearly keep-within keep-within-hourly keep-within-daily keep-within-weekly

@@ -1,24 +1,30 @@
 """`backup`: one snapshot of each source."""
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drtool.cli.captured import Stdin, inherited, stream_job
 from drtool.cli.options import DryRun
 from drtool.cli.text import Document, count, document_of, duration, size, time_ns_of
 from drtool.cli.view import Cell, Line, View, line, view
 from drtool.config import Config, nearest
+from drtool.config.life import seconds
 from drtool.config.schema import check_name
+from drtool.config.units import size_bytes
 from drtool.errors import UsageError, worst_exit
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
-    from drtool.operations.backup import SourceJob
+    from drtool.operations.backup import BackupRequest, SourceJob
+    from drtool.repository import Repository
 
 SHORT_ID = 8
 
@@ -29,9 +35,13 @@ class Wishes(Struct, frozen=True, kw_only=True):
     excludes: tuple[str, ...]
     exclude_caches: bool
     one_file_system: bool
+    larger_than_bytes: int | None
+    ignore_files: bool
 
 
-_NO_WISHES = Wishes(excludes=(), exclude_caches=False, one_file_system=False)
+_NO_WISHES = Wishes(
+    excludes=(), exclude_caches=False, one_file_system=False, larger_than_bytes=None, ignore_files=False
+)
 
 
 def backup(
@@ -49,6 +59,24 @@ def backup(
     ] = False,
     one_file_system: Annotated[
         bool, typer.Option("--one-file-system", help="Store mount points below as empty directories.")
+    ] = False,
+    exclude_larger_than: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Leave out files above this size: 500MB, 2GiB.")
+    ] = None,
+    ignore_files: Annotated[
+        bool, typer.Option("--ignore-files", help="Leave out what .drtoolignore files in the directories say.")
+    ] = False,
+    files_from: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="More PATHs, one a line; - is stdin.")
+    ] = None,
+    files_from0: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="The same, with a NUL after each.")
+    ] = None,
+    skip_if_newer_than: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Not where the newest snapshot is younger: 30m, 20h, 2d.")
+    ] = None,
+    skip_if_running: Annotated[
+        bool, typer.Option("--skip-if-running", help="Not what another process of this host backs up just now.")
     ] = False,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Mark the snapshots.")] = None,
     host: Annotated[str | None, typer.Option(metavar="HOST", help="Say that it is this host's.")] = None,
@@ -72,6 +100,8 @@ def backup(
         drtool backup
         drtool backup /etc /home --exclude '*.tmp' --tag nightly
         drtool backup --source home --dry-run
+        drtool backup /srv --ignore-files --exclude-larger-than 2GiB --skip-if-newer-than 20h
+        find /data -name '*.csv' -print0 | drtool backup --files-from0 -
         drtool backup --stdin-name orders.sql --stdin-command -- mysqldump --single-transaction orders
         zfs send tank/home@now | drtool backup --stdin --stdin-name home.zfs
     """
@@ -90,10 +120,18 @@ def backup(
         excludes=(*(exclude or ()), *(line for name in exclude_file or () for line in patterns_of(name))),
         exclude_caches=exclude_caches,
         one_file_system=one_file_system,
+        larger_than_bytes=_read(size_bytes, exclude_larger_than, "--exclude-larger-than"),
+        ignore_files=ignore_files,
     )
+    newer_than_s = _read(seconds, skip_if_newer_than, "--skip-if-newer-than")
+    listed = bool(files_from or files_from0)
     stream = Stdin(stdin=stdin, name=stdin_name, command=stdin_command)
-    if stream and wishes != _NO_WISHES:
-        raise UsageError("--exclude… and --one-file-system are for paths, and a stream has none")
+    if stream and (listed or wishes != _NO_WISHES):
+        raise UsageError(
+            "--exclude…, --files-from, --ignore-files and --one-file-system are for paths, and a stream has none"
+        )
+    if listed:
+        paths = [*(paths or ()), *paths_from(files_from or (), files_from0 or ())]
     request = BackupRequest(
         jobs=(stream_job(stream, paths or [], call.words, source or []),)
         if stream
@@ -109,7 +147,10 @@ def backup(
     )
     call.begin("backup", dry_run=dry_run)
     with call.open_repository() as repository:
-        document = document_of(run_backup(repository, request, call.emit))
+        with ExitStack() as stack:
+            chosen, skipped = _sift(call, repository, request, newer_than_s, skip_if_running, stack)
+            document = document_of(run_backup(repository, chosen, call.emit))
+        document["skipped"] = skipped
     call.show(document, backup_view(document, dry_run=dry_run), exit_code=exit_code_of(document))
 
 
@@ -131,6 +172,8 @@ def jobs(config: Config, base: Path, paths: Sequence[str], sources: Sequence[str
                 excludes=wishes.excludes,
                 exclude_caches=wishes.exclude_caches,
                 one_file_system=wishes.one_file_system,
+                larger_than_bytes=wishes.larger_than_bytes,
+                ignore_files=wishes.ignore_files,
             )
         )
     return result
@@ -153,7 +196,66 @@ def _configured(config: Config, base: Path, name: str, wishes: Wishes) -> "Sourc
         excludes=(*source.exclude, *wishes.excludes),
         exclude_caches=source.exclude_caches or wishes.exclude_caches,
         one_file_system=source.one_file_system or wishes.one_file_system,
+        larger_than_bytes=min(
+            (size for size in (source.exclude_larger_than, wishes.larger_than_bytes) if size is not None), default=None
+        ),
+        ignore_files=source.ignore_files or wishes.ignore_files,
     )
+
+
+def _sift(
+    call: "Call",
+    repository: "Repository",
+    request: "BackupRequest",
+    newer_than_s: int | None,
+    if_running: bool,
+    stack: ExitStack,
+) -> "tuple[BackupRequest, list[Document]]":
+    """The request without what is to be skipped, and that, with reasons."""
+    from drtool.operations.backup.circumstances import at_work, is_recent, warn_of_targets
+
+    jobs, skipped = [], []
+    for job in request.jobs:
+        what = job.name or ", ".join(os.fsdecode(path) for path in job.paths)
+        if newer_than_s is not None and is_recent(repository, job, request.host, request.now_ns, newer_than_s * 10**9):
+            skipped.append({"source": what, "reason": f"its newest snapshot is younger than {newer_than_s} s"})
+            continue
+        if not request.dry_run:
+            busy = stack.enter_context(at_work(repository.spec.state_dir, job, request.host))
+            if busy and if_running:
+                skipped.append({"source": what, "reason": "another process of this host is backing it up"})
+                continue
+        warn_of_targets(repository, job, call.emit)
+        jobs.append(job)
+    return replace(request, jobs=tuple(jobs)), skipped
+
+
+def paths_from(files: Sequence[str], files0: Sequence[str]) -> list[str]:
+    """The paths that files list; an empty line is none."""
+    found = [
+        part.removesuffix(b"\r") if end == b"\n" else part
+        for names, end in ((files, b"\n"), (files0, b"\0"))
+        for name in names
+        for part in _listed(name).split(end)
+    ]
+    paths = [os.fsdecode(part) for part in found if part]
+    if not paths:
+        raise UsageError(f"no path is listed in {', '.join((*files, *files0))}", hint="one PATH a line, or with NULs")
+    return paths
+
+
+def _listed(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"the list of paths {name} cannot be read: {error.strerror}") from None
+
+
+def _read(read: Callable[[object], int], text: str | None, option: str) -> int | None:
+    try:
+        return None if text is None else read(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def patterns_of(name: str) -> list[str]:
@@ -191,7 +293,9 @@ def backup_view(document: Document, *, dry_run: bool) -> View:
         line(Cell("no snapshot ", "bad"), f"of {failure['path'] or 'these paths'}: {failure['message']}")
         for failure in document["failed"]
     ]
-    summary = "\n".join(_summary(row, dry_run=dry_run) for row in document["snapshots"])
+    skipped = [f"skipped {row['source']}: {row['reason']}" for row in document.get("skipped", ())]
+    parts += [line(text) for text in skipped]
+    summary = "\n".join([*(_summary(row, dry_run=dry_run) for row in document["snapshots"]), *skipped])
     return view(*parts, summary=summary or "nothing was stored")
 
 

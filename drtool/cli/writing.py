@@ -19,6 +19,8 @@ _EXAMPLES = """\
 #     paths: [/home, /srv]
 #     exclude: ["*.tmp", ".cache/"]
 #     exclude_caches: true
+#     exclude_larger_than: 20GiB
+#     ignore_files: true        # .drtoolignore files leave things out, too
 #     one_file_system: true
 #   orders: {postgresql: {dsn: "service=orders"}}           # every database, and the roles
 #   shop:   {mysql: {dsn: "mysql://backup@localhost/"}}     # MariaDB, too

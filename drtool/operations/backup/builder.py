@@ -16,7 +16,7 @@ from drtool.model import ChunkId
 from drtool.operations.backup.messages import FileRead, StatAnew
 from drtool.operations.backup.request import FileCounts
 from drtool.sources.filesystem import OwnerNames, Problem, join
-from drtool.trees import Entry, Put, write_content, write_directory
+from drtool.trees import Entry, FileType, Put, write_content, write_directory
 
 _ID_BYTES = 32
 _BY_NAME = attrgetter("name")
@@ -147,9 +147,10 @@ class TreeBuilder:
             if node.parent is None:
                 entries.sort(key=_BY_NAME)  # what hangs beside the walk came last
             subtree = write_directory(entries, self._put)
-            known = bool(node.previous_subtree)
-            self.directories.changed += known
-            self.directories.new += not known
+            before = node.previous_subtree or _subtree_before(node)
+            self.directories.unmodified += before == subtree
+            self.directories.changed += before is not None and before != subtree
+            self.directories.new += before is None
         if node.parent is None:
             self.root = subtree
             return None
@@ -166,3 +167,9 @@ class TreeBuilder:
         else:
             force_setattr(entry, "subtree", subtree)
         parent.same = False
+
+
+def _subtree_before(node: Node) -> bytes | None:
+    """What the parent snapshot's entry of this directory holds, if it has one: of an empty directory, nothing."""
+    old = node.parent.previous.get(node.path.rpartition(b"/")[2]) if node.parent is not None else None
+    return old.subtree if old is not None and old.type == FileType.DIRECTORY else None

@@ -17,6 +17,10 @@ class SourceJob(Struct, frozen=True, kw_only=True):
     excludes: tuple[str, ...] = ()
     exclude_caches: bool = False
     one_file_system: bool = False
+    larger_than_bytes: int | None = None
+    """Files above this size are left out."""
+    ignore_files: bool = False
+    """`.drtoolignore` files in the directories leave things out, too."""
 
 
 class BackupRequest(Struct, frozen=True, kw_only=True):

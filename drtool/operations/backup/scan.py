@@ -38,13 +38,13 @@ class Found(NamedTuple):
 
 def parent_of_job(snapshots: Iterable[Snapshot], job: SourceJob, host: str) -> Snapshot | None:
     """The newest snapshot of the same host and source; without a source's name, of the same set of paths."""
+    return max(filter(is_same_source(job, host), snapshots), key=lambda row: row.sequence, default=None)
+
+
+def is_same_source(job: SourceJob, host: str) -> Callable[[Snapshot], bool]:
+    """Tells of a snapshot whether it is of this host and source."""
     paths = set(plan_roots(job.paths).paths) | set(job.captured.paths if job.captured else ())
-    same = (
-        row
-        for row in snapshots
-        if row.host == host and row.source == job.name and (job.name or set(row.paths) == paths)
-    )
-    return max(same, key=lambda row: row.sequence, default=None)
+    return lambda row: row.host == host and row.source == job.name and bool(job.name or set(row.paths) == paths)
 
 
 class Scan:
@@ -64,7 +64,12 @@ class Scan:
         self.files = FileCounts()
         self.processed_bytes = 0
         self._rules = Rules(
-            self.roots, job.excludes, exclude_caches=job.exclude_caches, one_file_system=job.one_file_system
+            self.roots,
+            job.excludes,
+            exclude_caches=job.exclude_caches,
+            one_file_system=job.one_file_system,
+            larger_than_bytes=job.larger_than_bytes,
+            ignore_files=job.ignore_files,
         )
         self.names = OwnerNames()
         self._recent_after_ns = 0

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from msgspec.structs import replace
 
 from drtool.sources.filesystem.describe import Changed, Describer
-from drtool.sources.filesystem.excludes import Rules, Scope, is_cache, text_of
+from drtool.sources.filesystem.excludes import IGNORE_FILE, Rules, Scope, is_cache, text_of
 from drtool.sources.filesystem.owners import OwnerNames
 from drtool.sources.filesystem.reading import reason
 from drtool.sources.filesystem.roots import Problem, join
@@ -82,9 +82,11 @@ def capture_directory(
     OSError if the directory itself cannot be listed.
     """
     previous = previous or _NOTHING
-    scope = rules.scope(path)
     problems: list[Problem] = []
-    items = _items(dir_fd, rules, scope)
+    if rules.ignore_files:
+        _learn(rules, path, dir_fd, problems)
+    scope = rules.scope(path)
+    items = _items(dir_fd, path, rules, scope)
     kept, changed = _sort_out(items, previous, rules, recent_after_ns, path, problems)
     if rules.larger_than_bytes is not None:
         kept = [entry for entry in kept if entry.type != _FILE or entry.size_bytes <= rules.larger_than_bytes]
@@ -107,24 +109,32 @@ def capture_directory(
     )
 
 
-def _items(dir_fd: int, rules: Rules, scope: Scope) -> Iterable[_Item]:
+def _learn(rules: Rules, path: bytes, dir_fd: int, problems: list[Problem]) -> None:
+    try:
+        rules.learn(path, dir_fd)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        problems.append(Problem(join(path, IGNORE_FILE), reason("what it leaves out is not known", error)))
+
+
+def _items(dir_fd: int, path: bytes, rules: Rules, scope: Scope) -> Iterable[_Item]:
     """What to look at in the directory, before anything is asked of the single file."""
     if scope.only_named or (rules.exclude_caches and is_cache(dir_fd)):
         return [_Named(dir_fd, name) for name in scope.named]
     with os.scandir(dir_fd) as listing:
         items = list(listing)
-    if scope.matcher is not None:
-        items = [item for item in items if not _excluded(item, scope)]
+    if scope.matcher is not None or scope.ignored:
+        items = [item for item in items if not _excluded(item, path, scope)]
     if not scope.named:
         return items
     others = [item for item in items if item.name.encode(_ENCODING, _ERRORS) not in scope.named]
     return [*others, *(_Named(dir_fd, name) for name in scope.named)]
 
 
-def _excluded(item: os.DirEntry[str], scope: Scope) -> bool:
-    assert scope.matcher is not None
+def _excluded(item: os.DirEntry[str], path: bytes, scope: Scope) -> bool:
     name = text_of(item.name.encode(_ENCODING, _ERRORS))
-    return bool(scope.matcher.verdict(scope.prefix, name, is_directory=item.is_dir(follow_symlinks=False)))
+    return scope.excludes(path, name, is_directory=item.is_dir(follow_symlinks=False))
 
 
 def _sort_out(

@@ -3,11 +3,15 @@
 Invariants
     Patterns are relative to each named path; the last one that matches wins; an excluded directory is not entered.
     Names are compared as they are, byte for byte, case and all; a name that is not UTF-8 still matches `*`.
+    An ignore file in a directory speaks of what is below it; the deepest that says anything wins, but what the user said on
+    the command line or in the configuration goes before all of them.
     Without rules a directory costs two dictionary lookups, and an entry nothing.
 """
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,6 +23,7 @@ from drtool.sources.filesystem.reading import open_for_read
 from drtool.sources.filesystem.roots import Roots, parent_of
 from drtool.trees import Entry, FileType
 
+IGNORE_FILE = b".drtoolignore"
 CACHE_TAG = b"CACHEDIR.TAG"
 CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 """https://bford.info/cachedir/: the first 43 bytes of the tag file."""
@@ -35,12 +40,42 @@ class Scope(NamedTuple):
     """The directory relative to its named path: empty, or with a final slash."""
     device: int | None = None
     """With `one_file_system`: directories on another device are not entered."""
+    ignored: tuple["Ignoring", ...] = ()
+    """What the ignore files above say, the deepest first."""
+
+    def excludes(self, path: bytes, name: str, *, is_directory: bool) -> bool:
+        """Whether `name` in the directory `path`, which this is about, is left out."""
+        if self.matcher is not None:
+            verdict = self.matcher.verdict(self.prefix, name, is_directory=is_directory)
+            if verdict is not None:
+                return verdict
+        for place, matcher in self.ignored:
+            verdict = matcher.verdict(_relative(path, place), name, is_directory=is_directory)
+            if verdict is not None:
+                return verdict
+        return False
+
+
+class Ignoring(NamedTuple):
+    """An ignore file: where it lies, and what it says."""
+
+    place: bytes
+    matcher: Matcher
 
 
 class Rules:
     """The exclusion rules of one snapshot, compiled once."""
 
-    __slots__ = ("_matchers", "exclude_caches", "larger_than_bytes", "one_file_system", "roots", "unchanged_without")
+    __slots__ = (
+        "_ignoring",
+        "_matchers",
+        "exclude_caches",
+        "ignore_files",
+        "larger_than_bytes",
+        "one_file_system",
+        "roots",
+        "unchanged_without",
+    )
 
     def __init__(
         self,
@@ -50,6 +85,7 @@ class Rules:
         exclude_caches: bool = False,
         one_file_system: bool = False,
         larger_than_bytes: int | None = None,
+        ignore_files: bool = False,
         ignore_inode: bool = False,
         ignore_ctime: bool = False,
     ) -> None:
@@ -57,6 +93,8 @@ class Rules:
         self.exclude_caches = exclude_caches
         self.one_file_system = one_file_system
         self.larger_than_bytes = larger_than_bytes
+        self.ignore_files = ignore_files
+        self._ignoring: dict[bytes, Matcher] = {}
         self.unchanged_without = (ignore_inode, ignore_ctime)
         compiled = {root: Matcher(_relative_to(line, root) for line in patterns) for root in roots.devices}
         self._matchers = {root: matcher for root, matcher in compiled.items() if matcher}
@@ -64,7 +102,7 @@ class Rules:
     def scope(self, path: bytes) -> Scope:
         """The rules for the entries of the directory `path`."""
         named = self.roots.named.get(path)
-        if named is None and not self._matchers and not self.one_file_system:
+        if named is None and not self._matchers and not self.one_file_system and not self.ignore_files:
             return _EVERYTHING
         named = named or frozenset()
         root = self.roots.root_of(path)
@@ -75,7 +113,37 @@ class Rules:
             matcher=self._matchers.get(root),
             prefix=_relative(path, root),
             device=self.roots.devices[root] if self.one_file_system else None,
+            ignored=self._ignored(path, root),
         )
+
+    def learn(self, path: bytes, dir_fd: int) -> None:
+        """Reads the ignore file of the directory `path`, before its scope is asked for. OSError if it cannot be read."""
+        fd = open_for_read(dir_fd, IGNORE_FILE)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file, and says nothing")
+            with os.fdopen(os.dup(fd), "rb") as file:
+                matcher = Matcher(_lines(file.read()))
+        finally:
+            os.close(fd)
+        if matcher:
+            self._ignoring[path] = matcher
+
+    def _ignored(self, path: bytes, root: bytes) -> tuple[Ignoring, ...]:
+        if not self._ignoring:
+            return ()
+        found = []
+        while True:
+            if path in self._ignoring:
+                found.append(Ignoring(path, self._ignoring[path]))
+            if path == root:
+                return tuple(found)
+            path = parent_of(path)
+
+    def leaves_out(self, path: bytes) -> bool:
+        """Whether the patterns, or where it is mounted, keep `path` out, or what it lies in."""
+        root = self.roots.root_of(path)
+        return root is None or self._left_out(path, root)
 
     def content_holds(self, old: Entry | None, found: os.stat_result, recent_after_ns: int) -> bool:
         """Whether a file that is not wholly unchanged still has the old entry's content, as the options define it."""
@@ -143,6 +211,10 @@ def read_patterns(path: str) -> list[str]:
         raise UsageError(
             f"cannot read the exclude file {path}: {error.strerror}", hint="check --exclude-file; one pattern a line"
         ) from error
+    return _lines(data)
+
+
+def _lines(data: bytes) -> list[str]:
     text = text_of(data.removeprefix(b"\xef\xbb\xbf"))
     return [line.removesuffix("\r") for line in text.split("\n")]
 

@@ -1,0 +1,71 @@
+"""What may keep a backup from beginning, and what its user should hear first."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from drtool.events import Emit, Warned
+from drtool.operations.backup.request import SourceJob
+from drtool.operations.backup.scan import is_same_source
+from drtool.repository import Repository
+from drtool.repository.lodging import targets_here
+from drtool.sources.filesystem import Rules, plan_roots
+
+_AHEAD_NS = 3600 * 10**9
+
+
+def is_recent(repository: Repository, job: SourceJob, host: str, now_ns: int, newer_than_ns: int) -> bool:
+    """Whether a snapshot of this source is younger than that. One dated far in the future says nothing."""
+    same = is_same_source(job, host)
+    times = (row.time_ns for row in repository.view.state.snapshots if same(row))
+    return any(now_ns - newer_than_ns < time_ns <= now_ns + _AHEAD_NS for time_ns in times)
+
+
+@contextmanager
+def at_work(state_dir: Path, job: SourceJob, host: str) -> Iterator[bool]:
+    """Says that this process backs the source up until the block ends; yields whether another of this host does so already."""
+    what = "\0".join((host, job.name, *sorted(os.fsdecode(path) for path in plan_roots(job.paths).paths)))
+    directory = state_dir / "running"
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name = hashlib.sha256(os.fsencode(what)).hexdigest()[:32]
+    descriptor = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        busy = not _taken(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # two backups of one source may overlap; each is seen by a third
+        yield busy
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def warn_of_targets(repository: Repository, job: SourceJob, emit: Emit) -> None:
+    """A repository that is backed up into itself grows with every backup."""
+    roots = plan_roots(job.paths)
+    rules = Rules(roots, job.excludes, one_file_system=job.one_file_system)
+    for name, place in targets_here(repository).items():
+        root = next((path for path in roots.paths if _holds(os.path.realpath(path), place)), None)
+        if root is None or not os.path.isdir(place):
+            continue
+        below = os.path.join(root, os.path.relpath(place, os.path.realpath(root)))
+        if not rules.leaves_out(os.path.normpath(below)):
+            where = os.fsdecode(place)
+            emit(
+                Warned(
+                    message=f"{os.fsdecode(root)} contains the target {name} ({where}): the repository is backed up into "
+                    f"itself, and grows each time; leave it out with --exclude {where}"
+                )
+            )
+
+
+def _holds(above: bytes, path: bytes) -> bool:
+    return path == above or path.startswith(above.rstrip(b"/") + b"/")

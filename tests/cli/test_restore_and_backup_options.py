@@ -1,0 +1,78 @@
+"""The options of `backup` and `restore` that choose: lists of paths, what to skip, in place, whose files they are."""
+
+import os
+
+import pytest
+from command_shell import make_unlocking_cheap, shell_in
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    made = shell_in(tmp_path_factory.mktemp("options"))
+    tree = made.directory / "tree"
+    tree.mkdir()
+    (tree / "one").write_text("1")
+    (tree / "two").write_text("22")
+    (tree / "large").write_bytes(b"x" * 3000)
+    assert made("init", *(w for site in "abc" for w in ("--target", f"{site}={made.directory / site}"))).code == 0
+    make_unlocking_cheap(made.directory, "abc")
+    with (made.directory / "drtool.yaml").open("a") as config:
+        config.write("sources: {home: {paths: [tree], exclude_larger_than: 2KiB, ignore_files: true}}\n")
+    return made
+
+
+def listed(shell, snapshot="latest"):
+    entries = shell("ls", "-R", snapshot, "--json").document["entries"]
+    return {os.path.basename(row["path"]) for row in entries if row["type"] == "file"}
+
+
+def test_a_configured_limit_and_a_young_snapshot(shell):
+    assert shell("backup", "--json").code == 0
+    assert listed(shell) == {"one", "two"}
+    again = shell("backup", "--skip-if-newer-than", "1h", "--skip-if-running", "--json")
+    assert (again.code, again.document["snapshots"]) == (0, [])
+    assert [row["source"] for row in again.document["skipped"]] == ["home"]
+    assert shell("backup", "--skip-if-newer-than", "soon").code == 2
+    assert shell("backup", "tree", "--exclude-larger-than", "much").code == 2
+
+
+@pytest.mark.parametrize(("option", "end"), [("--files-from", "\n"), ("--files-from0", "\0")])
+def test_paths_from_a_list(shell, option, end):
+    (shell.directory / "list").write_text(end.join(["tree/one", "", "tree/large", ""]))
+    assert shell("backup", option, "list", "--json").code == 0
+    assert listed(shell) == {"one", "large"}
+    (shell.directory / "list").write_text(end)
+    assert shell("backup", option, "list").code == 2
+    assert shell("backup", option, "no such list").code == 2
+
+
+def test_in_place_and_with_delete(shell):
+    tree = shell.directory / "tree"
+    assert shell("backup", "tree", "--json").code == 0
+    (tree / "one").write_text("spoiled")
+    (tree / "extra").write_text("extra")
+    dry = shell("restore", f"latest:{tree}", "--in-place", "--delete", "--dry-run", "--json").document
+    ran = shell("restore", f"latest:{tree}", "--in-place", "--delete", "--json").document
+    assert (ran["deleted"], ran["written_bytes"], ran["errors"]) == (1, 1, [])
+    assert (dry["deleted"], dry["written_bytes"]) == (1, 1)
+    assert (tree / "one").read_text() == "1"
+    (tree / "two").unlink()
+    (tree / "extra").write_text("extra")
+    assert shell("restore", f"latest:{tree}/two", "--in-place", "--json").document["files"] == 1
+    assert (tree / "two").read_text() == "22"
+    assert (tree / "extra").exists()
+    (tree / "extra").unlink()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--in-place", "--to", "x"],
+        ["--to", "x", "--map-owner", "nobody"],
+        ["--to", "x", "--map-group", "a:no such group"],
+        ["--to", "x", "--verify", "--numeric-owner"],
+    ],
+)
+def test_what_cannot_be_meant_is_refused(shell, words):
+    assert shell("restore", "latest", *words, "--json").code == 2
+    assert not (shell.directory / "x").exists()

@@ -1,0 +1,88 @@
+"""What a backup leaves out, what keeps it from beginning, and what it warns of."""
+
+import os
+import time
+
+from three_sites import fill, noise
+
+from drtool.operations.backup import SourceJob
+from drtool.operations.backup.circumstances import at_work, is_recent, warn_of_targets
+
+
+def names(world, source):
+    out = world.root / "out"
+    world.restore(out / str(len(world.snapshots())), path=source)
+    top = out / str(len(world.snapshots()))
+    return {os.path.relpath(os.path.join(folder, name), top) for folder, _, files in os.walk(top) for name in files}
+
+
+def test_large_files_and_what_ignore_files_say_stay_out(world, tmp_path):
+    source = fill(
+        tmp_path / "s",
+        {"small": b"x", "large": noise(3000, 1), "d/.drtoolignore": b"*.o\n", "d/x.o": b"", "d/x.c": b""},
+    )
+    assert world.backup(source, larger_than_bytes=2999, ignore_files=True).errors == []
+    assert names(world, source) == {"small", "d/.drtoolignore", "d/x.c"}
+    world.backup(source, larger_than_bytes=3000)
+    assert names(world, source) == {"small", "large", "d/.drtoolignore", "d/x.c", "d/x.o"}
+
+
+def test_an_empty_directory_is_new_once(world, tmp_path):
+    source = fill(tmp_path / "s", {"x": b"x"})
+    (source / "empty").mkdir()
+    first = world.backup(source)
+    second = world.backup(source)
+    assert first.dirs.new > 0
+    assert (second.dirs.new, second.dirs.changed) == (0, 0)
+    assert second.dirs.unmodified == first.dirs.new
+    fill(source, {"empty/y": b"y"})
+    third = world.backup(source)
+    assert third.dirs.new == 0
+    assert third.dirs.changed >= 1
+
+
+def test_whether_the_newest_snapshot_is_young_enough(world, tmp_path):
+    source = fill(tmp_path / "s", {"x": b"x"})
+    job, other = (SourceJob(name="", paths=(os.fsencode(path),)) for path in (source, tmp_path / "other"))
+    hour_ns = 3600 * 10**9
+    now_ns = time.time_ns()
+    world.backup(source, time_ns=now_ns - 5 * hour_ns)
+    with world.open() as repository:
+        assert is_recent(repository, job, world.host, now_ns, 6 * hour_ns)
+        assert not is_recent(repository, job, world.host, now_ns, 4 * hour_ns)
+        assert not is_recent(repository, job, "elsewhere", now_ns, 6 * hour_ns)
+        assert not is_recent(repository, other, world.host, now_ns, 6 * hour_ns)
+        assert not is_recent(repository, job, world.host, now_ns - 10 * hour_ns, 6 * hour_ns), "from the future"
+
+
+def test_who_is_at_work_is_seen_until_the_last_has_ended(tmp_path):
+    job, other = (SourceJob(name=name, paths=(os.fsencode(tmp_path),)) for name in ("home", "other"))
+    with at_work(tmp_path, job, "here") as busy:
+        assert not busy
+        with at_work(tmp_path, other, "here") as also, at_work(tmp_path, job, "there") as elsewhere:
+            assert (also, elsewhere) == (False, False)
+        second = at_work(tmp_path, job, "here")
+        assert second.__enter__()
+    with at_work(tmp_path, job, "here") as busy:
+        assert busy, "the first has ended, the second has not"
+    second.__exit__(None, None, None)
+    with at_work(tmp_path, job, "here") as busy:
+        assert not busy
+
+
+def test_a_source_that_contains_a_target_is_warned_of_unless_it_is_left_out(world, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(world.root)
+    heard = []
+    with world.open() as repository:
+        for path in (world.root, link, world.directory("a")):
+            warn_of_targets(repository, SourceJob(name="", paths=(os.fsencode(path),)), heard.append)
+        assert len(heard) == 3 + 3 + 1
+        assert "a/main" in heard[0].message
+        heard.clear()
+        warn_of_targets(repository, SourceJob(name="", paths=(os.fsencode(tmp_path),)), heard.append)
+        without = tuple(str(world.directory(site)) for site in "abc")
+        warn_of_targets(
+            repository, SourceJob(name="", paths=(os.fsencode(world.root),), excludes=without), heard.append
+        )
+    assert heard == []
