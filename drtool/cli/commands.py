@@ -35,6 +35,7 @@ COMMANDS: dict[Path, Entry] = {
     ("diff",): Entry("drtool.cli.looking_inside", LOOK, _READS),
     ("dump",): Entry("drtool.cli.dumping", LOOK, (*_READS, 3)),
     ("mount",): Entry("drtool.cli.mounting", LOOK, _READS),
+    ("stats",): Entry("drtool.cli.counting", LOOK, _READS),
     ("status",): Entry("drtool.cli.health", CARE, (*_READS, 7)),
     ("report",): Entry("drtool.cli.reporting", CARE, (*_READS, 7)),
     ("survive",): Entry("drtool.cli.surviving", CARE, (*_READS, 4, 7)),
@@ -100,8 +101,6 @@ GROUPS: dict[str, str] = {
 }
 
 _LATER = """
-stats
-
 key-split key-join
 """
 LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.split())

@@ -30,9 +30,8 @@ def mount(
     ids/, and latest.
 
     Examples:
-        mkdir /tmp/then && drtool mount /tmp/then &
-        cp -a /tmp/then/latest/home/ann/thesis ~
-        fusermount3 -u /tmp/then
+        drtool mount /mnt/then & cp -a /mnt/then/latest/home/ann/thesis ~
+        drtool mount /mnt/web1 --host web1
     """
     from drtool.operations.mounting.serving import mount as run_mount
 

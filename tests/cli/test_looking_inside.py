@@ -107,3 +107,22 @@ def test_a_long_listing_stands_in_columns(shell):
     assert len(lines) == 1
     assert lines[0].startswith("-rw")
     assert lines[0].endswith("thesis.tex")
+
+
+def test_how_much_there_is(shell, ids):
+    whole = shell("stats", "--json").document
+    assert (whole["snapshots"], whole["files"]) == (2, 6)
+    assert whole["restored_bytes"] == sum(row["bytes"] for row in shell("snapshots", "--json").document["snapshots"])
+    assert whole["unique_bytes"] == len(b"one" + b"o" + b"n" + b"two and more")
+    assert whole["stored_bytes"] == sum(
+        path.stat().st_size
+        for site in "ab"
+        for kind in ("packs", "index")
+        for path in (shell.directory / site / kind).rglob("*")
+        if path.is_file()
+    )
+    one = shell("stats", ids[0], ids[0], "--json").document
+    assert (one["snapshots"], one["restored_bytes"], one["unique_bytes"]) == (1, 5, 5)
+    both = shell("stats", *ids, "--json").document
+    assert (both["restored_bytes"], both["unique_bytes"]) == (whole["restored_bytes"], whole["unique_bytes"])
+    assert "deduplicated" in shell("stats").out

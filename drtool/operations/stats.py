@@ -1,0 +1,87 @@
+"""`stats`: how much there is, how little of it had to be stored, and what was spent on copies.
+
+Invariants
+    What targets hold is what they list now; one that cannot be listed is named, and its copies are not guessed.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from drtool.manifest.records import Snapshot
+from drtool.model import ChunkId
+from drtool.packing import PackKind
+from drtool.repository import Repository
+from drtool.repository.inventory import take_inventory
+from drtool.trees import FileType, read_content, walk
+
+
+class StatsResult(Struct, frozen=True, kw_only=True):
+    """Sizes in bytes. `restored_bytes`: of all these snapshots, each restored by itself; `unique_bytes`: what is different of
+    that, before compression; `packed_bytes`: the packs of files' contents, once; `tree_bytes`: those of names and attributes,
+    once; `stored_bytes`: everything at all targets that could be listed. Of chosen snapshots only the first four are known.
+    """
+
+    snapshots: int
+    files: int
+    restored_bytes: int
+    unique_bytes: int
+    packs: int | None = None
+    packed_bytes: int | None = None
+    tree_bytes: int | None = None
+    stored_bytes: int | None = None
+    deduplication: float | None = None
+    """How often each byte is there in the snapshots: restored by unique."""
+    compression: float | None = None
+    """Unique by packed."""
+    unlisted: list[str] = []
+
+
+def stats(repository: Repository) -> StatsResult:
+    """Of everything, by the index and the targets' listings: no snapshot is looked into."""
+    rows = list(repository.view.state.snapshots)
+    packs = {pack.pack: pack for pack in repository.index.packs()}.values()
+    data = [pack for pack in packs if pack.kind == PackKind.DATA]
+    unique_bytes = sum(text for pack in data for _, _, text in pack.blocks)
+    packed_bytes = sum(pack.size_bytes for pack in data)
+    restored_bytes = sum(row.counts.bytes for row in rows)
+    inventory = take_inventory(repository.targets)
+    return StatsResult(
+        snapshots=len(rows),
+        files=sum(row.counts.files for row in rows),
+        restored_bytes=restored_bytes,
+        unique_bytes=unique_bytes,
+        packs=len(packs),
+        packed_bytes=packed_bytes,
+        tree_bytes=sum(pack.size_bytes for pack in packs if pack.kind == PackKind.TREES),
+        stored_bytes=sum(sum(objects.values()) for objects in inventory.objects.values()),
+        deduplication=_ratio(restored_bytes, unique_bytes),
+        compression=_ratio(unique_bytes, packed_bytes),
+        unlisted=sorted(inventory.unlisted),
+    )
+
+
+def stats_of(repository: Repository, snapshots: Sequence[Snapshot]) -> StatsResult:
+    """Of these snapshots, by walking them; what they share counts once. Needs some 100 bytes of memory a chunk."""
+    seen: set[ChunkId] = set()
+    unique_bytes = 0
+    for snapshot in snapshots:
+        for _, entry in walk(snapshot.root, b"/", repository.trees):
+            if entry.type == FileType.FILE:
+                for chunk in read_content(entry, repository.trees):
+                    if chunk not in seen:
+                        seen.add(chunk)
+                        location = repository.index.locate(chunk)
+                        unique_bytes += location.length if location is not None else 0
+    restored_bytes = sum(row.counts.bytes for row in snapshots)
+    return StatsResult(
+        snapshots=len(snapshots),
+        files=sum(row.counts.files for row in snapshots),
+        restored_bytes=restored_bytes,
+        unique_bytes=unique_bytes,
+        deduplication=_ratio(restored_bytes, unique_bytes),
+    )
+
+
+def _ratio(of: int, by: int) -> float | None:
+    return round(of / by, 3) if by else None
