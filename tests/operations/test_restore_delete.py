@@ -11,6 +11,7 @@ from three_sites import World, fill, noise, portrait
 
 from drtool.errors import Refused
 from drtool.manifest.records import Snapshot
+from drtool.operations.restore.sweep import Sweep
 from drtool.sources.filesystem import Folder
 
 
@@ -228,3 +229,12 @@ def test_temporary_files_of_a_restore_that_was_killed_go(kept, out):
     assert not (out / os.fsdecode(left)).exists()
     assert not (out / "sub" / os.fsdecode(left)).exists()
     assert (out / ".drtool-mine").exists()
+
+
+def test_what_is_mounted_on_an_empty_directory_stays(kept, out, monkeypatch):
+    monkeypatch.setattr(Sweep, "_mounted", lambda self, folder, frame: frame.names in {(b"empty",), (b"sub",)})
+    for dry_run in (True, False):
+        result = kept.restore(out, delete=True, dry_run=dry_run)
+        assert (result.deleted, result.errors) == (13, [])
+    assert (out / "empty/z").exists()
+    assert not (out / "sub/extra.txt").exists()

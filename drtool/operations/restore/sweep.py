@@ -66,7 +66,7 @@ class Sweep:
             return
         try:
             with Folder(self._root.descend(frame.names), self._root.applier, existed=False) as folder:
-                if entry is not None and (not_captured(entry) or (not entry.subtree and self._mounted(folder, frame))):
+                if entry is not None and not_captured(entry):
                     return
                 frame.there = _listing(folder)
         except FileNotFoundError:
@@ -98,6 +98,8 @@ class Sweep:
             return
         try:
             with Folder(self._root.descend(frame.names), self._root.applier, existed=False) as folder:
+                if not frame.met and self._mounted(folder, frame):
+                    return
                 device = os.fstat(folder.fd).st_dev
                 folders = self._sweep(folder, frame.names, frame.included, there, everything=sweeps)
         except OSError as error:
@@ -204,8 +206,10 @@ class Sweep:
         return any(path == place or path.startswith(place + b"/") for place in self._lived_in)
 
     def _mounted(self, folder: Folder, frame: Frame) -> bool:
-        """Whether it is a mount point, of which the snapshot may know nothing but that it was there."""
+        """Whether it is a mount point: when it is empty in the snapshot, what is mounted there was not backed up."""
         assert self._root is not None
+        if not frame.names:
+            return False
         with Folder(self._root.descend(frame.names[:-1]), self._root.applier, existed=False) as parent:
             return os.fstat(folder.fd).st_dev != os.fstat(parent.fd).st_dev
 

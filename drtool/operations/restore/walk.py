@@ -18,6 +18,7 @@ class Frame:
         "included",
         "kept",
         "made",
+        "met",
         "names",
         "parent",
         "stands",
@@ -40,6 +41,8 @@ class Frame:
         self.included = included
         self.entries = entries
         self.stays = False
+        self.met = False
+        """It holds something in the snapshot."""
         self.there: dict[bytes, bool] = {}
         """What stood in it at the destination and has not been met in the snapshot so far: name → is it a directory."""
         self.stands: bool | None = None
@@ -107,5 +110,6 @@ class Walk:
             self.unreadable.append((frame.names, error.message))
             return None
         if entry is not None:
+            frame.met = True
             frame.stands = frame.there.pop(entry.name, None)
         return entry
