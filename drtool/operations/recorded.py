@@ -37,7 +37,7 @@ def recorded(repository: Repository, snapshot: Snapshot) -> Inventory | None:
 
 def clear_old_logs(repository: Repository, request: RestoreRequest) -> list[Path]:
     """Before a SQLite database is put over an old one: removes the old one's `-wal`, `-shm` and `-journal`; what was removed."""
-    if request.overwrite not in ("always", "if-changed"):
+    if request.overwrite == "never" or (request.overwrite is None and not request.delete):
         return []
     try:
         inventory = recorded(repository, request.snapshot)

@@ -31,9 +31,17 @@ def names(path):
         return [row[0] for row in connection.execute("SELECT name FROM people ORDER BY name")]
 
 
-def test_back_up_break_restore_in_place(shell):
+@pytest.mark.parametrize("words", [["--overwrite", "always"], ["--delete"]], ids=" ".join)
+def test_back_up_break_restore_in_place(shell, words):
     path = shell.directory / "app.db"
-    with closing(in_use(path, "CREATE TABLE people (name TEXT)", "INSERT INTO people VALUES ('Ada'), ('Bob')")):
+    with closing(
+        in_use(
+            path,
+            "DROP TABLE IF EXISTS people",
+            "CREATE TABLE people (name TEXT)",
+            "INSERT INTO people VALUES ('Ada'), ('Bob')",
+        )
+    ):
         ran = shell("backup", "--source", "app", "--json")
         assert ran.code == 0, ran.err
     with closing(in_use(path)) as connection:
@@ -41,7 +49,7 @@ def test_back_up_break_restore_in_place(shell):
         wal = path.with_name("app.db-wal").read_bytes()
     path.with_name("app.db-wal").write_bytes(wal)  # as a crash leaves it
     path.with_name("app.db-shm").touch()
-    ran = shell("restore", f"latest:{path}", "--source", "app", "--to", str(path.parent), "--overwrite", "always")
+    ran = shell("restore", f"latest:{path}", "--source", "app", "--to", str(path.parent), *words)
     assert ran.code == 0, ran.err
     assert "app.db-wal of the old database was removed" in ran.err
     assert sorted(each.name for each in path.parent.glob("app.db*")) == ["app.db"]
