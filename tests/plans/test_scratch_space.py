@@ -316,7 +316,7 @@ def test_a_tree_deeper_than_any_path_or_stack_goes(tmp_path):
     descriptors = len(os.listdir("/proc/self/fd"))
     assert remove_tree(top) == ()
     assert not top.exists()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(os.listdir("/proc/self/fd")) <= descriptors  # fewer: what earlier tests left may be collected meanwhile
 
 
 def test_names_that_are_no_text_go(tmp_path):
