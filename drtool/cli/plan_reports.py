@@ -1,6 +1,7 @@
 """`plan history`, `plan report`: what was run, and what it proves."""
 
 import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,13 +162,20 @@ def _needs(story: "Story", folder: Path) -> dict[str, list[str]]:
 
 
 def _write(path: Path, text: str) -> None:
-    """For this user alone: a report tells of places and people. Raises DrtoolError."""
+    """For this user alone: a report tells of places and people. A device or a pipe is written to. Raises DrtoolError."""
+    data = text.encode("utf-8", "replace")
     try:
-        part = path.with_name(f".{path.name}.part")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-        os.replace(part, path)
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise DrtoolError(f"{path} cannot be written: {error.strerror}") from None
 

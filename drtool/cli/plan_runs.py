@@ -219,7 +219,10 @@ def _signals() -> Iterator[Callable[[], str]]:
     def note(number: int, _frame: "FrameType | None") -> None:
         heard.append(signal.Signals(number).name + (" again" * min(len(heard), 1)))
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    taken = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a lost terminal ends a run as well, but under nohup
+        taken.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in taken}
     try:
         yield lambda: heard[-1] if heard else ""
     finally:

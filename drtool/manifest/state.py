@@ -417,6 +417,19 @@ def _record_run(state: State, run: RecordedRun) -> State:
     if not run.id or not run.plan or max(map(len, words)) > RUN_WORD_CHARACTERS or len(run.objectives) > 16:
         raise Refused("bad-run", "a run is recorded by its id, its plan and a few short words")
     runs = [*(row for row in state.runs if row.id != run.id), run]
-    too_many = [row.id for row in runs if row.plan == run.plan][:-RUNS_OF_A_PLAN]
-    kept = [row for row in runs if row.id not in too_many][-RUNS_LIMIT:]
-    return msgspec.structs.replace(state, runs=tuple(kept))
+    same = [row for row in runs if row.plan == run.plan]
+    runs = _without_oldest(runs, same, len(same) - RUNS_OF_A_PLAN)
+    runs = _without_oldest(runs, runs, len(runs) - RUNS_LIMIT)
+    return msgspec.structs.replace(state, runs=tuple(runs[-RUNS_LIMIT:]))
+
+
+def _without_oldest(runs: list[RecordedRun], among: list[RecordedRun], count: int) -> list[RecordedRun]:
+    """`count` of `among` go, oldest first; but of each plan its newest run stays, and the newest that passed: its proof."""
+    if count <= 0:
+        return runs
+    proofs = {row.plan: row.id for row in runs} | {
+        (row.plan, "passed"): row.id for row in runs if row.verdict == "passed"
+    }
+    kept = set(proofs.values())
+    gone = {row.id for row in [row for row in among if row.id not in kept][:count]}
+    return [row for row in runs if row.id not in gone]

@@ -209,7 +209,7 @@ def _tar_info(name: bytes, entry: Entry) -> tarfile.TarInfo:
         info.linkname = os.fsdecode(entry.link_target)
     elif entry.rdev:
         info.devmajor, info.devminor = os.major(entry.rdev), os.minor(entry.rdev)
-    more |= {f"SCHILY.xattr.{os.fsdecode(key)}": os.fsdecode(value) for key, value in entry.xattrs}
+    more |= {f"SCHILY.xattr.{key.decode()}": os.fsdecode(value) for key, value in entry.xattrs if _is_keyword(key)}
     info.pax_headers = more
     return info
 
@@ -252,13 +252,21 @@ def _zip_info(name: bytes, entry: Entry) -> zipfile.ZipInfo:
     import time
 
     slash = "/" if entry.type == FileType.DIRECTORY else ""
-    text = os.fsdecode(name).encode("utf-8", "replace").decode() + slash
+    text = name.decode("utf-8", "backslashreplace") + slash
     moment = time.gmtime(max(0, entry.mtime_ns // 10**9))[:6]
     info = zipfile.ZipInfo(text, min(max(moment, _ZIP_FROM), _ZIP_TO))
     info.create_system = 3  # Unix: the upper half of the attributes is a mode
     info.external_attr = (stat.S_IFMT(entry.type << 12) | entry.mode) << 16
     info.compress_type = zipfile.ZIP_DEFLATED
     return info
+
+
+def _is_keyword(name: bytes) -> bool:
+    """Whether an attribute's name can stand in a tar header, which takes text and ends it with `=`."""
+    try:
+        return "=" not in name.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def _lost(entry: Entry) -> bool:

@@ -48,9 +48,9 @@ class _Patterns:
     def match(self, path: bytes, entry: Entry) -> bool:
         if self.types and _LETTERS.get(FileType(entry.type)) not in self.types:
             return False
-        if self.name is not None and self.name.match(entry.name):
+        if self.name is not None and self.name.match(os.fsdecode(entry.name)):
             return True
-        return self.path is not None and self.path.match(path) is not None
+        return self.path is not None and self.path.match(os.fsdecode(path)) is not None
 
 
 def find(repository: Repository, snapshots: Iterable[Snapshot], wanted: Wanted) -> Iterator[Match]:
@@ -93,11 +93,11 @@ def _key(patterns: _Patterns, above: bytes, subtree: bytes) -> bytes:
     return subtree if patterns.path is None else subtree + above
 
 
-def _any(patterns: Sequence[str], flags: int) -> re.Pattern[bytes] | None:
-    """One expression for all, over bytes; None for none. A path's pattern may begin in the middle: `etc/*.conf`."""
+def _any(patterns: Sequence[str], flags: int) -> re.Pattern[str] | None:
+    """One expression for all; None for none. A path's pattern may begin in the middle: `etc/*.conf`."""
     if not patterns:
         return None
     rules = (
         fnmatch.translate(word if word.startswith(("/", "*")) or "/" not in word else f"*/{word}") for word in patterns
     )
-    return re.compile(os.fsencode("|".join(f"(?:{rule})" for rule in rules)), flags)
+    return re.compile("|".join(f"(?:{rule})" for rule in rules), flags)

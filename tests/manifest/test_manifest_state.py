@@ -340,3 +340,17 @@ def test_hundred_thousand_snapshots_cost_the_next_change_nothing():
     host.do(AddSnapshot(sid(1), snapshot(sid(1))), sid(1))
     assert host.state.snapshots.pages is catalogue.pages
     assert len(host.state.snapshots) == 100_001
+
+
+def test_a_proof_outlives_many_runs_that_failed_and_many_other_plans():
+    host = Host()
+    host.open(sid(1), kind="admin")
+    host.do(RecordRun(run_of("drill", 0), sid(1)), sid(1))
+    for number in range(1, 2 * RUNS_OF_A_PLAN):
+        host.do(RecordRun(run_of("drill", number, verdict="failed"), sid(1)), sid(1))
+    for number in range(5 * RUNS_OF_A_PLAN):
+        host.do(RecordRun(run_of(f"other-{number % 5}", number), sid(1)), sid(1))
+    ours = [(row.ended_ns, row.verdict) for row in host.state.runs if row.plan == "drill"]
+    assert ours[0] == (0, "passed")
+    assert ours[-1] == (2 * RUNS_OF_A_PLAN - 1, "failed")
+    assert len(host.state.runs) == RUNS_LIMIT

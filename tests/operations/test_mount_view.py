@@ -103,6 +103,7 @@ def test_a_huge_directory_begins_at_once():
 
 def test_what_is_kept_is_bounded(monkeypatch):
     monkeypatch.setattr(views, "ENTRIES_KEPT", 100)
+    monkeypatch.setattr(views, "ENTRIES_BESIDE", 0)
     chunks = Chunks()
     parts = [
         directory(b"%02d" % number, write_directory([file(b"%02d-%02d" % (number, n)) for n in range(40)], chunks.put))

@@ -51,7 +51,7 @@ def mount(
     operations = _Operations(repository, View(snapshots, repository.trees), chunks, emit, mounted)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # libfuse takes those that nobody has taken, and unmounts
-    options = {"allow_other": True} if allow_other else {}
+    options = {"allow_other": True, "default_permissions": True} if allow_other else {}  # modes are then checked
     try:
         fuse.FUSE(operations, str(directory), foreground=True, nothreads=True, ro=True, fsname="drtool", **options)
     except RuntimeError as error:

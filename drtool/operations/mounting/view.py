@@ -23,8 +23,10 @@ from drtool.model import ChunkId
 from drtool.trees import Entry, Fetch, FileType, read_content, read_directory
 
 ENTRIES_KEPT = 100_000
-"""Over all directories that are kept; one that has more is kept alone, while it is the last that was looked at."""
+"""Over all directories that are kept, or as many as the largest of them has, and `ENTRIES_BESIDE`."""
+ENTRIES_BESIDE = 20_000
 REFRESH_S = 30.0
+FUTURE_NS = 3600 * 10**9
 
 Names = Mapping[bytes, "Folder | Entry | Link"]
 
@@ -98,12 +100,23 @@ class View:
         if kept is None:
             kept = self._kept[subtree] = {entry.name: entry for entry in read_directory(subtree, self._fetch)}
             self._kept_entries += len(kept)
-            while self._kept_entries > ENTRIES_KEPT and len(self._kept) > 1:
-                _, gone = self._kept.popitem(last=False)
-                self._kept_entries -= len(gone)
+            self._make_room()
         else:
             self._kept.move_to_end(subtree)
         return kept
+
+    def _make_room(self) -> None:
+        """The oldest go; but the largest, which costs most to read again, does not make room for those above it."""
+        largest = max(self._kept, key=lambda subtree: len(self._kept[subtree]))
+        allowed = max(ENTRIES_KEPT, len(self._kept[largest]) + ENTRIES_BESIDE)
+        newest = next(reversed(self._kept))
+        for subtree in list(self._kept):
+            if self._kept_entries <= allowed:
+                return
+            if subtree not in (newest, largest):
+                self._kept_entries -= len(self._kept.pop(subtree))
+        if self._kept_entries > allowed and newest != largest:
+            self._kept_entries -= len(self._kept.pop(largest))
 
     def _top(self) -> Folder:
         now = self._clock()
@@ -122,7 +135,7 @@ def top_of(snapshots: Iterable[Snapshot]) -> Folder:
     for row in rows:
         root, name = Folder(subtree=row.root, time_ns=row.time_ns), name_of(row)
         all_[name] = ids[row.id.hex()[:8].encode()] = root
-        hosts.setdefault(row.host.encode("utf-8", "replace").replace(b"/", b"_"), {})[name] = root
+        hosts.setdefault(_directory_of(row.host), {})[name] = root
     newest_ns = rows[-1].time_ns if rows else 0
     names: dict[bytes, Node] = {
         b"hosts": Folder({host: Folder(each, time_ns=newest_ns) for host, each in hosts.items()}, time_ns=newest_ns),
@@ -130,8 +143,15 @@ def top_of(snapshots: Iterable[Snapshot]) -> Folder:
         b"snapshots": Folder(all_, time_ns=newest_ns),
     }
     if rows:
-        names[b"latest"] = Link(b"snapshots/" + name_of(rows[-1]))
+        past = [row for row in rows if row.time_ns <= time.time_ns() + FUTURE_NS]  # as `latest` means it everywhere
+        names[b"latest"] = Link(b"snapshots/" + name_of((past or rows)[-1]))
     return Folder(names, time_ns=newest_ns)
+
+
+def _directory_of(host: str) -> bytes:
+    """A host's name as the name of a directory."""
+    name = host.encode("utf-8", "replace").replace(b"/", b"_")
+    return name.replace(b".", b"_") if name in (b".", b"..") else name
 
 
 def name_of(snapshot: Snapshot) -> bytes:

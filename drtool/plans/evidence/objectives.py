@@ -81,12 +81,17 @@ def _rpo(target_s: float | None, times: list[float | None], reference_s: float) 
 
 
 def _end_of_steps(plan: Plan, events: Sequence[Event]) -> float | None:
-    """For a plan in which nothing that ran says when all is recovered; None if something should have."""
+    """For a plan in which nothing says when all is recovered: the end of its last step, if all were carried out; else None."""
     ends = {event.key: event for event in events if isinstance(event, Ended) and event.retry_at_s is None}
-    named = [ends[step.id].status for step in plan.steps if step.milestone == "recovered" and step.id in ends]
-    if any(status != "skipped" for status in named):
+    if any(
+        step.milestone == "recovered" and ends[step.id].status != "skipped" for step in plan.steps if step.id in ends
+    ):
         return None
-    return max((_seconds(ends[step.id].at) for step in plan.steps if step.id in ends), default=None)
+    needed = [ends.get(step.id) for step in plan.steps if not step.optional]
+    done = [event for event in needed if event is not None and event.status in ("passed", "tolerated")]
+    if not done or any(event is None or event.status not in ("passed", "tolerated", "skipped") for event in needed):
+        return None
+    return max(_seconds(event.at) for event in done)
 
 
 def _between(
@@ -94,7 +99,11 @@ def _between(
 ) -> _Measured:
     if from_s is None:
         return _Measured(name, target_s, None, no_start)
-    return _Measured(name, target_s, None if to_s is None else max(0.0, to_s - from_s), f"no step reached {end}")
+    if to_s is not None and to_s < from_s:
+        return _Measured(
+            name, target_s, None, f"{end} was reached before it began: the order is wrong, or the clock went back"
+        )
+    return _Measured(name, target_s, None if to_s is None else to_s - from_s, f"no step reached {end}")
 
 
 def _consistent(plan: Plan, events: Sequence[Event]) -> Iterator[float | None]:

@@ -8,6 +8,7 @@ Invariants
 
 import fcntl
 import os
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -157,12 +158,29 @@ def _parsed(line: bytes, head: str, where: str) -> Event:
         raise FormatError(f"{where}: no line of a journal: {error}") from None
     if prev != head:
         raise FormatError(f"{where}: this line does not follow from the one before: the journal was changed")
+    try:
+        datetime.fromisoformat(event.at)
+    except ValueError:
+        raise FormatError(f"{where}: {event.at!r} is no time") from None
     return event
 
 
 def _line(event: Event, head: str) -> bytes:
-    fields: dict[str, Any] = msgspec.to_builtins(event)
+    fields: dict[str, Any] = _writable(msgspec.to_builtins(event))
     return _encoder.encode({"prev": head, **fields}) + b"\n"
+
+
+def _writable(value: Any) -> Any:  # noqa: ANN401 - any plain value
+    """Bytes that are no UTF-8 (in names of files, in what programs print) as `\\xff`: JSON has no word for them."""
+    if isinstance(value, str):
+        return (
+            value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        )
+    if isinstance(value, dict):
+        return {_writable(key): _writable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(item) for item in value]
+    return value
 
 
 def _locked(descriptor: int, path: Path) -> int:

@@ -407,9 +407,17 @@ class _InTurn:
         return self._actions[asked.step.uses].foresee(asked, around)
 
     def act(self, asked: Asked, around: Around, work: Any) -> Outcome:  # noqa: ANN401
-        outcomes = [self._actions[one.step.uses].act(one, around, work) for one in self._all]
-        worst = next((one for one in outcomes if one.status != "passed"), outcomes[-1])
-        return replace(worst, leftovers=tuple(left for one in outcomes for left in one.leftovers))
+        outcomes = [self._tried(one, around, work) for one in self._all]
+        bad = [one for one in outcomes if one.status != "passed"]
+        left = tuple(left for one in outcomes for left in one.leftovers)
+        return replace(bad[0], detail="; ".join(one.detail for one in bad), leftovers=left) if bad else outcomes[-1]
+
+    def _tried(self, one: Asked, around: Around, work: Any) -> Outcome:  # noqa: ANN401
+        try:
+            return self._actions[one.step.uses].act(one, around, work)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those that follow are tried, and it is told
+            why = error.message if isinstance(error, DrtoolError) else f"{type(error).__name__}: {error}"
+            return Outcome(status="failed", cause="error", detail=f"{one.step.id}: {why}")
 
 
 def _question(step: Step) -> Step:

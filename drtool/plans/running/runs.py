@@ -53,7 +53,11 @@ def past_runs(state_dir: Path) -> Iterator[PastRun]:
 
 def last_unfinished(state_dir: Path) -> str | None:
     """The newest run that is neither over nor at work."""
-    found = [row.run_id for row in past_runs(state_dir) if not row.verdict and not row.at_work and not row.problem]
+    found = [
+        row.run_id
+        for row in past_runs(state_dir)
+        if row.began and not row.verdict and not row.at_work and not row.problem
+    ]
     return found[-1] if found else None
 
 

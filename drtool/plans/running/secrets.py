@@ -6,10 +6,12 @@ Invariants
 """
 
 import base64
+import html
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -82,22 +84,37 @@ def redactor(secrets: Mapping[str, str]) -> Callable[[str], str]:
     def redact(text: str) -> str:
         for form in ordered:
             text = text.replace(form, REDACTED)
-        return text
+        return _without_ends(text, ordered)
 
     return redact
+
+
+def _without_ends(text: str, forms: Sequence[str]) -> str:
+    """What was cut somewhere in a secret begins or ends with a part of it."""
+    for form in forms:
+        for length in range(len(form) - 1, SHORTEST - 1, -1):
+            if text.endswith(form[:length]):
+                return text[:-length] + REDACTED
+            if text.startswith(form[-length:]):
+                return REDACTED + text[length:]
+    return text
 
 
 def _forms(value: str) -> set[str]:
     raw = value.encode("utf-8", "surrogateescape")
     encoded = {base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()}
-    forms = {
-        value,
-        quote(raw, safe=""),
-        quote_plus(raw),
-        json.dumps(value)[1:-1],
-        json.dumps(value, ensure_ascii=False)[1:-1],
-    }
-    return forms | encoded | {one.rstrip("=") for one in encoded}
+    quoted = {quote(raw, safe=""), quote(raw), quote_plus(raw)}
+    forms = {value, html.escape(value), raw.hex(), json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    forms |= quoted | {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), one) for one in quoted}
+    return forms | encoded | {one.rstrip("=") for one in encoded} | set(_inside(raw))
+
+
+def _inside(raw: bytes) -> Iterator[str]:
+    """As base64 of something longer that holds it, at each of the places in a group of three where it may begin."""
+    for before in (1, 2):
+        whole = before + len(raw)
+        text = base64.b64encode(b"\0" * before + raw).decode()
+        yield text[before + 1 : whole // 3 * 4]
 
 
 def redacted(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401 - any plain value

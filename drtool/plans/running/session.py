@@ -31,7 +31,7 @@ from drtool.plans.running.runner import Runner, ignore
 from drtool.plans.running.runs import held_group
 from drtool.plans.running.state import RunState
 from drtool.plans.running.verdict import Conclusion, conclude
-from drtool.plans.running.watching import in_window, unsteady
+from drtool.plans.running.watching import in_window, unanswered, unsteady
 from drtool.plans.scratch import ScratchRecord, make_scratch, take_over
 from drtool.plans.scratch.registry import records
 
@@ -165,6 +165,7 @@ def _finish(
         leftovers=left,
         unproven=measures.unproven,
         unsteady=unsteady(run.plan.steady_state, runner.state),
+        unanswered=unanswered(run.plan.steady_state, runner.state),
     )
     ended = RunEnded(
         at=_now(),

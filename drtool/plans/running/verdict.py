@@ -37,9 +37,11 @@ def conclude(
     leftovers: Iterable[str] = (),
     unproven: Iterable[str] = (),
     unsteady: str = "",
+    unanswered: str = "",
 ) -> Conclusion:
     """Of a run all of whose phases are over. `missed`, `unproven`: objectives; `leftovers`: what the run's end could not remove;
-    `unsteady`: why the steady state did not hold. What of the objectives was not measured is listed, and decides nothing.
+    `unsteady`: why the steady state did not hold; `unanswered`: why nobody knows. A run of which no step was carried out proves
+    nothing. What of the objectives was not measured is listed, and decides nothing.
     """
     left = [*leftovers, *(one for ended in state.ended.values() for one in ended.leftovers)]
     left += [
@@ -52,6 +54,12 @@ def conclude(
     ]
     open_ends = [key for key in _with(state, "unproven") if not key.endswith("]")]
     hard = [f"{key}: {state.ended[key].detail}" for key in open_ends if not _optional(graph, key)]
+    hard += [unanswered] if unanswered else []
+    steps = [task.id for task in graph.of("steps")]
+    if steps and not any(
+        state.status(key) in (*BAD, "passed", "tolerated", "unproven") for key in steps if key in state.ended
+    ):
+        hard.append("no step was carried out: all were skipped")
     found: list[tuple[int, Verdict, str]] = []
     if state.cancelled is not None:
         found.append((_SIGNALS.get(state.cancelled.cause, FAILED), "aborted", state.cancelled.reason))

@@ -48,7 +48,7 @@ def unsteady(steady: SteadyState | None, state: RunState) -> str:
     """Why the steady state did not hold while it was looked at; empty if it did."""
     during = [sample for sample in state.samples if sample.when == "during"]
     if steady is None or not during:
-        return ""
+        return ""  # `unanswered` tells of it
     failing = sum(not sample.passed for sample in during)
     if failing / len(during) <= steady.allow_failing:
         return ""
@@ -57,6 +57,13 @@ def unsteady(steady: SteadyState | None, state: RunState) -> str:
         f"the steady state did not hold: {failing} of {len(during)} answers were bad, and {steady.allow_failing:.0%} may be"
         f" (the last: {last.probe}: {last.detail})"
     )
+
+
+def unanswered(steady: SteadyState | None, state: RunState) -> str:
+    """Why nobody knows whether the steady state held; empty if it was looked at, or need not be."""
+    if steady is None or "during" not in steady.when or any(sample.when == "during" for sample in state.samples):
+        return ""
+    return "the steady state was never answered for while the run was at work"
 
 
 def _cancelled(at: str, elapsed_s: float, reason: str, cause: str) -> Cancelled:

@@ -116,10 +116,10 @@ def test_a_disk_that_is_full_leaves_whole_lines(tmp_path, monkeypatch):
         journal.append(BEGAN)
         monkeypatch.setattr(os, "write", fills_up)
         with pytest.raises(OSError, match="No space"):
-            journal.append(Cancelled(at="x", reason="y"))
+            journal.append(Cancelled(at="2026-11-23T14:05:00Z", reason="y"))
         monkeypatch.undo()
         assert journal.events == [BEGAN]
-        journal.append(Cancelled(at="x", reason="z"))
+        journal.append(Cancelled(at="2026-11-23T14:05:00Z", reason="z"))
     assert [type(event).__name__ for event in read(tmp_path / "r1")[0]] == ["RunBegan", "Cancelled"]
 
 
@@ -139,3 +139,17 @@ def test_what_comes_before_a_changed_line_can_still_be_told(tmp_path):
     assert f"{JOURNAL_FILE}:{len(events_before) + 2}" in problem
     path.write_bytes(b"{}\n")
     assert read_damaged(tmp_path / "r1")[:2] == ([], GENESIS)
+
+
+def test_names_that_are_no_text_are_written_down(tmp_path):
+    with Journal.create(tmp_path / "r1") as journal:
+        journal.append(Cancelled(at="2026-11-23T14:05:00Z", reason="caf\udce9 and \u00e9"))
+    (event,), _ = read(tmp_path / "r1")
+    assert event.reason == "caf\\xe9 and \u00e9"
+
+
+def test_a_time_that_is_none_is_told(tmp_path):
+    with Journal.create(tmp_path / "r1") as journal:
+        journal.append(Cancelled(at="yesterday", reason="z"))
+    with pytest.raises(FormatError, match="'yesterday' is no time"):
+        read(tmp_path / "r1")
