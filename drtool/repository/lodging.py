@@ -9,9 +9,15 @@ from drtool.repository.spec import local_path
 
 
 def targets_here(repository: Repository) -> dict[TargetName, bytes]:
-    """The targets that are directories of this host: name → real path."""
+    """The targets that are directories of this host: name → real path.
+
+    One that cannot be reached goes by the path that is configured: a mount that hangs would hang whoever looks at it.
+    """
+    targets = repository.targets
+    places = {name: local_path(spec.url) for name, spec in targets.specs.items() if is_directory(spec.url)}
     return {
-        name: _real(local_path(spec.url)) for name, spec in repository.targets.specs.items() if is_directory(spec.url)
+        name: _real(place) if targets.reachable(name) else os.path.abspath(os.fsencode(place))
+        for name, place in places.items()
     }
 
 

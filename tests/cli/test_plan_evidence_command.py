@@ -147,6 +147,7 @@ def test_a_report_needs_no_repository(proven):
         told = proven("plan", "report", "--html", "page.html", "--json")
         assert (told.code, told.document["journal_verified"]) == (0, True)
         assert told.document["catalogue_agrees"] is None
+    assert proven("plan", "run", "proof").code == 0
     assert proven("plan", "report", "2", "--json").code == 1, "two runs begin so"
     assert proven("plan", "report", "99", "--json").error["message"] == "this host knows no run '99'"
 

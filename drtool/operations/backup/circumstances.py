@@ -54,7 +54,7 @@ def warn_of_targets(repository: Repository, job: SourceJob, emit: Emit) -> None:
     rules = Rules(roots, job.excludes, one_file_system=job.one_file_system)
     for name, place in targets_here(repository).items():
         root = next((path for path in roots.paths if _holds(os.path.realpath(path), place)), None)
-        if root is None or not os.path.isdir(place):
+        if root is None or not repository.targets.reachable(name):
             continue
         below = os.path.join(root, os.path.relpath(place, os.path.realpath(root)))
         if not rules.leaves_out(os.path.normpath(below)):
