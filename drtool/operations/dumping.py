@@ -179,13 +179,15 @@ def _fill_tar(
         if _lost(entry):
             errors += _told(place, name, emit)
             continue
+        archive.members.clear()  # type: ignore[attr-defined]  # what was written is remembered, and nobody asks for it
         info = _tar_info(name, entry)
         inode = (entry.device, entry.inode)
         if entry.type == FileType.FILE and entry.links > 1 and inode in first:
             info.type, info.linkname, info.size = tarfile.LNKTYPE, first[inode], 0
             archive.addfile(info)
         elif entry.type == FileType.FILE:
-            first[inode] = info.name
+            if entry.links > 1:
+                first[inode] = info.name
             pieces = contents.pieces(entry)
             archive.addfile(info, _Stream(pieces))
             next(pieces, None)  # says if there was less, or more
