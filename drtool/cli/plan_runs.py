@@ -351,7 +351,7 @@ def _uses(run: "Run", key: str) -> str:
 
 
 def run_view(document: Document) -> View:
-    """One line when it is read by cron; a table of the steps on a terminal."""
+    """One line without a terminal when all is well; a table of the steps on a terminal."""
     verdict = document["verdict"]
     cannot = [row for row in document["steps"] if row["status"].startswith("cannot run")]
     head: list[Cell | str] = [
@@ -362,13 +362,18 @@ def run_view(document: Document) -> View:
         head.append(f", {duration(document['wall_seconds'])}")
     if document["reason"]:
         head.append(f"; {document['reason']}")
+    objectives = {name: row for name, row in document["objectives"].items() if "measured" in row}
     parts: list[Line | Table] = []
     if document["dry_run"] or cannot or sys.stdout.isatty():
         parts.append(table("STEP ACTION TAKES> STATUS", [_step_row(row) for row in document["steps"]]))
+    elif verdict == "passed":
+        head += [f"; {name} {_told(row)}" for name, row in objectives.items()]
+        objectives = {}
     parts.append(line(*head))
     parts += [line(Cell("  not proven ", "warn"), text) for text in document["unproven"]]
     parts += [line(Cell("  left ", "bad"), text) for text in document["leftovers"]]
-    parts += [line(f"  {name} {_objective(row)}") for name, row in document["objectives"].items() if "measured" in row]
+    told = _asked if document["dry_run"] else _told
+    parts += [line(f"  {name} {told(row)}; {_before(row)}") for name, row in objectives.items()]
     return view(*parts)
 
 
@@ -387,14 +392,23 @@ def _takes(row: Document) -> Cell | str:
     return Cell("-" if likely is None else f"about {duration(likely['median'])}", "dim")
 
 
-def _objective(values: Document) -> str:
+def _told(values: Document) -> str:
     target, measured = values.get("target"), values.get("measured")
     told = "not measured" if measured is None else duration(measured)
-    told = f"{told}, of {duration(target)}" if target is not None else told
+    return f"{told}, of {duration(target)}" if target is not None else told
+
+
+def _asked(values: Document) -> str:
+    """What a dry run has to say."""
+    return "at will" if values["target"] is None else f"at most {duration(values['target'])}"
+
+
+def _before(values: Document) -> str:
+    """What it came to in the runs before."""
     likely = values.get("estimate")
     if likely is None:
-        return f"{told}; no run to estimate it from"
-    between = f"{duration(likely['min'])} to {duration(likely['max'])}"
+        return "no run to estimate it from"
     if likely["runs"] == 1:
-        return f"{told}; {duration(likely['median'])} in the one run before"
-    return f"{told}; {duration(likely['median'])} ({between}) in the last {likely['runs']} runs"
+        return f"{duration(likely['median'])} in the one run before"
+    between = f"{duration(likely['min'])} to {duration(likely['max'])}"
+    return f"{duration(likely['median'])} ({between}) in the last {likely['runs']} runs"

@@ -168,13 +168,16 @@ def _jobs(call: "Call") -> "list[Job]":
 
 def _plan_jobs(call: "Call") -> "list[Job]":
     """The plans of the configured directory that say when they run."""
-    if call.settings.config.plans is None:
+    from drtool.cli.plans import plans_directory
+
+    directory = plans_directory(call)
+    if directory is None:
         return []
     from drtool.operations.scheduling import Job
     from drtool.plans.library import list_plans
 
     found = []
-    for listed in list_plans(call.check_configured().absolute().parent / call.settings.config.plans):
+    for listed in list_plans(directory.absolute()):
         plan = listed.plan
         if plan is None:
             call.emit(Warned(message=f"a plan cannot be understood and is not scheduled: {listed.error}"))

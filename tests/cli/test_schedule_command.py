@@ -49,3 +49,15 @@ def test_without_a_configuration_it_says_so(shell):
     ran = shell("schedule", "install", "--cron", "--directory", "x", "--json")
     assert ran.code == 2
     assert "no configuration" in json.loads(ran.out)["error"]["message"]
+
+
+def test_plans_beside_the_configuration_are_scheduled_though_nothing_names_their_directory(shell):
+    (shell.directory / "drtool.yaml").write_text("sites: {a: {main: {url: a}}}\npassword_file: secret\n")
+    (shell.directory / "plans").mkdir()
+    (shell.directory / "plans/drill.yaml").write_text(
+        "version: 1\nid: drill\ntitle: A drill\nschedule: {cron: 5 4 * * 0}\n"
+        "steps:\n  - {id: look, uses: verify, with: {level: structure}}\n"
+    )
+    shown = shell("schedule", "show", "--cron", "--directory", "timers", "--json").document
+    (row,) = [row for row in shown["jobs"] if row["name"] == "plan-drill"]
+    assert row["command"] == f"drtool plan run {shell.directory}/plans/drill.yaml"
