@@ -50,7 +50,7 @@ class Shell:
     environ: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, *words: str | bytes, stdin: int = subprocess.DEVNULL, **environ: str) -> Ran:
-        whole = {**os.environ, **self.environ, **environ}
+        whole = self.whole_environ(**environ)
         if stdin == subprocess.DEVNULL and command_zygote.suits(whole):
             return self._forked([os.fsdecode(word) for word in words], whole)
         done = subprocess.run(
@@ -63,6 +63,10 @@ class Shell:
             timeout=TIMEOUT_S,
         )
         return Ran(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
+
+    def whole_environ(self, **environ: str) -> dict[str, str]:
+        """What a command's process inherits."""
+        return {**os.environ, **self.environ, **environ}
 
     def _forked(self, words: list[str], environ: dict[str, str]) -> Ran:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:

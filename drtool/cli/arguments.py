@@ -25,7 +25,7 @@ skip-if-newer-than stdin-name latest limit archive to include overwrite from-sit
 manifest-from weight add remove drain url from lose var incident-at html junit run group-by keep-tag keep-last keep-hourly
 keep-daily keep-weekly keep-monthly keep-yearly keep-within keep-within-hourly keep-within-daily keep-within-weekly
 keep-within-monthly keep-within-yearly new-password-file also-password-file label text seconds size
-to-dsn map-owner map-group database directory set reason until type object max-objects max-bytes seed note
+to-dsn map-owner map-group database directory set reason until type object max-objects max-bytes seed note what
 """
 COMMAND_VALUES = frozenset(f"--{name}" for name in _VALUES.split())
 """Every option of a command that takes a value; a test holds it against the real parser. None has a short form."""

@@ -182,7 +182,7 @@ def jobs(config: Config, base: Path, paths: Sequence[str], sources: Sequence[str
 def _configured(config: Config, base: Path, name: str, wishes: Wishes) -> "SourceJob":
     """A configured source; excludes and restrictions of the command line add up with its own."""
     from drtool.operations.backup import SourceJob
-    from drtool.sources.configured import captured_source
+    from drtool.sources.configured import captured_source, patterns, walked_paths
 
     check_name(name, "source")
     if name not in config.sources:
@@ -192,8 +192,8 @@ def _configured(config: Config, base: Path, name: str, wishes: Wishes) -> "Sourc
     return SourceJob(
         name=name,
         captured=captured,
-        paths=tuple(os.fsencode(base / path) for path in source.paths),
-        excludes=(*source.exclude, *wishes.excludes),
+        paths=tuple(map(os.fsencode, walked_paths(source, base))),
+        excludes=(*patterns(source), *wishes.excludes),
         exclude_caches=source.exclude_caches or wishes.exclude_caches,
         one_file_system=source.one_file_system or wishes.one_file_system,
         larger_than_bytes=min(

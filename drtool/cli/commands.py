@@ -33,6 +33,7 @@ COMMANDS: dict[Path, Entry] = {
     ("ls",): Entry("drtool.cli.look", LOOK, _READS),
     ("find",): Entry("drtool.cli.looking_inside", LOOK, _READS),
     ("diff",): Entry("drtool.cli.looking_inside", LOOK, _READS),
+    ("drift",): Entry("drtool.cli.drifting", LOOK, _READS),
     ("dump",): Entry("drtool.cli.dumping", LOOK, (*_READS, 3)),
     ("mount",): Entry("drtool.cli.mounting", LOOK, _READS),
     ("stats",): Entry("drtool.cli.counting", LOOK, _READS),

@@ -134,6 +134,15 @@ class RedisConfig(Struct, frozen=True, kw_only=True):
     """redis://HOST:PORT, rediss://… or unix:///PATH. Empty: redis-cli's own default."""
 
 
+class SystemConfig(Struct, frozen=True, kw_only=True):
+    """This host's system: packages, units, users, settings, with `/etc` and what else a rebuild needs."""
+
+    paths: tuple[str, ...] = ()
+    """More directories and files to take along."""
+    exclude: tuple[str, ...] = ()
+    """gitignore patterns over all the files that are taken."""
+
+
 class SourceConfig(Struct, frozen=True, kw_only=True):
     """What one snapshot holds: directories and files of this host, or one of the other kinds."""
 
@@ -149,7 +158,7 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
     mysql: MysqlConfig | None = None
     sqlite: SqliteConfig | None = None
     redis: RedisConfig | None = None
-    system: Later = None
+    system: SystemConfig | None = None
 
     def __post_init__(self) -> None:
         kinds = [kind for kind in _KINDS if getattr(self, kind) not in (None, ())]
@@ -165,6 +174,11 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
     def kind(self) -> str:
         """`paths`, or the key of the other kinds that is there."""
         return next(kind for kind in _KINDS if getattr(self, kind) not in (None, ()))
+
+    @property
+    def named_paths(self) -> tuple[str, ...]:
+        """The directories and files that somebody named."""
+        return self.paths if self.system is None else self.system.paths
 
 
 _KINDS = ("paths", "stream", "sqlite", "postgresql", "mysql", "redis", "system")

@@ -245,6 +245,7 @@ def run(
     secrets: Sequence[str] = (),
     cwd: Path | None = None,
     limit_bytes: int = 64 << 20,
+    success: Sequence[int] = (0,),
     watch: Callable[[], None] | None = None,
 ) -> bytes:
     """A program's whole output. Raises DrtoolError if it cannot be started, fails, or prints more than `limit_bytes`."""
@@ -255,7 +256,7 @@ def run(
         out, errors = watched(child, stdin, watch)
     finally:
         kill_group(child)
-    if child.returncode:
+    if child.returncode not in success:
         why = told(errors, secrets)
         raise DrtoolError(f"{argv[0]} {ending(child.returncode)}{': ' + why if why else ', and said nothing'}")
     if len(out) > limit_bytes:

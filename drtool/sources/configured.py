@@ -50,4 +50,22 @@ def _source(config: SourceConfig, directory: Path) -> Source | None:
         from drtool.sources.redis import RedisSource
 
         return RedisSource(config.redis.dsn)
+    if config.system is not None:
+        from drtool.sources.system import SystemSource
+
+        return SystemSource()
     return None
+
+
+def walked_paths(config: SourceConfig, directory: Path) -> tuple[Path, ...]:
+    """The directories and files that a source takes as they are; names are below `directory`."""
+    if config.system is None:
+        return tuple(directory / path for path in config.paths)
+    from drtool.sources.system import walked
+
+    return (*walked(), *(directory / path for path in config.system.paths))
+
+
+def patterns(config: SourceConfig) -> tuple[str, ...]:
+    """What is left out of them."""
+    return config.exclude if config.system is None else config.system.exclude

@@ -50,7 +50,6 @@ def test_what_is_built_is_read(tmp_path):
     "key",
     [
         "redundancy: {data: 4, parity: 2}",
-        "sources: {host: {system: {}}}",
         "sites: {f: {b: {url: /x, max_bytes: 5}}}",
     ],
 )

@@ -26,7 +26,7 @@ def differences(
     not be captured when the snapshot was taken is not asked for. Owners are compared where root restored.
     """
     for name, entry, place in _restored(repository, snapshot, path):
-        reason = _difference(repository, entry, below + place)
+        reason = difference(repository, entry, below + place)
         if reason:
             yield Differing(snapshot.id.hex(), os.fsdecode(name), reason)
 
@@ -47,8 +47,8 @@ def _restored(repository: Repository, snapshot: Snapshot, path: bytes | None) ->
             yield name, entry, name[len(inner) :]
 
 
-def _difference(repository: Repository, entry: Entry, path: bytes) -> str:
-    """Why one name is not as it should be; empty if it is."""
+def difference(repository: Repository, entry: Entry, path: bytes, *, times: bool = True) -> str:
+    """Why one name is not as it should be; empty if it is. Without `times`, the same content written anew is the same."""
     if entry.uncaptured:
         return ""
     try:
@@ -63,7 +63,7 @@ def _difference(repository: Repository, entry: Entry, path: bytes) -> str:
         return f"its mode is {stat.S_IMODE(found.st_mode):04o} instead of {entry.mode:04o}"
     if os.geteuid() == 0 and (found.st_uid, found.st_gid) != (entry.uid, entry.gid):
         return f"it belongs to {found.st_uid}:{found.st_gid} instead of {entry.uid}:{entry.gid}"
-    if found.st_mtime_ns != entry.mtime_ns:
+    if times and found.st_mtime_ns != entry.mtime_ns:
         return "its time is another one"
     return _content_difference(repository, entry, path, found.st_size) if entry.type == FileType.FILE else ""
 

@@ -31,7 +31,7 @@ class BackupAction:
         if action.source not in sources:
             return cannot(f"{around.config_path} has no source {action.source!r}{nearest(action.source, sources)}")
         source = sources[action.source]
-        problem = _unreadable(source.paths, around.config_path.parent) or _uncapturable(source, around)
+        problem = _unreadable(source.named_paths, around.config_path.parent) or _uncapturable(source, around)
         if problem:
             return cannot(f"source {action.source}: {problem}")
         with around.repository() as repository:

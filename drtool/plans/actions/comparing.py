@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from drtool.errors import DrtoolError
 from drtool.operations.selection import select
-from drtool.plans.actions import comparing_databases
+from drtool.plans.actions import comparing_databases, comparing_systems
 from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
 from drtool.plans.actions.trees_compared import Aspect, Comparison, Found
 from drtool.plans.bounded import TimeUp, WasCancelled
@@ -78,6 +78,11 @@ class CompareAction:
             return Outcome(status="unproven", detail=around.redact(problem))
         try:
             texts = {one.kind: one.text for one in sides}
+            if comparing_systems.wanted(action):
+                other = next(one for one in sides if one.kind != "recorded")
+                return comparing_systems.compared(
+                    action, other.kind, other.text, texts["recorded"], asked, around, work
+                )
             if "dsn" in texts:
                 return comparing_databases.compared(action, texts["dsn"], texts["recorded"], asked, around, work)
             left, right = _roots(sides, asked, around, work)
@@ -91,11 +96,13 @@ class CompareAction:
 def unprovable(action: Compare, sides: Sequence[Side], *, known: bool = True) -> str:
     """Why these sides cannot be compared in this version; empty if they can."""
     kinds = [one.kind for one in sides]
+    if comparing_systems.wanted(action):
+        return comparing_systems.unfit(action, kinds)
     if "dsn" in kinds or "recorded" in kinds:
         return comparing_databases.unfit(action, kinds, known=known)
-    unheld = [what for what in action.what if what not in _ASPECTS]
-    if unheld:
-        return f"{', '.join(unheld)}: snapshots of this version record none, so there is nothing to compare with"
+    rows = [what for what in action.what if what not in _ASPECTS]
+    if rows:
+        return f"{', '.join(rows)}: of files, {', '.join(_ASPECTS)} are compared; one side of a database is a DSN"
     for one in sides:
         if not one.text:
             return "a side is empty: name a path, or snapshot:ID:PATH"

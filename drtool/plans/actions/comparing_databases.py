@@ -29,8 +29,8 @@ def unfit(action: Compare, kinds: Sequence[str], *, known: bool) -> str:
 
 def compared(action: Compare, dsn: str, source: str, asked: Asked, around: Around, work: Work) -> Outcome:
     """Raises TimeUp, WasCancelled, DrtoolError."""
-    snapshot = _restored_into(dsn, asked, around) or _newest(source, around, work)
-    files = _recorded_files(snapshot, around, work)
+    snapshot = restored_into("dsn", dsn, asked, around) or newest(source, around, work)
+    files = recorded_files(snapshot, around, work)
     found = sorted(files.glob(f"*/{NAME}"))
     if not found:
         return Outcome(status="unproven", detail=f"snapshot {snapshot[:8]} of {source} records no database")
@@ -60,16 +60,16 @@ def _judged(action: Compare, snapshot: str, chosen: list[Database], found: list[
     return Outcome(status="passed", detail=told, outputs=outputs, evidence=evidence)
 
 
-def _restored_into(dsn: str, asked: Asked, around: Around) -> str:
-    """The snapshot that a needed step put there; empty if none did."""
+def restored_into(output: str, place: str, asked: Asked, around: Around) -> str:
+    """The snapshot that a needed step put there, by one of its outputs; empty if none did."""
     for need in asked.step.needs:
         outputs = around.outputs(need.step)
-        if outputs.get("dsn") == dsn:
+        if outputs.get(output) == place:
             return str(outputs.get("snapshot_id") or "")
     return ""
 
 
-def _newest(source: str, around: Around, work: Work) -> str:
+def newest(source: str, around: Around, work: Work) -> str:
     result, document = around.drtool(["snapshots", "--source", source], work)
     rows = document.get("snapshots", ())
     if result.exit_code or not rows:
@@ -77,8 +77,8 @@ def _newest(source: str, around: Around, work: Work) -> str:
     return str(rows[-1]["id"])
 
 
-def _recorded_files(snapshot: str, around: Around, work: Work) -> Path:
-    """The inventory and the schemas of a snapshot, without its dumps."""
+def recorded_files(snapshot: str, around: Around, work: Work) -> Path:
+    """The inventory, and of databases the schemas, of a snapshot, without its dumps."""
     to = work.scratch(_ROOM_BYTES, _ROOM_FILES) / f"recorded-{snapshot[:8]}"
     words = ["restore", snapshot, "--to", str(to), "--include", NAME, "--include", "schema.sql"]
     result, document = around.drtool(words, work)

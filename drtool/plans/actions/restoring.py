@@ -14,10 +14,12 @@ from drtool.errors import DrtoolError
 from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, pack_object, site_of
 from drtool.plans.actions import restoring_databases as databases
+from drtool.plans.actions import restoring_systems as systems
 from drtool.plans.actions.port import Around, Asked, Foreseen, Foresight, Outcome, Work
 from drtool.plans.actions.snapshots import chosen, only
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
 from drtool.plans.language.actions import Restore
+from drtool.plans.language.model import kept_off_sites
 from drtool.plans.language.results import RESULTS
 from drtool.plans.language.values import moment_text
 from drtool.plans.scratch.space import choose_root, room_at
@@ -57,6 +59,8 @@ class RestoreAction:
             size_bytes, files = measured(repository, snapshot, action.paths)
             name = _file_name(repository, snapshot, action.paths)
             unfit, inventory = databases.unfit(action, repository, snapshot, around) if wanted else ("", None)
+            if systems.wanted(action):
+                unfit = systems.unfit(action, repository, snapshot)
         if unfit:
             return cannot(around.redact(unfit))
         seen = _with_room(action, around, snapshot, sites, (size_bytes, files + 16), name)
@@ -83,17 +87,17 @@ class RestoreAction:
             if done[-1].status != "passed":
                 break
         restored = _together(done, pins, to / pins["name"])
-        if restored.status != "passed" or not databases.wanted(action):
+        if restored.status != "passed" or not (databases.wanted(action) or systems.wanted(action)):
             return restored
-        loaded = databases.load(action, pins, to, around, work)
+        system = systems.wanted(action)
+        loaded = systems.judged(to, around) if system else databases.load(action, pins, to, around, work)
         outputs = restored.outputs | {name: value for name, value in loaded.outputs.items() if value is not None}
         return replace(loaded, outputs=outputs, evidence=restored.evidence | loaded.evidence)
 
 
 def permitted(repository: Repository, action: Restore, around: Around) -> list[SiteName]:
     """The sites that may be read from."""
-    never = set(around.plan.guards.never_sites)
-    never |= {site for site, need in around.plan.sites.items() if need.state == "offline"}
+    never = kept_off_sites(around.plan)
     wanted = set(action.from_sites)
     return [site for site in repository.targets.sites() if site not in never and (not wanted or site in wanted)]
 

@@ -27,14 +27,12 @@ ROWS = 50
 
 def wanted(action: Restore) -> bool:
     """Whether the step wants a database, and not files alone."""
-    return action.to.engine is not None or action.to.dsn is not None
+    return action.to.engine not in (None, "system") or action.to.dsn is not None
 
 
 def unfit(action: Restore, repository: Repository, snapshot: Snapshot, around: Around) -> tuple[str, Inventory | None]:
     """Why its snapshot cannot be loaded, or ""; and what the snapshot records."""
     engine, short = action.to.engine, snapshot.id.hex()[:8]
-    if engine == "system":
-        return "to: engine: system is restored as files: leave `engine` out", None
     if action.paths or action.exclude:
         return "a database is restored whole: leave `paths` and `exclude` out", None
     inventory = recorded(repository, snapshot)

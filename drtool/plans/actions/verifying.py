@@ -5,7 +5,7 @@ Invariants
     `tolerance` counts objects, of those that were really looked at; a share of a sample is never taken for the whole.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from tempfile import gettempdir
@@ -20,6 +20,7 @@ from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
 from drtool.plans.actions.snapshots import chosen
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
 from drtool.plans.language.actions import SnapshotChoice, Verify
+from drtool.plans.language.model import kept_off_sites
 from drtool.plans.language.results import RESULTS
 from drtool.plans.scratch.space import room_at
 from drtool.repository import Repository
@@ -43,7 +44,8 @@ class VerifyAction:
             snapshots = _snapshots(action, repository, around)
             if action.level == "restore":
                 return _would_restore(snapshots, around)
-            return _would_read(action, repository, snapshots)
+            sites = action.sites or _permitted(repository, around)
+            return _would_read(action, repository, snapshots, sites)
 
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
         action: Verify = asked.action
@@ -62,6 +64,12 @@ class VerifyAction:
             if outcomes[-1].cause:
                 break
         return _together(outcomes)
+
+
+def _permitted(repository: Repository, around: Around) -> tuple[str, ...]:
+    """The sites that may be looked at, where the plan keeps its hands off some; empty: all of them, in one go."""
+    kept_off = kept_off_sites(around.plan)
+    return tuple(site for site in repository.targets.sites() if site not in kept_off) if kept_off else ()
 
 
 def _snapshots(action: Verify, repository: Repository, around: Around) -> list[Snapshot]:
@@ -92,18 +100,20 @@ def trial_directory(around: Around) -> Path:
     return Path(around.environ.get("TMPDIR") or gettempdir())
 
 
-def _would_read(action: Verify, repository: Repository, snapshots: list[Snapshot]) -> Foresight:
+def _would_read(action: Verify, repository: Repository, snapshots: list[Snapshot], sites: Sequence[str]) -> Foresight:
     """Draws what would be read, site by site as it will be done."""
     count = None
-    requests = [
-        _request(action, snapshot, site) for snapshot in snapshots or (None,) for site in action.sites or (None,)
-    ]
+    requests = [_request(action, snapshot, site) for snapshot in snapshots or (None,) for site in sites or (None,)]
     if action.level == "sample":
         everything = min(prospect(repository, replace(one, level="full"), ignore).copies for one in requests)
         count = _count(action, everything)
         requests = [replace(one, sample=Sample(copies=count, size_bytes=action.sample.max_bytes)) for one in requests]
     found = [prospect(repository, one, ignore) for one in requests]
-    pins: dict[str, Any] = {"snapshots": [row.id.hex() for row in snapshots], "count": count}
+    pins: dict[str, Any] = {
+        "snapshots": [row.id.hex() for row in snapshots],
+        "count": count,
+        "sites": list(sites),
+    }
     away = sorted({row.target for one in found for row in one.offline})
     told = f"; {', '.join(away)} cannot be reached" if away else ""
     if not any(one.copies for one in found):
@@ -117,11 +127,13 @@ def _would_read(action: Verify, repository: Repository, snapshots: list[Snapshot
         "bound_if_clean": max(bounds, default=None),
         "sample": [f"{row.target}/{row.object}" for one in found for row in one.read][:ROWS_MAX],
     }
+    provable = not away or bool(sites) or action.level == "sample"
     if action.level == "structure":
-        return Foresight(verdict="ok", detail=f"lists {evidence['copies']} copies{told}", pins=pins, evidence=evidence)
+        detail = f"lists {evidence['copies']} copies{told}"
+        return Foresight(verdict="ok", detail=detail, pins=pins, evidence=evidence, provable=provable)
     clean = f"; if all are good, at 95 % confidence at most {max(bounds):.2%} are bad" if bounds else ""
     detail = f"reads {read} of {evidence['copies']} copies, {read_bytes} bytes{clean}{told}"
-    return Foresight(verdict="ok", detail=detail, pins=pins, evidence=evidence)
+    return Foresight(verdict="ok", detail=detail, pins=pins, evidence=evidence, provable=provable)
 
 
 def _request(action: Verify, snapshot: Snapshot | None, site: str | None) -> VerifyRequest:
@@ -149,7 +161,7 @@ def _command_lines(action: Verify, pins: Mapping[str, Any]) -> list[list[str]]:
         words += ["--budget", str(action.sample.max_bytes)] if action.sample.max_bytes is not None else []
         words += ["--seed", action.seed] if action.seed is not None else []
     snapshots = [["--snapshot", name] for name in pins.get("snapshots", ())] or [[]]
-    sites = [["--site", site] for site in action.sites] or [[]]
+    sites = [["--site", site] for site in pins.get("sites", action.sites)] or [[]]
     return [[*words, *snapshot, *site] for snapshot in snapshots for site in sites]
 
 

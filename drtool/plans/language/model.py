@@ -256,6 +256,12 @@ class PlanFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     notify: tuple[Notification, ...] = ()
 
 
+def kept_off_sites(plan: PlanFields) -> frozenset[str]:
+    """Those that a plan does without: `never_sites`, and what it expects to be offline."""
+    offline = (site for site, need in plan.sites.items() if need.state == "offline")
+    return frozenset((*plan.guards.never_sites, *offline))
+
+
 class PlanForm(PlanFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A plan as its file has it."""
 

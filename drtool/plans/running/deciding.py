@@ -219,13 +219,15 @@ def _became(state: RunState, tasks: list[str]) -> str:
 
 
 def _stopped_by(graph: Graph, state: RunState) -> str:
-    """Why no further step begins: the first failure that ends the plan; empty if none did."""
+    """Why no further step begins: a failure that ends the plan, or a precondition that is not known to hold; else empty."""
     for task in (*graph.of("preconditions"), *graph.of("steps")):
-        if state.status(task.id) == "failed" and not task.optional:
-            if task.phase == "preconditions":
-                return f"the precondition {task.id} failed"
-            if task.on_failure == "fail":
-                return f"{task.id} failed, and that ends the plan"
+        status = state.status(task.id)
+        if task.optional or status not in ("failed", "unproven"):
+            continue
+        if task.phase == "preconditions":
+            return f"the precondition {task.id} {'failed' if status == 'failed' else 'could not be proven'}"
+        if status == "failed" and task.on_failure == "fail":
+            return f"{task.id} failed, and that ends the plan"
     return ""
 
 

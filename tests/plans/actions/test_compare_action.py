@@ -191,7 +191,7 @@ def test_a_live_path_is_found_below_what_was_restored(tmp_path, both):
 @pytest.mark.parametrize(
     ("right", "what"),
     [
-        ("recorded:host", ["packages", "units"]),
+        ("recorded:host", ["packages", "hash"]),
         ("recorded:orders", ["rowcount"]),
         ("postgresql://h/d", ["schema"]),
         ("recorded:home", ["tree"]),

@@ -311,6 +311,8 @@ def test_with_a_site_away_only_what_was_read_is_proven(stored):
     names = {site: set(stored.world.names(site)) for site in "abc"}
     away = next(site for site in "abc" if names[site] - set.intersection(*names.values()))  # it has one of two copies
     (stored.world.root / away).rename(stored.world.root / "gone")
+    foreseen = {level: stored.foresee("verify", inputs).provable for level, inputs in steps.items()}
+    assert foreseen == {"full": False, "structure": False, "sample": True, "restore": True}
     found = {level: stored.act("verify", inputs) for level, inputs in steps.items()}
     assert {level: one.status for level, one in found.items()} == {
         "full": "unproven",

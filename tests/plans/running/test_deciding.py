@@ -163,6 +163,8 @@ def test_always_runs_whatever_happened():
     )
     found = ran(tasks, outcomes={"p": "failed"})
     assert found.statuses() == {"p": "failed", "a": "blocked", "y": "passed", "z": "passed"}
+    found = ran(tasks, outcomes={"p": "unproven"})
+    assert found.statuses()["a"] == "blocked", "what is not known to hold does not hold"
     found = ran(tasks, outcomes={"y": "failed"})
     assert found.statuses()["z"] == "passed"
     found = Simulated(tasks, cancel_after=2).run()

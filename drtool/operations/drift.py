@@ -1,0 +1,143 @@
+"""`drift`: what of this host is no longer as a snapshot of its system has it. Nothing is changed.
+
+Files are compared by their contents: each is cut where the snapshot cut it, and hashed. Package databases are not: packages are.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError
+from drtool.manifest.records import Snapshot
+from drtool.operations.verify.restored import difference
+from drtool.repository import Repository
+from drtool.sources.filesystem import Rules, join, plan_roots
+from drtool.sources.system import (
+    INVENTORY,
+    INVENTORY_BYTES_MAX,
+    PACKAGE_DATABASES,
+    WHAT,
+    Difference,
+    System,
+    differences,
+    lacking,
+    present_system,
+    read_system,
+)
+from drtool.trees import Entry, FileType, find_entry, read_content, walk
+
+FILES = "files"
+ASPECTS = (*WHAT, FILES)
+_OURS = os.path.dirname(INVENTORY)
+
+
+class Unknown(Struct, frozen=True):
+    """What could not be compared, and why."""
+
+    what: str
+    reason: str
+
+
+class Drift(Struct, kw_only=True):
+    snapshot: str
+    host: str
+    """The one that was recorded."""
+    compared: dict[str, int] = {}
+    """How many of each there were to compare."""
+    differences: list[Difference] = []
+    unknown: list[Unknown] = []
+
+
+def recorded_system(repository: Repository, snapshot: Snapshot) -> System:
+    """What the snapshot records. Raises DrtoolError for one of something else."""
+    entry = find_entry(snapshot.root, INVENTORY, repository.trees)
+    if entry is None or entry.type != FileType.FILE or entry.size_bytes > INVENTORY_BYTES_MAX:
+        raise DrtoolError(
+            f"snapshot {snapshot.id.hex()[:8]} is of no system",
+            hint="name the source that is: --source NAME; `sources: {host: {system: {}}}` configures one",
+        )
+    return read_system(b"".join(map(repository.chunks, read_content(entry, repository.trees))))
+
+
+def drift(
+    repository: Repository,
+    snapshot: Snapshot,
+    environ: Mapping[str, str],
+    *,
+    what: Sequence[str] = ASPECTS,
+    excludes: Sequence[str] = (),
+) -> Drift:
+    """Raises DrtoolError if the snapshot is of no system, or cannot be read."""
+    recorded = recorded_system(repository, snapshot)
+    repository.load_index()
+    found = present_system(environ)
+    result = Drift(snapshot=snapshot.id.hex(), host=snapshot.host)
+    described = [each for each in what if each != FILES]
+    result.differences += differences(recorded, found, described)
+    result.unknown += [Unknown(*row) for row in lacking(recorded, found, described).items()]
+    result.compared = {each: len(getattr(recorded, each)) for each in described}
+    if FILES in what:
+        files = _Files(repository, snapshot, excludes)
+        result.differences += files.differences()
+        result.unknown += files.unread
+        result.compared[FILES] = files.count
+    return result
+
+
+class _Files:
+    """The snapshot's files against those of this host."""
+
+    def __init__(self, repository: Repository, snapshot: Snapshot, excludes: Sequence[str]) -> None:
+        self._repository = repository
+        self._root = snapshot.root
+        self._paths = tuple(path for path in snapshot.paths if path != _OURS)
+        self._rules = Rules(plan_roots(self._paths), excludes)
+        self._names: dict[bytes, set[bytes]] = {}
+        """What the snapshot has in each directory that it took whole."""
+        self.unread: list[Unknown] = []
+        self.count = 0
+
+    def differences(self) -> Iterator[Difference]:
+        for path, entry in walk(self._root, b"/", self._repository.trees):
+            if not self._is_taken(path):
+                continue
+            self.count += 1
+            self._names.setdefault(os.path.dirname(path), set()).add(entry.name)
+            if entry.type == FileType.DIRECTORY:
+                self._names.setdefault(path, set())
+            row = self._difference(path, entry)
+            if row is not None:
+                yield row
+        for directory, names in self._names.items():
+            if self._is_taken(directory):
+                yield from self._added(directory, names)
+
+    def _is_taken(self, path: bytes) -> bool:
+        """Whether it is one of the snapshot's paths or below one; those above are only the way there."""
+        within = any(path == each or path.startswith(each.rstrip(b"/") + b"/") for each in self._paths)
+        return within and path not in PACKAGE_DATABASES
+
+    def _difference(self, path: bytes, entry: Entry) -> Difference | None:
+        name = os.fsdecode(path)
+        if not os.path.lexists(path):
+            return Difference(FILES, "removed", name)
+        if entry.type == FileType.FILE and os.path.isfile(path) and not os.access(path, os.R_OK):
+            self.unread.append(Unknown(name, "it may not be read"))
+            return None
+        reason = difference(self._repository, entry, path, times=False)
+        return Difference(FILES, "changed", name, reason) if reason else None
+
+    def _added(self, directory: bytes, names: set[bytes]) -> Iterator[Difference]:
+        try:
+            with os.scandir(directory) as listing:
+                items = [item for item in listing if item.name not in names]
+        except OSError as error:
+            if os.path.isdir(directory):
+                self.unread.append(Unknown(os.fsdecode(directory), error.strerror or str(error)))
+            return  # else it was told as removed, or changed
+        scope = self._rules.scope(directory)
+        for item in sorted(items, key=lambda item: item.name):
+            is_directory = item.is_dir(follow_symlinks=False)
+            if not scope.excludes(directory, os.fsdecode(item.name), is_directory=is_directory):
+                yield Difference(FILES, "added", os.fsdecode(join(directory, item.name)) + "/" * is_directory)

@@ -1,0 +1,62 @@
+"""`compare` of a host with what was recorded of it: packages and units, of this host (`live:/`) or of one that was restored.
+
+Invariants
+    A restored one is read from its own files (the package manager's database, the links of enabled units), never from the
+    inventory that came with it: that would compare the record with itself.
+    What one of both sides does not know is unproven, never equal.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from drtool.plans.actions.comparing_databases import newest, recorded_files, restored_into
+from drtool.plans.actions.port import Around, Asked, Outcome, Work
+from drtool.plans.actions.restoring_databases import ROWS
+from drtool.plans.language.actions import Compare
+from drtool.sources.system import INVENTORY, lacking, present_system, read_system, restored_system
+from drtool.sources.system import differences as differing
+
+WHAT = ("packages", "units")
+
+
+def wanted(action: Compare) -> bool:
+    return any(what in WHAT for what in action.what)
+
+
+def unfit(action: Compare, kinds: Sequence[str]) -> str:
+    """Why these sides cannot be compared; empty if they can."""
+    if sorted(kinds) not in (["path", "recorded"], ["live", "recorded"]):
+        return (
+            "a system is compared with what was recorded of it: one side a path, or live:/, the other recorded:SOURCE"
+        )
+    others = [what for what in action.what if what not in WHAT]
+    return f"{', '.join(others)}: of a system, {' and '.join(WHAT)} are compared" if others else ""
+
+
+def compared(action: Compare, kind: str, place: str, source: str, asked: Asked, around: Around, work: Work) -> Outcome:
+    """Raises TimeUp, WasCancelled, DrtoolError."""
+    snapshot = restored_into("path", place, asked, around) or newest(source, around, work)
+    record = recorded_files(snapshot, around, work) / INVENTORY.decode().lstrip("/")
+    if not record.is_file():
+        return Outcome(status="unproven", detail=f"snapshot {snapshot[:8]} of {source} records no system")
+    recorded = read_system(record.read_bytes())
+    found = present_system(around.environ) if kind == "live" else restored_system(Path(place), around.environ)
+    unknown = lacking(recorded, found, action.what)
+    known = {what: len(getattr(recorded, what)) for what in action.what}
+    if "packages" in unknown:
+        return Outcome(status="unproven", detail=f"packages: {unknown['packages']}")
+    if not any(known.values()):
+        return Outcome(status="unproven", detail=f"snapshot {snapshot[:8]} of {source} records none of them")
+    rows = [f"{row.what} {row.name}: {row.change}, {row.detail}" for row in differing(recorded, found, action.what)]
+    evidence: dict[str, Any] = {"snapshot": snapshot, "recorded": known, "unknown": unknown}
+    if rows:
+        more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
+        outputs = {"equal": False, "differences": len(rows), "paths": rows[:ROWS]}
+        return Outcome(
+            status="failed", detail=rows[0] + more, outputs=outputs, evidence=evidence | {"rows": rows[:ROWS]}
+        )
+    told = " and ".join(f"{count} {what}" for what, count in known.items())
+    blind = f"; not compared: {', '.join(unknown)}" if unknown else ""
+    outputs = {"equal": True, "differences": 0, "paths": []}
+    return Outcome(status="passed", detail=f"{told} are as recorded{blind}", outputs=outputs, evidence=evidence)

@@ -1,0 +1,60 @@
+"""A system, for `restore`: its files, and whether what they tell of it is what was recorded.
+
+The files themselves are restored and compared like any others; then packages, units, users and the rest are read from them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from drtool.errors import DrtoolError
+from drtool.manifest.records import Snapshot
+from drtool.operations.drift import recorded_system
+from drtool.plans.actions.port import Around, Outcome
+from drtool.plans.language.actions import Restore
+from drtool.repository import Repository
+from drtool.sources.system import INVENTORY, KIND, WHAT, differences, lacking, read_system, restored_system
+
+ROWS = 50
+
+
+def wanted(action: Restore) -> bool:
+    return action.to.engine == KIND
+
+
+def unfit(action: Restore, repository: Repository, snapshot: Snapshot) -> str:
+    """Why the snapshot cannot be restored as a system; empty if it can."""
+    if action.to.dsn is not None:
+        return "a system is restored into scratch or a path, not behind a DSN"
+    if action.paths or action.exclude:
+        return "a system is restored whole: leave `paths` and `exclude` out"
+    try:
+        recorded_system(repository, snapshot)
+    except DrtoolError as error:
+        return error.message
+    return ""
+
+
+def judged(files: Path, around: Around) -> Outcome:
+    """What was restored below `files`, against its own inventory."""
+    try:
+        recorded = read_system((files / INVENTORY.decode().lstrip("/")).read_bytes())
+    except (OSError, DrtoolError) as error:
+        return Outcome(
+            status="failed", cause="error", detail=f"the inventory that was restored cannot be read: {error}"
+        )
+    found = restored_system(files, around.environ)
+    unknown = lacking(recorded, found, WHAT)
+    rows = [f"{row.what} {row.name}: {row.change}, {row.detail}" for row in differences(recorded, found, WHAT)]
+    outputs = {"engine": KIND, "server_version": recorded.os.get("PRETTY_NAME")}
+    evidence: dict[str, Any] = {
+        "recorded": {what: len(getattr(recorded, what)) for what in WHAT},
+        "unknown": unknown,
+        "differences": rows[:ROWS],
+    }
+    if rows:
+        more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
+        detail = f"restored, and not as recorded: {rows[0]}{more}"
+        return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
+    told = f"{len(recorded.packages)} packages and {len(recorded.units)} units of {recorded.hostname} are as recorded"
+    blind = f"; not told by files: {', '.join(unknown)}" if unknown else ""
+    return Outcome(status="passed", detail=told + blind, outputs=outputs, evidence=evidence)

@@ -1,0 +1,98 @@
+"""What of a host is no longer, or not again, as it was recorded. Pure.
+
+Invariants
+    What was not found out on one of the two sides is not compared, and is told by `lacking`: unknown is never equal.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import Struct
+
+from drtool.sources.system.record import System
+
+WHAT = ("packages", "units", "users", "groups", "crontabs", "repositories", "sysctl")
+_QUESTIONS = {"packages": ("packages", "packages of pip", "packages of npm"), "sysctl": ("sysctl",)}
+
+
+class Difference(Struct, frozen=True):
+    """One thing that is not as recorded."""
+
+    what: str
+    """One of WHAT; of `drtool drift` also `files`."""
+    change: str
+    """`added`, `removed` or `changed`, since it was recorded."""
+    name: str
+    detail: str = ""
+    """What was recorded, and what is there."""
+
+
+def differences(recorded: System, found: System, what: Sequence[str] = WHAT) -> Iterator[Difference]:
+    """In the order of `what`, then by name."""
+    for each in what:
+        if each != "packages" and (each in recorded.lacking or each in found.lacking):
+            continue
+        before, after = _table(recorded, each), _table(found, each)
+        unknown = _unknown_managers(recorded, found) if each == "packages" else ()
+        for name in sorted({*before, *after}):
+            if name.partition(" ")[0] in unknown:
+                continue
+            row = _difference(each, name, before.get(name), after.get(name))
+            if row is not None:
+                yield row
+
+
+def lacking(recorded: System, found: System, what: Sequence[str] = WHAT) -> dict[str, str]:
+    """What of `what` cannot be compared, because one side does not know it; and why."""
+    reasons: dict[str, str] = {}
+    for each in what:
+        for question in _QUESTIONS.get(each, ()):
+            for side, system in (("when it was recorded", recorded), ("now", found)):
+                if question in system.lacking:
+                    reasons[question] = f"{side}: {system.lacking[question]}"
+    return reasons
+
+
+def _difference(what: str, name: str, before: str | None, after: str | None) -> Difference | None:
+    if before == after:
+        return None
+    if after is None:
+        return Difference(what, "removed", name, f"{before} was recorded" if before else "")
+    if before is None:
+        # a setting of a kernel that is newer, or of a module that was not loaded, is no drift
+        return None if what == "sysctl" else Difference(what, "added", name, after)
+    return Difference(what, "changed", name, f"{after}; {before} was recorded")
+
+
+def _table(system: System, what: str) -> Mapping[str, str]:
+    """Names, and in words what is to be the same of each."""
+    if what == "packages":
+        rows: dict[str, list[str]] = {}
+        for package in system.packages:
+            held = ", held" if package.held else ""
+            rows.setdefault(f"{package.manager} {package.name}", []).append(package.version + held)
+        return {name: " and ".join(sorted(versions)) for name, versions in rows.items()}
+    if what == "units":
+        return system.units
+    if what == "users":
+        return {
+            user.name: f"uid {user.uid}, gid {user.gid}, home {user.home}, shell {user.shell}" for user in system.users
+        }
+    if what == "groups":
+        return {
+            group.name: f"gid {group.gid}" + (f", with {', '.join(group.members)}" if group.members else "")
+            for group in system.groups
+        }
+    if what == "crontabs":
+        return dict.fromkeys(system.crontabs, "")
+    if what == "repositories":
+        return {name: " / ".join(lines) for name, lines in system.repositories.items()}
+    if what == "sysctl":
+        return system.sysctl
+    raise ValueError(f"{what}: of a system, {', '.join(WHAT)} are compared")
+
+
+def _unknown_managers(recorded: System, found: System) -> tuple[str, ...]:
+    """Package managers that one side could not be asked about."""
+    questions = {*recorded.lacking, *found.lacking}
+    managers = {"packages": ("dpkg", "rpm"), "packages of pip": ("pip",), "packages of npm": ("npm",)}
+    return tuple(name for question, names in managers.items() if question in questions for name in names)

@@ -1,0 +1,327 @@
+"""A host's system: what is recorded of it, what of it files alone tell, and that the same host gives the same record."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from three_sites import settle
+
+from drtool.errors import DrtoolError, FormatError
+from drtool.operations.backup import SourceJob
+from drtool.sources.port import Around
+from drtool.sources.system import (
+    WHAT,
+    SystemSource,
+    asking,
+    differences,
+    lacking,
+    observing,
+    questions,
+    read_system,
+    restored_system,
+    walked,
+)
+from drtool.sources.system.questions import Questions
+from drtool.sources.system.rebuild import script
+from drtool.sources.system.record import Group, Package, System, User
+
+DPKG = """\
+Package: held
+Status: hold ok installed
+Version: 1:2.0-3
+Architecture: amd64
+Maintainer: somebody
+Description: a package
+
+Package: gone
+Status: deinstall ok config-files
+Version: 9
+Architecture: all
+Maintainer: somebody
+Description: only its settings are left
+
+Package: plain
+Status: install ok installed
+Version: 0.1
+Architecture: all
+Maintainer: somebody
+Description: a package
+"""
+
+
+def write(root, files):
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.fixture
+def host(tmp_path):
+    """The files of a small Debian host."""
+    root = tmp_path / "host"
+    write(
+        root,
+        {
+            "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nann:x:1000:1000:Ann,,,:/home/ann:/bin/sh\nbroken line\n",
+            "etc/group": "root:x:0:\nann:x:1000:\nstaff:x:50:root,ann\n",
+            "etc/hostname": "web1\n",
+            "usr/lib/os-release": 'PRETTY_NAME="Debian GNU/Linux 12"\nID=debian\n# no pair\n',
+            "etc/crontab": "# empty\n",
+            "etc/cron.d/.placeholder": "",
+            "var/spool/cron/crontabs/ann": "@daily true\n",
+            "etc/apt/sources.list.d/shop.list": "# ours\ndeb https://user:s3cret@deb.example.org/ stable main\n\n",
+            "var/lib/dpkg/status": DPKG,
+            "usr/lib/systemd/system/web.service": "",
+        },
+    )
+    (root / "etc/os-release").symlink_to("../usr/lib/os-release")
+    units = root / "etc/systemd/system"
+    (units / "multi-user.target.wants").mkdir(parents=True)
+    (units / "multi-user.target.wants/web.service").symlink_to("/usr/lib/systemd/system/web.service")
+    (units / "never.service").symlink_to("/dev/null")
+    (units / "www.service").symlink_to("/usr/lib/systemd/system/web.service")
+    (units / "own.service").write_text("[Unit]\n")
+    return root
+
+
+def around(tmp_path, problems, **environ):
+    return Around(
+        state_dir=tmp_path / "state", environ={**os.environ, **environ}, warn=lambda _: None, problem=problems.append
+    )
+
+
+def captured(source, surroundings):
+    files = {}
+    for file in source.files(surroundings):
+        with file.opened() as content:
+            files[file.path.decode()] = content.read()
+    return files
+
+
+def test_what_files_tell(host):
+    system = restored_system(host, dict(os.environ))
+    assert system.packages == (
+        Package(manager="dpkg", name="held", version="1:2.0-3", architecture="amd64", held=True),
+        Package(manager="dpkg", name="plain", version="0.1", architecture="all"),
+    )
+    assert system.units == {"never.service": "masked", "web.service": "enabled", "www.service": "alias of web.service"}
+    assert system.users == (
+        User(name="root", uid=0, gid=0, home="/root", shell="/bin/bash", comment="root"),
+        User(name="ann", uid=1000, gid=1000, home="/home/ann", shell="/bin/sh", comment="Ann,,,"),
+    )
+    assert Group(name="staff", gid=50, members=("ann", "root")) in system.groups
+    assert system.crontabs == ("/etc/crontab", "/var/spool/cron/crontabs/ann")
+    assert system.repositories == {
+        "/etc/apt/sources.list.d/shop.list": ("deb https://***@deb.example.org/ stable main",)
+    }
+    assert (system.hostname, system.os["PRETTY_NAME"]) == ("web1", "Debian GNU/Linux 12")
+    assert "sysctl" in system.lacking
+
+
+def test_links_of_a_restored_system_are_not_followed(host, tmp_path):
+    (tmp_path / "elsewhere").write_text("PRETTY_NAME=this-host\n")
+    (host / "usr/lib/os-release").unlink()
+    (host / "etc/os-release").unlink()
+    (host / "etc/os-release").symlink_to(tmp_path / "elsewhere")
+    assert observing.os_release(host) == {}
+
+
+def test_a_database_of_rpm(tmp_path):
+    """Made by rpm itself, with a package in it."""
+    if subprocess.run(["which", "rpmbuild"], capture_output=True, check=False).returncode:
+        if os.environ.get("CI"):
+            pytest.fail("rpm is not installed")
+        pytest.skip("rpm is not installed")
+    spec = tmp_path / "small.spec"
+    spec.write_text(
+        "Name: small\nVersion: 1.2\nRelease: 3\nEpoch: 4\nSummary: s\nLicense: MIT\nBuildArch: noarch\n"
+        "%description\nd\n%files\n"
+    )
+    home = f"_topdir {tmp_path / 'build'}"
+    subprocess.run(["rpmbuild", "-bb", "--quiet", "--define", home, str(spec)], check=True, capture_output=True)
+    (package,) = (tmp_path / "build").rglob("*.rpm")
+    root = tmp_path / "root"
+    database = root / "var/lib/rpm"
+    database.mkdir(parents=True)
+    words = ["rpm", "--dbpath", str(database), "--install", "--justdb", "--nodeps", str(package)]
+    subprocess.run(words, check=True, capture_output=True)
+    found = observing.packages(root, Questions(dict(os.environ)))
+    assert found == (Package(manager="rpm", name="small", version="4:1.2-3", architecture="noarch"),)
+
+
+def test_a_host_without_a_known_package_manager_says_so(tmp_path):
+    told = []
+    asked = Questions(dict(os.environ), lambda *row: told.append(row))
+    assert observing.packages(tmp_path, asked) == ()
+    assert [what for what, _ in told] == ["packages"]
+    assert "neither dpkg's nor rpm's" in asked.lacking["packages"]
+
+
+def test_this_host_gives_the_same_record_again(tmp_path):
+    problems = []
+    first = captured(SystemSource(), around(tmp_path, problems))
+    assert captured(SystemSource(), around(tmp_path, problems)) == first
+    system = read_system(first["/system/inventory.json"])
+    assert system.sysctl["kernel/ostype"] == "Linux"
+    assert {user.name for user in system.users} >= {"root"}
+    if Path("/var/lib/dpkg/status").exists():
+        listed = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status}\n"], capture_output=True, check=True)
+        count = listed.stdout.split(b"\n").count(b"installed")
+        assert sum(package.manager == "dpkg" for package in system.packages) == count
+        assert 0 < first["/system/packages-manual.txt"].count(b"\n") <= count
+    assert list(differences(system, asking.present_system(dict(os.environ)))) == []
+    assert next(iter(json.loads(first["/system/inventory.json"]))) == "drtool"
+
+
+def fake(directory, name, text):
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return f"{directory}:{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("echo no such device >&2; exit 32", "lsblk failed with exit code 32: no such device"),
+        ("echo nonsense", "lsblk printed no JSON"),
+        ("sleep 60", "lsblk gave no answer within 1 s"),
+    ],
+)
+def test_a_program_that_does_not_answer_makes_the_backup_incomplete(world, tmp_path, monkeypatch, text, why):
+    monkeypatch.setattr(questions, "ANSWER_S", 1.0)
+    path = fake(tmp_path / "bin", "lsblk", text)
+    job = SourceJob(name="host", captured=SystemSource())
+    with world.open() as repository:
+        (report,) = world.run_jobs(repository, job, environ={**os.environ, "PATH": path}).snapshots
+    assert [(error.path, error.message) for error in report.errors] == [("/system/storage", why)]
+    assert world.restore(tmp_path / "out").errors == []
+    system = read_system((tmp_path / "out/system/inventory.json").read_bytes())
+    assert system.lacking["storage"] == why
+    assert system.packages, "the rest is recorded"
+
+
+def test_a_program_that_is_not_there_is_named_in_the_record_and_no_failure(tmp_path):
+    """A container has no disks to list."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("dpkg-query", "apt-mark", "ip"):
+        if Path("/usr/bin", name).exists():
+            (tools / name).symlink_to(Path("/usr/bin", name))
+    asked = Questions({"PATH": str(tools)})
+    asked._environ["PATH"] = str(tools)  # without the directories that are always looked in
+    system = asking.system_of(Path("/"), asked)
+    assert system.lacking["storage"] == "there is no program lsblk"
+    assert system.storage is None
+
+
+def test_a_snapshot_has_the_files_and_a_script(world, host, tmp_path):
+    settle(host)
+    job = SourceJob(name="host", captured=SystemSource(), paths=tuple(map(os.fsencode, walked(host))))
+    with world.open() as repository:
+        (report,) = world.run_jobs(repository, job, environ=dict(os.environ)).snapshots
+        again = world.run_jobs(repository, job, environ=dict(os.environ)).snapshots[0]
+    assert report.errors == []
+    assert (again.files.new, again.files.changed) == (0, 0), "nothing has changed"
+    out = tmp_path / "out"
+    assert world.restore(out).errors == []
+    assert (out / "system/rebuild.sh").stat().st_mode & 0o777 == 0o700
+    assert (out / str(host).lstrip("/") / "var/spool/cron/crontabs/ann").read_text() == "@daily true\n"
+    told = subprocess.run(
+        ["sh", str(out / "system/rebuild.sh"), "nonsense"], capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, "there is no step nonsense" in told.stderr) == (2, True)
+
+
+def test_a_name_cannot_become_a_line_of_the_script():
+    system = System(hostname="web1\nrm -rf /", os={"PRETTY_NAME": "x\r\nreboot"}, architecture="a")
+    lines = script(system).decode().splitlines()
+    assert lines[1] == "# Rebuild of web1?rm -rf /: x??reboot, a."
+    assert not any("@" in line and "HOST" in line for line in lines)
+
+
+packages = st.builds(
+    Package,
+    manager=st.sampled_from(["dpkg", "rpm", "pip"]),
+    name=st.sampled_from(["a", "b", "c"]),
+    version=st.sampled_from(["1", "2"]),
+)
+systems = st.builds(
+    System,
+    packages=st.lists(packages, max_size=4, unique_by=lambda each: (each.manager, each.name)).map(tuple),
+    units=st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from(["enabled", "masked"])),
+    sysctl=st.dictionaries(st.sampled_from(["k/a", "k/b"]), st.sampled_from(["0", "1"])),
+    lacking=st.sampled_from([{}, {"packages of pip": "why"}]),
+)
+
+
+@given(systems, systems)
+def test_differences_are_those_of_the_sets(recorded, found):
+    rows = {(row.what, row.change, row.name) for row in differences(recorded, found)}
+    blind = "packages of pip" in recorded.lacking or "packages of pip" in found.lacking
+    before = {f"{p.manager} {p.name}": p.version for p in recorded.packages if not (blind and p.manager == "pip")}
+    after = {f"{p.manager} {p.name}": p.version for p in found.packages if not (blind and p.manager == "pip")}
+    expected = {("packages", "removed", name) for name in before.keys() - after.keys()}
+    expected |= {("packages", "added", name) for name in after.keys() - before.keys()}
+    expected |= {("packages", "changed", n) for n in before.keys() & after.keys() if before[n] != after[n]}
+    assert {row for row in rows if row[0] == "packages"} == expected
+    assert bool(lacking(recorded, found)) == blind
+    assert not [row for row in rows if row[:2] == ("sysctl", "added")], "a newer kernel has more settings"
+    assert list(differences(recorded, recorded)) == []
+
+
+def test_each_kind_of_drift_is_told_with_both_sides():
+    recorded = System(
+        packages=(Package(manager="dpkg", name="web", version="1", held=True),),
+        units={"web.service": "enabled"},
+        users=(User(name="ann", uid=1000, gid=1000, home="/home/ann", shell="/bin/sh"),),
+        groups=(Group(name="staff", gid=50, members=("ann",)),),
+        crontabs=("/etc/crontab",),
+        repositories={"/etc/apt/x.list": ("deb a",)},
+        sysctl={"vm/swappiness": "60"},
+    )
+    found = System(
+        packages=(Package(manager="dpkg", name="web", version="2"),),
+        units={},
+        users=(User(name="ann", uid=1001, gid=1000, home="/home/ann", shell="/bin/sh"),),
+        groups=(Group(name="staff", gid=50),),
+        crontabs=(),
+        repositories={"/etc/apt/x.list": ("deb b",)},
+        sysctl={"vm/swappiness": "10"},
+    )
+    rows = {row.what: (row.change, row.detail) for row in differences(recorded, found)}
+    assert rows == {
+        "packages": ("changed", "2; 1, held was recorded"),
+        "units": ("removed", "enabled was recorded"),
+        "users": (
+            "changed",
+            "uid 1001, gid 1000, home /home/ann, shell /bin/sh; uid 1000, gid 1000, home /home/ann, shell /bin/sh was recorded",
+        ),
+        "groups": ("changed", "gid 50; gid 50, with ann was recorded"),
+        "crontabs": ("removed", ""),
+        "repositories": ("changed", "deb b; deb a was recorded"),
+        "sysctl": ("changed", "10; 60 was recorded"),
+    }
+    assert set(rows) == set(WHAT)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"drtool":"system","format":2}', b'{"drtool":"redis","format":1}'])
+def test_a_record_that_is_none_is_refused(text):
+    with pytest.raises(FormatError):
+        read_system(text)
+
+
+def test_drift_from_a_snapshot_of_something_else_is_refused(world, tmp_path):
+    from drtool.operations.drift import drift
+
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/f").write_text("x")
+    world.backup(tmp_path / "src")
+    with world.open() as repository, pytest.raises(DrtoolError, match="is of no system"):
+        drift(repository, next(iter(repository.view.state.snapshots)), dict(os.environ))
