@@ -14,7 +14,7 @@ import typer
 from drtool.cli.call import Call
 from drtool.cli.options import DryRun
 from drtool.cli.plans import plan_file
-from drtool.cli.text import Document, duration
+from drtool.cli.text import Document, brief, duration
 from drtool.cli.view import Cell, Line, Style, Table, View, line, table, view
 from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import StepNoted, Warned
@@ -370,7 +370,8 @@ def run_view(document: Document) -> View:
         head += [f"; {name} {_told(row)}" for name, row in objectives.items()]
         objectives = {}
     parts.append(line(*head))
-    parts += [line(Cell("  not proven ", "warn"), text) for text in document["unproven"]]
+    unproven = "  not known before: " if document["dry_run"] else "  not proven "
+    parts += [line(Cell(unproven, "warn"), text) for text in document["unproven"]]
     parts += [line(Cell("  left ", "bad"), text) for text in document["leftovers"]]
     told = _asked if document["dry_run"] else _told
     parts += [line(f"  {name} {told(row)}; {_before(row)}") for name, row in objectives.items()]
@@ -379,6 +380,7 @@ def run_view(document: Document) -> View:
 
 def _step_row(row: Document) -> tuple[Cell | str, ...]:
     status, detail = row["status"], row["detail"]
+    detail = brief(detail) if status in ("passed", "tolerated") else detail
     shown = status if detail and detail in status else f"{status} ({detail})" if detail else status
     style: Style = "bad" if status.startswith(("cannot run", "failed")) else _STYLES.get(status, "")
     return (Cell(row["id"], "strong"), row["uses"], _takes(row), Cell(shown, style))

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from drtool.cli.lines import EventLines
 from drtool.cli.progress import ProgressDisplay
-from drtool.cli.text import as_json, printable
+from drtool.cli.text import as_json, brief, printable
 from drtool.cli.view import Cell, Line, Style, Table, View
 from drtool.errors import DrtoolError, Interrupted
 from drtool.events import Event, ItemFailed, Progress, SnapshotStored, Stage, StepNoted, TargetFailed, Warned
@@ -188,7 +188,8 @@ class Screen:
             self._say("warn", "warning: ", f"target {event.target}: {event.reason}; what it misses is owed to it")
         elif isinstance(event, StepNoted):
             if is_terminal(self._stderr):
-                self._say("dim", f"{event.step}: ", event.status + (f" ({event.detail})" if event.detail else ""))
+                detail = brief(event.detail) if event.status in ("passed", "tolerated") else event.detail
+                self._say("dim", f"{event.step}: ", event.status + (f" ({detail})" if detail else ""))
         elif isinstance(event, ItemFailed):
             self._failed_items += 1
             if self._failed_items <= _ITEMS_SHOWN or self.form.verbose:

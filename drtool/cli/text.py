@@ -32,6 +32,11 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def brief(text: str, most: int = 100) -> str:
+    """As much as fits: what is cut stands in `--json`."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def duration(seconds: float) -> str:
     """`0.8 s`, `42 s`, `3 min 05 s`, `2 h 10 min`, `4 d 3 h`."""
     if seconds < 10:

@@ -150,7 +150,8 @@ def _problems(
 def _in_danger(repository: Repository, inventory: Inventory, alone: dict[SiteName, int]) -> Iterable[str]:
     """What is there, and would be gone too easily."""
     for site, objects in alone.items():
-        yield f"the loss of {site} alone would cost data: {objects} objects are nowhere else; drtool repair copies them"
+        lone = "1 object is" if objects == 1 else f"{objects} objects are"
+        yield f"the loss of {site} alone would cost data: {lone} nowhere else; drtool repair copies them"
     for row in repository.view.state.targets:
         if row.state == "draining" and inventory.objects.get(row.name):
             yield f"target {row.name} is draining and still has {len(inventory.objects[row.name])} objects: drtool rebalance"

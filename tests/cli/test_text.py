@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drtool.cli.text import as_json, count, document_of, duration, local, printable, size, time_ns_of, utc
+from drtool.cli.text import as_json, brief, count, document_of, duration, local, printable, size, time_ns_of, utc
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,8 @@ def test_counting():
         "2,000 files",
         "2 directories",
     ]
+
+
+def test_what_is_too_long_for_a_line_says_that_it_was_cut():
+    assert brief("abc", 3) == "abc"
+    assert brief("abcd", 3) == "ab…"
