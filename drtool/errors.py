@@ -87,6 +87,14 @@ class ConfigError(UsageError):
     pass
 
 
+class NoPassword(UsageError):
+    """None was found, or could be read; to JSON readers a usage error like any other."""
+
+    @property
+    def kind(self) -> str:
+        return "usage_error"
+
+
 class Incomplete(DrtoolError):
     exit_code = 3
 

@@ -91,11 +91,17 @@ def follow(commands: list[Command], directory: Path) -> list[Answer]:
     return found
 
 
-def _environ(directory: Path) -> dict[str, str]:
-    program = directory / "home/drtool/bin/drtool"
-    program.parent.mkdir(parents=True)
+def program_in(directory: Path) -> Path:
+    """The program `drtool` in a directory, as installing it puts it there."""
+    program = directory / "drtool"
+    directory.mkdir(parents=True)
     program.write_text(f"#!{sys.executable}\nfrom drtool.cli.main import main\n\nmain()\n")
     program.chmod(0o755)
+    return program
+
+
+def _environ(directory: Path) -> dict[str, str]:
+    program = program_in(directory / "home/drtool/bin")
     environ = os.environ | shell_in(directory).environ
     environ |= {"PATH": f"{program.parent}:{os.environ['PATH']}", "TERM": "xterm", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
     for name in ("DRTOOL_PASSWORD", "DRTOOL_CONFIG"):

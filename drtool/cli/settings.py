@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from drtool.config import Config, load_config
 from drtool.config.urls import scheme_of
-from drtool.errors import UsageError
+from drtool.errors import NoPassword
 
 CONFIG_NAME = "drtool.yaml"
 
@@ -160,10 +160,10 @@ def password_source(
 
 
 def first_line(data: bytes, origin: str) -> bytes:
-    """A password: the first line without its end. Raises UsageError if that is empty."""
+    """A password: the first line without its end. Raises NoPassword if that is empty."""
     line = data.partition(b"\n")[0].removesuffix(b"\r")
     if not line:
-        raise UsageError(f"the password from {origin} is empty", hint="put it on the first line")
+        raise NoPassword(f"the password from {origin} is empty", hint="put it on the first line")
     return line
 
 
@@ -172,7 +172,7 @@ def password_from_file(path: Path) -> Callable[[], bytes]:
         try:
             return first_line(path.read_bytes(), str(path))
         except OSError as error:
-            raise UsageError(f"the password file {path} cannot be read: {error.strerror}") from None
+            raise NoPassword(f"the password file {path} cannot be read: {error.strerror}") from None
 
     return read
 
@@ -186,18 +186,18 @@ def _from_command(command: str | tuple[str, ...]) -> Callable[[], bytes]:
             words = shlex.split(command) if isinstance(command, str) else list(command)
             done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
         except (OSError, ValueError) as error:
-            raise UsageError(f"the password command cannot be run: {error}") from None
+            raise NoPassword(f"the password command cannot be run: {error}") from None
         if done.returncode:
-            raise UsageError(f"the password command {words[0]} failed with exit code {done.returncode}")
+            raise NoPassword(f"the password command {words[0]} failed with exit code {done.returncode}")
         return first_line(done.stdout, f"the command {words[0]}")
 
     return run
 
 
 def ask_password(question: str = "Password: ") -> bytes:
-    """Asks on the terminal, unseen; UsageError where there is none."""
+    """Asks on the terminal, unseen; NoPassword where there is none."""
     if not sys.stdin.isatty():
-        raise UsageError(
+        raise NoPassword(
             "no password: none is configured, and there is no terminal to ask on",
             hint="give --password-file FILE, set DRTOOL_PASSWORD_FILE, or put password_file into the configuration",
         )
@@ -206,7 +206,7 @@ def ask_password(question: str = "Password: ") -> bytes:
     try:
         return first_line(os.fsencode(getpass.getpass(question)), "the terminal")
     except EOFError:
-        raise UsageError("no password was given") from None
+        raise NoPassword("no password was given") from None
 
 
 def state_directory(environ: Mapping[str, str]) -> Path:

@@ -44,6 +44,8 @@ class Schedule(Struct, frozen=True, kw_only=True):
     backup: When = "daily 01:00"
     prune: When = "daily 02:30"
     verify: When = "weekly sun 03:00"
+    repair: When = None
+    """For where a plan verifies and `verify`, which repairs as well, is off."""
     status: When = "daily 06:45"
     verify_budget: Annotated[str, Meta(min_length=2)] = "2h"
     """What `verify --budget` takes."""
@@ -54,7 +56,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
 
     def times(self) -> dict[str, Cron]:
         """The commands that run, and when."""
-        written = {"backup": self.backup, "prune": self.prune, "verify": self.verify, "status": self.status}
+        written = {name: getattr(self, name) for name in ("backup", "prune", "verify", "repair", "status")}
         return {name: parse_when(text) for name, text in written.items() if text is not None}
 
 

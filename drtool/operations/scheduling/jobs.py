@@ -20,6 +20,7 @@ _TOLD = {
     "backup": "Back up with drtool",
     "prune": "Give back the room of old snapshots of drtool",
     "verify": "Read, check and repair what drtool stored",
+    "repair": "Bring every object back to its promised copies with drtool",
     "status": "Say whether drtool's objectives are met",
 }
 

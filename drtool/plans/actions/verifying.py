@@ -217,7 +217,8 @@ def _told(action: Verify, document: dict[str, Any]) -> str:
     bound, bad = document["bound_95"], len(document["missing"]) + len(document["damaged"])
     within = f"{bad} missing or damaged, which is within the tolerance" if bad else "nothing missing, nothing damaged"
     if action.level == "restore":
-        return f"{len(document['restored'])} snapshots really restored and compared"
+        names = ", ".join(row["snapshot"][:8] for row in document["restored"])
+        return f"{names} really restored and compared"
     if action.level == "structure":
         return f"{document['checked']['packs']} packs listed, {within}"
     told = f"{bound['read']} copies read, {within}"

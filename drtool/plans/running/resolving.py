@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from drtool.errors import DrtoolError
+from drtool.errors import DrtoolError, NoPassword, WrongPassword
 from drtool.plans.actions.port import Action, Around, Asked, Foresight
 from drtool.plans.language.evaluating import Context, evaluate, truth
 from drtool.plans.language.filling import fill, fill_text
@@ -81,6 +81,8 @@ def resolve(
 def _resolved(key: str, step: Step, actions: Mapping[str, Action], around: Around, context: Context) -> Resolved:
     try:
         foresight = _foreseen(key, step, actions[step.uses], around, context)
+    except (NoPassword, WrongPassword):
+        raise  # not this step's doing, and the same for all of them
     except DrtoolError as error:
         foresight = Foresight(verdict="cannot run", detail=_sentence(error))
     return Resolved(id=key, uses=step.uses, name=step.name, optional=step.optional, foresight=foresight)

@@ -184,6 +184,13 @@ def test_a_trial_restore_is_a_verification(stored):
     assert (done.status, done.outputs["checked"]) == ("passed", 1), done
 
 
+def test_trial_restores_of_several_sources_tell_of_each_snapshot(stored):
+    stored.world.backup(stored.home, source="other")
+    done = stored.act("verify", {"level": "restore"})
+    assert (done.status, done.outputs["checked"]) == ("passed", 2), done
+    assert all(row.id.hex()[:8] in done.detail for row in stored.world.snapshots()), done.detail
+
+
 def test_a_repair_is_foreseen_and_goes_no_further_than_allowed(stored):
     assert stored.foresee("repair", {}).verdict == "ok"
     site = fullest(stored)
