@@ -2,7 +2,7 @@
 
 Invariants
     A list of words, no shell; no terminal, so nothing can ask for a password; a session of its own, killed as a whole when the
-    reader gives up.
+    reader gives up or is gone.
     A content is whole only if its program ended with 0. Otherwise the error says what it complained of last, without secrets.
     What a program prints besides its output is read while it runs, so that it never blocks on it; the last 64 KiB are kept.
 """
@@ -10,17 +10,16 @@ Invariants
 import os
 import select
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drtool.errors import DrtoolError
+from drtool.sources.tethered import Identity, Tethered
 
 KEPT_BYTES = 64 << 10
 WAIT_MS = 1000
-GRACE_S = 5.0
 _LINES, _CHARACTERS = 5, 1000
 
 
@@ -35,7 +34,7 @@ def program(name: str, environ: Mapping[str, str], cwd: Path | None = None) -> s
 class Output:
     """A running program, as something to read. Fulfils `port.Readable`."""
 
-    def __init__(self, child: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, child: Tethered) -> None:
         assert child.stdout is not None
         assert child.stderr is not None
         self._child = child
@@ -131,59 +130,36 @@ def started(
     cwd: Path | None = None,
     user: str | None = None,
     stdin: int = subprocess.DEVNULL,
-) -> "subprocess.Popen[bytes]":
+) -> Tethered:
     """A program whose stdout and stderr are pipes. Raises DrtoolError."""
     program(argv[0], environ, cwd)
     try:
-        return subprocess.Popen(
-            list(argv),
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(environ),
-            cwd=cwd,
-            user=user,
-            group=_group_of(user),
-            extra_groups=[] if user is not None else None,
-            start_new_session=True,
-            bufsize=0,
-        )
+        return Tethered(argv, env=environ, cwd=cwd, identity=_identity(user), stdin=stdin)
     except (OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
         raise DrtoolError(f"{argv[0]} cannot be started: {error}") from None
 
 
-def _group_of(user: str | None) -> int | None:
+def _identity(user: str | None) -> Identity | None:
     if user is None:
         return None
     import pwd
 
-    return pwd.getpwnam(user).pw_gid
+    entry = pwd.getpwnam(user)
+    return entry.pw_uid, entry.pw_gid, ()
 
 
-def kill_group(child: "subprocess.Popen[bytes]") -> None:
-    """Ends a program that is still at work, and all that it started; closes its pipes."""
-    if child.poll() is None:
-        _signal(child, signal.SIGTERM)
-        try:
-            child.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            pass  # it is killed below
-        _signal(child, signal.SIGKILL)
-        child.wait()
-    for pipe in (child.stdin, child.stdout, child.stderr):
-        if pipe is not None:
-            with suppress(OSError):  # what was still to be written has no reader any more
-                pipe.close()
+def kill_group(child: Tethered) -> None:
+    """Ends a program that is still at work, and all that it started; closes its pipes. DrtoolError if somebody is left."""
+    try:
+        child.end()
+    finally:
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                with suppress(OSError):  # what was still to be written has no reader any more
+                    pipe.close()
 
 
-def _signal(child: "subprocess.Popen[bytes]", number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, number)
-
-
-def watched(
-    child: "subprocess.Popen[bytes]", stdin: bytes | None, watch: Callable[[], None] | None
-) -> tuple[bytes, bytes]:
+def watched(child: Tethered, stdin: bytes | None, watch: Callable[[], None] | None) -> tuple[bytes, bytes]:
     """Feeds a program and reads what it prints, to its end; `watch` is called every second, and may raise."""
     while True:
         try:

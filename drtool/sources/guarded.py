@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from signal import SIGKILL
 
 from drtool.errors import DrtoolError
 from drtool.sources import children
@@ -49,7 +50,11 @@ class Guarded:
     def start(self, argv: Sequence[str], *, signal: str = "TERM") -> None:
         """`signal` is the one that stops it in good order."""
         words = ["/bin/sh", "-c", _GUARD, "sh", str(self.directory), signal, *argv]
-        self._guard = children.started(words, self.environ, user=self.user, cwd=self.directory, stdin=subprocess.PIPE)
+        children.program(argv[0], self.environ)
+        try:
+            self._guard = _started(words, self.environ, self.directory, self.user)
+        except (OSError, LookupError, subprocess.SubprocessError) as error:
+            raise DrtoolError(f"{argv[0]} cannot be started: {error}") from None
 
     def log(self) -> str:
         """What the server said last."""
@@ -69,11 +74,30 @@ class Guarded:
                 guard.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 left.append(f"the scratch server in {self.directory} did not stop and was killed")
-            children.kill_group(guard)
+                os.killpg(guard.pid, SIGKILL)
+                guard.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
         if self.directory.exists():
             left.append(f"the directory {self.directory} of the scratch server could not be removed")
         return left
+
+
+def _started(
+    words: Sequence[str], environ: Mapping[str, str], directory: Path, user: str | None
+) -> "subprocess.Popen[bytes]":
+    """Not tethered: it outlives us by as long as it takes to stop in good order."""
+    return subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=dict(environ),
+        cwd=directory,
+        user=user,
+        group=None if user is None else pwd.getpwnam(user).pw_gid,
+        extra_groups=None if user is None else [],
+        start_new_session=True,
+    )
 
 
 def user_of(name: str, package: str) -> str | None:

@@ -1,30 +1,29 @@
-"""Running programs with an end: each in a process group of its own, killed with all its children when time is up.
+"""Running programs with an end: each is killed with all its children when time is up, and when this process is gone.
 
 Invariants
     No shell, no Python between fork and exec. Output beyond what is kept is read and dropped, so nobody blocks on a full pipe.
-    Whatever happens, when a call returns no process of the group is left; what could not be ended is an error that names it.
+    Whatever happens, when a call returns nothing that it started is left; what could not be ended is an error that names it.
     A program that runs as another user has that user's groups, and none of ours.
 """
 
 import os
 import pwd
 import selectors
-import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from drtool.errors import DrtoolError
 from drtool.plans.actions.port import ChildResult
+from drtool.sources import children
+from drtool.sources.tethered import Identity, Tethered
 
 KEPT_BYTES = 16 << 20
 ERRORS_BYTES = 64 << 10
 LOOK_S = 0.1
-GRACE_S = 5.0
-KILL_S = 10.0
 DRAIN_BYTES = 1 << 20
 """What a pipe holds at most: so much is read after a program's end, however much others go on writing into it."""
 _CHUNK = 1 << 16
@@ -47,7 +46,7 @@ def run_program(
     try:
         ended_by, stdout, stderr, truncated = _follow(child, stdin or b"", ends_at, cancelled)
     finally:
-        _end_group(child)
+        children.kill_group(child)
     return ChildResult(
         exit_code=child.returncode,
         stdout=stdout,
@@ -65,19 +64,15 @@ def _started(
     stdin: bytes | None,
     user: str | None,
     pass_fds: Sequence[int],
-) -> "subprocess.Popen[bytes]":
+) -> Tethered:
     try:
-        return subprocess.Popen(
-            list(argv),
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(env) if env is not None else None,
+        return Tethered(
+            argv,
+            env=env,
             cwd=cwd,
-            **_identity(user),
-            start_new_session=True,
-            pass_fds=tuple(pass_fds),
-            bufsize=0,
+            identity=_identity(user),
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            pass_fds=pass_fds,
         )
     except FileNotFoundError:
         if cwd is not None and not cwd.is_dir():
@@ -87,19 +82,18 @@ def _started(
         raise DrtoolError(f"{argv[0]} cannot be started: {error}") from None
 
 
-def _identity(user: str | None) -> dict[str, Any]:
-    """User and groups to run as; nothing if that is who we are. LookupError if there is no such user."""
+def _identity(user: str | None) -> Identity | None:
+    """Whom to run as; None if that is who we are. LookupError if there is no such user."""
     if user is None:
-        return {}
+        return None
     entry = pwd.getpwnam(user)
     if entry.pw_uid == os.geteuid():
-        return {}
-    groups = os.getgrouplist(user, entry.pw_gid)
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
+        return None
+    return entry.pw_uid, entry.pw_gid, os.getgrouplist(user, entry.pw_gid)
 
 
 def _follow(
-    child: "subprocess.Popen[bytes]", stdin: bytes, ends_at: float, cancelled: Event | None
+    child: Tethered, stdin: bytes, ends_at: float, cancelled: Event | None
 ) -> tuple[Literal["itself", "timeout", "cancelled"], bytes, bytes, bool]:
     """Feeds and reads it until it ends, or has to."""
     streams = _Streams(child, stdin)
@@ -117,7 +111,7 @@ def _follow(
 class _Streams:
     """What goes into a child and what comes out, without blocking on any of it."""
 
-    def __init__(self, child: "subprocess.Popen[bytes]", stdin: bytes) -> None:
+    def __init__(self, child: Tethered, stdin: bytes) -> None:
         self.selector = selectors.DefaultSelector()
         self._child, self._waiting = child, memoryview(stdin)
         self._kept, self._errors, self._truncated = bytearray(), bytearray(), False
@@ -184,55 +178,3 @@ def _fed(selector: selectors.BaseSelector, stream: IO[bytes], waiting: memoryvie
         selector.unregister(stream)
         stream.close()
     return waiting
-
-
-def _end_group(child: "subprocess.Popen[bytes]") -> None:
-    """Asks, then kills: the child and whatever it started and left in its group. DrtoolError if somebody will not end."""
-    try:
-        for number, patience_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, KILL_S)):
-            if not _left(child):
-                return
-            _signal(child.pid, number)
-            until = time.monotonic() + patience_s
-            while time.monotonic() < until and _left(child):
-                time.sleep(0.02)
-        if left := _left(child):
-            raise DrtoolError(
-                f"could not be ended: {', '.join(f'process {pid}' for pid in left)}",
-                hint="it runs as somebody else, or hangs in the kernel; end it by hand",
-            )
-    finally:
-        for stream in (child.stdin, child.stdout, child.stderr):
-            if stream is not None:
-                stream.close()
-
-
-def _left(child: "subprocess.Popen[bytes]") -> list[int]:
-    """Who is left in the group, but for those that ended and whom nobody has buried yet (there may be nobody who does)."""
-    if child.poll() is None:
-        return [child.pid]
-    try:
-        os.killpg(child.pid, 0)
-    except ProcessLookupError:
-        return []
-    except PermissionError:
-        pass  # somebody is, and not ours
-    return [pid for pid, group, state in _processes() if group == child.pid and state not in "ZX"]
-
-
-def _processes() -> Iterator[tuple[int, int, str]]:
-    """(pid, group, state) of each on this host."""
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                fields = Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            yield int(name), int(fields[2]), fields[0].decode()
-
-
-def _signal(group: int, number: int) -> None:
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass  # whoever is left then is told by name

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from drtool.errors import DrtoolError
 from drtool.plans.actions import programs
 from drtool.plans.actions.programs import ERRORS_BYTES, run_program
+from drtool.sources import tethered
 
 
 def run(*argv, within_s=20.0, **more):
@@ -37,7 +38,7 @@ def alive(pid):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(programs, "GRACE_S", 0.3)
+    monkeypatch.setattr(tethered, "GRACE_S", 0.3)
 
 
 def test_what_a_program_says_is_kept():
@@ -169,3 +170,24 @@ def test_no_descriptor_of_ours_is_left_or_handed_on(tmp_path):
         listed = run("ls", "-l", "/proc/self/fd").stdout
     assert b"secret" not in listed
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_leaves_the_group_is_ended_all_the_same(impatient, tmp_path):
+    """`timeout` makes itself a group of its own."""
+    line = f"timeout 60 sh -c 'echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done' & wait"
+    assert sh(line, within_s=0.5).ended_by == "timeout"
+    assert not alive((tmp_path / "pid").read_text().strip())
+
+
+def test_a_program_that_kills_its_own_group_is_told_as_such():
+    assert sh("kill -TERM 0; sleep 5").exit_code == -signal.SIGTERM
+
+
+def test_where_somebody_kills_the_tether_nobody_is_left(tmp_path):
+    result = sh(f"echo $$ > {tmp_path}/pid; kill -KILL $PPID; sleep 60")
+    assert result.exit_code == -signal.SIGKILL
+    assert not alive((tmp_path / "pid").read_text().strip())
+
+
+def test_signals_that_we_ignore_are_the_programs_own_again():
+    assert sh("kill -PIPE $$; echo survived").exit_code == -signal.SIGPIPE

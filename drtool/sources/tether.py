@@ -1,0 +1,176 @@
+"""The parent of one program, and its end: run as `python -I -S tether.py LINE` by `tethered.py`.
+
+Invariants
+    The program begins in a session of its own, below this process: there is no moment at which it is at work and nobody looks
+    after it. When the line is cut, which whoever wants the program holds alone, the whole session is killed at once.
+    This process ends as the program did, and not before the last of the session is gone. Until then the program is not buried,
+    so that its number, which the session bears, cannot become anybody else's.
+    Only small modules of the standard library are imported: this comes before every program.
+"""
+
+import marshal
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+END = b"e"
+LENGTH_BYTES = 8
+_LOOK_S = 0.02
+_LOOK_AGAIN_S = 0.2
+_NULL = "/dev/null"
+
+
+def members(session: int) -> Iterator[tuple[int, int]]:
+    """(pid, group) of who is at work in a session; not of those that ended and that nobody has buried yet."""
+    try:
+        names = os.listdir("/proc")
+    except FileNotFoundError:  # another system: there the group alone is known
+        return
+    for name in names:
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[3]) == session and fields[0] not in (b"Z", b"X"):
+                yield int(name), int(fields[2])
+
+
+def tell(session: int, number: int) -> None:
+    """A signal for the program's group, and for whoever of its session has left that group, as `timeout` does."""
+    _send(os.killpg, session, number)
+    for pid, group in members(session):
+        if group != session:
+            _send(os.kill, pid, number)
+
+
+def _send(how: Any, whom: int, number: int) -> None:  # noqa: ANN401 - kill or killpg
+    try:
+        how(whom, number)
+    except (ProcessLookupError, PermissionError):
+        pass  # whoever is left then is told by number
+
+
+def _main(line: int) -> None:
+    os.set_inheritable(line, False)
+    order = _exactly(line, int.from_bytes(_exactly(line, LENGTH_BYTES)))
+    argv, env, cwd, identity, kept, grace_s = marshal.loads(order)  # noqa: S302 - it is our own parent who says this
+    alarm, bell = os.pipe()
+    os.set_blocking(bell, False)
+    signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    told, tells = os.pipe()
+    program = os.fork()
+    if program == 0:
+        _become(argv, env, cwd, identity, tells)
+    os.close(tells)
+    nothing = os.open(_NULL, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nothing, number)
+    for number in kept:
+        os.close(number)
+    problem = os.read(told, 1 << 16)
+    _say(line, problem or marshal.dumps((program, 0, "")))
+    _watch(program, line, alarm, grace_s)
+    _end_alike(os.waitpid(program, 0)[1])
+
+
+def _exactly(line: int, size_bytes: int) -> bytes:
+    data = b""
+    while len(data) < size_bytes:
+        part = os.read(line, size_bytes - len(data))
+        if not part:
+            os._exit(1)  # nobody wants anything
+        data += part
+    return data
+
+
+def _say(line: int, answer: bytes) -> None:
+    try:
+        os.write(line, answer)
+    except BrokenPipeError:
+        pass  # the line is cut, which is seen next
+
+
+def _become(argv: Any, env: Any, cwd: Any, identity: Any, tells: int) -> NoReturn:  # noqa: ANN401 - plain data
+    """The program, or a word about why not."""
+    try:
+        os.setsid()
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        if cwd is not None:
+            os.chdir(cwd)
+        if identity is not None:
+            user, group, groups = identity
+            os.setgroups(groups)
+            os.setregid(group, group)
+            os.setreuid(user, user)
+        if env is None:
+            os.execvp(argv[0], argv)  # noqa: S606 - no shell is what is wanted
+        os.execvpe(argv[0], argv, env)  # noqa: S606
+    except OSError as error:
+        os.write(tells, marshal.dumps((0, error.errno or 0, error.strerror or str(error))))
+    except BaseException as error:  # noqa: BLE001 - it must not become a second tether
+        os.write(tells, marshal.dumps((0, 0, str(error))))
+    os._exit(127)
+
+
+def _watch(program: int, line: int, alarm: int, grace_s: float) -> None:
+    """Until nobody of the session is left. What the program leaves behind is asked to end, and killed."""
+    looks = select.poll()
+    looks.register(alarm, select.POLLIN)
+    looks.register(line, select.POLLIN)
+    kill_at: float | None = None
+    while True:
+        over = os.waitid(os.P_PID, program, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        if over and not any(members(program)):
+            return
+        now = time.monotonic()
+        if over and kill_at is None:
+            tell(program, signal.SIGTERM)
+            kill_at = now + grace_s
+        killing = kill_at is not None and now >= kill_at
+        if killing:
+            tell(program, signal.SIGKILL)
+        pause_s = None if kill_at is None else _LOOK_AGAIN_S if killing else _LOOK_S
+        for number, _ in looks.poll(None if pause_s is None else pause_s * 1000):
+            if number == alarm:
+                os.read(alarm, 64)
+                continue
+            word = _heard(line)
+            if word == END and kill_at is None:
+                tell(program, signal.SIGTERM)
+                kill_at = time.monotonic() + grace_s
+            elif not word:
+                looks.unregister(line)
+                tell(program, signal.SIGKILL)
+                kill_at = 0.0
+
+
+def _heard(line: int) -> bytes:
+    """Empty: the line is cut."""
+    try:
+        return os.read(line, 1)
+    except ConnectionResetError:
+        return b""
+
+
+def _end_alike(status: int) -> NoReturn:
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _main(int(sys.argv[1]))

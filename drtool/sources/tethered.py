@@ -1,0 +1,119 @@
+"""Programs that end with whoever started them, however that ends: each hangs on a line that only this process holds.
+
+Between the two stands `tether.py`, which is the program's parent. It costs ten milliseconds for each program.
+
+Invariants
+    No shell, and no Python between fork and exec in this process, which has threads.
+    The program is in a session of its own without a terminal. What it started is ended with it, but what makes itself a session
+    of its own (`setsid`, a daemon) gets away.
+"""
+
+import marshal
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from signal import SIGKILL
+
+from drtool.errors import DrtoolError
+from drtool.sources import tether
+
+GRACE_S = 5.0
+KILL_S = 10.0
+_LOOK_S = 0.02
+Identity = tuple[int, int, Sequence[int]]
+
+
+class Tethered(subprocess.Popen[bytes]):
+    """As `Popen`, with pipes for stdout and stderr; `pid` is the tether's, and `session` the program's. `end` it."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        identity: Identity | None = None,
+        stdin: int = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        """`identity`: user, group and groups to run as. None, as in `env`: our own. OSError, ValueError: it cannot start."""
+        order = _order(argv, env, cwd, identity, pass_fds)
+        self._line, theirs = socket.socketpair()
+        try:
+            with theirs:
+                super().__init__(
+                    [sys.executable, "-I", "-S", tether.__file__, str(theirs.fileno())],
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                    pass_fds=(theirs.fileno(), *pass_fds),
+                    bufsize=0,
+                )
+            self.session = self._begun(order, argv[0])
+        except BaseException:
+            self._line.close()
+            raise
+
+    def _begun(self, order: bytes, name: str) -> int:
+        """The program's number."""
+        try:
+            self._line.sendall(order)
+            answer = self._line.recv(1 << 16)
+            program, number, text = marshal.loads(answer) if answer else (0, 0, "what starts programs did not come up")  # noqa: S302 - our own child says this
+        except OSError as error:
+            program, number, text = 0, 0, f"what starts programs did not come up: {error}"
+        if program:
+            return int(program)
+        self._line.close()
+        self.wait()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+        raise OSError(number, text, name) if number else ValueError(text)
+
+    def end(self) -> None:
+        """Asks the program to end, and kills it with all that it started; again is harmless. DrtoolError if somebody is left."""
+        if self.poll() is None:
+            with suppress(OSError):  # it ends just now
+                self._line.send(tether.END)
+            with suppress(subprocess.TimeoutExpired):
+                self.wait(GRACE_S + KILL_S)
+        self._line.close()
+        if self.returncode is not None and self.returncode >= 0:
+            return  # the tether has seen to it
+        until = time.monotonic() + KILL_S
+        while left := [pid for pid, _ in tether.members(self.session)]:  # or somebody has killed the tether
+            if self.returncode is None or time.monotonic() > until:
+                raise DrtoolError(
+                    f"could not be ended: {', '.join(f'process {pid}' for pid in left)}",
+                    hint="it runs as somebody else, or hangs in the kernel; end it by hand",
+                )
+            tether.tell(self.session, SIGKILL)
+            time.sleep(_LOOK_S)
+
+
+def _order(
+    argv: Sequence[str],
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    identity: Identity | None,
+    pass_fds: Sequence[int],
+) -> bytes:
+    """What the tether is told, in bytes: names of files need not be text."""
+    data = marshal.dumps(
+        (
+            [os.fsencode(word) for word in argv],
+            None if env is None else {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
+            None if cwd is None else os.fsencode(cwd),
+            None if identity is None else (identity[0], identity[1], list(identity[2])),
+            list(pass_fds),
+            GRACE_S,
+        )
+    )
+    return len(data).to_bytes(tether.LENGTH_BYTES, "big") + data
