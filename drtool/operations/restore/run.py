@@ -216,7 +216,11 @@ class RestoreRun:
             ending = self._endings.popleft()
             try:
                 with self._folder(ending.names) as folder:
-                    problems = folder.finish(ending.entry, with_times=not self._sweep.is_way(ending.names))
+                    problems = folder.finish(
+                        ending.entry,
+                        with_times=not self._sweep.is_way(ending.names),
+                        with_owner=self._sweep.gives_owner(ending.names),
+                    )
             except OSError as error:
                 problems = [words(error)]
             self.tally.imperfect(ending.names, [*filter(None, [not_captured(ending.entry)]), *problems])

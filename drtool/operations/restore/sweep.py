@@ -56,6 +56,7 @@ class Sweep:
         """Not a single file, beside which others may stand."""
         self._in_place = self._base == b"/" + b"/".join(above)
         self._spares_way = self._in_place or os.path.ismount(self._base)
+        self._is_root = os.geteuid() == 0
         self._paths = [tuple(split_path(path)) for path in request.snapshot.paths]
         self.deleted = 0
 
@@ -116,6 +117,10 @@ class Sweep:
     def is_way(self, names: Names) -> bool:
         """Whether a directory of this host only leads to what was backed up: its times are its own affair."""
         return self._in_place and not self._inside(names)
+
+    def gives_owner(self, names: Names) -> bool:
+        """Whether a directory is given its owner: who is not root cannot, and need not for what leads to his files."""
+        return self._is_root or self._inside(names)
 
     def _inside(self, names: Names) -> bool:
         path = (*self._above, *names)

@@ -47,8 +47,9 @@ class Applier:
         self._ids = ids or OwnerIds()
         self._is_root = os.geteuid() == 0
 
-    def apply(self, target: int | str, entry: Entry, *, tidy: bool) -> list[str]:
+    def apply(self, target: int | str, entry: Entry, *, tidy: bool, with_owner: bool = True) -> list[str]:
         """Make the target's metadata the entry's. `tidy`: it may have attributes or flags that the entry has not.
+        Without its owner it becomes neither setuid nor setgid.
 
         Returns what could not be set: `owner: Operation not permitted`.
         """
@@ -56,7 +57,9 @@ class Applier:
         mode = entry.mode
         if tidy:
             self._tidy(target, entry, problems)
-        if not self._owner(target, entry, problems) and mode & _SET_IDS:
+        if not with_owner:
+            mode &= ~_SET_IDS
+        elif not self._owner(target, entry, problems) and mode & _SET_IDS:
             mode &= ~_SET_IDS
             problems.append("mode: without its owner it does not become setuid or setgid")
         if entry.xattrs:

@@ -117,14 +117,14 @@ class Folder:
             os.close(handle)
         return open_directory(self.fd, name)
 
-    def finish(self, entry: Entry, *, with_times: bool = True) -> list[str]:
+    def finish(self, entry: Entry, *, with_times: bool = True, with_owner: bool = True) -> list[str]:
         """Give this directory its own metadata, unless it has it; after everything in it. Returns what could not be set."""
         found = os.fstat(self.fd)
         if not with_times:
             entry = replace(entry, mtime_ns=found.st_mtime_ns)
         if self.existed and self.applier.stat_matches(found, entry) and self.applier.matches(self.fd, found, entry):
             return []
-        return self.applier.apply(self.fd, entry, tidy=self.existed)
+        return self.applier.apply(self.fd, entry, tidy=self.existed, with_owner=with_owner)
 
     def create_file(self, entry: Entry, name: bytes | None = None) -> int:
         """A new, empty file that only its owner may open; write into the descriptor, `finish_file`, close.

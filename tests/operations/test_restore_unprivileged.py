@@ -1,0 +1,56 @@
+"""Without root: whoever backs up his own files gets them back without a complaint, and what he cannot give away is listed."""
+
+import os
+
+import pytest
+from three_sites import fill, founded, in_a_child, place, world
+
+__all__ = ["founded", "place", "world"]
+AS_ROOT = os.geteuid() == 0
+USER = 65534 if AS_ROOT else os.geteuid()
+
+
+@pytest.fixture
+def home(world):
+    """An ordinary user's files, below directories that are not his; and the repository, which is."""
+    home = fill(world.root / "home", {"letter": b"Dear Ada", "more/scan": b"x" * 5000})
+    hand_over(world.root)
+    world.backup(home)
+    hand_over(world.root)
+    return home
+
+
+def hand_over(top):
+    for path in (top, *top.rglob("*")):
+        os.chown(path, USER, USER if AS_ROOT else -1)
+
+
+def test_directories_that_only_lead_to_the_files_are_no_failure(world, home):
+    out = world.root / "out"
+
+    def restore():
+        assert world.restore(out).errors == []
+        assert (out / str(home)[1:] / "letter").read_bytes() == b"Dear Ada"
+
+    assert in_a_child(restore, uid=USER if AS_ROOT else None) == 0
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can own what is on the way")
+def test_root_gives_them_their_owners(world, home):
+    result = world.restore(world.root / "out")
+    assert result.errors == []
+    assert os.stat(world.root / "out" / str(world.root.parent)[1:]).st_uid == os.stat(world.root.parent).st_uid
+    assert os.stat(world.root / "out" / str(home)[1:]).st_uid == USER
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="gives a directory away")
+def test_a_directory_among_the_files_that_is_somebody_elses_is_listed(world, home):
+    os.chown(home / "more", 0, 0)
+    world.backup(home)
+    hand_over(world.root)
+
+    def restore():
+        (error,) = world.restore(world.root / "out").errors
+        assert (error.path, error.message) == (str(home / "more"), "owner: Operation not permitted")
+
+    assert in_a_child(restore, uid=USER) == 0
