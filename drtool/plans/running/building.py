@@ -56,7 +56,7 @@ def _task(step: Step, phase: Phase) -> Task:
             jitter=step.retry.jitter,
             only=step.retry.only,
         ),
-        undo=bool(step.compensate),
+        undo=len(step.compensate),
         holds=isinstance(step.action, Fault),
         on_resume=step.on_resume or _nature(step),
     )

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from drtool.plans.journal.events import Phase, Status
 from drtool.plans.running.state import BAD, GOOD, RunState
-from drtool.plans.running.tasks import CONFIRM, UNDO, Edge, Graph, Task, item_key
+from drtool.plans.running.tasks import CONFIRM, UNDO, Edge, Graph, Task, item_key, undo_key
 
 PHASES: tuple[Phase, ...] = ("preconditions", "steps", "undo", "always")
 
@@ -242,12 +242,16 @@ def _nobody_waits(graph: Graph, state: RunState, fault: Task) -> bool:
 
 
 def _undo(graph: Graph, state: RunState) -> Iterator[Decision]:
-    """One after the other, the last first, of what began; only where the run will not pass."""
-    keys = [
-        UNDO + key for key in reversed(state.order) if ":" not in key and graph.task(key).undo and _began(state, key)
-    ]
+    """One after the other, of what began the last first; each is tried, whatever became of the others. Only where the run will
+    not pass."""
     if will_pass(graph, state):
         return
+    keys = [
+        undo_key(key, number)
+        for key in reversed(state.order)
+        if ":" not in key
+        for number in range(graph.task(key).undo)
+    ]
     for key in keys:
         if key in state.running:
             yield Rest()
@@ -255,10 +259,6 @@ def _undo(graph: Graph, state: RunState) -> Iterator[Decision]:
         if state.status(key) is None:
             yield Start(key, state.attempt(key))
             return
-
-
-def _began(state: RunState, key: str) -> bool:
-    return key in state.order
 
 
 def _spoils(state: RunState, task: Task) -> bool:

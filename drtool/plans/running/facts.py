@@ -14,7 +14,7 @@ from drtool.plans.language.results import RESULTS
 from drtool.plans.language.values import Bytes, Maybe, Moment, Unknown, ValueKind
 from drtool.plans.running.building import steps_by_id
 from drtool.plans.running.state import RunState
-from drtool.plans.running.tasks import UNDO, item_key, task_id
+from drtool.plans.running.tasks import UNDO, item_key, task_id, undone
 
 
 class Given(Struct, frozen=True, kw_only=True):
@@ -42,9 +42,9 @@ def context_for(plan: Plan, state: RunState, given: Given, key: str | None, now:
     if key is None:
         return context_of(plan, None, facts)
     step = steps_by_id(plan)[task_id(key)]
-    item = _item(state, key)
+    item = _item(state, undone(key)[0] if key.startswith(UNDO) else key)
     if key.startswith(UNDO):
-        own = {step.id: _own_outcome(step, state, key.removeprefix(UNDO))}
+        own = {step.id: _own_outcome(step, state, undone(key)[0])}
         return undo_context_of(plan, step, replace(facts, outcomes={**facts.outcomes, **own}), item=item)
     return context_of(plan, step, facts, item=item)
 

@@ -20,6 +20,7 @@ from drtool.plans.language.quantities import written
 from drtool.plans.language.syntax import Expression
 from drtool.plans.language.values import Unknown
 from drtool.plans.running.building import steps_by_id
+from drtool.plans.running.tasks import undo_key
 
 
 class Resolved(Struct, frozen=True, kw_only=True):
@@ -72,8 +73,9 @@ def resolve(
     for step in steps_by_id(plan).values():
         rows.append(_resolved(step.id, step, actions, around, context_of(step.id)))
         rows += [
-            _resolved(f"undo:{step.id}", undo, actions, around, context_of(f"undo:{step.id}"))
-            for undo in step.compensate
+            _resolved(key, undo, actions, around, context_of(key))
+            for number, undo in enumerate(step.compensate)
+            for key in [undo_key(step.id, number)]
         ]
     return Resolution(rows=tuple(rows))
 

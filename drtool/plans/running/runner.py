@@ -20,7 +20,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
-from drtool.plans.actions.port import Action, Around, Asked, Foresight, Outcome
+from drtool.plans.actions.port import Action, Around, Asked, Outcome
 from drtool.plans.journal.events import Began, Cancelled, Ended, Event, Expanded, Injected, Reached, Sampled
 from drtool.plans.journal.file import Journal
 from drtool.plans.language.evaluating import Context, evaluate, truth
@@ -37,7 +37,7 @@ from drtool.plans.running.facts import Given, context_for
 from drtool.plans.running.resolving import items_of
 from drtool.plans.running.secrets import redacted
 from drtool.plans.running.state import RunState
-from drtool.plans.running.tasks import CONFIRM, UNDO, Task, task_id
+from drtool.plans.running.tasks import CONFIRM, UNDO, Task, task_id, undo_key, undone
 from drtool.plans.running.watching import reasons_to_stop
 
 LOOK_S = 0.5
@@ -150,32 +150,22 @@ class Runner:
     # -- beginning
 
     def _start(self, key: str, number: int) -> None:
-        if key.startswith(UNDO):
-            self._begin_undo(key, number)
-            return
         step = self._steps[task_id(key)]
-        if key.startswith(CONFIRM):
+        if key.startswith(UNDO):
+            step = step.compensate[undone(key)[1]]
+        elif key.startswith(CONFIRM):
             step = step.confirm or _question(step)
-        self._begin(key, number, step, key.removeprefix(CONFIRM))
-
-    def _begin_undo(self, key: str, number: int) -> None:
-        """All of a step's `compensate`, one after the other, as one piece of work."""
-        steps = self._steps[task_id(key)].compensate
-        self._begin(key, number, steps[0], key, rest=steps[1:])
-
-    def _begin(self, key: str, number: int, step: Step, sees: str, rest: Sequence[Step] = ()) -> None:
         self._write(
             Began(at=_now(), elapsed_s=self.elapsed_s, key=key, uses=step.uses, attempt=number, inputs=step.inputs)
         )
         try:
-            asked = [self._asked(key, one, sees) for one in (step, *rest)]
+            asked = self._asked(key, step, key.removeprefix(CONFIRM))
         except (ExpressionError, DrtoolError) as error:
             self._note_end(HasEnded(key, number, Outcome(status="failed", detail=str(error), cause="error"), 0.0))
             return
         attempt = Attempt(key, number, step.timeout_s, self._messages, self._scratch, self._endings.append)
         self._attempts[key] = attempt
-        action = self._actions[step.uses] if not rest else _InTurn(self._actions, asked)
-        attempt.begin(action, asked[0], self._around)
+        attempt.begin(self._actions[step.uses], asked, self._around)
 
     def _asked(self, key: str, step: Step, sees: str) -> Asked:
         filled = fill(step.uses, step.inputs, self._context(sees))
@@ -186,7 +176,8 @@ class Runner:
             raise DrtoolError(
                 f"{step.place}: a value is not known, though it should be: {', '.join(sorted(filled.needs))}"
             )
-        pins = self.state.pinned.get(task_id(key) if not key.startswith(UNDO) else key, {})
+        foreseen_as = undo_key(task_id(key), undone(key)[1]) if key.startswith(UNDO) else task_id(key)
+        pins = self.state.pinned.get(foreseen_as, {})
         return Asked(
             key=key, step=step, action=filled.action, pins=pins, evaluate=lambda one: self._evaluated(one, sees)
         )
@@ -343,7 +334,7 @@ class Runner:
     def _cancel(self, cancelled: Cancelled) -> None:
         self._write(cancelled)
         for key, attempt in self._attempts.items():
-            if ":" in key or self.graph.task(key).phase != "always":
+            if not key.startswith(UNDO) and self.graph.task(key).phase != "always":
                 attempt.work.cancelled.set()
 
     def _in_always(self) -> bool:
@@ -395,29 +386,6 @@ class Runner:
         for attempt in self._sampling.values():
             attempt.work.cancelled.set()
         self._sampling.clear()
-
-
-class _InTurn:
-    """Several undo steps as one action: each is tried, whatever became of the one before."""
-
-    def __init__(self, actions: Mapping[str, Action], asked: Sequence[Asked]) -> None:
-        self._actions, self._all = actions, asked
-
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        return self._actions[asked.step.uses].foresee(asked, around)
-
-    def act(self, asked: Asked, around: Around, work: Any) -> Outcome:  # noqa: ANN401
-        outcomes = [self._tried(one, around, work) for one in self._all]
-        bad = [one for one in outcomes if one.status != "passed"]
-        left = tuple(left for one in outcomes for left in one.leftovers)
-        return replace(bad[0], detail="; ".join(one.detail for one in bad), leftovers=left) if bad else outcomes[-1]
-
-    def _tried(self, one: Asked, around: Around, work: Any) -> Outcome:  # noqa: ANN401
-        try:
-            return self._actions[one.step.uses].act(one, around, work)
-        except Exception as error:  # noqa: BLE001 - whatever it is, those that follow are tried, and it is told
-            why = error.message if isinstance(error, DrtoolError) else f"{type(error).__name__}: {error}"
-            return Outcome(status="failed", cause="error", detail=f"{one.step.id}: {why}")
 
 
 def _question(step: Step) -> Step:

@@ -55,7 +55,8 @@ class Task(Struct, frozen=True, kw_only=True):
     on_failure: Literal["fail", "continue", "tolerate"] = "fail"
     optional: bool = False
     retries: Retries = Retries()
-    undo: bool = False
+    undo: int = 0
+    """How many steps undo it."""
     holds: bool = False
     """A fault: it goes on until those that wait for its being in force have ended."""
     on_resume: Literal["retry", "confirm", "ask", "skip"] = "retry"
@@ -80,6 +81,19 @@ def item_key(task: str, number: int) -> str:
     return f"{task}[{number}]"
 
 
+def undo_key(key: str, number: int) -> str:
+    """`undo:fetch`, and of a step with several, counted from 0: `undo:fetch.2`, `undo:fetch.3`."""
+    return UNDO + key if number == 0 else f"{UNDO}{key}.{number + 1}"
+
+
+def undone(key: str) -> tuple[str, int]:
+    """What such a key undoes, and by which of its undo steps."""
+    whole = key.removeprefix(UNDO)
+    name, _, number = whole.rpartition(".")
+    return (name, int(number) - 1) if number.isdigit() and name else (whole, 0)
+
+
 def task_id(key: str) -> str:
-    """`fetch` of `fetch[2]`, `undo:fetch`, `confirm:fetch[2]`."""
-    return key.removeprefix(UNDO).removeprefix(CONFIRM).partition("[")[0]
+    """`fetch` of `fetch[2]`, `undo:fetch.2`, `confirm:fetch[2]`."""
+    name = undone(key)[0] if key.startswith(UNDO) else key.removeprefix(CONFIRM)
+    return name.partition("[")[0]

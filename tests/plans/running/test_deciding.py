@@ -7,7 +7,7 @@ from simulated import Killed, Simulated
 
 from drtool.plans.journal.events import Began, Ended, Injected
 from drtool.plans.running.deciding import will_pass
-from drtool.plans.running.tasks import Edge, Graph, Retries, Task
+from drtool.plans.running.tasks import Edge, Graph, Retries, Task, task_id
 
 
 def task(name, *needs, **more):
@@ -155,6 +155,14 @@ def test_undo_runs_in_reverse_and_only_where_the_run_does_not_pass():
     assert found.done == ["a", "b", "c", "undo:b", "undo:a", "z"], "one undo that fails does not stop the next"
     found = ran(tasks, outcomes={"b": "failed"})
     assert "undo:b" in found.done, "armed before it began: it may have done half of it"
+
+
+def test_several_undo_steps_are_pieces_of_work_of_their_own():
+    tasks = graph(task("a", undo=2), task("b", "a", each=True, undo=2), task("c", "b"))
+    found = ran(tasks, outcomes={"c": "failed", "undo:b[1]": "failed"}, items={"b": "xy"})
+    undone = ["undo:b[1]", "undo:b[1].2", "undo:b[0]", "undo:b[0].2", "undo:a", "undo:a.2"]
+    assert [key for key in found.done if key.startswith("undo:")] == undone
+    assert [task_id(key) for key in undone] == ["b", "b", "b", "b", "a", "a"]
 
 
 def test_always_runs_whatever_happened():

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -13,6 +14,7 @@ from drtool.errors import DrtoolError, UsageError
 from drtool.plans.actions.port import Foresight, Outcome
 from drtool.plans.journal.events import Cancelled, Ended, Pinned, RunEnded
 from drtool.plans.journal.file import read
+from drtool.plans.running import attempts
 from drtool.plans.running.runs import GroupBusy, held_group, last_unfinished, past_runs
 from drtool.plans.running.session import check_before, foresee
 
@@ -270,7 +272,77 @@ steps:
 """,
         {"b": FAILED},
     )
-    assert bench.actions.done == ["a", "b", "undo:a", "undo:a"]
+    assert bench.actions.done == ["a", "b", "undo:a", "undo:a.2"]
+    assert run.statuses["undo:a"] == run.statuses["undo:a.2"] == "passed"
+
+
+UNDOS = """
+vars: {none: {type: string, default: ""}}
+steps:
+  - id: a
+    uses: run
+    with: {argv: [x], changes: nothing}
+    outputs: {dir: stdout}
+    compensate: {id: t, uses: run, with: {argv: [one], changes: nothing}}
+  - id: b
+    uses: run
+    needs: [a]
+    with: {argv: [x], changes: nothing}
+    outputs: {dir: stdout}
+    compensate:
+      - {id: u, uses: run, timeout: 1s, with: {argv: [one], changes: nothing}}
+      - {id: v, uses: run, timeout: 90s, with: {argv: [rm, "${{ steps.b.outputs.dir }}"], changes: nothing}}
+      - {id: w, uses: run, timeout: 7s, with: {argv: [three], changes: nothing}}
+  - {id: c, uses: wait, needs: [b], with: {duration: 1s}}
+"""
+
+
+def test_every_undo_is_tried_whatever_becomes_of_the_others_each_with_its_own_time(bench, monkeypatch):
+    monkeypatch.setattr(attempts, "GRACE_S", 0.5)
+    left_s = {}
+
+    def took(asked, around, work):
+        left_s[asked.key] = work.ends_at - time.monotonic()
+        return Outcome(status="passed")
+
+    def hangs(asked, around, work):
+        took(asked, around, work)
+        return Event().wait(30)
+
+    run = bench.run(UNDOS, {"c": FAILED, "undo:b": hangs, "undo:b.2": took, "undo:b.3": took, "undo:a": took})
+    assert list(left_s) == ["undo:b", "undo:b.3", "undo:a"]
+    assert [round(left_s[key]) for key in left_s] == [1, 7, 3600]
+    assert [run.statuses[key] for key in ("undo:b", "undo:b.2", "undo:b.3", "undo:a")] == [
+        "failed",
+        "failed",
+        "passed",
+        "passed",
+    ]
+    told = "\n".join(run.conclusion.leftovers)
+    assert "undo:b: still at work" in told
+    assert "undo:b.2 did not come out" in told
+    assert "with.argv" in told
+    assert (run.conclusion.verdict, run.conclusion.exit_code) == ("failed", 1)
+
+
+def test_each_undo_has_what_was_pinned_for_it(bench):
+    seen = {}
+    script = {f"foresee {key}": Foresight(verdict="ok", pins={"of": key}) for key in ("undo:b", "undo:b.2", "undo:b.3")}
+    script |= {
+        key: lambda asked, around, work: seen.update({asked.key: asked.pins["of"]}) or Outcome(status="passed")
+        for key in ("undo:b", "undo:b.3")
+    }
+    bench.run(UNDOS, {"c": FAILED, **script})
+    assert seen == {"undo:b": "undo:b", "undo:b.3": "undo:b.3"}
+
+
+def test_a_first_interruption_lets_the_undo_that_is_at_work_finish(bench):
+    def waits(asked, around, work):
+        bench.interrupts.append("SIGINT")
+        return FAILED if work.cancelled.wait(2) else Outcome(status="passed")
+
+    run = bench.run(UNDOS, {"c": FAILED, "undo:b": waits})
+    assert run.statuses["undo:b"] == "passed"
     assert run.statuses["undo:a"] == "passed"
 
 

@@ -50,6 +50,7 @@ def words(key: str) -> tuple[str, ...]:
 def test_each_item_is_undone_by_its_own_outputs():
     assert words("undo:each[0]") == ("rm", "/s/a", "a")
     assert words("undo:each[1]") == ("rm", "/s/b", "b")
+    assert words("undo:each[1].2") == ("rm", "/s/b", "b")
 
 
 def test_an_undo_that_lacks_what_was_cut_off_says_so_instead_of_waiting_for_it():

@@ -138,7 +138,7 @@ def _waits_for(asked: Asked, around: Around) -> str:
     if asked.step.needs:
         return ", ".join(need.step for need in asked.step.needs)
     if asked.key.startswith("undo:"):
-        return asked.key.removeprefix("undo:")
+        return asked.key.removeprefix("undo:").partition(".")[0]
     if asked.key.startswith("after.") or any(asked.step.id == each.id for each in around.plan.always):
         return "the steps before it"
     within_s = asked.action.within_s
