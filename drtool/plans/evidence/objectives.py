@@ -8,7 +8,8 @@
 
 Invariants
     What was not measured is never met: `met` is then None, and it is listed as not proven. Nothing is 0 because nobody knows it.
-    Time counts by the wall clock across a resume. Machine time and the time of people are told apart.
+    Time counts by the wall clock across a resume. Machine time and the time of people are told apart;
+    of people who are waited for at once the time counts once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -119,14 +120,24 @@ def _consistent(plan: Plan, events: Sequence[Event]) -> Iterator[float | None]:
 
 
 def _times(events: Sequence[Event]) -> dict[str, Any]:
-    ends = [event for event in events if isinstance(event, Ended)]
-    human_s = sum(event.human_s for event in ends)
+    human_s = _together_s(
+        [(event.elapsed_s - event.human_s, event.elapsed_s) for event in events if isinstance(event, Ended)]
+    )
     wall_s = events[-1].elapsed_s
     return {
         "wall_seconds": round(wall_s, 3),
         "human_seconds": round(human_s, 3),
         "machine_seconds": round(max(0.0, wall_s - human_s), 3),
     }
+
+
+def _together_s(stretches: Sequence[tuple[float, float]]) -> float:
+    """How long at least one of them lasted."""
+    whole_s, reached_s = 0.0, 0.0
+    for from_s, to_s in sorted(stretches):
+        whole_s += max(0.0, to_s - max(from_s, reached_s))
+        reached_s = max(reached_s, to_s)
+    return whole_s
 
 
 def _row(row: _Measured) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """What a run writes down: one frozen struct for each kind of line.
 
-A *key* names a piece of work: `fetch`, `fetch[2]` (an item of `foreach`), `undo:fetch` (its second undo:
-`undo:fetch.2`), `confirm:fetch`. Secrets never get here:
-outputs and details are redacted before.
+A *key* names a piece of work: `fetch`, `fetch[2]` (an item of `foreach`), `undo:fetch` (a second undo: `undo:fetch.2`),
+`confirm:fetch`. Secrets never get here: outputs and details are redacted before.
 
 Invariants
     An intent (`Began`) is durable before anything is done, an outcome (`Ended`) before anything follows from it.

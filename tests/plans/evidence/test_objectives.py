@@ -80,3 +80,22 @@ def test_the_clock_of_the_incident_wants_to_be_told(measured):
     reached = Reached(at=at(120), milestone="recovered", key="one")
     assert measured("{rto: 1m, clock: incident}", reached).values["rto"]["measured"] is None
     assert measured("{rto: 1m, clock: incident}", reached, incident=at(30)).values["rto"]["met"] is False
+
+
+@pytest.mark.parametrize(
+    ("waits", "human_s"),
+    [
+        ([(10, 40), (20, 30)], 30),
+        ([(10, 40), (30, 60)], 50),
+        ([(10, 20), (50, 60)], 20),
+        ([(0, 100), (0, 100)], 100),
+        ([], 0),
+    ],
+)
+def test_people_who_are_waited_for_at_once_are_waited_for_once(measured, waits, human_s):
+    asked = [
+        Ended(at=at(60 + to), elapsed_s=to, key=f"ask{number}", status="passed", human_s=to - since)
+        for number, (since, to) in enumerate(waits)
+    ]
+    found = measured("{}", *sorted(asked, key=lambda event: event.elapsed_s), restored("one", at(30), 180))
+    assert found.values["time"] == {"wall_seconds": 120, "human_seconds": human_s, "machine_seconds": 120 - human_s}
