@@ -74,6 +74,7 @@ def plan_run(
     from drtool.plans.running.kept_plan import keep_plan
     from drtool.plans.running.runs import new_run_id
     from drtool.plans.running.session import carry_out, check_before, foresee, started_now
+    from drtool.plans.running.telling import untold
 
     loaded = load_plan(file)
     started = started_now()
@@ -94,6 +95,8 @@ def plan_run(
         call.show(document, run_view(document), exit_code=1 if resolution.cannot else 0)
         return
     likely = expected(call, run, resolution)
+    for row in untold(run.plan, run.around.can_tell):
+        call.emit(Warned(message=f"the plan's notify: {row}"))
     with _signals() as interrupted:
         result = carry_out(
             run,
@@ -264,6 +267,8 @@ def _show(call: Call, run: "Run", result: "Result", likely: "Expected") -> None:
 
 
 def _foreseen(run: "Run", resolution: "Resolution", likely: "Expected", *, dry_run: bool) -> Document:
+    from drtool.plans.running.telling import untold
+
     rows = [
         {
             "id": row.id,
@@ -286,6 +291,7 @@ def _foreseen(run: "Run", resolution: "Resolution", likely: "Expected", *, dry_r
             f"{row.id}: {row.foresight.detail or 'cannot be known beforehand'}" for row in resolution.unprovable
         ],
         "leftovers": [],
+        "untold": untold(run.plan, run.around.can_tell),
         "reason": f"{len(resolution.cannot)} cannot run" if resolution.cannot else "",
     }
 
@@ -373,6 +379,7 @@ def run_view(document: Document) -> View:
     unproven = "  not known before: " if document["dry_run"] else "  not proven "
     parts += [line(Cell(unproven, "warn"), text) for text in document["unproven"]]
     parts += [line(Cell("  left ", "bad"), text) for text in document["leftovers"]]
+    parts += [line(Cell("  not told ", "warn"), text) for text in document.get("untold", ())]
     told = _asked if document["dry_run"] else _told
     parts += [line(f"  {name} {told(row)}; {_before(row)}") for name, row in objectives.items()]
     return view(*parts)

@@ -189,3 +189,20 @@ def test_without_a_configuration_a_run_is_nobodys_evidence_and_says_so(proven, t
     assert (row["verdict"], row["recorded"], row["problem"]) == ("passed", False, "")
     told = alone("plan", "report", "--json")
     assert (told.code, told.document["catalogue"]) == (0, "could not be asked")
+
+
+def test_a_channel_that_is_not_configured_is_told_before_anything_runs(proven):
+    wishes = "notify: [{events: [end], channel: ops}, {events: [fail, end], channel: opps}]\n"
+    (proven.directory / "wishing.yaml").write_text(PROOF.replace("id: proof", "id: wishing") + wishes)
+    config = proven.directory / "drtool.yaml"
+    text = config.read_text()
+    config.write_text(text + "notify: {channels: {ops: {command: [cat]}}}\n")
+    try:
+        dry = proven("plan", "run", "wishing.yaml", "--dry-run")
+        document = proven("plan", "run", "wishing.yaml", "--dry-run", "--json").document
+        real = proven("plan", "run", "wishing.yaml")
+    finally:
+        config.write_text(text)
+    assert document["untold"] == ["opps: there is no channel 'opps'; the nearest known one is 'ops'"]
+    assert (dry.code, dry.out.count("opps: there is no channel")) == (0, 1)
+    assert (real.code, real.err.count("there is no channel")) == (0, 2), "before it begins, and when it is to be told"

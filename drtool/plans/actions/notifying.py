@@ -12,11 +12,11 @@ class NotifyAction:
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Notify = asked.action
-        if asked.missing:
-            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
-        problem = around.can_tell(action.channel)
+        problem = around.can_tell(action.channel) if isinstance(action.channel, str) else ""
         if problem:
             return Foresight(verdict="cannot run", detail=around.redact(problem))
+        if asked.missing:
+            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
         return Foresight(verdict="ok", detail=around.redact(f"tells {action.channel}: {action.message}"))
 
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:

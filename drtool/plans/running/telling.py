@@ -1,6 +1,6 @@
 """Who is told what while a run goes on: the plan's `notify`, applied to the journal's events. PURE."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from drtool.plans.journal.events import Began, Ended, Event, RunBegan, RunEnded
 from drtool.plans.language.model import EventName, Plan
@@ -14,6 +14,12 @@ def announcements(plan: Plan, run: str, event: Event) -> Iterator[tuple[str, str
         for name in wish.events:
             if name in names:
                 yield wish.channel, name, names[name]
+
+
+def untold(plan: Plan, can_tell: Callable[[str], str]) -> list[str]:
+    """The channels of `notify` that nobody could be told through, each with why."""
+    problems = {wish.channel: can_tell(wish.channel) for wish in plan.notify}
+    return [f"{channel}: {problem}" for channel, problem in problems.items() if problem]
 
 
 def _happened(plan: Plan, run: str, event: Event) -> Iterator[tuple[EventName, str]]:

@@ -152,6 +152,19 @@ def test_a_channel_that_is_not_there_cannot_be_told(tmp_path):
     assert (found.verdict, found.detail) == ("cannot run", "no opps")
 
 
+@pytest.mark.parametrize(("known", "verdict"), [("ops", "deferred"), ("", "cannot run")])
+def test_a_channel_is_looked_for_though_the_message_is_not_known_yet(tmp_path, known, verdict):
+    message = "${{ steps.before.outputs.word }}"
+    later = asked(
+        "notify",
+        {"channel": "ops", "message": message},
+        context=context(steps={"before": {"outputs": {"word": needs("before")}}}),
+    )
+    assert later.missing == {"before"}
+    world = around(tmp_path, can_tell=lambda name: "" if name == known else f"no {name}")
+    assert notify.foresee(later, world).verdict == verdict
+
+
 # -- approve
 
 
