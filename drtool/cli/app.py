@@ -10,6 +10,19 @@ from drtool.cli.settings import Options
 if TYPE_CHECKING:
     from drtool.cli.call import Call
 
+BEGINNING = """\
+drtool backs up to several sites, brings back, and proves that it can.
+
+  drtool init --target desk=/mnt/desk --target nas=/mnt/nas   found a repository over two places, and write drtool.yaml
+  drtool backup ~/letters                                     take a snapshot
+  drtool snapshots                                            list the snapshots
+  drtool restore latest --to rescued                          bring the newest one back, into a directory of its own
+  drtool verify                                               check what is stored
+  drtool status                                               show how everything is
+
+`drtool --help` lists all commands, `drtool COMMAND --help` says what one can do. docs/quickstart.md begins at the beginning."""
+"""What whoever types nothing else may want to type next."""
+
 
 def build(call: "Call") -> AnyCommand:
     """The parser for one command line."""

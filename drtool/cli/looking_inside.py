@@ -3,15 +3,17 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drtool.cli.look import SHORT_ID, chosen_snapshot
 from drtool.cli.options import Hosts, ManifestFrom, SnapshotArgument, Sources, Tags, narrowing, sites, split_snapshot
-from drtool.cli.text import Document, local, size, utc
+from drtool.cli.text import Document, count, local, size, utc
 from drtool.cli.view import Cell, Line, Style, line, view
 from drtool.errors import UsageError
+from drtool.events import Warned
 from drtool.operations.selection import narrowed
 
 if TYPE_CHECKING:
@@ -72,7 +74,11 @@ def find(
             rows = [chosen_snapshot(call, repository, name, narrow) for name in snapshot]
         found = run_find(repository, rows, wanted)
         if not call.screen.form.documents:
-            call.screen.stream(_match_lines(found))
+            first = next(found, None)
+            if first is None:
+                call.emit(Warned(message=f"nothing in {count(len(rows), 'snapshot')} is called so"))
+            else:
+                call.screen.stream(_match_lines(chain((first,), found)))
             return
         document = {"matches": [_match(match) for match in found]}
     call.show(document, view())

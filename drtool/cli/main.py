@@ -109,7 +109,7 @@ def _end(call: Call, code: int) -> int:
 def _parse_and_call(call: Call, arguments: Arguments) -> None:
     import typer
 
-    from drtool.cli.app import build
+    from drtool.cli.app import BEGINNING, build
     from drtool.errors import Interrupted, UsageError
 
     if arguments.dangling:
@@ -119,7 +119,7 @@ def _parse_and_call(call: Call, arguments: Arguments) -> None:
     except typer.exceptions.TyperException as error:
         context = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError" and context is not None and not call.screen.form.documents:
-            call.screen.text(context.get_help())
+            call.screen.text(context.get_help() if context.parent is not None else BEGINNING)
             call.exit_code = error.exit_code
             return
         where = context.command_path if context is not None else "drtool"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from drtool.errors import DrtoolError
 from drtool.manifest.records import Snapshot
+from drtool.operations.selection import WHOLE_PATHS
 from drtool.repository import Repository
 from drtool.trees import Entry, FileType, find_entry, split_path
 from drtool.trees.compare import Change, Difference, changed, compare
@@ -47,6 +48,6 @@ def _found(repository: Repository, place: Place) -> Entry | bytes:
     if entry is None:
         raise DrtoolError(
             f"{os.fsdecode(path or b'')} is not in snapshot {snapshot.id.hex()[:8]}",
-            hint="`drtool ls -R SNAPSHOT` lists what is",
+            hint=WHOLE_PATHS,
         )
     return entry.subtree if entry.type == FileType.DIRECTORY else entry

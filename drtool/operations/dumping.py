@@ -21,6 +21,7 @@ from msgspec import Struct
 from drtool.errors import DrtoolError, FormatError
 from drtool.events import Emit, ItemFailed
 from drtool.manifest.records import Snapshot
+from drtool.operations.selection import WHOLE_PATHS
 from drtool.repository import Repository
 from drtool.repository.reading import ChunkReader
 from drtool.trees import Entry, FileType, find_entry, read_content, split_path, walk
@@ -65,7 +66,7 @@ def place_of(repository: Repository, snapshot: Snapshot, path: bytes | None) -> 
     if parts and entry is None:
         raise DrtoolError(
             f"{os.fsdecode(where)} is not in snapshot {snapshot.id.hex()[:8]}",
-            hint="`drtool ls -R SNAPSHOT` lists what is",
+            hint=WHOLE_PATHS,
         )
     return Place(snapshot, where, entry)
 

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from drtool.errors import DrtoolError
 from drtool.manifest.records import Snapshot
+from drtool.operations.selection import WHOLE_PATHS
 from drtool.repository import Repository
 from drtool.trees import Entry, FileType, find_entry, split_path, walk
 
@@ -56,7 +57,7 @@ def _entries(
     if entry is None:
         raise DrtoolError(
             f"{os.fsdecode(where)} is not in snapshot {snapshot.id.hex()[:8]}",
-            hint="`drtool ls -R SNAPSHOT` lists what is",
+            hint=WHOLE_PATHS,
         )
     if entry.type != FileType.DIRECTORY:
         yield where, entry

@@ -106,13 +106,19 @@ def _latest(snapshots: Sequence[S], now_ns: int, narrowing: Narrowing) -> Select
     return Selected(past[-1])
 
 
+WHOLE_PATHS = "paths in a snapshot are whole, from / on: `drtool find NAME` finds one, `drtool ls -R SNAPSHOT` lists all"
+"""What whoever named one that there is not may want to know."""
+
+
 def _by_prefix(snapshots: Sequence[S], name: str) -> S:
     prefix = name.lower()
     found = [row for row in snapshots if prefix and row.id.hex().startswith(prefix)]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise NoSuchSnapshot(f"no snapshot's id begins with {name!r}", hint="drtool snapshots shows what there is")
+        raise NoSuchSnapshot(
+            f"no snapshot's id begins with {name!r}", hint=f"drtool snapshots lists them; {LATEST!r} is the newest"
+        )
     ids = ", ".join(row.id.hex()[: len(prefix) + 4] for row in found[:5])
     raise NoSuchSnapshot(
         f"{len(found)} snapshots' ids begin with {name!r}: {ids}{', …' if len(found) > 5 else ''}",

@@ -127,7 +127,7 @@ def _check_policy(copies: int, minimum: int, sites: Mapping[SiteName, object]) -
     if not 1 <= copies <= len(sites):
         raise UsageError(
             f"{copies} copies need {copies} sites, and there {'is' if len(sites) == 1 else 'are'} {len(sites)}",
-            hint=f"choose --copies from 1 to {len(sites)}, or name more sites",
+            hint=f"name more sites, or choose --copies {'1' if len(sites) == 1 else f'from 1 to {len(sites)}'}",
         )
     if not 1 <= minimum <= copies:
         raise UsageError(f"redundancy.minimum is {minimum}; it must be from 1 to copies ({copies})")

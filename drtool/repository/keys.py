@@ -38,7 +38,7 @@ def unlock(targets: Targets, repository: RepositoryId, password: Callable[[], by
             hint="bring back a target that keeps key slots (`keys: false` targets do not)",
         )
     raise WrongPassword(
-        f"the password opens none of the repository's {unlocking.seen} key slot{'s' if unlocking.seen > 1 else ''}",
+        f"the password is wrong: it opens none of the repository's key slots ({unlocking.seen})",
         hint="check --password-file, $DRTOOL_PASSWORD and the configuration's password_file, in this order; "
         "or it was removed: `drtool key list`, on a host that opens the repository, shows what is left",
     )

@@ -1,6 +1,7 @@
 """Every command of the contract is known: built ones explain themselves, the others say that they are not built yet."""
 
 import json
+import re
 
 import pytest
 
@@ -87,8 +88,14 @@ def test_a_usage_error_is_one_sentence_for_a_person(capsys):
     assert shown.err.splitlines()[0].startswith("drtool: no such option")
 
 
-def test_nothing_at_all_shows_the_help(capsys):
+def test_nothing_at_all_shows_how_to_begin_and_where_the_rest_is(capsys):
     assert run([]) == 2
+    shown = capsys.readouterr().out
+    assert "drtool --help" in shown
+    named = re.findall("^  drtool ([a-z]+)", shown, re.MULTILINE)
+    assert len(named) > 4
+    assert all((name,) in commands.COMMANDS for name in named)
+    assert run(["--help"]) == 0
     assert "Back up and restore" in capsys.readouterr().out
 
 

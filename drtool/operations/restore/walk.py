@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from drtool.errors import DrtoolError
 from drtool.operations.restore.select import Selection
+from drtool.operations.selection import WHOLE_PATHS
 from drtool.trees import Entry, Fetch, FileType, find_entry, read_directory, split_path
 
 
@@ -63,7 +64,7 @@ def start(root: bytes, path: bytes | None, fetch: Fetch) -> tuple[tuple[bytes, .
         return (), read_directory(root, fetch)
     entry = find_entry(root, path, fetch)
     if entry is None:
-        raise DrtoolError(f"{os.fsdecode(path)} is not in this snapshot", hint="`drtool ls -R SNAPSHOT` lists what is")
+        raise DrtoolError(f"{os.fsdecode(path)} is not in this snapshot", hint=WHOLE_PATHS)
     if entry.type != FileType.DIRECTORY:
         return parts[:-1], iter([entry])
     return parts, read_directory(entry.subtree, fetch) if entry.subtree else iter(())
