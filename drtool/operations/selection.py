@@ -106,7 +106,9 @@ def _latest(snapshots: Sequence[S], now_ns: int, narrowing: Narrowing) -> Select
     return Selected(past[-1])
 
 
-WHOLE_PATHS = "paths in a snapshot are whole, from / on: `drtool find NAME` finds one, `drtool ls -R SNAPSHOT` lists all"
+WHOLE_PATHS = (
+    "paths in a snapshot are whole, from / on: `drtool find NAME` finds one, `drtool ls -R SNAPSHOT` lists all"
+)
 """What whoever named one that there is not may want to know."""
 
 
