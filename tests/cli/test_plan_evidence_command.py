@@ -170,8 +170,14 @@ steps:
     (proven.directory / "hushed.yaml").write_text(plan)
     done = proven("plan", "run", "hushed.yaml", "--json", TOKEN=canary)
     assert done.code == 1
-    told = [done, proven("plan", "history", "--json"), proven("plan", "report", "--json"), proven("manifest", "log")]
-    told += [proven("plan", "report", "--html", "page.html", "--junit", "cases.xml")]
+    run = done.document["run_id"]  # another one may have begun within the same second
+    told = [
+        done,
+        proven("plan", "history", "--json"),
+        proven("plan", "report", run, "--json"),
+        proven("manifest", "log"),
+    ]
+    told += [proven("plan", "report", run, "--html", "page.html", "--junit", "cases.xml")]
     texts = [text for one in told for text in (one.out, one.err)]
     texts += [(proven.directory / name).read_text() for name in ("page.html", "cases.xml")]
     assert not [text for text in texts if canary in text]

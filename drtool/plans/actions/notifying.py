@@ -1,5 +1,6 @@
 """`notify`: one message through one channel."""
 
+from drtool.config.document import Placeholder
 from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
 from drtool.plans.language.actions import Notify
 from drtool.plans.language.results import RESULTS
@@ -12,7 +13,7 @@ class NotifyAction:
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Notify = asked.action
-        problem = around.can_tell(action.channel) if isinstance(action.channel, str) else ""
+        problem = "" if isinstance(action.channel, Placeholder) else around.can_tell(action.channel)
         if problem:
             return Foresight(verdict="cannot run", detail=around.redact(problem))
         if asked.missing:

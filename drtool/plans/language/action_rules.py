@@ -136,6 +136,11 @@ def _fault(action: Fault, inputs: dict[str, Any]) -> Problems:
 def _probe(step: Step) -> Problems:
     action, inputs = step.action, step.inputs
     expect = inputs.get("expect", {})
+    if isinstance(action, SqlProbe) and OPEN in str(inputs.get("query", "")):
+        yield (
+            ("query",),
+            "values are never pasted into SQL: write $1 (PostgreSQL) or ?, and hand them over in `params`",
+        )
     match action:
         case SqlProbe() if not _expects(expect, "equals", "min", "max", "rows"):
             yield ("expect",), "say what is expected: equals, min, max, or rows"

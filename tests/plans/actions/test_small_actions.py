@@ -165,6 +165,13 @@ def test_a_channel_is_looked_for_though_the_message_is_not_known_yet(tmp_path, k
     assert notify.foresee(later, world).verdict == verdict
 
 
+def test_a_channel_that_is_not_known_yet_is_not_looked_for(tmp_path):
+    known = context(steps={"before": {"outputs": {"word": needs("before", kind="text")}}})
+    later = asked("notify", {"channel": "${{ steps.before.outputs.word }}", "message": "x"}, context=known)
+    found = notify.foresee(later, around(tmp_path, can_tell=lambda name: f"no {name}"))
+    assert (found.verdict, found.detail) == ("deferred", "needs before")
+
+
 # -- approve
 
 

@@ -133,18 +133,6 @@ def test_a_query_without_end_is_given_up(tmp_path, database):
     assert time.monotonic() - began < 5
 
 
-def test_values_are_never_pasted_into_a_query(tmp_path, database):
-    inputs = {
-        "type": "sql",
-        "engine": "sqlite",
-        "dsn": str(database),
-        "query": "select * from ${{ vars.t }}",
-        "expect": {"rows": 3},
-    }
-    found = probe.foresee(asked("probe", inputs, context=context(vars={"t": "t"})), around(tmp_path))
-    assert (found.verdict, "hand them over in `params`" in found.detail) == ("cannot run", True)
-
-
 def test_the_dry_run_asks_a_database_that_is_there_and_defers_one_that_is_not_yet(tmp_path, database):
     inputs = {"type": "sql", "engine": "sqlite", "dsn": str(database), "query": "select 1", "expect": {"equals": 1}}
     assert probe.foresee(asked("probe", inputs), around(tmp_path)).verdict == "ok"

@@ -155,6 +155,28 @@ def test_refused(text, sentence):
     assert any(sentence in line for line in found), found
 
 
+@pytest.mark.parametrize("role", ["steps", "preconditions", "always", "steady_state"])
+def test_values_are_never_pasted_into_a_query(role):
+    asks = """\
+      uses: probe
+      with:
+        type: sql
+        engine: sqlite
+        dsn: /x
+        query: select '${{ run.id }}'
+        params: ["${{ run.id }}"]
+        expect: {rows: 1}
+"""
+    own = f"    - id: s\n{asks}"
+    text = {"steady_state": f"steady_state:\n  probes:\n{own}"}.get(role, f"{role}:\n{own}")
+    line = f"{HEAD}{text}".splitlines().index("        query: select '${{ run.id }}'") + 1
+    (problem,) = told(HEAD + text + ("" if role == "steps" else ONE))
+    assert problem.startswith(f"p.yaml:{line}:9: ")
+    assert problem.endswith(
+        "values are never pasted into SQL: write $1 (PostgreSQL) or ?, and hand them over in `params`"
+    )
+
+
 # --- what changes production wants a person's yes
 
 

@@ -54,9 +54,6 @@ class ProbeAction:
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         probe: Probe = asked.action
-        problem = _pasted(asked)
-        if problem:
-            return Foresight(verdict="cannot run", detail=problem)
         if asked.missing:
             return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
         told = ask(probe, around, time.monotonic() + min(asked.step.timeout_s, ONE_S))
@@ -124,13 +121,6 @@ def _reply(probe: Probe, around: Around, ends_at: float, cancelled: Event | None
             return ask_tls(probe, ends_at)
         case MetricProbe():
             return ask_metric(probe, ends_at)
-
-
-def _pasted(asked: Asked) -> str:
-    """Why a query is not sent; empty if it may be."""
-    if isinstance(asked.action, SqlProbe) and "${{" in str(asked.step.inputs.get("query", "")):
-        return "`query` holds ${{ }}: values are never pasted into SQL; hand them over in `params`"
-    return ""
 
 
 def _waits_for(asked: Asked, around: Around) -> str:
