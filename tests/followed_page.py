@@ -6,8 +6,10 @@ are different each time: those are compared by kind.
 """
 
 import fcntl
+import grp
 import os
 import pty
+import pwd
 import re
 import select
 import struct
@@ -20,7 +22,7 @@ from pathlib import Path
 from command_shell import shell_in
 from msgspec import Struct
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
 HOME = "/home/ann"
 """What pages call the directory in which a reader follows them."""
 SILENCE_S = 120.0
@@ -37,6 +39,7 @@ _KINDS = (
     (re.compile(r"\b(\d+ (d|h|min) \d+ (h|min|s)|\d+(\.\d+)? s)\b"), "DURATION"),
     (re.compile(r"\b\d+(\.\d+)? ([KMGT]iB|B)\b"), "SIZE"),
     (re.compile(r" +"), " "),
+    (re.compile(r"\b(yes|no) \d+ SIZE\b"), "HOLDS"),
 )
 
 
@@ -55,9 +58,9 @@ class Answer(Struct, frozen=True):
 
 
 def commands_of(name: str) -> list[Command]:
-    """The commands of a page in docs/."""
+    """The commands of a page, by its path in the project."""
     found: list[Command] = []
-    for kind, block in _BLOCK.findall((DOCS / name).read_text()):
+    for kind, block in _BLOCK.findall((ROOT / name).read_text()):
         if kind == "sh":
             found.append(Command(block, None))
         elif block.startswith("$ "):
@@ -150,7 +153,13 @@ def agrees(shown: tuple[str, ...], printed: tuple[str, ...]) -> bool:
 
 
 def _by_kind(line: str) -> str:
-    line = re.sub(rf"\b{re.escape(os.uname().nodename)}\b", "laptop", line.rstrip())
+    names = {
+        os.uname().nodename: "laptop",
+        pwd.getpwuid(os.geteuid()).pw_name: "ann",
+        grp.getgrgid(os.getegid()).gr_name: "ann",
+    }
+    for name, shown in names.items():
+        line = re.sub(rf"\b{re.escape(name)}\b", shown, line.rstrip())
     for pattern, kind in _KINDS:
         line = pattern.sub(kind, line)
     return line

@@ -4,7 +4,7 @@ from followed_page import agrees, commands_of, follow
 
 
 def test_the_guide_goes_on_where_the_quickstart_ends_and_prints_what_it_shows(tmp_path):
-    before, commands = commands_of("quickstart.md"), commands_of("first-drill.md")
+    before, commands = commands_of("docs/quickstart.md"), commands_of("docs/first-drill.md")
     assert sum(command.shown is not None for command in commands) >= 10
     answers = follow([*before, *commands], tmp_path)[len(before) :]
     for command, answer in zip(commands, answers, strict=True):
