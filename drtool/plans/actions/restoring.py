@@ -11,8 +11,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
+from drtool.events import ignore
 from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, pack_object, site_of
+from drtool.operations.restore import RestoreRequest, restore
 from drtool.plans.actions import restoring_databases as databases
 from drtool.plans.actions import restoring_systems as systems
 from drtool.plans.actions.port import Around, Asked, Foreseen, Foresight, Outcome, Work
@@ -45,8 +47,6 @@ class RestoreAction:
         if action.to.stream is not None:
             return cannot(_NO_STREAM)
         wanted = databases.wanted(action)
-        if action.delete:
-            return cannot("delete: this version's restore takes nothing away")
         if action.exclude and action.verify == "hash":
             return cannot("exclude cannot be verified by hash; leave it out, or say verify: none")
         with around.repository() as repository:
@@ -61,9 +61,11 @@ class RestoreAction:
             unfit, inventory = databases.unfit(action, repository, snapshot, around) if wanted else ("", None)
             if systems.wanted(action):
                 unfit = systems.unfit(action, repository, snapshot)
-        if unfit:
-            return cannot(around.redact(unfit))
-        seen = _with_room(action, around, snapshot, sites, (size_bytes, files + 16), name)
+            if unfit:
+                return cannot(around.redact(unfit))
+            seen = _with_room(action, around, snapshot, sites, (size_bytes, files + 16), name)
+            if action.delete and seen.verdict != "cannot run":
+                seen = _with_deletions(seen, action, repository, snapshot)
         if inventory is None or seen.verdict == "cannot run":
             return seen
         return _of_database(seen, inventory, action)
@@ -77,10 +79,9 @@ class RestoreAction:
                 return Outcome(status="failed", cause="error", detail=seen.detail)
             pins = seen.pins
         scratch = action.to.path is None
-        to = work.scratch(pins["bytes"], pins["files"]) / "restored" if scratch else _place(action, pins["name"])
+        to = work.scratch(pins["bytes"], pins["files"]) / "restored" if scratch else Path(pins["to"])
         done: list[Outcome] = []
-        for number, path in enumerate(action.paths or ("",)):
-            place = to if len(action.paths) < 2 else to / f"{number}"
+        for path, place in _parts(action, to):
             words = _words(action, pins, path, place)
             result, document = around.drtool(words, work)
             done.append(ended(result, document, around, _judged, (0, _INCOMPLETE)))
@@ -149,9 +150,17 @@ def _file_name(repository: Repository, snapshot: Snapshot, paths: tuple[str, ...
 
 
 def _place(action: Restore, name: str) -> Path:
-    """The directory to restore into: of a file that goes where it was, the one above."""
+    """The directory to restore into: of a file that goes where it was, or takes the place of another, the one above."""
     to = Path(action.to.path or "")
-    return to.parent if name and to.name == name else to
+    in_place = name and to.name == name and (to == Path(action.paths[0]) or not to.is_dir())
+    return to.parent if in_place else to
+
+
+def _parts(action: Restore, to: Path) -> list[tuple[str, Path]]:
+    """Each path, empty for everything, and where it goes."""
+    if len(action.paths) < 2:
+        return [("".join(action.paths), to)]
+    return [(path, to / f"{number}") for number, path in enumerate(action.paths)]
 
 
 def _below(entry: Entry, repository: Repository) -> list[Entry]:
@@ -181,12 +190,35 @@ def _with_room(
             return cannot(f"{told}: {error.message}")
         return Foresight(verdict="ok", detail=f"{told}, into scratch", pins=pins, outputs=outputs)
     to = _place(action, name)
-    if action.overwrite is None and to.is_dir() and any(to.iterdir()):
+    if action.overwrite is None and not action.delete and to.is_dir() and any(to.iterdir()):
         return cannot(f"{to} is not empty, and the step does not say overwrite:")
     lacks = room_at(to).lacks(size_bytes, files)
     if lacks:
         return cannot(f"{to} is too small: {lacks}")
-    return Foresight(verdict="would change", detail=f"{to}: {told}", pins=pins, outputs=outputs)
+    pins["to"] = os.fspath(to)
+    return Foresight(verdict="would change", detail=f"{to / name}: {told}", pins=pins, outputs=outputs)
+
+
+def _with_deletions(seen: Foresight, action: Restore, repository: Repository, snapshot: Snapshot) -> Foresight:
+    """The verb's own dry run: how many names would go, and whether all could."""
+    deleted = 0
+    for path, place in _parts(action, Path(seen.pins["to"])):
+        request = RestoreRequest(
+            snapshot=snapshot,
+            path=os.fsencode(path) or None,
+            to=os.fsencode(place),
+            excludes=action.exclude,
+            overwrite=action.overwrite,
+            delete=True,
+            from_sites=tuple(seen.pins["sites"]),
+            dry_run=True,
+        )
+        result = restore(repository, request, ignore)
+        if result.errors:
+            return cannot(f"{result.errors[0].path}: {result.errors[0].message}")
+        deleted += result.deleted
+    told = f"{seen.detail}; {deleted} names that the snapshot has not would be deleted"
+    return replace(seen, detail=told, evidence=seen.evidence | {"deleted": deleted})
 
 
 def _of_database(seen: Foresight, inventory: Inventory, action: Restore) -> Foresight:
@@ -205,19 +237,22 @@ def _words(action: Restore, pins: Any, path: str, to: Path) -> list[str]:  # noq
     words = ["restore", pins["snapshot"] + (f":{path}" if path else ""), "--to", os.fspath(to)]
     words += [word for site in pins["sites"] for word in ("--from-site", site)]
     words += [word for pattern in action.exclude for word in ("--exclude", pattern)]
-    if action.overwrite is not None:
-        words += ["--overwrite", action.overwrite]
+    words += ["--overwrite", action.overwrite] if action.overwrite is not None else []
+    words += ["--delete"] if action.delete else []
     return [*words, "--verify"] if action.verify == "hash" else words
 
 
 def _judged(document: dict[str, Any], exit_code: int) -> Outcome:
     errors = document["errors"]
     outputs = {"file_count": document["files"], "bytes": document["bytes"]}
+    deleted = document["deleted"]
     if errors or exit_code == _INCOMPLETE:
         first = f": {errors[0]['path']}: {errors[0]['message']}" if errors else ""
         detail = f"{len(errors)} items did not come back{first}"
-        return Outcome(status="failed", detail=detail, outputs=outputs, evidence={"errors": errors[:ROWS_MAX]})
-    return Outcome(status="passed", outputs=outputs, evidence={"verified": bool(document.get("verified"))})
+        evidence = {"errors": errors[:ROWS_MAX], "deleted": deleted}
+        return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
+    evidence = {"verified": bool(document.get("verified")), "deleted": deleted}
+    return Outcome(status="passed", outputs=outputs, evidence=evidence)
 
 
 def _together(done: list[Outcome], pins: Any, to: Path) -> Outcome:  # noqa: ANN401 - as above
@@ -231,7 +266,10 @@ def _together(done: list[Outcome], pins: Any, to: Path) -> Outcome:  # noqa: ANN
     }
     worst = next((one for one in done if one.status != "passed"), done[-1])
     verified = all(one.evidence.get("verified") for one in done)
-    detail = worst.detail or f"{outputs['file_count']} files of snapshot {pins['snapshot'][:8]}" + (
-        ", compared" if verified else ""
+    deleted = sum(one.evidence.get("deleted", 0) for one in done)
+    told = f"{outputs['file_count']} files of snapshot {pins['snapshot'][:8]}"
+    told += (f", {deleted} others deleted" if deleted else "") + (", compared" if verified else "")
+    evidence = worst.evidence | {"deleted": deleted}
+    return Outcome(
+        status=worst.status, detail=worst.detail or told, outputs=outputs, evidence=evidence, cause=worst.cause
     )
-    return Outcome(status=worst.status, detail=detail, outputs=outputs, evidence=worst.evidence, cause=worst.cause)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from repository_world import Ground
-from three_sites import founded, noise, place, world
+from three_sites import everything, fill, founded, noise, place, portrait, world
 
 from drtool.plans.language.model import Guards
 
@@ -139,6 +139,74 @@ def test_a_destination_that_is_not_empty_needs_leave(stored):
     (stored.out / "mine").write_text("x")
     seen = stored.foresee("restore", {"to": {"path": str(stored.out)}})
     assert (seen.verdict, "is not empty" in seen.detail) == ("cannot run", True)
+
+
+def clutter(out):
+    """A destination with much that the snapshot has not, and a file that is not as it was."""
+    fill(out, {"extra": b"x", "more/of/it": b"x", "0": b"other"})
+
+
+def test_a_restore_that_deletes_says_what_would_go_and_takes_what_the_command_would(stored):
+    inputs = {"to": {"path": str(stored.out)}, "paths": [str(stored.home)], "delete": True}
+    clutter(stored.out)
+    other = stored.world.root / "other"
+    clutter(other)
+    seen = stored.foresee("restore", inputs)
+    assert (seen.verdict, seen.evidence["deleted"]) == ("would change", 4)
+    assert "4 names that the snapshot has not would be deleted" in seen.detail
+    done = stored.act("restore", inputs, pins=seen.pins)
+    assert (done.status, done.evidence["deleted"]) == ("passed", 4), done
+    stored.world.restore(other, path=stored.home, delete=True)
+    assert sorted(portrait(stored.out)) == sorted(portrait(other))
+    assert sorted(path.name for path in stored.out.iterdir()) == ["0", "1", "2", "3"]
+    assert (stored.out / "0").read_bytes() == noise(300_000, 0)
+
+
+def test_what_is_excluded_is_not_deleted(stored):
+    clutter(stored.out)
+    inputs = {"to": {"path": str(stored.out)}, "paths": [str(stored.home)], "delete": True}
+    inputs |= {"exclude": ["more"], "verify": "none"}
+    assert stored.foresee("restore", inputs).evidence["deleted"] == 1
+    done = stored.act("restore", inputs)
+    assert (done.status, done.evidence["deleted"]) == ("passed", 1), done
+    assert (stored.out / "more/of/it").exists()
+
+
+def test_what_would_not_give_way_is_told_beforehand(stored):
+    """The repository lives where the snapshot is to take over."""
+    inputs = {"to": {"path": str(stored.world.root)}, "paths": [str(stored.home)], "delete": True}
+    seen = stored.foresee("restore", inputs)
+    assert (seen.verdict, "this repository lives there" in seen.detail) == ("cannot run", True), seen
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_file_goes_back_where_it_was_and_nothing_beside_it_is_touched(stored, delete):
+    victim = stored.home / "1"
+    victim.write_bytes(b"spoilt")
+    (stored.home / "new").write_text("beside it")
+    before = everything(stored.home)
+    inputs = {"to": {"path": str(victim)}, "paths": [str(victim)], "overwrite": "always", "delete": delete}
+    seen = stored.foresee("restore", inputs)
+    assert (seen.verdict, f"{victim}: snapshot" in seen.detail) == ("would change", True)
+    done = stored.act("restore", inputs, pins=seen.pins)
+    assert (done.status, done.outputs["path"], done.outputs["file_count"]) == ("passed", str(victim), 1), done
+    assert victim.read_bytes() == noise(300_000, 1)
+    after = everything(stored.home)
+    beside = {name for name in before if name not in (b"", b".", b"1")}
+    assert len(beside) == 4
+    assert {name: after[name] for name in beside} == {name: before[name] for name in beside}
+    victim.unlink()
+    assert stored.act("restore", inputs).status == "passed"
+    assert victim.read_bytes() == noise(300_000, 1)
+
+
+def test_a_file_goes_into_a_directory_even_of_its_own_name(stored):
+    source = str(stored.home / "1")
+    fill(stored.out / "1", {"mine": b"x"})
+    inputs = {"to": {"path": str(stored.out / "1")}, "paths": [source], "overwrite": "always", "delete": True}
+    done = stored.act("restore", inputs)
+    assert (done.status, done.outputs["path"]) == ("passed", str(stored.out / "1/1")), done
+    assert sorted(path.name for path in (stored.out / "1").iterdir()) == ["1", "mine"]
 
 
 def test_what_is_verified_is_drawn_by_its_seed(stored):
