@@ -69,6 +69,7 @@ class Line:
         """The counts begin anew."""
         with self._lock:
             self.up_bytes = self.down_bytes = self.turns = self.trips = self.connections = self.rejected = 0
+            self._trip_at = 0.0
 
     def close(self) -> None:
         self._cut = "refused"
