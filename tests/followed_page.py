@@ -88,7 +88,7 @@ def follow(commands: list[Command], directory: Path) -> list[Answer]:
     found = []
     *answers, rest = re.split(r"\x1e(\d+)\r\n", said)
     for command, text, code in zip(commands, answers[::2], answers[1::2], strict=False):
-        found.append(Answer(tuple(_screen(text.replace(str(place), HOME))), int(code)))
+        found.append(Answer(tuple(screen(text.replace(str(place), HOME))), int(code)))
         assert command.shown is not None or found[-1].code == 0, f"{command.text}{text}"
     assert len(found) == len(commands), f"the shell ended at {commands[len(found)].text}{rest}"
     return found
@@ -129,7 +129,7 @@ def _at_a_terminal(words: list[str], place: Path, environ: dict[str, str]) -> st
     return said.decode()
 
 
-def _screen(text: str) -> list[str]:
+def screen(text: str) -> list[str]:
     """What is left on a screen after all that was drawn and taken away again."""
     lines, row, begin = [""], 0, 0
     for found in _CONTROL.finditer(text):
@@ -143,7 +143,8 @@ def _screen(text: str) -> list[str]:
             row = max(row - int(count or 1), 0)
         elif verb == "K":
             lines[row] = ""
-    return [line.rstrip() for line in lines[:-1]]
+    lines[row] += text[begin:]
+    return [line.rstrip() for line in (*lines[:row], *filter(None, lines[row : row + 1]))]
 
 
 def agrees(shown: tuple[str, ...], printed: tuple[str, ...]) -> bool:

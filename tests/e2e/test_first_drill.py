@@ -1,6 +1,6 @@
 """The guide to the first drill, followed word by word from where the quickstart ends: it prints what the page shows."""
 
-from followed_page import agrees, commands_of, follow
+from followed_page import agrees, commands_of, follow, screen
 
 
 def test_the_guide_goes_on_where_the_quickstart_ends_and_prints_what_it_shows(tmp_path):
@@ -22,3 +22,10 @@ def test_a_page_that_shows_something_else_is_noticed():
     assert not agrees(("restored 3 files of ffffffff in 40 s", "exit code 0"), printed)
     assert not agrees(("exit code 0",), printed)
     assert not agrees(printed[:1], printed)
+
+
+def test_what_was_drawn_and_taken_away_again_is_not_on_the_screen():
+    drawn = "\x1b[?25lreading\r\n  0 %\r\n\x1b[1A\x1b[2K\x1b[1A\x1b[2K\x1b[?25h"
+    assert screen(f"{drawn}\x1b[1mdone\x1b[0m\r\n") == ["done"]
+    assert screen(f"{drawn}one\r\ntwo\r\nthree") == ["one", "two", "three"]
+    assert screen(drawn) == []
