@@ -129,6 +129,13 @@ def test_links_of_a_restored_system_are_not_followed(host, tmp_path):
     (host / "etc/os-release").unlink()
     (host / "etc/os-release").symlink_to(tmp_path / "elsewhere")
     assert observing.os_release(host) == {}
+    (tmp_path / "cron").mkdir()
+    (tmp_path / "cron/this-host").write_text("")
+    (host / "etc/cron.daily").symlink_to(tmp_path / "cron")
+    (host / "etc/hostname").unlink()
+    (host / "etc/hostname").symlink_to("/etc/hostname")
+    assert observing.crontabs(host) == ("/etc/crontab", "/var/spool/cron/crontabs/ann")
+    assert observing.hostname(host) == ""
 
 
 def test_a_database_of_rpm(tmp_path):

@@ -3,7 +3,7 @@ directory, by the same means.
 
 Invariants
     Nothing outside of `root` is read, but by the package manager's own programs.
-    Links are read, not followed: those of another host lead elsewhere here.
+    Links that lead out of `root` are not followed: those of another host lead elsewhere here.
 """
 
 import os
@@ -98,14 +98,14 @@ def units(root: Path) -> dict[str, str]:
     """What systemd was told to start, and not to start: by the links that `systemctl enable` and `mask` make."""
     found: dict[str, str] = {}
     for prefix, directory in _UNIT_DIRECTORIES:
-        for path in _listed(root / directory):
+        for path in _listed(root, root / directory):
             if path.is_symlink():
                 target = os.readlink(path)
                 alias = f"alias of {os.path.basename(target)}"
                 found[prefix + path.name] = "masked" if target == "/dev/null" else alias
-        for path in _listed(root / directory):
+        for path in _listed(root, root / directory):
             if path.suffix in (".wants", ".requires") and path.is_dir():
-                found |= {prefix + each.name: "enabled" for each in _listed(path) if each.is_symlink()}
+                found |= {prefix + each.name: "enabled" for each in _listed(root, path) if each.is_symlink()}
     return dict(sorted(found.items()))
 
 
@@ -115,12 +115,12 @@ def crontabs(root: Path) -> tuple[str, ...]:
 
 def repositories(root: Path) -> dict[str, tuple[str, ...]]:
     """Where packages come from, by file."""
-    return {_below(root, path): _lines(path) for path in _matching(root, _REPOSITORIES)}
+    return {_below(root, path): _lines(root, path) for path in _matching(root, _REPOSITORIES)}
 
 
 def users(root: Path) -> tuple[User, ...]:
     """By number, of `/etc/passwd`; what a directory service adds is not the host's own."""
-    rows = (line.split(":") for line in _text(root / "etc/passwd").splitlines())
+    rows = (line.split(":") for line in _text(root, root / "etc/passwd").splitlines())
     found = (
         User(name=row[0], uid=int(row[2]), gid=int(row[3]), comment=row[4], home=row[5], shell=row[6])
         for row in rows
@@ -130,7 +130,7 @@ def users(root: Path) -> tuple[User, ...]:
 
 
 def groups(root: Path) -> tuple[Group, ...]:
-    rows = (line.split(":") for line in _text(root / "etc/group").splitlines())
+    rows = (line.split(":") for line in _text(root, root / "etc/group").splitlines())
     found = (
         Group(name=row[0], gid=int(row[2]), members=tuple(sorted(filter(None, row[3].split(",")))))
         for row in rows
@@ -142,34 +142,42 @@ def groups(root: Path) -> tuple[Group, ...]:
 def os_release(root: Path) -> dict[str, str]:
     """Of `/etc/os-release`, which most systems have as a link to `/usr/lib`."""
     path = root / "etc/os-release"
-    text = _text(root / "usr/lib/os-release" if path.is_symlink() else path)
+    text = _text(root, root / "usr/lib/os-release" if path.is_symlink() else path)
     pairs = (line.partition("=") for line in text.splitlines())
     return {key: value.strip("\"'") for key, equals, value in pairs if equals and key.isidentifier()}
 
 
 def hostname(root: Path) -> str:
-    return _text(root / "etc/hostname").strip()
+    return _text(root, root / "etc/hostname").strip()
 
 
-def _lines(path: Path) -> tuple[str, ...]:
-    lines = (line.strip() for line in _text(path).splitlines())
+def _lines(root: Path, path: Path) -> tuple[str, ...]:
+    lines = (line.strip() for line in _text(root, path).splitlines())
     return tuple(_LOGIN.sub("://***@", line) for line in lines if line and not line.startswith("#"))
 
 
 def _matching(root: Path, patterns: tuple[str, ...]) -> list[Path]:
-    return sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+    found = {path for pattern in patterns for path in root.glob(pattern)}
+    return sorted(path for path in found if path.is_file() and _is_inside(root, path))
 
 
 def _below(root: Path, path: Path) -> str:
     return f"/{path.relative_to(root)}"
 
 
-def _listed(directory: Path) -> list[Path]:
-    return sorted(directory.iterdir()) if directory.is_dir() else []
+def _listed(root: Path, directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() and _is_inside(root, directory) else []
 
 
-def _text(path: Path) -> str:
+def _is_inside(root: Path, path: Path) -> bool:
+    """Whether it is the system's own: absolute links of a restored one lead to this host's files."""
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def _text(root: Path, path: Path) -> str:
     """Empty where there is none: a host need not have it. A file that may not be read is the walk's to report."""
+    if not _is_inside(root, path):
+        return ""
     try:
         with path.open("rb") as file:
             return file.read(_TEXT_BYTES_MAX).decode("utf-8", "replace")
