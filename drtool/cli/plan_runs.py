@@ -89,6 +89,10 @@ def plan_run(
     )
     if not dry_run:
         check_before(run)
+    if loaded.objectives.clock == "incident" and loaded.objectives.rto_s is not None and incident_at is None:
+        call.emit(
+            Warned(message="rto counts from the incident: without --incident-at it cannot be measured, nor passed")
+        )
     resolution = foresee(run)
     if dry_run or resolution.cannot:
         document = _foreseen(run, resolution, expected(call, run, resolution), dry_run=dry_run)

@@ -212,3 +212,30 @@ def test_a_channel_that_is_not_configured_is_told_before_anything_runs(proven):
     assert document["untold"] == ["opps: there is no channel 'opps'; the nearest known one is 'ops'"]
     assert (dry.code, dry.out.count("opps: there is no channel")) == (0, 1)
     assert (real.code, real.err.count("there is no channel")) == (0, 2), "before it begins, and when it is to be told"
+
+
+def test_a_run_whose_objective_was_not_measured_is_not_proven_and_says_so_first(proven):
+    plan = """\
+version: 1
+id: skipping
+title: What is to be restored is skipped
+objectives: {rto: 10m, rpo: 1d, clock: incident}
+steps:
+  - {id: holds, uses: assert, with: {that: ["1 + 1 == 2"]}}
+  - {id: files, uses: restore, if: "false", with: {snapshot: {source: home}, to: {scratch: true}}}
+"""
+    (proven.directory / "skipping.yaml").write_text(plan)
+    dry = proven("plan", "run", "skipping.yaml", "--dry-run")
+    assert dry.code == 0
+    done = proven("plan", "run", "skipping.yaml", "--json")
+    document = done.document
+    assert (done.code, document["verdict"]) == (9, "unproven")
+    assert document["unproven"] == [
+        "objective rto: the run was not told when the incident was (--incident-at)",
+        "objective rpo: nothing was restored",
+    ]
+    assert document["reason"] == document["unproven"][0]
+    assert done.err.count("--incident-at") == 1
+    assert dry.err.count("--incident-at") == 1
+    told = proven("plan", "report", document["run_id"]).out
+    assert told.splitlines()[1] == document["reason"], told

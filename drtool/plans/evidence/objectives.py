@@ -24,6 +24,9 @@ from drtool.plans.language.values import duration_text
 from drtool.plans.running.building import steps_by_id
 from drtool.plans.running.tasks import task_id
 
+_DECISIVE = ("rto", "wrt", "rpo")
+"""When something was noticed is a person's to say, and of a drill nobody can."""
+
 
 class Measures(Struct, frozen=True, kw_only=True):
     """`values`: by objective `{target, measured, met}` in seconds, and `human_s`, `machine_s`."""
@@ -31,6 +34,9 @@ class Measures(Struct, frozen=True, kw_only=True):
     values: dict[str, dict[str, Any]]
     missed: tuple[str, ...] = ()
     unproven: tuple[str, ...] = ()
+    """Set and not measured, of those that a run must measure: it has not passed then."""
+    unmeasured: tuple[str, ...] = ()
+    """The others: they are told."""
 
 
 class _Measured(Struct, frozen=True):
@@ -52,8 +58,13 @@ def measure(plan: Plan, events: Sequence[Event]) -> Measures:
         for row in rows
         if row.value_s is not None and row.target_s is not None and row.value_s > row.target_s
     ]
-    unproven = [f"objective {row.name}: {row.why}" for row in rows if row.target_s is not None and row.value_s is None]
-    return Measures(values=values, missed=tuple(missed), unproven=tuple(unproven))
+    lacking = {row.name: row.why for row in rows if row.target_s is not None and row.value_s is None}
+    return Measures(
+        values=values,
+        missed=tuple(missed),
+        unproven=tuple(f"objective {name}: {why}" for name, why in lacking.items() if name in _DECISIVE),
+        unmeasured=tuple(f"objective {name}: {why}" for name, why in lacking.items() if name not in _DECISIVE),
+    )
 
 
 def _all(objectives: Objectives, plan: Plan, began: RunBegan, events: Sequence[Event]) -> Iterator[_Measured]:
@@ -68,17 +79,22 @@ def _all(objectives: Objectives, plan: Plan, began: RunBegan, events: Sequence[E
         "wrt", objectives.wrt_s, at.get("recovered"), at.get("validated"), "no step reached recovered", "validated"
     )
     yield _between("detection", objectives.detection_s, incident_s, at.get("detected"), known, "detected")
-    yield _rpo(objectives.rpo_s, list(_consistent(plan, events)), incident_s if incident_s is not None else start_s)
+    yield _rpo(objectives.rpo_s, list(_consistent(plan, events)), start_s, incident_s)
 
 
-def _rpo(target_s: float | None, times: list[float | None], reference_s: float) -> _Measured:
-    """By the oldest of what was restored; unknown if any of it does not say of when it is, or is newer than the incident."""
+def _rpo(target_s: float | None, times: list[float | None], start_s: float, incident_s: float | None) -> _Measured:
+    """By the oldest of what was restored; unknown if any of it does not say of when it is, or is newer than the incident. What
+    a run without one stored itself has lost nothing from before its start."""
     known = [one for one in times if one is not None]
-    if not times or len(known) < len(times):
+    if not times:
+        return _Measured("rpo", target_s, None, "nothing was restored")
+    if len(known) < len(times):
         return _Measured("rpo", target_s, None, "not all that was restored says of when it is")
-    if min(known) > reference_s:
+    if incident_s is None:
+        return _Measured("rpo", target_s, max(0.0, start_s - min(known)), "")
+    if min(known) > incident_s:
         return _Measured("rpo", target_s, None, "what was restored is newer than the incident")
-    return _Measured("rpo", target_s, reference_s - min(known), "")
+    return _Measured("rpo", target_s, incident_s - min(known), "")
 
 
 def _end_of_steps(plan: Plan, events: Sequence[Event]) -> float | None:

@@ -93,6 +93,18 @@ def _milestones(plan: Plan, own: Parsed) -> Complaints:
             yield own, ("steps", number, "milestone"), f"{step.milestone} is reached by step {first!r} already"
 
 
+def _measurable(plan: Plan, own: Parsed) -> Complaints:
+    """What no run could measure. RTO ends with the last step where no milestone says when."""
+    reached = {step.milestone for step in plan.steps}
+    if plan.objectives.wrt_s is not None:
+        for milestone in ("recovered", "validated"):
+            if milestone not in reached:
+                told = f"no step has `milestone: {milestone}`, so it could never be measured"
+                yield own, ("objectives", "wrt"), told
+    if plan.objectives.rpo_s is not None and not any(step.uses == "restore" for step in (*plan.steps, *plan.always)):
+        yield own, ("objectives", "rpo"), "no step restores anything, so it could never be measured"
+
+
 def _reason(_plan: Plan, each: Placed) -> Complaints:
     if each.step.on_failure == "tolerate" and each.step.reason is None:
         yield each.wrong("on_failure: tolerate wants a `reason`: the report says why a failure is none")
@@ -169,6 +181,7 @@ _PLAN_RULES: tuple[Callable[[Plan, Parsed], Complaints], ...] = (
     _schedule,
     _sites,
     _milestones,
+    _measurable,
 )
 _STEP_RULES: tuple[Callable[[Plan, Placed], Complaints], ...] = (
     _reason,

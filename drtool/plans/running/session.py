@@ -164,6 +164,7 @@ def _finish(
         missed=measures.missed,
         leftovers=left,
         unproven=measures.unproven,
+        unmeasured=measures.unmeasured,
         unsteady=unsteady(run.plan.steady_state, runner.state),
         unanswered=unanswered(run.plan.steady_state, runner.state),
     )

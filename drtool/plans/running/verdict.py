@@ -36,12 +36,13 @@ def conclude(
     missed: Iterable[str] = (),
     leftovers: Iterable[str] = (),
     unproven: Iterable[str] = (),
+    unmeasured: Iterable[str] = (),
     unsteady: str = "",
     unanswered: str = "",
 ) -> Conclusion:
-    """Of a run all of whose phases are over. `missed`, `unproven`: objectives; `leftovers`: what the run's end could not remove;
-    `unsteady`: why the steady state did not hold; `unanswered`: why nobody knows. A run of which no step was carried out proves
-    nothing. What of the objectives was not measured is listed, and decides nothing.
+    """Of a run all of whose phases are over. `missed`, `unproven`: objectives, and `unmeasured`, which decide nothing;
+    `leftovers`: what the run's end could not remove; `unsteady`: why the steady state did not hold; `unanswered`: why nobody
+    knows. A run of which no step was carried out proves nothing.
     """
     left = [*leftovers, *(one for ended in state.ended.values() for one in ended.leftovers)]
     left += [
@@ -60,6 +61,7 @@ def conclude(
         state.status(key) in (*BAD, "passed", "tolerated", "unproven") for key in steps if key in state.ended
     ):
         hard.append("no step was carried out: all were skipped")
+    hard += unproven
     found: list[tuple[int, Verdict, str]] = []
     if state.cancelled is not None:
         found.append((_SIGNALS.get(state.cancelled.cause, FAILED), "aborted", state.cancelled.reason))
@@ -73,7 +75,7 @@ def conclude(
     code = worst_exit(*(code for code, _, _ in found), 0)
     verdict, reason = found[0][1:] if found else ("passed", "")
     soft = [key for key in state.ended if _optional(graph, key) and state.status(key) in ("failed", "unproven")]
-    listed = (*hard, *unproven, *(f"{key} (optional): {state.ended[key].detail}" for key in soft))
+    listed = (*hard, *unmeasured, *(f"{key} (optional): {state.ended[key].detail}" for key in soft))
     return Conclusion(verdict=verdict, exit_code=code, unproven=listed, leftovers=tuple(left), reason=reason)
 
 

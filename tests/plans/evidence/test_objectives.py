@@ -99,3 +99,15 @@ def test_people_who_are_waited_for_at_once_are_waited_for_once(measured, waits, 
     ]
     found = measured("{}", *sorted(asked, key=lambda event: event.elapsed_s), restored("one", at(30), 180))
     assert found.values["time"] == {"wall_seconds": 120, "human_seconds": human_s, "machine_seconds": 120 - human_s}
+
+
+def test_what_was_stored_after_the_start_has_lost_nothing_from_before(measured):
+    found = measured("{rpo: 0s}", restored("one", at(90)))
+    assert found.values["rpo"] == {"target": 0.0, "measured": 0.0, "met": True}
+    assert found.unproven == ()
+
+
+def test_what_decides_and_what_is_only_listed(measured):
+    found = measured("{rto: 1m, wrt: 1m, rpo: 1m, detection: 1m}")
+    assert [row.split(": ")[0] for row in found.unproven] == ["objective rto", "objective wrt", "objective rpo"]
+    assert [row.split(": ")[0] for row in found.unmeasured] == ["objective detection"]

@@ -45,6 +45,12 @@ def probe(text: str) -> str:
             HEAD + "objectives: {detection: 1h, rto: 4h, wrt: 4h, mtpd: 8h}\n" + ONE,
             "p.yaml:4:47: objectives.mtpd: detection + rto + wrt is 1h + 4h + 4h = 9h, and at most 8h may pass",
         ),
+        (HEAD + "objectives: {rpo: 1h}\n" + ONE, "objectives.rpo: no step restores anything, so it could never be measured"),
+        (HEAD + "objectives: {wrt: 1h}\n" + ONE, "objectives.wrt: no step has `milestone: recovered`, so it could never be"),
+        (
+            HEAD + "objectives: {wrt: 1h}\n" + ONE.replace("}}", "}, milestone: recovered}"),
+            "objectives.wrt: no step has `milestone: validated`, so it could never be measured",
+        ),
         (HEAD + "schedule: {cron: '17 3 * * 0', must_pass_every: 7d, jitter: 20m}\n" + ONE, "runs are up to 7d"),
         (HEAD + "schedule: {cron: '17 3 * * 0', timezone: Europe/Atlantis}\n" + ONE, "there is no time zone"),
         (HEAD + "schedule: {cron: '0 0 30 2 *'}\n" + ONE, "'0 0 30 2 *' never comes"),

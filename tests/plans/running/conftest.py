@@ -89,9 +89,9 @@ class Bench:
     def run(self, text, script=None, **more):
         return self.carried_out(self.made(text, script, **more))
 
-    def carried_out(self, run, *, again=False):
+    def carried_out(self, run, *, again=False, measure=nothing_measured):
         act = carry_on if again else carry_out
-        result = act(run, foresee(run), nothing_measured, self.interrupted)
+        result = act(run, foresee(run), measure, self.interrupted)
         statuses = {
             event.key: event.status
             for event in result.events

@@ -12,6 +12,7 @@ import pytest
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.plans.actions.port import Foresight, Outcome
+from drtool.plans.evidence.objectives import Measures
 from drtool.plans.journal.events import Cancelled, Ended, Pinned, RunEnded
 from drtool.plans.journal.file import read
 from drtool.plans.running import attempts
@@ -55,6 +56,23 @@ def test_what_a_run_comes_to_and_always_ran(bench, script, verdict, code):
     assert "z" in bench.actions.done
     assert isinstance(run.events[-1], RunEnded)
     assert run.conclusion.reason
+
+
+@pytest.mark.parametrize(
+    ("measures", "script", "verdict", "code"),
+    [
+        (Measures(values={}, unproven=("objective rto: unknown",)), {}, "unproven", 9),
+        (Measures(values={}, unproven=("objective rto: unknown",), missed=("rpo: 2m",)), {}, "unproven", 9),
+        (Measures(values={}, unproven=("objective rto: unknown",)), {"a": FAILED}, "failed", 1),
+        (Measures(values={}, unmeasured=("objective rto: unknown",)), {}, "passed", 0),
+    ],
+)
+def test_an_objective_that_was_not_measured_is_not_passed(bench, measures, script, verdict, code):
+    run = bench.carried_out(bench.made(TWO, script), measure=lambda plan, events: measures)
+    assert (run.conclusion.verdict, run.conclusion.exit_code) == (verdict, code)
+    assert run.conclusion.unproven == ("objective rto: unknown",)
+    if verdict == "unproven":
+        assert run.conclusion.reason == "objective rto: unknown"
 
 
 def test_an_optional_step_that_is_unproven_is_listed_and_the_run_passes(bench):
