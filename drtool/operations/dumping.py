@@ -29,6 +29,7 @@ from drtool.trees import Entry, FileType, find_entry, read_content, split_path, 
 Archive = Literal["tar", "zip"]
 
 AHEAD_CHUNKS = 32
+_UNREAD = "left out: its content could not be read when the snapshot was taken"
 _ZIP_FROM = (1980, 1, 1, 0, 0, 0)
 _ZIP_TO = (2107, 12, 31, 23, 59, 58)
 _KINDS = {
@@ -47,8 +48,7 @@ class Dumped(Struct, frozen=True, kw_only=True):
     files: int
     bytes: int
     errors: int = 0
-    """Files whose content nobody could read when the snapshot was taken: they are left out, and told."""
-
+    """Files whose content nobody could read when the snapshot was taken, and what the archive cannot hold: left out, and told."""
 
 class Place(Struct, frozen=True):
     """What is to be dumped: an entry, or (None) everything of the snapshot."""
@@ -248,6 +248,9 @@ def _fill_zip(
                 for piece in contents.pieces(entry):
                     file.write(piece)
             files, size_bytes = files + 1, size_bytes + entry.size_bytes
+        else:
+            word = FileType(entry.type).word
+            errors += _told(place, name, emit, f"left out: a zip archive has no way to hold a {word.replace('_', ' ')}; tar has")
     return _dumped(place, files, size_bytes, errors)
 
 
@@ -277,9 +280,9 @@ def _lost(entry: Entry) -> bool:
     return entry.type == FileType.FILE and any(word.startswith("content") for word in entry.uncaptured)
 
 
-def _told(place: Place, name: bytes, emit: Emit) -> int:
+def _told(place: Place, name: bytes, emit: Emit, why: str = _UNREAD) -> int:
     path = os.fsdecode(place.path.rstrip(b"/") + b"/" + name)
-    emit(ItemFailed(path=path, message="left out: its content could not be read when the snapshot was taken"))
+    emit(ItemFailed(path=path, message=why))
     return 1
 
 
