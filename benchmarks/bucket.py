@@ -1,7 +1,8 @@
 """drtool at one S3 server beside a plain loop of boto3 with as many transfers at once: `python -m benchmarks.bucket`.
 
-Both move the same bytes: the loop puts and gets objects of a pack's size; drtool backs up and restores one incompressible file
-of as many bytes (it cuts, hashes, seals and writes metadata besides). They take turns; the medians are compared.
+Both are programs that are started, and move the same bytes: the loop (`plain_loop.py`) puts and gets pieces of a file, of a
+pack's size; drtool backs up and restores the file (it cuts, hashes, seals and writes metadata besides). They take turns in
+being the first; the medians are compared.
 """
 
 import argparse
@@ -13,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -21,6 +21,7 @@ import seaweed
 
 OBJECT_BYTES = 16 << 20
 MIB = 1 << 20
+LOOP = Path(__file__).with_name("plain_loop.py")
 
 
 def main() -> None:
@@ -50,35 +51,47 @@ def _measure(
     rounds: int,
     parallel: int,
 ) -> dict[str, tuple[float, float]]:
-    client, bucket = server.client(), "loop"
-    client.create_bucket(Bucket=bucket)
-    names = [f"object-{number}" for number in range(size_bytes // OBJECT_BYTES)]
+    bucket, objects = "loop", size_bytes // OBJECT_BYTES
+    server.client().create_bucket(Bucket=bucket)
     source = scratch / "source"
     source.mkdir()
-    taken: dict[str, list[float]] = {}
+    taken: dict[str, list[tuple[float, float]]] = {}
 
-    def loop(act: Callable[[str], object]) -> float:
-        with ThreadPoolExecutor(parallel) as threads:
-            return _seconds(lambda: list(threads.map(act, names)))
+    def loop(act: str, file: Path) -> float:
+        words = [act, server.endpoint, bucket, str(file), str(objects), str(parallel)]
+        return _seconds(lambda: subprocess.run([sys.executable, str(LOOP), *words], check=True))
 
-    for number in range(rounds):
-        data = os.urandom(OBJECT_BYTES)
+    for number in range(rounds + 1):
         with (source / "file").open("wb") as file:
-            for _ in names:
+            for _ in range(objects):
                 file.write(os.urandom(OBJECT_BYTES))
-        put = loop(lambda name, data=data: client.put_object(Bucket=bucket, Key=name, Body=data))  # type: ignore[misc]
-        get = loop(lambda name: client.download_file(bucket, name, str(scratch / name)))
         ours = _Ours(scratch / f"round-{number}", f"{server.endpoint}", parallel)
-        backup = _seconds(lambda ours=ours: ours.run("backup", str(source)))  # type: ignore[misc]
-        restore = _seconds(lambda ours=ours: ours.run("restore", "latest", "--to", "restored"))  # type: ignore[misc]
+        acts: dict[str, list[Callable[[], float]]] = {
+            "upload": [
+                lambda: loop("put", source / "file"),
+                lambda ours=ours: _seconds(lambda: ours.run("backup", str(source))),  # type: ignore[misc]
+            ],
+            "download": [
+                lambda: loop("get", scratch / "got"),
+                lambda ours=ours: _seconds(lambda: ours.run("restore", "latest", "--to", "restored")),  # type: ignore[misc]
+            ],
+        }
+        for what, both in acts.items():
+            first = number % 2
+            took = {who: both[who]() for who in (first, 1 - first)}
+            if number:  # the first round warms everything up: memory that a virtual machine gets anew is slow to come
+                taken.setdefault(what, []).append((took[0], took[1]))
+                print(f"  {what}: loop {took[0]:.2f} s, drtool {took[1]:.2f} s", file=sys.stderr)
         ours.remove()
-        for what, seconds in (("put", put), ("get", get), ("backup", backup), ("restore", restore)):
-            taken.setdefault(what, []).append(seconds)
-    median = {what: statistics.median(seconds) for what, seconds in taken.items()}
-    return {"upload": (median["put"], median["backup"]), "download": (median["get"], median["restore"])}
+        (scratch / "got").unlink()
+    return {
+        what: (statistics.median(loop for loop, _ in rows), statistics.median(ours for _, ours in rows))
+        for what, rows in taken.items()
+    }
 
 
 def _seconds(act: Callable[[], object]) -> float:
+    os.sync()  # what the one has written is not to be written out while the other works
     started = time.perf_counter()
     act()
     return time.perf_counter() - started
