@@ -323,12 +323,13 @@ def _targets(objectives: "Objectives") -> dict[str, float | None]:
 
 
 def _done(run: "Run", result: "Result", likely: "Expected") -> Document:
-    from drtool.plans.journal.events import Ended
+    from drtool.plans.journal.events import Began, Ended
 
+    began = {event.key: event.uses for event in result.events if isinstance(event, Began)}
     rows = [
         {
             "id": event.key,
-            "uses": _uses(run, event.key),
+            "uses": began.get(event.key) or _uses(run, event.key),
             "status": event.status,
             "seconds": event.seconds,
             "estimate": likely.steps.get(event.key),
@@ -354,6 +355,7 @@ def _done(run: "Run", result: "Result", likely: "Expected") -> Document:
 
 
 def _uses(run: "Run", key: str) -> str:
+    """Of what never began."""
     from drtool.plans.running.building import steps_by_id
     from drtool.plans.running.tasks import task_id
 

@@ -35,7 +35,7 @@ def members(session: int) -> Iterator[tuple[int, int]]:
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
                     fields = file.read().rpartition(b")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
+            except OSError:  # it is gone, or none of our business
                 continue
             if int(fields[3]) == session and fields[0] not in (b"Z", b"X"):
                 yield int(name), int(fields[2])
@@ -76,7 +76,11 @@ def _main(line: int) -> None:
         os.close(number)
     problem = os.read(told, 1 << 16)
     _say(line, problem or marshal.dumps((program, 0, "")))
-    _watch(program, line, alarm, grace_s)
+    try:
+        _watch(program, line, alarm, grace_s)
+    except BaseException:
+        tell(program, signal.SIGKILL)  # nobody would look after it any more
+        raise
     _end_alike(os.waitpid(program, 0)[1])
 
 

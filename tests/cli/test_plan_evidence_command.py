@@ -239,3 +239,35 @@ steps:
     assert dry.err.count("--incident-at") == 1
     told = proven("plan", "report", document["run_id"]).out
     assert told.splitlines()[1] == document["reason"], told
+
+
+def test_undo_that_did_not_come_out_is_told_step_by_step(proven):
+    plan = """\
+version: 1
+id: undoing
+title: What was begun is undone
+steps:
+  - id: begin
+    uses: run
+    with: {argv: ["true"], changes: nothing}
+    compensate:
+      - {id: first, uses: run, with: {argv: ["false"], changes: nothing}}
+      - {id: second, uses: notify, with: {channel: ops, message: x}}
+      - {id: third, uses: assert, with: {that: ["1 + 1 == 2"]}}
+  - {id: breaks, uses: run, needs: [begin], with: {argv: ["false"], changes: nothing}}
+"""
+    (proven.directory / "undoing.yaml").write_text(plan)
+    rows = proven("plan", "run", "undoing.yaml", "--json").document["steps"]
+    assert [row["id"] for row in rows] == ["begin", "undo:begin", "undo:begin.2", "undo:begin.3", "breaks"]
+    assert "there is no channel 'ops'" in rows[2]["status"]
+    config = proven.directory / "drtool.yaml"
+    text = config.read_text()
+    config.write_text(text + 'notify: {channels: {ops: {command: ["false"]}}}\n')
+    done = proven("plan", "run", "undoing.yaml", "--json")
+    config.write_text(text)
+    rows = {row["id"]: (row["uses"], row["status"]) for row in done.document["steps"]}
+    assert rows["undo:begin"] == ("run", "failed")
+    assert rows["undo:begin.2"] == ("notify", "failed")
+    assert rows["undo:begin.3"] == ("assert", "passed")
+    left = [row.partition(" ")[0] for row in done.document["leftovers"]]
+    assert (done.code, left) == (1, ["undo:begin", "undo:begin.2"])

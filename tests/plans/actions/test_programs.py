@@ -184,7 +184,7 @@ def test_a_program_that_kills_its_own_group_is_told_as_such():
 
 
 def test_where_somebody_kills_the_tether_nobody_is_left(tmp_path):
-    result = sh(f"echo $$ > {tmp_path}/pid; kill -KILL $PPID; sleep 60")
+    result = sh(f"echo $$ > {tmp_path}/pid; sleep 0.5; kill -KILL $PPID; sleep 60")
     assert result.exit_code == -signal.SIGKILL
     assert not alive((tmp_path / "pid").read_text().strip())
 
