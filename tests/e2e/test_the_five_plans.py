@@ -1,12 +1,13 @@
 """Plans that come with drtool, as they are, on real data.
 
-`database` is run in test_sources_postgresql.py, beside its server; what `game-day` does, in test_plan_drill.py.
+`database` is run in test_sources_postgresql.py and `site-loss` in test_site_loss_plan.py, beside their servers.
 """
 
 from pathlib import Path
 
 import pytest
-from command_shell import shell_in
+from approving import run_approved
+from command_shell import make_unlocking_cheap, shell_in
 from three_sites import fill, noise
 
 PLANS = Path(__file__).parents[2] / "plans"
@@ -18,6 +19,7 @@ def shell(tmp_path_factory):
     shell = shell_in(tmp_path_factory.mktemp("plans"))
     targets = [word for site in "abc" for word in ("--target", f"{site}={shell.directory / site}")]
     assert shell("init", *targets).code == 0
+    make_unlocking_cheap(shell.directory, "abc")
     source = fill(shell.directory / "home", {f"ann/{n}": noise(300_000, n) for n in range(4)})
     told = shell.directory / "told"
     with (shell.directory / "drtool.yaml").open("a") as config:
@@ -73,3 +75,35 @@ def test_the_weekly_verification(shell):
     assert (steps["heal"], steps["healed"]) == ("skipped", "skipped")
     (row,) = [row for row in shell("status", "--json").document["plans"] if row["id"] == "weekly-verify"]
     assert (row["met"], row["must_pass_every_seconds"]) == (True, 9 * 86_400)
+
+
+def test_the_game_day(shell):
+    """The plan as it is, but for its window: today may be no Tuesday. A drill that breaks things changes no stored byte."""
+    plan = shell.directory / "game-day.yaml"
+    text = (PLANS / "game-day.yaml").read_text()
+    window = "Tue-Thu 09:00-15:00 Europe/Berlin"
+    assert window in text
+    plan.write_text(text.replace(window, "Mon-Sun 00:00-24:00 UTC"))
+    words = ("plan", "run", str(plan), "--var", "victim=b", "--live", "--json")
+    dry = shell(*words, "--dry-run")
+    assert (dry.code, dry.document["verdict"]) == (0, "simulated"), dry.out + dry.err
+    before = packs(shell)
+    done, approved = run_approved(shell, shell.directory / "told", *words)
+    assert approved == ["go"]
+    document = judged(shell, done.code, done.document, done.out + done.err)
+    steps = {row["id"]: row["status"] for row in document["steps"]}
+    assert (steps["found"], steps["found-exactly"]) == ("tolerated", "passed"), steps
+    assert steps["backup-while-gone"] == steps["restore-while-gone"] == steps["caught-up"] == "passed", steps
+    assert document["objectives"]["rto"]["met"] is True
+    after = packs(shell)
+    assert all(after.get(path) == data for path, data in before.items())
+    assert shell("verify", "--level", "full").code == 0
+
+
+def packs(shell):
+    return {
+        path: path.read_bytes()
+        for site in "abc"
+        for path in sorted((shell.directory / site / "packs").rglob("*"))
+        if path.is_file()
+    }
