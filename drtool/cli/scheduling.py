@@ -21,6 +21,7 @@ from drtool.events import Warned
 if TYPE_CHECKING:
     from drtool.cli.call import Call
     from drtool.operations.scheduling import Change, Job, Place
+    from drtool.plans.language import Plan
 
 Systemd = Annotated[bool, typer.Option("--systemd", help="systemd timers; the default where systemd runs.")]
 Cron = Annotated[bool, typer.Option("--cron", help="/etc/cron.d/drtool, or a block in the user's crontab.")]
@@ -166,6 +167,11 @@ def _jobs(call: "Call") -> "list[Job]":
     return jobs_of(call.settings.config, _plan_jobs(call))
 
 
+def _unanswered(plan: "Plan") -> str:
+    """A variable that has to be given on the command line; empty if there is none."""
+    return next((name for name, var in plan.vars.items() if var.required and var.default is None), "")
+
+
 def _plan_jobs(call: "Call") -> "list[Job]":
     """The plans of the configured directory that say when they run."""
     from drtool.cli.plans import plans_directory
@@ -181,6 +187,12 @@ def _plan_jobs(call: "Call") -> "list[Job]":
         plan = listed.plan
         if plan is None:
             call.emit(Warned(message=f"a plan cannot be understood and is not scheduled: {listed.error}"))
+        elif plan.schedule is not None and (lacks := _unanswered(plan)):
+            call.emit(
+                Warned(
+                    message=f"plan {plan.id} is not scheduled: nobody would give its variable {lacks}; set a default"
+                )
+            )
         elif plan.schedule is not None:
             live = ("--live",) if plan.scope == "live" else ()
             found.append(

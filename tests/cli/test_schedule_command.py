@@ -9,10 +9,15 @@ def test_schedule_from_dry_run_to_removal(shell):
     )
     (shell.directory / "plans").mkdir()
     (shell.directory / "plans/broken.yaml").write_text("version: 1\nid: broken\n")
+    (shell.directory / "plans/asks.yaml").write_text(
+        "version: 1\nid: asks\ntitle: t\nvars: {site: {type: string, required: true}}\nschedule: {cron: '0 3 * * 0'}\n"
+        "steps: [{id: one, uses: assert, with: {that: ['1 == 1']}}]\n"
+    )
     words = ("--systemd", "--directory", "units", "--json")
     foreseen = shell("schedule", "install", "--dry-run", *words)
     assert foreseen.code == 0
     assert "broken.yaml" in foreseen.err
+    assert "plan asks is not scheduled: nobody would give its variable site" in foreseen.err
     assert not (shell.directory / "units").exists()
     texts = {row["path"]: row["text"] for row in foreseen.document["changes"]}
     assert shell("schedule", "install", *words).code == 0

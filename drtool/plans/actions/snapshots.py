@@ -31,6 +31,10 @@ def chosen(repository: Repository, choice: SnapshotChoice, started: Moment, seed
         groups.setdefault((row.host, row.source) if choice.source is None else ("", row.source), []).append(row)
     if not groups:
         raise NoSuchSnapshot("there is no snapshot")
+    if choice.source is None and choice.select == "random" and choice.within_s is not None:
+        since_ns = started.value_ns - choice.within_s * 1e9
+        # what is not backed up any more does not keep the others from being proven; its own objective tells of it
+        groups = {name: each for name, each in groups.items() if max(row.time_ns for row in each) >= since_ns} or groups
     return [_of_one(repository, group, choice, started, seed) for group in groups.values()]
 
 

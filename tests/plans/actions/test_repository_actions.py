@@ -7,6 +7,7 @@ import pytest
 from repository_world import Ground
 from three_sites import everything, fill, founded, noise, place, portrait, world
 
+from drtool.errors import DrtoolError
 from drtool.plans.language.model import Guards
 
 __all__ = ["founded", "place", "world"]
@@ -257,6 +258,15 @@ def test_trial_restores_of_several_sources_tell_of_each_snapshot(stored):
     done = stored.act("verify", {"level": "restore"})
     assert (done.status, done.outputs["checked"]) == ("passed", 2), done
     assert all(row.id.hex()[:8] in done.detail for row in stored.world.snapshots()), done.detail
+
+
+def test_what_is_not_backed_up_any_more_keeps_nothing_else_from_a_trial(stored):
+    stored.world.backup(stored.home, source="retired", time_ns=time.time_ns() - 100 * 86_400 * 10**9)
+    seen = stored.foresee("verify", {"level": "restore", "snapshot": {"select": "random", "within": "90d"}})
+    assert (seen.verdict, len(seen.pins["snapshots"])) == ("ok", 1), seen
+    by_name = {"level": "restore", "snapshot": {"source": "retired", "select": "random", "within": "90d"}}
+    with pytest.raises(DrtoolError, match="source retired has no snapshot of the last 90d"):
+        stored.foresee("verify", by_name)
 
 
 def test_a_repair_is_foreseen_and_goes_no_further_than_allowed(stored):
