@@ -50,6 +50,7 @@ class Dumped(Struct, frozen=True, kw_only=True):
     errors: int = 0
     """Files whose content nobody could read when the snapshot was taken, and what the archive cannot hold: left out, and told."""
 
+
 class Place(Struct, frozen=True):
     """What is to be dumped: an entry, or (None) everything of the snapshot."""
 
@@ -250,7 +251,9 @@ def _fill_zip(
             files, size_bytes = files + 1, size_bytes + entry.size_bytes
         else:
             word = FileType(entry.type).word
-            errors += _told(place, name, emit, f"left out: a zip archive has no way to hold a {word.replace('_', ' ')}; tar has")
+            errors += _told(
+                place, name, emit, f"left out: a zip archive has no way to hold a {word.replace('_', ' ')}; tar has"
+            )
     return _dumped(place, files, size_bytes, errors)
 
 
