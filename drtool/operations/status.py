@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from drtool.config.life import Objective
-from drtool.errors import StoreError
+from drtool.errors import DrtoolError, StoreError
 from drtool.events import Emit, Stage
 from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, TargetName, pack_object, segment_object, site_of
@@ -16,7 +16,11 @@ from drtool.operations.selection import FUTURE_NS
 from drtool.repository import Repository
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.placement import distinct_sites
+from drtool.repository.reach import needed_chunks
 from drtool.repository.targets import UNNAMED
+
+WALK_S = 5.0
+"""So long all sources together may take to be walked, where copies are missing."""
 
 
 class TargetStatus(Struct, frozen=True, kw_only=True):
@@ -39,7 +43,7 @@ class SiteStatus(Struct, frozen=True, kw_only=True):
 
 
 class SourceStatus(Struct, frozen=True, kw_only=True):
-    """`copies` is the smallest number of sites that hold any pack, of all sources together; None: nothing is stored."""
+    """`copies` is the smallest number of sites that hold any pack of the newest snapshot; None: nothing is stored."""
 
     name: str
     host: str
@@ -76,12 +80,12 @@ def status(repository: Repository, emit: Emit, objectives: Mapping[str, Objectiv
     inventory = take_inventory(repository.targets)
     manifest = repository.manifest.status()
     repository.load_index()
-    copies, below = _copies(repository, inventory)
+    copies = _Copies(repository, inventory)
     alone = _alone(repository, inventory)
     quorum = QuorumStatus(manifest.quorum.needed, manifest.quorum.reachable)
     sources = _sources(repository, copies, objectives or {})
     problems = [
-        *_problems(repository, inventory, quorum, below, alone),
+        *_problems(repository, inventory, quorum, copies.below, alone),
         *(f"source {row.name} of {row.host}: {words}" for row in sources for words in row.missed),
     ]
     return StatusResult(
@@ -95,16 +99,38 @@ def status(repository: Repository, emit: Emit, objectives: Mapping[str, Objectiv
     )
 
 
-def _copies(repository: Repository, inventory: Inventory) -> tuple[int | None, int]:
-    """(the fewest sites that hold any pack, how many packs are on fewer than promised), by the listings."""
-    promised = repository.view.state.policy.copies
-    fewest: int | None = None
-    below = 0
-    for pack in repository.index.packs():
-        sites = distinct_sites(inventory.holders(pack_object(pack.pack), pack.size_bytes))
-        fewest = sites if fewest is None else min(fewest, sites)
-        below += sites < promised
-    return fewest, below
+class _Copies:
+    """On how many sites things are, by the listings."""
+
+    def __init__(self, repository: Repository, inventory: Inventory) -> None:
+        self._repository = repository
+        self._sites = {
+            pack.pack: distinct_sites(inventory.holders(pack_object(pack.pack), pack.size_bytes))
+            for pack in repository.index.packs()
+        }
+        promised = repository.view.state.policy.copies
+        self.fewest = min(self._sites.values(), default=None)
+        self.below = sum(sites < promised for sites in self._sites.values())
+        """How many packs are on fewer than promised."""
+        self._ends_at = time.monotonic() + WALK_S
+
+    def of(self, snapshot: Snapshot) -> int | None:
+        """The fewest sites that hold any pack of it. Where that takes too long, or a tree cannot be read: of any pack at all."""
+        if not self.below:
+            return self.fewest
+        found: int | None = None
+        try:
+            for chunk in needed_chunks(self._repository, [snapshot.root]):
+                location = self._repository.index.locate(chunk)
+                if location is None or time.monotonic() >= self._ends_at:
+                    return self.fewest
+                sites = self._sites[location.pack.pack]
+                found = sites if found is None else min(found, sites)
+                if found == self.fewest:
+                    return found
+        except DrtoolError:  # verify says which; what it lies in may be gone everywhere
+            return self.fewest
+        return found
 
 
 def _alone(repository: Repository, inventory: Inventory) -> dict[SiteName, int]:
@@ -196,7 +222,7 @@ def _target(repository: Repository, inventory: Inventory, name: TargetName) -> T
     )
 
 
-def _sources(repository: Repository, copies: int | None, objectives: Mapping[str, Objective]) -> list[SourceStatus]:
+def _sources(repository: Repository, copies: _Copies, objectives: Mapping[str, Objective]) -> list[SourceStatus]:
     now_ns = time.time_ns()
     rows: dict[tuple[str, str], list[Snapshot]] = {(repository.spec.host, name): [] for name in objectives}
     for row in repository.view.state.snapshots:
@@ -212,7 +238,7 @@ def _source(
     repository: Repository,
     key: tuple[str, str],
     rows: list[Snapshot],
-    copies: int | None,
+    copies: _Copies,
     wanted: Objective | None,
     now_ns: int,
 ) -> SourceStatus:
@@ -220,10 +246,11 @@ def _source(
     past = [row for row in rows if row.time_ns <= now_ns + FUTURE_NS]
     newest = max(past or rows, key=lambda row: (row.time_ns, row.sequence), default=None)
     age_s = None if newest is None else round(max(0, now_ns - newest.time_ns) / 1e9, 3)
-    verified_ns = None if newest is None else last_verified(repository, newest, copies)
+    verified_ns = None if newest is None else last_verified(repository, newest, copies.fewest)
+    held = None if newest is None else copies.of(newest)
     proven_s = None if verified_ns is None else (now_ns - verified_ns) / 1e9
     promised = repository.view.state.policy.copies
-    lacking = [] if wanted is None else list(missed(wanted, age_s, copies, proven_s, promised))
+    lacking = [] if wanted is None else list(missed(wanted, age_s, held, proven_s, promised))
     return SourceStatus(
         name=key[1],
         host=key[0],
@@ -233,7 +260,7 @@ def _source(
         met=None if wanted is None else not lacking,
         missed=lacking,
         last_verified_ns=verified_ns,
-        copies=None if newest is None else copies,
+        copies=held,
         snapshots=len(rows),
     )
 

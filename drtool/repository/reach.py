@@ -17,17 +17,17 @@ def needed_packs(
     """The packs of everything below these trees. A tree or list that cannot be read is told to `unreadable`, and its own
     pack is needed all the same; DrtoolError if nobody wants to know."""
     packs: set[PackId] = set()
-    for chunk in _chunks(repository, roots, unreadable):
+    for chunk in needed_chunks(repository, roots, unreadable):
         location = repository.index.locate(chunk)
         if location is not None:
             packs.add(location.pack.pack)
     return packs
 
 
-def _chunks(
-    repository: "Repository", roots: Iterable[bytes], unreadable: Callable[[DrtoolError], None] | None
+def needed_chunks(
+    repository: "Repository", roots: Iterable[bytes], unreadable: Callable[[DrtoolError], None] | None = None
 ) -> Iterator[ChunkId]:
-    """Every chunk below; a tree met before is not entered again."""
+    """Every chunk below, some of them several times; a tree met before is not entered again. Errors as in `needed_packs`."""
     seen: set[bytes] = set()
     stack = list(roots)
 

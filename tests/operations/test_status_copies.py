@@ -1,0 +1,53 @@
+"""`status` says of each source on how many sites its newest snapshot is."""
+
+import pytest
+from three_sites import fill, founded, noise, place, world
+
+from drtool.events import ignore
+from drtool.operations import status as status_module
+from drtool.operations.status import status
+
+__all__ = ["founded", "place", "world"]
+
+
+@pytest.fixture
+def two_sources(world, tmp_path):
+    """Each has packs of its own; of `poor` one copy of a pack is gone."""
+    rich = fill(tmp_path / "rich", {"f": noise(200_000, 1)})
+    poor = fill(tmp_path / "poor", {"f": noise(200_000, 2)})
+    world.backup(rich, source="rich")
+    before = {site: set(world.objects(site)) for site in "abc"}
+    world.backup(poor, source="poor")
+    new = {
+        path.name: path for site in "abc" for path in set(world.objects(site)) - before[site] if "packs" in path.parts
+    }
+    largest = max(new.values(), key=lambda path: path.stat().st_size)
+    largest.unlink()
+    return world
+
+
+def copies(world):
+    with world.open() as repository:
+        return {row.name: row.copies for row in status(repository, ignore).sources}
+
+
+def test_what_one_source_lacks_is_not_told_of_the_other(two_sources):
+    assert copies(two_sources) == {"rich": 2, "poor": 1}
+
+
+def test_where_it_takes_too_long_the_fewest_of_all_are_told(two_sources, monkeypatch):
+    monkeypatch.setattr(status_module, "WALK_S", 0.0)
+    assert copies(two_sources) == {"rich": 1, "poor": 1}
+
+
+def test_a_tree_that_cannot_be_read_flatters_nobody(two_sources):
+    with two_sources.open() as repository:
+        rich = next(row for row in repository.view.state.snapshots if row.source == "rich")
+        repository.load_index()
+        trees = repository.index.locate(rich.root).pack.pack.hex()
+    for site in "abc":
+        for path in two_sources.objects(site):
+            if path.name == trees:
+                path.write_bytes(b"rotten" * 100)
+    (two_sources.root / "cache").rename(two_sources.root / "old-cache")
+    assert copies(two_sources)["rich"] in (0, 1)
