@@ -24,6 +24,7 @@ from drtool.plans.running.runs import folder_of
 from drtool.plans.running.secrets import read_secrets, redactor
 from drtool.plans.running.session import Run
 from drtool.plans.running.state import RunState
+from drtool.plans.running.telling import asked_channel
 from drtool.plans.scratch.space import roots_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def world(
     values = resolve_vars(plan, variables, started) if resolved is None else resolved
     secrets = read_secrets(plan.secrets, os.environ)
     redact = redactor(secrets)
-    asks = next((wish.channel for wish in plan.notify if "approval" in wish.events), None)
+    asks = asked_channel(plan)
     folder = folder_of(settings.state_dir, run_id)
     given = Given(run=run_id, scope=plan.scope, started=started, vars=values, secrets=secrets)
     plan = with_guards(plan, given)
@@ -72,7 +73,7 @@ def world(
         repository=lambda: read_only(_spec(call), call.emit),
         drtool=program,
         program=run_program,
-        ask=approver.ask,
+        ask=lambda key, prompt, shown, channel, work: approver.ask(key, prompt, shown, channel or asks, work),
         can_ask=lambda channel: approver.can_ask(channel) and approver.can_ask(channel or asks),
         tell=channels.tell,
         can_tell=channels.can_tell,

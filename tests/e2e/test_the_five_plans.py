@@ -90,6 +90,7 @@ def test_the_game_day(shell):
     before = packs(shell)
     done, approved = run_approved(shell, shell.directory / "told", *words)
     assert approved == ["go"]
+    assert "Faults on b for up to 45 minutes. Go?" in (shell.directory / "told").read_text()
     document = judged(shell, done.code, done.document, done.out + done.err)
     steps = {row["id"]: row["status"] for row in document["steps"]}
     assert (steps["found"], steps["found-exactly"]) == ("tolerated", "passed"), steps

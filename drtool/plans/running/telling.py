@@ -10,10 +10,16 @@ from drtool.plans.running.tasks import UNDO
 def announcements(plan: Plan, run: str, event: Event) -> Iterator[tuple[str, str, str]]:
     """(channel, event, message) for each that wants to hear of it."""
     names = dict(_happened(plan, run, event))
+    asked = event.inputs.get("channel") or asked_channel(plan) if isinstance(event, Began) else None
     for wish in plan.notify:
         for name in wish.events:
-            if name in names:
+            if name in names and not (name == "approval" and wish.channel == asked):
                 yield wish.channel, name, names[name]
+
+
+def asked_channel(plan: Plan) -> str | None:
+    """Through which the questions of steps that name no channel go, with their words: the first that wants to hear of them."""
+    return next((wish.channel for wish in plan.notify if "approval" in wish.events), None)
 
 
 def untold(plan: Plan, can_tell: Callable[[str], str]) -> list[str]:
