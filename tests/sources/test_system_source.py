@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,14 +130,139 @@ def test_links_of_a_restored_system_are_not_followed(host, tmp_path):
     (host / "usr/lib/os-release").unlink()
     (host / "etc/os-release").unlink()
     (host / "etc/os-release").symlink_to(tmp_path / "elsewhere")
-    assert observing.os_release(host) == {}
+    asked = Questions(dict(os.environ))
+    assert observing.os_release(host, asked) == {}
     (tmp_path / "cron").mkdir()
     (tmp_path / "cron/this-host").write_text("")
     (host / "etc/cron.daily").symlink_to(tmp_path / "cron")
     (host / "etc/hostname").unlink()
     (host / "etc/hostname").symlink_to("/etc/hostname")
-    assert observing.crontabs(host) == ("/etc/crontab", "/var/spool/cron/crontabs/ann")
-    assert observing.hostname(host) == ""
+    assert observing.crontabs(host, asked) == ("/etc/crontab", "/var/spool/cron/crontabs/ann")
+    assert observing.hostname(host, asked) == ""
+    shutil.rmtree(host / "var/lib/dpkg")
+    (host / "var/lib/dpkg").symlink_to("/var/lib/dpkg")
+    assert observing.packages(host, asked) == (), "this host's packages are not those of the restored one"
+
+
+def test_strange_files_are_passed_over_or_named(host):
+    os.close(os.open(os.fsencode(host) + b"/etc/cron.d/caf\xe9", os.O_CREAT))
+    (host / "etc/cron.d/linked").symlink_to("/opt/shop/crontab")
+    (host / "etc/systemd/system/multi-user.target.wants/a b.service").symlink_to("/x")
+    (host / "etc/hostname").unlink()
+    os.mkfifo(host / "etc/hostname")
+    (host / "etc/group").unlink()
+    (host / "etc/group").symlink_to("group")
+    (host / "etc/passwd").write_bytes(b"caf\xe9:x:7:7:A\x0bB\xe2\x80\xa8C:/:/bin/sh")
+    (host / "usr/lib/os-release").unlink()
+    (host / "usr/lib/os-release").mkdir()
+    system = read_system(restored_system(host, dict(os.environ)).encoded())
+    assert {"/etc/cron.d/caf\\xe9", "/etc/cron.d/linked"} <= set(system.crontabs)
+    assert [user.uid for user in system.users] == [7]
+    assert (system.hostname, system.os) == ("", {})
+    assert "a b.service" not in system.units, "systemd takes it for no unit"
+
+
+def test_what_may_not_be_read_is_unknown_and_not_empty(host, as_nobody):
+    for name in ("etc/cron.d", "etc/systemd/system/multi-user.target.wants", "etc/group"):
+        (host / name).chmod(0)
+    text = as_nobody(
+        "import os, sys; from pathlib import Path; from drtool.sources.system import restored_system",
+        f"sys.stdout.buffer.write(restored_system(Path({str(host)!r}), dict(os.environ)).encoded())",
+    )
+    found = read_system(text)
+    assert {"crontabs", "units", "groups"} <= set(found.lacking)
+    recorded = System(units={"web.service": "enabled"}, crontabs=("/etc/cron.d/shop",))
+    assert list(differences(recorded, found, ("units", "crontabs", "groups"))) == []
+    assert set(lacking(recorded, found, ("units", "crontabs", "groups"))) == {"units", "crontabs", "groups"}
+
+
+@pytest.fixture
+def as_nobody(tmp_path):
+    """Runs Python as another user, whom modes keep out; as this one, where this one is not root."""
+    for each in (tmp_path, *tmp_path.parents):
+        if (
+            each != Path("/tmp")
+            and os.access(each, os.W_OK)
+            and each.stat().st_uid == os.geteuid()
+            and each != Path("/")
+        ):
+            each.chmod(each.stat().st_mode | 0o711)
+
+    def run(*lines):
+        become = "import os; os.geteuid() or (os.setgid(65534), os.setuid(65534))"
+        words = [sys.executable, "-c", "\n".join((lines[0], become, *lines[1:]))]
+        return subprocess.run(words, check=True, capture_output=True).stdout
+
+    return run
+
+
+def test_secrets_of_repositories_are_left_out(tmp_path):
+    text = "[a]\nbaseurl=https://ann@example.org:s3cret@example.org/\nproxy_password = s3cret\npassword=s3cret\n"
+    write(tmp_path, {"etc/yum.repos.d/a.repo": text})
+    ((_, lines),) = observing.repositories(tmp_path, Questions({})).items()
+    assert lines == ("[a]", "baseurl=https://***@example.org/", "proxy_password=***", "password=***")
+
+
+def test_secrets_of_the_kernel_are_left_out_and_what_only_root_may_read_is_counted(tmp_path, as_nobody):
+    keys = ("net/ipv4/tcp_fastopen_key", "net/ipv6/conf/default/stable_secret", "net/core/netdev_rss_key")
+    write(tmp_path / "sys", {**dict.fromkeys(keys, "s3cret"), "vm/swappiness": "60", "fs/protected": "1", "vm/do": ""})
+    (tmp_path / "sys/vm/do").chmod(0o200)
+    asked = Questions({})
+    assert asking.settings(tmp_path / "sys", asked).keys() >= {"fs/protected", "vm/swappiness"}
+    assert not {*keys} & asking.settings(tmp_path / "sys", asked).keys()
+    assert asked.lacking == {}
+    (tmp_path / "sys/fs/protected").chmod(0o600)
+    told = as_nobody(
+        "from pathlib import Path; from drtool.sources.system import asking, questions; q = questions.Questions({})",
+        f"asking.settings(Path({str(tmp_path / 'sys')!r}), q); print(q.lacking)",
+    )
+    assert told == b"{'settings of root': '1 kernel settings may be read by root only'}\n"
+    recorded = System(sysctl={"fs/protected": "1"})
+    found = System(sysctl={}, lacking={"settings of root": "why"})
+    assert (list(differences(recorded, found)), set(lacking(recorded, found))) == ([], {"settings of root"})
+
+
+@pytest.mark.parametrize(
+    ("program", "answer", "what"),
+    [
+        ("ip", '[{"ifname":"a"},{"mtu":1},{"ifname":"b","addr_info":[{}]}]', None),
+        ("ip", "{}", "addresses"),
+        ("ip", "", "addresses"),
+        ("lsblk", "{}", None),
+        ("lsblk", '{"blockdevices":[{"name":"a"},{"name":"b","kname":"b","type":"disk","size":5}]}', None),
+        ("lsblk", "[]", "storage"),
+        ("npm", '{"error":{"code":"EACCES"}}', "packages of npm"),
+        ("npm", "[]", "packages of npm"),
+        ("dpkg-query", "odd", "packages"),
+    ],
+)
+def test_a_strange_answer_is_understood_or_told(tmp_path, program, answer, what):
+    told = []
+    path = fake(tmp_path / "bin", program, f"cat <<'E'\n{answer}\nE")
+    asked = Questions({**os.environ, "PATH": path}, lambda *row: told.append(row[0]))
+    system = asking.system_of(Path("/"), asked)
+    dict(asking.texts(system, asked))
+    assert (what in told) if what else (told == [])
+    assert read_system(system.encoded()) == system
+
+
+def test_arrays_have_partition_tables_too(tmp_path):
+    part = {"kname": "md0p1", "type": "part", "pttype": "gpt"}
+    array = {"kname": "md0", "type": "raid1", "pttype": "gpt", "children": [part]}
+    disks = [{"kname": name, "type": "disk", "pttype": None, "children": [array]} for name in ("sda", "sdb")]
+    path = fake(tmp_path / "bin", "sfdisk", 'echo "table of $2"')
+    fake(tmp_path / "bin", "mdadm", "echo array")
+    found = dict(asking.texts(System(storage=disks), Questions({**os.environ, "PATH": path})))
+    assert found == {"storage/md0.sfdisk": "table of /dev/md0\n", "storage/mdadm.conf": "array\n"}
+
+
+def test_no_module_of_the_working_directory_runs(tmp_path, monkeypatch):
+    """Who calls drtool from a directory of somebody else must not run what lies there."""
+    for name in ("pip", "json", "importlib"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    asking.system_of(Path("/"), Questions(dict(os.environ)))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_database_of_rpm(tmp_path):

@@ -5,19 +5,20 @@ Invariants
     What differs from one minute to the next is left out: counters, random ids, what came and went with a container.
 """
 
-import json
 import os
 import platform
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from drtool.sources.system import observing
 from drtool.sources.system.questions import Questions
-from drtool.sources.system.record import Package, System
+from drtool.sources.system.record import SETTINGS_OF_ROOT, Package, System
 
 _LSBLK = "NAME,KNAME,TYPE,SIZE,FSTYPE,LABEL,UUID,PARTTYPE,PARTLABEL,PARTUUID,PTTYPE,PTUUID,MOUNTPOINT,MODEL,SERIAL"
 _EPHEMERAL_DEVICES = "1,7,43"
@@ -29,13 +30,53 @@ _VOLATILE = re.compile(
     r"|net/(netfilter/nf_conntrack_count|.*/(conf|neigh)/(?!all/|default/).*|ipv4/route/.*|core/.*/instances)"
     r"|vm/(drop_caches|stat_refresh|compact_memory)|dev/cdrom/info|sunrpc/transports"
 )
+_SECRET = re.compile(r"net/(ipv4/tcp_fastopen_key|ipv6/conf/.*/stable_secret|core/netdev_rss_key)")
+_AUTOMOUNTED = "fs/binfmt_misc"
+_HAS_PIP = "import importlib.util; print(importlib.util.find_spec('pip') is not None)"
 _LVM = {
     "pvs": "pv_name,pv_uuid,pv_size,vg_name",
     "lvs": "vg_name,lv_name,lv_uuid,lv_size,lv_layout,pool_lv,devices",
 }
 _BLOCK_DEVICES = Path("/sys/dev/block")
+_IPV6 = Path("/proc/net/if_inet6")
 _SETTING_BYTES_MAX = 4096
 _VIRTUAL_INTERFACE = re.compile(r"lo|veth.*|docker.*|br-[0-9a-f]{12}|cali.*|cni.*|virbr.*|vnet.*")
+_T = TypeVar("_T")
+
+
+class _Address(Struct):
+    """As `ip` has it; so are the next ones. What a version of it leaves out is empty."""
+
+    local: str = ""
+    prefixlen: int = 0
+    scope: str = ""
+    temporary: bool = False
+
+
+class _Link(Struct):
+    ifname: str = ""
+    address: str = ""
+    mtu: int | None = None
+    addr_info: list[_Address] = []
+
+
+class _Module(Struct):
+    """Of `pip list`."""
+
+    name: str
+    version: str
+    location: str | None = None
+
+
+class _NodePackage(Struct):
+    version: str = ""
+
+
+class _NodePackages(Struct):
+    """Of `npm ls`."""
+
+    dependencies: dict[str, _NodePackage] = {}
+    error: Any = None
 
 
 def present_system(environ: Mapping[str, str]) -> System:
@@ -47,19 +88,19 @@ def system_of(root: Path, questions: Questions) -> System:
     """Everything of a host that is up."""
     found = (*observing.packages(root, questions), *_python(questions), *_node(questions))
     return System(
-        hostname=observing.hostname(root) or platform.node(),
-        os=observing.os_release(root),
+        hostname=observing.hostname(root, questions) or platform.node(),
+        os=observing.os_release(root, questions),
         kernel=platform.release(),
         architecture=platform.machine(),
         firmware="uefi" if Path("/sys/firmware/efi").is_dir() else "bios",
         command_line=_read(Path("/proc/cmdline")) or "",
         packages=tuple(_marked(found, questions)),
-        repositories=observing.repositories(root),
-        units=observing.units(root),
-        crontabs=observing.crontabs(root),
-        users=observing.users(root),
-        groups=observing.groups(root),
-        sysctl=settings(Path("/proc/sys")),
+        repositories=observing.repositories(root, questions),
+        units=observing.units(root, questions),
+        crontabs=observing.crontabs(root, questions),
+        users=observing.users(root, questions),
+        groups=observing.groups(root, questions),
+        sysctl=settings(Path("/proc/sys"), questions),
         storage=_devices(questions),
         network=_network(questions),
         lacking=dict(sorted(questions.lacking.items())),
@@ -68,11 +109,10 @@ def system_of(root: Path, questions: Questions) -> System:
 
 def texts(system: System, questions: Questions) -> Iterator[tuple[str, str]]:
     """(name, content) of what programs print for themselves to read again: partitions, volumes, arrays, boot entries."""
-    disks = [device["kname"] for device in system.storage or () if device.get("type") == "disk" and device["pttype"]]
-    for disk in disks:
+    for disk in sorted(set(_partitioned(system.storage or ()))):
         if table := questions.ask(f"partitions of {disk}", ["sfdisk", "--dump", f"/dev/{disk}"]):
             yield f"storage/{disk}.sfdisk", table
-    kinds = set(_kinds(system.storage or ()))
+    kinds = {str(device.get("type")) for device in _walked(system.storage or ())}
     if "lvm" in kinds:  # the volume groups' own description lies in /etc/lvm/backup
         for name, columns in _LVM.items():
             words = [name, "--reportformat", "json", "--units", "b", "--options", columns]
@@ -108,14 +148,14 @@ def _words(text: str | None) -> set[str] | None:
 def _python(questions: Questions) -> list[Package]:
     """What pip has put beside the distribution's own modules, in the system's Python."""
     program = next((each for each in ("/usr/bin/python3", "python3") if questions.has(each)), "")
-    if not program or not questions.succeeds([program, "-m", "pip", "--version"]):
+    what = "packages of pip"
+    if not program or (questions.ask(what, [program, "-c", _HAS_PIP]) or "").strip() != "True":
         return []  # without pip nothing came by it
     words = [program, "-m", "pip", "--disable-pip-version-check", "list", "--verbose", "--format=json"]
-    rows = _json(questions, "packages of pip", words) or ()
     found = [
-        Package(manager="pip", name=row["name"], version=row["version"])
-        for row in rows
-        if not str(row.get("location", "")).startswith("/usr/lib/")  # the distribution's, which are packages of its own
+        Package(manager="pip", name=row.name, version=row.version)
+        for row in _read_as(list[_Module], questions, what, words) or ()
+        if not (row.location or "").startswith("/usr/lib/")  # the distribution's, which are packages of its own
     ]
     return sorted(found, key=lambda package: package.name)
 
@@ -123,27 +163,38 @@ def _python(questions: Questions) -> list[Package]:
 def _node(questions: Questions) -> list[Package]:
     if not questions.has("npm"):
         return []
+    what = "packages of npm"
     # npm says 1 where one package's wishes for others are not met; its list is whole all the same
-    listed = _json(questions, "packages of npm", ["npm", "ls", "--global", "--depth=0", "--json"], success=(0, 1)) or {}
+    words = ["npm", "ls", "--global", "--depth=0", "--json"]
+    listed = _read_as(_NodePackages, questions, what, words, success=(0, 1)) or _NodePackages()
+    if listed.error is not None and not listed.dependencies:
+        questions.miss(what, f"npm lists nothing: {listed.error}"[:200])
     return [
-        Package(manager="npm", name=name, version=row["version"])
-        for name, row in sorted(listed.get("dependencies", {}).items())
-        if "version" in row
+        Package(manager="npm", name=name, version=row.version)
+        for name, row in sorted(listed.dependencies.items())
+        if row.version
     ]
 
 
-def settings(directory: Path) -> dict[str, str]:
-    """The kernel's settings by their names, with slashes; those that may not be read are left out."""
+def settings(directory: Path, questions: Questions) -> dict[str, str]:
+    """The kernel's settings by their names, with slashes, without secrets; those that only root may read are counted."""
     found: dict[str, str] = {}
-    for above, _, names in os.walk(directory):
+    closed = 0
+    for above, below, names in os.walk(directory):
+        below[:] = [name for name in below if str(Path(above, name).relative_to(directory)) != _AUTOMOUNTED]
         for name in names:
             path = Path(above, name)
             key = str(path.relative_to(directory))
-            if _VOLATILE.fullmatch(key):
+            if _VOLATILE.fullmatch(key) or _SECRET.fullmatch(key):
                 continue
             value = _read(path)
             if value is not None:
                 found[key] = value
+            closed += value is None and not os.access(path, os.R_OK) and bool(path.stat().st_mode & stat.S_IRUSR)
+    if closed:
+        questions.lacking[SETTINGS_OF_ROOT] = f"{closed} kernel settings may be read by root only"
+    if not found:
+        questions.lacking["sysctl"] = f"{directory} tells nothing"
     return dict(sorted(found.items()))
 
 
@@ -160,54 +211,76 @@ def _devices(questions: Questions) -> Any:  # noqa: ANN401 - as lsblk nests them
         questions.lacking["storage"] = f"there is no {_BLOCK_DEVICES}: a container has no disks of its own"
         return None
     words = ["lsblk", "--json", "--bytes", "--exclude", _EPHEMERAL_DEVICES, "--output", _LSBLK]
-    listed = _json(questions, "storage", words)
-    return None if listed is None else [each for each in listed["blockdevices"] if each["size"]]
+    listed = _read_as(dict[str, list[dict[str, Any]]], questions, "storage", words)
+    return None if listed is None else [each for each in listed.get("blockdevices", ()) if each.get("size")]
 
 
-def _kinds(devices: Any) -> Iterator[str]:  # noqa: ANN401 - as above
+def _walked(devices: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - as above
     for device in devices:
-        yield str(device.get("type"))
-        yield from _kinds(device.get("children", ()))
+        yield device
+        yield from _walked(device.get("children", ()))
 
 
-def _network(questions: Questions) -> Any:  # noqa: ANN401 - as ip nests them
-    links = _json(questions, "addresses", ["ip", "-json", "address", "show"])
-    routes = _json(questions, "routes", ["ip", "-json", "route", "show"])
+def _partitioned(devices: Any) -> Iterator[str]:  # noqa: ANN401 - as above
+    """What has a partition table: disks, and arrays of them. A partition is told with the table that it stands in."""
+    for device in _walked(devices):
+        if device.get("pttype") and device.get("kname") and device.get("type") != "part":
+            yield device["kname"]
+
+
+def _network(questions: Questions) -> Any:  # noqa: ANN401 - as `System` has it
+    links = _read_as(list[_Link], questions, "addresses", ["ip", "-json", "address", "show"])
+    routes = _routes(questions)
     if links is None or routes is None:
         return None
-    kept = [link for link in links if link and not _VIRTUAL_INTERFACE.fullmatch(link["ifname"])]
-    names = {link["ifname"] for link in kept}
+    kept = [link for link in links if link.ifname and not _VIRTUAL_INTERFACE.fullmatch(link.ifname)]
+    names = {link.ifname for link in kept}
     return {
         "addresses": [
             {
-                "name": link["ifname"],
-                "hardware": link.get("address", ""),
-                "mtu": link["mtu"],
+                "name": link.ifname,
+                "hardware": link.address,
+                "mtu": link.mtu,
                 "addresses": sorted(
-                    f"{row['local']}/{row['prefixlen']}"
-                    for row in link.get("addr_info", ())
-                    if row["scope"] == "global"
+                    f"{row.local}/{row.prefixlen}"
+                    for row in link.addr_info
+                    if row.scope == "global" and not row.temporary
                 ),
             }
             for link in kept
         ],
         "routes": [
-            {key: row[key] for key in ("dst", "gateway", "dev", "metric") if key in row}
+            {key: row[key] for key in ("type", "dst", "gateway", "via", "dev", "metric", "nexthops") if key in row}
             for row in routes
-            if row.get("dev") in names
+            if "dev" not in row or row["dev"] in names
         ],
     }
 
 
-def _json(questions: Questions, what: str, argv: list[str], *, success: tuple[int, ...] = (0,)) -> Any:  # noqa: ANN401 - what a program prints
+def _routes(questions: Questions) -> list[dict[str, Any]] | None:
+    """Of both protocols; those of IPv6 that the kernel and the routers nearby make come and go."""
+    rows = list[dict[str, Any]]
+    routes = _read_as(rows, questions, "routes", ["ip", "-json", "route", "show"])
+    if routes is None or not _IPV6.exists():
+        return routes
+    more = _read_as(rows, questions, "routes", ["ip", "-6", "-json", "route", "show"])
+    return None if more is None else [*routes, *(row for row in more if row.get("protocol") not in ("kernel", "ra"))]
+
+
+def _read_as(
+    form: type[_T], questions: Questions, what: str, argv: list[str], *, success: tuple[int, ...] = (0,)
+) -> _T | None:
+    """The JSON that a program prints."""
     text = questions.ask(what, argv, success=success)
     if text is None:
         return None
     try:
-        return json.loads(text)
-    except ValueError:
+        return msgspec.json.decode(text, type=form)
+    except msgspec.ValidationError as error:
+        questions.miss(what, f"what {argv[0]} printed is not understood: {error}")
+    except msgspec.DecodeError:
         questions.miss(what, f"{argv[0]} printed no JSON")
-        return None
+    return None
 
 
 def with_lacking(system: System, questions: Questions) -> System:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from drtool.sources.system.record import System
+from drtool.sources.system.record import SETTINGS_OF_ROOT, System
 
 WHAT = ("packages", "units", "users", "groups", "crontabs", "repositories", "sysctl")
-_QUESTIONS = {"packages": ("packages", "packages of pip", "packages of npm"), "sysctl": ("sysctl",)}
+_QUESTIONS = {"packages": ("packages", "packages of pip", "packages of npm"), "sysctl": ("sysctl", SETTINGS_OF_ROOT)}
 
 
 class Difference(Struct, frozen=True):
@@ -36,6 +36,8 @@ def differences(recorded: System, found: System, what: Sequence[str] = WHAT) -> 
         for name in sorted({*before, *after}):
             if name.partition(" ")[0] in unknown:
                 continue
+            if each == "sysctl" and name not in after and SETTINGS_OF_ROOT in found.lacking:
+                continue  # it may be there all the same
             row = _difference(each, name, before.get(name), after.get(name))
             if row is not None:
                 yield row
@@ -45,7 +47,7 @@ def lacking(recorded: System, found: System, what: Sequence[str] = WHAT) -> dict
     """What of `what` cannot be compared, because one side does not know it; and why."""
     reasons: dict[str, str] = {}
     for each in what:
-        for question in _QUESTIONS.get(each, ()):
+        for question in _QUESTIONS.get(each, (each,)):
             for side, system in (("when it was recorded", recorded), ("now", found)):
                 if question in system.lacking:
                     reasons[question] = f"{side}: {system.lacking[question]}"

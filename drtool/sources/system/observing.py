@@ -4,11 +4,14 @@ directory, by the same means.
 Invariants
     Nothing outside of `root` is read, but by the package manager's own programs.
     Links that lead out of `root` are not followed: those of another host lead elsewhere here.
+    What may not be read is named in `questions.lacking`: nothing found is never the same as nothing seen.
 """
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from drtool.sources.system.questions import Questions
@@ -38,7 +41,10 @@ _REPOSITORIES = (
     "etc/yum.repos.d/*.repo",
     "etc/zypp/repos.d/*.repo",
 )
-_LOGIN = re.compile(r"://[^/@\s]+@")
+_LOGIN = re.compile(r"://[^/\s]+@")
+_PASSWORD = re.compile(r"(?i)^(\w*password)\s*=.*")
+_UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+")
+"""What systemd takes for a unit; it passes over other names, too."""
 _NO_HOST = "files alone do not tell"
 _TEXT_BYTES_MAX = 16 << 20
 
@@ -47,14 +53,14 @@ def restored_system(root: Path, environ: Mapping[str, str]) -> System:
     """What the files below a directory tell of the system that they are of: no more than they can."""
     questions = Questions(environ)
     return System(
-        hostname=hostname(root),
-        os=os_release(root),
+        hostname=hostname(root, questions),
+        os=os_release(root, questions),
         packages=packages(root, questions),
-        repositories=repositories(root),
-        units=units(root),
-        crontabs=crontabs(root),
-        users=users(root),
-        groups=groups(root),
+        repositories=repositories(root, questions),
+        units=units(root, questions),
+        crontabs=crontabs(root, questions),
+        users=users(root, questions),
+        groups=groups(root, questions),
         lacking={**questions.lacking, **dict.fromkeys(("packages of pip", "packages of npm", "sysctl"), _NO_HOST)},
     )
 
@@ -63,64 +69,79 @@ def packages(root: Path, questions: Questions) -> tuple[Package, ...]:
     """Those of the system's own package manager, sorted."""
     found: list[Package] = []
     known = False
-    if (root / DPKG_STATUS).is_file():
+    status = root / DPKG_STATUS
+    if _is_inside(root, status) and os.path.isfile(status):
         known = True
-        text = questions.ask(
-            "packages", ["dpkg-query", f"--admindir={root / 'var/lib/dpkg'}", "-W", "-f", _DPKG_FORMAT]
-        )
-        found += _dpkg(text or "")
+        words = ["dpkg-query", f"--admindir={status.parent}", "-W", "-f", _DPKG_FORMAT]
+        found += _dpkg(_rows(questions, words, 5))
     for database in _RPM_DATABASES:
-        if (root / database).is_dir() and any((root / database).iterdir()):
+        if _listed(root, root / database, questions, "packages"):
             known = True
             words = ["rpm", "--dbpath", str((root / database).resolve()), "-qa", "--qf", _RPM_FORMAT]
-            found += _rpm(questions.ask("packages", words) or "")
+            found += _rpm(_rows(questions, words, 3))
             break
     if not known:
         questions.miss("packages", f"neither dpkg's nor rpm's database is below {root}")
     return tuple(sorted(found, key=lambda package: (package.manager, package.name, package.version)))
 
 
-def _dpkg(text: str) -> Iterator[Package]:
-    for line in text.splitlines():
-        name, version, architecture, want, status = line.split("\t")
+def _rows(questions: Questions, argv: list[str], width: int) -> list[list[str]]:
+    """What a package manager lists; nothing where a line of it cannot be understood."""
+    text = questions.ask("packages", argv) or ""
+    rows = [line.split("\t") for line in text.split("\n") if line]
+    odd = next((row for row in rows if len(row) != width), None)
+    if odd is not None:
+        questions.miss("packages", f"{argv[0]} printed {odd[0][:40]!r}, which is no package")
+        return []
+    return rows
+
+
+def _dpkg(rows: list[list[str]]) -> Iterator[Package]:
+    for name, version, architecture, want, status in rows:
         if status == "installed":
             yield Package(manager="dpkg", name=name, version=version, architecture=architecture, held=want == "hold")
 
 
-def _rpm(text: str) -> Iterator[Package]:
-    for line in text.splitlines():
-        name, version, architecture = line.split("\t")
+def _rpm(rows: list[list[str]]) -> Iterator[Package]:
+    for name, version, architecture in rows:
         if name != "gpg-pubkey":  # a key, which rpm lists among the packages
             yield Package(manager="rpm", name=name, version=version, architecture=architecture)
 
 
-def units(root: Path) -> dict[str, str]:
+def units(root: Path, questions: Questions) -> dict[str, str]:
     """What systemd was told to start, and not to start: by the links that `systemctl enable` and `mask` make."""
     found: dict[str, str] = {}
     for prefix, directory in _UNIT_DIRECTORIES:
-        for path in _listed(root, root / directory):
-            if path.is_symlink():
-                target = os.readlink(path)
-                alias = f"alias of {os.path.basename(target)}"
-                found[prefix + path.name] = "masked" if target == "/dev/null" else alias
-        for path in _listed(root, root / directory):
-            if path.suffix in (".wants", ".requires") and path.is_dir():
-                found |= {prefix + each.name: "enabled" for each in _listed(root, path) if each.is_symlink()}
+        listed = _listed(root, root / directory, questions, "units")
+        for path in _links(listed):
+            target = os.readlink(path)
+            alias = f"alias of {_shown(os.path.basename(target))}"
+            found[prefix + path.name] = "masked" if target == "/dev/null" else alias
+        for path in listed:
+            if path.suffix in (".wants", ".requires"):
+                links = _links(_listed(root, path, questions, "units"))
+                found |= {prefix + each.name: "enabled" for each in links}
     return dict(sorted(found.items()))
 
 
-def crontabs(root: Path) -> tuple[str, ...]:
-    return tuple(_below(root, path) for path in _matching(root, _CRONTABS) if path.name != ".placeholder")
+def _links(listed: list[Path]) -> list[Path]:
+    return [path for path in listed if os.path.islink(path) and _UNIT_NAME.fullmatch(path.name)]
 
 
-def repositories(root: Path) -> dict[str, tuple[str, ...]]:
+def crontabs(root: Path, questions: Questions) -> tuple[str, ...]:
+    found = _matching(root, _CRONTABS, questions, "crontabs")
+    return tuple(_below(root, path) for path in found if path.name != ".placeholder")
+
+
+def repositories(root: Path, questions: Questions) -> dict[str, tuple[str, ...]]:
     """Where packages come from, by file."""
-    return {_below(root, path): _lines(root, path) for path in _matching(root, _REPOSITORIES)}
+    found = _matching(root, _REPOSITORIES, questions, "repositories")
+    return {_below(root, path): _lines(root, path, questions) for path in found if _is_inside(root, path)}
 
 
-def users(root: Path) -> tuple[User, ...]:
+def users(root: Path, questions: Questions) -> tuple[User, ...]:
     """By number, of `/etc/passwd`; what a directory service adds is not the host's own."""
-    rows = (line.split(":") for line in _text(root, root / "etc/passwd").splitlines())
+    rows = (line.split(":") for line in _text(root, "etc/passwd", questions, "users").split("\n"))
     found = (
         User(name=row[0], uid=int(row[2]), gid=int(row[3]), comment=row[4], home=row[5], shell=row[6])
         for row in rows
@@ -129,8 +150,8 @@ def users(root: Path) -> tuple[User, ...]:
     return tuple(sorted(found, key=lambda user: (user.uid, user.name)))
 
 
-def groups(root: Path) -> tuple[Group, ...]:
-    rows = (line.split(":") for line in _text(root, root / "etc/group").splitlines())
+def groups(root: Path, questions: Questions) -> tuple[Group, ...]:
+    rows = (line.split(":") for line in _text(root, "etc/group", questions, "groups").split("\n"))
     found = (
         Group(name=row[0], gid=int(row[2]), members=tuple(sorted(filter(None, row[3].split(",")))))
         for row in rows
@@ -139,47 +160,72 @@ def groups(root: Path) -> tuple[Group, ...]:
     return tuple(sorted(found, key=lambda group: (group.gid, group.name)))
 
 
-def os_release(root: Path) -> dict[str, str]:
+def os_release(root: Path, questions: Questions) -> dict[str, str]:
     """Of `/etc/os-release`, which most systems have as a link to `/usr/lib`."""
-    path = root / "etc/os-release"
-    text = _text(root, root / "usr/lib/os-release" if path.is_symlink() else path)
-    pairs = (line.partition("=") for line in text.splitlines())
+    name = "usr/lib/os-release" if os.path.islink(root / "etc/os-release") else "etc/os-release"
+    pairs = (line.partition("=") for line in _text(root, name, questions, "os").split("\n"))
     return {key: value.strip("\"'") for key, equals, value in pairs if equals and key.isidentifier()}
 
 
-def hostname(root: Path) -> str:
-    return _text(root, root / "etc/hostname").strip()
+def hostname(root: Path, questions: Questions) -> str:
+    return _text(root, "etc/hostname", questions, "hostname").strip()
 
 
-def _lines(root: Path, path: Path) -> tuple[str, ...]:
-    lines = (line.strip() for line in _text(root, path).splitlines())
-    return tuple(_LOGIN.sub("://***@", line) for line in lines if line and not line.startswith("#"))
+def _lines(root: Path, path: Path, questions: Questions) -> tuple[str, ...]:
+    text = _text(root, str(path.relative_to(root)), questions, "repositories")
+    lines = (line.strip() for line in text.split("\n"))
+    kept = (line for line in lines if line and not line.startswith("#"))
+    return tuple(_PASSWORD.sub(r"\1=***", _LOGIN.sub("://***@", line)) for line in kept)
 
 
-def _matching(root: Path, patterns: tuple[str, ...]) -> list[Path]:
-    found = {path for pattern in patterns for path in root.glob(pattern)}
-    return sorted(path for path in found if path.is_file() and _is_inside(root, path))
+def _matching(root: Path, patterns: tuple[str, ...], questions: Questions, what: str) -> list[Path]:
+    """Whatever is no directory; a link counts, wherever it leads."""
+    found: set[Path] = set()
+    for pattern in patterns:
+        above, _, wanted = pattern.rpartition("/")
+        listed = _listed(root, root / above, questions, what)
+        found |= {path for path in listed if fnmatchcase(path.name, wanted) and not os.path.isdir(path)}
+    return sorted(found)
 
 
 def _below(root: Path, path: Path) -> str:
-    return f"/{path.relative_to(root)}"
+    return _shown(f"/{path.relative_to(root)}")
 
 
-def _listed(root: Path, directory: Path) -> list[Path]:
-    return sorted(directory.iterdir()) if directory.is_dir() and _is_inside(root, directory) else []
+def _shown(name: str) -> str:
+    """As JSON can hold it: names of files need not be text."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _listed(root: Path, directory: Path, questions: Questions, what: str) -> list[Path]:
+    if not _is_inside(root, directory):
+        return []
+    try:
+        return sorted(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        questions.lacking[what] = f"{_below(root, directory)}: {error.strerror}"
+        return []
 
 
 def _is_inside(root: Path, path: Path) -> bool:
     """Whether it is the system's own: absolute links of a restored one lead to this host's files."""
-    return path.resolve().is_relative_to(root.resolve())
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
-def _text(root: Path, path: Path) -> str:
-    """Empty where there is none: a host need not have it. A file that may not be read is the walk's to report."""
+def _text(root: Path, name: str, questions: Questions, what: str) -> str:
+    """Empty where there is none: a host need not have it. That a file may not be read is the walk's to report."""
+    path = root / name
     if not _is_inside(root, path):
         return ""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return ""
         with path.open("rb") as file:
             return file.read(_TEXT_BYTES_MAX).decode("utf-8", "replace")
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        questions.lacking[what] = f"{_below(root, path)}: {error.strerror}"
         return ""

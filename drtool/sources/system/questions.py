@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from drtool.errors import DrtoolError
 from drtool.sources import children
@@ -41,14 +42,6 @@ class Questions:
             self.miss(what, error.message)
             return None
 
-    def succeeds(self, argv: Sequence[str]) -> bool:
-        """Whether the program is there and ends well, whatever it prints."""
-        try:
-            self._output(argv, (0,))
-        except DrtoolError:
-            return False
-        return True
-
     def miss(self, what: str, why: str) -> None:
         """Something that should be known, and is not."""
         self.lacking[what] = why
@@ -62,4 +55,6 @@ class Questions:
             if time.monotonic() >= ends_at:
                 raise DrtoolError(f"{argv[0]} gave no answer within {ANSWER_S:.0f} s")
 
-        return children.run(argv, self._environ, success=success, watch=watch).decode("utf-8", "replace")
+        # of `/`: a module or a setting that lies about where somebody happens to stand is not this host's
+        out = children.run(argv, self._environ, cwd=Path("/"), success=success, watch=watch)
+        return out.decode("utf-8", "replace")

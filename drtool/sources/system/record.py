@@ -17,6 +17,8 @@ from drtool.sources.inventory import FORMAT, NAME
 KIND = "system"
 INVENTORY = f"/{KIND}/{NAME}".encode()
 INVENTORY_BYTES_MAX = 64 << 20
+SETTINGS_OF_ROOT = "settings of root"
+"""In `lacking`: there are kernel settings that this user may not read."""
 
 
 class Package(Struct, frozen=True, kw_only=True, omit_defaults=True):
