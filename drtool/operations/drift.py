@@ -4,6 +4,7 @@ Files are compared by their contents: each is cut where the snapshot cut it, and
 """
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
@@ -20,6 +21,7 @@ from drtool.sources.system import (
     WHAT,
     Difference,
     System,
+    counted,
     differences,
     lacking,
     present_system,
@@ -76,7 +78,7 @@ def drift(
     described = [each for each in what if each != FILES]
     result.differences += differences(recorded, found, described)
     result.unknown += [Unknown(*row) for row in lacking(recorded, found, described).items()]
-    result.compared = {each: len(getattr(recorded, each)) for each in described}
+    result.compared = counted(recorded, found, described)
     if FILES in what:
         files = _Files(repository, snapshot, excludes)
         result.differences += files.differences()
@@ -102,8 +104,12 @@ class _Files:
         for path, entry in walk(self._root, b"/", self._repository.trees):
             if not self._is_taken(path):
                 continue
-            self.count += 1
             self._names.setdefault(os.path.dirname(path), set()).add(entry.name)
+            if path in PACKAGE_DATABASES:
+                continue
+            if entry.uncaptured:
+                self.unread.append(Unknown(os.fsdecode(path), f"when it was recorded: {'; '.join(entry.uncaptured)}"))
+                continue
             if entry.type == FileType.DIRECTORY:
                 self._names.setdefault(path, set())
             row = self._difference(path, entry)
@@ -116,22 +122,29 @@ class _Files:
     def _is_taken(self, path: bytes) -> bool:
         """Whether it is one of the snapshot's paths or below one; those above are only the way there."""
         within = any(path == each or path.startswith(each.rstrip(b"/") + b"/") for each in self._paths)
-        return within and path not in PACKAGE_DATABASES
+        return within and path != _OURS and not path.startswith(_OURS + b"/")
 
     def _difference(self, path: bytes, entry: Entry) -> Difference | None:
         name = os.fsdecode(path)
-        if not os.path.lexists(path):
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            self.count += 1
             return Difference(FILES, "removed", name)
+        except OSError as error:
+            self.unread.append(Unknown(name, error.strerror or str(error)))
+            return None
         if entry.type == FileType.FILE and os.path.isfile(path) and not os.access(path, os.R_OK):
             self.unread.append(Unknown(name, "it may not be read"))
             return None
-        reason = difference(self._repository, entry, path, times=False)
+        self.count += 1
+        reason = difference(self._repository, entry, path, restored=False)
         return Difference(FILES, "changed", name, reason) if reason else None
 
     def _added(self, directory: bytes, names: set[bytes]) -> Iterator[Difference]:
         try:
             with os.scandir(directory) as listing:
-                items = [item for item in listing if item.name not in names]
+                items = [item for item in listing if item.name not in names and not _is_socket(item)]
         except OSError as error:
             if os.path.isdir(directory):
                 self.unread.append(Unknown(os.fsdecode(directory), error.strerror or str(error)))
@@ -141,3 +154,8 @@ class _Files:
             is_directory = item.is_dir(follow_symlinks=False)
             if not scope.excludes(directory, os.fsdecode(item.name), is_directory=is_directory):
                 yield Difference(FILES, "added", os.fsdecode(join(directory, item.name)) + "/" * is_directory)
+
+
+def _is_socket(item: "os.DirEntry[bytes]") -> bool:
+    """Which no snapshot has: the program that listens makes it."""
+    return stat.S_ISSOCK(item.stat(follow_symlinks=False).st_mode)

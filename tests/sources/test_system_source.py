@@ -1,16 +1,19 @@
 """A host's system: what is recorded of it, what of it files alone tell, and that the same host gives the same record."""
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from three_sites import settle
+from three_sites import in_a_child, settle
 
 from drtool.errors import DrtoolError, FormatError
 from drtool.operations.backup import SourceJob
@@ -176,17 +179,17 @@ def test_what_may_not_be_read_is_unknown_and_not_empty(host, as_nobody):
     assert set(lacking(recorded, found, ("units", "crontabs", "groups"))) == {"units", "crontabs", "groups"}
 
 
+def opened(directory):
+    """So that others get there."""
+    for each in (directory, *directory.parents):
+        if each.stat().st_uid == os.geteuid() and each != Path("/"):
+            each.chmod(each.stat().st_mode | 0o755)
+
+
 @pytest.fixture
 def as_nobody(tmp_path):
     """Runs Python as another user, whom modes keep out; as this one, where this one is not root."""
-    for each in (tmp_path, *tmp_path.parents):
-        if (
-            each != Path("/tmp")
-            and os.access(each, os.W_OK)
-            and each.stat().st_uid == os.geteuid()
-            and each != Path("/")
-        ):
-            each.chmod(each.stat().st_mode | 0o711)
+    opened(tmp_path)
 
     def run(*lines):
         become = "import os; os.geteuid() or (os.setgid(65534), os.setuid(65534))"
@@ -459,3 +462,62 @@ def test_drift_from_a_snapshot_of_something_else_is_refused(world, tmp_path):
     world.backup(tmp_path / "src")
     with world.open() as repository, pytest.raises(DrtoolError, match="is of no system"):
         drift(repository, next(iter(repository.view.state.snapshots)), dict(os.environ))
+
+
+def test_drift_says_what_it_could_not_compare(world, tmp_path):
+    """With everything of a directory taken: what was not captured, what may not be read, what no snapshot holds."""
+    from drtool.operations.drift import drift
+
+    script(System())  # whoever the child is: what it needs of Python is there
+    top = tmp_path / "top"
+    write(top, {"closed/file": "x", "lost": "x", "same": "x"})
+    job = SourceJob(name="host", captured=SystemSource(), paths=(os.fsencode(top),))
+    (top / "lost").chmod(0)
+
+    def backed_up():
+        with world.open() as repository:
+            world.run_jobs(repository, job, environ=dict(os.environ))
+
+    def drifted():
+        (top / "lost").chmod(0o644)
+        (top / "closed").chmod(0)
+        with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(top):
+            listening.bind("socket")
+            with world.open() as repository:
+                found = drift(repository, next(iter(repository.view.state.snapshots)), {}, what=("files",))
+        rows = [(row.change, os.path.basename(row.name)) for row in found.differences]
+        assert rows == [("changed", "closed")], "its mode; what cannot be seen is neither gone nor the same"
+        told = {os.path.relpath(row.what, top) for row in found.unknown}
+        assert told == {"lost", "closed", "closed/file"}
+        assert found.compared == {"files": 3}, "top, closed as a name, same"
+
+    def both():
+        backed_up()
+        drifted()
+
+    if os.geteuid() == 0:
+        opened(tmp_path)
+        for place in (world.root, top):
+            subprocess.run(["chown", "-R", "65534", str(place)], check=True)
+    assert in_a_child(both, uid=65534 if os.geteuid() == 0 else None) == 0
+
+
+def test_a_source_of_everything_has_no_drift_by_itself(world):
+    """`paths: [/]` holds the record itself and the package database, which are not compared as files."""
+    from drtool.operations.drift import PACKAGE_DATABASES, _Files
+
+    database = os.fsdecode(PACKAGE_DATABASES[0])
+    if not os.path.exists(database):
+        pytest.skip("no dpkg is here")
+    job = SourceJob(
+        name="host",
+        captured=SystemSource(),
+        paths=(os.path.dirname(os.fsencode(database)),),
+        excludes=("/var/lib/dpkg/*/",),
+    )
+    with world.open() as repository:
+        world.run_jobs(repository, job, environ=dict(os.environ))
+        snapshot = next(iter(repository.view.state.snapshots))
+        repository.load_index()
+        files = _Files(repository, msgspec.structs.replace(snapshot, paths=(b"/system", b"/")), ())
+        assert [row.name for row in files.differences() if row.name.startswith(("/system", database))] == []

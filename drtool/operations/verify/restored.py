@@ -47,8 +47,9 @@ def _restored(repository: Repository, snapshot: Snapshot, path: bytes | None) ->
             yield name, entry, name[len(inner) :]
 
 
-def difference(repository: Repository, entry: Entry, path: bytes, *, times: bool = True) -> str:
-    """Why one name is not as it should be; empty if it is. Without `times`, the same content written anew is the same."""
+def difference(repository: Repository, entry: Entry, path: bytes, *, restored: bool = True) -> str:
+    """Why one name is not as it should be; empty if it is. Of what was not `restored`, the time may be another, and
+    the owner is compared whoever asks."""
     if entry.uncaptured:
         return ""
     try:
@@ -61,9 +62,9 @@ def difference(repository: Repository, entry: Entry, path: bytes, *, times: bool
         return "" if os.readlink(path) == entry.link_target else "it points elsewhere"
     if stat.S_IMODE(found.st_mode) != entry.mode:
         return f"its mode is {stat.S_IMODE(found.st_mode):04o} instead of {entry.mode:04o}"
-    if os.geteuid() == 0 and (found.st_uid, found.st_gid) != (entry.uid, entry.gid):
+    if (os.geteuid() == 0 or not restored) and (found.st_uid, found.st_gid) != (entry.uid, entry.gid):
         return f"it belongs to {found.st_uid}:{found.st_gid} instead of {entry.uid}:{entry.gid}"
-    if times and found.st_mtime_ns != entry.mtime_ns:
+    if restored and found.st_mtime_ns != entry.mtime_ns:
         return "its time is another one"
     return _content_difference(repository, entry, path, found.st_size) if entry.type == FileType.FILE else ""
 

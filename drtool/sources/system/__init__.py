@@ -2,7 +2,7 @@
 
 from drtool.sources.system.asking import present_system
 from drtool.sources.system.capture import SystemSource, walked
-from drtool.sources.system.drift import WHAT, Difference, differences, lacking
+from drtool.sources.system.drift import WHAT, Difference, counted, differences, lacking
 from drtool.sources.system.observing import PACKAGE_DATABASES, restored_system
 from drtool.sources.system.record import INVENTORY, INVENTORY_BYTES_MAX, KIND, System, read_system
 
@@ -15,6 +15,7 @@ __all__ = [
     "Difference",
     "System",
     "SystemSource",
+    "counted",
     "differences",
     "lacking",
     "present_system",

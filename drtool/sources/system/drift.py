@@ -29,18 +29,16 @@ class Difference(Struct, frozen=True):
 def differences(recorded: System, found: System, what: Sequence[str] = WHAT) -> Iterator[Difference]:
     """In the order of `what`, then by name."""
     for each in what:
-        if each != "packages" and (each in recorded.lacking or each in found.lacking):
-            continue
-        before, after = _table(recorded, each), _table(found, each)
-        unknown = _unknown_managers(recorded, found) if each == "packages" else ()
+        before, after = _known(recorded, found, each)
         for name in sorted({*before, *after}):
-            if name.partition(" ")[0] in unknown:
-                continue
-            if each == "sysctl" and name not in after and SETTINGS_OF_ROOT in found.lacking:
-                continue  # it may be there all the same
             row = _difference(each, name, before.get(name), after.get(name))
             if row is not None:
                 yield row
+
+
+def counted(recorded: System, found: System, what: Sequence[str] = WHAT) -> dict[str, int]:
+    """How many of those that were recorded can be compared."""
+    return {each: len(_known(recorded, found, each)[0]) for each in what}
 
 
 def lacking(recorded: System, found: System, what: Sequence[str] = WHAT) -> dict[str, str]:
@@ -52,6 +50,22 @@ def lacking(recorded: System, found: System, what: Sequence[str] = WHAT) -> dict
                 if question in system.lacking:
                     reasons[question] = f"{side}: {system.lacking[question]}"
     return reasons
+
+
+def _known(recorded: System, found: System, what: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Both tables, without what one side could not find out."""
+    if what != "packages" and (what in recorded.lacking or what in found.lacking):
+        return {}, {}
+    before, after = _table(recorded, what), _table(found, what)
+    if what == "packages":
+        unknown = _unknown_managers(recorded, found)
+        before, after = (
+            {name: text for name, text in side.items() if name.partition(" ")[0] not in unknown}
+            for side in (before, after)
+        )
+    if what == "sysctl" and SETTINGS_OF_ROOT in found.lacking:  # what is not seen may be there all the same
+        before = {name: text for name, text in before.items() if name in after}
+    return before, after
 
 
 def _difference(what: str, name: str, before: str | None, after: str | None) -> Difference | None:
