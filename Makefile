@@ -12,7 +12,7 @@ SEEDS  ?= 2000
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers three-sites test test-all lint format bench sim model chaos chaos-servers wheel clean
+.PHONY: help setup demo servers three-sites test test-all lint format bench sim model chaos chaos-servers man wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -59,6 +59,9 @@ chaos: $(STAMP) ## real processes over real disks that go away, fill up and lose
 
 chaos-servers: $(STAMP) ## real S3 servers killed with -9 while backups run (CYCLES=100; about ten minutes)
 	@$(BIN)/python tests/chaos/chaos_servers.py --cycles $(or $(CYCLES),100) $(if $(SEED),--seed $(SEED))
+
+man: $(STAMP) ## write the man page anew, from the commands themselves
+	@$(BIN)/python -m drtool.cli.manual > docs/drtool.1.new && mv docs/drtool.1.new docs/drtool.1
 
 wheel: $(STAMP) ## try the wheel: build it, install it in a fresh environment, run it; nothing is kept
 	@PYTHON=$(BIN)/python .ci/check-wheel

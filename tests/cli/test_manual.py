@@ -1,0 +1,36 @@
+"""The man page is that of these commands, and troff takes it without a word."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from drtool.cli.commands import COMMANDS
+from drtool.cli.manual import manual
+
+PAGE = Path(__file__).parents[2] / "docs/drtool.1"
+
+
+def test_the_page_is_up_to_date():
+    assert PAGE.read_text() == manual(), "`make man` writes it anew"
+
+
+def test_every_command_is_there_with_an_example():
+    page = manual()
+    for path in COMMANDS:
+        name = " ".join(path).replace("-", "\\-")
+        section = page.partition(f".SS {name}\n")[2].partition(".SS ")[0]
+        assert "\n.nf\n.RS\ndrtool " in section or "\n.RS\n" in section, name
+        assert "Exit status: 0, 1, 2" in section, name
+
+
+def test_troff_has_nothing_to_say(tmp_path):
+    if shutil.which("groff") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("groff is not here: apt-get install groff-base")
+    done = subprocess.run(["groff", "-man", "-ww", "-Tutf8", str(PAGE)], capture_output=True, check=True)
+    assert done.stderr == b""
+    text = done.stdout.decode()
+    assert "[SNAPSHOT]" in text
+    assert "…" in text
