@@ -20,6 +20,7 @@
     └── StoreError                     1    a target refused or failed; knows its target
         ├── ObjectMissing              1
         ├── TargetOffline              1    transient
+        │   ├── TargetBusy             1    transient: it answers that it cannot just now
         │   ├── TargetResting          1    it failed again and again just now, so it is not asked for a while
         │   └── TargetUnanswered       1    transient: it was asked, and no answer came; it may have taken effect
         │       └── TargetHung         1    transient: no answer in time; it may still take effect, at any time
@@ -181,6 +182,10 @@ class ObjectMissing(StoreError):
 
 
 class TargetOffline(StoreError):
+    transient = True
+
+
+class TargetBusy(TargetOffline):
     transient = True
 
 

@@ -18,6 +18,7 @@ Fault = Literal[
     "lists late",
     "503 every third request",
     "never answers",
+    "503 to the first two of each",
     "404 without a body",
     "404 of a proxy",
     "closes in mid-body",
@@ -123,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case "503 every third request" if count % 3 == 0:
                 self._error(503, "SlowDown")
+            case "503 to the first two of each" if self._is_one_of_the_first_two():
+                self._error(503, "SlowDown")
             case "skewed clock":
                 self._error(403, "RequestTimeTooSkewed")
             case "wrong region":
@@ -130,6 +133,11 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 return False
         return True
+
+    def _is_one_of_the_first_two(self) -> bool:
+        """Of the requests of this kind for this object."""
+        with self._bucket.lock:
+            return self._bucket.asked.count(self._bucket.asked[-1]) <= 2
 
     def do_GET(self):
         key, query, over = self._begin()

@@ -7,13 +7,23 @@ Invariants
     shared by forked workers. All targets are opened at once; nobody waits longer than `OPEN_TIMEOUT_S` for one that hangs.
 """
 
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn, TypeAlias
 
-from drtool.errors import DrtoolError, FormatError, ObjectMissing, StoreError, TargetFull, TargetHung, TargetOffline
+from drtool.errors import (
+    DrtoolError,
+    FormatError,
+    ObjectMissing,
+    StoreError,
+    TargetBusy,
+    TargetFull,
+    TargetHung,
+    TargetOffline,
+)
 from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Target
 from drtool.model import ObjectInfo, RepositoryId, SiteName, TargetName, site_of
@@ -31,6 +41,7 @@ UNNAMED = "this host's configuration does not say how to reach it"
 OpenStore = Callable[[TargetSpec], VoterStore]
 
 
+OPENING_PAUSES_S = (0.1, 0.3, 1.0)
 _Opened: TypeAlias = tuple[VoterStore, VoterStore, Marker]
 
 
@@ -108,7 +119,7 @@ class Targets:
     def _connect(self, spec: TargetSpec, repository: RepositoryId | None) -> _Opened:
         medium = self._rehearse(spec, self.overlays.opened(spec, self._opener))
         try:
-            marker = Marker.read(medium)
+            marker = _marker(medium)
             if marker.target != spec.name:
                 raise FormatError(f"it is target {marker.target} of a repository, not {spec.name}")
             if repository is not None and marker.repository_id != repository:
@@ -270,6 +281,16 @@ class Unreached:
 
     def _offline(self) -> TargetOffline:
         return TargetOffline(self._reason)
+
+
+def _marker(store: VoterStore) -> Marker:
+    """Its marker. A server that is busy is asked again; one that cannot be reached is not: most of those stay so."""
+    for pause_s in OPENING_PAUSES_S:
+        try:
+            return Marker.read(store)
+        except TargetBusy:
+            time.sleep(random.uniform(0.5, 1.0) * pause_s)
+    return Marker.read(store)
 
 
 def registers_of(targets: Targets) -> dict[SiteName, SitePort]:

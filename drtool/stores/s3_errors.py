@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from drtool.errors import (
     ObjectMissing,
     StoreError,
+    TargetBusy,
     TargetFull,
     TargetOffline,
     TargetReadOnly,
@@ -64,7 +65,7 @@ def meaning(error: "ClientError", where: str, *, writing: bool) -> StoreError:
     if name in _DAMAGED:
         return TargetOffline(f"{where}: what was sent arrived damaged, and was refused: {said}")
     if name in _BUSY or number >= 500 or number == TOO_MANY:
-        kind = TargetUnanswered if writing else TargetOffline  # some fail after they have done it
+        kind = TargetUnanswered if writing else TargetBusy  # some fail after they have done it
         return kind(f"{where}: the server is busy or failing: {said}")
     return _misconfigured(error, where, name) or _unclear(where, number, said)
 

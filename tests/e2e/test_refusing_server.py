@@ -44,13 +44,23 @@ def test_beside_two_disks_nobody_notices(tmp_path, shell, server):
     done = shell("restore", f"latest:{source}", "--to", str(tmp_path / "out"), "--json")
     assert (done.code, done.document["errors"]) == (0, []), done.err
     assert portrait(tmp_path / "out") == portrait(source)
-    assert shell("verify", "--level", "full", "--json").code == 0
+    done = shell("verify", "--level", "full", "--json")
+    assert done.code == 0, done.out + done.err
     assert time.monotonic() - began < 100
     puts = Counter(key for method, key in server.asked if method == "PUT" and "/packs/" in key)
     stored = [key for key in server.objects if "/packs/" in key]
     assert len(puts) == len(stored) > 0
     refused = sum(method == "PUT" and "/packs/" in key for method, key in server.asked[2::3])
     assert sum(puts.values()) - len(puts) <= refused, "only what was refused is sent again"
+
+
+def test_a_server_that_is_busy_while_it_is_opened_is_asked_again(tmp_path, shell, server):
+    found(shell, server, f"desk={tmp_path / 'desk'}", f"attic={tmp_path / 'attic'}")
+    server.fault = "503 to the first two of each"
+    document = shell("status", "--json").document
+    assert [site["reachable"] for site in document["sites"]] == [True, True, True], document
+    marker = [key for method, key in server.asked if method == "GET" and key.endswith("drtool.json")]
+    assert len(marker) == 3, "twice in vain"
 
 
 def test_alone_it_is_right_or_says_so(tmp_path, shell, server):

@@ -8,7 +8,7 @@ import pytest
 import seaweed
 from msgspec.structs import replace
 
-from drtool.errors import ObjectMissing, StoreError, TargetOffline, UsageError
+from drtool.errors import ObjectMissing, StoreError, TargetBusy, TargetOffline, UsageError
 from drtool.stores.s3 import S3Store, s3_place
 
 
@@ -145,9 +145,9 @@ def at(monkeypatch):
 @pytest.mark.parametrize(
     ("status", "code", "kind", "transient"),
     [
-        ("503 Slow Down", "SlowDown", TargetOffline, True),
-        ("500 Oops", "InternalError", TargetOffline, True),
-        ("429 Too Many", "TooManyRequests", TargetOffline, True),
+        ("503 Slow Down", "SlowDown", TargetBusy, True),
+        ("500 Oops", "InternalError", TargetBusy, True),
+        ("429 Too Many", "TooManyRequests", TargetBusy, True),
         ("403 Forbidden", "RequestTimeTooSkewed", StoreError, False),
         ("403 Forbidden", "AccessDenied", StoreError, False),
         ("404 Not Found", "NoSuchKey", ObjectMissing, False),
