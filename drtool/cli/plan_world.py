@@ -79,6 +79,7 @@ def world(
         can_tell=channels.can_tell,
         outputs=lambda _: {},  # a run that is at work says what ended in it
         evidence=lambda _: {},
+        host=settings.host,
     )
     return Run(
         plan=plan,

@@ -93,3 +93,23 @@ def test_what_is_no_whole_system_is_told_beforehand(shell, source, why):
     assert (done.code, why in done.document["steps"][0]["status"] + done.document["steps"][0]["detail"]) == (1, True), (
         done.out
     )
+
+
+def test_a_host_is_not_held_against_another_one_whose_source_has_the_same_name(shell, tmp_path):
+    """Both hosts call their system `host`; the other one was backed up last."""
+    other = shell.directory / "other.yaml"
+    text = (shell.directory / "drtool.yaml").read_text()
+    other.write_text(text.replace("{system: {}}", "{system: {exclude: ['*']}}"))
+    mine = shell("snapshots", "--source", "host", "--json").document["snapshots"][-1]["id"]
+    assert shell("--config", str(other), "backup", "--source", "host", "--host", "other").code in (0, 3)
+    plan = shell.directory / "whose.yaml"
+    (tmp_path / "rebuilt").mkdir()
+    plan.write_text(
+        "version: 1\nid: whose\ntitle: t\nscope: scratch\nsteps:\n"
+        "  - {id: live, uses: compare, with: {left: 'live:/', right: 'recorded:host', what: [packages]}}\n"
+        f"  - {{id: path, uses: compare, with: {{left: '{tmp_path / 'rebuilt'}', right: 'recorded:host', what: [units]}}}}\n"
+    )
+    done = shell("plan", "run", "whose.yaml", "--json")
+    path, live = sorted(done.document["steps"], key=lambda row: row["id"] == "live")
+    assert (live["status"], f"as recorded in snapshot {mine[:8]}" in live["detail"]) == ("passed", True), live
+    assert (path["status"], "of which of them this is" in path["detail"]) == ("failed", True), path

@@ -29,7 +29,7 @@ def unfit(action: Compare, kinds: Sequence[str], *, known: bool) -> str:
 
 def compared(action: Compare, dsn: str, source: str, asked: Asked, around: Around, work: Work) -> Outcome:
     """Raises TimeUp, WasCancelled, DrtoolError."""
-    snapshot = restored_into("dsn", dsn, asked, around) or newest(source, around, work)
+    snapshot = restored_into("dsn", dsn, asked, around) or str(recorded_rows(source, around, work)[-1]["id"])
     files = recorded_files(snapshot, around, work)
     found = sorted(files.glob(f"*/{NAME}"))
     if not found:
@@ -69,12 +69,13 @@ def restored_into(output: str, place: str, asked: Asked, around: Around) -> str:
     return ""
 
 
-def newest(source: str, around: Around, work: Work) -> str:
+def recorded_rows(source: str, around: Around, work: Work) -> list[dict[str, Any]]:
+    """The snapshots of a source, the newest last. Raises DrtoolError if there are none."""
     result, document = around.drtool(["snapshots", "--source", source], work)
-    rows = document.get("snapshots", ())
+    rows = list(document.get("snapshots", ()))
     if result.exit_code or not rows:
         raise DrtoolError(f"source {source} has no snapshot, so nothing was recorded of it")
-    return str(rows[-1]["id"])
+    return rows
 
 
 def recorded_files(snapshot: str, around: Around, work: Work) -> Path:

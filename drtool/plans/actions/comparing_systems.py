@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from drtool.plans.actions.comparing_databases import newest, recorded_files, restored_into
+from drtool.errors import DrtoolError
+from drtool.plans.actions.comparing_databases import recorded_files, recorded_rows, restored_into
 from drtool.plans.actions.port import Around, Asked, Outcome, Work
 from drtool.plans.actions.restoring_databases import ROWS
 from drtool.plans.language.actions import Compare
-from drtool.sources.system import INVENTORY, lacking, present_system, read_system, restored_system
+from drtool.sources.system import INVENTORY, counted, lacking, present_system, read_system, restored_system
 from drtool.sources.system import differences as differing
 
 WHAT = ("packages", "units")
@@ -36,16 +37,17 @@ def unfit(action: Compare, kinds: Sequence[str]) -> str:
 
 def compared(action: Compare, kind: str, place: str, source: str, asked: Asked, around: Around, work: Work) -> Outcome:
     """Raises TimeUp, WasCancelled, DrtoolError."""
-    snapshot = restored_into("path", place, asked, around) or newest(source, around, work)
+    snapshot = restored_into("path", place, asked, around) or _newest(kind, source, around, work)
     record = recorded_files(snapshot, around, work) / INVENTORY.decode().lstrip("/")
     if not record.is_file():
         return Outcome(status="unproven", detail=f"snapshot {snapshot[:8]} of {source} records no system")
     recorded = read_system(record.read_bytes())
     found = present_system(around.environ) if kind == "live" else restored_system(Path(place), around.environ)
     unknown = lacking(recorded, found, action.what)
-    known = {what: len(getattr(recorded, what)) for what in action.what}
-    if "packages" in unknown:
-        return Outcome(status="unproven", detail=f"packages: {unknown['packages']}")
+    known = counted(recorded, found, action.what)
+    blank = next((what for what in action.what if what in unknown), None)
+    if blank is not None:
+        return Outcome(status="unproven", detail=f"{blank}: {unknown[blank]}")
     if not any(known.values()):
         return Outcome(status="unproven", detail=f"snapshot {snapshot[:8]} of {source} records none of them")
     rows = [f"{row.what} {row.name}: {row.change}, {row.detail}" for row in differing(recorded, found, action.what)]
@@ -59,4 +61,22 @@ def compared(action: Compare, kind: str, place: str, source: str, asked: Asked, 
     told = " and ".join(f"{count} {what}" for what, count in known.items())
     blind = f"; not compared: {', '.join(unknown)}" if unknown else ""
     outputs = {"equal": True, "differences": 0, "paths": []}
-    return Outcome(status="passed", detail=f"{told} are as recorded{blind}", outputs=outputs, evidence=evidence)
+    return Outcome(
+        status="passed",
+        detail=f"{told} are as recorded in snapshot {snapshot[:8]}{blind}",
+        outputs=outputs,
+        evidence=evidence,
+    )
+
+
+def _newest(kind: str, source: str, around: Around, work: Work) -> str:
+    """Of this host for `live:/`, if there is one: others may call a source of theirs the same. Raises DrtoolError."""
+    rows = recorded_rows(source, around, work)
+    mine = [row for row in rows if kind == "live" and row["host"] == around.host]
+    hosts = sorted({str(row["host"]) for row in mine or rows})
+    if len(hosts) > 1:
+        raise DrtoolError(
+            f"{', '.join(hosts)} each have a source {source}: of which of them this is, it does not tell",
+            hint="let the step need the one that restored it",
+        )
+    return str((mine or rows)[-1]["id"])

@@ -136,6 +136,8 @@ class Around:
     outputs: Callable[[str], Mapping[str, Any]]
     """What a step that ended gave (its own names, not those of `outputs:`); for `approve`'s `show`, compare."""
     evidence: Callable[[str], Mapping[str, Any]]
+    host: str = ""
+    """This host, as its snapshots call it."""
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ from drtool.operations.drift import recorded_system
 from drtool.plans.actions.port import Around, Outcome
 from drtool.plans.language.actions import Restore
 from drtool.repository import Repository
-from drtool.sources.system import INVENTORY, KIND, WHAT, differences, lacking, read_system, restored_system
+from drtool.sources.system import INVENTORY, KIND, WHAT, counted, differences, lacking, read_system, restored_system
 
 ROWS = 50
 
@@ -44,10 +44,11 @@ def judged(files: Path, around: Around) -> Outcome:
         )
     found = restored_system(files, around.environ)
     unknown = lacking(recorded, found, WHAT)
+    known = counted(recorded, found, WHAT)
     rows = [f"{row.what} {row.name}: {row.change}, {row.detail}" for row in differences(recorded, found, WHAT)]
     outputs = {"engine": KIND, "server_version": recorded.os.get("PRETTY_NAME")}
     evidence: dict[str, Any] = {
-        "recorded": {what: len(getattr(recorded, what)) for what in WHAT},
+        "recorded": known,
         "unknown": unknown,
         "differences": rows[:ROWS],
     }
@@ -55,6 +56,8 @@ def judged(files: Path, around: Around) -> Outcome:
         more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
         detail = f"restored, and not as recorded: {rows[0]}{more}"
         return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
-    told = f"{len(recorded.packages)} packages and {len(recorded.units)} units of {recorded.hostname} are as recorded"
+    if not any(known.values()):
+        return Outcome(status="unproven", detail="nothing of the record can be told from files", evidence=evidence)
+    told = f"{known['packages']} packages and {known['units']} units of {recorded.hostname} are as recorded"
     blind = f"; not told by files: {', '.join(unknown)}" if unknown else ""
     return Outcome(status="passed", detail=told + blind, outputs=outputs, evidence=evidence)

@@ -45,6 +45,8 @@ class VerifyAction:
             if action.level == "restore":
                 return _would_restore(snapshots, around)
             sites = action.sites or _permitted(repository, around)
+            if not sites and kept_off_sites(around.plan):
+                return cannot("the plan keeps off every site, so none is left to be looked at")
             return _would_read(action, repository, snapshots, sites)
 
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:

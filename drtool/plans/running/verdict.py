@@ -50,8 +50,12 @@ def conclude(
     ]
     counted = [key for key in _with(state, "failed", "aborted", "blocked") if _counts(graph, key)]
     refused = [key for key in counted if state.status(key) == "aborted"]
+    # what is only blocked because nobody knows whether a precondition holds has not failed
+    in_doubt = any(state.status(task.id) == "unproven" and not task.optional for task in graph.of("preconditions"))
     failed = [
-        key for key in counted if state.status(key) == "failed" or (not refused and state.status(key) == "blocked")
+        key
+        for key in counted
+        if state.status(key) == "failed" or (state.status(key) == "blocked" and not refused and not in_doubt)
     ]
     open_ends = [key for key in _with(state, "unproven") if not key.endswith("]")]
     hard = [f"{key}: {state.ended[key].detail}" for key in open_ends if not _optional(graph, key)]

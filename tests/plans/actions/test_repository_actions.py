@@ -356,6 +356,11 @@ def test_guards_are_asked_again_right_before_the_injection(stored):
     assert not list(stored.around.state_dir.glob("faults/*.json"))
 
 
+def test_a_plan_that_keeps_off_every_site_verifies_none(world):
+    seen = Ground(world, Guards(never_sites=("a", "b", "c"))).foresee("verify", {"level": "structure"})
+    assert (seen.verdict, "keeps off every site" in seen.detail) == ("cannot run", True)
+
+
 def test_the_kill_switch_and_forbidden_sites_are_told_beforehand(world):
     ground = Ground(world, Guards(never_sites=("a",), kill_switch=str(world.root / "STOP")))
     inputs = {"type": "slow", "target": {"site": "a"}, "amount": {"latency": "1s"}, "duration": "60s"}

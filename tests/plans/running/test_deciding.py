@@ -8,6 +8,7 @@ from simulated import Killed, Simulated
 from drtool.plans.journal.events import Began, Ended, Injected
 from drtool.plans.running.deciding import will_pass
 from drtool.plans.running.tasks import Edge, Graph, Retries, Task, task_id
+from drtool.plans.running.verdict import conclude
 
 
 def task(name, *needs, **more):
@@ -173,6 +174,10 @@ def test_always_runs_whatever_happened():
     assert found.statuses() == {"p": "failed", "a": "blocked", "y": "passed", "z": "passed"}
     found = ran(tasks, outcomes={"p": "unproven"})
     assert found.statuses()["a"] == "blocked", "what is not known to hold does not hold"
+    assert conclude(tasks, found.state).verdict == "unproven", "and nothing has failed"
+    assert conclude(tasks, ran(tasks, outcomes={"p": "failed"}).state).verdict == "failed"
+    two = graph(task("p", phase="preconditions"), task("q", phase="preconditions"), task("a"))
+    assert conclude(two, ran(two, outcomes={"p": "unproven", "q": "failed"}).state).verdict == "failed"
     found = ran(tasks, outcomes={"y": "failed"})
     assert found.statuses()["z"] == "passed"
     found = Simulated(tasks, cancel_after=2).run()
