@@ -20,6 +20,7 @@ by Paxos over the sites' own storage; nothing runs in the background. Plans rehe
 Global options work before and after the command. Results go to standard output, progress and warnings to standard error;
 --json prints exactly one document, also for a failure.
 """
+_DATE = "2026-11-24"  # of this version; a page without one is not well formed
 _ESCAPES = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
 _ENVIRONMENT = {
     "DRTOOL_CONFIG": "The configuration file.",
@@ -42,7 +43,7 @@ def manual() -> str:
 
 
 def _lines() -> Iterator[str]:
-    yield f'.TH DRTOOL 1 "" "drtool {__version__}" "User Commands"'
+    yield f'.TH DRTOOL 1 {_DATE} "drtool {__version__}" "User Commands"'
     yield ".SH NAME"
     yield _text("drtool - backups spread over sites, and recovery that is rehearsed and measured")
     yield ".SH SYNOPSIS"
@@ -72,6 +73,7 @@ def _command(path: Path, built: Command) -> Iterator[str]:
     context = built.make_context(name, [], resilient_parsing=True)
     yield f".B drtool {_word(name)}"
     yield _text(" ".join(built.collect_usage_pieces(context)))
+    yield ".PP"
     yield from _paragraphs(built.help or "")
     yield from _options(built)
     yield ".PP"
@@ -98,20 +100,28 @@ def _item(name: str, meaning: str) -> Iterator[str]:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    for paragraph in text.split("\n\n"):
-        yield ".PP"
+    for number, paragraph in enumerate(text.strip().split("\n\n")):
+        yield from [".PP"] if number else []
         yield _text(paragraph)
 
 
 def _text(text: str) -> str:
     """Words that are filled, on lines that one can read."""
-    lines = wrap(" ".join(text.split()), 78, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(map(_word, lines))
+    lines = wrap(_escaped(text), 78, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(map(_line, lines))
 
 
 def _word(text: str) -> str:
-    """A line of which nothing is the language's own: a backslash, a hyphen that is to stay one, a dot at the beginning."""
-    escaped = "".join(_ESCAPES.get(c, c if c.isascii() else f"\\[u{ord(c):04X}]") for c in text)
+    return _line(_escaped(text))
+
+
+def _escaped(text: str) -> str:
+    """Nothing in it is the language's own: a backslash, a hyphen that is to stay one."""
+    return "".join(_ESCAPES.get(c, c if c.isascii() else f"\\[u{ord(c):04X}]") for c in text)
+
+
+def _line(escaped: str) -> str:
+    """A dot at the beginning would be a request."""
     return f"\\&{escaped}" if escaped.startswith(".") else escaped
 
 
