@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,159 @@ apt-mark showhold
     assert lines[-3:] == ["drtool-one\t1.0", "drtool-two\t2.0", "drtool-one"], told
     assert "  ! drtool-two 1.5 cannot be had any more: the version of today is taken" in lines
     assert "  ! drtool-none 1 cannot be had: is its repository missing?" in lines
+
+
+SCRIPT = Path(__file__).parents[2] / "drtool/sources/system/rebuild.sh"
+LISTS = ("packages-manual.txt", "packages-held.txt", "pip.txt", "npm.txt", "units.txt")
+
+
+def restored(old, more):
+    """The beginning of a script: a snapshot as it was restored into `old`, with what `more` makes of it."""
+    return f"""
+set -e
+mkdir -p '{old}/system' '{old}/etc'
+cp {SCRIPT} '{old}/system/rebuild.sh'
+cd '{old}/system'
+touch {" ".join(LISTS)}
+cd ../etc
+cp -p /etc/passwd /etc/group /etc/shadow .
+{more}
+cd /
+"""
+
+
+def test_users_come_back_whatever_else_stands_in_their_files(tmp_path):
+    """One line that cannot be carried out must not cost the others theirs."""
+    more = r"""
+printf 'ghosts:x:4801:nobody-there,*,drtool-last,drtool-ended\nbad name:x:4802:\n+:::\n' >>group
+cat >>passwd <<'EOF'
+# a remark
+
++::::::
+bad name:x:4810:4801::/:/bin/sh
+drtool-ended:x:4811:4801:E:/nowhere:/bin/sh
+drtool-locked:x:4812:4801:L:/nowhere:/bin/sh
+EOF
+printf 'drtool-last:x:4813:4801:L:/nowhere:/bin/sh' >>passwd
+printf 'drtool-ended:$6$s$ended:19000:1:90:7:30:19500:\ndrtool-locked:!$6$s$locked:19000:0:99999:7:::\n' >>shadow
+printf 'root:$6$s$other:19000:0:99999:7:::\n' >new && grep -v ^root: shadow >>new && mv new shadow
+"""
+    script = (
+        restored("/old one", more)
+        + """
+set +e
+sh '/old one/system/rebuild.sh' groups users >/dry 2>&1
+echo "dry $?"
+sh '/old one/system/rebuild.sh' --apply groups users
+echo "applied $?"
+getent passwd drtool-ended drtool-locked drtool-last | cut -d: -f1
+getent shadow drtool-ended drtool-locked
+id -nG drtool-last
+echo '== dry'
+cat /dry
+"""
+    )
+    ran = overlaid(tmp_path, script)
+    told = ran.stdout + ran.stderr
+    assert ran.returncode == 0, told
+    lines = ran.stdout.partition("== dry")[0].splitlines()
+    assert "dry 0" in lines, told
+    assert lines[lines.index("applied 1") + 1 :] == [
+        "drtool-ended",
+        "drtool-locked",
+        "drtool-last",
+        "drtool-ended:$6$s$ended:19000:1:90:7:30:19500:",
+        "drtool-locked:!$6$s$locked:19000:0:99999:7:::",
+        "ghosts",
+    ], told
+    for line in (
+        "  ! there is no user nobody-there, who was in group ghosts",
+        "  ! there is no user *, who was in group ghosts",
+        "  ! user bad name could not be made",
+        "  ! user root keeps the password that is here",
+    ):
+        assert line in lines, told
+    assert "2 of them failed" in ran.stderr
+
+
+def test_what_would_be_written_is_what_is_written(tmp_path):
+    """With names that mean something to a shell; with files that are somebody else's here."""
+    more = r"""
+mkdir 'a b'
+echo 1 >'a b/$(touch x); [y]'
+echo 2 >same; cp -p same /etc/same
+echo 3 >mode; cp -p mode /etc/mode; chmod 600 mode
+ln -s there link
+echo 4 >/etc/stays
+echo 5 >fstab
+useradd --uid 4901 drtool-taker
+echo 'drtool-owner:x:4901:0::/:/bin/sh' >>passwd
+echo 6 >owned && chown 4901 owned
+chmod --reference=/etc .
+"""
+    script = (
+        restored("/o[l]d |one", more)
+        + """
+sh '/o[l]d |one/system/rebuild.sh' files
+echo '== written'
+sh '/o[l]d |one/system/rebuild.sh' --apply files >/dev/null
+stat -c '%a' /etc/mode
+cat '/etc/a b/$(touch x); [y]' /etc/stays
+sh '/o[l]d |one/system/rebuild.sh' files | grep would || echo 'nothing is left'
+"""
+    )
+    ran = overlaid(tmp_path, script)
+    told = ran.stdout + ran.stderr
+    assert ran.returncode == 0, told
+    before, _, after = ran.stdout.partition("== written\n")
+    would = {line.partition("would write ")[2] for line in before.splitlines() if "would write" in line}
+    assert would == {"/etc/a b", "/etc/a b/$(touch x); [y]", "/etc/mode", "/etc/link", "/etc/owned"}, told
+    assert "have the uid 4901, which is drtool-taker here and was drtool-owner: look whose they are" in before
+    assert after.splitlines() == ["600", "1", "4", "nothing is left"], told
+
+
+def test_a_snapshot_that_would_give_the_host_away_is_refused(tmp_path):
+    """Restored by a user, all of it is his; restored over the host, it would be read while it is written."""
+    script = (
+        restored("/old", "chown 65534 .")
+        + """
+cp -r /old/system /system
+for script in /old/system/rebuild.sh /system/rebuild.sh; do
+  if sh $script --apply groups; then exit 1; fi
+done
+rm -r /old/etc
+if sh /old/system/rebuild.sh; then exit 1; fi
+"""
+    )
+    ran = overlaid(tmp_path, script)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    refused = ran.stderr.splitlines()
+    assert [line.split(":")[0] for line in refused] == [
+        "/old/etc does not belong to root",
+        "what was restored lies over this host already",
+        "there is no /old/etc",
+    ], ran.stderr
+
+
+def test_modules_of_python_come_back_for_everybody(tmp_path):
+    """Whatever umask the one who rebuilds has; where the distribution wants no pip beside it, too."""
+    if subprocess.run(["/usr/bin/python3", "-m", "pip", "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("the system's Python has no pip")
+    name = "drtool_one-1.0"
+    with zipfile.ZipFile(tmp_path / f"{name}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("drtool_one.py", "")
+        wheel.writestr(f"{name}.dist-info/METADATA", "Metadata-Version: 2.1\nName: drtool-one\nVersion: 1.0\n")
+        wheel.writestr(f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{name}.dist-info/RECORD", "")
+    script = (
+        restored("/old", "echo drtool-one==1.0 >../system/pip.txt")
+        + f"""
+umask 077
+export PIP_NO_INDEX=1 PIP_FIND_LINKS={tmp_path}
+sh /old/system/rebuild.sh --apply extras
+file=$(/usr/bin/python3 -c 'import drtool_one; print(drtool_one.__file__)')
+stat -c %a $file
+"""
+    )
+    ran = overlaid(tmp_path, script)
+    assert (ran.returncode, ran.stdout.splitlines()[-1:]) == (0, ["644"]), ran.stdout + ran.stderr
