@@ -11,6 +11,9 @@ SIZE   ?= full
 SEEDS  ?= 2000
 SECONDS ?= 120
 
+# A third of the tests' time is waiting for servers, so one more than there are cores.
+JOBS    ?= $(shell expr $$(nproc) + 1)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo servers three-sites test test-all lint format bench sim model chaos chaos-servers man wheel clean
 
@@ -29,10 +32,10 @@ three-sites: $(STAMP) ## a disk, a bucket and an SSH server as sites; one dies i
 	@$(BIN)/python examples/three-sites/run.py
 
 test: $(STAMP) ## the whole test suite, on all cores
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-all: $(STAMP) ## the same, and every single step at which something may die, not each third (some ten minutes more)
-	@THOROUGH=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	@THOROUGH=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## style, formatting, strict types, and who may import whom
 	@$(BIN)/ruff check .

@@ -6,21 +6,12 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import command_zygote
-import pytest
 
 import drtool
-from drtool.crypto import slots
-from drtool.events import ignore
-from drtool.manifest.ops import SetKeys
-from drtool.manifest.records import KeyTable
-from drtool.model import TargetName
-from drtool.repository import RepositorySpec, TargetSpec, open_repository
-from drtool.repository.slots import slot_row
 
 TIMEOUT_S = 120.0
 
@@ -87,27 +78,3 @@ def shell_in(directory: Path) -> Shell:
         "PYTHONPATH": str(Path(drtool.__file__).parent.parent),
     }
     return Shell(directory, environ)
-
-
-def make_unlocking_cheap(directory: Path, sites: str) -> None:
-    """The same keys and password in a slot with the least Argon2id work that is accepted: each test unlocks many times."""
-    places = [directory / site / "keys" for site in sites]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slots, "Argon2Parameters", partial(slots.Argon2Parameters, passes=1))
-        (old,) = places[0].iterdir()
-        keyring = slots.open_slot(slots.KeySlot.decode(old.read_bytes()), b"correct horse")
-        cheap = slots.seal_slot(keyring, b"correct horse", "cheap")
-    for place in places:
-        (place / old.name).unlink()
-        (place / cheap.id).write_bytes(cheap.encode())
-    spec = RepositorySpec(
-        label="cheap",
-        targets=tuple(TargetSpec(name=TargetName(f"{site}/main"), url=str(directory / site)) for site in sites),
-        cache_dir=directory / "cache",
-        state_dir=directory / "state",
-        password=lambda: b"correct horse",
-        host=os.uname().nodename,
-    )
-    with open_repository(spec, ignore) as repository:
-        table = KeyTable(epoch=2, slots=(slot_row(cheap, spec.host),), removed=(bytes.fromhex(old.name),))
-        repository.manifest.commit(SetKeys(table))

@@ -1,8 +1,8 @@
 """A process that has imported drtool already and forks for each command line: what tests run by the hundred starts in no time.
 
 Each command is a process of its own all the same, with the directory, the environment and the files that it was given. It
-differs from `python -m drtool` in two things: its modules are there already, and a key slot that it makes asks for one pass
-of Argon2id instead of three. Tests of start-up, and commands under an unusual environment, run the program itself.
+differs from `python -m drtool` in two things: its modules are there already, and so are keys that were derived before. Tests
+of start-up, and commands under an unusual environment, run the program itself.
 """
 
 import array
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 _LENGTH_BYTES = 4
@@ -39,7 +39,9 @@ class Zygote:
         self._line, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                [sys.executable, __file__, str(theirs.fileno()), str(_keys[0])],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
             )
 
     def run(
@@ -66,6 +68,14 @@ class Zygote:
             self._line.settimeout(None)
 
 
+_keys: list[Path] = []
+
+
+def remember_keys_at(place: Path) -> None:
+    """Where all of them remember keys; before the first begins."""
+    _keys[:] = [place]
+
+
 @cache
 def shared() -> Zygote:
     """One for all tests of this process; it ends when its line does."""
@@ -84,9 +94,6 @@ def _exactly(line: socket.socket, size_bytes: int) -> bytes:
 
 def _serve(line: socket.socket) -> None:
     _import_everything()
-    from drtool.crypto import slots
-
-    slots.Argon2Parameters = partial(slots.Argon2Parameters, passes=1)
     gc.freeze()  # a fork copies what a collection touches
     while True:
         try:
@@ -160,4 +167,7 @@ def _leave(code: int) -> None:
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as parent:
-        _serve(parent)
+        import remembered_keys
+
+        with remembered_keys.remembering(Path(sys.argv[2])):
+            _serve(parent)

@@ -2,8 +2,10 @@
 
 import os
 
+import command_zygote
 import hypothesis
 import pytest
+import remembered_keys
 
 # A machine that is busy with something else must not fail a property; each test's own size bounds its time.
 hypothesis.settings.register_profile("drtool", deadline=None, print_blob=True)
@@ -26,4 +28,13 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory):
             ("DRTOOL_STATE_DIR", "state/drtool"),  # root's default would be /var/lib/drtool
         ):
             patch.setenv(name, str(home / place))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keys_are_derived_once(tmp_path_factory: pytest.TempPathFactory):
+    """Here and in the processes that run commands for tests; a quarter of all computing went into Argon2id before."""
+    place = tmp_path_factory.mktemp("keys")
+    command_zygote.remember_keys_at(place)
+    with remembered_keys.remembering(place):
         yield

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from command_shell import Shell, make_unlocking_cheap, shell_in
+from command_shell import Shell, shell_in
 from three_sites import settle
 
 
@@ -26,7 +26,6 @@ def stored(tmp_path_factory) -> Shell:
         odd.write(b"odd")
     targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
     assert made("init", *targets).code == 0
-    make_unlocking_cheap(made.directory, "abc")
     with (made.directory / "drtool.yaml").open("a") as config:
         config.write("sources: {home: {paths: [tree]}}\n")
     settle(tree)  # or the next backup would not trust what it sees

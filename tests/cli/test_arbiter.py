@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 import pytest
-from command_shell import Shell, make_unlocking_cheap, shell_in
+from command_shell import Shell, shell_in
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,6 @@ def pair(tmp_path_factory) -> Shell:
     assert done.document["sites"] == {"a": ["a/main"], "b": ["b/main"]}
     assert done.document["arbiters"] == ["arbiter/main"]
     assert "third vote" in done.err
-    make_unlocking_cheap(made.directory, "ab")
     assert made("backup", "tree").code == 0
     return made
 

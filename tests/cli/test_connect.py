@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_shell import Shell, make_unlocking_cheap, shell_in
+from command_shell import Shell, shell_in
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,6 @@ def mirrored(tmp_path_factory) -> Shell:
     (made.directory / "tree/sub/other").write_bytes(bytes(range(256)) * 500)
     targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
     assert made("init", *targets, "--copies", "3").code == 0
-    make_unlocking_cheap(made.directory, "abc")
     assert made("backup", "tree").code == 0
     return made
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from command_shell import make_unlocking_cheap, shell_in
+from command_shell import shell_in
 
 CONFIG = """
 sources: {home: {paths: [tree]}}
@@ -22,9 +22,10 @@ def shell(tmp_path_factory):
     (made.directory / "tree").mkdir()
     (made.directory / "tree/file").write_text("hello\n")
     assert made("init", *(w for site in "abc" for w in ("--target", f"{site}={made.directory / site}"))).code == 0
-    make_unlocking_cheap(made.directory, "abc")
     with (made.directory / "drtool.yaml").open("a") as config:
         config.write(CONFIG)
+    assert made("backup").code == 0
+    log(made)
     return made
 
 

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from command_shell import make_unlocking_cheap, shell_in
+from command_shell import shell_in
 
 from drtool.cli.main import run
 
@@ -31,7 +31,6 @@ def kept(tmp_path_factory):
     (made.directory / "tree/file").write_text("hello\n")
     targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
     assert made("init", *targets, TZ="Europe/Berlin").code == 0
-    make_unlocking_cheap(made.directory, "abc")
     with (made.directory / "drtool.yaml").open("a") as config:
         config.write("sources: {home: {paths: [tree]}}\n")
     for when in (*MARCH, NEVER):

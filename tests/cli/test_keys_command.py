@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from command_shell import Shell, make_unlocking_cheap, shell_in
+from command_shell import Shell, shell_in
 
 
 @pytest.fixture(scope="module")
@@ -11,7 +11,6 @@ def founded(tmp_path_factory) -> Shell:
     made = shell_in(tmp_path_factory.mktemp("keys"))
     targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
     assert made("init", *targets).code == 0
-    make_unlocking_cheap(made.directory, "abc")
     (made.directory / "new").write_text("battery staple\n")
     return made
 

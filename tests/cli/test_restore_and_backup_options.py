@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from command_shell import make_unlocking_cheap, shell_in
+from command_shell import shell_in
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,6 @@ def shell(tmp_path_factory):
     (tree / "two").write_text("22")
     (tree / "large").write_bytes(b"x" * 3000)
     assert made("init", *(w for site in "abc" for w in ("--target", f"{site}={made.directory / site}"))).code == 0
-    make_unlocking_cheap(made.directory, "abc")
     with (made.directory / "drtool.yaml").open("a") as config:
         config.write("sources: {home: {paths: [tree], exclude_larger_than: 2KiB, ignore_files: true}}\n")
     return made

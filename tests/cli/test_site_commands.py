@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from command_shell import Shell, make_unlocking_cheap, shell_in
+from command_shell import Shell, shell_in
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,6 @@ def founded_shell(tmp_path_factory) -> Shell:
     (made.directory / "tree").mkdir()
     (made.directory / "tree/file").write_bytes(bytes(range(256)) * 800)
     assert made("init", *(word for site in "abc" for word in ("--target", f"{site}={site}")), "--copies", "3").code == 0
-    make_unlocking_cheap(made.directory, "abc")
     assert made("backup", "tree").code == 0
     return made
 

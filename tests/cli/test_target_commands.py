@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from command_shell import Shell, make_unlocking_cheap, shell_in
+from command_shell import Shell, shell_in
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +13,6 @@ def founded_once(tmp_path_factory) -> Shell:
     for number in range(3):
         (made.directory / f"tree/{number}").write_bytes(bytes([number]) * 9_000 + bytes(range(256)) * 800)
     assert made("init", *(word for site in "abc" for word in ("--target", f"{site}={site}")), "--copies", "2").code == 0
-    make_unlocking_cheap(made.directory, "abc")
     assert made("backup", "tree").code == 0
     return made
 

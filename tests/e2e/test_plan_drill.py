@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from command_shell import make_unlocking_cheap, shell_in
+from command_shell import shell_in
 from three_sites import fill, noise
 
 GAME_DAY = """\
@@ -62,7 +62,6 @@ def shell(tmp_path):
     shell = shell_in(tmp_path)
     targets = [word for site in "abc" for word in ("--target", f"{site}={tmp_path / site}")]
     assert shell("init", *targets).code == 0
-    make_unlocking_cheap(tmp_path, "abc")
     source = fill(tmp_path / "home", {f"{n}": noise(400_000, n) for n in range(4)})
     with open(tmp_path / "drtool.yaml", "a") as config:
         config.write(f"sources:\n  home: {{paths: [{source}]}}\n")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command_shell import make_unlocking_cheap, shell_in
+from command_shell import shell_in
 from three_sites import fill, noise
 
 CANARY = "k4nary/with+signs&7"
@@ -23,7 +23,6 @@ def shell(tmp_path_factory):
     shell = shell_in(tmp_path_factory.mktemp("promises"))
     targets = [word for site in "abc" for word in ("--target", f"{site}={shell.directory / site}")]
     assert shell("init", *targets).code == 0
-    make_unlocking_cheap(shell.directory, "abc")
     home = fill(shell.directory / "home", {f"{n}": noise(400_000, n) for n in range(8)})
     with (shell.directory / "drtool.yaml").open("a") as config:
         config.write(f"sources:\n  home: {{paths: [{home}]}}\n")

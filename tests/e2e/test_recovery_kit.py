@@ -7,7 +7,7 @@ import shutil
 import stat
 
 import pytest
-from command_shell import Shell, make_unlocking_cheap, shell_in
+from command_shell import Shell, shell_in
 from three_sites import in_a_child
 
 from drtool.cli.kit import _write
@@ -26,7 +26,6 @@ def stored(tmp_path_factory) -> Shell:
     targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
     done = made("init", *targets, "--copies", "3")
     assert done.code == 0, done.err
-    make_unlocking_cheap(made.directory, "abc")
     with (made.directory / "drtool.yaml").open("a") as config:
         config.write("sources: {home: {paths: [tree]}}\n")
     assert made("backup").code == 0

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from command_shell import Shell, make_unlocking_cheap, shell_in
+from command_shell import Shell, shell_in
 from postgresql_server import postgresql
 
 from drtool.sources.postgresql.scratch_server import ScratchServer
@@ -29,7 +29,6 @@ def shell(tmp_path_factory, postgresql: ScratchServer) -> Shell:
     made = shell_in(tmp_path_factory.mktemp("postgresql"))
     targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
     assert made("init", *targets).code == 0
-    make_unlocking_cheap(made.directory, "abc")
     dsn = f"host={postgresql.directory} user=postgres"
     with (made.directory / "drtool.yaml").open("a") as config:
         config.write(

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from command_shell import make_unlocking_cheap, shell_in
+from command_shell import shell_in
 
 from drtool.sources.guarded import Guarded
 from drtool.sources.inventory import Inventory
@@ -34,7 +34,6 @@ def test_a_plan_loads_what_was_backed_up(tmp_path):
         pytest.skip(lacking)
     shell = shell_in(tmp_path)
     assert shell("init", *(word for site in "abc" for word in ("--target", f"{site}={tmp_path / site}"))).code == 0
-    make_unlocking_cheap(tmp_path, "abc")
     guarded = Guarded((), os.environ, prefix="drtool-rd-", user=None, size_bytes=0)
     try:
         socket = guarded.directory / "socket"

@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from command_shell import Shell, make_unlocking_cheap, shell_in
+from command_shell import Shell, shell_in
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,6 @@ def shell(tmp_path_factory) -> Shell:
     made = shell_in(tmp_path_factory.mktemp("sqlite"))
     targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
     assert made("init", *targets).code == 0
-    make_unlocking_cheap(made.directory, "abc")
     with (made.directory / "drtool.yaml").open("a") as config:
         config.write("sources: {app: {sqlite: {path: app.db}}, gone: {sqlite: {path: gone.db}}}\n")
     return made

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_shell import Shell, make_unlocking_cheap, shell_in
+from command_shell import Shell, shell_in
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,6 @@ def shell(tmp_path_factory) -> Shell:
     made = shell_in(tmp_path_factory.mktemp("streams"))
     targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
     assert made("init", *targets).code == 0
-    make_unlocking_cheap(made.directory, "abc")
     with (made.directory / "drtool.yaml").open("a") as config:
         config.write(
             'sources: {dump: {stream: {command: [sh, -c, "echo ${DRTOOL_PASSWORD:-none}"], name: a/dump.txt}}}\n'

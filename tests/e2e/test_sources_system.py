@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from command_shell import Shell, make_unlocking_cheap, shell_in
+from command_shell import Shell, shell_in
 
 _ROOT = os.geteuid() == 0
 
@@ -17,7 +17,6 @@ def shell(tmp_path_factory) -> Shell:
     made = shell_in(tmp_path_factory.mktemp("system"))
     targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
     assert made("init", *targets).code == 0
-    make_unlocking_cheap(made.directory, "abc")
     extra = made.directory / "extra"
     (extra / "kept").mkdir(parents=True)
     (extra / "kept/file").write_text("one")

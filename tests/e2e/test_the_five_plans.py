@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from approving import run_approved
-from command_shell import make_unlocking_cheap, shell_in
+from command_shell import shell_in
 from three_sites import fill, noise
 
 PLANS = Path(__file__).parents[2] / "plans"
@@ -19,7 +19,6 @@ def shell(tmp_path_factory):
     shell = shell_in(tmp_path_factory.mktemp("plans"))
     targets = [word for site in "abc" for word in ("--target", f"{site}={shell.directory / site}")]
     assert shell("init", *targets).code == 0
-    make_unlocking_cheap(shell.directory, "abc")
     source = fill(shell.directory / "home", {f"ann/{n}": noise(300_000, n) for n in range(4)})
     told = shell.directory / "told"
     with (shell.directory / "drtool.yaml").open("a") as config:

@@ -5,7 +5,7 @@ import random
 import time
 
 import pytest
-from command_shell import make_unlocking_cheap, shell_in
+from command_shell import shell_in
 from turning_disks import RealDisk
 
 FILES, FILE_BYTES = 12, 1 << 20
@@ -19,7 +19,6 @@ def shell(place):
     made = shell_in(place)
     targets = [word for site in "ac" for word in ("--target", f"{site}={place / site}")]
     assert made("init", *targets, "--copies", "2").code == 0
-    make_unlocking_cheap(place, "ac")
     tree = place / "tree"
     tree.mkdir()
     for number in range(FILES):
