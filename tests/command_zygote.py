@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -38,11 +39,8 @@ class Zygote:
     def __init__(self) -> None:
         self._line, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno()), str(_keys[0])],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
+            words = [sys.executable, __file__, str(theirs.fileno()), *map(str, _keys)]
+            self._process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
 
     def run(
         self, words: Sequence[str], cwd: Path, environ: Mapping[str, str], streams: Sequence[int], timeout_s: float
@@ -72,7 +70,7 @@ _keys: list[Path] = []
 
 
 def remember_keys_at(place: Path) -> None:
-    """Where all of them remember keys; before the first begins."""
+    """Where all of them remember keys, if anywhere; before the first begins."""
     _keys[:] = [place]
 
 
@@ -169,5 +167,5 @@ if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as parent:
         import remembered_keys
 
-        with remembered_keys.remembering(Path(sys.argv[2])):
+        with remembered_keys.remembering(Path(sys.argv[2])) if sys.argv[2:] else nullcontext():
             _serve(parent)

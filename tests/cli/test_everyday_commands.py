@@ -67,6 +67,7 @@ def test_an_after_hook_that_fails_is_told_though_all_is_stored(shell):
 
 
 def test_a_dry_run_runs_no_hook_and_a_bad_command_line_neither(shell):
+    log(shell)
     assert shell("backup", "--dry-run").code == 0
     assert shell("backup", "--source", "nothing").code == 2
     assert log(shell) == []

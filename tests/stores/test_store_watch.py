@@ -54,6 +54,9 @@ def test_answers_and_errors_come_through_and_no_thread_stays(hanging):
     assert store.get("y", 1, 2) == b"23"
     with pytest.raises(ObjectMissing):
         store.get("absent")
+    ends_at = time.monotonic() + 5.0  # those that another test gave up may still be on their way out
+    while watched_threads() and time.monotonic() < ends_at:
+        time.sleep(0.01)
     assert watched_threads() == []
 
 
