@@ -7,13 +7,13 @@ Invariants
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from msgspec import Struct
 
 from drtool.crypto import Keyring, seal_slot
 from drtool.errors import FormatError, ObjectMissing, Refused, UsageError
-from drtool.events import Emit, Stage, Warned
+from drtool.events import Emit, Progress, Stage, Warned
 from drtool.manifest.facade import Manifest
 from drtool.manifest.local import DirectoryState
 from drtool.manifest.ports import SitePort
@@ -29,6 +29,9 @@ from drtool.repository.targets import holds_register
 from drtool.repository.voters import VOTERS_OF_MANY, choose_voters, even_number, why_no_vote
 from drtool.stores import Medium, VoteVerdict
 from drtool.stores.names import PROBE_DIRECTORY
+
+SIGN_OF_LIFE_S = 0.2
+"""So often whoever waits for a server that is tried is told that it still is."""
 
 
 class InitResult(Struct, frozen=True, kw_only=True):
@@ -46,10 +49,11 @@ def found(spec: RepositorySpec, copies: int | None, minimum: int, emit: Emit) ->
     sites = _sites(spec.targets)
     wanted = min(2, len(sites)) if copies is None else copies
     _check_policy(wanted, minimum, sites)
-    emit(Stage(name="founding"))
-    stores = _empty_roots(spec.targets)
+    emit(Stage(name="trying what the targets can do"))
+    stores = _empty_roots(spec.targets, emit)
     try:
-        verdicts = _verdicts(stores)
+        verdicts = _verdicts(stores, emit)
+        emit(Stage(name="founding"))
         voters = choose_voters(spec.targets, verdicts)
         repository_id = _found_on(stores, voters, spec, wanted, minimum)
     finally:
@@ -100,10 +104,12 @@ def _found_on(
     return repository_id
 
 
-def _verdicts(stores: Mapping[TargetName, Medium]) -> dict[TargetName, VoteVerdict]:
-    """Who may vote; all are asked at once, since some are tried for seconds."""
+def _verdicts(stores: Mapping[TargetName, Medium], emit: Emit) -> dict[TargetName, VoteVerdict]:
+    """Who may vote; all are asked at once, since some are tried for half a minute, and who waits is told for what."""
     with ThreadPoolExecutor(len(stores), "drtool-verdict") as threads:
         asked = {name: threads.submit(store.vote_verdict) for name, store in stores.items()}
+        while wait(asked.values(), SIGN_OF_LIFE_S).not_done:
+            emit(Progress())
         return {name: verdict.result() for name, verdict in asked.items()}
 
 
@@ -133,7 +139,7 @@ def _check_policy(copies: int, minimum: int, sites: Mapping[SiteName, object]) -
         raise UsageError(f"redundancy.minimum is {minimum}; it must be from 1 to copies ({copies})")
 
 
-def _empty_roots(targets: Sequence[TargetSpec]) -> dict[TargetName, Medium]:
+def _empty_roots(targets: Sequence[TargetSpec], emit: Emit) -> dict[TargetName, Medium]:
     """An empty root for each target; nothing is made or cleared before all of them were looked at."""
     stores: dict[TargetName, Medium] = {}
     try:
@@ -141,7 +147,7 @@ def _empty_roots(targets: Sequence[TargetSpec]) -> dict[TargetName, Medium]:
             store = open_if_there(target)
             if store is not None:
                 stores[target.name] = store
-        _check_unused(targets, stores)
+        _check_unused(targets, stores, emit)
         _clear(stores)
         for target in targets:
             if target.name not in stores:
@@ -153,8 +159,8 @@ def _empty_roots(targets: Sequence[TargetSpec]) -> dict[TargetName, Medium]:
     return stores
 
 
-def _check_unused(targets: Sequence[TargetSpec], stores: Mapping[TargetName, Medium]) -> None:
-    halfway = _stopped_halfway(targets, stores)
+def _check_unused(targets: Sequence[TargetSpec], stores: Mapping[TargetName, Medium], emit: Emit) -> None:
+    halfway = _stopped_halfway(targets, stores, emit)
     for target in targets:
         if target.name not in stores:
             continue
@@ -179,7 +185,7 @@ def _kinds(store: Medium) -> set[str]:
 _LEFT_BY_INIT = frozenset({MARKER_OBJECT, "keys", "manifest", PROBE_DIRECTORY})
 
 
-def _stopped_halfway(targets: Sequence[TargetSpec], stores: Mapping[TargetName, Medium]) -> bool:
+def _stopped_halfway(targets: Sequence[TargetSpec], stores: Mapping[TargetName, Medium], emit: Emit) -> bool:
     """Whether an earlier `init` with these targets wrote too few registers to have founded anything."""
     if len(stores) < len(targets):
         return False
@@ -187,7 +193,7 @@ def _stopped_halfway(targets: Sequence[TargetSpec], stores: Mapping[TargetName, 
         founders = {Marker.read(store).repository for store in stores.values()}
     except (ObjectMissing, FormatError):
         return False
-    voters = choose_voters(targets, _verdicts(stores))
+    voters = choose_voters(targets, _verdicts(stores, emit))
     begun = sum(holds_register(stores[target]) for target in voters.values())
     return len(founders) == 1 and begun < majority(len(voters))
 

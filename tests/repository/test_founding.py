@@ -3,14 +3,17 @@
 import errno
 import json
 import os
+import time
 from types import SimpleNamespace
 
 import pytest
 from three_sites import World, everything, fill, noise
 
 from drtool.errors import NoQuorum, NoRepository, Refused, StoreError, TargetOffline, UsageError, WrongPassword
+from drtool.events import Progress, Stage
 from drtool.manifest.facade import Manifest
 from drtool.model import TargetName
+from drtool.repository import founding
 from drtool.stores import LocalStore
 
 A, B, C = map(TargetName, ("a/main", "b/main", "c/main"))
@@ -101,6 +104,20 @@ def test_a_directory_with_something_else_in_it_is_not_taken(place):
         World(place).found()
     assert (place / "b/thesis.tex").read_bytes() == b"years of work"
     assert not (place / "b/drtool.json").exists()
+
+
+def test_whoever_waits_for_targets_that_are_tried_is_told_so(place, monkeypatch):
+    honest = LocalStore.vote_verdict
+
+    def slow(store):
+        time.sleep(2.5 * founding.SIGN_OF_LIFE_S)
+        return honest(store)
+
+    monkeypatch.setattr(LocalStore, "vote_verdict", slow)
+    told = [event for event in World(place).found().heard if isinstance(event, Stage | Progress)]
+    assert told[0] == Stage(name="trying what the targets can do")
+    assert told[1:3] == [Progress(), Progress()]
+    assert told[-1] == Stage(name="founding")
 
 
 @pytest.mark.parametrize(("copies", "minimum"), [(4, 1), (0, 1), (2, 3), (2, 0)])
