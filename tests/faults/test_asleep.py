@@ -150,7 +150,7 @@ def test_a_backup_that_slept(asleep, step, only):
 
 def test_a_mover_that_slept_holds_its_session_and_the_ring(world):
     world.directory("c").rename(world.root / "away")
-    for number in range(6):
+    for number in range(20):  # so many that the ring surely wants one of them where nothing could be stored
         world.backup(fill(world.root / "source", {f"{number}": noise(20_000, number)}))
     (world.root / "away").rename(world.directory("c"))
     look = portrait(world.root / "source")
