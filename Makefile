@@ -11,7 +11,7 @@ SIZE   ?= full
 SEEDS  ?= 2000
 SECONDS ?= 120
 
-# A third of the tests' time is waiting for servers, so one more than there are cores.
+# Tests that wait for servers leave a core idle, so one more than there are cores.
 JOBS    ?= $(shell expr $$(nproc) + 1)
 
 .DEFAULT_GOAL := help

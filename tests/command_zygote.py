@@ -1,8 +1,9 @@
 """A process that has imported drtool already and forks for each command line: what tests run by the hundred starts in no time.
 
 Each command is a process of its own all the same, with the directory, the environment and the files that it was given. It
-differs from `python -m drtool` in two things: its modules are there already, and so are keys that were derived before. Tests
-of start-up, and commands under an unusual environment, run the program itself.
+differs from `python -m drtool` in this: its modules are there already and, where keys are remembered, so are those that were
+derived before, and a key slot that it makes asks for one pass of Argon2id instead of three. Tests of start-up, and commands
+under an unusual environment, run the program itself.
 """
 
 import array

@@ -33,7 +33,7 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session", autouse=True)
 def keys_are_derived_once(tmp_path_factory: pytest.TempPathFactory):
-    """Here and in the processes that run commands for tests; a quarter of all computing went into Argon2id before."""
+    """Here and in the processes that run commands for tests: Argon2id was the largest single cost of the suite in a profile."""
     place = tmp_path_factory.mktemp("keys")
     command_zygote.remember_keys_at(place)
     with remembered_keys.remembering(place):
