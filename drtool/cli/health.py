@@ -1,5 +1,7 @@
 """`status`: one screen."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +13,9 @@ from drtool.cli.view import Cell, Line, Table, View, line, table, view
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
-    from drtool.manifest.records import RecordedRun
+    from drtool.operations.status import Remark
+    from drtool.plans.evidence.proofs import Proof
+    from drtool.repository import Repository
 
 _SHOWN = 20
 
@@ -19,67 +23,78 @@ _SHOWN = 20
 def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
     """Show on one screen how the repository is: sites, quorum, copies, the newest snapshots.
 
-    Exit 7 when an objective is missed, copies included; 6 when there is no quorum. What must hold for this host's sources is in
-    `objectives:` of the configuration; without it, ages are told and not judged.
+    Exit 7 when it lists a problem: a missed objective, too few copies, damage, a target or voter that cannot be used. Exit 6 when
+    there is no quorum. A notice needs no action and changes no exit code. `objectives:` in the configuration sets what must hold
+    for this host's sources; without it, ages are shown and not judged.
 
     Examples:
         drtool status
         drtool -q status > trouble.txt || mail -s 'backup trouble' root < trouble.txt
     """
-    from drtool.operations.status import status as run_status
-
     call: Call = context.obj
     call.begin("status")
     with call.open_anyhow(sites(manifest_from)) as repository:
-        document = document_of(run_status(repository, call.emit, call.settings.config.objectives))
-        promised = repository.view.state.policy.copies
-        recorded = repository.view.state.runs
-    add_proofs(call, document, recorded)
-    code = repository.uncertain.exit_code if repository.uncertain else status_exit(document, promised)
-    call.show(document, status_view(document, promised), exit_code=code)
+        examined = examine(call, repository)
+    call.show(examined.document, status_view(examined.document, examined.promised), exit_code=examined.exit_code)
 
 
-def add_proofs(call: "Call", document: Document, recorded: "tuple[RecordedRun, ...]") -> None:
-    """Which plans were to pass every so often, and whether they did; what is missing is a problem like any other."""
+@dataclass(frozen=True)
+class Examined:
+    """What `status` found: for its own screen, and for the page of `report`."""
+
+    document: Document
+    exit_code: int
+    promised: int
+
+
+def examine(call: "Call", repository: "Repository") -> Examined:
+    """Look at the repository and at the plans that must pass."""
     import time
 
-    from drtool.plans.evidence.proofs import proofs, told
+    from drtool.operations.status import status as run_status
+    from drtool.plans.evidence.proofs import proofs
 
     now_ns = time.time_ns()
+    result = run_status(repository, call.emit, call.settings.config.objectives)
     configured, broken = _configured_plans(call)
-    rows = proofs(recorded, configured, now_ns)
-    document["plans"] = document_of(rows)
-    document["problems"] += [told(row, now_ns) for row in rows if row.met is False] + broken
-    document["healthy"] = not document["problems"]
+    rows = proofs(repository.view.state.runs, configured, now_ns)
+    result = result.judged([*_about_plans(rows, now_ns), *broken])
+    uncertain = repository.uncertain
+    return Examined(
+        document=document_of(result) | {"plans": document_of(rows)},
+        exit_code=uncertain.exit_code if uncertain else result.exit_code,
+        promised=repository.view.state.policy.copies,
+    )
 
 
-def _configured_plans(call: "Call") -> tuple[dict[str, float | None], list[str]]:
-    """How often each plan of this host is to pass, by id, and what nobody can tell of; without a directory of plans nothing is
-    imported."""
+def _about_plans(rows: "Iterable[Proof]", now_ns: int) -> "Iterable[Remark]":
+    """A plan that did not pass in time is a problem like any other."""
+    from drtool.operations.status import problem
+    from drtool.plans.evidence.proofs import told
+
+    return [problem(told(row, now_ns)) for row in rows if row.met is False]
+
+
+def _configured_plans(call: "Call") -> "tuple[dict[str, float | None], list[Remark]]":
+    """Return how often each plan of this host must pass, by id, and which cannot be read. Without plans nothing is imported."""
     from drtool.cli.plans import plans_directory
+    from drtool.operations.status import problem
 
     directory = plans_directory(call)
     if directory is None:
         return {}, []
     if not directory.is_dir():
-        return {}, [f"there is no directory {directory}: nobody knows which plans are to pass"]
+        return {}, [problem(f"there is no directory {directory}, so it is not known which plans must pass")]
     from drtool.plans.library import list_plans
 
     listed = list_plans(directory)
     plans = [row.plan for row in listed if row.plan is not None]
     broken = [
-        f"{row.file} cannot be read as a plan: drtool plan check {row.file}" for row in listed if row.plan is None
+        problem(f"{row.file} cannot be read as a plan: drtool plan check {row.file}")
+        for row in listed
+        if row.plan is None
     ]
     return {plan.id: plan.schedule.must_pass_every_s if plan.schedule else None for plan in plans}, broken
-
-
-def status_exit(document: Document, promised: int) -> int:
-    """6 without a quorum, else 7 for an objective that is missed; the promised copies are one."""
-    if document["quorum"]["reachable"] < document["quorum"]["needed"]:
-        return 6
-    missed = any(row["met"] is False or _too_few(row, promised) for row in document["sources"])
-    missed = missed or any(row["met"] is False for row in document["plans"])
-    return 7 if missed else 0
 
 
 def _too_few(row: Document, promised: int) -> bool:
@@ -101,10 +116,9 @@ def status_view(document: Document, promised: int) -> View:
     if document["plans"]:
         rows = [_plan_row(row) for row in document["plans"]]
         table_of_sources += [line(""), table("PLAN PASSED> MUST-EVERY> NEWEST", rows)]
-    problems = [line(Cell("! ", "bad"), problem) for problem in document["problems"]]
-    return view(
-        *parts, line(""), _sites_table(document), *table_of_sources, *([line("")] if problems else []), *problems
-    )
+    remarks = [line(Cell("! ", "bad"), text) for text in document["problems"]]
+    remarks += [line(Cell("- ", "dim"), text) for text in document["notices"]]
+    return view(*parts, line(""), _sites_table(document), *table_of_sources, *([line("")] if remarks else []), *remarks)
 
 
 def _sites_table(document: Document) -> Table:

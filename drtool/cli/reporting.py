@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drtool import __version__
-from drtool.cli.health import add_proofs, status_exit
+from drtool.cli.health import examine
 from drtool.cli.options import ManifestFrom, sites
 from drtool.cli.text import Document, count, document_of
 from drtool.cli.view import Cell, line, view
@@ -33,19 +33,18 @@ def report(
         drtool report --html report.html && xdg-open report.html
     """
     from drtool.operations.marking import held
-    from drtool.operations.status import status as run_status
     from drtool.operations.targets import ring
     from drtool.reports.overview_page import Dot, Overview, overview_page
 
     call: Call = context.obj
     if html is None:
-        raise UsageError("where to is missing", hint="drtool report --html FILE")
+        raise UsageError("no output file given", hint="drtool report --html FILE")
     now_ns = time.time_ns()
     with call.open_anyhow(sites(manifest_from)) as repository:
-        document = document_of(run_status(repository, call.emit, call.settings.config.objectives))
+        examined = examine(call, repository)
         state = repository.view.state
         placed = document_of(ring(repository))
-    add_proofs(call, document, state.runs)
+    document = examined.document
     seen = Overview(
         label=state.label,
         repository=state.repository.hex(),
@@ -61,11 +60,15 @@ def report(
     )
     path = call.settings.directory / html
     write_page(path, overview_page(seen))
-    code = repository.uncertain.exit_code if repository.uncertain else status_exit(document, state.policy.copies)
-    told: Document = {"written": str(path), "healthy": document["healthy"], "problems": document["problems"]}
+    told: Document = {
+        "written": str(path),
+        "healthy": document["healthy"],
+        "notices": document["notices"],
+        "problems": document["problems"],
+    }
     problems = count(len(document["problems"]), "problem")
     healthy = Cell("healthy", "good") if document["healthy"] else Cell(problems, "bad")
-    call.show(told, view(line(f"wrote {path}: ", healthy)), exit_code=code)
+    call.show(told, view(line(f"wrote {path}: ", healthy)), exit_code=examined.exit_code)
 
 
 def write_page(path: Path, text: str) -> None:

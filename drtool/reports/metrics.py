@@ -37,6 +37,7 @@ _HELP = {
     "status_timestamp_seconds": "When the figures of status were taken.",
     "healthy": "Whether status found no problem.",
     "problems": "How many problems status found.",
+    "notices": "How many notices status gave; they need no action.",
     "quorum_needed": "Voters that a change needs.",
     "quorum_reachable": "Voters that can be reached.",
     "site_up": "Whether the site answers.",
@@ -108,7 +109,8 @@ def _backed_up(row: Json, ended_s: float) -> Json:
 
 
 def _of_status(found: Json) -> Json:
-    return {key: found[key] for key in ("healthy", "quorum", "problems", "sites", "sources")}
+    figures = ("healthy", "quorum", "problems", "notices", "sites", "sources")
+    return {key: found[key] for key in figures if key in found}
 
 
 def text_of(memory: Json) -> str:
@@ -148,6 +150,7 @@ def _status_samples(status: Json, time_s: float) -> Iterable[Sample]:
     yield "status_timestamp_seconds", {}, time_s
     yield "healthy", {}, status["healthy"]
     yield "problems", {}, len(status["problems"])
+    yield "notices", {}, len(status.get("notices", ()))  # earlier versions remembered none
     yield "quorum_needed", {}, status["quorum"]["needed"]
     yield "quorum_reachable", {}, status["quorum"]["reachable"]
     for site in status["sites"]:

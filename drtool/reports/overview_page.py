@@ -70,13 +70,13 @@ def _well(seen: Overview) -> bool:
 
 def _verdict(seen: Overview) -> Markup:
     problems = seen.status["problems"]
+    notices = [tag("p", badge("notice", "dim"), f" {text}") for text in seen.status.get("notices", ())]
     if not problems:
-        return tag(
-            "div", tag("p", badge("well", "good"), " Nothing is wrong that is known.", cls="lead"), cls="verdict good"
-        )
+        lead = tag("p", badge("well", "good"), " Nothing is wrong that is known.", cls="lead")
+        return tag("div", lead, *notices, cls="verdict good")
     told = "1 thing needs attention" if len(problems) == 1 else f"{len(problems):,} things need attention"
-    listed = tag("ul", *(tag("li", problem) for problem in problems))
-    return tag("div", tag("p", badge("attention", "bad"), f" {told}:", cls="lead"), listed, cls="verdict bad")
+    lead = tag("p", badge("attention", "bad"), f" {told}:", cls="lead")
+    return tag("div", lead, tag("ul", *(tag("li", problem) for problem in problems)), *notices, cls="verdict bad")
 
 
 def _facts(seen: Overview) -> Markup:

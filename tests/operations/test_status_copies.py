@@ -4,7 +4,7 @@ import pytest
 from three_sites import fill, founded, noise, place, world
 
 from drtool.events import ignore
-from drtool.operations import status as status_module
+from drtool.operations.status import copies as copies_module
 from drtool.operations.status import status
 
 __all__ = ["founded", "place", "world"]
@@ -36,7 +36,7 @@ def test_what_one_source_lacks_is_not_told_of_the_other(two_sources):
 
 
 def test_where_it_takes_too_long_the_fewest_of_all_are_told(two_sources, monkeypatch):
-    monkeypatch.setattr(status_module, "WALK_S", 0.0)
+    monkeypatch.setattr(copies_module, "WALK_S", 0.0)
     assert copies(two_sources) == {"rich": 1, "poor": 1}
 
 

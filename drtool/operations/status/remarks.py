@@ -1,0 +1,96 @@
+"""What `status` says about the repository, each line a problem or a notice.
+
+One function per subject, listed in `SUBJECTS`. docs/status.md has a row for every line.
+"""
+
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+
+from drtool.model import SiteName
+from drtool.operations.status.result import QuorumStatus, Remark, notice, problem
+from drtool.repository import Repository
+from drtool.repository.inventory import Inventory
+from drtool.repository.targets import UNNAMED
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """The facts that remarks are made from."""
+
+    repository: Repository
+    inventory: Inventory
+    quorum: QuorumStatus
+    below: int
+    """Packs on fewer sites than promised."""
+    alone: dict[SiteName, int]
+    """Objects that only this site holds, against the promise."""
+
+
+def remarks(seen: Seen) -> Iterable[Remark]:
+    """Every line about the repository, in the order of `SUBJECTS`."""
+    for about in SUBJECTS:
+        yield from about(seen)
+
+
+def about_certainty(seen: Seen) -> Iterable[Remark]:
+    """Whether the catalogue can be read for certain, and written."""
+    quorum, error = seen.quorum, seen.repository.uncertain
+    if quorum.reachable < quorum.needed:
+        yield problem(f"no quorum: the manifest needs {quorum.needed} voters and {quorum.reachable} can vote")
+    elif quorum.reachable == quorum.needed < len(seen.repository.view.config.voters):
+        yield problem("if one more voter fails, nothing can be written: bring back or replace the one that is away")
+    if error is not None and quorum.reachable >= quorum.needed:
+        yield problem(error.message)
+    yield from map(problem, seen.repository.view.problems)
+
+
+def about_targets(seen: Seen) -> Iterable[Remark]:
+    """Which targets cannot be reached."""
+    repository = seen.repository
+    for target, why in sorted(seen.inventory.unlisted.items()):
+        yield problem(f"target {target} is offline: {why}")
+    for row in repository.view.state.targets:
+        if row.name not in repository.targets.specs and row.state != "lost":
+            yield problem(f"target {row.name} is one of the repository's, but {UNNAMED}")
+        elif row.votes_only and not repository.targets.reachable(row.name):
+            yield problem(f"arbiter {row.name} is offline: {repository.targets.failures.get(row.name, UNNAMED)}")
+
+
+def about_copies(seen: Seen) -> Iterable[Remark]:
+    """What has fewer copies than promised, or would be lost with one site."""
+    if seen.below:
+        promised = seen.repository.view.state.policy.copies
+        packs = "1 pack is" if seen.below == 1 else f"{seen.below} packs are"
+        yield problem(f"{packs} on fewer than {promised} sites that can be listed: drtool repair")
+    for site, objects in seen.alone.items():
+        lone = "1 object is" if objects == 1 else f"{objects} objects are"
+        yield problem(f"the loss of {site} alone would cost data: {lone} nowhere else; drtool repair copies them")
+
+
+def about_damage(seen: Seen) -> Iterable[Remark]:
+    """What was found damaged, or cannot be read."""
+    repository = seen.repository
+    damage = sorted({target for target, _ in repository.findings.all()})
+    if damage:
+        yield problem(f"damaged copies were found at {', '.join(damage)}: drtool repair replaces them")
+    for segment, why in repository.index.unavailable.items():
+        yield problem(f"index segment {segment.hex()[:16]}… cannot be read: {why}")
+    yield from map(problem, repository.slot_problems())
+
+
+def about_work(seen: Seen) -> Iterable[Remark]:
+    """What was begun and is not finished."""
+    for row in seen.repository.view.state.targets:
+        left = len(seen.inventory.objects.get(row.name, ()))
+        if row.state == "draining" and left:
+            yield notice(f"target {row.name} is draining and still has {left} objects: drtool rebalance moves them")
+    yield from map(problem, seen.repository.targets.overlays.problems())
+
+
+SUBJECTS: tuple[Callable[[Seen], Iterable[Remark]], ...] = (
+    about_certainty,
+    about_targets,
+    about_copies,
+    about_damage,
+    about_work,
+)

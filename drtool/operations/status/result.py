@@ -1,0 +1,99 @@
+"""The document of `status`, and its two kinds of remarks.
+
+Invariants
+    A problem is a promise that is broken, or that the next backup cannot keep, until a person acts. A notice needs no action.
+    `healthy` means that there is no problem. The exit code follows from the same list: 0 exactly where `healthy` is true.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drtool.model import SiteName, TargetName
+
+
+class Remark(Struct, frozen=True):
+    """One line of `status`."""
+
+    level: Literal["problem", "notice"]
+    text: str
+
+
+def problem(text: str) -> Remark:
+    """A broken promise: `status` exits 7."""
+    return Remark("problem", text)
+
+
+def notice(text: str) -> Remark:
+    """Something worth knowing that breaks no promise."""
+    return Remark("notice", text)
+
+
+class TargetStatus(Struct, frozen=True, kw_only=True):
+    """`state` as the manifest says: active, draining, lost, arbiter; unknown for what only this host's configuration names."""
+
+    name: TargetName
+    state: str
+    reachable: bool
+    reason: str | None = None
+    objects: int
+    bytes: int
+    free_bytes: int | None = None
+
+
+class SiteStatus(Struct, frozen=True, kw_only=True):
+    name: SiteName
+    reachable: bool
+    votes: bool
+    targets: list[TargetStatus]
+
+
+class SourceStatus(Struct, frozen=True, kw_only=True):
+    """`copies` is the smallest number of sites that hold any pack of the newest snapshot; None: nothing is stored."""
+
+    name: str
+    host: str
+    newest_snapshot: str | None
+    """None: this host's configuration says what must hold for it, and there is no snapshot."""
+    age_seconds: float | None
+    rpo_seconds: float | None = None
+    met: bool | None = None
+    """Whether its objectives are met. None: it has none, or it is another host's."""
+    missed: list[str] = []
+    snapshots: int = 0
+    last_verified_ns: int | None = None
+    copies: int | None
+
+
+class QuorumStatus(Struct, frozen=True):
+    needed: int
+    reachable: int
+
+
+class StatusResult(Struct, frozen=True, kw_only=True):
+    """Made by `judged`, so that `healthy` and the lists agree."""
+
+    healthy: bool = True
+    quorum: QuorumStatus
+    sites: list[SiteStatus]
+    sources: list[SourceStatus]
+    problems: list[str] = []
+    notices: list[str] = []
+    sequence: int
+    tentative: bool
+
+    def judged(self, remarks: Iterable[Remark]) -> "StatusResult":
+        """The same result with these remarks as well."""
+        listed = list(remarks)
+        problems = [*self.problems, *(row.text for row in listed if row.level == "problem")]
+        notices = [*self.notices, *(row.text for row in listed if row.level == "notice")]
+        return replace(self, healthy=not problems, problems=problems, notices=notices)
+
+    @property
+    def exit_code(self) -> int:
+        """6 without a quorum, else 7 if there is a problem, else 0."""
+        if self.quorum.reachable < self.quorum.needed:
+            return 6
+        return 0 if self.healthy else 7
