@@ -30,7 +30,8 @@ from drtool.manifest.ops import Change, Compact, Op, SetVoters
 from drtool.manifest.pages import NameList
 from drtool.manifest.ports import Failed, Keys, LocalState, Note, PageCache, SitePort, Talk
 from drtool.manifest.records import Config, Founding, ObjectList
-from drtool.manifest.recovery import Survivors, look_at_survivors, lost_snapshots, recover
+from drtool.manifest.recovery import Survivors, look_at_survivors, recover
+from drtool.manifest.resubmission import add_again
 from drtool.manifest.state import State, applied_at
 from drtool.manifest.switching import Member, check_reachable, next_config
 from drtool.manifest.witness import Made, Outstanding, Witness
@@ -40,8 +41,6 @@ T = TypeVar("T")
 
 PATIENCE_S = 30.0
 NAME_BYTES = 32
-ADDED_ALREADY = ("session-exists", "snapshot-exists")
-REMOVED_SINCE = "removed-since"
 
 
 class View(msgspec.Struct, frozen=True):
@@ -276,28 +275,16 @@ class Manifest:
         return count + (yield from self._bring_back())
 
     def _bring_back(self) -> Talk[int]:
-        """Snapshots of this host that were acknowledged, and given up by a forced recovery: add them again."""
-        generation = self._local.witness().generation
-        if generation == 1:
-            return 0
-        old = [entry for entry in self._local.made() if entry.generation < generation]
-        if not old:
-            return 0
-        view = yield from self._look()
-        count = 0
-        for batch in lost_snapshots(old, view.state, self._drafts.author):
-            try:
-                yield from self.committing(batch)
-            except Rejected as error:
-                if error.reason == REMOVED_SINCE:  # a prune took what nothing referred to: it stays given up
-                    yield Note("warning", error.message)
-                    continue
-                if error.reason not in ADDED_ALREADY:
-                    raise
-            count += 1
-        for entry in old:
-            self._local.forget_made(entry)
-        return count
+        """Add again what a forced recovery gave up of this host's acknowledged snapshots."""
+
+        def look() -> Talk[Learned]:
+            return (yield from self._look()).learned
+
+        return (
+            yield from add_again(
+                self._local, self._library, list(self._sites), self._drafts.author, look, self.committing
+            )
+        )
 
     def recover(self, sites: Sequence[SiteName]) -> View:
         """Go on from what `sites` hold, in a new generation, because a majority is lost for ever.

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from blake3 import blake3
 
 from drtool.crypto import SealKind
 from drtool.errors import NoQuorum, Refused
@@ -25,19 +24,18 @@ from drtool.manifest.acceptor import Place, SiteView, Trouble, read_site
 from drtool.manifest.beginning import begin_at, places_of
 from drtool.manifest.commit import head_on
 from drtool.manifest.context import Context
-from drtool.manifest.drafting import Author
 from drtool.manifest.finding import READS_LIMIT, Sighting, forked, look_around, newest_record, successor_in
 from drtool.manifest.head import seal_head, seal_row
 from drtool.manifest.library import Learned, Library, object_names, store_missing
 from drtool.manifest.names import Life, sealed_name
-from drtool.manifest.ops import AddSnapshot, Change, CheckpointSession, Op, OpenSession, Recover
+from drtool.manifest.ops import Change, Op, Recover
 from drtool.manifest.ports import Draw, Failed, Gather, Note, PutIfAbsent, Read, Talk, never
-from drtool.manifest.records import Config, SegmentRef, Successor, Voter
+from drtool.manifest.records import Config, Successor, Voter
 from drtool.manifest.rejection import Rejection
 from drtool.manifest.state import State, apply_all
 from drtool.manifest.switching import quorum_of, voters_targets
-from drtool.manifest.witness import Made, Witness
-from drtool.model import SessionId, SiteName
+from drtool.manifest.witness import Witness
+from drtool.model import SiteName
 from drtool.paxos import Ballot, Record, found
 
 DraftBatch = Callable[[Sequence[Op], State], tuple[Change, ...]]
@@ -243,40 +241,3 @@ def _copy(place: Place, objects: Mapping[bytes, bytes], first: Record) -> Talk[A
     if not (yield from store_missing(place.site, objects)):
         return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
     return (yield from begin_at(place, found(place.chain, first.accepted, first.value, (yield Draw(16)))))
-
-
-def lost_snapshots(made: Sequence[Made], state: State, author: Author) -> list[tuple[Op, ...]]:
-    """Batches that add again what this host had acknowledged and the state does not have: each under a session of its own.
-
-    Segments that the lost sessions made known go with the first snapshot; none is replaced, so nothing is missed.
-    Each says up to which change nothing refers to it that a prune would have heeded: where the line was cut.
-    """
-    oldest = min((entry.generation for entry in made), default=0)
-    cut = min((row.base for row in state.recoveries if row.generation > oldest), default=0)
-    ops = [change.op for entry in made for change in entry.changes]
-    known = {row.snapshot.id for row in state.forgotten}
-    lost = [
-        op
-        for op in ops
-        if isinstance(op, AddSnapshot) and op.snapshot.id not in known and op.snapshot.id not in state.snapshots
-    ]
-    live = {row.id for row in state.segments}
-    segments = {
-        row.id: row
-        for op in ops
-        if isinstance(op, AddSnapshot | CheckpointSession)
-        for row in op.segments
-        if row.id not in live
-    }
-    batches: list[tuple[Op, ...]] = []
-    for op in lost:
-        batches.append(_again(op, tuple(segments.values()), cut, author))
-        segments = {}
-    return batches
-
-
-def _again(op: AddSnapshot, segments: tuple[SegmentRef, ...], cut: int, author: Author) -> tuple[Op, ...]:
-    session = SessionId(blake3(b"drtool/1/again" + op.snapshot.id, max_threads=1).digest(16))
-    opening = OpenSession(kind="backup", source=op.snapshot.source, session=session, **msgspec.structs.asdict(author))
-    snapshot = msgspec.structs.replace(op.snapshot, session=session)
-    return opening, AddSnapshot(session, snapshot, segments, removal=cut)

@@ -1,5 +1,6 @@
 """A majority lost for ever: generations, forks, what is given up, and what comes back. Real directories."""
 
+import os
 import shutil
 
 import pytest
@@ -8,7 +9,7 @@ from thoroughness import STRIDE
 
 from drtool.errors import Forked, NoQuorum, Refused
 from drtool.manifest import Member, OpenSession, Policy, SetPolicy
-from drtool.manifest.ops import Condemn, Remove
+from drtool.manifest.ops import CloseSession, Condemn, ForgetSnapshots, Remove
 from drtool.manifest.pages import NameList
 from drtool.manifest.ports import PutIfAbsent
 
@@ -168,6 +169,95 @@ def test_what_a_prune_has_removed_since_does_not_come_back(sites):
     warned = [note.text for note in notes if note.phase == "warning"]
     assert any("of acknowledged on host cannot come back" in words for words in warned), warned
     del manifest
+
+
+def forget(manifest, *ids):
+    return manifest.commit(ForgetSnapshots(tuple(ids)))
+
+
+def prune(manifest):
+    """What a prune changes in the catalogue: it drops the forgotten snapshots, and removes one pack."""
+    session = manifest.commit(OpenSession(kind="prune", host_id="admin", host="admin")).session
+    kept = manifest.keep_names(NameList(packs=os.urandom(32)), 100)
+    view = manifest.commit(Condemn(kept, manifest.read().sequence, session)).view
+    gone = tuple(row.snapshot.id for row in view.state.forgotten)
+    manifest.commit(Remove(view.state.condemned.sequence, kept, view.sequence, (), dropped=gone, session=session))
+    manifest.commit(CloseSession(session))
+
+
+def settled(sites, host):
+    """What a run of this host adds again, and what it says."""
+    notes = []
+    manifest = sites.host(host, trace=notes.append)
+    manifest.read()
+    return manifest.settle(), [note.text for note in notes if note.phase == "warning"]
+
+
+@pytest.mark.parametrize("others", [0, 40], ids=["in the head", "folded"])
+def test_a_snapshot_that_was_pruned_before_the_recovery_does_not_come_back(sites, others):
+    writer = sites.found()
+    id_ = the_id(backup(writer, "pruned"))
+    forget(writer, id_)
+    prune(writer)
+    for number in range(others):
+        backup(sites.host("other"), f"s{number}")
+    lose(sites, "site1", "site2")
+    sites.host("admin").recover(["site0"])
+    assert settled(sites, "host") == (0, [])
+    assert "pruned" not in sources(sites.host("stranger").read())
+
+
+def test_a_snapshot_that_this_host_forgot_after_the_cut_does_not_come_back(sites):
+    sites.found()
+    lose(sites, "site0")
+    writer = sites.host("writer")
+    kept = the_id(backup(writer, "kept"))
+    forget(writer, the_id(backup(writer, "forgotten")))
+    prune(writer)
+    bring_back(sites, "site0")
+    lose(sites, "site1", "site2")
+    sites.host("admin").recover(["site0"])
+    count, warned = settled(sites, "writer")
+    assert count == 1
+    assert sources(sites.host("stranger").read()) == ["kept"]
+    assert any(kept[:4].hex() in words and "drtool verify" in words for words in warned), warned
+
+
+def test_that_a_forgetting_was_given_up_is_said(sites):
+    id_ = the_id(backup(sites.found(), "listed again"))
+    lose(sites, "site0")
+    forget(sites.host("writer"), id_)
+    bring_back(sites, "site0")
+    lose(sites, "site1", "site2")
+    sites.host("admin").recover(["site0"])
+    count, warned = settled(sites, "writer")
+    assert count == 0
+    assert sources(sites.host("stranger").read()) == ["listed again"]
+    assert any(id_[:4].hex() in words and "listed again" in words for words in warned), warned
+
+
+def test_while_the_log_cannot_be_read_nothing_comes_back_and_nothing_is_dropped(sites):
+    for number in range(40):
+        backup(sites.found() if not number else sites.host(), f"s{number}")
+    lose(sites, "site0")
+    backup(sites.host("writer"), "acknowledged")
+    bring_back(sites, "site0")
+    lose(sites, "site1", "site2")
+    view = sites.host("admin").recover(["site0"])
+    log = view.learned.checkpoint.log_pages[0].reference.name.hex()
+    page = sites.root / "site0" / "manifest" / "obj" / log
+    held = page.read_bytes()
+    page.unlink()
+    count, warned = settled(sites, "writer")
+    assert count == 0
+    assert any("cannot be determined yet" in words for words in warned), warned
+    page.write_bytes(held)
+    assert settled(sites, "writer")[0] == 1
+    assert "acknowledged" in sources(sites.host("stranger").read())
+
+
+def the_id(committed):
+    return max(committed.view.state.snapshots, key=lambda row: row.sequence).id
 
 
 def test_a_host_that_saw_more_than_the_survivors_is_not_blocked(sites):
