@@ -86,6 +86,9 @@ def site_replace(
     new: Annotated[
         str, typer.Argument(metavar="NEW[/NAME]=URL", help="The site in its stead; it may keep the old name.")
     ],
+    gone: Annotated[
+        bool, typer.Option("--gone", help="Give up what only the old site has, or may have: it is gone for good.")
+    ] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Put a new place in a site's stead: it takes the vote and the weight of the old one, whose targets are lost from then on.
@@ -93,9 +96,12 @@ def site_replace(
     The new place is an empty directory, or one that is yet to be made. It is also the way back for a site whose disk came back
     empty: `site replace attic attic=URL`. Copies that were on the old site are missing until `drtool repair` makes them.
 
+    Refused (11) if the old site has the only good copy of anything, or may have it, unless --gone. While the old place still
+    answers, `repair` and `restore` go on reading it: wipe it after `repair`, not before.
+
     Examples:
         drtool site replace attic garage=/mnt/garage/drtool
-        drtool site replace attic attic=/mnt/attic/drtool --dry-run
+        drtool site replace attic attic=/mnt/attic/drtool --gone --dry-run
     """
     from drtool.model import SiteName
     from drtool.operations.sites import place_for, plan_replacement
@@ -105,7 +111,10 @@ def site_replace(
 
     def plan(repository: "Repository") -> Planned:
         target = place_for(repository, SiteName(old), SiteName(site), name, url, access)
-        return plan_replacement(repository, SiteName(old), target, dry_run=dry_run), target
+        change = plan_replacement(
+            repository, SiteName(old), target, gone_for_good=gone, dry_run=dry_run, emit=call.emit
+        )
+        return change, target
 
     _change(call, plan)
 

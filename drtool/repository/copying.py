@@ -63,7 +63,8 @@ def _good_copy(targets: Targets, job: Job) -> tuple[bytes | None, tuple[TargetNa
             return data, tuple(bad)
         if targets.reachable(name):
             bad.append(name)
-    return None, tuple(bad)
+    copies = (read_whole(targets, name, job.expected.name) for name in job.given_up)
+    return next((data for data in copies if data is not None), None), tuple(bad)
 
 
 def read_whole(targets: Targets, target: TargetName, name: str) -> bytes | None:

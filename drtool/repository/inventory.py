@@ -1,6 +1,6 @@
 """What is really where: every target's own listing. Only a listing is proof; hints and the ring say where to look."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -23,11 +23,13 @@ class Inventory(Struct, frozen=True):
                 yield target
 
 
-def take_inventory(targets: Targets, prefixes: tuple[str, ...] = ("packs/", "index/")) -> Inventory:
-    """Lists every reachable target that stores."""
+def take_inventory(
+    targets: Targets, prefixes: tuple[str, ...] = ("packs/", "index/"), *, of: Iterable[TargetName] | None = None
+) -> Inventory:
+    """Lists every reachable target that stores, or those in `of`."""
     objects: dict[TargetName, dict[str, int]] = {}
     unlisted: dict[TargetName, str] = {}
-    for target in targets.storing():
+    for target in sorted(targets.storing() if of is None else of):
         try:
             store = targets.store(target)
             objects[target] = {info.name: info.size_bytes for prefix in prefixes for info in store.list(prefix)}

@@ -34,11 +34,15 @@ RECHECK_EVERY = 256
 
 
 class Look(Struct, frozen=True):
-    """What should exist, what the targets list, and which of it is known to be damaged: targets by object."""
+    """What should exist, what the targets list, and which of it is known to be damaged: targets by object.
+
+    `given_up`: what lost targets list that still answer.
+    """
 
     wanted: list[Expected]
     inventory: Inventory
     bad: dict[str, set[TargetName]]
+    given_up: Inventory = Inventory({}, {})
 
 
 def look(
@@ -61,7 +65,8 @@ def look(
                 doubtful.append((target, expected.name))
     for target, name in _not_whole(repository, inventory, doubtful, workers, emit):
         bad.setdefault(name, set()).add(target)
-    return Look(wanted, inventory, bad)
+    given_up = take_inventory(repository.targets, of=repository.targets.given_up())
+    return Look(wanted, inventory, bad, given_up)
 
 
 def _wanted(repository: "Repository", placement: Placement) -> Iterator[Expected]:
@@ -116,13 +121,14 @@ def jobs_of(
         ranked = [*(name for name in order if name in holders), *sorted(holders.difference(order))]
         perhaps = [name for name in absent if name in (*expected.written, *expected.desired)]
         bad = sorted(seen.bad.get(expected.name, ()))
-        jobs.append(job_for(expected, ranked, bad, order, copies, writable, perhaps))
+        given_up = sorted(seen.given_up.holders(expected.name, expected.size_bytes))
+        jobs.append(job_for(expected, ranked, bad, order, copies, writable, perhaps, given_up))
     return jobs
 
 
 def check_limits(jobs: Iterable[Job], max_objects: int | None, max_bytes: int | None) -> None:
     """`Refused` if the work is more than is allowed: so many objects touched, so many bytes written."""
-    due = [job for job in jobs if job.sources and not job.idle]
+    due = [job for job in jobs if job.readable and not job.idle]
     written_bytes = sum(job.expected.size_bytes * (len(job.write) + len(job.bad)) for job in due)
     hint = "look at it with --dry-run; then allow more, or leave the limit out"
     if max_objects is not None and len(due) > max_objects:

@@ -255,6 +255,18 @@ def reach_more(
     return {site: register_at(targets, site) for site in gained}
 
 
+def reach_given_up(repository: Repository) -> None:
+    """Tries the lost targets that this host does not reach yet, for one who reads whatever is left.
+
+    Nothing is written there. A lost target whose name another place has taken is known no more.
+    """
+    targets, spec = repository.targets, repository.spec
+    for row in repository.view.state.targets:
+        if row.state == "lost" and not row.votes_only and _may_be_tried(row, targets, spec):
+            targets.extend(TargetSpec(name=row.name, url=row.url, weight=row.weight), repository.id)
+    targets.keep_only(lambda marker: marker.authentic(repository.keyring))
+
+
 def _drop_replaced(targets: Targets, rows: Iterable[Target]) -> None:
     """A disk whose place was given to another one is not written to when it comes back."""
     for row in rows:
@@ -265,7 +277,11 @@ def _drop_replaced(targets: Targets, rows: Iterable[Target]) -> None:
 
 def _worth_trying(row: Target, targets: Targets, spec: RepositorySpec) -> bool:
     """The configuration overrides by name, except for a target that was replaced since: it may still name the earlier one."""
-    if targets.reachable(row.name) or row.state == "lost":
+    return row.state != "lost" and _may_be_tried(row, targets, spec)
+
+
+def _may_be_tried(row: Target, targets: Targets, spec: RepositorySpec) -> bool:
+    if targets.reachable(row.name):
         return False
     ours = spec.anywhere or row.host == spec.host or not is_directory(row.url)
     return ours and (row.name not in targets.specs or bool(row.id))

@@ -18,7 +18,8 @@ class Job(Struct, frozen=True):
     """What is to be done for one object. `sources` hold a copy; `bad` are targets whose copy must be replaced.
 
     `surplus` may go afterwards, damaged copies among them. `complete`: then every place that the ring wants has a good copy.
-    `perhaps` are targets that cannot be listed and may hold one.
+    `perhaps` are targets that cannot be listed and may hold one. `given_up` are lost targets that still list it: a copy is
+    read there if no other one is good, and never counted.
     """
 
     expected: Expected
@@ -28,6 +29,12 @@ class Job(Struct, frozen=True):
     surplus: tuple[TargetName, ...]
     complete: bool
     perhaps: tuple[TargetName, ...] = ()
+    given_up: tuple[TargetName, ...] = ()
+
+    @property
+    def readable(self) -> bool:
+        """Whether any target lists a copy that is not known to be damaged."""
+        return bool(self.sources or self.given_up)
 
     @property
     def idle(self) -> bool:
@@ -47,6 +54,7 @@ def job_for(
     copies: int,
     writable: Callable[[TargetName], bool],
     perhaps: Collection[TargetName] = (),
+    given_up: Collection[TargetName] = (),
 ) -> Job:
     """The work on one object, given the targets that list it whole, and those whose copy is damaged.
 
@@ -65,4 +73,4 @@ def job_for(
     complete = set(expected.desired) <= {*good, *mend, *write}
     spare = [name for name in (*good, *usable) if name not in (*expected.desired, *mend)]
     surplus = tuple(spare) if complete and distinct_sites(expected.desired) >= copies else ()
-    return Job(expected, good, tuple(write), tuple(mend), surplus, complete, tuple(perhaps))
+    return Job(expected, good, tuple(write), tuple(mend), surplus, complete, tuple(perhaps), tuple(given_up))

@@ -70,13 +70,15 @@ class Repository:
         self.index.load(self.view.state.segments)
         return self.index.unavailable
 
-    def set_lost_packs_aside(self) -> int:
+    def set_lost_packs_aside(self, *, to_read: bool = False) -> int:
         """Takes packs that no site has any more out of the index, so that what they held is stored again; how many.
 
-        So do packs that are condemned or being removed: they are absent for whoever opens a session now.
+        So do packs that are condemned or being removed: they are absent for whoever opens a session now. `to_read`: a pack that
+        only a lost target still has is good enough.
         """
         going = self.going_packs(self.view)
-        lost = self.lost_packs(take_inventory(self.targets, ("packs/",))) - going
+        where = [*self.targets.storing(), *(self.targets.given_up() if to_read else ())]
+        lost = self.lost_packs(take_inventory(self.targets, ("packs/",), of=where)) - going
         self.index.lost = lost | going
         return len(lost)
 

@@ -231,6 +231,12 @@ class Targets:
         given_up = self._arbiters | self.lost
         return [name for name in self.specs if name not in given_up and (self._named is None or name in self._named)]
 
+    def given_up(self) -> list[TargetName]:
+        """The lost targets that still answer, sorted: nothing is counted on them, and what they have can be read."""
+        return [
+            name for name in self.specs if name in self.lost and name in self._stores and name not in self._arbiters
+        ]
+
     def reason_for(self, site: SiteName) -> str | None:
         """Why none of a site's targets is reached; None if one is, or this host knows none."""
         names = list(self.of_site(site))

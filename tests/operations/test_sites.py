@@ -11,6 +11,8 @@ from drtool.errors import NoQuorum, Refused, UsageError
 from drtool.events import ignore
 from drtool.manifest.facade import Manifest
 from drtool.model import SiteName, TargetName
+from drtool.operations.placing import remove_target
+from drtool.operations.repair import RepairRequest, repair
 from drtool.operations.sites import (
     carry_out,
     place_for,
@@ -24,10 +26,12 @@ from drtool.repository import TargetSpec
 from drtool.stores import LocalStore
 
 
-def replace_site(world, old, new, url, *, name=None, dry_run=False, **more):
+def replace_site(world, old, new, url, *, name=None, gone=False, dry_run=False, **more):
     with world.open(**more) as repository:
         target = place_for(repository, SiteName(old), SiteName(new), name, f"file://{url}")
-        change = plan_replacement(repository, SiteName(old), target, dry_run=dry_run)
+        change = plan_replacement(
+            repository, SiteName(old), target, gone_for_good=gone, dry_run=dry_run, emit=world.heard.append
+        )
         if not dry_run:
             carry_out(repository, change, target, ignore)
         return change
@@ -317,3 +321,112 @@ def test_sites_are_listed_with_what_they_tolerate(world):
     (gone,) = (row for row in found.sites if row.name == "b")
     assert "there is no directory" in gone.problem
     assert gone.register == "b/main"
+
+
+def packs_on(world, *sites):
+    """The packs that exactly these of the three sites hold."""
+    names = {site: set(world.names(site, "packs")) for site in "abc"}
+    return sorted(
+        name for name in set().union(*names.values()) if {site for site in "abc" if name in names[site]} == set(sites)
+    )
+
+
+@pytest.fixture
+def twice(world):
+    return stored_on_two(world)
+
+
+def stored_on_two(world):
+    """Files of which each is on two of three sites; the two sites that hold one of the packs."""
+    world.backup(fill(world.root / "source", {str(number): noise(60_000, number) for number in range(8)}))
+    return next((one, other) for one, other in ("ab", "bc", "ac") if packs_on(world, one, other))
+
+
+def replace_for_good(world, site):
+    return replace_site(world, site, f"{site}2", world.root / f"{site}2", gone=True)
+
+
+def test_whole_sites_are_not_replaced_one_after_the_other_until_nothing_is_left(world, twice):
+    first, second = twice
+    change = replace_site(world, first, f"{first}2", world.root / f"{first}2")
+    assert change.below_copies > 0
+    before = world.view().sequence
+    for dry_run in (True, False):
+        with pytest.raises(Refused, match=f"{second} has the only good copy of .* objects") as caught:
+            replace_site(world, second, f"{second}2", world.root / f"{second}2", dry_run=dry_run)
+        assert "drtool repair" in caught.value.hint
+    assert (world.view().sequence, (world.root / f"{second}2").exists()) == (before, False)
+    assert mend(world).degraded is False
+    replace_site(world, second, f"{second}2", world.root / f"{second}2")
+    assert mend(world).unrepairable == []
+    shutil.rmtree(world.directory(first))
+    shutil.rmtree(world.directory(second))
+    assert restored(world) == portrait(world.root / "source")
+
+
+def test_lost_targets_that_still_answer_are_read_by_repair_and_restore(world, twice):
+    first, second = twice
+    replace_for_good(world, first)
+    replace_for_good(world, second)
+    assert any("perhaps on" in words for words in world.warnings())
+    assert restored(world) == portrait(world.root / "source")
+    found = mend(world)
+    assert (found.unrepairable, found.degraded) == ([], False)
+    shutil.rmtree(world.directory(first))
+    shutil.rmtree(world.directory(second))
+    assert restored(world) == portrait(world.root / "source")
+
+
+def test_lost_targets_are_read_though_the_configuration_does_not_name_them_any_more(place):
+    world = World(place).found()
+    first, second = twice = stored_on_two(world)
+    replace_for_good(world, first)
+    replace_for_good(world, second)
+    world.targets = tuple(name for name in world.targets if name[0] not in twice)
+    assert restored(world) == portrait(world.root / "source")
+    assert mend(world).unrepairable == []
+
+
+def test_damage_at_a_lost_target_is_neither_copied_nor_counted(world, twice):
+    first, second = twice
+    name = packs_on(world, first, second)[0]
+    replace_for_good(world, first)
+    replace_for_good(world, second)
+    for site in twice:
+        (world.directory(site) / name).write_bytes(b"rot")
+    assert [row.object.rpartition("/")[2] for row in mend(world).unrepairable] == [name.rpartition("/")[2]]
+
+
+def test_a_site_that_is_away_and_may_have_the_only_copy_is_replaced_only_as_gone(world, twice):
+    first, second = twice
+    for name in packs_on(world, first, second):
+        (world.directory(first) / name).unlink()
+    world.directory(second).rename(world.root / "away")
+    with pytest.raises(Refused, match="may have the only copy") as caught:
+        replace_site(world, second, "d", world.root / "d")
+    assert "--gone" in caught.value.hint
+    assert replace_site(world, second, "d", world.root / "d", gone=True).only_there > 0
+
+
+def test_a_lost_target_with_the_only_good_copy_is_not_forgotten(world, twice):
+    first, second = twice
+    replace_for_good(world, first)
+    replace_for_good(world, second)
+    with world.open() as repository, pytest.raises(Refused, match="only good copy") as caught:
+        remove_target(repository, TargetName(f"{first}/main"), gone_for_good=False, dry_run=False, emit=ignore)
+    assert "drtool repair" in caught.value.hint
+    mend(world)
+    with world.open() as repository:
+        remove_target(repository, TargetName(f"{first}/main"), gone_for_good=False, dry_run=False, emit=ignore)
+
+
+def mend(world):
+    with world.open() as repository:
+        return repair(repository, RepairRequest(), ignore)
+
+
+def restored(world):
+    to = world.root / "out"
+    shutil.rmtree(to, ignore_errors=True)
+    assert world.restore(to, path=world.root / "source").errors == []
+    return portrait(to)

@@ -169,7 +169,7 @@ def test_the_name_of_a_target_that_was_lost_may_be_taken_and_its_old_disk_is_not
     world.directory("c").rename(old)
     with world.open() as repository:
         target = place_for(repository, SiteName("c"), SiteName("e"), None, f"file://{world.root}/e")
-        change = plan_replacement(repository, SiteName("c"), target, dry_run=False)
+        change = plan_replacement(repository, SiteName("c"), target, gone_for_good=False, dry_run=False, emit=ignore)
         carry_out(repository, change, target, ignore)
     assert rows(world)["c/main"].state == "lost"
     assert add(world, "c/main").changed

@@ -10,39 +10,23 @@ Invariants
 
 from collections.abc import Iterator
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from drtool.errors import Refused, UsageError
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.records import Session, Target
 from drtool.manifest.state import State
-from drtool.model import TargetName, pack_object
+from drtool.model import TargetName
 from drtool.operations.placing.change import TargetChange, change_of
 from drtool.operations.placing.committing import set_rows
 from drtool.repository import Repository
-from drtool.repository.copying import Amount
 from drtool.repository.ending import end_dead_sessions
-from drtool.repository.expected import Expected, expected_objects
+from drtool.repository.holdings import Holdings, holdings
 from drtool.repository.identity import gone, identify
-from drtool.repository.inventory import take_inventory
 from drtool.repository.membership import Rows, check_register, drained, row_named, without
-from drtool.repository.placement import distinct_sites
 
 WRITERS = ("backup", "prune")
 RING_CHANGES = ("set-ring", "found")
-
-
-class _Holdings(Struct, frozen=True):
-    """What a target has of what is needed: all, what nobody else is seen to have, what too few others have.
-
-    `condemned`: how many of those that nobody else has are condemned by prune, which no rebalance moves.
-    """
-
-    all: Amount = Amount()
-    only: Amount = Amount()
-    below: int = 0
-    condemned: int = 0
 
 
 def remove_target(
@@ -58,15 +42,16 @@ def remove_target(
     without(state.targets, name, state.policy.copies)
     if gone_for_good and repository.targets.reachable(name):
         raise UsageError(f"{name} is there, at {repository.targets.specs[name].url}", hint="repeat this without --gone")
-    if row.votes_only or row.state == "lost":
-        held = _Holdings()
-    else:
+    held = Holdings()
+    if row.state != "lost" and not row.votes_only:
         if not dry_run:
             emit(Stage(name="draining"))
             _stop_writing_there(repository, name)
         _check_writers(repository, row, dry_run=dry_run)
-        held = _holdings(repository, name, emit)
-        _check_only_copies(repository, name, held, gone_for_good=gone_for_good, emit=emit)
+    if not row.votes_only and (row.state != "lost" or repository.targets.reachable(name)):
+        emit(Stage(name="listing"))
+        held = holdings(repository, (name,))
+        _check_only_copies(repository, row, held, gone_for_good=gone_for_good, emit=emit)
     if not dry_run:
         _forget(repository, row, emit)
     change = change_of(
@@ -129,48 +114,8 @@ def _older_writers(repository: Repository, *, whenever: bool) -> Iterator[Sessio
     yield from (row for row in writers if row.opened < changed)
 
 
-def _holdings(repository: Repository, name: TargetName, emit: Emit) -> _Holdings:
-    """By the listings; copies that were found damaged do not count."""
-    emit(Stage(name="listing"))
-    for segment, why in repository.load_index().items():
-        raise Refused(
-            f"index segment {segment.hex()[:16]}… cannot be read, so nobody knows what {name} is needed for: {why}",
-            hint="drtool repair first",
-        )
-    inventory = take_inventory(repository.targets)
-    damaged = repository.findings.all()
-    copies = repository.view.state.policy.copies
-    listed = inventory.objects.get(name)
-    all_, only, below, condemned = Amount(), Amount(), 0, 0
-    going = {pack_object(pack) for pack in repository.going_packs(repository.view)}
-    for expected in _needed(repository):
-        holders = {
-            t for t in inventory.holders(expected.name, expected.size_bytes) if (t, expected.name) not in damaged
-        }
-        one = Amount(1, expected.size_bytes)
-        here = name in holders or (listed is None and _may_be_there(expected, name, holders))
-        all_ += one if name in holders else Amount()
-        alone = here and not holders - {name}
-        only += one if alone else Amount()
-        condemned += alone and expected.name in going
-        below += here and distinct_sites(holders - {name}) < copies
-    return _Holdings(all_, only, below, condemned)
-
-
-def _may_be_there(expected: Expected, name: TargetName, holders: set[TargetName]) -> bool:
-    """Whether a target that cannot be listed may have it: it was put there, or nobody else has it."""
-    return name in expected.written or not holders
-
-
-def _needed(repository: Repository) -> Iterator[Expected]:
-    """Everything that the catalogue refers to; what prune has condemned may yet be taken back."""
-    state = repository.view.state
-    return expected_objects(repository.index.packs(), state.segments, repository.placement, state.policy.copies)
-
-
-def _check_only_copies(
-    repository: Repository, name: TargetName, held: _Holdings, *, gone_for_good: bool, emit: Emit
-) -> None:
+def _check_only_copies(repository: Repository, row: Target, held: Holdings, *, gone_for_good: bool, emit: Emit) -> None:
+    name = row.name
     if not held.only.objects:
         return
     if gone_for_good:
@@ -186,9 +131,10 @@ def _check_only_copies(
             hint="drtool prune ends that",
         )
     if repository.targets.reachable(name):
+        empty = "drtool repair" if row.state == "lost" else f"drtool target drain {name} && drtool rebalance"
         raise Refused(
             f"{name} has the only good copy of {held.only.objects} objects ({held.only.bytes} bytes)",
-            hint=f"drtool target drain {name} && drtool rebalance copies them elsewhere; then remove it",
+            hint=f"{empty} copies them elsewhere; then remove it",
         )
     raise Refused(
         f"{name} cannot be reached, and may have the only copy of {held.only.objects} objects ({held.only.bytes} bytes)",

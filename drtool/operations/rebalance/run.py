@@ -84,7 +84,7 @@ def rebalance(repository: Repository, request: RebalanceRequest, emit: Emit) -> 
         rebuilt=done.rebuilt,
         removed=done.removed,
         left=left,
-        lost=[job.expected.name for job in plan.jobs if not (job.sources or job.perhaps)],
+        lost=[job.expected.name for job in plan.jobs if not (job.readable or job.perhaps)],
         degraded=_degraded(repository, plan, done.outcomes),
         away=away(repository, plan.seen.inventory),
         dry_run=request.dry_run,
@@ -104,7 +104,7 @@ def make_plan(repository: Repository, placement: Placement, workers: int, emit: 
 
 def _carry_out(repository: Repository, plan: Plan, request: RebalanceRequest, done: _Done, emit: Emit) -> None:
     """Copies and takes away, batch by batch, until all is done or something is in the way."""
-    due = [job for job in plan.jobs if job.sources and not job.idle]
+    due = [job for job in plan.jobs if job.readable and not job.idle]
     mover = Mover(repository, plan.ring, sum(job.expected.size_bytes for job in due), request.workers, emit)
     done.outcomes, done.stopped = [], ""
     emit(Stage(name="moving"))
@@ -148,7 +148,7 @@ def _take(mover: Mover, outcomes: Sequence[Outcome]) -> Taken:
 def _imagined(plan: Plan) -> _Done:
     """What a run does if every copy that is listed is whole, and no target fails."""
     rebuilt = amount((job, len(job.bad)) for job in plan.jobs if job.sources)
-    outcomes = [Outcome(job, job.write, job.bad) for job in plan.jobs if job.sources and not job.idle]
+    outcomes = [Outcome(job, job.write, job.bad) for job in plan.jobs if job.readable and not job.idle]
     return _Done(plan.totals.copied, rebuilt, plan.totals.removed, outcomes)
 
 

@@ -19,6 +19,7 @@ from drtool.repository.ending import end_dead_sessions
 from drtool.repository.expected import Expected
 from drtool.repository.inventory import Inventory
 from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, note_damage
+from drtool.repository.opening import reach_given_up
 from drtool.repository.placement import distinct_sites
 from drtool.repository.reconciling import Job
 from drtool.repository.reindexing import Reindexed, prospect, reindex
@@ -33,6 +34,7 @@ _LEFT = {
 def repair(repository: Repository, request: RepairRequest, emit: Emit) -> RepairResult:
     """Brings every object to its promised copies at its right places, from what survives."""
     started = time.monotonic()
+    reach_given_up(repository)
     healed = [] if request.dry_run else _mend_manifest(repository, emit)
     seen = look(repository, emit, repository.placement, workers=request.workers, read_all=request.read_all)
     seen, index = _mend_index(repository, request, seen, emit)
@@ -40,7 +42,7 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
     jobs = narrowed(jobs_of(repository, seen, repository.placement), request.objects, request.site)
     check_limits(jobs, request.max_objects, request.max_bytes)
     if request.dry_run:
-        outcomes, removed = _imagined(jobs), amount((job, len(job.surplus)) for job in jobs if job.sources)
+        outcomes, removed = _imagined(jobs), amount((job, len(job.surplus)) for job in jobs if job.readable)
     else:
         outcomes, removed = _carry_out(repository, request, jobs, emit)
         note_damage(repository, seen, outcomes)
@@ -118,12 +120,12 @@ def _carry_out(
 
 def _imagined(jobs: Sequence[Job]) -> list[Outcome]:
     """What a run would do if every copy that is listed is whole; what nobody has is lost."""
-    return [Outcome(job, job.write, job.bad) if job.sources else Outcome(job, lost=True) for job in jobs if _due(job)]
+    return [Outcome(job, job.write, job.bad) if job.readable else Outcome(job, lost=True) for job in jobs if _due(job)]
 
 
 def _due(job: Job) -> bool:
     """Whether there is something to do, or something to say."""
-    return not job.idle or not job.sources
+    return not job.idle or not job.readable
 
 
 def _unrepairable(expected: Expected, inventory: Inventory) -> Unrepairable:

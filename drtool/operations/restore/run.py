@@ -25,6 +25,7 @@ from drtool.operations.restore.tally import Tally
 from drtool.operations.restore.walk import Frame, Walk, start
 from drtool.repository import Repository
 from drtool.repository.lodging import lived_in
+from drtool.repository.opening import reach_given_up
 from drtool.sources.filesystem import Applier, Folder, HardLinks
 from drtool.trees import Entry, FileType
 
@@ -38,8 +39,9 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
     if request.from_sites:
         _check_sites(repository, request.from_sites)
         repository.read_only_from([SiteName(site) for site in request.from_sites])
+    reach_given_up(repository)
     repository.load_index()
-    repository.set_lost_packs_aside()  # what they held may have been stored again elsewhere
+    repository.set_lost_packs_aside(to_read=True)  # what they held may have been stored again elsewhere
     above, top = start(request.snapshot.root, request.path, repository.trees)
     walk = Walk(top, request.includes, request.excludes, repository.trees)
     emit(Stage(name="looking" if request.dry_run else "restoring"))

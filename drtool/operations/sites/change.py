@@ -13,7 +13,11 @@ from drtool.repository.voters import even_number
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """What a change of the voters does, or would do. `fresh`: sites whose register begins anew."""
+    """What a change of the voters does, or would do. `fresh`: sites whose register begins anew.
+
+    Of a replacement: `only_there` counts the objects that perhaps only the old site has, `below_copies` those that are on fewer
+    sites than promised without it.
+    """
 
     verb: str
     site: SiteName
@@ -25,6 +29,8 @@ class Change(Struct, frozen=True, kw_only=True):
     weight: int | None = None
     lost: list[TargetName] = []
     stays: list[TargetName] = []
+    only_there: int = 0
+    below_copies: int = 0
     needed: int
     tolerates: int
     advice: str | None
@@ -47,6 +53,8 @@ def change_of(
     new_target: TargetName | None = None,
     url: str | None = None,
     weight: int | None = None,
+    only_there: int = 0,
+    below_copies: int = 0,
     dry_run: bool,
 ) -> Change:
     needed = quorum_of(len(voters), repository.view.config.liars)
@@ -61,6 +69,8 @@ def change_of(
         weight=weight,
         lost=list(lost),
         stays=list(stays),
+        only_there=only_there,
+        below_copies=below_copies,
         needed=needed,
         tolerates=len(voters) - needed,
         advice=even_number(len(voters)),

@@ -10,12 +10,14 @@ from msgspec.structs import replace
 
 from drtool.config.urls import NO_ACCESS, Access
 from drtool.errors import DrtoolError, Refused, UsageError
+from drtool.events import Emit, Stage, Warned
 from drtool.manifest.records import Target
 from drtool.manifest.switching import quorum_of
 from drtool.model import SiteName, TargetName
 from drtool.operations.sites.change import Change, change_of, known_rows, rows_of, voter_of
 from drtool.repository import Repository, TargetSpec
 from drtool.repository.admitting import look_at_place
+from drtool.repository.holdings import Holdings, holdings
 from drtool.repository.places import vote_verdict
 from drtool.repository.voters import VOTERS_MAX, why_no_vote
 
@@ -89,8 +91,13 @@ def plan_removal(repository: Repository, site: SiteName, *, dry_run: bool) -> Ch
     )
 
 
-def plan_replacement(repository: Repository, old: SiteName, target: TargetSpec, *, dry_run: bool) -> Change:
-    """`target`, on its own or the old site's name, in place of all targets of `old`, with its vote if it has one."""
+def plan_replacement(
+    repository: Repository, old: SiteName, target: TargetSpec, *, gone_for_good: bool, dry_run: bool, emit: Emit
+) -> Change:
+    """`target`, on its own or the old site's name, in place of all targets of `old`, with its vote if it has one.
+
+    `Refused` if `old` has the only copy of anything, or may have it, unless it is `gone_for_good`.
+    """
     rows = known_rows(repository, old)
     if _is_replaced(repository, old, target):
         voters = [voter.site for voter in repository.view.config.voters]
@@ -109,6 +116,8 @@ def plan_replacement(repository: Repository, old: SiteName, target: TargetSpec, 
             )
         if target.site == old:
             _check_others_decide(repository, old)
+    given_up = [row.name for row in rows if row.state != "lost" and not row.votes_only]
+    held = _held_there(repository, old, given_up, gone_for_good=gone_for_good, emit=emit)
     after = sorted(target.site if voter_.site == old else voter_.site for voter_ in repository.view.config.voters)
     return change_of(
         repository,
@@ -120,7 +129,50 @@ def plan_replacement(repository: Repository, old: SiteName, target: TargetSpec, 
         new_target=target.name,
         url=spec.url,
         weight=0 if spec.vote == "only" else spec.weight,
+        only_there=held.only.objects,
+        below_copies=held.below,
         dry_run=dry_run,
+    )
+
+
+def _held_there(
+    repository: Repository, site: SiteName, names: Sequence[TargetName], *, gone_for_good: bool, emit: Emit
+) -> Holdings:
+    """What the old targets hold; `Refused` if nobody else has some of it. If they are gone, what is lost is only said."""
+    if not names:
+        return Holdings()
+    emit(Stage(name="listing"))
+    try:
+        held = holdings(repository, names)
+    except Refused as error:
+        if not gone_for_good:
+            raise
+        emit(Warned(message=f"what only {site} had cannot be determined: {error.message}"))
+        return Holdings()
+    if held.only.objects and gone_for_good:
+        emit(
+            Warned(
+                message=f"{held.only.objects} objects were perhaps on {site} alone: drtool verify says what is missing"
+            )
+        )
+    elif held.only.objects:
+        raise _only_there(repository, site, names, held)
+    return held
+
+
+def _only_there(repository: Repository, site: SiteName, names: Sequence[TargetName], held: Holdings) -> Refused:
+    what = f"{held.only.objects} objects ({held.only.bytes} bytes)"
+    if not all(map(repository.targets.reachable, names)):
+        return Refused(
+            f"{site} cannot be reached, and may have the only copy of {what}; nothing was changed",
+            hint="bring it back; if it is gone for good, with what only it had, repeat the command with --gone",
+        )
+    several = repository.view.state.policy.copies > 1
+    emptied = f"drtool target add NEW URL && drtool target drain {names[0]} && drtool rebalance"
+    return Refused(
+        f"{site} has the only good copy of {what}; nothing was changed",
+        hint=f"{'drtool repair' if several else emptied} copies them elsewhere; then repeat the command, or add --gone to"
+        " give them up",
     )
 
 
