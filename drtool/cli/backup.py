@@ -13,12 +13,12 @@ from msgspec.structs import replace
 
 from drtool.cli.captured import Stdin, inherited, stream_job
 from drtool.cli.options import DryRun
-from drtool.cli.text import Document, count, document_of, duration, size, time_ns_of
+from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, Line, View, line, view
 from drtool.config import Config, nearest
 from drtool.config.life import seconds
 from drtool.config.schema import check_name
-from drtool.config.units import size_bytes
+from drtool.config.units import size_bytes, time_ns_of
 from drtool.errors import UsageError, worst_exit
 
 if TYPE_CHECKING:
@@ -148,9 +148,9 @@ def backup(
     call.begin("backup", dry_run=dry_run)
     with call.open_repository() as repository:
         with ExitStack() as stack:
-            chosen, skipped = _sift(call, repository, request, newer_than_s, skip_if_running, stack)
+            chosen, skipped, left_out = _sift(call, repository, request, newer_than_s, skip_if_running, stack)
             document = document_of(run_backup(repository, chosen, call.emit))
-        document["skipped"] = skipped
+        document |= {"skipped": skipped, "left_out": left_out}
     call.show(document, backup_view(document, dry_run=dry_run), exit_code=exit_code_of(document))
 
 
@@ -210,11 +210,13 @@ def _sift(
     newer_than_s: int | None,
     if_running: bool,
     stack: ExitStack,
-) -> "tuple[BackupRequest, list[Document]]":
-    """The request without what is to be skipped, and that, with reasons."""
-    from drtool.operations.backup.circumstances import at_work, is_recent, warn_of_targets
+) -> "tuple[BackupRequest, list[Document], list[Document]]":
+    """Return the request without what is to be skipped; that, with reasons; and the targets that are left out."""
+    from drtool.operations.backup.circumstances import at_work, is_recent, without_targets
 
-    jobs, skipped = [], []
+    jobs: list[SourceJob] = []
+    skipped: list[Document] = []
+    left_out: list[Document] = []
     for job in request.jobs:
         what = job.name or ", ".join(os.fsdecode(path) for path in job.paths)
         if newer_than_s is not None and is_recent(repository, job, request.host, request.now_ns, newer_than_s * 10**9):
@@ -225,9 +227,10 @@ def _sift(
             if busy and if_running:
                 skipped.append({"source": what, "reason": "another process of this host is backing it up"})
                 continue
-        warn_of_targets(repository, job, call.emit)
-        jobs.append(job)
-    return replace(request, jobs=tuple(jobs)), skipped
+        kept, targets = without_targets(repository, job, call.emit)
+        left_out += map(document_of, targets)
+        jobs.append(kept)
+    return replace(request, jobs=tuple(jobs)), skipped, left_out
 
 
 def paths_from(files: Sequence[str], files0: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from drtool.cli.arguments import arrange
 from drtool.cli.render import Screen
 from drtool.cli.settings import Options, Settings, named_config, resolve, state_directory
+from drtool.cli.text import Document
 from drtool.cli.view import View
 from drtool.config import Config
 from drtool.config.life import Hooks
@@ -36,6 +37,8 @@ class Call:
         self.exit_code = 0
         self.document: object = None
         """What was shown at the end."""
+        self.choices: list[Document] = []
+        """Which snapshot `latest` was, each time that the command line named it."""
         self._life: Life | None = None
         self._view: ManifestView | None = None
         self._writes = False
@@ -88,6 +91,7 @@ class Call:
         if self._view is not None and isinstance(document, dict):
             seen = self._view
             document |= {"tentative": seen.tentative, "confirmed_sequence": seen.confirmed_sequence}
+            document |= {"latest": self.choices} if self.choices else {}
         self.screen.show(document, view, failed=exit_code != 0)
 
     def reading(self, *, writes: bool = False) -> str:

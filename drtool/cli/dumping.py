@@ -55,7 +55,7 @@ def dump(
         raise UsageError("an archive is not for a terminal", hint="pipe it into a program, or add --to FILE")
     name, path = split_snapshot(snapshot)
     with call.open_repository(sites(manifest_from)) as repository:
-        chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source))
+        chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source), path)
         place = place_of(repository, chosen, path)
         try:
             with _opened(to) as out:

@@ -13,13 +13,14 @@ from drtool.cli.options import Hosts, ManifestFrom, SnapshotArgument, Sources, T
 from drtool.cli.text import Document, count, document_of, local, size, utc
 from drtool.cli.view import Cell, Line, View, line, table, view
 from drtool.events import Warned
-from drtool.operations.selection import Narrowing, narrowed, select
+from drtool.operations.selection import Narrowing, choice_words, narrowed, select
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
     from drtool.manifest import Snapshot
     from drtool.manifest.records import Mark
     from drtool.operations.listing import Listed
+    from drtool.operations.selection import Selected
     from drtool.repository import Repository
 
 SHORT_ID = 8
@@ -74,7 +75,7 @@ def ls(
     call: Call = context.obj
     name, path = split_snapshot(snapshot)
     with call.open_repository(sites(manifest_from)) as repository:
-        chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source))
+        chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source), path)
         if not call.screen.form.documents:
             rows = listing.stream(repository, chosen, path, recursive)
             call.screen.stream(_long_lines(rows) if long else (line(_name(document_of(row))) for row in rows))
@@ -83,13 +84,30 @@ def ls(
     call.show(document, view())
 
 
-def chosen_snapshot(call: "Call", repository: "Repository", name: str, narrow: Narrowing) -> "Snapshot":
-    """The snapshot that a person named; warnings about the choice are told."""
+def chosen_snapshot(
+    call: "Call", repository: "Repository", name: str, narrow: Narrowing, path: bytes | None = None
+) -> "Snapshot":
+    """Return the snapshot that a person named, and report what they should know of the choice. `latest` is one with `path`."""
+    from drtool.operations.holding import holder_of
+
     rows = list(repository.view.state.snapshots)
-    selected = select(rows, name, now_ns=time.time_ns(), narrowing=narrow)
-    for warning in selected.warnings:
+    holds = holder_of(repository.trees, path) if path else None
+    selected = select(rows, name, now_ns=time.time_ns(), narrowing=narrow, holds=holds)
+    for warning in filter(None, (*selected.warnings, choice_words(selected))):
         call.emit(Warned(message=warning))
+    if selected.by_latest:
+        call.choices.append(choice_row(name, selected))
     return selected.snapshot
+
+
+def choice_row(name: str, selected: "Selected[Snapshot]") -> Document:
+    """What documents say of a choice by `latest`: the snapshot, and the newest of each other source that it could have been."""
+    return {"asked": name, **_brief(selected.snapshot), "others": [_brief(row) for row in selected.others]}
+
+
+def _brief(row: "Snapshot") -> Document:
+    whole = snapshot_row(row)
+    return {"snapshot": whole["id"], **{key: whole[key] for key in ("time", "host", "source", "paths")}}
 
 
 def snapshot_row(row: "Snapshot") -> Document:

@@ -112,8 +112,9 @@ def diff(
     narrow = narrowing(host, tag, source)
     (name, path), (other_name, other_path) = split_snapshot(first), split_snapshot(second)
     with call.open_repository(sites(manifest_from)) as repository:
-        one = (chosen_snapshot(call, repository, name, narrow), path)
-        other = (chosen_snapshot(call, repository, other_name, narrow), path if other_path is None else other_path)
+        second_path = path if other_path is None else other_path
+        one = (chosen_snapshot(call, repository, name, narrow, path), path)
+        other = (chosen_snapshot(call, repository, other_name, narrow, second_path), second_path)
         rows = run_diff(repository, one, other, metadata=metadata)
         counts: Counter[str] = Counter()
         if not call.screen.form.documents:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.look import chosen_snapshot
 from drtool.cli.options import Hosts, ManifestFrom, Sources, Tags, narrowing, sites
 from drtool.cli.view import line, view
 from drtool.errors import UsageError
@@ -42,6 +43,8 @@ def mount(
         raise UsageError(f"{directory} is not empty", hint="name an empty directory, or unmount what is there")
     narrow = narrowing(host, tag, source)
     with call.open_repository(sites(manifest_from)) as repository:
+        if any(map(narrow.admits, repository.view.state.snapshots)):
+            chosen_snapshot(call, repository, "latest", narrow)  # says of which source DIR/latest is
         run_mount(
             repository,
             narrow.admits,

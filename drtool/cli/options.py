@@ -8,9 +8,10 @@ import typer
 
 from drtool.errors import UsageError
 from drtool.operations.selection import Narrowing
+from drtool.operations.snapshot_names import split_name
 
 SnapshotArgument = Annotated[
-    str, typer.Argument(metavar="SNAPSHOT[:PATH]", help="A unique prefix of an id, or latest; and a path in it.")
+    str, typer.Argument(metavar="SNAPSHOT[:PATH]", help="An id's prefix, latest, latest~1 or latest@TIME; and a path.")
 ]
 Hosts = Annotated[list[str] | None, typer.Option("--host", metavar="HOST", help="Only of this host.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Only with this tag; repeated: with all.")]
@@ -32,8 +33,8 @@ def sites(values: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def split_snapshot(text: str) -> tuple[str, bytes | None]:
-    """`SNAPSHOT:PATH` at the first colon; None: no path was given."""
-    name, colon, path = text.partition(":")
+    """Split `SNAPSHOT:PATH`; None: no path was given."""
+    name, path = split_name(text)
     if not name:
         raise UsageError("the snapshot is missing", hint="write latest, or the beginning of an id")
-    return name, os.fsencode(path) if colon else None
+    return name, None if path is None else os.fsencode(path)

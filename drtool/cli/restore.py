@@ -116,7 +116,7 @@ def restore(
     users, groups = read_user_mapping(map_owner or ()), read_group_mapping(map_group or ())
     name, path = split_snapshot(snapshot)
     with call.open_repository(sites(manifest_from)) as repository:
-        chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source))
+        chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source), path)
         request = RestoreRequest(
             snapshot=chosen,
             path=path,

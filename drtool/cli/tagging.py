@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
-from drtool.cli.look import SHORT_ID, hold_row
-from drtool.cli.text import Document, local, time_ns_of
+from drtool.cli.look import SHORT_ID, chosen_snapshot, hold_row
+from drtool.cli.options import Hosts, Sources, Tags, narrowing
+from drtool.cli.text import Document, local
 from drtool.cli.view import Cell, View, table, view
+from drtool.config.units import time_ns_of
 from drtool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from drtool.manifest import Snapshot
     from drtool.manifest.records import Mark
     from drtool.operations.marking import Altering
+    from drtool.operations.selection import Narrowing
 
 Names = Annotated[list[str], typer.Argument(metavar="SNAPSHOT…", help="Unique prefixes of ids, or latest.")]
 Words = list[str] | None
@@ -27,13 +30,16 @@ def tag(
     add: Annotated[Words, typer.Option("--add", metavar="TAG", help="Mark them with it as well.")] = None,
     remove: Annotated[Words, typer.Option("--remove", metavar="TAG", help="Take this one away.")] = None,
     set_: Annotated[Words, typer.Option("--set", metavar="TAG", help="These and no others; '' for none.")] = None,
+    host: Hosts = None,
+    having: Tags = None,
+    source: Sources = None,
 ) -> None:
     """Change the tags of snapshots that are stored.
 
     Rules with --keep-tag, and --tag everywhere, see the tags as they are now.
 
     Examples:
-        drtool tag latest --add before-upgrade
+        drtool tag latest --source home --add before-upgrade
         drtool tag 3f2a1b2c 9d0e --set monthly --set audited
         drtool tag 3f2a1b2c --set ''
     """
@@ -52,7 +58,7 @@ def tag(
             mark if wanted == row.tags else replace(mark, tags=wanted, time_ns=time.time_ns(), host=call.settings.host)
         )
 
-    _mark(call, snapshots, alter)
+    _mark(call, snapshots, narrowing(host, having, source), alter)
 
 
 def hold(
@@ -63,13 +69,17 @@ def hold(
         str | None, typer.Option(metavar="TIME", help="When it ends: RFC 3339, or from now on: 90d.")
     ] = None,
     release: Annotated[bool, typer.Option("--release", help="End the hold.")] = False,
+    host: Hosts = None,
+    having: Tags = None,
+    source: Sources = None,
 ) -> None:
     """Keep snapshots whatever the rules say, until they are released or the time is up.
 
-    `forget` keeps what is held, and refuses (exit 11) to forget it by name, on every host.
+    `forget` keeps what is held, and refuses (exit 11) to forget it by name, on every host. `latest` is one snapshot of one
+    source: name the source if there are several.
 
     Examples:
-        drtool hold latest --reason 'audit 2026'
+        drtool hold latest --source home --reason 'audit 2026'
         drtool hold 3f2a1b2c --until 90d
         drtool hold 3f2a1b2c --release
     """
@@ -84,14 +94,15 @@ def hold(
         now_ns, host = time.time_ns(), call.settings.host
         return replace(mark, held=True, reason=reason, until_ns=until_ns, time_ns=now_ns, host=host)
 
-    _mark(call, snapshots, alter)
+    _mark(call, snapshots, narrowing(host, having, source), alter)
 
 
-def _mark(call: "Call", names: list[str], alter: "Altering") -> None:
+def _mark(call: "Call", names: list[str], narrow: "Narrowing", alter: "Altering") -> None:
     from drtool.operations.marking import mark
 
     with call.open_repository() as repository:
-        rows = mark(repository, names, alter)
+        ids = [chosen_snapshot(call, repository, name, narrow).id for name in names]
+        rows = mark(repository, ids, alter)
     document: Document = {
         "snapshots": [{"id": row.id.hex(), "tags": list(row.tags), **hold_row(mark)} for row, mark in rows]
     }

@@ -71,17 +71,6 @@ def local(time_text: str) -> str:
         return time_text[:19].replace("T", " ")
 
 
-def time_ns_of(text: str) -> int:
-    """RFC 3339 with any offset, to nanoseconds since 1970. Raises ValueError."""
-    moment = datetime.fromisoformat(text.strip())
-    if moment.tzinfo is None:
-        raise ValueError("the offset is missing; end the time with Z or +02:00")
-    whole = moment.replace(microsecond=0)
-    fraction = text.partition(".")[2]
-    digits = fraction[: len(fraction) - len(fraction.lstrip("0123456789"))]
-    return int(whole.timestamp()) * 10**9 + int(digits[:9].ljust(9, "0") or 0)
-
-
 def printable(text: str) -> str:
     """`text` without anything that a terminal would obey."""
     if text.isprintable():

@@ -1,6 +1,7 @@
 """Quantities as people write them in files and options: sizes, spans of the calendar, numbers to keep."""
 
 import re
+from datetime import datetime
 from typing import NamedTuple
 
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMGTPE]i?)?B?", re.IGNORECASE)
@@ -64,3 +65,14 @@ def keep_count(text: object) -> int:
     if not re.fullmatch("[0-9]{1,9}", word):
         raise ValueError(f"not a number to keep (write 7, or unlimited): {text!r}")
     return int(word)
+
+
+def time_ns_of(text: str) -> int:
+    """RFC 3339 with any offset, to nanoseconds since 1970. Raises ValueError."""
+    moment = datetime.fromisoformat(text.strip())
+    if moment.tzinfo is None:
+        raise ValueError("the offset is missing; end the time with Z or +02:00")
+    whole = moment.replace(microsecond=0)
+    fraction = text.partition(".")[2]
+    digits = fraction[: len(fraction) - len(fraction.lstrip("0123456789"))]
+    return int(whole.timestamp()) * 10**9 + int(digits[:9].ljust(9, "0") or 0)

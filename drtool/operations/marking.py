@@ -4,7 +4,6 @@ Invariants
     Each change is made on the marks that are there: of two at the same moment both count, or one is done again.
 """
 
-import time
 from collections.abc import Callable, Sequence
 
 from drtool.errors import Rejected
@@ -18,11 +17,11 @@ TRIES = 16
 Altering = Callable[[Snapshot, Mark], Mark]
 
 
-def mark(repository: Repository, names: Sequence[str], alter: Altering) -> list[tuple[Snapshot, Mark]]:
-    """Alters the marks of the snapshots that are named. What they are now. NoSuchSnapshot if one is none."""
+def mark(repository: Repository, ids: Sequence[bytes], alter: Altering) -> list[tuple[Snapshot, Mark]]:
+    """Alter the marks of these snapshots; return what they are now. NoSuchSnapshot if one was forgotten meanwhile."""
     for _ in range(TRIES):
         state = repository.view.state
-        before = _meant(state, names)
+        before = _marked(state, ids)
         after = [alter(row, mark) for row, mark in before]
         changed = tuple(new for (_, old), new in zip(before, after, strict=True) if new != old)
         if not changed:
@@ -38,14 +37,14 @@ def mark(repository: Repository, names: Sequence[str], alter: Altering) -> list[
         raise Rejected(
             "marked-since", "others keep marking the same snapshots; nothing was changed", hint="run it again"
         )
-    return _meant(repository.view.state, [row.id.hex() for row, _ in before])
+    return _marked(repository.view.state, ids)
 
 
-def _meant(state: State, names: Sequence[str]) -> list[tuple[Snapshot, Mark]]:
+def _marked(state: State, ids: Sequence[bytes]) -> list[tuple[Snapshot, Mark]]:
     rows = list(state.snapshots)
     known = {row.snapshot: row for row in state.marks}
-    chosen = {row.id: row for row in (select(rows, name, now_ns=time.time_ns()).snapshot for name in names)}
-    return [(row, known.get(row.id, Mark(row.id))) for row in chosen.values()]
+    chosen = [select(rows, id_.hex(), now_ns=0).snapshot for id_ in dict.fromkeys(ids)]
+    return [(row, known.get(row.id, Mark(row.id))) for row in chosen]
 
 
 def held(state: State, now_ns: int) -> set[bytes]:

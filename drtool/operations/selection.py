@@ -1,22 +1,25 @@
-"""Which snapshot a person means: a unique prefix of an id, or `latest`, narrowed by host, tag and source.
+"""The snapshot that a name stands for, narrowed by host, tag and source.
 
 Pure: time is handed in. Snapshots come in the manifest's order, oldest change first.
 
 Invariants
+    Where `latest` could have meant several sources, the result says which it chose and names the others.
     `latest` is the newest by snapshot time; of two with the same time, the one that the manifest recorded later.
     A snapshot dated more than an hour after now is passed over, with a warning, unless nothing else matches: one wrong
     clock must not hide every later backup.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
 from drtool.errors import NoSuchSnapshot
+from drtool.operations.snapshot_names import LATEST, Latest, parse_latest
 
 FUTURE_NS = 3600 * 10**9
-LATEST = "latest"
+OTHERS_SHOWN = 4
+"""In sentences; documents name all."""
 
 
 class Listed(Protocol):
@@ -28,6 +31,8 @@ class Listed(Protocol):
     def source(self) -> str: ...
     @property
     def host(self) -> str: ...
+    @property
+    def paths(self) -> tuple[bytes, ...]: ...
     @property
     def tags(self) -> tuple[str, ...]: ...
     @property
@@ -65,6 +70,9 @@ class Selected(Struct, Generic[S], frozen=True):
 
     snapshot: S
     warnings: tuple[str, ...] = ()
+    others: tuple[S, ...] = ()
+    """The newest snapshot of each other source that `latest` could have meant."""
+    by_latest: bool = False
 
 
 def narrowed(snapshots: Iterable[S], narrowing: Narrowing, latest: int | None = None) -> list[S]:
@@ -82,28 +90,119 @@ def narrowed(snapshots: Iterable[S], narrowing: Narrowing, latest: int | None = 
     return result[::-1]
 
 
-def select(snapshots: Sequence[S], name: str, *, now_ns: int, narrowing: Narrowing | None = None) -> Selected[S]:
-    """The snapshot that `name` means. Raises NoSuchSnapshot if there is none, or more than one."""
-    if name == LATEST:
-        return _latest(snapshots, now_ns, narrowing or Narrowing())
-    return Selected(_by_prefix(snapshots, name))
+def select(
+    snapshots: Sequence[S],
+    name: str,
+    *,
+    now_ns: int,
+    narrowing: Narrowing | None = None,
+    holds: Callable[[S], bool] | None = None,
+) -> Selected[S]:
+    """Return the snapshot that `name` means. `latest` passes over snapshots that do not hold the wanted path, by `holds`.
 
-
-def _latest(snapshots: Sequence[S], now_ns: int, narrowing: Narrowing) -> Selected[S]:
-    rows = narrowed(snapshots, narrowing)
+    NoSuchSnapshot if there is none, or more than one; UsageError if the name is malformed.
+    """
+    latest = parse_latest(name)
+    if latest is None:
+        return Selected(_by_prefix(snapshots, name))
+    rows = narrowed(snapshots, narrowing or Narrowing())
     if not rows:
         raise NoSuchSnapshot(
-            f"no snapshot matches {LATEST} {narrowing}".rstrip() if snapshots else "there are no snapshots yet",
+            f"no snapshot matches {name} {narrowing or ''}".rstrip() if snapshots else "there are no snapshots yet",
             hint="drtool snapshots shows what there is" if snapshots else "make one: drtool backup PATH",
         )
+    rows, warnings = _without_future(rows, now_ns)
+    if latest.until_ns is not None:
+        rows = _until(rows, latest.until_ns, name)
+    return _latest(rows, latest, warnings, holds)
+
+
+def _without_future(rows: list[S], now_ns: int) -> tuple[list[S], list[str]]:
+    """Return the snapshots that are not dated in the future, or all if there are no others; and what is to be said of it."""
     past = [row for row in rows if row.time_ns <= now_ns + FUTURE_NS]
     future = len(rows) - len(past)
     if not past:
-        return Selected(rows[-1], ("every snapshot that matches is dated in the future; taking the newest",))
-    if future:
-        counted = "1 snapshot is" if future == 1 else f"{future} snapshots are"
-        return Selected(past[-1], (f"{counted} dated more than an hour after now and passed over for {LATEST}",))
-    return Selected(past[-1])
+        return rows, ["every snapshot that matches is dated in the future; taking the newest"]
+    counted = "1 snapshot is" if future == 1 else f"{future} snapshots are"
+    return past, [f"{counted} dated more than an hour after now and passed over for {LATEST}"] if future else []
+
+
+def _until(rows: list[S], until_ns: int, name: str) -> list[S]:
+    found = [row for row in rows if row.time_ns <= until_ns]
+    if not found:
+        raise NoSuchSnapshot(
+            f"no snapshot is as old as {name}: the oldest that matches is {rows[0].id.hex()[:8]}",
+            hint="drtool snapshots shows what there is",
+        )
+    return found
+
+
+def _latest(rows: list[S], latest: Latest, warnings: list[str], holds: Callable[[S], bool] | None) -> Selected[S]:
+    """Return the newest of `rows` that holds the path; with `back`, of those that are at least so far back in its source."""
+    newest = next((row for row in reversed(rows) if holds is None or holds(row)), None)
+    if newest is None:  # the caller says what is missing where
+        nowhere = [f"the path is in none of the {len(rows)} snapshots that match"] if len(rows) > 1 else []
+        return Selected(rows[-1], (*warnings, *nowhere), by_latest=True)
+    heads = {source_of(row): row for row in rows}
+    del heads[source_of(newest)]
+    others = tuple(row for row in heads.values() if holds is None or holds(row))
+    wanted = _back(rows, newest, latest.back)
+    chosen = next((row for row in wanted if holds is None or holds(row)), wanted[0])
+    if chosen is not wanted[0]:
+        warnings = [*warnings, _older_words(chosen, wanted[0])]
+    return Selected(chosen, tuple(warnings), others, by_latest=True)
+
+
+def _older_words(row: Listed, wanted: Listed) -> str:
+    return (
+        f"the path is not in {wanted.id.hex()[:8]} of {source_words(wanted)}; "
+        f"{row.id.hex()[:8]} is the newest before it that has it"
+    )
+
+
+def _back(rows: Sequence[S], newest: S, back: int) -> list[S]:
+    """Return the snapshots of the same source from the one that is `back` before the newest on, the newest first.
+
+    Older ones are counted as `snapshots --latest` counts them: those without a source's name are one source of their host.
+    """
+    key: Callable[[Listed], Hashable] = host_and_name if back else source_of
+    same = [row for row in reversed(rows) if key(row) == key(newest)]
+    if len(same) <= back:
+        raise NoSuchSnapshot(
+            f"{LATEST}~{back}: {source_words(newest)} has {len(same)} such snapshot{'' if len(same) == 1 else 's'}",
+            hint=f"{LATEST} is the newest, {LATEST}~1 the one before it; drtool snapshots shows them",
+        )
+    return same[back:]
+
+
+def host_and_name(row: Listed) -> tuple[str, ...]:
+    """Return what `snapshots --latest` tells sources apart by."""
+    return row.host, row.source
+
+
+def source_of(row: Listed) -> tuple[str, str, frozenset[bytes]]:
+    """Return what tells a source from others: host and name; without a name, host and set of paths."""
+    return row.host, row.source, frozenset() if row.source else frozenset(row.paths)
+
+
+def source_words(row: Listed) -> str:
+    """Return a source as a person calls it."""
+    paths = " ".join(path.decode("utf-8", "backslashreplace") for path in row.paths)
+    return f"source {row.source} of {row.host}" if row.source else f"{paths} of {row.host}"
+
+
+def choice_words(selected: Selected[S]) -> str | None:
+    """Return which source `latest` chose, and the others; None if there was no choice."""
+    if not selected.others:
+        return None
+    others = sorted(map(source_words, selected.others))
+    more = f" and {len(others) - OTHERS_SHOWN} more" if len(others) > OTHERS_SHOWN else ""
+    hosts = {row.host for row in (*selected.others, selected.snapshot)}
+    options = "--source or --host" if len(hosts) > 1 else "--source"
+    return (
+        f"{LATEST} is {selected.snapshot.id.hex()[:8]}, of {source_words(selected.snapshot)}; "
+        f"not of {', '.join(others[:OTHERS_SHOWN])}{more} ({options} chooses)"
+    )
 
 
 WHOLE_PATHS = (

@@ -11,8 +11,8 @@ import pytest
 from drtool.cli.lines import EventLines
 from drtool.cli.progress import Pace, ProgressDisplay, eta
 from drtool.cli.render import Form, Screen
-from drtool.cli.text import time_ns_of
 from drtool.cli.view import Cell, line, table, view
+from drtool.config.units import time_ns_of
 from drtool.errors import Interrupted, NoQuorum
 from drtool.events import ItemFailed, Progress, SnapshotStored, Stage, TargetFailed, Warned
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drtool.cli.text import as_json, brief, count, document_of, duration, local, printable, size, time_ns_of, utc
+from drtool.cli.text import as_json, brief, count, document_of, duration, local, printable, size, utc
+from drtool.config.units import time_ns_of
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
-"""What a backup leaves out, what keeps it from beginning, and what it warns of."""
+"""What a backup leaves out, what keeps it from beginning, and what it reports."""
 
 import os
 import time
 
-from three_sites import fill, noise
+import pytest
+from three_sites import World, fill, noise
 
+from drtool.events import ignore
 from drtool.operations.backup import SourceJob
-from drtool.operations.backup.circumstances import at_work, is_recent, warn_of_targets
+from drtool.operations.backup.circumstances import at_work, is_recent, without_targets
 
 
 def names(world, source):
@@ -70,19 +72,50 @@ def test_who_is_at_work_is_seen_until_the_last_has_ended(tmp_path):
         assert not busy
 
 
-def test_a_source_that_contains_a_target_is_warned_of_unless_it_is_left_out(world, tmp_path):
-    link = tmp_path / "link"
-    link.symlink_to(world.root)
+def without(world, job):
+    """What is left out of a job, and what was said."""
     heard = []
     with world.open() as repository:
-        for path in (world.root, link, world.directory("a")):
-            warn_of_targets(repository, SourceJob(name="", paths=(os.fsencode(path),)), heard.append)
-        assert len(heard) == 3 + 3 + 1
-        assert "a/main" in heard[0].message
-        heard.clear()
-        warn_of_targets(repository, SourceJob(name="", paths=(os.fsencode(tmp_path),)), heard.append)
-        without = tuple(str(world.directory(site)) for site in "abc")
-        warn_of_targets(
-            repository, SourceJob(name="", paths=(os.fsencode(world.root),), excludes=without), heard.append
-        )
-    assert heard == []
+        kept, found = without_targets(repository, job, heard.append)
+        world.run_jobs(repository, kept)
+    return found, [event.message for event in heard]
+
+
+@pytest.mark.parametrize("name", ["plain", "with [brackets] * and \\ ", "line\nbreak"])
+def test_a_repository_inside_its_own_source_is_left_out_with_a_notice(place, name):
+    world = World(place / name).found()
+    fill(world.root, {"kept": b"x", "a.txt": b"y", "deep/a/file": b"z"})
+    found, heard = without(world, SourceJob(name="", paths=(os.fsencode(world.root),)))
+    assert [row.target for row in found] == ["a/main", "b/main", "c/main"]
+    assert "a/main of this repository and is left out" in heard[0]
+    stored = {path for path in names(world, world.root) if not path.startswith(("state", "cache", "out"))}
+    assert stored == {"kept", "a.txt", "deep/a/file"}
+
+
+def test_a_repository_is_left_out_through_a_link_too_and_from_the_root_directory(world, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(world.root)
+    found, _ = without(world, SourceJob(name="", paths=(os.fsencode(link),)))
+    assert [row.path for row in found] == [str(link / site) for site in "abc"]
+    with world.open() as repository:
+        _, found = without_targets(repository, SourceJob(name="", paths=(b"/",)), ignore)
+    assert [row.path for row in found] == [str(world.directory(site)) for site in "abc"]
+
+
+def test_a_target_that_a_person_names_is_stored_with_a_warning(world):
+    found, heard = without(world, SourceJob(name="", paths=(os.fsencode(world.directory("a")),)))
+    assert found == []
+    assert "stored in itself and grows" in heard[0]
+    assert "drtool.json" in names(world, world.directory("a"))
+
+
+def test_a_target_that_is_excluded_already_or_elsewhere_or_away_is_not_mentioned(world, tmp_path):
+    excluded = tuple(str(world.directory(site)) for site in "abc")
+    inside = SourceJob(name="", paths=(os.fsencode(world.root),), excludes=excluded)
+    outside = SourceJob(name="", paths=(os.fsencode(fill(tmp_path / "s", {"x": b"x"})),))
+    for job in (inside, outside):
+        assert without(world, job) == ([], [])
+    world.directory("a").rename(world.root / "a.away")
+    world.directory("a").mkdir()
+    found, _ = without(world, SourceJob(name="", paths=(os.fsencode(world.root),)))
+    assert [row.target for row in found] == ["b/main", "c/main"], "a directory that is no target is a user's"

@@ -119,13 +119,24 @@ def test_by_name_exactly_those_go(world):
     assert left(world) == ["03-01 12:00", "03-03 12:00"]
 
 
-def test_the_last_of_its_group_does_not_go_by_name_either(world):
+def test_naming_the_last_snapshot_of_a_group_is_intent_and_it_goes(world):
     rows = store(world, *MARCH[:2])
     store(world, MARCH[2], source="etc")
-    with pytest.raises(Refused, match="host here, source home"):
-        run(world, None, rows[0].id.hex(), rows[1].id.hex())
+    assert run(world, None, rows[0].id.hex(), rows[1].id.hex(), dry_run=True).objections == []
+    run(world, None, rows[0].id.hex(), rows[1].id.hex())
+    assert left(world) == ["03-03 12:00"]
+    run(world, None, "latest", sources=("etc",))
+    assert left(world) == []
+
+
+def test_latest_that_stands_for_one_of_several_sources_does_not_empty_a_group(world):
+    """A word that a person typed without knowing which source it means is no intent to lose that source's last snapshot."""
+    store(world, *MARCH[:2])
+    (only,) = store(world, MARCH[2], source="etc")
+    with pytest.raises(Refused, match="host here, source etc"):
+        run(world, None, "latest")
     assert len(left(world)) == 3
-    run(world, None, "latest", sources=("etc",), allow_empty=True)
+    run(world, None, "latest", only.id.hex()[:12])
     assert left(world) == ["03-01 12:00", "03-02 12:00"]
 
 
@@ -257,13 +268,14 @@ def test_two_runs_of_one_policy_at_the_same_moment_do_what_one_does(world):
     assert left(world) == times(rows[4:])
 
 
-def test_a_group_is_not_emptied_by_two_runs_together(world):
-    rows = store(world, *MARCH[:2])
+def test_rules_do_not_empty_a_group_that_another_run_made_smaller_meanwhile(world):
+    rows = store(world, *MARCH[:2], tags=("old",))
+    (kept,) = store(world, MARCH[2], tags=("keep",))
     with world.open() as repository:
-        forgetting_first(repository, world, rows[0])
+        forgetting_first(repository, world, kept)
         with pytest.raises(Refused, match="no snapshot would be left"):
-            forget(repository, ask(None, rows[1].id.hex()), world.heard.append)
-    assert left(world) == times(rows[1:])
+            forget(repository, ask("tag keep"), world.heard.append)
+    assert left(world) == times(rows)
 
 
 def test_other_hosts_forgetting_does_not_disturb(world):

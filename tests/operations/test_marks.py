@@ -31,7 +31,7 @@ def tagged(*tags):
 def test_what_is_held_stays_for_that_reason_and_goes_when_it_is_released(world):
     rows = store(world, *DAYS)
     with world.open() as repository:
-        mark(repository, [rows[0].id.hex()], hold)
+        mark(repository, [rows[0].id], hold)
     done = run(world, "last 1")
     assert [row.reasons for row in done.keep] == [["held"], ["last"]]
     assert left(world) == ["03-01 12:00", "03-04 12:00"]
@@ -40,7 +40,7 @@ def test_what_is_held_stays_for_that_reason_and_goes_when_it_is_released(world):
     shown = run(world, None, rows[0].id.hex(), dry_run=True)
     assert "held" in shown.objections[0].message
     with world.open() as repository:
-        mark(repository, [rows[0].id.hex()], lambda _row, mark: replace(mark, held=False, reason=""))
+        mark(repository, [rows[0].id], lambda _row, mark: replace(mark, held=False, reason=""))
         assert not any(row.held for row in repository.view.state.marks)
     run(world, "last 1")
     assert left(world) == ["03-04 12:00"]
@@ -49,7 +49,7 @@ def test_what_is_held_stays_for_that_reason_and_goes_when_it_is_released(world):
 def test_a_hold_ends_with_its_time(world):
     rows = store(world, *DAYS)
     with world.open() as repository:
-        mark(repository, [rows[0].id.hex()], partial(hold, until_ns=time_ns(NOW) + 1))
+        mark(repository, [rows[0].id], partial(hold, until_ns=time_ns(NOW) + 1))
     run(world, "last 1")
     assert left(world) == ["03-01 12:00", "03-04 12:00"]
     run(world, "last 1", now="2026-12-01 00:00")
@@ -59,8 +59,8 @@ def test_a_hold_ends_with_its_time(world):
 def test_tags_given_afterwards_are_those_that_rules_and_lists_see(world):
     rows = store(world, *DAYS, tags=("old",))
     with world.open() as repository:
-        mark(repository, [rows[0].id.hex()], tagged("gold"))
-        mark(repository, [rows[1].id.hex()], tagged())
+        mark(repository, [rows[0].id], tagged("gold"))
+        mark(repository, [rows[1].id], tagged())
     state = world.view().state
     assert [row.tags for row in state.snapshots] == [("gold",), (), ("old",), ("old",)]
     assert [row.id for row in narrowed(state.snapshots, Narrowing(tags=("gold",)))] == [rows[0].id]
@@ -76,13 +76,13 @@ def test_one_that_was_held_meanwhile_is_not_forgotten(world):
     with world.open() as repository:
         judged = repository.view.sequence
         with world.open() as other:
-            mark(other, [rows[0].id.hex()], hold)
+            mark(other, [rows[0].id], hold)
         with pytest.raises(Rejected, match="was marked after"):
             repository.manifest.commit(ForgetSnapshots((rows[0].id,), judged=judged))
-        mark(repository, [rows[0].id.hex()], lambda _row, mark: replace(mark, held=False))
+        mark(repository, [rows[0].id], lambda _row, mark: replace(mark, held=False))
         with pytest.raises(Rejected, match="was marked after"):  # for ever, though the hold is over
             repository.manifest.commit(ForgetSnapshots((rows[0].id,), judged=judged))
-        mark(repository, [rows[0].id.hex()], hold)
+        mark(repository, [rows[0].id], hold)
         assert forget(repository, ask("last 1"), ignore).remove == []  # judged again, on what there is now
     assert len(left(world)) == 2
 
@@ -91,10 +91,10 @@ def test_two_who_mark_at_once_both_count(world):
     (row,) = store(world, DAYS[0])
     add = lambda word: lambda seen, mark: replace(mark, tags=(*seen.tags, word))  # noqa: E731
     with world.open() as one, world.open() as two:
-        mark(two, [row.id.hex()], add("two"))
+        mark(two, [row.id], add("two"))
         with pytest.raises(Rejected, match="was marked after"):
             one.manifest.commit(MarkSnapshots((Mark(row.id, tags=("x",)),), judged=one.view.sequence))
-        mark(one, [row.id.hex()], add("one"))
+        mark(one, [row.id], add("one"))
     (now,) = world.snapshots()
     assert now.tags == ("two", "one")
 
@@ -102,8 +102,8 @@ def test_two_who_mark_at_once_both_count(world):
 def test_another_host_sees_marks_after_the_log_was_compacted(world):
     rows = store(world, *DAYS[:2])
     with world.open() as repository:
-        mark(repository, [rows[0].id.hex()], hold)
-        mark(repository, [rows[1].id.hex()], tagged("gold"))
+        mark(repository, [rows[0].id], hold)
+        mark(repository, [rows[1].id], tagged("gold"))
         repository.manifest.compact()
     state = world.elsewhere("there").view().state
     assert [row.tags for row in state.snapshots] == [(), ("gold",)]
@@ -114,13 +114,13 @@ def test_another_host_sees_marks_after_the_log_was_compacted(world):
 def test_marks_stay_small(world, tags):
     (row,) = store(world, DAYS[0])
     with world.open() as repository, pytest.raises(Rejected, match="a snapshot can have 64 tags"):
-        mark(repository, [row.id.hex()], tagged(*tags))
+        mark(repository, [row.id], tagged(*tags))
 
 
 def test_only_snapshots_that_are_there_are_marked(world):
     store(world, DAYS[0])
     with world.open() as repository, pytest.raises(NoSuchSnapshot):
-        mark(repository, ["ffffffffffff"], hold)
+        mark(repository, [b"\xff" * 16], hold)
 
 
 def test_a_state_that_was_written_before_there_were_marks_is_read(world):

@@ -86,8 +86,10 @@ def test_includes_and_excludes(world, source, tmp_path):
     result = world.restore(tmp_path / "out", path=source, includes=("sub/",), excludes=("sub/deep/d",))
     assert set(portrait(tmp_path / "out")) == {b"sub", b"sub/c", b"sub/deep", b"sub/same as a"}
     assert (result.files, result.errors) == (2, [])
-    result = world.restore(tmp_path / "none", path=source, includes=("no such",))
-    assert (result.files, os.listdir(tmp_path / "none")) == (0, [])
+    for more in ({}, {"dry_run": True}):
+        with pytest.raises(DrtoolError, match="--include no such: nothing in snapshot"):
+            world.restore(tmp_path / "none", path=source, includes=("no such",), **more)
+    assert not any((tmp_path / "none").iterdir())
 
 
 def test_an_unchanged_tree_writes_nothing(world, source, tmp_path):

@@ -1,4 +1,4 @@
-"""What may keep a backup from beginning, and what its user should hear first."""
+"""What is known of a source before its backup begins: another run, a recent snapshot, a target below its paths."""
 
 import fcntl
 import hashlib
@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from drtool.events import Emit, Warned
+from drtool.model import TargetName
 from drtool.operations.backup.request import SourceJob
 from drtool.operations.backup.scan import is_same_source
 from drtool.repository import Repository
 from drtool.repository.lodging import targets_here
-from drtool.sources.filesystem import Rules, plan_roots
+from drtool.sources.filesystem import Rules, pattern_of, plan_roots
 
 _AHEAD_NS = 3600 * 10**9
 
@@ -48,23 +52,44 @@ def _taken(descriptor: int, how: int) -> bool:
     return True
 
 
-def warn_of_targets(repository: Repository, job: SourceJob, emit: Emit) -> None:
-    """A repository that is backed up into itself grows with every backup."""
+class LeftOut(Struct, frozen=True):
+    """A target that lies inside what is backed up, and is left out of the snapshot."""
+
+    source: str
+    target: TargetName
+    path: str
+
+
+def without_targets(repository: Repository, job: SourceJob, emit: Emit) -> tuple[SourceJob, list[LeftOut]]:
+    """Return the job without the targets that lie below its paths, and these: stored in itself, a repository grows each time.
+
+    A target that the user names as a PATH is backed up, with a warning. One that the job's own rules exclude is not reported.
+    """
     roots = plan_roots(job.paths)
     rules = Rules(roots, job.excludes, one_file_system=job.one_file_system)
+    found = []
     for name, place in targets_here(repository).items():
         root = next((path for path in roots.paths if _holds(os.path.realpath(path), place)), None)
         if root is None or not repository.targets.reachable(name):
             continue
-        below = os.path.join(root, os.path.relpath(place, os.path.realpath(root)))
-        if not rules.leaves_out(os.path.normpath(below)):
-            where = os.fsdecode(place)
+        below = os.path.normpath(os.path.join(root, os.path.relpath(place, os.path.realpath(root))))
+        if below in roots.devices:
             emit(
                 Warned(
-                    message=f"{os.fsdecode(root)} contains the target {name} ({where}): the repository is backed up into "
-                    f"itself, and grows each time; leave it out with --exclude {where}"
+                    message=f"{os.fsdecode(below)} is the target {name}: the repository is stored in itself and grows"
                 )
             )
+        elif not rules.leaves_out(below):
+            found.append(LeftOut(job.name, name, os.fsdecode(below)))
+            emit(Warned(message=_left_out(found[-1])))
+    return replace(job, excludes=(*job.excludes, *(pattern_of(os.fsencode(row.path)) for row in found))), found
+
+
+def _left_out(row: LeftOut) -> str:
+    return (
+        f"{row.path} is the target {row.target} of this repository and is left out of the snapshot; "
+        "an exclude pattern for it ends this notice"
+    )
 
 
 def _holds(above: bytes, path: bytes) -> bool:

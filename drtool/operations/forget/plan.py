@@ -21,7 +21,7 @@ from drtool.manifest.state import State
 from drtool.operations.forget.request import ForgetRequest, Objection
 from drtool.operations.marking import held
 from drtool.operations.retention import Alarm, Calendar, Group, Judgement, Kept, Rules, alarms, grouped, judge
-from drtool.operations.selection import select
+from drtool.operations.selection import choice_words, select
 
 HELD = "held"
 """The reason that no rule gives."""
@@ -34,15 +34,15 @@ class JudgedGroup(Struct, frozen=True):
     judgement: Judgement[Snapshot]
     alarms: tuple[Alarm, ...] = ()
 
-    by_name: bool = False
+    named: bool = False
+    """Whether a person named every snapshot that goes: then an empty group is what was asked for."""
 
     @property
     def emptied(self) -> bool:
-        """Whether nothing is left; where rules decide, a snapshot from the future is as good as nothing."""
-        left = len(self.group.snapshots) - len(self.judgement.remove)
-        if not self.by_name:
-            left -= sum(kept.future for kept in self.judgement.keep)
-        return bool(self.judgement.remove) and not left
+        """Whether rules leave nothing; a snapshot from the future is as good as nothing."""
+        future = sum(kept.future for kept in self.judgement.keep)
+        left = len(self.group.snapshots) - len(self.judgement.remove) - future
+        return not self.named and bool(self.judgement.remove) and not left
 
 
 class Plan(Struct, frozen=True):
@@ -52,6 +52,8 @@ class Plan(Struct, frozen=True):
     groups: tuple[JudgedGroup, ...]
     held: tuple[Snapshot, ...] = ()
     """Those that are named though they are held."""
+    notes: tuple[str, ...] = ()
+    """Which source `latest` chose, where there were several."""
 
     @property
     def removed(self) -> list[Snapshot]:
@@ -107,16 +109,23 @@ def _judged(
 
 
 def _by_name(state: State, request: ForgetRequest) -> Plan:
-    """Exactly the snapshots that are named, whatever else their groups hold."""
+    """Exactly the snapshots that are named, whatever else their groups hold.
+
+    `latest` that could have meant another source names no snapshot: the last one of a group does not go by it.
+    """
     rows = list(state.snapshots)
-    meant = (select(rows, name, now_ns=request.now_ns, narrowing=request.narrowing) for name in request.snapshots)
+    meant = [select(rows, name, now_ns=request.now_ns, narrowing=request.narrowing) for name in request.snapshots]
     chosen: set[bytes] = {selected.snapshot.id for selected in meant}
-    groups = (
-        JudgedGroup(group, Judgement((), tuple(row for row in group.snapshots if row.id in chosen)), by_name=True)
-        for group in grouped(rows, request.by)
-    )
+    named: set[bytes] = {selected.snapshot.id for selected in meant if not selected.others}
+    groups = (_named(group, chosen, named) for group in grouped(rows, request.by))
     stuck = tuple(row for row in rows if row.id in chosen & held(state, request.now_ns))
-    return Plan(state, tuple(judged for judged in groups if judged.judgement.remove), held=stuck)
+    notes = tuple(filter(None, map(choice_words, meant)))
+    return Plan(state, tuple(judged for judged in groups if judged.judgement.remove), held=stuck, notes=notes)
+
+
+def _named(group: Group[Snapshot], chosen: Collection[bytes], named: Collection[bytes]) -> JudgedGroup:
+    remove = tuple(row for row in group.snapshots if row.id in chosen)
+    return JudgedGroup(group, Judgement((), remove), named=all(row.id in named for row in remove))
 
 
 def objections(plan: Plan, request: ForgetRequest) -> list[Objection]:

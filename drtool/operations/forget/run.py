@@ -72,7 +72,9 @@ def _as_if(repository: Repository, plan: Plan, request: ForgetRequest) -> View:
 
 
 def _warn(plan: Plan, request: ForgetRequest, emit: Emit) -> None:
-    """Tells of snapshots from the future, and of alarms that the caller chose to pass over."""
+    """Report snapshots from the future, alarms that the caller chose to pass over, and a choice among several sources."""
+    for note in plan.notes:
+        emit(Warned(message=note))
     for judged in plan.groups:
         future = sum(kept.future for kept in judged.judgement.keep)
         if future:

@@ -52,6 +52,11 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
         run = RestoreRun(repository, request, walk, above, emit)
         run.go()
         tally = run.tally
+    if request.includes and not (walk.took_something or request.delete or tally.errors):
+        raise DrtoolError(
+            f"--include {request.includes[0]}: nothing in snapshot {request.snapshot.id.hex()[:8]} matches",
+            hint="patterns are relative to what is restored: `drtool find NAME` shows where something is",
+        )
     return RestoreResult(
         snapshot=request.snapshot.id.hex(),
         files=tally.files,

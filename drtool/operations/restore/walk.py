@@ -78,6 +78,7 @@ class Walk:
         self._fetch = fetch
         self.top = Frame((), None, None, top, included=False)
         self._stack = [self.top]
+        self.took_something = False
         self.left: list[Frame] = []
         """Frames that ended since the caller last looked; it empties the list."""
         self.unreadable: list[tuple[tuple[bytes, ...], str]] = []
@@ -95,6 +96,7 @@ class Walk:
                 self.left.append(self._stack.pop())
                 continue
             verdict = self._selection.judge(frame.names, entry, inherited=frame.included)
+            self.took_something |= verdict.take
             if entry.type == FileType.DIRECTORY and verdict.enter:
                 below = read_directory(entry.subtree, self._fetch) if entry.subtree else iter(())
                 child = Frame((*frame.names, entry.name), entry, frame, below, included=verdict.take)

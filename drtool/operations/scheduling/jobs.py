@@ -77,6 +77,8 @@ def jobs_of(config: Config, plans: Sequence[Job] = ()) -> list[Job]:
 
 
 def _words(name: str, config: Config, schedule: Schedule) -> tuple[str, ...]:
+    if name == "backup":
+        return ("backup", "--skip-if-running")  # two first backups at once would both store everything
     if name == "verify":
         return ("verify", "--budget", schedule.verify_budget, "--repair")
     if name == "prune":

@@ -4,7 +4,7 @@ from drtool.sources.filesystem.applying import Applier
 from drtool.sources.filesystem.attributes import flags_of, holes_of, xattrs_of
 from drtool.sources.filesystem.capture import Captured, capture_directory
 from drtool.sources.filesystem.describe import complete, describe_stat, settle_directory
-from drtool.sources.filesystem.excludes import Rules, read_patterns, text_of
+from drtool.sources.filesystem.excludes import Rules, pattern_of, read_patterns, text_of
 from drtool.sources.filesystem.links import HardLinks, LinkGroup, link_group
 from drtool.sources.filesystem.owners import OwnerIds, OwnerNames, read_group_mapping, read_user_mapping
 from drtool.sources.filesystem.patterns import Matcher
@@ -46,6 +46,7 @@ __all__ = [
     "open_directory_path",
     "open_for_read",
     "open_same_directory",
+    "pattern_of",
     "plan_roots",
     "read_group_mapping",
     "read_patterns",

@@ -224,6 +224,15 @@ def text_of(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
+def pattern_of(path: bytes) -> str:
+    """Return the pattern that matches the directory at an absolute path and nothing else."""
+    return _escaped(text_of(path)) + "/"
+
+
+def _escaped(name: str) -> str:
+    return re.sub(r"([\\*?\[])", r"\\\1", name)
+
+
 def _relative(path: bytes, root: bytes) -> str:
     """A directory below `root`, as the matcher wants it."""
     below = text_of(path[len(root) :]).lstrip("/")
@@ -237,7 +246,7 @@ def _relative_to(line: str, root: bytes) -> str:
     name = text_of(root)
     if name == "/":
         return line
-    for spelling in (name, re.sub(r"([\\*?\[])", r"\\\1", name)):
+    for spelling in (name, _escaped(name)):
         if body.rstrip("/ ") == spelling:
             return ""  # the root itself, which is never excluded
         if body.startswith(spelling + "/"):

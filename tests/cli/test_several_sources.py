@@ -1,0 +1,109 @@
+"""Several sources in one repository: what `latest` means, and that it is always said."""
+
+import os
+
+import pytest
+from command_shell import Shell, shell_in
+
+from drtool.cli.text import utc
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory) -> Shell:
+    """Sources home (two snapshots) and etc of this host, and home of another one; all in directories of one tree."""
+    made = shell_in(tmp_path_factory.mktemp("several"))
+    for name in ("home", "etc", "far"):
+        (made.directory / name).mkdir()
+        (made.directory / name / "letter").write_text(f"first of {name}\n")
+    (made.directory / "home/gone").write_text("only in the first\n")
+    targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / 'sites' / site}")]
+    assert made("init", *targets).code == 0
+    with (made.directory / "drtool.yaml").open("a") as config:
+        config.write("sources: {home: {paths: [home]}, etc: {paths: [etc]}}\n")
+    assert made("backup", "--source", "home", "--time", "2026-01-01T00:00:00Z").code == 0
+    (made.directory / "home/gone").unlink()
+    assert made("backup", "--source", "home", "--time", "2026-01-02T00:00:00Z").code == 0
+    assert made("backup", str(made.directory / "far"), "--host", "far", "--time", "2026-01-03T00:00:00Z").code == 0
+    assert made("backup", "--source", "etc", "--time", "2026-01-04T00:00:00Z").code == 0
+    return made
+
+
+def here():
+    return os.uname().nodename
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ls", "latest"),
+        ("restore", "latest", "--to", "unwritten", "--dry-run"),
+        ("dump", "latest", "--archive", "tar", "--to", "{new}"),
+        ("diff", "latest~0", "latest"),
+        ("find", "letter", "--snapshot", "latest"),
+        ("verify", "--level", "structure", "--snapshot", "latest"),
+        ("stats", "latest"),
+    ],
+)
+def test_every_reading_command_says_which_source_latest_chose_and_names_the_others(several, tmp_path, words):
+    words = [word.format(new=tmp_path / "new") for word in words]
+    done = several(*words, "--json")
+    assert done.code == 0, done.err
+    assert f"of source etc of {here()}; not of {several.directory / 'far'} of far, source home of {here()}" in done.err
+    (*_, choice) = done.document["latest"]
+    assert (choice["asked"], choice["source"], choice["host"]) == ("latest", "etc", here())
+    assert {(row["host"], row["source"]) for row in choice["others"]} == {(here(), "home"), ("far", "")}
+    assert len(done.document["latest"]) == (2 if words[0] == "diff" else 1)
+
+
+def test_nothing_is_said_where_there_is_no_choice(several):
+    for words in (("ls", "latest", "--source", "etc"), ("ls", "latest", "--host", "far")):
+        done = several(*words, "--json")
+        assert (done.code, done.err) == (0, "")
+        assert done.document["latest"][0]["others"] == []
+    whole = several("snapshots", "--json").document["snapshots"][0]["id"]
+    assert "latest" not in several("ls", whole, "--json").document
+
+
+def test_a_path_is_found_in_whatever_source_has_it_and_an_older_version_is_announced(several):
+    home = several.directory / "home"
+    found = several("dump", f"latest:{home}/letter")
+    assert (found.code, found.out, found.err) == (0, "first of home\n", "")
+    older = several("dump", f"latest:{home}/gone")
+    assert (older.code, older.out) == (0, "only in the first\n")
+    assert "is not in" in older.err
+    assert f"of source home of {here()}" in older.err
+    restored = several("restore", f"latest:{home}/gone", "--to", "older", "--json")
+    assert restored.document["latest"][0]["time"] == utc(1_767_225_600 * 10**9)
+    assert (several.directory / "older/gone").exists()
+    nowhere = several("ls", f"latest:{several.directory}/nowhere")
+    assert (nowhere.code, "in none of the 4 snapshots" in nowhere.err) == (1, True)
+
+
+def test_older_snapshots_have_names(several):
+    gone = f"{several.directory}/home/gone"
+    for name in ("latest~1", "latest@2026-01-01", "latest@2026-01-01T23:59:59Z"):
+        done = several("dump", f"{name}:{gone}", "--source", "home")
+        assert (done.code, done.out) == (0, "only in the first\n"), done.err
+    assert several("ls", "latest~2", "--source", "home").code == 1
+    assert several("ls", "latest@2025-12-31").code == 1
+    assert several("ls", "latest~x").code == 2
+
+
+def test_an_include_that_the_chosen_source_has_not_fails_and_says_which_source_that_was(several):
+    done = several("restore", "latest", "--include", f"{several.directory}/home/letter", "--to", "included")
+    assert done.code == 1
+    assert "not of" in done.err
+    assert f"source home of {here()}" in done.err
+
+
+def test_hold_and_tag_take_a_source_and_say_which_they_chose(several):
+    held = several("hold", "latest", "--source", "home", "--json").document
+    assert held["latest"][0]["source"] == "home"
+    assert several("hold", held["snapshots"][0]["id"], "--release").code == 0
+    tagged = several("tag", "latest", "--host", "far", "--add", "away", "--json").document
+    assert tagged["latest"][0]["host"] == "far"
+    assert several("tag", "latest", "--tag", "away", "--remove", "away").code == 0
+    both = several("hold", "latest", "--json")
+    assert "not of" in both.err
+    assert len(both.document["latest"][0]["others"]) == 2
+    assert several("hold", "latest", "--release").code == 0
