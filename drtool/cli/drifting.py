@@ -11,7 +11,7 @@ from drtool.cli.options import Hosts, ManifestFrom, Sources, Tags, narrowing, si
 from drtool.cli.text import Document, count, document_of
 from drtool.cli.view import Cell, Line, Style, View, line, view
 from drtool.errors import UsageError
-from drtool.operations.selection import LATEST
+from drtool.operations.snapshot_names import LATEST
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
