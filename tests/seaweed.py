@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
+import loopback_ports
 import pytest
 
 from drtool.stores.ports import Mode
@@ -39,7 +39,8 @@ class Seaweed:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.ports = _free_ports(8)
+        self.ports = loopback_ports.reserve(8)
+        self._was_up = False
         self.log = root / "weed.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +49,18 @@ class Seaweed:
         return f"http://127.0.0.1:{self.ports[0]}"
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Return when it answers. A server whose address is known already keeps its ports."""
+        if self._was_up:
+            self._start()
+        else:
+            loopback_ports.starting(self._start, self._draw_other_ports)
+        self._was_up = True
+
+    def _draw_other_ports(self) -> None:
+        self.kill()
+        self.ports = loopback_ports.reserve(8)
+
+    def _start(self) -> None:
         (self.root / "data").mkdir(parents=True, exist_ok=True)
         identity = {"name": "test", "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]}
         config = self.root / "s3.json"
@@ -154,15 +166,3 @@ def shared() -> Seaweed:
     os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"] = ACCESS_KEY, SECRET_KEY
     server.client().create_bucket(Bucket=BUCKET)
     return server
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports below the ephemeral range's end that nobody listens on; all held until all are drawn."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()

@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import loopback_ports
 import pytest
 
 from drtool.stores.sftp_login import SftpPlace
@@ -35,18 +36,25 @@ class Sshd:
 
     def __init__(self, root: Path, *words: str, subsystem: str = "internal-sftp") -> None:
         self.root = root
-        self.port = _free_port()
+        self.port = loopback_ports.reserve(1)[0]
+        self._words, self._subsystem = words, subsystem
+        self._was_up = False
         self.known_hosts, self.identity = root / "known_hosts", root / "id"
         root.mkdir(parents=True, exist_ok=True)
         self.new_host_key()
         _keygen(self.identity)
         shutil.copy(self.identity.with_suffix(".pub"), root / "authorized_keys")
+        self._configure()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped: list[int] = []
+
+    def _configure(self) -> None:
         lines = [
             f"Port {self.port}",
             "ListenAddress 127.0.0.1",
-            f"HostKey {root / 'host'}",
-            f"AuthorizedKeysFile {root / 'authorized_keys'}",
-            f"PidFile {root / 'pid'}",
+            f"HostKey {self.root / 'host'}",
+            f"AuthorizedKeysFile {self.root / 'authorized_keys'}",
+            f"PidFile {self.root / 'pid'}",
             "StrictModes no",
             "UsePAM no",
             "PasswordAuthentication no",
@@ -54,12 +62,10 @@ class Sshd:
             "PermitRootLogin prohibit-password",
             "MaxStartups 200",
             "MaxSessions 100",
-            f"Subsystem sftp {subsystem}",
-            *words,
+            f"Subsystem sftp {self._subsystem}",
+            *self._words,
         ]
-        (root / "sshd_config").write_text("\n".join(lines) + "\n")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopped: list[int] = []
+        (self.root / "sshd_config").write_text("\n".join(lines) + "\n")
 
     def new_host_key(self) -> None:
         """As after a reinstallation; `known_hosts` is not told."""
@@ -68,11 +74,26 @@ class Sshd:
             (self.root / name).unlink(missing_ok=True)
         _keygen(self.root / "host")
         if not before:
-            public = (self.root / "host.pub").read_text()
-            self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {public}")
+            self._know_host()
+
+    def _know_host(self) -> None:
+        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {(self.root / 'host.pub').read_text()}")
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Return when it answers. A server whose address is known already keeps its port."""
+        if self._was_up:
+            self._start()
+        else:
+            loopback_ports.starting(self._start, self._draw_another_port)
+        self._was_up = True
+
+    def _draw_another_port(self) -> None:
+        self.kill()
+        self.port = loopback_ports.reserve(1)[0]
+        self._configure()
+        self._know_host()
+
+    def _start(self) -> None:
         Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None
         with (self.root / "sshd.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -157,12 +178,6 @@ def _kill(pid: int, how: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, how)
     except ProcessLookupError:
         pass
-
-
-def _free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 @functools.cache
