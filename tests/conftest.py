@@ -6,10 +6,21 @@ import command_zygote
 import hypothesis
 import pytest
 import remembered_keys
+import thoroughness
 
 # A machine that is busy with something else must not fail a property; each test's own size bounds its time.
 hypothesis.settings.register_profile("drtool", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("drtool")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `thorough`, unless this is `make test-all` or the test was named on the command line."""
+    if thoroughness.THOROUGH or any("::" in argument for argument in config.args):
+        return
+    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -167,6 +167,7 @@ def test_what_a_killed_run_leaves_harms_nobody_and_the_next_one_removes_it(shell
     shutil.rmtree(shell.directory / "restored")
 
 
+@pytest.mark.thorough
 def test_servers(tmp_path):
     shell = shell_in(tmp_path)
     shell.environ |= {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}

@@ -294,6 +294,7 @@ def test_the_state_on_a_read_only_disk(shell, disk):
     assert found(done, "quorum", "ok")
 
 
+@pytest.mark.thorough
 def test_what_hangs_costs_seconds_and_the_rest_is_judged(shell):
     point = shell.directory / "hung"
     point.mkdir()
@@ -365,6 +366,7 @@ def mixed(tmp_path_factory):
     return shell
 
 
+@pytest.mark.thorough
 def test_servers_are_measured_and_tried(mixed):
     done = mixed("doctor", "--json")
     assert done.code == 0, done.out
@@ -380,6 +382,7 @@ def test_servers_are_measured_and_tried(mixed):
         assert (row["reachable"], row["conditional_writes"]) == (True, None)
 
 
+@pytest.mark.thorough
 def test_an_hour_off_is_an_error_where_requests_are_signed(mixed):
     done = mixed("doctor", "--json", **faketime("+1h"))
     assert done.code == 1
@@ -387,6 +390,7 @@ def test_an_hour_off_is_an_error_where_requests_are_signed(mixed):
     assert {row["where"] for row in found(done, "clock", "warning")} == {"a/main", "c/main"}
 
 
+@pytest.mark.thorough
 def test_an_ssh_key_that_others_may_read_or_that_is_missing(mixed):
     (mixed.directory / "key").chmod(0o644)
     assert found(mixed("doctor", "--read-only", "--json"), "ssh-files-mode", "warning")
@@ -398,6 +402,7 @@ def test_an_ssh_key_that_others_may_read_or_that_is_missing(mixed):
     assert [row["where"] for row in found(done, "unreachable", "error")] == ["c/main"]
 
 
+@pytest.mark.thorough
 def test_old_remains_at_servers_are_removed(mixed):
     label = new_label(time.time() - OLD_S - 60)
     (mixed.directory / "box/probe" / label).mkdir(parents=True)

@@ -92,6 +92,7 @@ def short():
     shutil.rmtree(place)
 
 
+@pytest.mark.thorough
 def test_three_sites_hold_what_they_tell(short):
     seaweed.demand()
     sshd.demand()
@@ -108,6 +109,7 @@ def test_three_sites_hold_what_they_tell(short):
     assert list(short.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_servers_to_play_with_can_be_used_as_they_are_told(tmp_path, short):
     seaweed.demand()
     sshd.demand()

@@ -25,6 +25,7 @@ def fault(mixed, kind, *objects):
     return holder(state, "paris/main", mixed.url("paris"), kind, *objects, environ=mixed.shell.environ)
 
 
+@pytest.mark.thorough
 def test_a_bucket_that_a_drill_keeps_offline_is_not_reached(mixed):
     with fault(mixed, "offline"):
         rows = {row["site"]: row for row in mixed.shell("manifest", "status", "--json").document["acceptors"]}
@@ -35,6 +36,7 @@ def test_a_bucket_that_a_drill_keeps_offline_is_not_reached(mixed):
     assert (status["healthy"], status["problems"]) == (True, [])
 
 
+@pytest.mark.thorough
 def test_corrupted_objects_of_a_bucket_are_found_and_whole_at_the_server(mixed):
     victims = sorted(name.removeprefix("repository/") for name in mixed.objects("paris"))[:2]
     before = mixed.objects("paris", "")

@@ -1,8 +1,10 @@
 """The guide to the first drill, followed word by word from where the quickstart ends: it prints what the page shows."""
 
+import pytest
 from followed_page import agrees, commands_of, follow, screen
 
 
+@pytest.mark.thorough
 def test_the_guide_goes_on_where_the_quickstart_ends_and_prints_what_it_shows(tmp_path):
     before, commands = commands_of("docs/quickstart.md"), commands_of("docs/first-drill.md")
     assert sum(command.shown is not None for command in commands) >= 10

@@ -36,6 +36,7 @@ def came(shell, line, *words, **environ):
     return done.out, line.down_bytes
 
 
+@pytest.mark.thorough
 def test_the_second_walk_fetches_no_tree(remote, tmp_path):
     shell, line = remote
     other = {"DRTOOL_CACHE_DIR": str(tmp_path / "other-cache")}
@@ -49,6 +50,7 @@ def test_the_second_walk_fetches_no_tree(remote, tmp_path):
     assert second_bytes < opening_bytes + 10_000
 
 
+@pytest.mark.thorough
 def test_the_second_comparison_fetches_no_tree(remote, tmp_path):
     shell, line = remote
     other = {"DRTOOL_CACHE_DIR": str(tmp_path / "third-cache")}
@@ -65,6 +67,7 @@ def test_the_second_comparison_fetches_no_tree(remote, tmp_path):
     assert second_bytes < opening_bytes + 10_000
 
 
+@pytest.mark.thorough
 def test_the_host_that_made_a_snapshot_has_its_trees_at_once(remote):
     shell, line = remote
     _, opening_bytes = came(shell, line, "snapshots")

@@ -24,6 +24,7 @@ def demand_a_network() -> None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
 
 
+@pytest.mark.thorough
 def test_a_network_that_loses_packets_and_is_cut():
     demand_a_network()
     seaweed.demand()

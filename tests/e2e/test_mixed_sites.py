@@ -65,6 +65,7 @@ def test_all_three_vote_and_any_one_may_be_lost(bucket, tmp_path):
         server.remove()
 
 
+@pytest.mark.thorough
 def test_four_writers_over_ssh_and_two_disks_and_then_both_disks_burn(tmp_path):
     server = sshd.Sshd(tmp_path / "server")
     sshd.demand()

@@ -67,6 +67,7 @@ def restored(sites: BucketSites, source, name):
     return portrait(to)
 
 
+@pytest.mark.thorough
 def test_the_second_look_at_the_snapshots_takes_two_round_trips(lined):
     source = source_of(lined, "small", 1)
     assert lined.shell("backup", str(source)).code == 0
@@ -79,6 +80,7 @@ def test_the_second_look_at_the_snapshots_takes_two_round_trips(lined):
         assert 1 <= line.trips <= 2, (name, line)
 
 
+@pytest.mark.thorough
 def test_a_slow_and_lossy_line_gives_the_same_bytes(lined):
     """200 ms there and back; one piece of a hundred is as late as a lost packet."""
     lined.every(latency_s=0.1, stall_every=100, stall_s=0.3)
@@ -113,6 +115,7 @@ def test_a_line_that_is_cut_in_the_middle_costs_no_more_than_the_part_in_flight(
     assert sent_bytes < 2 * 60e6 * 1.05 + 6 * PACK_BYTES, (sent_bytes, out)
 
 
+@pytest.mark.thorough
 def test_one_that_accepts_and_never_answers_is_left_alone(lined):
     source = source_of(lined, "silent", 6)
     lined.lines["rome"].cut(silent=True)

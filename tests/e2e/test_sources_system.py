@@ -118,6 +118,7 @@ exec chroot $place/root sh {tmp_path}/script
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.thorough
 def test_a_host_is_rebuilt_from_its_snapshot(shell, tmp_path):
     """In a copy of this host's files: some things are set up, backed up, destroyed, and rebuilt by the script."""
     repository = tmp_path / "repository"

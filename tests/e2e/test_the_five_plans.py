@@ -76,6 +76,7 @@ def test_the_weekly_verification(shell):
     assert (row["met"], row["must_pass_every_seconds"]) == (True, 9 * 86_400)
 
 
+@pytest.mark.thorough
 def test_the_game_day(shell):
     """The plan as it is, but for its window: today may be no Tuesday. A drill that breaks things changes no stored byte."""
     plan = shell.directory / "game-day.yaml"

@@ -89,6 +89,7 @@ def check(world, kept, number):
     assert (result.missing, result.damaged, result.affected, result.degraded) == ([], [], [], False)
 
 
+@pytest.mark.sampled
 def test_killed_at_every_step_nothing_promised_is_lost(world, source):
     first = (world.snapshots()[0], portrait(source))
     fill(source, {"1/new": noise(20_000, 77)})
@@ -118,7 +119,7 @@ def test_killed_at_every_step_nothing_promised_is_lost(world, source):
     finally:
         clear(saved)
     assert finished, "the run has more steps than this test tries"
-    assert steps >= 40
+    assert steps >= 40 - STRIDE
     assert finished - STRIDE <= countdown.taken < finished
 
 

@@ -9,6 +9,7 @@ import time
 import traceback
 from functools import partial
 
+import pytest
 from three_sites import World, fill, noise, portrait
 
 from drtool.events import ignore
@@ -61,6 +62,7 @@ def change(root, name, number):
     return fill(root / name, files)
 
 
+@pytest.mark.thorough
 def test_six_rounds(place):
     root, rng = place, random.Random(7)
     world = World(root).found(copies=2)

@@ -5,6 +5,7 @@ import shutil
 import sys
 import traceback
 
+import pytest
 from thoroughness import STRIDE
 from three_sites import World, fill, noise, portrait
 
@@ -93,6 +94,7 @@ def check_restores(root, world):
     shutil.rmtree(out)
 
 
+@pytest.mark.sampled
 def test_prune_killed_before_every_write(place):
     root = place
     world = World(root, ("a/main",)).found(copies=1)
@@ -119,6 +121,7 @@ def test_prune_killed_before_every_write(place):
     assert killed_everywhere(root, world, run_prune, finished) > 15
 
 
+@pytest.mark.sampled
 def test_repair_killed_before_every_write(place):
     root = place
     world = World(root, ("a/main", "b/main", "c/main")).found(copies=2)

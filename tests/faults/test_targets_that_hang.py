@@ -160,6 +160,7 @@ def test_a_mount_that_hangs_for_real_is_one_site_away(hung_c, monkeypatch):
     run_repair(world)
 
 
+@pytest.mark.thorough
 def test_a_place_that_hangs_is_neither_connected_to_nor_added(hung_c, monkeypatch):
     monkeypatch.setattr(places_module, "OPEN_TIMEOUT_S", 0.3)
     world, _ = hung_c

@@ -93,7 +93,7 @@ def test_a_put_that_fell_into_a_hole_of_collection_is_no_second_record(sites):
 
     sites.host("slow", hook=while_the_put_is_on_its_way).commit(SetPolicy(Policy(copies=3)))
     assert late.wait(60)
-    for _ in range(100):
+    for _ in range(1200):
         if landed := (sites.root / "site0" / stuck["name"]).exists():
             break
         time.sleep(0.05)

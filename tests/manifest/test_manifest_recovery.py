@@ -330,6 +330,7 @@ class Died(Exception):
     pass
 
 
+@pytest.mark.sampled
 def test_a_recovery_that_dies_at_any_step_is_finished_by_running_it_again(tmp_path):
     """Every numbered step, then another administrator runs the same recovery; the first one's changes never fork."""
     sites = Sites(tmp_path / "world", 5)

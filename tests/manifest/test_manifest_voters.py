@@ -160,6 +160,7 @@ class Died(Exception):
     pass
 
 
+@pytest.mark.sampled
 def test_a_switch_that_dies_at_any_step_is_finished_by_the_next_run(sites, tmp_path):
     """Every numbered step of one change of voters, old configuration and new; then another host, then the first again."""
     backup(sites.found(), "before")

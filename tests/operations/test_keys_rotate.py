@@ -297,6 +297,7 @@ def killed_at(world, step):
     return in_a_child(run)
 
 
+@pytest.mark.sampled
 def test_killed_at_every_step_every_password_opens_everything(keys, place):
     keys.store_something(1)
     keys.add(SECOND)

@@ -219,6 +219,7 @@ def test_a_mover_that_was_taken_for_dead_stops_and_leaves_no_session(stocked, mo
     check(stocked)
 
 
+@pytest.mark.sampled
 def test_killed_at_any_step_it_has_harmed_nothing_and_the_next_run_finishes(founded, place, monkeypatch):
     base = World(place / "base", keyrings=list(founded.keyrings))
     shutil.copytree(founded.root, base.root)

@@ -7,6 +7,7 @@ import stat
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 from three_sites import World
 
 NAMES = st.sampled_from(["a", "b", "c", ".d"])
@@ -60,7 +61,8 @@ def world(tmp_path_factory, founded):
     return World(root / "repository", keyrings=founded.keyrings)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.sampled
+@settings(max_examples=sample(25, 0.5), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(wanted=TREE, there=TREE, overwrite=st.sampled_from([None, "always", "if-changed"]))
 def test_it_becomes_exactly_the_snapshot(world, wanted, there, overwrite):
     place = world.root.parent

@@ -34,7 +34,7 @@ def full_after(monkeypatch):
     return room
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.thorough), 2])
 def test_when_every_target_is_full_one_sentence_says_so_and_what_is_stored_is_reused(world, full_after, capfd, workers):
     world.workers = workers
     source = fill(world.root / "source", {f"{i:02}": noise(2 * MIB, i) for i in range(44)})

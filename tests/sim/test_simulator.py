@@ -10,11 +10,13 @@ from sim_mutations import MUTATIONS
 from sim_options import options_of
 from sim_run import run_seed
 from sim_schedule import PEACE
+from thoroughness import sample
 
-SEEDS = 800
+SEEDS = sample(800)
 CHUNKS = 16
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_seed_violates_anything(chunk):
     """Forks, duplicates, lost acknowledgements, false alarms, and one order that explains every answer."""
