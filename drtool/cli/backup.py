@@ -109,6 +109,8 @@ def backup(
     for option, values in (("--tag", tag or []), ("--host", [] if host is None else [host]), ("PATH", paths or [])):
         if "" in values:
             raise UsageError(f"{option} is empty", hint=f"leave {option} out, or name one")
+    if stdin or "-" in (*(files_from or ()), *(files_from0 or ())):
+        call.check_open("stdin", hint="pipe something into it, or give --stdin-command or a FILE")
     settings = call.settings
     base = call.check_configured().parent
     import time as clock

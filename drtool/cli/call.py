@@ -15,7 +15,7 @@ from drtool.cli.text import Document
 from drtool.cli.view import View
 from drtool.config import Config
 from drtool.config.life import Hooks
-from drtool.errors import ConfigError, DrtoolError, NoQuorum
+from drtool.errors import ConfigError, DrtoolError, NoQuorum, UsageError
 from drtool.events import Emit
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ _FULL_NOT_LOST = "; make room there, or remount what is read-only, then run this
 class Call:
     """Handed to every command. Settings are read when a command first asks: help needs none."""
 
-    def __init__(self, screen: Screen, words: Sequence[str]) -> None:
+    def __init__(self, screen: Screen, words: Sequence[str], closed: frozenset[str] = frozenset()) -> None:
         self.screen = screen
         self.words = tuple(words)
+        self._closed = closed
         self.options = Options()
         self.exit_code = 0
         self.document: object = None
@@ -70,6 +71,11 @@ class Call:
             return self.settings.directory / self.options.metrics_file
         named, path = self.settings.config.metrics_file, self.settings.config_path
         return None if named is None or path is None else path.parent / named
+
+    def check_open(self, stream: str, hint: str) -> None:
+        """Raise UsageError if the standard stream that the user named was closed when drtool started."""
+        if stream in self._closed:
+            raise UsageError(f"{stream} is closed", hint=hint)
 
     def begin(self, command: str, *, dry_run: bool = False) -> None:
         """For commands that hooks surround, and whose figures Prometheus gets: all is ready, the work begins."""

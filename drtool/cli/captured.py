@@ -1,7 +1,6 @@
 """What `backup` takes besides paths: what comes in on stdin, what a command prints, and the configured sources of other kinds."""
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -42,7 +41,6 @@ def stream_job(given: Stdin, words: Sequence[str], line: Sequence[str], sources:
     try:
         if given.stdin:
             _check_no_paths(words)
-            _check_open()
             return SourceJob(name="", captured=InputStream(name, 0))
         return SourceJob(name="", captured=CommandStream(name, command_of(words, line)))
     except ValueError as error:
@@ -54,12 +52,6 @@ def _check_no_paths(words: Sequence[str]) -> None:
         raise UsageError(
             f"--stdin is a snapshot of its own, and {words[0]} is named beside it", hint="make two backups of it"
         )
-
-
-def _check_open() -> None:
-    """With a closed stdin, descriptor 0 is soon some other file of ours."""
-    if sys.stdin is None:
-        raise UsageError("stdin is closed", hint="pipe something into it, or give --stdin-command")
 
 
 def command_of(words: Sequence[str], line: Sequence[str]) -> Sequence[str]:

@@ -11,6 +11,7 @@ import typer
 
 from drtool.cli.look import chosen_snapshot
 from drtool.cli.options import Hosts, ManifestFrom, SnapshotArgument, Sources, Tags, narrowing, sites, split_snapshot
+from drtool.cli.streams import occupy
 from drtool.cli.text import document_of
 from drtool.cli.view import line, view
 from drtool.errors import DrtoolError, UsageError
@@ -51,6 +52,8 @@ def dump(
     call: Call = context.obj
     if to is None and call.screen.form.documents:
         raise UsageError("stdout cannot hold a file and a document", hint="add --to FILE")
+    if to is None:
+        call.check_open("stdout", hint="pipe it into a program, or add --to FILE")
     if to is None and archive is not None and sys.stdout.isatty():
         raise UsageError("an archive is not for a terminal", hint="pipe it into a program, or add --to FILE")
     name, path = split_snapshot(snapshot)
@@ -61,7 +64,7 @@ def dump(
             with _opened(to) as out:
                 done = _dump(call, repository, place, archive, out)
         except BrokenPipeError:  # nobody reads any more
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            occupy(sys.stdout.fileno())
             return
     code = 3 if done.errors else 0
     if to is None:

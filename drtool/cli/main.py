@@ -14,6 +14,7 @@ import sys
 
 from drtool import __version__
 from drtool.cli.arguments import Arguments, arrange
+from drtool.cli.streams import open_all
 
 TYPE_CHECKING = False  # as type checkers know it; importing typing would double the time of `drtool --version`
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Carries out one command line. Returns its exit code."""
+    closed = open_all()
     arguments = arrange(argv)
     if arguments.has("--version"):
         document = (
@@ -47,7 +49,7 @@ def run(argv: Sequence[str]) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     screen = Screen(_form(arguments))
-    call = Call(screen, argv)
+    call = Call(screen, argv, closed)
     gc.set_threshold(100_000, 20, 100)  # millions of small objects live long here, and hardly any in cycles
     _catch_signals()
     try:

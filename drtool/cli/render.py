@@ -11,13 +11,13 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import TextIO
 
 from msgspec import Struct
 
 from drtool.cli.lines import EventLines
 from drtool.cli.progress import ProgressDisplay
+from drtool.cli.streams import occupy
 from drtool.cli.text import as_json, brief, printable
 from drtool.cli.view import Cell, Line, Style, Table, View
 from drtool.errors import DrtoolError, Interrupted
@@ -198,9 +198,11 @@ class Screen:
     def _say(self, style: Style, head: str, text: str) -> None:
         lines = [printable(part) for part in (head + text).split("\n")]
         lines[0] = self._styled(Cell(printable(head), style), self._stderr) + lines[0][len(printable(head)) :]
-        with suppress(BrokenPipeError):
+        try:
             self._stderr.write("\n".join(lines) + "\n")
             self._stderr.flush()
+        except OSError:  # a message that nobody can read must not end the work that it is about
+            _abandon(self._stderr)
 
     def _draw(self, view: View) -> None:
         if view.summary is not None and not is_terminal(self._stdout):
@@ -249,16 +251,16 @@ class Screen:
 
     def _give_up(self, error: OSError) -> None:
         """Nobody reads any more, which is no failure; or the result cannot be kept, as on a full disk, which is one."""
-        self._abandon_stdout()
+        _abandon(self._stdout)
         self._unread = True
         if not isinstance(error, BrokenPipeError) and not self.lost:
             self.lost = True
             self._say("bad", "drtool: ", f"the result cannot be written to stdout: {error.strerror}")
 
-    def _abandon_stdout(self) -> None:
-        """Nobody reads any more: what is still buffered goes to /dev/null, as Python's documentation advises."""
-        with open(os.devnull, "w", encoding="ascii") as nowhere:
-            os.dup2(nowhere.fileno(), self._stdout.fileno())
+
+def _abandon(stream: TextIO) -> None:
+    """Send what is still buffered, and all that follows, to /dev/null, as Python's documentation advises."""
+    occupy(stream.fileno())
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -1,8 +1,6 @@
 """What `backup --stdin…` and `restore --to-dsn` refuse before anything is opened: in this process, since nothing runs."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -27,13 +25,6 @@ def test_a_stream_is_a_job_without_a_source():
     job = stream_job(COMMAND, ["date"], ["backup", "--stdin-command", "--stdin-name", "a/b", "--", "date"], [])
     assert (job.name, job.captured.paths, job.captured.again) == ("", (b"/a/b",), True)
     assert stream_job(STDIN, [], ["backup", "--stdin"], []).captured.paths == (b"/stdin",)
-
-
-def test_a_closed_stdin_is_refused():
-    """Descriptor 0 would be whatever file is opened first."""
-    script = "from drtool.cli.captured import *; stream_job(Stdin(stdin=True, name=None, command=False), [], [], [])"
-    done = subprocess.run(["sh", "-c", '"$@" <&-', "sh", sys.executable, "-c", script], capture_output=True)
-    assert b"UsageError: stdin is closed" in done.stderr
 
 
 def test_programs_do_not_inherit_the_password():
