@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from drtool.cli.arguments import arrange
 from drtool.cli.render import Screen
-from drtool.cli.settings import Options, Settings, named_config, resolve, state_directory
+from drtool.cli.settings import Options, Settings, load_trusted, named_config, resolve, state_directory
 from drtool.cli.text import Document
 from drtool.cli.view import View
 from drtool.config import Config
 from drtool.config.life import Hooks
 from drtool.errors import ConfigError, DrtoolError, NoQuorum, UsageError
-from drtool.events import Emit
+from drtool.events import Emit, Warned
 
 if TYPE_CHECKING:
     from drtool.cli.life import Life
@@ -46,7 +46,13 @@ class Call:
 
     @cached_property
     def settings(self) -> Settings:
-        return resolve(self.options, os.environ, Path.cwd())
+        directory = Path.cwd()
+        load = load_trusted(self.options, os.environ, directory)
+        return resolve(self.options, os.environ, directory, load, warn=self.warn)
+
+    def warn(self, text: str) -> None:
+        """Show a warning."""
+        self.emit(Warned(message=text))
 
     @property
     def state_dir(self) -> Path:

@@ -9,6 +9,7 @@ import typer
 from msgspec.structs import replace
 
 from drtool.cli.call import Call, targets_of
+from drtool.cli.founding import warn_if_unusable
 from drtool.cli.look import SHORT_ID, snapshot_row
 from drtool.cli.settings import CONFIG_NAME, Options, find_config, named_config
 from drtool.cli.text import Document, document_of, local
@@ -123,6 +124,7 @@ def _write(call: Call, path: Path, found: "Connected", target: "TargetSpec") -> 
         use_password_file=password_file is not None,
     )
     write_config(path, config_text(chosen))
+    warn_if_unusable(call, path)
     return True
 
 

@@ -10,8 +10,9 @@ import typer
 
 from drtool.cli.call import Call, targets_of
 from drtool.cli.captured import inherited
-from drtool.cli.settings import PasswordOrigin, Settings, password_origin, resolve
+from drtool.cli.settings import PasswordOrigin, Settings, named_config, password_origin, resolve
 from drtool.cli.text import Document, count, document_of, size
+from drtool.cli.trust import check_config, check_named_files, trust_of
 from drtool.cli.view import Cell, Line, Style, Table, View, line, table, view
 from drtool.config import Config
 from drtool.config.salvage import salvage
@@ -85,12 +86,21 @@ def _request(call: Call, *, read_only: bool) -> "DoctorRequest":
 def _settings(call: Call, faults: list[ConfigError]) -> Settings:
     """The same as every command's; of a configuration with faults, what can be used."""
 
+    directory = Path.cwd()
+    trust = trust_of(named=named_config(call.options, os.environ, directory) is not None)
+
     def load(path: Path) -> Config:
-        config, fault = salvage(path)
-        faults.extend([fault] if fault is not None else [])
+        try:
+            check_config(path, trust)
+            config, fault = salvage(path)
+            faults.extend([fault] if fault is not None else [])
+            check_named_files(config, path, directory, trust)
+        except ConfigError as error:  # nothing of what an untrusted user may have written is used
+            faults.append(error)
+            return Config()
         return config
 
-    call.settings = resolve(call.options, os.environ, Path.cwd(), load)
+    call.settings = resolve(call.options, os.environ, directory, load)
     return call.settings
 
 

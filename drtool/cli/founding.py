@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from drtool.cli.call import targets_of
 from drtool.cli.settings import CONFIG_NAME, ask_password, named_config
 from drtool.cli.text import Document, count, document_of
+from drtool.cli.trust import check_config, trust_of
 from drtool.cli.view import Cell, View, line, table, view
 from drtool.cli.writing import Chosen, Place, config_text, write_config
 from drtool.config.schema import check_name, place_at
@@ -192,7 +193,19 @@ def write_if_new(call: "Call", path: Path, label: str, targets: "Sequence[Target
         password_file=str(Path(password_file).absolute()) if password_file else None,
     )
     write_config(path, config_text(chosen))
+    warn_if_unusable(call, path)
     return True
+
+
+def warn_if_unusable(call: "Call", path: Path) -> None:
+    """Warn where a new configuration would be refused: below a directory that another user may change, as under `sudo`."""
+    if path == call.settings.directory / CONFIG_NAME and path != named_config(
+        call.options, os.environ, call.settings.directory
+    ):
+        try:
+            check_config(path, trust_of(named=False))
+        except ConfigError as error:
+            call.emit(Warned(message=f"{error.message}; {error.hint}"))
 
 
 def _named(call: "Call") -> set[str]:

@@ -87,7 +87,7 @@ def _configured_plans(call: "Call") -> "tuple[dict[str, float | None], list[Rema
         return {}, [problem(f"there is no directory {directory}, so it is not known which plans must pass")]
     from drtool.plans.library import list_plans
 
-    listed = list_plans(directory)
+    listed = list_plans(directory, call.settings.trust)
     plans = [row.plan for row in listed if row.plan is not None]
     broken = [
         problem(f"{row.file} cannot be read as a plan: drtool plan check {row.file}")

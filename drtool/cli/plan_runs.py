@@ -13,7 +13,7 @@ import typer
 
 from drtool.cli.call import Call
 from drtool.cli.options import DryRun
-from drtool.cli.plans import plan_file
+from drtool.cli.plans import plan_file, trusted_plan
 from drtool.cli.text import Document, brief, duration
 from drtool.cli.view import Cell, Line, Style, Table, View, line, table, view
 from drtool.errors import DrtoolError, Refused, UsageError
@@ -70,13 +70,12 @@ def plan_run(
     from drtool.cli.plan_recording import expected
     from drtool.cli.plan_world import world
     from drtool.plans.evidence.objectives import measure
-    from drtool.plans.language import load_plan
     from drtool.plans.running.kept_plan import keep_plan
     from drtool.plans.running.runs import new_run_id
     from drtool.plans.running.session import carry_out, check_before, foresee, started_now
     from drtool.plans.running.telling import untold
 
-    loaded = load_plan(file)
+    loaded = trusted_plan(call, plan, file)
     started = started_now()
     run = world(
         call,

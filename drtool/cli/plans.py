@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drtool.cli.text import Document, count
+from drtool.cli.trust import trust_of
 from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.errors import ConfigError, UsageError
 
@@ -33,7 +34,7 @@ def plan_list(context: typer.Context) -> None:
             "no directory of plans is configured",
             hint="put `plans: DIRECTORY` into the configuration; see docs/plans.md",
         )
-    listed = list_plans(directory)
+    listed = list_plans(directory, call.settings.trust)
     document = {"directory": str(directory), "plans": [_row(each) for each in listed]}
     call.show(document, _list_view(document))
 
@@ -54,8 +55,6 @@ def plan_check(
         drtool plan check single-file weekly-verify --json
         drtool plan check --schema > plan.schema.json
     """
-    from drtool.plans.language import load_plan
-
     call: Call = context.obj
     if schema:
         call.show(*_schema())
@@ -66,7 +65,7 @@ def plan_check(
     for word in plans:
         file = plan_file(call, word)
         try:
-            rows.append(_about_checked(file, load_plan(file)))
+            rows.append(_about_checked(file, trusted_plan(call, word, file)))
         except ConfigError as error:
             errors.append(error.message)
     if errors:
@@ -100,6 +99,16 @@ def plan_file(call: "Call", word: str) -> Path:
 
     is_file = "/" in word or word.endswith(SUFFIXES)
     return find_plan(word, Path(), None if is_file else plans_directory(call))
+
+
+def trusted_plan(call: "Call", word: str, file: Path) -> "Plan":
+    """The plan in `file`, which FILE or ID named. Raises ConfigError, also for one that an untrusted user could have written."""
+    from drtool.plans.language import load_plan
+    from drtool.plans.library import SUFFIXES, read_trusted
+
+    is_file = "/" in word or word.endswith(SUFFIXES)
+    trust = trust_of(named=True) if is_file else call.settings.trust
+    return load_plan(file, read_trusted(trust))
 
 
 def _about_checked(file: Path, plan: "Plan") -> Document:

@@ -183,7 +183,7 @@ def _plan_jobs(call: "Call") -> "list[Job]":
     from drtool.plans.library import list_plans
 
     found = []
-    for listed in list_plans(directory.absolute()):
+    for listed in list_plans(directory.absolute(), call.settings.trust):
         plan = listed.plan
         if plan is None:
             call.emit(Warned(message=f"a plan cannot be understood and is not scheduled: {listed.error}"))

@@ -2,10 +2,13 @@
 
 Invariants
     The orders of lookup are those of docs/cli.md. A password is read only when it is needed, once, and never from an argument.
+    Nothing of a configuration is used before its file, and every file that it names, passed `check_trusted`.
 """
 
 import os
 import pwd
+import shlex
+import stat
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -13,7 +16,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from drtool.cli.trust import check_config, check_named_files, trust_of
 from drtool.config import Config, load_config
+from drtool.config.trust import Trust
 from drtool.config.urls import scheme_of
 from drtool.errors import NoPassword
 
@@ -39,6 +44,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     workers: int
     directory: Path
     """The working directory."""
+    trust: Trust
+    """Which files the configuration may name."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -54,11 +61,13 @@ def resolve(
     environ: Mapping[str, str],
     directory: Path,
     load: Callable[[Path], Config] = load_config,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Settings:
-    """Reads the configuration, if there is one. Raises ConfigError."""
+    """Read the configuration, if there is one. Raises ConfigError; what `load` raises passes."""
     path = find_config(options, environ, directory)
+    trust = trust_of(named=named_config(options, environ, directory) is not None)
     config = load(path) if path else Config()
-    source = password_source(options, environ, config, path)
+    source = password_source(options, environ, config, path, warn)
     return Settings(
         config_path=path,
         config=config,
@@ -72,6 +81,7 @@ def resolve(
         timezone=config.retention.timezone or _timezone(environ),
         workers=worker_count(config),
         directory=directory,
+        trust=trust,
     )
 
 
@@ -105,7 +115,20 @@ def find_config(options: Options, environ: Mapping[str, str], directory: Path) -
         _base(environ, "XDG_CONFIG_HOME", ".config") / "drtool" / CONFIG_NAME,
         Path("/etc/drtool") / CONFIG_NAME,
     )
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if os.path.lexists(place)), None)
+
+
+def load_trusted(options: Options, environ: Mapping[str, str], directory: Path) -> Callable[[Path], Config]:
+    """Return a reader of the configuration that refuses what an untrusted user could have written."""
+    trust = trust_of(named=named_config(options, environ, directory) is not None)
+
+    def load(path: Path) -> Config:
+        check_config(path, trust)
+        config = load_config(path)
+        check_named_files(config, path, directory, trust)
+        return config
+
+    return load
 
 
 def named_config(options: Options, environ: Mapping[str, str], directory: Path) -> Path | None:
@@ -145,14 +168,18 @@ def password_origin(
 
 
 def password_source(
-    options: Options, environ: Mapping[str, str], config: Config, config_path: Path | None
+    options: Options,
+    environ: Mapping[str, str],
+    config: Config,
+    config_path: Path | None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Callable[[], bytes] | None:
     """How to get the password from there; None: ask."""
     origin = password_origin(options, environ, config, config_path)
     if origin is None:
         return None
     if origin.file is not None:
-        return password_from_file(origin.file)
+        return password_from_file(origin.file, warn)
     if origin.command is not None:
         return _from_command(origin.command)
     value = os.fsencode(origin.value or "")
@@ -167,19 +194,35 @@ def first_line(data: bytes, origin: str) -> bytes:
     return line
 
 
-def password_from_file(path: Path) -> Callable[[], bytes]:
+def password_from_file(path: Path, warn: Callable[[str], None] = lambda _: None) -> Callable[[], bytes]:
+    """How to get a password from the file. One that everybody may write is refused; of one that everybody may read, `warn`."""
+
     def read() -> bytes:
         try:
-            return first_line(path.read_bytes(), str(path))
+            with path.open("rb") as file:
+                _check_password_mode(path, os.fstat(file.fileno()).st_mode, warn)
+                return first_line(file.read(), str(path))
         except OSError as error:
             raise NoPassword(f"the password file {path} cannot be read: {error.strerror}") from None
 
     return read
 
 
+def _check_password_mode(path: Path, mode: int, warn: Callable[[str], None]) -> None:
+    if not stat.S_ISREG(mode):
+        return
+    remedy = f"chmod 600 {shlex.quote(str(path))}"
+    if mode & stat.S_IWOTH:
+        raise NoPassword(
+            f"the password file {path} is not used: every user of this host can write it (mode {mode & 0o7777:04o})",
+            hint=remedy,
+        )
+    if mode & stat.S_IROTH:
+        warn(f"every user of this host can read the password file {path} (mode {mode & 0o7777:04o}): {remedy}")
+
+
 def _from_command(command: str | tuple[str, ...]) -> Callable[[], bytes]:
     def run() -> bytes:
-        import shlex
         import subprocess
 
         try:

@@ -2,6 +2,7 @@
 
 Invariants
     A broken plan is listed with what is wrong; it never hides the others, nor a command that lists them.
+    A plan that is found in the directory, and every file it includes, passed `check_trusted`.
 """
 
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from drtool.config import nearest
+from drtool.config.trust import Trust, check_trusted
 from drtool.config.yaml import parse
 from drtool.errors import ConfigError, UsageError
 from drtool.plans.language.loading import load_plan
 from drtool.plans.language.model import Plan
+from drtool.plans.language.reading import Read
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -30,9 +33,22 @@ class Listed(Struct, frozen=True, kw_only=True):
         return self.plan.id if self.plan is not None else self.file.stem
 
 
-def list_plans(directory: Path) -> tuple[Listed, ...]:
+def list_plans(directory: Path, trust: Trust) -> tuple[Listed, ...]:
     """Every plan in a directory, by name of file. Files that only others include are none. Raises UsageError."""
-    return tuple(_listed(file) for file in plan_files(directory))
+    return tuple(_listed(file, trust) for file in plan_files(directory))
+
+
+def read_trusted(trust: Trust) -> Read:
+    """Return a reader of plan files that refuses what an untrusted user could have written."""
+
+    def read(path: Path) -> bytes:
+        try:
+            check_trusted(path, "plan", trust)
+        except ConfigError as error:
+            raise ConfigError(f"{error.message}; {error.hint}") from None
+        return path.read_bytes()
+
+    return read
 
 
 def plan_files(directory: Path) -> tuple[Path, ...]:
@@ -43,9 +59,9 @@ def plan_files(directory: Path) -> tuple[Path, ...]:
     return tuple(file for file in names if not file.name.startswith(".") and not _is_fragment(file))
 
 
-def _listed(file: Path) -> Listed:
+def _listed(file: Path, trust: Trust) -> Listed:
     try:
-        return Listed(file=file, plan=load_plan(file))
+        return Listed(file=file, plan=load_plan(file, read_trusted(trust)))
     except ConfigError as error:
         return Listed(file=file, plan=None, error=error.message)
 
