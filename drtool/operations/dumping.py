@@ -163,7 +163,7 @@ def _tar(
     try:
         done = _fill_tar(archive, contents, place, entries, emit)
     except BaseException:
-        archive.fileobj.closed = True  # type: ignore[union-attr,misc] # else tarfile's stream writes its rest when it is collected
+        archive.fileobj.closed = True  # type: ignore[attr-defined] # else tarfile's stream writes its rest when it is collected
         with suppress(
             OSError
         ):  # some readers take an archive without an end for a whole one, but none a header cut off
