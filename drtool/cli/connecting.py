@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from drtool.operations.connecting import Connected, ReachedTarget
     from drtool.repository import Repository, TargetSpec
 
-RESTORED = "restored"
-
 
 def connect(
     context: typer.Context,
@@ -69,9 +67,10 @@ def connect(
     document = document_of(found)
     document["newest"] = [snapshot_row(row) for row in found.newest]
     document |= {"config": str(path), "written": written}
-    document["restore"] = None
+    document |= {"restore": None, "restores": []}
     if found.newest and found.holds_copies:
-        document["restore"] = _restoring(call, path, written=written, uncertain=uncertain)
+        document["restores"] = _restores(call, path, found, written=written, uncertain=uncertain)
+        document["restore"] = document["restores"][0]["command"]
     elif found.newest:
         call.emit(Warned(message="only arbiters were reached, which hold no copies: bring a site that stores"))
     call.show(document, connect_view(document, uncertain=uncertain))
@@ -148,15 +147,19 @@ def _tell_moved(call: Call, path: Path, target: "TargetSpec", known: "tuple[Targ
         call.emit(Warned(message=f"{path} says {before.url} for {target.name}; change it to {target.url} there"))
 
 
-def _restoring(call: Call, path: Path, *, written: bool, uncertain: bool) -> str:
-    """The command line that restores the newest snapshot from here."""
+def _restores(call: Call, path: Path, found: "Connected", *, written: bool, uncertain: bool) -> list[Document]:
+    """Return for each host the command line that restores everything of it from here: this host first, then the newest."""
+    from drtool.operations.all_sources import restore_words
+
     words = ["drtool"]
     if find_config(Options(), os.environ, call.settings.directory) != path:
         words += ["--config", str(path)]
     if call.options.password_file and not written:
         words += ["--password-file", call.options.password_file]
-    words += ["restore", "latest", "--to", RESTORED]
-    return shlex.join([*words, "--manifest-from", "any"] if uncertain else words)
+    rest = ["--manifest-from", "any"] if uncertain else []
+    hosts = list(dict.fromkeys(row.host for row in reversed(found.newest)))
+    hosts.sort(key=lambda host: host != call.settings.host)
+    return [{"host": host, "command": shlex.join([*words, *restore_words(host, hosts), *rest])} for host in hosts]
 
 
 def connect_view(document: Document, *, uncertain: bool) -> View:
@@ -188,8 +191,9 @@ def connect_view(document: Document, *, uncertain: bool) -> View:
     ]
     parts += [table("NEWEST TIME HOST SOURCE PATHS", rows)] if rows else [line("no snapshots yet")]
     parts.append(line(f"{'wrote' if document['written'] else 'kept'} {document['config']}"))
-    if document["restore"]:
-        parts.append(line(Cell("to restore: ", "strong"), document["restore"]))
+    for row in document["restores"]:
+        of_which = f"to restore {row['host']}: " if len(document["restores"]) > 1 else "to restore: "
+        parts.append(line(Cell(of_which, "strong"), row["command"]))
     return view(*parts)
 
 

@@ -13,6 +13,10 @@ from drtool.operations.snapshot_names import split_name
 SnapshotArgument = Annotated[
     str, typer.Argument(metavar="SNAPSHOT[:PATH]", help="An id's prefix, latest, latest~1 or latest@TIME; and a path.")
 ]
+MaybeSnapshot = Annotated[
+    str | None,
+    typer.Argument(metavar="SNAPSHOT[:PATH]", help="An id's prefix, latest, latest~1 or latest@TIME; and a path."),
+]
 Hosts = Annotated[list[str] | None, typer.Option("--host", metavar="HOST", help="Only of this host.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Only with this tag; repeated: with all.")]
 Sources = Annotated[list[str] | None, typer.Option("--source", metavar="NAME", help="Only of this source.")]

@@ -1,38 +1,49 @@
 """`restore`: a snapshot, or a part of it, back onto a disk."""
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from msgspec.structs import replace
 
 from drtool.cli.look import SHORT_ID, chosen_snapshot
 from drtool.cli.options import (
     DryRun,
     Hosts,
     ManifestFrom,
-    SnapshotArgument,
+    MaybeSnapshot,
     Sources,
     Tags,
     narrowing,
     sites,
     split_snapshot,
 )
+from drtool.cli.restore_all import refuse_beside_all, restore_all
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, View, line, view
 from drtool.errors import UsageError
 from drtool.events import ItemFailed, Warned
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from drtool.cli.call import Call
     from drtool.manifest.records import Snapshot
+    from drtool.operations.all_sources import How
     from drtool.operations.restore import RestoreRequest
+    from drtool.operations.restore.request import RestoreError
     from drtool.operations.selection import Narrowing
     from drtool.repository import Repository
 
 
 def restore(
     context: typer.Context,
-    snapshot: SnapshotArgument,
+    snapshot: MaybeSnapshot = None,
+    all_sources: Annotated[
+        bool,
+        typer.Option("--all-sources", help="Restore the newest snapshot of every source of this host, or of --host."),
+    ] = False,
     to: Annotated[str | None, typer.Option(metavar="DIR", help="Where to; made if it is not there.")] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="To where it was; without --overwrite, what differs is overwritten.")
@@ -79,25 +90,57 @@ def restore(
     started again with --overwrite if-changed.
     With --to-dsn the databases of a snapshot are loaded into a server that has none of that name, and compared with the record.
 
+    With --all-sources every source of a host comes back in one command: this host, or --host HOST. Where two sources hold
+    different things at one path, the older snapshot goes to DIR/_sources. Of databases the dumps are restored.
+
     Examples:
-        drtool restore latest --to /mnt/rescue --verify
+        drtool restore --all-sources --to /mnt/rescue --verify
+        drtool restore latest --source home --to /mnt/rescue
         drtool restore latest:/etc/nginx --to /etc/nginx --overwrite always --dry-run
         drtool restore latest:/srv/www --in-place --delete --dry-run
         drtool restore latest --to /mnt --map-owner alice:1001 --map-group staff:users
         drtool restore latest --source home --to /tmp/x --include '*.odt'
         drtool restore latest --source orders --to-dsn service=standby --database orders
     """
-    from drtool.operations.recorded import clear_old_logs
     from drtool.operations.restore import RestoreRequest
-    from drtool.operations.restore import restore as run_restore
     from drtool.sources.filesystem import read_group_mapping, read_user_mapping
 
     call: Call = context.obj
-    if to_dsn is not None:
+    narrow = narrowing(host, tag, source)
+    if all_sources:
+        refuse_beside_all(snapshot, in_place, to_dsn, database, include, exclude, delete)
+    elif snapshot is None:
+        raise UsageError("the snapshot is missing", hint="write latest or the beginning of an id, or --all-sources")
+    elif to_dsn is not None:
         files_only = (to, in_place, include, exclude, overwrite, delete, verify, numeric_owner, map_owner, map_group)
         _check_alone(snapshot, any(each for each in files_only))
-        _load(call, snapshot, to_dsn, database or [], from_site, dry_run, narrowing(host, tag, source), manifest_from)
+        _load(call, snapshot, to_dsn, database or [], from_site, dry_run, narrow, manifest_from)
         return
+    _check_place(to, in_place, database)
+    if verify:
+        _check_verify(include or exclude or dry_run, numeric_owner or map_owner or map_group)
+    how = partial(
+        RestoreRequest,
+        to=os.fsencode(to or ""),
+        includes=tuple(include or ()),
+        excludes=tuple(exclude or ()),
+        overwrite=overwrite or ("always" if in_place else None),
+        delete=delete,
+        numeric_owners=numeric_owner,
+        map_users=read_user_mapping(map_owner or ()),
+        map_groups=read_group_mapping(map_group or ()),
+        from_sites=sites(from_site),
+        dry_run=dry_run,
+        workers=call.settings.workers,
+    )
+    with call.open_repository(sites(manifest_from)) as repository:
+        if snapshot is None:
+            restore_all(call, repository, how, narrow, verify=verify)
+        else:
+            _restore_one(call, repository, snapshot, how, narrow, in_place=in_place, verify=verify)
+
+
+def _check_place(to: str | None, in_place: bool, database: list[str] | None) -> None:
     if in_place and to is not None:
         raise UsageError("--in-place and --to name two destinations", hint="give one of them")
     if not (to or in_place) or database:
@@ -105,41 +148,48 @@ def restore(
             "--database goes with --to-dsn" if database else f"--to is {'missing' if to is None else 'empty'}",
             hint="name the directory to restore into, --in-place for where it was, or for a database the server: --to-dsn DSN",
         )
-    if verify and (include or exclude or dry_run):
+
+
+def _check_verify(partly: object, other_owners: object) -> None:
+    if partly:
         raise UsageError(
             "--verify is for whole snapshots and whole paths", hint="leave out --include, --exclude and --dry-run"
         )
-    if verify and (numeric_owner or map_owner or map_group):
+    if other_owners:
         raise UsageError(
             "--verify compares owners as they would be restored by name", hint="leave out --numeric-owner and --map-…"
         )
-    users, groups = read_user_mapping(map_owner or ()), read_group_mapping(map_group or ())
-    name, path = split_snapshot(snapshot)
-    with call.open_repository(sites(manifest_from)) as repository:
-        chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source), path)
-        request = RestoreRequest(
-            snapshot=chosen,
-            path=path,
-            to=_place_of(repository, chosen, path) if in_place else os.fsencode(to or ""),
-            includes=tuple(include or ()),
-            excludes=tuple(exclude or ()),
-            overwrite=overwrite or ("always" if in_place else None),
-            delete=delete,
-            numeric_owners=numeric_owner,
-            map_users=users,
-            map_groups=groups,
-            from_sites=sites(from_site),
-            dry_run=dry_run,
-            workers=call.settings.workers,
-        )
-        for log in [] if dry_run else clear_old_logs(repository, request):
-            call.emit(Warned(message=f"{log} of the old database was removed: it would be replayed into this one"))
-        document = document_of(run_restore(repository, request, call.emit))
-        if verify:
-            _verify(call, repository, request, document)
+
+
+def _restore_one(
+    call: "Call",
+    repository: "Repository",
+    text: str,
+    how: "How",
+    narrow: "Narrowing",
+    *,
+    in_place: bool,
+    verify: bool,
+) -> None:
+    """One snapshot, or a path of it."""
+    from drtool.operations.recorded import clear_old_logs
+    from drtool.operations.restore import restore as run_restore
+
+    name, path = split_snapshot(text)
+    chosen = chosen_snapshot(call, repository, name, narrow, path)
+    request = how(snapshot=chosen, path=path)
+    if in_place:
+        request = replace(request, to=_place_of(repository, chosen, path))
+    for log in [] if request.dry_run else clear_old_logs(repository, request):
+        call.emit(Warned(message=f"{log} of the old database was removed: it would be replayed into this one"))
+    document = document_of(run_restore(repository, request, call.emit))
+    if verify:
+        found = differing(call, repository, request, [row["path"] for row in document["errors"]])
+        document["errors"] += map(document_of, found)
+        document["verified"] = True
     call.show(
         document,
-        restore_view(document, os.fsdecode(request.to), dry_run=dry_run),
+        restore_view(document, os.fsdecode(request.to), dry_run=request.dry_run),
         exit_code=3 if document["errors"] else 0,
     )
 
@@ -209,17 +259,21 @@ def database_view(document: Document, *, dry_run: bool) -> View:
     return view(head, *rows, summary=f"{done} {text}; NOT as recorded: {first['path']}: {first['message']}")
 
 
-def _verify(call: "Call", repository: "Repository", request: "RestoreRequest", document: Document) -> None:
-    """Adds what is not on the disk as it should be to the errors."""
+def differing(
+    call: "Call", repository: "Repository", request: "RestoreRequest", known: "Collection[str]"
+) -> "list[RestoreError]":
+    """Return what is not on the disk as the snapshot has it, without the paths that are known to be wrong."""
+    from drtool.operations.restore.request import RestoreError
     from drtool.operations.verify import differences
 
-    known = {row["path"] for row in document["errors"]}
-    found = differences(repository, request.snapshot, request.to, request.path)
-    for row in found:
-        if row.path not in known:
-            document["errors"].append({"path": row.path, "message": f"after it was restored: {row.reason}"})
-            call.emit(ItemFailed(path=row.path, message=f"after it was restored: {row.reason}"))
-    document["verified"] = True
+    found = [
+        RestoreError(row.path, f"after it was restored: {row.reason}")
+        for row in differences(repository, request.snapshot, request.to, request.path)
+        if row.path not in known
+    ]
+    for error in found:
+        call.emit(ItemFailed(path=error.path, message=error.message))
+    return found
 
 
 def restore_view(document: Document, to: str, *, dry_run: bool) -> View:

@@ -7,18 +7,19 @@ Invariants
 """
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
 
 import segno
 from msgspec import Struct
 
-from drtool.operations.kit import Kit, KitPlace, KitSource
+from drtool.operations.all_sources import restore_words
+from drtool.operations.kit import Kit, KitPlace
 
 PLACES_MAX = 7
 SLOTS_MAX = 4
-SOURCES_MAX = 4
+HOSTS_MAX = 4
 LABEL_MAX = 60
 WIDTH = 92
 QR_BORDER = 4
@@ -48,10 +49,16 @@ def steps(kit: Kit) -> list[Step]:
         _connecting(kit),
         Step("See what is there:", ("drtool snapshots",)),
         Step(
-            "Restore into an empty directory, and look at it:",
-            ("drtool restore latest --to restored",),
+            "Restore everything into an empty directory, and look at it:",
+            tuple(_commands(kit, _into_a_directory)),
+            "The newest snapshot of each source of a host. Where two sources hold different things at one path, the older one is "
+            "in the directory `_sources`; of databases it restores the dumps and says how to load them.",
         ),
-        Step("Or put it straight where it was; what differs there is replaced:", tuple(_in_place(kit)), _others(kit)),
+        Step(
+            "Or put it straight where it was; what differs there is replaced:",
+            tuple(_commands(kit, _in_place)),
+            _others(kit),
+        ),
     ]
 
 
@@ -64,20 +71,32 @@ def _connecting(kit: Kit) -> Step:
     return Step("Connect; the password is asked for:", (f"drtool connect {shlex.quote(first.url)}",), note)
 
 
-def _in_place(kit: Kit) -> Iterator[str]:
-    for source in kit.sources[:SOURCES_MAX]:
-        yield shlex.join(("drtool", "restore", "latest", *_narrowed(source), "--to", "/", "--overwrite", "always"))
-    if not kit.sources:
-        yield "drtool restore latest --to / --overwrite always"
+def _commands(kit: Kit, words: Callable[[str, list[str]], list[str]]) -> Iterator[str]:
+    """One command line for each host; without snapshots, for the host that will have some."""
+    hosts = _hosts(kit)
+    for host in hosts[:HOSTS_MAX]:
+        yield shlex.join(("drtool", *words(host, hosts)))
+    if not hosts:
+        yield shlex.join(word for word in ("drtool", *words("", [])) if word not in ("--host", ""))
+
+
+def _into_a_directory(host: str, hosts: list[str]) -> list[str]:
+    return restore_words(host, hosts or [host])
+
+
+def _in_place(host: str, _hosts: list[str]) -> list[str]:
+    return ["restore", "--all-sources", "--host", host, "--to", "/", "--overwrite", "always"]
+
+
+def _hosts(kit: Kit) -> list[str]:
+    """The hosts that have snapshots; the one that made the kit first."""
+    return sorted({source.host for source in kit.sources}, key=lambda host: (host != kit.host, host))
 
 
 def _others(kit: Kit) -> str:
-    more = len(kit.sources) - SOURCES_MAX
-    return f"… and {more} more sources; `drtool snapshots` shows host and source of each." if more > 0 else ""
-
-
-def _narrowed(source: KitSource) -> list[str]:
-    return ["--host", source.host, *(("--source", source.source) if source.source else ())]
+    more = len(_hosts(kit)) - HOSTS_MAX
+    told = f"{more} more hosts have snapshots: `drtool snapshots` names them." if more > 0 else ""
+    return f"Only on the machine that takes that host's place. {told}".rstrip() if len(_hosts(kit)) > 1 else told
 
 
 def degraded(kit: Kit) -> str:

@@ -63,6 +63,28 @@ def compare(before: bytes, after: bytes, prefix: bytes, fetch: Fetch) -> Iterato
             levels.append((path + b"/", _pairs(old.subtree, new.subtree, fetch)))
 
 
+def first_clash(one: bytes, other: bytes, fetch: Fetch) -> bytes | None:
+    """Return the first path at which two trees hold different things, and which could not be restored to one place from both.
+
+    Directories are merged; files that differ in metadata alone are the same.
+    """
+    levels: list[_Level] = [(b"/", _pairs(one, other, fetch))] if one != other else []
+    while levels:
+        above, pairs = levels[-1]
+        pair = next(pairs, None)
+        if pair is None:
+            levels.pop()
+            continue
+        old, new = pair
+        if old is None or new is None:
+            continue
+        if is_directory(old) != is_directory(new) or changed(old, new) == Change.CHANGED:
+            return above + old.name
+        if is_directory(old) and old.subtree != new.subtree and old.subtree and new.subtree:
+            levels.append((above + old.name + b"/", _pairs(old.subtree, new.subtree, fetch)))
+    return None
+
+
 def changed(old: Entry, new: Entry) -> Change | None:
     """How two entries of one name differ; a directory's contents are not looked at."""
     if (old.type, old.link_target, old.rdev, old.size_bytes, old.content, old.content_depth) != (

@@ -1,5 +1,6 @@
 """`connect`: on a host that knows nothing, one surviving target and the password are enough."""
 
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -58,7 +59,9 @@ def test_one_site_of_three_and_the_password_bring_everything_back(mirrored, burn
     assert {site["name"]: site["reachable"] for site in found["sites"]} == {"a": False, "b": False, "c": True}
     assert found["sites"][2]["targets"][0]["url"] == f"file://{burnt}"
     words = shlex.split(found["restore"])
-    assert words == ["drtool", "restore", "latest", "--to", "restored", "--manifest-from", "any"]
+    here = ["--host", os.uname().nodename]
+    assert words == ["drtool", "restore", "--all-sources", *here, "--to", "restored", "--manifest-from", "any"]
+    assert found["restores"] == [{"host": here[1], "command": found["restore"]}]
     restored = fresh(*words[1:], "--json")
     assert (restored.code, restored.document["tentative"]) == (0, True)
     top = fresh.directory / "restored" / str(mirrored.directory)[1:] / "tree"

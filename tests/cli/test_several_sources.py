@@ -1,6 +1,7 @@
 """Several sources in one repository: what `latest` means, and that it is always said."""
 
 import os
+import shlex
 
 import pytest
 from command_shell import Shell, shell_in
@@ -107,3 +108,19 @@ def test_hold_and_tag_take_a_source_and_say_which_they_chose(several):
     assert "not of" in both.err
     assert len(both.document["latest"][0]["others"]) == 2
     assert several("hold", "latest", "--release").code == 0
+
+
+def test_connect_prints_a_line_for_each_host_and_each_restores_everything_of_it(several, tmp_path):
+    bare = shell_in(tmp_path)
+    done = bare("connect", str(several.directory / "sites/b"), "--json")
+    assert done.code == 0, done.err
+    assert [row["host"] for row in done.document["restores"]] == [here(), "far"]
+    for row in done.document["restores"]:
+        words = shlex.split(row["command"])
+        restored = bare(*words[1:], "--json")
+        assert restored.code == 0, (words, restored.err)
+        assert {each["host"] for each in restored.document["sources"]} == {row["host"]}
+    top = str(several.directory).lstrip("/")
+    assert (tmp_path / f"restored-{here()}" / top / "etc/letter").read_text() == "first of etc\n"
+    assert (tmp_path / f"restored-{here()}" / top / "home/letter").read_text() == "first of home\n"
+    assert (tmp_path / "restored-far" / top / "far/letter").read_text() == "first of far\n"

@@ -59,14 +59,19 @@ def test_both_forms_hold_the_same_commands_in_the_same_order():
     shown = [line for block in parsed(KIT).iter("pre") for line in "".join(block.itertext()).split("\n")]
     assert shown == expected
     assert "drtool connect 'file:///mnt/nas/it'\"'\"'s here'" in expected
-    assert expected[-2:] == [
-        "drtool restore latest --host web --source home --to / --overwrite always",
-        "drtool restore latest --host db --to / --overwrite always",
+    assert expected[-4:] == [
+        "drtool restore --all-sources --host web --to restored-web",
+        "drtool restore --all-sources --host db --to restored-db",
+        "drtool restore --all-sources --host web --to / --overwrite always",
+        "drtool restore --all-sources --host db --to / --overwrite always",
     ]
 
 
 def test_a_repository_without_snapshots_has_a_kit_too():
-    assert commands_of_text(replace(KIT, sources=[]))[-1] == "drtool restore latest --to / --overwrite always"
+    assert commands_of_text(replace(KIT, sources=[]))[-2:] == [
+        "drtool restore --all-sources --to restored",
+        "drtool restore --all-sources --to / --overwrite always",
+    ]
 
 
 @pytest.mark.parametrize("form", [lambda kit: words(parsed(kit)), text_page])
@@ -106,14 +111,15 @@ def test_long_lists_are_cut_and_say_so():
         KIT,
         places=[replace(PLACES[0], name=f"s{i}/main") for i in range(12)],
         slots=[replace(KIT.slots[1], id=f"{i:016x}", label="x" * 200) for i in range(12)],
-        sources=[replace(KIT.sources[0], source=f"s{i}") for i in range(12)],
+        sources=[replace(KIT.sources[0], host=f"host{i:02}") for i in range(12)],
     )
     text = text_page(many)
     assert "… and 5 more\n" in text
     assert "… and 8 more\n" in text
-    assert "… and 8 more sources" in text
+    assert text.count("drtool restore --all-sources --host host") == 8
+    assert "8 more hosts have snapshots" in text
     assert "x" * 100 not in text
-    assert words(parsed(many)).count("… and") == 3
+    assert words(parsed(many)).count("… and") == 2
     assert max(map(len, text.splitlines())) < 120
 
 

@@ -35,7 +35,7 @@ PROGRESS_S = 0.1
 def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> RestoreResult:
     """Puts a snapshot, or a part of it, back below `request.to`. What fails is listed; the rest is restored."""
     started = time.monotonic()
-    _check_destination(request)
+    check_destination(request)
     if request.from_sites:
         _check_sites(repository, request.from_sites)
         repository.read_only_from([SiteName(site) for site in request.from_sites])
@@ -70,7 +70,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
     )
 
 
-def _check_destination(request: RestoreRequest) -> None:
+def check_destination(request: RestoreRequest) -> None:
     try:
         found = os.stat(request.to)
     except FileNotFoundError:

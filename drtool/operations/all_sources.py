@@ -1,0 +1,220 @@
+"""Every source of a host, restored below one directory: the newest snapshot of each.
+
+Invariants
+    No file of one source is replaced by another's: a snapshot that holds other things at the same path as a newer one goes into
+    a directory of its own.
+    A source that fails does not keep the others from coming back.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError, NoSuchSnapshot
+from drtool.events import Emit, ItemFailed, Warned
+from drtool.manifest.records import Snapshot
+from drtool.operations.recorded import clear_old_logs, recorded
+from drtool.operations.restore import RestoreRequest, RestoreResult, restore
+from drtool.operations.restore.request import RestoreError
+from drtool.operations.restore.run import check_destination
+from drtool.operations.selection import Narrowing, narrowed, select, source_of, source_words
+from drtool.operations.snapshot_names import LATEST
+from drtool.repository import Repository
+from drtool.trees import Fetch, read_directory
+from drtool.trees.compare import first_clash
+
+ASIDE = b"_sources"
+"""Below the destination: the snapshots that hold other things at the same paths as a newer one."""
+
+How = Callable[..., RestoreRequest]
+"""A request without its snapshot: where everything goes, and how."""
+
+Check = Callable[[RestoreRequest, RestoreResult], list[RestoreError]]
+"""What is wrong with a source that was just restored, beside what its result says."""
+
+
+class Placed(Struct, frozen=True, kw_only=True):
+    """A snapshot and where it goes. `clash`: the path that kept it from going beside the others."""
+
+    snapshot: Snapshot
+    to: bytes
+    clash: str | None = None
+
+
+class SourceRestored(Struct, frozen=True, kw_only=True):
+    """One source. `database`: its kind, if the restored files are a database's dumps. `failed`: why nothing came back."""
+
+    snapshot: str
+    time_ns: int
+    host: str
+    source: str
+    paths: list[str]
+    to: str
+    clash: str | None
+    database: str | None
+    files: int = 0
+    bytes: int = 0
+    written_bytes: int = 0
+    skipped: int = 0
+    errors: list[RestoreError] = []
+    failed: str | None = None
+    exit_code: int = 0
+
+
+class AllRestored(Struct, frozen=True, kw_only=True):
+    """Sums over all sources, and each of them, the oldest first. `other_hosts`: those that this was not about."""
+
+    host: str
+    to: str
+    sources: list[SourceRestored]
+    files: int
+    bytes: int
+    written_bytes: int
+    skipped: int
+    errors: list[RestoreError]
+    other_hosts: list[str]
+    wall_seconds: float
+    dry_run: bool
+    tentative: bool = False
+
+
+def host_meant(snapshots: Iterable[Snapshot], here: str, wanted: str | None) -> str:
+    """Return the host whose sources are meant: the one that is named, else this one, else the only one that there is.
+
+    NoSuchSnapshot names the hosts that have snapshots.
+    """
+    hosts = sorted({row.host for row in snapshots})
+    host = here if wanted is None else wanted
+    if host in hosts:
+        return host
+    if wanted is None and len(hosts) == 1:
+        return hosts[0]
+    if not hosts:
+        raise NoSuchSnapshot("there are no snapshots yet", hint="make one: drtool backup PATH")
+    of_it = f"this host, {here}" if wanted is None else f"host {wanted}"
+    raise NoSuchSnapshot(
+        f"no snapshot is of {of_it}; there are snapshots of {', '.join(hosts)}", hint=f"name one: --host {hosts[0]}"
+    )
+
+
+def restore_words(host: str, hosts: Collection[str]) -> list[str]:
+    """Return the words of the command that restores all of `host`; of several hosts, each into a directory of its own."""
+    directory = "restored" if len(set(hosts)) < 2 else f"restored-{_safe(host)}"
+    return ["restore", "--all-sources", "--host", host, "--to", directory]
+
+
+def newest_of_each(snapshots: Iterable[Snapshot], narrowing: Narrowing, now_ns: int, emit: Emit) -> list[Snapshot]:
+    """Return the newest snapshot of each source, the newest first; one that is dated in the future only if there is no other."""
+    groups: dict[object, list[Snapshot]] = {}
+    for row in narrowed(snapshots, narrowing):
+        groups.setdefault(source_of(row), []).append(row)
+    found = []
+    for rows in groups.values():
+        selected = select(rows, LATEST, now_ns=now_ns)
+        for warning in selected.warnings:
+            emit(Warned(message=f"{source_words(rows[-1])}: {warning}"))
+        found.append(selected.snapshot)
+    if not found:
+        raise NoSuchSnapshot(f"no snapshot matches {narrowing}", hint="drtool snapshots shows what there is")
+    return sorted(found, key=lambda row: (row.time_ns, row.sequence), reverse=True)
+
+
+def placed(snapshots: Sequence[Snapshot], to: bytes, fetch: Fetch) -> list[Placed]:
+    """Return where each snapshot goes; they come the newest first. One that clashes with a newer one goes aside."""
+    beside: list[Snapshot] = []
+    found = []
+    for row in snapshots:
+        clash = next(filter(None, (_clash(row, other, fetch) for other in beside)), None)
+        if clash is None:
+            beside.append(row)
+        where = to if clash is None else os.path.join(to, ASIDE, _directory_name(row))
+        found.append(Placed(snapshot=row, to=where, clash=None if clash is None else os.fsdecode(clash)))
+    return found
+
+
+def _clash(row: Snapshot, other: Snapshot, fetch: Fetch) -> bytes | None:
+    """What cannot be read cannot be restored either: its own restore reports it."""
+    try:
+        if any(entry.name == ASIDE for entry in read_directory(row.root, fetch)):
+            return b"/" + ASIDE
+        return first_clash(other.root, row.root, fetch)
+    except DrtoolError:
+        return None
+
+
+def _directory_name(row: Snapshot) -> bytes:
+    """`orders-3f2a1b2c`: no two snapshots share it, and every file system takes it."""
+    return f"{_safe(row.source or 'paths')}-{row.id.hex()[:8]}".encode()
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:64]
+
+
+def restore_all(repository: Repository, rows: Sequence[Snapshot], how: How, check: Check, emit: Emit) -> AllRestored:
+    """Restore the snapshots `rows`, which come the newest first, below one directory."""
+    started = time.monotonic()
+    first = how(snapshot=rows[0])
+    check_destination(first)
+    plan = placed(rows, first.to, repository.trees)
+    how = partial(how, overwrite=first.overwrite or "always")  # by now the directory may hold the other sources
+    done = [_one(repository, each, how(snapshot=each.snapshot, to=each.to), check, emit) for each in reversed(plan)]
+    host = rows[0].host
+    return AllRestored(
+        host=host,
+        to=os.fsdecode(first.to),
+        sources=done,
+        files=sum(row.files for row in done),
+        bytes=sum(row.bytes for row in done),
+        written_bytes=sum(row.written_bytes for row in done),
+        skipped=sum(row.skipped for row in done),
+        errors=[error for row in done for error in row.errors],
+        other_hosts=sorted({row.host for row in repository.view.state.snapshots} - {host}),
+        wall_seconds=round(time.monotonic() - started, 3),
+        dry_run=first.dry_run,
+        tentative=repository.view.tentative,
+    )
+
+
+def _one(repository: Repository, each: Placed, request: RestoreRequest, check: Check, emit: Emit) -> SourceRestored:
+    row = each.snapshot
+    report = partial(
+        SourceRestored,
+        snapshot=row.id.hex(),
+        time_ns=row.time_ns,
+        host=row.host,
+        source=row.source,
+        paths=[os.fsdecode(path) for path in row.paths],
+        to=os.fsdecode(each.to),
+        clash=each.clash,
+        database=_kind(repository, row),
+    )
+    try:
+        for log in [] if request.dry_run else clear_old_logs(repository, request):
+            emit(Warned(message=f"{log} of the old database was removed: it would be replayed into this one"))
+        result = restore(repository, request, emit)
+    except DrtoolError as error:
+        emit(ItemFailed(path=source_words(row), message=error.message))
+        return report(failed=error.message, exit_code=error.exit_code)
+    errors = [*result.errors, *check(request, result)]
+    return report(
+        files=result.files,
+        bytes=result.bytes,
+        written_bytes=result.written_bytes,
+        skipped=result.skipped,
+        errors=errors,
+        exit_code=3 if errors else 0,
+    )
+
+
+def _kind(repository: Repository, row: Snapshot) -> str | None:
+    """The kind of database whose dumps the snapshot holds; None of any other, and of one that cannot be read."""
+    try:
+        inventory = recorded(repository, row)
+    except DrtoolError:
+        return None
+    return None if inventory is None or inventory.drtool == "sqlite" else inventory.drtool
