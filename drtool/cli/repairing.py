@@ -23,7 +23,7 @@ def repair(
     ] = False,
     object_: Annotated[
         list[str] | None,
-        typer.Option("--object", metavar="NAME", help="Only this object (packs/…, index/…); repeatable."),
+        typer.Option("--object", metavar="NAME", help="Only this object, by its name below a target; repeatable."),
     ] = None,
     site: Annotated[str | None, typer.Option(metavar="SITE", help="Only this site's copies.")] = None,
     max_objects: Annotated[
@@ -36,7 +36,7 @@ def repair(
     """Bring every object back to its promised copies at its right places, from what survives.
 
     Fills sites that were away or lost objects, replaces damaged copies, takes away copies that are one too many, and brings
-    registers that lag up to date. Parts of the index that every site has lost are rebuilt from this host's cache or from the
+    registers that lag up to date. Damaged pages of the catalogue and key slots are replaced from any copy whose contents are whole. Parts of the index that every site has lost are rebuilt from this host's cache or from the
     packs. Stopped at any time, it goes on where it stopped when run again.
 
     Exit 4 when something cannot be repaired, 5 when something still has fewer copies than promised.

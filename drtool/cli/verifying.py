@@ -48,7 +48,7 @@ def verify(
     site: Annotated[str | None, typer.Option(metavar="SITE", help="Only this site's copies.")] = None,
     object_: Annotated[
         list[str] | None,
-        typer.Option("--object", metavar="NAME", help="Only this object (packs/…, index/…); repeatable."),
+        typer.Option("--object", metavar="NAME", help="Only this object, by its name below a target; repeatable."),
     ] = None,
     seed: Annotated[
         str | None,
@@ -60,6 +60,8 @@ def verify(
     manifest_from: ManifestFrom = None,
 ) -> None:
     """Check that what should be stored is stored, is whole, and comes back.
+
+    Every level also checks the catalogue itself at every site: pages, registers, key slots and markers.
 
     Samples go round: each run reads what has waited longest, on whichever host it runs, until a round has read every copy once.
 
@@ -235,7 +237,7 @@ def verify_exit(document: Document) -> int:
 def verify_view(document: Document) -> View:
     checked = document["checked"]
     bad = len(document["missing"]) + len(document["damaged"])
-    what = f"{count(checked['packs'], 'pack')}, {size(checked['bytes'])}"
+    what = f"{count(checked['packs'], 'pack')}, {size(checked['bytes'])}, {_copies_of_catalogue(checked['catalogue'])}"
     head = f"{what}, {document['level']}, {duration(document['wall_seconds'])}"
     blind = bool(document["offline"]) and checked["packs"] > 0 and checked["bytes"] == 0
     verdict = (
@@ -278,6 +280,10 @@ def verify_view(document: Document) -> View:
     hidden = sum(max(0, len(document[key]) - _SHOWN) for key in ("missing", "damaged", "affected", "differing"))
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden else []
     return view(*parts)
+
+
+def _copies_of_catalogue(number: int) -> str:
+    return count(number, "object of the catalogue", "objects of the catalogue")
 
 
 def _objects(number: int) -> str:

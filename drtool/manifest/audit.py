@@ -17,7 +17,7 @@ from drtool.manifest.context import Context
 from drtool.manifest.descent import digest_at, problem_of_descent
 from drtool.manifest.head import open_head
 from drtool.manifest.library import Learned, object_names
-from drtool.manifest.names import object_key, state_name, version_name, version_of
+from drtool.manifest.names import name_in, object_key, state_name, version_name, version_of
 from drtool.manifest.ports import Failed, Gather, List, Missing, Read, Sleep, Talk, never
 from drtool.model import SiteName
 from drtool.paxos import Record, highest_accepted
@@ -237,9 +237,9 @@ def _damaged(site: SiteName, names: Iterable[bytes]) -> Talk[list[bytes]]:
 
 def _object_names(keys: Iterable[str]) -> Iterator[bytes]:
     for key in keys:
-        digits = key.rpartition("/")[2]
-        if len(digits) == 64:
-            yield bytes.fromhex(digits)
+        name = name_in(key)
+        if name is not None:
+            yield name
 
 
 def _chosen(audits: Mapping[SiteName, _Audit], quorum: int) -> list[Record]:

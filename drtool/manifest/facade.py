@@ -20,7 +20,7 @@ from drtool.manifest.context import Context, Outcome
 from drtool.manifest.descent import given_up, problem_of_descent
 from drtool.manifest.drafting import Author, Drafts
 from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, no_hook
-from drtool.manifest.finding import Sighting, look_around, newest_config, newest_record
+from drtool.manifest.finding import Sighting, look_around, newest_config, newest_record, why_no_head
 from drtool.manifest.following import Course, Reach
 from drtool.manifest.head import open_head, reference_to, seal_row
 from drtool.manifest.inspect import LogEntry, ManifestStatus, entries, status_of
@@ -28,9 +28,10 @@ from drtool.manifest.library import Learned, Library, store_everywhere
 from drtool.manifest.local import MemoryCache
 from drtool.manifest.ops import Change, Compact, Op, SetVoters
 from drtool.manifest.pages import NameList
-from drtool.manifest.ports import Failed, Keys, LocalState, Note, PageCache, SitePort, Talk
+from drtool.manifest.ports import Keys, LocalState, Note, PageCache, SitePort, Talk
 from drtool.manifest.records import Config, Founding, ObjectList
 from drtool.manifest.recovery import Survivors, look_at_survivors, recover
+from drtool.manifest.registers import RegisterReport, check_registers
 from drtool.manifest.resubmission import add_again
 from drtool.manifest.state import State, applied_at
 from drtool.manifest.switching import Member, check_reachable, next_config
@@ -158,6 +159,10 @@ class Manifest:
     def check(self) -> list[Problem]:
         """Verify every chain, digest, MAC, page and witness at every site that answers."""
         return self._driver.run(self.checking())
+
+    def registers(self) -> dict[SiteName, RegisterReport]:
+        """Read every record of every voter's register, as its site alone tells it."""
+        return self._driver.run(check_registers(self._course.newest))
 
     def log(self, view: View, limit: int | None = None) -> list[LogEntry]:
         """The newest `limit` changes up to `view`, newest first; None for all there ever were."""
@@ -341,7 +346,7 @@ class Manifest:
         sightings = {site: seen for site, seen in replies.items() if isinstance(seen, Sighting)}
         record = newest_record(sightings.values())
         if record is None:
-            why = "; ".join(f"{site}: {_why_no_head(reply)}" for site, reply in sorted(replies.items()))
+            why = "; ".join(f"{site}: {why_no_head(reply)}" for site, reply in sorted(replies.items()))
             raise NoQuorum(f"no authentic head of the manifest ({why})", hint="name another site with --manifest-from")
         if len(sites) > 1:
             newest_config(list(sightings.values()))
@@ -423,12 +428,6 @@ class Manifest:
 
 def _again(entry: Outstanding) -> Draft:
     return lambda _state: entry.changes
-
-
-def _why_no_head(reply: object) -> str:
-    if isinstance(reply, Sighting):
-        return reply.problem or "it holds none"
-    return reply.reason if isinstance(reply, Failed) else "no answer"
 
 
 def _untraced(_note: Note) -> None:

@@ -52,6 +52,13 @@ class Sighting(msgspec.Struct, frozen=True):
         yield from self.rivals
 
 
+def why_no_head(reply: object) -> str:
+    """Why a site's answer holds no head, for an error message."""
+    if isinstance(reply, Sighting):
+        return reply.problem or "it holds none"
+    return reply.reason if isinstance(reply, Failed) else "no answer"
+
+
 def look_at(site: SiteName, keys: Keys) -> Talk[Sighting | Failed]:
     """Everything of the manifest that the site holds, objects aside."""
     names = yield List(site, ACCEPTORS)

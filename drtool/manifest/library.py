@@ -236,17 +236,22 @@ def store_missing(site: SiteName, objects: Mapping[bytes, bytes]) -> Talk[bool]:
 
 def object_names(learned: Learned) -> set[bytes]:
     """Every object below a head."""
-    names = set(lists_of(learned.state))
-    if learned.head.checkpoint is None or learned.checkpoint is None:
-        return names
-    return names | {learned.head.checkpoint.name, *(page.reference.name for page in learned.checkpoint.pages())}
+    return {reference.name for reference in references(learned)}
 
 
-def lists_of(core: Core) -> Iterator[bytes]:
+def references(learned: Learned) -> Iterator[Reference]:
+    """The same, with their sizes: the checkpoint, its pages, and the lists of objects that prune is about to remove."""
+    yield from (Reference(row.name, row.size_bytes) for row in lists_of(learned.state))
+    if learned.head.checkpoint is not None and learned.checkpoint is not None:
+        yield learned.head.checkpoint
+        yield from (page.reference for page in learned.checkpoint.pages())
+
+
+def lists_of(core: Core) -> Iterator[ObjectList]:
     """The lists of objects that prune has condemned or is removing."""
     if core.condemned is not None:
-        yield core.condemned.objects.name
-    yield from (row.objects.name for row in core.removing if row.objects.count)
+        yield core.condemned.objects
+    yield from (row.objects for row in core.removing if row.objects.count)
 
 
 def store_everywhere(sites: Iterable[SiteName], objects: Mapping[bytes, bytes], quorum: int) -> Talk[bool]:

@@ -24,6 +24,7 @@ RECORD_READ_BYTES = 2 << 20
 OBJECT_READ_BYTES = 512 << 20
 _VERSION_DIGITS = 12
 _INBOX = re.compile(r"manifest/inbox/([0-9a-f]{32})\.(0|[1-9][0-9]{0,17})")
+_OBJECT = re.compile(r"manifest/obj/([0-9a-f]{64})")
 _ACCEPTOR = re.compile(r"manifest/acc/g(\d{4})(?:-([0-9a-f]{32}))?/c(\d{6})/")
 
 
@@ -71,6 +72,12 @@ def version_of(prefix: str, name: str) -> int | None:
 
 def object_key(name: bytes) -> str:
     return f"{OBJECTS}{name.hex()}"
+
+
+def name_in(key: str) -> bytes | None:
+    """The hash in an object's key; None for any other key."""
+    match = _OBJECT.fullmatch(key)
+    return bytes.fromhex(match[1]) if match else None
 
 
 def inbox_key(session: SessionId, counter: int) -> str:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from drtool.errors import Refused, Rejected
 from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
 from drtool.model import PackId, TargetName
+from drtool.repository.catalogue.audit import is_catalogue
 from drtool.repository.copying import Amount, Outcome, carry_out, read_whole, remove
 from drtool.repository.expected import Expected, expected_objects
 from drtool.repository.findings import Copy
@@ -234,11 +235,12 @@ class Mover:
 
 
 def note_damage(repository: "Repository", seen: Look, outcomes: Sequence[Outcome]) -> None:
-    """Remembers what is damaged still, forgets what is whole again."""
+    """Remember which packs and index segments are damaged still, forget those that are whole again."""
     known: set[Copy] = {(target, name) for name, targets in seen.bad.items() for target in targets}
     known |= {(target, o.job.expected.name) for o in outcomes for target in o.found_bad}
     mended = {(target, o.job.expected.name) for o in outcomes for target in (*o.rebuilt, *o.copied)}
-    repository.findings.update(known - mended, repository.findings.all())
+    before = {copy for copy in repository.findings.all() if not is_catalogue(copy[1])}
+    repository.findings.update(known - mended, before)
 
 
 def amount(rows: Iterable[tuple[Job, int]]) -> Amount:

@@ -152,7 +152,7 @@ def test_a_voter_counts_only_if_the_voters_that_are_left_have_all_of_its_catalog
         path.unlink()
     told = outlook(world, "a", "b")
     assert (told.summary.restorable, told.quorum.reachable) == (0, 1)
-    assert any("lack pages of the catalogue" in reason for reason in told.reasons)
+    assert any("no whole copy of some pages of the catalogue" in reason for reason in told.reasons)
     assert all(row.missing_packs == 0 for row in told.snapshots)
     assert outlook(world, "a").summary.restorable == 45, "b has them"
     needed = {path.name for path in pages}

@@ -14,6 +14,15 @@ from drtool.model import pack_object, segment_object
 from drtool.operations.repair.narrowing import narrowed
 from drtool.operations.repair.request import Away, RepairRequest, RepairResult, Unrepairable
 from drtool.repository import Repository
+from drtool.repository.catalogue import (
+    CatalogueAudit,
+    MendedCatalogue,
+    audit_catalogue,
+    is_replaced,
+    mend_catalogue,
+    preview_mending,
+    remember_faults,
+)
 from drtool.repository.copying import Amount, Outcome
 from drtool.repository.ending import end_dead_sessions
 from drtool.repository.expected import Expected
@@ -35,10 +44,12 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
     """Brings every object to its promised copies at its right places, from what survives."""
     started = time.monotonic()
     reach_given_up(repository)
+    catalogue = audit_catalogue(repository, contents=True, site=request.site).about(request.objects)
     healed = [] if request.dry_run else _mend_manifest(repository, emit)
+    mended = _mend_catalogue(repository, request, catalogue)
     seen = look(repository, emit, repository.placement, workers=request.workers, read_all=request.read_all)
     seen, index = _mend_index(repository, request, seen, emit)
-    _check_names(repository, request, seen)
+    _check_names(repository, request, seen, catalogue)
     jobs = narrowed(jobs_of(repository, seen, repository.placement), request.objects, request.site)
     check_limits(jobs, request.max_objects, request.max_bytes)
     if request.dry_run:
@@ -48,28 +59,31 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
         note_damage(repository, seen, outcomes)
     return RepairResult(
         copied=amount((o.job, len(o.copied)) for o in outcomes),
-        rebuilt=amount((o.job, len(o.rebuilt)) for o in outcomes) + index.stored,
+        rebuilt=amount((o.job, len(o.rebuilt)) for o in outcomes) + index.stored + mended.rebuilt,
         removed=removed,
         unrepairable=[
             *(_unrepairable(o.job.expected, seen.inventory) for o in outcomes if o.lost),
             *(Unrepairable(pack_object(pack), sorted(seen.inventory.unlisted)) for pack in index.unreadable),
+            *(Unrepairable(name, sorted(catalogue.silent)) for name in mended.lost()),
         ],
         away=[Away(target, why) for target, why in sorted({**seen.inventory.unlisted, **repository.owing()}.items())],
-        degraded=_degraded(repository, jobs, outcomes),
-        manifest=healed,
+        degraded=bool(mended.failed) or _degraded(repository, jobs, outcomes),
+        manifest=[*healed, *mended.messages()],
         dry_run=request.dry_run,
         wall_seconds=round(time.monotonic() - started, 3),
     )
 
 
-def _check_names(repository: Repository, request: RepairRequest, seen: Look) -> None:
-    """What nobody repairs must not pass for repaired."""
+def _check_names(repository: Repository, request: RepairRequest, seen: Look, catalogue: CatalogueAudit) -> None:
+    """Refuse names of objects that would not be looked at: silence must not pass for a repair."""
     known = repository.targets.sites()
     if request.site is not None and request.site not in known:
         raise UsageError(f"--site {request.site}: there is no such site", hint=f"there are {', '.join(known)}")
-    unknown = sorted((request.objects or frozenset()) - {expected.name for expected in seen.wanted})
+    names = {expected.name for expected in seen.wanted} | catalogue.names()
+    unknown = sorted(name for name in (request.objects or frozenset()) - names if not is_replaced(name))
     if unknown:
-        raise DrtoolError(f"{unknown[0]} is no object that should be", hint="name packs/… and index/… as `verify` does")
+        hint = "name objects as `verify` does: packs/…, index/…, manifest/…, keys/…"
+        raise DrtoolError(f"{unknown[0]} is no object that should be", hint=hint)
 
 
 def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
@@ -85,6 +99,15 @@ def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
         if was is not None and (was.problem or was.lag) and not row.problem and not row.lag:
             words.append(f"{site}: its register is up to date again")
     return words
+
+
+def _mend_catalogue(repository: Repository, request: RepairRequest, audit: CatalogueAudit) -> MendedCatalogue:
+    """Replace what is damaged or missing of the catalogue, and remember what stays damaged."""
+    if request.dry_run:
+        return preview_mending(repository, audit.faults)
+    mended = mend_catalogue(repository, audit)
+    remember_faults(repository, replace(audit, faults=mended.left), contents=True)
+    return mended
 
 
 def _mend_index(repository: Repository, request: RepairRequest, seen: Look, emit: Emit) -> tuple[Look, Reindexed]:

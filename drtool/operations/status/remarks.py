@@ -10,6 +10,7 @@ from msgspec import Struct
 from drtool.model import SiteName
 from drtool.operations.status.result import QuorumStatus, Remark, notice, problem
 from drtool.repository import Repository
+from drtool.repository.catalogue import problems_with_pages
 from drtool.repository.inventory import Inventory
 from drtool.repository.targets import UNNAMED
 
@@ -24,6 +25,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     """Packs on fewer sites than promised."""
     alone: dict[SiteName, int]
     """Objects that only this site holds, against the promise."""
+    current: frozenset[SiteName]
+    """Voters whose register is sound and has the newest head."""
 
 
 def remarks(seen: Seen) -> Iterable[Remark]:
@@ -76,6 +79,7 @@ def about_damage(seen: Seen) -> Iterable[Remark]:
     for segment, why in repository.index.unavailable.items():
         yield problem(f"index segment {segment.hex()[:16]}… cannot be read: {why}")
     yield from map(problem, repository.slot_problems())
+    yield from map(problem, problems_with_pages(repository, seen.current))
 
 
 def about_work(seen: Seen) -> Iterable[Remark]:

@@ -27,6 +27,7 @@ def status(repository: Repository, emit: Emit, objectives: Mapping[str, Objectiv
         quorum=quorum,
         below=copies.below,
         alone=alone_at(repository, inventory),
+        current=frozenset(row.site for row in manifest.acceptors if row.lag == 0 and not row.problem),
     )
     sources = sources_of(repository, copies, objectives or {})
     found = StatusResult(

@@ -3,8 +3,9 @@
 Invariants
     Nothing is guessed: a target that cannot be listed counts as lost, and is named. Nothing is changed.
     A snapshot counts as restorable if the catalogue that names it, a key slot that opens it, and everything that it is made of
-    are left. A voter's head counts only if the voters that are left list every object that it names. Files' contents are not
-    read; `verify` does that. What it found damaged, or cannot be read while trees are walked, does not count as there.
+    are left. A voter's head counts only if the voters that are left give back, whole, every object that it names. Files'
+    contents are not read; `verify` does that. What it found damaged, or cannot be read while trees are walked, does not count
+    as there.
 """
 
 import time
@@ -31,6 +32,7 @@ from drtool.operations.survive.request import (
     Tally,
 )
 from drtool.repository import Repository
+from drtool.repository.catalogue import read_pages
 from drtool.repository.findings import Copy
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.slots import read_slots
@@ -181,13 +183,14 @@ def _voters(repository: Repository) -> Iterator[_Voter]:
 
 
 def _objects_at(repository: Repository, voter: Voter) -> tuple[frozenset[str] | None, frozenset[str]]:
-    """(what the voter's head needs, None if nobody can tell; what is listed there)."""
+    """(what the voter's head needs, None if that cannot be read; which objects the voter gives back whole)."""
     try:
         learned = repository.manifest.read_offline(voter.site).learned
-        listed = frozenset(info.name for info in repository.targets.store(voter.target).list(OBJECTS))
+        store = repository.targets.store(voter.target)
+        listed = [info.name for info in store.list(OBJECTS)]
     except DrtoolError:
         return None, frozenset()
-    return frozenset(map(object_key, object_names(learned))), listed
+    return frozenset(map(object_key, object_names(learned))), frozenset(read_pages(store, listed))
 
 
 def _of_sites(stock: _Stock, sites: Collection[SiteName], by_site: dict[SiteName, list[TargetName]]) -> Scenario:
@@ -227,7 +230,7 @@ def _reasons(stock: _Stock, left: _Left) -> Iterator[str]:
     if not left.voters:
         yield "no voter is left: nothing says what there is"
     elif left.known_up_to < 0:
-        yield "the voters that are left lack pages of the catalogue: `drtool repair` brings them there"
+        yield "the voters that are left have no whole copy of some pages of the catalogue: `drtool repair` brings them there"
     elif left.known_up_to < stock.repository.view.sequence:
         yield "the voters that are left do not have the newest changes of the catalogue"
     if not left.slots:

@@ -61,6 +61,14 @@ class Checked(Struct, frozen=True):
     bytes: int
 
 
+class LookedAt(Struct, frozen=True):
+    """Packs, and the bytes of all their copies; `catalogue`: copies of pages, register records, key slots and markers."""
+
+    packs: int
+    bytes: int
+    catalogue: int
+
+
 class OfflineTarget(Struct, frozen=True):
     target: TargetName
     reason: str
@@ -111,7 +119,7 @@ class VerifyResult(Struct, frozen=True, kw_only=True):
     """`degraded`: some object is on fewer sites than promised, counting only what was found whole."""
 
     level: str
-    checked: Checked
+    checked: LookedAt
     missing: list[Missing]
     damaged: list[Damaged]
     affected: list[Affected]

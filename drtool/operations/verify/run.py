@@ -20,6 +20,7 @@ from drtool.operations.verify.request import (
     Checked,
     ChosenCopy,
     Damaged,
+    LookedAt,
     Missing,
     OfflineTarget,
     Prospect,
@@ -29,6 +30,7 @@ from drtool.operations.verify.request import (
 from drtool.operations.verify.rounds import Copy
 from drtool.packing import SegmentPack
 from drtool.repository import Repository
+from drtool.repository.catalogue import CatalogueAudit, audit_catalogue, is_catalogue, is_replaced, remember_faults
 from drtool.repository.expected import Expected, Standing, expected_objects, standing
 from drtool.repository.findings import Copy as Finding
 from drtool.repository.inventory import Inventory, take_inventory
@@ -49,9 +51,10 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
     for problem in repository.slot_problems():
         emit(Warned(message=problem))
     inventory = _of_site(take_inventory(repository.targets), request.site)
-    before = repository.findings.all()
+    catalogue = _look_at_catalogue(repository, request)
+    before = frozenset(copy for copy in repository.findings.all() if not is_catalogue(copy[1]))
     wanted = list(_expected(repository, request, inventory, emit))
-    _check_objects(request, wanted)
+    _check_objects(request, wanted, catalogue)
     damaged = _wrong_sizes(wanted, inventory)
     covered = cover(repository, wanted, inventory, request, emit)
     damaged += covered.damaged
@@ -69,20 +72,24 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         missing = [row for row in _missing(standings) if row in missing or (row.target, row.object) in read_in_vain]
         lost &= _without_copy(standings, inventory, request)
     _remember(repository, covered.whole, inventory, damaged, before)
+    missing += [Missing(fault.target, fault.object) for fault in catalogue.faults if fault.missing]
+    damaged += [Damaged(fault.target, fault.object, fault.reason) for fault in catalogue.faults if not fault.missing]
     unsound = {site_of(row.target) for row in missing} | {site_of(row.target) for row in damaged}
     recorded = not repository.index.unavailable and record(repository, request, covered, inventory, unsound, emit)
     return VerifyResult(
         level=request.level,
-        checked=_checked(standings),
+        checked=_checked(standings, catalogue),
         missing=missing,
         damaged=damaged,
         affected=_affected(repository, lost, request),
         unrepairable=[Missing(s.expected.desired[0], s.expected.name) for s in standings if s.expected.name in lost],
         bound_95=covered.bound,
         wall_seconds=round(time.monotonic() - started, 3),
-        offline=[OfflineTarget(target, why) for target, why in sorted(inventory.unlisted.items())],
+        offline=[
+            OfflineTarget(target, why) for target, why in sorted({**catalogue.silent, **inventory.unlisted}.items())
+        ],
         misplaced=sum(s.misplaced for s in standings),
-        owed=sum(s.owed for s in standings),
+        owed=sum(s.owed for s in standings) + len(catalogue.owed),
         unreferenced=Checked(0, 0) if request.partial else _unreferenced(inventory, wanted),
         degraded=any(s.below_copies for s in standings),
         rounds=covered.rounds_after(repository),
@@ -124,14 +131,24 @@ def _check_site(repository: Repository, site: str | None) -> None:
         raise UsageError(f"--site {site}: there is no such site", hint=f"there are {', '.join(known)}")
 
 
-def _check_objects(request: VerifyRequest, wanted: list[Expected]) -> None:
-    """What nobody looks at must not pass for whole."""
-    unknown = sorted((request.objects or frozenset()) - {expected.name for expected in wanted})
+def _look_at_catalogue(repository: Repository, request: VerifyRequest) -> CatalogueAudit:
+    """What the sites hold of the catalogue; what is damaged there is remembered."""
+    contents = request.level != "structure"
+    site = SiteName(request.site) if request.site is not None else None
+    audit = audit_catalogue(repository, contents=contents, site=site).about(request.objects)
+    remember_faults(repository, audit, contents=contents)
+    return audit
+
+
+def _check_objects(request: VerifyRequest, wanted: list[Expected], catalogue: CatalogueAudit) -> None:
+    """Refuse names of objects that would not be looked at: silence must not pass for a verdict."""
+    names = {expected.name for expected in wanted} | catalogue.names()
+    unknown = sorted(name for name in (request.objects or frozenset()) - names if not is_replaced(name))
     if unknown:
         where = f" at site {request.site}" if request.site else ""
         raise DrtoolError(
             f"{unknown[0]} is no object that should be{where}",
-            hint="name packs/… and index/… as `verify` does; what prune removed, and the manifest's own, cannot be verified so",
+            hint="name objects as `verify` does: packs/…, index/…, manifest/…, keys/…; what prune removed cannot be verified",
         )
 
 
@@ -141,7 +158,8 @@ def prospect(repository: Repository, request: VerifyRequest, emit: Emit) -> Pros
     repository.load_index()
     inventory = _of_site(take_inventory(repository.targets), request.site)
     wanted = list(_expected(repository, request, inventory, emit))
-    _check_objects(request, wanted)
+    catalogue = audit_catalogue(repository, contents=False) if any(map(is_catalogue, request.objects or ())) else None
+    _check_objects(request, wanted, catalogue or CatalogueAudit())
     copies = [Copy(target, e) for e in wanted for target in inventory.holders(e.name, e.size_bytes)]
     chosen: list[Copy] = []
     population = 0
@@ -245,10 +263,11 @@ def _bad_segments(
     ]
 
 
-def _checked(standings: list[Standing]) -> Checked:
-    return Checked(
+def _checked(standings: list[Standing], catalogue: CatalogueAudit) -> LookedAt:
+    return LookedAt(
         packs=sum(s.expected.name.startswith("packs/") for s in standings),
         bytes=sum(s.expected.size_bytes * len(s.holders) for s in standings),
+        catalogue=len(catalogue.looked_at),
     )
 
 

@@ -1,0 +1,259 @@
+"""What each target holds of the catalogue: the pages, the register, the key slots and the marker, read at the target itself.
+
+Invariants
+    Nothing comes from a cache or from memory. A target that cannot be read is silent, not faulty.
+    A fault counts only if a second look, with the newest head, still shows it: others may fold or change voters meanwhile.
+    A page is missing only where the register accepted a head with this checkpoint. Elsewhere it is owed.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from drtool.crypto import object_name
+from drtool.errors import FormatError, ObjectMissing, StoreError
+from drtool.manifest.library import references
+from drtool.manifest.names import ACCEPTORS, OBJECT_READ_BYTES, OBJECTS, ROOT, life_of, name_in, object_key
+from drtool.manifest.registers import RegisterReport
+from drtool.model import SiteName, TargetName, site_of
+from drtool.repository.findings import Copy
+from drtool.repository.marker import MARKER_OBJECT, Marker
+from drtool.repository.slots import KEYS_PREFIX, read_slots
+from drtool.stores import Store
+
+if TYPE_CHECKING:
+    from drtool.repository.repository import Repository
+
+WORKERS = 8
+
+
+class Fault(Struct, frozen=True):
+    """An object of the catalogue that is missing at a target, or is not what it should be there."""
+
+    target: TargetName
+    object: str
+    reason: str
+    missing: bool = False
+
+    @property
+    def copy(self) -> Copy:
+        return self.target, self.object
+
+
+class CatalogueAudit(Struct):
+    """What was looked at, and what is wrong with it. `owed`: pages that a target has not received since it was away.
+
+    `targets`: where it was looked; `silent`: those that could not be read, and why. `objects`: only these; None: all.
+    """
+
+    targets: frozenset[TargetName] = frozenset()
+    objects: frozenset[str] | None = None
+    looked_at: set[Copy] = field(default_factory=set)
+    faults: list[Fault] = field(default_factory=list)
+    owed: list[Copy] = field(default_factory=list)
+    silent: dict[TargetName, str] = field(default_factory=dict)
+
+    def covers(self, target: TargetName, name: str) -> bool:
+        """Whether this audit says something about a copy: its target was read, and it was among what was asked for."""
+        return target in self.targets and target not in self.silent and _is_asked(name, self.objects)
+
+    def names(self) -> set[str]:
+        """Every object that it says something about."""
+        return {name for _, name in (*self.looked_at, *self.owed, *(fault.copy for fault in self.faults))}
+
+    def about(self, objects: frozenset[str] | None) -> "CatalogueAudit":
+        """The part about these objects; None: all of it. A record stands for the register, which replaces its records."""
+        return replace(
+            self,
+            objects=objects,
+            looked_at={copy for copy in self.looked_at if _is_asked(copy[1], objects)},
+            faults=[fault for fault in self.faults if _is_asked(fault.object, objects)],
+            owed=[copy for copy in self.owed if _is_asked(copy[1], objects)],
+        )
+
+
+def _is_asked(name: str, objects: frozenset[str] | None) -> bool:
+    if objects is None or name in objects:
+        return True
+    return name.startswith(ACCEPTORS) and any(asked.startswith(ACCEPTORS) for asked in objects)
+
+
+def is_replaced(name: str) -> bool:
+    """Whether the catalogue may have had an object of this name, and replaced it since."""
+    return name_in(name) is not None or life_of(name) is not None
+
+
+def is_catalogue(name: str) -> bool:
+    """Whether an object is the catalogue's own: neither a pack nor an index segment."""
+    return name.startswith((ROOT, KEYS_PREFIX)) or name == MARKER_OBJECT
+
+
+def audit_catalogue(repository: "Repository", *, contents: bool, site: SiteName | None = None) -> CatalogueAudit:
+    """Look at every target, or one site's. `contents`: read the pages; otherwise their names and sizes are compared."""
+    audit = _look(repository, contents, site)
+    if not audit.faults:
+        return audit
+    if not repository.view.tentative:
+        repository.adopt(repository.manifest.read())
+    seen = {fault.copy for fault in audit.faults}
+    again = _look(repository, contents, site)
+    again.faults = [fault for fault in again.faults if fault.copy in seen]
+    return again
+
+
+def _look(repository: "Repository", contents: bool, site: SiteName | None) -> CatalogueAudit:
+    given_up = repository.targets.lost
+    targets = [name for name in repository.targets.online() if site in (None, site_of(name)) and name not in given_up]
+    audit = CatalogueAudit(frozenset(targets))
+    reports = repository.manifest.registers()
+    _audit_registers(repository, targets, reports, audit)
+    _audit_slots(repository, targets, audit)
+    keepers = {voter.target: reports.get(voter.site) for voter in repository.view.config.voters}
+    with ThreadPoolExecutor(WORKERS, "catalogue") as threads:
+        for part in threads.map(lambda name: _at_target(repository, name, keepers, contents), targets):
+            audit.looked_at |= part.looked_at
+            audit.faults += part.faults
+            audit.owed += part.owed
+            audit.silent |= part.silent
+    audit.faults.sort(key=lambda fault: fault.copy)
+    return audit
+
+
+def _audit_registers(
+    repository: "Repository",
+    targets: Collection[TargetName],
+    reports: Mapping[SiteName, RegisterReport],
+    audit: CatalogueAudit,
+) -> None:
+    """Every register, and every voter that does not answer, arbiters among them."""
+    for voter in repository.view.config.voters:
+        report = reports.get(voter.site, RegisterReport(silent="it is no voter of the configuration in force"))
+        if report.silent:
+            audit.silent[voter.target] = report.silent
+        elif voter.target in targets:
+            audit.looked_at |= {(voter.target, name) for name in report.records}
+            audit.faults += [Fault(voter.target, row.name, row.reason, row.missing) for row in report.faults]
+
+
+def _audit_slots(repository: "Repository", targets: Collection[TargetName], audit: CatalogueAudit) -> None:
+    """Every key slot that the manifest names, at every target that is to hold it."""
+    held = read_slots(repository.targets, repository.view.state.targets)
+    for slot in repository.view.state.keys.slots:
+        name = KEYS_PREFIX + slot.id.hex()
+        audit.looked_at |= {(target, name) for target in held.keepers if target in held.at and target in targets}
+        audit.faults += [
+            Fault(target, name, f"the key slot {slot.label} is not there", missing=True)
+            for target in held.missing(slot)
+            if target in targets
+        ]
+        audit.faults += [
+            Fault(target, name, f"it is not the key slot {slot.label} that the manifest names")
+            for target in held.damaged(slot)
+            if target in targets
+        ]
+
+
+def _at_target(
+    repository: "Repository",
+    target: TargetName,
+    keepers: dict[TargetName, RegisterReport | None],
+    contents: bool,
+) -> CatalogueAudit:
+    audit = CatalogueAudit()
+    try:
+        store = repository.targets.store(target)
+        _audit_marker(repository, target, store, audit)
+        if target in keepers:
+            _audit_pages(repository, target, keepers[target], contents, audit)
+    except StoreError as error:
+        audit.silent[target] = repository.targets.failures.get(target, error.message)
+    return audit
+
+
+def _audit_marker(repository: "Repository", target: TargetName, store: Store, audit: CatalogueAudit) -> None:
+    audit.looked_at.add((target, MARKER_OBJECT))
+    try:
+        marker = Marker.read(store)
+    except ObjectMissing:
+        audit.faults.append(Fault(target, MARKER_OBJECT, "it is not there", missing=True))
+    except FormatError as error:
+        audit.faults.append(Fault(target, MARKER_OBJECT, error.message))
+    else:
+        if marker.target != target or not marker.authentic(repository.keyring):
+            audit.faults.append(Fault(target, MARKER_OBJECT, "it was not written by this repository for this target"))
+
+
+def _audit_pages(
+    repository: "Repository",
+    target: TargetName,
+    report: RegisterReport | None,
+    contents: bool,
+    audit: CatalogueAudit,
+) -> None:
+    """Every object below `manifest/obj/`, also what no head names any more."""
+    learned, store = repository.view.learned, repository.targets.store(target)
+    sizes = {object_key(row.name): row.size_bytes for row in references(learned)}
+    listed = {info.name: info.size_bytes for info in store.list(OBJECTS) if name_in(info.name) is not None}
+    lags = report is not None and report.head is not None and report.head.checkpoint != learned.head.checkpoint
+    for name in sorted(sizes.keys() - listed.keys()):
+        if lags:
+            audit.owed.append((target, name))
+        else:
+            audit.faults.append(Fault(target, name, "it is not there", missing=True))
+    for name, size_bytes in sorted(listed.items()):
+        audit.looked_at.add((target, name))
+        reason = _wrong_size(size_bytes, sizes.get(name)) or (why_bad(store, name) if contents else "")
+        if reason:
+            audit.faults.append(Fault(target, name, reason))
+
+
+def _wrong_size(size_bytes: int, wanted_bytes: int | None) -> str:
+    if wanted_bytes is not None and size_bytes != wanted_bytes:
+        return f"it has {size_bytes} bytes instead of {wanted_bytes}"
+    return "it is larger than any page can be" if size_bytes > OBJECT_READ_BYTES else ""
+
+
+def why_bad(store: Store, name: str) -> str:
+    """Why a page is not what its name promises; empty if it is, or was removed since it was listed."""
+    try:
+        data = store.get(name)
+    except ObjectMissing:
+        return ""
+    return "" if object_name(data) == name_in(name) else "its bytes are not those that its name promises"
+
+
+def read_pages(store: Store, names: Collection[str]) -> Iterator[str]:
+    """Those of the pages that the target holds whole."""
+    for name in names:
+        with suppress(StoreError):  # a page that cannot be read is not held
+            if object_name(store.get(name)) == name_in(name):
+                yield name
+
+
+def remember_faults(repository: "Repository", audit: CatalogueAudit, *, contents: bool) -> None:
+    """Keep what was found damaged until it was read whole, or is gone. Sizes alone prove no page whole."""
+    found = {fault.copy for fault in audit.faults if not fault.missing}
+    known = {copy for copy in repository.findings.all() if is_catalogue(copy[1]) and audit.covers(*copy)}
+    doubtful = set() if contents else {copy for copy in audit.looked_at if copy[1].startswith(OBJECTS)}
+    repository.findings.update(found, known - found - doubtful)
+
+
+def problems_with_pages(repository: "Repository", current: Collection[SiteName]) -> Iterator[str]:
+    """What listings say of the pages at voters that have the newest head, each fault in a sentence. No page is read."""
+    sizes = {object_key(row.name): row.size_bytes for row in references(repository.view.learned)}
+    for voter in repository.view.config.voters:
+        if voter.site not in current or not repository.targets.reachable(voter.target):
+            continue
+        try:
+            listed = {info.name: info.size_bytes for info in repository.targets.store(voter.target).list(OBJECTS)}
+        except StoreError as error:
+            yield f"the catalogue at {voter.target} cannot be listed: {error.message}"
+            continue
+        bad = sum(listed.get(name) != size_bytes for name, size_bytes in sizes.items())
+        if bad:
+            objects = "1 object" if bad == 1 else f"{bad} objects"
+            yield f"{objects} of the catalogue at {voter.target} missing or cut short: drtool repair puts them back"

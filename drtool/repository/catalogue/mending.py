@@ -1,0 +1,156 @@
+"""Putting the catalogue's objects right: each from a copy whose contents were checked, wherever one is left.
+
+Invariants
+    Bytes are written only if their hash is the page's name, or the manifest names it as the slot's.
+    A record of a register is never put back: what a voter promised since is not known. The voter is readmitted under a new
+    incarnation instead, before this begins (`Manifest.refresh`).
+    A rotten page that no head can need is deleted only where that is proven: it is retired, or `manifest compact` says so.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from drtool.crypto import object_name
+from drtool.errors import DrtoolError, StoreError
+from drtool.manifest.library import object_names
+from drtool.manifest.names import ACCEPTORS, OBJECTS, name_in, object_key
+from drtool.model import TargetName
+from drtool.repository.catalogue.audit import CatalogueAudit, Fault, audit_catalogue
+from drtool.repository.copying import Amount
+from drtool.repository.slots import KEYS_PREFIX
+
+if TYPE_CHECKING:
+    from drtool.repository.repository import Repository
+
+
+class MendedCatalogue(Struct):
+    """What was put back, what is still wrong, and the targets that did not take what was put there, with their reason."""
+
+    rebuilt: Amount = Amount()
+    words: list[str] = field(default_factory=list)
+    put: dict[TargetName, int] = field(default_factory=dict)
+    left: list[Fault] = field(default_factory=list)
+    failed: dict[TargetName, str] = field(default_factory=dict)
+
+    def messages(self) -> Iterator[str]:
+        """What was done, each in a sentence."""
+        for target, number in sorted(self.put.items()):
+            pages = "1 page of the catalogue was" if number == 1 else f"{number} pages of the catalogue were"
+            yield f"{target}: {pages} missing or damaged; put back"
+        yield from self.words
+        for target, why in sorted(self.failed.items()):
+            yield f"{target} did not take what it lacks of the catalogue: {why}"
+
+    def lost(self) -> list[str]:
+        """Objects that are still wrong at a target that would have taken them: no good copy was found."""
+        return sorted({fault.object for fault in self.left if fault.target not in self.failed})
+
+
+def mend_catalogue(repository: "Repository", audit: CatalogueAudit) -> MendedCatalogue:
+    """Replace what was found, then look again at everything; what is still wrong stays in `left`."""
+    mended = MendedCatalogue()
+    if not (audit.faults or audit.owed):
+        return mended
+    for name, targets in _pages(audit).items():
+        _mend_page(repository, name, targets, mended)
+    if any(fault.object.startswith(KEYS_PREFIX) for fault in audit.faults):
+        slots = repository.mend_slots(thorough=True)
+        mended.words += replace(slots, failed={}).messages()
+        mended.failed |= slots.failed
+    mended.left = _still_there(repository, audit)
+    if any(_is_left_over(repository, fault) for fault in mended.left):
+        repository.manifest.compact()
+        mended.left = _still_there(repository, audit)
+    return mended
+
+
+def preview_mending(repository: "Repository", faults: Iterable[Fault]) -> MendedCatalogue:
+    """What mending would come to; nothing is written."""
+    pages = [fault for fault in faults if fault.object.startswith(OBJECTS)]
+    good = [data for fault in pages if (data := good_page(repository, fault.object)) is not None]
+    return MendedCatalogue(Amount(len(good), sum(map(len, good))))
+
+
+def _still_there(repository: "Repository", audit: CatalogueAudit) -> list[Fault]:
+    again = audit_catalogue(repository, contents=True).about(audit.objects)
+    return [fault for fault in again.faults if fault.target in audit.targets]
+
+
+def _pages(audit: CatalogueAudit) -> dict[str, list[TargetName]]:
+    """The targets that lack each page, by its name."""
+    pages: dict[str, list[TargetName]] = {}
+    for target, name in sorted((*(fault.copy for fault in audit.faults), *audit.owed)):
+        if name.startswith(OBJECTS):
+            pages.setdefault(name, []).append(target)
+    return pages
+
+
+def _mend_page(repository: "Repository", name: str, targets: Iterable[TargetName], mended: MendedCatalogue) -> None:
+    data = good_page(repository, name)
+    if data is None:
+        if name in _retired(repository):
+            _delete(repository, name, targets, mended)
+        return
+    for target in targets:
+        why = _put(repository, target, name, data)
+        if why:
+            mended.failed[target] = why
+        else:
+            mended.rebuilt += Amount(1, len(data))
+            mended.put[target] = mended.put.get(target, 0) + 1
+
+
+def good_page(repository: "Repository", name: str) -> bytes | None:
+    """The page's bytes from any target, voter or not, or from this host's cache."""
+    wanted = name_in(name)
+    for data in _copies(repository, name):
+        if data is not None and object_name(data) == wanted:
+            return data
+    return None
+
+
+def _copies(repository: "Repository", name: str) -> Iterator[bytes | None]:
+    yield repository.cache.pages.get(name_in(name) or b"")
+    for target in repository.targets.online():
+        try:
+            yield repository.targets.store(target).get(name)
+        except StoreError:
+            yield None
+
+
+def _put(repository: "Repository", target: TargetName, name: str, data: bytes) -> str:
+    """Why the target does not hold these bytes now; empty if it does."""
+    try:
+        store = repository.targets.store(target)
+        store.put(name, data)
+        return "" if store.get(name) == data else f"{target} gives back other bytes than were written"
+    except DrtoolError as error:
+        return error.message
+
+
+def _delete(repository: "Repository", name: str, targets: Iterable[TargetName], mended: MendedCatalogue) -> None:
+    for target in targets:
+        try:
+            repository.targets.store(target).delete(name)
+        except StoreError as error:
+            mended.failed[target] = error.message
+        else:
+            mended.words.append(f"{target}: {name}, which was damaged and is not needed any more, is removed")
+
+
+def _retired(repository: "Repository") -> set[str]:
+    checkpoint = repository.view.learned.checkpoint
+    return {object_key(row.name) for row in checkpoint.retired} if checkpoint else set()
+
+
+def _needed(repository: "Repository") -> set[str]:
+    return {object_key(name) for name in object_names(repository.view.learned)}
+
+
+def _is_left_over(repository: "Repository", fault: Fault) -> bool:
+    """A rotten old record of a chain, or a page that no head names: compaction takes them away under its own proof."""
+    known = _needed(repository) | _retired(repository)
+    return fault.object.startswith(ACCEPTORS) or (fault.object.startswith(OBJECTS) and fault.object not in known)
