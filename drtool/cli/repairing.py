@@ -36,8 +36,9 @@ def repair(
     """Bring every object back to its promised copies at its right places, from what survives.
 
     Fills sites that were away or lost objects, replaces damaged copies, takes away copies that are one too many, and brings
-    registers that lag up to date. Damaged pages of the catalogue and key slots are replaced from any copy whose contents are whole. Parts of the index that every site has lost are rebuilt from this host's cache or from the
-    packs. Stopped at any time, it goes on where it stopped when run again.
+    registers that lag up to date. Damaged pages of the catalogue and key slots are replaced from any copy whose contents are
+    whole. Parts of the index that every site has lost are rebuilt from this host's cache or from the packs. Stopped at any
+    time, it goes on where it stopped when run again.
 
     Exit 4 when something cannot be repaired, 5 when something still has fewer copies than promised.
 
