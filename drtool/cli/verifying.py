@@ -237,7 +237,8 @@ def verify_exit(document: Document) -> int:
 def verify_view(document: Document) -> View:
     checked = document["checked"]
     bad = len(document["missing"]) + len(document["damaged"])
-    what = f"{count(checked['packs'], 'pack')}, {size(checked['bytes'])}, {_copies_of_catalogue(checked['catalogue'])}"
+    what = f"{count(checked['packs'], 'pack')}, {size(checked['bytes'])}"
+    what = what if checked["packs"] else _copies_of_catalogue(checked["catalogue"])
     head = f"{what}, {document['level']}, {duration(document['wall_seconds'])}"
     blind = bool(document["offline"]) and checked["packs"] > 0 and checked["bytes"] == 0
     verdict = (
