@@ -69,3 +69,8 @@ def pack_object(pack: PackId) -> str:
 def segment_object(segment: SegmentId) -> str:
     """Where an index segment lies below a target: `index/ab…`."""
     return f"index/{segment.hex()}"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return `1 pack` or `12,345 packs`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -12,9 +12,13 @@ from typing import Any
 
 import msgspec
 
+from drtool.model import counted
+
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _FIRST_S = -62_135_596_800  # 0001-01-01T00:00:00Z
 _END_S = 253_402_300_800  # 10000-01-01T00:00:00Z
+
+count = counted
 
 
 def size(count_bytes: float) -> str:
@@ -25,11 +29,6 @@ def size(count_bytes: float) -> str:
     while count_bytes / 1024**power >= 1023.95 and power < len(_UNITS):
         power += 1
     return f"{count_bytes / 1024**power:.1f} {_UNITS[power - 1]}"
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """`1 file`, `12,345 files`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def brief(text: str, most: int = 100) -> str:

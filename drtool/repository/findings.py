@@ -21,8 +21,14 @@ class Findings:
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "damage"
+        self._read: frozenset[Copy] | None = None
 
     def all(self) -> frozenset[Copy]:
+        if self._read is None:
+            self._read = self._from_file()
+        return self._read
+
+    def _from_file(self) -> frozenset[Copy]:
         try:
             return frozenset(msgspec.msgpack.decode(self._path.read_bytes(), type=list[Copy]))
         except (OSError, msgspec.MsgspecError):
@@ -30,7 +36,8 @@ class Findings:
 
     def update(self, damaged: Iterable[Copy], sound: Collection[Copy]) -> None:
         """Adds what was found damaged, drops what was read and is whole, or is gone."""
-        before = self.all()
+        before = self._from_file()
         after = (before - frozenset(sound)) | frozenset(damaged)
         if after != before:
             write_atomically(self._path, msgspec.msgpack.encode(sorted(after)))
+        self._read = after

@@ -70,10 +70,12 @@ class Index:
 
     def locations(self, chunk: ChunkId) -> Iterator[Location]:
         """Every place of the chunk whose pack is not lost."""
+        return (location for location in self.everywhere(chunk) if location.pack.pack not in self.lost)
+
+    def everywhere(self, chunk: ChunkId) -> Iterator[Location]:
+        """Return every place of the chunk, lost packs included."""
         for reader in self._readers.values():
-            for location in reader.locations(chunk):
-                if location.pack.pack not in self.lost:
-                    yield location
+            yield from reader.locations(chunk)
 
     def packs(self) -> Iterator[SegmentPack]:
         """Every pack that a live segment names; one may come twice."""

@@ -1,6 +1,7 @@
 """What is really where: every target's own listing. Only a listing is proof; hints and the ring say where to look."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
@@ -26,13 +27,20 @@ class Inventory(Struct, frozen=True):
 def take_inventory(
     targets: Targets, prefixes: tuple[str, ...] = ("packs/", "index/"), *, of: Iterable[TargetName] | None = None
 ) -> Inventory:
-    """Lists every reachable target that stores, or those in `of`."""
+    """List every reachable target that stores, or those in `of`, all at once."""
     objects: dict[TargetName, dict[str, int]] = {}
     unlisted: dict[TargetName, str] = {}
-    for target in sorted(targets.storing() if of is None else of):
+    names = sorted(targets.storing() if of is None else of)
+    with ThreadPoolExecutor(max(1, len(names)), "list") as threads:
+        listings = {target: threads.submit(_listed, targets, target, prefixes) for target in names}
+    for target, listing in listings.items():
         try:
-            store = targets.store(target)
-            objects[target] = {info.name: info.size_bytes for prefix in prefixes for info in store.list(prefix)}
+            objects[target] = listing.result()
         except StoreError as error:
             unlisted[target] = targets.failures.get(target, error.message)
     return Inventory(objects, unlisted)
+
+
+def _listed(targets: Targets, target: TargetName, prefixes: tuple[str, ...]) -> dict[str, int]:
+    store = targets.store(target)
+    return {info.name: info.size_bytes for prefix in prefixes for info in store.list(prefix)}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from drtool.errors import DrtoolError
 from drtool.model import ChunkId, PackId
-from drtool.trees import FileType, read_content, read_directory
+from drtool.trees import Fetch, FileType, read_content, read_directory
 
 if TYPE_CHECKING:
     from drtool.repository.repository import Repository
@@ -25,15 +25,21 @@ def needed_packs(
 
 
 def needed_chunks(
-    repository: "Repository", roots: Iterable[bytes], unreadable: Callable[[DrtoolError], None] | None = None
+    repository: "Repository",
+    roots: Iterable[bytes],
+    unreadable: Callable[[DrtoolError], None] | None = None,
+    read: Fetch | None = None,
 ) -> Iterator[ChunkId]:
-    """Every chunk below, some of them several times; a tree met before is not entered again. Errors as in `needed_packs`."""
+    """Every chunk below, some of them several times; a tree met before is not entered again. Errors as in `needed_packs`.
+
+    `read` gets the trees; without it, the sites are asked.
+    """
     seen: set[bytes] = set()
     stack = list(roots)
 
     def fetch(chunk: ChunkId) -> bytes:
         met.append(chunk)
-        return repository.chunks(chunk)
+        return (read or repository.chunks)(chunk)
 
     while stack:
         tree = stack.pop()

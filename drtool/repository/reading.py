@@ -14,7 +14,7 @@ from contextlib import suppress
 from msgspec import Struct
 
 from drtool.crypto import Keyring, Opener, SealKind, object_name
-from drtool.errors import DrtoolError, ObjectMissing, SealBroken
+from drtool.errors import DrtoolError, FormatError, KeyMissing, ObjectMissing, SealBroken
 from drtool.model import ChunkId, PackId, SegmentId, SiteName, TargetName, pack_object, segment_object
 from drtool.packing import Location, SegmentPack
 from drtool.packing.pack import decompress
@@ -39,6 +39,13 @@ class BadCopy(Struct, frozen=True):
     object: str
     reason: str
     missing: bool
+    damaged: bool = False
+    """Whether the target gave other bytes than it should, rather than none."""
+
+
+def _bad(target: TargetName, name: str, error: DrtoolError) -> BadCopy:
+    damaged = isinstance(error, (SealBroken, FormatError)) and not isinstance(error, KeyMissing)
+    return BadCopy(target, name, error.message, isinstance(error, ObjectMissing), damaged)
 
 
 class ObjectReader:
@@ -56,6 +63,8 @@ class ObjectReader:
         self.placement = placement
         self.sites = sites
         self.bad_copies: dict[tuple[TargetName, str], BadCopy] = {}
+        self.unreadable: set[str] = set()
+        """Objects with a part of which every copy failed."""
         self.pace = Pace()
         self._openers: OrderedDict[PackId, Opener] = OrderedDict()
 
@@ -151,7 +160,8 @@ class ObjectReader:
             try:
                 return read(target)
             except DrtoolError as error:
-                self.bad_copies[target, name] = BadCopy(target, name, error.message, isinstance(error, ObjectMissing))
+                self.bad_copies[target, name] = _bad(target, name, error)
+        self.unreadable.add(name)
         raise DrtoolError(f"no good copy of {name} can be reached ({self._why(name)})", hint=self._what_next(name))
 
     def _good_first(self, name: str, hint: Sequence[TargetName], ring_key: bytes) -> Iterator[TargetName]:

@@ -17,6 +17,7 @@ from drtool.manifest.records import SessionKind, Target
 from drtool.model import PackId, RepositoryId, SegmentId, SiteName, TargetName, pack_object
 from drtool.packing import CutBounds, PackKind
 from drtool.repository.cache import Cache
+from drtool.repository.evidence import Evidence
 from drtool.repository.findings import Findings
 from drtool.repository.index import Index
 from drtool.repository.inventory import Inventory, take_inventory
@@ -53,6 +54,7 @@ class Repository:
         """Why the view is not certain, for a caller that took what there was."""
         self.placement = Placement(view.state.ring)
         self.objects = ObjectReader(targets, keyring, self.placement)
+        self._evidence: Evidence | None = None
 
     @property
     def id(self) -> RepositoryId:
@@ -69,6 +71,17 @@ class Repository:
         """Maps the index now rather than when it is first asked for; the segments that cannot be read, and why."""
         self.index.load(self.view.state.segments)
         return self.index.unavailable
+
+    def evidence(self) -> Evidence:
+        """Return which copies count. Every target is listed once in a run; again only if other hosts added packs since."""
+        if self._evidence is None or not self._evidence.covers(self.index):
+            self._evidence = Evidence(self, take_inventory(self.targets))
+        return self._evidence
+
+    def known_bad(self, target: TargetName, name: str) -> bool:
+        """Return whether a read found that copy damaged or absent: a read of this run, or one that was recorded."""
+        bad = self.objects.bad_copies.get((target, name))
+        return (bad is not None and (bad.damaged or bad.missing)) or (target, name) in self.findings.all()
 
     def set_lost_packs_aside(self, *, to_read: bool = False) -> int:
         """Takes packs that no site has any more out of the index, so that what they held is stored again; how many.

@@ -99,8 +99,7 @@ class WriterSession:
         self._pending += packs
         for pack in packs:
             self.degraded |= pack.degraded
-            sites = distinct_sites(pack.targets)
-            self.minimum_written = min(sites, self.minimum_written or sites)
+            self._count(distinct_sites(pack.targets))
 
     @property
     def pending_rows(self) -> int:
@@ -121,19 +120,20 @@ class WriterSession:
         with suppress(NoQuorum):  # there may be one the next time; without one nobody else can end the session either
             self._repository.manifest.commit(CheckpointSession(self.id))
 
-    def commit(self, snapshot: Snapshot) -> "View":
-        """The snapshot, its segments, and the end of the session, in one change."""
+    def commit(self, snapshot: Snapshot, scarce: Sequence[SegmentRef] = ()) -> "View":
+        """The snapshot, its segments, and the end of the session, in one change. `scarce` segments are stored again."""
         live = self._repository.view.state.segments
         merge = to_merge(live, self.pending_rows, SEGMENT_ROWS_MAX) if self._pending else []
         merge = [ref for ref in merge if ref.id in self._repository.index.mapped()]
+        again = [ref for ref in scarce if ref in live and ref not in merge]
         pending = list(self._pending)
-        segments = self._store_segment(merge)
+        segments = [*self._store_segment(merge), *self._store_again(again)]
         try:
-            committed = self._add(snapshot, segments, tuple(ref.id for ref in merge))
+            committed = self._add(snapshot, segments, tuple(ref.id for ref in (*merge, *again)))
         except Rejected as error:
             if error.reason != SEGMENTS_CHANGED:
                 raise
-            # somebody else folded the same segments; without folding there is nothing to disagree about
+            # another run replaced the same segments; without replacing any there is nothing to disagree about
             self._pending = pending
             committed = self._add(snapshot, self._store_segment(()), ())
         self._repository.view = committed  # the index is left as it was: nobody looks anything up after the commit
@@ -185,10 +185,22 @@ class WriterSession:
         packs, stream = merged(readers, table, rows)
         segment = store_segment(repository, self._writer, packs, stream)
         self._pending = []
-        if segment is None:
-            return []
-        self.degraded |= distinct_sites(segment.targets) < repository.view.state.policy.copies
-        return [segment]
+        return [] if segment is None else [self._judged(segment)]
+
+    def _store_again(self, refs: Sequence[SegmentRef]) -> list[SegmentRef]:
+        """Segments that this host has in its cache, under new names."""
+        repository = self._repository
+        readers = [repository.index.reader(ref.id) for ref in refs]
+        new = [store_segment(repository, self._writer, reader.packs, reader.rows()) for reader in readers]
+        return [self._judged(ref) for ref in new if ref is not None]
+
+    def _judged(self, segment: SegmentRef) -> SegmentRef:
+        self._count(distinct_sites(segment.targets))
+        self.degraded |= distinct_sites(segment.targets) < self._repository.view.state.policy.copies
+        return segment
+
+    def _count(self, sites: int) -> None:
+        self.minimum_written = sites if self.minimum_written is None else min(sites, self.minimum_written)
 
 
 def may_be_gone(before: "View", now: "View") -> bool:

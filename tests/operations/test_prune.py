@@ -281,7 +281,7 @@ def test_a_writer_that_was_expired_while_prune_removed_things_looks_everything_u
     plain = WriterSession.commit
     met = []
 
-    def commit(self, snapshot):
+    def commit(self, snapshot, *more):
         if not met:
             met.append(snapshot)
             other = world.elsewhere("other")

@@ -1,6 +1,7 @@
 """Verify never says that all is well with what it could not look at."""
 
 import shutil
+import threading
 
 import pytest
 from three_sites import fill, noise
@@ -58,10 +59,12 @@ def test_a_target_that_leaves_while_it_is_read_is_offline_not_damaged(world, sou
     common = set(world.names("a")) & set(world.names("b")) & set(world.names("c"))
     site = next(site for site in "abc" if set(world.names(site)) - common)  # one that holds the data
     only_there = set(world.names(site)) - common
+    one_at_a_time = threading.Lock()
 
     def leaving(store, name, keyring):
-        if name in only_there and world.directory(site).exists():
-            world.directory(site).rename(world.root / "away")
+        with one_at_a_time:
+            if name in only_there and world.directory(site).exists():
+                world.directory(site).rename(world.root / "away")
         return read(store, name, keyring)
 
     monkeypatch.setattr(reading, "problem_with", leaving)

@@ -28,6 +28,7 @@ from drtool.operations.backup.request import (
     SnapshotReport,
     SourceJob,
 )
+from drtool.operations.backup.reuse import Reuse, find_damage
 from drtool.operations.backup.scan import Scan, parent_of_job
 from drtool.operations.backup.virtual import Content, VirtualTree, capture, foresee, surroundings
 from drtool.packing import PackKind
@@ -77,23 +78,37 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
         where = ", ".join(os.fsdecode(path) for path in scan.roots.paths)
         raise Incomplete(f"nothing to back up: {where} is empty; is something not mounted there?")
     if request.dry_run:
-        return _look(repository, request, job, scan, started)
+        return _look(repository, request, job, scan, emit, started)
     with closing(repository.writer()) as writer:
         for attempt in range(ATTEMPTS):
             run = BackupRun(repository, request, job, scan, writer, emit)
             try:
                 return run.report(run.go(), started)
-            except Overtaken as error:
-                if attempt + 1 == ATTEMPTS or (job.captured is not None and not job.captured.again):
+            except (Overtaken, _ParentDamaged) as error:
+                if attempt + 1 == ATTEMPTS or not _is_repeatable(job):
                     raise
                 emit(Warned(message=f"{error.message}: everything is looked up again"))
                 scan = Scan(job, lambda message: emit(Warned(message=message)))
         raise AssertionError("unreachable")
 
 
-def _look(repository: Repository, request: BackupRequest, job: SourceJob, scan: Scan, started: float) -> SnapshotReport:
+class _ParentDamaged(DrtoolError):
+    """No copy of a tree of the parent snapshot could be read, and what else lies in its pack may be in this snapshot by now."""
+
+
+def _is_repeatable(job: SourceJob) -> bool:
+    return job.captured is None or job.captured.again
+
+
+def _look(
+    repository: Repository, request: BackupRequest, job: SourceJob, scan: Scan, emit: Emit, started: float
+) -> SnapshotReport:
     """What a backup would meet: reads the tree and the parent, stores nothing."""
     parent = parent_of_job(repository.view.state.snapshots, job, request.host)
+    reuse = Reuse(repository)
+    for message in reuse.warnings():
+        emit(Warned(message=message))
+    scan.checked = reuse.checked
     builder = TreeBuilder(lambda _, text: ChunkId(blake3(text).digest()), scan.problem, scan.files, scan.names)
     facts = foresee(repository, request, job, scan, parent) if job.captured is not None else []
     for found in scan.directories(parent, repository.trees, builder):
@@ -148,6 +163,7 @@ class BackupRun:
         )
         self._new_trees: set[ChunkId] = set()
         self._failed = False
+        self._damaged: DrtoolError | None = None
         self._builder = TreeBuilder(self._put_tree, scan.problem, scan.files, scan.names)
         self._added_bytes = 0
         self._stored_bytes = 0
@@ -162,22 +178,20 @@ class BackupRun:
         condemned = view.state.condemned
         parents = (row for row in view.state.snapshots if condemned is None or row.sequence <= condemned.marked)
         parent = parent_of_job(parents, self._job, self._request.host)  # later ones may refer to what is condemned
-        lost = self._repository.set_lost_packs_aside()
-        if lost:
-            parent = None
-            words = "are on no site any more: everything is read anew, and what they held is stored again"
-            self._emit(Warned(message=f"{lost} packs {words}"))
         for segment, why in self._repository.load_index().items():
             self._emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
+        self._judge_what_is_stored(parent)
         # the index is mapped before the fork, so that the workers share it
         self._feeder = Feeder(self._repository, self._builder, self._request.workers, self._tick)
         try:
             self._emit(Stage(name="storing"))
             if self._job.captured is not None:
                 self._scan.beside = self._capture(self._job.captured, parent)
-            for found in self._scan.directories(parent, self._repository.trees, self._builder):
+            for found in self._scan.directories(parent, self._fetch, self._builder):
                 self._feeder.take(found)
                 self._tick()
+                if self._damaged is not None:
+                    self._begin_again(self._damaged, parent)
             self._flush()
         except NoQuorum:
             raise  # nothing could be saved either, and waiting for that would take as long again
@@ -188,16 +202,40 @@ class BackupRun:
             self._feeder.close()
         self._emit(Stage(name="committing"))
         snapshot = self._snapshot(parent)
-        self._session.commit(snapshot)
+        self._session.commit(snapshot, self._reuse.scarce_segments())
         self._emit(SnapshotStored(snapshot=snapshot.id.hex(), source=self._job.name))
         return snapshot
+
+    def _judge_what_is_stored(self, parent: Snapshot | None) -> None:
+        """Set aside what has too few copies. What cannot be captured twice must know before it begins what is damaged."""
+        if parent is not None and not _is_repeatable(self._job):
+            find_damage(self._repository, parent.root)
+        self._reuse = Reuse(self._repository)
+        for message in self._reuse.warnings():
+            self._emit(Warned(message=message))
+        self._scan.checked = self._reuse.checked if self._repository.index.lost else None
+
+    def _fetch(self, chunk: ChunkId) -> bytes:
+        """Return a chunk of the parent snapshot's trees; note if the index names it and no copy can be read."""
+        try:
+            return self._repository.trees(chunk)
+        except DrtoolError as error:
+            if chunk in self._repository.index:
+                self._damaged = error
+            raise
+
+    def _begin_again(self, error: DrtoolError, parent: Snapshot | None) -> None:
+        if parent is None or not _is_repeatable(self._job):
+            return
+        find_damage(self._repository, parent.root)
+        raise _ParentDamaged(f"the parent snapshot is damaged ({error.message})", hint=error.hint) from error
 
     def _capture(self, source: Source, parent: Snapshot | None) -> dict[bytes, Entry]:
         """Stores what a source captures; the entries at the top of the tree that it makes."""
         scan, request = self._scan, self._request
         tree = VirtualTree(
             self._put_tree,
-            self._repository.trees,
+            self._fetch,
             parent.root if parent else b"",
             scan.names,
             request.now_ns,
@@ -262,6 +300,7 @@ class BackupRun:
         for target, reason in failures.items():
             self._repository.targets.fail(target, reason)
         self._session.add(packs)
+        self._reuse.note(packs)
         self._stored_bytes += sum(pack.size_bytes * len(pack.targets) for pack in packs)
         self._added_bytes += sum(block.text_length for pack in packs for block in pack.contents.blocks)
 
@@ -316,8 +355,7 @@ class BackupRun:
         owing = self._repository.owing()
         for target, reason in owing.items():
             self._emit(TargetFailed(target=target, reason=reason))
-        wanted = self._repository.view.state.policy.copies
-        written = self._session.minimum_written
+        wanted, copies = self._repository.view.state.policy.copies, self._copies(snapshot)
         return SnapshotReport(
             id=snapshot.id.hex(),
             source=self._job.name,
@@ -331,11 +369,17 @@ class BackupRun:
             added_bytes=self._added_bytes,
             stored_bytes=self._stored_bytes,
             wall_seconds=round(time.monotonic() - started, 3),
-            copies=CopiesReport(wanted, wanted if written is None else min(wanted, written)),
-            degraded=self._session.degraded,
+            copies=CopiesReport(wanted, copies),
+            degraded=self._session.degraded or copies < wanted,
             owed=[OwedReport(*item) for item in sorted(owing.items())],
             manifest_bytes=self._session.manifest_bytes,
         )
+
+    def _copies(self, snapshot: Snapshot) -> int:
+        """Return on how many sites everything that the snapshot needs lies."""
+        if self._reuse.is_short:  # what this run stored must be found to be walked through
+            self._repository.load_index()
+        return self._reuse.copies(snapshot.root, self._session.minimum_written)
 
 
 def _item(problem: Problem) -> ItemError:

@@ -57,6 +57,8 @@ class Scan:
         self.paths = tuple(sorted({*self.roots.paths, *(job.captured.paths if job.captured else ())}))
         self.beside: dict[bytes, Entry] = {}
         """Entries at the top that are settled already, and no part of the walk: what a source captured."""
+        self.checked: Callable[[Entry], Entry] | None = None
+        """Applied to the parent snapshot's entries before they are compared; None: all of them may be reused."""
         self.problems: list[Problem] = [
             *self.roots.problems,
             *(Problem(path, "it does not exist") for path in self.roots.missing),
@@ -126,6 +128,8 @@ class Scan:
         follow: bool = False,
     ) -> "_Entered | None":
         previous = _entries_of(previous_subtree, fetch, self._warn)
+        if self.checked is not None:
+            previous = {name: self.checked(entry) for name, entry in previous.items()}
         known = bool(previous)
         kept_out = {name: previous.pop(name, None) for name in self.beside} if parent is None else {}
         try:

@@ -3,50 +3,43 @@
 import time
 from collections import Counter
 
-from drtool.errors import DrtoolError
 from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, pack_object, segment_object, site_of
 from drtool.repository import Repository
+from drtool.repository.evidence import Evidence, fewest_sites, uncovered
 from drtool.repository.inventory import Inventory
-from drtool.repository.placement import distinct_sites
-from drtool.repository.reach import needed_chunks
 
 WALK_S = 5.0
 """So long all sources together may take to be walked, where copies are missing."""
 
 
 class Copies:
-    """On how many sites things are, by the listings."""
+    """On how many sites the data lies, by the listings and without the copies that are known to be damaged."""
 
     def __init__(self, repository: Repository, inventory: Inventory) -> None:
+        evidence = Evidence(repository, inventory)
         self._repository = repository
-        self._sites = {
-            pack.pack: distinct_sites(inventory.holders(pack_object(pack.pack), pack.size_bytes))
-            for pack in repository.index.packs()
-        }
-        promised = repository.view.state.policy.copies
-        self.fewest = min(self._sites.values(), default=None)
-        self.below = sum(sites < promised for sites in self._sites.values())
-        """How many packs are on fewer than promised."""
+        self._promised = repository.view.state.policy.copies
+        self._segments = [len(sites) for sites in evidence.weak_segments().values()]
+        self._weak = evidence.weak_packs()
+        nowhere = {pack for pack, sites in self._weak.items() if not sites}
+        covered = nowhere - uncovered(repository.index, nowhere)
+        self._used = [len(sites) for pack, sites in self._weak.items() if pack not in covered]
+        repository.index.lost = frozenset(covered)
+        self.below = len(self._used)
+        """How many packs are on fewer sites than promised, without those that other packs stand in for."""
         self._ends_at = time.monotonic() + WALK_S
 
-    def of(self, snapshot: Snapshot) -> int | None:
-        """The fewest sites that hold any pack of it. Where that takes too long, or a tree cannot be read: of any pack at all."""
-        if not self.below:
-            return self.fewest
-        found: int | None = None
-        try:
-            for chunk in needed_chunks(self._repository, [snapshot.root]):
-                location = self._repository.index.locate(chunk)
-                if location is None or time.monotonic() >= self._ends_at:
-                    return self.fewest
-                sites = self._sites[location.pack.pack]
-                found = sites if found is None else min(found, sites)
-                if found == self.fewest:
-                    return found
-        except DrtoolError:  # verify says which; what it lies in may be gone everywhere
-            return self.fewest
-        return found
+    @property
+    def fewest(self) -> int:
+        """The fewest sites that hold any pack or index segment, at most the promised copies."""
+        return min((self._promised, *self._used, *self._segments))
+
+    def of(self, snapshot: Snapshot) -> int:
+        """The fewest sites that hold any part of it. Where that takes too long, or a tree cannot be read: of anything at all."""
+        floor = min(self._used, default=self._promised)
+        found = fewest_sites(self._repository, snapshot.root, self._weak, floor, self._ends_at)
+        return min((found, *self._segments))
 
 
 def alone_at(repository: Repository, inventory: Inventory) -> dict[SiteName, int]:
