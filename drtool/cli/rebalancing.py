@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drtool.cli.options import DryRun, ManifestFrom, sites
-from drtool.cli.repairing import limit_bytes
+from drtool.cli.repairing import limit_bytes, show_moved
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.config.schema import check_name
@@ -74,7 +74,8 @@ def rebalance(
     A new copy is read back before an old one goes. Stopped at any time, it goes on where it stopped when run again; backups may
     run meanwhile. What a site that is away may have is left alone: if it stays away, that is for `repair`.
 
-    Exit 4 when nothing is left of something, 5 when something has fewer copies than promised.
+    Exit 1 when copies that are one too many stay because another mover is at work, 4 when nothing is left of something, 5 when
+    something has fewer copies than promised.
 
     Examples:
         drtool target add oslo/nas /mnt/oslo/drtool && drtool rebalance
@@ -94,7 +95,7 @@ def rebalance(
         )
         result = run_rebalance(repository, request, call.emit)
     document = document_of(result)
-    call.show(document, rebalance_view(document), exit_code=exit_code(result))
+    show_moved(call, document, rebalance_view(document), exit_code(result))
 
 
 def target_name(word: str) -> "TargetName":

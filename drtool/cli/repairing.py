@@ -7,7 +7,7 @@ import typer
 from drtool.cli.options import DryRun
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, View, line, view
-from drtool.errors import UsageError
+from drtool.errors import Rejected, UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
@@ -40,7 +40,8 @@ def repair(
     whole. Parts of the index that every site has lost are rebuilt from this host's cache or from the packs. Stopped at any
     time, it goes on where it stopped when run again.
 
-    Exit 4 when something cannot be repaired, 5 when something still has fewer copies than promised.
+    Exit 1 when its session was expired meanwhile, 4 when something cannot be repaired, 5 when something still has fewer copies
+    than promised.
 
     Examples:
         drtool repair --dry-run
@@ -66,7 +67,17 @@ def repair(
         )
         result = run_repair(repository, request, call.emit)
     document = document_of(result)
-    call.show(document, repair_view(document), exit_code=exit_code(result))
+    show_moved(call, document, repair_view(document), exit_code(result))
+
+
+def show_moved(call: "Call", document: Document, shown: View, code: int) -> None:
+    """Show what a repair or rebalance did; if that is a failure because it was stopped, the error as well."""
+    failure = Rejected(document["stopped"], document["why"], hint=document["hint"]) if code == 1 else None
+    if failure is not None:
+        document["error"] = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
+    call.show(document, shown, exit_code=code)
+    if failure is not None:
+        call.screen.fail(failure)
 
 
 def limit_bytes(word: str | None) -> int | None:

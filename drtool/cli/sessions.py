@@ -16,14 +16,16 @@ _PROCESS = {
     "alive": Cell("at work", "good"),
     "gone": Cell("gone", "warn"),
     "elsewhere": Cell("on another host", "dim"),
-    "unknown": Cell("in a container", "dim"),
+    "unknown": Cell("unknown", "dim"),
 }
 
 
 def session_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
     """List the writers that are at work: what each does, where, since when, and whether its process is alive.
 
-    A backup ends its session with its snapshot. One whose process died is ended by the next backup of that host.
+    A backup ends its session with its snapshot. If its process dies, the next backup on that host ends the session, or prune
+    does after an hour without a sign of life. After a reboot, in another container or on a copy of the machine the process is
+    "unknown".
 
     Examples:
         drtool session list
@@ -45,10 +47,13 @@ def session_expire(
 ) -> None:
     """End the session of a writer that will not come back.
 
-    Nothing is lost if it does: a backup whose session was ended begins another, checks what it has stored, and goes on.
+    Nothing is lost if a backup does come back: it begins another session, checks what it has stored, and goes on. A repair or
+    rebalance (KIND mover) takes copies away, so make sure that its process has ended, and that no copy of its machine runs
+    (a clone, or a snapshot that was resumed); then use --force.
 
     Examples:
         drtool session expire 3f2a
+        drtool session expire 3f2a --force
     """
     from drtool.operations.sessions import expire, plan_expiry
 

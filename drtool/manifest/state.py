@@ -343,8 +343,7 @@ def _check_nothing_went(state: State, op: ForgetSnapshots) -> None:
 def _set_ring(state: State, op: SetRing) -> State:
     if op.epoch != state.ring_epoch + 1:
         raise Refused("ring-changed", f"the ring is at epoch {state.ring_epoch}, so {op.epoch} cannot follow")
-    if any(row.kind == "mover" for row in state.sessions):
-        raise Refused("mover-open", "the ring cannot change while a mover is at work")
+    _check_movers(state, op)
     names = [row.name for row in op.targets]
     if len(set(names)) != len(names):
         raise Refused("bad-ring", "two targets have one name")
@@ -352,6 +351,19 @@ def _set_ring(state: State, op: SetRing) -> State:
     if registers:
         raise Refused("bad-ring", f"target {min(registers)} holds a voter's register and cannot go")
     return msgspec.structs.replace(state, ring_epoch=op.epoch, targets=tuple(sorted(op.targets, key=lambda t: t.name)))
+
+
+def _check_movers(state: State, op: SetRing) -> None:
+    """A mover takes copies away because it has read the others, so no target with a copy may go meanwhile.
+
+    Any other change is harmless: movers take turns, so a copy that the new ring wants elsewhere is only misplaced.
+    """
+    stay = {row.name for row in op.targets if row.state != "lost"}
+    going = sorted(row.name for row in state.targets if not (row.votes_only or row.state == "lost" or row.name in stay))
+    mover = next((row for row in state.sessions if row.kind == "mover"), None)
+    if going and mover is not None:
+        what = f"session {mover.id.hex()[:8]} of {mover.host} (process {mover.pid}) takes copies away"
+        raise Refused("mover-open", f"{going[0]} cannot go while {what}")
 
 
 def _set_voters(state: State, op: SetVoters) -> State:

@@ -1,6 +1,7 @@
 """Who is writing, as the manifest knows it; and the end of a session whose writer will not come back.
 
-A wrong guess costs the writer a re-check, never data: it opens another session and goes on.
+A wrong guess costs a backup a re-check, never data: it opens another session and goes on. A mover that is ended while it works
+stops before its next deletions.
 """
 
 import time
@@ -63,7 +64,8 @@ def plan_expiry(repository: Repository, prefix: str, *, force: bool, dry_run: bo
     if row.kind == "mover" and row.process != "gone" and not force:
         raise Refused(
             f"session {row.id[:SHORT_ID]} moves copies on {row.host}, and its process may still be at work",
-            hint="make sure that it is not, then repeat with --force",
+            hint="make sure that it has ended, and that no copy of its machine runs; then: "
+            f"drtool session expire {row.id[:SHORT_ID]} --force",
         )
     return Expiry(expired=row, dry_run=dry_run)
 
@@ -91,7 +93,7 @@ def _by_prefix(rows: Iterable[Session], prefix: str) -> Session:
 def _described(repository: Repository, rows: Iterable[Session]) -> list[OpenSession]:
     rows = sorted(rows, key=lambda row: row.opened)
     opened = _times(repository, rows)
-    me, now_ns = identify(repository.spec.state_dir), time.time_ns()
+    me, now_ns = identify(repository), time.time_ns()
     return [_row(row, process_of(row, me), opened.get(row.opened), now_ns) for row in rows]
 
 

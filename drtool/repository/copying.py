@@ -1,8 +1,8 @@
-"""Carrying out the work on one object: read a good copy, write it where it is missing, read it back, then take the surplus.
+"""Carrying out the work on one object: read a good copy, and write it where it is missing.
 
 Invariants
     What is written is what the name promises: the bytes' BLAKE3 is checked, so a copy is identical to the first.
-    A surplus copy goes only after every place that the ring wants was read back whole in this very run.
+    A surplus copy is only named here, and only if every place that the ring wants took the object. `surplus` reads them back.
 """
 
 from msgspec import Struct
@@ -51,7 +51,7 @@ def carry_out(targets: Targets, job: Job) -> Outcome:
     rebuilt = tuple(name for name in mend if _put(targets, name, job.expected.name, data))
     copied = tuple(name for name in job.write if _put(targets, name, job.expected.name, data))
     whole = set(job.write) <= set(copied) and set(mend) <= set(rebuilt)
-    removable = job.surplus if whole and _all_whole(targets, job) else ()
+    removable = job.surplus if whole else ()
     return Outcome(job, copied, rebuilt, removable, bad)
 
 
@@ -85,13 +85,6 @@ def _put(targets: Targets, name: TargetName, object_: str, data: bytes) -> bool:
         targets.fail_by(name, error)
         return False
     return True
-
-
-def _all_whole(targets: Targets, job: Job) -> bool:
-    """Whether every place that the ring wants gives back the right bytes; only asked when a copy is to go."""
-    return bool(job.surplus) and all(
-        read_whole(targets, name, job.expected.name) is not None for name in job.expected.desired
-    )
 
 
 def remove(targets: Targets, target: TargetName, name: str) -> bool | None:

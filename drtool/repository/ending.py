@@ -1,25 +1,30 @@
-"""The end of sessions whose processes are gone, as far as this host can prove it."""
+"""The end of sessions whose processes are gone, as far as this host can prove it; and who is in the way where it cannot."""
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from drtool.errors import Rejected
 from drtool.manifest.ops import ExpireSession
 from drtool.manifest.records import Session
-from drtool.repository.identity import gone, identify
+from drtool.repository.identity import gone, identify, process_of
 
 if TYPE_CHECKING:
     from drtool.repository.repository import Repository
 
+SHORT_ID = 8
+_WORK = {"mover": "a repair or rebalance", "prune": "a prune", "backup": "a backup", "admin": "a change"}
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (0, "s"))
+
 
 def expiries(repository: "Repository", sessions: Iterable[Session]) -> list[ExpireSession]:
-    """The ops that end those of `sessions` that were this host's and have nobody behind them any more."""
-    ids = gone(sessions, identify(repository.spec.state_dir))
+    """Return the ops that end those of `sessions` that were this host's and whose processes are gone."""
+    ids = gone(sessions, identify(repository))
     return [ExpireSession(expired=session) for session in ids]
 
 
 def end_dead_sessions(repository: "Repository") -> None:
-    """Ends every such session; what its process had sent is settled first, so that it comes before the end."""
+    """End every such session; what its process had sent is settled first, so that it comes before the end."""
     while dead := expiries(repository, repository.view.state.sessions):
         repository.manifest.settle()
         try:
@@ -28,3 +33,32 @@ def end_dead_sessions(repository: "Repository") -> None:
             if error.reason != "session-not-open":
                 raise
             repository.adopt(repository.manifest.read())
+
+
+def blocking_mover(repository: "Repository") -> Session | None:
+    """Return the mover whose session is open, if there is one: no other takes copies away meanwhile."""
+    return next((row for row in repository.view.state.sessions if row.kind == "mover"), None)
+
+
+def described(row: Session) -> str:
+    """Return one line on a session: what it is, where, and how long ago it showed that it was alive (by its own clock)."""
+    who = f"{_WORK[row.kind]} on {row.host} (process {row.pid})"
+    return f"session {row.id.hex()[:SHORT_ID]}, {who}, last heard of {_age(row)} ago"
+
+
+def way_out(repository: "Repository", row: Session) -> str:
+    """Return what to do about a session that is in the way, with the exact command."""
+    command = f"drtool session expire {row.id.hex()[:SHORT_ID]}"
+    if process_of(row, identify(repository)) == "alive":
+        return "wait until it is done"
+    if row.kind != "mover":
+        return f"wait until it is done; if its process has ended for good: {command}"
+    return (
+        f"wait until it is done; if its process has ended for good, and no copy of its machine runs: {command} --force"
+    )
+
+
+def _age(row: Session) -> str:
+    seconds = max(0.0, (time.time_ns() - row.time_ns) / 1e9)
+    size_s, unit = next((size_s, unit) for size_s, unit in _UNITS if seconds >= 2 * size_s)
+    return f"{int(seconds / (size_s or 1))} {unit}"

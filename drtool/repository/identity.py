@@ -1,14 +1,16 @@
 """Who this process is, and whether another one of this host is provably gone.
 
 Invariants
-    The host id is drawn on first use and drawn anew on a cloned image (another machine-id): two hosts never share one.
-    Gone is only said with proof: same host, and another boot, or the same pid namespace without that pid and start time.
+    The host id is drawn on first use, and again on a copy that got another machine-id. A copy that kept its machine-id has the
+    same host id, so a host id proves nothing by itself.
+    Gone is only said with proof: this very boot of the machine, this very state directory (`lifelines`), and a process that has
+    ended. Another boot proves nothing: a clone, or a machine restored from an image, has another boot while the first one runs.
 """
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -17,7 +19,11 @@ from drtool.manifest import Author
 from drtool.manifest.records import Session
 from drtool.model import SessionId
 from drtool.repository.cache import write_atomically
-from drtool.repository.processes import Standing, pid_namespace, start_time
+from drtool.repository.lifelines import is_released, was_opened_here
+from drtool.repository.processes import Standing, life_of, pid_namespace, start_time
+
+if TYPE_CHECKING:
+    from drtool.repository.repository import Repository
 
 _FILE = "host.json"
 
@@ -30,36 +36,31 @@ class _HostFile(Struct, frozen=True):
 
 
 class Identity(Struct, frozen=True):
-    """This process, as a session names it."""
+    """This process, as a session names it, and where the lifelines of its repository's sessions are."""
 
     host_id: str
     boot_id: str
     pid_namespace: str
     pid: int
     start_time: int
+    lifelines: Path
 
 
-def identify(state_dir: Path) -> Identity:
-    """This process; draws the host id if there is none yet."""
-    return Identity(
-        _host_id(state_dir),
-        _read("/proc/sys/kernel/random/boot_id"),
-        pid_namespace(),
-        os.getpid(),
-        start_time(os.getpid()) or 0,
-    )
+def identify(repository: "Repository") -> Identity:
+    """Return this process; draws the host id if there is none yet."""
+    me = author(repository.spec.state_dir, "")
+    return Identity(me.host_id, me.boot_id, me.pid_namespace, me.pid, me.start_time, repository.lifelines)
 
 
 def author(state_dir: Path, host: str) -> Author:
-    """This process, as the manifest's sessions name it; `host` is the label that people see."""
-    me = identify(state_dir)
+    """Return this process as the manifest's sessions name it; `host` is the label that people see."""
     return Author(
-        host_id=me.host_id,
+        host_id=_host_id(state_dir),
         host=host,
-        boot_id=me.boot_id,
-        pid_namespace=me.pid_namespace,
-        pid=me.pid,
-        start_time=me.start_time,
+        boot_id=_read("/proc/sys/kernel/random/boot_id"),
+        pid_namespace=pid_namespace(),
+        pid=os.getpid(),
+        start_time=start_time(os.getpid()) or 0,
     )
 
 
@@ -69,16 +70,15 @@ def gone(sessions: Iterable[Session], me: Identity) -> tuple[SessionId, ...]:
 
 
 def process_of(session: Session, me: Identity) -> Process:
-    """What this process can tell of the one that opened the session."""
+    """Return what is certain, seen from this process, about the one that opened the session."""
     if session.host_id != me.host_id:
         return "elsewhere"
-    if not session.boot_id or not me.boot_id:
+    if not session.boot_id or session.boot_id != me.boot_id:
         return "unknown"
-    if session.boot_id != me.boot_id:
-        return "gone"
-    if session.pid_namespace != me.pid_namespace or not me.pid_namespace:
-        return "unknown"
-    return "alive" if start_time(session.pid) == session.start_time else "gone"
+    if me.pid_namespace and session.pid_namespace == me.pid_namespace:
+        life = life_of(session.pid, session.start_time)
+        return life if life != "gone" or was_opened_here(me.lifelines, session.id) else "unknown"
+    return "gone" if is_released(me.lifelines, session.id) else "unknown"
 
 
 def _host_id(state_dir: Path) -> str:

@@ -3,47 +3,44 @@
 What `repair` and `rebalance` share.
 
 Invariants
-    Additions need nobody's leave. Removals happen only under the one mover session, and only while the ring is the one that
-    they were planned by; the session is looked up again every `RECHECK_EVERY` removals.
+    Additions need no permission. Removals are `surplus`'s.
     What prune is removing is neither copied nor counted.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from drtool.errors import Refused, Rejected
+from drtool.errors import Refused
 from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
 from drtool.model import PackId, TargetName
 from drtool.repository.catalogue.audit import is_catalogue
-from drtool.repository.copying import Amount, Outcome, carry_out, read_whole, remove
+from drtool.repository.copying import Amount, Outcome, carry_out, read_whole
 from drtool.repository.expected import Expected, expected_objects
 from drtool.repository.findings import Copy
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.reconciling import Job, job_for
-from drtool.repository.writing import Writer
+from drtool.repository.surplus import Surplus, Taken
 from drtool.ring import Placement, Ring
 
 if TYPE_CHECKING:
     from drtool.repository.repository import Repository
-    from drtool.repository.session import WriterSession
-
-RECHECK_EVERY = 256
 
 
 class Look(Struct, frozen=True):
     """What should exist, what the targets list, and which of it is known to be damaged: targets by object.
 
-    `given_up`: what lost targets list that still answer.
+    `given_up`: what lost targets list that still answer. `suspects`: the copies that were known as damaged before; they were
+    read again.
     """
 
     wanted: list[Expected]
     inventory: Inventory
     bad: dict[str, set[TargetName]]
     given_up: Inventory = Inventory({}, {})
+    suspects: frozenset[Copy] = frozenset()
 
 
 def look(
@@ -67,7 +64,7 @@ def look(
     for target, name in _not_whole(repository, inventory, doubtful, workers, emit):
         bad.setdefault(name, set()).add(target)
     given_up = take_inventory(repository.targets, of=repository.targets.given_up())
-    return Look(wanted, inventory, bad, given_up)
+    return Look(wanted, inventory, bad, given_up, findings)
 
 
 def _wanted(repository: "Repository", placement: Placement) -> Iterator[Expected]:
@@ -138,23 +135,15 @@ def check_limits(jobs: Iterable[Job], max_objects: int | None, max_bytes: int | 
         raise Refused(f"{written_bytes} bytes would be written, and {max_bytes} are allowed; none were", hint=hint)
 
 
-class Taken(Struct, frozen=True):
-    """What was taken away, and why not all of it. `ring-changed`: the rest is to be planned anew."""
-
-    removed: Amount = Amount()
-    stopped: Literal["", "mover-open", "ring-changed", "expired"] = ""
-
-
 class Mover:
     """Carries out jobs that were planned for `ring`, and counts them all as one piece of work."""
 
     def __init__(self, repository: "Repository", ring: Ring, total_bytes: int, workers: int, emit: Emit) -> None:
-        self._repository, self._ring, self._workers, self._emit = repository, ring, workers, emit
+        self._repository, self._workers, self._emit = repository, workers, emit
         self._total_bytes = total_bytes
         self._done_bytes = 0
         self._told: set[TargetName] = set()
-        self._unanswered: set[Copy] = set()
-        """Deletions that were begun, and may yet take effect: their outcome is not known."""
+        self._surplus = Surplus(repository, ring, workers, emit)
 
     def carry_out(self, jobs: Sequence[Job]) -> list[Outcome]:
         """All jobs, a few at a time; memory stays at a few objects."""
@@ -177,61 +166,8 @@ class Mover:
         return outcomes
 
     def take_surplus(self, outcomes: Iterable[Outcome]) -> Taken:
-        """Deletes copies that are one too many, under the mover session."""
-        rows = [(outcome, target) for outcome in outcomes for target in outcome.removable]
-        if not rows:
-            return Taken()
-        with closing(self._repository.writer()) as writer:
-            session = self._begin(writer)
-            if session is None:
-                return Taken(stopped="mover-open")
-            try:
-                return self._take(rows, session)
-            finally:
-                self._end(session)
-
-    def _end(self, session: "WriterSession") -> None:
-        """Not while a deletion may yet take effect: if the ring turned meanwhile, that could be a copy which is promised by then.
-
-        Such a session ends when a later run of this host finds its process gone.
-        """
-        if not self._unanswered:
-            session.abandon()
-            return
-        where = ", ".join(sorted({target for target, _ in self._unanswered}))
-        self._emit(
-            Warned(message=f"{where} did not say whether it deleted: no copies are taken away until the next run looks")
-        )
-
-    def _begin(self, writer: Writer) -> "WriterSession | None":
-        """The mover session; None while somebody else has it; a second look finds out if that died."""
-        for _ in range(2):
-            try:
-                return self._repository.begin(writer, "", "mover")
-            except Rejected as error:
-                if error.reason != "mover-open":
-                    raise
-                self._repository.adopt(self._repository.manifest.read())
-        return None
-
-    def _take(self, rows: Sequence[tuple[Outcome, TargetName]], session: "WriterSession") -> Taken:
-        if session.view.state.ring != self._ring:
-            return Taken(stopped="ring-changed")
-        removed = Amount()
-        for number, (outcome, target) in enumerate(rows):
-            if number and number % RECHECK_EVERY == 0 and not self._still_ours(session):
-                return Taken(removed, "expired")
-            copy = (target, outcome.job.expected.name)
-            self._unanswered.add(copy)  # before it begins: Ctrl-C may leave it under way
-            gone = remove(self._repository.targets, *copy)
-            if gone is not None:
-                self._unanswered.discard(copy)
-            if gone:
-                removed += Amount(1, outcome.job.expected.size_bytes)
-        return Taken(removed)
-
-    def _still_ours(self, session: "WriterSession") -> bool:
-        return self._repository.manifest.read().state.session(session.id) is not None
+        """Delete copies that are one too many, under the mover session."""
+        return self._surplus.take(outcomes)
 
 
 def note_damage(repository: "Repository", seen: Look, outcomes: Sequence[Outcome]) -> None:
@@ -239,7 +175,7 @@ def note_damage(repository: "Repository", seen: Look, outcomes: Sequence[Outcome
     known: set[Copy] = {(target, name) for name, targets in seen.bad.items() for target in targets}
     known |= {(target, o.job.expected.name) for o in outcomes for target in o.found_bad}
     mended = {(target, o.job.expected.name) for o in outcomes for target in (*o.rebuilt, *o.copied)}
-    before = {copy for copy in repository.findings.all() if not is_catalogue(copy[1])}
+    before = {copy for copy in seen.suspects if not is_catalogue(copy[1])}
     repository.findings.update(known - mended, before)
 
 

@@ -1,7 +1,8 @@
-"""A process of this machine, named so that no other can be taken for it: boot, pid namespace, pid, start time.
+"""A process of this machine, named by boot, pid namespace, pid and start time, so that no other is taken for it.
 
 Invariants
     Gone is only said with proof: the same machine, and another boot, or the same pid namespace without that pid and start time.
+    A process that this user may not see (`hidepid`) is not taken for gone.
     Nothing here depends on the wall clock. Time is counted since the boot, sleep included.
 """
 
@@ -13,7 +14,14 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 Standing: TypeAlias = Literal["alive", "gone", "elsewhere", "unknown"]
-"""alive, gone: proven, on this machine; elsewhere: another machine's; unknown: in a container that we cannot look into."""
+"""alive, gone: proven, on this machine; elsewhere: another machine's; unknown: it cannot be told from here."""
+
+STILL_S = 1.0
+"""A pause longer than this counts as standing still. No other process takes over in less."""
+_JITTER_S = 0.5
+_DEAD = (b"Z", b"X")
+_FIRST_TIME_NAMESPACE = "time:[4026531834]"
+"""The kernel gives its first time namespace this number (PROC_TIME_INIT_INO)."""
 
 
 class ProcessMark(Struct, frozen=True, kw_only=True):
@@ -36,7 +44,7 @@ class ProcessMark(Struct, frozen=True, kw_only=True):
             return "gone"
         if not self.pid_namespace or self.pid_namespace != pid_namespace():
             return "unknown"
-        return "alive" if start_time(self.pid) == self.start_time else "gone"
+        return life_of(self.pid, self.start_time)
 
 
 def this_process() -> ProcessMark:
@@ -66,20 +74,84 @@ def boot_id() -> str:
 
 
 def pid_namespace() -> str:
-    """Which numbering of processes this one is in; empty where that cannot be learnt."""
+    """Return which numbering of processes this one is in, or "" where that cannot be learned.
+
+    In a time namespace of its own, start times are counted from another moment, so its id is part of the answer.
+    """
     try:
-        return os.readlink("/proc/self/ns/pid")
+        name, clock = os.readlink("/proc/self/ns/pid"), _time_namespace()
     except OSError:
         return ""
+    return name if clock == _FIRST_TIME_NAMESPACE else f"{name} {clock}"
+
+
+def _time_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/time")
+    except FileNotFoundError:  # a kernel before 5.6 has only one
+        return _FIRST_TIME_NAMESPACE
 
 
 def start_time(pid: int) -> int | None:
-    """Clock ticks since boot at which a process started; None if there is no such process, or it is a zombie."""
+    """Return the clock ticks since boot at which a process started, or None for a zombie or a process that is not visible."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in _DEAD else int(fields[19])
+
+
+def life_of(pid: int, started: int) -> Literal["alive", "gone", "unknown"]:
+    """Return what is certain about the process `pid` of this pid namespace that started at `started`."""
+    if pid <= 0:
+        return "unknown"
+    fields = _stat(pid)
+    if fields is None:
+        return _life_unseen(pid)
+    if fields[0] in _DEAD:
+        return "gone"
+    if not started:
+        return "unknown"
+    return "alive" if int(fields[19]) == started else "gone"
+
+
+def _life_unseen(pid: int) -> Literal["gone", "unknown"]:
+    """Return whether a process without an entry in /proc is gone: the entry may only be hidden from this user."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return "gone"
+    except (PermissionError, OverflowError):
+        return "unknown"
+    return "unknown"
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """Return the fields of /proc/PID/stat after the command's name."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+class ClockWatch:
+    """Tells whether this process or its machine stood still since the last look: SIGSTOP, suspend, a restored VM snapshot.
+
+    A process cannot see that it was stopped, but the clocks disagree afterwards: the boot clock went on while this process
+    did nothing, it counted a sleep that the monotonic clock left out, or the wall clock was corrected after a restore.
+    """
+
+    def __init__(self) -> None:
+        self._before = _clocks()
+
+    def stood_still(self) -> bool:
+        """Return whether the time since the last look is not accounted for, and begin the next interval."""
+        before, self._before = self._before, _clocks()
+        elapsed, slept, corrected = (now - then for now, then in zip(self._before, before, strict=True))
+        return not 0 <= elapsed <= STILL_S or abs(slept) > _JITTER_S or abs(corrected) > STILL_S
+
+
+def _clocks() -> tuple[float, float, float]:
+    """Return the boot clock, what it counted of sleep, and how far the wall clock is ahead of it."""
+    boot_s = boot_time_s()
+    return boot_s, boot_s - time.monotonic(), time.time() - boot_s
 
 
 def _line(path: str) -> str:

@@ -7,6 +7,7 @@ Invariants
 
 from collections.abc import Collection
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -95,10 +96,20 @@ class Repository:
         self.index.lost = lost | going
         return len(lost)
 
+    @property
+    def state_dir(self) -> Path:
+        """Where this host keeps what concerns this repository."""
+        return self.spec.state_dir / "repositories" / self.id.hex()
+
+    @property
+    def lifelines(self) -> Path:
+        """Where the lifelines of this host's sessions are."""
+        return self.state_dir / "sessions"
+
     @cached_property
     def findings(self) -> Findings:
         """Copies that this host found damaged."""
-        return Findings(self.spec.state_dir / "repositories" / self.id.hex())
+        return Findings(self.state_dir)
 
     def lost_packs(self, inventory: Inventory) -> frozenset[PackId]:
         """Packs of the index that no target has. One that was written to a target out of sight may be there."""

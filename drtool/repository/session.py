@@ -8,6 +8,7 @@ Invariants
     looked up again.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,13 +18,14 @@ import msgspec
 from msgspec.structs import replace
 
 from drtool.errors import DrtoolError, NoQuorum, Rejected
-from drtool.manifest.ops import AddSnapshot, CheckpointSession, CloseSession, OpenSession
+from drtool.manifest.ops import AddSnapshot, CheckpointSession, CloseSession, Op, OpenSession
 from drtool.manifest.records import SegmentRef, SessionKind, Snapshot
 from drtool.model import SegmentId, SessionId, TargetName
 from drtool.packing import SegmentPack
 from drtool.packing.segment import SEGMENT_ROWS_MAX, rows_of
 from drtool.repository.identity import gone, identify
 from drtool.repository.index import merged, to_merge
+from drtool.repository.lifelines import Lifeline, sweep
 from drtool.repository.placement import distinct_sites
 from drtool.repository.segments import store_segment
 from drtool.repository.writing import PackWritten, Writer
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 SEGMENTS_CHANGED = "segments-changed"
 NOT_OPEN = "session-not-open"
+SESSION_ID_BYTES = 16
 RENEW_S = 600.0
 """Far below the hour of silence after which prune takes a session for dead."""
 
@@ -54,29 +57,39 @@ class WriterSession:
         self.degraded = False
         self.minimum_written: int | None = None
         self.manifest_bytes = 0
+        self._over = False
         self.view = self._open()
 
     def _open(self) -> "View":
-        me = identify(self._repository.spec.state_dir)
+        me = identify(self._repository)
         dead = gone(self._repository.view.state.sessions, me)
         if dead or self._repository.view.config.recovery:
             # what a killed run had sent may be its snapshot, which comes before its session's end; and what a forced
             # recovery gave up of this host's own comes back
             self._repository.manifest.settle()
-        committed = self._repository.manifest.commit(
-            OpenSession(
-                kind=self._kind,
-                host_id=me.host_id,
-                host=self._repository.spec.host,
-                boot_id=me.boot_id,
-                pid_namespace=me.pid_namespace,
-                pid=me.pid,
-                start_time=me.start_time,
-                source=self._source,
-                expires=dead,
+        session = SessionId(os.urandom(SESSION_ID_BYTES))
+        lifeline = Lifeline(me.lifelines, session)
+        try:
+            committed = self._repository.manifest.commit(
+                OpenSession(
+                    kind=self._kind,
+                    host_id=me.host_id,
+                    host=self._repository.spec.host,
+                    boot_id=me.boot_id,
+                    pid_namespace=me.pid_namespace,
+                    pid=me.pid,
+                    start_time=me.start_time,
+                    source=self._source,
+                    expires=dead,
+                    session=session,
+                )
             )
-        )
-        self.id: SessionId = committed.session
+        except Rejected:
+            lifeline.end()
+            raise
+        self.id = session
+        self._lifeline = lifeline
+        sweep(me.lifelines, [row.id for row in committed.view.state.sessions])
         self._renewed_s = time.monotonic()
         self._repository.adopt(committed.view)
         return committed.view
@@ -84,13 +97,14 @@ class WriterSession:
     def _reopen(self) -> None:
         """Another session in place of one that was expired; `Overtaken` if what it stored may be gone meanwhile."""
         before = self.view
+        self._lifeline.end()
         if self._kind == "backup":
             self.view = self._open()
             if not may_be_gone(before, self.view):
                 return
             self._close()
         raise Overtaken(
-            "this run was taken for dead, and what it refers to may have been removed since",
+            "this session has expired, and prune may have removed data that it references",
             hint="run the same command again: what is stored is reused",
         )
 
@@ -136,6 +150,7 @@ class WriterSession:
             # another run replaced the same segments; without replacing any there is nothing to disagree about
             self._pending = pending
             committed = self._add(snapshot, self._store_segment(()), ())
+        self._lifeline.end()
         self._repository.view = committed  # the index is left as it was: nobody looks anything up after the commit
         return committed
 
@@ -146,7 +161,9 @@ class WriterSession:
         return self._commit(op).view
 
     def abandon(self) -> None:
-        """Ends the session without a snapshot; what is durable becomes known, so that the next run reuses it."""
+        """End the session without a snapshot; what is durable becomes known, so that the next run reuses it."""
+        if self._over:
+            return
         try:
             if self._pending:
                 self.checkpoint()
@@ -160,6 +177,14 @@ class WriterSession:
         except Rejected as error:
             if error.reason != NOT_OPEN:
                 raise
+        self._lifeline.end()
+
+    def close_with(self, ops: Sequence[Op]) -> "View":
+        """End the session and apply `ops` in one change set."""
+        committed = self._repository.manifest.commit([CloseSession(self.id), *ops])
+        self._over = True
+        self._lifeline.end()
+        return committed.view
 
     def _commit(self, op: "Callable[[], CheckpointSession | AddSnapshot]") -> "Committed":
         """Commits an op of this session; under a new one, if somebody expired it."""

@@ -54,3 +54,28 @@ def test_a_session_is_listed_refused_forced_and_ended(stored):
     assert done.code == 0
     assert done.out.startswith("ended session ")
     assert stored("session", "list", "--json").document["sessions"] == []
+
+
+def test_a_rebalance_that_another_mover_stops_fails_and_prints_the_command_that_helps(stored):
+    """The mover of another host that will not come back."""
+    mover = (
+        WRITER.replace('"home")', '"", "mover")')
+        .replace('"state"', '"state-there"')
+        .replace("os.uname().nodename", '"there"')
+    )
+    assert stored("target", "add", "d", str(stored.directory / "d")).code == 0
+    assert stored("target", "drain", "b").code == 0
+    words = [sys.executable, "-c", mover, str(stored.directory)]
+    with subprocess.Popen(words, env=stored.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"open\n"
+        process.kill()
+    failed = stored("rebalance", "--json")
+    assert (failed.code, failed.document["stopped"], failed.error["kind"]) == (1, "mover-open", "rejected")
+    assert "on there (process" in failed.error["message"]
+    (row,) = stored("session", "list", "--json").document["sessions"]
+    command = f"drtool session expire {row['id'][:8]} --force"
+    assert failed.error["hint"].endswith(command)
+    refused = stored("session", "expire", row["id"][:8], "--json")
+    assert (refused.code, refused.error["hint"].endswith(command)) == (11, True)
+    assert stored(*command.split()[1:]).code == 0
+    assert stored("rebalance", "--json").code == 0

@@ -7,9 +7,11 @@ import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 
 import pytest
+from msgspec.structs import replace
 from three_sites import fill, noise, portrait
 
 from drtool.errors import Rejected
@@ -17,6 +19,9 @@ from drtool.events import ignore
 from drtool.manifest.ops import ForgetSnapshots, SetRing
 from drtool.operations.prune import PruneRequest, prune
 from drtool.operations.repair import RepairRequest, repair
+from drtool.operations.repair.run import exit_code
+from drtool.operations.sessions import expire, plan_expiry
+from drtool.repository.processes import STILL_S
 from drtool.repository.session import Overtaken
 from drtool.stores import LocalStore
 
@@ -54,6 +59,8 @@ def begun(work, step, **more):
         code = 0
     except Overtaken:
         code = OVERTAKEN
+    except SystemExit as ended:
+        code = ended.code
     except BaseException:  # noqa: BLE001 - a forked child must not run on as the parent
         traceback.print_exc(file=sys.stderr)
     finally:
@@ -148,28 +155,70 @@ def test_a_backup_that_slept(asleep, step, only):
     check(world, "", look)
 
 
-def test_a_mover_that_slept_holds_its_session_and_the_ring(world):
+@pytest.fixture
+def mover(world):
+    """A repository with copies that are one too many, its look, and a process that falls asleep before it deletes the first."""
     world.directory("c").rename(world.root / "away")
-    for number in range(20):  # so many that the ring surely wants one of them where nothing could be stored
+    for number in range(20):  # so many that the ring surely wants some of them where nothing could be stored
         world.backup(fill(world.root / "source", {f"{number}": noise(20_000, number)}))
     (world.root / "away").rename(world.directory("c"))
-    look = portrait(world.root / "source")
-    other = world.elsewhere("other")
 
     def work():
         with world.open() as repository:
-            repair(repository, RepairRequest(), ignore)
+            sys.exit(exit_code(repair(repository, RepairRequest(), ignore)))
 
     child = begun(work, 1, only="packs/", kinds=("delete",))
     assert child is not None
+    return world, child, portrait(world.root / "source")
+
+
+def set_ring(world, state):
+    """Every target stays, but for c, which is in this state from now on."""
+    with world.open() as repository:
+        now = repository.view.state
+        rows = tuple(replace(row, state=state if row.name == "c/main" else row.state) for row in now.targets)
+        repository.manifest.commit(SetRing(now.ring_epoch + 1, rows))
+
+
+def test_a_mover_that_slept_holds_its_session_and_no_target_goes(mover):
+    world, child, look = mover
+    other = world.elsewhere("other")
     theirs = a_day_of(other)
     assert [row.kind for row in other.view().state.sessions] == ["mover"], "it never expires by silence"
-    with other.open() as repository:
-        state = repository.view.state
-        with pytest.raises(Rejected) as caught:
-            repository.manifest.commit(SetRing(state.ring_epoch + 1, state.targets))
+    with pytest.raises(Rejected) as caught:
+        set_ring(other, "lost")
     assert caught.value.reason == "mover-open"
     assert woken(child) == 0
     check(world, "", look)
     check(world, "other", theirs)
     at_rest(world)
+
+
+def test_a_mover_that_slept_while_the_ring_turned_takes_no_more(mover):
+    world, child, look = mover
+    before = packs_of(world)
+    set_ring(world.elsewhere("other"), "draining")
+    time.sleep(STILL_S)
+    assert woken(child) == 0
+    assert len(packs_of(world)) >= len(before) - 1, "the deletion that was on its way, and no other"
+    check(world, "", look)
+    assert world.view().state.sessions == ()
+
+
+def test_a_mover_that_a_person_expired_while_it_slept_says_so_and_takes_no_more(mover):
+    """Its copies may be the last ones by now: whoever expired it may have let another mover take the others."""
+    world, child, look = mover
+    before = packs_of(world)
+    other = world.elsewhere("other")
+    with other.open() as repository:
+        (row,) = repository.view.state.sessions
+        expire(repository, plan_expiry(repository, row.id.hex(), force=True, dry_run=False))
+    time.sleep(STILL_S)
+    assert woken(child) == 1
+    assert len(packs_of(world)) >= len(before) - 1, "the deletion that was on its way, and no other"
+    check(world, "", look)
+    assert world.view().state.sessions == ()
+
+
+def packs_of(world):
+    return [path for site in "abc" for path in world.objects(site)]

@@ -160,7 +160,7 @@ def test_a_snapshot_that_replaces_a_segment_that_is_gone_is_rejected():
     assert host.state.segments == (segment(5),)
 
 
-def test_the_ring_grows_by_one_epoch_and_not_under_a_mover():
+def test_the_ring_grows_by_one_epoch_and_there_is_one_mover():
     host = Host()
     host.open(sid(1), kind="admin")
     assert host.do(SetRing(3, TARGETS, sid(1)), sid(1)) == "ring-changed"
@@ -169,10 +169,23 @@ def test_the_ring_grows_by_one_epoch_and_not_under_a_mover():
     assert [target.name for target in host.state.ring.targets] == ["paris/main"]
     assert host.state.ring.epoch == 2
     host.open(sid(2), kind="mover")
-    assert host.do(SetRing(3, TARGETS, sid(1)), sid(1)) == "mover-open"
     assert host.open(sid(3), kind="mover") == "mover-open"
     assert host.open(sid(4), kind="prune") is None
     assert host.open(sid(5), kind="prune") == "prune-open"
+
+
+def test_under_a_mover_targets_come_and_change_but_none_goes():
+    host = Host()
+    host.open(sid(1), kind="admin")
+    host.do(SetRing(2, TARGETS, sid(1)), sid(1))
+    host.open(sid(2), kind="mover")
+    drained = (msgspec.structs.replace(TARGETS[0], state="draining"), TARGETS[1])
+    lost = (msgspec.structs.replace(TARGETS[0], state="lost"), TARGETS[1])
+    assert host.do(SetRing(3, drained, sid(1)), sid(1)) is None
+    assert host.do(SetRing(4, lost, sid(1)), sid(1)) == "mover-open"
+    assert host.do(SetRing(4, TARGETS[:1], sid(1)), sid(1)) == "mover-open"
+    host.do(CloseSession(sid(2)), sid(2))
+    assert host.do(SetRing(4, TARGETS[:1], sid(1)), sid(1)) is None
 
 
 def test_forgotten_snapshots_are_remembered_with_who_and_when():

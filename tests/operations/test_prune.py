@@ -294,7 +294,7 @@ def test_a_writer_that_was_expired_while_prune_removed_things_looks_everything_u
     monkeypatch.setattr(WriterSession, "commit", commit)
     report = world.backup(source)
     assert met
-    assert any("taken for dead" in getattr(event, "message", "") for event in world.heard)
+    assert any("this session has expired" in getattr(event, "message", "") for event in world.heard)
     (row,) = world.snapshots()
     assert row.id.hex() == report.id
     assert world.view().state.sessions == (), "nor does the session stay that it gave up"

@@ -11,7 +11,7 @@ from three_sites import World, in_a_child, portrait
 from drtool.events import Progress, ignore
 from drtool.manifest.ops import ExpireSession
 from drtool.operations.rebalance import run
-from drtool.repository import moving
+from drtool.repository import moving, surplus
 from drtool.repository.copying import Amount
 from drtool.stores import LocalStore
 
@@ -189,17 +189,18 @@ def test_while_another_mover_is_at_work_nothing_is_taken_away(stocked, monkeypat
         session = other.begin(other.writer(), "", "mover")
         result = move(stocked)
         assert result.removed == Amount()
-        assert any("another mover" in words for words in stocked.warnings())
+        assert (result.stopped, run.exit_code(result)) == ("mover-open", 1)
+        assert f"session {session.id.hex()[:8]}, a repair or rebalance on here (process" in result.why
         session.abandon()
     assert move(stocked).removed.objects > 0
     check(stocked)
 
 
-def test_a_mover_that_was_taken_for_dead_stops_and_leaves_no_session(stocked, monkeypatch):
+def test_a_mover_whose_session_was_expired_stops_before_the_next_batch_and_leaves_no_session(stocked, monkeypatch):
     add(stocked)
     drain(stocked, "b/main")
-    monkeypatch.setattr(moving, "RECHECK_EVERY", 1)
-    plain, ended = moving.remove, []
+    monkeypatch.setattr(surplus, "BATCH_OBJECTS", 1)
+    plain, ended = surplus.remove, []
 
     def remove_one(targets, target, name):
         if not ended:
@@ -210,10 +211,11 @@ def test_a_mover_that_was_taken_for_dead_stops_and_leaves_no_session(stocked, mo
         return plain(targets, target, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(moving, "remove", remove_one)
+        patch.setattr(surplus, "remove", remove_one)
         result = move(stocked)
     assert result.removed.objects == 1
-    assert any("taken for dead" in words for words in stocked.warnings())
+    assert (result.stopped, run.exit_code(result)) == ("expired", 1)
+    assert "was expired while it took copies away" in result.why
     assert stocked.view().state.sessions == ()
     move(stocked)
     check(stocked)

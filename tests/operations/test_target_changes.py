@@ -13,7 +13,7 @@ from drtool.events import Stage, ignore
 from drtool.manifest.facade import Manifest
 from drtool.manifest.ops import ExpireSession
 from drtool.model import SiteName, TargetName
-from drtool.operations.placing import add_target, committing, set_target
+from drtool.operations.placing import add_target, committing, removing, set_target
 from drtool.operations.repair import RepairRequest, repair
 from drtool.operations.sites import carry_out, place_for, plan_addition, plan_removal, plan_replacement
 from drtool.repository import TargetSpec, found
@@ -201,22 +201,54 @@ def test_two_who_add_the_same_name_elsewhere_do_not_overrule_each_other(world, p
     assert rows(world)[D].url == f"file://{world.directory('d')}"
 
 
-def test_while_copies_are_taken_away_the_ring_stays_and_it_is_said_who_does_that(world, monkeypatch):
+def test_while_copies_are_taken_away_no_target_goes_and_the_refusal_names_the_mover(world, monkeypatch):
     monkeypatch.setattr(committing, "PATIENCE_S", 0.0)
-    with world.open() as other:
+    add(world)
+    elsewhere = world.elsewhere("there")
+    with elsewhere.open() as other:
         session = other.begin(other.writer(), "", "mover")
-        with pytest.raises(Rejected, match="takes copies away") as caught:
-            drain(world, "b/main")
-        assert "session expire" in caught.value.hint
+        assert drain(world, "d/main").changed, "any other change is harmless"
+        with pytest.raises(Rejected, match=f"session {session.id.hex()[:8]}.*on there .*last heard of") as caught:
+            remove(world, "d/main")
+        assert f"drtool session expire {session.id.hex()[:8]} --force" in caught.value.hint
         session.abandon()
-    assert drain(world, "b/main").changed
+    assert remove(world, "d/main").changed
 
 
 def test_a_short_turn_of_a_mover_is_waited_for(world, monkeypatch):
+    add(world)
+    drain(world, "d/main")
     with world.open() as other:
         session = other.begin(other.writer(), "", "mover")
         monkeypatch.setattr(committing.time, "sleep", lambda _s: session.abandon())
-        assert drain(world, "b/main").changed
+        assert remove(world, "d/main").changed
+
+
+def test_no_mover_begins_between_the_look_at_the_copies_and_the_end_of_a_target(world, monkeypatch):
+    add(world)
+    drain(world, "d/main")
+    plain, turned_away = removing._holdings, []
+
+    def look(repository, name, emit):
+        with world.open() as other, pytest.raises(Rejected) as caught:
+            other.begin(other.writer(), "", "mover")
+        turned_away.append(caught.value.reason)
+        return plain(repository, name, emit)
+
+    monkeypatch.setattr(removing, "_holdings", look)
+    assert remove(world, "d/main").changed
+    assert turned_away == ["mover-open"]
+    assert world.view().state.sessions == ()
+
+
+def test_a_target_that_may_not_go_leaves_no_session_behind(world, monkeypatch):
+    add(world)
+    drain(world, "d/main")
+    with monkeypatch.context() as patch:
+        patch.setattr(removing, "_judged", lambda *_, **__: (_ for _ in ()).throw(Refused("it has the only copy")))
+        with pytest.raises(Refused):
+            remove(world, "d/main")
+    assert world.view().state.sessions == ()
 
 
 def test_a_mover_whose_process_is_gone_stops_nobody(world):
@@ -227,7 +259,8 @@ def test_a_mover_whose_process_is_gone_stops_nobody(world):
 
     assert in_a_child(begin) == 9
     assert [row.kind for row in world.view().state.sessions] == ["mover"]
-    assert drain(world, "b/main").changed
+    add(world)
+    assert remove(world, "d/main").changed
     assert world.view().state.sessions == ()
 
 

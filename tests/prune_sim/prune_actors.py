@@ -4,7 +4,8 @@ Every `yield` stands before a step that others see, and names the call by which 
 (`test_prune_trace.py` compares). An actor may be paused or end at any of them. A mutation breaks one rule.
 """
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TypeAlias
 
@@ -32,12 +33,25 @@ from drtool.operations.prune.request import PruneRequest
 from drtool.operations.prune.run import ATTEMPTS, TRY_AGAIN
 from drtool.operations.prune.silence import silent
 from drtool.repository.expected import Expected
+from drtool.repository.processes import STILL_S
 from drtool.repository.reconciling import Job, job_for
 from drtool.repository.session import NOT_OPEN, may_be_gone
+from drtool.ring import Ring
 
 Steps: TypeAlias = Generator[str, None, None]
-RECHECK_EVERY = 2
+BATCH = 2
 CHUNKS_IN_A_PACK = 3
+LOOKS_ONCE = ("mover expired by silence", "a clone proves a death and the mover does not look again")
+"""Broken protocols in which a mover looks at its session before a batch, and not again when it stood still."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A pack that is in places too many; it may go from `surplus` if all in `desired` have it."""
+
+    pack: PackId
+    surplus: tuple[TargetName, ...]
+    desired: tuple[TargetName, ...]
 
 
 class Actor:
@@ -386,19 +400,18 @@ def move(actor: Actor) -> Steps:
     ring = world.state.ring
     view = world.state
     yield "list"
-    removable: list[tuple[TargetName, PackId]] = []
+    due: list[Due] = []
     for pack, job in _jobs(world, view):
-        removable += yield from _carry_out(world, pack, job)
-    if removable:
+        due += yield from _carry_out(world, pack, job)
+    if due:
         yield "commit open-session"
         try:
-            view = actor.open("mover")
+            actor.open("mover")
         except Rejected as error:
             if error.reason != "mover-open":
                 raise
             return
-        if view.ring == ring or world.mutation == "the ring is not looked at again":
-            yield from _take(actor, removable)
+        yield from _Surplus(actor, ring).take(due)
         yield "commit close-session"
         actor.close()
 
@@ -414,30 +427,51 @@ def _jobs(world: World, view: State) -> list[tuple[PackId, Job]]:
     return [(pack, job) for pack, job in jobs if job.sources and not job.idle]
 
 
-def _carry_out(world: World, pack: PackId, job: Job) -> Generator[str, None, list[tuple[TargetName, PackId]]]:
-    """What may go afterwards: only if all that is wanted was read back."""
-    if not any(pack in world.targets[name] and name not in world.offline for name in job.sources):
+def _carry_out(world: World, pack: PackId, job: Job) -> Generator[str, None, list[Due]]:
+    """What may go afterwards, if all that is wanted is whole then."""
+    yield "get"
+    if not any(world.whole(name, pack) for name in job.sources):
         return []
+    written = True
     for target in job.write:
         yield "put"
-        world.put(target, pack)
-    yield "get"
-    whole = all(pack in world.targets[name] and name not in world.offline for name in job.expected.desired)
-    return [(target, pack) for target in job.surplus] if whole else []
+        written &= world.put(target, pack)
+    return [Due(pack, job.surplus, job.expected.desired)] if written and job.surplus else []
 
 
-def _take(actor: Actor, removable: Iterable[tuple[TargetName, PackId]]) -> Steps:
-    world = actor.world
-    for number, (target, pack) in enumerate(removable):
-        if number and number % RECHECK_EVERY == 0:
+class _Surplus:
+    """Takes away what is one too many: the others are read and the session is looked up before each batch."""
+
+    def __init__(self, actor: Actor, ring: Ring) -> None:
+        self.actor, self.world, self.ring, self.looked_s = actor, actor.world, ring, 0.0
+
+    def take(self, due: list[Due]) -> Steps:
+        for start in range(0, len(due), BATCH):
+            batch = due[start : start + BATCH]
+            yield "get"
+            whole = [row for row in batch if self.is_whole(row)]
             yield "read"
-            if world.state.session(actor.session) is None:
+            if not self.may_go_on():
                 return
-        yield "delete"
-        known = world.delete(target, pack, actor.session)
-        if not known and world.mutation != "mover ends before its deletion is known":
-            yield "delete"
-            world.answer(actor.session)
+            for target, pack in [(target, row.pack) for row in whole for target in row.surplus]:
+                yield "delete"
+                stood_still = self.world.now_s - self.looked_s > STILL_S
+                if stood_still and self.world.mutation not in LOOKS_ONCE and not self.may_go_on():
+                    return
+                known = self.world.delete(target, pack, self.actor.session)
+                if not known and self.world.mutation != "mover ends before its deletion is known":
+                    yield "delete"
+                    self.world.answer(self.actor.session)
+
+    def is_whole(self, row: Due) -> bool:
+        if self.world.mutation in ("the ring is not looked at again", "the others are not read under the session"):
+            return True
+        return all(self.world.whole(name, row.pack) for name in row.desired)
+
+    def may_go_on(self) -> bool:
+        state, self.looked_s = self.world.state, self.world.now_s
+        unchanged = state.ring == self.ring or self.world.mutation == "the ring is not looked at again"
+        return unchanged and state.session(self.actor.session) is not None
 
 
 # Short ones ------------------------------------------------------------------------------------------------------

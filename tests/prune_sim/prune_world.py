@@ -162,6 +162,10 @@ class World:
             self.targets[target].add(pack)
         return target not in self.offline
 
+    def whole(self, target: TargetName, pack: PackId) -> bool:
+        """Whether a target answers and gives a pack back as it was written."""
+        return target not in self.offline and pack in self.targets[target]
+
     def delete(self, target: TargetName, pack: PackId, mover: SessionId = NOBODY) -> bool:
         """Whether it is known to be gone. If not, the request may be on its way still."""
         if target in self.offline:

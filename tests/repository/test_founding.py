@@ -223,11 +223,11 @@ def test_the_host_is_told_apart_from_its_clone(world, monkeypatch):
     from drtool.repository import identity
 
     state = world.root / "state"
-    first = identity.identify(state).host_id
-    assert identity.identify(state).host_id == first
+    first = identity.author(state, "").host_id
+    assert identity.author(state, "").host_id == first
     read = identity._read
     monkeypatch.setattr(identity, "_read", lambda path: "other" if path == "/etc/machine-id" else read(path))
-    assert identity.identify(state).host_id != first
+    assert identity.author(state, "").host_id != first
 
 
 def test_founding_says_so_if_no_quorum_confirmed(place, monkeypatch):

@@ -5,10 +5,12 @@ writes elsewhere; whoever began before must be done, or be ended.
 
 Invariants
     Refused while the target has the only copy of anything, may have it, or holds a voter's register.
+    No copy is taken away between the look and the change: the mover session is held meanwhile.
     What lies there is not touched.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 from msgspec.structs import replace
 
@@ -18,12 +20,13 @@ from drtool.manifest.records import Session, Target
 from drtool.manifest.state import State
 from drtool.model import TargetName
 from drtool.operations.placing.change import TargetChange, change_of
-from drtool.operations.placing.committing import set_rows
+from drtool.operations.placing.committing import movers_away, set_rows
 from drtool.repository import Repository
 from drtool.repository.ending import end_dead_sessions
 from drtool.repository.holdings import Holdings, holdings
 from drtool.repository.identity import gone, identify
 from drtool.repository.membership import Rows, check_register, drained, row_named, without
+from drtool.repository.session import WriterSession
 
 WRITERS = ("backup", "prune")
 RING_CHANGES = ("set-ring", "found")
@@ -42,18 +45,15 @@ def remove_target(
     without(state.targets, name, state.policy.copies)
     if gone_for_good and repository.targets.reachable(name):
         raise UsageError(f"{name} is there, at {repository.targets.specs[name].url}", hint="repeat this without --gone")
-    held = Holdings()
     if row.state != "lost" and not row.votes_only:
         if not dry_run:
             emit(Stage(name="draining"))
             _stop_writing_there(repository, name)
         _check_writers(repository, row, dry_run=dry_run)
-    if not row.votes_only and (row.state != "lost" or repository.targets.reachable(name)):
-        emit(Stage(name="listing"))
-        held = holdings(repository, (name,))
-        _check_only_copies(repository, row, held, gone_for_good=gone_for_good, emit=emit)
-    if not dry_run:
-        _forget(repository, row, emit)
+    with nullcontext() if dry_run or row.votes_only else movers_away(repository) as session:
+        held = _judged(repository, row, gone_for_good=gone_for_good, emit=emit)
+        if not dry_run:
+            _forget(repository, row, emit, session)
     change = change_of(
         repository,
         "remove",
@@ -69,20 +69,28 @@ def remove_target(
     return replace(change, from_epoch=state.ring_epoch, to_epoch=to_epoch, state="removed")
 
 
-def _forget(repository: Repository, row: Target, emit: Emit) -> None:
+def _judged(repository: Repository, row: Target, *, gone_for_good: bool, emit: Emit) -> Holdings:
+    """Return what the target holds; `Refused` if something would be lost without it."""
+    if row.votes_only or (row.state == "lost" and not repository.targets.reachable(row.name)):
+        return Holdings()
+    emit(Stage(name="listing"))
+    held = holdings(repository, (row.name,))
+    _check_only_copies(repository, row, held, gone_for_good=gone_for_good, emit=emit)
+    return held
+
+
+def _forget(repository: Repository, row: Target, emit: Emit, session: WriterSession | None = None) -> None:
     """Takes it out of the ring that its objects were judged by; a ring that changed since is for another run."""
     epoch = repository.view.state.ring_epoch
 
     def rows_after(state: State) -> Rows:
         if state.ring_epoch != epoch:
-            raise Refused(
-                f"the ring has changed while it was looked at what {row.name} holds", hint="run the same command again"
-            )
+            raise Refused(f"the ring changed while {row.name} was being inspected", hint="run the same command again")
         check_register(state.config, row.name)
         return without(state.targets, row.name, state.policy.copies)
 
     emit(Stage(name="committing"))
-    set_rows(repository, rows_after)
+    set_rows(repository, rows_after, session)
 
 
 def _stop_writing_there(repository: Repository, name: TargetName) -> None:
@@ -104,7 +112,7 @@ def _check_writers(repository: Repository, row: Target, *, dry_run: bool) -> Non
 def _older_writers(repository: Repository, *, whenever: bool) -> Iterator[Session]:
     """The writers that are at work since before the last change of the ring; or `whenever` they began."""
     view = repository.view
-    dead = set(gone(view.state.sessions, identify(repository.spec.state_dir)))
+    dead = set(gone(view.state.sessions, identify(repository)))
     writers = [row for row in view.state.sessions if row.kind in WRITERS and row.id not in dead]
     if not writers or whenever:
         yield from writers

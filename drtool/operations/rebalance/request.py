@@ -78,6 +78,8 @@ class RebalanceResult(Struct, frozen=True, kw_only=True):
     """What was moved. `rebuilt`: damaged copies that were replaced on the way; `removed`: copies that were one too many.
 
     `left`: objects that are not where the ring wants them yet; `degraded`: some have fewer copies than promised.
+    `stopped`: why copies that are one too many are still there, for programs (`mover-open`, `ring-changed` or `expired`, empty
+    if none are); `why` and `hint`: for people.
     """
 
     from_epoch: int
@@ -92,3 +94,6 @@ class RebalanceResult(Struct, frozen=True, kw_only=True):
     away: list[Away]
     dry_run: bool
     wall_seconds: float
+    stopped: str = ""
+    why: str = ""
+    hint: str = ""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from drtool.events import Emit, Stage, Warned
+from drtool.events import Emit, Stage
 from drtool.operations.rebalance.epochs import settle_epoch, settled_epoch
 from drtool.operations.rebalance.plan import Totals, totals
 from drtool.operations.rebalance.request import Away, RebalanceRequest, RebalanceResult
@@ -21,9 +21,10 @@ from drtool.repository import Repository
 from drtool.repository.copying import Amount, Outcome
 from drtool.repository.ending import end_dead_sessions
 from drtool.repository.inventory import Inventory
-from drtool.repository.moving import Look, Mover, Taken, amount, check_limits, jobs_of, look, note_damage
+from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, note_damage
 from drtool.repository.placement import distinct_sites
 from drtool.repository.reconciling import Job
+from drtool.repository.surplus import Taken
 from drtool.ring import Placement, Ring
 
 BATCH_BYTES = 4 * 1024**3
@@ -31,12 +32,6 @@ BATCH_OBJECTS = 256
 PLANS_MAX = 16
 PATIENCE_S = 20.0
 POLL_S = 0.5
-
-_STOPPED = {
-    "mover-open": "another mover is at work: it, or the next run, takes away what is one copy too many",
-    "expired": "this run was taken for dead: run it again",
-    "ring-changed": "the ring keeps changing: run it again",
-}
 
 
 class Plan(Struct, frozen=True):
@@ -55,7 +50,7 @@ class _Done(Struct):
     rebuilt: Amount = Amount()
     removed: Amount = Amount()
     outcomes: list[Outcome] = []
-    stopped: str = ""
+    last: Taken = Taken()
 
 
 def rebalance(repository: Repository, request: RebalanceRequest, emit: Emit) -> RebalanceResult:
@@ -70,11 +65,9 @@ def rebalance(repository: Repository, request: RebalanceRequest, emit: Emit) -> 
     if not request.dry_run:
         for _ in range(PLANS_MAX):
             _carry_out(repository, plan, request, done, emit)
-            if done.stopped != "ring-changed":
+            if done.last.stopped != "ring-changed":
                 break
             plan = make_plan(repository, repository.placement, request.workers, emit)
-        if done.stopped:
-            emit(Warned(message=_STOPPED[done.stopped]))
     left = sum(not _in_place(outcome) for outcome in done.outcomes) + sum(_is_stuck(job) for job in plan.jobs)
     result = RebalanceResult(
         from_epoch=from_epoch,
@@ -89,8 +82,11 @@ def rebalance(repository: Repository, request: RebalanceRequest, emit: Emit) -> 
         away=away(repository, plan.seen.inventory),
         dry_run=request.dry_run,
         wall_seconds=round(time.monotonic() - started, 3),
+        stopped=done.last.stopped,
+        why=done.last.why,
+        hint=done.last.hint,
     )
-    if not (request.dry_run or done.stopped or left or result.away or result.lost):
+    if not (request.dry_run or done.last.stopped or left or result.away or result.lost):
         settle_epoch(repository, plan.ring.epoch, emit)
     return result
 
@@ -106,7 +102,7 @@ def _carry_out(repository: Repository, plan: Plan, request: RebalanceRequest, do
     """Copies and takes away, batch by batch, until all is done or something is in the way."""
     due = [job for job in plan.jobs if job.readable and not job.idle]
     mover = Mover(repository, plan.ring, sum(job.expected.size_bytes for job in due), request.workers, emit)
-    done.outcomes, done.stopped = [], ""
+    done.outcomes, done.last = [], Taken()
     emit(Stage(name="moving"))
     for batch in _batches(due):
         outcomes = mover.carry_out(batch)
@@ -115,7 +111,7 @@ def _carry_out(repository: Repository, plan: Plan, request: RebalanceRequest, do
         done.copied += amount((o.job, len(o.copied)) for o in outcomes)
         done.rebuilt += amount((o.job, len(o.rebuilt)) for o in outcomes)
         done.removed += taken.removed
-        done.stopped = taken.stopped
+        done.last = taken
         if taken.stopped:
             break
     note_damage(repository, plan.seen, done.outcomes)
@@ -175,7 +171,9 @@ def away(repository: Repository, inventory: Inventory) -> list[Away]:
 
 
 def exit_code(result: RebalanceResult) -> int:
-    """4 if there is something of which no copy is to be found, 5 if something has fewer copies than promised."""
+    """Return 1 if surplus copies stay, 4 if there is no copy of something, 5 if something has fewer copies than promised."""
+    if result.stopped:
+        return 1
     if result.lost:
         return 4
     return 5 if result.degraded else 0

@@ -34,7 +34,11 @@ class Away(Struct, frozen=True):
 
 
 class RepairResult(Struct, frozen=True, kw_only=True):
-    """`copied`: new copies; `rebuilt`: damaged ones replaced; `removed`: copies that were one too many."""
+    """`copied`: new copies; `rebuilt`: damaged ones replaced; `removed`: copies that were one too many.
+
+    `stopped`: why copies that are one too many are still there, for programs (`mover-open`, `ring-changed` or `expired`, empty
+    if none are); `why` and `hint`: for people.
+    """
 
     copied: Amount
     rebuilt: Amount
@@ -45,3 +49,6 @@ class RepairResult(Struct, frozen=True, kw_only=True):
     manifest: list[str]
     dry_run: bool
     wall_seconds: float
+    stopped: str = ""
+    why: str = ""
+    hint: str = ""

@@ -32,12 +32,9 @@ from drtool.repository.opening import reach_given_up
 from drtool.repository.placement import distinct_sites
 from drtool.repository.reconciling import Job
 from drtool.repository.reindexing import Reindexed, prospect, reindex
+from drtool.repository.surplus import Taken
 
-_LEFT = {
-    "mover-open": "another mover is at work: copies that are one too many stay for now",
-    "ring-changed": "the ring has changed meanwhile: what is one copy too many now, the next run decides",
-    "expired": "this run was taken for dead and stopped taking copies away; run it again",
-}
+EXPIRED = "expired"
 
 
 def repair(repository: Repository, request: RepairRequest, emit: Emit) -> RepairResult:
@@ -53,14 +50,14 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
     jobs = narrowed(jobs_of(repository, seen, repository.placement), request.objects, request.site)
     check_limits(jobs, request.max_objects, request.max_bytes)
     if request.dry_run:
-        outcomes, removed = _imagined(jobs), amount((job, len(job.surplus)) for job in jobs if job.readable)
+        outcomes, taken = _imagined(jobs), Taken(amount((job, len(job.surplus)) for job in jobs if job.readable))
     else:
-        outcomes, removed = _carry_out(repository, request, jobs, emit)
+        outcomes, taken = _carry_out(repository, request, jobs, emit)
         note_damage(repository, seen, outcomes)
     return RepairResult(
         copied=amount((o.job, len(o.copied)) for o in outcomes),
         rebuilt=amount((o.job, len(o.rebuilt)) for o in outcomes) + index.stored + mended.rebuilt,
-        removed=removed,
+        removed=taken.removed,
         unrepairable=[
             *(_unrepairable(o.job.expected, seen.inventory) for o in outcomes if o.lost),
             *(Unrepairable(pack_object(pack), sorted(seen.inventory.unlisted)) for pack in index.unreadable),
@@ -71,6 +68,9 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
         manifest=[*healed, *mended.messages()],
         dry_run=request.dry_run,
         wall_seconds=round(time.monotonic() - started, 3),
+        stopped=taken.stopped,
+        why=taken.why,
+        hint=taken.hint,
     )
 
 
@@ -128,7 +128,7 @@ def _mend_index(repository: Repository, request: RepairRequest, seen: Look, emit
 
 def _carry_out(
     repository: Repository, request: RepairRequest, jobs: Sequence[Job], emit: Emit
-) -> tuple[list[Outcome], Amount]:
+) -> tuple[list[Outcome], Taken]:
     due = [job for job in jobs if _due(job)]
     total_bytes = sum(job.expected.size_bytes for job in due)
     mover = Mover(repository, repository.placement.ring, total_bytes, request.workers, emit)
@@ -136,9 +136,9 @@ def _carry_out(
     outcomes = mover.carry_out(due)
     emit(Stage(name="removing"))
     taken = mover.take_surplus(outcomes)
-    if taken.stopped:
-        emit(Warned(message=_LEFT[taken.stopped]))
-    return outcomes, taken.removed
+    if taken.stopped not in ("", EXPIRED):
+        emit(Warned(message=f"{taken.why}; {taken.hint}"))
+    return outcomes, taken
 
 
 def _imagined(jobs: Sequence[Job]) -> list[Outcome]:
@@ -165,7 +165,9 @@ def _degraded(repository: Repository, jobs: Sequence[Job], outcomes: Sequence[Ou
 
 
 def exit_code(result: RepairResult) -> int:
-    """4 if something stays unrepairable, 5 if something has fewer copies than promised."""
+    """Return 1 if the session was expired, 4 if something stays unrepairable, 5 if something has fewer copies than promised."""
+    if result.stopped == EXPIRED:
+        return 1
     if any(not row.perhaps for row in result.unrepairable):
         return 4
     return 5 if result.degraded else 0

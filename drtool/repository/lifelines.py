@@ -1,0 +1,95 @@
+"""Lifelines: for each session that this state directory opened, a file that stays locked while the session's process lives.
+
+A host id, a pid and a start time can be copied with a machine. A lifeline cannot say more than it should: a session whose file
+is not here was opened elsewhere, or by a copy of this machine, and nothing about its process can be proven here.
+
+Invariants
+    The file is there, and locked, before its session is committed. The kernel releases the lock when the process ends.
+    Only a lock on a local file system counts: a server may drop a lock while its holder lives.
+    A file names its own device and inode, so that a copy of the state directory proves nothing.
+"""
+
+import fcntl
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from drtool.model import SessionId
+from drtool.stores.voting import MAY_VOTE, file_system_of
+
+
+class Lifeline:
+    """The lifeline of one session of this process. Without room for the file the session works, and nothing is proven later."""
+
+    def __init__(self, directory: Path, session: SessionId) -> None:
+        self._path = directory / session.hex()
+        self._descriptor: int | None = None
+        with suppress(OSError):  # the state directory is full or read-only: see above
+            directory.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(self._descriptor, _place_of(self._descriptor))
+
+    def end(self) -> None:
+        """Remove the file: the session is over."""
+        if self._descriptor is None:
+            return
+        self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+        self._descriptor = None
+
+
+def was_opened_here(directory: Path, session: SessionId) -> bool:
+    """Return whether this state directory, and no copy of it, opened the session."""
+    with _opened(directory / session.hex()) as descriptor:
+        return descriptor is not None and _is_original(descriptor)
+
+
+def is_released(directory: Path, session: SessionId) -> bool:
+    """Return whether this state directory opened the session, and the kernel has seen its process end."""
+    with _opened(directory / session.hex()) as descriptor:
+        if descriptor is None or file_system_of(descriptor) not in MAY_VOTE:
+            return False
+        return _is_original(descriptor) and _is_free(descriptor)
+
+
+def sweep(directory: Path, open_sessions: Collection[SessionId]) -> None:
+    """Remove the files of sessions that are over and that no process holds."""
+    names = {session.hex() for session in open_sessions}
+    with suppress(OSError):  # what stays is a few bytes, and the next run sweeps again
+        for path in list(directory.iterdir()):
+            with _opened(path) as descriptor:
+                if path.name not in names and descriptor is not None and _is_free(descriptor):
+                    path.unlink(missing_ok=True)
+
+
+def _place_of(descriptor: int) -> bytes:
+    found = os.fstat(descriptor)
+    return b"%d %d" % (found.st_dev, found.st_ino)
+
+
+def _is_original(descriptor: int) -> bool:
+    return os.pread(descriptor, 64, 0) == _place_of(descriptor)
+
+
+def _is_free(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int | None]:
+    """The open file, or None if it cannot be opened. Closing it gives up the lock that was tried."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,186 @@
+"""Taking away copies that are one too many, under the one mover session.
+
+Invariants
+    A copy goes only after every place that the ring wants gave the object back whole, read while the session was open. Nobody
+    else takes copies away meanwhile, so those places have it when the copy goes.
+    The session is looked up before each batch of deletions, and again when the last look is more than a second old, or the
+    machine stood still: it may have been expired meanwhile, or closed before the machine was restored from a snapshot.
+    The ring may change while copies go. They are then planned anew, since the copies that went are no longer the right ones.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from msgspec import Struct
+
+from drtool.errors import Rejected
+from drtool.events import Emit, Warned
+from drtool.repository.copying import Amount, Outcome, read_whole, remove
+from drtool.repository.ending import SHORT_ID, blocking_mover, described, way_out
+from drtool.repository.findings import Copy
+from drtool.repository.processes import ClockWatch
+from drtool.repository.session import NOT_OPEN
+from drtool.repository.writing import Writer
+from drtool.ring import Ring
+
+if TYPE_CHECKING:
+    from drtool.repository.repository import Repository
+    from drtool.repository.session import WriterSession
+
+BATCH_OBJECTS = 16
+BATCH_BYTES = 128 * 1024**2
+
+Stopped: TypeAlias = Literal["", "mover-open", "ring-changed", "expired"]
+
+
+class Taken(Struct, frozen=True):
+    """The copies that went, and why not all of them: for people in `why`, with the way out in `hint`.
+
+    `mover-open`: another mover's session is open. `ring-changed`: the rest is to be planned anew. `expired`: this session was
+    ended from outside.
+    """
+
+    removed: Amount = Amount()
+    stopped: Stopped = ""
+    why: str = ""
+    hint: str = ""
+
+
+class Surplus:
+    """Removes the surplus of jobs that were planned for `ring`."""
+
+    def __init__(self, repository: "Repository", ring: Ring, workers: int, emit: Emit) -> None:
+        self._repository, self._ring, self._workers, self._emit = repository, ring, workers, emit
+        self._watch = ClockWatch()
+        self._removed = Amount()
+        self._unanswered: set[Copy] = set()
+        """Deletions that were begun and whose outcome is unknown: they may yet take effect."""
+
+    def take(self, outcomes: Iterable[Outcome]) -> Taken:
+        """Delete the removable copies of `outcomes`, as far as the others are whole."""
+        due = [outcome for outcome in outcomes if outcome.removable]
+        if not due:
+            return Taken()
+        with closing(self._repository.writer()) as writer:
+            session = self._begin(writer)
+            if session is None:
+                return self._turned_away()
+            self._removed = Amount()
+            try:
+                stopped = self._take(due, session)
+            finally:
+                self._end(session)
+        if stopped == "expired":
+            return Taken(self._removed, stopped, _EXPIRED.format(session.id.hex()[:SHORT_ID]), _EXPIRED_HINT)
+        return Taken(self._removed, stopped, _RING_CHANGED if stopped else "", _AGAIN if stopped else "")
+
+    def _begin(self, writer: Writer) -> "WriterSession | None":
+        """The mover session, or None while another mover has it. The second look finds out whether that one died."""
+        for _ in range(2):
+            try:
+                return self._repository.begin(writer, "", "mover")
+            except Rejected as error:
+                if error.reason != "mover-open":
+                    raise
+                self._repository.adopt(self._repository.manifest.read())
+        return None
+
+    def _turned_away(self) -> Taken:
+        mover = blocking_mover(self._repository)
+        if mover is None:
+            return Taken(Amount(), "mover-open", f"{_STAY}, since movers keep coming", _AGAIN)
+        why = f"{_STAY}: {described(mover)}, has the turn"
+        return Taken(Amount(), "mover-open", why, way_out(self._repository, mover))
+
+    def _end(self, session: "WriterSession") -> None:
+        """Close the session, unless a deletion may yet take effect: it could hit a copy that the next ring promises.
+
+        Such a session ends when a later run on this host finds that its process has ended.
+        """
+        if not self._unanswered:
+            session.abandon()
+            return
+        where = ", ".join(sorted({target for target, _ in self._unanswered}))
+        self._emit(
+            Warned(message=f"{where} did not say whether it deleted: no copies are taken away until the next run looks")
+        )
+
+    def _take(self, due: Sequence[Outcome], session: "WriterSession") -> Stopped:
+        for batch in _batches(due):
+            whole = self._whole(batch)
+            stopped = self._standing(session)
+            if stopped:
+                return stopped
+            stopped = self._delete(whole, session)
+            if stopped:
+                return stopped
+        return ""
+
+    def _whole(self, batch: Sequence[Outcome]) -> list[Outcome]:
+        """The objects that every place the ring wants gives back whole; what is damaged is remembered for `repair`."""
+        copies = [(name, outcome.job.expected.name) for outcome in batch for name in outcome.job.expected.desired]
+        targets = self._repository.targets
+        threads = ThreadPoolExecutor(self._workers, "read")
+        try:
+            read = list(threads.map(lambda copy: read_whole(targets, *copy) is not None, copies))
+        finally:
+            threads.shutdown(cancel_futures=True)
+        unread = {copy for copy, whole in zip(copies, read, strict=True) if not whole}
+        damaged = [copy for copy in unread if targets.reachable(copy[0])]
+        if damaged:
+            self._repository.findings.update(damaged, ())
+        without = {name for _, name in unread}
+        return [outcome for outcome in batch if outcome.job.expected.name not in without]
+
+    def _delete(self, batch: Iterable[Outcome], session: "WriterSession") -> Stopped:
+        for outcome in batch:
+            for target in outcome.removable:
+                stopped = self._standing(session) if self._watch.stood_still() else ""
+                if stopped:
+                    return stopped
+                self._delete_one((target, outcome.job.expected.name), outcome.job.expected.size_bytes)
+        return ""
+
+    def _delete_one(self, copy: Copy, size_bytes: int) -> None:
+        self._unanswered.add(copy)  # before it begins: Ctrl-C may leave it under way
+        gone = remove(self._repository.targets, *copy)
+        if gone is not None:
+            self._unanswered.discard(copy)
+        if gone:
+            self._removed += Amount(1, size_bytes)
+
+    def _standing(self, session: "WriterSession") -> Stopped:
+        """Whether the session is still open, and the ring still the one that was planned by."""
+        self._watch = ClockWatch()  # before the look: what happens after it began counts as after it
+        try:
+            session.renew()
+        except Rejected as error:
+            if error.reason != NOT_OPEN:
+                raise
+            return "expired"
+        state = self._repository.manifest.read().state
+        if state.session(session.id) is None:
+            return "expired"
+        return "" if state.ring == self._ring else "ring-changed"
+
+
+_STAY = "copies that are one too many stay"
+_AGAIN = "run it again"
+_RING_CHANGED = f"{_STAY}, since the ring changed meanwhile"
+_EXPIRED = f"{_STAY}: session {{}} of this run was expired while it took copies away, so it stopped"
+_EXPIRED_HINT = "find out who ended it, and whether a copy of this machine runs; then run it again"
+
+
+def _batches(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
+    batch: list[Outcome] = []
+    size_bytes = 0
+    for outcome in outcomes:
+        batch.append(outcome)
+        size_bytes += outcome.job.expected.size_bytes
+        if len(batch) >= BATCH_OBJECTS or size_bytes >= BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch

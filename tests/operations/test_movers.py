@@ -1,0 +1,177 @@
+"""Who may take copies away: one mover at a time, which no clone can prove dead, and only while the other copies are whole."""
+
+import shutil
+from contextlib import contextmanager
+
+import pytest
+from targets_world import add, drain, good_copies, live, move, set_to, stock
+from three_sites import World
+
+from drtool.events import ignore
+from drtool.manifest.ops import ExpireSession
+from drtool.operations.rebalance import run
+from drtool.operations.repair import RepairRequest, repair
+from drtool.operations.repair.run import exit_code as repair_exit_code
+from drtool.repository import identity, surplus
+from drtool.repository.copying import Amount
+from drtool.repository.ending import blocking_mover, described, way_out
+from drtool.stores import LocalStore
+
+OTHER_BOOT = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture(scope="module")
+def stocked_once(founded, tmp_path_factory):
+    world = World(tmp_path_factory.mktemp("stocked"), keyrings=list(founded.keyrings))
+    shutil.copytree(founded.root, world.root, dirs_exist_ok=True)
+    stock(world)
+    return world
+
+
+@pytest.fixture
+def stocked(stocked_once, place, monkeypatch):
+    """A repository in which copies are to move from b to d."""
+    monkeypatch.setattr(run, "PATIENCE_S", 0.0)
+    shutil.copytree(stocked_once.root, place, dirs_exist_ok=True)
+    world = World(place, keyrings=list(stocked_once.keyrings))
+    add(world)
+    drain(world, "b/main")
+    return world
+
+
+@contextmanager
+def booted_as(monkeypatch, boot):
+    """Another machine, as far as its boot tells."""
+    read = identity._read
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "_read", lambda path: boot if path.endswith("boot_id") else read(path))
+        yield
+
+
+def clone_of(world):
+    """The same host label, host id and machine id, in a copy of the state directory."""
+    shutil.copytree(world.root / "state", world.root / "cloned")
+    return World(world.root, world.targets, world.host, "cloned", keyrings=world.keyrings)
+
+
+@pytest.fixture
+def paused(stocked, monkeypatch):
+    """What happens before the first copy is deleted, by a function that the test appends."""
+    first, plain = [], LocalStore.delete
+
+    def delete(store, name):
+        if first and name.startswith(("packs/", "index/")):
+            first.pop()()
+        return plain(store, name)
+
+    monkeypatch.setattr(LocalStore, "delete", delete)
+    return first
+
+
+def test_a_clone_neither_ends_a_mover_at_work_nor_takes_copies_beside_it(stocked, paused, monkeypatch):
+    """The other machine turns the ring back and moves everything back while the first is about to delete."""
+    clone, results = clone_of(stocked), []
+
+    def elsewhere():
+        with booted_as(monkeypatch, OTHER_BOOT):
+            set_to(clone, "b/main", active=True)
+            drain(clone, "d/main")
+            results.append(move(clone))
+
+    paused.append(elsewhere)
+    needed = live(stocked)
+    mine = move(stocked)
+    assert (results[0].stopped, results[0].removed) == ("mover-open", Amount())
+    assert run.exit_code(results[0]) == 1
+    assert mine.stopped == ""
+    after = good_copies(stocked, *"abcd")
+    assert {name for name in needed if after[name] < 2} == set()
+    assert move(stocked).left == 0
+    assert stocked.verify("full").degraded is False
+
+
+def test_a_mover_of_an_earlier_boot_is_left_to_a_person_and_the_way_out_is_named(stocked, monkeypatch):
+    with booted_as(monkeypatch, OTHER_BOOT), stocked.open() as repository:
+        session = repository.begin(repository.writer(), "", "mover").id.hex()[:8]
+    result = move(stocked)
+    assert f"session {session}, a repair or rebalance on here" in result.why
+    assert result.hint.endswith(f"drtool session expire {session} --force")
+    with stocked.open() as repository:
+        row = blocking_mover(repository)
+        assert described(row).startswith(f"session {session}")
+        repository.manifest.commit(ExpireSession(row.id))
+    assert move(stocked).removed.objects > 0
+
+
+def test_a_mover_at_work_on_this_host_is_to_be_waited_for(stocked):
+    with stocked.open() as repository:
+        session = repository.begin(repository.writer(), "", "mover")
+        assert way_out(repository, blocking_mover(repository)) == "wait until it is done"
+        session.abandon()
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_a_copy_stays_if_another_rots_before_it_goes_and_that_is_remembered(stocked, monkeypatch, batch):
+    """The new copies were whole when they were written."""
+    monkeypatch.setattr(surplus, "BATCH_OBJECTS", batch)
+    plain, rotten = surplus.Surplus._take, []
+
+    def rot_then_take(self, due, session):
+        if not rotten:
+            job = due[0].job
+            path = stocked.directory(job.expected.desired[0]) / job.expected.name
+            path.write_bytes(bytes(path.stat().st_size))
+            rotten.append((job, good_copies(stocked, *"abcd")[job.expected.name]))
+        return plain(self, due, session)
+
+    monkeypatch.setattr(surplus.Surplus, "_take", rot_then_take)
+    move(stocked)
+    ((job, copies),) = rotten
+    assert good_copies(stocked, *"abcd")[job.expected.name] == copies, "its surplus copy is still there"
+    with stocked.open() as repository:
+        assert (job.expected.desired[0], job.expected.name) in repository.findings.all()
+        assert repair(repository, RepairRequest(), ignore).rebuilt.objects == 1
+    move(stocked)
+    assert stocked.verify("full").damaged == []
+
+
+def test_a_mover_that_stood_still_looks_again_before_the_next_deletion(stocked, monkeypatch):
+    """A snapshot of its machine was resumed: the session that it holds in memory is long over."""
+    plain, met = surplus.remove, []
+
+    def remove_one(targets, target, name):
+        met.append(name)
+        if len(met) == 1:
+            with stocked.open() as other:
+                other.manifest.commit(ExpireSession(blocking_mover(other).id))
+        return plain(targets, target, name)
+
+    monkeypatch.setattr(surplus, "remove", remove_one)
+    monkeypatch.setattr(surplus.ClockWatch, "stood_still", lambda _: True)
+    result = move(stocked)
+    assert (len(met), result.stopped, run.exit_code(result)) == (1, "expired", 1)
+    assert "who ended it" in result.hint
+
+
+def test_a_repair_whose_session_was_expired_fails_and_says_so(stocked, monkeypatch):
+    def expire_first(self, batch):
+        with stocked.open() as other:
+            other.manifest.commit(ExpireSession(blocking_mover(other).id))
+        return batch
+
+    monkeypatch.setattr(surplus.Surplus, "_whole", expire_first)
+    with stocked.open() as repository:
+        result = repair(repository, RepairRequest(), ignore)
+    assert (result.stopped, repair_exit_code(result), result.removed) == ("expired", 1, Amount())
+
+
+def test_while_another_mover_has_the_turn_repair_makes_copies_and_warns(stocked):
+    elsewhere = stocked.elsewhere("there")
+    with elsewhere.open() as other:
+        session = other.begin(other.writer(), "", "mover")
+        with stocked.open() as repository:
+            result = repair(repository, RepairRequest(), stocked.heard.append)
+        assert (result.stopped, repair_exit_code(result), result.removed) == ("mover-open", 0, Amount())
+        assert result.copied.objects > 0
+        assert any(f"drtool session expire {session.id.hex()[:8]} --force" in words for words in stocked.warnings())
+        session.abandon()
