@@ -227,15 +227,15 @@ def test_a_short_turn_of_a_mover_is_waited_for(world, monkeypatch):
 def test_no_mover_begins_between_the_look_at_the_copies_and_the_end_of_a_target(world, monkeypatch):
     add(world)
     drain(world, "d/main")
-    plain, turned_away = removing._holdings, []
+    plain, turned_away = removing.holdings, []
 
-    def look(repository, name, emit):
+    def look(repository, names):
         with world.open() as other, pytest.raises(Rejected) as caught:
             other.begin(other.writer(), "", "mover")
         turned_away.append(caught.value.reason)
-        return plain(repository, name, emit)
+        return plain(repository, names)
 
-    monkeypatch.setattr(removing, "_holdings", look)
+    monkeypatch.setattr(removing, "holdings", look)
     assert remove(world, "d/main").changed
     assert turned_away == ["mover-open"]
     assert world.view().state.sessions == ()
