@@ -300,7 +300,7 @@ def backup_view(document: Document, *, dry_run: bool) -> View:
     ]
     skipped = [f"skipped {row['source']}: {row['reason']}" for row in document.get("skipped", ())]
     parts += [line(text) for text in skipped]
-    summary = "\n".join([*(_summary(row, dry_run=dry_run) for row in document["snapshots"]), *skipped])
+    summary = (*(_summary(row, dry_run=dry_run) for row in document["snapshots"]), *skipped)
     return view(*parts, summary=summary or "nothing was stored")
 
 

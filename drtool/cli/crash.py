@@ -23,7 +23,7 @@ def report(call: "Call", error: Exception) -> Bug:
     trace = "".join(traceback.format_exception(error))
     message = f"this is a bug in drtool {__version__}: {type(error).__name__}: {error}"
     if call.screen.form.verbose:
-        call.screen.trace(trace.rstrip())
+        call.screen.trace_lines(trace.rstrip())
         return Bug(message, hint=f"please report it, with the lines above, in {WHERE}")
     path = _keep(call, trace)
     attached = f", with {path}" if path else "; --verbose shows where it happened"
@@ -39,7 +39,7 @@ def refused(call: "Call", error: OSError) -> DrtoolError:
     if error.strerror is None:
         return report(call, error)
     if call.screen.form.verbose:
-        call.screen.trace("".join(traceback.format_exception(error)).rstrip())
+        call.screen.trace_lines("".join(traceback.format_exception(error)).rstrip())
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
     return SystemRefused(f"{where}{error.strerror}", hint="--verbose shows what it was needed for")
 

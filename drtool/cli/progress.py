@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, TextIO
 
 from drtool.cli.text import count, duration, size
+from drtool.escaping import printable
 from drtool.events import Progress, Stage
 
 if TYPE_CHECKING:
@@ -111,7 +112,9 @@ class ProgressDisplay:
 
         facts = self._facts
         frame = Table.grid(padding=(0, 2))
-        frame.add_row(Text(self._stage, "bold"), Text(self._files()), Text(duration(now_s - self._started_s), "dim"))
+        frame.add_row(
+            Text(printable(self._stage), "bold"), Text(self._files()), Text(duration(now_s - self._started_s), "dim")
+        )
         if facts.processed_bytes:
             figures = _figures(self._stage, facts)
             frame.add_row("", Text(figures), Text(f"{size(self._pace.rate())}/s", "dim"))

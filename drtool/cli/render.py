@@ -2,7 +2,8 @@
 
 Invariants
     `--json` puts exactly one document on stdout, `--json-lines` events and then that document; nothing else goes there.
-    A pipe gets no control codes. Nothing is drawn by a thread: a backup forks while the progress is on the screen.
+    A pipe gets no control codes. Every cell, summary and message passes `printable`: it neither moves a cursor nor ends a line.
+    Nothing is drawn by a thread: a backup forks while the progress is on the screen.
     When the reader of stdout goes away (`| head`), the rest is dropped in silence and the exit code stays what it was;
     when stdout is full, that is said, and a success becomes a failure.
 """
@@ -18,9 +19,10 @@ from msgspec import Struct
 from drtool.cli.lines import EventLines
 from drtool.cli.progress import ProgressDisplay
 from drtool.cli.streams import occupy
-from drtool.cli.text import as_json, brief, printable
+from drtool.cli.text import as_json, brief
 from drtool.cli.view import Cell, Line, Style, Table, View
-from drtool.errors import DrtoolError, Interrupted
+from drtool.errors import ConfigError, DrtoolError, Interrupted
+from drtool.escaping import printable
 from drtool.events import Event, ItemFailed, Progress, SnapshotStored, Stage, StepNoted, TargetFailed, Warned
 
 _SGR: dict[Style, str] = {"good": "32", "bad": "1;31", "warn": "33", "dim": "2", "strong": "1"}
@@ -114,7 +116,8 @@ class Screen:
                 self._write(as_json({"error": document, **stored}))
                 self._document_written = True
             return
-        self._say("bad", "drtool: ", error.message)
+        problems = error.message.split("\n") if isinstance(error, ConfigError) else [error.message]
+        self._say("bad", "drtool: ", *problems)
         for row in self._stored:
             self._say("good", "stored: ", f"snapshot {row.snapshot}{f' of {row.source}' if row.source else ''}")
         if error.hint:
@@ -131,10 +134,10 @@ class Screen:
         self._say("warn", "warning: ", text)
 
     def say(self, text: str) -> None:
-        """One line for a person, beside the result."""
+        """Text of our own for a person, beside the result."""
         self.end_progress()
         if not self.form.quiet:
-            self._say("", "", text)
+            self._say("", "", *text.split("\n"))
 
     def text(self, text: str) -> None:
         """Ready text for stdout: help, a version."""
@@ -145,6 +148,11 @@ class Screen:
         if self.form.verbose:
             self._clear()
             self._say("dim", "", text)
+
+    def trace_lines(self, text: str) -> None:
+        """The same for several lines, such as a traceback."""
+        for each in text.split("\n"):
+            self.trace(each)
 
     def end_progress(self) -> None:
         if self._progress is not None:
@@ -195,9 +203,10 @@ class Screen:
             if self._failed_items <= _ITEMS_SHOWN or self.form.verbose:
                 self._say("warn", f"{event.path or 'drtool'}: ", event.message)
 
-    def _say(self, style: Style, head: str, text: str) -> None:
-        lines = [printable(part) for part in (head + text).split("\n")]
-        lines[0] = self._styled(Cell(printable(head), style), self._stderr) + lines[0][len(printable(head)) :]
+    def _say(self, style: Style, head: str, *texts: str) -> None:
+        """Each text is a line of its own, the first one behind `head`."""
+        lines = [printable(text) for text in texts]
+        lines[0] = self._styled(Cell(head, style), self._stderr) + lines[0]
         try:
             self._stderr.write("\n".join(lines) + "\n")
             self._stderr.flush()
@@ -206,7 +215,8 @@ class Screen:
 
     def _draw(self, view: View) -> None:
         if view.summary is not None and not is_terminal(self._stdout):
-            self._write("\n".join(map(printable, view.summary.split("\n"))))
+            lines = (view.summary,) if isinstance(view.summary, str) else view.summary
+            self._write("\n".join(map(printable, lines)))
             return
         for part in view.parts:
             self._write(self._line(part) if isinstance(part, Line) else self._table(part))

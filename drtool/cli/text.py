@@ -1,9 +1,4 @@
-"""Values as people read them, and as JSON carries them: sizes, times, durations, names from foreign file systems.
-
-Invariants
-    What comes from outside (names, messages) can never move a terminal's cursor or colour it: control characters and
-    bytes that are not UTF-8 appear as `\\xNN`.
-"""
+"""Values as people read them, and as JSON carries them: sizes, times, durations, names from foreign file systems."""
 
 import json
 import time
@@ -68,24 +63,6 @@ def local(time_text: str) -> str:
         return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, OSError, ValueError):  # the first and last day of the calendar have no local time
         return time_text[:19].replace("T", " ")
-
-
-def printable(text: str) -> str:
-    """`text` without anything that a terminal would obey."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
-
-
-def _escaped(letter: str) -> str:
-    return "".join(
-        f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape" if _is_byte(letter) else "surrogatepass")
-    )
-
-
-def _is_byte(letter: str) -> bool:
-    """Whether `letter` stands for one byte that was not UTF-8 (PEP 383)."""
-    return "\udc80" <= letter <= "\udcff"
 
 
 Document = dict[str, Any]

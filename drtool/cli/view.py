@@ -33,10 +33,10 @@ class Table(Struct, frozen=True):
 
 
 class View(Struct, frozen=True):
-    """A result: everything for a terminal; `summary`, where given, is the one line for a pipe."""
+    """A result: everything for a terminal; `summary`, where given, is the one line for a pipe, or one for each snapshot."""
 
     parts: tuple[Line | Table, ...]
-    summary: str | None = None
+    summary: str | tuple[str, ...] | None = None
 
 
 def line(*cells: Cell | str) -> Line:
@@ -49,5 +49,5 @@ def table(headings: str, rows: Sequence[Sequence[Cell | str]]) -> Table:
     return Table(tuple(headings.split()), cells)
 
 
-def view(*parts: Line | Table, summary: str | None = None) -> View:
+def view(*parts: Line | Table, summary: str | tuple[str, ...] | None = None) -> View:
     return View(parts, summary)

@@ -7,10 +7,10 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from drtool.cli.text import printable
 from drtool.config import load_config
 from drtool.config.urls import NO_ACCESS, Access
 from drtool.errors import ConfigError
+from drtool.escaping import printable
 
 _EXAMPLES = """\
 # What this host backs up; each source becomes a snapshot of its own. Patterns are gitignore's.

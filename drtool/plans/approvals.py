@@ -22,6 +22,7 @@ from urllib.parse import quote
 import msgspec
 
 from drtool.errors import DrtoolError, Refused
+from drtool.escaping import printable_lines
 from drtool.plans.actions.port import Answer, Work
 
 LOOK_S = 0.2
@@ -214,5 +215,4 @@ class _Prompt:
 
     def _write(self, text: str) -> None:
         assert self._descriptor is not None
-        plain = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
-        os.write(self._descriptor, plain.encode("utf-8", "replace"))
+        os.write(self._descriptor, printable_lines(text).encode())

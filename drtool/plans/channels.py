@@ -18,6 +18,7 @@ import msgspec
 from drtool.config import nearest
 from drtool.config.schema import ChannelConfig, HeaderFile, NotifyConfig
 from drtool.errors import DrtoolError
+from drtool.escaping import printable_lines
 from drtool.plans.actions.programs import run_program
 from drtool.plans.bounded import bounded
 from drtool.plans.web import origin, request
@@ -45,8 +46,9 @@ class Channels:
 
     def tell(self, channel: str, event: str, message: str) -> str:
         """Why it could not be told; empty if it was."""
+        shown = printable_lines(message)
         body = msgspec.json.encode(
-            {"channel": channel, "event": event, "message": message, "text": message, "host": socket.gethostname()}
+            {"channel": channel, "event": event, "message": shown, "text": shown, "host": socket.gethostname()}
         )
         try:
             found = self._channel(channel)

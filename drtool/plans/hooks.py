@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from drtool.config.life import TELL
 from drtool.errors import DrtoolError
+from drtool.escaping import printable_lines
 from drtool.plans.actions.programs import run_program
 from drtool.plans.bounded import bounded
 from drtool.plans.web import origin, request
@@ -40,7 +41,7 @@ class Occasion(Struct, frozen=True, kw_only=True):
             "DRTOOL_CONFIG": self.config,
             "DRTOOL_EXIT_CODE": "" if self.exit_code is None else str(self.exit_code),
             "DRTOOL_SNAPSHOT_IDS": " ".join(self.snapshots),
-            "DRTOOL_MESSAGE": self.message.replace("\0", ""),
+            "DRTOOL_MESSAGE": printable_lines(self.message),
         }
         return kept | told
 

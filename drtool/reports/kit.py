@@ -10,10 +10,13 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
+from typing import Any
 
+import msgspec
 import segno
 from msgspec import Struct
 
+from drtool.escaping import printable
 from drtool.operations.all_sources import restore_words
 from drtool.operations.kit import Kit, KitPlace
 
@@ -114,6 +117,7 @@ def connect_code(kit: Kit) -> str:
 
 def html_page(kit: Kit) -> str:
     """A page of its own, to be printed on one sheet."""
+    kit = _printable(kit)
     parts = (
         _html_head(kit),
         _html_password(kit),
@@ -128,6 +132,7 @@ def html_page(kit: Kit) -> str:
 
 def text_page(kit: Kit, *, dark: bool = False) -> str:
     """The same as plain text; command lines begin with four spaces and `$ `. `dark`: for a terminal with a dark ground."""
+    kit = _printable(kit)
     parts = [
         f"RECOVERY KIT: {kit.label}",
         f"repository {kit.repository_id}, printed {_day(kit.made_ns)} on {kit.host}, drtool {kit.version}",
@@ -157,6 +162,19 @@ def text_page(kit: Kit, *, dark: bool = False) -> str:
     ]
     parts += ["PASSWORD", "", _blocks(kit.password, dark=dark)] if kit.password is not None else []
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _printable(kit: Kit) -> Kit:
+    """The same with every text in it escaped, except for the password, which must be typed as it is."""
+    return msgspec.convert({**_shown(msgspec.to_builtins(kit)), "password": kit.password}, Kit)
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 - any plain value
+    if isinstance(value, dict):
+        return {key: _shown(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _opened_with(kit: Kit) -> str:

@@ -11,6 +11,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from drtool.escaping import printable_lines
+
 Tone = Literal["good", "bad", "warn", "dim", ""]
 
 
@@ -21,10 +23,8 @@ class Markup(str):
 
 
 def html(value: object) -> str:
-    """A value as it stands in the page: markup as it is, anything else escaped; surrogates as question marks."""
-    if isinstance(value, Markup):
-        return value
-    return escape(str(value)).encode("utf-8", "replace").decode()
+    """A value as it stands in the page: markup as it is, anything else escaped."""
+    return value if isinstance(value, Markup) else escape(printable_lines(str(value)))
 
 
 def tag(name: str, *inner: object, **attributes: object) -> Markup:
@@ -119,7 +119,7 @@ body {
   margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
 }
-main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; overflow-wrap: break-word; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.01em; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .8rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }

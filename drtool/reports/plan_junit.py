@@ -4,12 +4,11 @@ Invariants
     A step that never ran is skipped, never passed; a run that died has an error of its own.
 """
 
-import re
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from drtool.escaping import printable_lines
 from drtool.reports.plan_story import Story, Work
 
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FAILED = ("failed", "aborted")
 _SKIPPED = ("skipped", "blocked", "simulated")
 
@@ -76,5 +75,5 @@ def _case(suite: Element, story: Story, work: Work) -> None:
 
 
 def _clean(text: str) -> str:
-    """What XML has no characters for becomes a question mark."""
-    return _NOT_XML.sub("?", text)
+    """What XML has no characters for, and what would turn text around, is escaped."""
+    return printable_lines(text)

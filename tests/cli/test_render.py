@@ -36,8 +36,8 @@ def test_a_pipe_gets_the_summary_and_no_control_codes():
 
 def test_a_pipe_gets_a_line_for_each_of_several_results_and_no_control_codes():
     out = io.StringIO()
-    screen(out).show({}, view(summary="snapshot 1\nsnapshot \x1b2"))
-    assert out.getvalue() == "snapshot 1\nsnapshot \\x1b2\n"
+    screen(out).show({}, view(summary=("snapshot 1", "snapshot \x1b2\nsnapshot 3")))
+    assert out.getvalue() == "snapshot 1\nsnapshot \\x1b2\\x0asnapshot 3\n"
 
 
 def test_a_terminal_gets_everything(monkeypatch):

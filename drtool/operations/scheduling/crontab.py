@@ -30,8 +30,11 @@ def _line(job: Job, place: Place) -> str:
     words = (f"DRTOOL_CONFIG={shlex.quote(str(place.config))}", *map(shlex.quote, (*place.program, "-q", *job.words)))
     wait_s = place.offset_s(job)
     command = (f"sleep {wait_s}; " if wait_s else "") + " ".join(words)
-    if "\n" in command:
-        raise ConfigError("cron cannot run what has a line break in its name", hint="rename it, or take --systemd")
+    if any(letter < " " or letter == "\x7f" for letter in command):
+        raise ConfigError(
+            "cron cannot run what has a line break or another control character in its name",
+            hint="rename it, or take --systemd",
+        )
     user = "" if place.user else "root "
     return f"{job.when.text} {user}{command.replace('%', chr(92) + '%')}"
 

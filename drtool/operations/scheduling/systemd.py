@@ -117,6 +117,6 @@ def _quoted(word: str, *, expands: bool = False) -> str:
     """A word as systemd reads it back: blanks do not split it, specifiers (and in commands variables) are not expanded."""
     safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     safe = safe.replace("$", "$$") if expands else safe
-    safe = safe.replace("\n", "\\n").replace("\t", "\\t")
+    safe = "".join(f"\\x{ord(letter):02x}" if letter < " " or letter == "\x7f" else letter for letter in safe)
     plain = all(letter.isalnum() or letter in "/._-=:,+@" for letter in word)
     return safe if plain else f'"{safe}"'
