@@ -125,16 +125,33 @@ def _sites_table(document: Document) -> Table:
     rows: list[tuple[Cell | str, ...]] = []
     for site in document["sites"]:
         for target in site["targets"]:
-            free = "-" if target["free_bytes"] is None else size(target["free_bytes"])
-            votes = "no" if not site["votes"] else "only" if target["state"] == "arbiter" else "yes"
-            head = (Cell(target["name"], "strong"), _standing(target), votes)
-            rows.append((*head, f"{target['objects']:,}", size(target["bytes"]), free))
-    return table("TARGET STATE VOTES OBJECTS> HOLDS> FREE>", rows)
+            head = (Cell(target["name"], "strong"), _standing(target), _vote(site, target))
+            figures = (
+                size(target["bytes"]),
+                _size(target["free_bytes"]),
+                Cell(_size(target["last_backup_bytes"]), "dim"),
+            )
+            rows.append((*head, f"{target['objects']:,}", *figures))
+    return table("TARGET STATE VOTES OBJECTS> HOLDS> FREE> LAST-BACKUP>", rows)
+
+
+def _size(size_bytes: int | None) -> str:
+    return "-" if size_bytes is None else size(size_bytes)
+
+
+def _vote(site: Document, target: Document) -> Cell:
+    if not site["votes"]:
+        return Cell("no")
+    if site["voter_problem"]:
+        return Cell("cannot", "bad")
+    return Cell("only" if target["state"] == "arbiter" else "yes")
 
 
 def _standing(target: Document) -> Cell:
     if target["state"] == "lost":
         return Cell("lost", "bad")
+    if target["reachable"] and target["writable"] is False:
+        return Cell("refuses writes", "bad")
     return Cell("online", "good") if target["reachable"] else Cell("offline", "bad")
 
 

@@ -268,6 +268,8 @@ def verify_view(document: Document) -> View:
     if document["repaired"]:
         parts.append(line(Cell("  repaired ", "good"), _objects(len(document["repaired"]))))
     parts += [line(Cell("  offline ", "warn"), f"{row['target']}: {row['reason']}") for row in document["offline"]]
+    parts += [line(Cell("  cannot be written ", "bad"), f"{r['target']}: {r['reason']}") for r in document["refusing"]]
+    parts += [line(Cell("  cannot vote ", "bad"), f"{row['site']}: {row['reason']}") for row in document["voters"]]
     parts += (
         [line(f"  {_objects(document['misplaced'])} not where the ring wants every copy")]
         if document["misplaced"]

@@ -22,7 +22,7 @@ from drtool.manifest.place import (
     Writing,
     unreachable,
 )
-from drtool.manifest.ports import Draw, Talk
+from drtool.manifest.ports import Draw, Failed, Talk
 from drtool.paxos import Preempted, Record
 from drtool.paxos.record import record_hash
 
@@ -39,6 +39,7 @@ __all__ = [
     "collect",
     "collect_all",
     "is_due_for_collection",
+    "offer_again",
     "read_site",
     "unreachable",
 ]
@@ -76,6 +77,19 @@ def change_site(place: Place, view: SiteView | None, rule: Rule) -> Talk[Changin
             return (yield from _confirm(place, after)) or after
         view = None
     return Trouble("unknown", "others changed it faster", definite=False)
+
+
+def offer_again(place: Place, view: SiteView) -> Talk[str]:
+    """Write the record that is there once more, which changes nothing. Return why the site refused, or "".
+
+    In chain mode the name is taken, so nothing is stored. In swap mode the same bytes replace themselves, and only while they
+    are still there. Both take the way of a real change: its name, its call, its permission.
+    """
+    data = place.encode(view.record)
+    if record_hash(data) != view.record_hash or (place.mode == "cas" and not view.tag):
+        return ""
+    reply = yield swap.again(place, view, data) if place.mode == "cas" else chain.again(place, view, data)
+    return reply.reason if isinstance(reply, Failed) else ""
 
 
 def begin(place: Place, record: Record) -> Talk[Reading]:

@@ -67,6 +67,11 @@ def put_version(place: Place, version: int, data: bytes) -> Talk[Writing]:
     return Written() if there == data else None  # the token makes these bytes ours alone
 
 
+def again(place: Place, view: SiteView, data: bytes) -> PutIfAbsent:
+    """The request that puts the present version where it is already."""
+    return PutIfAbsent(place.site, version_name(place.prefix, view.record.version), data)
+
+
 def confirm(place: Place, version: int, own_hash: bytes) -> Talk[Trouble | None]:
     """None if `version`, which we put, took effect; otherwise nobody may count it."""
     versions = yield from _list_versions(place, behind=version - 1)

@@ -152,9 +152,9 @@ class Manifest:
         """
         return self._driver.run(self.committing(tuple(ops) if isinstance(ops, Sequence) else (ops,)))
 
-    def status(self) -> ManifestStatus:
-        """What every acceptor says of itself; needs no quorum."""
-        return self._driver.run(self._status())
+    def status(self, *, tried: bool = False) -> ManifestStatus:
+        """What every acceptor says of itself; needs no quorum. `tried`: and whether it can be written."""
+        return self._driver.run(self._status(tried=tried))
 
     def check(self) -> list[Problem]:
         """Verify every chain, digest, MAC, page and witness at every site that answers."""
@@ -263,9 +263,9 @@ class Manifest:
         """The conversation of `check`."""
         return (yield from check_manifest(self._course.newest))
 
-    def _status(self) -> Talk[ManifestStatus]:
+    def _status(self, *, tried: bool) -> Talk[ManifestStatus]:
         context, fork = yield from self._course.newest()
-        status = yield from status_of(context)
+        status = yield from status_of(context, tried=tried)
         return msgspec.structs.replace(status, problem=fork.message if fork else None)
 
     def settling(self) -> Talk[int]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from drtool.errors import DrtoolError
-from drtool.manifest.acceptor import Reading, SiteView, Trouble, read_site
+from drtool.manifest.acceptor import Place, Reading, SiteView, Trouble, offer_again, read_site
 from drtool.manifest.context import Context
 from drtool.manifest.head import Head, open_head
 from drtool.manifest.library import Learned, Library
@@ -21,7 +21,10 @@ from drtool.model import SiteName
 
 
 class AcceptorStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One voter. `lag`: changes behind the newest head, None if the acceptor cannot be read."""
+    """One voter. `lag`: changes behind the newest head, None if the acceptor cannot be read.
+
+    `refusal`: why it does not take its own record once more, so that it cannot vote; empty where that was not tried.
+    """
 
     site: SiteName
     reachable: bool
@@ -30,6 +33,7 @@ class AcceptorStatus(msgspec.Struct, frozen=True, kw_only=True):
     version: int | None = None
     lag: int | None = None
     problem: str | None = None
+    refusal: str = ""
 
 
 class QuorumStatus(msgspec.Struct, frozen=True):
@@ -61,15 +65,22 @@ class LogEntry(msgspec.Struct, frozen=True):
     digest: str
 
 
-def status_of(context: Context) -> Talk[ManifestStatus]:
-    """What every voter says of itself."""
-    readings = yield Gather({site: read_site(place) for site, place in context.places.items()}, never)
+def status_of(context: Context, *, tried: bool = False) -> Talk[ManifestStatus]:
+    """What every voter says of itself. `tried`: and whether it takes its own record once more."""
+    found = yield Gather({site: _look(place, tried=tried) for site, place in context.places.items()}, never)
+    readings = {site: row if isinstance(row, Failed) else row[0] for site, row in found.items()}
+    refusals = {site: "" if isinstance(row, Failed) else row[1] for site, row in found.items()}
     heads = {site: _head_of(context.library.keys, reading) for site, reading in readings.items()}
-    sound = [reading for reading in readings.values() if isinstance(reading, SiteView) and not reading.rolled_back]
+    sound = [row for row in readings.values() if isinstance(row, SiteView) and not row.rolled_back]
+    able = [site for site, row in readings.items() if isinstance(row, SiteView) and not row.rolled_back]
+    able = [site for site in able if not refusals[site]]
     known = {site: head for site, head in heads.items() if isinstance(head, Head)}
     newest = max(known.values(), key=lambda head: head.sequence, default=None)
     counts = Counter(view.record.accepted for view in sound)
-    rows = tuple(_acceptor(site, readings[site], heads[site], newest) for site in context.places)
+    rows = tuple(
+        msgspec.structs.replace(_acceptor(site, readings[site], heads[site], newest), refusal=refusals[site])
+        for site in context.places
+    )
     return ManifestStatus(
         generation=context.config.generation,
         config=context.config.number,
@@ -77,8 +88,16 @@ def status_of(context: Context) -> Talk[ManifestStatus]:
         digest=newest.digest.hex() if newest else "",
         agreed=max(counts.values(), default=0) >= context.quorum,
         acceptors=rows,
-        quorum=QuorumStatus(context.quorum, len(sound)),
+        quorum=QuorumStatus(context.quorum, len(able)),
     )
+
+
+def _look(place: Place, *, tried: bool) -> Talk[tuple[Reading, str]]:
+    """What is there, and why it cannot be written."""
+    reading = yield from read_site(place)
+    if not tried or not isinstance(reading, SiteView) or reading.rolled_back:
+        return reading, ""
+    return reading, (yield from offer_again(place, reading))
 
 
 def entries(

@@ -60,6 +60,11 @@ def replace(place: Place, view: SiteView, data: bytes) -> Talk[Writing]:
     return (yield from _swap(place, data, view.tag))
 
 
+def again(place: Place, view: SiteView, data: bytes) -> Swap:
+    """The request that replaces the record by itself."""
+    return Swap(place.site, state_name(place.prefix), data, view.tag)
+
+
 def confirm(place: Place) -> Talk[Trouble | None]:
     """None if the configuration had not ended when our record was there already; otherwise nobody may count it."""
     trouble = yield from _look(place)

@@ -126,6 +126,9 @@ class CircuitStore(PassingStore):
     def free_bytes(self) -> int | None:
         return self._through(self.inner.free_bytes)
 
+    def try_room(self, size_bytes: int) -> None:
+        self._through(lambda: self.inner.try_room(size_bytes))
+
     def put_if_absent(self, name: str, data: bytes) -> bool:
         return self._through(lambda: self._register().put_if_absent(name, data))
 

@@ -55,6 +55,17 @@ def create(directory: int, name: str, data: Buffer) -> bool:
     return created
 
 
+def claim_room(directory: int, size_bytes: int) -> None:
+    """Reserve so many bytes in a temporary file of `directory`, and remove it. OSError if they do not fit."""
+    name = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        os.unlink(name, dir_fd=directory)
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    finally:
+        os.close(descriptor)
+
+
 def remove_if_old(directory: int, name: str, before_s: float) -> bool:
     """Whether a temporary file was there, of somebody who stopped writing it before then, and is no more."""
     try:

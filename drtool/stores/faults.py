@@ -145,6 +145,12 @@ class FaultyStore(PassingStore):
             return super().free_bytes()
         return max(0, faults.full_after_bytes - self._written_bytes)
 
+    def try_room(self, size_bytes: int) -> None:
+        room_bytes = self.free_bytes()
+        if room_bytes is not None and room_bytes < size_bytes:
+            raise TargetFull(f"injected fault: {room_bytes} bytes are free, and {size_bytes} do not fit")
+        super().try_room(size_bytes)
+
     def put_if_absent(self, name: str, data: bytes) -> bool:
         self._begin_write(name, len(data))
         return super().put_if_absent(name, data)

@@ -148,6 +148,17 @@ class LocalStore:
             room = os.fstatvfs(self._root)
         return room.f_bavail * room.f_frsize
 
+    def try_room(self, size_bytes: int) -> None:
+        """Claim the room and give it back: a quota refuses what `free_bytes` may show as free."""
+        if not self.can_vote() or not hasattr(os, "posix_fallocate"):
+            return  # elsewhere the call may write every block, over a network
+        with translated(str(self.root), writing=True):
+            directory = self._open_directory("")
+            try:
+                durable.claim_room(directory, size_bytes)
+            finally:
+                os.close(directory)
+
     def sweep(self, directories: Sequence[str], older_than_s: float) -> int:
         self._check_root()
         with translated(str(self.root), writing=True):

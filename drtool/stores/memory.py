@@ -51,6 +51,9 @@ class MemoryStore:
     def free_bytes(self) -> int | None:
         return None
 
+    def try_room(self, size_bytes: int) -> None:
+        """Memory says nothing of its room."""
+
     def sweep(self, directories: Sequence[str], older_than_s: float) -> None:
         """Nothing here is ever half there."""
 

@@ -108,6 +108,10 @@ class OverlaidStore(PassingStore):
         overlays = self._begin("")
         return 0 if any(overlay.kind == "full" for overlay in overlays) else self.inner.free_bytes()
 
+    def try_room(self, size_bytes: int) -> None:
+        _refuse_writes(self._begin(""), "", size_bytes)
+        self.inner.try_room(size_bytes)
+
     def sweep(self, directories: Sequence[str], older_than_s: float) -> int | None:
         self._begin_write("", None)
         return self.inner.sweep(directories, older_than_s)
@@ -152,11 +156,7 @@ class OverlaidStore(PassingStore):
     def _begin_write(self, name: str, size_bytes: int | None) -> Sequence[Overlay]:
         """The same for a call that changes something; `size_bytes` None: it needs no room."""
         overlays = self._begin(name)
-        for overlay in overlays:
-            if overlay.kind == "read-only":
-                raise TargetReadOnly(f"{overlay.words('makes it read-only')}, at {name}", hint=overlay.hint)
-            if overlay.kind == "full" and size_bytes is not None:
-                raise TargetFull(f"{overlay.words('leaves no room')}, at {name}", hint=overlay.hint)
+        _refuse_writes(overlays, name, size_bytes)
         self._throttle(overlays, size_bytes or 0)
         return overlays
 
@@ -201,6 +201,14 @@ class OverlaidMedium(OverlaidStore):
     def vote_verdict(self) -> VoteVerdict:
         self._begin("")
         return self.inner.vote_verdict()
+
+
+def _refuse_writes(overlays: Sequence[Overlay], name: str, size_bytes: int | None) -> None:
+    for overlay in overlays:
+        if overlay.kind == "read-only":
+            raise TargetReadOnly(f"{overlay.words('makes it read-only')}, at {name}", hint=overlay.hint)
+        if overlay.kind == "full" and size_bytes is not None:
+            raise TargetFull(f"{overlay.words('leaves no room')}, at {name}", hint=overlay.hint)
 
 
 def refuse(overlay: Overlay, name: str) -> NoReturn:

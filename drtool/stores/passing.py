@@ -35,6 +35,9 @@ class PassingStore:
     def free_bytes(self) -> int | None:
         return self.inner.free_bytes()
 
+    def try_room(self, size_bytes: int) -> None:
+        self.inner.try_room(size_bytes)
+
     def sweep(self, directories: Sequence[str], older_than_s: float) -> int | None:
         return self.inner.sweep(directories, older_than_s)
 

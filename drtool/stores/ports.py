@@ -60,6 +60,9 @@ class Store(Protocol):
     def free_bytes(self) -> int | None:
         """The room that is left, or None where nobody knows."""
 
+    def try_room(self, size_bytes: int) -> None:
+        """Raise `TargetFull` if so many bytes do not fit, as far as the medium can tell without storing them."""
+
     def sweep(self, directories: Sequence[str], older_than_s: float) -> int | None:
         """Remove temporary files that killed writers left in these directories (`packs/ab`; the root is empty).
 

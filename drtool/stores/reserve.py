@@ -22,6 +22,10 @@ class ReservingStore(PassingStore):
             self._check_room(name, size_bytes)
         self.inner.put(name, data)
 
+    def try_room(self, size_bytes: int) -> None:
+        self._check_room("a pack", size_bytes)
+        self.inner.try_room(size_bytes + RESERVE_BYTES)
+
     def _check_room(self, name: str, size_bytes: int) -> None:
         free_bytes = self.inner.free_bytes()
         if free_bytes is not None and free_bytes - size_bytes < RESERVE_BYTES:

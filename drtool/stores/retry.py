@@ -85,6 +85,9 @@ class RetryingStore(PassingStore):
     def free_bytes(self) -> int | None:
         return self._again(self.inner.free_bytes)
 
+    def try_room(self, size_bytes: int) -> None:
+        self._again(lambda: self.inner.try_room(size_bytes))
+
     def put_if_absent(self, name: str, data: bytes) -> bool:
         register, tries = self._register(), self._tries()
         while True:

@@ -164,6 +164,9 @@ class S3Store:
     def free_bytes(self) -> int | None:
         return None
 
+    def try_room(self, size_bytes: int) -> None:
+        """A bucket says nothing of its room; a quota refuses the object that goes over it."""
+
     def server_time_s(self) -> float | None:
         """The server's clock, in seconds since 1970, as it dates an answer; a refusal is dated as well."""
         with self._translated("", writing=False):

@@ -221,6 +221,9 @@ class SftpStore:
 
         return self._call("", work)
 
+    def try_room(self, size_bytes: int) -> None:
+        """A server says no more than `free_bytes` does."""
+
     def sweep(self, directories: Sequence[str], older_than_s: float) -> int:
         before_s = time.time() - older_than_s
 

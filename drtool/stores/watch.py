@@ -114,6 +114,9 @@ class WatchedStore(PassingStore):
     def free_bytes(self) -> int | None:
         return self._watched(self.inner.free_bytes, "its free space")
 
+    def try_room(self, size_bytes: int) -> None:
+        self._watched(lambda: self.inner.try_room(size_bytes), "its free space")
+
     def sweep(self, directories: Sequence[str], older_than_s: float) -> int | None:
         return self._watched(lambda: self.inner.sweep(directories, older_than_s), "its temporary files")
 

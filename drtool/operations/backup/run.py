@@ -33,6 +33,7 @@ from drtool.operations.backup.scan import Scan, parent_of_job
 from drtool.operations.backup.virtual import Content, VirtualTree, capture, foresee, surroundings
 from drtool.packing import PackKind
 from drtool.repository import Repository
+from drtool.repository.readiness import readiness
 from drtool.repository.session import Overtaken, WriterSession
 from drtool.repository.workers import WINDOW
 from drtool.repository.writing import PackSink, PackWritten, Writer
@@ -54,6 +55,7 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
     """
     reports, failed = [], []
     if not request.dry_run:
+        _try_targets(repository, emit)
         for message in repository.mend_slots().messages():
             emit(Warned(message=message))
     for job in request.jobs:
@@ -66,6 +68,15 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
             failed.append(JobFailure(job.name, error.message, exit_code))
             emit(ItemFailed(path=job.name, message=error.message))
     return BackupResult(snapshots=reports, failed=failed)
+
+
+def _try_targets(repository: Repository, emit: Emit) -> None:
+    """A target that takes nothing is owed what it misses, also by a run that has nothing new to store."""
+    ready = readiness(repository)
+    for name, error in ready.refusals.items():
+        repository.targets.fail_by(name, error)
+    for site, why in ready.voters.items():
+        emit(Warned(message=f"voter {site} cannot vote: {why}"))
 
 
 def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, emit: Emit) -> SnapshotReport:

@@ -3,15 +3,17 @@
 One function per subject, listed in `SUBJECTS`. docs/status.md has a row for every line.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
-from drtool.model import SiteName
+from drtool.model import SiteName, TargetName
 from drtool.operations.status.result import QuorumStatus, Remark, notice, problem
+from drtool.operations.status.room import Need, mib
 from drtool.repository import Repository
 from drtool.repository.catalogue import problems_with_pages
 from drtool.repository.inventory import Inventory
+from drtool.repository.readiness import Readiness
 from drtool.repository.targets import UNNAMED
 
 
@@ -21,6 +23,9 @@ class Seen(Struct, frozen=True, kw_only=True):
     repository: Repository
     inventory: Inventory
     quorum: QuorumStatus
+    ready: Readiness
+    needs: Mapping[TargetName, Need]
+    free_bytes: Mapping[TargetName, int]
     below: int
     """Packs on fewer sites than promised."""
     alone: dict[SiteName, int]
@@ -59,6 +64,28 @@ def about_targets(seen: Seen) -> Iterable[Remark]:
             yield problem(f"arbiter {row.name} is offline: {repository.targets.failures.get(row.name, UNNAMED)}")
 
 
+def about_writing(seen: Seen) -> Iterable[Remark]:
+    """Which targets and voters would refuse the next backup."""
+    yield from map(problem, seen.ready.messages())
+    behind = [row for row in seen.ready.manifest.acceptors if row.lag and not row.refusal and not row.problem]
+    for row in behind:
+        changes = "1 change" if row.lag == 1 else f"{row.lag} changes"
+        yield notice(f"voter {row.site} is {changes} behind; the next backup brings it up to date")
+
+
+def about_room(seen: Seen) -> Iterable[Remark]:
+    """Where the next backup may not fit."""
+    for name, free_bytes in sorted(seen.free_bytes.items()):
+        need = seen.needs.get(name)
+        if need is None or name in seen.ready.refusals or free_bytes >= need.last_bytes:
+            continue
+        words = f"target {name} has {mib(free_bytes)} free, and the last backup stored {mib(need.last_bytes)} there"
+        if free_bytes < need.next_bytes:
+            yield problem(f"{words}: drtool forget --prune gives room back, drtool target add adds some")
+        else:
+            yield notice(f"{words}; it was the first of its source, and the next one needs less")
+
+
 def about_copies(seen: Seen) -> Iterable[Remark]:
     """What has fewer copies than promised, or would be lost with one site."""
     if seen.below:
@@ -94,6 +121,8 @@ def about_work(seen: Seen) -> Iterable[Remark]:
 SUBJECTS: tuple[Callable[[Seen], Iterable[Remark]], ...] = (
     about_certainty,
     about_targets,
+    about_writing,
+    about_room,
     about_copies,
     about_damage,
     about_work,

@@ -38,15 +38,21 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     state: str
     reachable: bool
     reason: str | None = None
+    writable: bool | None = None
+    """Whether it took an object just now. None: it was not tried."""
     objects: int
     bytes: int
     free_bytes: int | None = None
+    last_backup_bytes: int | None = None
+    """What the last backup stored there, by the ring's shares."""
 
 
 class SiteStatus(Struct, frozen=True, kw_only=True):
     name: SiteName
     reachable: bool
     votes: bool
+    voter_problem: str | None = None
+    """Why its vote does not count now."""
     targets: list[TargetStatus]
 
 

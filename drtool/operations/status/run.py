@@ -7,24 +7,32 @@ from drtool.events import Emit, Stage
 from drtool.operations.status.copies import Copies, alone_at
 from drtool.operations.status.remarks import Seen, remarks
 from drtool.operations.status.result import QuorumStatus, Remark, SourceStatus, StatusResult, problem
+from drtool.operations.status.room import needs_of
 from drtool.operations.status.sites import sites_of
 from drtool.operations.status.sources import sources_of
 from drtool.repository import Repository
 from drtool.repository.inventory import take_inventory
+from drtool.repository.readiness import readiness
 
 
 def status(repository: Repository, emit: Emit, objectives: Mapping[str, Objective] | None = None) -> StatusResult:
     """Return how the repository is now. `objectives`: of this host's sources."""
     emit(Stage(name="looking"))
+    needs = needs_of(repository)
+    ready = readiness(repository, {name: need.tried_bytes for name, need in needs.items()})
     inventory = take_inventory(repository.targets)
-    manifest = repository.manifest.status()
     repository.load_index()
     copies = Copies(repository, inventory)
-    quorum = QuorumStatus(manifest.quorum.needed, manifest.quorum.reachable)
+    sites = sites_of(repository, inventory, ready, needs)
+    quorum = QuorumStatus(ready.manifest.quorum.needed, ready.manifest.quorum.reachable)
+    rows = [row for site in sites for row in site.targets]
     seen = Seen(
         repository=repository,
         inventory=inventory,
         quorum=quorum,
+        ready=ready,
+        needs=needs,
+        free_bytes={row.name: row.free_bytes for row in rows if row.free_bytes is not None},
         below=copies.below,
         alone=alone_at(repository, inventory),
         current=frozenset(row.site for row in manifest.acceptors if row.lag == 0 and not row.problem),
@@ -32,7 +40,7 @@ def status(repository: Repository, emit: Emit, objectives: Mapping[str, Objectiv
     sources = sources_of(repository, copies, objectives or {})
     found = StatusResult(
         quorum=quorum,
-        sites=sites_of(repository, inventory),
+        sites=sites,
         sources=sources,
         sequence=repository.view.sequence,
         tentative=repository.view.tentative,

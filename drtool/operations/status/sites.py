@@ -1,43 +1,71 @@
-"""Each site and its targets: reachable or not, what they hold, how much room is left."""
+"""Each site and its targets: reachable or not, writable or not, what they hold, how much room is left."""
+
+from collections.abc import Mapping
 
 from drtool.errors import StoreError
 from drtool.model import SiteName, TargetName, site_of
 from drtool.operations.status.result import SiteStatus, TargetStatus
+from drtool.operations.status.room import Need
 from drtool.repository import Repository
 from drtool.repository.inventory import Inventory
+from drtool.repository.readiness import Readiness, reason_of
 
 
-def sites_of(repository: Repository, inventory: Inventory) -> list[SiteStatus]:
+def sites_of(
+    repository: Repository, inventory: Inventory, ready: Readiness, needs: Mapping[TargetName, Need]
+) -> list[SiteStatus]:
+    """Every site of the manifest and of this host's configuration, by name."""
     voters = {voter.site for voter in repository.view.config.voters}
-    names = sorted({site_of(name) for name in (*repository.target_rows(), *repository.targets.specs)})
-    return [_site(repository, inventory, site, site in voters) for site in names]
-
-
-def _site(repository: Repository, inventory: Inventory, site: SiteName, votes: bool) -> SiteStatus:
     names = sorted({*repository.target_rows(), *repository.targets.specs})
-    targets = [_target(repository, inventory, name) for name in names if site_of(name) == site]
-    return SiteStatus(name=site, reachable=any(t.reachable for t in targets), votes=votes, targets=targets)
+    rows = [_target(repository, inventory, ready, needs, name) for name in names]
+    return [
+        _site(site, [row for row in rows if site_of(row.name) == site], ready, votes=site in voters)
+        for site in sorted({site_of(name) for name in names})
+    ]
 
 
-def _target(repository: Repository, inventory: Inventory, name: TargetName) -> TargetStatus:
-    targets, row = repository.targets, repository.target_rows().get(name)
+def _site(site: SiteName, targets: list[TargetStatus], ready: Readiness, *, votes: bool) -> SiteStatus:
+    return SiteStatus(
+        name=site,
+        reachable=any(row.reachable for row in targets),
+        votes=votes,
+        voter_problem=ready.voters.get(site),
+        targets=targets,
+    )
+
+
+def _target(
+    repository: Repository,
+    inventory: Inventory,
+    ready: Readiness,
+    needs: Mapping[TargetName, Need],
+    name: TargetName,
+) -> TargetStatus:
+    row = repository.target_rows().get(name)
     state = "unknown" if row is None else "arbiter" if row.votes_only and row.state == "active" else row.state
     objects = inventory.objects.get(name)
-    reason = None
-    free_bytes = None
-    if objects is None and name in targets.storing():
-        reason = inventory.unlisted.get(name, "not in this host's configuration")
-    else:
-        try:
-            free_bytes = targets.store(name).free_bytes()
-        except StoreError as error:
-            reason = targets.failures.get(name, error.message)
+    free_bytes, reason = _room(repository, inventory, name)
+    refusal = ready.refusals.get(name)
+    need = needs.get(name)
     return TargetStatus(
         name=name,
         state=state,
         reachable=reason is None,
-        reason=reason,
+        reason=reason or (reason_of(refusal) if refusal else None),
+        writable=name not in ready.refusals if name in ready.tried else None,
         objects=len(objects or ()),
         bytes=sum((objects or {}).values()),
         free_bytes=free_bytes,
+        last_backup_bytes=need.last_bytes if need else None,
     )
+
+
+def _room(repository: Repository, inventory: Inventory, name: TargetName) -> tuple[int | None, str | None]:
+    """The free space, and why the target cannot be reached."""
+    targets = repository.targets
+    if name not in inventory.objects and name in targets.storing():
+        return None, inventory.unlisted.get(name, "not in this host's configuration")
+    try:
+        return targets.store(name).free_bytes(), None
+    except StoreError as error:
+        return None, targets.failures.get(name, error.message)

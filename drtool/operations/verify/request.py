@@ -74,6 +74,13 @@ class OfflineTarget(Struct, frozen=True):
     reason: str
 
 
+class UnableVoter(Struct, frozen=True):
+    """A voter whose site answers and whose vote does not count."""
+
+    site: SiteName
+    reason: str
+
+
 class Bound(Struct, frozen=True):
     """At 95 % confidence at most `bad_fraction` of the `of` copies is bad; None where nothing was read. `read` of them were
     drawn and read, `bad` of these were. At level `full` all are read, and the fraction is exact.
@@ -128,6 +135,9 @@ class VerifyResult(Struct, frozen=True, kw_only=True):
     bound_95: Bound
     wall_seconds: float
     offline: list[OfflineTarget]
+    refusing: list[OfflineTarget] = []
+    """Targets that can be read and take no object."""
+    voters: list[UnableVoter] = []
     misplaced: int
     """Objects with all their copies, but not all where the ring wants them."""
     owed: int

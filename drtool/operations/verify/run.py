@@ -2,7 +2,7 @@
 
 Invariants
     Findings never stop the rest. Only what a listing or a read showed is reported; what cannot be reached is said to be so.
-    Nothing is written but the record of what was covered.
+    Nothing is written but the record of what was covered, and one small object at each target, to see that it can be.
 """
 
 import os
@@ -24,6 +24,7 @@ from drtool.operations.verify.request import (
     Missing,
     OfflineTarget,
     Prospect,
+    UnableVoter,
     VerifyRequest,
     VerifyResult,
 )
@@ -35,6 +36,7 @@ from drtool.repository.expected import Expected, Standing, expected_objects, sta
 from drtool.repository.findings import Copy as Finding
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.reach import needed_packs
+from drtool.repository.readiness import readiness, reason_of
 from drtool.trees import Entry, FileType, read_content, read_directory
 
 AFFECTED_MAX = 10_000
@@ -50,6 +52,9 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
     for problem in repository.slot_problems():
         emit(Warned(message=problem))
+    ready = readiness(repository)
+    for message in ready.messages():
+        emit(Warned(message=message))
     inventory = _of_site(take_inventory(repository.targets), request.site)
     catalogue = _look_at_catalogue(repository, request)
     before = frozenset(copy for copy in repository.findings.all() if not is_catalogue(copy[1]))
@@ -88,6 +93,8 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         offline=[
             OfflineTarget(target, why) for target, why in sorted({**catalogue.silent, **inventory.unlisted}.items())
         ],
+        refusing=[OfflineTarget(target, reason_of(error)) for target, error in sorted(ready.refusals.items())],
+        voters=[UnableVoter(site, why) for site, why in sorted(ready.voters.items())],
         misplaced=sum(s.misplaced for s in standings),
         owed=sum(s.owed for s in standings) + len(catalogue.owed),
         unreferenced=Checked(0, 0) if request.partial else _unreferenced(inventory, wanted),

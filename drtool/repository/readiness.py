@@ -1,0 +1,132 @@
+"""Whether the next backup can be stored: each target takes a small object, each voter takes its own record once more.
+
+Invariants
+    All targets and voters are tried at once. None is waited for longer than `TRIAL_TIMEOUT_S`.
+    A trial leaves nothing behind but, on a medium that deletes nothing, one small object below `probe/`.
+    A trial changes no record of a voter. A repository that was opened read-only, or from single sites, is not tried.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError, StoreError, TargetFull, TargetOffline
+from drtool.manifest.inspect import ManifestStatus
+from drtool.model import SiteName, TargetName
+from drtool.repository.repository import Repository
+from drtool.stores import Errand, Store
+from drtool.stores.scratch import Scratch
+
+TRIAL_TIMEOUT_S = 30.0
+"""Above the 20 s after which a single call counts as hung, so that the target's own reason is heard first."""
+AMPLE_BYTES = 64 << 20
+TRIAL = b"drtool tried whether this target takes an object\n"
+
+
+class Readiness(Struct, frozen=True, kw_only=True):
+    """`refusals`: targets that are reached and take no object. `voters`: sites whose register cannot be written or read."""
+
+    tried: frozenset[TargetName]
+    refusals: Mapping[TargetName, DrtoolError]
+    voters: Mapping[SiteName, str]
+    manifest: ManifestStatus
+
+    def messages(self) -> Iterator[str]:
+        """One sentence for each."""
+        for target, error in self.refusals.items():
+            yield f"target {target} cannot be written: {reason_of(error)}"
+        for site, why in self.voters.items():
+            yield f"voter {site} cannot vote: {why}"
+
+
+def readiness(repository: Repository, room_bytes: Mapping[TargetName, int] | None = None) -> Readiness:
+    """Try every target that is to be written, and every voter. `room_bytes`: how much a target must have room for."""
+    tried = not repository.spec.read_only and not repository.spec.manifest_from
+    trials = _begun(repository, room_bytes or {}) if tried else {}
+    ends_at = time.monotonic() + TRIAL_TIMEOUT_S
+    manifest = repository.manifest.status(tried=tried)
+    refusals = dict(_refused(trials, ends_at))
+    return Readiness(
+        tried=frozenset(trials), refusals=refusals, voters=dict(_unable(repository, manifest)), manifest=manifest
+    )
+
+
+def reason_of(error: DrtoolError) -> str:
+    """What went wrong, and what to do next."""
+    return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+def _begun(repository: Repository, room_bytes: Mapping[TargetName, int]) -> dict[TargetName, Errand[None]]:
+    targets = repository.targets
+    written = [row.name for row in repository.view.state.targets if row.state == "active"]
+    return {
+        name: Errand(partial(_try, targets.store(name), room_bytes.get(name, 0)))
+        for name in written
+        if targets.writable(name)
+    }
+
+
+def _refused(trials: Mapping[TargetName, Errand[None]], ends_at: float) -> Iterable[tuple[TargetName, DrtoolError]]:
+    for name, errand in trials.items():
+        try:
+            errand.result(ends_at - time.monotonic(), "it")
+        except DrtoolError as error:
+            yield name, error
+
+
+def _try(store: Store, room_bytes: int) -> None:
+    scratch = Scratch(store)
+    name = scratch.name("write")
+    try:
+        store.put(name, TRIAL)
+        if room_bytes:
+            store.try_room(room_bytes)
+    except TargetOffline:
+        raise  # what does not answer is not asked to remove anything either
+    except StoreError as error:
+        _clear(scratch)
+        raise type(error)(error.message.replace(f"/{name}", ""), hint=_advice(store, error, room_bytes)) from error
+    _clear(scratch)
+
+
+def _clear(scratch: Scratch) -> None:
+    with suppress(StoreError):  # below `probe/`, where nothing is looked for
+        scratch.clear()
+
+
+def _advice(store: Store, error: StoreError, room_bytes: int) -> str | None:
+    """What to do; where a target is full although it has room, what else may be used up."""
+    free_bytes = store.free_bytes() if isinstance(error, TargetFull) else None
+    if free_bytes is not None and free_bytes > room_bytes + AMPLE_BYTES:
+        return f"{free_bytes >> 20} MiB are free there, so a quota or the number of files is used up (quota, df -i)"
+    return error.hint
+
+
+def _unable(repository: Repository, manifest: ManifestStatus) -> Iterable[tuple[SiteName, str]]:
+    """Voters at sites that answer, and why they do not count. A site that is offline is a fault of its own."""
+    for row in manifest.acceptors:
+        if row.refusal:
+            yield row.site, f"its register cannot be written: {_of_medium(repository, row.site) or row.refusal}"
+        elif row.problem and (row.reachable or repository.targets.reason_for(row.site) is None):
+            yield row.site, f"{row.problem}; drtool repair gives it a new register if it has none that is sound"
+
+
+def _of_medium(repository: Repository, site: SiteName) -> str | None:
+    """Whether its register moves on in a way that its medium does not offer: it was copied from another kind of medium."""
+    voter = repository.view.config.voter(site)
+    if not repository.targets.reachable(voter.target):
+        return None
+    mode = repository.targets.register(voter.target).mode
+    if mode == voter.mode:
+        return None
+    kinds = {
+        "cas": "a bucket that compares and swaps",
+        "chain": "a directory or another medium without compare and swap",
+    }
+    return (
+        f"it was made for {kinds[voter.mode]}, and {voter.target} is {kinds[mode]};"
+        f" drtool site add {site} begins a register that suits it"
+    )
