@@ -5,13 +5,25 @@ Pure: time is handed in, and the answers are sentences.
 
 from collections.abc import Iterator
 
+from msgspec import Struct
+
 from drtool.config.life import Objective
 
 
+class Proven(Struct, frozen=True):
+    """`age_s`: of the newest snapshot that was read whole; or, where there is none (`ever`), for how long nothing was."""
+
+    age_s: float
+    ever: bool
+
+
 def missed(
-    objective: Objective, age_s: float | None, copies: int | None, proven_s: float | None, promised: int
+    objective: Objective, age_s: float | None, copies: int | None, proven: Proven | None, promised: int
 ) -> Iterator[str]:
-    """What does not hold. None: no snapshot, nothing stored, never proven. `promised`: the repository's copies."""
+    """What does not hold. `age_s` and `proven` None: no snapshot; `copies` None: nothing stored. `promised`: the repository's.
+
+    A new snapshot is proven by the next verification, so only what waits for one longer than allowed is missed.
+    """
     if age_s is None:
         yield "there is no snapshot"
         return
@@ -20,10 +32,12 @@ def missed(
     if objective.copies is not None and copies is not None and copies < objective.copies:
         short = f"; the repository promises no more than {promised}" if promised < objective.copies else ""
         yield f"something is on {copies} of the {objective.copies} sites that are wanted{short}"
-    if objective.proven is not None and proven_s is None:
-        yield "what the newest snapshot needs was not read whole since it was taken: drtool verify --level full"
-    elif objective.proven is not None and proven_s is not None and proven_s > objective.proven:
-        yield f"it was last read whole {_told(proven_s)} ago, and {_told(objective.proven)} are allowed"
+    if objective.proven is not None and proven is not None and proven.age_s > objective.proven:
+        waited = _told(proven.age_s)
+        what = (
+            f"the newest snapshot that is proven is {waited} old" if proven.ever else f"nothing was proven for {waited}"
+        )
+        yield f"{what}, and {_told(objective.proven)} are allowed: drtool verify --level full"
 
 
 def _told(seconds: float) -> str:

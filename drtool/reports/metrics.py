@@ -43,7 +43,8 @@ _HELP = {
     "quorum_reachable": "Voters that can be reached.",
     "site_up": "Whether the site answers.",
     "source_newest_timestamp_seconds": "Of when the newest snapshot of the source is.",
-    "source_last_verified_timestamp_seconds": "Since when all that it needs was read whole.",
+    "source_last_verified_timestamp_seconds": "Since when all that its newest proven snapshot needs was read whole.",
+    "source_proven_timestamp_seconds": "Of when the newest snapshot of the source is that was read whole.",
     "source_copies": "The smallest number of sites that hold anything of it.",
     "source_objective_met": "Whether its objectives are met.",
 }
@@ -162,6 +163,8 @@ def _status_samples(status: Json, time_s: float) -> Iterable[Sample]:
             yield "source_newest_timestamp_seconds", label, time_s - row["age_seconds"]
         if row.get("last_verified"):
             yield "source_last_verified_timestamp_seconds", label, _seconds(row["last_verified"])
+        if row.get("proven_age_seconds") is not None:
+            yield "source_proven_timestamp_seconds", label, time_s - row["proven_age_seconds"]
         if row["copies"] is not None:
             yield "source_copies", label, row["copies"]
         if row["met"] is not None:

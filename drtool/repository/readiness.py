@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -18,19 +19,26 @@ from drtool.manifest.inspect import ManifestStatus
 from drtool.model import SiteName, TargetName
 from drtool.repository.repository import Repository
 from drtool.stores import Errand, Store
-from drtool.stores.scratch import Scratch
+from drtool.stores.names import PROBE_DIRECTORY
+from drtool.stores.scratch import new_label
 
 TRIAL_TIMEOUT_S = 30.0
 """Above the 20 s after which a single call counts as hung, so that the target's own reason is heard first."""
 AMPLE_BYTES = 64 << 20
 TRIAL = b"drtool tried whether this target takes an object\n"
 
+_Trial: TypeAlias = Errand[TargetFull | None]
+_Errors: TypeAlias = dict[TargetName, DrtoolError]
+
 
 class Readiness(Struct, frozen=True, kw_only=True):
-    """`refusals`: targets that are reached and take no object. `voters`: sites whose register cannot be written or read."""
+    """`tried`: targets that were asked to take an object. `refusals`: those that did not. `cramped`: those that did, and have no
+    room for more. `voters`: sites whose register cannot be written, or is not sound.
+    """
 
     tried: frozenset[TargetName]
     refusals: Mapping[TargetName, DrtoolError]
+    cramped: Mapping[TargetName, DrtoolError]
     voters: Mapping[SiteName, str]
     manifest: ManifestStatus
 
@@ -48,9 +56,13 @@ def readiness(repository: Repository, room_bytes: Mapping[TargetName, int] | Non
     trials = _begun(repository, room_bytes or {}) if tried else {}
     ends_at = time.monotonic() + TRIAL_TIMEOUT_S
     manifest = repository.manifest.status(tried=tried)
-    refusals = dict(_refused(trials, ends_at))
+    refusals, cramped = _outcomes(trials, ends_at)
     return Readiness(
-        tried=frozenset(trials), refusals=refusals, voters=dict(_unable(repository, manifest)), manifest=manifest
+        tried=frozenset(trials),
+        refusals=refusals,
+        cramped=cramped,
+        voters=dict(_unable(repository, manifest)),
+        manifest=manifest,
     )
 
 
@@ -59,7 +71,7 @@ def reason_of(error: DrtoolError) -> str:
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
-def _begun(repository: Repository, room_bytes: Mapping[TargetName, int]) -> dict[TargetName, Errand[None]]:
+def _begun(repository: Repository, room_bytes: Mapping[TargetName, int]) -> dict[TargetName, _Trial]:
     targets = repository.targets
     written = [row.name for row in repository.view.state.targets if row.state == "active"]
     return {
@@ -69,32 +81,45 @@ def _begun(repository: Repository, room_bytes: Mapping[TargetName, int]) -> dict
     }
 
 
-def _refused(trials: Mapping[TargetName, Errand[None]], ends_at: float) -> Iterable[tuple[TargetName, DrtoolError]]:
+def _outcomes(trials: Mapping[TargetName, _Trial], ends_at: float) -> tuple[_Errors, _Errors]:
+    """Targets that refuse an object, and targets that have no room for more."""
+    refusals: _Errors = {}
+    cramped: _Errors = {}
     for name, errand in trials.items():
         try:
-            errand.result(ends_at - time.monotonic(), "it")
+            full = errand.result(ends_at - time.monotonic(), "it")
         except DrtoolError as error:
-            yield name, error
+            refusals[name] = error
+        else:
+            cramped |= {name: full} if full else {}
+    return refusals, cramped
 
 
-def _try(store: Store, room_bytes: int) -> None:
-    scratch = Scratch(store)
-    name = scratch.name("write")
+def _try(store: Store, room_bytes: int) -> TargetFull | None:
+    """Store a small object and remove it; then why there is no room for more. Raises StoreError."""
+    name = f"{PROBE_DIRECTORY}/{new_label(time.time())}"
     try:
         store.put(name, TRIAL)
-        if room_bytes:
-            store.try_room(room_bytes)
     except TargetOffline:
         raise  # what does not answer is not asked to remove anything either
     except StoreError as error:
-        _clear(scratch)
-        raise type(error)(error.message.replace(f"/{name}", ""), hint=_advice(store, error, room_bytes)) from error
-    _clear(scratch)
+        _remove(store, name)
+        raise type(error)(error.message.replace(f"/{name}", ""), hint=_advice(store, error, 0)) from error
+    _remove(store, name)
+    return _without_room(store, room_bytes) if room_bytes else None
 
 
-def _clear(scratch: Scratch) -> None:
-    with suppress(StoreError):  # below `probe/`, where nothing is looked for
-        scratch.clear()
+def _without_room(store: Store, room_bytes: int) -> TargetFull | None:
+    try:
+        store.try_room(room_bytes)
+    except TargetFull as error:
+        return TargetFull(error.message, hint=_advice(store, error, room_bytes))
+    return None
+
+
+def _remove(store: Store, name: str) -> None:
+    with suppress(StoreError):  # a medium that deletes nothing keeps it, below `probe/`, where nothing is looked for
+        store.delete(name)
 
 
 def _advice(store: Store, error: StoreError, room_bytes: int) -> str | None:

@@ -93,11 +93,11 @@ def _labels(store: Store) -> Sequence[str]:
 
 
 def _remove(store: Store, label: str) -> None:
-    """The objects; and at media that have them the directories, with temporary files that a killed writer left."""
+    """Its objects, a lone one of that name included; then directories, with temporary files that a killed writer left."""
     from drtool.stores.sftp import SftpStore
     from drtool.stores.sftp_steps import remove_all, remove_empty
 
-    for row in list(store.list(f"{PROBE_DIRECTORY}/{label}/")):
+    for row in list(store.list(f"{PROBE_DIRECTORY}/{label}")):
         store.delete(row.name)
     if isinstance(store, LocalStore):
         shutil.rmtree(store.root / PROBE_DIRECTORY / label, ignore_errors=True)

@@ -8,7 +8,7 @@ from three_sites import fill
 from drtool.config.life import Objective
 from drtool.events import ignore
 from drtool.operations.backup import SourceJob
-from drtool.operations.objectives import missed
+from drtool.operations.objectives import Proven, missed
 from drtool.operations.status import status
 
 DAY_S = 86_400
@@ -26,9 +26,14 @@ DAY_S = 86_400
             (1, 2, None),
             "on 2 of the 3 sites that are wanted; the repository promises no more than 2",
         ),
-        (Objective(proven=DAY_S), (1, 2, None), "not read whole"),
-        (Objective(proven=DAY_S), (1, 2, DAY_S * 2), "2 d ago"),
-        (Objective(proven=DAY_S), (1, 2, 5), ""),
+        (Objective(proven=DAY_S), (1, 2, Proven(5, ever=False)), ""),
+        (Objective(proven=DAY_S), (1, 2, Proven(DAY_S * 2, ever=False)), "nothing was proven for 2 d"),
+        (
+            Objective(proven=DAY_S),
+            (1, 2, Proven(DAY_S * 2, ever=True)),
+            "that is proven is 2 d old, and 24 h are allowed",
+        ),
+        (Objective(proven=DAY_S), (1, 2, Proven(5, ever=True)), ""),
     ],
 )
 def test_what_is_missed_is_said(objective, known, words):

@@ -1,5 +1,6 @@
 """`status`: how the repository is now, on one screen."""
 
+from drtool.operations.status.proven import last_verified
 from drtool.operations.status.result import (
     QuorumStatus,
     Remark,
@@ -11,7 +12,6 @@ from drtool.operations.status.result import (
     problem,
 )
 from drtool.operations.status.run import status
-from drtool.operations.status.sources import last_verified
 
 __all__ = [
     "QuorumStatus",

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
-from drtool.model import SiteName, TargetName
+from drtool.model import SiteName, TargetName, site_of
 from drtool.operations.status.result import QuorumStatus, Remark, notice, problem
 from drtool.operations.status.room import Need, mib
 from drtool.repository import Repository
 from drtool.repository.catalogue import problems_with_pages
 from drtool.repository.inventory import Inventory
-from drtool.repository.readiness import Readiness
+from drtool.repository.readiness import Readiness, reason_of
 from drtool.repository.targets import UNNAMED
 
 
@@ -73,17 +73,37 @@ def about_writing(seen: Seen) -> Iterable[Remark]:
         yield notice(f"voter {row.site} is {changes} behind; the next backup brings it up to date")
 
 
+def about_voters(seen: Seen) -> Iterable[Remark]:
+    """Whether the loss of one site takes the catalogue, or stops all writing."""
+    state = seen.repository.view.state
+    voters = [voter.site for voter in state.config.voters]
+    storing = {site_of(row.name) for row in state.targets if row.state == "active" and not row.votes_only}
+    remedy = "drtool site add NAME --arbiter URL adds a voter on another machine"
+    if len(voters) == 1 and len(storing) > 1 and state.policy.copies > 1:
+        yield problem(
+            f"site {voters[0]} is the only voter, so it alone has the catalogue: with it, all snapshots are lost; {remedy}"
+        )
+    elif len(voters) == 2:
+        yield notice(f"with {' and '.join(voters)} as the only voters, the loss of either stops all writing; {remedy}")
+
+
 def about_room(seen: Seen) -> Iterable[Remark]:
     """Where the next backup may not fit."""
-    for name, free_bytes in sorted(seen.free_bytes.items()):
-        need = seen.needs.get(name)
-        if need is None or name in seen.ready.refusals or free_bytes >= need.last_bytes:
+    for name, need in sorted(seen.needs.items()):
+        free_bytes = seen.free_bytes.get(name)
+        if name in seen.ready.refusals:
             continue
-        words = f"target {name} has {mib(free_bytes)} free, and the last backup stored {mib(need.last_bytes)} there"
-        if free_bytes < need.next_bytes:
-            yield problem(f"{words}: drtool forget --prune gives room back, drtool target add adds some")
-        else:
-            yield notice(f"{words}; it was the first of its source, and the next one needs less")
+        if free_bytes is not None and free_bytes < need.last_bytes:
+            yield _small(name, free_bytes, need)
+        elif name in seen.ready.cramped:
+            yield problem(f"target {name} has no room for the next backup: {reason_of(seen.ready.cramped[name])}")
+
+
+def _small(name: TargetName, free_bytes: int, need: Need) -> Remark:
+    words = f"target {name} has {mib(free_bytes)} free, and the last backup stored {mib(need.last_bytes)} there"
+    if free_bytes < need.next_bytes:
+        return problem(f"{words}: drtool forget --prune gives room back, drtool target add adds some")
+    return notice(f"{words}; it was the first of its source, and the next one needs less")
 
 
 def about_copies(seen: Seen) -> Iterable[Remark]:
@@ -122,6 +142,7 @@ SUBJECTS: tuple[Callable[[Seen], Iterable[Remark]], ...] = (
     about_certainty,
     about_targets,
     about_writing,
+    about_voters,
     about_room,
     about_copies,
     about_damage,

@@ -70,6 +70,10 @@ class SourceStatus(Struct, frozen=True, kw_only=True):
     missed: list[str] = []
     snapshots: int = 0
     last_verified_ns: int | None = None
+    """Since when all that the newest proven snapshot needs was read whole."""
+    proven_snapshot: str | None = None
+    """The newest snapshot that was read whole after it was taken. None: there is none."""
+    proven_age_seconds: float | None = None
     copies: int | None
 
 

@@ -36,7 +36,7 @@ class Need(Struct, frozen=True):
 def needs_of(repository: Repository) -> dict[TargetName, Need]:
     """The need of every target that gets packs."""
     state = repository.view.state
-    last, following = _stored(state.snapshots)
+    last, following = _stored(list(state.snapshots))
     shares = expected_shares(state.ring)
     return {name: Need(round(last * share), round(following * share)) for name, share in shares.items() if share}
 

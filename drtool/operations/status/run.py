@@ -1,5 +1,6 @@
 """One look at everything: sites, quorum, copies, sources."""
 
+import time
 from collections.abc import Iterable, Mapping
 
 from drtool.config.life import Objective
@@ -15,8 +16,14 @@ from drtool.repository.inventory import take_inventory
 from drtool.repository.readiness import readiness
 
 
-def status(repository: Repository, emit: Emit, objectives: Mapping[str, Objective] | None = None) -> StatusResult:
-    """Return how the repository is now. `objectives`: of this host's sources."""
+def status(
+    repository: Repository,
+    emit: Emit,
+    objectives: Mapping[str, Objective] | None = None,
+    *,
+    now_ns: int | None = None,
+) -> StatusResult:
+    """Return how the repository is now. `objectives`: of this host's sources. `now_ns`: in place of the clock."""
     emit(Stage(name="looking"))
     needs = needs_of(repository)
     ready = readiness(repository, {name: need.tried_bytes for name, need in needs.items()})
@@ -37,7 +44,7 @@ def status(repository: Repository, emit: Emit, objectives: Mapping[str, Objectiv
         alone=alone_at(repository, inventory),
         current=frozenset(row.site for row in manifest.acceptors if row.lag == 0 and not row.problem),
     )
-    sources = sources_of(repository, copies, objectives or {})
+    sources = sources_of(repository, copies, objectives or {}, time.time_ns() if now_ns is None else now_ns)
     found = StatusResult(
         quorum=quorum,
         sites=sites,

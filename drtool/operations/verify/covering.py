@@ -198,7 +198,7 @@ def _begun(repository: Repository, request: VerifyRequest, covered: Covered, uns
         return []
     wrong = unsound | {site_of(row.target) for row in covered.damaged}
     before = {(row.site, row.round) for row in repository.view.state.coverage if row.level == LEVEL and row.unsound}
-    rows = advanced(covered.rounds, covered.outcomes, time.time_ns())
+    rows = advanced(covered.rounds, covered.outcomes, _now_ns(request))
     return [replace(row, unsound=row.site in wrong or (row.site, row.round) in before) for row in rows]
 
 
@@ -219,8 +219,12 @@ def _read_whole(
     """Every site whose targets were all there, and whole, was read as of this view."""
     if request.partial:
         return
-    view, now_ns = repository.view, time.time_ns()
+    view, now_ns = repository.view, _now_ns(request)
     rounds = {row.site: row.round for row in view.state.coverage if row.level == FULL}
     away = {site_of(target) for target in inventory.unlisted}
     for site in sorted({site_of(target) for target in inventory.objects} - away - unsound):
         yield Coverage(site, FULL, rounds.get(site, 0) + 1, ROUND_END, view.sequence, now_ns)
+
+
+def _now_ns(request: VerifyRequest) -> int:
+    return time.time_ns() if request.now_ns is None else request.now_ns

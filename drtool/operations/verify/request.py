@@ -31,6 +31,8 @@ class VerifyRequest(Struct, frozen=True, kw_only=True):
     seed: str | None = None
     """At level `sample`: drawn by this from all copies, and no part of a round."""
     workers: int = 2
+    now_ns: int | None = None
+    """When this is, in place of the clock."""
 
     @property
     def partial(self) -> bool:

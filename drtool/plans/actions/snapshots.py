@@ -64,7 +64,7 @@ def _of_one(
             )
         return before[-1]
     if choice.select == "latest-verified":
-        verified = [row for row in found if last_verified(repository, row, copies) is not None]
+        verified = [row for row in found if last_verified(repository.view.state, row, copies) is not None]
         if not verified:
             raise NoSuchSnapshot(f"no snapshot of {told} was verified whole", hint="drtool verify --level full")
         return verified[-1]

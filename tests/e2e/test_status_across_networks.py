@@ -1,0 +1,82 @@
+"""A server that lets this host read and not write is seen by `status`, and named with its own reason."""
+
+import pytest
+from bad_buckets import BUCKET, BadBucket
+from command_shell import shell_in
+from sshd import Sshd, demand
+from three_sites import fill
+
+
+@pytest.fixture
+def shell(tmp_path):
+    shell = shell_in(tmp_path)
+    shell.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_EC2_METADATA_DISABLED": "true"}
+    fill(tmp_path / "source", {"file": b"x" * 10_000})
+    return shell
+
+
+@pytest.fixture
+def server():
+    bucket = BadBucket()
+    yield bucket
+    bucket.close()
+
+
+def three(shell, url):
+    disks = [f"{name}={shell.directory / name}" for name in ("desk", "attic")]
+    words = [word for target in (f"cloud={url}", *disks) for word in ("--target", target)]
+    done = shell("init", *words)
+    assert done.code == 0, done.err
+    assert shell("backup", "source").code == 0
+
+
+def problems(shell, code):
+    done = shell("status", "--json")
+    assert (done.code, done.document["healthy"]) == (code, code == 0), done.out
+    return done.document["problems"]
+
+
+def said(lines, *words):
+    return any(all(word in line for word in words) for line in lines)
+
+
+def test_a_key_that_may_only_read_is_named(shell, server):
+    three(shell, f"s3://{BUCKET}/drtool?endpoint={server.endpoint}")
+    assert problems(shell, 0) == []
+    server.fault = "may not write"
+    listed = problems(shell, 7)
+    assert said(listed, "target cloud/main cannot be written", "AccessDenied") or said(
+        listed, "cloud/main", "denied"
+    ), listed
+    assert said(listed, "voter cloud cannot vote"), listed
+    done = shell("backup", "source", "--json")
+    assert [row["target"] for row in done.document["snapshots"][0]["owed"]] == ["cloud/main"]
+    assert "voter cloud cannot vote" in done.err
+    done = shell("verify", "--json")
+    assert [row["target"] for row in done.document["refusing"]] == ["cloud/main"]
+    server.fault = "none"
+    assert problems(shell, 0) == []
+
+
+def test_a_bucket_that_deletes_nothing_is_healthy(shell, server):
+    three(shell, f"s3://{BUCKET}/drtool?endpoint={server.endpoint}")
+    server.fault = "may not delete"
+    assert problems(shell, 0) == []
+
+
+def test_an_ssh_server_that_became_read_only_is_named(shell, tmp_path):
+    demand()
+    server = Sshd(tmp_path / "sshd")
+    server.start()
+    try:
+        three(shell, server.url(tmp_path / "far"))
+        assert problems(shell, 0) == []
+        server.kill()
+        configuration = tmp_path / "sshd/sshd_config"
+        configuration.write_text(configuration.read_text().replace("internal-sftp", "internal-sftp -R"))
+        server.start()
+        listed = problems(shell, 7)
+        assert said(listed, "target cloud/main cannot be written"), listed
+        assert said(listed, "voter cloud cannot vote"), listed
+    finally:
+        server.remove()
