@@ -2,7 +2,7 @@
 
 Invariants
     All targets and voters are tried at once. None is waited for longer than `TRIAL_TIMEOUT_S`.
-    A trial leaves nothing behind but, on a medium that deletes nothing, one small object below `probe/`.
+    A trial leaves nothing behind but the directory `probe`; on a medium that deletes nothing, one small object in it.
     A trial changes no record of a voter. A repository that was opened read-only, or from single sites, is not tried.
 """
 
