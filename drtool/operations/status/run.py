@@ -42,7 +42,7 @@ def status(
         free_bytes={row.name: row.free_bytes for row in rows if row.free_bytes is not None},
         below=copies.below,
         alone=alone_at(repository, inventory),
-        current=frozenset(row.site for row in manifest.acceptors if row.lag == 0 and not row.problem),
+        current=frozenset(row.site for row in ready.manifest.acceptors if row.lag == 0 and not row.problem),
     )
     sources = sources_of(repository, copies, objectives or {}, time.time_ns() if now_ns is None else now_ns)
     found = StatusResult(
