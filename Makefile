@@ -15,7 +15,7 @@ SECONDS ?= 120
 JOBS    ?= $(shell expr $$(nproc) + 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo servers three-sites test test-all lint format bench sim model chaos chaos-servers man wheel clean
+.PHONY: help setup demo servers three-sites test test-all lint format bench sim model chaos truth chaos-servers man wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -62,6 +62,9 @@ model: $(STAMP) ## every history of a few steps of the catalogue's protocol, wit
 
 chaos: $(STAMP) ## real processes over real disks that go away, fill up and lose power (SECONDS=600: longer; SEED=7; best as root)
 	@$(BIN)/python tests/chaos/run.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+truth: $(STAMP) ## random commands and damage; an independent oracle checks what drtool says (SEEDS=200: more; SEED=7 STEPS=30: one again)
+	@$(BIN)/python tests/truth/run.py $(if $(SEED),--seed $(SEED),--seeds $(if $(filter file,$(origin SEEDS)),20,$(SEEDS))) --steps $(or $(STEPS),20) $(ARGS)
 
 chaos-servers: $(STAMP) ## real S3 servers killed with -9 while backups run (CYCLES=100; about ten minutes)
 	@$(BIN)/python tests/chaos/chaos_servers.py --cycles $(or $(CYCLES),100) $(if $(SEED),--seed $(SEED))

@@ -39,6 +39,8 @@ class Shell:
 
     directory: Path
     environ: dict[str, str] = field(default_factory=dict)
+    zygote: command_zygote.Zygote | None = None
+    """Forks the commands; the one that all tests share if there is none."""
 
     def __call__(self, *words: str | bytes, stdin: int = subprocess.DEVNULL, **environ: str) -> Ran:
         whole = self.whole_environ(**environ)
@@ -62,7 +64,8 @@ class Shell:
     def _forked(self, words: list[str], environ: dict[str, str]) -> Ran:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
             streams = [nothing.fileno(), out.fileno(), err.fileno()]
-            code = command_zygote.shared().run(words, self.directory, environ, streams, TIMEOUT_S)
+            zygote = self.zygote or command_zygote.shared()
+            code = zygote.run(words, self.directory, environ, streams, TIMEOUT_S)
             out.seek(0)
             err.seek(0)
             return Ran(code, out.read().decode("utf-8"), err.read().decode("utf-8"))

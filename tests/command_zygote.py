@@ -17,8 +17,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -35,13 +35,18 @@ def suits(environ: Mapping[str, str]) -> bool:
 
 
 class Zygote:
-    """The parent's end."""
+    """The parent's end. `within`: a module; the process calls its `prepare()` first, each command enters its `conditions()`."""
 
-    def __init__(self) -> None:
+    def __init__(self, within: str = "") -> None:
         self._line, theirs = socket.socketpair()
         with theirs:
-            words = [sys.executable, __file__, str(theirs.fileno()), *map(str, _keys)]
+            words = [sys.executable, __file__, str(theirs.fileno()), within, *map(str, _keys)]
             self._process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+
+    def close(self) -> None:
+        """Ends the process, and waits for it."""
+        self._line.close()
+        self._process.wait()
 
     def run(
         self, words: Sequence[str], cwd: Path, environ: Mapping[str, str], streams: Sequence[int], timeout_s: float
@@ -91,7 +96,7 @@ def _exactly(line: socket.socket, size_bytes: int) -> bytes:
     return data
 
 
-def _serve(line: socket.socket) -> None:
+def _serve(line: socket.socket, conditions: Callable[[], AbstractContextManager[None]]) -> None:
     _import_everything()
     gc.freeze()  # a fork copies what a collection touches
     while True:
@@ -105,7 +110,7 @@ def _serve(line: socket.socket) -> None:
         child = os.fork()
         if child == 0:
             line.close()
-            _become(order, descriptors)
+            _become(order, descriptors, conditions)
         for descriptor in descriptors:
             os.close(descriptor)
         line.sendall(child.to_bytes(_LENGTH_BYTES, "big"))
@@ -123,7 +128,7 @@ def _import_everything() -> None:
         importlib.import_module(name)
 
 
-def _become(order: dict, descriptors: Sequence[int]) -> None:
+def _become(order: dict, descriptors: Sequence[int], conditions: Callable[[], AbstractContextManager[None]]) -> None:
     """The command itself; never returns."""
     code = 1
     try:
@@ -140,7 +145,8 @@ def _become(order: dict, descriptors: Sequence[int]) -> None:
         sys.argv = ["drtool", *order["words"]]
         from drtool.cli.main import run
 
-        code = run(sys.argv[1:])
+        with conditions():
+            code = run(sys.argv[1:])
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:  # noqa: BLE001 - what the interpreter would do with it
@@ -166,7 +172,10 @@ def _leave(code: int) -> None:
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as parent:
+        module = importlib.import_module(sys.argv[2]) if sys.argv[2] else None
+        if module is not None:
+            module.prepare()
         import remembered_keys
 
-        with remembered_keys.remembering(Path(sys.argv[2])) if sys.argv[2:] else nullcontext():
-            _serve(parent)
+        with remembered_keys.remembering(Path(sys.argv[3])) if sys.argv[3:] else nullcontext():
+            _serve(parent, module.conditions if module is not None else nullcontext)

@@ -16,8 +16,11 @@ ENTRY_FIELDS = (
     "name", "type", "mode", "uid", "gid", "user", "group", "size", "mtime", "ctime", "inode", "device", "links", "rdev",
     "link_target", "xattrs", "holes", "flags", "content", "content_depth", "subtree", "uncaptured",
 )
+KINDS = {
+    1: "pack", 2: "segment", 3: "head", 4: "log-page", 5: "checkpoint", 6: "inbox", 7: "object", 8: "journal",
+    9: "successor",
+}
 # fmt: on
-KINDS = {1: "pack", 2: "segment", 3: "head"}
 
 
 def u(data):

@@ -1,0 +1,82 @@
+"""What drtool says agrees with an independent oracle, in random histories of commands and damage. `make truth` plays more."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_zygote import Zygote
+from truth_broken import VARIANTS
+from truth_history import Step, goes_beyond, history
+from truth_judgement import RULES
+from truth_play import play
+from truth_process import MODULE
+from truth_rules import NOT_YET
+from truth_world import World
+
+STORED = (Step("edit", draw=1), Step("backup"), Step("edit", draw=2), Step("backup"))
+
+
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Zygote]:
+    zygote = Zygote(MODULE)
+    yield zygote
+    zygote.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_drtool_says_is_true(seed, place: Path, commands: Zygote):
+    steps = history(seed, 10)
+    played = play(World(place, seed, commands), steps, frozenset(NOT_YET))
+    assert not played.complaints, "\n".join([f"seed {seed}", *played.lines, *map(str, played.complaints)])
+
+
+DAMAGED = (*STORED, Step("damage", "a", "packs", "flip", 1.0, 0.5), Step("verify", verified=True))
+CAUGHT: dict[str, tuple[tuple[Step, ...], str]] = {
+    "verify-believes-names": (DAMAGED, "verify-finds-all-damage"),
+    "survive-counts-damaged-copies": (DAMAGED, "survive-says-what-a-loss-leaves"),
+    "prune-overlooks-a-snapshot": (
+        (*STORED, Step("forget", share=0.0), Step("prune")),
+        "no-command-loses-anything",
+    ),
+    "repair-only-says-so": ((*DAMAGED, Step("repair")), "repair-heals-what-it-says"),
+}
+"""By variant: a history that shows it, and the rule that speaks."""
+
+
+def test_every_broken_variant_has_a_history():
+    assert CAUGHT.keys() == VARIANTS.keys()
+
+
+@pytest.mark.parametrize("variant", CAUGHT)
+def test_a_broken_variant_is_caught_and_the_product_is_not(variant, place: Path, commands: Zygote):
+    steps, rule = CAUGHT[variant]
+    others = frozenset(RULES) - {rule}
+    broken = play(World(_new(place / "broken"), 1, commands, variant), steps, others)
+    assert {complaint.rule for complaint in broken.complaints} == {rule}
+    whole = play(World(_new(place / "whole"), 1, commands), steps, others)
+    assert whole.complaints == []
+
+
+def test_a_seed_is_always_the_same_history():
+    assert history(7, 30) == history(7, 30)
+    assert history(7, 30) != history(8, 30)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_one_site_is_in_trouble_at_a_time_unless_the_history_goes_beyond(seed):
+    troubled: set[str] = set()
+    before = ""
+    for step in history(seed, 40):
+        if step.verb in ("damage", "away", "read-only", "set-back"):
+            troubled.add(step.site)
+        elif step.verb == "replace":
+            troubled.discard(step.site)
+        elif (before, step.verb) == ("verify", "repair"):
+            troubled.clear()
+        assert len(troubled) <= (2 if goes_beyond(seed) else 1)
+        before = step.verb
+
+
+def _new(path: Path) -> Path:
+    path.mkdir()
+    return path

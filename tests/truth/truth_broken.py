@@ -1,0 +1,63 @@
+"""The product, broken on purpose: each way must be caught by the judgement, or the judgement proves nothing.
+
+A variant is a context manager that the process of the commands enters. test_truth.py says which history shows it and which
+rule speaks.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+VARIANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}
+
+
+def variant(function: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
+    VARIANTS[function.__name__.replace("_", "-")] = contextmanager(function)
+    return function
+
+
+@variant
+def verify_believes_names() -> Iterator[None]:
+    """A copy that is listed with its size counts as read."""
+    from drtool.operations.verify import reading
+
+    with patch.object(reading, "problem_with", lambda *_: ""):
+        yield
+
+
+@variant
+def survive_counts_damaged_copies() -> Iterator[None]:
+    """What verify found is no reason to count a copy out."""
+    from drtool.operations.survive import run
+    from drtool.operations.survive.needs import Needs
+
+    def hopeful(repository: Any, inventory: Any, bits: Any, lost: int, _: Any) -> Needs:
+        return Needs(repository, inventory, bits, lost, frozenset())
+
+    with patch.object(run, "Needs", hopeful):
+        yield
+
+
+@variant
+def prune_overlooks_a_snapshot() -> Iterator[None]:
+    """What only the newest snapshot needs counts as garbage."""
+    from drtool.repository.marking import Marks
+
+    mark_trees = Marks.mark_trees
+
+    def all_but_one(self: Any, roots: Iterable[bytes], *rest: Any) -> Any:
+        return mark_trees(self, list(roots)[1:], *rest)
+
+    with patch.object(Marks, "mark_trees", all_but_one):
+        yield
+
+
+@variant
+def repair_only_says_so() -> Iterator[None]:
+    """What should be copied counts as copied."""
+    from drtool.operations.repair import run
+    from drtool.repository.copying import Amount
+
+    with patch.object(run, "_carry_out", lambda _repository, _request, jobs, _emit: (run._imagined(jobs), Amount())):
+        yield

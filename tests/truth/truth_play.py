@@ -1,0 +1,83 @@
+"""Plays a history, and judges after each step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from command_shell import Ran
+from truth_catalogue import Unreadable
+from truth_history import Step
+from truth_judgement import Answer, Case, Complaint, Restored, judge
+from truth_oracle import Copy, Truth
+from truth_world import World
+
+
+@dataclass
+class Played:
+    """What became of a history: what was done, and what was said and not so."""
+
+    seed: int
+    lines: list[str] = field(default_factory=list)
+    complaints: list[Complaint] = field(default_factory=list)
+
+
+def play(
+    world: World,
+    steps: Sequence[Step],
+    without: frozenset[str] = frozenset(),
+    note: Callable[[str], None] = lambda _: None,
+) -> Played:
+    """All steps, or up to the first complaint. `without`: rules that do not hold yet."""
+    played = Played(world.seed)
+    before = world.look()
+    for number, step in enumerate(steps, start=1):
+        did = world.do(step)
+        line = f"{number:3} {step}{'' if did is None else f' -> exit {did.code}'}"
+        played.lines.append(line)
+        note(line)
+        try:
+            after = world.look()
+        except Unreadable:  # two sites in trouble at once may take the catalogue itself
+            played.lines.append("    the catalogue cannot be read any more")
+            return played
+        played.complaints = judge(_case(world, step, did, before, after), without)
+        if played.complaints:
+            return played
+        before = world.look()
+    return played
+
+
+def _case(world: World, step: Step, did: Ran | None, before: Truth, after: Truth) -> Case:
+    known = world.known
+    status = _answer(world.command("status"))
+    verify = status_after = None
+    if step.verified:
+        verify = _answer(world.command("verify", "--level", "full"))
+        world.known = _shown(known, after)
+        status_after = _answer(world.command("status"))
+    now = world.look()  # a verification commits what it covered
+    restored = tuple(Restored(name, same, ran.code) for name, same, ran in world.restored)
+    world.restored.clear()
+    return Case(
+        step=step,
+        before=before,
+        after=after,
+        now=now,
+        known=known,
+        acknowledged=dict(world.acknowledged),
+        did=_answer(did),
+        status=status,
+        verify=verify,
+        status_after=status_after,
+        survive=_answer(world.command("survive")),
+        restored=restored,
+        shown=world.known,
+    )
+
+
+def _shown(known: frozenset[Copy], after: Truth) -> frozenset[Copy]:
+    """The damage that a full verification has seen; what lies at a site that is away is known from before."""
+    return frozenset(copy for copy in known if copy[0] not in after.usable) | after.damaged
+
+
+def _answer(ran: Ran | None) -> Answer | None:
+    return None if ran is None else Answer(ran.code, ran.document)
