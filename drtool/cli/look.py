@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from drtool.cli.call import Call
     from drtool.manifest import Snapshot
     from drtool.manifest.records import Mark
+    from drtool.model import SnapshotId
     from drtool.operations.listing import Listed
     from drtool.operations.selection import Selected
     from drtool.repository import Repository
@@ -49,7 +50,8 @@ def snapshots(
     with call.open_repository(sites(manifest_from)) as repository:
         rows = narrowed(repository.view.state.snapshots, narrowing(host, tag, source), latest)
         marks = {mark.snapshot: mark for mark in repository.view.state.marks}
-    document: Document = {"snapshots": [snapshot_row(row) | hold_row(marks.get(row.id)) for row in rows]}
+        listed = {row.id for row in repository.view.state.snapshots}
+    document: Document = {"snapshots": [snapshot_row(row, listed) | hold_row(marks.get(row.id)) for row in rows]}
     call.show(document, snapshots_view(document))
 
 
@@ -110,7 +112,9 @@ def _brief(row: "Snapshot") -> Document:
     return {"snapshot": whole["id"], **{key: whole[key] for key in ("time", "host", "source", "paths")}}
 
 
-def snapshot_row(row: "Snapshot") -> Document:
+def snapshot_row(row: "Snapshot", listed: "Collection[SnapshotId] | None" = None) -> Document:
+    """What documents say of a snapshot. A parent that is not `listed` was forgotten, so its id would lead nowhere."""
+    parent = row.parent if listed is None or row.parent in listed else None
     return {
         "id": row.id.hex(),
         "time": utc(row.time_ns),
@@ -121,7 +125,7 @@ def snapshot_row(row: "Snapshot") -> Document:
         "tags": list(row.tags),
         "files": row.counts.files,
         "bytes": row.counts.bytes,
-        "parent": row.parent.hex() if row.parent else None,
+        "parent": parent.hex() if parent else None,
         "sequence": row.sequence,
     }
 

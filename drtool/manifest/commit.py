@@ -27,6 +27,7 @@ from drtool.manifest.head import (
     open_head,
     seal_head,
 )
+from drtool.manifest.keyslots import SlotGuard
 from drtool.manifest.library import Learned, object_names, store_everywhere, store_missing
 from drtool.manifest.names import object_key
 from drtool.manifest.ops import AddSnapshot, Change, encode_change
@@ -225,19 +226,22 @@ class _Commit:
         value = yield from self._value_on(seen, learned)
         if value is None:
             return None
-        yield from self._bring_pages({**seen.views, **promises.views}, learned, value)
-        accepted = yield from offer(context.places, promises, self._ballot, value, context.quorum)
+        views = {**seen.views, **promises.views}
+        chosen = yield from self._learn(seen, value)
+        yield from self._bring_pages(views, learned, chosen)
+        guard = SlotGuard(context.slots, chosen, context.config)
+        guard.settle(context.library.keys, chosen.head, views)
+        accepted = yield from offer(context.places, promises, self._ballot, value, context.quorum, guard.ready)
         if len(accepted.views) < context.quorum:
             self._note_failure(accepted)
             return None
         yield Note("decide", f"{self._ballot} is chosen by {', '.join(accepted.views)}")
-        chosen = yield from self._learn(seen, value)
         yield from notify(context.places, accepted)
         yield from _remove_obsolete(learned, chosen, accepted.views)
         yield from self._tidy(learned, chosen, accepted.views)
         return self._settled(Outcome(chosen, accepted.views, _lapsed(seen, broken_too=self._again)))
 
-    def _bring_pages(self, views: Mapping[SiteName, SiteView], base: Learned, value: bytes) -> Talk[None]:
+    def _bring_pages(self, views: Mapping[SiteName, SiteView], base: Learned, offered: Learned) -> Talk[None]:
         """A site that was away during a fold gets the pages that it missed before it accepts a head that names them.
 
         Best effort: a quorum has them. But each site that votes on a head should be able to tell it all alone.
@@ -248,7 +252,6 @@ class _Commit:
         if not behind:
             return
         near = [site for site in self._context.places if site not in behind]
-        offered = yield from self._context.library.learn((*near, *behind), value)
         objects = yield from self._context.library.sealed_objects((*near, *behind), object_names(offered))
         yield Gather({site: store_missing(site, objects) for site in behind}, never)
 

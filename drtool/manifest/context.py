@@ -11,6 +11,7 @@ import msgspec
 
 from drtool.errors import NoQuorum
 from drtool.manifest.acceptor import Place, SiteView, Trouble
+from drtool.manifest.keyslots import SlotSource
 from drtool.manifest.library import Learned, Library
 from drtool.manifest.proposer import Survey
 from drtool.manifest.records import Config
@@ -28,6 +29,7 @@ class Context(msgspec.Struct, frozen=True):
     witness: Witness
     patience_s: float = 30.0
     crowd: Crowd = msgspec.field(default_factory=Crowd)
+    slots: SlotSource = SlotSource()
 
     @property
     def quorum(self) -> int:

@@ -5,7 +5,7 @@ Synchronous: each method runs one conversation to its end; no thread of it is le
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -36,7 +36,7 @@ from drtool.manifest.resubmission import add_again
 from drtool.manifest.state import State, applied_at
 from drtool.manifest.switching import Member, check_reachable, next_config
 from drtool.manifest.witness import Made, Outstanding, Witness
-from drtool.model import SessionId, SiteName
+from drtool.model import SessionId, SiteName, TargetName
 
 T = TypeVar("T")
 
@@ -98,6 +98,7 @@ class Manifest:
         now_ns: Callable[[], int] = time.time_ns,
         hook: Hook = no_hook,
         reach: Reach | None = None,
+        keyless: Collection[TargetName] = (),
     ) -> None:
         self._sites = dict(sites)
         self._keys = keys
@@ -116,7 +117,7 @@ class Manifest:
         )
         self._readmitted = False
         self._lists: dict[bytes, tuple[bytes, tuple[int, int]]] = {}  # kept by this run: sealed, and at which voters
-        self._course = Course(self._sites, self._library, local, patience_s, reach)
+        self._course = Course(self._sites, self._library, local, patience_s, reach, keyless)
 
     @classmethod
     def found(
@@ -305,7 +306,8 @@ class Manifest:
     def recovering(self, sites: Sequence[SiteName]) -> Talk[View]:
         """The conversation of `recover`."""
         yield from self._refuse_if_whole()
-        talk = recover(self._library, sites, self._others(sites), self._drafts.draft, self._patience_s)
+        slots = self._course.slots()
+        talk = recover(self._library, sites, self._others(sites), self._drafts.draft, self._patience_s, slots)
         config = yield from talk
         witness = self._local.witness()
         context, outcome = yield from self._course.in_force(read, config)

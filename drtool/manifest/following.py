@@ -6,7 +6,7 @@ Invariants
     and two recoveries to one generation stop everything.
 """
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import TypeVar
 
 from drtool.crypto import SealKind
@@ -23,13 +23,14 @@ from drtool.manifest.finding import (
     newest_record,
 )
 from drtool.manifest.head import seal_row
+from drtool.manifest.keyslots import SlotSource
 from drtool.manifest.library import Library
 from drtool.manifest.names import Life
 from drtool.manifest.ports import Gather, LocalState, Note, SitePort, Talk
 from drtool.manifest.records import Config, Successor, Target
 from drtool.manifest.switching import Ended, finish_switch, put_seal, voters_targets
 from drtool.manifest.turns import Crowd
-from drtool.model import SiteName, site_of
+from drtool.model import SiteName, TargetName, site_of
 
 T = TypeVar("T")
 
@@ -49,8 +50,10 @@ class Course:
         local: LocalState,
         patience_s: float,
         reach: Reach | None = None,
+        keyless: Iterable[TargetName] = (),
     ) -> None:
         self._sites = sites
+        self._keyless = frozenset(keyless)
         self._library = library
         self._local = local
         self._patience_s = patience_s
@@ -85,7 +88,11 @@ class Course:
         if any(voter.site not in self._sites for voter in chosen.voters):
             yield from self._reach_voters(chosen)
         places = places_of(chosen, self._library.keys.repository, self._library.keys, witness)
-        return Context(chosen, places, self._library, witness, self._patience_s, self._crowd)
+        return Context(chosen, places, self._library, witness, self._patience_s, self._crowd, self.slots())
+
+    def slots(self) -> SlotSource:
+        """Where key slots may be read: at any site that this host knows."""
+        return SlotSource(tuple(self._sites), self._keyless)
 
     def newest(self) -> Talk[tuple[Context, Forked | None]]:
         """The newest configuration that anybody knows of, to look at; and the fork, if there is one."""
@@ -112,7 +119,7 @@ class Course:
                 for config in (ended.last.head.config, ended.config)
             )
             try:
-                yield from finish_switch(self._library, old, new, ended.config, ended.last)
+                yield from finish_switch(self._library, old, new, ended.config, ended.last, self.slots())
             except Ended as further:
                 return (yield from self._follow(context, further))
         return ended.config

@@ -8,6 +8,7 @@
                                                    to one generation never share a register
 `manifest/obj/<64 hex>`                            an immutable object: checkpoint, log page, snapshot page
 `manifest/inbox/<session, 32 hex>.<counter>`       a change set that waits for whoever commits next
+`keys/<id, 16 hex>`                                a key slot, which a site holds before it accepts a head
 """
 
 import re
@@ -20,6 +21,7 @@ ROOT = "manifest/"
 ACCEPTORS = "manifest/acc/"
 OBJECTS = "manifest/obj/"
 INBOX = "manifest/inbox/"
+SLOTS = "keys/"
 RECORD_READ_BYTES = 2 << 20
 OBJECT_READ_BYTES = 512 << 20
 _VERSION_DIGITS = 12
@@ -78,6 +80,10 @@ def name_in(key: str) -> bytes | None:
     """The hash in an object's key; None for any other key."""
     match = _OBJECT.fullmatch(key)
     return bytes.fromhex(match[1]) if match else None
+
+
+def slot_key(id_: bytes) -> str:
+    return f"{SLOTS}{id_.hex()}"
 
 
 def inbox_key(session: SessionId, counter: int) -> str:

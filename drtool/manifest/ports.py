@@ -84,7 +84,7 @@ class Swap(msgspec.Struct, frozen=True):
 
 
 class Put(msgspec.Struct, frozen=True):
-    """Reply: None or Failed. Only for content-addressed names."""
+    """Reply: None or Failed. Only for names whose bytes never differ: content-addressed ones and key slots."""
 
     site: SiteName
     name: str

@@ -11,12 +11,13 @@ Invariants
     it had promised. It begins anew in another configuration.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from drtool.manifest.acceptor import (
+    Changing,
     Place,
     Rule,
     SiteView,
@@ -102,10 +103,17 @@ def _goes_first(record: Record, known: Ballot, ballot: Ballot) -> bool:
     return record.promised > max(known, record.accepted) and record.promised.proposer != ballot.proposer
 
 
-def offer(places: Mapping[SiteName, Place], seen: Round, ballot: Ballot, value: bytes, quorum: int) -> Talk[Round]:
-    """Ask to accept `value`; only confirmed acceptances are in the answer."""
+def offer(
+    places: Mapping[SiteName, Place],
+    seen: Round,
+    ballot: Ballot,
+    value: bytes,
+    quorum: int,
+    ready: Callable[[SiteName], Talk[Trouble | None]],
+) -> Talk[Round]:
+    """Ask to accept `value`, each site once it is `ready`; only confirmed acceptances are in the answer."""
     rule = accepting(ballot, value)
-    return (yield from _phase("accept", places, seen, rule, ballot, quorum, ACCEPT_GRACE_S))
+    return (yield from _phase("accept", places, seen, rule, ballot, quorum, ACCEPT_GRACE_S, ready))
 
 
 def accepting(ballot: Ballot, value: bytes) -> Rule:
@@ -133,11 +141,12 @@ def _phase(
     ballot: Ballot,
     quorum: int,
     grace_s: float,
+    ready: Callable[[SiteName], Talk[Trouble | None]] | None = None,
 ) -> Talk[Round]:
     set_aside = seen.rolled_back if isinstance(seen, Survey) else {}
     asked = {site: place for site, place in places.items() if site not in set_aside and not _is_hopeless(seen, site)}
     replies = yield Gather(
-        {site: change_site(place, seen.views.get(site), rule) for site, place in asked.items()},
+        {site: _change(place, seen.views.get(site), rule, ready) for site, place in asked.items()},
         lambda results: len(_counted(results)) >= quorum,
         grace_s,
     )
@@ -147,6 +156,13 @@ def _phase(
         {site: reply for site, reply in replies.items() if isinstance(reply, Preempted)},
         _troubles(replies) | {site: seen.troubles[site] for site in places if _is_hopeless(seen, site)},
     )
+
+
+def _change(
+    place: Place, view: SiteView | None, rule: Rule, ready: Callable[[SiteName], Talk[Trouble | None]] | None
+) -> Talk[Changing]:
+    trouble = (yield from ready(place.site)) if ready is not None else None
+    return trouble if trouble is not None else (yield from change_site(place, view, rule))
 
 
 def _is_hopeless(seen: Survey | Round, site: SiteName) -> bool:

@@ -26,6 +26,7 @@ from drtool.manifest.commit import head_on
 from drtool.manifest.context import Context
 from drtool.manifest.finding import READS_LIMIT, Sighting, forked, look_around, newest_record, successor_in
 from drtool.manifest.head import seal_head, seal_row
+from drtool.manifest.keyslots import SlotGuard, SlotSource
 from drtool.manifest.library import Learned, Library, object_names, store_missing
 from drtool.manifest.names import Life, sealed_name
 from drtool.manifest.ops import Change, Op, Recover
@@ -82,7 +83,12 @@ def look_at_survivors(library: Library, sites: Sequence[SiteName], others: Seque
 
 
 def recover(
-    library: Library, sites: Sequence[SiteName], others: Sequence[SiteName], draft: DraftBatch, patience_s: float
+    library: Library,
+    sites: Sequence[SiteName],
+    others: Sequence[SiteName],
+    draft: DraftBatch,
+    patience_s: float,
+    slots: SlotSource,
 ) -> Talk[Config]:
     """Begin a new generation at `sites` with the newest head among them; its configuration."""
     before = yield from look_at_survivors(library, sites, others)
@@ -91,7 +97,7 @@ def recover(
     plan = _unfinished(before.sightings, known) or (yield from _plan(before, known))
     yield from _seal_all(library, before, plan)
     places = places_of(plan, library.keys.repository, library.keys, Witness())
-    context = Context(plan, places, library, Witness(), patience_s)
+    context = Context(plan, places, library, Witness(), patience_s, slots=slots)
     yield from _begin_generation(context, sites, others, draft)
     return plan
 
@@ -201,7 +207,8 @@ def _begin_generation(
     record = there.record
     learned = yield from context.library.learn([*sites, *others], record.value)
     objects = yield from context.library.sealed_objects([*sites, *others], object_names(learned))
-    talks = {site: _copy(context.places[site], objects, record) for site in rest if site not in begun}
+    guard = SlotGuard(context.slots, learned, context.config)
+    talks = {site: _copy(context.places[site], objects, record, guard) for site in rest if site not in begun}
     replies = yield Gather(talks, never)
     begun |= {first} | {site for site, reply in replies.items() if isinstance(reply, SiteView)}
     yield Note("decide", f"generation {context.config.generation} begins at {', '.join(sorted(begun))}")
@@ -232,12 +239,18 @@ def _decide_first(
     objects = yield from library.sealed_objects([*sites, *others], object_names(chosen))
     if not (yield from store_missing(first, objects)):
         return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
+    locked = yield from SlotGuard(context.slots, chosen, context.config).ready(first)
+    if locked is not None:
+        return locked
     place = context.places[first]
     view = yield from begin_at(place, found(place.chain, Ballot(1, (yield Draw(16))), value, (yield Draw(16))))
     return view if isinstance(view, SiteView) else (yield from read_site(place))
 
 
-def _copy(place: Place, objects: Mapping[bytes, bytes], first: Record) -> Talk[Any]:
+def _copy(place: Place, objects: Mapping[bytes, bytes], first: Record, guard: SlotGuard) -> Talk[Any]:
+    locked = yield from guard.ready(place.site)
+    if locked is not None:
+        return locked
     if not (yield from store_missing(place.site, objects)):
         return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
     return (yield from begin_at(place, found(place.chain, first.accepted, first.value, (yield Draw(16)))))

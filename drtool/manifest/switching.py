@@ -24,6 +24,7 @@ from drtool.manifest.acceptor import Place, SiteView, Trouble, read_site
 from drtool.manifest.beginning import begin_at, first_record
 from drtool.manifest.finding import forked, read_seal
 from drtool.manifest.head import Head, seal_row
+from drtool.manifest.keyslots import SlotGuard, SlotSource
 from drtool.manifest.library import Learned, Library, object_names, store_missing
 from drtool.manifest.names import ACCEPTORS, Life, life_of, sealed_name, version_of
 from drtool.manifest.ports import Delete, Draw, Failed, Gather, Keys, List, Note, PutIfAbsent, Talk, never
@@ -128,7 +129,12 @@ def follow_seals(config: Config, keys: Keys, sealed: Iterable[SiteName]) -> Talk
 
 
 def finish_switch(
-    library: Library, old: Mapping[SiteName, Place], new: Mapping[SiteName, Place], config: Config, last: Learned
+    library: Library,
+    old: Mapping[SiteName, Place],
+    new: Mapping[SiteName, Place],
+    config: Config,
+    last: Learned,
+    slots: SlotSource,
 ) -> Talk[None]:
     """Begin `config` with the head that ended the one before; seal and clear that one's registers. `NoQuorum` otherwise.
 
@@ -142,7 +148,8 @@ def finish_switch(
         absent = [
             site for site, reading in readings.items() if isinstance(reading, Trouble) and reading.kind == "absent"
         ]
-        talks = {site: _begin(new[site], last, objects) for site in absent}
+        guard = SlotGuard(slots, last, config)
+        talks = {site: _begin(new[site], last, objects, guard) for site in absent}
         replies = yield Gather(talks, never)
         begun |= {site for site, reply in replies.items() if isinstance(reply, SiteView)}
         yield Note("notify", f"configuration {config.number} begins at {', '.join(sorted(begun)) or 'no site'}")
@@ -159,7 +166,10 @@ def _sealed(readings: Mapping[SiteName, Any]) -> list[SiteName]:
     return [site for site, reading in readings.items() if isinstance(reading, Trouble) and reading.kind == "sealed"]
 
 
-def _begin(place: Place, last: Learned, objects: Mapping[bytes, bytes]) -> Talk[Any]:
+def _begin(place: Place, last: Learned, objects: Mapping[bytes, bytes], guard: SlotGuard) -> Talk[Any]:
+    locked = yield from guard.ready(place.site)
+    if locked is not None:
+        return locked
     if not (yield from store_missing(place.site, objects)):
         return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
     begun = yield from begin_at(place, first_record(place, last.head, last.value))

@@ -148,6 +148,7 @@ class Mover:
     def carry_out(self, jobs: Sequence[Job]) -> list[Outcome]:
         """All jobs, a few at a time; memory stays at a few objects."""
         targets = self._repository.targets
+        self._repository.prepare_to_write()
         outcomes: list[Outcome] = []
         threads = ThreadPoolExecutor(self._workers, "copy")
         try:

@@ -82,6 +82,7 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
         author=author(spec.state_dir, spec.host),
         trace=_told(spec, emit),
         reach=lambda rows: reach_more(spec, targets, keyring, rows),
+        keyless=[target.name for target in spec.targets if not target.keys],
     )
     view, uncertain = _view(_Parts(spec, targets, keyring, manifest), emit)
     targets.learn(view.state.targets)

@@ -56,6 +56,8 @@ class Repository:
         self.placement = Placement(view.state.ring)
         self.objects = ObjectReader(targets, keyring, self.placement)
         self._evidence: Evidence | None = None
+        self._slots_mended = 0
+        """The epoch of the key slots that every reachable target was brought to; 0: of none."""
 
     @property
     def id(self) -> RepositoryId:
@@ -174,10 +176,18 @@ class Repository:
         self.__dict__.pop("trees", None)
 
     def writer(self) -> Writer:
+        self.prepare_to_write()
         return Writer(self.targets)
 
+    def prepare_to_write(self) -> None:
+        """Brings key slots to the targets that lack them, once for each change of the slots: before objects are stored there."""
+        if self._slots_mended != self.view.state.keys.epoch and not self.spec.read_only:
+            self.mend_slots()
+
     def begin(self, writer: Writer, source: str, kind: SessionKind = "backup") -> WriterSession:
-        return WriterSession(self, writer, source, kind)
+        session = WriterSession(self, writer, source, kind)
+        self.prepare_to_write()  # the slots may have changed since the writer was made
+        return session
 
     def slot_problems(self) -> list[str]:
         """What is not as it should be with the key slots at the targets that can be reached."""
@@ -186,6 +196,7 @@ class Repository:
 
     def mend_slots(self, *, thorough: bool = False) -> Mended:
         """Puts key slots where they miss; before a run stores anything."""
+        self._slots_mended = self.view.state.keys.epoch
         return mend_slots(self.targets, self.view.state.keys, self.view.state.targets, thorough=thorough)
 
     def target_rows(self) -> dict[TargetName, Target]:

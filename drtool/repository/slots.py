@@ -145,7 +145,8 @@ class Mended(Struct, frozen=True):
 def mend_slots(targets: Targets, table: KeyTable, rows: Iterable[Target], *, thorough: bool = False) -> Mended:
     """Brings every reachable target to what the manifest says of slots; damage is looked for only if `thorough`.
 
-    Before anything is sealed and stored there: a target whose slots are old could not be opened by itself.
+    Before anything is sealed and stored there: a target whose slots are old could not be opened by itself. So a target that
+    has none of them and takes none gets no writes in this run.
     """
     mended = Mended([], [], {})
     if not table.epoch:  # nobody wrote down which slots there are
@@ -153,11 +154,22 @@ def mend_slots(targets: Targets, table: KeyTable, rows: Iterable[Target], *, tho
     keepers = keeps_slots(targets, rows)
     gone = {id_.hex() for id_ in table.removed}
     for name in targets.online():
+        wanted = table.slots if name in keepers else ()
         try:
-            _mend(targets, name, table.slots if name in keepers else (), gone, mended, thorough=thorough)
+            _mend(targets, name, wanted, gone, mended, thorough=thorough)
         except StoreError as error:
             mended.failed[name] = error.message
+            if wanted and not _holds_any(targets, name, wanted):
+                targets.fail(name, f"it does not take the key slots: {error.message}")
     return mended
+
+
+def _holds_any(targets: Targets, name: TargetName, slots: Iterable[SlotRow]) -> bool:
+    """Whether one of the slots lies there, by its name."""
+    with suppress(StoreError):  # what cannot be listed holds nothing to rely on
+        listed = {info.name for info in islice(targets.store(name).list(KEYS_PREFIX), 4 * SLOTS_MAX)}
+        return any(KEYS_PREFIX + slot.id.hex() in listed for slot in slots)
+    return False
 
 
 def _mend(

@@ -49,8 +49,8 @@ def next_configuration_on_a_stop_that_is_not_chosen() -> Iterator[None]:
     """One site accepted a head with `stop`, and that is taken for a decision."""
     offer = commit.offer
 
-    def hasty(places: Any, promises: Round, ballot: Any, value: bytes, quorum: int) -> Any:
-        done = yield from offer(places, promises, ballot, value, quorum)
+    def hasty(places: Any, promises: Round, ballot: Any, value: bytes, *more: Any) -> Any:
+        done = yield from offer(places, promises, ballot, value, *more)
         keys = next(iter(places.values())).keys
         if done.views and open_head(keys, value).stop is not None:
             return Round({**promises.views, **done.views}, {}, {})
@@ -65,9 +65,9 @@ def sealed_before_the_next_configuration_stands() -> Iterator[None]:
     """The old registers are sealed and cleared first, and then the new ones are begun."""
     finish = switching.finish_switch
 
-    def hasty(library: Any, old: Mapping[str, Any], new: Any, config: Any, last: Any) -> Any:
+    def hasty(library: Any, old: Mapping[str, Any], new: Any, config: Any, last: Any, slots: Any) -> Any:
         yield from switching.seal_sites(library.keys, old, config, switching.voters_targets(last, config))
-        yield from finish(library, old, new, config, last)
+        yield from finish(library, old, new, config, last, slots)
 
     with patch.object(following, "finish_switch", hasty):
         yield

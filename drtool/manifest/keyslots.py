@@ -1,0 +1,110 @@
+"""Key slots before heads: a voter accepts a head only once it can be opened by itself.
+
+A site that was away misses changes of the key slots: a rotation, an added password, a removed one. The first head that it is
+offered afterwards may be sealed under a key that none of its slots holds. So the slots of the head's own table go there first.
+
+Invariants
+    A site that keeps key slots accepts a head only if it holds at least one slot of that head's table, whole. Every other slot
+    that any site can give is put there as well.
+    A slot's bytes are those whose hash the table names; where they come from does not matter.
+    A site whose head is newer than the last change of the table is not asked: it was asked when it accepted that head.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+import msgspec
+
+from drtool.crypto import object_name
+from drtool.manifest.head import Head, open_head
+from drtool.manifest.library import Learned
+from drtool.manifest.names import SLOTS, slot_key
+from drtool.manifest.ops import SetKeys
+from drtool.manifest.place import SiteView, Trouble, unreachable
+from drtool.manifest.ports import Failed, Keys, List, Put, Read, Talk
+from drtool.manifest.records import Config, SlotRow
+from drtool.model import SiteName, TargetName
+
+
+class SlotSource(msgspec.Struct, frozen=True):
+    """Where slots may be read, and which targets hold none by this host's configuration."""
+
+    sites: tuple[SiteName, ...] = ()
+    keyless: frozenset[TargetName] = frozenset()
+
+
+class SlotGuard:
+    """Brings the key slots of one head to the sites that are about to accept it."""
+
+    def __init__(self, source: SlotSource, offered: Learned, config: Config) -> None:
+        self._slots = offered.state.keys.slots if offered.state.keys.epoch else ()
+        self._source = source
+        self._keepers = _keepers(offered, config, source.keyless)
+        self._settled: set[SiteName] = set()
+        self._texts: dict[bytes, bytes] = {}
+
+    def settle(self, keys: Keys, offered: Head, views: Mapping[SiteName, SiteView]) -> None:
+        """Notes the sites whose present head is newer than the last change of the slots: nothing is asked there."""
+        floor = _last_change(offered)
+        known: dict[bytes, bool] = {}
+        for site, view in views.items() if self._slots else ():
+            value = view.record.value
+            if value not in known:
+                known[value] = open_head(keys, value).sequence >= floor
+            if known[value]:
+                self._settled.add(site)
+
+    def ready(self, site: SiteName) -> Talk[Trouble | None]:
+        """None once the site holds what opens the head; otherwise why it does not."""
+        if not self._slots or site in self._settled or site not in self._keepers:
+            return None
+        listed = yield List(site, SLOTS)
+        if isinstance(listed, Failed):
+            return unreachable(listed)
+        whole = 0
+        for slot in self._slots:
+            held = yield from self._hold(site, slot, listed)
+            if isinstance(held, Failed):
+                return unreachable(held)
+            whole += held
+        if not whole:
+            return Trouble("unreachable", "it holds no key slot that opens the catalogue, and no other site gave one")
+        self._settled.add(site)
+        return None
+
+    def _hold(self, site: SiteName, slot: SlotRow, listed: Collection[str]) -> Talk[bool | Failed]:
+        """Whether the slot lies at the site now, whole."""
+        name = slot_key(slot.id)
+        if name in listed and _is_whole((yield Read(site, name)), slot):
+            return True
+        text = yield from self._text(slot, but=site)
+        if text is None:
+            return False
+        failed = yield Put(site, name, text)
+        return failed if isinstance(failed, Failed) else True
+
+    def _text(self, slot: SlotRow, but: SiteName) -> Talk[bytes | None]:
+        """The slot's bytes, from the first site that has them."""
+        for site in self._source.sites if slot.id not in self._texts else ():
+            if site == but:
+                continue
+            text = yield Read(site, slot_key(slot.id))
+            if isinstance(text, bytes) and _is_whole(text, slot):
+                self._texts[slot.id] = text
+                break
+        return self._texts.get(slot.id)
+
+
+def _is_whole(text: object, slot: SlotRow) -> bool:
+    return isinstance(text, bytes) and object_name(text) == slot.hash
+
+
+def _keepers(offered: Learned, config: Config, keyless: Iterable[TargetName]) -> set[SiteName]:
+    """The voters whose register lies on a target that keeps key slots."""
+    without = {row.name for row in offered.state.targets if not row.keys} | set(keyless)
+    return {voter.site for voter in config.voters if voter.target not in without}
+
+
+def _last_change(head: Head) -> int:
+    """The newest change of the slots that the head tells of; its checkpoint's change if it tells of none."""
+    changed = [n for n, change in enumerate(head.recent, 1) if isinstance(change.op, SetKeys)]
+    return head.checkpoint_sequence + (changed[-1] if changed else 0)
