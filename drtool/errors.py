@@ -85,7 +85,11 @@ class UsageError(DrtoolError):
 
 
 class ConfigError(UsageError):
-    pass
+    """One or several problems; each is a line of the message."""
+
+    def __init__(self, *problems: str, hint: str | None = None) -> None:
+        super().__init__("\n".join(problems), hint=hint)
+        self.problems = problems
 
 
 class NoPassword(UsageError):

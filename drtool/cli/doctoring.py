@@ -109,7 +109,7 @@ def _problems(fault: ConfigError, path: Path | None) -> "list[ConfigProblem]":
     from drtool.operations.doctor import ConfigProblem
 
     found = []
-    for sentence in fault.message.split("\n"):
+    for sentence in fault.problems:
         placed = _PLACED.fullmatch(sentence)
         where, message = (placed[1], placed[2]) if placed else (str(path or "the configuration"), sentence)
         found.append(ConfigProblem(where=where, message=message, hint=fault.hint))

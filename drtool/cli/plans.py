@@ -67,9 +67,9 @@ def plan_check(
         try:
             rows.append(_about_checked(file, trusted_plan(call, word, file)))
         except ConfigError as error:
-            errors.append(error.message)
+            errors += error.problems
     if errors:
-        raise ConfigError("\n".join(errors), hint="docs/plans.md tells every key")
+        raise ConfigError(*errors, hint="docs/plans.md tells every key")
     call.show({"plans": rows}, _check_view(rows))
 
 

@@ -116,7 +116,7 @@ class Screen:
                 self._write(as_json({"error": document, **stored}))
                 self._document_written = True
             return
-        problems = error.message.split("\n") if isinstance(error, ConfigError) else [error.message]
+        problems = error.problems if isinstance(error, ConfigError) else (error.message,)
         self._say("bad", "drtool: ", *problems)
         for row in self._stored:
             self._say("good", "stored: ", f"snapshot {row.snapshot}{f' of {row.source}' if row.source else ''}")

@@ -51,7 +51,7 @@ def convert(document: Parsed, kind: type[T]) -> T:
     if examined.problems:
         problems = sorted(examined.problems, key=lambda problem: document.place(problem.path))
         sentences = [document.sentence(path, message) for path, message in problems]
-        raise ConfigError("\n".join(sentences), hint=examined.hint)
+        raise ConfigError(*sentences, hint=examined.hint)
     return cast("T", examined.value)
 
 

@@ -121,7 +121,7 @@ class _Builder:
             line = self._text.count("\n", 0, position) + 1
             raise self._refusal((line, 1), f"not YAML: {_first_line(str(error))}") from None
         if self._refused:
-            raise ConfigError("\n".join(self._refused))
+            raise ConfigError(*self._refused)
         return self._parsed
 
     def _whole(self) -> Value:
@@ -189,7 +189,7 @@ class _Builder:
         """Remembers it and goes on, so that all that is not read is told at once; the document is never given out."""
         self._refused.append(self._refusal(place, message, path).message)
         if len(self._refused) == MAX_REFUSED:
-            raise ConfigError("\n".join((*self._refused, "… and perhaps more")))
+            raise ConfigError(*self._refused, "… and perhaps more")
 
     def _refusal(self, place: Place, message: str, path: Path = ()) -> ConfigError:
         where = describe_path(path)

@@ -51,7 +51,7 @@ class Complaints:
         ordered = sorted(self._found, key=lambda each: (files.index(each[0].file), each[0].place(each[1].path)))
         sentences = [parsed.sentence(*problem) for parsed, problem in ordered]
         if self._sentences or sentences:
-            raise ConfigError("\n".join((*self._sentences, *sentences)), hint=self.hint)
+            raise ConfigError(*self._sentences, *sentences, hint=self.hint)
 
 
 class PlanFile(Struct, frozen=True, kw_only=True):
@@ -88,7 +88,8 @@ class _Reading:
         except OSError as error:
             self._complaints.add_sentence(f"{path}: cannot be read: {error.strerror}")
         except ConfigError as error:
-            self._complaints.add_sentence(error.message)
+            for problem in error.problems:
+                self._complaints.add_sentence(problem)
         finally:
             self._stack.pop()
         return []
