@@ -61,7 +61,8 @@ def plan_check(
         return
     if not plans:
         raise UsageError("no plan is named", hint="drtool plan check FILE|ID…")
-    rows, errors = [], []
+    rows: list[Document] = []
+    errors: list[str] = []
     for word in plans:
         file = plan_file(call, word)
         try:
