@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from drtool.cli.arguments import arrange
 from drtool.cli.render import Screen
-from drtool.cli.settings import Options, Settings, load_trusted, named_config, resolve, state_directory
+from drtool.cli.settings import CONFIG_NAME, Options, Settings, load_trusted, named_config, resolve, state_directory
 from drtool.cli.text import Document
 from drtool.cli.view import View
 from drtool.config import Config
@@ -167,6 +167,7 @@ class Call:
             manifest_from=tuple(manifest_from or ()),
             rerun=self.rerun,
             reading=self.reading(writes=manifest_from is None),
+            config=str(settings.config_path or CONFIG_NAME),
             trace=(lambda note: self.screen.trace(f"{note.phase}: {note.text}")) if self.screen.form.verbose else None,
             rates=Rates(upload_bytes_s=limits.upload, download_bytes_s=limits.download),
         )

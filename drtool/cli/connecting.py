@@ -12,6 +12,7 @@ from drtool.cli.call import Call, targets_of
 from drtool.cli.founding import warn_if_unusable
 from drtool.cli.look import SHORT_ID, snapshot_row
 from drtool.cli.settings import CONFIG_NAME, Options, find_config, named_config
+from drtool.cli.stale_config import lacking, stale_words
 from drtool.cli.text import Document, document_of, local
 from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.cli.writing import Chosen, Place, config_text, write_config
@@ -22,8 +23,10 @@ from drtool.errors import NoQuorum, NoRepository, Refused
 from drtool.events import Warned
 
 if TYPE_CHECKING:
+    from drtool.model import RepositoryId
     from drtool.operations.connecting import Connected, ReachedTarget
     from drtool.repository import Repository, TargetSpec
+    from drtool.repository.known_targets import Place as KnownPlace
 
 
 def connect(
@@ -45,6 +48,7 @@ def connect(
     """
     from drtool.operations.connecting import what_is_there
     from drtool.repository.joining import repositories_at, target_at
+    from drtool.repository.known_targets import remember
     from drtool.repository.overlays import Overlays
 
     call: Call = context.obj
@@ -54,19 +58,23 @@ def connect(
     )
     known = _known_targets(path)
     there = repositories_at(known)
-    if there and repository_id not in there:
+    if (there and repository_id not in there) or _is_of_another(call, known, repository_id):
         raise _another(path, url)
     with _opened(call, target) as repository:
         found = what_is_there(repository)
         uncertain = repository.uncertain is not None
-        strangers = {row.name for row in known} - repository.target_rows().keys()
-    if strangers and not there:
-        raise _another(path, url)
+        if known and not there and not _is_same(call, path, repository, known):
+            raise _another(path, url)
+        stale = lacking(repository, known, str(path)) if known else None
+        ours = [place for place in _places_of(known) if place[0] in repository.target_rows()]
+        remember(repository.spec, repository.id, repository.view, repository.targets, ours)
     written = _write(call, path, found, target)
-    _tell_moved(call, path, target, known)
+    if stale is not None and (words := stale_words(stale)):
+        whole = shlex.join(("drtool", "connect", url, "--write-config", f"{path}.new"))
+        call.emit(Warned(message=f"{words}; `{whole}` writes a whole one"))
     document = document_of(found)
     document["newest"] = [snapshot_row(row) for row in found.newest]
-    document |= {"config": str(path), "written": written}
+    document |= {"config": str(path), "written": written, "configuration": stale}
     document |= {"restore": None, "restores": []}
     if found.newest and found.holds_copies:
         document["restores"] = _restores(call, path, found, written=written, uncertain=uncertain)
@@ -140,11 +148,32 @@ def _place(row: "ReachedTarget", joined: "TargetSpec") -> Place:
     )
 
 
-def _tell_moved(call: Call, path: Path, target: "TargetSpec", known: "tuple[TargetSpec, ...]") -> None:
-    """A configuration that stays may name the place where the disk was before."""
-    before = next((row for row in known if row.name == target.name), None)
-    if before is not None and before.url != target.url:
-        call.emit(Warned(message=f"{path} says {before.url} for {target.name}; change it to {target.url} there"))
+def _is_of_another(call: Call, known: "tuple[TargetSpec, ...]", repository_id: "RepositoryId") -> bool:
+    """Whether this host reached another repository at the places that the configuration names."""
+    from drtool.repository.known_targets import repository_at
+
+    before = repository_at(call.settings.state_dir, known)
+    return before is not None and before.repository_id != repository_id
+
+
+def _is_same(call: Call, path: Path, repository: "Repository", known: "tuple[TargetSpec, ...]") -> bool:
+    """Whether a configuration none of whose places answers is an older one of this repository.
+
+    It is if this host, or the catalogue, knows one of its places; or if it has the label and only targets of the repository.
+    """
+    from drtool.repository.known_targets import recall
+
+    before = recall(call.settings.state_dir, repository.id)
+    if before is not None and before.places() & set(_places_of(known)):
+        return True
+    same_label = load_config(path).repository == repository.view.state.label
+    return same_label and {row.name for row in known} <= repository.target_rows().keys()
+
+
+def _places_of(known: "tuple[TargetSpec, ...]") -> "list[KnownPlace]":
+    from drtool.repository.places import full_url
+
+    return [(row.name, full_url(row.url)) for row in known]
 
 
 def _restores(call: Call, path: Path, found: "Connected", *, written: bool, uncertain: bool) -> list[Document]:

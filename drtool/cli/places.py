@@ -7,6 +7,7 @@ import typer
 
 from drtool.cli.options import DryRun, ManifestFrom, sites
 from drtool.cli.rebalancing import target_name, whole_weight
+from drtool.cli.stale_config import tell_stale
 from drtool.cli.text import Document, count, document_of, size
 from drtool.cli.view import Cell, View, line, table, view
 from drtool.config.schema import place_at
@@ -64,8 +65,8 @@ def target_add(
 ) -> None:
     """Make one place more for copies. New backups use it from now on; `rebalance` moves there what else belongs there.
 
-    A new site stores, and does not vote until `site add`. The configuration is not edited: this host finds the target by what the
-    manifest says; other hosts need it in theirs.
+    A new site stores, and does not vote until `site add`. No configuration is edited: the command prints the line that each host's
+    needs.
 
     Examples:
         drtool target add oslo /mnt/oslo/drtool && drtool rebalance
@@ -161,6 +162,8 @@ def target_remove(
 def _change(call: "Call", carry_out: "Callable[[Repository], TargetChange]") -> None:
     with call.open_repository() as repository:
         document = document_of(carry_out(repository))
+        done = document["changed"] and not document["dry_run"]
+        document["configuration"] = tell_stale(call, repository) if done else None
     call.show(document, change_view(document), exit_code=5 if document["below_copies"] else 0)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drtool.cli.options import DryRun, ManifestFrom, sites
+from drtool.cli.stale_config import tell_stale
 from drtool.cli.text import Document, count, document_of
 from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.config.schema import check_name, place_at
@@ -139,6 +140,7 @@ def _change(call: "Call", plan: "Callable[[Repository], Planned]") -> None:
         document = document_of(change)
         document["changed"] = not (change.dry_run or change.changes_nothing)
         document["sequence"] = repository.view.sequence
+        document["configuration"] = tell_stale(call, repository) if document["changed"] else None
     call.show(document, change_view(document, nothing=change.changes_nothing))
 
 

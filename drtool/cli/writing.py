@@ -95,6 +95,12 @@ def config_text(chosen: Chosen) -> str:
     return "\n".join(lines)
 
 
+def target_text(place: Place) -> str:
+    """A target's entry under `sites:`, in one line: `office: {main: {url: "file:///mnt/office"}}`."""
+    site, _, name = place.name.partition("/")
+    return f"{_quoted(site)}: {{{_quoted(name)}: {{{_keys_of(place)}}}}}"
+
+
 def _keys_of(place: Place) -> str:
     """What differs from a target's defaults, and its URL."""
     pairs = [f"url: {_quoted(place.url)}"]

@@ -7,7 +7,7 @@ Invariants
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from msgspec import Struct
@@ -17,29 +17,34 @@ from drtool.errors import DrtoolError, Forked, KeyMissing, NoQuorum, NoRepositor
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.facade import Manifest, View
 from drtool.manifest.local import DirectoryState
-from drtool.manifest.ports import Note, SitePort
+from drtool.manifest.ports import Note
 from drtool.manifest.records import Target
-from drtool.model import RepositoryId, SiteName, site_of
+from drtool.model import RepositoryId, SiteName, TargetName, site_of
+from drtool.repository.beyond import reach_known, reach_more, stale_words
 from drtool.repository.cache import Cache
 from drtool.repository.identity import author
 from drtool.repository.keys import unlock
+from drtool.repository.known_targets import Known, recall, remember, repository_at
 from drtool.repository.overlays import Overlays, warnings
-from drtool.repository.places import is_directory, open_read_only
+from drtool.repository.places import open_read_only
 from drtool.repository.rehearsals import Rehearsals
 from drtool.repository.repository import Repository
-from drtool.repository.spec import RepositorySpec, TargetSpec
-from drtool.repository.targets import Targets, register_at, registers_of
+from drtool.repository.spec import RepositorySpec
+from drtool.repository.targets import UNNAMED, Targets, register_at, registers_of
 
 ANY_SITE = "any"
 
 
 class _Parts(Struct, frozen=True):
-    """What opening works with."""
+    """What opening works with; `known`: the targets as this host last saw them."""
 
     spec: RepositorySpec
     targets: Targets
     keyring: Keyring
     manifest: Manifest
+    known: Known | None
+    recalled: list[TargetName] = []
+    """The targets that were reached only because this host knows them from before."""
 
 
 def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
@@ -64,14 +69,15 @@ def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
 
 
 def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
-    repository_id = _repository_of(targets, spec)
+    repository_id = _repository_of(targets) or _recalled(targets, spec, emit)
     for name, marker in targets.markers.items():
         if marker.repository_id != repository_id:
             emit(Warned(message=f"target {name} belongs to another repository, {marker.repository}, and is not used"))
     targets.keep_only(lambda marker: marker.repository_id == repository_id)
     state_dir = spec.state_dir / "repositories" / repository_id.hex()
     local = DirectoryState(state_dir)
-    keyring = unlock(targets, repository_id, spec.password, state_dir)
+    known = recall(spec.state_dir, repository_id)
+    keyring = _unlocked(targets, repository_id, spec, known)
     targets.keep_only(lambda marker: marker.authentic(keyring))
     cache = Cache(spec.cache_dir / repository_id.hex())
     manifest = Manifest(
@@ -84,12 +90,17 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
         reach=lambda rows: reach_more(spec, targets, keyring, rows),
         keyless=[target.name for target in spec.targets if not target.keys],
     )
-    view, uncertain = _view(_Parts(spec, targets, keyring, manifest), emit)
+    parts = _Parts(spec, targets, keyring, manifest, known)
+    view, uncertain = _view(parts, emit)
+    if parts.recalled:
+        emit(Warned(message=stale_words(spec, targets, parts.recalled)))
     targets.learn(view.state.targets)
     _use_key_in_force(keyring, view, emit)
     for problem in view.problems:
         emit(Warned(message=problem))
     targets.settle()
+    if not spec.read_only:
+        remember(spec, repository_id, view, targets)
     return Repository(spec, targets, keyring, manifest, cache, view, uncertain)
 
 
@@ -115,18 +126,49 @@ def _use_key_in_force(keyring: Keyring, view: View, emit: Emit) -> None:
         emit(Warned(message=f"what is newer than the last rotation of keys does not open: {error.message}"))
 
 
-def _repository_of(targets: Targets, spec: RepositorySpec) -> RepositoryId:
+def _unlocked(targets: Targets, repository: RepositoryId, spec: RepositorySpec, known: Known | None) -> Keyring:
+    """Open a key slot; where no target that the configuration leads to has one, look at the others that this host knows."""
+    state_dir = spec.state_dir / "repositories" / repository.hex()
+    try:
+        return unlock(targets, repository, spec.password, state_dir)
+    except NoQuorum:
+        if known is None or not reach_known(spec, targets, known):
+            raise
+        return unlock(targets, repository, spec.password, state_dir)
+
+
+def _recalled(targets: Targets, spec: RepositorySpec, emit: Emit) -> RepositoryId:
+    """Return the repository that this host reached at the configured places before, through a target that it knows besides."""
+    known = repository_at(spec.state_dir, spec.targets)
+    reached = reach_known(spec, targets, known) if known is not None else []
+    if known is None or not reached:
+        raise _nothing_reached(targets, spec, known)
+    emit(Warned(message=stale_words(spec, targets, reached)))
+    return known.repository_id
+
+
+def _repository_of(targets: Targets) -> RepositoryId | None:
+    """Return the repository that most of the configured places are of; None if none is reached.
+
+    UsageError where several repositories are, each at as many places.
+    """
     found = Counter(marker.repository_id for marker in targets.markers.values())
     if found:
         (first, count), *others = found.most_common(2)
         if others and others[0][1] == count:
             raise _ambiguous(targets)
         return first
+    return None
+
+
+def _nothing_reached(targets: Targets, spec: RepositorySpec, known: Known | None) -> DrtoolError:
+    untried = {row.name for row in known.targets if row.state != "lost"} - targets.specs.keys() if known else set()
     places = ", ".join(f"{name} ({target.url})" for name, target in targets.specs.items())
-    if set(targets.specs) <= targets.absent:
-        raise NoRepository(f"there is no repository at {places}", hint=_hint_for_nothing(spec))
+    if set(targets.specs) <= targets.absent and not untried:
+        return NoRepository(f"there is no repository at {places}", hint=_hint_for_nothing(spec))
     reasons = "; ".join(f"{name}: {why}" for name, why in targets.failures.items())
-    raise NoQuorum(f"no target of the repository can be reached ({reasons})", hint=f"then run: {spec.rerun}")
+    reasons += "".join(f"; {name}: {UNNAMED}" for name in sorted(untried))
+    return NoQuorum(f"no target of the repository can be reached ({reasons})", hint=f"then run: {spec.rerun}")
 
 
 def _ambiguous(targets: Targets) -> UsageError:
@@ -179,12 +221,17 @@ def _certain(parts: _Parts) -> View:
 
 
 def _learn_more(parts: _Parts) -> bool:
-    """Whether what any site knows led to a site that was not reached so far."""
+    """Whether what any site says, or what this host knows, led to a site that was not reached so far."""
+    gained = reach_known(parts.spec, parts.targets, parts.known) if parts.known is not None else []
+    parts.recalled.extend(gained)
+    parts.targets.keep_only(lambda marker: marker.authentic(parts.keyring))
+    for site in {site_of(name) for name in gained if parts.targets.reachable(name)}:
+        parts.manifest.add_site(site, register_at(parts.targets, site))
     try:
-        known = parts.manifest.read_offline(None)
+        rows = parts.manifest.read_offline(None).state.targets
     except DrtoolError:
-        return False
-    return _reach(parts, known.state.targets)
+        return bool(gained)
+    return _reach(parts, rows) or bool(gained)
 
 
 def _offline(parts: _Parts, asked: tuple[str, ...], emit: Emit) -> View:
@@ -237,52 +284,3 @@ def _reach(parts: _Parts, rows: Iterable[Target]) -> bool:
     for site, register in gained.items():
         parts.manifest.add_site(site, register)
     return bool(gained)
-
-
-def reach_more(
-    spec: RepositorySpec, targets: Targets, keyring: Keyring, rows: Sequence[Target]
-) -> dict[SiteName, SitePort]:
-    """Tries targets of the manifest that the configuration does not lead to; the registers of the sites gained by that.
-
-    Of directories only this host's own, unless the caller asked for any whose marker proves it.
-    """
-    _drop_replaced(targets, rows)
-    tried = [row for row in rows if _worth_trying(row, targets, spec)]
-    for row in tried:
-        targets.extend(TargetSpec(name=row.name, url=row.url, weight=row.weight), keyring.repository)
-    _drop_replaced(targets, rows)  # the earlier one may be back at the very place of its successor
-    targets.keep_only(lambda marker: marker.authentic(keyring))
-    gained = {site_of(row.name) for row in tried if targets.reachable(row.name)}
-    return {site: register_at(targets, site) for site in gained}
-
-
-def reach_given_up(repository: Repository) -> None:
-    """Tries the lost targets that this host does not reach yet, for one who reads whatever is left.
-
-    Nothing is written there. A lost target whose name another place has taken is known no more.
-    """
-    targets, spec = repository.targets, repository.spec
-    for row in repository.view.state.targets:
-        if row.state == "lost" and not row.votes_only and _may_be_tried(row, targets, spec):
-            targets.extend(TargetSpec(name=row.name, url=row.url, weight=row.weight), repository.id)
-    targets.keep_only(lambda marker: marker.authentic(repository.keyring))
-
-
-def _drop_replaced(targets: Targets, rows: Iterable[Target]) -> None:
-    """A disk whose place was given to another one is not written to when it comes back."""
-    for row in rows:
-        marker = targets.markers.get(row.name)
-        if marker is not None and row.id and marker.target_id != row.id:
-            targets.drop(row.name, f"it is an earlier {row.name}, which was replaced by {row.url}")
-
-
-def _worth_trying(row: Target, targets: Targets, spec: RepositorySpec) -> bool:
-    """The configuration overrides by name, except for a target that was replaced since: it may still name the earlier one."""
-    return row.state != "lost" and _may_be_tried(row, targets, spec)
-
-
-def _may_be_tried(row: Target, targets: Targets, spec: RepositorySpec) -> bool:
-    if targets.reachable(row.name):
-        return False
-    ours = spec.anywhere or row.host == spec.host or not is_directory(row.url)
-    return ours and (row.name not in targets.specs or bool(row.id))

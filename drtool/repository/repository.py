@@ -23,6 +23,7 @@ from drtool.repository.findings import Findings
 from drtool.repository.index import Index
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.kept import KeptBlocks, TreeReader
+from drtool.repository.known_targets import remember
 from drtool.repository.reading import ChunkReader, ObjectReader
 from drtool.repository.session import WriterSession
 from drtool.repository.slots import Mended, mend_slots, problems_with_slots, read_slots
@@ -162,8 +163,11 @@ class Repository:
     def adopt(self, view: View) -> None:
         """Goes on with a later view of the manifest."""
         ring_changed = view.state.ring != self.view.state.ring
+        targets_changed = view.state.targets != self.view.state.targets
         self.view = view
         self.targets.learn(view.state.targets)
+        if targets_changed and not self.spec.read_only:
+            remember(self.spec, self.id, view, self.targets)
         if ring_changed:
             self.placement = Placement(view.state.ring)
             self.objects.placement = self.placement

@@ -53,6 +53,8 @@ class RepositorySpec(Struct, frozen=True, kw_only=True):
     """The command line to repeat, for hints."""
     reading: str = "the same command with --manifest-from any"
     """The command line that reads without a quorum, for hints."""
+    config: str = "drtool.yaml"
+    """The file that names `targets`, for hints."""
     trace: Callable[[Note], None] | None = None
     """Receives a note for each phase of consensus; None: nobody watches."""
     read_only: bool = False

@@ -14,6 +14,7 @@ from drtool.model import pack_object, segment_object
 from drtool.operations.repair.narrowing import narrowed
 from drtool.operations.repair.request import Away, RepairRequest, RepairResult, Unrepairable
 from drtool.repository import Repository
+from drtool.repository.beyond import reach_given_up
 from drtool.repository.catalogue import (
     CatalogueAudit,
     MendedCatalogue,
@@ -28,7 +29,6 @@ from drtool.repository.ending import end_dead_sessions
 from drtool.repository.expected import Expected
 from drtool.repository.inventory import Inventory
 from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, note_damage
-from drtool.repository.opening import reach_given_up
 from drtool.repository.placement import distinct_sites
 from drtool.repository.reconciling import Job
 from drtool.repository.reindexing import Reindexed, prospect, reindex

@@ -24,8 +24,8 @@ from drtool.operations.restore.sweep import Sweep
 from drtool.operations.restore.tally import Tally
 from drtool.operations.restore.walk import Frame, Walk, start
 from drtool.repository import Repository
+from drtool.repository.beyond import reach_given_up
 from drtool.repository.lodging import lived_in
-from drtool.repository.opening import reach_given_up
 from drtool.sources.filesystem import Applier, Folder, HardLinks
 from drtool.trees import Entry, FileType
 

@@ -1,0 +1,143 @@
+"""The targets of a repository as this host last saw them: a file in the state directory, for the day when the configuration
+leads nowhere and the catalogue, which names them, cannot be read.
+
+Invariants
+    It holds no secret. Nothing is believed because of it: a place that it names counts only with an authentic marker.
+    A file that is damaged, or that another user could have written, counts as absent; the next opening writes it again.
+    It never goes back: a view that is older than the one recorded changes nothing but where targets were reached.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drtool.config.urls import NO_ACCESS, Access
+from drtool.manifest.facade import View
+from drtool.manifest.records import Target
+from drtool.model import RepositoryId, TargetName
+from drtool.repository.cache import write_atomically
+from drtool.repository.places import full_url
+from drtool.repository.spec import RepositorySpec, TargetSpec
+from drtool.repository.targets import Targets
+
+FILE = "targets.json"
+_BYTES_MAX = 4 << 20
+_DIRECTORY = "repositories"
+
+Place = tuple[TargetName, str]
+"""A target's name and its URL in full."""
+
+
+class Reached(Struct, frozen=True):
+    """Where this host last reached a target, and how it got in."""
+
+    name: TargetName
+    url: str
+    access: Access = NO_ACCESS
+
+
+class Known(Struct, frozen=True, kw_only=True):
+    """`targets`: the catalogue's rows at change `sequence` of `generation`. `seen`: every place that was reached so far."""
+
+    repository: str
+    generation: int = 0
+    sequence: int = 0
+    targets: tuple[Target, ...] = ()
+    reached: tuple[Reached, ...] = ()
+    seen: tuple[Place, ...] = ()
+
+    @property
+    def repository_id(self) -> RepositoryId:
+        return RepositoryId(bytes.fromhex(self.repository))
+
+    def places(self) -> set[Place]:
+        """Every place at which a target of this repository is said to be, or was reached."""
+        return {*self.seen, *((row.name, full_url(row.url)) for row in self.targets)}
+
+
+class _File(Struct, frozen=True):
+    sha256: str
+    known: msgspec.Raw
+
+
+def recall(state_dir: Path, repository: RepositoryId) -> Known | None:
+    """Return what is recorded of a repository; None if that is nothing, or nothing that can be trusted."""
+    path = state_dir / _DIRECTORY / repository.hex() / FILE
+    try:
+        file = msgspec.json.decode(_read(path), type=_File)
+        text = bytes(file.known)
+        known = msgspec.json.decode(text, type=Known)
+    except (OSError, ValueError):  # msgspec's errors are ValueErrors
+        return None
+    sound = file.sha256 == hashlib.sha256(text).hexdigest() and known.repository == repository.hex()
+    return known if sound else None
+
+
+def repository_at(state_dir: Path, specs: Iterable[TargetSpec]) -> Known | None:
+    """Return the repository whose targets a configuration names, as far as this host saw; None if there is not exactly one."""
+    asked = {(spec.name, full_url(spec.url)) for spec in specs}
+    found = [known for known in _all(state_dir) if asked & known.places()]
+    return found[0] if len(found) == 1 else None
+
+
+def _all(state_dir: Path) -> list[Known]:
+    try:
+        names = sorted(os.listdir(state_dir / _DIRECTORY))
+    except OSError:
+        return []
+    found = (recall(state_dir, RepositoryId(bytes.fromhex(name))) for name in names if _is_id(name))
+    return [known for known in found if known is not None]
+
+
+def _is_id(name: str) -> bool:
+    try:
+        return bytes.fromhex(name).hex() == name
+    except ValueError:
+        return False
+
+
+def _read(path: Path) -> bytes:
+    """Read a file that only this user, or root, can have written. OSError if another one could."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+            raise PermissionError(f"others could have written {path}")
+        return file.read(_BYTES_MAX)
+
+
+def remember(
+    spec: RepositorySpec, repository: RepositoryId, view: View, targets: Targets, also: Iterable[Place] = ()
+) -> None:
+    """Record the catalogue's targets and where they were reached; `also`: places that are known to be of this repository.
+
+    Nothing is written where nothing is new, and a full disk fails no command: the next one tries again.
+    """
+    before = recall(spec.state_dir, repository)
+    known = _brought_up_to_date(before or Known(repository=repository.hex()), view, targets, also)
+    if before is None or replace(before, generation=known.generation, sequence=known.sequence) != known:
+        text = msgspec.json.encode(known)
+        file = msgspec.json.encode(_File(hashlib.sha256(text).hexdigest(), msgspec.Raw(text)))
+        with suppress(OSError):
+            write_atomically(spec.state_dir / _DIRECTORY / repository.hex() / FILE, file)
+
+
+def _brought_up_to_date(known: Known, view: View, targets: Targets, also: Iterable[Place]) -> Known:
+    now = (view.config.generation, view.sequence)
+    if now >= (known.generation, known.sequence):
+        rows = tuple(sorted(view.state.targets, key=lambda row: row.name))
+        known = replace(known, generation=now[0], sequence=now[1], targets=rows)
+    names = {row.name for row in known.targets if row.state != "lost"}
+    found = {row.name: row for row in known.reached if row.name in names}
+    for name in filter(targets.reachable, names):
+        spec = targets.specs[name]
+        found[name] = Reached(name, full_url(spec.url), spec.access)
+    seen = {*known.seen, *((row.name, row.url) for row in found.values()), *also}
+    return replace(known, reached=tuple(found[name] for name in sorted(found)), seen=tuple(sorted(seen)))
