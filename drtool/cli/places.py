@@ -65,8 +65,8 @@ def target_add(
 ) -> None:
     """Make one place more for copies. New backups use it from now on; `rebalance` moves there what else belongs there.
 
-    A new site stores, and does not vote until `site add`. No configuration is edited: the command prints the line that each host's
-    needs.
+    A new site stores, and does not vote until `site add`. No configuration is edited: the command prints the line that it needs.
+    Other hosts need it, too.
 
     Examples:
         drtool target add oslo /mnt/oslo/drtool && drtool rebalance
