@@ -8,7 +8,7 @@ Invariants
 from msgspec import Struct
 
 from drtool.crypto import object_name
-from drtool.errors import DrtoolError, StoreError
+from drtool.errors import DrtoolError, ObjectMissing, StoreError
 from drtool.model import TargetName
 from drtool.repository.reconciling import Job
 from drtool.repository.targets import Targets
@@ -74,6 +74,17 @@ def read_whole(targets: Targets, target: TargetName, name: str) -> bytes | None:
     except DrtoolError:
         return None
     return data if object_name(data).hex() == name.rpartition("/")[2] else None
+
+
+def is_whole(targets: Targets, target: TargetName, name: str) -> bool | None:
+    """Return whether a copy is what its name promises, or None if it cannot be read now. An absent one is not."""
+    try:
+        data = targets.store(target).get(name)
+    except ObjectMissing:
+        return False
+    except DrtoolError:
+        return None
+    return object_name(data).hex() == name.rpartition("/")[2]
 
 
 def _put(targets: Targets, name: TargetName, object_: str, data: bytes) -> bool:

@@ -37,6 +37,8 @@ class Marks:
         self.live_bytes: dict[PackId, int] = {}
         """Text bytes that are live in each pack."""
         self._live_rows: dict[PackId, int] = {}
+        self.stand_ins: dict[PackId, set[PackId]] = {}
+        """For each pack with a chunk that is live in another pack: those others."""
 
     def mark_trees(self, roots: Iterable[bytes], fetch: Callable[[ChunkId], bytes]) -> None:
         """Everything below these trees; what was marked before is not entered again. KeyError for what no segment has."""
@@ -108,9 +110,15 @@ class Marks:
         bits[byte] |= bit
         at = self._location(place)
         pack = at.pack.pack
+        for other in places if len(places) > 1 else ():
+            self._stand_in(pack, self._location(other).pack.pack)
         self.live_bytes[pack] = self.live_bytes.get(pack, 0) + at.length
         self._live_rows[pack] = self._live_rows.get(pack, 0) + 1
         return True
+
+    def _stand_in(self, pack: PackId, other: PackId) -> None:
+        if pack != other:
+            self.stand_ins.setdefault(other, set()).add(pack)
 
     def _location(self, place: int) -> Location:
         return self._readers[place >> _ROW_BITS].location_at(place & (1 << _ROW_BITS) - 1)

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from drtool.errors import Rejected
 from drtool.events import Emit, Warned
-from drtool.repository.copying import Amount, Outcome, read_whole, remove
+from drtool.repository.copying import Amount, Outcome, is_whole, remove
 from drtool.repository.ending import SHORT_ID, blocking_mover, described, way_out
 from drtool.repository.findings import Copy
 from drtool.repository.processes import ClockWatch
@@ -124,14 +124,13 @@ class Surplus:
         targets = self._repository.targets
         threads = ThreadPoolExecutor(self._workers, "read")
         try:
-            read = list(threads.map(lambda copy: read_whole(targets, *copy) is not None, copies))
+            states = list(threads.map(lambda copy: is_whole(targets, *copy), copies))
         finally:
             threads.shutdown(cancel_futures=True)
-        unread = {copy for copy, whole in zip(copies, read, strict=True) if not whole}
-        damaged = [copy for copy in unread if targets.reachable(copy[0])]
+        damaged = [copy for copy, whole in zip(copies, states, strict=True) if whole is False]
         if damaged:
             self._repository.findings.update(damaged, ())
-        without = {name for _, name in unread}
+        without = {name for (_, name), whole in zip(copies, states, strict=True) if not whole}
         return [outcome for outcome in batch if outcome.job.expected.name not in without]
 
     def _delete(self, batch: Iterable[Outcome], session: "WriterSession") -> Stopped:

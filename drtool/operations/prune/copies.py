@@ -4,12 +4,14 @@ Invariants
     A target out of sight counts as having what was written to it: its copy comes back with it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from drtool.manifest.records import SegmentRef
 from drtool.model import PackId, TargetName, pack_object, segment_object, site_of
 from drtool.operations.prune.plan import PackUse
 from drtool.repository import Repository
+from drtool.repository.copying import is_whole
+from drtool.repository.findings import Copy
 from drtool.repository.inventory import Inventory
 from drtool.repository.placement import distinct_sites
 
@@ -17,9 +19,9 @@ from drtool.repository.placement import distinct_sites
 class Copies:
     """What the targets list, and what those that cannot be listed were given."""
 
-    def __init__(self, repository: Repository, inventory: Inventory) -> None:
-        self._repository, self._inventory = repository, inventory
-        self._damaged = repository.findings.all()
+    def __init__(self, repository: Repository, inventory: Inventory, damaged: Collection[Copy] = ()) -> None:
+        """`damaged`: copies that were found so in this run."""
+        self._repository, self._inventory, self._damaged = repository, inventory, damaged
         self._packs = {row.pack: row for row in repository.index.packs()}
         self._named_at: dict[PackId, int] = {}
         mapped = set(repository.index.mapped())
@@ -30,8 +32,17 @@ class Copies:
 
     def of(self, pack: PackId) -> int:
         """How many sites have a pack that the index names, or may have it."""
+        return distinct_sites(self.holders(pack))
+
+    def holders(self, pack: PackId) -> list[TargetName]:
+        """Return the targets that have a pack that the index names, or may have it."""
         row = self._packs[pack]
-        return self._sites(pack_object(pack), row.size_bytes, row.targets)
+        return self._holders(pack_object(pack), row.size_bytes, row.targets)
+
+    def listed(self, pack: PackId) -> list[TargetName]:
+        """Return the targets that list a pack whole and can be asked for it."""
+        row = self._packs[pack]
+        return self._listed(pack_object(pack), row.size_bytes)
 
     def findable(self, pack: PackId) -> int:
         """On how many sites both it and an index segment that names it are."""
@@ -67,10 +78,18 @@ class Copies:
         )
 
     def _of_segment(self, ref: SegmentRef) -> int:
-        held = self._sites(segment_object(ref.id), ref.size_bytes, ref.targets)
+        held = distinct_sites(self._holders(segment_object(ref.id), ref.size_bytes, ref.targets))
         return held or distinct_sites(ref.targets)  # all that is known of one that is younger than the listing
 
-    def _sites(self, name: str, size_bytes: int, written: tuple[TargetName, ...]) -> int:
-        listed = [t for t in self._inventory.holders(name, size_bytes) if (t, name) not in self._damaged]
+    def _holders(self, name: str, size_bytes: int, written: tuple[TargetName, ...]) -> list[TargetName]:
         unseen = [t for t in written if self._repository.may_hold(t, self._inventory)]
-        return distinct_sites([*listed, *unseen])
+        return [*self._listed(name, size_bytes), *unseen]
+
+    def _listed(self, name: str, size_bytes: int) -> list[TargetName]:
+        listed = self._inventory.holders(name, size_bytes)
+        return [t for t in listed if (t, name) not in self._damaged and not self._repository.known_bad(t, name)]
+
+
+def sites_with(repository: Repository, name: str, written: Iterable[TargetName]) -> int:
+    """Read back what was just written, and return on how many sites it is whole."""
+    return distinct_sites(target for target in written if is_whole(repository.targets, target, name))

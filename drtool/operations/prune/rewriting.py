@@ -1,8 +1,8 @@
 """Live chunks out of packs that are mostly waste, into new packs; and index segments without what goes.
 
 Invariants
-    A pack stays unless all its live chunks are durable in new packs, each on as many sites as are promised, or as held the
-    old one. So do old index segments.
+    A pack stays unless all its live chunks are in new packs, each read back whole on as many sites as are promised, or as held
+    the old one. So do old index segments.
     Memory is bounded: at most `ROWS_AT_ONCE` rows are in hand, and one pack of each kind is being filled.
 """
 
@@ -13,14 +13,13 @@ from typing import TypeAlias
 
 from drtool.errors import DrtoolError, StoreError
 from drtool.manifest.records import SegmentRef
-from drtool.model import ChunkId, PackId, SegmentId
-from drtool.operations.prune.copies import Copies
+from drtool.model import ChunkId, PackId, SegmentId, pack_object, segment_object
+from drtool.operations.prune.copies import Copies, sites_with
 from drtool.operations.prune.plan import PackUse
 from drtool.packing import Location, PackKind, SegmentPack, SegmentReader
 from drtool.packing.segment import ROW_BYTES, SEGMENT_ROWS_MAX
 from drtool.repository import Repository
 from drtool.repository.marking import Marks
-from drtool.repository.placement import distinct_sites
 from drtool.repository.segments import store_segment
 from drtool.repository.writing import PackSink, PackWritten, Writer
 
@@ -72,7 +71,8 @@ class Rewriter:
         self, uses: Iterable[PackUse], rows: Mapping[PackId, Rows], failed: dict[PackId, str]
     ) -> Iterator[PackUse]:
         """Those that may go; and which of the new packs are of use then."""
-        sites = {chunk: distinct_sites(pack.targets) for pack in self._fresh for chunk in _chunks(pack)}
+        whole = {pack.pack: self._sites(pack) for pack in self._fresh}
+        sites = {chunk: whole[pack.pack] for pack in self._fresh for chunk in _chunks(pack)}
         wanted: set[ChunkId] = set()
         for use in uses:
             reached = min(sites.get(chunk, 0) for _, chunk in rows[use.pack])
@@ -87,6 +87,10 @@ class Rewriter:
         for pack in self._fresh:
             (self.spare if wanted.isdisjoint(_chunks(pack)) else self.written).append(pack)
         self._fresh.clear()
+
+    def _sites(self, pack: PackWritten) -> int:
+        """Return on how many sites a new pack is whole: it is read back before an old one goes."""
+        return sites_with(self._repository, pack_object(pack.pack), pack.targets)
 
     def _sink(self, writer: Writer, kind: PackKind) -> PackSink:
         repository = self._repository
@@ -152,7 +156,9 @@ def segments_without(
         if not 0 < copies.writable_sites >= needed - copies.owed(()):
             return None
         refs = _store(repository, writer, [repository.index.reader(ref.id) for ref in group], gone)
-        if any(distinct_sites(ref.targets) < needed - copies.owed(refs) for ref in refs):
+        if any(
+            sites_with(repository, segment_object(ref.id), ref.targets) < needed - copies.owed(refs) for ref in refs
+        ):
             return None
         new += refs
     return tuple(new), tuple(ref.id for ref in affected)

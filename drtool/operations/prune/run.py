@@ -9,7 +9,7 @@ Invariants
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 
@@ -20,18 +20,19 @@ from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.facade import View
 from drtool.manifest.ops import Condemn, Remove, Removed, Withdraw
 from drtool.manifest.records import Condemned, Removal
-from drtool.model import PackId, TargetName
+from drtool.model import PackId, TargetName, segment_object
 from drtool.operations.forget.request import Objection
+from drtool.operations.prune.copies import sites_with
 from drtool.operations.prune.grace import Grace, grace_of
 from drtool.operations.prune.objecting import demand_nothing_objects, objections
 from drtool.operations.prune.plan import PackUse, plan
 from drtool.operations.prune.request import Amount, PruneRequest, PruneResult, Waiting
 from drtool.operations.prune.rewriting import Rewriter, segments_without
 from drtool.operations.prune.silence import expire_silent
-from drtool.operations.prune.survey import Names, Survey, listed_names, survey
+from drtool.operations.prune.standins import StandIns
+from drtool.operations.prune.survey import Names, Survey, listed_names, unasked
 from drtool.operations.prune.sweeping import sweep
 from drtool.repository import Repository
-from drtool.repository.placement import distinct_sites
 from drtool.repository.session import NOT_OPEN, RENEW_S, Overtaken, WriterSession
 from drtool.repository.writing import PackWritten, Writer
 
@@ -84,17 +85,20 @@ def _preview(repository: Repository, request: PruneRequest, emit: Emit, started:
     state = repository.view.state
     condemned = listed_names(repository, state.condemned)
     removing = listed_names(repository, *state.removing)
-    seen = survey(repository, repository.view, grace_of(repository, request))
+    stand_ins = StandIns(repository, request, emit)
+    seen = stand_ins.survey(repository.view, grace_of(repository, request), unasked)
     decided = plan(seen.uses, request.unused_share)
-    rewritten = [use for use in decided.rewrite if not seen.copies.refusal(use)]
+    stay = {use for use in (*decided.remove, *decided.rewrite) if stand_ins.refusal(seen, use.pack)}
+    rewritten = [use for use in decided.rewrite if use not in stay and not seen.copies.refusal(use)]
     returned = frozenset(pack for pack in condemned.packs if seen.marks.live_bytes.get(pack))
     pending = len(condemned.packs - returned) + len(removing.packs)
     return _result(
         request,
         started,
-        removed=_amount(decided.remove) + Amount(len(seen.orphans.packs), seen.orphan_bytes),
+        removed=_amount([use for use in decided.remove if use not in stay])
+        + Amount(len(seen.orphans.packs), seen.orphan_bytes),
         repacked=_amount(rewritten),
-        kept=_amount([*decided.keep, *(use for use in decided.rewrite if use not in rewritten)]),
+        kept=_amount([*decided.keep, *(use for use in (*decided.rewrite, *stay) if use not in rewritten)]),
         pending=Amount(pending, 0),
         objections=objections(seen, decided, request),
     )
@@ -107,6 +111,7 @@ class _Run:
         self._repository, self._request, self._emit = repository, request, emit
         self._writer, self._session = writer, session
         self._grace: Grace = grace_of(repository, request)
+        self._stand_ins = StandIns(repository, request, emit)
         self._rewritten: frozenset[PackId] = frozenset()
         self._removed = Amount()
         self._repacked = Amount()
@@ -149,7 +154,7 @@ class _Run:
 
     def _survey(self, view: View) -> Survey:
         self._rewritten = frozenset()  # what is seen now finds the chunks where they were copied to
-        return survey(self._repository, view, self._grace, self._session.renew)
+        return self._stand_ins.survey(view, self._grace, self._session.renew)
 
     def _condemn(self, seen: Survey) -> View:
         """Decides, rewrites what is mostly waste, and condemns what goes."""
@@ -157,10 +162,13 @@ class _Run:
         demand_nothing_objects(seen, decided, self._request)
         self._emit(Stage(name="rewriting"))
         rewritten, spare = self._rewrite(seen, decided.rewrite)
+        held = {use.pack: why for use in decided.remove if (why := self._stand_ins.refusal(seen, use.pack))}
+        self._tell_what_stays(held)
+        going = [*(use for use in decided.remove if use.pack not in held), *rewritten]
         self._rewritten = frozenset(use.pack for use in rewritten)
         self._repacked = _amount(rewritten)
-        self._kept = _amount([*decided.keep, *(use for use in decided.rewrite if use not in rewritten)])
-        going = [*decided.remove, *rewritten]
+        gone = {use.pack for use in going}
+        self._kept = _amount([use for use in seen.uses if use.pack not in gone])
         packs = {*(use.pack for use in going), *(new.pack for new in spare)}
         names = Names(seen.orphans.packs | packs, seen.orphans.segments)
         if not names and not self._grace.due(seen.view.state.forgotten):
@@ -172,7 +180,8 @@ class _Run:
 
     def _rewrite(self, seen: Survey, uses: Sequence[PackUse]) -> tuple[list[PackUse], list[PackWritten]]:
         """The packs that may go, and new ones that nothing needs."""
-        failed = {use.pack: why for use in uses if (why := seen.copies.refusal(use))}
+        refusals = ((use.pack, self._stand_ins.refusal(seen, use.pack) or seen.copies.refusal(use)) for use in uses)
+        failed = {pack: why for pack, why in refusals if why}
         uses = [use for use in uses if use.pack not in failed]
         done_bytes = 0
         total_bytes = sum(use.size_bytes for use in uses)
@@ -189,16 +198,19 @@ class _Run:
             rewriter.written, max(map(seen.copies.needed, (use.pack for use in done)))
         ):
             done, stay = [], stay | {use.pack: FEW_SITES for use in done}
-        for pack, why in (failed | stay).items():
-            self._emit(Warned(message=f"pack {pack.hex()[:16]}… stays as it is: {why}"))
+        self._tell_what_stays(failed | stay)
         return done, rewriter.spare
+
+    def _tell_what_stays(self, why_not: Mapping[PackId, str]) -> None:
+        for pack, why in why_not.items():
+            self._emit(Warned(message=f"pack {pack.hex()[:16]}… stays as it is: {why}"))
 
     def _make_known(self, packs: Sequence[PackWritten], needed_sites: int) -> bool:
         """Whether the index segment that names them is on enough sites."""
         self._session.add(packs)
         new = set(self._session.checkpoint())
         refs = (ref for ref in self._repository.view.state.segments if ref.id in new)
-        return all(distinct_sites(ref.targets) >= needed_sites for ref in refs)
+        return all(sites_with(self._repository, segment_object(ref.id), ref.targets) >= needed_sites for ref in refs)
 
     def _remove(self, seen: Survey, condemned: Condemned) -> tuple[View, Survey]:
         """Takes back what is needed after all, removes the rest for good, deletes it; or leaves it to the next run."""
@@ -230,7 +242,11 @@ class _Run:
 
     def _commit_removal(self, seen: Survey, condemned: Condemned, names: Names, view: View) -> View | None:
         """The view after the removal; None if the index without what goes would lose copies."""
-        needed = frozenset(pack for pack in names.packs - self._rewritten if seen.marks.live_bytes.get(pack))
+        needed = frozenset(
+            pack
+            for pack in names.packs - self._rewritten
+            if seen.marks.live_bytes.get(pack) or self._stand_ins.refusal(seen, pack)
+        )
         live, packs = frozenset(ref.id for ref in view.state.segments), self._repository.index
         going = Names(names.packs - needed, names.segments - live)
         index = segments_without(self._repository, self._writer, going.packs, seen.copies)

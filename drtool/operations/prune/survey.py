@@ -5,7 +5,7 @@ Invariants
     A pack that a target may hold, though it cannot be listed now, is not lost.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from msgspec import Struct
 
@@ -18,6 +18,7 @@ from drtool.operations.prune.copies import Copies
 from drtool.operations.prune.grace import Grace
 from drtool.operations.prune.plan import PackUse
 from drtool.repository import Repository
+from drtool.repository.findings import Copy
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.marking import Marks
 
@@ -53,7 +54,7 @@ def _split(joined: bytes) -> Iterator[bytes]:
     return (joined[at : at + NAME_BYTES] for at in range(0, len(joined), NAME_BYTES))
 
 
-def _unasked() -> None:
+def unasked() -> None:
     """Nobody waits for a sign of life."""
 
 
@@ -69,6 +70,7 @@ class Survey(Struct, frozen=True):
     lost: frozenset[PackId]
     grace: Grace
     copies: Copies
+    condemned: Names
 
 
 def listed_names(repository: Repository, *rows: Condemned | Removal | None) -> Names:
@@ -82,8 +84,17 @@ def listed_names(repository: Repository, *rows: Condemned | Removal | None) -> N
     return Names(packs, segments)
 
 
-def survey(repository: Repository, view: View, grace: Grace, alive: Callable[[], None] = _unasked) -> Survey:
-    """Looks at everything; `Refused` if something that is needed cannot be read. `alive` is called again and again."""
+def survey(
+    repository: Repository,
+    view: View,
+    grace: Grace,
+    alive: Callable[[], None] = unasked,
+    damaged: Collection[Copy] = (),
+) -> Survey:
+    """Look at everything; `Refused` if something that is needed cannot be read. `alive` is called again and again.
+
+    `damaged`: copies that were found so in this run, which do not count.
+    """
     repository.adopt(view)
     condemned = listed_names(repository, view.state.condemned)
     removing = listed_names(repository, *view.state.removing)
@@ -93,7 +104,7 @@ def survey(repository: Repository, view: View, grace: Grace, alive: Callable[[],
     inventory = take_inventory(repository.targets)
     lost = repository.lost_packs(inventory)
     repository.index.lost = lost
-    copies = Copies(repository, inventory)
+    copies = Copies(repository, inventory, damaged)
     marks = Marks(repository.index.readers(), condemned.packs | removing.packs | lost, copies.findable)
     going = grace.going(view.state.forgotten)
     waiting = (row.snapshot for row in view.state.forgotten if row.snapshot.id not in going)
@@ -112,7 +123,7 @@ def survey(repository: Repository, view: View, grace: Grace, alive: Callable[[],
     uses = tuple(_uses(repository, marks, condemned.packs | removing.packs))
     orphans = _orphans(repository, inventory, condemned, removing)
     size_bytes = sum(_sizes(inventory).get(name, 0) for name in orphans.objects())
-    return Survey(view, inventory, marks, uses, orphans, size_bytes, lost, grace, copies)
+    return Survey(view, inventory, marks, uses, orphans, size_bytes, lost, grace, copies, condemned)
 
 
 def _unknown(why: str) -> Refused:

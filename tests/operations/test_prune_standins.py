@@ -1,0 +1,151 @@
+"""What lies in two packs: prune takes one of them away only after it has read the other."""
+
+import pytest
+from test_prune import check, churn, run
+from test_prune_copies import copies_of
+from three_sites import fill, noise, portrait, stored_twice
+
+from drtool.operations.prune import standins
+from drtool.operations.repair import RepairRequest, repair
+from drtool.stores import LocalStore
+
+
+@pytest.fixture
+def twice(world):
+    """A source whose data lies in two packs, each on two sites; the paths of the copies of the one, and of the other."""
+    source = fill(world.root / "source", {"file": noise(30_000)})
+    world.backup(source)
+    first, second = stored_twice(world, source)
+    world.heard.clear()
+    return [copies_at(world, packs) for packs in (first, second)]
+
+
+def copies_at(world, packs):
+    return [path for site in "abc" for path in world.objects(site) if path.name in packs]
+
+
+def rot(*paths):
+    for path in paths:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+
+def restores(world):
+    out = world.root / "out"
+    for row in world.snapshots():
+        assert world.restore(out, row, path=world.root / "source").errors == []
+        assert portrait(out) == portrait(world.root / "source")
+        (out / "file").unlink()
+        out.rmdir()
+
+
+def there(paths):
+    return [path.exists() for path in paths]
+
+
+@pytest.mark.parametrize("rotten", [0, 1])
+def test_a_pack_that_is_damaged_everywhere_never_stays_in_place_of_a_whole_one(world, twice, rotten):
+    rot(*twice[rotten])
+    assert run(world).removed.packs == 1
+    assert there(twice[rotten]) == [False, False]
+    assert there(twice[1 - rotten]) == [True, True]
+    restores(world)
+    run(world)
+    restores(world)
+
+
+@pytest.mark.parametrize("rotten", [0, 1])
+def test_a_pack_with_one_damaged_copy_does_not_stay_in_place_of_a_whole_one(world, twice, rotten):
+    rot(twice[rotten][0])
+    run(world)
+    assert there(twice[1 - rotten]) == [True, True]
+    assert copies_of(world) == 2
+    restores(world)
+
+
+def test_where_each_of_two_packs_has_a_damaged_copy_both_stay_until_repair_made_one_whole(world, twice):
+    rot(twice[0][0], twice[1][1])
+    assert run(world).removed.packs == 0
+    assert all(there([*twice[0], *twice[1]]))
+    assert any("stays as it is" in words and "drtool repair first" in words for words in world.warnings())
+    restores(world)
+    with world.open() as repository:
+        assert repair(repository, RepairRequest(), world.heard.append).rebuilt.objects == 2, "prune remembered what it found"
+    assert run(world).removed.packs == 1
+    restores(world)
+
+
+def test_where_both_are_damaged_everywhere_neither_goes(world, twice):
+    """A pack that is not whole may still have the block that the other one has lost."""
+    rot(*twice[0], *twice[1])
+    assert run(world).removed.packs == 0
+    assert all(there([*twice[0], *twice[1]]))
+
+
+@pytest.mark.parametrize("rotten", [0, 1])
+def test_a_dry_run_counts_what_the_act_does_and_writes_nothing_down(world, twice, rotten):
+    rot(*twice[rotten], twice[1 - rotten][0])
+    would = run(world, dry_run=True)
+    with world.open() as repository:
+        assert repository.findings.all() == frozenset()
+    did = run(world)
+    assert (would.removed, would.kept) == (did.removed, did.kept)
+
+
+def test_what_was_condemned_is_taken_back_if_the_other_pack_rots_before_it_goes(world, twice):
+    """A backup from before is at work, so the removal waits for the next prune."""
+    with world.elsewhere("there").open() as other:
+        session = other.begin(other.writer(), "home")
+        assert run(world).pending.packs == 1
+        session.abandon()
+    with world.open() as repository:
+        (condemned,) = repository.going_packs(repository.view)
+    kept, gone = sorted(twice, key=lambda paths: paths[0].name == condemned.hex())
+    rot(*kept)
+    run(world)
+    assert there(gone) == [True, True], "it was condemned, and is the one that is whole"
+    restores(world)
+    run(world)
+    restores(world)
+
+
+def test_a_target_that_is_away_cannot_show_its_copy_so_the_other_pack_stays(world, twice):
+    site = next(site for site in "abc" if sum(path.is_relative_to(world.directory(site)) for path in sum(twice, [])))
+    world.directory(site).rename(world.root / "away")
+    before = [path for path in sum(twice, []) if path.exists()]
+    run(world)
+    assert all(there(before))
+    (world.root / "away").rename(world.directory(site))
+    assert run(world).removed.packs == 1
+    restores(world)
+
+
+def test_nothing_is_read_where_nothing_lies_twice(world, monkeypatch):
+    churn(world, 5, 2)
+    read = []
+    monkeypatch.setattr(standins, "is_whole", lambda _targets, target, name: read.append((target, name)))
+    assert run(world).removed.packs > 0
+    assert read == []
+
+
+@pytest.mark.parametrize("kind", ["packs/", "index/"])
+def test_a_site_that_stores_other_bytes_than_it_was_given_costs_no_old_copy(world, monkeypatch, kind):
+    """What was rewritten is read back: an acknowledged write is no copy."""
+    kept, looks = churn(world, 5, 2)
+    plain = LocalStore.put
+
+    def put(self, name, data):
+        wrong = self.root.name in "bc" and name.startswith(kind)
+        plain(self, name, bytes(len(data)) if wrong else data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "put", put)
+        run(world, unused_share=0.0)
+    for site in "bc":  # what it lied about goes; the old copies must be enough
+        for path in (*world.objects(site, "packs"), *world.objects(site, "index")):
+            if not any(path.read_bytes()):
+                path.unlink()
+    with world.open() as repository:
+        repair(repository, RepairRequest(), world.heard.append)
+    check(world, kept, looks)
