@@ -54,6 +54,7 @@ def init(
         drtool init --target office=/mnt/nas --target home=/mnt/usb --arbiter /mnt/router/drtool
         drtool --config /etc/drtool/drtool.yaml init --password-file /etc/drtool/password
     """
+    from drtool.operations.survive.promise import promise_of_new
     from drtool.repository import found
 
     call: Call = context.obj
@@ -69,7 +70,9 @@ def init(
     result = found(spec, wanted, redundancy.minimum, call.emit)
     written = write_if_new(call, path, spec.label, targets, result.copies)
     document = document_of(replace(result, config=str(path)))
-    call.show(document, init_view(document, written=written))
+    promise = promise_of_new(targets, result.voters, result.copies)
+    document["restorable_with"] = document_of(promise)
+    call.show(document, init_view(document, str(promise), written=written))
 
 
 def known_zone(call: "Call") -> str:
@@ -246,7 +249,7 @@ def _proposed(call: "Call") -> bytes:
     return text.encode()
 
 
-def init_view(document: Document, *, written: bool) -> View:
+def init_view(document: Document, promise: str, *, written: bool) -> View:
     rows = [(Cell(site, "strong"), ", ".join(targets)) for site, targets in document["sites"].items()]
     rows += [(Cell(name.partition("/")[0], "strong"), f"{name} (votes only)") for name in document["arbiters"]]
     config = document["config"]
@@ -260,7 +263,11 @@ def init_view(document: Document, *, written: bool) -> View:
         line(
             Cell("recovery kit: ", "strong"),
             "`drtool key kit --html kit.html` makes a page with the way back from nothing; keep it and the password "
-            "where no site's loss reaches them: with these and any one site, everything can be restored",
+            "where no site's loss reaches them",
+        ),
+        line(
+            Cell("what holds: ", "strong"),
+            f"with these, {promise}; `drtool survive` says what holds for what is stored",
         ),
         summary=f"founded repository {document['repository_id']} at {', '.join(document['sites'])}"
         f"{''.join(f', arbiter {name}' for name in document['arbiters'])}; "

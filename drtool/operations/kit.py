@@ -9,6 +9,7 @@ from drtool import __version__
 from drtool.errors import UsageError
 from drtool.manifest.records import Snapshot
 from drtool.model import TargetName
+from drtool.operations.survive.promise import Promise, promise_of
 from drtool.repository import Repository
 from drtool.repository.places import full_url, is_directory
 from drtool.repository.slots import keeps_slots, read_slots, table_of
@@ -23,6 +24,8 @@ class KitPlace(Struct, frozen=True, kw_only=True):
     keys: bool
     data: bool
     reachable: bool
+    votes: bool = True
+    """Whether it holds the catalogue, so that `connect` can begin there."""
 
 
 class KitSlot(Struct, frozen=True, kw_only=True):
@@ -54,6 +57,7 @@ class Kit(Struct, frozen=True, kw_only=True):
     sources: list[KitSource]
     voters: int
     quorum: int
+    promise: Promise
     password: str | None
 
 
@@ -77,18 +81,23 @@ def recovery_kit(repository: Repository, *, with_password: bool) -> Kit:
         sources=_sources(view.state.snapshots),
         voters=len(view.config.voters),
         quorum=view.config.quorum,
+        promise=promise_of(
+            view.state.targets, [voter.target for voter in view.config.voters], view.state.policy.copies
+        ),
         password=_password(repository) if with_password else None,
     )
 
 
 def _opens(place: KitPlace) -> bool:
-    return place.keys and place.data
+    """Whether everything on the page can begin there."""
+    return place.keys and place.data and place.votes
 
 
 def _places(repository: Repository) -> list[KitPlace]:
     """The manifest's word on where targets are; this host's configuration where it knows better, without credentials."""
     targets = repository.targets
     keepers = keeps_slots(targets, repository.view.state.targets)
+    voting = {voter.target for voter in repository.view.config.voters}
     return [
         KitPlace(
             name=name,
@@ -97,6 +106,7 @@ def _places(repository: Repository) -> list[KitPlace]:
             keys=name in keepers,
             data=not row.votes_only,
             reachable=targets.reachable(name),
+            votes=name in voting,
         )
         for name, row in repository.target_rows().items()
         if row.state != "lost"

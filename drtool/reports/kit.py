@@ -66,12 +66,17 @@ def steps(kit: Kit) -> list[Step]:
 
 
 def _connecting(kit: Kit) -> Step:
-    first = next(place for place in kit.places if place.keys)
+    first = _first(kit)
     note = (
         "A file:// place is a directory: attach its disk, mount it, and name the directory that holds drtool.json. "
-        "If this place is gone, name another one from below: any one will do."
+        "If this place is gone, name another one from below, without a remark that it keeps no key slot or holds no catalogue."
     )
     return Step("Connect; the password is asked for:", (f"drtool connect {shlex.quote(first.url)}",), note)
+
+
+def _first(kit: Kit) -> KitPlace:
+    """The place to begin at; they come sorted by how well that goes."""
+    return next(place for place in kit.places if place.keys)
 
 
 def _commands(kit: Kit, words: Callable[[str, list[str]], list[str]]) -> Iterator[str]:
@@ -102,16 +107,19 @@ def _others(kit: Kit) -> str:
     return f"Only on the machine that takes that host's place. {told}".rstrip() if len(_hosts(kit)) > 1 else told
 
 
-def degraded(kit: Kit) -> str:
+def closing(kit: Kit) -> str:
+    """What to add where the catalogue has no quorum, and how many sites bring everything back."""
+    promise = str(kit.promise)
     return (
         f"With fewer than {kit.quorum} of the {kit.voters} voting sites at hand, add `--manifest-from any` to `snapshots` and "
-        "`restore`."
+        f"`restore`. {promise[:1].upper()}{promise[1:]}, once every copy is made; `drtool survive` says what holds for what is "
+        "stored."
     )
 
 
 def connect_code(kit: Kit) -> str:
     """What the first QR code says."""
-    first = next(place for place in kit.places if place.keys)
+    first = _first(kit)
     return f"drtool connect {shlex.quote(first.url)}\nrepository {kit.repository_id}"
 
 
@@ -121,7 +129,7 @@ def html_page(kit: Kit) -> str:
     parts = (
         _html_head(kit),
         _html_password(kit),
-        f"<h2>What to do</h2>\n<ol>{''.join(map(_html_step, steps(kit)))}</ol>\n<p>{_marked(degraded(kit))}</p>",
+        f"<h2>What to do</h2>\n<ol>{''.join(map(_html_step, steps(kit)))}</ol>\n<p>{_marked(closing(kit))}</p>",
         f"<h2>Where it is</h2>\n<table>{_html_places(kit)}</table>",
         f"<h2>What opens it</h2>\n<ul>{_html_slots(kit)}</ul>",
         f"<footer>{_marked(_ADVICE)}</footer>",
@@ -147,7 +155,7 @@ def text_page(kit: Kit, *, dark: bool = False) -> str:
     for number, step in enumerate(steps(kit), 1):
         parts += [f"{number}. {step.what}", *(f"    $ {command}" for command in step.commands)]
         parts += [*(f"   {line}" for line in _wrapped(step.note)), ""]
-    parts += [*_wrapped(degraded(kit)), "", "WHERE IT IS", ""]
+    parts += [*_wrapped(closing(kit)), "", "WHERE IT IS", ""]
     parts += [f"    {place.name}  {place.url}{_aside(place)}" for place in kit.places[:PLACES_MAX]]
     parts += [*_more(kit.places, PLACES_MAX), "", "WHAT OPENS IT", ""]
     parts += [f"    {line}" for line in _slot_lines(kit)]
@@ -196,6 +204,7 @@ def _aside(place: KitPlace) -> str:
     told = [f"on {place.host}"] if place.host else []
     told += [] if place.keys else ["no key slot"]
     told += [] if place.data else ["no data, only a vote"]
+    told += [] if place.votes else ["no catalogue"]
     return f"  ({'; '.join(told)})" if told else ""
 
 

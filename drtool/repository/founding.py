@@ -41,6 +41,8 @@ class InitResult(Struct, frozen=True, kw_only=True):
     sites: dict[SiteName, list[TargetName]]
     copies: int
     arbiters: list[TargetName] = []
+    voters: list[TargetName] = []
+    """The targets that hold a voter's register."""
     config: str | None = None
 
 
@@ -62,7 +64,13 @@ def found(spec: RepositorySpec, copies: int | None, minimum: int, emit: Emit) ->
     _advise(sites, wanted, len(voters), emit)
     _tell_voteless(spec.targets, voters, verdicts, emit)
     arbiters = [target.name for target in spec.targets if target.vote == "only"]
-    return InitResult(repository_id=repository_id.hex(), sites=sites, copies=wanted, arbiters=sorted(arbiters))
+    return InitResult(
+        repository_id=repository_id.hex(),
+        sites=sites,
+        copies=wanted,
+        arbiters=sorted(arbiters),
+        voters=sorted(voters.values()),
+    )
 
 
 def _found_on(

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from drtool.operations.kit import Kit, KitPlace, KitSlot, KitSource
+from drtool.operations.survive.promise import Promise
 from drtool.reports.kit import connect_code, html_page, steps, text_page
 
 PASSWORD = "correct horse & <battery> staple"
@@ -35,6 +36,7 @@ KIT = Kit(
     ],
     voters=3,
     quorum=2,
+    promise=Promise(sites=3, needed=2),
     password=None,
 )
 SECRET = replace(KIT, password=PASSWORD)
@@ -80,8 +82,17 @@ def test_everything_that_is_needed_is_on_it(form):
     for place in PLACES:
         assert place.name in text
         assert place.url in text
-    for needed in ("acme & <sons>", KIT.repository_id, "set at <init>", "bb" * 8, "2 of the 3", "--manifest-from any"):
+    for needed in (
+        "acme & <sons>",
+        KIT.repository_id,
+        "set at <init>",
+        "bb" * 8,
+        "2 of the 3",
+        "--manifest-from any",
+        "Any 2 of the 3 sites",
+    ):
         assert needed in text
+    assert "Any 2 of the 3 sites that store restore everything" in " ".join(text.split())
     assert "no key slot" in text
     assert "only a vote" in text
 
