@@ -1,10 +1,13 @@
 """What lies in two packs: prune takes one of them away only after it has read the other."""
 
+from contextlib import suppress
+
 import pytest
 from test_prune import check, churn, run, thinned
 from test_prune_copies import copies_of
 from three_sites import fill, noise, portrait, stored_twice
 
+from drtool.errors import Refused
 from drtool.operations.prune import standins
 from drtool.operations.repair import RepairRequest, repair
 from drtool.stores import LocalStore
@@ -112,16 +115,17 @@ def test_what_was_condemned_is_taken_back_if_the_other_pack_rots_before_it_goes(
     restores(world)
 
 
-def test_a_target_that_is_away_cannot_show_its_copy_so_the_other_pack_stays(world, twice):
+def test_a_target_that_is_away_cannot_show_its_copy_so_a_pack_goes_only_for_one_that_two_others_have(world, twice):
     copies = [*twice[0], *twice[1]]
     site = next(site for site in "abc" if any(path.is_relative_to(world.directory(site)) for path in copies))
     world.directory(site).rename(world.root / "away")
     before = [path for path in copies if path.exists()]
     run(world)
-    assert all(there(before))
+    assert all(there(before)) or any(all(there(paths)) for paths in twice)
     (world.root / "away").rename(world.directory(site))
-    assert run(world).removed.packs == 1
+    run(world)
     restores(world)
+    assert sum(path.exists() for path in copies) == 2
 
 
 def test_nothing_is_read_where_nothing_lies_twice(world, monkeypatch):
@@ -141,12 +145,14 @@ def test_sites_that_store_other_bytes_than_they_were_given_cost_no_old_copy(worl
     def put(self, name, data):
         plain(self, name, bytes(len(data)) if name.startswith(kind) else data)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, suppress(Refused):  # of the index: what it says is not known any more
         patch.setattr(LocalStore, "put", put)
         run(world, unused_share=0.0)
     for site in "abc":  # it was never there
         for path in world.objects(site, kind.strip("/")):
             if not any(path.read_bytes()):
                 path.unlink()
+    with world.open() as repository:
+        repair(repository, RepairRequest(), world.heard.append)
     (row,) = world.snapshots()
     check(world, [row], {row.id.hex(): look})

@@ -30,7 +30,7 @@ from drtool.operations.prune.request import Amount, PruneRequest, PruneResult, W
 from drtool.operations.prune.rewriting import Rewriter, segments_without
 from drtool.operations.prune.silence import expire_silent
 from drtool.operations.prune.standins import StandIns
-from drtool.operations.prune.survey import Names, Survey, listed_names, unasked
+from drtool.operations.prune.survey import Names, Survey, demand_index, listed_names, unasked
 from drtool.operations.prune.sweeping import sweep
 from drtool.repository import Repository
 from drtool.repository.session import NOT_OPEN, RENEW_S, Overtaken, WriterSession
@@ -247,6 +247,7 @@ class _Run:
             for pack in names.packs - self._rewritten
             if seen.marks.live_bytes.get(pack) or self._stand_ins.refusal(seen, pack)
         )
+        demand_index(self._repository)
         live, packs = frozenset(ref.id for ref in view.state.segments), self._repository.index
         going = Names(names.packs - needed, names.segments - live)
         index = segments_without(self._repository, self._writer, going.packs, seen.copies)

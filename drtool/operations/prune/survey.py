@@ -98,9 +98,7 @@ def survey(
     repository.adopt(view)
     condemned = listed_names(repository, view.state.condemned)
     removing = listed_names(repository, *view.state.removing)
-    unavailable = repository.load_index()
-    for segment, why in unavailable.items():
-        raise _unknown(f"index segment {segment.hex()[:16]}… cannot be read: {why}")
+    demand_index(repository)
     inventory = take_inventory(repository.targets)
     lost = repository.lost_packs(inventory)
     repository.index.lost = lost
@@ -124,6 +122,12 @@ def survey(
     orphans = _orphans(repository, inventory, condemned, removing)
     size_bytes = sum(_sizes(inventory).get(name, 0) for name in orphans.objects())
     return Survey(view, inventory, marks, uses, orphans, size_bytes, lost, grace, copies, condemned)
+
+
+def demand_index(repository: Repository) -> None:
+    """`Refused` unless every index segment of the view can be read."""
+    for segment, why in repository.load_index().items():
+        raise _unknown(f"index segment {segment.hex()[:16]}… cannot be read: {why}")
 
 
 def _unknown(why: str) -> Refused:
