@@ -99,14 +99,17 @@ def test_a_place_for_figures_that_is_not_there_is_told(shell):
 def test_status_is_7_while_an_objective_is_missed(shell):
     config = shell.directory / "objectives.yaml"
     text = (shell.directory / "drtool.yaml").read_text()
-    config.write_text(text + "objectives: {home: {proven: 1d, copies: 2}}\n")
+    config.write_text(text + "objectives: {home: {proven: 1d, copies: 3}}\n")
     ran = shell("-c", str(config), "status", "--json")
     assert ran.code == 7
     (row,) = ran.document["sources"]
-    assert row["met"] is False
-    assert "not read whole" in row["missed"][0]
+    assert (row["met"], row["proven_snapshot"]) == (False, None)
+    assert "on 2 of the 3 sites that are wanted" in row["missed"][0]
+    config.write_text(text + "objectives: {home: {proven: 1d, copies: 2}}\n")
+    assert shell("-c", str(config), "status").code == 0, "what is new waits for the next verification"
     assert shell("-c", str(config), "verify", "--level", "full").code == 0
-    assert shell("-c", str(config), "status").code == 0
+    (row,) = shell("-c", str(config), "status", "--json").document["sources"]
+    assert row["proven_snapshot"] == row["newest_snapshot"]
     assert 'drtool_source_objective_met{host="' in (shell.directory / "drtool.prom").read_text()
 
 
