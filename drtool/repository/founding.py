@@ -217,6 +217,9 @@ def _clear(stores: Mapping[TargetName, Medium]) -> None:
 def _advise(sites: Mapping[SiteName, object], copies: int, voters: int, emit: Emit) -> None:
     if len(sites) == 1:
         emit(Warned(message="one site: nothing here survives its loss; name more sites to have that"))
+    elif voters == 1:
+        only = "only one voter: its site alone has the catalogue, and its loss loses all snapshots"
+        emit(Warned(message=f"{only}; drtool site add NAME --arbiter URL adds a voter on another machine"))
     advice = even_number(voters)
     if advice:
         emit(Warned(message=advice))

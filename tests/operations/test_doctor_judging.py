@@ -54,6 +54,12 @@ def voter(**more):
     return VoterFacts(**(known | more))
 
 
+def test_one_voter_for_several_sites_is_an_error():
+    one = CatalogueFacts(needed=1, reachable=1, voters=(voter(),), storing_sites=3)
+    assert ("only-voter", "error") in kinds(judged(WELL, catalogue=one))
+    assert ("only-voter", "error") not in kinds(judged(WELL, catalogue=replace(one, storing_sites=1)))
+
+
 def test_nothing_to_say():
     diagnosis = judged(WELL, catalogue=CatalogueFacts(needed=1, reachable=1, voters=(voter(),)))
     assert (diagnosis.healthy, exit_code(diagnosis), kinds(diagnosis)) == (True, 0, set())

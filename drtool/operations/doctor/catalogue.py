@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from drtool.errors import DrtoolError
 from drtool.events import ignore
 from drtool.manifest.inspect import AcceptorStatus
+from drtool.model import site_of
 from drtool.operations.doctor.facts import CatalogueFacts, VoterFacts
 from drtool.operations.doctor.targets import refusal_of
 from drtool.repository import Repository, RepositorySpec, open_repository
@@ -49,6 +50,7 @@ def _facts(repository: Repository) -> CatalogueFacts:
             else _voter(acceptors.get(voter.site), voter.site, voter.target, vouched=False)
             for voter in repository.view.config.voters
         ),
+        storing_sites=len({site_of(row.name) for row in rows.values() if row.state == "active" and not row.votes_only}),
         unknown=tuple(sorted(specs.keys() - rows.keys())),
         unnamed=tuple(sorted(name for name, row in rows.items() if name not in specs and row.state != "lost")),
         refused=tuple(sorted((name, failures[name]) for name in failures if name in specs)),

@@ -110,6 +110,7 @@ class CatalogueFacts(Struct, frozen=True, kw_only=True):
     needed: int = 0
     reachable: int = 0
     voters: tuple[VoterFacts, ...] = ()
+    storing_sites: int = 0
     unknown: tuple[str, ...] = ()
     unnamed: tuple[str, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()

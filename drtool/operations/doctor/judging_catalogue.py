@@ -19,6 +19,7 @@ def judge_catalogue(facts: Facts) -> Iterator[Finding]:
         yield Finding(level="error", what=kind.replace("_", "-"), where=_WHERE, message=message, hint=hint)
         return
     yield from _quorum(seen)
+    yield from _only_voter(seen)
     targets = {target.name: target for target in facts.targets}
     for voter in seen.voters:
         yield from _voter(voter, targets.get(voter.target))
@@ -47,6 +48,17 @@ def _quorum(seen: CatalogueFacts) -> Iterator[Finding]:
     else:
         message = f"{seen.reachable} of {len(seen.voters)} voters answer, {seen.needed} are needed"
         yield Finding(level="ok", what="quorum", where=_WHERE, message=message)
+
+
+def _only_voter(seen: CatalogueFacts) -> Iterator[Finding]:
+    if len(seen.voters) == 1 and seen.storing_sites > 1:
+        yield Finding(
+            level="error",
+            what="only-voter",
+            where=f"site {seen.voters[0].site}",
+            message="it is the only voter, so it alone has the catalogue: its loss loses all snapshots",
+            hint="add a voter on another machine: drtool site add NAME --arbiter URL",
+        )
 
 
 def _voter(voter: VoterFacts, target: TargetFacts | None) -> Iterator[Finding]:
