@@ -17,6 +17,7 @@ from drtool.errors import FormatError
 from drtool.manifest.records import (
     Config,
     Coverage,
+    Damage,
     Evidence,
     HostCount,
     KeyTable,
@@ -141,11 +142,17 @@ class ReplaceIndex(_Op, frozen=True):
 
 
 class Record(_Op, frozen=True):
-    """What verification covered, what drills proved."""
+    """What verification covered, what drills proved, which copies were found damaged.
+
+    `sound`: copies that were read after change `judged` and are whole, or are gone.
+    """
 
     coverage: tuple[Coverage, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     session: SessionId = SessionId(b"")
+    damaged: tuple[Damage, ...] = ()
+    sound: tuple[Damage, ...] = ()
+    judged: int = -1
 
 
 class RecordRun(_Op, frozen=True):
@@ -327,7 +334,9 @@ def _admin_summary(op: AdminOp) -> str:
 def _evidence_summary(op: Record | RecordRun) -> str:
     match op:
         case Record():
-            return ", ".join(f"{row.site} {row.level} round {row.round}" for row in op.coverage[:4])
+            covered = [f"{row.site} {row.level} round {row.round}" for row in op.coverage[:4]]
+            found = [f"damage at {row.target}" for row in op.damaged[:4]]
+            return ", ".join([*covered, *found, *(f"whole again at {row.target}" for row in op.sound[:4])])
         case RecordRun(run=run):
             return f"{run.plan} {run.id} on {run.host}: {run.verdict}"
 

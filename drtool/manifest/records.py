@@ -199,6 +199,19 @@ class Coverage(Row, frozen=True):
     """Whether anybody found something damaged or missing at that site in this round: then its end proves nothing."""
 
 
+class Damage(Row, frozen=True):
+    """Copies at one target that a read found damaged, as change `sequence` recorded them.
+
+    `objects`: the kind (`p` for a pack, `i` for an index segment) and the hash of each, 33 bytes, joined and sorted. `more`:
+    others were found as well and are not listed, so no copy at this target counts until all of it was read.
+    """
+
+    target: TargetName
+    objects: bytes = b""
+    more: bool = False
+    sequence: int = 0
+
+
 class Evidence(Row, frozen=True):
     """The newest proof of one kind for one source: a restore that worked, a drill that passed."""
 

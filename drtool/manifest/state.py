@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from drtool.errors import FormatError
-from drtool.manifest import marking, removal
+from drtool.manifest import damage, marking, removal
 from drtool.manifest.catalogue import Catalogue
 from drtool.manifest.ops import (
     AddSnapshot,
@@ -48,6 +48,7 @@ from drtool.manifest.records import (
     Condemned,
     Config,
     Coverage,
+    Damage,
     Ending,
     Evidence,
     Forgotten,
@@ -100,6 +101,7 @@ class Core(Row, frozen=True):
     last_removal: int = 0
     runs: tuple[RecordedRun, ...] = ()
     marks: tuple[Mark, ...] = ()
+    damage: tuple[Damage, ...] = ()
 
 
 class State(Core, frozen=True):
@@ -350,7 +352,9 @@ def _set_ring(state: State, op: SetRing) -> State:
     registers = {voter.target for voter in state.config.voters} - set(names)
     if registers:
         raise Refused("bad-ring", f"target {min(registers)} holds a voter's register and cannot go")
-    return msgspec.structs.replace(state, ring_epoch=op.epoch, targets=tuple(sorted(op.targets, key=lambda t: t.name)))
+    found = damage.still_there(state.damage, state.targets, op.targets)
+    targets = tuple(sorted(op.targets, key=lambda t: t.name))
+    return msgspec.structs.replace(state, ring_epoch=op.epoch, targets=targets, damage=found)
 
 
 def _check_movers(state: State, op: SetRing) -> None:
@@ -419,7 +423,10 @@ def _record(state: State, op: Record) -> State:
         coverage[row.site, row.level] = msgspec.structs.replace(row, unsound=True) if stays else row
     evidence = {(row.source, row.kind): row for row in (*state.evidence, *op.evidence)}
     return msgspec.structs.replace(
-        state, coverage=tuple(coverage.values()), evidence=tuple(evidence.values())[-EVIDENCE_LIMIT:]
+        state,
+        coverage=tuple(coverage.values()),
+        evidence=tuple(evidence.values())[-EVIDENCE_LIMIT:],
+        damage=damage.recorded(state.damage, op.damaged, op.sound, op.judged, state.sequence),
     )
 
 

@@ -1,43 +1,144 @@
-"""Copies that were found damaged, remembered on this host until somebody reads them whole again.
+"""Copies that were found damaged, by any host, until somebody reads them whole again.
 
 Invariants
-    Only a hint for `repair`, which reads what stands here before it acts; losing the file loses no data.
+    What a host finds is written to its own disk first, and recorded in the manifest for the others then. What could not be
+    recorded (there was no quorum) stays on the disk and is recorded together with what is found next.
+    A finding counts against a copy, and never proves a loss: `repair` reads the copy before it acts.
+    What is found of the catalogue itself stays on this host: every host reads that anyway.
 """
 
-from collections.abc import Collection, Iterable
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from drtool.model import TargetName
+from drtool.errors import DrtoolError
+from drtool.manifest.damage import DAMAGE_LIMIT, row_of, split
+from drtool.manifest.ops import Record
+from drtool.manifest.records import Damage
+from drtool.model import PackId, SegmentId, TargetName, pack_object, segment_object
 from drtool.repository.cache import write_atomically
+
+if TYPE_CHECKING:
+    from drtool.repository.repository import Repository
 
 Copy = tuple[TargetName, str]
 """A target and the name of an object on it."""
 
 
 class Findings:
-    """The file in a repository's state directory."""
+    """What this host found and could not record yet, and what is recorded."""
 
-    def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / "damage"
-        self._read: frozenset[Copy] | None = None
+    def __init__(self, repository: "Repository") -> None:
+        self._repository = repository
+        self._path = repository.state_dir / "damage"
+        self._own: frozenset[Copy] | None = None
+        self._newest: tuple[int, tuple[Damage, ...]] = (-1, ())
+        """What this process recorded, and at which change."""
+        self._recorded: tuple[tuple[Damage, ...], frozenset[Copy]] = ((), frozenset())
 
     def all(self) -> frozenset[Copy]:
-        if self._read is None:
-            self._read = self._from_file()
-        return self._read
+        """Return every copy that is known to be damaged."""
+        if self._own is None:
+            self._own = self._read()
+        rows = self._rows()
+        if self._recorded[0] != rows:
+            self._recorded = (rows, frozenset(self._copies(rows)))
+        return self._own | self._recorded[1]
 
-    def _from_file(self) -> frozenset[Copy]:
+    def update(
+        self,
+        damaged: Iterable[Copy],
+        sound: Collection[Copy],
+        *,
+        judged: int | None = None,
+        read_whole: Collection[TargetName] = (),
+    ) -> str:
+        """Add what was found damaged, drop what was read and is whole, or is gone. Return why other hosts cannot know of it yet.
+
+        `judged`: the change of the manifest before which no read began; without it, the present view. Every copy at the targets
+        in `read_whole` was read.
+        """
+        before = self._read()
+        after = (before - frozenset(sound)) | frozenset(damaged)
+        self._keep(before, after)
+        return self._record(after, sound, self._repository.view.sequence if judged is None else judged, read_whole)
+
+    def publish(self) -> str:
+        """Record what earlier runs could not. Return why it cannot be."""
+        return self.update((), ())
+
+    def _keep(self, before: frozenset[Copy], after: frozenset[Copy]) -> None:
+        if after != before:
+            write_atomically(self._path, msgspec.msgpack.encode(sorted(after)))
+        self._own = after
+
+    def _record(
+        self, own: frozenset[Copy], sound: Collection[Copy], judged: int, read_whole: Collection[TargetName]
+    ) -> str:
+        shared = frozenset(copy for copy in own if _id_of(copy[1]) is not None)
+        known = self.all() - own
+        overflowed = {row.target for row in self._rows() if row.more} & set(read_whole)
+        op = Record(
+            damaged=tuple(_rows_of(shared)),
+            sound=(
+                *_rows_of(copy for copy in known if copy in set(sound) and copy[0] not in overflowed),
+                *(Damage(target, more=True) for target in sorted(overflowed)),
+            ),
+            judged=judged,
+        )
+        if not op.damaged and not op.sound:
+            return ""
+        if self._repository.view.tentative:
+            return "this view of the catalogue is not certain"
+        try:
+            committed = self._repository.manifest.commit(op)
+        except DrtoolError as error:
+            return error.message
+        self._newest = (committed.view.sequence, committed.view.state.damage)
+        self._keep(own, own - shared)
+        return ""
+
+    def _rows(self) -> tuple[Damage, ...]:
+        view = self._repository.view
+        return view.state.damage if view.sequence >= self._newest[0] else self._newest[1]
+
+    def _copies(self, rows: Iterable[Damage]) -> Iterator[Copy]:
+        for row in rows:
+            yield from ((row.target, _name_of(each)) for each in split(row))
+            if row.more:
+                yield from ((row.target, name) for name in self._every_name())
+
+    def _every_name(self) -> Iterator[str]:
+        yield from (pack_object(pack.pack) for pack in self._repository.index.packs())
+        yield from (segment_object(ref.id) for ref in self._repository.view.state.segments)
+
+    def _read(self) -> frozenset[Copy]:
         try:
             return frozenset(msgspec.msgpack.decode(self._path.read_bytes(), type=list[Copy]))
         except (OSError, msgspec.MsgspecError):
             return frozenset()
 
-    def update(self, damaged: Iterable[Copy], sound: Collection[Copy]) -> None:
-        """Adds what was found damaged, drops what was read and is whole, or is gone."""
-        before = self._from_file()
-        after = (before - frozenset(sound)) | frozenset(damaged)
-        if after != before:
-            write_atomically(self._path, msgspec.msgpack.encode(sorted(after)))
-        self._read = after
+
+def _rows_of(copies: Iterable[Copy]) -> Iterator[Damage]:
+    """Yield a row for each target; together they name at most `DAMAGE_LIMIT` copies."""
+    by_target: dict[TargetName, list[bytes]] = {}
+    for target, name in copies:
+        by_target.setdefault(target, []).append(_id_of(name) or b"")
+    each = max(1, DAMAGE_LIMIT // max(1, len(by_target)))
+    for target, objects in sorted(by_target.items()):
+        yield row_of(target, sorted(objects)[:each], more=len(objects) > each)
+
+
+def _id_of(name: str) -> bytes | None:
+    """Return the kind and hash of a pack or index segment; None for other objects."""
+    kind = _KINDS.get(name.partition("/")[0])
+    return None if kind is None else kind + bytes.fromhex(name.rpartition("/")[2])
+
+
+def _name_of(object_id: bytes) -> str:
+    number = object_id[1:]
+    return pack_object(PackId(number)) if object_id[:1] == b"p" else segment_object(SegmentId(number))
+
+
+_KINDS: Mapping[str, bytes] = {"packs": b"p", "index": b"i"}

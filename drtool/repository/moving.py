@@ -41,6 +41,8 @@ class Look(Struct, frozen=True):
     bad: dict[str, set[TargetName]]
     given_up: Inventory = Inventory({}, {})
     suspects: frozenset[Copy] = frozenset()
+    judged: int = -1
+    """The change of the manifest that was the newest when all this was looked at."""
 
 
 def look(
@@ -64,7 +66,7 @@ def look(
     for target, name in _not_whole(repository, inventory, doubtful, workers, emit):
         bad.setdefault(name, set()).add(target)
     given_up = take_inventory(repository.targets, of=repository.targets.given_up())
-    return Look(wanted, inventory, bad, given_up, findings)
+    return Look(wanted, inventory, bad, given_up, findings, repository.view.sequence)
 
 
 def _wanted(repository: "Repository", placement: Placement) -> Iterator[Expected]:
@@ -171,13 +173,16 @@ class Mover:
         return self._surplus.take(outcomes)
 
 
-def note_damage(repository: "Repository", seen: Look, outcomes: Sequence[Outcome]) -> None:
-    """Remember which packs and index segments are damaged still, forget those that are whole again."""
+def note_damage(repository: "Repository", seen: Look, outcomes: Sequence[Outcome], emit: Emit) -> None:
+    """Record which packs and index segments are damaged still, and which are whole again or gone from where they were."""
     known: set[Copy] = {(target, name) for name, targets in seen.bad.items() for target in targets}
     known |= {(target, o.job.expected.name) for o in outcomes for target in o.found_bad}
     mended = {(target, o.job.expected.name) for o in outcomes for target in (*o.rebuilt, *o.copied)}
-    before = {copy for copy in seen.suspects if not is_catalogue(copy[1])}
-    repository.findings.update(known - mended, before)
+    listed = seen.inventory.objects
+    before = {copy for copy in seen.suspects if copy[0] in listed and not is_catalogue(copy[1])}
+    untold = repository.findings.update(known - mended, before, judged=seen.judged, read_whole=listed.keys())
+    if untold:
+        emit(Warned(message=f"what was found damaged, or whole again, is not recorded for other hosts yet: {untold}"))
 
 
 def amount(rows: Iterable[tuple[Job, int]]) -> Amount:

@@ -111,8 +111,8 @@ class Repository:
 
     @cached_property
     def findings(self) -> Findings:
-        """Copies that this host found damaged."""
-        return Findings(self.state_dir)
+        """Copies that any host found damaged."""
+        return Findings(self)
 
     def lost_packs(self, inventory: Inventory) -> frozenset[PackId]:
         """Packs of the index that no target has. One that was written to a target out of sight may be there."""

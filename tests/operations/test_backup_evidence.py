@@ -7,7 +7,9 @@ import pytest
 from three_sites import World, fill, noise, portrait, settle
 
 from drtool.model import pack_object
+from drtool.operations.backup import SourceJob
 from drtool.packing import PackKind
+from drtool.repository import repository as module
 
 MIB = 1024 * 1024
 
@@ -254,14 +256,10 @@ def test_a_dry_run_says_what_would_be_read_again(world, source):
 
 
 def test_two_sources_in_one_run_list_every_target_once(world, source, monkeypatch):
-    from drtool.repository import repository as module
-
     taken = []
     plain = module.take_inventory
     monkeypatch.setattr(module, "take_inventory", lambda *args: taken.append(args) or plain(*args))
     other = fill(world.root / "other", {"file": noise(MIB, 7)})
-    from drtool.operations.backup import SourceJob
-
     with world.open() as repository:
         jobs = [SourceJob(name=name, paths=(os.fsencode(path),)) for name, path in (("one", source), ("two", other))]
         first, second = world.run_jobs(repository, *jobs).snapshots

@@ -58,6 +58,7 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
         _try_targets(repository, emit)
         for message in repository.mend_slots().messages():
             emit(Warned(message=message))
+        _tell_damage(repository, emit)
     for job in request.jobs:
         try:
             reports.append(_backup_one(repository, request, job, emit))
@@ -67,6 +68,8 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
             exit_code = 1 if isinstance(error, Incomplete) else error.exit_code
             failed.append(JobFailure(job.name, error.message, exit_code))
             emit(ItemFailed(path=job.name, message=error.message))
+    if not request.dry_run:
+        _tell_damage(repository, emit)
     return BackupResult(snapshots=reports, failed=failed)
 
 
@@ -77,6 +80,14 @@ def _try_targets(repository: Repository, emit: Emit) -> None:
         repository.targets.fail_by(name, error)
     for site, why in ready.voters.items():
         emit(Warned(message=f"voter {site} cannot vote: {why}"))
+
+
+def _tell_damage(repository: Repository, emit: Emit) -> None:
+    """Record for all hosts which copies this host found damaged: just now, or when there was no quorum."""
+    found = {(bad.target, bad.object) for bad in repository.objects.bad_copies.values() if bad.damaged}
+    untold = repository.findings.update(found, ())
+    if untold:
+        emit(Warned(message=f"other hosts do not know yet which copies are damaged: {untold}"))
 
 
 def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, emit: Emit) -> SnapshotReport:

@@ -114,7 +114,7 @@ def _carry_out(repository: Repository, plan: Plan, request: RebalanceRequest, do
         done.last = taken
         if taken.stopped:
             break
-    note_damage(repository, plan.seen, done.outcomes)
+    note_damage(repository, plan.seen, done.outcomes, emit)
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:

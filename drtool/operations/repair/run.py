@@ -53,7 +53,7 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
         outcomes, taken = _imagined(jobs), Taken(amount((job, len(job.surplus)) for job in jobs if job.readable))
     else:
         outcomes, taken = _carry_out(repository, request, jobs, emit)
-        note_damage(repository, seen, outcomes)
+        note_damage(repository, seen, outcomes, emit)
     return RepairResult(
         copied=amount((o.job, len(o.copied)) for o in outcomes),
         rebuilt=amount((o.job, len(o.rebuilt)) for o in outcomes) + index.stored + mended.rebuilt,

@@ -7,14 +7,14 @@ Invariants
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, TargetName, pack_object, site_of
 from drtool.operations.verify.bound import upper_bound
-from drtool.operations.verify.covering import cover, draw, record
+from drtool.operations.verify.covering import Covered, cover, draw, record
 from drtool.operations.verify.request import (
     Affected,
     Checked,
@@ -44,7 +44,7 @@ AFFECTED_MAX = 10_000
 
 def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> VerifyResult:
     """Checks all that the catalogue needs, or what one snapshot needs, on every reachable target or one site's."""
-    started = time.monotonic()
+    started, began = time.monotonic(), repository.view.sequence
     _check_site(repository, request.site)
     emit(Stage(name="listing"))
     repository.load_index()
@@ -64,6 +64,8 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
     covered = cover(repository, wanted, inventory, request, emit)
     damaged += covered.damaged
     damaged += _bad_segments(repository, wanted, inventory, damaged)
+    found = list(damaged)
+    damaged += _known(wanted, inventory, before - covered.whole, damaged)
     read_in_vain = {(row.target, row.object) for row in damaged}
     copies = (
         1 if request.site else repository.view.state.policy.copies
@@ -76,7 +78,7 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         standings = _standings(wanted, inventory, copies, damaged)
         missing = [row for row in _missing(standings) if row in missing or (row.target, row.object) in read_in_vain]
         lost &= _without_copy(standings, inventory, request)
-    _remember(repository, covered.whole, inventory, damaged, before)
+    _remember(repository, request, covered, inventory, [row for row in found if row in damaged], before, began, emit)
     missing += [Missing(fault.target, fault.object) for fault in catalogue.faults if fault.missing]
     damaged += [Damaged(fault.target, fault.object, fault.reason) for fault in catalogue.faults if not fault.missing]
     unsound = {site_of(row.target) for row in missing} | {site_of(row.target) for row in damaged}
@@ -120,16 +122,36 @@ def healed(
 
 def _remember(
     repository: Repository,
-    whole: frozenset[Finding],
+    request: VerifyRequest,
+    covered: Covered,
     inventory: Inventory,
     damaged: list[Damaged],
     before: frozenset[Finding],
+    began: int,
+    emit: Emit,
 ) -> None:
-    """What was found damaged stands until it was read again and is whole, or is gone."""
+    """Record what was found damaged: it stands until it was read again and is whole, or is gone."""
     found = {(row.target, row.object) for row in damaged}
     listed = {(target, name) for target, objects in inventory.objects.items() for name in objects}
-    sound = {copy for copy in before if copy[0] in inventory.objects and (copy not in listed or copy in whole)}
-    repository.findings.update(found, sound - found)
+    sound = {copy for copy in before if copy[0] in inventory.objects and (copy not in listed or copy in covered.whole)}
+    unread = {target for (target, _), problem in covered.outcomes.items() if problem is None}
+    whole = inventory.objects.keys() - unread if request.level == "full" and not request.partial else ()
+    untold = repository.findings.update(found, sound - found, judged=began, read_whole=whole)
+    if untold:
+        emit(Warned(message=f"what was found damaged, or whole again, is not recorded for other hosts yet: {untold}"))
+
+
+def _known(
+    wanted: list[Expected], inventory: Inventory, known: Collection[Finding], found: list[Damaged]
+) -> list[Damaged]:
+    """Return copies that an earlier read found damaged, of this host or another, and that this run did not read again."""
+    sizes = {e.name: e.size_bytes for e in wanted}
+    told = {(row.target, row.object) for row in found}
+    return [
+        Damaged(target, name, "an earlier read found it damaged, and it was not read again")
+        for target, name in sorted(known)
+        if (target, name) not in told and inventory.objects.get(target, {}).get(name) == sizes.get(name, -1)
+    ]
 
 
 def _check_site(repository: Repository, site: str | None) -> None:

@@ -1,0 +1,74 @@
+"""Copies that were found damaged, as every host is told of them. Pure.
+
+Invariants
+    A finding stands until a read that began after it was recorded found the copy whole, or the copy or its place is gone.
+    At most `DAMAGE_LIMIT` copies are listed. Where more were found at a target, no copy there counts until all of it was read.
+    Recording the same twice changes nothing but the change that it is dated by.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from drtool.manifest.records import Damage, Target
+from drtool.manifest.rejection import Refused
+from drtool.model import TargetName
+
+DAMAGE_LIMIT = 1024
+ID_BYTES = 33
+KINDS = (b"p", b"i")
+
+
+def recorded(
+    rows: Sequence[Damage], damaged: Iterable[Damage], sound: Iterable[Damage], judged: int, sequence: int
+) -> tuple[Damage, ...]:
+    """Return the rows after change `sequence`. What `sound` names was read after change `judged` and is whole."""
+    for row in sound:
+        rows = [_without(known, row) if known.sequence <= judged else known for known in rows]
+    for row in damaged:
+        rows = [_without(known, row) for known in rows]
+        rows = [*rows, replace(row, objects=_joined(split(row)), sequence=sequence)]
+    return tuple(row for row in _limited(rows) if row.objects or row.more)
+
+
+def still_there(rows: Iterable[Damage], before: Iterable[Target], after: Iterable[Target]) -> tuple[Damage, ...]:
+    """Return the rows of targets that are where they were: what was found at an earlier place says nothing of a new one."""
+    places = {row.name: (row.url, row.host, row.id) for row in before}
+    same = {row.name for row in after if places.get(row.name) == (row.url, row.host, row.id)}
+    return tuple(row for row in rows if row.target in same)
+
+
+def split(row: Damage) -> list[bytes]:
+    """Return the objects in a row, each its kind and its hash; `Refused` if they are none."""
+    found = [row.objects[at : at + ID_BYTES] for at in range(0, len(row.objects), ID_BYTES)]
+    if any(len(each) != ID_BYTES or each[:1] not in KINDS for each in found):
+        raise Refused("bad-damage", f"what was found at {row.target} is no list of packs and index segments")
+    return found
+
+
+def row_of(target: TargetName, objects: Iterable[bytes], *, more: bool = False) -> Damage:
+    """Return a row for a change: at most `DAMAGE_LIMIT` objects; `more` if there are others."""
+    listed = sorted(set(objects))
+    return Damage(target, b"".join(listed[:DAMAGE_LIMIT]), more or len(listed) > DAMAGE_LIMIT)
+
+
+def _joined(objects: Iterable[bytes]) -> bytes:
+    return b"".join(sorted(set(objects)))
+
+
+def _without(known: Damage, row: Damage) -> Damage:
+    """Return `known` less what `row` names at the same target. `row.more` names everything there."""
+    if known.target != row.target:
+        return known
+    if row.more:
+        return replace(known, objects=b"", more=False)
+    gone = set(split(row))
+    return replace(known, objects=b"".join(each for each in split(known) if each not in gone))
+
+
+def _limited(rows: Iterable[Damage]) -> Iterable[Damage]:
+    left = DAMAGE_LIMIT
+    for row in rows:
+        kept = row.objects[: left * ID_BYTES]
+        left -= len(kept) // ID_BYTES
+        yield row if kept == row.objects else replace(row, objects=kept, more=True)

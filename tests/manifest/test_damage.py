@@ -1,0 +1,80 @@
+"""What the manifest keeps of damaged copies: bounded, repeatable, cleared by a later read alone."""
+
+import pytest
+
+from drtool.manifest.damage import DAMAGE_LIMIT, recorded, row_of, split, still_there
+from drtool.manifest.records import Damage, Target
+from drtool.manifest.rejection import Refused
+from drtool.model import TargetName
+
+A, B = TargetName("a/main"), TargetName("b/main")
+
+
+def pack(number: int) -> bytes:
+    return b"p" + number.to_bytes(32, "big")
+
+
+def found(rows, at, *numbers, more=False, sequence=10):
+    return recorded(rows, [row_of(at, map(pack, numbers), more=more)], (), -1, sequence)
+
+
+def sound(rows, at, *numbers, judged, more=False):
+    return recorded(rows, (), [row_of(at, map(pack, numbers), more=more)], judged, 99)
+
+
+def listed(rows):
+    return sorted((row.target, int.from_bytes(each[1:], "big")) for row in rows for each in split(row))
+
+
+def test_a_finding_is_listed_once_however_often_it_is_recorded():
+    rows = found(found((), A, 1, 2), A, 2, 1, sequence=11)
+    assert listed(rows) == [(A, 1), (A, 2)]
+    assert [row.sequence for row in rows] == [11]
+
+
+def test_findings_of_one_target_say_nothing_of_another():
+    assert listed(sound(found(found((), A, 1), B, 1), A, 1, judged=10)) == [(B, 1)]
+
+
+def test_a_read_that_began_before_the_finding_does_not_clear_it():
+    rows = found((), A, 1, sequence=10)
+    assert listed(sound(rows, A, 1, judged=9)) == [(A, 1)]
+    assert sound(rows, A, 1, judged=10) == ()
+
+
+def test_found_again_it_stands_against_reads_from_before():
+    rows = found(found((), A, 1, 2, sequence=10), A, 1, sequence=12)
+    assert listed(sound(rows, A, 1, 2, judged=11)) == [(A, 1)]
+
+
+def test_the_list_is_bounded_and_says_when_it_is_not_all():
+    rows = found(found((), A, *range(DAMAGE_LIMIT)), B, 1, 2)
+    assert len(listed(rows)) == DAMAGE_LIMIT
+    assert [(row.target, row.more) for row in rows] == [(A, False), (B, True)]
+    assert row_of(A, map(pack, range(DAMAGE_LIMIT + 1))).more
+
+
+def test_what_is_not_listed_is_cleared_by_a_read_of_the_whole_target_alone():
+    rows = found((), A, 1, more=True)
+    assert [row.more for row in sound(rows, A, 1, judged=10)] == [True]
+    assert sound(rows, A, judged=10, more=True) == ()
+    assert sound(rows, A, judged=9, more=True) == rows
+
+
+def test_what_a_read_of_the_whole_target_found_stands():
+    rows = recorded(found((), A, 1, 2, more=True), [row_of(A, [pack(2)])], [row_of(A, (), more=True)], 10, 11)
+    assert listed(rows) == [(A, 2)]
+    assert not rows[0].more
+
+
+def test_a_target_at_a_new_place_begins_without_findings():
+    before = [Target(A, 1, "active", "file:///a"), Target(B, 1, "active", "file:///b")]
+    after = [Target(A, 1, "active", "file:///a2"), Target(B, 2, "draining", "file:///b")]
+    assert listed(still_there(found(found((), A, 1), B, 1), before, after)) == [(B, 1)]
+    assert still_there(found((), A, 1), before, []) == ()
+
+
+@pytest.mark.parametrize("objects", [b"p", b"p" * 34, b"x" + bytes(32)])
+def test_what_is_no_list_of_objects_is_refused(objects):
+    with pytest.raises(Refused):
+        recorded((), [Damage(A, objects)], (), -1, 10)
