@@ -65,14 +65,12 @@ from drtool.manifest.records import (
     Target,
 )
 from drtool.manifest.rejection import Refused, Rejection
+from drtool.manifest.runs import with_run
 from drtool.model import RepositoryId, SegmentId, SessionId
 from drtool.ring import Ring, RingTarget
 
 REMEMBERED_CHANGES = 1000
 EVIDENCE_LIMIT = 256
-RUNS_LIMIT = 100
-RUNS_OF_A_PLAN = 20
-RUN_WORD_CHARACTERS = 256
 RECOVERY_BYTES = 16
 KEY_SLOTS_MAX = 64
 EXCLUSIVE_KINDS = ("prune", "mover")
@@ -225,7 +223,11 @@ def _administer(state: State, change: Change, op: AdminOp) -> State:
         case ReplaceIndex():
             return _with_segments(state, op.segments, op.replaces)
         case Record() | RecordRun():
-            return _record(state, op) if isinstance(op, Record) else _record_run(state, op.run)
+            return (
+                _record(state, op)
+                if isinstance(op, Record)
+                else msgspec.structs.replace(state, runs=with_run(state.runs, op.run))
+            )
         case SetVoters():
             return _set_voters(state, op)
         case SetKeys():
@@ -415,7 +417,9 @@ def _check_voters(config: Config) -> None:
         raise Refused("bad-voters", f"{config.quorum} of {count} voters are no quorum")
 
 
-def _record(state: State, op: Record) -> State:
+def _record(state: State, op: Record | RecordRun) -> State:
+    if isinstance(op, RecordRun):
+        return msgspec.structs.replace(state, runs=with_run(state.runs, op.run))
     coverage = {(row.site, row.level): row for row in state.coverage}
     for row in op.coverage:
         before = coverage.get((row.site, row.level))
@@ -428,27 +432,3 @@ def _record(state: State, op: Record) -> State:
         evidence=tuple(evidence.values())[-EVIDENCE_LIMIT:],
         damage=damage.recorded(state.damage, op.damaged, op.sound, op.judged, state.sequence),
     )
-
-
-def _record_run(state: State, run: RecordedRun) -> State:
-    """The newest of each plan stay, and not more than so many in all: the state must stay small for ever."""
-    words = (run.id, run.plan, run.plan_digest, run.host, run.user, run.verdict, run.digest)
-    if not run.id or not run.plan or max(map(len, words)) > RUN_WORD_CHARACTERS or len(run.objectives) > 16:
-        raise Refused("bad-run", "a run is recorded by its id, its plan and a few short words")
-    runs = [*(row for row in state.runs if row.id != run.id), run]
-    same = [row for row in runs if row.plan == run.plan]
-    runs = _without_oldest(runs, same, len(same) - RUNS_OF_A_PLAN)
-    runs = _without_oldest(runs, runs, len(runs) - RUNS_LIMIT)
-    return msgspec.structs.replace(state, runs=tuple(runs[-RUNS_LIMIT:]))
-
-
-def _without_oldest(runs: list[RecordedRun], among: list[RecordedRun], count: int) -> list[RecordedRun]:
-    """`count` of `among` go, oldest first; but of each plan its newest run stays, and the newest that passed: its proof."""
-    if count <= 0:
-        return runs
-    proofs = {row.plan: row.id for row in runs} | {
-        (row.plan, "passed"): row.id for row in runs if row.verdict == "passed"
-    }
-    kept = set(proofs.values())
-    gone = {row.id for row in [row for row in among if row.id not in kept][:count]}
-    return [row for row in runs if row.id not in gone]

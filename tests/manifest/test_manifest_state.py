@@ -42,10 +42,9 @@ from drtool.manifest.records import (
     Target,
     Voter,
 )
+from drtool.manifest.runs import RUNS_LIMIT, RUNS_OF_A_PLAN
 from drtool.manifest.state import (
     REMEMBERED_CHANGES,
-    RUNS_LIMIT,
-    RUNS_OF_A_PLAN,
     Core,
     Rejection,
     State,

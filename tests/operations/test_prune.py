@@ -289,7 +289,7 @@ def test_a_writer_that_was_expired_while_prune_removed_things_looks_everything_u
                 repository.manifest.commit([ExpireSession(self.id), ForgetSnapshots((old.id,))])
             result = run(other, now_ns=10**19, yes=True)
             assert result.removed.packs > 0
-        return plain(self, snapshot)
+        return plain(self, snapshot, *more)
 
     monkeypatch.setattr(WriterSession, "commit", commit)
     report = world.backup(source)

@@ -33,11 +33,11 @@ def test_a_session_that_another_host_expires_is_opened_anew(world, source, monke
     commit = WriterSession.commit
     ended = []
 
-    def expired(session, snapshot):
+    def expired(session, snapshot, *more):
         with other.open() as repository:
             repository.manifest.commit(ExpireSession(session.id))
         ended.append(session.id)
-        return commit(session, snapshot)
+        return commit(session, snapshot, *more)
 
     monkeypatch.setattr(WriterSession, "commit", expired)
     report = world.backup(source)
