@@ -154,10 +154,18 @@ def forget(
 
 def _prune(call: "Call", repository: "Repository", request: "ForgetRequest", document: Document) -> DrtoolError | None:
     """Prunes after forgetting; its document goes into `prune`. The failure, if it fails."""
+    from drtool.model import SnapshotId
     from drtool.operations.prune import PruneRequest
     from drtool.operations.prune import prune as run_prune
 
-    asked = PruneRequest(host=call.settings.host, now_ns=request.now_ns, yes=request.yes, dry_run=request.dry_run)
+    asked = PruneRequest(
+        now_ns=request.now_ns,
+        yes=request.yes,
+        dry_run=request.dry_run,
+        as_if_forgotten=frozenset(
+            SnapshotId(bytes.fromhex(row["id"])) for row in document["remove"] if request.dry_run
+        ),
+    )
     try:
         document["prune"] = document_of(run_prune(repository, asked, call.emit))
     except DrtoolError as error:

@@ -39,7 +39,7 @@ def prune(
     call: Call = context.obj
     call.begin("prune", dry_run=dry_run)
     with call.open_repository() as repository:
-        request = PruneRequest(host=call.settings.host, now_ns=time.time_ns(), yes=yes, dry_run=dry_run)
+        request = PruneRequest(now_ns=time.time_ns(), yes=yes, dry_run=dry_run)
         document = document_of(run_prune(repository, request, call.emit))
     call.show(document, prune_view(document), exit_code=refusal(document))
 

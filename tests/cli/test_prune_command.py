@@ -12,6 +12,7 @@ from drtool.manifest.ops import ForgetSnapshots
 from drtool.model import TargetName
 from drtool.operations.prune.grace import NOTES
 from drtool.repository import RepositorySpec, TargetSpec, open_repository
+from drtool.repository.forgotten import forget_here
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_a_preview_of_what_would_be_refused_shows_it_and_ends_as_the_act_would(s
     )
     with open_repository(spec, ignore) as repository:
         first = next(iter(repository.view.state.snapshots)).id
-        repository.manifest.commit(ForgetSnapshots((first,)))
+        forget_here(repository, ForgetSnapshots((first,)))
         notes = shell.directory / "state/repositories" / repository.id.hex() / NOTES
     notes.write_bytes(msgspec.msgpack.encode({first.hex(): time.time_ns() - 8 * 24 * 3600 * 10**9}))
     would = shell("prune", "--dry-run", "--json")

@@ -21,6 +21,7 @@ from drtool.operations.prune import PruneRequest, prune
 from drtool.operations.repair import RepairRequest, repair
 from drtool.operations.repair.run import exit_code
 from drtool.operations.sessions import expire, plan_expiry
+from drtool.repository.forgotten import forget_here
 from drtool.repository.processes import STILL_S
 from drtool.repository.session import Overtaken
 from drtool.stores import LocalStore
@@ -74,12 +75,12 @@ def woken(child):
 
 def run_prune(world, now_ns=NOW_NS):
     with world.open() as repository:
-        return prune(repository, PruneRequest(host=world.host, now_ns=now_ns, yes=True), ignore)
+        return prune(repository, PruneRequest(now_ns=now_ns, yes=True), ignore)
 
 
 def forget(world, rows):
     with world.open() as repository:
-        repository.manifest.commit(ForgetSnapshots(tuple(row.id for row in rows)))
+        forget_here(repository, ForgetSnapshots(tuple(row.id for row in rows)))
 
 
 def a_day_of(other):

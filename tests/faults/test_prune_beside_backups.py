@@ -15,6 +15,7 @@ from three_sites import World, fill, noise, portrait
 from drtool.events import ignore
 from drtool.manifest.ops import ForgetSnapshots
 from drtool.operations.prune import PruneRequest, prune
+from drtool.repository.forgotten import forget_here
 
 ROUNDS = 6
 SOURCES = ("one", "two", "three")
@@ -36,7 +37,7 @@ def in_background(work):
 
 def run_prune(world, **more):
     with world.open() as repository:
-        request = PruneRequest(host=world.host, now_ns=time.time_ns(), **more)
+        request = PruneRequest(now_ns=time.time_ns(), **more)
         return prune(repository, request, ignore)
 
 
@@ -47,7 +48,7 @@ def forget_all_but_newest(world):
             newest[row.source] = row.id
         old = [row.id for row in repository.view.state.snapshots if row.id not in newest.values()]
         if old:
-            repository.manifest.commit(ForgetSnapshots(tuple(old)))
+            forget_here(repository, ForgetSnapshots(tuple(old)))
 
 
 def forget_and_prune(world):

@@ -13,6 +13,7 @@ from drtool.events import ignore
 from drtool.manifest.ops import ForgetSnapshots
 from drtool.operations.prune import PruneRequest, prune
 from drtool.operations.repair import RepairRequest, repair
+from drtool.repository.forgotten import forget_here
 from drtool.stores import LocalStore
 
 WRITES = ("put", "put_if_absent", "delete")
@@ -55,7 +56,7 @@ def in_child(work, step):
 
 def run_prune(world):
     with world.open() as repository:
-        return prune(repository, PruneRequest(host=world.host, now_ns=10**18), ignore)
+        return prune(repository, PruneRequest(now_ns=10**18), ignore)
 
 
 def run_repair(world):
@@ -104,9 +105,9 @@ def test_prune_killed_before_every_write(place):
         world.backup(source)
     with world.open() as repository:
         old = [row.id for row in repository.view.state.snapshots][:-1]
-        repository.manifest.commit(ForgetSnapshots(tuple(old)))
+        forget_here(repository, ForgetSnapshots(tuple(old)))
     with world.open() as repository:
-        would = prune(repository, PruneRequest(host=world.host, now_ns=10**18, dry_run=True), ignore)
+        would = prune(repository, PruneRequest(now_ns=10**18, dry_run=True), ignore)
     assert would.removed.packs > 0
     assert would.repacked.packs > 0
 

@@ -18,6 +18,7 @@ from drtool.operations.prune import PruneRequest, prune
 from drtool.operations.repair import RepairRequest, repair
 from drtool.operations.repair.run import exit_code
 from drtool.packing import pack
+from drtool.repository.forgotten import forget_here
 
 C = "c/main"
 MIB = 1 << 20
@@ -59,7 +60,7 @@ def run_repair(world):
 
 def run_prune(world):
     with world.open() as repository:
-        return prune(repository, PruneRequest(host=world.host, now_ns=10**18, yes=True), world.heard.append)
+        return prune(repository, PruneRequest(now_ns=10**18, yes=True), world.heard.append)
 
 
 def restores(world, source, **more):
@@ -158,7 +159,7 @@ def grown(place, disk):
         world.backup(source)
     with world.open() as repository:
         old = [row.id for row in repository.view.state.snapshots][:-1]
-        repository.manifest.commit(ForgetSnapshots(tuple(old)))
+        forget_here(repository, ForgetSnapshots(tuple(old)))
     world.heard.clear()
     return world, source
 

@@ -98,7 +98,7 @@ def run_repair(world):
 
 def run_prune(world):
     with world.open() as repository:
-        return prune(repository, PruneRequest(host=world.host, now_ns=10**18), world.heard.append)
+        return prune(repository, PruneRequest(now_ns=10**18), world.heard.append)
 
 
 VERBS = {

@@ -8,6 +8,7 @@ from three_sites import fill, noise, portrait
 
 from drtool.errors import DrtoolError, NoSuchSnapshot, Refused, Rejected
 from drtool.manifest.ops import SetPolicy
+from drtool.model import SnapshotId
 from drtool.operations.forget import forget
 from drtool.operations.prune import PruneRequest, prune
 from drtool.operations.retention.rules import FORGET_GRACE_NS
@@ -48,11 +49,12 @@ def test_what_prune_would_do_afterwards_can_be_previewed(world):
     store(world, MARCH[0])
     (tree / "letter").write_bytes(noise(200_000, 2))
     store(world, MARCH[1])
-    asked = PruneRequest(host=world.host, now_ns=time_ns(NOW), dry_run=True)
+    asked = PruneRequest(now_ns=time_ns(NOW), dry_run=True)
     with world.open() as repository:
         assert prune(repository, asked, world.heard.append).removed.packs == 0
-        forget(repository, ask("last 1", dry_run=True, go_on_as_if=True), world.heard.append)
-        shown = prune(repository, asked, world.heard.append)
+        would = forget(repository, ask("last 1", dry_run=True, go_on_as_if=True), world.heard.append)
+        gone = frozenset(SnapshotId(bytes.fromhex(row.id)) for row in would.remove)
+        shown = prune(repository, msgspec.structs.replace(asked, as_if_forgotten=gone), world.heard.append)
     assert len(left(world)) == 2
     assert shown.removed.packs > 0
     run(world, "last 1")

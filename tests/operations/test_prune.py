@@ -6,24 +6,31 @@ import time
 
 import pytest
 from msgspec.structs import replace
-from three_sites import fill, noise, portrait
+from three_sites import World, fill, noise, portrait
 
 from drtool.errors import Refused
 from drtool.manifest.ops import ExpireSession, ForgetSnapshots, SetRing
+from drtool.manifest.records import Counts, Forgotten, Snapshot
 from drtool.manifest.switching import Member
+from drtool.model import SessionId, SnapshotId
 from drtool.operations.prune import PruneRequest, prune
+from drtool.repository import forgotten
+from drtool.repository.forgotten import forget_here
 from drtool.repository.session import Overtaken
+
+NO_SNAPSHOT = Snapshot(SnapshotId(b"a"), SessionId(b"s"), "", "here", "", 1, 1, (), (), b"", None, Counts(), "")
+FORGOTTEN = Forgotten(NO_SNAPSHOT, 7, 1, "here")
 
 
 def run(world, **more):
     with world.open() as repository:
-        values = {"host": world.host, "now_ns": 10**18, **more}
+        values = {"now_ns": 10**18, **more}
         return prune(repository, PruneRequest(**values), world.heard.append)
 
 
 def forget(world, *snapshots):
     with world.open() as repository:
-        repository.manifest.commit(ForgetSnapshots(tuple(row.id for row in snapshots)))
+        forget_here(repository, ForgetSnapshots(tuple(row.id for row in snapshots)))
 
 
 def stored(world):
@@ -224,19 +231,20 @@ def test_what_other_hosts_forgot_waits_for_the_grace(world):
     world.backup(source)
     forget(world, next(row for row in world.snapshots() if row.id.hex() == first.id))
     now = world.view().state.forgotten[0].time_ns
+    another = world.elsewhere("another")
     before = stored(world)
-    run(world, host="another", now_ns=now + 3600 * 10**9)
+    run(another, now_ns=now + 3600 * 10**9)
     assert stored(world) == before
     assert world.view().state.forgotten
     assert stored(world) == before
     late_ns = now + 8 * 24 * 3600 * 10**9
-    would = run(world, host="another", now_ns=late_ns, dry_run=True)
+    would = run(another, now_ns=late_ns, dry_run=True)
     assert "forgot 1 snapshots" in would.objections[0].message
     assert would.removed.packs > 0, "a preview shows it all the same"
-    assert run(world, host="another", now_ns=late_ns, dry_run=True, yes=True).objections == []
+    assert run(another, now_ns=late_ns, dry_run=True, yes=True).objections == []
     with pytest.raises(Refused, match="forgot 1 snapshots"):
-        run(world, host="another", now_ns=now + 8 * 24 * 3600 * 10**9)
-    run(world, host="another", now_ns=now + 8 * 24 * 3600 * 10**9, yes=True)
+        run(another, now_ns=now + 8 * 24 * 3600 * 10**9)
+    run(another, now_ns=now + 8 * 24 * 3600 * 10**9, yes=True)
     assert stored(world) < before
     assert world.view().state.forgotten == ()
 
@@ -249,14 +257,52 @@ def test_a_snapshot_that_was_forgotten_under_an_old_date_gets_all_of_the_grace(w
     day_ns = 24 * 3600 * 10**9
     forget(world, next(row for row in world.snapshots() if row.id.hex() == first.id))
     before, far_ns = stored(world), world.view().state.forgotten[0].time_ns + 400 * day_ns
-    run(world, host="another", now_ns=far_ns, dry_run=True)  # a preview takes no note
-    run(world, host="another", now_ns=far_ns, yes=True)
-    run(world, host="another", now_ns=far_ns + 6 * day_ns, yes=True)
+    another = world.elsewhere("another")
+    run(another, now_ns=far_ns, dry_run=True)  # a preview takes no note
+    run(another, now_ns=far_ns, yes=True)
+    run(another, now_ns=far_ns + 6 * day_ns, yes=True)
     assert stored(world) == before
     assert world.view().state.forgotten
-    run(world, host="another", now_ns=far_ns + 7 * day_ns, yes=True)
+    run(another, now_ns=far_ns + 7 * day_ns, yes=True)
     assert stored(world) < before
     assert world.view().state.forgotten == ()
+
+
+def test_a_host_of_the_same_label_waits_for_the_grace_as_well(world):
+    """A label is what a host says of itself: only the state directory that forgot a snapshot has it go at once."""
+    source = fill(world.root / "source", {"a": noise(300_000, 1)})
+    world.backup(source)
+    fill(source, {"a": noise(300_000, 2)})
+    world.backup(source)
+    forget(world, world.snapshots()[0])
+    before, namesake = stored(world), World(world.root, host=world.host, state="another", keyrings=world.keyrings)
+    with namesake.open() as repository:
+        assert repository.view.state.forgotten[0].host == repository.spec.host
+    run(namesake, yes=True)
+    assert stored(world) == before
+    run(world)
+    assert stored(world) < before
+
+
+def test_what_a_run_forgot_that_was_killed_before_it_noted_it_waits_for_the_grace(world):
+    source = fill(world.root / "source", {"a": noise(300_000, 1)})
+    world.backup(source)
+    fill(source, {"a": noise(300_000, 2)})
+    world.backup(source)
+    forget(world, world.snapshots()[0])
+    with world.open() as repository:
+        (repository.state_dir / forgotten.NOTES).unlink()
+    before, now_ns = stored(world), 10**18
+    run(world, now_ns=now_ns)
+    assert stored(world) == before
+    run(world, now_ns=now_ns + 7 * 24 * 3600 * 10**9, yes=True)
+    assert stored(world) < before
+
+
+def test_a_snapshot_that_came_back_and_was_forgotten_by_another_host_is_not_this_hosts():
+    mine = frozenset({(b"a", 7)})
+    rows = [replace(FORGOTTEN, sequence=number) for number in (7, 9)]
+    assert [row.sequence for row in forgotten.others(rows, mine)] == [9]
 
 
 def test_two_prunes_at_once_the_second_says_so(world):
@@ -286,7 +332,8 @@ def test_a_writer_that_was_expired_while_prune_removed_things_looks_everything_u
             met.append(snapshot)
             other = world.elsewhere("other")
             with other.open() as repository:
-                repository.manifest.commit([ExpireSession(self.id), ForgetSnapshots((old.id,))])
+                repository.manifest.commit(ExpireSession(self.id))
+                forget_here(repository, ForgetSnapshots((old.id,)))
             result = run(other, now_ns=10**19, yes=True)
             assert result.removed.packs > 0
         return plain(self, snapshot, *more)
@@ -350,7 +397,7 @@ def test_a_prune_that_was_expired_in_its_sleep_stops_and_harms_nothing(world, st
         run(other, now_ns=10**19, yes=True)
 
     with world.open() as repository, pytest.raises(Overtaken, match="taken for dead"):
-        prune(repository, PruneRequest(host=world.host, now_ns=10**18), sleep)
+        prune(repository, PruneRequest(now_ns=10**18), sleep)
     assert slept
     assert world.view().state.sessions == ()
     check(world, kept, looks)

@@ -34,7 +34,7 @@ def only_to(world, *full):
     with world.open() as repository:
         for site in full:
             repository.targets.fail(f"{site}/main", "full")
-        return prune(repository, PruneRequest(host=world.host, now_ns=10**18, unused_share=0.0), world.heard.append)
+        return prune(repository, PruneRequest(now_ns=10**18, unused_share=0.0), world.heard.append)
 
 
 def test_nothing_is_rewritten_while_one_site_alone_takes_packs(world):
@@ -47,7 +47,7 @@ def test_nothing_is_rewritten_while_one_site_alone_takes_packs(world):
     with world.open() as repository:
         repository.targets.fail("b/main", "full")
         repository.targets.fail("c/main", "full")
-        request = PruneRequest(host=world.host, now_ns=10**18, unused_share=0.0, dry_run=True)
+        request = PruneRequest(now_ns=10**18, unused_share=0.0, dry_run=True)
         assert prune(repository, request, world.heard.append).repacked.packs == 0
     assert run(world).repacked.packs == 1
     run(world)

@@ -13,6 +13,7 @@ from drtool.operations.repair import RepairRequest, repair
 from drtool.operations.verify import Sample, VerifyRequest, reading, run, verify
 from drtool.operations.verify.rounds import FULL
 from drtool.operations.verify.run import healed
+from drtool.repository.forgotten import forget_here
 
 
 def stocked(world, count=14):
@@ -180,7 +181,7 @@ def test_what_prune_takes_away_meanwhile_is_neither_missing_nor_damaged(place, m
     world = stocked(World(place).found(copies=2), 4)
     with world.open() as repository:
         old = [row.id for row in repository.view.state.snapshots][:-1]
-        repository.manifest.commit(ForgetSnapshots(tuple(old)))
+        forget_here(repository, ForgetSnapshots(tuple(old)))
     calls = []
 
     def late(plain):
@@ -188,7 +189,7 @@ def test_what_prune_takes_away_meanwhile_is_neither_missing_nor_damaged(place, m
             if not calls:
                 calls.append(words)
                 with world.open() as repository:
-                    request = PruneRequest(host=world.host, now_ns=10**18, yes=True)
+                    request = PruneRequest(now_ns=10**18, yes=True)
                     assert prune(repository, request, ignore).removed.packs
             return plain(*words)
 

@@ -33,6 +33,7 @@ from drtool.operations.prune.request import PruneRequest
 from drtool.operations.prune.run import ATTEMPTS, TRY_AGAIN
 from drtool.operations.prune.silence import silent
 from drtool.repository.expected import Expected
+from drtool.repository.forgotten import key_of
 from drtool.repository.processes import STILL_S
 from drtool.repository.reconciling import Job, job_for
 from drtool.repository.session import NOT_OPEN, may_be_gone
@@ -236,7 +237,7 @@ class _Prune:
     def __init__(self, actor: Actor) -> None:
         self.actor, self.world, self.host = actor, actor.world, actor.host
         now_ns = self.world.clock_ns(self.host.skew_s)
-        self.request = PruneRequest(host=self.host.name, now_ns=now_ns, yes=True)
+        self.request = PruneRequest(now_ns=now_ns, yes=True)
         self.rewritten: frozenset[PackId] = frozenset()
 
     def go(self) -> Steps:
@@ -269,7 +270,7 @@ class _Prune:
 
     def due(self, view: State) -> set[bytes]:
         self.host.forgotten_seen = first_seen(view.forgotten, self.host.forgotten_seen, self.request.now_ns)
-        return {row.snapshot.id for row in due(view.forgotten, self.request, self.host.forgotten_seen)}
+        return {row.snapshot.id for row in due(view.forgotten, self.request, self.host.forgotten_seen, self.host.own)}
 
     def survey(self, view: State) -> Seen:
         self.rewritten = frozenset()
@@ -484,7 +485,9 @@ def forget(actor: Actor) -> Steps:
     rows = [row for row in world.state.snapshots if row.host == actor.host.name or world.rng.random() < 0.3]
     old = rows[: len(rows) - world.rng.choice([0, 1, 1, 2])]
     if old:
-        world.commit(actor.host, ForgetSnapshots(tuple(row.id for row in old)))
+        ids = tuple(row.id for row in old)
+        state = world.commit(actor.host, ForgetSnapshots(ids))
+        actor.host.own |= {key_of(row) for row in state.forgotten if row.snapshot.id in ids}
         world.acknowledged -= {row.id for row in old}
 
 

@@ -56,6 +56,7 @@ class Host:
     drafts: Drafts
     sessions_seen: dict[str, Seen] = field(default_factory=dict)
     forgotten_seen: dict[str, int] = field(default_factory=dict)
+    own: set[tuple[bytes, int]] = field(default_factory=set)
     dead: set[SessionId] = field(default_factory=set)
 
 

@@ -15,6 +15,7 @@ from drtool.operations.prune import PruneRequest
 from drtool.operations.prune import prune as real_prune
 from drtool.operations.rebalance import RebalanceRequest, rebalance
 from drtool.operations.repair import RepairRequest, repair
+from drtool.repository.forgotten import forget_here, key_of
 from drtool.stores import LocalStore
 
 __all__ = ["founded", "place", "world"]
@@ -87,17 +88,17 @@ def test_a_prune_that_rewrites_condemns_and_removes(world, trace):
         (source / f"{number}").unlink()
     world.backup(source)
     with world.open() as repository:
-        repository.manifest.commit(ForgetSnapshots((next(iter(repository.view.state.snapshots)).id,)))
+        forget_here(repository, ForgetSnapshots((next(iter(repository.view.state.snapshots)).id,)))
     with world.open() as repository:
         trace.clear()
-        real_prune(repository, PruneRequest(host=world.host, now_ns=10**18), ignore)
+        real_prune(repository, PruneRequest(now_ns=10**18), ignore)
 
     made = model()
     host = made.hosts[0]
     alone(made, host, backup(frozenset({0, 1, 2})))
     first = next(iter(made.state.snapshots)).id
     alone(made, host, backup(frozenset({0})))
-    made.commit(host, ForgetSnapshots((first,)))
+    host.own |= {key_of(row) for row in made.commit(host, ForgetSnapshots((first,))).forgotten}
     made.acknowledged.remove(first)
     steps = alone(made, host, prune)
     assert in_short(trace, ["get"]) == in_short(steps)

@@ -20,6 +20,7 @@ from drtool.operations.forget.request import ForgetRequest, ForgetResult, KeptRo
 from drtool.operations.retention import Kept
 from drtool.operations.retention.rules import FORGET_GRACE_NS
 from drtool.repository import Repository
+from drtool.repository.forgotten import forget_here
 
 TRIES = 16
 CHANGED = ("no-such-snapshot", "forgotten-since")
@@ -47,7 +48,7 @@ def _carry_out(repository: Repository, request: ForgetRequest, plan: Plan, memor
             raise Refused(f"nothing was forgotten: {objection.message}", hint=objection.hint)
         try:
             if plan.removed:
-                repository.adopt(repository.manifest.commit(plan.op()).view)
+                repository.adopt(forget_here(repository, plan.op()))
         except Rejected as error:
             if error.reason not in CHANGED:
                 raise

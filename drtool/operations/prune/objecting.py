@@ -5,21 +5,22 @@ from drtool.operations.forget.request import Objection
 from drtool.operations.prune.plan import PrunePlan
 from drtool.operations.prune.request import PruneRequest
 from drtool.operations.prune.survey import Survey
+from drtool.repository.forgotten import others
 
 LARGE_SHARE = 1 / 3
 
 
 def objections(seen: Survey, decided: PrunePlan, request: PruneRequest) -> list[Objection]:
     """One, if what other hosts forgot would take more than a third of everything with it, and nobody said yes."""
-    others = [row for row in seen.grace.due(seen.view.state.forgotten) if row.host != request.host]
+    forgotten = others(seen.grace.due(seen.view.state.forgotten), seen.grace.mine)
     going_bytes = sum(use.size_bytes for use in decided.remove)
     total_bytes = sum(use.size_bytes for use in seen.uses)
-    if request.yes or not others or going_bytes <= LARGE_SHARE * total_bytes:
+    if request.yes or not forgotten or going_bytes <= LARGE_SHARE * total_bytes:
         return []
-    hosts = ", ".join(sorted({row.host for row in others}))
+    hosts = ", ".join(sorted({row.host for row in forgotten}))
     return [
         Objection(
-            message=f"{going_bytes} of {total_bytes} bytes would go, because {hosts} forgot {len(others)} snapshots",
+            message=f"{going_bytes} of {total_bytes} bytes would go, because {hosts} forgot {len(forgotten)} snapshots",
             hint="look at `drtool forget --dry-run` and `drtool manifest log` there; `drtool prune --yes` if that is right",
         )
     ]

@@ -2,21 +2,25 @@
 
 from msgspec import Struct
 
+from drtool.model import SnapshotId
 from drtool.operations.forget.request import Objection
 from drtool.operations.prune.plan import UNUSED_SHARE
 from drtool.operations.retention.rules import FORGET_GRACE_NS
 
 
 class PruneRequest(Struct, frozen=True, kw_only=True):
-    """`now_ns` and `host` decide which forgotten snapshots are past their grace. `yes`: also when much would go."""
+    """`now_ns` decides which snapshots that other hosts forgot are past their grace. `yes`: also when much would go.
 
-    host: str
+    `as_if_forgotten`: snapshots that the dry run of `forget` before this one would have forgotten.
+    """
+
     now_ns: int
     unused_share: float = UNUSED_SHARE
     forget_grace_ns: int = FORGET_GRACE_NS
     session_grace_s: float = 3600.0
     yes: bool = False
     dry_run: bool = False
+    as_if_forgotten: frozenset[SnapshotId] = frozenset()
 
 
 class Amount(Struct, frozen=True):
