@@ -32,6 +32,8 @@ Fault = Literal[
     "ignores If-Match",
     "forgets what it wrote",
     "damages what arrives",
+    "captive portal",
+    "redirects",
 ]
 BUCKET = "bad"
 LAG_S = 30.0
@@ -126,6 +128,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._error(503, "SlowDown")
             case "503 to the first two of each" if self._is_one_of_the_first_two():
                 self._error(503, "SlowDown")
+            case "captive portal":
+                self.close_connection = True  # a body may not have been read
+                self._answer(200, b"<html>please log in</html>", {"Content-Type": "text/html"})
+            case "redirects":
+                self.close_connection = True
+                self._answer(302, b"<html>moved</html>", {"Location": "https://127.0.0.1:9/"})
             case "skewed clock":
                 self._error(403, "RequestTimeTooSkewed")
             case "wrong region":

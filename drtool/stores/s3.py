@@ -7,17 +7,23 @@ Invariants
     A refused condition (404, 409, 412) only means: it is not known to be yours; read again.
 
     No upload is split: the largest object that drtool writes is a pack, 16 MiB and some, and S3 takes 5 GiB in one put.
-    What is sent is signed with its SHA-256, which the server compares: no other checksum is sent.
+    What is sent is signed with its SHA-256, which the server compares. Each put also carries Content-MD5: Amazon refuses a put
+    without it in a bucket whose object lock has a default retention, and every other server accepts it.
+    An answer that is not S3's (a captive portal, HTML, a missing ETag, an endless redirect) is that target's failure. It never
+    counts as an empty listing, as stored, or as an object's bytes.
 
 Source: Amazon S3 API reference, "Conditional requests"; botocore's `request_checksum_calculation` (servers other than Amazon's
 do not all know the checksums that it sends otherwise).
 """
 
+import base64
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from drtool.errors import (
+    DrtoolError,
     ObjectMissing,
     StoreError,
     TargetOffline,
@@ -28,7 +34,7 @@ from drtool.stores.names import check_name, is_object_name
 from drtool.stores.ports import Buffer, Mode, Tagged
 from drtool.stores.probing import verdict_by_probe
 from drtool.stores.s3_client import S3Place, connect, s3_place
-from drtool.stores.s3_errors import ABSENT, NOT_FOUND, REFUSED, code, failure, meaning, status
+from drtool.stores.s3_errors import ABSENT, NOT_FOUND, REFUSED, code, failure, meaning, nonsense, status
 from drtool.stores.voting import VoteVerdict
 
 __all__ = ["S3Place", "S3Store", "s3_place"]
@@ -61,7 +67,8 @@ class S3Store:
     def look(self) -> None:
         """`TargetOffline` if there is no such bucket. Not by HEAD, whose answer has no body and says nothing but a number."""
         with self._translated("", writing=False):
-            self._client.list_objects_v2(Bucket=self.place.bucket, Prefix=self.place.prefix, MaxKeys=1)
+            wanted = {"Bucket": self.place.bucket, "Prefix": self.place.prefix, "MaxKeys": 1}
+            _checked_listing(self._client.list_objects_v2(**wanted))
 
     @property
     def mode(self) -> Mode:
@@ -71,7 +78,9 @@ class S3Store:
         check_name(name)
         more = {"StorageClass": self.place.storage_class} if self._has_class(name) else {}
         with self._translated(name, writing=True):
-            self._client.put_object(**self._key(name), Body=_body(data), **more)
+            body = _body(data)
+            answer = self._client.put_object(**self._key(name), Body=body, ContentMD5=_md5(body), **more)
+            _tag(answer)
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         check_name(name)
@@ -87,13 +96,15 @@ class S3Store:
                 if code(error) not in ("InvalidRange", "416"):
                     raise
                 return b""  # it ends before `start`
-            return self._whole(name, answer)[:length]
+            return self._whole(name, answer, start)[:length]
 
     def stat(self, name: str) -> int:
         check_name(name)
         with self._translated(name, writing=False):
             try:
-                return int(self._client.head_object(**self._key(name))["ContentLength"])
+                answer = self._client.head_object(**self._key(name))
+                _tag(answer)
+                return int(answer["ContentLength"])
             except self._client.exceptions.ClientError as error:
                 if status(error) != NOT_FOUND:
                     raise
@@ -115,14 +126,10 @@ class S3Store:
         elif start_after > prefix and not start_after.startswith(prefix):
             return  # whatever begins with `prefix` sorts before it
         last = start_after
-        while True:
-            with self._translated(prefix, writing=False):
-                page = self._client.list_objects_v2(**wanted)
-            for row in page.get("Contents", ()):
-                name = row["Key"][len(root) :]
-                if not row["Key"].startswith(root + prefix) or not is_object_name(name):
-                    continue
-                if name <= start_after:
+        for page in self._pages(wanted, prefix):
+            for key, size_bytes in page:
+                name = key[len(root) :]
+                if not key.startswith(root + prefix) or not is_object_name(name) or name <= start_after:
                     continue
                 if name <= last:
                     raise StoreError(
@@ -130,10 +137,19 @@ class S3Store:
                         hint="drtool needs listings that are sorted by the bytes of the whole name, as S3 promises",
                     )
                 last = name
-                yield ObjectInfo(name, int(row["Size"]))
-            if not page.get("IsTruncated"):
+                yield ObjectInfo(name, size_bytes)
+
+    def _pages(self, wanted: dict[str, Any], prefix: str) -> Iterator[Sequence[tuple[str, int]]]:
+        """Yield the keys with their sizes, a page at a time."""
+        while True:
+            with self._translated(prefix, writing=False):
+                answer = _checked_listing(self._client.list_objects_v2(**wanted))
+                rows = [(str(row["Key"]), int(row["Size"])) for row in answer.get("Contents", ())]
+                more = answer["NextContinuationToken"] if answer.get("IsTruncated") else None
+            yield rows
+            if more is None:
                 return
-            wanted = {**wanted, "ContinuationToken": page["NextContinuationToken"]}
+            wanted = {**wanted, "ContinuationToken": more}
 
     def delete(self, name: str) -> None:
         check_name(name)
@@ -150,13 +166,14 @@ class S3Store:
         wanted = {"Bucket": self.place.bucket, "Prefix": self.place.prefix, "Delimiter": "/"}
         while True:
             with self._translated("", writing=False):
-                page = self._client.list_objects_v2(**wanted)
-            rows = [row["Key"] for row in page.get("Contents", ())]
-            rows += [row["Prefix"] for row in page.get("CommonPrefixes", ())]
+                page = _checked_listing(self._client.list_objects_v2(**wanted))
+                rows = [row["Key"] for row in page.get("Contents", ())]
+                rows += [row["Prefix"] for row in page.get("CommonPrefixes", ())]
+                more = page["NextContinuationToken"] if page.get("IsTruncated") else None
             found.update(row[len(self.place.prefix) :].rstrip("/") for row in rows if row != self.place.prefix)
-            if not page.get("IsTruncated") or len(found) > NAMES_MAX:
+            if more is None or len(found) > NAMES_MAX:
                 return sorted(found)
-            wanted = {**wanted, "ContinuationToken": page["NextContinuationToken"]}
+            wanted = {**wanted, "ContinuationToken": more}
 
     def vote_verdict(self) -> VoteVerdict:
         return verdict_by_probe(self, "s3")
@@ -219,7 +236,7 @@ class S3Store:
             if answer.get("ContentLength", 0) > TAGGED_BYTES_MAX:
                 answer["Body"].close()
                 raise StoreError(f"{self._where(name)} is larger than a register's record can be; it is not read")
-            return Tagged(data=self._whole(name, answer), tag=answer["ETag"])
+            return Tagged(data=self._whole(name, answer), tag=_tag(answer))
 
     def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
         if self.mode != "cas":
@@ -231,19 +248,24 @@ class S3Store:
         check_name(name)
         with self._translated(name, writing=True):
             try:
-                return str(self._client.put_object(**self._key(name), Body=data, **condition)["ETag"])
+                return _tag(self._client.put_object(**self._key(name), Body=data, ContentMD5=_md5(data), **condition))
             except self._client.exceptions.ClientError as error:
                 if code(error) in REFUSED or status(error) == NOT_FOUND:
                     return None
                 raise
 
-    def _whole(self, name: str, answer: dict[str, Any]) -> bytes:
+    def _whole(self, name: str, answer: dict[str, Any], start: int = 0) -> bytes:
+        """Return the body, from byte `start` of the object on."""
         announced_bytes = answer.get("ContentLength")
         with answer["Body"] as body:
+            _tag(answer)
+            ignored = start > 0 and "ContentRange" not in answer  # by a server that knows no ranges and sends everything
+            if start and not ignored:
+                _check_start(answer["ContentRange"], start)
             data = bytes(body.read())
         if len(data) != announced_bytes:
             raise TargetOffline(f"{self._where(name)}: {len(data)} of {announced_bytes} bytes came")
-        return data
+        return data[start:] if ignored else data
 
     def _has_class(self, name: str) -> bool:
         return self.place.storage_class is not None and name.startswith("packs/")
@@ -270,6 +292,33 @@ class S3Store:
         except (HTTPError, OSError) as error:  # in the middle of a body
             kind = TargetUnanswered if writing else TargetOffline
             raise kind(f"{self._where(name)}: the connection broke off: {error}") from error
+        except DrtoolError:
+            raise
+        except Exception as error:  # botocore trips over answers in many ways, a RecursionError among them
+            raise nonsense(error, self._where(name), writing=writing) from error
+
+
+def _tag(answer: dict[str, Any]) -> str:
+    """Return the object's ETag, which every S3 server gives. KeyError: something else answered."""
+    return str(answer["ETag"])
+
+
+def _checked_listing(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return a listing's answer. KeyError: it has no field of a listing, so an empty one would be a guess."""
+    if not answer.keys() & {"Name", "Prefix", "KeyCount", "MaxKeys", "IsTruncated"}:
+        raise KeyError("ListBucketResult")
+    return answer
+
+
+def _check_start(content_range: str, start: int) -> None:
+    """ValueError: the server sent another part of the object than the one that was asked for."""
+    if not content_range.removeprefix("bytes ").startswith(f"{start}-"):
+        raise ValueError(f"asked for bytes from {start}, and {content_range} came")
+
+
+def _md5(body: bytes | bytearray) -> str:
+    """Return the value of the Content-MD5 header (RFC 1864)."""
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 def _dated(answer: dict[str, Any]) -> float | None:

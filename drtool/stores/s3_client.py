@@ -9,6 +9,7 @@ botocore is imported when the first bucket is opened: it takes a sixth of a seco
 """
 
 import functools
+import logging
 import re
 import threading
 from typing import Any
@@ -27,6 +28,8 @@ CONNECTIONS_MAX = 32
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", re.ASCII)
 _one_at_a_time = threading.Lock()
+for _library in ("botocore", "urllib3"):  # without a handler, Python prints their warnings; calls raise what matters
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
 class S3Place(Struct, frozen=True, kw_only=True):
@@ -81,9 +84,18 @@ def connect(place: S3Place) -> Any:  # noqa: ANN401 - as above
             session = Session(profile=place.profile)
             session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
             region = place.region or session.get_config_variable("region") or "us-east-1"
-            return session.create_client("s3", region_name=region, endpoint_url=place.endpoint, config=config)
+            client = session.create_client("s3", region_name=region, endpoint_url=place.endpoint, config=config)
     except (BotoCoreError, ValueError) as error:
         raise failure(error, f"s3://{place.bucket}/{place.prefix}", place.endpoint, writing=False) from error
+
+    if place.endpoint is not None:
+        client.meta.events.register_last("before-parameter-build.s3", _stay)
+    return client
+
+
+def _stay(context: dict[str, Any], **_kwargs: object) -> None:
+    """Keep a request at the given endpoint: where a proxy redirects, botocore's region redirector recurses without end."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 @functools.cache

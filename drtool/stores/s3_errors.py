@@ -38,6 +38,10 @@ _DAMAGED = frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChec
 """The server compares what came with the SHA-256 that the request is signed with."""
 _ELSEWHERE = frozenset({"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "TemporaryRedirect", "307"})
 
+SAID_MAX = 300
+"""Characters of a server's own words that a message repeats."""
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
 
 def code(error: "ClientError") -> str:
     """The error's code; of an answer without a body, as to HEAD, its status."""
@@ -54,7 +58,7 @@ def meaning(error: "ClientError", where: str, *, writing: bool) -> StoreError:
     """The error of ours that the server's answer stands for."""
     answer: dict[str, Any] = error.response
     name, number = code(error), status(error)
-    said = str(answer.get("Error", {}).get("Message") or name)
+    said = _one_line(answer.get("Error", {}).get("Message") or name)
     if name == ABSENT:
         return ObjectMissing(f"{where} is not there")
     if name in _NOT_ALLOWED:
@@ -81,8 +85,8 @@ def _misconfigured(error: "ClientError", where: str, name: str) -> StoreError | 
         )
     if name == "RequestTimeTooSkewed":
         return StoreError(f"{where}: this host's clock differs too much from the server's", hint="set the clock")
-    if name in _ELSEWHERE:
-        region = _region(error)
+    region = _region(error)
+    if name in _ELSEWHERE and (region or not name.isdigit()):
         return StoreError(
             f"{where}: the bucket is in another region{region and f', {region}'}",
             hint=f"set the target's region to {region or 'that of the bucket'}",
@@ -95,7 +99,25 @@ def _misconfigured(error: "ClientError", where: str, name: str) -> StoreError | 
     return None
 
 
+def nonsense(error: Exception, where: str, *, writing: bool) -> StoreError:
+    """Return the error of ours for an answer that botocore, or we, cannot make sense of. A write may have been done."""
+    kind = TargetUnanswered if writing else TargetOffline
+    if isinstance(error, KeyError):
+        what = f"it has no {error.args[0]}"
+    else:
+        what = ": ".join(filter(None, (type(error).__name__, _one_line(error))))
+    return kind(
+        f"{where}: the answer is not one of an S3 server ({what})",
+        hint="check the endpoint, and any proxy or captive portal before it",
+    )
+
+
 def _unclear(where: str, number: int, said: str) -> StoreError:
+    if number in _REDIRECTS:
+        return TargetOffline(
+            f"{where}: the server redirects to another address ({number}), which drtool does not follow",
+            hint="set `endpoint` to the address that answers, with its scheme (https://)",
+        )
     if number == NOT_FOUND:
         return TargetOffline(
             f"{where}: what answers there does not speak S3: {said}",
@@ -144,9 +166,14 @@ def failure(error: Exception, where: str, endpoint: str | None, *, writing: bool
             f"{where} cannot be reached: {_reason(error)}",
             hint=f"check the network and {endpoint or 'the region'}",
         )
-    return StoreError(f"{where} failed: {error}")
+    return StoreError(f"{where} failed: {_one_line(error)}")
+
+
+def _one_line(said: object) -> str:
+    """Return the first line of what a server or a library said, of bounded length."""
+    return next(iter(str(said).strip().splitlines()), "")[:SAID_MAX]
 
 
 def _reason(error: Exception) -> str:
     """What went wrong on the way, without the URL that botocore puts behind it."""
-    return re.sub(r" ?(?:URL|to|for)?:? ?\"?https?://\S+", "", str(error)).strip(' .:"') or type(error).__name__
+    return re.sub(r" ?(?:URL|to|for)?:? ?\"?https?://\S+", "", _one_line(error)).strip(' .:"') or type(error).__name__

@@ -9,6 +9,7 @@ Invariants
 """
 
 import asyncio
+import logging
 import os
 import selectors
 import signal
@@ -17,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from drtool.errors import StoreError, TargetHung, TargetOffline, TargetUnanswered
+from drtool.errors import DrtoolError, StoreError, TargetHung, TargetOffline, TargetUnanswered
 from drtool.stores.sftp_login import ALIVE_S, SftpPlace, log_in, said
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ IDLE_S = 10.0
 _IDLE_TURNS = 3
 _END_S = 2.0
 """So long a call that was given up may take to end, and a server to say farewell."""
+
+
+for _library in ("asyncio", "asyncssh"):  # without a handler, Python prints their warnings; calls raise what matters
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
 class Runner:
@@ -114,12 +119,8 @@ async def _announced(work: Coroutine[Any, Any, T], ended: threading.Event) -> T:
         ended.set()
 
 
-def _unclaimed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Requests that asyncssh sent in parallel fail together with their connection; the call was told so once."""
-    import asyncssh
-
-    if not isinstance(context.get("exception"), asyncssh.Error | OSError):
-        loop.default_exception_handler(context)
+def _unclaimed(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None:
+    """Drop what fails beside a call, as requests do that asyncssh sent in parallel: the call itself raises the reason."""
 
 
 class Link:
@@ -163,8 +164,6 @@ class Link:
     async def _answered(
         self, work: "Callable[[SFTPClient], Awaitable[T]]", where: str, timeout_s: float, *, writing: bool
     ) -> T:
-        import asyncssh
-
         client = await self._connected(where)
         try:
             return await self._in_time(work(client), client, timeout_s)
@@ -173,7 +172,9 @@ class Link:
                 f"{where}: {self.place.server} did not answer within {timeout_s:.3g} s",
                 hint="check the server and the line to it",
             ) from None
-        except (asyncssh.Error, OSError, ValueError) as error:  # lost, or an answer that makes no sense
+        except DrtoolError:
+            raise
+        except Exception as error:  # lost, or an answer that asyncssh cannot make sense of, in one of many ways
             self._drop(client)
             kind = TargetUnanswered if writing else TargetOffline
             raise kind(f"{where}: the connection to {self.place.server} was lost: {said(error)}") from error

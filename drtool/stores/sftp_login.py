@@ -200,7 +200,10 @@ def _why_not(error: Exception, place: SftpPlace, where: str, shown: list[str]) -
         )
     if isinstance(error, ValueError):  # a file of keys, of known hosts or of configuration
         return StoreError(f"{where}: what this host has for {place.server} cannot be used: {said(error)}", hint=_FILES)
-    raise error
+    return TargetOffline(
+        f"{where}: {place.server} does not answer as an SSH server ({type(error).__name__}: {said(error)})",
+        hint="check the address and the port",
+    )
 
 
 def _stranger(place: SftpPlace, where: str, shown: list[str]) -> StoreError:

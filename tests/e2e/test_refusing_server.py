@@ -79,3 +79,25 @@ def test_alone_it_is_right_or_says_so(tmp_path, shell, server):
         assert portrait(tmp_path / "out") == portrait(source)
     assert shell("backup", str(source), "--json").code == 0
     assert shell("verify", "--level", "full", "--json").code == 0
+
+
+@pytest.mark.parametrize("fault", ["captive portal", "redirects"])
+def test_something_else_that_answers_is_one_site_away(tmp_path, shell, server, fault):
+    found(shell, server, f"desk={tmp_path / 'desk'}", f"attic={tmp_path / 'attic'}")
+    server.fault = "none"
+    source = fill(tmp_path / "source", {"first": noise(200_000, 1)})
+    assert shell("backup", str(source)).code == 0
+    server.fault = fault
+    fill(source, {"second": noise(200_000, 2)})
+    done = shell("backup", str(source), "--json")
+    assert done.code == 0, done.out
+    (report,) = done.document["snapshots"]
+    assert [row["target"] for row in report["owed"]] == ["cloud/main"]
+    status = shell("status", "--json")
+    assert status.code == 7
+    assert any("cloud/main" in problem for problem in status.document["problems"])
+    assert shell("restore", f"latest:{source}", "--to", str(tmp_path / "out")).code == 0
+    assert portrait(tmp_path / "out") == portrait(source)
+    server.fault = "none"
+    assert shell("repair").code == 0
+    assert shell("verify", "--level", "full").code == 0
