@@ -259,7 +259,9 @@ class S3Store:
         announced_bytes = answer.get("ContentLength")
         with answer["Body"] as body:
             _tag(answer)
-            ignored = start > 0 and "ContentRange" not in answer  # by a server that knows no ranges and sends everything
+            ignored = (
+                start > 0 and "ContentRange" not in answer
+            )  # by a server that knows no ranges and sends everything
             if start and not ignored:
                 _check_start(answer["ContentRange"], start)
             data = bytes(body.read())
