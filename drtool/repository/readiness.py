@@ -134,13 +134,13 @@ def _unable(repository: Repository, manifest: ManifestStatus) -> Iterable[tuple[
     """Voters at sites that answer, and why they do not count. A site that is offline is a fault of its own."""
     for row in manifest.acceptors:
         if row.refusal:
-            yield row.site, f"its register cannot be written: {_of_medium(repository, row.site) or row.refusal}"
+            yield row.site, f"its register cannot be written: {medium_mismatch(repository, row.site) or row.refusal}"
         elif row.problem and (row.reachable or repository.targets.reason_for(row.site) is None):
             yield row.site, f"{row.problem}; drtool repair gives it a new register if it has none that is sound"
 
 
-def _of_medium(repository: Repository, site: SiteName) -> str | None:
-    """Whether its register moves on in a way that its medium does not offer: it was copied from another kind of medium."""
+def medium_mismatch(repository: Repository, site: SiteName) -> str | None:
+    """Return why a voter's register does not suit its medium, after it was copied from another kind; None if it does."""
     voter = repository.view.config.voter(site)
     if not repository.targets.reachable(voter.target):
         return None
@@ -153,5 +153,5 @@ def _of_medium(repository: Repository, site: SiteName) -> str | None:
     }
     return (
         f"it was made for {kinds[voter.mode]}, and {voter.target} is {kinds[mode]};"
-        f" drtool site add {site} begins a register that suits it"
+        f" drtool site add {site} begins one that suits it"
     )

@@ -80,3 +80,16 @@ def test_an_ssh_server_that_became_read_only_is_named(shell, tmp_path):
         assert said(listed, "voter cloud cannot vote"), listed
     finally:
         server.remove()
+
+
+def test_a_register_that_was_copied_to_another_kind_of_medium_is_named_and_begun_again(shell, server):
+    url = f"s3://{BUCKET}/drtool?endpoint={server.endpoint}"
+    three(shell, url)
+    for key, data in server.objects.items():
+        fill(shell.directory / "moved", {key.removeprefix("drtool/"): data})
+    config = shell.directory / "drtool.yaml"
+    config.write_text(config.read_text().replace(url, str(shell.directory / "moved")))
+    listed = problems(shell, 7)
+    assert said(listed, "voter cloud cannot vote", "made for a bucket", "drtool site add cloud"), listed
+    assert shell("site", "add", "cloud").code == 0
+    assert problems(shell, 0) == []

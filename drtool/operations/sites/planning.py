@@ -19,6 +19,7 @@ from drtool.repository import Repository, TargetSpec
 from drtool.repository.admitting import look_at_place
 from drtool.repository.holdings import Holdings, holdings
 from drtool.repository.places import vote_verdict
+from drtool.repository.readiness import medium_mismatch
 from drtool.repository.voters import VOTERS_MAX, why_no_vote
 
 ABLE_PLACE = "choose a directory on a local file system, or another server"
@@ -250,7 +251,7 @@ def _check_others_decide(repository: Repository, site: SiteName) -> None:
 
 
 def _is_unsound(repository: Repository, site: SiteName) -> bool:
-    """Whether a voter's register answers, and is not what it was."""
+    """Whether a voter's register answers, and is not what it was, or lies on a medium of another kind than it was made for."""
     rows = {row.site: row for row in repository.manifest.status().acceptors}
     row = rows.get(site)
     if row is not None and not row.reachable:
@@ -258,7 +259,7 @@ def _is_unsound(repository: Repository, site: SiteName) -> bool:
             f"site {site} votes already and cannot be reached: {row.problem}",
             hint="bring it back, or put another place in its stead: drtool site replace",
         )
-    return row is not None and row.problem is not None
+    return row is not None and (row.problem is not None or medium_mismatch(repository, site) is not None)
 
 
 def register_place(repository: Repository, site: SiteName) -> TargetName:
