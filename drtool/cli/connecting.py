@@ -68,6 +68,8 @@ def connect(
         stale = lacking(repository, known, str(path)) if known else None
         ours = [place for place in _places_of(known) if place[0] in repository.target_rows()]
         remember(repository.spec, repository.id, repository.view, repository.targets, ours)
+    if path.exists() and not known:
+        path = _beside(call, path)
     written = _write(call, path, found, target)
     if stale is not None and (words := stale_words(stale)):
         whole = shlex.join(("drtool", "connect", url, "--write-config", f"{path}.new"))
@@ -114,13 +116,20 @@ def _another(path: Path, url: str) -> Refused:
     )
 
 
+def _beside(call: Call, path: Path) -> Path:
+    """A configuration that names no sites leads nowhere: the whole one goes beside it."""
+    whole = Path(f"{path}.new")
+    call.emit(
+        Warned(
+            message=f"{path} exists and is not changed; add the repository's sites to it under `sites:`, as in {whole}"
+        )
+    )
+    return whole
+
+
 def _write(call: Call, path: Path, found: "Connected", target: "TargetSpec") -> bool:
     """Writes the configuration unless there is one."""
     if path.exists():
-        if not _known_targets(path):
-            call.emit(
-                Warned(message=f"{path} exists and is not changed; add the repository's sites to it under `sites:`")
-            )
         return False
     password_file = call.options.password_file or os.environ.get("DRTOOL_PASSWORD_FILE")
     chosen = Chosen(

@@ -127,6 +127,11 @@ def test_a_configuration_without_sites_is_left_as_it_is(mirrored, fresh):
     assert done.code == 0
     assert "add the repository's sites" in done.err
     assert config.read_text() == "sources: {home: {paths: [.]}}\n"
+    again = fresh("connect", str(mirrored.directory / "a"), "--json")
+    assert (again.code, again.document["config"]) == (0, f"{config}.new")
+    words = shlex.split(again.document["restore"])
+    restored = fresh(*words[1:])
+    assert restored.code == 0, (words, restored.err)
 
 
 def test_what_cannot_be_connected(mirrored, fresh, tmp_path):

@@ -124,3 +124,18 @@ def test_connect_prints_a_line_for_each_host_and_each_restores_everything_of_it(
     assert (tmp_path / f"restored-{here()}" / top / "etc/letter").read_text() == "first of etc\n"
     assert (tmp_path / f"restored-{here()}" / top / "home/letter").read_text() == "first of home\n"
     assert (tmp_path / "restored-far" / top / "far/letter").read_text() == "first of far\n"
+
+
+def test_a_kit_names_each_host_and_what_it_prints_restores_everything_of_it(several, tmp_path):
+    bare = shell_in(tmp_path)
+    kit = several("key", "kit").out
+    lines = [shlex.split(row.strip()[2:]) for row in kit.splitlines() if row.startswith("    $ drtool ")]
+    assert [words[words.index("--host") + 1] for words in lines if "--host" in words] == [here(), "far"] * 2
+    for words in lines:
+        if words[-2:] == ["--overwrite", "always"]:
+            words[words.index("--to") + 1] = str(tmp_path / "root")
+        done = bare(*words[1:])
+        assert done.code == 0, (words, done.err)
+    top = str(several.directory).lstrip("/")
+    for name in ("etc", "home", "far"):
+        assert (tmp_path / "root" / top / name / "letter").read_text() == f"first of {name}\n"

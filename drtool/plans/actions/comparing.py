@@ -13,8 +13,10 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from drtool.errors import DrtoolError
-from drtool.operations.selection import select
+from drtool.errors import DrtoolError, NoSuchSnapshot
+from drtool.operations.holding import holder_of
+from drtool.operations.selection import select, source_words
+from drtool.operations.snapshot_names import parse_latest, split_name
 from drtool.plans.actions import comparing_databases, comparing_systems
 from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
 from drtool.plans.actions.trees_compared import Aspect, Comparison, Found
@@ -46,8 +48,7 @@ def side(text: str) -> Side:
     if not colon or word not in _WORDS:
         return Side("path", text)
     if word == "snapshot":
-        name, inner, path = rest.partition(":")
-        return Side("snapshot", name, path if inner else None)
+        return Side("snapshot", *split_name(rest))
     return Side("live" if word == "live" else "recorded", rest)
 
 
@@ -121,11 +122,17 @@ def _absent(sides: Sequence[Side]) -> str:
 
 
 def _pinned(one: Side, around: Around) -> str:
-    """The whole id of a snapshot's side. Raises NoSuchSnapshot."""
+    """The whole id of a snapshot's side. NoSuchSnapshot if there is none, or if `latest` could be of several sources."""
     if one.kind != "snapshot":
         return ""
     with around.repository() as repository:
-        return select(list(repository.view.state.snapshots), one.text, now_ns=time.time_ns()).snapshot.id.hex()
+        by_path = one.path is not None and parse_latest(one.text) is not None
+        holds = holder_of(repository.trees, os.fsencode(one.path or "")) if by_path else None
+        selected = select(list(repository.view.state.snapshots), one.text, now_ns=time.time_ns(), holds=holds)
+    if selected.others:
+        known = ", ".join(sorted(map(source_words, (selected.snapshot, *selected.others))))
+        raise NoSuchSnapshot(f"which snapshot is {one.text}? There are snapshots of {known}", hint="name one by its id")
+    return selected.snapshot.id.hex()
 
 
 def _roots(sides: Sequence[Side], asked: Asked, around: Around, work: Work) -> tuple[Path, Path]:

@@ -250,6 +250,7 @@ def test_how_sides_are_written():
     assert side("recorded:home") == Side("recorded", "home")
     assert side("snapshot:3f2a") == Side("snapshot", "3f2a")
     assert side("snapshot:3f2a:/etc") == Side("snapshot", "3f2a", "/etc")
+    assert side("snapshot:latest@2026-01-31T22:30:/etc") == Side("snapshot", "latest@2026-01-31T22:30", "/etc")
     assert side("postgresql://h/d") == Side("dsn", "postgresql://h/d")
 
 
@@ -259,7 +260,7 @@ def test_how_sides_are_written():
 ID = "3f2a" * 8
 
 
-def world_with_snapshot(tmp_path, restore):
+def world_with_snapshot(tmp_path, restore, *more):
     rooms = []
 
     def drtool(words, one):
@@ -272,8 +273,10 @@ def world_with_snapshot(tmp_path, restore):
         rooms.append((size_bytes, files))
         return tmp_path
 
-    snapshot = SimpleNamespace(id=bytes.fromhex(ID))
-    state = SimpleNamespace(snapshots=[snapshot])
+    snapshot = SimpleNamespace(
+        id=bytes.fromhex(ID), host="web", source="home", paths=(), tags=(), time_ns=1, sequence=1
+    )
+    state = SimpleNamespace(snapshots=[snapshot, *more])
     repository = SimpleNamespace(view=SimpleNamespace(state=state))
     return {"drtool": drtool, "repository": lambda: nullcontext(repository)}, work(scratch=scratch), rooms
 
@@ -291,6 +294,15 @@ def test_a_snapshot_is_restored_into_scratch_and_compared(tmp_path, both):
     assert act(tmp_path, "snapshot:3f:/srv", both[0], one=one, **world).status == "passed"
     assert asked_for == [["restore", f"{ID}:/srv", "--to", f"{tmp_path}/side"]]
     assert rooms[0][0] >= 3001
+
+
+def test_latest_of_several_sources_is_a_question_and_no_comparison(tmp_path, both):
+    other = SimpleNamespace(id=b"\xff" * 16, host="web", source="etc", paths=(), tags=(), time_ns=2, sequence=2)
+    alone, _, _ = world_with_snapshot(tmp_path, None)
+    assert foresee(tmp_path, "snapshot:latest", both[0], **alone).pins == {"l": ID}
+    several, _, _ = world_with_snapshot(tmp_path, None, other)
+    with pytest.raises(DrtoolError, match="snapshots of source etc of web, source home of web"):
+        foresee(tmp_path, "snapshot:latest", both[0], **several)
 
 
 def test_a_snapshot_that_is_not_there_or_not_restored_is_an_error(tmp_path, both):
