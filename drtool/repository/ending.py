@@ -2,18 +2,25 @@
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from drtool.errors import Rejected
 from drtool.manifest.ops import ExpireSession
 from drtool.manifest.records import Session
 from drtool.repository.identity import gone, identify, process_of
+from drtool.repository.processes import Standing
 
 if TYPE_CHECKING:
     from drtool.repository.repository import Repository
 
 SHORT_ID = 8
 _WORK = {"mover": "a repair or rebalance", "prune": "a prune", "backup": "a backup", "admin": "a change"}
+SILENT_S = 3600.0
+"""A mover at work renews its session every ten minutes."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (0, "s"))
 
 
@@ -43,14 +50,16 @@ def blocking_mover(repository: "Repository") -> Session | None:
 def described(row: Session) -> str:
     """Return one line on a session: what it is, where, and how long ago it showed that it was alive (by its own clock)."""
     who = f"{_WORK[row.kind]} on {row.host} (process {row.pid})"
-    return f"session {row.id.hex()[:SHORT_ID]}, {who}, last heard of {_age(row)} ago"
+    return f"session {row.id.hex()[:SHORT_ID]}, {who}, last heard of {_age(_silent_s(row))} ago"
 
 
-def way_out(repository: "Repository", row: Session) -> str:
+def way_out(row: Session, process: Standing) -> str:
     """Return what to do about a session that is in the way, with the exact command."""
     command = f"drtool session expire {row.id.hex()[:SHORT_ID]}"
-    if process_of(row, identify(repository)) == "alive":
+    if process == "alive":
         return "wait until it is done"
+    if process == "gone":
+        return f"its process has ended, so the next repair or rebalance on that host ends it; or: {command}"
     if row.kind != "mover":
         return f"wait until it is done; if its process has ended for good: {command}"
     return (
@@ -58,7 +67,29 @@ def way_out(repository: "Repository", row: Session) -> str:
     )
 
 
-def _age(row: Session) -> str:
-    seconds = max(0.0, (time.time_ns() - row.time_ns) / 1e9)
+class OpenMover(Struct, frozen=True, kw_only=True):
+    """The mover whose session is open, in words. `stuck`: it shows no sign of life, so a person has to look."""
+
+    text: str
+    hint: str
+    stuck: bool
+
+
+def open_mover(repository: "Repository", lifelines: Path | None = None) -> OpenMover | None:
+    """Return the mover whose session is open, or None. `lifelines`: where they are if the state directory is a copy."""
+    row = blocking_mover(repository)
+    if row is None:
+        return None
+    me = identify(repository)
+    process = process_of(row, me if lifelines is None else replace(me, lifelines=lifelines))
+    stuck = process not in ("alive", "gone") and _silent_s(row) > SILENT_S
+    return OpenMover(text=f"{described(row)}, takes copies away", hint=way_out(row, process), stuck=stuck)
+
+
+def _silent_s(row: Session) -> float:
+    return max(0.0, (time.time_ns() - row.time_ns) / 1e9)
+
+
+def _age(seconds: float) -> str:
     size_s, unit = next((size_s, unit) for size_s, unit in _UNITS if seconds >= 2 * size_s)
     return f"{int(seconds / (size_s or 1))} {unit}"

@@ -18,7 +18,7 @@ from msgspec import Struct
 from drtool.errors import Rejected
 from drtool.events import Emit, Warned
 from drtool.repository.copying import Amount, Outcome, is_whole, remove
-from drtool.repository.ending import SHORT_ID, blocking_mover, described, way_out
+from drtool.repository.ending import SHORT_ID, open_mover
 from drtool.repository.findings import Copy
 from drtool.repository.processes import ClockWatch
 from drtool.repository.session import NOT_OPEN
@@ -88,11 +88,10 @@ class Surplus:
         return None
 
     def _turned_away(self) -> Taken:
-        mover = blocking_mover(self._repository)
+        mover = open_mover(self._repository)
         if mover is None:
             return Taken(Amount(), "mover-open", f"{_STAY}, since movers keep coming", _AGAIN)
-        why = f"{_STAY}: {described(mover)}, has the turn"
-        return Taken(Amount(), "mover-open", why, way_out(self._repository, mover))
+        return Taken(Amount(), "mover-open", f"{_STAY}: {mover.text}", mover.hint)
 
     def _end(self, session: "WriterSession") -> None:
         """Close the session, unless a deletion may yet take effect: it could hit a copy that the next ring promises.

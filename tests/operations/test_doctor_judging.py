@@ -60,6 +60,16 @@ def test_one_voter_for_several_sites_is_an_error():
     assert ("only-voter", "error") not in kinds(judged(WELL, catalogue=replace(one, storing_sites=1)))
 
 
+def test_a_mover_at_work_is_noted_and_one_without_a_sign_of_life_is_a_warning():
+    seen = CatalogueFacts(
+        needed=1, reachable=1, voters=(voter(),), mover=("session 3f2a…", "drtool session expire 3f2a", False)
+    )
+    assert ("mover", "note") in kinds(judged(WELL, catalogue=seen))
+    stuck = judged(WELL, catalogue=replace(seen, mover=(*seen.mover[:2], True)))
+    assert ("mover", "warning") in kinds(stuck)
+    assert [row.hint for row in stuck.findings if row.what == "mover"] == ["drtool session expire 3f2a"]
+
+
 def test_nothing_to_say():
     diagnosis = judged(WELL, catalogue=CatalogueFacts(needed=1, reachable=1, voters=(voter(),)))
     assert (diagnosis.healthy, exit_code(diagnosis), kinds(diagnosis)) == (True, 0, set())

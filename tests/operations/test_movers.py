@@ -1,20 +1,22 @@
 """Who may take copies away: one mover at a time, which no clone can prove dead, and only while the other copies are whole."""
 
+import os
 import shutil
 from contextlib import contextmanager
 
 import pytest
 from targets_world import add, drain, good_copies, live, move, set_to, stock
-from three_sites import World
+from three_sites import World, in_a_child
 
 from drtool.events import ignore
 from drtool.manifest.ops import ExpireSession
+from drtool.operations.doctor.catalogue import gather_catalogue
 from drtool.operations.rebalance import run
 from drtool.operations.repair import RepairRequest, repair
 from drtool.operations.repair.run import exit_code as repair_exit_code
-from drtool.repository import identity, surplus
+from drtool.repository import ending, identity, surplus
 from drtool.repository.copying import Amount
-from drtool.repository.ending import blocking_mover, described, way_out
+from drtool.repository.ending import SILENT_S, blocking_mover, open_mover
 from drtool.stores import LocalStore
 
 OTHER_BOOT = "11111111-2222-3333-4444-555555555555"
@@ -97,16 +99,54 @@ def test_a_mover_of_an_earlier_boot_is_left_to_a_person_and_the_way_out_is_named
     assert f"session {session}, a repair or rebalance on here" in result.why
     assert result.hint.endswith(f"drtool session expire {session} --force")
     with stocked.open() as repository:
-        row = blocking_mover(repository)
-        assert described(row).startswith(f"session {session}")
-        repository.manifest.commit(ExpireSession(row.id))
+        repository.manifest.commit(ExpireSession(blocking_mover(repository).id))
     assert move(stocked).removed.objects > 0
 
 
 def test_a_mover_at_work_on_this_host_is_to_be_waited_for(stocked):
     with stocked.open() as repository:
         session = repository.begin(repository.writer(), "", "mover")
-        assert way_out(repository, blocking_mover(repository)) == "wait until it is done"
+        assert open_mover(repository).hint == "wait until it is done"
+        session.abandon()
+
+
+def test_status_names_a_mover_and_after_an_hour_without_a_sign_of_life_it_is_a_problem(stocked, monkeypatch):
+    with stocked.elsewhere("there").open() as other:
+        session = other.begin(other.writer(), "", "mover")
+        command = f"drtool session expire {session.id.hex()[:8]} --force"
+        found = stocked.status()
+        assert [row for row in found.problems if "session" in row] == []
+        assert any("repair or rebalance on there" in row and command in row for row in found.notices)
+        clock_ns = ending.time.time_ns
+        monkeypatch.setattr(ending.time, "time_ns", lambda: clock_ns() + int(1e9 * SILENT_S) + 10**9)
+        found = stocked.status()
+        (line,) = (row for row in found.problems if command in row)
+        assert "last heard of 60 min ago" in line
+        assert found.exit_code == 7
+        session.abandon()
+    monkeypatch.undo()
+    assert not any("session" in row for row in (*stocked.status().problems, *stocked.status().notices))
+
+
+def test_a_mover_whose_process_ended_here_is_a_notice_and_ends_with_the_next_one(stocked):
+    def die():
+        with stocked.open() as repository:
+            repository.begin(repository.writer(), "", "mover")
+            os._exit(0)
+
+    assert in_a_child(die) == 0
+    (line,) = (row for row in stocked.status().notices if "session" in row)
+    assert "its process has ended, so the next repair or rebalance on that host ends it" in line
+    assert move(stocked).stopped == ""
+
+
+def test_doctor_names_the_mover_and_is_not_misled_by_its_private_copy_of_the_state(stocked, tmp_path):
+    with stocked.open() as repository:
+        session = repository.begin(repository.writer(), "", "mover")
+        facts = gather_catalogue(stocked.spec(), tmp_path)
+        assert facts.mover is not None
+        text, hint, stuck = facts.mover
+        assert (session.id.hex()[:8] in text, hint, stuck) == (True, "wait until it is done", False)
         session.abandon()
 
 

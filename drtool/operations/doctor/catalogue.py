@@ -18,6 +18,7 @@ from drtool.model import site_of
 from drtool.operations.doctor.facts import CatalogueFacts, VoterFacts
 from drtool.operations.doctor.targets import refusal_of
 from drtool.repository import Repository, RepositorySpec, open_repository
+from drtool.repository.ending import open_mover
 from drtool.repository.opening import ANY_SITE
 
 
@@ -30,16 +31,17 @@ def gather_catalogue(spec: RepositorySpec, private: Path) -> CatalogueFacts:
     careful = replace(spec, state_dir=state, cache_dir=private / "cache", manifest_from=(ANY_SITE,))
     try:
         with open_repository(careful, ignore) as repository:
-            return _facts(repository)
+            lifelines = spec.state_dir / repository.lifelines.relative_to(state)
+            return _facts(repository, lifelines)
     except (DrtoolError, OSError) as error:
         return CatalogueFacts(refusal=refusal_of(error))
 
 
-def _facts(repository: Repository) -> CatalogueFacts:
+def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
     status = repository.manifest.status()
     acceptors = {row.site: row for row in status.acceptors}
     rows, specs = repository.target_rows(), {target.name: target for target in repository.spec.targets}
-    failures = repository.targets.failures
+    failures, mover = repository.targets.failures, open_mover(repository, lifelines)
     return CatalogueFacts(
         repository=repository.id.hex(),
         needed=status.quorum.needed,
@@ -55,6 +57,7 @@ def _facts(repository: Repository) -> CatalogueFacts:
         unnamed=tuple(sorted(name for name, row in rows.items() if name not in specs and row.state != "lost")),
         refused=tuple(sorted((name, failures[name]) for name in failures if name in specs)),
         problems=(*repository.view.problems, *repository.slot_problems()),
+        mover=None if mover is None else (mover.text, mover.hint, mover.stuck),
     )
 
 

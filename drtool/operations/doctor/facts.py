@@ -116,6 +116,8 @@ class CatalogueFacts(Struct, frozen=True, kw_only=True):
     refused: tuple[tuple[str, str], ...] = ()
     """Targets that opening did not accept, and why."""
     problems: tuple[str, ...] = ()
+    mover: tuple[str, str, bool] | None = None
+    """The repair or rebalance that takes copies away: who, what to do, and whether it shows no sign of life."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):

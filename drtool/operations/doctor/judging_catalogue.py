@@ -24,6 +24,9 @@ def judge_catalogue(facts: Facts) -> Iterator[Finding]:
     for voter in seen.voters:
         yield from _voter(voter, targets.get(voter.target))
     yield from _membership(seen, targets)
+    if seen.mover is not None:
+        message, hint, stuck = seen.mover
+        yield Finding(level="warning" if stuck else "note", what="mover", where=_WHERE, message=message, hint=hint)
     for problem in seen.problems:
         yield Finding(level="warning", what="catalogue", where=_WHERE, message=problem, hint="drtool repair")
 

@@ -14,7 +14,7 @@ from drtool.manifest.facade import View
 from drtool.manifest.ops import SetRing
 from drtool.manifest.state import State
 from drtool.repository import Repository
-from drtool.repository.ending import blocking_mover, described, expiries, way_out
+from drtool.repository.ending import expiries, open_mover
 from drtool.repository.membership import Rows
 from drtool.repository.session import WriterSession
 from drtool.repository.writing import Writer
@@ -83,7 +83,7 @@ def _commit(repository: Repository, change: SetRing) -> View:
 
 
 def _explained(error: Rejected, repository: Repository) -> Rejected:
-    mover = blocking_mover(repository)
+    mover = open_mover(repository)
     if error.reason != "mover-open" or mover is None:
         return error
-    return Rejected(error.reason, f"{error.message}: {described(mover)}", hint=way_out(repository, mover))
+    return Rejected(error.reason, f"{error.message}: {mover.text}", hint=mover.hint)

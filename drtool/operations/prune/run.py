@@ -33,6 +33,7 @@ from drtool.operations.prune.standins import StandIns
 from drtool.operations.prune.survey import Names, Survey, demand_index, listed_names, unasked
 from drtool.operations.prune.sweeping import sweep
 from drtool.repository import Repository
+from drtool.repository.ending import described
 from drtool.repository.session import NOT_OPEN, RENEW_S, Overtaken, WriterSession
 from drtool.repository.writing import PackWritten, Writer
 
@@ -55,7 +56,7 @@ def prune(repository: Repository, request: PruneRequest, emit: Emit) -> PruneRes
         except Rejected as error:
             if error.reason != "prune-open":
                 raise
-            emit(Warned(message="another prune, or a repair of the index, is at work: run this again when it is done"))
+            emit(Warned(message=_at_work(repository)))
             return _result(request, started, waiting=[Waiting("another prune is at work")])
         run = _Run(repository, request, emit, writer, session)
         try:
@@ -66,6 +67,14 @@ def prune(repository: Repository, request: PruneRequest, emit: Emit) -> PruneRes
             raise Overtaken(TAKEN_FOR_DEAD, hint="run it again: it goes on from what is there") from error
         finally:
             session.abandon()
+
+
+def _at_work(repository: Repository) -> str:
+    """Name the other prune, once more from the newest view: it may have begun after this one looked."""
+    repository.adopt(repository.manifest.read())
+    row = next((row for row in repository.view.state.sessions if row.kind == "prune"), None)
+    who = f" ({described(row)})" if row is not None else ""
+    return f"another prune, or a repair of the index, is at work{who}: run this again when it is done"
 
 
 def _result(request: PruneRequest, started: float, **parts: "Amount | list[Waiting] | list[Objection]") -> PruneResult:

@@ -12,6 +12,7 @@ from drtool.operations.status.result import QuorumStatus, Remark, notice, proble
 from drtool.operations.status.room import Need, mib
 from drtool.repository import Repository
 from drtool.repository.catalogue import problems_with_pages
+from drtool.repository.ending import open_mover
 from drtool.repository.inventory import Inventory
 from drtool.repository.readiness import Readiness, reason_of
 from drtool.repository.targets import UNNAMED
@@ -135,6 +136,14 @@ def about_work(seen: Seen) -> Iterable[Remark]:
         left = len(seen.inventory.objects.get(row.name, ()))
         if row.state == "draining" and left:
             yield notice(f"target {row.name} is draining and still has {left} objects: drtool rebalance moves them")
+    mover = open_mover(seen.repository)
+    if mover is not None:
+        words = f"{mover.text}: {mover.hint}"
+        yield (
+            problem(f"copies that are one too many stay, and no target can go: {words}")
+            if mover.stuck
+            else notice(words)
+        )
     yield from map(problem, seen.repository.targets.overlays.problems())
 
 
