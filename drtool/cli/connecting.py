@@ -61,6 +61,7 @@ def connect(
     if (there and repository_id not in there) or _is_of_another(call, known, repository_id):
         raise _another(path, url)
     with _opened(call, target) as repository:
+        target = _recognised(repository, target)
         found = what_is_there(repository)
         uncertain = repository.uncertain is not None
         if known and not there and not _is_same(call, path, repository, known):
@@ -94,6 +95,11 @@ def _opened(call: Call, target: "TargetSpec") -> "Repository":
             f"{target.name} at {target.url} holds copies and no catalogue, because its site does not vote",
             hint="connect from a target of a site that votes",
         ) from None
+
+
+def _recognised(repository: "Repository", target: "TargetSpec") -> "TargetSpec":
+    """The target by its real name, where its marker did not tell it."""
+    return next((spec for spec in repository.targets.specs.values() if spec.url == target.url), target)
 
 
 def _path(call: Call, write_config: str | None) -> Path:

@@ -1,7 +1,8 @@
 """Targets that the configuration does not lead to, and that are tried before a quorum is given up.
 
 Invariants
-    A place is used only if its marker names this repository and this target, and was written with its key.
+    A place is used only if its marker names this repository and this target, and was written with its key; or if it is
+    recognised without one (recognition).
     Of directories only this host's own are tried, unless the caller asked for any whose marker proves it.
 """
 
@@ -16,6 +17,7 @@ from drtool.manifest.records import Target
 from drtool.model import SiteName, TargetName, site_of
 from drtool.repository.known_targets import Known
 from drtool.repository.places import full_url, is_directory
+from drtool.repository.recognition import keep_recognised
 from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec, TargetSpec
 from drtool.repository.targets import Targets, register_at
@@ -33,7 +35,7 @@ def reach_more(
     for row in tried:
         targets.extend(TargetSpec(name=row.name, url=row.url, weight=row.weight), keyring.repository)
     _drop_replaced(targets, rows)  # the earlier one may be back at the very place of its successor
-    targets.keep_only(lambda marker: marker.authentic(keyring))
+    keep_recognised(targets, keyring)
     gained = {site_of(row.name) for row in tried if targets.reachable(row.name)}
     return {site: register_at(targets, site) for site in gained}
 
@@ -82,7 +84,7 @@ def _drop_replaced(targets: Targets, rows: Iterable[Target]) -> None:
     """A disk whose place was given to another one is not written to when it comes back."""
     for row in rows:
         marker = targets.markers.get(row.name)
-        if marker is not None and row.id and marker.target_id != row.id:
+        if marker is not None and row.id and marker.target_id != row.id and row.name not in targets.unmarked:
             targets.drop(row.name, f"it is an earlier {row.name}, which was replaced by {row.url}")
 
 

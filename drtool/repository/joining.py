@@ -5,15 +5,18 @@ Invariants
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 
 from msgspec.structs import replace
 
 from drtool.config.urls import NO_ACCESS, Access
-from drtool.errors import NoQuorum, NoRepository, ObjectMissing, TargetOffline
-from drtool.model import RepositoryId, TargetName
+from drtool.errors import FormatError, NoQuorum, NoRepository, ObjectMissing, TargetOffline
+from drtool.model import RepositoryId
 from drtool.repository.marker import Marker
 from drtool.repository.overlays import NO_OVERLAYS, Overlays
 from drtool.repository.places import is_absent, open_in_time
+from drtool.repository.recognition import UNKNOWN
+from drtool.repository.slots import slot_repositories
 from drtool.repository.spec import TargetSpec
 from drtool.repository.targets import Targets
 
@@ -23,22 +26,27 @@ def target_at(
 ) -> tuple[TargetSpec, RepositoryId]:
     """The target whose place is at `url`, and its repository, by its own marker.
 
-    `NoRepository` if there is none; `NoQuorum` if the place does not answer; `FormatError` if the marker makes no sense.
+    Without a sound marker the target is `UNKNOWN`, and its key slots name the repository. `NoRepository` if there is none;
+    `NoQuorum` if the place does not answer; `FormatError` if neither makes sense.
     """
-    unnamed = TargetSpec(name=TargetName("unknown/unknown"), url=url, access=access)
+    unnamed = TargetSpec(name=UNKNOWN, url=url, access=access)
     try:
         store = open_in_time(unnamed, overlays=overlays)
     except TargetOffline as error:
         if is_absent(error):
             raise _nothing(url, error.message) from None
         raise NoQuorum(error.message, hint=error.hint or "bring it back, or connect from another target") from None
-    try:
-        marker = Marker.read(store)
-        return replace(unnamed, name=marker.target), marker.repository_id
-    except ObjectMissing:
-        raise _nothing(url, "it holds no drtool.json") from None
-    finally:
-        store.close()
+    with closing(store):
+        try:
+            marker = Marker.read(store)
+        except (ObjectMissing, FormatError) as error:
+            repository_id = next(slot_repositories(store), None)
+            if repository_id is None and isinstance(error, ObjectMissing):
+                raise _nothing(url, "it holds no drtool.json") from None
+            if repository_id is None:
+                raise
+            return unnamed, repository_id  # its register will say which target it is
+    return replace(unnamed, name=marker.target), marker.repository_id
 
 
 def repositories_at(specs: Iterable[TargetSpec]) -> set[RepositoryId]:

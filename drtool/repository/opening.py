@@ -1,7 +1,8 @@
 """Opening a repository from what this host's configuration says, and what the manifest adds to it.
 
 Invariants
-    A target is used only if its marker names this repository and this target, and was written with its key.
+    A target is used only if its marker names this repository and this target, and was written with its key; or if it is
+    recognised by what lies there (recognition).
     A register that the configuration does not name is looked for where the manifest says, before a quorum is given up.
     Nothing is read without a quorum unless the caller asked for that, and then it is said how tentative it is.
 """
@@ -9,6 +10,7 @@ Invariants
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -27,6 +29,7 @@ from drtool.repository.keys import unlock
 from drtool.repository.known_targets import Known, recall, remember, repository_at
 from drtool.repository.overlays import Overlays, warnings
 from drtool.repository.places import open_read_only
+from drtool.repository.recognition import confirm, keep_recognised, repository_of, set_aside_all, take_in_all
 from drtool.repository.rehearsals import Rehearsals
 from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec
@@ -69,16 +72,12 @@ def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
 
 
 def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
-    repository_id = _repository_of(targets) or _recalled(targets, spec, emit)
-    for name, marker in targets.markers.items():
-        if marker.repository_id != repository_id:
-            emit(Warned(message=f"target {name} belongs to another repository, {marker.repository}, and is not used"))
-    targets.keep_only(lambda marker: marker.repository_id == repository_id)
-    state_dir = spec.state_dir / "repositories" / repository_id.hex()
-    local = DirectoryState(state_dir)
+    keyring = _unlocked(targets, _repository_of(targets) or _recalled(targets, spec, emit), spec, emit)
+    repository_id = keyring.repository
+    local = DirectoryState(_state_dir(spec, repository_id))
     known = recall(spec.state_dir, repository_id)
-    keyring = _unlocked(targets, repository_id, spec, known)
-    targets.keep_only(lambda marker: marker.authentic(keyring))
+    set_aside_all(targets)
+    keep_recognised(targets, keyring)
     cache = Cache(spec.cache_dir / repository_id.hex())
     manifest = Manifest(
         registers_of(targets),
@@ -99,9 +98,15 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     for problem in view.problems:
         emit(Warned(message=problem))
     targets.settle()
+    repository = Repository(spec, targets, keyring, manifest, cache, view, uncertain)
+    confirm(repository, emit)
     if not spec.read_only:
         remember(spec, repository_id, view, targets)
-    return Repository(spec, targets, keyring, manifest, cache, view, uncertain)
+    return repository
+
+
+def _state_dir(spec: RepositorySpec, repository_id: RepositoryId) -> Path:
+    return spec.state_dir / "repositories" / repository_id.hex()
 
 
 def _told(spec: RepositorySpec, emit: Emit) -> Callable[[Note], None]:
@@ -126,15 +131,32 @@ def _use_key_in_force(keyring: Keyring, view: View, emit: Emit) -> None:
         emit(Warned(message=f"what is newer than the last rotation of keys does not open: {error.message}"))
 
 
-def _unlocked(targets: Targets, repository: RepositoryId, spec: RepositorySpec, known: Known | None) -> Keyring:
-    """Open a key slot; where no target that the configuration leads to has one, look at the others that this host knows."""
-    state_dir = spec.state_dir / "repositories" / repository.hex()
+def _unlocked(targets: Targets, repository: RepositoryId, spec: RepositorySpec, emit: Emit) -> Keyring:
+    """Open a key slot. Where no target that the configuration leads to has one, look at the others that this host knows, then
+    at places without a sound marker.
+    """
+    known = recall(spec.state_dir, repository)
     try:
-        return unlock(targets, repository, spec.password, state_dir)
+        return _unlock(targets, repository, spec, emit)
     except NoQuorum:
-        if known is None or not reach_known(spec, targets, known):
+        if known is not None and reach_known(spec, targets, known):
+            return _unlock(targets, repository, spec, emit)
+        by_slots = repository_of(targets)
+        if by_slots is None:
             raise
-        return unlock(targets, repository, spec.password, state_dir)
+    targets.keep_only(lambda marker: marker.repository_id == by_slots)
+    take_in_all(targets, by_slots)
+    return _unlock(targets, by_slots, spec, emit)
+
+
+def _unlock(targets: Targets, repository: RepositoryId, spec: RepositorySpec, emit: Emit) -> Keyring:
+    for name, marker in targets.markers.items():
+        if marker.repository_id != repository:
+            emit(Warned(message=f"target {name} belongs to another repository, {marker.repository}, and is not used"))
+    targets.keep_only(lambda marker: marker.repository_id == repository)
+    if not targets.online():
+        take_in_all(targets, repository)
+    return unlock(targets, repository, spec.password, _state_dir(spec, repository))
 
 
 def _recalled(targets: Targets, spec: RepositorySpec, emit: Emit) -> RepositoryId:
@@ -150,15 +172,17 @@ def _recalled(targets: Targets, spec: RepositorySpec, emit: Emit) -> RepositoryI
 def _repository_of(targets: Targets) -> RepositoryId | None:
     """Return the repository that most of the configured places are of; None if none is reached.
 
-    UsageError where several repositories are, each at as many places.
+    Where markers do not say it, key slots do. UsageError where several repositories are, each at as many places.
     """
     found = Counter(marker.repository_id for marker in targets.markers.values())
     if found:
         (first, count), *others = found.most_common(2)
-        if others and others[0][1] == count:
-            raise _ambiguous(targets)
-        return first
-    return None
+        if not others or others[0][1] < count:
+            return first
+    by_slots = repository_of(targets)
+    if found and by_slots is None:
+        raise _ambiguous(targets)
+    return by_slots
 
 
 def _nothing_reached(targets: Targets, spec: RepositorySpec, known: Known | None) -> DrtoolError:

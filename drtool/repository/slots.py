@@ -9,6 +9,7 @@ Invariants
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 
@@ -24,6 +25,7 @@ from drtool.stores import Store
 
 KEYS_PREFIX = "keys/"
 SLOTS_MAX = 64
+WORKERS = 8
 
 
 class SlotsHeld(Struct, frozen=True):
@@ -153,7 +155,8 @@ def mend_slots(targets: Targets, table: KeyTable, rows: Iterable[Target], *, tho
         return mended
     keepers = keeps_slots(targets, rows)
     gone = {id_.hex() for id_ in table.removed}
-    for name in targets.online():
+
+    def mend(name: TargetName) -> None:
         wanted = table.slots if name in keepers else ()
         try:
             _mend(targets, name, wanted, gone, mended, thorough=thorough)
@@ -161,7 +164,10 @@ def mend_slots(targets: Targets, table: KeyTable, rows: Iterable[Target], *, tho
             mended.failed[name] = error.message
             if wanted and not _holds_any(targets, name, wanted):
                 targets.fail(name, f"it does not take the key slots: {error.message}")
-    return mended
+
+    with ThreadPoolExecutor(WORKERS, "slots") as threads:  # a few round trips each: no target waits for another
+        list(threads.map(mend, targets.online()))
+    return Mended(sorted(mended.put), sorted(mended.removed), mended.failed)
 
 
 def _holds_any(targets: Targets, name: TargetName, slots: Iterable[SlotRow]) -> bool:
@@ -241,6 +247,14 @@ def _text(store: Store, id_: str) -> bytes | None:
 
 def _is_whole(text: bytes | None, slot: SlotRow) -> bool:
     return text is not None and object_name(text) == slot.hash
+
+
+def slot_repositories(store: Store) -> Iterator[RepositoryId]:
+    """The repository that each key slot at a place says it belongs to."""
+    with suppress(StoreError):  # a place that cannot be read says nothing
+        for text in slot_texts(store).values():
+            with suppress(FormatError, ValueError):
+                yield RepositoryId(bytes.fromhex(KeySlot.decode(text).repository))
 
 
 def parsed_slot(data: bytes, repository: RepositoryId) -> KeySlot | None:

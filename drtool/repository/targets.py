@@ -14,6 +14,9 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn, TypeAlias
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from drtool.errors import (
     DrtoolError,
     FormatError,
@@ -36,12 +39,24 @@ from drtool.stores import UNLIMITED, Errand, Guard, Rates, VoterStore
 from drtool.stores.rehearsal import RehearsedStore
 
 ACCEPTOR_PREFIX = "manifest/acc/"
+NO_MARKER = "it holds no repository (an unmounted disk looks like this)"
 UNNAMED = "this host's configuration does not say how to reach it"
 
 OpenStore = Callable[[TargetSpec], VoterStore]
 
 
 OPENING_PAUSES_S = (0.1, 0.3, 1.0)
+
+
+class Suspect(Struct, frozen=True):
+    """A place that answered and has no sound marker of the target that it should be; `reason` says what its marker is."""
+
+    spec: TargetSpec
+    objects: VoterStore
+    register: VoterStore
+    reason: str
+
+
 _Opened: TypeAlias = tuple[VoterStore, VoterStore, Marker]
 
 
@@ -75,6 +90,10 @@ class Targets:
         """Targets that answered, but hold no repository at all."""
         self.lost: set[TargetName] = set()
         """Targets that the manifest has given up."""
+        self.suspects: dict[TargetName, Suspect] = {}
+        """Places that may be targets whose marker is missing or damaged: `recognition` looks at what lies there."""
+        self.unmarked: dict[TargetName, str] = {}
+        """Targets that were recognised without a sound marker, and what is wrong with it."""
         self._arbiters: set[TargetName] = set()
         self._named: frozenset[TargetName] | None = None
 
@@ -85,11 +104,13 @@ class Targets:
     def extend(self, spec: TargetSpec, repository: RepositoryId) -> bool:
         """One target more, or at another place than the configuration says; False, and all as it was, if it is not there."""
         before, reason, absent = self.specs.get(spec.name), self.failures.pop(spec.name, None), set(self.absent)
+        suspect = self.suspects.pop(spec.name, None)
         self._try((spec,), lambda _name: repository)
         if spec.name in self._stores or before is None:
             self.specs = dict(sorted((self.specs | {spec.name: spec}).items()))
         elif reason is not None:
             self.failures[spec.name], self.absent = reason, absent
+            self._suspect(spec.name, suspect)
         return spec.name in self._stores
 
     def _try(self, specs: Iterable[TargetSpec], repository_of: Callable[[TargetName], RepositoryId | None]) -> None:
@@ -99,12 +120,9 @@ class Targets:
         for name, errand in errands.items():
             self._take_in(name, errand, ends_at - time.monotonic())
 
-    def _take_in(self, name: TargetName, errand: Errand[_Opened], timeout_s: float) -> None:
+    def _take_in(self, name: TargetName, errand: Errand[_Opened | Suspect], timeout_s: float) -> None:
         try:
             opened = errand.result(timeout_s, "it")
-        except ObjectMissing:
-            self.absent.add(name)
-            self.failures[name] = "it holds no repository (an unmounted disk looks like this)"
         except TargetHung:
             self.failures[name] = f"it did not answer within {OPEN_TIMEOUT_S:.3g} s (a mount that hangs?)"
         except TargetOffline as error:
@@ -112,23 +130,65 @@ class Targets:
                 self.absent.add(name)
             self.failures[name] = error.message
         except DrtoolError as error:  # nothing that passes by itself: what to do about it belongs to it
-            self.failures[name] = f"{error.message}; {error.hint}" if error.hint else error.message
+            self.failures[name] = _in_full(error)
         else:
-            self._stores[name], self._registers[name], self.markers[name] = opened
+            if isinstance(opened, Suspect):
+                self._suspect(name, opened)
+            else:
+                self._stores[name], self._registers[name], self.markers[name] = opened
 
-    def _connect(self, spec: TargetSpec, repository: RepositoryId | None) -> _Opened:
+    def _suspect(self, name: TargetName, suspect: Suspect | None) -> None:
+        before = self.suspects.pop(name, None)
+        if before is not None:
+            before.objects.close()
+        if suspect is not None:
+            self.suspects[name], self.failures[name] = suspect, suspect.reason
+            if suspect.reason == NO_MARKER:
+                self.absent.add(name)
+
+    def _connect(self, spec: TargetSpec, repository: RepositoryId | None) -> _Opened | Suspect:
         medium = self._rehearse(spec, self.overlays.opened(spec, self._opener))
         try:
-            marker = _marker(medium)
-            if marker.target != spec.name:
-                raise FormatError(f"it is target {marker.target} of a repository, not {spec.name}")
-            if repository is not None and marker.repository_id != repository:
-                raise FormatError(f"it belongs to another repository, {marker.repository}")
             guard = self._guard(spec.name)
-            return guard.objects(medium), guard.register(medium), marker
+            objects, register = guard.objects(medium), guard.register(medium)
+            try:
+                return objects, register, _sound_marker(medium, spec.name, repository)
+            except ObjectMissing:
+                return Suspect(spec, objects, register, NO_MARKER)
+            except FormatError as error:
+                return Suspect(spec, objects, register, _in_full(error))
         except BaseException:
             medium.close()
             raise
+
+    def take_in(self, suspect: Suspect, name: TargetName, marker: Marker) -> None:
+        """Make a suspect one of the targets, under `name`; `marker` is what its own should say."""
+        before = suspect.spec.name
+        self.suspects.pop(before, None)
+        for known in (before, name):
+            self.failures.pop(known, None)
+            self.absent.discard(known)
+        self.specs.pop(before, None)
+        self.specs = dict(sorted((self.specs | {name: replace(suspect.spec, name=name)}).items()))
+        self._stores[name], self._registers[name], self.markers[name] = suspect.objects, suspect.register, marker
+        self.unmarked[name] = suspect.reason
+
+    def set_aside(self, name: TargetName, reason: str) -> None:
+        """Make a target that was reached a suspect: it is offline until it is recognised."""
+        self._suspect(name, Suspect(self.specs[name], self._stores.pop(name), self._registers.pop(name), reason))
+        del self.markers[name]
+        self.unmarked.pop(name, None)
+
+    def is_marked(self, name: TargetName, marker: Marker) -> None:
+        """Note that a target has this marker again."""
+        self.markers[name] = marker
+        self.unmarked.pop(name, None)
+
+    def close_suspects(self) -> None:
+        """Give up on the suspects: they stay offline in this run."""
+        for suspect in self.suspects.values():
+            suspect.objects.close()
+        self.suspects.clear()
 
     def _rehearse(self, spec: TargetSpec, medium: VoterStore) -> VoterStore:
         """A place that is not this host's own is asked at once what it is always asked."""
@@ -150,8 +210,8 @@ class Targets:
 
     def keep_only(self, authentic: Callable[[Marker], bool]) -> None:
         """Drops targets whose marker was not written by this repository."""
-        for name in [n for n, marker in self.markers.items() if not authentic(marker)]:
-            self.drop(name, f"its {MARKER_OBJECT} was not written by this repository")
+        for name in [n for n, marker in self.markers.items() if n not in self.unmarked and not authentic(marker)]:
+            self.set_aside(name, f"its {MARKER_OBJECT} was not written by this repository")
 
     def drop(self, name: TargetName, reason: str) -> None:
         """Treats a target that was reached as one that was not."""
@@ -165,6 +225,10 @@ class Targets:
         fresh.failures = dict(self.failures)
         fresh.lost, fresh._arbiters, fresh._named = self.lost, self._arbiters, self._named
         fresh._try((self.specs[name] for name in self._stores), lambda name: self.markers[name].repository_id)
+        for name in self.unmarked.keys() & fresh.suspects.keys():
+            fresh.take_in(fresh.suspects[name], name, self.markers[name])
+            fresh.failures |= {name: self.failures[name]} if name in self.failures else {}
+        fresh.close_suspects()
         for name in self._stores:
             if name in fresh.markers and fresh.markers[name] != self.markers[name]:
                 fresh._forget(name)
@@ -174,6 +238,7 @@ class Targets:
     def _forget(self, name: TargetName) -> None:
         self._stores.pop(name).close()
         del self._registers[name], self.markers[name]
+        self.unmarked.pop(name, None)
 
     def store(self, name: TargetName) -> VoterStore:
         """Where its objects are. TargetOffline if this run cannot reach it."""
@@ -213,7 +278,7 @@ class Targets:
 
     def fail_by(self, name: TargetName, error: DrtoolError) -> str:
         """The same, in the error's words and with what it says to do; these words."""
-        reason = f"{error.message}; {error.hint}" if error.hint else error.message
+        reason = _in_full(error)
         if isinstance(error, TargetFull) and name not in self.failures:
             self.full.add(name)
         self.fail(name, reason)
@@ -248,6 +313,7 @@ class Targets:
         return (name for name in self.specs if site_of(name) == site)
 
     def close(self) -> None:
+        self.close_suspects()
         for store in self._stores.values():
             with suppress(StoreError):  # closing gives descriptors back; there is nothing that a failure could lose
                 store.close()
@@ -287,6 +353,20 @@ class Unreached:
 
     def _offline(self) -> TargetOffline:
         return TargetOffline(self._reason)
+
+
+def _in_full(error: DrtoolError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+def _sound_marker(store: VoterStore, name: TargetName, repository: RepositoryId | None) -> Marker:
+    """The marker; `FormatError` if it names another target or repository, `ObjectMissing` if there is none."""
+    marker = _marker(store)
+    if marker.target != name:
+        raise FormatError(f"it is target {marker.target} of a repository, not {name}")
+    if repository is not None and marker.repository_id != repository:
+        raise FormatError(f"it belongs to another repository, {marker.repository}")
+    return marker
 
 
 def _marker(store: VoterStore) -> Marker:

@@ -241,6 +241,15 @@ def test_a_damaged_key_slot_is_found_and_replaced(stocked, damage):
     assert slot.read_bytes() == held
 
 
+@pytest.mark.parametrize("damage", [flip, cut, empty, Path.unlink])
+def test_backup_puts_a_damaged_key_slot_back(stocked, damage):
+    (slot,) = stocked.objects("b", "keys")
+    held = slot.read_bytes()
+    damage(slot)
+    stocked.backup(stocked.root / "source")
+    assert slot.read_bytes() == held
+
+
 def test_one_object_of_the_catalogue_can_be_verified_and_repaired_by_its_name(stocked):
     first, second, *_ = pages(stocked, "b")
     for path in (first, second):

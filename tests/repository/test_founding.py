@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import time
 from types import SimpleNamespace
 
@@ -69,24 +70,21 @@ def test_one_site_of_three_is_no_quorum_and_can_still_be_read(world):
         assert len(list(repository.view.state.snapshots)) == 1
 
 
-@pytest.mark.parametrize("how", ["unmounted", "other-target", "other-repository", "forged", "garbage"])
-def test_a_target_that_is_not_ours_stays_offline_and_untouched(world, how):
-    marker = world.directory("b") / "drtool.json"
-    document = json.loads(marker.read_bytes())
-    if how == "unmounted":
-        world.directory("b").rename(world.root / "away")
-        world.directory("b").mkdir()
-    elif how == "garbage":
-        marker.write_bytes(b"{")
+@pytest.mark.parametrize("how", ["unmounted", "other-target", "other-repository"])
+def test_a_target_that_is_not_ours_stays_offline_and_untouched(world, tmp_path, how):
+    directory = world.directory("b")
+    if how == "other-target":
+        shutil.copy(world.directory("c") / "drtool.json", directory / "drtool.json")
     else:
-        field = {"other-target": "target", "other-repository": "repository", "forged": "average_chunk_bytes"}[how]
-        value = {"target": "b/other", "repository": "00" * 16, "average_chunk_bytes": 4096}[field]
-        marker.write_text(json.dumps(document | {field: value}))
-    before = everything(world.directory("b"))
+        directory.rename(world.root / "away")
+        directory.mkdir()
+    if how == "other-repository":
+        shutil.copytree(World(tmp_path).found().directory("b"), directory, dirs_exist_ok=True)
+    before = everything(directory)
     report = world.backup(fill(world.root / "source", {"file": noise(100_000)}))
     assert [row.target for row in report.owed] == [B]
     assert not report.degraded
-    assert everything(world.directory("b")) == before
+    assert everything(directory) == before
 
 
 def test_a_repository_is_never_founded_over_another(world):

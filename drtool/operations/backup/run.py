@@ -34,6 +34,7 @@ from drtool.operations.backup.virtual import Content, VirtualTree, capture, fore
 from drtool.packing import PackKind
 from drtool.repository import Repository
 from drtool.repository.readiness import readiness
+from drtool.repository.recognition import mend_markers
 from drtool.repository.session import Overtaken, WriterSession
 from drtool.repository.workers import WINDOW
 from drtool.repository.writing import PackSink, PackWritten, Writer
@@ -55,8 +56,9 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
     """
     reports, failed = [], []
     if not request.dry_run:
+        markers = list(mend_markers(repository))
         _try_targets(repository, emit)
-        for message in repository.mend_slots().messages():
+        for message in (*markers, *repository.mend_slots(thorough=True).messages()):
             emit(Warned(message=message))
         _tell_damage(repository, emit)
     for job in request.jobs:

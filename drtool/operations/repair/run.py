@@ -30,6 +30,7 @@ from drtool.repository.expected import Expected
 from drtool.repository.inventory import Inventory
 from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, note_damage
 from drtool.repository.placement import distinct_sites
+from drtool.repository.recognition import mend_markers
 from drtool.repository.reconciling import Job
 from drtool.repository.reindexing import Reindexed, prospect, reindex
 from drtool.repository.surplus import Taken
@@ -105,7 +106,9 @@ def _mend_catalogue(repository: Repository, request: RepairRequest, audit: Catal
     """Replace what is damaged or missing of the catalogue, and remember what stays damaged."""
     if request.dry_run:
         return preview_mending(repository, audit.faults)
+    words = list(mend_markers(repository))
     mended = mend_catalogue(repository, audit)
+    mended.words += words
     remember_faults(repository, replace(audit, faults=mended.left), contents=True)
     return mended
 

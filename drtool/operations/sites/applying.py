@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from drtool.events import Emit, Stage
+from drtool.events import Emit, Stage, Warned
 from drtool.manifest.ops import Op, SetRing
 from drtool.manifest.records import Voter
 from drtool.manifest.switching import Member
@@ -19,6 +19,7 @@ from drtool.operations.sites.planning import register_place, successor
 from drtool.repository import Repository, TargetSpec
 from drtool.repository.admitting import admit
 from drtool.repository.founding import row_of
+from drtool.repository.recognition import mend_markers
 from drtool.repository.targets import register_at
 
 
@@ -27,6 +28,8 @@ def carry_out(repository: Repository, change: Change, target: TargetSpec | None,
 
     Where there is nothing to change, voters that an earlier run left behind are brought up to date.
     """
+    for message in mend_markers(repository):
+        emit(Warned(message=message))
     if change.changes_nothing:
         if any(row.reachable and row.problem for row in repository.manifest.status().acceptors):
             repository.adopt(repository.manifest.refresh())

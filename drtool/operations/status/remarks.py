@@ -124,6 +124,8 @@ def about_damage(seen: Seen) -> Iterable[Remark]:
     damage = sorted({target for target, _ in repository.findings.all()})
     if damage:
         yield problem(f"damaged copies were found at {', '.join(damage)}: drtool repair replaces them")
+    for target, why in sorted(repository.targets.unmarked.items()):
+        yield problem(f"target {target} is recognised by what lies there, but {why}: drtool repair puts it right")
     for segment, why in repository.index.unavailable.items():
         yield problem(f"index segment {segment.hex()[:16]}… cannot be read: {why}")
     yield from map(problem, repository.slot_problems())
