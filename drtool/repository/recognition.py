@@ -57,8 +57,9 @@ def repository_of(targets: Targets) -> RepositoryId | None:
     stores = [*(targets.store(name) for name in targets.online()), *(row.objects for row in targets.suspects.values())]
     for store in stores:
         found.update(set(slot_repositories(store)))
-    first, *others = found.most_common(2) or [(None, 0)]
-    return None if others and others[0][1] == first[1] else first[0]
+    ranked = found.most_common(2)
+    is_tie = len(ranked) == 2 and ranked[0][1] == ranked[1][1]
+    return ranked[0][0] if ranked and not is_tie else None
 
 
 def take_in_all(targets: Targets, repository: RepositoryId) -> None:
@@ -127,7 +128,7 @@ def look_at(store: Store, keyring: Keyring, name: TargetName) -> Found:
             return Found(another=True)
         record = _newest_record(store, keyring)
         if record is not None:
-            return Found(site=record.chain.site, voter=_voter_of(keyring, record))
+            return Found(site=SiteName(record.chain.site), voter=_voter_of(keyring, record))
     return Found()
 
 

@@ -57,7 +57,7 @@ def prune_overlooks_a_snapshot() -> Iterator[None]:
 def repair_only_says_so() -> Iterator[None]:
     """What should be copied counts as copied."""
     from drtool.operations.repair import run
-    from drtool.repository.copying import Amount
+    from drtool.repository.surplus import Taken
 
-    with patch.object(run, "_carry_out", lambda _repository, _request, jobs, _emit: (run._imagined(jobs), Amount())):
+    with patch.object(run, "_carry_out", lambda _repository, _request, jobs, _emit: (run._imagined(jobs), Taken())):
         yield

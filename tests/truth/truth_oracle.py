@@ -88,6 +88,8 @@ class Truth:
     unwritable: frozenset[str]
     damaged: frozenset[Copy]
     """Copies that are there and are not what they should be."""
+    rotten: frozenset[Copy]
+    """Pages that no head needs, or not any more, and that are not what their names promise; registers that went back in time."""
     missing: frozenset[Copy]
     """Parts of the catalogue and key slots that are not where they belong."""
     gaps: frozenset[Copy]
@@ -271,6 +273,7 @@ class _Look:
             usable=frozenset(self.shelves),
             unwritable=frozenset(name for name, shelf in self.shelves.items() if not self.is_writable(shelf.root)),
             damaged=frozenset(damaged),
+            rotten=frozenset(self._rotten()),
             missing=frozenset(missing),
             gaps=frozenset(
                 (target, name)
@@ -350,6 +353,14 @@ class _Look:
             if name not in self.shelves and row.state != "lost" and self.places[name].is_dir():
                 damaged.add((name, MARKER))
         return damaged, missing
+
+    def _rotten(self) -> Iterator[Copy]:
+        for target, shelf in self.shelves.items():
+            pages = (name for name in shelf.names("manifest/obj") if not is_whole(name, shelf.read(name)))
+            yield from ((target, name) for name in pages)
+        for target in self._sound_voters():
+            if self.oracle.open(self.registers[target].value).sequence < self.catalogue.sequence:
+                yield target, "register"
 
     def _expected_at(self, target: str) -> Iterator[str]:
         row = self.catalogue.targets.get(target)
