@@ -29,7 +29,7 @@ from drtool.manifest.local import MemoryCache
 from drtool.manifest.ops import Change, Compact, Op, SetVoters
 from drtool.manifest.pages import NameList
 from drtool.manifest.ports import Keys, LocalState, Note, PageCache, SitePort, Talk
-from drtool.manifest.records import Config, Founding, ObjectList
+from drtool.manifest.records import Config, Founding, Mode, ObjectList
 from drtool.manifest.recovery import Survivors, look_at_survivors, recover
 from drtool.manifest.registers import RegisterReport, check_registers
 from drtool.manifest.resubmission import add_again
@@ -292,31 +292,34 @@ class Manifest:
             )
         )
 
-    def recover(self, sites: Sequence[SiteName]) -> View:
+    def recover(self, sites: Sequence[SiteName], modes: Mapping[SiteName, Mode] | None = None) -> View:
         """Go on from what `sites` hold, in a new generation, because a majority is lost for ever.
 
-        `Refused` while a quorum answers. Writes that only the lost sites acknowledged are given up.
+        `Refused` while a quorum answers. Writes that only the lost sites acknowledged are given up. `modes`: how the media at
+        hand let a register move on; a voter on a medium of another kind than its register was made for cannot answer.
         """
-        return self._driver.run(self.recovering(tuple(sites)))
+        return self._driver.run(self.recovering(tuple(sites), modes or {}))
 
     def survivors(self, sites: Sequence[SiteName]) -> Survivors:
         """What a recovery from `sites` would find; nothing is written."""
         return self._driver.run(look_at_survivors(self._library, sites, self._others(sites)))
 
-    def recovering(self, sites: Sequence[SiteName]) -> Talk[View]:
+    def recovering(self, sites: Sequence[SiteName], modes: Mapping[SiteName, Mode]) -> Talk[View]:
         """The conversation of `recover`."""
-        yield from self._refuse_if_whole()
+        yield from self._refuse_if_whole(modes)
         slots = self._course.slots()
-        talk = recover(self._library, sites, self._others(sites), self._drafts.draft, self._patience_s, slots)
-        config = yield from talk
+        draft, others = self._drafts.draft, self._others(sites)
+        config = yield from recover(self._library, sites, others, draft, self._patience_s, slots, modes)
         witness = self._local.witness()
         context, outcome = yield from self._course.in_force(read, config)
         return (yield from self._confirmed(context, outcome, (), witness))
 
-    def _refuse_if_whole(self) -> Talk[None]:
+    def _refuse_if_whole(self, modes: Mapping[SiteName, Mode]) -> Talk[None]:
         try:
             view = yield from self._look()
         except (NoQuorum, NoRepository, Forked):
+            return
+        if sum(row.suits(modes.get(row.site, row.mode)) for row in view.config.voters) < view.config.quorum:
             return
         raise Refused(
             f"{view.config.quorum} of {len(view.config.voters)} voters agree: nothing needs to be recovered",

@@ -47,6 +47,10 @@ class Voter(Row, frozen=True):
     incarnation: bytes
     mode: Mode = "chain"
 
+    def suits(self, medium: Mode) -> bool:
+        """Whether the register moves on at such a medium: all of them can put if absent, and some can compare and swap."""
+        return self.mode == "chain" or medium == "cas"
+
 
 class Config(Row, frozen=True):
     """One set of acceptors: generation after forced recoveries, number within it, members, how many are a quorum.

@@ -31,7 +31,7 @@ from drtool.manifest.library import Learned, Library, object_names, store_missin
 from drtool.manifest.names import Life, sealed_name
 from drtool.manifest.ops import Change, Op, Recover
 from drtool.manifest.ports import Draw, Failed, Gather, Note, PutIfAbsent, Read, Talk, never
-from drtool.manifest.records import Config, Successor, Voter
+from drtool.manifest.records import Config, Mode, Successor, Voter
 from drtool.manifest.rejection import Rejection
 from drtool.manifest.state import State, apply_all
 from drtool.manifest.switching import quorum_of, voters_targets
@@ -89,12 +89,13 @@ def recover(
     draft: DraftBatch,
     patience_s: float,
     slots: SlotSource,
+    modes: Mapping[SiteName, Mode],
 ) -> Talk[Config]:
-    """Begin a new generation at `sites` with the newest head among them; its configuration."""
+    """Begin a new generation at `sites` with the newest head among them; its configuration. `modes`: of their media."""
     before = yield from look_at_survivors(library, sites, others)
     elsewhere = yield from look_around(others, library.keys, wait_for_all=True)
     known = [*before.sightings.values(), *(seen for seen in elsewhere.values() if isinstance(seen, Sighting))]
-    plan = _unfinished(before.sightings, known) or (yield from _plan(before, known))
+    plan = _unfinished(before.sightings, known) or (yield from _plan(before, known, modes))
     yield from _seal_all(library, before, plan)
     places = places_of(plan, library.keys.repository, library.keys, Witness())
     context = Context(plan, places, library, Witness(), patience_s, slots=slots)
@@ -118,7 +119,7 @@ def _plans(seen: Sighting) -> Iterable[Config]:
     return (row.config for row in seen.successors if row.config.generation > row.generation)
 
 
-def _plan(before: Survivors, known: Iterable[Sighting]) -> Talk[Config]:
+def _plan(before: Survivors, known: Iterable[Sighting], modes: Mapping[SiteName, Mode]) -> Talk[Config]:
     state = before.learned.state
     targets = {voter.site: voter for voter in state.config.voters}
     voters: list[Voter] = []
@@ -131,7 +132,7 @@ def _plan(before: Survivors, known: Iterable[Sighting]) -> Talk[Config]:
         )
         if row is None:
             raise Refused(f"{site} holds a register of which its own head knows nothing", hint="leave it out of --from")
-        voters.append(Voter(site, row.target, (yield Draw(16)), row.mode))
+        voters.append(Voter(site, row.target, (yield Draw(16)), modes.get(site, row.mode)))
     highest = max((config.generation for seen in known for config in seen.configs()), default=state.config.generation)
     recovery = yield Draw(16)
     liars = state.config.liars

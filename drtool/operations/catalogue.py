@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from drtool.errors import Refused, UsageError
 from drtool.manifest.compacting import Compacted
 from drtool.manifest.inspect import AcceptorStatus, ManifestStatus, QuorumStatus
-from drtool.model import SiteName
+from drtool.model import SiteName, TargetName
 from drtool.paxos import majority
 from drtool.repository import Repository
+from drtool.repository.readiness import medium_mismatch
 from drtool.repository.voters import even_number
 
 Phase: TypeAlias = Literal["prepare", "accept", "decide", "confirm"]
@@ -150,8 +151,10 @@ def plan_recovery(repository: Repository, names: Sequence[str], *, dry_run: bool
     """What a recovery from these sites would keep. `Refused` while a quorum answers."""
     if not names:
         raise UsageError("which sites are left is not said", hint="drtool manifest recover --from SITE --from SITE …")
-    if repository.uncertain is None and not repository.view.tentative:
-        config = repository.view.config
+    config = repository.view.config
+    unsuited = [voter.site for voter in config.voters if medium_mismatch(repository, voter.site) is not None]
+    may_decide = len(config.voters) - len(unsuited) >= config.quorum
+    if repository.uncertain is None and not repository.view.tentative and may_decide:
         raise Refused(
             f"{config.quorum} of {len(config.voters)} voters agree: nothing needs to be recovered",
             hint="a single site that is gone is replaced: drtool site replace OLD NEW=URL",
@@ -183,7 +186,8 @@ def plan_recovery(repository: Repository, names: Sequence[str], *, dry_run: bool
 
 def recover(repository: Repository, plan: Recovery) -> Recovery:
     """Carries it out; then this host's own changes that were given up are made again, as far as it remembers them."""
-    repository.adopt(repository.manifest.recover(plan.survivors))
+    modes = {site: repository.targets.register(name).mode for site, name in _registers(repository).items()}
+    repository.adopt(repository.manifest.recover(plan.survivors, modes))
     brought_back = repository.manifest.settle()
     if brought_back:
         repository.adopt(repository.manifest.read())
@@ -196,3 +200,9 @@ def recover(repository: Repository, plan: Recovery) -> Recovery:
         recovery=view.config.recovery.hex(),
         brought_back=brought_back,
     )
+
+
+def _registers(repository: Repository) -> dict[SiteName, TargetName]:
+    """The targets at hand that hold a voter's register."""
+    rows = repository.view.config.voters
+    return {row.site: row.target for row in rows if repository.targets.reachable(row.target)}

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from drtool.errors import DrtoolError, StoreError, TargetFull, TargetOffline
 from drtool.manifest.inspect import ManifestStatus
+from drtool.manifest.records import Voter
 from drtool.model import SiteName, TargetName
 from drtool.repository.repository import Repository
 from drtool.stores import Errand, Store
@@ -141,17 +142,19 @@ def _unable(repository: Repository, manifest: ManifestStatus) -> Iterable[tuple[
 
 def medium_mismatch(repository: Repository, site: SiteName) -> str | None:
     """Return why a voter's register does not suit its medium, after it was copied from another kind; None if it does."""
-    voter = repository.view.config.voter(site)
-    if not repository.targets.reachable(voter.target):
+    config = repository.view.config
+    voter = config.voter(site)
+    if _suits(repository, voter):
         return None
-    mode = repository.targets.register(voter.target).mode
-    if mode == voter.mode:
-        return None
-    kinds = {
-        "cas": "a bucket that compares and swaps",
-        "chain": "a directory or another medium without compare and swap",
-    }
+    others = sum(_suits(repository, row) for row in config.voters)
+    remedy = f"site add {site}" if others >= config.quorum else f"manifest recover --from {site} --i-accept-lost-writes"
     return (
-        f"it was made for {kinds[voter.mode]}, and {voter.target} is {kinds[mode]};"
-        f" drtool site add {site} begins one that suits it"
+        f"it was made for a bucket that compares and swaps, and {voter.target} is another kind of medium;"
+        f" drtool {remedy} begins one that suits it"
     )
+
+
+def _suits(repository: Repository, voter: Voter) -> bool:
+    """Of a target that is not reached, nothing else is known."""
+    targets = repository.targets
+    return not targets.reachable(voter.target) or voter.suits(targets.register(voter.target).mode)

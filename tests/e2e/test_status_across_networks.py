@@ -82,14 +82,34 @@ def test_an_ssh_server_that_became_read_only_is_named(shell, tmp_path):
         server.remove()
 
 
-def test_a_register_that_was_copied_to_another_kind_of_medium_is_named_and_begun_again(shell, server):
-    url = f"s3://{BUCKET}/drtool?endpoint={server.endpoint}"
-    three(shell, url)
+def moved_to_a_directory(shell, server, url):
+    """Every object of the bucket lies in a directory now, and the configuration says so."""
     for key, data in server.objects.items():
         fill(shell.directory / "moved", {key.removeprefix("drtool/"): data})
     config = shell.directory / "drtool.yaml"
     config.write_text(config.read_text().replace(url, str(shell.directory / "moved")))
+
+
+def test_a_register_that_was_copied_to_another_kind_of_medium_is_named_and_begun_again(shell, server):
+    url = f"s3://{BUCKET}/drtool?endpoint={server.endpoint}"
+    three(shell, url)
+    moved_to_a_directory(shell, server, url)
     listed = problems(shell, 7)
     assert said(listed, "voter cloud cannot vote", "made for a bucket", "drtool site add cloud"), listed
+    assert shell("doctor", "--json").document["healthy"] is False
     assert shell("site", "add", "cloud").code == 0
     assert problems(shell, 0) == []
+
+
+def test_a_single_bucket_that_became_a_directory_goes_on_after_the_command_that_status_names(shell, server):
+    url = f"s3://{BUCKET}/drtool?endpoint={server.endpoint}"
+    assert shell("init", "--target", f"cloud={url}").code == 0
+    assert shell("backup", "source").code == 0
+    moved_to_a_directory(shell, server, url)
+    listed = problems(shell, 6)
+    assert said(listed, "drtool manifest recover --from cloud --i-accept-lost-writes"), listed
+    assert shell("backup", "source").code == 6
+    assert shell("manifest", "recover", "--from", "cloud", "--i-accept-lost-writes").code == 0
+    assert (problems(shell, 0), shell("backup", "source").code) == ([], 0)
+    assert shell("manifest", "check").code == 0
+    assert len(shell("snapshots", "--json").document["snapshots"]) == 2

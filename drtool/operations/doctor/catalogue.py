@@ -14,12 +14,14 @@ from msgspec.structs import replace
 from drtool.errors import DrtoolError
 from drtool.events import ignore
 from drtool.manifest.inspect import AcceptorStatus
+from drtool.manifest.records import Voter
 from drtool.model import site_of
 from drtool.operations.doctor.facts import CatalogueFacts, VoterFacts
 from drtool.operations.doctor.targets import refusal_of
-from drtool.repository import Repository, RepositorySpec, open_repository
+from drtool.repository import Repository, RepositorySpec, TargetSpec, open_repository
 from drtool.repository.ending import open_mover
 from drtool.repository.opening import ANY_SITE
+from drtool.repository.readiness import medium_mismatch
 
 
 def gather_catalogue(spec: RepositorySpec, private: Path) -> CatalogueFacts:
@@ -47,9 +49,7 @@ def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
         needed=status.quorum.needed,
         reachable=status.quorum.reachable,
         voters=tuple(
-            _voter(acceptors.get(voter.site), voter.site, voter.target, specs[voter.target].vote == "true")
-            if voter.target in specs
-            else _voter(acceptors.get(voter.site), voter.site, voter.target, vouched=False)
+            _voter(repository, acceptors.get(voter.site), voter, vouched=_is_vouched(specs.get(voter.target)))
             for voter in repository.view.config.voters
         ),
         storing_sites=len({site_of(row.name) for row in rows.values() if row.state == "active" and not row.votes_only}),
@@ -61,12 +61,18 @@ def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
     )
 
 
-def _voter(row: AcceptorStatus | None, site: str, target: str, vouched: bool) -> VoterFacts:
+def _is_vouched(spec: TargetSpec | None) -> bool:
+    """Whether a person said that it may vote."""
+    return spec is not None and spec.vote == "true"
+
+
+def _voter(repository: Repository, row: AcceptorStatus | None, voter: Voter, *, vouched: bool) -> VoterFacts:
+    problem = row.problem if row else None
     return VoterFacts(
-        site=site,
-        target=target,
+        site=voter.site,
+        target=voter.target,
         vouched=vouched,
         reachable=row is not None and row.reachable,
         lag=row.lag if row else None,
-        problem=row.problem if row else None,
+        problem=problem or medium_mismatch(repository, voter.site),
     )
