@@ -17,7 +17,7 @@ from msgspec import Struct
 from drtool.errors import DrtoolError, StoreError, TargetFull, TargetOffline
 from drtool.manifest.inspect import ManifestStatus
 from drtool.manifest.records import Voter
-from drtool.model import SiteName, TargetName
+from drtool.model import SiteName, TargetName, site_of
 from drtool.repository.repository import Repository
 from drtool.stores import Errand, Store
 from drtool.stores.names import PROBE_DIRECTORY
@@ -51,12 +51,17 @@ class Readiness(Struct, frozen=True, kw_only=True):
             yield f"voter {site} cannot vote: {why}"
 
 
-def readiness(repository: Repository, room_bytes: Mapping[TargetName, int] | None = None) -> Readiness:
-    """Try every target that is to be written, and every voter. `room_bytes`: how much a target must have room for."""
+def readiness(
+    repository: Repository, room_bytes: Mapping[TargetName, int] | None = None, *, site: str | None = None
+) -> Readiness:
+    """Try every target that is to be written, and every voter. `room_bytes`: how much a target must have room for.
+
+    `site`: nothing is written anywhere else, so voters are only read.
+    """
     tried = not repository.spec.read_only and not repository.spec.manifest_from
-    trials = _begun(repository, room_bytes or {}) if tried else {}
+    trials = _begun(repository, room_bytes or {}, site) if tried else {}
     ends_at = time.monotonic() + TRIAL_TIMEOUT_S
-    manifest = repository.manifest.status(tried=tried)
+    manifest = repository.manifest.status(tried=tried and site is None)
     refusals, cramped = _outcomes(trials, ends_at)
     return Readiness(
         tried=frozenset(trials),
@@ -72,9 +77,10 @@ def reason_of(error: DrtoolError) -> str:
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
-def _begun(repository: Repository, room_bytes: Mapping[TargetName, int]) -> dict[TargetName, _Trial]:
+def _begun(repository: Repository, room_bytes: Mapping[TargetName, int], site: str | None) -> dict[TargetName, _Trial]:
     targets = repository.targets
-    written = [row.name for row in repository.view.state.targets if row.state == "active"]
+    rows = [row for row in repository.view.state.targets if row.state == "active"]
+    written = [row.name for row in rows if site in (None, site_of(row.name))]
     return {
         name: Errand(partial(_try, targets.store(name), room_bytes.get(name, 0)))
         for name in written

@@ -105,6 +105,13 @@ def test_the_trial_leaves_nothing_and_changes_no_record(world):
     assert {site: files(world, site) for site in "abc"} == before
 
 
+def test_a_verification_of_one_site_writes_nowhere_else(world, faulty):
+    world.backup(fill(world.root / "source", {"file": b"x"}))
+    faulty["b/main"] = faulty[C] = (Faults(read_only=True),)
+    assert [row.target for row in world.verify(site="b").refusing] == ["b/main"]
+    assert world.verify(site="a").refusing == []
+
+
 def files(world, site):
     return {name: row for name, row in everything(world.directory(site)).items() if row[0].startswith("0o10")}
 

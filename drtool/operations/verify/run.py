@@ -52,7 +52,7 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
     for problem in repository.slot_problems():
         emit(Warned(message=problem))
-    ready = readiness(repository)
+    ready = readiness(repository, site=request.site)
     for message in ready.messages():
         emit(Warned(message=message))
     inventory = _of_site(take_inventory(repository.targets), request.site)

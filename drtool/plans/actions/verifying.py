@@ -186,6 +186,8 @@ def _judged(action: Verify, document: dict[str, Any]) -> Outcome:
         "affected": document["affected"][:ROWS_MAX],
         "restored": document.get("restored", [])[:ROWS_MAX],
         "offline": document["offline"],
+        "refusing": document["refusing"],
+        "voters": document["voters"],
         "bound_95": document["bound_95"],
     }
     tolerance = action.tolerance
@@ -203,6 +205,8 @@ def _judged(action: Verify, document: dict[str, Any]) -> Outcome:
         detail = "too few copies could be seen" + (f": {away} cannot be reached" if away else "; repair completes them")
         return Outcome(status="unproven", detail=detail, outputs=outputs, evidence=evidence)
     told = f"; {away} could not be looked at" if away else ""
+    told += "".join(f"; {row['target']} cannot be written" for row in document["refusing"])
+    told += "".join(f"; {row['site']} cannot vote" for row in document["voters"])
     return Outcome(status="passed", detail=_told(action, document) + told, outputs=outputs, evidence=evidence)
 
 
