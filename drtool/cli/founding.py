@@ -271,5 +271,5 @@ def init_view(document: Document, promise: str, *, written: bool) -> View:
         ),
         summary=f"founded repository {document['repository_id']} at {', '.join(document['sites'])}"
         f"{''.join(f', arbiter {name}' for name in document['arbiters'])}; "
-        f"{'wrote' if written else 'kept'} {config}; keep the password and a copy of it elsewhere",
+        f"{'wrote' if written else 'kept'} {config}; {promise}; keep the password and a copy of it elsewhere",
     )

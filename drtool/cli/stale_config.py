@@ -19,9 +19,8 @@ def tell_stale(call: "Call", repository: "Repository") -> Document:
     document = lacking(repository, call.configured_targets(), str(path))
     words = stale_words(document)
     if words:
-        call.emit(
-            Warned(message=f"{words}; so does each other host's file. Print the recovery kit again: drtool key kit")
-        )
+        advice = "do the same on other hosts, and print the recovery kit again: drtool key kit"
+        call.emit(Warned(message=f"{words}; {advice}"))
     return document
 
 
@@ -52,6 +51,6 @@ def lacking(repository: "Repository", configured: "Iterable[TargetSpec]", file: 
 def stale_words(document: Document) -> str:
     """Return what is to be edited, in one sentence; empty if nothing is."""
     lines = ", ".join(f"`{row['line']}`" for row in document["add"])
-    parts = [f"wants under `sites:` {lines}"] if lines else []
-    parts += [f"names {', '.join(document['remove'])}, to be taken out"] if document["remove"] else []
-    return f"{document['file']} {' and '.join(parts)}" if parts else ""
+    parts = [f"add {lines} under `sites:`"] if lines else []
+    parts += [f"take out {', '.join(document['remove'])}"] if document["remove"] else []
+    return f"edit {document['file']}: {', '.join(parts)}" if parts else ""

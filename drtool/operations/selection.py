@@ -197,12 +197,18 @@ def choice_words(selected: Selected[S]) -> str | None:
         return None
     others = sorted(map(source_words, selected.others))
     more = f" and {len(others) - OTHERS_SHOWN} more" if len(others) > OTHERS_SHOWN else ""
-    hosts = {row.host for row in (*selected.others, selected.snapshot)}
-    options = "--source or --host" if len(hosts) > 1 else "--source"
     return (
-        f"{LATEST} is {selected.snapshot.id.hex()[:8]}, of {source_words(selected.snapshot)}; "
-        f"not of {', '.join(others[:OTHERS_SHOWN])}{more} ({options} chooses)"
+        f"{LATEST} is {selected.snapshot.id.hex()[:8]}, a snapshot of {source_words(selected.snapshot)}; the other sources are "
+        f"{', '.join(others[:OTHERS_SHOWN])}{more}; {_choosing(selected)} chooses one"
     )
+
+
+def _choosing(selected: Selected[S]) -> str:
+    """Return the options that would have chosen another source."""
+    rows = (*selected.others, selected.snapshot)
+    ways = ["--source"] if any(row.source for row in rows) else []
+    ways += ["--host"] if len({row.host for row in rows}) > 1 else []
+    return " or ".join(ways) or f"{LATEST}:PATH"
 
 
 WHOLE_PATHS = (

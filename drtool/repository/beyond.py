@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
+from drtool.config.urls import NO_ACCESS, Access
 from drtool.crypto import Keyring
 from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Target
@@ -24,7 +25,7 @@ from drtool.repository.targets import Targets, register_at
 
 
 def reach_more(
-    spec: RepositorySpec, targets: Targets, keyring: Keyring, rows: Sequence[Target]
+    spec: RepositorySpec, targets: Targets, keyring: Keyring, rows: Sequence[Target], known: Known | None
 ) -> dict[SiteName, SitePort]:
     """Tries targets of the manifest that the configuration does not lead to; the registers of the sites gained by that.
 
@@ -33,7 +34,8 @@ def reach_more(
     _drop_replaced(targets, rows)
     tried = [row for row in rows if _worth_trying(row, targets, spec)]
     for row in tried:
-        targets.extend(TargetSpec(name=row.name, url=row.url, weight=row.weight), keyring.repository)
+        place = TargetSpec(name=row.name, url=row.url, access=_access(row, known), weight=row.weight)
+        targets.extend(place, keyring.repository)
     _drop_replaced(targets, rows)  # the earlier one may be back at the very place of its successor
     keep_recognised(targets, keyring)
     gained = {site_of(row.name) for row in tried if targets.reachable(row.name)}
@@ -53,6 +55,12 @@ def reach_known(spec: RepositorySpec, targets: Targets, known: Known) -> list[Ta
                 break
     _drop_replaced(targets, known.targets)
     return [row.name for row in rows if targets.reachable(row.name)]
+
+
+def _access(row: Target, known: Known | None) -> Access:
+    """How this host got in when it last reached the target at the catalogue's own address."""
+    found = (each for each in known.reached if each.name == row.name) if known is not None else iter(())
+    return next((each.access for each in found if each.url == full_url(row.url)), NO_ACCESS)
 
 
 def _places(row: Target, spec: RepositorySpec, known: Known, configured: TargetSpec | None) -> Iterator[TargetSpec]:

@@ -86,7 +86,7 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
         cache=cache.pages,
         author=author(spec.state_dir, spec.host),
         trace=_told(spec, emit),
-        reach=lambda rows: reach_more(spec, targets, keyring, rows),
+        reach=lambda rows: reach_more(spec, targets, keyring, rows, known),
         keyless=[target.name for target in spec.targets if not target.keys],
     )
     parts = _Parts(spec, targets, keyring, manifest, known)
@@ -304,7 +304,7 @@ def tentative_words(view: View) -> str:
 
 def _reach(parts: _Parts, rows: Iterable[Target]) -> bool:
     """Makes what `reach_more` gains known to the manifest; whether it gained anything."""
-    gained = reach_more(parts.spec, parts.targets, parts.keyring, list(rows))
+    gained = reach_more(parts.spec, parts.targets, parts.keyring, list(rows), parts.known)
     for site, register in gained.items():
         parts.manifest.add_site(site, register)
     return bool(gained)

@@ -103,7 +103,7 @@ def test_connecting_again_changes_nothing(mirrored, fresh, tmp_path):
     shutil.copytree(mirrored.directory / "b", moved)
     told = fresh("connect", str(moved))
     assert told.code == 0
-    assert f'wants under `sites:` `b: {{main: {{url: "file://{moved}"}}}}`' in told.err
+    assert f'add `b: {{main: {{url: "file://{moved}"}}}}` under `sites:`' in told.err
     assert (fresh.directory / "drtool.yaml").read_text() == before
 
 

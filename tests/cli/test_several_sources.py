@@ -49,7 +49,10 @@ def test_every_reading_command_says_which_source_latest_chose_and_names_the_othe
     words = [word.format(new=tmp_path / "new") for word in words]
     done = several(*words, "--json")
     assert done.code == 0, done.err
-    assert f"of source etc of {here()}; not of {several.directory / 'far'} of far, source home of {here()}" in done.err
+    assert (
+        f"latest is {done.document['latest'][-1]['snapshot'][:8]}, a snapshot of source etc of {here()}; " in done.err
+    )
+    assert f"the other sources are {several.directory / 'far'} of far, source home of {here()}; --source or" in done.err
     (*_, choice) = done.document["latest"]
     assert (choice["asked"], choice["source"], choice["host"]) == ("latest", "etc", here())
     assert {(row["host"], row["source"]) for row in choice["others"]} == {(here(), "home"), ("far", "")}
@@ -93,7 +96,7 @@ def test_older_snapshots_have_names(several):
 def test_an_include_that_the_chosen_source_has_not_fails_and_says_which_source_that_was(several):
     done = several("restore", "latest", "--include", f"{several.directory}/home/letter", "--to", "included")
     assert done.code == 1
-    assert "not of" in done.err
+    assert "the other sources are" in done.err
     assert f"source home of {here()}" in done.err
 
 
@@ -105,7 +108,7 @@ def test_hold_and_tag_take_a_source_and_say_which_they_chose(several):
     assert tagged["latest"][0]["host"] == "far"
     assert several("tag", "latest", "--tag", "away", "--remove", "away").code == 0
     both = several("hold", "latest", "--json")
-    assert "not of" in both.err
+    assert "the other sources are" in both.err
     assert len(both.document["latest"][0]["others"]) == 2
     assert several("hold", "latest", "--release").code == 0
 

@@ -111,7 +111,8 @@ def test_a_choice_among_sources_names_the_chosen_one_and_the_others():
     chosen = select(rows, "latest", now_ns=NOW)
     assert chosen.snapshot == rows[1]
     assert choice_words(chosen) == (
-        "latest is 00000000, of /srv /opt of alpha; not of source etc of alpha, source home of beta (--source or --host chooses)"
+        "latest is 00000000, a snapshot of /srv /opt of alpha; the other sources are source etc of alpha, source home of beta; "
+        "--source or --host chooses one"
     )
     assert choice_words(select(rows, "latest", now_ns=NOW, narrowing=Narrowing(sources=("etc",)))) is None
     many = select([snap(n, source=f"s{n}") for n in range(9)], "latest", now_ns=NOW)
@@ -123,7 +124,9 @@ def test_snapshots_without_a_name_are_of_one_source_if_they_have_the_same_paths(
     one, other = snap(1, source="", paths=(b"/a", b"/b")), snap(2, source="", paths=(b"/b", b"/a"))
     assert select([one, other], "latest", now_ns=NOW).others == ()
     third = snap(3, source="", paths=(b"/b",))
-    assert select([one, other, third], "latest", now_ns=NOW).others == (other,)
+    chosen = select([one, other, third], "latest", now_ns=NOW)
+    assert chosen.others == (other,)
+    assert choice_words(chosen).endswith("latest:PATH chooses one")
 
 
 def test_older_ones_are_counted_back_within_the_host_and_source():
