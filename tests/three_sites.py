@@ -165,9 +165,17 @@ def _in_memory() -> Iterator[Path]:
 def founded() -> Iterator[World]:
     """Sites a, b and c, two copies, nothing stored: to be copied, never used."""
     with _in_memory() as made:
-        world = World(made).found()
+        world = World(made / "founded").found()
         with world.open():
-            yield world
+            pass
+        yield set_apart(world)
+
+
+def set_apart(world: World) -> World:
+    """Moved to where no catalogue names it: else each copy of it would be a target that exists twice."""
+    apart = world.root.with_name(f"{world.root.name}-apart")
+    world.root.rename(apart)
+    return World(apart, keyrings=list(world.keyrings))
 
 
 @pytest.fixture

@@ -125,13 +125,14 @@ class Call:
                 error.message += _LOST
         return error
 
-    def open_repository(self, manifest_from: Sequence[str] | None = None) -> "Repository":
+    def open_repository(self, manifest_from: Sequence[str] | None = None, *, declares: bool = False) -> "Repository":
         """The repository that the configuration names; `manifest_from` is None for a command that writes.
 
-        Raises ConfigError if there is no configuration.
+        `declares`: the command says which copy of a target that exists twice goes on. Raises ConfigError if there is no
+        configuration.
         """
         self._writes = manifest_from is None
-        return self.open(self.spec(self.configured_targets(), manifest_from))
+        return self.open(replace(self.spec(self.configured_targets(), manifest_from), declares=declares))
 
     def open_anyhow(self, manifest_from: Sequence[str] = ()) -> "Repository":
         """For commands that tell how things are: without a quorum, what any site knows; `uncertain` says why."""

@@ -91,14 +91,21 @@ def target_set(
     url: Annotated[
         str | None, typer.Option("--url", metavar="URL", help="Where its directory is now, if it was moved as it is.")
     ] = None,
+    gone: Annotated[
+        bool, typer.Option("--gone", help="With --url: give up the copy at the old address, though it still answers.")
+    ] = False,
     active: Annotated[bool, typer.Option("--active", help="Use it again: ends a drain.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Change a target's weight, or where it is; or take it into use again.
 
+    A target whose directory was moved is used where the configuration says it is; --url tells the other hosts. If the directory
+    was copied and both copies answer, every command refuses (11) until one is moved away or given up with --gone.
+
     Examples:
         drtool target set paris/nas --weight 8 && drtool rebalance
         drtool target set paris/nas --url /mnt/new-mount-point/drtool
+        drtool target set paris/nas --url /mnt/new-disk/drtool --gone
         drtool target set paris/nas --active
     """
     from drtool.operations.placing import set_target
@@ -106,14 +113,25 @@ def target_set(
     call: Call = context.obj
     if weight is None and url is None and not active:
         raise UsageError("nothing is to be set", hint="give --weight N, --url URL or --active")
+    if gone and url is None:
+        raise UsageError("--gone says that an old address is given up", hint="give the new one with --url URL")
     name = target_name(target)
     number = None if weight is None else whole_weight(weight, "--weight")
     place, access = (None, NO_ACCESS) if url is None else place_at(url, call.settings.directory)
     _change(
         call,
         lambda repository: set_target(
-            repository, name, weight=number, url=place, access=access, active=active, dry_run=dry_run, emit=call.emit
+            repository,
+            name,
+            weight=number,
+            url=place,
+            access=access,
+            gone=gone,
+            active=active,
+            dry_run=dry_run,
+            emit=call.emit,
         ),
+        declares=place is not None,
     )
 
 
@@ -159,8 +177,8 @@ def target_remove(
     )
 
 
-def _change(call: "Call", carry_out: "Callable[[Repository], TargetChange]") -> None:
-    with call.open_repository() as repository:
+def _change(call: "Call", carry_out: "Callable[[Repository], TargetChange]", *, declares: bool = False) -> None:
+    with call.open_repository(declares=declares) as repository:
         document = document_of(carry_out(repository))
         done = document["changed"] and not document["dry_run"]
         document["configuration"] = tell_stale(call, repository) if done else None

@@ -8,11 +8,12 @@ Invariants
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drtool.crypto import Keyring
 from drtool.errors import DrtoolError, Forked, KeyMissing, NoQuorum, NoRepository, UsageError
@@ -34,6 +35,7 @@ from drtool.repository.rehearsals import Rehearsals
 from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec
 from drtool.repository.targets import UNNAMED, Targets, register_at, registers_of
+from drtool.repository.twins import Twin, find_twins, refusal
 
 ANY_SITE = "any"
 
@@ -94,11 +96,14 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     if parts.recalled:
         emit(Warned(message=stale_words(spec, targets, parts.recalled)))
     targets.learn(view.state.targets)
+    twins = find_twins(spec, targets, view.state.targets, state_dir)
+    if twins:
+        uncertain = _told_apart(parts, twins, view, emit) or uncertain
     _use_key_in_force(keyring, view, emit)
     for problem in view.problems:
         emit(Warned(message=problem))
     targets.settle()
-    repository = Repository(spec, targets, keyring, manifest, cache, view, uncertain)
+    repository = Repository(spec, targets, keyring, manifest, cache, view, uncertain, twins)
     confirm(repository, emit)
     if not spec.read_only:
         remember(spec, repository_id, view, targets)
@@ -107,6 +112,26 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
 
 def _state_dir(spec: RepositorySpec, repository_id: RepositoryId) -> Path:
     return spec.state_dir / "repositories" / repository_id.hex()
+
+
+def _told_apart(parts: _Parts, twins: Sequence[Twin], view: View, emit: Emit) -> DrtoolError | None:
+    """`Refused`, since a target exists twice; one who says which copy goes on, or only looks, gets the catalogue's copy.
+
+    One who reads what single sites know reads the configured copy.
+    """
+    error, spec, targets = refusal(twins), parts.spec, parts.targets
+    if not (spec.declares or spec.anyhow or view.tentative):
+        raise error
+    if view.tentative or not spec.declares:
+        emit(Warned(message=error.message))
+    if view.tentative:
+        return None
+    for twin in twins:
+        configured = targets.specs[twin.name]
+        targets.drop(twin.name, twin.reason)
+        targets.extend(replace(configured, url=twin.catalogued, access=twin.access), parts.keyring.repository)
+        parts.manifest.add_site(configured.site, register_at(targets, configured.site))
+    return error if spec.anyhow else None
 
 
 def _told(spec: RepositorySpec, emit: Emit) -> Callable[[Note], None]:

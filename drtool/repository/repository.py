@@ -5,7 +5,7 @@ Invariants
     Nothing here runs a thread while it is idle: a verb may fork.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from drtool.repository.session import WriterSession
 from drtool.repository.slots import Mended, mend_slots, problems_with_slots, read_slots
 from drtool.repository.spec import RepositorySpec
 from drtool.repository.targets import UNNAMED, Targets
+from drtool.repository.twins import Twin
 from drtool.repository.writing import Demand, SealedPack, Writer
 from drtool.ring import Placement
 
@@ -45,6 +46,7 @@ class Repository:
         cache: Cache,
         view: View,
         uncertain: DrtoolError | None = None,
+        twins: Sequence[Twin] = (),
     ) -> None:
         self.spec = spec
         self.targets = targets
@@ -54,6 +56,8 @@ class Repository:
         self.view = view
         self.uncertain = uncertain
         """Why the view is not certain, for a caller that took what there was."""
+        self.twins = tuple(twins)
+        """Targets that exist twice."""
         self.placement = Placement(view.state.ring)
         self.objects = ObjectReader(targets, keyring, self.placement)
         self._evidence: Evidence | None = None

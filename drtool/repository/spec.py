@@ -49,6 +49,8 @@ class RepositorySpec(Struct, frozen=True, kw_only=True):
     """Without a quorum, go on with what any site knows; the repository says why."""
     anywhere: bool = False
     """Try every directory that the manifest names, whichever host's it is: its marker proves it."""
+    declares: bool = False
+    """For the command that says which of two copies of a target goes on: it uses the catalogue's, instead of being refused."""
     rerun: str = "the same command"
     """The command line to repeat, for hints."""
     reading: str = "the same command with --manifest-from any"

@@ -94,6 +94,7 @@ class Targets:
         """Places that may be targets whose marker is missing or damaged: `recognition` looks at what lies there."""
         self.unmarked: dict[TargetName, str] = {}
         """Targets that were recognised without a sound marker, and what is wrong with it."""
+        self._taken: list[VoterStore] = []
         self._arbiters: set[TargetName] = set()
         self._named: frozenset[TargetName] | None = None
 
@@ -235,6 +236,14 @@ class Targets:
                 fresh.failures[name] = f"its {MARKER_OBJECT} is not the one that was read before"
         return fresh
 
+    def take_register(self, name: TargetName) -> VoterStore:
+        """Gives up a target at its present place, but for its register, which the caller goes on using."""
+        register = self._registers.pop(name)
+        self._taken.append(register)
+        del self._stores[name]
+        self.markers.pop(name, None)
+        return register
+
     def _forget(self, name: TargetName) -> None:
         self._stores.pop(name).close()
         del self._registers[name], self.markers[name]
@@ -314,7 +323,7 @@ class Targets:
 
     def close(self) -> None:
         self.close_suspects()
-        for store in self._stores.values():
+        for store in (*self._stores.values(), *self._taken):
             with suppress(StoreError):  # closing gives descriptors back; there is nothing that a failure could lose
                 store.close()
         for guard in self._guards.values():

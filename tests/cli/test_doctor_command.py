@@ -22,6 +22,8 @@ def founded(tmp_path_factory):
     """A repository at a, b and c, copied for each test that changes something."""
     made = shell_in(tmp_path_factory.mktemp("founded"))
     assert made("init", *(word for site in "abc" for word in ("--target", f"{site}={site}"))).code == 0
+    for site in "abc":  # to where no catalogue names it: else each copy of it would be a target that exists twice
+        (made.directory / site).rename(made.directory / f"{site}-apart")
     return made
 
 
@@ -29,9 +31,9 @@ def founded(tmp_path_factory):
 def shell(founded, tmp_path):
     made = shell_in(tmp_path)
     made.environ["HOME"] = str(tmp_path)
-    for name in ("a", "b", "c", "state", "drtool.yaml"):
+    for name in ("a-apart", "b-apart", "c-apart", "state", "drtool.yaml"):
         place = founded.directory / name
-        (shutil.copytree if place.is_dir() else shutil.copy)(place, tmp_path / name)
+        (shutil.copytree if place.is_dir() else shutil.copy)(place, tmp_path / name.removesuffix("-apart"))
     config = tmp_path / "drtool.yaml"
     config.write_text(config.read_text().replace(str(founded.directory), str(tmp_path)))
     return made
@@ -267,6 +269,7 @@ def make_read_only(disk):
 
 def test_a_place_that_is_full_and_then_read_only(shell, disk):
     shutil.copytree(shell.directory / "c", disk, dirs_exist_ok=True)
+    shutil.rmtree(shell.directory / "c")
     config = shell.directory / "drtool.yaml"
     config.write_text(config.read_text().replace(str(shell.directory / "c"), str(disk)))
     done = shell("doctor", "--json")

@@ -4,7 +4,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from three_sites import PASSWORD, World, fill, noise
+from three_sites import PASSWORD, World, fill, noise, set_apart
 
 from drtool.crypto import slots
 from drtool.operations.keys import add_key, list_keys, plan_removal, plan_rotation, remove_key, rotate_keys
@@ -85,7 +85,8 @@ def founded_cheaply(tmp_path_factory):
     """Founded once with what `cheap` makes of passwords: to be copied."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slots, "Argon2id", Cheap)
-        return KeyWorld(tmp_path_factory.mktemp("keys")).found()
+        set_apart(KeyWorld(root := tmp_path_factory.mktemp("keys") / "founded").found())
+        return KeyWorld(root.with_name("founded-apart"))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from targets_world import D, add, drain, foresee, good_copies, live, move, set_to, stock
 from thoroughness import STRIDE
-from three_sites import World, in_a_child, portrait
+from three_sites import World, in_a_child, portrait, set_apart
 
 from drtool.events import Progress, ignore
 from drtool.manifest.ops import ExpireSession
@@ -229,6 +229,7 @@ def test_killed_at_any_step_it_has_harmed_nothing_and_the_next_run_finishes(foun
     add(base)
     drain(base, "b/main")
     needed, before = live(base), good_copies(base, *"abcd")
+    base = set_apart(base)
     for steps in range(0, 200, STRIDE):
         tried = World(place / f"{steps}", (*base.targets, "d/main"), keyrings=base.keyrings)
         shutil.copytree(base.root, tried.root, ignore=shutil.ignore_patterns("source"))

@@ -30,7 +30,7 @@ def gather_catalogue(spec: RepositorySpec, private: Path) -> CatalogueFacts:
     with suppress(OSError):  # what of it cannot be copied is less that this host remembers (`shutil.Error` is one)
         shutil.copytree(spec.state_dir, state, symlinks=True)
     state.mkdir(mode=0o700, exist_ok=True)
-    careful = replace(spec, state_dir=state, cache_dir=private / "cache", manifest_from=(ANY_SITE,))
+    careful = replace(spec, state_dir=state, cache_dir=private / "cache", manifest_from=(ANY_SITE,), read_only=True)
     try:
         with open_repository(careful, ignore) as repository:
             lifelines = spec.state_dir / repository.lifelines.relative_to(state)
@@ -56,7 +56,11 @@ def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
         unknown=tuple(sorted(specs.keys() - rows.keys())),
         unnamed=tuple(sorted(name for name, row in rows.items() if name not in specs and row.state != "lost")),
         refused=tuple(sorted((name, failures[name]) for name in failures if name in specs)),
-        problems=(*repository.view.problems, *repository.slot_problems()),
+        problems=(
+            *repository.view.problems,
+            *(f"target {twin.name}: {twin.reason}" for twin in repository.twins),
+            *repository.slot_problems(),
+        ),
         mover=None if mover is None else (mover.text, mover.hint, mover.stuck),
     )
 

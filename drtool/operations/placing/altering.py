@@ -1,27 +1,21 @@
-"""`target set` and `target drain`: another weight, another address, out of use and back into use.
-
-Invariants
-    A target's address changes only to where this very target is found, and only when it is not found at the old one: of a
-    copy, nobody could say which of the two is the one that was written to last.
-"""
+"""`target set` and `target drain`: another weight, another address (`relocating.py`), out of use and back into use."""
 
 from collections.abc import Callable
 
 from msgspec.structs import replace
 
 from drtool.config.urls import NO_ACCESS, Access
-from drtool.errors import DrtoolError, Refused
 from drtool.events import Emit, Stage
 from drtool.manifest.records import Target
 from drtool.manifest.state import State
 from drtool.model import TargetName
 from drtool.operations.placing.change import TargetChange, change_of
 from drtool.operations.placing.committing import set_rows
+from drtool.operations.placing.relocating import check_moved_there, relocate
 from drtool.repository import Repository, TargetSpec
 from drtool.repository.founding import row_of
-from drtool.repository.marker import Marker
-from drtool.repository.membership import Rows, drained, storing_row, with_row
-from drtool.repository.places import full_url, open_in_time
+from drtool.repository.membership import Rows, drained, row_named, storing_row, with_row
+from drtool.repository.places import full_url
 
 REBALANCE = "drtool ring preview shows what that moves, drtool rebalance moves it"
 
@@ -33,14 +27,21 @@ def set_target(
     weight: int | None = None,
     url: str | None = None,
     access: Access = NO_ACCESS,
+    gone: bool = False,
     active: bool = False,
     dry_run: bool,
     emit: Emit,
 ) -> TargetChange:
-    """Another weight, another address; `active` ends a drain."""
-    before = storing_row(repository.view.state.targets, name)
-    if url is not None and full_url(url) != full_url(before.url):
-        _check_moved_there(repository, before, url, access)
+    """Another weight, another address; `active` ends a drain. `gone`: the copy at the old address is given up, if there is one.
+
+    An arbiter's place has an address, too, but neither weight nor state.
+    """
+    rows = repository.view.state.targets
+    only_moves = url is not None and weight is None and not active
+    before = row_named(rows, name) if only_moves else storing_row(rows, name)
+    moves = url is not None and full_url(url) != full_url(before.url)
+    if url is not None and moves:
+        check_moved_there(repository, before, url, access, gone=gone)
 
     def altered(row: Target) -> Target:
         row = replace(row, weight=row.weight if weight is None else weight, state="active" if active else row.state)
@@ -54,12 +55,20 @@ def set_target(
     )
     if url is not None:
         advice += _advice_on_moving(repository, name, url)
+
+    def commit(rows_after: Callable[[State], Rows]) -> None:
+        if url is not None and moves:
+            relocate(repository, name, url, access, rows_after(repository.view.state))
+        else:
+            set_rows(repository, rows_after)
+
     return _change(
         repository,
         "set",
         name,
-        lambda state: with_row(state.targets, altered(storing_row(state.targets, name))),
+        lambda state: with_row(state.targets, altered(row_named(state.targets, name))),
         advice,
+        commit,
         dry_run=dry_run,
         emit=emit,
     )
@@ -72,7 +81,11 @@ def drain_target(repository: Repository, name: TargetName, *, dry_run: bool, emi
         return drained(state.targets, name, state.policy.copies)
 
     advice = [f"drtool rebalance empties it, then drtool target remove {name} takes it out"]
-    return _change(repository, "drain", name, rows_after, advice, dry_run=dry_run, emit=emit)
+
+    def commit(rows: Callable[[State], Rows]) -> None:
+        set_rows(repository, rows)
+
+    return _change(repository, "drain", name, rows_after, advice, commit, dry_run=dry_run, emit=emit)
 
 
 def _change(
@@ -81,6 +94,7 @@ def _change(
     name: TargetName,
     rows_after: Callable[[State], Rows],
     advice: list[str],
+    commit: Callable[[Callable[[State], Rows]], None],
     *,
     dry_run: bool,
     emit: Emit,
@@ -93,33 +107,9 @@ def _change(
     if not changed or dry_run:
         return change
     emit(Stage(name="committing"))
-    set_rows(repository, rows_after)
+    commit(rows_after)
     epoch = repository.view.state.ring_epoch
     return replace(change, from_epoch=epoch - 1, to_epoch=epoch)
-
-
-def _check_moved_there(repository: Repository, row: Target, url: str, access: Access) -> None:
-    if repository.targets.reachable(row.name):
-        raise Refused(
-            f"{row.name} is still at {repository.targets.specs[row.name].url}: it cannot be at {url} as well",
-            hint="move the directory, or unmount the old one; to use another disk, drtool target add and target drain",
-        )
-    spec = TargetSpec(name=row.name, url=url, access=access)
-    store = open_in_time(spec, overlays=repository.targets.overlays)
-    try:
-        marker = Marker.read(store)
-    finally:
-        store.close()
-    if (
-        not marker.authentic(repository.keyring)
-        or marker.repository_id != repository.id
-        or marker.target != row.name
-        or (row.id and marker.target_id != row.id)
-    ):
-        raise DrtoolError(
-            f"what lies at {url} is not {row.name} of this repository",
-            hint="name the place that holds its drtool.json; for an empty one: drtool target add SITE/NAME URL",
-        )
 
 
 def _advice_on_moving(repository: Repository, name: TargetName, url: str) -> list[str]:

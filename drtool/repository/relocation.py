@@ -1,0 +1,44 @@
+"""A voter's register in the midst of a move: the life that ends lies at the old address, the one that begins at the new one."""
+
+from collections.abc import Iterator
+from heapq import merge
+
+from drtool.manifest.ports import SitePort, TaggedBytes
+from drtool.model import ObjectInfo
+
+
+class MovedRegister:
+    """Names below `ended`, the configuration that ends, are at `old`; all others are at `new`."""
+
+    def __init__(self, old: SitePort, new: SitePort, ended: str) -> None:
+        self._old, self._new, self._ended = old, new, ended
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        if prefix.startswith(self._ended):
+            return self._old.list(prefix, start_after)
+        there = (row for row in self._new.list(prefix, start_after) if not row.name.startswith(self._ended))
+        if not self._ended.startswith(prefix):
+            return there
+        ending = (row for row in self._old.list(self._ended) if row.name > start_after)
+        return merge(ending, there, key=lambda row: row.name)
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        return self._of(name).get(name, start, length)
+
+    def read_tagged(self, name: str) -> TaggedBytes | None:
+        return self._of(name).read_tagged(name)
+
+    def put(self, name: str, data: bytes) -> None:
+        self._of(name).put(name, data)
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        return self._of(name).put_if_absent(name, data)
+
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
+        return self._of(name).compare_and_swap(name, data, expected_tag)
+
+    def delete(self, name: str) -> None:
+        self._of(name).delete(name)
+
+    def _of(self, name: str) -> SitePort:
+        return self._old if name.startswith(self._ended) else self._new

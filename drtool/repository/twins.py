@@ -1,0 +1,192 @@
+"""Targets that exist twice: at the place that this host's configuration names, and at the one that the catalogue names.
+
+A directory that was copied (rsync to a new disk, a virtual machine cloned) holds one voter's register twice. Hosts that use
+different copies would each find a quorum, and the quorums would not meet.
+
+Invariants
+    A configured place that is not the catalogue's is used only if the catalogue's place does not answer, or is the same place.
+    Two places are the same if they are one directory, or if what is written at one can be read at the other. A difference in
+    their addresses proves nothing: bind mounts, links, endpoints and paths of servers have many names.
+"""
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+
+from msgspec import Struct
+
+from drtool.config.urls import NO_ACCESS, Access, scheme_of
+from drtool.errors import DrtoolError, ObjectMissing, Refused, StoreError
+from drtool.manifest.records import Target
+from drtool.model import TargetName
+from drtool.repository.cache import write_atomically
+from drtool.repository.marker import Marker
+from drtool.repository.places import OPEN_TIMEOUT_S, full_url, is_directory, open_in_time
+from drtool.repository.spec import RepositorySpec, TargetSpec, local_path
+from drtool.repository.targets import Targets
+from drtool.stores import Errand, Medium
+from drtool.stores.scratch import Scratch
+
+FRESH_S = 3600
+_FILE = "places.json"
+
+
+class Twin(Struct, frozen=True, kw_only=True):
+    """A target that answers at two places: the one that this host's configuration names, and the catalogue's."""
+
+    name: TargetName
+    configured: str
+    catalogued: str
+    access: Access = NO_ACCESS
+    """How to get in at the catalogue's place."""
+
+    @property
+    def reason(self) -> str:
+        return (
+            f"it exists twice: at {self.configured}, which this host's configuration names,"
+            f" and at {self.catalogued}, which the catalogue names"
+        )
+
+
+def refusal(twins: Iterable[Twin]) -> Refused:
+    """The error of a command that would use one of two copies."""
+    first, *others = sorted(twins, key=lambda twin: twin.name)
+    more = f" (and {', '.join(twin.name for twin in others)})" if others else ""
+    return Refused(
+        f"target {first.name}{more}: {first.reason}; hosts that use different copies would lose each other's changes",
+        hint=f"to go on with the configured copy: drtool target set {first.name} --url {first.configured} --gone; to go on with"
+        " the other one, correct the configuration; or move the copy that is out of date away",
+    )
+
+
+def find_twins(spec: RepositorySpec, targets: Targets, rows: Iterable[Target], state_dir: Path) -> list[Twin]:
+    """The targets that answer at a configured place and, as another copy, at the catalogue's place."""
+    known = _Known(state_dir / _FILE, keep=not spec.read_only)
+    asked = [row for row in rows if row.state != "lost" and _differs(targets, row) and not known.says_one(targets, row)]
+    errands = {row: Errand(partial(_is_twin, spec, targets, row)) for row in asked}
+    ends_at = time.monotonic() + OPEN_TIMEOUT_S
+    found: list[Twin] = []
+    for row, errand in errands.items():
+        with suppress(DrtoolError):  # a place that does not answer in time holds nothing that this host could compare
+            if errand.result(ends_at - time.monotonic(), row.url):
+                found.append(_twin(targets, row))
+                continue
+        known.note_one(targets, row)
+    known.close()
+    return found
+
+
+def _twin(targets: Targets, row: Target) -> Twin:
+    here = targets.specs[row.name]
+    return Twin(name=row.name, configured=full_url(here.url), catalogued=row.url, access=_access(here, row))
+
+
+def _access(here: TargetSpec, row: Target) -> Access:
+    """The configured way in, where both places are of one kind."""
+    return here.access if scheme_of(here.url) == scheme_of(row.url) else NO_ACCESS
+
+
+def _differs(targets: Targets, row: Target) -> bool:
+    return targets.reachable(row.name) and full_url(targets.specs[row.name].url) != row.url
+
+
+def _is_twin(spec: RepositorySpec, targets: Targets, row: Target) -> bool:
+    """Whether the catalogue's place holds this very target, and is another place than the configured one."""
+    here = targets.specs[row.name]
+    if is_directory(here.url) and is_directory(row.url) and _is_one_directory(here.url, row.url):
+        return False
+    there = TargetSpec(name=row.name, url=row.url, access=_access(here, row))
+    try:
+        medium = open_in_time(there, overlays=targets.overlays)
+    except DrtoolError:
+        return False
+    with closing(medium):
+        try:
+            marker = Marker.read(medium)
+        except DrtoolError:
+            return False
+        return _is_same_target(marker, targets.markers.get(row.name), row) and not _is_one_place(
+            spec, targets, row, medium
+        )
+
+
+def _is_same_target(there: Marker, here: Marker | None, row: Target) -> bool:
+    """A configured place without a sound marker was recognised by what lies there."""
+    return there == here if here is not None else there.target == row.name
+
+
+def _is_one_directory(one: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.stat(local_path(one)), os.stat(local_path(other)))
+    except OSError:
+        return False
+
+
+def _is_one_place(spec: RepositorySpec, targets: Targets, row: Target, there: Medium) -> bool:
+    """By writing at the configured place and reading at the other one; by their registers where nothing may be written."""
+    with closing(open_in_time(targets.specs[row.name])) as here:
+        if not spec.read_only:
+            with suppress(StoreError):  # it takes no writes, so no register there takes any either
+                return _is_seen_there(here, there)
+        if is_directory(row.url) and targets.near(row.name):
+            return False
+        return _registers(here) == _registers(there)
+
+
+def _is_seen_there(here: Medium, there: Medium) -> bool:
+    scratch, token = Scratch(here), secrets.token_bytes(16)
+    name = scratch.name("same-place")
+    try:
+        here.put(name, token)
+        try:
+            return there.get(name) == token
+        except ObjectMissing:
+            return False
+    finally:
+        with suppress(StoreError):  # the next trial there removes what is left
+            scratch.clear()
+
+
+def _registers(store: Medium) -> list[str]:
+    return [info.name for info in store.list("manifest/acc/")]
+
+
+class _Known:
+    """Which servers' addresses were found to be one place, or to lead nowhere, less than an hour ago."""
+
+    def __init__(self, path: Path, *, keep: bool) -> None:
+        self._path, self._keep = path, keep
+        self._rows: dict[str, float] = dict(_read(path))
+        self._changed = False
+
+    def says_one(self, targets: Targets, row: Target) -> bool:
+        since = self._rows.get(_key(targets, row))
+        return since is not None and 0 <= time.time() - since < FRESH_S
+
+    def note_one(self, targets: Targets, row: Target) -> None:
+        if not is_directory(row.url):  # a directory is asked every time: that costs nothing
+            self._rows[_key(targets, row)] = time.time()
+            self._changed = True
+
+    def close(self) -> None:
+        if self._changed and self._keep:
+            with suppress(OSError):  # it only saves time
+                write_atomically(self._path, json.dumps(self._rows).encode())
+
+
+def _key(targets: Targets, row: Target) -> str:
+    return f"{row.name} {full_url(targets.specs[row.name].url)} {row.url}"
+
+
+def _read(path: Path) -> Iterator[tuple[str, float]]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return
+    if isinstance(document, dict):
+        yield from ((key, since) for key, since in document.items() if isinstance(since, int | float))
