@@ -183,15 +183,18 @@ def _mend(
 ) -> None:
     store = targets.store(name)
     listed = {info.name.removeprefix(KEYS_PREFIX) for info in islice(store.list(KEYS_PREFIX), 4 * SLOTS_MAX)}
+    missing = False
     for slot in slots:
         id_ = slot.id.hex()
         if id_ in listed and not (thorough and not _is_whole(_text(store, id_), slot)):
             continue
         text = _whole_text(targets, slot)
-        if text is not None:
-            store.put(KEYS_PREFIX + id_, text)
-            mended.put.append((name, id_))
-    for id_ in sorted(gone & listed):
+        if text is None:
+            missing = True
+            continue
+        store.put(KEYS_PREFIX + id_, text)
+        mended.put.append((name, id_))
+    for id_ in sorted(gone & listed) if not missing else ():  # else perhaps nothing would be left that opens it
         store.delete(KEYS_PREFIX + id_)
         mended.removed.append((name, id_))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from three_sites import World, _in_memory, fill, noise
+from three_sites import World, _in_memory, fill, noise, set_apart
 
 from drtool.errors import DrtoolError
 from drtool.events import ignore
@@ -20,11 +20,11 @@ SITES = ("a", "b", "c")
 def folded():
     """Three snapshots on three sites, the older ones in pages."""
     with _in_memory() as made:
-        world = World(made).found(copies=2)
+        world = World(made / "folded").found(copies=2)
         with patch("drtool.manifest.commit.RECENT_LIMIT", 4):
             for number in range(3):
-                world.backup(fill(made / "source", {"file": noise(5_000, number)}))
-        yield world
+                world.backup(fill(world.root / "source", {"file": noise(5_000, number)}))
+        yield set_apart(world)
 
 
 @pytest.fixture

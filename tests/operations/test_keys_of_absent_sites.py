@@ -127,3 +127,26 @@ def refuse_slots(monkeypatch, directory):
         put(store, name, data)
 
     monkeypatch.setattr(LocalStore, "put", refusing)
+
+
+def test_a_target_that_took_no_new_slot_keeps_the_old_ones(keys):
+    keys.store_something()
+    old = keys.slot_names("c")
+    with pytest.MonkeyPatch.context() as patch:
+        refuse_slots(patch, keys.directory("c"))
+        done = keys.rotate()
+    assert [row.target for row in done.missing] == [row.target for row in done.still_at] == ["c/main"]
+    assert keys.slot_names("c") == old
+    assert opens_alone(keys, "c") == 1
+
+
+def test_the_last_slot_of_a_target_that_takes_no_other_stays_there(keys):
+    keys.store_something()
+    (old,) = keys.slot_names("c")
+    with pytest.MonkeyPatch.context() as patch:
+        refuse_slots(patch, keys.directory("c"))
+        keys.add(SECOND)
+        gone = keys.remove(old, in_use=True)
+    assert [row.target for row in gone.still_at] == ["c/main"]
+    assert keys.slot_names("c") == [old]
+    assert opens_alone(keys, "c", PASSWORD) == 1

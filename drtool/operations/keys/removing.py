@@ -2,6 +2,7 @@
 
 Invariants
     The last slot never goes, nor one beside which only slots are left that no target can show.
+    A target that holds no other slot keeps this one until it takes another: what lies there opens with it.
     The manifest says that it went before any target deletes it: what lies on an absent target goes when that comes back.
 """
 
@@ -24,6 +25,8 @@ from drtool.operations.keys.table import (
 )
 from drtool.repository import Repository
 from drtool.repository.slots import SlotsHeld, delete_slots, found_slots, read_slots
+
+ONLY_ONE = "it takes no other key slot, and without one nothing there could be opened"
 
 
 class KeyRemoval(Struct, frozen=True, kw_only=True):
@@ -72,9 +75,15 @@ def remove_key(repository: Repository, plan: KeyRemoval, emit: Emit) -> KeyRemov
 
     new = change_table(repository, held, without_it)
     names = may_hold(repository, held)
-    failed = delete_slots(repository.targets, names, [plan.id])
+    bare = {name: held.unread.get(name, ONLY_ONE) for name in names if _opens_with_nothing_else(held, new, name)}
+    failed = {**bare, **delete_slots(repository.targets, [name for name in names if name not in bare], [plan.id])}
     done = [name for name in plan.targets if name not in failed]
     return replace(plan, targets=done, still_at=unheld(failed), left=len(new.slots), dry_run=False)
+
+
+def _opens_with_nothing_else(held: SlotsHeld, table: KeyTable, name: TargetName) -> bool:
+    """Whether a target that keeps slots is not seen to hold one that stays."""
+    return name in held.keepers and not any(name in held.holders(row) for row in table.slots)
 
 
 def _meant(repository: Repository, held: SlotsHeld, prefix: str) -> SlotRow:

@@ -7,6 +7,7 @@ The steps; a run that dies between any two of them leaves a repository that each
     4. the old slots are deleted; from absent targets when they come back.
 
 Invariants
+    A target that took no new slot keeps its old ones: what lies there opens with them.
     Nothing is sealed under a key before a majority of the targets that keep slots hold it for every password that is kept.
     A password that is not kept opens what is older, and is told why it does not open the rest.
 """
@@ -143,7 +144,11 @@ def rotate_keys(repository: Repository, plan: RotationPlan, emit: Emit) -> Rotat
     failed = _store(repository, held, slots)
     _commit(repository, held, plan, slots, number, base)
     old = [row.id.hex() for row in (*(row for _, opened in plan.passwords for row in opened), *plan.dropped)]
-    left_over = delete_slots(repository.targets, may_hold(repository, held), old)
+    renewed = [name for name in may_hold(repository, held) if name not in failed]
+    left_over = {
+        **failed,
+        **delete_slots(repository.targets, renewed, old),
+    }  # what took no new slot keeps what opens it
     return Rotation(
         previous_generation=previous,
         generation=number,
