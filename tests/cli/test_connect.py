@@ -100,8 +100,11 @@ def test_connecting_again_changes_nothing(mirrored, fresh, tmp_path):
     again = fresh("connect", str(mirrored.directory / "b"), "--json")
     assert (again.code, again.document["written"]) == (0, False)
     moved = tmp_path / "moved"
-    shutil.copytree(mirrored.directory / "b", moved)
-    told = fresh("connect", str(moved))
+    (mirrored.directory / "b").rename(moved)
+    try:
+        told = fresh("connect", str(moved))
+    finally:
+        moved.rename(mirrored.directory / "b")
     assert told.code == 0
     assert f'add `b: {{main: {{url: "file://{moved}"}}}}` under `sites:`' in told.err
     assert (fresh.directory / "drtool.yaml").read_text() == before

@@ -207,7 +207,8 @@ def _with_targets(spec, targets):
     return type(spec)(**{name: getattr(spec, name) for name in spec.__struct_fields__} | {"targets": tuple(targets)})
 
 
-def test_a_target_that_only_the_manifest_names_is_reached_by_its_own_host(world):
+def test_a_target_that_only_the_manifest_names_is_reached_by_its_own_host(place):
+    world = World(place).found()
     with world.open(targets=("a/main", "b/main")) as repository:
         assert repository.targets.online() == [A, B, C]
     other = world.elsewhere("there")
