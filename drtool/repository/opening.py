@@ -96,7 +96,7 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     if parts.recalled:
         emit(Warned(message=stale_words(spec, targets, parts.recalled)))
     targets.learn(view.state.targets)
-    twins = find_twins(spec, targets, view.state.targets, state_dir)
+    twins = find_twins(spec, targets, view.state.targets, _state_dir(spec, repository_id))
     if twins:
         uncertain = _told_apart(parts, twins, view, emit) or uncertain
     _use_key_in_force(keyring, view, emit)

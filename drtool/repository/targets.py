@@ -242,6 +242,7 @@ class Targets:
         self._taken.append(register)
         del self._stores[name]
         self.markers.pop(name, None)
+        self.unmarked.pop(name, None)
         return register
 
     def _forget(self, name: TargetName) -> None:
