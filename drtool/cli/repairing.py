@@ -6,6 +6,7 @@ import typer
 
 from drtool.cli.options import DryRun
 from drtool.cli.text import Document, count, document_of, duration, size
+from drtool.cli.verifying import loss_lines
 from drtool.cli.view import Cell, View, line, view
 from drtool.errors import Rejected, UsageError
 
@@ -105,10 +106,20 @@ def repair_view(document: Document) -> View:
         parts.append(line(Cell("lost ", "bad"), f"{row['object']}: no good copy was found{perhaps}"))
     hidden = len(document["unrepairable"]) - _SHOWN
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden > 0 else []
-    few = "something has fewer copies than promised; bring the missing targets back and run this again"
-    parts += [line(Cell(few, "warn"))] if document["degraded"] else []
+    parts += [line(Cell(words, "warn")) for words in loss_lines(document["lost"])]
+    parts += [line(Cell(_few(document), "warn"))] if document["degraded"] and _few(document) else []
     calm = not (document["dry_run"] or document["unrepairable"] or document["degraded"])
     return view(*parts, summary="; ".join(part.text for part in parts) if calm else None)
+
+
+def _few(document: Document) -> str:
+    """What is needed for the promised copies. Lost data has lines of its own."""
+    if document["away"]:
+        names = ", ".join(row["target"] for row in document["away"])
+        return f"something has fewer copies than promised: bring {names} back, or replace it, and run this again"
+    if document["unrepairable"]:
+        return ""
+    return "something has fewer copies than promised: drtool status says why, drtool target add makes room for them"
 
 
 def _amount(amount: Document) -> str:

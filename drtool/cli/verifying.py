@@ -241,8 +241,11 @@ def verify_view(document: Document) -> View:
     what = what if checked["packs"] else _copies_of_catalogue(checked["catalogue"])
     head = f"{what}, {document['level']}, {duration(document['wall_seconds'])}"
     blind = bool(document["offline"]) and checked["packs"] > 0 and checked["bytes"] == 0
+    lost = document["lost"]
     verdict = (
-        Cell(f"{count(bad, 'object')} missing or damaged", "bad")
+        Cell(f"{count(lost['packs'], 'pack')} LOST, {count(bad, 'object')} missing or damaged", "bad")
+        if lost["packs"]
+        else Cell(f"{count(bad, 'object')} missing or damaged", "bad")
         if bad
         else Cell("nothing could be looked at", "bad")
         if blind
@@ -261,6 +264,7 @@ def verify_view(document: Document) -> View:
         line(Cell("  lost ", "bad"), f"{row['snapshot'][:SHORT_ID]}: {row['path']}")
         for row in document["affected"][:_SHOWN]
     ]
+    parts += [line(Cell(f"  {words}", "warn")) for words in loss_lines(lost)]
     parts += [
         line(Cell("  not restored ", "bad"), f"{row['snapshot'][:SHORT_ID]}: {row['path']} ({row['reason']})")
         for row in document["differing"][:_SHOWN]
@@ -279,10 +283,16 @@ def verify_view(document: Document) -> View:
         [line(f"  {_objects(document['owed'])} owed to sites that should hold them too")] if document["owed"] else []
     )
     few = "  too few copies; `drtool repair` completes them"
-    parts += [line(Cell(few, "warn"))] if document["degraded"] else []
+    parts += [line(Cell(few, "warn"))] if document["degraded"] and not document["unrepairable"] else []
     hidden = sum(max(0, len(document[key]) - _SHOWN) for key in ("missing", "damaged", "affected", "differing"))
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden else []
     return view(*parts)
+
+
+def loss_lines(lost: Document) -> list[str]:
+    """What is lost, what to do about it, and what is no loss."""
+    lines = [lost["headline"], *lost["remedies"], lost["hope"], lost["leftovers"]]
+    return [words for words in lines if words]
 
 
 def _copies_of_catalogue(number: int) -> str:

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from drtool.model import SiteName, TargetName
 from drtool.repository.copying import Amount
+from drtool.repository.losses import LossReport
 
 
 class RepairRequest(Struct, frozen=True, kw_only=True):
@@ -49,6 +50,8 @@ class RepairResult(Struct, frozen=True, kw_only=True):
     manifest: list[str]
     dry_run: bool
     wall_seconds: float
+    lost: LossReport = LossReport()
+    """What no good copy is left of, and what may bring it back."""
     stopped: str = ""
     why: str = ""
     hint: str = ""

@@ -4,13 +4,13 @@ It may be stopped at any time and run again: each run begins with what it observ
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.events import Emit, Stage, Warned
-from drtool.model import pack_object, segment_object
+from drtool.model import PackId, pack_object, segment_object
 from drtool.operations.repair.narrowing import narrowed
 from drtool.operations.repair.request import Away, RepairRequest, RepairResult, Unrepairable
 from drtool.repository import Repository
@@ -28,6 +28,7 @@ from drtool.repository.copying import Amount, Outcome
 from drtool.repository.ending import end_dead_sessions
 from drtool.repository.expected import Expected
 from drtool.repository.inventory import Inventory
+from drtool.repository.losses import Nowhere, report_of, sorted_out
 from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, note_damage
 from drtool.repository.placement import distinct_sites
 from drtool.repository.recognition import mend_markers
@@ -55,17 +56,24 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
     else:
         outcomes, taken = _carry_out(repository, request, jobs, emit)
         note_damage(repository, seen, outcomes, emit)
+    nowhere, loss = report_of(repository, _nowhere(repository, outcomes, seen))
+    unneeded = {pack_object(pack) for pack in nowhere.unneeded}
     return RepairResult(
         copied=amount((o.job, len(o.copied)) for o in outcomes),
         rebuilt=amount((o.job, len(o.rebuilt)) for o in outcomes) + index.stored + mended.rebuilt,
         removed=taken.removed,
         unrepairable=[
-            *(_unrepairable(o.job.expected, seen.inventory) for o in outcomes if o.lost),
+            *(
+                _unrepairable(o.job.expected, seen.inventory)
+                for o in outcomes
+                if o.lost and o.job.expected.name not in unneeded
+            ),
             *(Unrepairable(pack_object(pack), sorted(seen.inventory.unlisted)) for pack in index.unreadable),
             *(Unrepairable(name, sorted(catalogue.silent)) for name in mended.lost()),
         ],
         away=[Away(target, why) for target, why in sorted({**seen.inventory.unlisted, **repository.owing()}.items())],
-        degraded=bool(mended.failed) or _degraded(repository, jobs, outcomes),
+        degraded=bool(mended.failed) or _degraded(repository, jobs, outcomes, unneeded),
+        lost=loss,
         manifest=[*healed, *mended.messages()],
         dry_run=request.dry_run,
         wall_seconds=round(time.monotonic() - started, 3),
@@ -160,11 +168,21 @@ def _unrepairable(expected: Expected, inventory: Inventory) -> Unrepairable:
     )
 
 
-def _degraded(repository: Repository, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> bool:
-    """Whether anything is on fewer sites than promised after all this."""
+def _nowhere(repository: Repository, outcomes: Sequence[Outcome], seen: Look) -> Nowhere:
+    """Sort out the packs of which no good copy was found."""
+    names = [o.job.expected.name for o in outcomes if o.lost and o.job.expected.name.startswith("packs/")]
+    packs = {PackId(bytes.fromhex(name.rpartition("/")[2])) for name in names}
+    return sorted_out(repository, seen.inventory, packs)
+
+
+def _degraded(
+    repository: Repository, jobs: Sequence[Job], outcomes: Sequence[Outcome], unneeded: Collection[str]
+) -> bool:
+    """Return whether anything that is needed is on fewer sites than promised after all this."""
     copies = repository.view.state.policy.copies
     after = {o.job.expected.name: o.holders for o in outcomes}
-    return any(distinct_sites(after.get(job.expected.name, job.sources)) < copies for job in jobs)
+    needed = [job for job in jobs if job.expected.name not in unneeded]
+    return any(distinct_sites(after.get(job.expected.name, job.sources)) < copies for job in needed)
 
 
 def exit_code(result: RepairResult) -> int:

@@ -6,8 +6,9 @@ from collections import Counter
 from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, pack_object, segment_object, site_of
 from drtool.repository import Repository
-from drtool.repository.evidence import Evidence, fewest_sites, uncovered
+from drtool.repository.evidence import Evidence, fewest_sites
 from drtool.repository.inventory import Inventory
+from drtool.repository.losses import packs_nowhere
 
 WALK_S = 5.0
 """So long all sources together may take to be walked, where copies are missing."""
@@ -22,12 +23,11 @@ class Copies:
         self._promised = repository.view.state.policy.copies
         self._segments = [len(sites) for sites in evidence.weak_segments().values()]
         self._weak = evidence.weak_packs()
-        nowhere = {pack for pack, sites in self._weak.items() if not sites}
-        covered = nowhere - uncovered(repository.index, nowhere)
-        self._used = [len(sites) for pack, sites in self._weak.items() if pack not in covered]
-        repository.index.lost = frozenset(covered)
-        self.below = len(self._used)
-        """How many packs are on fewer sites than promised, without those that other packs stand in for."""
+        self.nowhere = packs_nowhere(repository, evidence)
+        """The packs without a copy that counts."""
+        self._used = [len(sites) for pack, sites in self._weak.items() if pack not in self.nowhere.unneeded]
+        self.below = sum(pack not in self.nowhere.all for pack in self._weak)
+        """How many packs are on a site, and on fewer than promised."""
         self._ends_at = time.monotonic() + WALK_S
 
     @property

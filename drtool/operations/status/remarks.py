@@ -3,17 +3,18 @@
 One function per subject, listed in `SUBJECTS`. docs/status.md has a row for every line.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec import Struct
 
-from drtool.model import SiteName, TargetName, site_of
+from drtool.model import SiteName, TargetName, pack_object, site_of
 from drtool.operations.status.result import QuorumStatus, Remark, notice, problem
 from drtool.operations.status.room import Need, mib
 from drtool.repository import Repository
-from drtool.repository.catalogue import problems_with_pages
+from drtool.repository.catalogue import is_catalogue, problems_with_pages
 from drtool.repository.ending import open_mover
 from drtool.repository.inventory import Inventory
+from drtool.repository.losses import LossReport, Nowhere
 from drtool.repository.readiness import Readiness, reason_of
 from drtool.repository.targets import UNNAMED
 
@@ -28,7 +29,10 @@ class Seen(Struct, frozen=True, kw_only=True):
     needs: Mapping[TargetName, Need]
     free_bytes: Mapping[TargetName, int]
     below: int
-    """Packs on fewer sites than promised."""
+    """Packs on fewer sites than promised, but on one."""
+    nowhere: Nowhere
+    """Packs on no site."""
+    loss: LossReport
     alone: dict[SiteName, int]
     """Objects that only this site holds, against the promise."""
     current: frozenset[SiteName]
@@ -108,7 +112,14 @@ def _small(name: TargetName, free_bytes: int, need: Need) -> Remark:
 
 
 def about_copies(seen: Seen) -> Iterable[Remark]:
-    """What has fewer copies than promised, or would be lost with one site."""
+    """What is lost, has fewer copies than promised, or would be lost with one site."""
+    loss = seen.loss
+    if loss.packs:
+        yield problem(f"{loss.headline}. {'; '.join(loss.remedies)}")
+    if loss.perhaps:
+        yield problem(loss.hope)
+    if loss.unneeded:
+        yield notice(loss.leftovers)
     if seen.below:
         promised = seen.repository.view.state.policy.copies
         packs = "1 pack is" if seen.below == 1 else f"{seen.below} packs are"
@@ -121,15 +132,22 @@ def about_copies(seen: Seen) -> Iterable[Remark]:
 def about_damage(seen: Seen) -> Iterable[Remark]:
     """What was found damaged, or cannot be read."""
     repository = seen.repository
-    damage = sorted({target for target, _ in repository.findings.all()})
+    beyond = {pack_object(pack) for pack in seen.nowhere.all}
+    damage = {target for target, name in repository.findings.all() if _is_there(seen, target, name, beyond)}
     if damage:
-        yield problem(f"damaged copies were found at {', '.join(damage)}: drtool repair replaces them")
+        yield problem(f"damaged copies were found at {', '.join(sorted(damage))}: drtool repair replaces them")
     for target, why in sorted(repository.targets.unmarked.items()):
         yield problem(f"target {target} is recognised by what lies there, but {why}: drtool repair puts it right")
     for segment, why in repository.index.unavailable.items():
         yield problem(f"index segment {segment.hex()[:16]}… cannot be read: {why}")
     yield from map(problem, repository.slot_problems())
     yield from map(problem, problems_with_pages(repository, seen.current))
+
+
+def _is_there(seen: Seen, target: TargetName, name: str, beyond: Collection[str]) -> bool:
+    """Return whether a copy that was found damaged is still there, as far as can be seen, and can be replaced."""
+    listed = seen.inventory.objects.get(target)
+    return name not in beyond and (listed is None or is_catalogue(name) or name in listed)
 
 
 def about_work(seen: Seen) -> Iterable[Remark]:

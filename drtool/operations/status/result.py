@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drtool.model import SiteName, TargetName
+from drtool.repository.losses import LossReport
 
 
 class Remark(Struct, frozen=True):
@@ -89,6 +90,7 @@ class StatusResult(Struct, frozen=True, kw_only=True):
     quorum: QuorumStatus
     sites: list[SiteStatus]
     sources: list[SourceStatus]
+    lost: LossReport = LossReport()
     problems: list[str] = []
     notices: list[str] = []
     sequence: int

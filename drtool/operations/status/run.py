@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from drtool.config.life import Objective
 from drtool.events import Emit, Stage
-from drtool.operations.status.copies import Copies, alone_at
+from drtool.operations.status.copies import WALK_S, Copies, alone_at
 from drtool.operations.status.remarks import Seen, remarks
 from drtool.operations.status.result import QuorumStatus, Remark, SourceStatus, StatusResult, problem
 from drtool.operations.status.room import needs_of
@@ -13,6 +13,7 @@ from drtool.operations.status.sites import sites_of
 from drtool.operations.status.sources import sources_of
 from drtool.repository import Repository
 from drtool.repository.inventory import take_inventory
+from drtool.repository.losses import report_of
 from drtool.repository.readiness import readiness
 
 
@@ -30,6 +31,7 @@ def status(
     inventory = take_inventory(repository.targets)
     repository.load_index()
     copies = Copies(repository, inventory)
+    nowhere, loss = report_of(repository, copies.nowhere, time.monotonic() + WALK_S)
     sites = sites_of(repository, inventory, ready, needs)
     quorum = QuorumStatus(ready.manifest.quorum.needed, ready.manifest.quorum.reachable)
     rows = [row for site in sites for row in site.targets]
@@ -41,6 +43,8 @@ def status(
         needs=needs,
         free_bytes={row.name: row.free_bytes for row in rows if row.free_bytes is not None},
         below=copies.below,
+        nowhere=nowhere,
+        loss=loss,
         alone=alone_at(repository, inventory),
         current=frozenset(row.site for row in ready.manifest.acceptors if row.lag == 0 and not row.problem),
     )
@@ -49,6 +53,7 @@ def status(
         quorum=quorum,
         sites=sites,
         sources=sources,
+        lost=seen.loss,
         sequence=repository.view.sequence,
         tentative=repository.view.tentative,
     )

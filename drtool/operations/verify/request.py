@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from drtool.manifest.records import Snapshot
 from drtool.model import SiteName, TargetName
+from drtool.repository.losses import LossReport
 
 Level = Literal["structure", "sample", "full"]
 SAMPLE_SHARE = 0.05
@@ -134,6 +135,8 @@ class VerifyResult(Struct, frozen=True, kw_only=True):
     affected: list[Affected]
     repaired: list[Missing] = []
     unrepairable: list[Missing]
+    lost: LossReport = LossReport()
+    """What no good copy is left of, and what may bring it back."""
     bound_95: Bound
     wall_seconds: float
     offline: list[OfflineTarget]

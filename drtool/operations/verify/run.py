@@ -5,18 +5,16 @@ Invariants
     Nothing is written but the record of what was covered, and one small object at each target, to see that it can be.
 """
 
-import os
 import time
 from collections.abc import Collection, Iterable, Iterator
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.events import Emit, Stage, Warned
-from drtool.manifest.records import Snapshot
-from drtool.model import SiteName, TargetName, pack_object, site_of
+from drtool.model import SiteName, TargetName, site_of
 from drtool.operations.verify.bound import upper_bound
 from drtool.operations.verify.covering import Covered, cover, draw, record
+from drtool.operations.verify.losses import Found, judged
 from drtool.operations.verify.request import (
-    Affected,
     Checked,
     ChosenCopy,
     Damaged,
@@ -37,9 +35,6 @@ from drtool.repository.findings import Copy as Finding
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.reach import needed_packs
 from drtool.repository.readiness import readiness, reason_of
-from drtool.trees import Entry, FileType, read_content, read_directory
-
-AFFECTED_MAX = 10_000
 
 
 def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> VerifyResult:
@@ -71,14 +66,16 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         1 if request.site else repository.view.state.policy.copies
     )  # of one site alone, one is all that can be asked
     standings = _standings(wanted, inventory, copies, damaged)
-    missing, lost = _missing(standings), _without_copy(standings, inventory, request)
+    missing, nowhere = _missing(standings), {s.expected.name for s in standings if not s.holders}
     if missing or damaged:
         wanted, inventory = _look_again(repository, request, emit)
         damaged = _still_there(damaged, wanted, inventory)
         standings = _standings(wanted, inventory, copies, damaged)
         missing = [row for row in _missing(standings) if row in missing or (row.target, row.object) in read_in_vain]
-        lost &= _without_copy(standings, inventory, request)
+        nowhere &= {s.expected.name for s in standings if not s.holders}
     _remember(repository, request, covered, inventory, [row for row in found if row in damaged], before, began, emit)
+    verdict = judged(repository, request, Found(standings, missing, damaged, nowhere), inventory)
+    standings, missing, damaged = verdict.standings, verdict.missing, verdict.damaged
     missing += [Missing(fault.target, fault.object) for fault in catalogue.faults if fault.missing]
     damaged += [Damaged(fault.target, fault.object, fault.reason) for fault in catalogue.faults if not fault.missing]
     unsound = {site_of(row.target) for row in missing} | {site_of(row.target) for row in damaged}
@@ -88,8 +85,11 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
         checked=_checked(standings, catalogue),
         missing=missing,
         damaged=damaged,
-        affected=_affected(repository, lost, request),
-        unrepairable=[Missing(s.expected.desired[0], s.expected.name) for s in standings if s.expected.name in lost],
+        affected=verdict.affected,
+        lost=verdict.report,
+        unrepairable=[
+            Missing(s.expected.desired[0], s.expected.name) for s in standings if s.expected.name in verdict.lost
+        ],
         bound_95=covered.bound,
         wall_seconds=round(time.monotonic() - started, 3),
         offline=[
@@ -236,12 +236,6 @@ def _missing(standings: list[Standing]) -> list[Missing]:
     return [Missing(target, s.expected.name) for s in standings for target in s.missing]
 
 
-def _without_copy(standings: list[Standing], inventory: Inventory, request: VerifyRequest) -> set[str]:
-    if inventory.unlisted or request.site is not None:
-        return set()
-    return {s.expected.name for s in standings if not s.holders}
-
-
 def _of_site(inventory: Inventory, site: str | None) -> Inventory:
     if site is None:
         return inventory
@@ -309,45 +303,3 @@ def _unreferenced(inventory: Inventory, wanted: list[Expected]) -> Checked:
         if name not in known and name.startswith("packs/")
     }
     return Checked(len(sizes), sum(sizes.values()))
-
-
-def _affected(repository: Repository, lost: set[str], request: VerifyRequest) -> list[Affected]:
-    """The paths that need a lost pack, snapshot by snapshot."""
-    if not lost:
-        return []
-    repository.set_lost_packs_aside()  # what they held may have been stored again elsewhere
-    snapshots = [request.snapshot] if request.snapshot else list(repository.view.state.snapshots)
-    affected: list[Affected] = []
-    for snapshot in snapshots:
-        for path in _lost_paths(repository, snapshot, lost):
-            affected.append(Affected(snapshot.id.hex(), os.fsdecode(path)))
-            if len(affected) >= AFFECTED_MAX:
-                return affected
-    return affected
-
-
-def _lost_paths(repository: Repository, snapshot: Snapshot, lost: set[str]) -> Iterator[bytes]:
-    """What cannot be restored; of a directory whose tree is lost, nobody can say what was in it, so it is named itself."""
-    stack = [(b"/", snapshot.root)]
-    while stack:
-        above, tree = stack.pop()
-        try:
-            for entry in read_directory(tree, repository.chunks):
-                path = above + entry.name
-                if entry.type == FileType.FILE and _needs(repository, entry, lost):
-                    yield path
-                elif entry.type == FileType.DIRECTORY and entry.subtree:
-                    stack.append((path + b"/", entry.subtree))
-        except DrtoolError:
-            yield above.rstrip(b"/") or b"/"
-
-
-def _needs(repository: Repository, entry: Entry, lost: set[str]) -> bool:
-    try:
-        for chunk in read_content(entry, repository.chunks):
-            location = repository.index.locate(chunk)
-            if location is None or pack_object(location.pack.pack) in lost:
-                return True
-    except DrtoolError:  # the list of its chunks is lost
-        return True
-    return False

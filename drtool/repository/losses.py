@@ -1,0 +1,300 @@
+"""What is lost: data that snapshots need and of which no good copy is left, and what may bring it back.
+
+Invariants
+    A pack is lost when no target that was listed has a copy that counts, and no other target may have one.
+    A pack whose chunks all lie in other packs with good copies is not needed, and no loss.
+    A path is told once for each snapshot. Of a directory whose tree is lost, the directory itself is told.
+"""
+
+import os
+import shlex
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from drtool.errors import DrtoolError
+from drtool.manifest.records import Snapshot
+from drtool.model import ChunkId, PackId, TargetName, counted, pack_object
+from drtool.packing import SegmentPack
+from drtool.repository.evidence import Evidence, uncovered
+from drtool.repository.inventory import Inventory, take_inventory
+from drtool.trees import Entry, FileType, read_content, read_directory
+
+if TYPE_CHECKING:
+    from drtool.repository.repository import Repository
+
+PATHS_SHOWN = 3
+
+
+class Nowhere(Struct, frozen=True):
+    """Packs without a copy that counts. `perhaps`: targets that are away, or were given up, may have them."""
+
+    lost: frozenset[PackId] = frozenset()
+    perhaps: frozenset[PackId] = frozenset()
+    unneeded: frozenset[PackId] = frozenset()
+    places: tuple[TargetName, ...] = ()
+    """The targets that may have those in `perhaps`."""
+
+    @property
+    def all(self) -> frozenset[PackId]:
+        return self.lost | self.perhaps | self.unneeded
+
+    def without_need(self) -> "Nowhere":
+        """Return the same after a look through all snapshots that found nothing lost."""
+        return Nowhere(perhaps=self.perhaps, unneeded=self.unneeded | self.lost, places=self.places)
+
+
+class LostFrom(Struct, frozen=True, kw_only=True):
+    """A snapshot that cannot be restored in full. `paths`: the first of the lost ones; `there`: how many of these still exist.
+
+    `there` is None for another host's snapshot.
+    """
+
+    snapshot: str
+    host: str
+    source: str
+    paths: list[str]
+    there: int | None
+
+
+class LossReport(Struct, frozen=True, kw_only=True):
+    """`packs` are lost; of `perhaps` packs a target out of reach may have a copy; `unneeded` packs have none and need none."""
+
+    packs: int = 0
+    perhaps: int = 0
+    places: list[TargetName] = []
+    unneeded: int = 0
+    snapshots: list[LostFrom] = []
+    complete: bool = True
+    """Whether every snapshot was looked through."""
+    headline: str = ""
+    """What is lost, for people; this and the next are empty where there is nothing to say."""
+    remedies: list[str] = []
+    hope: str = ""
+    """What is out of reach."""
+    leftovers: str = ""
+    """What is not needed any more."""
+
+
+def packs_nowhere(repository: "Repository", evidence: Evidence) -> Nowhere:
+    """Sort out the packs of the index without a copy that counts."""
+    none = {pack for pack, sites in evidence.weak_packs().items() if not sites}
+    return sorted_out(repository, evidence.inventory, none - repository.going_packs(repository.view))
+
+
+def sorted_out(repository: "Repository", inventory: Inventory, none: Collection[PackId]) -> Nowhere:
+    """Tell apart, among packs without a copy that counts, the lost, those that may be elsewhere, and those not needed."""
+    needed = uncovered(repository.index, none)
+    if not needed:
+        return Nowhere(unneeded=frozenset(none))
+    given_up = take_inventory(repository.targets, ("packs/",), of=repository.targets.given_up())
+    places: set[TargetName] = set()
+    perhaps = set()
+    for row in repository.index.packs():
+        elsewhere = _may_have(repository, row, inventory, given_up) if row.pack in needed else []
+        if elsewhere:
+            places.update(elsewhere)
+            perhaps.add(row.pack)
+    return Nowhere(
+        frozenset(needed - perhaps), frozenset(perhaps), frozenset(none) - frozenset(needed), tuple(sorted(places))
+    )
+
+
+def _may_have(
+    repository: "Repository", row: SegmentPack, inventory: Inventory, given_up: Inventory
+) -> list[TargetName]:
+    name, placement = pack_object(row.pack), repository.placement
+    away = {*row.targets, *placement.desired(row.pack), *placement.metadata(row.pack)}
+    found = [target for target in away if repository.may_hold(target, inventory)]
+    return [t for t in (*found, *given_up.holders(name, row.size_bytes)) if not repository.known_bad(t, name)]
+
+
+class Losses:
+    """The paths of snapshots that need something lost. Trees that need nothing lost are walked once."""
+
+    def __init__(self, repository: "Repository", nowhere: Nowhere, ends_at: float | None = None) -> None:
+        self._repository, self._nowhere, self._ends_at = repository, nowhere, ends_at
+        self._clean: set[bytes] = set()
+        self.complete = True
+        repository.index.lost = nowhere.all
+
+    def paths(self, snapshot: Snapshot) -> Iterator[bytes]:
+        """Yield what of a snapshot cannot be restored from any place."""
+        frames = [_Frame(b"/", snapshot.root, self._entries(snapshot.root))]
+        if frames[0].entries is None:
+            yield b"/"
+        while frames and not self._is_over():
+            frame = frames[-1]
+            entry = next(frame.entries, None) if frame.entries is not None else None
+            if entry is None:
+                self._leave(frames)
+            elif entry.type == FileType.DIRECTORY and entry.subtree and entry.subtree not in self._clean:
+                below = _Frame(frame.above + entry.name + b"/", entry.subtree, self._entries(entry.subtree))
+                frames.append(below)
+                if below.entries is None:
+                    yield frame.above + entry.name
+            elif entry.type == FileType.FILE and self._needs_lost(entry):
+                frame.clean = False
+                yield frame.above + entry.name
+
+    def _leave(self, frames: list["_Frame"]) -> None:
+        done = frames.pop()
+        if done.clean and done.entries is not None:
+            self._clean.add(done.tree)
+        elif frames:
+            frames[-1].clean = False
+
+    def _is_over(self) -> bool:
+        if self._ends_at is not None and time.monotonic() >= self._ends_at:
+            self.complete = False
+        return not self.complete
+
+    def _entries(self, tree: bytes) -> Iterator[Entry] | None:
+        """Return a directory's entries; none if they may come back, None if they are lost."""
+        if tree in self._clean:
+            return iter(())
+        try:
+            return iter(list(read_directory(tree, self._repository.chunks)))
+        except DrtoolError:
+            return iter(()) if self._may_come_back(ChunkId(tree)) else None
+
+    def _needs_lost(self, entry: Entry) -> bool:
+        try:
+            chunks = read_content(entry, self._repository.chunks)
+            return any(chunk not in self._repository.index and not self._may_come_back(chunk) for chunk in chunks)
+        except DrtoolError:  # the list of its chunks
+            return not self._may_come_back(ChunkId(entry.content))
+
+    def _may_come_back(self, chunk: ChunkId) -> bool:
+        return any(place.pack.pack in self._nowhere.perhaps for place in self._repository.index.everywhere(chunk))
+
+
+class _Frame(Struct):
+    """A directory on the way down. `entries` is None if its tree is lost."""
+
+    above: bytes
+    tree: bytes
+    entries: Iterator[Entry] | None
+    clean: bool = True
+
+
+def report_of(repository: "Repository", nowhere: Nowhere, ends_at: float | None = None) -> tuple[Nowhere, LossReport]:
+    """Return what is lost, of which snapshots, and what to do; newest snapshots first. The index is left as it was.
+
+    Lost packs that no snapshot needs move to those that are not needed.
+    """
+    rows: list[tuple[Snapshot, list[bytes]]] = []
+    if not nowhere.lost:
+        return nowhere, make_report(repository, nowhere, rows)
+    before, losses = repository.index.lost, Losses(repository, nowhere, ends_at)
+    snapshots = sorted(repository.view.state.snapshots, key=lambda row: -row.sequence)
+    rows = [(row, paths) for row in snapshots if (paths := _first(losses.paths(row)))]
+    repository.index.lost = before
+    if losses.complete and not rows:
+        nowhere = nowhere.without_need()
+    return nowhere, make_report(repository, nowhere, rows, complete=losses.complete)
+
+
+def make_report(
+    repository: "Repository",
+    nowhere: Nowhere,
+    rows: Sequence[tuple[Snapshot, Sequence[bytes]]],
+    *,
+    complete: bool = True,
+) -> LossReport:
+    """Return the report on snapshots with their lost paths."""
+    report = LossReport(
+        packs=len(nowhere.lost),
+        perhaps=len(nowhere.perhaps),
+        places=list(nowhere.places),
+        unneeded=len(nowhere.unneeded),
+        snapshots=[_lost_from(repository, row, paths[:PATHS_SHOWN]) for row, paths in rows],
+        complete=complete,
+    )
+    return replace(
+        report,
+        headline=_headline(report),
+        remedies=list(_remedies(repository, [row for row, _ in rows], report.snapshots)),
+        hope=_hope(report),
+        leftovers=_leftovers(report),
+    )
+
+
+def _first(paths: Iterator[bytes]) -> list[bytes]:
+    return [path for path, _ in zip(paths, range(PATHS_SHOWN), strict=False)]
+
+
+def _lost_from(repository: "Repository", row: Snapshot, paths: Sequence[bytes]) -> LostFrom:
+    here = row.host == repository.spec.host
+    return LostFrom(
+        snapshot=row.id.hex(),
+        host=row.host,
+        source=row.source,
+        paths=[os.fsdecode(path) for path in paths],
+        there=sum(os.path.lexists(path) for path in paths) if here else None,
+    )
+
+
+def _remedies(repository: "Repository", affected: Iterable[Snapshot], told: Iterable[LostFrom]) -> Iterator[str]:
+    """Yield what may bring lost data back, for each source; the newest snapshot says what was backed up."""
+    newest: dict[tuple[str, str], Snapshot] = {}
+    for row in affected:
+        known = newest.get((row.host, row.source))
+        if known is None or row.sequence > known.sequence:
+            newest[row.host, row.source] = row
+    paths = {row.snapshot: row for row in told}
+    for (host, _), row in sorted(newest.items()):
+        lost = paths[row.id.hex()]
+        where = "" if host == repository.spec.host else f"on {host}: "
+        there = (
+            ""
+            if lost.there is None
+            else f" ({lost.there} of {counted(len(lost.paths), 'path')} named for it still there)"
+        )
+        yield f"{where}{_backup_command(row)} stores again what the source still has{there}, for all snapshots that need it"
+    if newest:
+        yield "drtool verify lists every lost path; drtool forget --snapshot ID drops a snapshot that is beyond help"
+
+
+def _backup_command(row: Snapshot) -> str:
+    """Return the command that backs up the same again."""
+    if row.source:
+        return f"drtool backup --source {shlex.quote(row.source)}"
+    return " ".join(["drtool backup", *(shlex.quote(os.fsdecode(path)) for path in row.paths)])
+
+
+def _headline(report: LossReport) -> str:
+    """Return one sentence about what is lost; empty if nothing is."""
+    if not report.packs:
+        return ""
+    head = f"{counted(report.packs, 'pack')} {_are(report.packs)} lost, no good copy is left anywhere"
+    if not report.snapshots:
+        return f"{head}; drtool verify says which snapshots need {'it' if report.packs == 1 else 'them'}"
+    row, more = report.snapshots[0], "" if report.complete else " or more"
+    return (
+        f"{head}: {counted(len(report.snapshots), 'snapshot')}{more} cannot be restored in full,"
+        f" such as {row.snapshot[:8]} ({', '.join(row.paths)})"
+    )
+
+
+def _hope(report: LossReport) -> str:
+    """Return what may come back."""
+    if not report.perhaps:
+        return ""
+    it, are = ("it", "is") if report.perhaps == 1 else ("them", "are")
+    packs, places = counted(report.perhaps, "pack"), ", ".join(report.places)
+    return f"{packs} {are} at no site that counts now, and {places} may have {it}: bring back what is away, then drtool repair"
+
+
+def _leftovers(report: LossReport) -> str:
+    if not report.unneeded:
+        return ""
+    packs = counted(report.unneeded, "pack")
+    return f"{packs} without a good copy {_are(report.unneeded)} not needed any more: drtool prune removes what is left"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
