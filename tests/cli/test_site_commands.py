@@ -37,6 +37,7 @@ def test_a_burnt_site_is_replaced_and_everything_is_there_afterwards(founded_she
     status = shell("status", "--json").document
     assert not any("c/main" in problem for problem in status["problems"])
     assert "lost" in shell("status").out
+    assert shell("repair").code == 0
     assert shell("backup", "tree").code == 0
     shutil.move(shell.directory / "a", shell.directory / "burnt-too")
     assert shell("restore", f"latest:{shell.directory}/tree", "--to", "out").code == 0
