@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from drtool.errors import DrtoolError
 from drtool.manifest.records import SegmentRef
 from drtool.model import ChunkId, PackId, SiteName, TargetName, pack_object, segment_object, site_of
+from drtool.repository.findings import Copy
 from drtool.repository.inventory import Inventory
 from drtool.repository.reach import needed_chunks
 
@@ -32,6 +33,7 @@ class Evidence:
         self.inventory = inventory
         self._known = {pack.pack for pack in repository.index.packs()}
         self._written: dict[str, Sites] = {}
+        self._listed = [(target, site_of(target), sizes) for target, sizes in inventory.objects.items()]
 
     def note(self, pack: PackId, targets: Iterable[TargetName]) -> None:
         """Add a pack that this run made durable."""
@@ -42,18 +44,20 @@ class Evidence:
         """Return whether every pack of the index was there when the targets were listed, or was noted since."""
         return all(pack.pack in self._known for pack in index.packs())
 
-    def sites(self, name: str, size_bytes: int) -> Sites:
-        """Return the sites with a copy of the object that counts."""
-        holders = self.inventory.holders(name, size_bytes)
-        bad = self._repository.known_bad
-        return self._written.get(name, frozenset()) | {site_of(held) for held in holders if not bad(held, name)}
+    def sites(self, name: str, size_bytes: int, bad: Collection[Copy]) -> Sites:
+        """Return the sites with a copy of the object that is not among the bad ones."""
+        found = {
+            site for target, site, sizes in self._listed if sizes.get(name) == size_bytes and (target, name) not in bad
+        }
+        written = self._written.get(name)
+        return frozenset(found) if written is None else written.union(found)
 
     def weak_packs(self) -> dict[PackId, Sites]:
         """Return the packs on fewer sites than promised, and these sites. A pack that prune has condemned is on none."""
-        repository = self._repository
+        repository, bad = self._repository, self._repository.known_bad()
         weak = dict.fromkeys(repository.going_packs(repository.view), Sites())
         for row in repository.index.packs():
-            sites = self.sites(pack_object(row.pack), row.size_bytes) if row.pack not in weak else Sites()
+            sites = self.sites(pack_object(row.pack), row.size_bytes, bad) if row.pack not in weak else Sites()
             if len(sites) < repository.view.state.policy.copies:
                 weak[row.pack] = sites
         return weak
@@ -62,7 +66,8 @@ class Evidence:
         """Return the live index segments on fewer sites than promised, and these sites; only those that chunks are found by."""
         state, mapped = self._repository.view.state, self._repository.index.mapped()
         refs = [ref for ref in state.segments if ref.id in mapped]
-        found = {ref: self.sites(segment_object(ref.id), ref.size_bytes) for ref in refs}
+        bad = self._repository.known_bad()
+        found = {ref: self.sites(segment_object(ref.id), ref.size_bytes, bad) for ref in refs}
         return {ref: sites for ref, sites in found.items() if len(sites) < state.policy.copies}
 
 

@@ -19,7 +19,7 @@ from drtool.model import PackId, RepositoryId, SegmentId, SiteName, TargetName, 
 from drtool.packing import CutBounds, PackKind
 from drtool.repository.cache import Cache
 from drtool.repository.evidence import Evidence
-from drtool.repository.findings import Findings
+from drtool.repository.findings import Copy, Findings
 from drtool.repository.index import Index
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.kept import KeptBlocks, TreeReader
@@ -86,10 +86,10 @@ class Repository:
             self._evidence = Evidence(self, take_inventory(self.targets))
         return self._evidence
 
-    def known_bad(self, target: TargetName, name: str) -> bool:
-        """Return whether a read found that copy damaged or absent: a read of this run, or one that was recorded."""
-        bad = self.objects.bad_copies.get((target, name))
-        return (bad is not None and (bad.damaged or bad.missing)) or (target, name) in self.findings.all()
+    def known_bad(self) -> frozenset[Copy]:
+        """Return the copies that a read found damaged or absent: a read of this run, or one that was recorded."""
+        here = (copy for copy, bad in self.objects.bad_copies.items() if bad.damaged or bad.missing)
+        return self.findings.all().union(here)
 
     def set_lost_packs_aside(self, *, to_read: bool = False) -> int:
         """Takes packs that no site has any more out of the index, so that what they held is stored again; how many.
