@@ -54,7 +54,7 @@ class Evidence:
 
     def weak_packs(self) -> dict[PackId, Sites]:
         """Return the packs on fewer sites than promised, and these sites. A pack that prune has condemned is on none."""
-        repository, bad = self._repository, self._repository.known_bad()
+        repository, bad = self._repository, self._repository.bad_copies()
         weak = dict.fromkeys(repository.going_packs(repository.view), Sites())
         for row in repository.index.packs():
             sites = self.sites(pack_object(row.pack), row.size_bytes, bad) if row.pack not in weak else Sites()
@@ -66,7 +66,7 @@ class Evidence:
         """Return the live index segments on fewer sites than promised, and these sites; only those that chunks are found by."""
         state, mapped = self._repository.view.state, self._repository.index.mapped()
         refs = [ref for ref in state.segments if ref.id in mapped]
-        bad = self._repository.known_bad()
+        bad = self._repository.bad_copies()
         found = {ref: self.sites(segment_object(ref.id), ref.size_bytes, bad) for ref in refs}
         return {ref: sites for ref, sites in found.items() if len(sites) < state.policy.copies}
 

@@ -109,7 +109,7 @@ def _may_have(
     name, placement = pack_object(row.pack), repository.placement
     away = {*row.targets, *placement.desired(row.pack), *placement.metadata(row.pack)}
     found = [target for target in away if repository.may_hold(target, inventory)]
-    return [t for t in (*found, *given_up.holders(name, row.size_bytes)) if (t, name) not in repository.known_bad()]
+    return [t for t in (*found, *given_up.holders(name, row.size_bytes)) if not repository.known_bad(t, name)]
 
 
 class Losses:

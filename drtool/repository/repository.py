@@ -86,7 +86,12 @@ class Repository:
             self._evidence = Evidence(self, take_inventory(self.targets))
         return self._evidence
 
-    def known_bad(self) -> frozenset[Copy]:
+    def known_bad(self, target: TargetName, name: str) -> bool:
+        """Return whether a read found that copy damaged or absent."""
+        bad = self.objects.bad_copies.get((target, name))
+        return (bad is not None and (bad.damaged or bad.missing)) or (target, name) in self.findings.all()
+
+    def bad_copies(self) -> frozenset[Copy]:
         """Return the copies that a read found damaged or absent: a read of this run, or one that was recorded."""
         here = (copy for copy, bad in self.objects.bad_copies.items() if bad.damaged or bad.missing)
         return self.findings.all().union(here)
