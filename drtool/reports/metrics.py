@@ -17,7 +17,7 @@ from drtool.operations.scheduling.files import write_whole
 
 Json = dict[str, Any]
 _MEMORY = "metrics.json"
-_LABELLED = ("source", "host", "site", "command")
+_LABELLED = ("source", "host", "site", "target", "command")
 
 _HELP = {
     "last_run_timestamp_seconds": "When the command ended last.",
@@ -42,6 +42,9 @@ _HELP = {
     "quorum_needed": "Voters that a change needs.",
     "quorum_reachable": "Voters that can be reached.",
     "site_up": "Whether the site answers.",
+    "target_writable": "Whether the target took an object just now.",
+    "target_free_bytes": "The room that is left at the target.",
+    "target_last_backup_bytes": "What the last backup stored there, by the ring's shares.",
     "source_newest_timestamp_seconds": "Of when the newest snapshot of the source is.",
     "source_last_verified_timestamp_seconds": "Since when all that its newest proven snapshot needs was read whole.",
     "source_proven_timestamp_seconds": "Of when the newest snapshot of the source is that was read whole.",
@@ -157,6 +160,7 @@ def _status_samples(status: Json, time_s: float) -> Iterable[Sample]:
     yield "quorum_reachable", {}, status["quorum"]["reachable"]
     for site in status["sites"]:
         yield "site_up", {"site": site["name"]}, site["reachable"]
+        yield from _target_samples(site.get("targets", ()))
     for row in status["sources"]:
         label = {"host": row["host"], "source": row["name"]}
         if row["age_seconds"] is not None:
@@ -169,6 +173,14 @@ def _status_samples(status: Json, time_s: float) -> Iterable[Sample]:
             yield "source_copies", label, row["copies"]
         if row["met"] is not None:
             yield "source_objective_met", label, row["met"]
+
+
+def _target_samples(targets: Iterable[Json]) -> Iterable[Sample]:
+    """What is not known, or was not tried, has no sample."""
+    for row in targets:
+        for figure in ("writable", "free_bytes", "last_backup_bytes"):
+            if row.get(figure) is not None:
+                yield f"target_{figure}", {"target": row["name"]}, row[figure]
 
 
 def _seconds(text: str) -> float:

@@ -145,13 +145,21 @@ def _sites(seen: Overview) -> Markup:
     rows = []
     for site in seen.status["sites"]:
         for row in site["targets"]:
-            votes = "no" if not site["votes"] else "only" if row["state"] == "arbiter" else "yes"
+            votes = _vote(site, row)
             free = "-" if row["free_bytes"] is None else size_text(row["free_bytes"])
             rows.append((row["name"], f"{row['objects']:,}", size_text(row["bytes"]), free, votes, _state(row)))
     return table(columns, rows, "Each place that holds copies, and whether it answers")
 
 
+def _vote(site: Json, row: Json) -> Markup | str:
+    if site["votes"] and site.get("voter_problem"):
+        return badge("cannot", "bad")
+    return "no" if not site["votes"] else "only" if row["state"] == "arbiter" else "yes"
+
+
 def _state(row: Json) -> Markup:
+    if row["reachable"] and row.get("writable") is False:
+        return Markup(badge("refuses writes", "bad") + tag("p", row["reason"] or ""))
     if row["state"] in ("lost", "draining", "unknown"):
         return badge(row["state"], "bad" if row["state"] == "lost" else "warn")
     if row["reachable"]:

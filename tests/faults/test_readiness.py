@@ -1,5 +1,6 @@
 """What the next backup could not store is seen today: `status` fails, `backup` and `verify` name it, and all three agree."""
 
+import errno
 import os
 import subprocess
 import time
@@ -228,6 +229,22 @@ def test_a_disk_with_room_for_records_and_for_no_pack_is_a_problem(place, mounte
     told = world.status()
     assert (told.exit_code, target_of(told).writable) == (7, True)
     assert named(told.problems, f"target {C} has no room for the next backup", "add a target")
+
+
+def test_a_quota_that_the_file_system_does_not_show_is_a_problem(world, monkeypatch):
+    """The claim stands for what a quota refuses; small objects still fit."""
+    plain = os.posix_fallocate
+
+    def refuses(descriptor, start, length):
+        if "/c/" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EDQUOT, "quota")
+        plain(descriptor, start, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", refuses)
+    told = world.status()
+    assert (told.exit_code, target_of(told).writable) == (7, True)
+    assert named(told.problems, f"target {C} has no room for the next backup", "a quota or the number of files")
+    assert [line for line in told.problems if C not in line] == []
 
 
 def test_half_a_disk_taken_by_the_first_backup_is_a_notice(place, mounted):

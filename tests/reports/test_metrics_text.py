@@ -20,10 +20,15 @@ STATUS = {
     "healthy": False,
     "quorum": {"needed": 2, "reachable": 3},
     "problems": ["one", "two"],
-    "sites": [{"name": "paris", "reachable": True}, {"name": "rome", "reachable": False}],
+    "notices": ["three"],
+    "sites": [
+        {"name": "paris", "reachable": True,
+         "targets": [{"name": "paris/nas", "writable": False, "free_bytes": 5, "last_backup_bytes": 7}]},
+        {"name": "rome", "reachable": False, "targets": [{"name": "rome/nas", "writable": None, "free_bytes": None}]},
+    ],
     "sources": [
         {"name": "home", "host": "web1", "age_seconds": 100.0, "copies": 2, "met": True,
-         "last_verified": "2026-01-31T22:30:00.000000000Z"},
+         "last_verified": "2026-01-31T22:30:00.000000000Z", "proven_age_seconds": 500.0},
         {"name": "new", "host": "web1", "age_seconds": 1.0, "copies": None, "met": None, "last_verified": None},
     ],
 }  # fmt: skip
@@ -55,7 +60,15 @@ def test_every_sample_is_read_back(tmp_path):
     assert ("drtool_last_success_timestamp_seconds", ("command", "verify")) not in found
     assert found["drtool_verify_missing",] == 1
     assert found["drtool_site_up", ("site", "rome")] == 0
-    assert found["drtool_problems",] == 2
+    assert (found["drtool_healthy",], found["drtool_problems",], found["drtool_notices",]) == (0, 2, 1)
+    nas = ("target", "paris/nas")
+    assert [found[f"drtool_target_{name}", nas] for name in ("writable", "free_bytes", "last_backup_bytes")] == [
+        0,
+        5,
+        7,
+    ]
+    assert ("drtool_target_writable", ("target", "rome/nas")) not in found
+    assert found["drtool_source_proven_timestamp_seconds", web1, ("source", "home")] == 1500
     assert found["drtool_source_newest_timestamp_seconds", web1, ("source", "home")] == 1900
     assert found["drtool_source_last_verified_timestamp_seconds", web1, ("source", "home")] == 1769898600
     assert found["drtool_source_objective_met", web1, ("source", "home")] == 1

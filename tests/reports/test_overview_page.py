@@ -148,3 +148,24 @@ def test_a_browser_shows_it_without_complaint_and_it_fits(seen, tmp_path, width)
     assert "Snapshots over time" in dom
     assert "<script" not in dom
     assert chromium.overflow_px(page, tmp_path / "profile", width) <= 0
+
+
+def test_a_notice_is_shown_apart_and_leaves_the_page_well(seen):
+    status = {**seen.status, "healthy": True, "problems": [], "notices": ["target attic/box is draining <b>"]}
+    page = overview_page(replace(seen, status=status))
+    assert "Nothing is wrong that is known" in page
+    assert "target attic/box is draining &lt;b&gt;" in page
+    assert "need attention" not in page
+
+
+def test_a_target_that_refuses_writes_and_a_voter_that_cannot_vote_are_marked(seen):
+    (first, *rest) = seen.status["sites"]
+    first = {
+        **first,
+        "voter_problem": "read-only",
+        "targets": [target("paris/nas", writable=False, reason="it is read-only")],
+    }
+    page = overview_page(replace(seen, status={**seen.status, "sites": [first, *rest]}))
+    assert "refuses writes" in page
+    assert "it is read-only" in page
+    assert ">cannot<" in page
