@@ -171,6 +171,7 @@ class Call:
             config=str(settings.config_path or CONFIG_NAME),
             trace=(lambda note: self.screen.trace(f"{note.phase}: {note.text}")) if self.screen.form.verbose else None,
             rates=Rates(upload_bytes_s=limits.upload, download_bytes_s=limits.download),
+            patience_s=limits.patience,
         )
 
     def configured_targets(self) -> "tuple[TargetSpec, ...]":

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from drtool.config.document import LATER, convert, read_as, read_document
-from drtool.config.life import Hooks, Objective, Schedule
+from drtool.config.life import Hooks, Objective, Schedule, seconds
 from drtool.config.units import Span, keep_count, rate_bytes_s, size_bytes, span
 from drtool.config.urls import Access, check_url, read_url
 from drtool.errors import UsageError
@@ -227,6 +227,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = "auto"
     upload: Annotated[int | None, read_as(lambda text: text if text is None else rate_bytes_s(text))] = None
     """Bytes a second to each target, together over this command's processes."""
+    patience: Annotated[int, read_as(seconds)] = 900
+    """Seconds for which a server that stopped answering is waited for, where no other target can serve."""
     download: Annotated[int | None, read_as(lambda text: text if text is None else rate_bytes_s(text))] = None
 
 

@@ -62,9 +62,11 @@ def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
         {target.name: target for target in spec.targets},
         *([open_read_only] if spec.read_only else []),  # else as targets are opened everywhere
         rates=spec.rates,
+        patience_s=spec.patience_s,
         rehearsals=Rehearsals(spec.cache_dir / "openings"),
         overlays=overlays,
     )
+    targets.tell = lambda text: emit(Warned(message=text))
     targets.connect(None)
     try:
         return _opened(spec, targets, emit)

@@ -4,12 +4,14 @@ Invariants
     Nothing unauthenticated is returned: segments are checked by name, blocks by their seal under the header that the index
     knows; a target's own header would let it pass one pack off as another.
     A copy that failed is noted with its target and reason, and from then on asked only when no other copy will do.
+    Where no copy is left, servers that stopped answering are waited for, longer than a backup waits: whoever restores needs it.
 """
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import count
 
 from msgspec import Struct
 
@@ -27,6 +29,8 @@ from drtool.repository.targets import Targets
 from drtool.ring import Placement
 
 BLOCKS_CACHED = 8
+PATIENCE_OF_READERS = 4.0
+"""How many times as long as a writer a reader waits."""
 USUAL_BYTES = 1 << 20
 """About a block: what copies are compared by before it is known how much will be read."""
 INDEX_PREFIX = "index/"
@@ -41,11 +45,13 @@ class BadCopy(Struct, frozen=True):
     missing: bool
     damaged: bool = False
     """Whether the target gave other bytes than it should, rather than none."""
+    may_return: bool = False
+    """Whether its server did not answer, so that asking again later may help."""
 
 
-def _bad(target: TargetName, name: str, error: DrtoolError) -> BadCopy:
+def _bad(target: TargetName, name: str, error: DrtoolError, *, may_return: bool = False) -> BadCopy:
     damaged = isinstance(error, (SealBroken, FormatError)) and not isinstance(error, KeyMissing)
-    return BadCopy(target, name, error.message, isinstance(error, ObjectMissing), damaged)
+    return BadCopy(target, name, error.message, isinstance(error, ObjectMissing), damaged, may_return)
 
 
 class ObjectReader:
@@ -156,13 +162,30 @@ class ObjectReader:
     def _first_good(
         self, name: str, hint: Sequence[TargetName], ring_key: bytes, read: Callable[[TargetName], bytes]
     ) -> bytes:
-        for target in self._good_first(name, hint, ring_key):
-            try:
-                return read(target)
-            except DrtoolError as error:
-                self.bad_copies[target, name] = _bad(target, name, error)
+        for attempt in count():
+            for target in self._good_first(name, hint, ring_key):
+                try:
+                    data = read(target)
+                except DrtoolError as error:
+                    may_return = self._targets.may_return(target, error)
+                    self.bad_copies[target, name] = _bad(target, name, error, may_return=may_return)
+                else:
+                    self._targets.patience(target).over()
+                    return data
+            if not self._wait_for_copies(name, attempt):
+                break
         self.unreadable.add(name)
         raise DrtoolError(f"no good copy of {name} can be reached ({self._why(name)})", hint=self._what_next(name))
+
+    def _wait_for_copies(self, name: str, attempt: int) -> bool:
+        """Wait for the servers that may have a good copy. False: there are none, or they were waited for long enough."""
+        away = [bad for bad in self.bad_copies.values() if bad.object == name and bad.may_return]
+        why = "; ".join(f"{bad.target}: {bad.reason}" for bad in away)
+        if not self._targets.wait_for([bad.target for bad in away], attempt, why, PATIENCE_OF_READERS):
+            return False
+        for bad in away:
+            del self.bad_copies[bad.target, name]
+        return True
 
     def _good_first(self, name: str, hint: Sequence[TargetName], ring_key: bytes) -> Iterator[TargetName]:
         """A copy that failed before comes last: another of its blocks may be whole where no other copy's is."""

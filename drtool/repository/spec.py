@@ -65,6 +65,8 @@ class RepositorySpec(Struct, frozen=True, kw_only=True):
     """The state directory whose faults are heeded; None: `state_dir`."""
     rates: Rates = UNLIMITED
     """How fast each target may be written to and read from."""
+    patience_s: float = 0.0
+    """How long a server that stopped answering is waited for, where no other target can serve."""
 
 
 def local_path(url: str) -> Path:

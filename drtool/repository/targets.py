@@ -7,7 +7,9 @@ Invariants
     shared by forked workers. All targets are opened at once; nobody waits longer than `OPEN_TIMEOUT_S` for one that hangs.
 """
 
+import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -36,6 +38,7 @@ from drtool.repository.places import OPEN_TIMEOUT_S, is_absent, is_directory, op
 from drtool.repository.rehearsals import NOTHING_REMEMBERED, Rehearsals
 from drtool.repository.spec import TargetSpec
 from drtool.stores import UNLIMITED, Errand, Guard, Rates, VoterStore
+from drtool.stores.patience import Patience
 from drtool.stores.rehearsal import RehearsedStore
 
 ACCEPTOR_PREFIX = "manifest/acc/"
@@ -69,12 +72,16 @@ class Targets:
         opener: OpenStore = open_store,
         *,
         rates: Rates = UNLIMITED,
+        patience_s: float = 0.0,
         rehearsals: Rehearsals = NOTHING_REMEMBERED,
         overlays: Overlays = NO_OVERLAYS,
     ) -> None:
         self.specs = dict(sorted(specs.items()))
         self._opener = opener
-        self._rates = rates
+        self._rates, self._patience_s = rates, patience_s
+        self._process = os.getpid()
+        self.tell: Callable[[str], None] = lambda _text: None
+        """Takes a sentence for the user."""
         self._rehearsals = rehearsals
         self.overlays = overlays
         """The faults of drills on this host, which every store here heeds."""
@@ -84,6 +91,8 @@ class Targets:
         self._registers: dict[TargetName, VoterStore] = {}
         self.markers: dict[TargetName, Marker] = {}
         self.failures: dict[TargetName, str] = {}
+        self._away: set[TargetName] = set()
+        """Servers among them that stopped answering, so that asking again later may help."""
         self.full: set[TargetName] = set()
         """Those of them that had no room left: deleting there makes some."""
         self.absent: set[TargetName] = set()
@@ -207,7 +216,7 @@ class Targets:
         self._rehearsals = NOTHING_REMEMBERED
 
     def _guard(self, name: TargetName) -> Guard:
-        return self._guards.setdefault(name, Guard(self._rates))
+        return self._guards.setdefault(name, Guard(self._rates, patience=Patience(self._patience_s)))
 
     def keep_only(self, authentic: Callable[[Marker], bool]) -> None:
         """Drops targets whose marker was not written by this repository."""
@@ -221,7 +230,9 @@ class Targets:
 
     def reopen(self) -> "Targets":
         """The same targets through descriptors of their own, for a forked worker; one that was swapped since is offline."""
-        fresh = Targets(self.specs, self._opener, rates=self._rates, overlays=self.overlays)
+        fresh = Targets(
+            self.specs, self._opener, rates=self._rates, patience_s=self._patience_s, overlays=self.overlays
+        )
         fresh._guards = self._guards
         fresh.failures = dict(self.failures)
         fresh.lost, fresh._arbiters, fresh._named = self.lost, self._arbiters, self._named
@@ -291,8 +302,52 @@ class Targets:
         reason = _in_full(error)
         if isinstance(error, TargetFull) and name not in self.failures:
             self.full.add(name)
+        if name not in self.failures and self.may_return(name, error):
+            self._away.add(name)
         self.fail(name, reason)
         return reason
+
+    def failed_before(self, name: TargetName) -> StoreError:
+        """Return the error for a write that is not sent, since one before it failed. It may pass if that one may."""
+        kind = TargetOffline if name in self._away else StoreError
+        return kind(self.failures.get(name, "it is offline"), target=name)
+
+    def may_return(self, name: TargetName, error: DrtoolError) -> bool:
+        """Return whether `error` may pass by itself: a server did not answer. A directory of this host does not come back."""
+        return isinstance(error, TargetOffline) and not self.near(name)
+
+    def patience(self, name: TargetName) -> Patience:
+        """Return how long the target is waited for where no other can serve."""
+        return self._guard(name).patience
+
+    def wait_for(self, names: Iterable[TargetName], attempt: int, why: str, factor: float = 1.0) -> bool:
+        """Wait a little for servers that stopped answering. False, at once: they were waited for long enough."""
+        waited_for = [patience for patience in map(self.patience, names) if patience.may_wait(factor)]
+        for patience in waited_for[1:]:
+            patience.begin("")
+        if waited_for:
+            waited_for[0].begin(why)
+            self.announce()
+            waited_for[0].wait(attempt, why)
+        return bool(waited_for)
+
+    def wait_to_write(self, names: Iterable[TargetName], attempt: int) -> list[TargetName]:
+        """Wait for those of `names` that stopped answering, and return those that may be written to again."""
+        away = [name for name in names if name in self._away]
+        why = "; ".join(f"{name}: {self.failures[name]}" for name in away)
+        if not away or not self.wait_for(away, attempt, why):
+            return []
+        for name in away:
+            self._away.discard(name)
+            self.failures.pop(name, None)
+        return away
+
+    def announce(self) -> None:
+        """Tell the user which servers are waited for, each outage once. Only the main thread of the command itself does."""
+        if os.getpid() == self._process and threading.current_thread() is threading.main_thread():
+            for guard in self._guards.values():
+                if text := guard.patience.news():
+                    self.tell(f"waiting for {text}")
 
     def learn(self, rows: Iterable[Target]) -> None:
         """What each target is for, the manifest says, whatever the configuration does."""

@@ -24,6 +24,7 @@ from drtool.errors import DrtoolError
 
 WINDOW = 2
 GRACE_S = 5.0
+IDLE_S = 1.0
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _LENGTH_BYTES = 4
 
@@ -86,7 +87,10 @@ class WorkerPool(Generic[Out, In]):
         serve: Callable[[Channel[In, Out]], None],
         requests: "msgspec.msgpack.Decoder[Out]",
         replies: "msgspec.msgpack.Decoder[In]",
+        idle: Callable[[], None] = lambda: None,
     ) -> None:
+        """`idle` is called every `IDLE_S` while no worker answers."""
+        self._idle = idle
         self._channels: list[Channel[Out, In]] = []
         self._pids: list[int] = []
         self._waiting: list[int] = []
@@ -150,8 +154,9 @@ class WorkerPool(Generic[Out, In]):
 
     def next_reply(self) -> In:
         """Waits for one reply; DrtoolError if a worker died."""
-        key, _ = self._selector.select()[0]
-        worker: int = key.data
+        while not (ready := self._selector.select(IDLE_S)):
+            self._idle()
+        worker: int = ready[0][0].data
         with _uninterrupted():
             reply = self._channels[worker].receive()
             if reply is None:

@@ -2,7 +2,8 @@
 
 Invariants
     `written` is only reported when the copies are durable. A target that fails is remembered and passed over.
-    An object that ends on fewer than `minimum` sites is an error; fewer than wanted is degraded, and said so.
+    An object that ends on fewer than `minimum` sites is an error; fewer than wanted is degraded, and said so. Before it is an
+    error, servers that stopped answering are waited for.
     Threads start with the first put; nothing here may be inherited by a fork after that.
 """
 
@@ -80,7 +81,7 @@ class Writer:
 
     def _put(self, target: TargetName, name: str, data: Buffer) -> None:
         if not self.targets.writable(target):
-            raise StoreError(f"it failed before: {self.targets.failures.get(target, 'offline')}", target=target)
+            raise self.targets.failed_before(target)
         self.targets.store(target).put(name, data)
 
     def ahead_max(self) -> int:
@@ -107,11 +108,16 @@ class Placing:
 
     def settle(self) -> list[TargetName]:
         """Waits until enough sites hold the object or no target is left; StoreError below the minimum."""
-        while self._under_way:
-            for target, future in list(self._under_way.items()):
-                del self._under_way[target]
-                self._note(target, future)
+        attempt = 0
+        self._drain()
+        while distinct_sites(self._holders) < self._demand.minimum_sites:
+            again = self._writer.targets.wait_to_write(self._tried, attempt)
+            if not again:
+                break
+            attempt += 1
+            self._tried.difference_update(again)
             self._start_more()
+            self._drain()
         if distinct_sites(self._holders) < self._demand.minimum_sites:
             reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self._writer.targets.failures.items()))
             raise StoreError(
@@ -121,6 +127,13 @@ class Placing:
             )
         return self._holders
 
+    def _drain(self) -> None:
+        while self._under_way:
+            for target, future in list(self._under_way.items()):
+                del self._under_way[target]
+                self._note(target, future)
+            self._start_more()
+
     def _note(self, target: TargetName, future: "Future[None]") -> None:
         try:
             future.result()
@@ -129,6 +142,7 @@ class Placing:
             self._writer.targets.fail_by(target, error)
         else:
             self._holders.append(target)
+            self._writer.targets.patience(target).over()
 
     def _start_more(self) -> None:
         for target in next_targets(self._demand.preference, self._holders, self._demand.wanted_sites, self._may_take):

@@ -13,7 +13,7 @@ from drtool.stores.ports import Buffer, Medium, Mode, Register, Store, Tagged, V
 from drtool.stores.readonly import ReadOnlyStore
 from drtool.stores.retry import Backoff, RetryingStore
 from drtool.stores.voting import VoteVerdict
-from drtool.stores.watch import Errand, Patience, WatchedStore
+from drtool.stores.watch import CallLimits, Errand, WatchedStore
 
 __all__ = [
     "NO_FAULTS",
@@ -21,6 +21,7 @@ __all__ = [
     "Backoff",
     "Bucket",
     "Buffer",
+    "CallLimits",
     "Circuit",
     "CircuitStore",
     "Errand",
@@ -32,7 +33,6 @@ __all__ = [
     "Medium",
     "MemoryStore",
     "Mode",
-    "Patience",
     "Rates",
     "ReadOnlyStore",
     "Register",

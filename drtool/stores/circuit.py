@@ -1,8 +1,9 @@
-"""One dead target costs seconds, not minutes: after a few failures in a row nobody asks it for a while.
+"""One dead target costs seconds, not minutes: after a few failures in a row it is not asked for a while.
 
 Closed: calls pass. After `failures_max` transient failures in a row, over `failing_s` at least (many threads may meet one
-short fault), or one call that hung, it opens: calls fail at once, with the reason that opened it. After `rest_s` one call is
-let through; its answer closes the circuit, its failure opens it again.
+short fault), or one call that hung, it opens: calls fail at once, with the reason that opened it. After a rest one call is
+let through. Its answer closes the circuit, its failure opens it again. The first rest is `first_rest_s`, since most faults pass
+within seconds; each failure after a rest doubles the next one, up to `rest_s`, which is also the rest after a call that hung.
 
 Invariants
     What fails at once was not sent: `TargetResting` is a `TargetOffline`, whose outcome is known.
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 FAILURES_MAX = 5
 FAILING_S = 0.5
+FIRST_REST_S = 1.0
 REST_S = 30.0
 _ELSEWHERE = "another process of this command found that it does not answer"
 
@@ -39,9 +41,11 @@ class Circuit:
         failures_max: int = FAILURES_MAX,
         failing_s: float = FAILING_S,
         rest_s: float = REST_S,
+        first_rest_s: float = FIRST_REST_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._failures_max, self._failing_s, self._rest_s, self._clock = failures_max, failing_s, rest_s, clock
+        self._first_rest_s = self._next_rest_s = min(first_rest_s, rest_s)
         self._lock = Lock()
         self._shared = memoryview(mmap(-1, 8)).cast(
             "d"
@@ -73,6 +77,7 @@ class Circuit:
             return
         with self._lock:
             self._failures, self._probing, self._shared[0] = 0, False, 0.0
+            self._next_rest_s = self._first_rest_s
 
     def failed(self, error: StoreError) -> None:
         """The medium did not answer, or said that it cannot at the moment."""
@@ -83,7 +88,9 @@ class Circuit:
                 self._first_failed_at = now
             lasting = self._failures >= self._failures_max and now - self._first_failed_at >= self._failing_s
             if lasting or self._probing or isinstance(error, TargetHung):
-                self._reason, self._shared[0] = error.message, now + self._rest_s
+                rest_s = self._rest_s if isinstance(error, TargetHung) else self._next_rest_s
+                self._next_rest_s = min(2 * rest_s, self._rest_s)
+                self._reason, self._shared[0] = error.message, now + rest_s
             self._probing = False
 
     def gave_up(self) -> None:

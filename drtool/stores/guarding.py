@@ -4,8 +4,9 @@ The order says what counts for what. Waiting for a limit is no failure and no ha
 outside the circuit, so that it sees each of them, and an open one ends them (`TargetResting` is not tried again). The watch is
 inside, so that a call that hangs is what opens the circuit; asking for the room that is left may hang as well.
 
-A voter's register has the circuit alone: the manifest runs its requests on threads of its own with deadlines of their own,
-and only its protocol knows what to do about an answer that was lost.
+A voter's register has a circuit of its own, and nothing else: the manifest runs its requests on threads of its own with
+deadlines of their own, and only its protocol knows what to do about an answer that was lost. A burst of failing reads and
+writes of objects does not keep a voter from voting.
 """
 
 from collections.abc import Callable
@@ -16,10 +17,11 @@ from drtool.stores.circuit import Circuit, CircuitStore
 from drtool.stores.limits import Bucket, LimitedStore
 from drtool.stores.local import LocalStore
 from drtool.stores.overlay import OverlaidStore
+from drtool.stores.patience import Patience
 from drtool.stores.ports import VoterStore
 from drtool.stores.reserve import ReservingStore
 from drtool.stores.retry import Backoff, RetryingStore
-from drtool.stores.watch import Patience, WatchedStore
+from drtool.stores.watch import CallLimits, WatchedStore
 
 
 class Rates(Struct, frozen=True, kw_only=True):
@@ -41,11 +43,14 @@ class Guard:
         *,
         circuit: Circuit | None = None,
         backoff: Backoff | None = None,
+        call_limits: CallLimits | None = None,
         patience: Patience | None = None,
         bucket: Callable[[float], Bucket] = Bucket,
     ) -> None:
         self.circuit = circuit or Circuit()
-        self._backoff, self._patience = backoff, patience
+        self._register_circuit = Circuit()
+        self.patience = patience or Patience()
+        self._backoff, self._call_limits = backoff, call_limits
         self._upload = bucket(rates.upload_bytes_s) if rates.upload_bytes_s else None
         self._download = bucket(rates.download_bytes_s) if rates.download_bytes_s else None
 
@@ -58,7 +63,7 @@ class Guard:
         place = medium.inner if isinstance(medium, OverlaidStore) else medium
         own = isinstance(place, LocalStore) and place.can_vote()
         reserving = ReservingStore(medium)
-        watched = reserving if own else WatchedStore(reserving, self._patience)
+        watched = reserving if own else WatchedStore(reserving, self._call_limits)
         tried: VoterStore = RetryingStore(CircuitStore(watched, self.circuit), self._backoff)
         if self._upload is None and self._download is None:
             return tried
@@ -66,7 +71,7 @@ class Guard:
 
     def register(self, medium: VoterStore) -> VoterStore:
         """The same target's register, for the manifest."""
-        return CircuitStore(medium, self.circuit)
+        return CircuitStore(medium, self._register_circuit)
 
     def close(self) -> None:
         """Gives back what the limits hold open."""

@@ -30,7 +30,7 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _HINT = "a mount that hangs? mount it anew, or take its disk or server for lost; the other targets are used meanwhile"
 
 
-class Patience(Struct, frozen=True, kw_only=True):
+class CallLimits(Struct, frozen=True, kw_only=True):
     """How long an answer may take: so long, and longer by the bytes that it moves.
 
     To take a slow line for a dead one costs copies; to wait for a dead one costs a minute and a half, once. Several workers may
@@ -88,9 +88,9 @@ class Errand(Generic[T]):
 class WatchedStore(PassingStore):
     """A store whose every call ends in time."""
 
-    def __init__(self, inner: Store, patience: Patience | None = None) -> None:
+    def __init__(self, inner: Store, limits: CallLimits | None = None) -> None:
         super().__init__(inner)
-        self.patience = patience or Patience()
+        self.limits = limits or CallLimits()
         self._hung = False
 
     def put(self, name: str, data: Buffer) -> None:
@@ -136,7 +136,7 @@ class WatchedStore(PassingStore):
 
     def _watched(self, call: Callable[[], T], name: str, size_bytes: int = 0) -> T:
         try:
-            return Errand(call).result(self.patience.for_bytes(size_bytes), name)
+            return Errand(call).result(self.limits.for_bytes(size_bytes), name)
         except TargetHung:
             self._hung = True
             raise

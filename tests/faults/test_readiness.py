@@ -15,7 +15,7 @@ from drtool.events import TargetFailed
 from drtool.repository import readiness as readiness_module
 from drtool.repository import targets as targets_module
 from drtool.repository.targets import Targets
-from drtool.stores import Circuit, Faults, FaultyStore, Guard, Patience
+from drtool.stores import CallLimits, Circuit, Faults, FaultyStore, Guard
 
 C = "c/main"
 ADVICE = {"full": "free some space there", "read_only": "remount it for writing"}
@@ -50,7 +50,7 @@ def faulty(monkeypatch):
         return Partly(store, *chosen[spec.name]) if spec.name in chosen else store
 
     def guard(targets, name):
-        fresh = Guard(patience=Patience(call_s=0.5, slowest_bytes_s=1e9), circuit=Circuit(rest_s=300.0))
+        fresh = Guard(call_limits=CallLimits(call_s=0.5, slowest_bytes_s=1e9), circuit=Circuit(rest_s=300.0))
         return targets._guards.setdefault(name, fresh)
 
     monkeypatch.setattr(Targets.__init__, "__defaults__", (opener,))

@@ -22,7 +22,7 @@ from drtool.repository.admitting import look_at_place
 from drtool.repository.joining import target_at
 from drtool.repository.places import vote_verdict
 from drtool.repository.targets import Targets
-from drtool.stores import NO_FAULTS, Circuit, Faults, FaultyStore, Guard, Patience
+from drtool.stores import NO_FAULTS, CallLimits, Circuit, Faults, FaultyStore, Guard
 
 C = "c/main"
 
@@ -73,7 +73,7 @@ def plan(monkeypatch):
         return store
 
     def guard(targets, name):
-        fresh = Guard(patience=Patience(call_s=1.0, slowest_bytes_s=1e9), circuit=Circuit(rest_s=300.0))
+        fresh = Guard(call_limits=CallLimits(call_s=1.0, slowest_bytes_s=1e9), circuit=Circuit(rest_s=300.0))
         return targets._guards.setdefault(name, fresh)
 
     monkeypatch.setattr(Targets.__init__, "__defaults__", (opener,))

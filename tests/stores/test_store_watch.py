@@ -11,12 +11,12 @@ from hanging_mount import hung_mount
 from three_sites import place
 
 from drtool.errors import ObjectMissing, TargetHung, TargetOffline
-from drtool.stores import Errand, Faults, FaultyStore, Guard, LocalStore, MemoryStore, Patience, WatchedStore
+from drtool.stores import CallLimits, Errand, Faults, FaultyStore, Guard, LocalStore, MemoryStore, WatchedStore
 from drtool.stores.watch import ROWS_AT_ONCE
 
 __all__ = ["place"]
 
-BRIEFLY = Patience(call_s=0.05, slowest_bytes_s=1e9)
+BRIEFLY = CallLimits(call_s=0.05, slowest_bytes_s=1e9)
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def test_answers_and_errors_come_through_and_no_thread_stays(hanging):
 
 def test_a_large_put_may_take_longer_by_its_size():
     slow = FaultyStore(MemoryStore(), Faults(delay_s=0.2))
-    patience = Patience(call_s=0.05, slowest_bytes_s=1e6)
-    WatchedStore(slow, patience).put("x", bytes(1_000_000))
+    limits = CallLimits(call_s=0.05, slowest_bytes_s=1e6)
+    WatchedStore(slow, limits).put("x", bytes(1_000_000))
     with pytest.raises(TargetHung):
-        WatchedStore(slow, patience).put("y", b"1")
+        WatchedStore(slow, limits).put("y", b"1")
 
 
 def test_on_a_file_system_of_this_host_no_call_costs_a_thread(place, hanging, monkeypatch):
@@ -78,7 +78,7 @@ def test_on_a_file_system_of_this_host_no_call_costs_a_thread(place, hanging, mo
     monkeypatch.undo()
     hanging.put("x", b"1")
     hanging.faults = Faults(hang=True)
-    store = Guard(patience=BRIEFLY).objects(hanging)  # of any other medium nobody knows
+    store = Guard(call_limits=BRIEFLY).objects(hanging)  # of any other medium nobody knows
     with pytest.raises(TargetHung):
         store.get("x", 0, 1)
 

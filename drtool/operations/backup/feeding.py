@@ -157,7 +157,9 @@ class Feeder:
         def serve(channel: Channel[Reply, Request]) -> None:
             BackupWorker(repository, self._slots, self._claims).serve(channel)
 
-        self._pool: WorkerPool[Request, Reply] = WorkerPool(workers, serve, request_decoder(), reply_decoder())
+        self._pool: WorkerPool[Request, Reply] = WorkerPool(
+            workers, serve, request_decoder(), reply_decoder(), repository.targets.announce
+        )
 
     def take(self, found: Found) -> None:
         """Takes on every file of a directory that must be read."""

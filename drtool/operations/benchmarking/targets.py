@@ -28,7 +28,7 @@ from drtool.repository.marker import Marker
 from drtool.repository.places import OPEN_TIMEOUT_S, is_directory, open_in_time, open_store
 from drtool.repository.spec import TargetSpec
 from drtool.repository.writing import AHEAD_MAX
-from drtool.stores import Errand, Medium, Patience, Store, WatchedStore
+from drtool.stores import CallLimits, Errand, Medium, Store, WatchedStore
 from drtool.stores.scratch import Scratch, remove_leftovers
 
 SMALL_BYTES = 1024
@@ -88,7 +88,7 @@ class _Trial:
     def __init__(self, medium: Medium, speed: TargetSpeed, seconds: float, size_bytes: int) -> None:
         self._medium, self._speed = medium, speed
         self._seconds, self._size_bytes = seconds, size_bytes
-        self._store: Store = WatchedStore(medium, Patience(call_s=10.0))
+        self._store: Store = WatchedStore(medium, CallLimits(call_s=10.0))
         self._scratch = Scratch(medium)
 
     def run(self) -> TargetSpeed:

@@ -108,7 +108,9 @@ class Feeder:
         def serve(channel: Channel[Reply, Request]) -> None:
             RestoreWorker(repository, root, overwrite).serve(channel)
 
-        self._pool: WorkerPool[Request, Reply] = WorkerPool(workers, serve, request_decoder(), reply_decoder())
+        self._pool: WorkerPool[Request, Reply] = WorkerPool(
+            workers, serve, request_decoder(), reply_decoder(), repository.targets.announce
+        )
 
     def take(self, names: tuple[bytes, ...], entry: Entry) -> None:
         """Takes on one regular file without other names."""

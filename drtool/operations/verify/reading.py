@@ -5,7 +5,8 @@ A pack that passes would restore: everything that a restore relies on was done w
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import count
 
 from blake3 import blake3
 
@@ -47,6 +48,8 @@ class Reader:
                 if not under_way:
                     return
                 copy, problem = under_way.popleft()
+                while not wait([problem], timeout=1.0).done:
+                    self._targets.announce()
                 yield copy, problem.result()
         finally:
             pool.shutdown(cancel_futures=True)  # an interruption waits for what is being read, not for all the rest
@@ -54,13 +57,25 @@ class Reader:
     def _problem(self, copy: Copy) -> str | None:
         if copy.target in self.left:
             return None
-        try:
-            return problem_with(self._targets.store(copy.target), copy.expected.name, self._keyring)
-        except TargetOffline as error:
-            self.left.setdefault(copy.target, error.message)
-        except StoreError as error:
-            self.unread[copy] = error.message
+        for attempt in count():
+            try:
+                problem = problem_with(self._targets.store(copy.target), copy.expected.name, self._keyring)
+            except TargetOffline as error:
+                if self._waited(copy.target, error, attempt):
+                    continue
+                self.left.setdefault(copy.target, error.message)
+            except StoreError as error:
+                self.unread[copy] = error.message
+            else:
+                self._targets.patience(copy.target).over()
+                return problem
+            return None
         return None
+
+    def _waited(self, target: TargetName, error: TargetOffline, attempt: int) -> bool:
+        """Wait for a server that stopped answering: no other target can answer for its copies."""
+        why = f"{target}: {error.message}"
+        return self._targets.may_return(target, error) and self._targets.wait_for([target], attempt, why)
 
 
 def problem_with(store: Store, name: str, keyring: Keyring) -> str:

@@ -1,0 +1,62 @@
+"""Waiting for a server that does not answer, where no other target can serve.
+
+One outage has one deadline, whichever requests meet it: the first wait begins the outage, the first answer ends it. So a target
+that is gone for good costs one wait, not one for each object. Processes forked from one another share the outage.
+
+Source of the waits: Brooker, "Exponential backoff and jitter" (AWS Architecture Blog, 2015), full jitter.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from mmap import mmap
+
+FIRST_S = 0.5
+LONGEST_S = 10.0
+_WORDS_BYTES = 504
+
+
+class Patience:
+    """How long one target is waited for. `limit_s` is 0 where nothing waits."""
+
+    def __init__(
+        self,
+        limit_s: float = 0.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.limit_s, self._clock, self._sleep, self._draw = limit_s, clock, sleep, draw
+        shared = memoryview(mmap(-1, 8 + _WORDS_BYTES))  # anonymous, so forks share it
+        self._began, self._words = shared[:8].cast("d"), shared[8:]
+        self._told_of = 0.0
+
+    def may_wait(self, factor: float = 1.0) -> bool:
+        """Return whether the outage has lasted less than `factor` times the limit."""
+        began = self._began[0]
+        return self.limit_s > 0 and (not began or self._clock() - began < factor * self.limit_s)
+
+    def wait(self, attempt: int, why: str) -> None:
+        """Sleep before another attempt (0 is the first). `why` is what the target's last answer, or lack of one, was."""
+        self.begin(why)
+        self._sleep(self._draw() * min(LONGEST_S, FIRST_S * 2 ** min(attempt, 16)))
+
+    def begin(self, why: str) -> None:
+        """Begin the outage, unless it has begun."""
+        if not self._began[0]:
+            self._words[:] = why.encode()[:_WORDS_BYTES].ljust(_WORDS_BYTES, b"\0")
+            self._began[0] = self._clock()
+
+    def over(self) -> None:
+        """End the outage: the target answered."""
+        if self._began[0]:
+            self._began[0] = 0.0
+
+    def news(self) -> str | None:
+        """Return why the target is waited for, once for each outage. For the process that talks to the user."""
+        began = self._began[0]
+        if not began or began == self._told_of:
+            return None
+        self._told_of = began
+        return bytes(self._words).rstrip(b"\0").decode(errors="replace")
