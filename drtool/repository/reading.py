@@ -170,7 +170,7 @@ class ObjectReader:
                     may_return = self._targets.may_return(target, error)
                     self.bad_copies[target, name] = _bad(target, name, error, may_return=may_return)
                 else:
-                    self._targets.patience(target).over()
+                    self._targets.answered(target)
                     return data
             if not self._wait_for_copies(name, attempt):
                 break

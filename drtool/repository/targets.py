@@ -316,13 +316,13 @@ class Targets:
         """Return whether `error` may pass by itself: a server did not answer. A directory of this host does not come back."""
         return isinstance(error, TargetOffline) and not self.near(name)
 
-    def patience(self, name: TargetName) -> Patience:
-        """Return how long the target is waited for where no other can serve."""
-        return self._guard(name).patience
+    def answered(self, name: TargetName) -> None:
+        """Note that the target serves: an outage of it is over."""
+        self._guard(name).patience.over()
 
     def wait_for(self, names: Iterable[TargetName], attempt: int, why: str, factor: float = 1.0) -> bool:
         """Wait a little for servers that stopped answering. False, at once: they were waited for long enough."""
-        waited_for = [patience for patience in map(self.patience, names) if patience.may_wait(factor)]
+        waited_for = [guard.patience for guard in map(self._guard, names) if guard.patience.may_wait(factor)]
         for patience in waited_for[1:]:
             patience.begin("")
         if waited_for:

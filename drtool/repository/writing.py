@@ -142,7 +142,7 @@ class Placing:
             self._writer.targets.fail_by(target, error)
         else:
             self._holders.append(target)
-            self._writer.targets.patience(target).over()
+            self._writer.targets.answered(target)
 
     def _start_more(self) -> None:
         for target in next_targets(self._demand.preference, self._holders, self._demand.wanted_sites, self._may_take):

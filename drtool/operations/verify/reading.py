@@ -67,7 +67,7 @@ class Reader:
             except StoreError as error:
                 self.unread[copy] = error.message
             else:
-                self._targets.patience(copy.target).over()
+                self._targets.answered(copy.target)
                 return problem
             return None
         return None
