@@ -5,6 +5,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 from three_sites import World, _in_memory, fill, noise, set_apart
 
 from drtool.errors import DrtoolError
@@ -123,6 +124,34 @@ def test_a_page_that_no_site_has_is_put_back_from_the_cache_of_this_host(stocked
     assert lost == {path.name for path in pages(stocked, "a")} - kept
     assert exit_code(result) == (4 if lost else 0)
     assert {name.rpartition("/")[2] for _, name in found(stocked)} == lost
+
+
+class WithArbiter(World):
+    """Site c only votes."""
+
+    def spec(self, **more):
+        spec = super().spec(**more)
+        return replace(
+            spec, targets=tuple(replace(row, vote="only") if row.site == "c" else row for row in spec.targets)
+        )
+
+
+def test_an_arbiter_gives_back_the_pages_that_rotted_everywhere_else(place):
+    world = WithArbiter(place).found(copies=2)
+    with patch("drtool.manifest.commit.RECENT_LIMIT", 4):
+        for number in range(3):
+            world.backup(fill(place / "source", {"file": noise(5_000, number)}))
+    shutil.rmtree(place / "cache")
+    rotten = [path for site in "ab" for path in pages(world, site)]
+    for path in rotten:
+        flip(path)
+    assert {name for _, name in found(world)} == {
+        str(path.relative_to(world.directory("b"))) for path in pages(world, "b")
+    }
+    assert (exit_code(repaired(world)), found(world)) == (0, set())
+    for path in pages(world, "c"):
+        empty(path)
+    assert {target for target, _ in found(world)} == {"c/main"}, "an arbiter's pages are looked at as well"
 
 
 def test_rot_in_the_cache_of_this_host_is_no_fault_of_a_site(stocked):

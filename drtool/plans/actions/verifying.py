@@ -211,11 +211,12 @@ def _judged(action: Verify, document: dict[str, Any]) -> Outcome:
 
 
 def _looked_at(action: Verify, document: dict[str, Any]) -> int:
-    """Snapshots restored, copies read, or packs listed: whatever the level really did."""
+    """Snapshots restored, copies read, or packs listed: whatever the level really did. Named objects may be the catalogue's."""
     if action.level == "restore":
         return len(document.get("restored", ()))
+    named = int(document["checked"]["catalogue"]) if action.objects else 0
     if action.level in ("sample", "full"):
-        return int(document["bound_95"]["read"])
+        return int(document["bound_95"]["read"]) + named
     return int(document["checked"]["packs"]) if document["checked"]["bytes"] else 0
 
 

@@ -234,6 +234,20 @@ def test_damage_fails_a_verification_and_tolerance_is_counted(stored):
     assert (done.outputs["checked"], done.outputs["damaged"]) == (1, 1)
 
 
+def test_damage_to_the_catalogue_fails_a_sample_and_is_healed_by_name_as_the_weekly_plan_does(stored):
+    register = max((stored.world.root / "a/manifest/acc").rglob("v-*"))
+    slot = next((stored.world.root / "b/keys").iterdir())
+    for path in (register, slot):
+        path.write_bytes(path.read_bytes()[:-1])
+    done = stored.act("verify", {"level": "sample", "sample": {"count": 3}})
+    bad = done.outputs["bad_objects"]
+    assert (done.status, len(bad)) == ("failed", 2)
+    assert stored.act("repair", {"objects": bad, "max_objects": 200}).status == "passed"
+    done = stored.act("verify", {"level": "full", "objects": bad}, pins={"snapshots": []})
+    assert (done.status, done.outputs["damaged"]) == ("passed", 0), done.detail
+    assert done.outputs["checked"] >= 2
+
+
 def test_verifying_nothing_proves_nothing(stored):
     assert stored.act("verify", {"level": "full", "objects": []}, pins={"snapshots": []}).status == "unproven"
     pins = stored.foresee("verify", {"level": "structure", "sites": ["a"]}).pins
