@@ -2,6 +2,8 @@
 
 Invariants
     The very bytes that worked last on this host are tried first; a slot that does not parse is passed over, not fatal.
+    They are kept here as well, for the day when no target has a sound slot. They count only if the manifest still names them:
+    a password that was removed opens nothing.
     What slots can cost is bounded for each target: one that offers expensive slots exhausts its own share and nobody else's.
 """
 
@@ -14,6 +16,7 @@ from msgspec import Struct
 from drtool.crypto import Keyring, KeySlot, object_name, open_slot
 from drtool.crypto.slots import Argon2Parameters
 from drtool.errors import DrtoolError, FormatError, NoQuorum, WrongPassword
+from drtool.manifest.records import KeyTable
 from drtool.model import RepositoryId, TargetName
 from drtool.repository.cache import write_atomically
 from drtool.repository.slots import SLOTS_MAX, parsed_slot, slot_texts
@@ -22,6 +25,7 @@ from drtool.repository.targets import Targets
 WORK_MAX = SLOTS_MAX * Argon2Parameters(salt=b"").work
 """What the slots of one target may cost to try: as much as the most slots that a repository can have, with our parameters."""
 _LAST_SLOT = "last-slot"
+_KEPT_SLOT = "last-slot.json"
 
 
 def unlock(targets: Targets, repository: RepositoryId, password: Callable[[], bytes], state_dir: Path) -> Keyring:
@@ -44,10 +48,43 @@ def unlock(targets: Targets, repository: RepositoryId, password: Callable[[], by
     )
 
 
+def kept_slot(state_dir: Path) -> bytes | None:
+    """The bytes of the slot that worked last on this host."""
+    try:
+        return (state_dir / _KEPT_SLOT).read_bytes()
+    except OSError:
+        return None
+
+
+def unlock_kept(repository: RepositoryId, password: Callable[[], bytes], state_dir: Path) -> Keyring | None:
+    """The keyring from the slot that this host keeps; None if the password does not open it.
+
+    `check_kept` must follow as soon as the manifest can be read.
+    """
+    text = kept_slot(state_dir)
+    slot = parsed_slot(text, repository) if text is not None else None
+    if slot is None:
+        return None
+    with suppress(WrongPassword, FormatError):
+        return open_slot(slot, password())
+    return None
+
+
+def check_kept(state_dir: Path, table: KeyTable) -> None:
+    """`WrongPassword` unless the manifest names the very slot that this host keeps."""
+    text = kept_slot(state_dir) or b""
+    if object_name(text) not in {slot.hash for slot in table.slots}:
+        raise WrongPassword(
+            "no target has a key slot that this password opens, and the one that this host keeps was removed or replaced",
+            hint="use a password that is not removed: `drtool key list`, on a host that opens the repository, shows them",
+        )
+
+
 class _Found(Struct):
     """One slot as it lies on some targets, byte for byte."""
 
     slot: KeySlot
+    text: bytes
     hash: bytes
     holders: list[TargetName]
 
@@ -78,10 +115,15 @@ class _Unlocking:
                 continue
             with suppress(WrongPassword, FormatError):
                 keyring = open_slot(found.slot, secret)
-                if found.hash.hex() != last:
-                    with suppress(OSError):  # it only saves time
-                        write_atomically(self._last, found.hash.hex().encode())
+                if found.hash.hex() != last or kept_slot(self._last.parent) is None:
+                    self._keep(found)
                 yield keyring
+
+    def _keep(self, found: _Found) -> None:
+        """The slot that worked: its hash saves time at the next opening, its bytes are for when no target has them."""
+        with suppress(OSError):  # a full disk costs time at the next opening
+            write_atomically(self._last, found.hash.hex().encode())
+            write_atomically(self._last.parent / _KEPT_SLOT, found.text)
 
     def _slots(self, last: str) -> Iterator[_Found]:
         """The one that worked last as soon as a target shows it; then the others, the most widespread first."""
@@ -104,7 +146,7 @@ class _Unlocking:
             self._targets.fail(target, error.message)
             return []
         slots = ((parsed_slot(text, self._repository), text) for text in texts)
-        return [_Found(slot, object_name(text), [target]) for slot, text in slots if slot is not None]
+        return [_Found(slot, text, object_name(text), [target]) for slot, text in slots if slot is not None]
 
 
 def _read(path: Path) -> str:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drtool.crypto import Keyring
-from drtool.errors import DrtoolError, Forked, KeyMissing, NoQuorum, NoRepository, UsageError
+from drtool.errors import DrtoolError, Forked, KeyMissing, NoQuorum, NoRepository, UsageError, WrongPassword
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.facade import Manifest, View
 from drtool.manifest.local import DirectoryState
@@ -26,7 +26,7 @@ from drtool.model import RepositoryId, SiteName, TargetName, site_of
 from drtool.repository.beyond import reach_known, reach_more, stale_words
 from drtool.repository.cache import Cache
 from drtool.repository.identity import author
-from drtool.repository.keys import unlock
+from drtool.repository.keys import check_kept, unlock, unlock_kept
 from drtool.repository.known_targets import Known, recall, remember, repository_at
 from drtool.repository.overlays import Overlays, warnings
 from drtool.repository.places import open_read_only
@@ -38,6 +38,7 @@ from drtool.repository.targets import UNNAMED, Targets, register_at, registers_o
 from drtool.repository.twins import Twin, find_twins, refusal
 
 ANY_SITE = "any"
+KEPT = "no target has a sound key slot for this password; this host has a copy: drtool repair puts it back"
 
 
 class _Parts(Struct, frozen=True):
@@ -76,7 +77,7 @@ def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
 
 
 def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
-    keyring = _unlocked(targets, _repository_of(targets) or _recalled(targets, spec, emit), spec, emit)
+    keyring, by_kept = _keyring(targets, _repository_of(targets) or _recalled(targets, spec, emit), spec, emit)
     repository_id = keyring.repository
     local = DirectoryState(_state_dir(spec, repository_id))
     known = recall(spec.state_dir, repository_id)
@@ -98,6 +99,9 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     if parts.recalled:
         emit(Warned(message=stale_words(spec, targets, parts.recalled)))
     targets.learn(view.state.targets)
+    if by_kept:
+        check_kept(_state_dir(spec, repository_id), view.state.keys)
+        emit(Warned(message=KEPT))
     twins = find_twins(spec, targets, view.state.targets, _state_dir(spec, repository_id))
     if twins:
         uncertain = _told_apart(parts, twins, view, emit) or uncertain
@@ -110,6 +114,17 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     if not spec.read_only:
         remember(spec, repository_id, view, targets)
     return repository
+
+
+def _keyring(targets: Targets, repository: RepositoryId, spec: RepositorySpec, emit: Emit) -> tuple[Keyring, bool]:
+    """Return the keyring, and whether only the key slot that this host keeps opened it."""
+    try:
+        return _unlocked(targets, repository, spec, emit), False
+    except (NoQuorum, WrongPassword):
+        keyring = unlock_kept(repository, spec.password, _state_dir(spec, repository))
+        if keyring is None:
+            raise
+        return keyring, True
 
 
 def _state_dir(spec: RepositorySpec, repository_id: RepositoryId) -> Path:

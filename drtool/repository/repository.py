@@ -23,6 +23,7 @@ from drtool.repository.findings import Copy, Findings
 from drtool.repository.index import Index
 from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.kept import KeptBlocks, TreeReader
+from drtool.repository.keys import kept_slot
 from drtool.repository.known_targets import remember
 from drtool.repository.reading import ChunkReader, ObjectReader
 from drtool.repository.session import WriterSession
@@ -210,7 +211,8 @@ class Repository:
     def mend_slots(self, *, thorough: bool = False) -> Mended:
         """Puts key slots where they miss; before a run stores anything."""
         self._slots_mended = self.view.state.keys.epoch
-        return mend_slots(self.targets, self.view.state.keys, self.view.state.targets, thorough=thorough)
+        kept = kept_slot(self.state_dir)
+        return mend_slots(self.targets, self.view.state.keys, self.view.state.targets, kept=kept, thorough=thorough)
 
     def target_rows(self) -> dict[TargetName, Target]:
         """The targets that the manifest knows, by name."""

@@ -8,7 +8,7 @@ Invariants
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -144,11 +144,13 @@ class Mended(Struct, frozen=True):
             yield f"key slots at {target} cannot be put right: {why}"
 
 
-def mend_slots(targets: Targets, table: KeyTable, rows: Iterable[Target], *, thorough: bool = False) -> Mended:
+def mend_slots(
+    targets: Targets, table: KeyTable, rows: Iterable[Target], *, kept: bytes | None = None, thorough: bool = False
+) -> Mended:
     """Brings every reachable target to what the manifest says of slots; damage is looked for only if `thorough`.
 
-    Before anything is sealed and stored there: a target whose slots are old could not be opened by itself. So a target that
-    has none of them and takes none gets no writes in this run.
+    `kept`: the slot that this host keeps, for when no target has it whole. Before anything is sealed and stored there: a target
+    whose slots are old could not be opened by itself. So a target that has none of them and takes none gets no more writes.
     """
     mended = Mended([], [], {})
     if not table.epoch:  # nobody wrote down which slots there are
@@ -156,10 +158,13 @@ def mend_slots(targets: Targets, table: KeyTable, rows: Iterable[Target], *, tho
     keepers = keeps_slots(targets, rows)
     gone = {id_.hex() for id_ in table.removed}
 
+    def whole_text(slot: SlotRow) -> bytes | None:
+        return _whole_text(targets, slot) or (kept if _is_whole(kept, slot) else None)
+
     def mend(name: TargetName) -> None:
         wanted = table.slots if name in keepers else ()
         try:
-            _mend(targets, name, wanted, gone, mended, thorough=thorough)
+            _mend(targets.store(name), name, wanted, gone, mended, whole_text, thorough=thorough)
         except StoreError as error:
             mended.failed[name] = error.message
             if wanted and not _holds_any(targets, name, wanted):
@@ -179,16 +184,22 @@ def _holds_any(targets: Targets, name: TargetName, slots: Iterable[SlotRow]) -> 
 
 
 def _mend(
-    targets: Targets, name: TargetName, slots: Iterable[SlotRow], gone: set[str], mended: Mended, *, thorough: bool
+    store: Store,
+    name: TargetName,
+    slots: Iterable[SlotRow],
+    gone: set[str],
+    mended: Mended,
+    whole_text: Callable[[SlotRow], bytes | None],
+    *,
+    thorough: bool,
 ) -> None:
-    store = targets.store(name)
     listed = {info.name.removeprefix(KEYS_PREFIX) for info in islice(store.list(KEYS_PREFIX), 4 * SLOTS_MAX)}
     missing = False
     for slot in slots:
         id_ = slot.id.hex()
         if id_ in listed and not (thorough and not _is_whole(_text(store, id_), slot)):
             continue
-        text = _whole_text(targets, slot)
+        text = whole_text(slot)
         if text is None:
             missing = True
             continue

@@ -7,11 +7,12 @@ import pytest
 from msgspec.structs import replace
 from three_sites import World, fill, noise, portrait
 
-from drtool.errors import DrtoolError
+from drtool.errors import DrtoolError, NoQuorum, WrongPassword
 from drtool.events import ignore
 from drtool.manifest.ops import SetRing
 from drtool.model import TargetName
 from drtool.operations.repair import RepairRequest, repair
+from drtool.repository.keys import check_kept
 from drtool.repository.marker import MARKER_OBJECT, Marker
 
 
@@ -196,3 +197,26 @@ def test_a_target_that_took_the_name_of_an_earlier_one_gets_the_marker_that_the_
     repaired(stocked)
     with stocked.open() as repository:
         assert repository.targets.markers[name].target_id == id_
+
+
+def test_a_slot_that_is_damaged_everywhere_is_put_back_from_the_copy_that_this_host_keeps(world):
+    with world.open(derive=True):
+        pass
+    held = [path.read_bytes() for site in "abc" for path in world.objects(site, "keys")]
+    for site in "abc":
+        for path in world.objects(site, "keys"):
+            path.write_bytes(b"")
+    with pytest.raises(NoQuorum), world.open(derive=True, password=b"another"):
+        pass
+    with world.open(derive=True) as repository:
+        assert "this host has a copy" in world.warnings()[-1]
+        repair(repository, RepairRequest(), ignore)
+    assert [path.read_bytes() for site in "abc" for path in world.objects(site, "keys")] == held
+
+
+def test_the_slot_that_this_host_keeps_opens_nothing_once_it_was_removed(world):
+    with world.open(derive=True) as repository:
+        table, state_dir = repository.view.state.keys, repository.state_dir
+    check_kept(state_dir, table)
+    with pytest.raises(WrongPassword, match="removed or replaced"):
+        check_kept(state_dir, replace(table, slots=()))

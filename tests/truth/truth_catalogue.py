@@ -163,6 +163,14 @@ def register_of(shelf: Shelf, keys: Keys, names: list[str]) -> Register:
     return Register(tuple(record[4]), record[5], tuple(names[-2:]))
 
 
+def has_register_of(shelf: Shelf, keys: Keys, target: str) -> bool:
+    """Whether the newest register at a place is sound and is that of the target's site."""
+    lives = lives_at(shelf)
+    names = lives[max(lives)] if lives else []
+    record = _record(keys, shelf.read(names[-1])) if names else None
+    return record is not None and record[2][0] == target.partition("/")[0]
+
+
 def _record(keys: Keys, data: bytes | None) -> list[Any] | None:
     if not data or data[:4] != b"drA1" or keys.mac("acceptor", data[:-_MAC_BYTES]) != data[-_MAC_BYTES:]:
         return None

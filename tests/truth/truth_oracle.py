@@ -21,6 +21,7 @@ from truth_catalogue import (
     Register,
     Shelf,
     Unreadable,
+    has_register_of,
     is_addressed,
     is_marker,
     is_whole,
@@ -84,7 +85,7 @@ class Truth:
     unknown: frozenset[str]
     """Snapshots of which nobody has ever seen all parts whole."""
     usable: frozenset[str]
-    """Targets that are there with a sound marker."""
+    """Targets that are there with a sound marker, or with a sound register of their site."""
     unwritable: frozenset[str]
     damaged: frozenset[Copy]
     """Copies that are there and are not what they should be."""
@@ -158,7 +159,7 @@ class Truth:
         rows = self.catalogue.targets.values()
         return (
             self.whole
-            and not self.gaps
+            and not (self.gaps or self.rotten)
             and all(row.state != "draining" for row in rows)
             and all(voter.sequence == self.catalogue.sequence for voter in self.good.voters)
         )
@@ -196,13 +197,16 @@ class Oracle:
         shelves = {name: Shelf(path) for name, path in places.items()}
         self._remember(shelves.values())
         self._keys = Keys({**self._keys.masters, **keys_from(shelves.values(), self.passwords).masters})
-        shelves = {name: shelf for name, shelf in shelves.items() if is_marker(self._keys, name, shelf.read(MARKER))}
+        marked = {name for name, shelf in shelves.items() if is_marker(self._keys, name, shelf.read(MARKER))}
+        shelves = {
+            name: row for name, row in shelves.items() if name in marked or has_register_of(row, self._keys, name)
+        }
         registers = self._registers(shelves)
         newest = max(registers.values(), key=lambda row: row.accepted, default=Register())
         if not newest.sound:
             raise Unreadable("no register is sound")
         catalogue = open_catalogue(self._keys, newest.value, self.seen.get)
-        return _Look(self, catalogue, shelves, registers, is_writable, places).truth()
+        return _Look(self, catalogue, shelves, registers, is_writable, places, marked).truth()
 
     def open(self, value: bytes) -> Catalogue:
         return open_catalogue(self._keys, value, self.seen.get)
@@ -251,6 +255,7 @@ class _Look:
     registers: Mapping[str, Register]
     is_writable: Callable[[Path], bool]
     places: Mapping[str, Path]
+    marked: Collection[str]
     ways: dict[bytes, frozenset[Way]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     written: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -350,7 +355,7 @@ class _Look:
             if target in self.catalogue.voters.values() and (register is None or not register.sound):
                 (damaged if register else missing).add((target, "register"))
         for name, row in self.catalogue.targets.items():
-            if name not in self.shelves and row.state != "lost" and self.places[name].is_dir():
+            if name not in self.marked and row.state != "lost" and self.places[name].is_dir():
                 damaged.add((name, MARKER))
         return damaged, missing
 

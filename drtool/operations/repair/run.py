@@ -96,13 +96,14 @@ def _check_names(repository: Repository, request: RepairRequest, seen: Look, cat
 
 
 def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
-    """Acceptors that lag, went back or lost everything take part again; missing key slots are put back."""
+    """Bring registers that lag, went back or lost everything up to date. Key slots go first: no head is sealed without them."""
     emit(Stage(name="manifest"))
     before = {row.site: row for row in repository.manifest.status().acceptors}
+    words = list(repository.mend_slots(thorough=True).messages())
     repository.adopt(repository.manifest.refresh())
     end_dead_sessions(repository)
     after = {row.site: row for row in repository.manifest.status().acceptors}
-    words = list(repository.mend_slots().messages())
+    words += repository.mend_slots().messages()
     for site, row in after.items():
         was = before.get(site)
         if was is not None and (was.problem or was.lag) and not row.problem and not row.lag:
