@@ -95,6 +95,10 @@ def _opened(call: Call, target: "TargetSpec") -> "Repository":
             f"{target.name} at {target.url} holds copies and no catalogue, because its site does not vote",
             hint="connect from a target of a site that votes",
         ) from None
+    except NoQuorum as error:
+        if "--manifest-from" not in (error.hint or ""):
+            raise
+        raise NoQuorum(error.message, hint="connect from a target of one of these sites") from None
 
 
 def _recognised(repository: "Repository", target: "TargetSpec") -> "TargetSpec":

@@ -9,8 +9,9 @@ Invariants
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 
 from msgspec import Struct
 
@@ -25,7 +26,7 @@ from drtool.operations.selection import Narrowing, narrowed, select, source_of, 
 from drtool.operations.snapshot_names import LATEST
 from drtool.repository import Repository
 from drtool.trees import Fetch, read_directory
-from drtool.trees.compare import first_clash
+from drtool.trees.compare import clashes
 
 ASIDE = b"_sources"
 """Below the destination: the snapshots that hold other things at the same paths as a newer one."""
@@ -33,16 +34,22 @@ ASIDE = b"_sources"
 How = Callable[..., RestoreRequest]
 """A request without its snapshot: where everything goes, and how."""
 
+SQLITE_INVENTORY = b"/sqlite/inventory.json"
+
 Check = Callable[[RestoreRequest, RestoreResult], list[RestoreError]]
 """What is wrong with a source that was just restored, beside what its result says."""
 
 
 class Placed(Struct, frozen=True, kw_only=True):
-    """A snapshot and where it goes. `clash`: the path that kept it from going beside the others."""
+    """A snapshot and where it goes. `clash`: the path that kept it from going beside the others.
+
+    `without_inventory`: a newer SQLite source beside it has one at the same path; the database itself has its own.
+    """
 
     snapshot: Snapshot
     to: bytes
     clash: str | None = None
+    without_inventory: bool = False
 
 
 class SourceRestored(Struct, frozen=True, kw_only=True):
@@ -128,22 +135,28 @@ def placed(snapshots: Sequence[Snapshot], to: bytes, fetch: Fetch) -> list[Place
     beside: list[Snapshot] = []
     found = []
     for row in snapshots:
-        clash = next(filter(None, (_clash(row, other, fetch) for other in beside)), None)
+        shared = list(chain.from_iterable(_clashes(row, other, fetch) for other in beside))
+        clash = next((path for path in shared if path != SQLITE_INVENTORY), None)
         if clash is None:
             beside.append(row)
-        where = to if clash is None else os.path.join(to, ASIDE, _directory_name(row))
-        found.append(Placed(snapshot=row, to=where, clash=None if clash is None else os.fsdecode(clash)))
+            found.append(Placed(snapshot=row, to=to, without_inventory=bool(shared)))
+        else:
+            aside = os.path.join(to, ASIDE, _directory_name(row))
+            found.append(Placed(snapshot=row, to=aside, clash=os.fsdecode(clash)))
     return found
 
 
-def _clash(row: Snapshot, other: Snapshot, fetch: Fetch) -> bytes | None:
-    """What cannot be read cannot be restored either: its own restore reports it."""
+def _clashes(row: Snapshot, other: Snapshot, fetch: Fetch) -> Iterator[bytes]:
+    """Yield the inventory's path, and the first other one. What cannot be read is reported by its own restore."""
     try:
         if any(entry.name == ASIDE for entry in read_directory(row.root, fetch)):
-            return b"/" + ASIDE
-        return first_clash(other.root, row.root, fetch)
+            yield b"/" + ASIDE
+        for path in clashes(other.root, row.root, fetch):
+            yield path
+            if path != SQLITE_INVENTORY:
+                return
     except DrtoolError:
-        return None
+        return
 
 
 def _directory_name(row: Snapshot) -> bytes:
@@ -162,7 +175,7 @@ def restore_all(repository: Repository, rows: Sequence[Snapshot], how: How, chec
     check_destination(first)
     plan = placed(rows, first.to, repository.trees)
     how = partial(how, overwrite=first.overwrite or "always")  # by now the directory may hold the other sources
-    done = [_one(repository, each, how(snapshot=each.snapshot, to=each.to), check, emit) for each in reversed(plan)]
+    done = [_one(repository, each, _request(how, each), check, emit) for each in reversed(plan)]
     host = rows[0].host
     return AllRestored(
         host=host,
@@ -178,6 +191,11 @@ def restore_all(repository: Repository, rows: Sequence[Snapshot], how: How, chec
         dry_run=first.dry_run,
         tentative=repository.view.tentative,
     )
+
+
+def _request(how: How, each: Placed) -> RestoreRequest:
+    excludes = (os.fsdecode(SQLITE_INVENTORY),) if each.without_inventory else ()
+    return how(snapshot=each.snapshot, to=each.to, excludes=excludes)
 
 
 def _one(repository: Repository, each: Placed, request: RestoreRequest, check: Check, emit: Emit) -> SourceRestored:

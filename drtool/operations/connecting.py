@@ -70,7 +70,8 @@ def what_is_there(repository: Repository) -> Connected:
             for site in sorted({site_of(target.name) for target in targets})
         ],
         newest=_newest(repository),
-        holds_copies=any(target.reachable and not target.votes_only for target in targets),
+        holds_copies=any(target.reachable and not target.votes_only for target in targets)
+        or bool(repository.targets.given_up()),
     )
 
 

@@ -1,6 +1,7 @@
 """Whether a snapshot holds a path: asked of many snapshots, each directory that they share is read once."""
 
 from collections.abc import Callable, Sequence
+from operator import eq
 
 from drtool.manifest.records import Snapshot
 from drtool.trees import Fetch, read_directory, split_path
@@ -12,9 +13,16 @@ def holder_of(fetch: Fetch, path: bytes) -> Callable[[Snapshot], bool]:
     known: dict[tuple[bytes, int], bool] = {}
 
     def holds(row: Snapshot) -> bool:
-        return _holds(row.root, parts, fetch, known)
+        return _may_hold(row, parts) and _holds(row.root, parts, fetch, known)
 
     return holds
+
+
+def _may_hold(row: Snapshot, parts: Sequence[bytes]) -> bool:
+    """Whether the path lies on the way to, or below, what was backed up; nothing else needs to be read."""
+    stored = [split_path(path) for path in row.paths]
+    related = any(all(map(eq, parts, each)) for each in stored)
+    return related or parts[:1] == [b"sqlite"]  # the inventory lies beside the database's own path
 
 
 def _holds(root: bytes, parts: Sequence[bytes], fetch: Fetch, known: dict[tuple[bytes, int], bool]) -> bool:

@@ -63,8 +63,8 @@ def compare(before: bytes, after: bytes, prefix: bytes, fetch: Fetch) -> Iterato
             levels.append((path + b"/", _pairs(old.subtree, new.subtree, fetch)))
 
 
-def first_clash(one: bytes, other: bytes, fetch: Fetch) -> bytes | None:
-    """Return the first path at which two trees hold different things, and which could not be restored to one place from both.
+def clashes(one: bytes, other: bytes, fetch: Fetch) -> Iterator[bytes]:
+    """Yield the paths at which two trees hold different things, so that they cannot be restored to one place from both.
 
     Directories are merged; files that differ in metadata alone are the same.
     """
@@ -79,10 +79,9 @@ def first_clash(one: bytes, other: bytes, fetch: Fetch) -> bytes | None:
         if old is None or new is None:
             continue
         if is_directory(old) != is_directory(new) or changed(old, new) == Change.CHANGED:
-            return above + old.name
-        if is_directory(old) and old.subtree != new.subtree and old.subtree and new.subtree:
+            yield above + old.name
+        elif is_directory(old) and old.subtree != new.subtree and old.subtree and new.subtree:
             levels.append((above + old.name + b"/", _pairs(old.subtree, new.subtree, fetch)))
-    return None
 
 
 def changed(old: Entry, new: Entry) -> Change | None:

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,26 @@ def test_the_only_host_that_there_is_is_meant_on_a_machine_with_another_name(tmp
     backup(shell, str(tmp_path / "tree"), "--host", "lost", day=1)
     done = shell("restore", "--all-sources", "--to", "out")
     assert (done.code, f"no snapshot is of this host, {HERE}; all are of lost" in done.err) == (0, True)
+
+
+def test_two_sqlite_databases_come_back_where_they_were(tmp_path):
+    """Both sources have an inventory at one path of their snapshots; that moves neither database."""
+    shell = shell_in(tmp_path)
+    sources = {}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        with closing(sqlite3.connect(tmp_path / name / "app.db")) as database:
+            database.execute("CREATE TABLE t (word)")
+            database.execute("INSERT INTO t VALUES (?)", (name,))
+            database.commit()
+        sources[name] = {"sqlite": {"path": str(tmp_path / name / "app.db")}}
+    assert shell("init", "--target", f"a={tmp_path}/a", "--copies", "1").code == 0
+    with (tmp_path / "drtool.yaml").open("a") as config:
+        config.write(f"sources: {json.dumps(sources)}\n")
+    assert shell("backup").code == 0
+    done = shell("restore", "--all-sources", "--to", "out", "--verify", "--json")
+    assert done.code == 0, done.err
+    assert [row["clash"] for row in done.document["sources"]] == [None, None]
+    for name in ("one", "two"):
+        with closing(sqlite3.connect(tmp_path / "out" / str(tmp_path / name / "app.db").lstrip("/"))) as database:
+            assert database.execute("SELECT word FROM t").fetchall() == [(name,)]

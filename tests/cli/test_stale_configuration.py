@@ -239,6 +239,17 @@ def test_the_directory_that_a_site_was_copied_from_is_not_taken_for_it(own):
     assert (done.code, done.error["kind"]) == (6, "no_quorum")
 
 
+def test_the_old_disk_of_a_site_that_was_replaced_leads_to_the_sites_that_took_over(own, tmp_path):
+    """Its own catalogue has ended. When none of them answers, it names them."""
+    done = bare(tmp_path)("connect", str(own.directory / "a"), "--json")
+    assert done.code == 0, done.err
+    assert {row["name"]: row["reachable"] for row in done.document["sites"]} == {"c": True, "d": True, "e": True}
+    lose(own, "bcde")
+    alone = bare(tmp_path, "second")("connect", str(own.directory / "a"), "--json")
+    assert (alone.code, alone.error["kind"]) == (6, "no_quorum")
+    assert alone.error["hint"] == "connect from a target of one of these sites"
+
+
 def test_a_kit_that_was_printed_before_the_change_still_leads_back(own, tmp_path):
     """The kit of today, and one that names a, b and c: any place on it that is left leads to all others."""
     shell = bare(tmp_path)
