@@ -104,7 +104,7 @@ def reindex(repository: "Repository", bad: Mapping[str, set[TargetName]], worker
         except Rejected as error:
             if error.reason != NOT_OPEN:
                 raise
-            raise Overtaken("this run was taken for dead and stopped", hint="run it again") from error
+            raise Overtaken("the session of this run expired, so it stopped", hint="run it again") from error
         finally:
             session.abandon()
 

@@ -396,7 +396,7 @@ def test_a_prune_that_was_expired_in_its_sleep_stops_and_harms_nothing(world, st
             repository.manifest.commit(ExpireSession(row.id))
         run(other, now_ns=10**19, yes=True)
 
-    with world.open() as repository, pytest.raises(Overtaken, match="taken for dead"):
+    with world.open() as repository, pytest.raises(Overtaken, match="another run ended"):
         prune(repository, PruneRequest(now_ns=10**18), sleep)
     assert slept
     assert world.view().state.sessions == ()

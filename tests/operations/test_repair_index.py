@@ -351,7 +351,7 @@ def test_it_waits_for_a_prune_and_stops_when_taken_for_dead(world, stocked, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(reindexing, "read_packs", sleepy)
-        with pytest.raises(Overtaken, match="taken for dead"):
+        with pytest.raises(Overtaken, match="session of this run expired"):
             run(world)
     assert exit_code(run(world)) == 0
     check(world, stocked)

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 
-from prune_actors import Actor, Steps, backup, move, prune, turn_ring
+from prune_actors import Actor, Steps, backup, turn_ring
+from prune_movers import move
 from prune_mutations import MUTATIONS
+from prune_prunes import prune
 from prune_world import HOUR_S, TARGETS, Host, World
 
 

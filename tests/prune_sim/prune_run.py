@@ -12,13 +12,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from prune_actors import Actor, Seen, Steps, backup, forget, move, prune, turn_ring
+from prune_actors import Actor, Steps, backup, expire, forget, turn_ring
+from prune_movers import move
 from prune_mutations import MUTATIONS
+from prune_prunes import Seen, prune
 from prune_world import HOUR_S, Host, World, placed
 
 from drtool.operations.prune.plan import plan
 
 ACTORS_AT_ONCE = 4
+HOSTS_MAX = 5
+STEP_S = 1.5
+"""The least that a step takes: nobody takes over from a mover in the time in which it does not look at its session again."""
 ACTORS = 26
 CHUNKS = 14
 STEPS_MAX = 4000
@@ -50,7 +55,7 @@ def _crowd(world: World) -> list[Actor]:
             if not left and not actors:
                 break
             continue
-        _step(world, rng.choice(awake))
+        _step(world, actors, rng.choice(awake))
         actors = [actor for actor in actors if not actor.done]
         world.check()
         if world.violations:
@@ -61,15 +66,18 @@ def _crowd(world: World) -> list[Actor]:
 def _someone(world: World) -> Actor:
     rng = world.rng
     wanted = frozenset(rng.sample(range(CHUNKS), rng.randint(1, 9)))
-    works = [backup(wanted), prune, move, forget, turn_ring(rng.choice(sorted(world.targets)))]
-    return Actor(world, rng.choice(world.hosts), rng.choices(works, (10, 6, 4, 3, 2))[0])
+    works = [backup(wanted), prune, move, forget, turn_ring(rng.choice(sorted(world.targets))), expire]
+    return Actor(world, rng.choice(world.hosts), rng.choices(works, (10, 6, 4, 3, 2, 1))[0])
 
 
-def _step(world: World, actor: Actor) -> None:
-    """One step, or a death, or a sleep; some sleep for days."""
+def _step(world: World, actors: list[Actor], actor: Actor) -> None:
+    """One step, or a death, or a sleep; some sleep for days. Or a snapshot of its machine is taken, and resumed later."""
     rng = world.rng
-    world.now_s += rng.expovariate(1 / 20)
+    world.now_s += STEP_S + rng.expovariate(1 / 20)
     fate = rng.random()
+    if actor.image is not None and fate > 0.8:
+        actors.append(Actor(world, actor.host, actor.image, actor.session))
+        actors[-1].wakes_s = world.now_s + rng.choice([0.0, 60.0, 2 * HOUR_S, 30 * HOUR_S])
     if fate < 0.01:
         actor.die()
     elif fate < 0.05:
@@ -85,6 +93,11 @@ def _chance(world: World) -> None:
         world.offline ^= {rng.choice(sorted(world.targets))}
         if len(world.offline) > 1:
             world.offline.clear()
+    if rng.random() < 0.002 and len(world.hosts) < HOSTS_MAX:
+        world.clone(rng.choice(world.hosts))
+    copies = [(name, pack) for name, packs in sorted(world.targets.items()) for pack in sorted(packs)]
+    if copies and rng.random() < 0.01:
+        world.rot(rng.choice(copies))
     for request in [request for request in world.flying if rng.random() < 0.02]:
         world.flying.remove(request)
         world.land(request)
@@ -104,6 +117,7 @@ def _end(world: World, actors: Iterable[Actor]) -> None:
         world.land(request)
     world.flying, world.late_share = [], 0.0
     world.offline.clear()
+    world.rotten.clear()
     for host in world.hosts:
         alone(world, host, move)
     for _ in range(3):  # it sees silent sessions and forgotten snapshots; ends those, takes these; then it is quiet

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
+from typing import TypeAlias
 
 import msgspec
 
@@ -36,6 +37,7 @@ COPIES = 2
 TARGETS = tuple(TargetName(f"{site}/main") for site in "abcd")
 HOUR_S = 3600.0
 NOBODY = SessionId(b"")
+Copy: TypeAlias = tuple[TargetName, PackId]
 
 
 @dataclass
@@ -73,11 +75,13 @@ class World:
         self.targets: dict[TargetName, set[PackId]] = {name: set() for name in TARGETS}
         self.offline: set[TargetName] = set()
         self.flying: list[Deletion] = []
+        self.rotten: set[Copy] = set()
         self.acknowledged: set[SnapshotId] = set()
         self.violations: list[str] = []
         self.late_share = 0.15  # of the deletions, those whose answer is lost and that take effect later
         self.mutation = ""
         self.condemned_s = 0.0  # by the clock of whoever condemned: only a broken protocol looks at it
+        self.opened: dict[SessionId, Host] = {}
         self.hosts = [self._host(f"h{number}") for number in range(hosts)]
         rows = tuple(Target(name, 1, "active", f"file:///{name}") for name in TARGETS)
         voters = tuple(Voter(SiteName(site), TargetName(f"{site}/main"), b"") for site in "abc")
@@ -86,7 +90,10 @@ class World:
 
     def _host(self, name: str) -> Host:
         skew_s = self.rng.choice([0.0, 0.0, -50 * HOUR_S, 3 * HOUR_S, 400 * HOUR_S])
-        return Host(name, skew_s, Drafts(Author(host_id=name, host=name), self.draw, lambda: self.clock_ns(skew_s)))
+        return Host(name, skew_s, self._drafts(name, skew_s))
+
+    def _drafts(self, name: str, skew_s: float) -> Drafts:
+        return Drafts(Author(host_id=name, host=name), self.draw, lambda: self.clock_ns(skew_s))
 
     def draw(self, size: int) -> bytes:
         return self.rng.randbytes(size)
@@ -109,8 +116,22 @@ class World:
     def open(self, host: Host, kind: SessionKind) -> SessionId:
         """A session; those of processes that died on this host end with it."""
         session = SessionId(self.draw(16))
-        self.commit(host, OpenSession(kind, host.name, host.name, expires=tuple(sorted(host.dead)), session=session))
+        op = OpenSession(kind, host.name, host.name, expires=tuple(sorted(self.dead(host))), session=session)
+        self.commit(host, op)
+        self.opened[session] = host
         return session
+
+    def dead(self, host: Host) -> set[SessionId]:
+        """The sessions whose processes this host can prove to have ended."""
+        if self.mutation != "another boot is proof of death":
+            return host.dead
+        others = {row.id for row in self.state.sessions if row.host_id == host.name and self.opened[row.id] is not host}
+        return host.dead | others
+
+    def clone(self, host: Host) -> None:
+        """A copy of a machine, with its name and host id and all that it remembers, starts beside it."""
+        notes = (dict(host.sessions_seen), dict(host.forgotten_seen), set(host.own))
+        self.hosts.append(Host(host.name, host.skew_s, self._drafts(host.name, host.skew_s), *notes))
 
     def keep_names(self, packs: Collection[PackId]) -> ObjectList:
         """A list, as an object that an op can name."""
@@ -161,11 +182,26 @@ class World:
     def put(self, target: TargetName, pack: PackId) -> bool:
         if target not in self.offline:
             self.targets[target].add(pack)
+            self.rotten.discard((target, pack))
         return target not in self.offline
 
     def whole(self, target: TargetName, pack: PackId) -> bool:
         """Whether a target answers and gives a pack back as it was written."""
-        return target not in self.offline and pack in self.targets[target]
+        there = target not in self.offline and pack in self.targets[target]
+        return there and (target, pack) not in self.rotten
+
+    def good_sites(self, pack: PackId) -> int:
+        """On how many sites a pack is whole, whether they answer now or not."""
+        return len({site_of(name) for name in self.holders(pack) if (name, pack) not in self.rotten})
+
+    def rot(self, copy: Copy) -> None:
+        """A copy rots unnoticed; not the last good one of anything, nor one that was just written or read."""
+        if any(row.kind != "backup" for row in self.state.sessions) or copy[1] not in self.indexed(self.state):
+            return
+        before = self.readable()
+        self.rotten.add(copy)
+        if self.readable() != before:
+            self.rotten.discard(copy)
 
     def delete(self, target: TargetName, pack: PackId, mover: SessionId = NOBODY) -> bool:
         """Whether it is known to be gone. If not, the request may be on its way still."""
@@ -180,11 +216,12 @@ class World:
 
     def land(self, request: Deletion) -> None:
         """A deletion takes effect."""
+        copy = request.target, request.pack
+        good = request.pack in self.targets[request.target] and copy not in self.rotten
         self.targets[request.target].discard(request.pack)
-        if request.mover and request.pack in self.needed():
-            sites = {site_of(name) for name in self.holders(request.pack)}
-            if len(sites) < COPIES:
-                self.violations.append(f"a mover left {len(sites)} copies of a pack that is needed")
+        self.rotten.discard(copy)
+        if request.mover and good and request.pack in self.needed() and self.good_sites(request.pack) < COPIES:
+            self.violations.append(f"a mover left {self.good_sites(request.pack)} good copies of a pack that is needed")
 
     def answer(self, mover: SessionId) -> None:
         """What a mover waits for: its deletions that are on their way take effect."""
@@ -209,17 +246,23 @@ class World:
         there = self.indexed(self.state) - self.going(self.state)
         return frozenset(pack for pack in there if self.packs[pack] & chunks)
 
-    def check(self) -> None:
-        """After every step: each chunk of each snapshot lies, indexed and not being removed, on some target."""
+    def lost(self) -> list[str]:
+        """What snapshots have lost: chunks of which no good copy is left that the index names."""
         final = frozenset().union(*(self.lists[row.objects.name] for row in self.state.removing))
         if self.mutation == "taken back after removing":
             final = frozenset()  # it says that nothing is final
-        usable = [pack for pack in self.indexed(self.state) - final if self.holders(pack)]
-        there = frozenset().union(*(self.packs[pack] for pack in usable))
-        for row in self.state.snapshots:
-            lost = self.trees[row.root] - there
-            if lost:
-                self.violations.append(f"snapshot {row.id.hex()[:8]} of {row.host} has lost chunks {sorted(lost)}")
+        there = self.readable(final)
+        missing = [(row, sorted(self.trees[row.root] - there)) for row in self.state.snapshots]
+        return [f"snapshot {row.id.hex()[:8]} of {row.host} has lost chunks {lost}" for row, lost in missing if lost]
+
+    def readable(self, final: Collection[PackId] = ()) -> frozenset[int]:
+        """The chunks that the index finds in a good copy."""
+        usable = [pack for pack in self.indexed(self.state) if pack not in final and self.good_sites(pack)]
+        return frozenset().union(*(self.packs[pack] for pack in usable))
+
+    def check(self) -> None:
+        """After every step: each chunk of each snapshot lies, indexed and not being removed, on some target."""
+        self.violations += self.lost()
         listed = {row.id for row in self.state.snapshots}
         gone = self.acknowledged - listed
         if gone:

@@ -49,10 +49,18 @@ def test_the_worlds_are_hostile(monkeypatch):
     """Of the things that must happen for the invariants to mean anything, each happens often."""
     import prune_run
     from prune_actors import Actor
-    from prune_world import World
+    from prune_world import NOBODY, World
 
     met = Counter()
-    die, commit = Actor.die, World.commit
+    die, commit, clone, start = Actor.die, World.commit, World.clone, Actor.__init__
+
+    def counted_clone(world, host):
+        met["clones"] += 1
+        clone(world, host)
+
+    def counted_start(actor, world, host, work, session=NOBODY):
+        met["restored"] += session != NOBODY
+        start(actor, world, host, work, session)
 
     def counted_die(actor):
         met["deaths"] += 1
@@ -65,9 +73,12 @@ def test_the_worlds_are_hostile(monkeypatch):
 
     monkeypatch.setattr(Actor, "die", counted_die)
     monkeypatch.setattr(World, "commit", counted_commit)
+    monkeypatch.setattr(World, "clone", counted_clone)
+    monkeypatch.setattr(Actor, "__init__", counted_start)
     for seed in range(40):
         prune_run.run_seed(seed)
     assert met["deaths"] > 20
+    assert min(met["clones"], met["restored"]) > 20
     assert (
         min(met[name] for name in ("Condemn", "Remove", "Removed", "ExpireSession", "SetRing", "ForgetSnapshots")) > 20
     )

@@ -3,7 +3,9 @@
 from itertools import groupby
 
 import pytest
-from prune_actors import backup, move, prune
+from prune_actors import backup
+from prune_movers import move
+from prune_prunes import prune
 from prune_run import alone
 from prune_world import World as Model
 from three_sites import fill, founded, noise, place, world

@@ -40,7 +40,11 @@ from drtool.repository.writing import PackWritten, Writer
 ATTEMPTS = 8
 FEW_SITES = "fewer sites take index segments now than are to have them"
 OWED = "targets without room miss new index segments: `drtool repair` stores them, once what goes was deleted there"
-TAKEN_FOR_DEAD = "this prune was taken for dead and stopped; whatever it began, this or another one finishes"
+OVERTAKEN = (
+    "another run ended this prune's session, or goes on with it, so this one stopped; the next prune finishes its work"
+)
+OVERTAKEN_BY = (NOT_OPEN, "not-removing", "condemned-already")
+"""All but the first need two lives of one session: a machine that was cloned, or put back, in the middle of a prune."""
 TRY_AGAIN = ("changed-since", "segments-changed", "not-condemned")
 
 
@@ -62,9 +66,9 @@ def prune(repository: Repository, request: PruneRequest, emit: Emit) -> PruneRes
         try:
             return run.go(started)
         except Rejected as error:
-            if error.reason != NOT_OPEN:
+            if error.reason not in OVERTAKEN_BY:
                 raise
-            raise Overtaken(TAKEN_FOR_DEAD, hint="run it again: it goes on from what is there") from error
+            raise Overtaken(OVERTAKEN, hint="run it again: it goes on from what is there") from error
         finally:
             session.abandon()
 
