@@ -57,7 +57,7 @@ def prune_overlooks_a_snapshot() -> Iterator[None]:
 def repair_only_says_so() -> Iterator[None]:
     """What should be copied counts as copied."""
     from drtool.operations.repair import run
-    from drtool.repository.surplus import Taken
+    from drtool.repository.moving import Mover
 
-    with patch.object(run, "_carry_out", lambda _repository, _request, jobs, _emit: (run._imagined(jobs), Taken())):
+    with patch.object(Mover, "carry_out", lambda _, jobs: run._imagined(jobs)):
         yield

@@ -136,7 +136,7 @@ class Register:
     accepted: tuple[int, bytes] = (0, b"")
     value: bytes = b""
     names: tuple[str, ...] = ()
-    """The newest record and its predecessor."""
+    """Its records, oldest first."""
 
     @property
     def sound(self) -> bool:
@@ -157,24 +157,22 @@ def register_of(shelf: Shelf, keys: Keys, names: list[str]) -> Register:
     newest, before = names[-1], names[-2] if len(names) > 1 else ""
     record = _record(keys, shelf.read(newest))
     if record is None or record[0] != int(newest[-12:]):
-        return Register(names=tuple(names[-2:]))
+        return Register(names=tuple(names))
     if record[0] > 1 and (not before or blake3(shelf.read(before) or b"").digest() != record[1]):
-        return Register(names=tuple(names[-2:]))
-    return Register(tuple(record[4]), record[5], tuple(names[-2:]))
-
-
-def has_register_of(shelf: Shelf, keys: Keys, target: str) -> bool:
-    """Whether the newest register at a place is sound and is that of the target's site."""
-    lives = lives_at(shelf)
-    names = lives[max(lives)] if lives else []
-    record = _record(keys, shelf.read(names[-1])) if names else None
-    return record is not None and record[2][0] == target.partition("/")[0]
+        return Register(names=tuple(names))
+    return Register(tuple(record[4]), record[5], tuple(names))
 
 
 def _record(keys: Keys, data: bytes | None) -> list[Any] | None:
     if not data or data[:4] != b"drA1" or keys.mac("acceptor", data[:-_MAC_BYTES]) != data[-_MAC_BYTES:]:
         return None
     return msgspec.msgpack.decode(data[4:-_MAC_BYTES])
+
+
+def site_in_record(keys: Keys, data: bytes | None) -> str | None:
+    """The site whose register an authentic record belongs to."""
+    record = _record(keys, data)
+    return None if record is None else record[2][0]
 
 
 @dataclass(frozen=True)

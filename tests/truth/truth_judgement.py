@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from truth_catalogue import MARKER
 from truth_history import Step
 from truth_oracle import Copy, Stock, Truth
 
@@ -48,6 +49,8 @@ class Case:
     status_after: Answer | None = None
     survive: Answer | None = None
     """After the verification, if there was one."""
+    failed: tuple[tuple[str, Answer], ...] = ()
+    """The looks that ended with an error instead of a document: the command, and what it said."""
     restored: tuple[Restored, ...] = ()
     shown: frozenset[Copy] = field(default=frozenset())
     """The damage that drtool was shown by now, this verification included."""
@@ -76,6 +79,13 @@ class Complaint:
 
 Rule = Callable[[Case], Iterator[str]]
 RULES: dict[str, Rule] = {}
+ALWAYS = (
+    "catalogue-lists-what-was-acknowledged",
+    "stored-bytes-are-the-source",
+    "backup-is-degraded-when-it-has-too-few-copies",
+    "status-exit-code-and-healthy-agree",
+    "survive-exit-code-agrees-with-its-document",
+)
 
 
 def rule(function: Rule) -> Rule:
@@ -84,8 +94,14 @@ def rule(function: Rule) -> Rule:
 
 
 def judge(case: Case, without: frozenset[str] = frozenset()) -> list[Complaint]:
-    """Everything that is said and not so, by all rules but those named."""
-    return [Complaint(name, words) for name, check in RULES.items() if name not in without for words in check(case)]
+    """Everything that is said and not so, by all rules but those named.
+
+    Of a target that proves by neither marker nor register who it is, drtool may use what lies there or not: then only the rules
+    hold that do not depend on it.
+    """
+    unclear = case.before.unclear or case.after.unclear or case.now.unclear
+    rules = {name: RULES[name] for name in (ALWAYS if unclear else RULES) if name not in without}
+    return [Complaint(name, words) for name, check in rules.items() for words in check(case)]
 
 
 # The catalogue and the data
@@ -117,12 +133,21 @@ def no_command_loses_anything(case: Case) -> Iterator[str]:
 
 @rule
 def restore_brings_back_what_can_be_restored(case: Case) -> Iterator[str]:
-    possible = case.after.restorable(case.after.good)
+    quorum = len(case.after.good.voters) >= case.after.catalogue.quorum
+    possible = case.after.restorable(case.after.good) if quorum else frozenset()
     for row in case.restored:
         if row.code == DONE and not row.same:
             yield f"restore of {row.snapshot[:8]} exits 0 with other bytes than the source"
         elif row.code != DONE and row.snapshot in possible:
             yield f"restore of {row.snapshot[:8]} exits {row.code}, and everything it needs can be reached"
+
+
+@rule
+def status_verify_and_survive_always_answer(case: Case) -> Iterator[str]:
+    """Only without a quorum of voters may they end with an error."""
+    for words, said in case.failed:
+        if said.code != NO_QUORUM or len(case.after.good.voters) >= case.after.catalogue.quorum:
+            yield f"{words} exits {said.code}: {said.document['error']['message']}"
 
 
 # backup
@@ -143,7 +168,7 @@ def backup_counts_copies_that_can_be_seen(case: Case) -> Iterator[str]:
     """Never a site that is away, never a copy that is known to be bad."""
     for row in _reports(case):
         said = row["copies"]["minimum_written"]
-        seen = case.after.copies(_without(case.after.listed, case.known), row["id"])
+        seen = case.after.copies(_without(case.after.listed, case.known & case.after.damaged), row["id"])
         if said > seen:
             yield f"backup counts {said} copies of {row['id'][:8]}, and {seen} can be seen"
 
@@ -185,7 +210,7 @@ def status_exit_code_and_healthy_agree(case: Case) -> Iterator[str]:
 @rule
 def status_is_not_healthy_when_a_promised_loss_would_cost_a_snapshot(case: Case) -> Iterator[str]:
     for truth, shown in _called_healthy(case):
-        if not truth.survives_promise(_without(truth.listed, shown)):
+        if not truth.survives_promise(_without(truth.listed, shown & truth.damaged)):
             yield "status says healthy, and the loss of a site would cost a snapshot"
 
 
@@ -217,7 +242,8 @@ def status_is_not_healthy_when_a_key_slot_is_missing(case: Case) -> Iterator[str
 @rule
 def status_is_healthy_when_all_is_well(case: Case) -> Iterator[str]:
     for said, truth, shown in case.statuses:
-        if truth.all_well and not shown and not _is_fine(said):
+        found = said is case.status_after and case.verify is not None and case.verify.code != DONE
+        if truth.all_well and not shown and not found and not _is_fine(said):
             yield f"status exits {said.code} though all is well: {said.document.get('problems')}"
 
 
@@ -226,7 +252,7 @@ def status_counts_copies_that_can_be_seen(case: Case) -> Iterator[str]:
     for said, truth, shown in case.statuses:
         for row in said.document.get("sources", ()):
             if row["newest_snapshot"] in truth.made and row["copies"] is not None:
-                seen = truth.copies(_without(truth.listed, shown), row["newest_snapshot"])
+                seen = truth.copies(_without(truth.listed, shown & truth.damaged), row["newest_snapshot"])
                 if row["copies"] > seen:
                     yield f"status says {row['copies']} copies of {row['newest_snapshot'][:8]}, and {seen} can be seen"
 
@@ -245,9 +271,7 @@ def _is_fine(said: Answer) -> bool:
 @rule
 def verify_finds_all_damage(case: Case) -> Iterator[str]:
     if case.verify:
-        unsaid = sorted(case.after.damaged - _named(case.verify))
-        offline = {row["target"] for row in case.verify.document["offline"]}
-        unsaid = [copy for copy in unsaid if copy[0] not in offline]
+        unsaid = sorted(_damage_in_reach(case, case.verify) - _named(case.verify))
         if unsaid:
             yield f"verify exits {case.verify.code} without a word of {unsaid[0][1]} at {unsaid[0][0]} ({len(unsaid)} in all)"
 
@@ -256,7 +280,10 @@ def verify_finds_all_damage(case: Case) -> Iterator[str]:
 def verify_invents_no_damage(case: Case) -> Iterator[str]:
     if case.verify:
         said = {(row["target"], _object(row["object"])) for row in case.verify.document["damaged"]}
-        if invented := sorted(said - case.after.damaged - case.after.rotten):
+        behind = {
+            (row.target, "register") for row in case.after.good.voters if row.sequence < case.after.catalogue.sequence
+        }
+        if invented := sorted(said - case.after.damaged - case.after.rotten - behind):
             yield f"verify calls {invented[0][1]} at {invented[0][0]} damaged, and it is not"
 
 
@@ -267,8 +294,8 @@ def verify_exits_0_only_when_every_copy_is_there(case: Case) -> Iterator[str]:
         short = {name for name in case.acknowledged if case.after.copies(case.after.good, name) < copies}
         if short:
             yield f"verify exits 0, and these have fewer than {copies} copies: {_short(short)}"
-        if case.after.damaged:
-            yield f"verify exits 0, and {len(case.after.damaged)} copies are damaged"
+        for target, name in sorted(_damage_in_reach(case, case.verify))[:1]:
+            yield f"verify exits 0, and {name} at {target} is damaged"
 
 
 @rule
@@ -283,6 +310,12 @@ def verify_names_what_is_lost(case: Case) -> Iterator[str]:
         lost = set(case.acknowledged) - case.after.restorable(case.after.good)
         if lost and case.verify.code != DAMAGE:
             yield f"verify exits {case.verify.code}, and these cannot be restored: {_short(lost)}"
+
+
+def _damage_in_reach(case: Case, verify: Answer) -> set[Copy]:
+    """The damage at targets that the verification does not call offline."""
+    offline = {row["target"] for row in verify.document["offline"]}
+    return {copy for copy in case.after.damaged if copy[0] not in offline}
 
 
 def _named(said: Answer) -> set[Copy]:
@@ -300,7 +333,7 @@ def _object(name: str) -> str:
 @rule
 def survive_says_what_a_loss_leaves(case: Case) -> Iterator[str]:
     """Exactly, when every damage is known; else between what the bytes and what the listings say."""
-    if case.survive is None or "scenarios" not in case.survive.document:
+    if case.survive is None:
         return
     scenarios = [((), case.survive.document["summary"])]
     scenarios += [(tuple(row["lost"]), row["summary"]) for row in case.survive.document["scenarios"]]
@@ -318,14 +351,17 @@ def _outlook(case: Case, loss: frozenset[str]) -> tuple[int, int]:
     """
     newest = case.now.catalogue.sequence
     bytes_ = case.now.good
-    trusted = replace(bytes_, voters=tuple(row for row in bytes_.voters if row.sequence == newest))
-    seen = bytes_ if case.everything_shown else _without(case.now.listed, case.shown)
+    current = replace(bytes_, voters=tuple(row for row in bytes_.voters if row.sequence == newest))
+    trusted = _without(
+        current, case.shown
+    )  # a finding stands until the copy is read again, though it may be whole by now
+    seen = bytes_ if case.everything_shown else _without(case.now.listed, case.shown & case.now.damaged)
     return len(case.now.restorable(trusted, loss)), len(case.now.restorable(seen, loss))
 
 
 @rule
 def survive_exit_code_agrees_with_its_document(case: Case) -> Iterator[str]:
-    if case.survive is None or "scenarios" not in case.survive.document:
+    if case.survive is None:
         return
     document = case.survive.document
     short = any(
@@ -348,6 +384,14 @@ def repair_heals_what_it_says(case: Case) -> Iterator[str]:
     if there and case.before.damaged <= case.known and not case.after.whole:
         left = sorted((*case.after.damaged, *case.after.missing))
         yield f"repair exits 0, and all is not well: {left[:1] or 'copies are missing'}"
+
+
+@rule
+def repair_puts_markers_back(case: Case) -> Iterator[str]:
+    """A flipped bit in a marker takes a target offline; a repair that exits 0 has mended it."""
+    if case.step.verb == "repair" and case.did is not None and case.did.code == DONE:
+        bad = sorted(target for target, name in case.after.damaged if name == MARKER)
+        yield from (f"repair exits 0, and {target} stays offline for its damaged marker" for target in bad[:1])
 
 
 def _without(stock: Stock, bad: frozenset[Copy]) -> Stock:

@@ -21,7 +21,6 @@ from truth_catalogue import (
     Register,
     Shelf,
     Unreadable,
-    has_register_of,
     is_addressed,
     is_marker,
     is_whole,
@@ -29,6 +28,7 @@ from truth_catalogue import (
     lives_at,
     open_catalogue,
     register_of,
+    site_in_record,
 )
 
 Copy = tuple[str, str]
@@ -85,14 +85,18 @@ class Truth:
     unknown: frozenset[str]
     """Snapshots of which nobody has ever seen all parts whole."""
     usable: frozenset[str]
-    """Targets that are there with a sound marker, or with a sound register of their site."""
+    """Targets that are there and prove by their marker, or else by their register, who they are."""
+    unclear: frozenset[str]
+    """Targets that are there and prove it by neither; drtool may recognise them by the objects that they hold."""
     unwritable: frozenset[str]
     damaged: frozenset[Copy]
     """Copies that are there and are not what they should be."""
     rotten: frozenset[Copy]
-    """Pages that no head needs, or not any more, and that are not what their names promise; registers that went back in time."""
+    """Every object whose bytes are not those that its name promises, needed or not."""
     missing: frozenset[Copy]
     """Parts of the catalogue and key slots that are not where they belong."""
+    stray: frozenset[Copy]
+    """Key slots that the catalogue does not list."""
     gaps: frozenset[Copy]
     """Packs and index segments that a target held when they were written, and does not hold now."""
     good: Stock
@@ -159,7 +163,7 @@ class Truth:
         rows = self.catalogue.targets.values()
         return (
             self.whole
-            and not (self.gaps or self.rotten)
+            and not (self.gaps or self.rotten or self.stray)
             and all(row.state != "draining" for row in rows)
             and all(voter.sequence == self.catalogue.sequence for voter in self.good.voters)
         )
@@ -197,16 +201,21 @@ class Oracle:
         shelves = {name: Shelf(path) for name, path in places.items()}
         self._remember(shelves.values())
         self._keys = Keys({**self._keys.masters, **keys_from(shelves.values(), self.passwords).masters})
-        marked = {name for name, shelf in shelves.items() if is_marker(self._keys, name, shelf.read(MARKER))}
-        shelves = {
-            name: row for name, row in shelves.items() if name in marked or has_register_of(row, self._keys, name)
-        }
+        unmarked = {name for name, shelf in shelves.items() if not is_marker(self._keys, name, shelf.read(MARKER))}
         registers = self._registers(shelves)
+        proved = {name for name in unmarked if name in registers and self._proves(shelves[name], registers[name], name)}
+        unclear = {name for name in unmarked - proved if shelves[name].present}
+        shelves = {name: shelf for name, shelf in shelves.items() if name not in unmarked - proved}
+        registers = {name: row for name, row in registers.items() if name in shelves}
         newest = max(registers.values(), key=lambda row: row.accepted, default=Register())
         if not newest.sound:
             raise Unreadable("no register is sound")
         catalogue = open_catalogue(self._keys, newest.value, self.seen.get)
-        return _Look(self, catalogue, shelves, registers, is_writable, places, marked).truth()
+        return _Look(self, catalogue, shelves, registers, is_writable, places, frozenset(unmarked), unclear).truth()
+
+    def _proves(self, shelf: Shelf, register: Register, target: str) -> bool:
+        """Whether a record of the newest configuration shows which target this is, where the marker does not."""
+        return any(site_in_record(self._keys, shelf.read(name)) == _site(target) for name in register.names)
 
     def open(self, value: bytes) -> Catalogue:
         return open_catalogue(self._keys, value, self.seen.get)
@@ -255,7 +264,8 @@ class _Look:
     registers: Mapping[str, Register]
     is_writable: Callable[[Path], bool]
     places: Mapping[str, Path]
-    marked: Collection[str]
+    unmarked: Collection[str]
+    unclear: Collection[str]
     ways: dict[bytes, frozenset[Way]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     written: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -276,10 +286,22 @@ class _Look:
             made=made,
             unknown=frozenset(unknown),
             usable=frozenset(self.shelves),
+            unclear=frozenset(self.unclear),
             unwritable=frozenset(name for name, shelf in self.shelves.items() if not self.is_writable(shelf.root)),
             damaged=frozenset(damaged),
-            rotten=frozenset(self._rotten()),
+            rotten=frozenset(
+                (target, name)
+                for target, shelf in self.shelves.items()
+                for name in shelf.names()
+                if is_addressed(name) and not is_whole(name, shelf.read(name))
+            ),
             missing=frozenset(missing),
+            stray=frozenset(
+                (target, name)
+                for target, shelf in self.shelves.items()
+                for name in shelf.names("keys")
+                if name not in self.catalogue.slots
+            ),
             gaps=frozenset(
                 (target, name)
                 for name, targets in self.written.items()
@@ -355,17 +377,9 @@ class _Look:
             if target in self.catalogue.voters.values() and (register is None or not register.sound):
                 (damaged if register else missing).add((target, "register"))
         for name, row in self.catalogue.targets.items():
-            if name not in self.marked and row.state != "lost" and self.places[name].is_dir():
+            if name in self.unmarked and row.state != "lost" and self.places[name].is_dir():
                 damaged.add((name, MARKER))
         return damaged, missing
-
-    def _rotten(self) -> Iterator[Copy]:
-        for target, shelf in self.shelves.items():
-            pages = (name for name in shelf.names("manifest/obj") if not is_whole(name, shelf.read(name)))
-            yield from ((target, name) for name in pages)
-        for target in self._sound_voters():
-            if self.oracle.open(self.registers[target].value).sequence < self.catalogue.sequence:
-                yield target, "register"
 
     def _expected_at(self, target: str) -> Iterator[str]:
         row = self.catalogue.targets.get(target)

@@ -48,27 +48,37 @@ def play(
 
 def _case(world: World, step: Step, did: Ran | None, before: Truth, after: Truth) -> Case:
     known = world.known
-    status = _answer(world.command("status"))
-    verify = status_after = None
-    if step.verified:
-        verify = _answer(world.command("verify", "--level", "full"))
+    failed: list[tuple[str, Answer]] = []
+
+    def look(*words: str) -> Answer | None:
+        """The answer of a command that only looks; one that failed is noted."""
+        said = Answer(*_said(world.command(*words)))
+        if "error" in said.document:
+            failed.append((words[0], said))
+            return None
+        return said
+
+    status = look("status")
+    verify = look("verify", "--level", "full") if step.verified else None
+    if verify is not None:
         world.known = _shown(known, after)
-        status_after = _answer(world.command("status"))
-    now = world.look()  # a verification commits what it covered
+    status_after = look("status") if verify is not None else None
+    survive = look("survive")
     restored = tuple(Restored(name, same, ran.code) for name, same, ran in world.restored)
     world.restored.clear()
     return Case(
         step=step,
         before=before,
         after=after,
-        now=now,
+        now=world.look(),  # a verification commits what it covered
         known=known,
         acknowledged=dict(world.acknowledged),
-        did=_answer(did),
+        did=None if did is None else Answer(*_said(did)),
         status=status,
         verify=verify,
         status_after=status_after,
-        survive=_answer(world.command("survive")),
+        survive=survive,
+        failed=tuple(failed),
         restored=restored,
         shown=world.known,
     )
@@ -79,5 +89,5 @@ def _shown(known: frozenset[Copy], after: Truth) -> frozenset[Copy]:
     return frozenset(copy for copy in known if copy[0] not in after.usable) | after.damaged
 
 
-def _answer(ran: Ran | None) -> Answer | None:
-    return None if ran is None else Answer(ran.code, ran.document)
+def _said(ran: Ran) -> tuple[int, dict]:
+    return ran.code, ran.document
