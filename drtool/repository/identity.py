@@ -89,9 +89,14 @@ def _host_id(state_dir: Path) -> str:
         if known.machine_id == machine_id:
             return known.host_id
     except (OSError, msgspec.MsgspecError):
-        pass  # first use, or a file that nobody can read: draw one
-    drawn = _HostFile(os.urandom(16).hex(), machine_id)
-    write_atomically(path, msgspec.json.encode(drawn))
+        pass  # first use, or a file that cannot be read: draw one
+    return draw_host_id(state_dir)
+
+
+def draw_host_id(state_dir: Path) -> str:
+    """Give this state directory a new host id, and return it."""
+    path = state_dir / _FILE
+    write_atomically(path, msgspec.json.encode(_HostFile(os.urandom(16).hex(), _read("/etc/machine-id"))))
     return msgspec.json.decode(path.read_bytes(), type=_HostFile).host_id
 
 

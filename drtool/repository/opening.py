@@ -25,6 +25,7 @@ from drtool.manifest.records import Target
 from drtool.model import RepositoryId, SiteName, TargetName, site_of
 from drtool.repository.beyond import reach_known, reach_more, stale_words
 from drtool.repository.cache import Cache
+from drtool.repository.doubles import tell_apart
 from drtool.repository.identity import author
 from drtool.repository.keys import check_kept, unlock, unlock_kept
 from drtool.repository.known_targets import Known, recall, remember, repository_at
@@ -102,6 +103,10 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     if by_kept:
         check_kept(_state_dir(spec, repository_id), view.state.keys)
         emit(Warned(message=KEPT))
+    if not (spec.read_only or view.tentative) and (
+        double := tell_apart(spec.state_dir, _state_dir(spec, repository_id), view)
+    ):
+        emit(Warned(message=double))
     twins = find_twins(spec, targets, view.state.targets, _state_dir(spec, repository_id))
     if twins:
         uncertain = _told_apart(parts, twins, view, emit) or uncertain

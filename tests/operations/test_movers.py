@@ -215,3 +215,39 @@ def test_while_another_mover_has_the_turn_repair_makes_copies_and_warns(stocked)
         assert result.copied.objects > 0
         assert any(f"drtool session expire {session.id.hex()[:8]} --force" in words for words in stocked.warnings())
         session.abandon()
+
+
+def test_two_machines_with_one_host_id_are_detected_and_told_apart(stocked, monkeypatch):
+    """The clone brings a copy of the state directory; both write at the same time."""
+    clone = clone_of(stocked)
+    with stocked.open() as mine:
+        session = mine.begin(mine.writer(), "home")
+        with booted_as(monkeypatch, OTHER_BOOT):
+            clone.view()
+            assert clone.warnings() == [], "the session may be this machine's own, from before a reboot"
+            host_id = identity.author(clone.root / clone.state, "").host_id
+            session.checkpoint()
+            clone.view()
+        (words,) = clone.warnings()
+        assert f"another machine with the host id of this one is at work: session {session.id.hex()[:8]}" in words
+        assert identity.author(clone.root / clone.state, "").host_id != host_id == session_row(stocked, session).host_id
+        with booted_as(monkeypatch, OTHER_BOOT), clone.open() as repository:
+            row = session_row(stocked, session)
+            assert identity.process_of(row, identity.identify(repository)) == "elsewhere"
+        assert len(clone.warnings()) == 1
+        session.abandon()
+
+
+def test_after_a_reboot_a_host_keeps_its_id_and_warns_of_nothing(stocked, monkeypatch):
+    with stocked.open() as mine:
+        mine.begin(mine.writer(), "home")
+    host_id = identity.author(stocked.root / stocked.state, "").host_id
+    with booted_as(monkeypatch, OTHER_BOOT):
+        for _ in range(3):
+            stocked.view()
+        assert identity.author(stocked.root / stocked.state, "").host_id == host_id
+    assert stocked.warnings() == []
+
+
+def session_row(world, session):
+    return next(row for row in world.view().state.sessions if row.id == session.id)
