@@ -83,9 +83,10 @@ def test_an_ssh_server_that_became_read_only_is_named(shell, tmp_path):
 
 
 def moved_to_a_directory(shell, server, url):
-    """Every object of the bucket lies in a directory now, and the configuration says so."""
+    """Every object of the bucket lies in a directory now, and the configuration says so; the provider is gone."""
     for key, data in server.objects.items():
         fill(shell.directory / "moved", {key.removeprefix("drtool/"): data})
+    server.close()
     config = shell.directory / "drtool.yaml"
     config.write_text(config.read_text().replace(url, str(shell.directory / "moved")))
 
