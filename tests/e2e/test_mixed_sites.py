@@ -1,5 +1,6 @@
 """A disk, a bucket and an SSH server as sites of one repository, as a user runs it."""
 
+import shlex
 import subprocess
 import sys
 
@@ -100,8 +101,8 @@ def test_four_writers_over_ssh_and_two_disks_and_then_both_disks_burn(tmp_path):
         bare = shell_in(tmp_path)
         bare.environ |= {"HOME": str(tmp_path), "DRTOOL_STATE_DIR": str(tmp_path / "bare")}
         bare.environ["DRTOOL_CACHE_DIR"] = str(tmp_path / "bare-cache")
-        done = bare("connect", server.url(tmp_path / "attic"), "--json")
-        assert done.code == 0, done.err
+        connected = bare("connect", server.url(tmp_path / "attic"), "--json")
+        assert connected.code == 0, connected.err
         for writer, source in enumerate(sources):
             to = tmp_path / f"restored-{writer}"
             done = bare(
@@ -109,5 +110,10 @@ def test_four_writers_over_ssh_and_two_disks_and_then_both_disks_burn(tmp_path):
             )
             assert done.code == 0, done.err
             assert portrait(to) == portrait(source)
+        assert len(connected.document["restores"]) == len(sources)
+        for row in connected.document["restores"]:
+            words = shlex.split(row["command"])
+            done = bare(*words[1:])
+            assert done.code == 0, (words, done.err)
     finally:
         server.remove()
