@@ -61,6 +61,7 @@ class Tried:
     def __init__(self, configured=()):
         self.specs = {spec.name: spec for spec in configured}
         self.markers = {}
+        self.suspects = {}
         self.asked = []
 
     def reachable(self, name):
