@@ -295,7 +295,7 @@ def _learn_more(parts: _Parts) -> bool:
     """Whether what any site says, or what this host knows, led to a site that was not reached so far."""
     gained = reach_known(parts.spec, parts.targets, parts.known) if parts.known is not None else []
     parts.recalled.extend(gained)
-    parts.targets.keep_only(lambda marker: marker.authentic(parts.keyring))
+    keep_recognised(parts.targets, parts.keyring)
     for site in {site_of(name) for name in gained if parts.targets.reachable(name)}:
         parts.manifest.add_site(site, register_at(parts.targets, site))
     try:
