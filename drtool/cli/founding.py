@@ -40,6 +40,12 @@ def init(
         str | None,
         typer.Option(metavar="[SITE=]URL", help="A place that only votes; for two sites one is added anyway."),
     ] = None,
+    hide_sizes: Annotated[
+        bool,
+        typer.Option(
+            "--hide-sizes/--show-sizes", help="Pad packs and cut files under a key, so that sites learn no sizes."
+        ),
+    ] = True,
 ) -> None:
     """Found a repository, and write the configuration if there is none.
 
@@ -67,7 +73,7 @@ def init(
     password = settings.password() if settings.password_given else new_password(call)
     path.parent.mkdir(parents=True, exist_ok=True)
     spec = replace(spec, password=lambda: password)
-    result = found(spec, wanted, redundancy.minimum, call.emit)
+    result = found(spec, wanted, redundancy.minimum, call.emit, hides_sizes=hide_sizes)
     written = write_if_new(call, path, spec.label, targets, result.copies)
     document = document_of(replace(result, config=str(path)))
     promise = promise_of_new(targets, result.voters, result.copies)

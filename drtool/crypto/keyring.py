@@ -118,6 +118,10 @@ class Keyring:
         """The key of `blake3(chunk, key=…)` for chunks of this kind."""
         return self._id_keys[kind]
 
+    def cut_seed(self) -> int:
+        """What the gear table of chunking is varied by: 63 bits, under generation 1, so that cuts survive a rotation."""
+        return int.from_bytes(derive(self._masters[1], _NO_SALT, "cuts")[:8], "big") >> 1
+
     def mac(self, purpose: str, data: Buffer) -> bytes:
         """32 bytes: BLAKE3 keyed for `purpose` under generation 1."""
         return blake3(data, key=derive(self._masters[1], _NO_SALT, f"mac/{purpose}")).digest()

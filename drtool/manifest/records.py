@@ -86,6 +86,8 @@ class Policy(Row, frozen=True):
     minimum: int = 1
     timezone: str = "UTC"
     chunk_average_bytes: int = 512 * 1024
+    hides_sizes: bool = False
+    """Whether writers cut under a key and pad packs; absent in repositories of early versions."""
 
 
 class SegmentRef(Row, frozen=True):

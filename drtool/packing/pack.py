@@ -4,6 +4,9 @@ Layout: header (48 bytes, crypto/sealing.py) ‖ sealed block 0 ‖ … ‖ seal
 length of the sealed footer (u32) ‖ n (u32) ‖ "drtp"; numbers big-endian. Blocks lie one behind the other without gaps, so
 their offsets follow from their lengths. The footer's text is msgpack, see `_Footer`. Block i is part i of the seal.
 
+A pack that is padded has one block more, of one chunk of zeros, and a footer with zeros behind its record: its own size and its
+footer's are size classes (padding.py). To every reader this is an ordinary pack.
+
 Invariants
     Bytes are sealed once, in memory: every copy, retry and repair sends the same bytes, whose BLAKE3 is the pack's name.
     A pack holds data, or trees and lists, never both.
@@ -13,15 +16,18 @@ Invariants
 
 import mmap
 import os
+from collections.abc import Sequence
 from enum import IntEnum
 
 import msgspec
 import zstandard
+from blake3 import blake3
 
-from drtool.crypto import HEADER_BYTES, TAG_BYTES, Keyring, SealKind, object_name
+from drtool.crypto import HEADER_BYTES, TAG_BYTES, ChunkKind, Keyring, SealKind, object_name
 from drtool.errors import FormatError, SealBroken
 from drtool.model import Buffer, ChunkId, PackId
 from drtool.packing.bundle import BLOCK_CHUNKS_MAX
+from drtool.packing.padding import size_class
 
 PACK_BYTES = 16 * 1024 * 1024
 PACK_CHUNKS_MAX = 64 * 1024
@@ -37,9 +43,11 @@ _FOOTER_BYTES_PER_CHUNK = 64
 """At most 37 for a chunk's id and length, and 22 for a block's own fields, which has at least one chunk."""
 
 # A pack that is not yet full takes one block more, whatever it is; untouched pages of the buffer cost nothing.
-_CAPACITY_BYTES = (
-    PACK_BYTES + BLOCK_BYTES_MAX + (PACK_CHUNKS_MAX + BLOCK_CHUNKS_MAX) * _FOOTER_BYTES_PER_CHUNK + 64 * 1024
+_CAPACITY_BYTES = size_class(
+    PACK_BYTES + BLOCK_BYTES_MAX + (PACK_CHUNKS_MAX + BLOCK_CHUNKS_MAX) * _FOOTER_BYTES_PER_CHUNK + 128 * 1024
 )
+_SHORT_BYTES = 255
+"""MessagePack writes one byte more before longer ones."""
 
 
 class PackKind(IntEnum):
@@ -70,6 +78,14 @@ class _Footer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     blocks: tuple[BlockRecord, ...]
 
 
+class _PaddedFooter(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The same with zeros behind it, which readers ignore."""
+
+    kind: int
+    blocks: tuple[BlockRecord, ...]
+    padding: bytes
+
+
 class PackContents(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What is in a pack, as its footer says and its writer hands on to the index; with the pack's first 48 bytes."""
 
@@ -92,9 +108,12 @@ class PackBuilder:
     Not for a forked child: an open pack's salt belongs to the process that drew it.
     """
 
-    def __init__(self, keyring: Keyring, kind: PackKind, compressor: zstandard.ZstdCompressor) -> None:
+    def __init__(
+        self, keyring: Keyring, kind: PackKind, compressor: zstandard.ZstdCompressor, *, pads: bool = False
+    ) -> None:
         self._keyring = keyring
         self._kind = kind
+        self._pads = pads
         self._compressor = compressor
         self._buffer = memoryview(mmap.mmap(-1, _CAPACITY_BYTES))  # page-aligned, so that a store may write it O_DIRECT
         self.begin()
@@ -122,22 +141,51 @@ class PackBuilder:
         if self.full or not 0 < len(ids) <= BLOCK_CHUNKS_MAX or not 0 < len(text) <= BLOCK_BYTES_MAX:
             raise ValueError(f"a block of {len(text)} bytes in {len(ids)} chunks is not one that this pack can take")
         codec, body = compress(self._compressor, text)
-        length = len(body) + TAG_BYTES
-        self._sealer.part_into(len(self._blocks), body, self._buffer[self._end : self._end + length])
-        self._blocks.append(BlockRecord(length, codec, len(text), b"".join(ids), tuple(lengths)))
-        self._end += length
+        self._seal(body, BlockRecord(len(body) + TAG_BYTES, codec, len(text), b"".join(ids), tuple(lengths)))
         self._chunk_count += len(ids)
+
+    def _seal(self, body: Buffer, block: BlockRecord) -> None:
+        self._sealer.part_into(len(self._blocks), body, self._buffer[self._end : self._end + block.length])
+        self._blocks.append(block)
+        self._end += block.length
 
     def finish(self) -> tuple[PackId, memoryview, PackContents]:
         """The pack's name, its bytes (valid until the next `begin`) and its contents."""
+        text = self._padded() if self._pads else msgspec.msgpack.encode(_Footer(self._kind, tuple(self._blocks)))
         contents = PackContents(self._kind, tuple(self._blocks), self._sealer.header)
-        text = msgspec.msgpack.encode(_Footer(contents.kind, contents.blocks))
         footer = self._sealer.footer(len(self._blocks), text)
         trailer = len(footer).to_bytes(4, "big") + len(self._blocks).to_bytes(4, "big") + _TRAILER_MAGIC
         end = self._end + len(footer) + TRAILER_BYTES
         self._buffer[self._end : end] = footer + trailer
         pack = self._buffer[:end]
         return PackId(object_name(pack)), pack, contents
+
+    def _padded(self) -> bytes:
+        """Seal the block of zeros that brings the pack to a size class. Return the footer's text, which is padded likewise."""
+        zeros, footer = 1, b""
+        while True:
+            footer = _padded_footer(self._kind, [*self._blocks, _block_of_zeros(zeros, bytes(32))], len(footer))
+            rest = self._end + TAG_BYTES + len(footer) + TAG_BYTES + TRAILER_BYTES
+            wanted = size_class(rest + 1) - rest
+            if wanted == zeros:
+                break
+            zeros = wanted
+        text = bytes(zeros)
+        key = self._keyring.id_key(ChunkKind.DATA if self._kind == PackKind.DATA else ChunkKind.TREE)
+        self._seal(text, _block_of_zeros(zeros, blake3(text, key=key).digest()))
+        return _padded_footer(self._kind, self._blocks, len(footer))
+
+
+def _block_of_zeros(count: int, chunk: bytes) -> BlockRecord:
+    return BlockRecord(count + TAG_BYTES, Codec.RAW, count, chunk, (count,))
+
+
+def _padded_footer(kind: int, blocks: Sequence[BlockRecord], at_least: int) -> bytes:
+    """A footer's text of `at_least` so many bytes, or of the next size class."""
+    bare = len(msgspec.msgpack.encode(_PaddedFooter(kind, tuple(blocks), b"")))
+    missing = max(at_least, size_class(bare)) - bare
+    padding = bytes(missing if missing <= _SHORT_BYTES else max(_SHORT_BYTES + 1, missing - 1))
+    return msgspec.msgpack.encode(_PaddedFooter(kind, tuple(blocks), padding))
 
 
 def compress(compressor: zstandard.ZstdCompressor, text: Buffer) -> tuple[Codec, Buffer]:

@@ -23,7 +23,7 @@ from drtool.errors import DrtoolError
 from drtool.model import TargetName, pack_object
 from drtool.packing import Location, SegmentPack
 from drtool.repository.pace import Pace, is_failure
-from drtool.repository.spans import SPAN_BYTES, Key, Span, spans_of
+from drtool.repository.spans import SPAN_BYTES, Key, Span, on_grid, spans_of
 from drtool.repository.targets import Targets
 
 AHEAD_BYTES = 40 << 20
@@ -35,7 +35,7 @@ HEDGE_TIMES = 3.0
 HEDGES_FREE = 4
 HEDGES_SHARE = 0.05
 
-_Answer: TypeAlias = "Future[tuple[bytes, float]]"
+_Answer: TypeAlias = "Future[tuple[memoryview, float]]"
 
 
 class _Fetch(Struct, eq=False):
@@ -193,10 +193,11 @@ class ReadAhead:
         sizes = [request.fetch.span.size_bytes for request in self._under_way if request.target == target]
         return len(sizes) < REQUESTS_MAX and not (shared and sizes and sum(sizes) + size_bytes > AHEAD_BYTES // 2)
 
-    def _get(self, target: TargetName, span: Span) -> tuple[bytes, float]:
+    def _get(self, target: TargetName, span: Span) -> tuple[memoryview, float]:
         began_at = self._clock()
-        data = self._targets.store(target).get(pack_object(span.pack.pack), span.start, span.size_bytes)
-        return data, self._clock() - began_at
+        first, last = on_grid(span.pack, span.start, span.end)
+        data = self._targets.store(target).get(pack_object(span.pack.pack), first, last - first)
+        return memoryview(data)[span.start - first :][: span.size_bytes], self._clock() - began_at
 
     def _settle(self) -> None:
         """Takes in what was answered; notes what is late."""
@@ -222,7 +223,7 @@ class ReadAhead:
         else:
             self._pace.note(request.target, len(data), seconds)
             if fetch.is_wanted:
-                fetch.data = memoryview(data)
+                fetch.data = data
                 self._fetched.append(fetch)
         if fetch.is_wanted and not fetch.requests:
             self._ask(fetch)

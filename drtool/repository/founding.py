@@ -46,8 +46,10 @@ class InitResult(Struct, frozen=True, kw_only=True):
     config: str | None = None
 
 
-def found(spec: RepositorySpec, copies: int | None, minimum: int, emit: Emit) -> InitResult:
-    """Founds a repository on empty targets; Refused if one is there already."""
+def found(
+    spec: RepositorySpec, copies: int | None, minimum: int, emit: Emit, *, hides_sizes: bool = True
+) -> InitResult:
+    """Found a repository on empty targets; Refused if one is there already."""
     sites = _sites(spec.targets)
     wanted = min(2, len(sites)) if copies is None else copies
     _check_policy(wanted, minimum, sites)
@@ -57,7 +59,8 @@ def found(spec: RepositorySpec, copies: int | None, minimum: int, emit: Emit) ->
         verdicts = _verdicts(stores, emit)
         emit(Stage(name="founding"))
         voters = choose_voters(spec.targets, verdicts)
-        repository_id = _found_on(stores, voters, spec, wanted, minimum)
+        policy = Policy(copies=wanted, minimum=minimum, timezone=spec.timezone, hides_sizes=hides_sizes)
+        repository_id = _found_on(stores, voters, spec, policy)
     finally:
         for store in stores.values():
             store.close()
@@ -77,13 +80,11 @@ def _found_on(
     stores: Mapping[TargetName, Medium],
     voters: Mapping[SiteName, TargetName],
     spec: RepositorySpec,
-    copies: int,
-    minimum: int,
+    policy: Policy,
 ) -> RepositoryId:
     """Writes slots, markers and registers."""
     repository_id = RepositoryId(os.urandom(16))
     keyring = Keyring.draw(repository_id)
-    policy = Policy(copies=copies, minimum=minimum, timezone=spec.timezone)
     slot = seal_slot(keyring, spec.password(), f"password set at init on {spec.host}")
     for target in spec.targets:
         if target.keys:

@@ -16,15 +16,15 @@ from itertools import count
 from msgspec import Struct
 
 from drtool.crypto import Keyring, Opener, SealKind, object_name
-from drtool.errors import DrtoolError, FormatError, KeyMissing, ObjectMissing, SealBroken
-from drtool.model import ChunkId, PackId, SegmentId, SiteName, TargetName, pack_object, segment_object
+from drtool.errors import DrtoolError, FormatError, KeyMissing, ObjectMissing, SealBroken, StoreError
+from drtool.model import Buffer, ChunkId, PackId, SegmentId, SiteName, TargetName, pack_object, segment_object
 from drtool.packing import Location, SegmentPack
 from drtool.packing.pack import decompress
 from drtool.packing.segment import SEGMENT_BYTES_MAX
 from drtool.repository.ahead import ReadAhead
 from drtool.repository.pace import Pace, is_failure
 from drtool.repository.placement import reading_order
-from drtool.repository.spans import Key
+from drtool.repository.spans import Key, on_grid
 from drtool.repository.targets import Targets
 from drtool.ring import Placement
 
@@ -92,11 +92,11 @@ class ObjectReader:
         start, length = pack.span(block)
 
         def read(target: TargetName) -> bytes:
-            return self.opened(pack, block, self._targets.store(target).get(pack_object(pack.pack), start, length))
+            return self.opened(pack, block, self._part(target, pack, start, length))
 
         return self._first_good(pack_object(pack.pack), pack.targets, pack.pack, self._timed(read, length))
 
-    def opened(self, pack: SegmentPack, block: int, sealed: bytes) -> bytes:
+    def opened(self, pack: SegmentPack, block: int, sealed: Buffer) -> bytes:
         """The text of a sealed block. `SealBroken` if it is another, or damaged."""
         _, codec, text_length = pack.blocks[block]
         return decompress(codec, self._opener(pack).part(block, sealed), text_length)
@@ -106,17 +106,32 @@ class ObjectReader:
         spans = {block: pack.span(block) for block in blocks}
         start, size_bytes = spans[blocks[0]][0], sum(length for _, length in spans.values())
 
-        def sealed(data: bytes, block: int) -> bytes:
+        def sealed(data: Buffer, block: int) -> Buffer:
             at, length = spans[block]
-            return data[at - start :][:length]
+            return memoryview(data)[at - start :][:length]
 
         def read(target: TargetName) -> bytes:
-            data = self._targets.store(target).get(pack_object(pack.pack), start, size_bytes)
+            data = self._part(target, pack, start, size_bytes)
             self.opened(pack, needed, sealed(data, needed))
-            return data
+            return bytes(data)
 
         data = self._first_good(pack_object(pack.pack), pack.targets, pack.pack, self._timed(read, size_bytes))
-        return {block: sealed(data, block) for block in blocks}
+        return {block: bytes(sealed(data, block)) for block in blocks}
+
+    def _part(self, target: TargetName, pack: SegmentPack, start: int, size_bytes: int) -> memoryview:
+        """A part of a pack as a target gives it, asked for on the grid.
+
+        On a disk a neighbour on the grid may be unreadable: then exactly this part is read.
+        """
+        name, store = pack_object(pack.pack), self._targets.store(target)
+        first, last = on_grid(pack, start, start + size_bytes)
+        try:
+            data = store.get(name, first, last - first)
+        except StoreError as error:
+            if error.transient or isinstance(error, ObjectMissing) or not self._targets.near(target):
+                raise
+            return memoryview(store.get(name, start, size_bytes))
+        return memoryview(data)[start - first :][:size_bytes]
 
     def is_far(self, pack: SegmentPack) -> bool:
         """Whether no directory of this host should have it."""

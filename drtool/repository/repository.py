@@ -168,7 +168,13 @@ class Repository:
 
     @property
     def bounds(self) -> CutBounds:
-        return CutBounds(self.view.state.policy.chunk_average_bytes)
+        policy = self.view.state.policy
+        return CutBounds(policy.chunk_average_bytes, self.keyring.cut_seed() if policy.hides_sizes else 0)
+
+    @property
+    def pads(self) -> bool:
+        """Whether packs are padded."""
+        return self.view.state.policy.hides_sizes
 
     def adopt(self, view: View) -> None:
         """Goes on with a later view of the manifest."""

@@ -3,6 +3,8 @@
 Invariants
     A span is of one pack, no longer than `SPAN_BYTES` unless it is one block; nothing lies in it that is not needed, but for gaps
     of up to `GAP_BYTES` each.
+    A request to a target begins and ends on the grid of `GRID_BYTES`, or with the pack: the target does not see where blocks
+    begin and end, nor so how long the chunks of a file are.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +16,8 @@ from drtool.packing import Location, SegmentPack
 
 SPAN_BYTES = 8 << 20
 GAP_BYTES = 128 << 10
+GRID_BYTES = 16 << 10
+"""A request reads so much too much on average: 1.6 % of a block of 1 MiB."""
 
 Key = tuple[PackId, int]
 
@@ -58,6 +62,11 @@ def _spans_in(pack: SegmentPack, blocks: Sequence[int]) -> Iterator[Span]:
         span = Span(pack, {block: (start, length)}, start, start + length)
     if span is not None:
         yield span
+
+
+def on_grid(pack: SegmentPack, start: int, end: int) -> tuple[int, int]:
+    """Where to begin and end reading, for a part of a pack."""
+    return start - start % GRID_BYTES, max(end, min(pack.size_bytes, end + -end % GRID_BYTES))
 
 
 def _joins(span: Span, start: int, length: int) -> bool:

@@ -183,13 +183,15 @@ class PackSink:
         demand_of: Callable[[PackId], Demand],
         on_written: Callable[[PackWritten], None],
         on_sealed: Callable[[SealedPack], None] = lambda _pack: None,
+        *,
+        pads: bool = False,
     ) -> None:
         self._writer = writer
         self._on_sealed = on_sealed
         self._demand_of = demand_of
         self._on_written = on_written
         compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
-        self._new_builder: Callable[[], PackBuilder] = partial(PackBuilder, keyring, kind, compressor)
+        self._new_builder: Callable[[], PackBuilder] = partial(PackBuilder, keyring, kind, compressor, pads=pads)
         self._builder = self._new_builder()
         self._spares: list[PackBuilder] = []
         self._under_way: deque[_UnderWay] = deque()

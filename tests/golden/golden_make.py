@@ -54,8 +54,8 @@ def chunk_id(kind, text):
     return ChunkId(blake3(text, key=keyring("").id_key(kind)).digest())
 
 
-def pack_of(name, kind, compressor, blocks):
-    builder = PackBuilder(keyring(name), kind, compressor)
+def pack_of(name, kind, compressor, blocks, *, pads=False):
+    builder = PackBuilder(keyring(name), kind, compressor, pads=pads)
     chunk_kind = ChunkKind.DATA if kind == PackKind.DATA else ChunkKind.TREE
     for texts in blocks:
         ids = [chunk_id(chunk_kind, text) for text in texts]
@@ -127,6 +127,7 @@ def made_here():
     segment, _ = encode_segment(keyring("segment"), table, sorted(rows))
     return {
         "data.pack": data[1],
+        "padded.pack": pack_of("padded", PackKind.DATA, Raw(), [texts[:1], texts[1:]], pads=True)[1],
         "trees.pack": trees[1],
         "index.segment": segment,
         "slot.json": seal_slot(Keyring(REPOSITORY, MASTERS), PASSWORD, "golden", Stream("slot")).encode(),
@@ -153,6 +154,11 @@ def vectors():
         "gear_blake3": blake3(b"".join(word.to_bytes(8, "big") for word in GEAR)).hexdigest(),
         "cuts_of_8_mib": {
             str(average): Cutter(CutBounds(average)).lengths(CUT_TEXT, final=True)
+            for average in (64 * 1024, 512 * 1024, 1024 * 1024)
+        },
+        "cut_seed": f"{keys.cut_seed():016x}",
+        "keyed_cuts_of_8_mib": {
+            str(average): Cutter(CutBounds(average, keys.cut_seed())).lengths(CUT_TEXT, final=True)
             for average in (64 * 1024, 512 * 1024, 1024 * 1024)
         },
     }

@@ -87,7 +87,7 @@ def read_pack(masters, data):
     """(kind, chunks by id) of a whole pack."""
     pack = Sealed(masters, data[:48])
     sealed_footer, count, end = footer_of(data, b"drtp")
-    kind, blocks = msgspec.msgpack.decode(pack.footer(count, sealed_footer))
+    kind, blocks, *_ = msgspec.msgpack.decode(pack.footer(count, sealed_footer))
     assert len(blocks) == count
     chunks, at = {}, 48
     for number, (length, codec, text_length, ids, lengths) in enumerate(blocks):
@@ -133,6 +133,18 @@ class Segment:
 
 def chunk_id(masters, kind, text):
     return blake3(text, key=derive(masters[1], bytes(32), f"id/{kind}")).digest()
+
+
+def cut_seed(masters):
+    """What every word of the gear table is XORed with where a repository hides sizes."""
+    return u(derive(masters[1], bytes(32), "cuts")[:8]) >> 1
+
+
+def size_class(size):
+    """The next size that a padded pack may have."""
+    exponent = size.bit_length() - 1
+    free = max(0, exponent - exponent.bit_length() - 1)
+    return (size + (1 << free) - 1) >> free << free
 
 
 def read_page(text):

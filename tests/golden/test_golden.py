@@ -41,7 +41,9 @@ def made():
     return golden.made_here()
 
 
-@pytest.mark.parametrize("name", ["data.pack", "trees.pack", "index.segment", "slot.json", "vectors.json"])
+@pytest.mark.parametrize(
+    "name", ["data.pack", "padded.pack", "trees.pack", "index.segment", "slot.json", "vectors.json"]
+)
 def test_this_program_still_makes_the_golden_files(name, made):
     assert made[name] == stored(name)
 
@@ -106,6 +108,15 @@ def test_a_second_reader_reads_packs_without_the_index(masters):
     assert b"".join(second_reader.read_pack(masters, stored("zstd.pack"))[1].values()).startswith(b"drtool drtool ")
 
 
+def test_a_second_reader_reads_a_padded_pack(masters):
+    data = stored("padded.pack")
+    _, chunks = second_reader.read_pack(masters, data)
+    assert second_reader.size_class(len(data)) == len(data) > len(stored("data.pack"))
+    texts = set(chunks.values()) - set(golden.FILES.values())
+    assert [set(text) for text in texts] == [{0}]
+    assert all(second_reader.chunk_id(masters, "data", text) == chunk for chunk, text in chunks.items())
+
+
 def test_a_second_reader_restores_from_the_index(masters):
     segment = second_reader.Segment(masters, stored("index.segment"))
 
@@ -138,6 +149,16 @@ def test_cuts_stay_where_they_were(average):
     lengths = Cutter(CutBounds(average)).lengths(golden.CUT_TEXT, final=True)
     assert lengths == VECTORS["cuts_of_8_mib"][str(average)]
     assert sum(lengths) == len(golden.CUT_TEXT)
+
+
+@pytest.mark.parametrize("average", [64 * 1024, 512 * 1024, 1024 * 1024])
+def test_keyed_cuts_stay_where_they_were_also_after_a_rotation(average, masters):
+    assert f"{second_reader.cut_seed(masters):016x}" == VECTORS["cut_seed"]
+    first_generation = Keyring(golden.REPOSITORY, {1: golden.MASTERS[1]})
+    assert first_generation.cut_seed() == KEYRING.cut_seed() == int(VECTORS["cut_seed"], 16)
+    lengths = Cutter(CutBounds(average, KEYRING.cut_seed())).lengths(golden.CUT_TEXT, final=True)
+    assert lengths == VECTORS["keyed_cuts_of_8_mib"][str(average)]
+    assert lengths != VECTORS["cuts_of_8_mib"][str(average)]
 
 
 @pytest.mark.parametrize("name", ["id_keys", "chunk_ids_of_abc"])

@@ -9,11 +9,13 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drtool.crypto import HEADER_BYTES, TAG_BYTES, Keyring, SealKind, object_name
+from drtool.crypto import HEADER_BYTES, TAG_BYTES, ChunkKind, Keyring, SealKind, object_name
 from drtool.errors import FormatError, SealBroken
 from drtool.model import ChunkId, RepositoryId
 from drtool.packing import Bundle, PackBuilder, PackKind, SegmentPack, open_block, pack, read_footer
 from drtool.packing.bundle import BLOCK_CHUNKS_MAX, BUNDLE_BYTES, LARGE_CHUNK_BYTES
+from drtool.packing.pack import PACK_BYTES
+from drtool.packing.padding import size_class
 
 KEYRING = Keyring(RepositoryId(bytes(16)), {1: bytes([1]) * 32})
 COMPRESSOR = zstandard.ZstdCompressor(level=3)
@@ -285,3 +287,58 @@ def test_a_bundle_refuses_what_it_has_no_room_for():
     assert bundle.full
     with pytest.raises(ValueError, match="bundle"):
         bundle.add(ChunkId(ID), b"x")
+
+
+def padded(blocks, kind=PackKind.DATA):
+    """The same pack, padded."""
+    builder = PackBuilder(KEYRING, kind, COMPRESSOR, pads=True)
+    for chunks in blocks:
+        builder.add_block(b"".join(chunks), [id_of(chunk) for chunk in chunks], [len(chunk) for chunk in chunks])
+    name, data, contents = builder.finish()
+    return name, bytes(data), contents
+
+
+def footer_length(data):
+    return int.from_bytes(data[-12:-8], "big") - TAG_BYTES
+
+
+@settings(max_examples=200)
+@given(st.lists(st.lists(chunk_texts, min_size=1, max_size=5), min_size=1, max_size=6), st.sampled_from(PackKind))
+def test_a_padded_pack_has_the_size_of_a_class_and_is_read_as_any_other(blocks, kind):
+    name, data, contents = padded(blocks, kind)
+    assert name == object_name(data)
+    assert size_class(len(data)) == len(data)
+    assert size_class(footer_length(data)) in {footer_length(data), size_class(footer_length(data) - 1)}
+    assert read_footer(KEYRING, data) == contents
+    texts = read_everything(data, contents)
+    assert texts[:-1] == [b"".join(chunks) for chunks in blocks]
+    assert set(texts[-1]) == {0}
+    (chunk,) = contents.blocks[-1].chunks()
+    key = KEYRING.id_key(ChunkKind.DATA if kind == PackKind.DATA else ChunkKind.TREE)
+    assert blake3(texts[-1], key=key).digest() == chunk, "the padding is a chunk like any other"
+
+
+@pytest.mark.parametrize("size_bytes", [*range(1, 3000, 7), *range(65_000, 66_000, 13), 1 << 20, (1 << 20) + 1])
+def test_the_padding_of_any_length_ends_at_a_class(size_bytes):
+    _, data, _ = padded([[os.urandom(size_bytes)]])
+    assert size_class(len(data)) == len(data)
+
+
+def test_files_of_nearly_the_same_size_make_packs_of_one_size():
+    sizes = {len(padded([[os.urandom(1_200_000 + n)]])[1]) for n in range(0, 20_000, 2_500)}
+    assert len(sizes) <= 2
+
+
+def test_padding_costs_little():
+    assert all(size_class(n) < 1.063 * n + 1 for n in range(1, 100_000, 11))
+    large = [size_class(n) / n for n in range(PACK_BYTES, PACK_BYTES + (1 << 20), 4099)]
+    assert max(large) < 1.016
+    assert sum(large) / len(large) < 1.01
+    assert {n: size_class(n) for n in (0, 1, 17, 33, 1000, 1025)} == {
+        0: 0,
+        1: 1,
+        17: 17,
+        33: 34,
+        1000: 1008,
+        1025: 1056,
+    }

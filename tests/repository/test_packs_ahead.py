@@ -107,9 +107,9 @@ def test_buffers_are_used_again():
     made = []
 
     class Counted(writing.PackBuilder):
-        def __init__(self, *arguments) -> None:
+        def __init__(self, *arguments, **more) -> None:
             made.append(1)
-            super().__init__(*arguments)
+            super().__init__(*arguments, **more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writing, "PackBuilder", Counted)

@@ -3,8 +3,11 @@
 import pytest
 from three_sites import fill, noise, portrait
 
-from drtool.errors import TargetOffline
-from drtool.model import TargetName, site_of
+from drtool.errors import DrtoolError, StoreError, TargetOffline
+from drtool.model import TargetName, pack_object, site_of
+from drtool.packing.padding import size_class
+from drtool.repository.spans import GRID_BYTES
+from drtool.stores.local import LocalStore
 
 MIB = 1024 * 1024
 
@@ -44,3 +47,50 @@ def test_a_worker_writes_nowhere_but_to_the_target_that_was_opened(world, how):
             assert {site_of(online) for online in fresh.online()} == {"b", "c"}
         finally:
             fresh.close()
+
+
+def test_a_bad_sector_beside_a_block_costs_that_block_nothing(world, monkeypatch):
+    """Blocks are read with what lies around them; where a disk cannot give that, just the block is read."""
+    source = fill(world.root / "source", {f"{i}": noise(MIB, i) for i in range(4)})
+    world.backup(source)
+    with world.open() as repository:
+        packs = [pack for reader in repository.index.readers() for pack in reader.packs if len(pack.blocks) > 3]
+        pack = packs[0]
+        start, _ = pack.span(1)
+        get = LocalStore.get
+
+        def failing(self, name, at=0, length=None):
+            if name == pack_object(pack.pack) and at < start <= at + (length or 1 << 60) and at != start:
+                raise StoreError("Input/output error")
+            return get(self, name, at, length)
+
+        monkeypatch.setattr(LocalStore, "get", failing)
+        assert len(repository.objects.block(pack, 1)) == pack.blocks[1][2]
+        with pytest.raises(DrtoolError, match="no good copy"):
+            repository.objects.stretch(pack, 1, range(2))
+
+
+def test_what_a_target_is_asked_for_tells_of_no_chunk(world, monkeypatch):
+    """A restore asks for parts that begin and end on a grid, whatever the lengths of the chunks."""
+    source = fill(world.root / "source", {f"{i}": noise(3 * MIB + 4711 * i, i) for i in range(4)})
+    world.backup(source)
+    sizes = {path.stat().st_size for site in "abc" for path in world.objects(site)}
+    assert sizes == set(map(size_class, sizes)), "packs have sizes of a few classes"
+    asked = []
+    get = LocalStore.get
+
+    def noting(self, name, at=0, length=None):
+        if name.startswith("packs/"):
+            asked.append((at, length))
+        return get(self, name, at, length)
+
+    monkeypatch.setattr(LocalStore, "get", noting)
+    with world.open() as repository:
+        for reader in repository.index.readers():
+            for pack in reader.packs:
+                for block in range(len(pack.blocks)):
+                    repository.objects.block(pack, block)
+    assert asked
+    for at, length in asked:
+        assert at % GRID_BYTES == 0
+        assert length % GRID_BYTES == 0 or at + length in sizes

@@ -184,6 +184,7 @@ class BackupRun:
             lambda pack: repository.demand(pack, PackKind.TREES),
             self._written.append,
             repository.keep_trees,
+            pads=repository.pads,
         )
         self._new_trees: set[ChunkId] = set()
         self._failed = False

@@ -65,7 +65,12 @@ class BackupWorker:
         self._targets = repository.targets.reopen()
         self._written: list[PackWritten] = []
         self._sink = PackSink(
-            repository.keyring, Writer(self._targets), PackKind.DATA, self._demand, self._written.append
+            repository.keyring,
+            Writer(self._targets),
+            PackKind.DATA,
+            self._demand,
+            self._written.append,
+            pads=repository.pads,
         )
         self._cutter = Cutter(repository.bounds)
         self._id_key = repository.keyring.id_key(ChunkKind.DATA)

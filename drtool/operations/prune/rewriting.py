@@ -95,7 +95,12 @@ class Rewriter:
     def _sink(self, writer: Writer, kind: PackKind) -> PackSink:
         repository = self._repository
         return PackSink(
-            repository.keyring, writer, kind, lambda pack: repository.demand(pack, kind), self._fresh.append
+            repository.keyring,
+            writer,
+            kind,
+            lambda pack: repository.demand(pack, kind),
+            self._fresh.append,
+            pads=repository.pads,
         )
 
     def _live(self, packs: frozenset[PackId]) -> dict[PackId, list[tuple[Location, ChunkId]]]:
