@@ -42,7 +42,7 @@ def stats(repository: Repository) -> StatsResult:
     rows = list(repository.view.state.snapshots)
     packs = {pack.pack: pack for pack in repository.index.packs()}.values()
     data = [pack for pack in packs if pack.kind == PackKind.DATA]
-    unique_bytes = sum(text for pack in data for _, _, text in pack.blocks)
+    unique_bytes = sum(pack.text_bytes for pack in data)
     packed_bytes = sum(pack.size_bytes for pack in data)
     restored_bytes = sum(row.counts.bytes for row in rows)
     inventory = take_inventory(repository.targets)

@@ -26,6 +26,7 @@ from drtool.crypto import HEADER_BYTES, TAG_BYTES, Keyring, SealKind
 from drtool.errors import FormatError, SealBroken
 from drtool.model import Buffer, ChunkId, PackId, TargetName
 from drtool.packing.pack import BLOCK_BYTES_MAX, PackContents
+from drtool.packing.padding import text_bytes
 
 ROW_BYTES = 44
 PAGE_ROWS = 16 * 1024
@@ -53,6 +54,11 @@ class SegmentPack(msgspec.Struct, array_like=True, frozen=True):
     targets: tuple[TargetName, ...]
     blocks: tuple[tuple[int, int, int], ...]
     header: bytes
+
+    @property
+    def text_bytes(self) -> int:
+        """What it holds, without padding."""
+        return text_bytes(self.size_bytes, self.blocks)
 
     @classmethod
     def of(cls, pack: PackId, size_bytes: int, targets: Sequence[TargetName], contents: PackContents) -> "SegmentPack":

@@ -24,6 +24,7 @@ from drtool.errors import StoreError, TargetHung
 from drtool.model import Buffer, ChunkId, PackId, TargetName, pack_object
 from drtool.packing import Bundle, PackBuilder, PackContents, PackKind
 from drtool.packing.bundle import LARGE_CHUNK_BYTES
+from drtool.packing.padding import text_bytes
 from drtool.repository.placement import distinct_sites, next_targets
 from drtool.repository.targets import Targets
 
@@ -49,6 +50,12 @@ class PackWritten(Struct, frozen=True, array_like=True):
     targets: tuple[TargetName, ...]
     promised_sites: int
     contents: PackContents
+
+    @property
+    def text_bytes(self) -> int:
+        """What it holds, without padding."""
+        blocks = [(block.length, block.codec, block.text_length) for block in self.contents.blocks]
+        return text_bytes(self.size_bytes, blocks)
 
     @property
     def degraded(self) -> bool:

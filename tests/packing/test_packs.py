@@ -342,3 +342,14 @@ def test_padding_costs_little():
         1000: 1008,
         1025: 1056,
     }
+
+
+def test_padding_is_no_text_of_a_pack():
+    """Else `prune` would take it for waste and rewrite the pack again and again."""
+    blocks = [[os.urandom(1000)], [b"a" * 100_000], [b"b"]]
+    for made in (build, padded):
+        name, data, contents = made(blocks)
+        assert SegmentPack.of(name, len(data), (), contents).text_bytes == 101_001
+    name, data, contents = padded(blocks[:1])
+    assert SegmentPack.of(name, len(data), (), contents).text_bytes == 1000
+    assert SegmentPack(name, 1, 1, (), (), b"").text_bytes == 0

@@ -327,7 +327,7 @@ class BackupRun:
         self._session.add(packs)
         self._reuse.note(packs)
         self._stored_bytes += sum(pack.size_bytes * len(pack.targets) for pack in packs)
-        self._added_bytes += sum(block.text_length for pack in packs for block in pack.contents.blocks)
+        self._added_bytes += sum(pack.text_bytes for pack in packs)
 
     def _put_tree(self, kind: ChunkKind, text: bytes) -> ChunkId:
         chunk = ChunkId(blake3(text, key=self._repository.keyring.id_key(kind)).digest())

@@ -14,7 +14,7 @@ UNUSED_SHARE = 0.10
 
 
 class PackUse(Struct, frozen=True):
-    """A pack: its size where it is stored, the text in it, how much of that is live; all in bytes."""
+    """A pack: its size where it is stored, the text in it without padding, how much of that is live; all in bytes."""
 
     pack: PackId
     size_bytes: int
@@ -24,7 +24,7 @@ class PackUse(Struct, frozen=True):
     @property
     def unused_bytes(self) -> int:
         """What of its size is waste, in proportion to its text."""
-        return self.size_bytes * (self.text_bytes - self.live_bytes) // max(1, self.text_bytes)
+        return self.size_bytes * max(0, self.text_bytes - self.live_bytes) // max(1, self.text_bytes)
 
 
 class PrunePlan(Struct, frozen=True):

@@ -143,8 +143,7 @@ def _uses(repository: Repository, marks: Marks, elsewhere: frozenset[PackId]) ->
     for row in repository.index.packs():
         if row.pack not in seen and row.pack not in elsewhere:
             seen.add(row.pack)
-            text_bytes = sum(block[2] for block in row.blocks)
-            yield PackUse(row.pack, row.size_bytes, text_bytes, marks.live_bytes.get(row.pack, 0))
+            yield PackUse(row.pack, row.size_bytes, row.text_bytes, marks.live_bytes.get(row.pack, 0))
 
 
 def _orphans(repository: Repository, inventory: Inventory, condemned: Names, removing: Names) -> Names:
