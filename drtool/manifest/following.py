@@ -110,8 +110,8 @@ class Course:
         return (yield from self.context(newest)), fork
 
     def _follow(self, context: Context, ended: Ended) -> Talk[Config]:
-        """The next configuration, begun if need be."""
-        self._reach_more(ended.targets)
+        """The next configuration, begun if need be, at the places that the catalogue names."""
+        self._sites.update(self._reach(ended.targets) if ended.targets else {})
         if ended.last is not None:
             keys = self._library.keys
             old, new = (

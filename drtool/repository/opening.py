@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from drtool.crypto import Keyring
 from drtool.errors import DrtoolError, Forked, KeyMissing, NoQuorum, NoRepository, UsageError, WrongPassword
@@ -36,7 +35,7 @@ from drtool.repository.rehearsals import Rehearsals
 from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec
 from drtool.repository.targets import UNNAMED, Targets, register_at, registers_of
-from drtool.repository.twins import Twin, find_twins, refusal
+from drtool.repository.twins import Binding, Twin, refusal, use_catalogued
 
 ANY_SITE = "any"
 KEPT = "no target has a sound key slot for this password; this host has a copy: drtool repair puts it back"
@@ -85,6 +84,9 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     set_aside_all(targets)
     keep_recognised(targets, keyring)
     cache = Cache(spec.cache_dir / repository_id.hex())
+    binding = Binding(spec, targets, repository_id, _state_dir(spec, repository_id))
+    if known is not None and not spec.manifest_from:
+        binding.bind(known.targets)
     manifest = Manifest(
         registers_of(targets),
         keyring,
@@ -92,7 +94,7 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
         cache=cache.pages,
         author=author(spec.state_dir, spec.host),
         trace=_told(spec, emit),
-        reach=lambda rows: reach_more(spec, targets, keyring, rows, known),
+        reach=lambda rows: {**reach_more(spec, targets, keyring, rows, known), **binding.bind(rows)},
         keyless=[target.name for target in spec.targets if not target.keys],
     )
     parts = _Parts(spec, targets, keyring, manifest, known)
@@ -107,7 +109,9 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
         double := tell_apart(spec.state_dir, _state_dir(spec, repository_id), view)
     ):
         emit(Warned(message=double))
-    twins = find_twins(spec, targets, view.state.targets, _state_dir(spec, repository_id))
+    for site, register in binding.release().items():
+        manifest.add_site(site, register)
+    twins = binding.twins(view.state.targets)
     if twins:
         uncertain = _told_apart(parts, twins, view, emit) or uncertain
     _use_key_in_force(keyring, view, emit)
@@ -148,11 +152,8 @@ def _told_apart(parts: _Parts, twins: Sequence[Twin], view: View, emit: Emit) ->
         emit(Warned(message=error.message))
     if view.tentative:
         return None
-    for twin in twins:
-        configured = targets.specs[twin.name]
-        targets.drop(twin.name, twin.reason)
-        targets.extend(replace(configured, url=twin.catalogued, access=twin.access), parts.keyring.repository)
-        parts.manifest.add_site(configured.site, register_at(targets, configured.site))
+    for site, register in use_catalogued(targets, twins, parts.keyring.repository).items():
+        parts.manifest.add_site(site, register)
     return error if spec.anyhow else None
 
 

@@ -19,16 +19,18 @@ from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drtool.config.urls import NO_ACCESS, Access, scheme_of
 from drtool.errors import DrtoolError, ObjectMissing, Refused, StoreError
+from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Target
-from drtool.model import TargetName
+from drtool.model import RepositoryId, SiteName, TargetName
 from drtool.repository.cache import write_atomically
 from drtool.repository.marker import Marker
 from drtool.repository.places import OPEN_TIMEOUT_S, full_url, is_directory, open_in_time
 from drtool.repository.spec import RepositorySpec, TargetSpec, local_path
-from drtool.repository.targets import Targets
+from drtool.repository.targets import Targets, register_at
 from drtool.stores import Errand, Medium
 from drtool.stores.scratch import Scratch
 
@@ -62,6 +64,46 @@ def refusal(twins: Iterable[Twin]) -> Refused:
         hint=f"to go on with the configured copy: drtool target set {first.name} --url {first.configured} --gone; to go on with"
         " the other one, correct the configuration; or move the copy that is out of date away",
     )
+
+
+def use_catalogued(targets: Targets, twins: Iterable[Twin], repository: RepositoryId) -> dict[SiteName, SitePort]:
+    """Uses the catalogue's copy of each; the registers of these sites now."""
+    changed = set()
+    for twin in twins:
+        configured = targets.specs[twin.name]
+        targets.drop(twin.name, twin.reason)
+        targets.extend(replace(configured, url=twin.catalogued, access=twin.access), repository)
+        changed.add(configured.site)
+    return {site: register_at(targets, site) for site in changed}
+
+
+class Binding:
+    """Keeps the registers of a run at the places that the catalogue names, while the catalogue is being read.
+
+    A read may finish what another host has begun. A copy must not take part in that, so it is set aside before.
+    """
+
+    def __init__(self, spec: RepositorySpec, targets: Targets, repository: RepositoryId, state_dir: Path) -> None:
+        self._spec, self._targets, self._repository, self._state_dir = spec, targets, repository, state_dir
+        self._configured: dict[TargetName, TargetSpec] = {}
+
+    def bind(self, rows: Iterable[Target]) -> dict[SiteName, SitePort]:
+        """Leaves the configured copies of targets that exist twice for those at the places in `rows`."""
+        twins = self.twins(rows)
+        self._configured = {twin.name: self._targets.specs[twin.name] for twin in twins} | self._configured
+        return use_catalogued(self._targets, twins, self._repository)
+
+    def release(self) -> dict[SiteName, SitePort]:
+        """Goes back to the configured copies: the newest catalogue judges them."""
+        for name, spec in self._configured.items():
+            if self._targets.reachable(name):
+                self._targets.drop(name, "its configured place is tried again")
+            self._targets.extend(spec, self._repository)
+        return {spec.site: register_at(self._targets, spec.site) for spec in self._configured.values()}
+
+    def twins(self, rows: Iterable[Target]) -> list[Twin]:
+        """The targets that exist twice, of those in `rows`."""
+        return find_twins(self._spec, self._targets, rows, self._state_dir)
 
 
 def find_twins(spec: RepositorySpec, targets: Targets, rows: Iterable[Target], state_dir: Path) -> list[Twin]:

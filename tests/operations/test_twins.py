@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from unittest.mock import patch
 
 import pytest
 import sshd
@@ -10,6 +11,7 @@ from three_sites import World, fill, noise
 from drtool.config.urls import Access
 from drtool.errors import DrtoolError, NoQuorum, Refused
 from drtool.events import ignore
+from drtool.manifest import Member, following
 from drtool.model import TargetName
 from drtool.operations.placing import set_target
 from drtool.operations.sites import carry_out, plan_arbiter
@@ -225,3 +227,26 @@ def test_a_copied_arbiter_is_refused_and_declared_like_any_voter(place):
 def check(world):
     with world.open() as repository:
         return repository.manifest.check()
+
+
+def test_a_copy_takes_no_part_in_finishing_what_others_have_begun(placed):
+    """One who reads finishes rounds and changes of voters; neither may use the register of a copy."""
+    copy = copied(placed, "a")
+    before = sorted(path.name for path in (copy / "manifest").rglob("*"))
+    with placed.open() as repository:  # a change of voters that dies when it is chosen
+        members = [Member(row.site, row.target, row.mode, fresh=True) for row in repository.view.config.voters]
+        with patch.object(following, "finish_switch", died), pytest.raises(Died):
+            repository.manifest.set_voters(members)
+    with pytest.raises(Refused, match="exists twice"):
+        placed.host_at("here", a=copy).view()
+    assert sorted(path.name for path in (copy / "manifest").rglob("*")) == before
+    assert placed.view().config.number == 2
+
+
+class Died(Exception):
+    pass
+
+
+def died(*_words):
+    raise Died
+    yield
