@@ -298,14 +298,15 @@ class Manifest:
         `Refused` while a quorum answers. Writes that only the lost sites acknowledged are given up. `modes`: how the media at
         hand let a register move on; a voter on a medium of another kind than its register was made for cannot answer.
         """
-        return self._driver.run(self.recovering(tuple(sites), modes or {}))
+        return self._driver.run(self.recovering(tuple(sites), modes))
 
     def survivors(self, sites: Sequence[SiteName]) -> Survivors:
         """What a recovery from `sites` would find; nothing is written."""
         return self._driver.run(look_at_survivors(self._library, sites, self._others(sites)))
 
-    def recovering(self, sites: Sequence[SiteName], modes: Mapping[SiteName, Mode]) -> Talk[View]:
+    def recovering(self, sites: Sequence[SiteName], modes: Mapping[SiteName, Mode] | None = None) -> Talk[View]:
         """The conversation of `recover`."""
+        modes = modes or {}
         yield from self._refuse_if_whole(modes)
         slots = self._course.slots()
         draft, others = self._drafts.draft, self._others(sites)

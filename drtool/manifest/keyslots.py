@@ -7,7 +7,7 @@ Invariants
     A site that keeps key slots accepts a head only if it holds at least one slot of that head's table, whole. Every other slot
     that any site can give is put there as well.
     A slot's bytes are those whose hash the table names; where they come from does not matter.
-    A site whose head is newer than the last change of the table is not asked: it was asked when it accepted that head.
+    A site whose head has the last change of the table in its past is not asked: it was asked when it accepted that change.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 
 from drtool.crypto import object_name
-from drtool.manifest.head import Head, open_head
+from drtool.manifest.head import Head, digests_of, open_head
 from drtool.manifest.library import Learned
 from drtool.manifest.names import SLOTS, slot_key
 from drtool.manifest.ops import SetKeys
@@ -43,13 +43,16 @@ class SlotGuard:
         self._texts: dict[bytes, bytes] = {}
 
     def settle(self, keys: Keys, offered: Head, views: Mapping[SiteName, SiteView]) -> None:
-        """Notes the sites whose present head is newer than the last change of the slots: nothing is asked there."""
+        """Notes the sites whose present head has the last change of the slots in its past: nothing is asked there.
+
+        That its number is higher proves nothing: a head that was accepted and never chosen has other changes.
+        """
         floor = _last_change(offered)
         known: dict[bytes, bool] = {}
         for site, view in views.items() if self._slots else ():
             value = view.record.value
             if value not in known:
-                known[value] = open_head(keys, value).sequence >= floor
+                known[value] = _has_in_its_past(open_head(keys, value), offered, floor)
             if known[value]:
                 self._settled.add(site)
 
@@ -102,6 +105,14 @@ def _keepers(offered: Learned, config: Config, keyless: Iterable[TargetName]) ->
     """The voters whose register lies on a target that keeps key slots."""
     without = {row.name for row in offered.state.targets if not row.keys} | set(keyless)
     return {voter.site for voter in config.voters if voter.target not in without}
+
+
+def _has_in_its_past(held: Head, offered: Head, sequence: int) -> bool:
+    """Whether change `sequence` of `offered` is in `held` as well; not known, and so False, where it is in neither head."""
+    at, offered_at = sequence - held.checkpoint_sequence, sequence - offered.checkpoint_sequence
+    if at < 0 or sequence > held.sequence:
+        return False
+    return digests_of(held)[at] == digests_of(offered)[offered_at]
 
 
 def _last_change(head: Head) -> int:

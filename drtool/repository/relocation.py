@@ -1,10 +1,23 @@
-"""A voter's register in the midst of a move: the life that ends lies at the old address, the one that begins at the new one."""
+"""A voter's register in the midst of a move: the life that ends lies at the old address, the one that begins at the new one.
+
+Invariants
+    At the new address nothing is left of the registers that were copied along before the new life begins.
+"""
 
 from collections.abc import Iterator
 from heapq import merge
 
+from drtool.manifest.names import ACCEPTORS, life_of
 from drtool.manifest.ports import SitePort, TaggedBytes
 from drtool.model import ObjectInfo
+
+
+def drop_stale_registers(copy: SitePort, until: tuple[int, int]) -> None:
+    """Deletes the registers that were copied along, up to the configuration `until`: they miss what came afterwards."""
+    for row in list(copy.list(ACCEPTORS)):
+        life = life_of(row.name)
+        if life is not None and (life.generation, life.number) <= until:
+            copy.delete(row.name)
 
 
 class MovedRegister:

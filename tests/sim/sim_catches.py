@@ -7,6 +7,7 @@ then looks on; `python tests/sim/run.py --catches` prints the table anew.
 from collections.abc import Iterator
 
 import sim_mutations_lives  # noqa: F401 - registers its mutations
+import sim_mutations_members  # noqa: F401 - the same
 from sim_mutations import MUTATIONS, PROFILE
 from sim_options import options_of
 from sim_plots import PLOTS
@@ -18,6 +19,9 @@ CATCHES: dict[str, int | str] = {
     "absent-treated-as-initial": 71,
     "accept-without-reading-the-promise-again": 0,
     "ballot-used-by-two": 2,
+    "copy-that-goes-on-in-the-same-life": 113,
+    "copy-that-is-used-without-asking": 40,
+    "head-before-its-key-slots": 4,
     "highest-accepted-value-not-adopted": 0,
     "inbox-entries-applied-without-dedupe": 0,
     "left-in-the-inbox-is-taken-for-done": 0,
@@ -32,6 +36,8 @@ CATCHES: dict[str, int | str] = {
     "register-begun-again-in-a-configuration-that-is-in-use": "a-late-finisher-and-a-register-that-was-lost",
     "rejection-of-a-head-that-is-not-final": 3,
     "sealed-before-the-next-configuration-stands": "a-switch-that-dies-when-the-old-registers-are-sealed",
+    "slots-judged-by-the-number-of-a-head": 117,
+    "slots-looked-at-where-a-head-is-old-only-by-its-checkpoint": 5,
     "swap-that-was-not-heard-of-taken-for-done": 160,
     "swap-without-comparing": 15,
     "tag-that-the-rule-never-saw": 0,

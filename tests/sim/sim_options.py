@@ -22,6 +22,8 @@ PROFILES = {
     "voters": Faults(0.01, 0.02, 0.03, 0.05, 0.01, 0.002, 2, voters=2),
     "recovery": Faults(lost_reply=0.02, late=0.02, duplicate=0.03, crash=0.002, recovery=True),
     "lying": Faults(lost_reply=0.02, late=0.03, duplicate=0.05, crash=0.002, partitions=2, lying=True),
+    "rotated": Faults(0.01, 0.02, 0.02, 0.05, 0.005, 0.002, 1, voters=1, rotations=1),
+    "copied": Faults(0.01, 0.02, 0.02, 0.05, 0.005, 0.002, 2, copied=True),
     "crowd": Faults(0.01, 0.02, 0.03, 0.05, 0.003, 0.001, 2, crowd=6),
 }
 

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import sim_membership
 import sim_work
 from sim_disaster import Disaster
 from sim_judge import Judge, State
 from sim_linear import Operation
+from sim_membership import Copies, Twice
 from sim_options import Options, limits_of
 from sim_sites import Liar
 from sim_world import Faults, Keys, Process, World
@@ -24,9 +26,10 @@ from drtool.manifest import (
 )
 from drtool.manifest.beginning import begin_manifest
 from drtool.manifest.descent import digest_at
+from drtool.manifest.records import KeyTable
 from drtool.manifest.witness import Witness
 
-REFUSALS = {("epoch", "ring-changed"), ("voters", "voters-changed")}
+REFUSALS = {("epoch", "ring-changed"), ("voters", "voters-changed"), ("rotate", "keys-changed")}
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Result:
     alarms: int = 0
     lies: int = 0
     struck: bool = False
+    turned_away: int = 0
+    rotations: int = 0
 
 
 def run_seed(options: Options) -> Result:
@@ -63,6 +68,7 @@ class Client:
     epoch: int = 1
     marks: int = 0
     administrates: bool = False
+    rotates: bool = False
 
 
 class Run:
@@ -79,6 +85,7 @@ class Run:
         self.judge = Judge(options.trusted, faulty=set(self.liars))
         self.violations = self.judge.violations
         self.disaster: Disaster | None = None
+        self.copies: Copies | None = None
         self.refusals = 0  # commits that were refused because nothing is built on a head that denies what was seen
         self.busy = 0
 
@@ -87,6 +94,8 @@ class Run:
         clients = [Client(f"client{i}", left=self.options.operations) for i in range(self.options.clients)]
         count = self.world.faults.voters
         clients += [Client(f"admin{i}", left=self.options.operations, administrates=True) for i in range(count)]
+        count = self.world.faults.rotations
+        clients += [Client(f"keeper{i}", left=self.options.operations, rotates=True) for i in range(count)]
         self.busy = len(clients)
         for client in clients:
             self.world.at(self.rng.uniform(0.0, 1.0), lambda client=client: self._boot(client))
@@ -103,6 +112,8 @@ class Run:
             self.judge.alarms + self.refusals,
             sum(site.lies for site in self.world.sites.values() if isinstance(site, Liar)),
             bool(self.disaster and self.disaster.survivors),
+            self.copies.turned_away if self.copies else 0,
+            self.keys.generation - 1,
         )
 
     def _plan_faults(self, clients: Sequence[Client]) -> None:
@@ -114,6 +125,9 @@ class Run:
         if self.world.faults.recovery:
             self.disaster = Disaster(self)
             self.world.at_request(first, self.disaster.strike)
+        if self.world.faults.copied:
+            self.copies = Copies(self, clients)
+            self.world.at_request(first, self.copies.strike)
         if self.world.faults.rolled_back:
             self.world.at_request(first, lambda: self._copy(clients, self.rng.randint(20, 150)))
 
@@ -125,6 +139,7 @@ class Run:
             author=Author(host_id=process.name, host=process.name),
             draw=self.rng.randbytes,
             now_ns=lambda: int(self.world.now * 1e9),
+            reach=self.copies and (lambda rows: self.copies.bind(process.name, rows)),
         )
 
     def found(self) -> None:
@@ -138,7 +153,10 @@ class Run:
             targets=tuple(Target(f"{site}/main", 1, "active", f"file:///{site}") for site in sites),
             voters=tuple((site, f"{site}/main") for site in self.voters),
             modes=self.modes,
+            keys=sim_membership.first_table(self) if faults.rotations else KeyTable(),
         )
+        if faults.rotations:
+            self.world.stored = lambda site, request, reply: sim_membership.check_slots(self, site, request, reply)
         local = MemoryState()
         for site in self.liars:
             self.world.sites[site].honest = True
@@ -154,10 +172,14 @@ class Run:
         client.local.remember(self.founded)
         client.manifest = self.manifest(client.process)
         self._watch(client, client.process)
-        self.world.start(client.process, client.manifest.settling(), lambda _, error: self._booted(client, error))
+        settling = self._bound(client, client.manifest.settling)
+        self.world.start(client.process, settling(), lambda _, error: self._booted(client, error))
+
+    def _bound(self, client: Client, talk: Any) -> Any:
+        return self.copies.bound(client, talk) if self.copies else talk
 
     def _booted(self, client: Client, error: BaseException | None) -> None:
-        if error is not None and not isinstance(error, NoQuorum) and not self._is_alarm(error):
+        if error is not None and not isinstance(error, NoQuorum | Twice) and not self._is_alarm(error):
             self.violations.append(f"settling: {error!r}")
         self._next(client)
 
@@ -197,18 +219,18 @@ class Run:
         worst = not self.options.trusted and self.rng.random() < 0.5
         away_s = self.rng.uniform(30.0, 90.0)
         if worst:
-            self._away(clients, before, away_s)
+            self.cut_off(clients, before, away_s)
 
         def put_back() -> None:
             self.judge.faulty.add(site)
             self.world.sites[site].objects = copy
             if worst:
-                self._away(clients, before, 0.0)
-                self._away(clients, after, away_s)
+                self.cut_off(clients, before, 0.0)
+                self.cut_off(clients, after, away_s)
 
         self.world.at_request(self.world.requests + requests, put_back)
 
-    def _away(self, clients: Sequence[Client], site: str, seconds: float) -> None:
+    def cut_off(self, clients: Sequence[Client], site: str, seconds: float) -> None:
         self.world.cut |= {(client.name, site): self.world.now + seconds for client in clients}
 
     def _next(self, client: Client) -> None:
@@ -225,7 +247,7 @@ class Run:
         if process is None or client.process is not process:
             return
         operation, talk = sim_work.begin(self, client, kind)
-        self._attempt(client, process, operation, talk, tries=3)
+        self._attempt(client, process, operation, self._bound(client, talk), tries=3)
 
     def _attempt(self, client: Client, process: Process, operation: Operation, talk: Any, tries: int) -> None:
         before = client.local.witness()
@@ -247,7 +269,7 @@ class Run:
     ) -> None:
         """What became of an operation: its answer, or why there is none."""
         self.refusals += isinstance(error, Diverged)
-        if isinstance(error, NoQuorum) or (error is not None and self._is_alarm(error)):
+        if isinstance(error, NoQuorum | Twice) or (error is not None and self._is_alarm(error)):
             # the same call again would be this one, repeated: an operation of its own needs other words
             client.epoch += operation.kind == "epoch"
             return
@@ -279,6 +301,8 @@ class Run:
         self.world.forget_plans()
         self.world.drain()
         try:
+            if self.copies:
+                self.copies.in_the_end()
             if self.disaster and self.disaster.survivors:
                 self.disaster.decide()
             last = self._last_look(clients)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sim_linear import Operation
+from sim_membership import rotating
 
 from drtool.manifest import (
     AddSnapshot,
@@ -22,12 +23,17 @@ Talk = Callable[[], Any]
 
 KINDS = ("append", "read", "epoch", "stranger", "compact")
 WEIGHTS = (6, 4, 2, 1, 1)
+KEEPING = ("rotate", "append", "read")
 ADMINISTRATION = ("voters", "append", "read")
 
 
 def draw_kind(run: "Run", client: "Client") -> str:
     if client.administrates:
         return run.rng.choices(ADMINISTRATION, (4, 1, 1))[0]
+    if client.rotates:
+        return run.rng.choices(KEEPING, (3, 1, 1))[0]
+    if run.copies is not None:  # a change of the ring is drawn up from targets that the declaration changes
+        return run.rng.choices(("append", "read", "stranger", "compact"), (6, 4, 1, 1))[0]
     return run.rng.choices(KINDS, WEIGHTS)[0]
 
 
@@ -47,6 +53,8 @@ def begin(run: "Run", client: "Client", kind: str) -> tuple[Operation, Talk]:
             return operation, lambda: client.manifest.committing(ring)
         case "compact":
             return operation, client.manifest.compacting
+        case "rotate":
+            return operation, rotating(run, client)
         case "voters":
             members = draw_members(run)
             operation.value = [(member.site, member.mode, member.fresh) for member in members]

@@ -36,6 +36,8 @@ class Faults:
     lying: bool = False  # one site lies from the beginning
     voters: int = 0  # administrators who change the voters while everything goes on
     recovery: bool = False  # a majority is lost, or only seems to be, and administrators recover from the rest
+    rotations: int = 0  # administrators who rotate the keys, each time with a site away
+    copied: bool = False  # one site's directory is copied, and hosts are configured for different copies
     crowd: int = 0  # so many more clients, who leave their changes in the inbox
 
 
@@ -46,15 +48,20 @@ class Keys:
         self.repository = rng.randbytes(16)
         self._key = rng.randbytes(32)
         self._rng = rng
+        self.generation = 1
 
     def seal(self, kind: int, plaintext: bytes) -> bytes:
-        body = bytes([kind]) + self._rng.randbytes(8) + plaintext
+        body = bytes([kind, self.generation]) + self._rng.randbytes(8) + plaintext
         return body + self.mac("seal", body)
+
+    def generation_of(self, sealed: bytes) -> int:
+        """The key that something was sealed under."""
+        return sealed[1]
 
     def open(self, kind: int, sealed: bytes) -> bytes:
         if sealed[:1] != bytes([kind]) or not self.mac_matches("seal", sealed[:-32], sealed[-32:]):
             raise SealBroken("not sealed here")
-        return sealed[9:-32]
+        return sealed[10:-32]
 
     def mac(self, purpose: str, data: bytes) -> bytes:
         return blake3(purpose.encode() + data, key=self._key).digest()
@@ -135,6 +142,8 @@ class World:
         for name in site_names:
             mode = (modes or {}).get(name, "chain")
             self.sites[name] = Liar(mode, seed, self.sites) if name in liars else Site(mode)
+        self.elsewhere: dict[tuple[str, str], Any] = {}  # (process, site) → which copy of it the process uses
+        self.stored: Callable[[Site, ports.SiteRequest, Any], None] | None = None  # looks on at every request
         self.holds: list[Hold] = []
         self.traced: list[Traced] | None = None
         self.cut: dict[tuple[str, str], float] = {}  # (process, site) → until when
@@ -279,6 +288,7 @@ class World:
         out_s = rng.uniform(faults.fastest_s, faults.slowest_s)
         back_s = rng.uniform(faults.fastest_s, faults.slowest_s)
         who = task.process.name
+        site = self.elsewhere.get((who, request.site), self.sites[request.site])
         if self.cut.get((who, request.site), 0.0) > self.now:
             definite = rng.random() < 0.5
             failed = ports.Failed("cut off", definite)
@@ -288,18 +298,18 @@ class World:
         if chance < faults.lost_request:
             return self.at(TIMEOUT_S, lambda: self._advance(task, timeout))
         if chance < faults.lost_request + faults.lost_reply:
-            self._land(who, request, out_s)
+            self._land(who, site, request, out_s)
             return self.at(TIMEOUT_S, lambda: self._advance(task, timeout))
         if chance < faults.lost_request + faults.lost_reply + faults.late:
-            self._land(who, request, TIMEOUT_S * rng.uniform(1.0, 6.0))
+            self._land(who, site, request, TIMEOUT_S * rng.uniform(1.0, 6.0))
             return self.at(TIMEOUT_S, lambda: self._advance(task, timeout))
         if rng.random() < faults.duplicate:
-            self._land(who, request, out_s + rng.uniform(0.0, 90.0))
+            self._land(who, site, request, out_s + rng.uniform(0.0, 90.0))
 
         sent_s = self.now
 
         def arrive() -> None:
-            reply = self.sites[request.site].perform(request, who)
+            reply = self._perform(site, request, who)
             if self.traced is not None:
                 self.traced.append(Traced(sent_s, who, request, reply))
             self.at(back_s, lambda: self._advance(task, reply))
@@ -309,8 +319,14 @@ class World:
                 return hold.waiting.append(arrive)
         return self.at(out_s, arrive)
 
-    def _land(self, who: str, request: ports.SiteRequest, delay_s: float) -> None:
+    def _perform(self, site: Any, request: ports.SiteRequest, who: str) -> Any:
+        reply = site.perform(request, who)
+        if self.stored is not None:
+            self.stored(site, request, reply)
+        return reply
+
+    def _land(self, who: str, site: Any, request: ports.SiteRequest, delay_s: float) -> None:
         def arrive() -> None:
-            self.sites[request.site].perform(request, who)
+            self._perform(site, request, who)
 
         self.at(delay_s, arrive)

@@ -18,7 +18,7 @@ from drtool.repository import Repository, TargetSpec
 from drtool.repository.marker import Marker
 from drtool.repository.membership import Rows
 from drtool.repository.places import full_url, open_in_time
-from drtool.repository.relocation import MovedRegister
+from drtool.repository.relocation import MovedRegister, drop_stale_registers
 
 
 def check_moved_there(repository: Repository, row: Target, url: str, access: Access, *, gone: bool) -> None:
@@ -60,9 +60,13 @@ def relocate(repository: Repository, name: TargetName, url: str, access: Access,
         raise DrtoolError(f"{name} cannot be used at {url}: {targets.failures[name]}")
     site = site_of(name)
     new = targets.register(name)
-    ended = acceptor_prefix(state.config.generation, state.config.number, state.config.recovery)
-    repository.manifest.add_site(site, new if old is None else MovedRegister(old, new, ended))
     mode = new.mode
+    if old is None:
+        repository.manifest.add_site(site, new)
+    else:
+        drop_stale_registers(new, state.config.place)
+        ended = acceptor_prefix(state.config.generation, state.config.number, state.config.recovery)
+        repository.manifest.add_site(site, MovedRegister(old, new, ended))
     members = [
         Member(row.site, row.target, mode if row.site == site else row.mode, fresh=row.site == site)
         for row in state.config.voters
