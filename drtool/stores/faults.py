@@ -84,6 +84,9 @@ NO_FAULTS = Faults()
 class FaultyStore(PassingStore):
     """A store with faults; `sleep` is what `delay_s` waits with."""
 
+    ends_when_silent = False
+    """A fault may hang for ever, whatever the medium below does."""
+
     def __init__(self, inner: Store, faults: Faults = NO_FAULTS, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__(inner)
         self._sleep = sleep

@@ -1,6 +1,7 @@
-"""What stands between drtool and a target: limits > tries > circuit > watch > reserve > medium, outermost first.
+"""What stands between drtool and a target: limits > lanes > tries > circuit > watch > reserve > medium, outermost first.
 
-The order says what counts for what. Waiting for a limit is no failure and no hanging, so limits are outermost. Tries are
+The order says what counts for what. Waiting for a limit or a lane is no failure and no hanging, so these are outermost. Lanes are
+for servers alone. Tries are
 outside the circuit, so that it sees each of them, and an open one ends them (`TargetResting` is not tried again). The watch is
 inside, so that a call that hangs is what opens the circuit; asking for the room that is left may hang as well.
 
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from drtool.stores.circuit import Circuit, CircuitStore
+from drtool.stores.lanes import Lanes, LaneStore
 from drtool.stores.limits import Bucket, LimitedStore
 from drtool.stores.local import LocalStore
 from drtool.stores.overlay import OverlaidStore
@@ -49,6 +51,7 @@ class Guard:
     ) -> None:
         self.circuit = circuit or Circuit()
         self._register_circuit = Circuit()
+        self._lanes: tuple[Lanes, ...] = ()
         self.patience = patience or Patience()
         self._backoff, self._call_limits = backoff, call_limits
         self._upload = bucket(rates.upload_bytes_s) if rates.upload_bytes_s else None
@@ -65,6 +68,9 @@ class Guard:
         reserving = ReservingStore(medium)
         watched = reserving if own else WatchedStore(reserving, self._call_limits)
         tried: VoterStore = RetryingStore(CircuitStore(watched, self.circuit), self._backoff)
+        if watched.ends_when_silent:
+            self._lanes = self._lanes or (Lanes(), Lanes())
+            tried = LaneStore(tried, *self._lanes)
         if self._upload is None and self._download is None:
             return tried
         return LimitedStore(tried, self._upload, self._download)
@@ -78,3 +84,5 @@ class Guard:
         for bucket in (self._upload, self._download):
             if bucket is not None:
                 bucket.close()
+        for lanes in self._lanes:
+            lanes.close()

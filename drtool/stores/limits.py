@@ -8,13 +8,11 @@ Invariants
     with its process. Time is the system's one monotonic clock, which forks share.
 """
 
-import os
 import time
 from collections.abc import Callable
-from fcntl import LOCK_EX, LOCK_UN, lockf
 from mmap import mmap
-from threading import Lock
 
+from drtool.stores.forked_lock import ForkedLock
 from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Store
 
@@ -37,8 +35,7 @@ class Bucket:
         self._rate_bytes_s, self._clock, self._sleep = rate_bytes_s, clock, sleep
         self._paid_until = memoryview(mmap(-1, 8)).cast("d")
         self._paid_until[0] = clock()
-        self._threads = Lock()
-        self._processes = _nameless_file()
+        self._lock = ForkedLock()
 
     def take(self, size_bytes: int) -> None:
         """Waits until what was moved before is paid for; then these bytes are owed."""
@@ -53,30 +50,14 @@ class Bucket:
 
     def close(self) -> None:
         """Gives back the lock, which other processes may go on using."""
-        descriptor, self._processes = self._processes, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._lock.close()
 
     def _owe(self, size_bytes: int) -> float:
-        with self._threads:
-            lockf(self._processes, LOCK_EX)
-            try:
-                now = self._clock()
-                due = max(self._paid_until[0], now - BURST_S)
-                self._paid_until[0] = due + size_bytes / self._rate_bytes_s
-            finally:
-                lockf(self._processes, LOCK_UN)
+        with self._lock:
+            now = self._clock()
+            due = max(self._paid_until[0], now - BURST_S)
+            self._paid_until[0] = due + size_bytes / self._rate_bytes_s
         return due - now
-
-
-def _nameless_file() -> int:
-    """A file that only this process and its children know; locks on it (fcntl) are a process's own and end with it."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("drtool-limit")
-    import tempfile
-
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 class LimitedStore(PassingStore):

@@ -14,6 +14,11 @@ class PassingStore:
         self.inner = inner
 
     @property
+    def ends_when_silent(self) -> bool:
+        """Whether the medium itself ends a call that makes no progress, so that a long one need not be bounded."""
+        return getattr(self.inner, "ends_when_silent", False)
+
+    @property
     def mode(self) -> Mode:
         return self._register().mode
 

@@ -40,12 +40,15 @@ from drtool.stores.voting import VoteVerdict
 __all__ = ["S3Place", "S3Store", "s3_place"]
 
 NAMES_MAX = 10_000
+PIECE_BYTES = 64 << 10
 TAGGED_BYTES_MAX = 4 << 20
 """What is read with its tag is a register's record, 1 MiB at most."""
 
 
 class S3Store:
     """Objects below a prefix of a bucket; may be used by several threads at once."""
+
+    ends_when_silent = True
 
     def __init__(self, place: S3Place, client: Any) -> None:  # noqa: ANN401 - botocore makes its clients at run time
         """Use `open`."""
@@ -78,8 +81,7 @@ class S3Store:
         check_name(name)
         more = {"StorageClass": self.place.storage_class} if self._has_class(name) else {}
         with self._translated(name, writing=True):
-            body = _body(data)
-            answer = self._client.put_object(**self._key(name), Body=body, ContentMD5=_md5(body), **more)
+            answer = self._client.put_object(**self._key(name), Body=_body(data), ContentMD5=_md5(data), **more)
             _tag(answer)
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
@@ -318,7 +320,7 @@ def _check_start(content_range: str, start: int) -> None:
         raise ValueError(f"asked for bytes from {start}, and {content_range} came")
 
 
-def _md5(body: bytes | bytearray) -> str:
+def _md5(body: Buffer) -> str:
     """Return the value of the Content-MD5 header (RFC 1864)."""
     return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
@@ -340,8 +342,35 @@ def _earlier(start_after: str) -> str:
     return start_after.rstrip("-./")[:-1]
 
 
-def _body(data: Buffer) -> bytes | bytearray:
-    """What botocore can sign and send: it takes no memory views. A file over one would be sent in pieces of 16 KiB, which is
-    slower than a copy of the whole pack.
+class _Body:
+    """A large body as a file, sent in pieces.
+
+    A socket's timeout holds for one piece: of a body that is sent whole, it would bound the time of the whole transfer.
     """
-    return data if isinstance(data, bytes | bytearray) else bytes(data)
+
+    def __init__(self, data: Buffer) -> None:
+        self._data, self._at = memoryview(data).cast("B"), 0
+
+    def __len__(self) -> int:
+        return self._data.nbytes
+
+    def read(self, size: int = -1) -> memoryview:
+        """Return at least a piece, whatever smaller size the HTTP client asks for."""
+        end = len(self) if size < 0 else self._at + max(size, PIECE_BYTES)
+        piece = self._data[self._at : end]
+        self._at += piece.nbytes
+        return piece
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (0, self._at, len(self))[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+
+def _body(data: Buffer) -> "bytes | _Body":
+    """Return what botocore can sign and send: it takes no memory views."""
+    if memoryview(data).nbytes > PIECE_BYTES:
+        return _Body(data)
+    return data if isinstance(data, bytes) else bytes(data)

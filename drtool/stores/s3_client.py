@@ -11,6 +11,7 @@ botocore is imported when the first bucket is opened: it takes a sixth of a seco
 import functools
 import logging
 import re
+import socket
 import threading
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from drtool.stores.s3_errors import failure
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 CONNECTIONS_MAX = 32
+UNSENT_BYTES_MAX = 128 << 10
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", re.ASCII)
 _one_at_a_time = threading.Lock()
@@ -88,9 +90,20 @@ def connect(place: S3Place) -> Any:  # noqa: ANN401 - as above
     except (BotoCoreError, ValueError) as error:
         raise failure(error, f"s3://{place.bucket}/{place.prefix}", place.endpoint, writing=False) from error
 
+    _bound_unsent(client)
     if place.endpoint is not None:
         client.meta.events.register_last("before-parameter-build.s3", _stay)
     return client
+
+
+def _bound_unsent(client: Any) -> None:  # noqa: ANN401 - as above
+    """Keep little in the kernel that was not sent yet: a slow line would empty megabytes there while the server's silence counts.
+
+    botocore has no option for it; a test notices if its sessions lose this attribute.
+    """
+    options = getattr(client._endpoint.http_session, "_socket_options", None)  # noqa: SLF001 - see above
+    if options is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        options.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX))
 
 
 def _stay(context: dict[str, Any], **_kwargs: object) -> None:

@@ -74,6 +74,8 @@ ENTRIES_MAX = 1_000_000
 class SftpStore:
     """Objects below one directory of a server; may be used by several threads at once."""
 
+    ends_when_silent = True
+
     def __init__(self, place: SftpPlace) -> None:
         """Use `open` or `create`."""
         self.place = place

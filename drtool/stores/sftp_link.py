@@ -3,7 +3,9 @@
 Invariants
     The event loop runs in a thread only while somebody waits for an answer: a process may fork between calls. A forked child
     has no part in its parent's connection, and nothing that it does or drops reaches it.
-    A call that was not answered in time, or that its caller gave up, ends the connection, and only then is it ended itself:
+    A call is given up for lack of progress: when fewer than `ALIVE_BYTES` were acknowledged or came in `CALL_S`, which is more
+    than keep-alives move. Where the system does not count them (`TCP_INFO`), a call has `CALL_S` and longer by its bytes.
+    A call that was given up, or that its caller gave up, ends the connection, and only then is it ended itself:
     what it would tidy up, it would ask of the same silent server. What it asked for may still happen.
     A write is sent once. A connection that nobody used for a while is tried before anything is sent over it.
 """
@@ -13,6 +15,8 @@ import logging
 import os
 import selectors
 import signal
+import socket
+import struct
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -28,9 +32,12 @@ T = TypeVar("T")
 
 CALL_S = 60.0
 SLOWEST_BYTES_S = 256 * 1024
+ALIVE_BYTES = 4096
 IDLE_S = 10.0
 """A connection that was idle for longer is asked for a sign of life first: one round trip."""
 _IDLE_TURNS = 3
+_TCP_INFO_ACKED = 120
+_TCP_INFO_BYTES = _TCP_INFO_ACKED + 16
 _END_S = 2.0
 """So long a call that was given up may take to end, and a server to say farewell."""
 
@@ -112,6 +119,15 @@ class Runner:
         self._loop.run_forever()
 
 
+def acknowledged_bytes(connection: socket.socket) -> int | None:
+    """Return `tcpi_bytes_acked + tcpi_bytes_received` of a TCP socket (tcp(7), Linux 4.1); None where there is no such count."""
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except (AttributeError, OSError):
+        return None
+    return sum(struct.unpack_from("=QQ", info, _TCP_INFO_ACKED)) if len(info) == _TCP_INFO_BYTES else None
+
+
 async def _announced(work: Coroutine[Any, Any, T], ended: threading.Event) -> T:
     try:
         return await work
@@ -185,11 +201,18 @@ class Link:
         """TimeoutError if it takes longer, counted from the last sign of life that `heard` was told of."""
         loop = asyncio.get_running_loop()
         task, began = asyncio.ensure_future(work), loop.time()
+        moved_bytes = self._moved_bytes()
+        if moved_bytes is not None:
+            timeout_s = min(timeout_s, CALL_S)
         try:
             while not task.done():
                 left_s = max(began, self._heard_at) + timeout_s - loop.time()
                 if left_s <= 0:
-                    raise TimeoutError
+                    now_bytes = self._moved_bytes()
+                    if now_bytes is None or moved_bytes is None or now_bytes - moved_bytes < ALIVE_BYTES:
+                        raise TimeoutError
+                    began, moved_bytes = loop.time(), now_bytes
+                    continue
                 await asyncio.wait({task}, timeout=left_s)
             return task.result()
         except BaseException:
@@ -197,6 +220,11 @@ class Link:
                 self._drop(client)
                 await _ended(task)
             raise
+
+    def _moved_bytes(self) -> int | None:
+        """Return how many bytes the connection has had acknowledged and received; None where that is not known."""
+        line = None if self._connection is None else self._connection.get_extra_info("socket")
+        return None if line is None else acknowledged_bytes(line)
 
     async def _connected(self, where: str) -> "SFTPClient":
         loop = asyncio.get_running_loop()

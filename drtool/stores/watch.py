@@ -33,8 +33,7 @@ _HINT = "a mount that hangs? mount it anew, or take its disk or server for lost;
 class CallLimits(Struct, frozen=True, kw_only=True):
     """How long an answer may take: so long, and longer by the bytes that it moves.
 
-    To take a slow line for a dead one costs copies; to wait for a dead one costs a minute and a half, once. Several workers may
-    share a slow line, so the slowest rate is low.
+    Only for media that do not notice themselves that a call makes no progress, as a mount of a network file system.
     """
 
     call_s: float = 20.0
@@ -94,9 +93,14 @@ class WatchedStore(PassingStore):
         self._hung = False
 
     def put(self, name: str, data: Buffer) -> None:
-        self._watched(lambda: self.inner.put(name, data), name, memoryview(data).nbytes)
+        if self._is_long(memoryview(data).nbytes):
+            self.inner.put(name, data)
+        else:
+            self._watched(lambda: self.inner.put(name, data), name, memoryview(data).nbytes)
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        if self._is_long(UNKNOWN_BYTES if length is None else length):
+            return self.inner.get(name, start, length)
         expected_bytes = UNKNOWN_BYTES if length is None else length
         return self._watched(lambda: self.inner.get(name, start, length), name, expected_bytes)
 
@@ -134,6 +138,10 @@ class WatchedStore(PassingStore):
         if not self._hung:
             self.inner.close()
 
+    def _is_long(self, size_bytes: int) -> bool:
+        """Whether the call may take long on a slow line, at a medium that ends it itself when nothing moves any more."""
+        return self.ends_when_silent and size_bytes > LONG_BYTES
+
     def _watched(self, call: Callable[[], T], name: str, size_bytes: int = 0) -> T:
         try:
             return Errand(call).result(self.limits.for_bytes(size_bytes), name)
@@ -142,5 +150,6 @@ class WatchedStore(PassingStore):
             raise
 
 
+LONG_BYTES = 64 << 10
 UNKNOWN_BYTES = 20 << 20
 """What a whole object may have: the largest pack, and some."""

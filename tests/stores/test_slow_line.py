@@ -1,5 +1,6 @@
 """The line that tests slow down and cut does what it says, and a bucket at its end is used as thriftily as it can be."""
 
+import socket
 import time
 
 import pytest
@@ -83,3 +84,21 @@ def test_a_cut_in_mid_upload_is_unknown_and_sent_once(bucket, line, store):
     assert bucket.objects == {}
     store.put("x", b"2")
     assert store.get("x") == b"2"
+
+
+def test_an_upload_that_takes_longer_than_the_timeout_succeeds_while_it_moves(line, store):
+    """The timeout of a socket (1 s here) is for each piece, not for the whole object."""
+    line.rate_bytes_s = 8_000_000
+    assert timed(lambda: store.put("packs/x", bytes(24_000_000))) > 2.5
+    line.rate_bytes_s = None
+    assert store.stat("packs/x") == 24_000_000
+
+
+def test_little_waits_unsent_in_the_kernel(store):
+    store.put("x", b"1")
+    (session,) = (store._client._endpoint.http_session,)
+    pool = next(iter(session._manager.pools._container.values()))
+    connection = pool.pool.get()
+    unsent = connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+    pool.pool.put(connection)
+    assert unsent == s3_client.UNSENT_BYTES_MAX

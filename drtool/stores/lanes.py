@@ -1,0 +1,129 @@
+"""How many large transfers run at once across a network: few on a slow line, more while more of them carry more.
+
+A slow line that many transfers share makes progress on none of them. So a target begins with one transfer in each direction, and
+another is let in as long as the measured throughput grows with it. An answer that asks for fewer requests halves the number.
+Transfers of all processes of one command count together.
+
+Invariants
+    A transfer that waits for its turn is neither failing nor hanging.
+    A lane is given back however the transfer ends. One transfer is always admitted.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from mmap import mmap
+
+from drtool.errors import TargetBusy, TargetUnanswered
+from drtool.stores.forked_lock import ForkedLock
+from drtool.stores.passing import PassingStore
+from drtool.stores.ports import Buffer, Store
+
+LARGE_BYTES = 256 << 10
+"""Smaller transfers do not wait: they are over soon, and a register's must not stand behind a pack's."""
+LANES_MAX = 32
+GROWTH = 1.05
+"""How much faster a round must be than the one with fewer lanes for another lane to be worth it."""
+POLL_S = 0.01
+_ACTIVE, _ALLOWED, _ROUND_BEGAN, _ROUND_BYTES, _ROUND_COUNT, _LAST_BYTES_S, _GROWN = range(7)
+
+
+class Lanes:
+    """The transfers in one direction of one target. Shared by forked processes."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._clock, self._sleep = clock, sleep
+        self._shared = memoryview(mmap(-1, 64)).cast("d")  # anonymous, so forks share it
+        self._shared[_ALLOWED] = 1.0
+        self._lock = ForkedLock()
+
+    def close(self) -> None:
+        """Give back the lock, which other processes may go on using."""
+        self._lock.close()
+
+    @property
+    def allowed(self) -> int:
+        """How many transfers may run at once now."""
+        return int(self._shared[_ALLOWED])
+
+    @contextmanager
+    def lane(self, size_bytes: int) -> Iterator[None]:
+        """Wait for a lane and hold it. What is transferred within counts as `size_bytes` if it succeeds."""
+        self._enter()
+        moved_bytes = 0
+        try:
+            yield
+            moved_bytes = size_bytes
+        except (TargetBusy, TargetUnanswered):
+            self._halve()
+            raise
+        finally:
+            self._leave(moved_bytes)
+
+    def _enter(self) -> None:
+        while True:
+            with self._lock:
+                shared = self._shared
+                if shared[_ACTIVE] < shared[_ALLOWED]:
+                    if not shared[_ACTIVE] and not shared[_ROUND_COUNT]:
+                        shared[_ROUND_BEGAN] = self._clock()
+                    shared[_ACTIVE] += 1
+                    return
+            self._sleep(POLL_S)
+
+    def _leave(self, moved_bytes: int) -> None:
+        with self._lock:
+            shared = self._shared
+            shared[_ACTIVE] -= 1
+            shared[_ROUND_BYTES] += moved_bytes
+            shared[_ROUND_COUNT] += 1
+            if shared[_ROUND_COUNT] >= 2 * shared[_ALLOWED]:
+                self._judge_round()
+
+    def _judge_round(self) -> None:
+        """Decide, after each lane was used twice, whether one more carries more."""
+        shared, now = self._shared, self._clock()
+        bytes_s = shared[_ROUND_BYTES] / max(now - shared[_ROUND_BEGAN], 1e-6)
+        if bytes_s > GROWTH * shared[_LAST_BYTES_S]:
+            shared[_ALLOWED] = min(LANES_MAX, shared[_ALLOWED] + 1)
+            shared[_GROWN] = 1.0
+        elif shared[_GROWN] and shared[_ALLOWED] > 1:  # the lane that was added last carried nothing more
+            shared[_ALLOWED] -= 1
+            shared[_GROWN] = 0.0
+        shared[_LAST_BYTES_S] = bytes_s
+        shared[_ROUND_BYTES] = shared[_ROUND_COUNT] = 0.0
+        shared[_ROUND_BEGAN] = now
+
+    def _halve(self) -> None:
+        with self._lock:
+            shared = self._shared
+            shared[_ALLOWED] = max(1.0, shared[_ALLOWED] // 2)
+            shared[_GROWN] = shared[_LAST_BYTES_S] = 0.0
+
+
+class LaneStore(PassingStore):
+    """A store whose large objects go and come in lanes."""
+
+    def __init__(self, inner: Store, upload: Lanes, download: Lanes) -> None:
+        super().__init__(inner)
+        self._upload, self._download = upload, download
+
+    def put(self, name: str, data: Buffer) -> None:
+        size_bytes = memoryview(data).nbytes
+        if size_bytes < LARGE_BYTES:
+            self.inner.put(name, data)
+            return
+        with self._upload.lane(size_bytes):
+            self.inner.put(name, data)
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        whole_pack = length is None and name.startswith("packs/")
+        if not whole_pack and (length or 0) < LARGE_BYTES:
+            return self.inner.get(name, start, length)
+        with self._download.lane(length or LARGE_BYTES):
+            return self.inner.get(name, start, length)
