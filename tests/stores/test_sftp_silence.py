@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sshd
 from msgspec.structs import replace
+from slow_line import Line
 
 from drtool.errors import StoreError, TargetHung, TargetOffline
 from drtool.stores import sftp_link, sftp_login
@@ -180,3 +181,21 @@ def test_a_hung_call_on_another_thread_does_not_hold_up_the_end_of_the_process(s
             run.send_signal(signal.SIGKILL)
             raise
     assert (complaints, run.returncode) == ("", 0)
+
+
+def test_a_transfer_that_takes_longer_than_the_bound_ends_well_while_it_moves(server, tmp_path, monkeypatch):
+    """The bound (1 s here) is for a time in which nothing moves."""
+    direct = server.place(tmp_path / "site")
+    SftpStore.create(direct).close()
+    with Line(server.port) as line:
+        known = tmp_path / "known_through_the_line"
+        known.write_text(Path(direct.known_hosts).read_text().replace(f":{server.port}", f":{line.port}"))
+        store = SftpStore.open(replace(direct, port=line.port, known_hosts=str(known)))
+        monkeypatch.setattr(sftp_link, "CALL_S", 1.0)
+        line.rate_bytes_s = 2_000_000
+        data = os.urandom(6_000_000)
+        began = time.monotonic()
+        store.put("packs/slow", data)
+        assert store.get("packs/slow") == data
+        assert time.monotonic() - began > 4.0
+        store.close()
