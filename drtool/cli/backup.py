@@ -317,7 +317,9 @@ def _summary(row: Document, *, dry_run: bool) -> str:
         head = f"snapshot {row['id'][:SHORT_ID]}"
         outcome = f", {size(row['added_bytes'])} new, {size(row['stored_bytes'])} stored"
     troubles = [f"{len(row['errors'])} not read"] if row["errors"] else []
-    troubles += ["DEGRADED"] if row["degraded"] else []
+    copies = row["copies"]
+    few = f"DEGRADED: {copies['minimum_written']} of {copies['wanted']} copies; drtool repair makes the others"
+    troubles += [few] if row["degraded"] else []
     troubles += [f"owed to {', '.join(owed['target'] for owed in row['owed'])}"] if row["owed"] else []
     return (
         f"{head} of {_what(row)}: {count(sum(files.values()), 'file')} ({files['new']:,} new, {files['changed']:,} changed), "
