@@ -71,7 +71,7 @@ def init(
     wanted = copies if copies is not None else redundancy.copies
     spec = replace(call.spec(targets), timezone=known_zone(call))
     password = settings.password() if settings.password_given else new_password(call)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)  # with umask 0 others could replace the file
     spec = replace(spec, password=lambda: password)
     result = found(spec, wanted, redundancy.minimum, call.emit, hides_sizes=hide_sizes)
     written = write_if_new(call, path, spec.label, targets, result.copies)

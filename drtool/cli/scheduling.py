@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from drtool.cli.options import DryRun
 from drtool.cli.text import Document, local, utc
+from drtool.cli.trust import check_config, trust_of
 from drtool.cli.view import Cell, Line, View, line, table, view
 from drtool.errors import ConfigError, DrtoolError, UsageError
 from drtool.events import Warned
@@ -99,7 +100,17 @@ def schedule_install(
                 message="the configuration names no password_file or password_command: without it every job ends with 2"
             )
         )
+    _warn_of_owner(call, place.config)
     _carry_out(call, wish, _changes(wish, jobs, place), jobs, dry_run=dry_run)
+
+
+def _warn_of_owner(call: "Call", config: Path) -> None:
+    """Warn if another user could change what the jobs do; the configuration was named, so it is used all the same."""
+    try:
+        check_config(config, trust_of(named=False))
+    except ConfigError as error:
+        reason = error.message.removeprefix(f"the configuration {config} is not used: ")
+        call.emit(Warned(message=f"another user can change what these jobs run: {reason}"))
 
 
 def schedule_remove(

@@ -127,7 +127,7 @@ def _quoted(text: str) -> str:
 
 def write_config(path: Path, text: str) -> None:
     """Writes and reads it back under another name, then links it into place: never half a file, never over another."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:

@@ -207,6 +207,31 @@ def test_init_says_when_its_configuration_will_not_be_found(repository, tmp_path
 
 
 @as_root
+def test_jobs_that_another_user_could_change_are_told_of(shell):
+    path = shell.directory / "drtool.yaml"
+    words = ("-c", str(path), "schedule", "install", "--cron", "--directory", str(shell.directory), "--dry-run")
+    assert "another user" not in shell(*words).err
+    os.chown(path, STRANGER, STRANGER)
+    ran = shell(*words)
+    assert ran.code == 0
+    assert f"another user can change what these jobs run: {path} belongs to " in ran.err
+
+
+def test_init_makes_no_directory_that_others_may_write(repository, tmp_path):
+    here = Shell(tmp_path, {**repository.environ, "DRTOOL_STATE_DIR": str(tmp_path / "state")})
+    before = os.umask(0)
+    try:
+        ran = here(
+            "-c", "etc/drtool.yaml", "init", "--target", f"b={tmp_path}/b", LANG="C.UTF-8"
+        )  # no fork of another umask
+    finally:
+        os.umask(before)
+    assert ran.code == 0
+    assert (tmp_path / "etc").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "etc/drtool.yaml").stat().st_mode & 0o777 == 0o600
+
+
+@as_root
 def test_an_ordinary_user_works_in_a_directory_of_his_own():
     with tempfile.TemporaryDirectory() as made:
         home = Path(made)
