@@ -181,7 +181,7 @@ class Targets:
         self.specs.pop(before, None)
         self.specs = dict(sorted((self.specs | {name: replace(suspect.spec, name=name)}).items()))
         self._stores[name], self._registers[name], self.markers[name] = suspect.objects, suspect.register, marker
-        self.unmarked[name] = suspect.reason
+        self.unmarked[name] = f"its {MARKER_OBJECT} is missing" if suspect.reason == NO_MARKER else suspect.reason
 
     def set_aside(self, name: TargetName, reason: str) -> None:
         """Make a target that was reached a suspect: it is offline until it is recognised."""

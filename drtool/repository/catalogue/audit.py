@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from drtool.crypto import object_name
-from drtool.errors import FormatError, ObjectMissing, StoreError
+from drtool.errors import FormatError, NoQuorum, ObjectMissing, StoreError
 from drtool.manifest.library import references
 from drtool.manifest.names import ACCEPTORS, OBJECT_READ_BYTES, OBJECTS, ROOT, life_of, name_in, object_key
 from drtool.manifest.registers import RegisterReport
@@ -98,7 +98,8 @@ def audit_catalogue(repository: "Repository", *, contents: bool, site: SiteName 
     if not audit.faults:
         return audit
     if not repository.view.tentative:
-        repository.adopt(repository.manifest.read())
+        with suppress(NoQuorum):  # then it is judged by the head that is known
+            repository.adopt(repository.manifest.read())
     seen = {fault.copy for fault in audit.faults}
     again = _look(repository, contents, site)
     again.faults = [fault for fault in again.faults if fault.copy in seen]
