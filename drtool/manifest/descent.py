@@ -12,6 +12,11 @@ from drtool.manifest.ports import Talk
 from drtool.manifest.witness import Witness
 from drtool.model import SiteName
 
+ANOTHER_PAST = (
+    "nothing was changed: bring back the sites that know more; if they are lost for ever, `drtool manifest recover --from SITE"
+    " --i-accept-lost-writes` goes on from the past that is left"
+)
+
 
 def given_up(witness: Witness, learned: Learned) -> str | None:
     """What this host saw confirmed and a forced recovery gave up, in a sentence; None if nothing was."""

@@ -11,13 +11,13 @@ from typing import TypeVar
 import msgspec
 
 from drtool.crypto import SealKind
-from drtool.errors import Forked, NoQuorum, NoRepository, ObjectMissing, Refused, Rejected
+from drtool.errors import Diverged, Forked, NoQuorum, NoRepository, ObjectMissing, Refused, Rejected
 from drtool.manifest.audit import Problem, check_manifest
 from drtool.manifest.beginning import begin_manifest
 from drtool.manifest.commit import Draft, commit, read, refresh
 from drtool.manifest.compacting import Compacted, clear, list_everything, preview
 from drtool.manifest.context import Context, Outcome
-from drtool.manifest.descent import given_up, problem_of_descent
+from drtool.manifest.descent import ANOTHER_PAST, given_up, problem_of_descent
 from drtool.manifest.drafting import Author, Drafts
 from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, no_hook
 from drtool.manifest.finding import Sighting, look_around, newest_config, newest_record, why_no_head
@@ -241,6 +241,10 @@ class Manifest:
 
     def _refresh(self) -> Talk[View]:
         witness = self._local.witness()
+        context, outcome = yield from self._course.in_force(read)
+        problem = yield from problem_of_descent(self._library, list(context.places), witness, outcome.learned)
+        if problem is not None:
+            raise Diverged(problem, hint=ANOTHER_PAST)
         context, outcome = yield from self._course.in_force(refresh)
         view = yield from self._confirmed(context, outcome, (), witness)
         yield from self._readmit(view, outcome.lapsed)
@@ -316,9 +320,13 @@ class Manifest:
         return (yield from self._confirmed(context, outcome, (), witness))
 
     def _refuse_if_whole(self, modes: Mapping[SiteName, Mode]) -> Talk[None]:
+        """Unless the voters agree on another past than this host saw: to accept that one is what a recovery is for, too."""
+        witness = self._local.witness()
         try:
             view = yield from self._look()
         except (NoQuorum, NoRepository, Forked):
+            return
+        if (yield from problem_of_descent(self._library, list(self._sites), witness, view.learned)) is not None:
             return
         if sum(row.suits(modes.get(row.site, row.mode)) for row in view.config.voters) < view.config.quorum:
             return

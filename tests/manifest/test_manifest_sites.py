@@ -243,6 +243,13 @@ def test_a_fork_is_noticed_by_a_host_that_saw_the_other_past(sites, manifest):
     with pytest.raises(Diverged):
         sites.host().commit(SetPolicy(Policy(1)))
     assert ("", "witness") in [(p.site, p.kind) for p in sites.host().check()]
+    with pytest.raises(Diverged, match="another past") as caught:  # what `repair` does to the catalogue
+        sites.host().refresh()
+    assert "manifest recover" in caught.value.hint
+    after = sites.host().read()
+    assert (after.digest, after.problems) == (view.digest, view.problems), "it was not accepted in silence"
+    sites.host().recover(["site0", "site1", "site2"])
+    assert sites.host().commit(SetPolicy(Policy(1))).view.problems == ()
 
 
 def test_a_configuration_whose_seals_prove_nothing_is_not_written_to(sites, manifest):
