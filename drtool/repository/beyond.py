@@ -19,9 +19,10 @@ from drtool.model import SiteName, TargetName, site_of
 from drtool.repository.known_targets import Known
 from drtool.repository.places import full_url, is_directory
 from drtool.repository.recognition import keep_recognised
+from drtool.repository.registers import register_at
 from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec, TargetSpec
-from drtool.repository.targets import Targets, register_at
+from drtool.repository.targets import Targets
 
 
 def reach_more(

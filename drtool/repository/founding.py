@@ -23,9 +23,9 @@ from drtool.paxos import majority
 from drtool.repository.identity import author
 from drtool.repository.marker import MARKER_OBJECT, Marker
 from drtool.repository.places import EMPTY_PLACE, full_url, is_directory, open_if_there, open_in_time
+from drtool.repository.registers import holds_register
 from drtool.repository.slots import KEYS_PREFIX, slot_row
 from drtool.repository.spec import RepositorySpec, TargetSpec
-from drtool.repository.targets import holds_register
 from drtool.repository.voters import VOTERS_OF_MANY, choose_voters, even_number, why_no_vote
 from drtool.stores import Medium, VoteVerdict
 from drtool.stores.names import PROBE_DIRECTORY

@@ -31,10 +31,11 @@ from drtool.repository.known_targets import Known, recall, remember, repository_
 from drtool.repository.overlays import Overlays, warnings
 from drtool.repository.places import open_read_only
 from drtool.repository.recognition import confirm, keep_recognised, repository_of, set_aside_all, take_in_all
+from drtool.repository.registers import register_at, registers_of
 from drtool.repository.rehearsals import Rehearsals
 from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec
-from drtool.repository.targets import UNNAMED, Targets, register_at, registers_of
+from drtool.repository.targets import UNNAMED, Targets
 from drtool.repository.twins import Binding, Twin, refusal, use_catalogued
 
 ANY_SITE = "any"

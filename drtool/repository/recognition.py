@@ -30,8 +30,9 @@ from drtool.manifest.records import Target, Voter
 from drtool.model import RepositoryId, SiteName, TargetName, pack_object, segment_object, site_of
 from drtool.paxos import Record, decode_record
 from drtool.repository.marker import FORMAT_VERSION, MARKER_BYTES_MAX, MARKER_OBJECT, Marker
+from drtool.repository.registers import register_at
 from drtool.repository.slots import slot_repositories
-from drtool.repository.targets import Suspect, Targets, register_at
+from drtool.repository.targets import Suspect, Targets
 from drtool.stores import Store
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -29,9 +29,8 @@ from drtool.errors import (
     TargetHung,
     TargetOffline,
 )
-from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Target
-from drtool.model import ObjectInfo, RepositoryId, SiteName, TargetName, site_of
+from drtool.model import RepositoryId, SiteName, TargetName, site_of
 from drtool.repository.marker import MARKER_OBJECT, Marker
 from drtool.repository.overlays import NO_OVERLAYS, Overlays
 from drtool.repository.places import OPEN_TIMEOUT_S, is_absent, is_directory, open_store
@@ -41,7 +40,6 @@ from drtool.stores import UNLIMITED, Errand, Guard, Rates, VoterStore
 from drtool.stores.patience import Patience
 from drtool.stores.rehearsal import RehearsedStore
 
-ACCEPTOR_PREFIX = "manifest/acc/"
 NO_MARKER = "it holds no repository (an unmounted disk looks like this)"
 UNNAMED = "this host's configuration does not say how to reach it"
 
@@ -389,37 +387,6 @@ class Targets:
         self._guards.clear()
 
 
-class Unreached:
-    """Stands for the register of a site that this host did not reach: every request is answered with the reason."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-
-    def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
-        raise self._offline()
-
-    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        raise self._offline()
-
-    def read_tagged(self, name: str) -> NoReturn:
-        raise self._offline()
-
-    def put(self, name: str, data: bytes) -> None:
-        raise self._offline()
-
-    def put_if_absent(self, name: str, data: bytes) -> bool:
-        raise self._offline()
-
-    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> NoReturn:
-        raise self._offline()
-
-    def delete(self, name: str) -> None:
-        raise self._offline()
-
-    def _offline(self) -> TargetOffline:
-        return TargetOffline(self._reason)
-
-
 def _in_full(error: DrtoolError) -> str:
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
@@ -442,25 +409,3 @@ def _marker(store: VoterStore) -> Marker:
         except TargetBusy:
             time.sleep(random.uniform(0.5, 1.0) * pause_s)
     return Marker.read(store)
-
-
-def registers_of(targets: Targets) -> dict[SiteName, SitePort]:
-    """Each site's register: on its first target, by name, that holds one; the reason, where none was reached."""
-    return {site: register_at(targets, site) for site in targets.sites()}
-
-
-def register_at(targets: Targets, site: SiteName) -> SitePort:
-    """The register of one site; of several targets without one, the first by name."""
-    reached = [name for name in targets.of_site(site) if targets.reachable(name)]
-    if not reached:
-        return Unreached(targets.reason_for(site) or UNNAMED)
-    holding = reached if len(reached) == 1 else [name for name in reached if holds_register(targets.store(name))]
-    return targets.register((holding or reached)[0])
-
-
-def holds_register(store: VoterStore) -> bool:
-    """Whether a voter's register has begun there."""
-    try:
-        return next(iter(store.list(ACCEPTOR_PREFIX)), None) is not None
-    except StoreError:
-        return False

@@ -29,8 +29,9 @@ from drtool.model import RepositoryId, SiteName, TargetName
 from drtool.repository.cache import write_atomically
 from drtool.repository.marker import Marker
 from drtool.repository.places import OPEN_TIMEOUT_S, full_url, is_directory, open_in_time
+from drtool.repository.registers import register_at
 from drtool.repository.spec import RepositorySpec, TargetSpec, local_path
-from drtool.repository.targets import Targets, register_at
+from drtool.repository.targets import Targets
 from drtool.stores import Errand, Medium
 from drtool.stores.scratch import Scratch
 

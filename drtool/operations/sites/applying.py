@@ -20,7 +20,7 @@ from drtool.repository import Repository, TargetSpec
 from drtool.repository.admitting import admit
 from drtool.repository.founding import row_of
 from drtool.repository.recognition import mend_markers
-from drtool.repository.targets import register_at
+from drtool.repository.registers import register_at
 
 
 def carry_out(repository: Repository, change: Change, target: TargetSpec | None, emit: Emit) -> None:
