@@ -44,6 +44,7 @@ CATCHES: dict[str, int | str] = {
     "timeout-treated-as-success": 3,
     "unconfirmed-read": 42,
     "what-a-host-saw-confirmed-is-not-compared": 39,
+    "what-is-drawn-follows-from-what-a-host-remembers": 213,
     "wiped-site-begins-anew-in-the-same-life": "a-promise-that-a-wiped-site-has-forgotten",
 }
 

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest.mock import patch
 
+from blake3 import blake3
 from sim_mutations import mutation
+from sim_world import Process, World
 
 from drtool.manifest import acceptor, commit, facade, following, recovery, switching
 from drtool.manifest.acceptor import SiteView, Trouble, begin, read_site
 from drtool.manifest.head import open_head
+from drtool.manifest.ports import Draw
 from drtool.manifest.proposer import Round
 from drtool.paxos import found
 
@@ -108,4 +111,19 @@ def what_a_host_saw_confirmed_is_not_compared() -> Iterator[None]:
         yield
 
     with patch.object(facade, "problem_of_descent", content), patch.object(commit, "problem_of_descent", content):
+        yield
+
+
+@mutation("images")
+def what_is_drawn_follows_from_what_a_host_remembers() -> Iterator[None]:
+    """A host draws ids from a seed that it keeps: its clone, and its own image put back, draw the same again."""
+    plain = World._instant
+
+    def remembered(self: World, process: Process, request: Any) -> Any:
+        if not isinstance(request, Draw):
+            return plain(self, process, request)
+        process.local.drawn = drawn = getattr(process.local, "drawn", 0) + 1
+        return blake3(f"{process.name.partition('+')[0]} {drawn}".encode()).digest(length=request.count)
+
+    with patch.object(World, "_instant", remembered):
         yield

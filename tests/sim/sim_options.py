@@ -25,6 +25,7 @@ PROFILES = {
     "rotated": Faults(0.01, 0.02, 0.02, 0.05, 0.005, 0.002, 1, voters=1, rotations=1),
     "copied": Faults(0.01, 0.02, 0.02, 0.05, 0.005, 0.002, 2, copied=True),
     "crowd": Faults(0.01, 0.02, 0.03, 0.05, 0.003, 0.001, 2, crowd=6),
+    "images": Faults(0.01, 0.02, 0.03, 0.05, 0.005, 0.003, 1, images=3),
 }
 
 

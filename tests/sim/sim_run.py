@@ -1,6 +1,7 @@
 """One seed: a world and a workload, run to the end, and what the checkers say."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,8 @@ class Result:
     crashes: int = 0
     alarms: int = 0
     lies: int = 0
+    clones: int = 0
+    restored: int = 0
     struck: bool = False
     turned_away: int = 0
     rotations: int = 0
@@ -88,6 +91,7 @@ class Run:
         self.copies: Copies | None = None
         self.refusals = 0  # commits that were refused because nothing is built on a head that denies what was seen
         self.busy = 0
+        self.clones = self.restored = 0  # images that were started, beside their hosts or in their places
 
     def result(self) -> Result:
         self.found()
@@ -111,12 +115,14 @@ class Run:
             self.world.crashes,
             self.judge.alarms + self.refusals,
             sum(site.lies for site in self.world.sites.values() if isinstance(site, Liar)),
+            self.clones,
+            self.restored,
             bool(self.disaster and self.disaster.survivors),
             self.copies.turned_away if self.copies else 0,
             self.keys.generation - 1,
         )
 
-    def _plan_faults(self, clients: Sequence[Client]) -> None:
+    def _plan_faults(self, clients: list[Client]) -> None:
         for _ in range(self.world.faults.partitions):
             self.world.at(self.rng.uniform(0.0, 60.0), lambda: self._cut(clients))
         first = self.world.requests + self.rng.randint(10, 200)
@@ -128,6 +134,8 @@ class Run:
         if self.world.faults.copied:
             self.copies = Copies(self, clients)
             self.world.at_request(first, self.copies.strike)
+        for number in range(self.world.faults.images):
+            self.world.at_request(first + 40 * number, lambda: self._take_image(clients))
         if self.world.faults.rolled_back:
             self.world.at_request(first, lambda: self._copy(clients, self.rng.randint(20, 150)))
 
@@ -207,6 +215,25 @@ class Run:
         site = self.rng.choice(self.voters)
         self.judge.faulty.add(site)
         self.world.sites[site].objects.clear()
+
+    def _take_image(self, clients: list[Client]) -> None:
+        """Take an image of a host, its memory and its journal; later it is started beside the host, or put in its place."""
+        client = self.rng.choice(clients)
+        image, beside = deepcopy(client.local), self.rng.random() < 0.5
+
+        def start() -> None:
+            if beside and self.busy:
+                clone = Client(f"{client.name}+{len(clients)}", image, left=self.options.operations, epoch=client.epoch)
+                clients.append(clone)
+                self.clones += 1
+                self.busy += 1
+                self._boot(clone)
+            elif client.process is not None:
+                client.process.alive = False
+                client.local = image
+                self.restored += 1
+
+        self.world.at_request(self.world.requests + self.rng.randint(5, 150), start)
 
     def _copy(self, clients: Sequence[Client], requests: int) -> None:
         """Take a copy of a site, and put it back some requests later: a restored machine.

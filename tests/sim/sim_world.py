@@ -39,6 +39,7 @@ class Faults:
     rotations: int = 0  # administrators who rotate the keys, each time with a site away
     copied: bool = False  # one site's directory is copied, and hosts are configured for different copies
     crowd: int = 0  # so many more clients, who leave their changes in the inbox
+    images: int = 0  # how many times an image of a host is taken, and later started beside it, or put back in its place
 
 
 class Keys:
@@ -207,7 +208,7 @@ class World:
                 return task.done(None, error)
             match request:
                 case ports.Draw() | ports.Now() | ports.Note():
-                    reply = self._instant(request)
+                    reply = self._instant(task.process, request)
                 case ports.Journal():
                     if self._crashes(task.process):
                         return None
@@ -221,7 +222,7 @@ class World:
                     return self._send(task, request)
         return None
 
-    def _instant(self, request: ports.Request) -> Any:
+    def _instant(self, _process: Process, request: ports.Request) -> Any:
         match request:
             case ports.Draw():
                 return self.rng.randbytes(request.count)

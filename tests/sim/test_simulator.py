@@ -118,12 +118,13 @@ def test_whatever_dies_at_any_step_harms_nobody_and_is_finished(errand, changes,
 
 def test_every_world_is_as_bad_as_it_says():
     """Liars lie, processes die, disasters strike, and a rollback that is not prevented is told to who can know."""
-    lying, crashing, struck, set_back, rotated, copied, calm = (
+    lying, crashing, struck, set_back, rotated, copied, imaged, calm = (
         [run_seed(options_of(seed, name)) for seed in range(40)]
-        for name in ("lying", "crashes", "recovery", "rolled-back", "rotated", "copied", "calm")
+        for name in ("lying", "crashes", "recovery", "rolled-back", "rotated", "copied", "images", "calm")
     )
     assert sum(result.rotations for result in rotated) > 20
     assert sum(result.turned_away for result in copied) > 40
+    assert min(sum(result.restored for result in imaged), sum(result.clones for result in imaged)) > 10
     assert sum(result.lies for result in lying) > 500
     assert sum(result.crashes for result in crashing) > 10
     assert sum(result.struck for result in struck) > 20
