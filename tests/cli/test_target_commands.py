@@ -115,3 +115,25 @@ def test_nothing_lost_is_nothing_to_do_and_what_is_lost_everywhere_is_exit_4(fou
     assert done.code == 4
     assert done.document["lost"]
     assert "no good copy was found" in shell("rebalance").out
+
+
+def test_a_copied_site_is_refused_told_and_declared(tmp_path):
+    shell = shell_in(tmp_path)
+    (shell.directory / "tree").mkdir()
+    (shell.directory / "tree/file").write_bytes(b"x" * 5_000)
+    assert shell("init", *(word for site in "abc" for word in ("--target", f"{site}={site}"))).code == 0
+    assert shell("backup", "tree").code == 0
+    shutil.copytree(shell.directory / "a", shell.directory / "a-copy")
+    config = shell.directory / "drtool.yaml"
+    config.write_text(config.read_text().replace(f'{shell.directory}/a"', f'{shell.directory}/a-copy"'))
+    for words in (("backup", "tree"), ("snapshots",), ("repair",), ("status",), ("site", "list")):
+        refused = shell(*words)
+        assert refused.code == 11, (words, refused.out, refused.err)
+        assert "a/main: it exists twice" in refused.err
+    assert any("exists twice" in row["message"] for row in shell("doctor", "--json").document["findings"])
+    assert shell("target", "set", "a/main", "--gone").code == 2
+    url = f"file://{shell.directory}/a-copy"
+    assert shell("target", "set", "a/main", "--url", url).code == 11
+    assert shell("target", "set", "a/main", "--url", url, "--gone", "--json").document["url"] == url
+    assert shell("backup", "tree").code == 0
+    assert shell("site", "list").code == 0
