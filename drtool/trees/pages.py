@@ -111,7 +111,12 @@ def write_content(ids: Sequence[ChunkId], put: Put) -> tuple[bytes, int]:
 
 
 def read_content(entry: Entry, fetch: Fetch) -> Iterator[ChunkId]:
-    """The data chunks of a file, in order."""
+    """The data chunks of a file, in order.
+
+    A file whose content could not be read has none, whatever its depth says: an earlier version wrote one there.
+    """
+    if not entry.content:
+        return
     if entry.content_depth == 0:
         yield from _ids(entry.content)
     else:

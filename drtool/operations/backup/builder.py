@@ -83,6 +83,9 @@ class TreeBuilder:
 
     def large_file_read(self, node: Node, index: int, ids: list[ChunkId], read: FileRead) -> None:
         """A large file is stored; `ids` are its chunks, `read` the rest."""
+        if read.error or read.gone:  # what was read before the failure is nobody's content
+            self.file_read(node, index, read)
+            return
         content, depth = write_content(ids, self._put)
         if depth:
             force_setattr(node.entries[index], "content_depth", depth)

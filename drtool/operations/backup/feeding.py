@@ -37,7 +37,7 @@ from drtool.packing import Cutter
 from drtool.repository import Repository
 from drtool.repository.workers import WINDOW, Channel, WorkerPool
 from drtool.repository.writing import PackWritten
-from drtool.sources.filesystem import flags_of, gone, open_for_read, open_same_directory, still_same, xattrs_of
+from drtool.sources.filesystem import flags_of, gone, join, open_for_read, open_same_directory, still_same, xattrs_of
 from drtool.sources.port import Readable
 from drtool.trees import Entry
 
@@ -45,6 +45,7 @@ BATCH_FILES = 256
 BATCH_BYTES = 2 * 1024 * 1024
 BATCH_MESSAGE_BYTES = 24 * 1024
 _ID_BYTES = 32
+_UNBOUNDED = 1 << 62
 
 
 class _Batch:
@@ -133,6 +134,17 @@ class _Counted:
             self._tick()
         self._count(got)
         return got
+
+
+def _filled(view: memoryview, carried: bytes, source: "_Prefix | _Counted") -> tuple[int, bool]:
+    """Fill a slot with what was carried over and what comes; return how many bytes there are, and whether it has ended."""
+    filled, ended = len(carried), False
+    view[:filled] = carried
+    while filled < SLOT_BYTES and not ended:
+        got = source.readinto(view[filled:SLOT_BYTES])
+        filled += got
+        ended = got == 0
+    return filled, ended
 
 
 class Feeder:
@@ -267,7 +279,9 @@ class Feeder:
             finally:
                 os.close(fd)
         except OSError as error:
-            file.read = FileRead(error=f"content: {error.strerror or error}", gone=gone(error))
+            file.read = FileRead(
+                error=f"content: {error.strerror or error}", gone=gone(error, join(node.path, entry.name))
+            )
         self._complete_large(file)
 
     def _complete_large(self, file: _LargeFile) -> None:
@@ -278,8 +292,10 @@ class Feeder:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             return FileRead(error="content: it is no regular file any more")
-        length = self._pass(fd, before.st_size, file)
+        length = self._pass(fd, before.st_size or _UNBOUNDED, file)
         after = os.fstat(fd)
+        if not before.st_size and not after.st_size:  # the size is not known beforehand; what came is the content
+            return FileRead(b"", xattrs_of(fd), flags_of(fd), StatAnew.of(after, length))
         if (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size) or length != before.st_size:
             # it changed under us: once more, then it is recorded as what that pass saw
             while file.missing:
@@ -302,12 +318,11 @@ class Feeder:
         while not ended:
             slot = self._free_slot()
             view = self._slots.view(slot)
-            filled = len(carried)
-            view[:filled] = carried
-            while filled < SLOT_BYTES and not ended:
-                got = source.readinto(view[filled:SLOT_BYTES])
-                filled += got
-                ended = got == 0
+            try:
+                filled, ended = _filled(view, carried, source)
+            except BaseException:
+                self._free_slots.append(slot)
+                raise
             lengths = self._cutter.lengths(view[:filled], final=ended)
             used = sum(lengths)
             carried = bytes(view[used:filled])

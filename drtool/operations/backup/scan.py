@@ -144,7 +144,7 @@ class Scan:
         except OSError as error:
             if parent is None:
                 raise DrtoolError(f"{os.fsdecode(path)} cannot be read: {error.strerror}") from None
-            if gone(error):
+            if gone(error, path):
                 builder.directory_gone(parent, slot)
             else:
                 builder.directory_failed(parent, slot, f"content: {error.strerror or error}")

@@ -42,6 +42,7 @@ SMALL_FILE_BYTES = 4 * 1024 * 1024
 """Files up to this size are read whole by one worker; larger ones come in slots."""
 
 SLOT_BYTES = 4 * 1024 * 1024
+_PIECE_BYTES = 64 * 1024
 
 
 class Slots:
@@ -110,8 +111,9 @@ class BackupWorker:
         try:
             dir_fd = open_same_directory(directory.path, directory.inode)
         except OSError as error:
+            absent = gone(error, directory.path)
             for _ in directory.files:
-                yield _failure(error)
+                yield _failure(error, gone=absent)
             return
         try:
             for file in directory.files:
@@ -123,7 +125,7 @@ class BackupWorker:
         try:
             fd = open_for_read(dir_fd, file.name, follow=file.follow)
         except OSError as error:
-            return _failure(error)
+            return _failure(error, gone=gone(error, file.name, dir_fd))
         try:
             return self._read(fd, file)
         except OSError as error:
@@ -132,10 +134,16 @@ class BackupWorker:
             os.close(fd)
 
     def _read(self, fd: int, file: FileToRead) -> FileRead:
-        length = self._fill(fd, file.size_bytes)
+        length = self._fill(fd, file.size_bytes) if file.size_bytes else self._fill_to_end(fd)
         now = os.fstat(fd)
         anew = None
-        if length != file.size_bytes or not _as_announced(now, file):
+        if (
+            not file.size_bytes and not now.st_size and length
+        ):  # /proc, some FUSE mounts: the size is not known beforehand
+            if length > SMALL_FILE_BYTES:
+                return FileRead(too_large=True)
+            anew = StatAnew.of(now, length)
+        elif length != file.size_bytes or not _as_announced(now, file):
             if not stat.S_ISREG(now.st_mode):
                 return FileRead(error="content: it is no regular file any more")
             if now.st_size > SMALL_FILE_BYTES:
@@ -155,6 +163,16 @@ class BackupWorker:
             if more == 0:
                 break
             filled += more
+        return filled
+
+    def _fill_to_end(self, fd: int) -> int:
+        """Read a file of unknown size, as far as the buffer goes. /proc refuses large reads."""
+        filled = 0
+        while piece := self._buffer[filled : filled + _PIECE_BYTES]:
+            got = os.preadv(fd, [piece], filled)
+            if got == 0:
+                break
+            filled += got
         return filled
 
     def _store(self, text: memoryview, lengths: Sequence[int]) -> bytes:
@@ -183,5 +201,5 @@ def _as_announced(found: os.stat_result, file: FileToRead) -> bool:
     )
 
 
-def _failure(error: OSError) -> FileRead:
-    return FileRead(error=f"content: {error.strerror or error}", gone=gone(error))
+def _failure(error: OSError, *, gone: bool = False) -> FileRead:
+    return FileRead(error=f"content: {error.strerror or error}", gone=gone)

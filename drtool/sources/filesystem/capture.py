@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from drtool.sources.filesystem.describe import Changed, Describer
 from drtool.sources.filesystem.excludes import IGNORE_FILE, Rules, Scope, is_cache, text_of
 from drtool.sources.filesystem.owners import OwnerNames
-from drtool.sources.filesystem.reading import reason
+from drtool.sources.filesystem.reading import gone, reason
 from drtool.sources.filesystem.roots import Problem, join
 from drtool.trees import Entry, FileType
 
@@ -87,7 +87,7 @@ def capture_directory(
         _learn(rules, path, dir_fd, problems)
     scope = rules.scope(path)
     items = _items(dir_fd, path, rules, scope)
-    kept, changed = _sort_out(items, previous, rules, recent_after_ns, path, problems)
+    kept, changed = _sort_out(items, previous, rules, recent_after_ns, dir_fd, path, problems)
     if rules.larger_than_bytes is not None:
         kept = [entry for entry in kept if entry.type != _FILE or entry.size_bytes <= rules.larger_than_bytes]
         changed = [item for item in changed if not _too_large(item, rules.larger_than_bytes)]
@@ -134,7 +134,11 @@ def _items(dir_fd: int, path: bytes, rules: Rules, scope: Scope) -> Iterable[_It
 
 def _excluded(item: os.DirEntry[str], path: bytes, scope: Scope) -> bool:
     name = text_of(item.name.encode(_ENCODING, _ERRORS))
-    return scope.excludes(path, name, is_directory=item.is_dir(follow_symlinks=False))
+    try:
+        is_directory = item.is_dir(follow_symlinks=False)
+    except OSError:  # its metadata cannot be had: it is reported when that is asked for
+        is_directory = False
+    return scope.excludes(path, name, is_directory=is_directory)
 
 
 def _sort_out(
@@ -142,6 +146,7 @@ def _sort_out(
     previous: Mapping[bytes, Entry],
     rules: Rules,
     recent_after_ns: int,
+    dir_fd: int,
     path: bytes,
     problems: list[Problem],
 ) -> tuple[list[Entry], list[Changed]]:
@@ -153,9 +158,9 @@ def _sort_out(
         name = item.name.encode(_ENCODING, _ERRORS)
         try:
             found = item.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            continue
         except OSError as error:
+            if gone(error, name, dir_fd):
+                continue
             problems.append(Problem(join(path, name), reason("metadata", error)))
             continue
         old = look_up(name)
@@ -181,8 +186,18 @@ def _too_large(item: Changed, limit_bytes: int) -> bool:
 
 def _to_read(entries: list[Entry]) -> list[int]:
     return [
-        index for index, entry in enumerate(entries) if entry.type == _FILE and entry.size_bytes and not entry.content
+        index
+        for index, entry in enumerate(entries)
+        if entry.type == _FILE and not entry.content and (entry.size_bytes or _may_have_content(entry))
     ]
+
+
+def _may_have_content(entry: Entry) -> bool:
+    """Whether a file of size 0 is worth a read: /proc, /sys and some FUSE mounts do not know sizes beforehand.
+
+    They have anonymous devices, whose major number is 0. An empty file on a disk is not opened.
+    """
+    return os.major(entry.device) == 0
 
 
 def _without_mounts(
@@ -192,7 +207,7 @@ def _without_mounts(
     enter = []
     for index in directories:
         entry = entries[index]
-        if entry.name in scope.named or _device(dir_fd, entry) == scope.device:
+        if entry.name in scope.named or _device(dir_fd, entry, scope.device) == scope.device:
             enter.append(index)
         elif entry.subtree:
             entries[index] = replace(entry, subtree=b"")
@@ -201,8 +216,8 @@ def _without_mounts(
     return enter
 
 
-def _device(dir_fd: int, entry: Entry) -> int | None:
+def _device(dir_fd: int, entry: Entry, scope_device: int) -> int:
     try:
         return os.stat(entry.name, dir_fd=dir_fd, follow_symlinks=False).st_dev
     except OSError:
-        return None  # gone by now: there is nothing to enter
+        return scope_device  # entering it says what became of it

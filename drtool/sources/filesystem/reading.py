@@ -15,6 +15,7 @@ from drtool.trees import Entry
 
 _NO_ATIME = getattr(os, "O_NOATIME", 0)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _STEP_BYTES = 3500
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -53,9 +54,23 @@ def still_same(fd: int, entry: Entry) -> bool:
     )
 
 
-def gone(error: OSError) -> bool:
-    """Whether this failure to open means that the file vanished or became something else: no failure of the backup."""
-    return error.errno in (errno.ENOENT, errno.ESTALE)
+def gone(error: OSError, name: bytes, dir_fd: int | None = None) -> bool:
+    """Return whether `name` vanished, which is no failure of the backup.
+
+    Only ENOENT and ENOTDIR can mean that, and only if lstat confirms it twice. Every other error, a stale handle among them,
+    is that of a file that may still be there.
+    """
+    if error.errno not in _ABSENT:
+        return False
+    return all(_is_absent(name, dir_fd) for _ in range(2))
+
+
+def _is_absent(name: bytes, dir_fd: int | None) -> bool:
+    try:
+        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except OSError as error:
+        return error.errno in _ABSENT
+    return False
 
 
 def with_uncaptured(entry: Entry, what: str, error: OSError) -> Entry:
