@@ -100,7 +100,7 @@ def capture_directory(
     untouched = not changed and scope.device is None
     return Captured(
         entries=entries,
-        fresh=_to_read(entries) if changed else [],
+        fresh=_to_read(entries, previous) if changed else [],
         enter=enter,
         same=len(entries) == len(previous)
         and (untouched or all(previous.get(entry.name) is entry for entry in entries)),
@@ -184,11 +184,13 @@ def _too_large(item: Changed, limit_bytes: int) -> bool:
     return stat.S_ISREG(item.found.st_mode) and item.found.st_size > limit_bytes
 
 
-def _to_read(entries: list[Entry]) -> list[int]:
+def _to_read(entries: list[Entry], previous: Mapping[bytes, Entry]) -> list[int]:
     return [
         index
         for index, entry in enumerate(entries)
-        if entry.type == _FILE and not entry.content and (entry.size_bytes or _may_have_content(entry))
+        if entry.type == _FILE
+        and not entry.content
+        and (entry.size_bytes or (previous.get(entry.name) is not entry and _may_have_content(entry)))
     ]
 
 
