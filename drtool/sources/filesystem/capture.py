@@ -218,7 +218,7 @@ def _without_mounts(
     return enter
 
 
-def _device(dir_fd: int, entry: Entry, scope_device: int) -> int:
+def _device(dir_fd: int, entry: Entry, scope_device: int | None) -> int | None:
     try:
         return os.stat(entry.name, dir_fd=dir_fd, follow_symlinks=False).st_dev
     except OSError:
