@@ -75,10 +75,12 @@ def dump(
 
 def _dump(call: "Call", repository: "Repository", place: "Place", archive: str | None, out: BinaryIO) -> "Dumped":
     from drtool.operations.dumping import dump_archive, dump_file
+    from drtool.repository.findings import recording_reads
 
-    if archive is None:
-        return dump_file(repository, place, out)
-    return dump_archive(repository, place, "tar" if archive == "tar" else "zip", out, call.emit)
+    with recording_reads(repository, call.emit):
+        if archive is None:
+            return dump_file(repository, place, out)
+        return dump_archive(repository, place, "tar" if archive == "tar" else "zip", out, call.emit)
 
 
 @contextmanager

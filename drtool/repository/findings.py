@@ -8,11 +8,13 @@ Invariants
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from drtool.errors import DrtoolError
+from drtool.events import Emit, Warned
 from drtool.manifest.damage import DAMAGE_LIMIT, row_of, split
 from drtool.manifest.ops import Record
 from drtool.manifest.records import Damage
@@ -118,6 +120,29 @@ class Findings:
             return frozenset(msgspec.msgpack.decode(self._path.read_bytes(), type=list[Copy]))
         except (OSError, msgspec.MsgspecError):
             return frozenset()
+
+
+@contextmanager
+def recording_reads(repository: "Repository", emit: Emit) -> Iterator[None]:
+    """Record for all hosts, in the end, which copies were read and are damaged; also if the work failed."""
+    try:
+        yield
+    except DrtoolError:
+        _record_reads(repository, emit)
+        raise
+    _record_reads(repository, emit)
+
+
+def _record_reads(repository: "Repository", emit: Emit) -> None:
+    """The faults of a drill are no damage: nothing is recorded while any is in force."""
+    read = {(bad.target, bad.object) for bad in repository.objects.bad_copies.values() if bad.damaged}
+    found = read - repository.findings.all()
+    if not found or repository.targets.overlays.in_force():
+        return
+    where = ", ".join(sorted({target for target, _ in found}))
+    untold = repository.findings.update(found, ())
+    unknown = f"; other hosts do not know of them yet: {untold}" if untold else ""
+    emit(Warned(message=f"damaged copies were found at {where}: drtool repair replaces them{unknown}"))
 
 
 def _rows_of(copies: Iterable[Copy]) -> Iterator[Damage]:

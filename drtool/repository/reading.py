@@ -133,6 +133,11 @@ class ObjectReader:
             return memoryview(store.get(name, start, size_bytes))
         return memoryview(data)[start - first :][:size_bytes]
 
+    def note_bad(self, copies: Iterable[BadCopy]) -> None:
+        """Add copies that another process of this run could not use."""
+        for bad in copies:
+            self.bad_copies.setdefault((bad.target, bad.object), bad)
+
     def is_far(self, pack: SegmentPack) -> bool:
         """Whether no directory of this host should have it."""
         return not any(self._targets.reachable(t) and self._targets.near(t) for t in pack.targets)

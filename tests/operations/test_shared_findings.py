@@ -4,6 +4,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 from test_backup_evidence import away, flip, holders, is_whole, packs
+from test_prune import run as prune_now
+from test_prune import thinned
 from three_sites import fill, noise, settle
 
 from drtool.events import ignore
@@ -52,6 +54,28 @@ def test_a_backup_stores_again_what_another_host_found_bad_everywhere(world, oth
     assert report.added_bytes > 2 * MIB
     assert (report.copies.minimum_written, report.degraded) == (2, False)
     assert is_whole(world, source)
+
+
+def test_a_backup_stores_again_what_a_restore_could_not_read(world, other, source):
+    (name, *_) = packs(world)
+    flip(world, name)
+    with other.open() as repository:
+        assert other.run_restore(repository, world.root / "partly").errors
+    assert {(f"{site}/main", name) for site in holders(world, name)} <= known(world)
+    assert world.status().sources[0].copies == 0
+    assert world.backup(source).added_bytes > 2 * MIB
+    assert is_whole(world, source)
+
+
+def test_a_prune_that_could_not_read_a_pack_records_its_copies(world):
+    thinned(world)
+    (name,) = packs(world)
+    for site in holders(world, name):
+        spoil(world, site, name)
+    assert prune_now(world).repacked.packs == 0
+    assert known(world) == {(f"{site}/main", name) for site in holders(world, name)}
+    world.backup(world.root / "source")
+    assert is_whole(world, world.root / "source")
 
 
 def test_a_rotten_tree_that_a_backup_met_is_known_to_every_host(world, other, source):

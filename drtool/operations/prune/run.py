@@ -34,6 +34,7 @@ from drtool.operations.prune.survey import Names, Survey, demand_index, listed_n
 from drtool.operations.prune.sweeping import sweep
 from drtool.repository import Repository
 from drtool.repository.ending import described
+from drtool.repository.findings import recording_reads
 from drtool.repository.session import NOT_OPEN, RENEW_S, Overtaken, WriterSession
 from drtool.repository.writing import PackWritten, Writer
 
@@ -64,7 +65,8 @@ def prune(repository: Repository, request: PruneRequest, emit: Emit) -> PruneRes
             return _result(request, started, waiting=[Waiting("another prune is at work")])
         run = _Run(repository, request, emit, writer, session)
         try:
-            return run.go(started)
+            with recording_reads(repository, emit):
+                return run.go(started)
         except Rejected as error:
             if error.reason not in OVERTAKEN_BY:
                 raise

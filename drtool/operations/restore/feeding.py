@@ -201,6 +201,7 @@ class Feeder:
         self._tick()
 
     def _handle(self, reply: Reply) -> None:
+        self._repository.objects.note_bad(reply.damaged)
         match reply:
             case FilesPut():
                 for (names, entry), put in zip(self._batches.pop(reply.task), reply.files, strict=True):

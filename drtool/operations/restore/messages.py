@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from drtool.operations.restore.request import Overwrite
+from drtool.repository.reading import BadCopy
 from drtool.trees import Entry
 
 
@@ -53,6 +54,8 @@ class FilePut(Struct, frozen=True, array_like=True, gc=False):
 class FilesPut(_Message, frozen=True):
     task: int
     files: list[FilePut]
+    damaged: list[BadCopy] = []
+    """Copies that this worker found damaged since its last reply."""
 
 
 class PartPut(_Message, frozen=True):
@@ -60,6 +63,7 @@ class PartPut(_Message, frozen=True):
     written_bytes: int
     error: str = ""
     full: bool = False
+    damaged: list[BadCopy] = []
 
 
 Reply: TypeAlias = FilesPut | PartPut

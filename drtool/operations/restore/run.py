@@ -25,6 +25,7 @@ from drtool.operations.restore.tally import Tally
 from drtool.operations.restore.walk import Frame, Walk, start
 from drtool.repository import Repository
 from drtool.repository.beyond import reach_given_up
+from drtool.repository.findings import recording_reads
 from drtool.repository.lodging import lived_in
 from drtool.sources.filesystem import Applier, Folder, HardLinks
 from drtool.trees import Entry, FileType
@@ -50,7 +51,8 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
     else:
         _warn_of_room(request, emit)
         run = RestoreRun(repository, request, walk, above, emit)
-        run.go()
+        with recording_reads(repository, emit):
+            run.go()
         tally = run.tally
     if request.includes and not (walk.took_something or request.delete or tally.errors):
         raise DrtoolError(

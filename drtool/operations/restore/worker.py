@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from drtool.errors import DrtoolError
-from drtool.model import ChunkId
+from drtool.model import ChunkId, TargetName
 from drtool.operations.restore.files import FileRestorer, failure, is_full, words
 from drtool.operations.restore.messages import (
     FilePut,
@@ -19,7 +19,7 @@ from drtool.operations.restore.messages import (
 )
 from drtool.operations.restore.request import Overwrite
 from drtool.repository import Repository
-from drtool.repository.reading import ChunkReader, ObjectReader
+from drtool.repository.reading import BadCopy, ChunkReader, ObjectReader
 from drtool.repository.spans import Key
 from drtool.repository.workers import Channel
 from drtool.sources.filesystem import Folder
@@ -34,6 +34,8 @@ class RestoreWorker:
         objects = ObjectReader(
             repository.targets.reopen(), repository.keyring, repository.placement, repository.objects.sites
         )
+        self._objects = objects
+        self._reported: set[tuple[TargetName, str]] = set()
         self._chunks = ChunkReader(repository.index.locations, objects, objects.ahead())
         self._files = FileRestorer(repository, self._chunks, overwrite)
         self._root = root
@@ -54,7 +56,8 @@ class RestoreWorker:
     def _answer(self, request: Request) -> Reply:
         match request:
             case PutFiles():
-                return FilesPut(request.task, [put for group in request.folders for put in self._put(group)])
+                files = [put for group in request.folders for put in self._put(group)]
+                return FilesPut(request.task, files, self._newly_damaged())
             case PutPart():
                 return self._part(request)
 
@@ -75,8 +78,16 @@ class RestoreWorker:
                 finally:
                     os.close(fd)
         except (OSError, DrtoolError) as error:
-            return PartPut(request.task, 0, words(error), is_full(error))
-        return PartPut(request.task, written)
+            return PartPut(request.task, 0, words(error), is_full(error), self._newly_damaged())
+        return PartPut(request.task, written, damaged=self._newly_damaged())
+
+    def _newly_damaged(self) -> list[BadCopy]:
+        """The damaged copies that no reply has named yet."""
+        new = {
+            copy: bad for copy, bad in self._objects.bad_copies.items() if bad.damaged and copy not in self._reported
+        }
+        self._reported.update(new)
+        return list(new.values())
 
 
 def _chunks_of(request: Request) -> Iterator[ChunkId]:
