@@ -30,7 +30,13 @@ def test_what_drtool_says_is_true(seed, place: Path, commands: Zygote):
     assert not played.complaints, "\n".join([f"seed {seed}", *played.lines, *map(str, played.complaints)])
 
 
-DAMAGED = (*STORED, Step("damage", "a", "packs", "flip", 1.0, 0.5), Step("verify", verified=True))
+def damage(site: str, kind: str, how: str) -> Step:
+    """All objects of a kind."""
+    return Step("damage", site, kind, how, 1.0, 0.5)
+
+
+VERIFIED = Step("verify", verified=True)
+DAMAGED = (*STORED, damage("a", "packs", "flip"), VERIFIED)
 CAUGHT: dict[str, tuple[tuple[Step, ...], str]] = {
     "verify-believes-names": (DAMAGED, "verify-finds-all-damage"),
     "survive-counts-damaged-copies": (DAMAGED, "survive-says-what-a-loss-leaves"),
@@ -39,6 +45,22 @@ CAUGHT: dict[str, tuple[tuple[Step, ...], str]] = {
         "no-command-loses-anything",
     ),
     "repair-only-says-so": ((*DAMAGED, Step("repair")), "repair-heals-what-it-says"),
+    "backup-counts-promised-copies": (
+        (*STORED, damage("a", "packs", "delete"), damage("b", "packs", "delete"), Step("backup")),
+        "backup-counts-copies-that-can-be-seen",
+    ),
+    "status-never-looks-at-pages": (
+        (*STORED, Step("backup"), damage("a", "pages", "truncate"), damage("b", "pages", "truncate")),
+        "status-is-not-healthy-when-a-promised-loss-would-cost-a-snapshot",
+    ),
+    "verify-reads-pages-through-the-cache": (
+        (*STORED, Step("backup"), damage("a", "pages", "flip"), VERIFIED),
+        "verify-finds-all-damage",
+    ),
+    "survive-counts-rotten-pages": (
+        (*STORED, Step("backup"), damage("a", "pages", "flip"), damage("b", "pages", "flip"), VERIFIED),
+        "survive-says-what-a-loss-leaves",
+    ),
 }
 """By variant: a history that shows it, and the rule that speaks."""
 

@@ -61,3 +61,39 @@ def repair_only_says_so() -> Iterator[None]:
 
     with patch.object(Mover, "carry_out", lambda _, jobs: run._imagined(jobs)):
         yield
+
+
+@variant
+def backup_counts_promised_copies() -> Iterator[None]:
+    """A snapshot has as many copies as were promised, whatever lies at the sites."""
+    from drtool.operations.backup import run
+
+    with patch.object(run.BackupRun, "_copies", lambda self, _: self._repository.view.state.policy.copies):
+        yield
+
+
+@variant
+def status_never_looks_at_pages() -> Iterator[None]:
+    """The catalogue counts as whole while its registers answer."""
+    from drtool.operations.status import remarks
+
+    with patch.object(remarks, "problems_with_pages", lambda *_: ()):
+        yield
+
+
+@variant
+def verify_reads_pages_through_the_cache() -> Iterator[None]:
+    """A page that this host has read before counts as whole at every site."""
+    from drtool.repository.catalogue import audit
+
+    with patch.object(audit, "why_bad", lambda *_: ""):
+        yield
+
+
+@variant
+def survive_counts_rotten_pages() -> Iterator[None]:
+    """A page that is listed counts as held."""
+    from drtool.operations.survive import run
+
+    with patch.object(run, "read_pages", lambda _, names: names):
+        yield

@@ -221,30 +221,32 @@ class Catalogue:
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     slots: dict[str, bytes] = field(default_factory=dict)
     """The BLAKE3 of each key slot, by name below a target."""
-    pages: set[str] = field(default_factory=set)
-    condemned: str = ""
-    removing: dict[int, tuple[str, frozenset[str]]] = field(default_factory=dict)
+    pages: dict[str, int] = field(default_factory=dict)
+    condemned: dict[str, int] = field(default_factory=dict)
+    removing: dict[int, tuple[dict[str, int], frozenset[str]]] = field(default_factory=dict)
 
     @property
-    def objects(self) -> frozenset[str]:
-        """Every object below `manifest/obj/` that the head needs."""
-        lists = {name for name, _ in self.removing.values()} | {self.condemned}
-        return frozenset(self.pages | (lists - {""}))
+    def objects(self) -> dict[str, int]:
+        """The sizes of all objects below `manifest/obj/` that the head needs, by name."""
+        objects = self.pages | self.condemned
+        for names, _ in self.removing.values():
+            objects |= names
+        return objects
 
-    def begin(self, name: bytes) -> None:
-        """The state of the checkpoint `name`."""
-        _, _, core, snapshot_pages, log_pages, _, forgotten, *_ = self._object(name)
+    def begin(self, checkpoint: list[Any]) -> None:
+        """The state of a checkpoint, by the reference to it: its name and size."""
+        _, _, core, snapshot_pages, log_pages, _, forgotten, *_ = self._object(checkpoint)
         self.copies = core[4][0]
         self._set_targets(core[6])
         self._add_segments(core[9])
         self._set_slots(core[14])
-        self.condemned = object_key(core[15][0][0]) if core[15] else ""
+        self.condemned = _list(core[15][0]) if core[15] else {}
         for objects, pending, sequence in core[16]:
-            self.removing[sequence] = (object_key(objects[0]) if objects[2] else "", frozenset(pending))
+            self.removing[sequence] = (_list(objects), frozenset(pending))
         for reference, _, dead in snapshot_pages:
-            self._add_page(reference[0], frozenset(dead))
+            self._add_page(reference, frozenset(dead))
         for reference, *_ in (*log_pages, *([forgotten] if forgotten else [])):
-            self.pages.add(object_key(reference[0]))
+            self.pages[object_key(reference[0])] = reference[1]
 
     def configure(self, config: list[Any]) -> None:
         self.life = Life(config[0], config[1], config[4].hex())
@@ -257,16 +259,16 @@ class Catalogue:
         if kind not in _HARMLESS_OPS:
             getattr(self, f"_{kind.replace('-', '_')}")(number, *rest)
 
-    def _object(self, name: bytes) -> list[Any]:
-        key = object_key(name)
+    def _object(self, reference: list[Any]) -> list[Any]:
+        key = object_key(reference[0])
         data = self.fetch(key)
         if data is None:
             raise Unreadable(key)
-        self.pages.add(key)
+        self.pages[key] = reference[1]
         return self.keys.row(data)
 
-    def _add_page(self, name: bytes, dead: frozenset[int]) -> None:
-        for position, row in enumerate(self._object(name)[0]):
+    def _add_page(self, reference: list[Any], dead: frozenset[int]) -> None:
+        for position, row in enumerate(self._object(reference)[0]):
             if position not in dead:
                 self._add(row, row[13])
 
@@ -313,23 +315,28 @@ class Catalogue:
         self._set_slots(table)
 
     def _condemn(self, _: int, objects: list[Any], *_rest: Any) -> None:
-        self.condemned = object_key(objects[0])
+        self.condemned = _list(objects)
 
     def _withdraw(self, *_: Any) -> None:
-        self.condemned = ""
+        self.condemned = {}
 
     def _remove(
         self, number: int, _condemned: int, objects: list, _marked: int, targets: list, segments: list, *rest: Any
     ) -> None:
-        self.condemned = ""
+        self.condemned = {}
         if objects[2]:
-            self.removing[number] = (object_key(objects[0]), frozenset(targets))
+            self.removing[number] = (_list(objects), frozenset(targets))
         self._add_segments(segments, rest[0])
 
     def _removed(self, _: int, removal: int, targets: list[str], *_rest: Any) -> None:
         name, pending = self.removing.pop(removal)
         if pending - set(targets):
             self.removing[removal] = (name, pending - set(targets))
+
+
+def _list(objects: list[Any]) -> dict[str, int]:
+    """The object that holds a list of names, unless the list is empty."""
+    return {object_key(objects[0]): objects[1]} if objects[2] else {}
 
 
 def object_key(name: bytes) -> str:
@@ -341,7 +348,7 @@ def open_catalogue(keys: Keys, sealed_head: bytes, fetch: Fetch) -> Catalogue:
     sequence, _, config, recent, _, checkpoint, base, _, stop = keys.row(sealed_head)[:9]
     catalogue = Catalogue(sequence, keys, fetch)
     if checkpoint:
-        catalogue.begin(checkpoint[0])
+        catalogue.begin(checkpoint)
     for number, change in enumerate(recent, start=base + 1):
         catalogue.apply(change[4], number)
     catalogue.configure(stop or config)

@@ -268,6 +268,9 @@ class _Look:
     unclear: Collection[str]
     ways: dict[bytes, frozenset[Way]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    """Of packs and index segments."""
+    page_sizes: dict[str, int] = field(default_factory=dict)
+    """Of the objects that any voter's head needs."""
     written: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """The targets that held an object when it was written."""
 
@@ -395,17 +398,18 @@ class _Look:
 
     def _is_listed(self, shelf: Shelf, name: str) -> bool:
         path = shelf.root / name
-        return path.is_file() and path.stat().st_size == self.sizes.get(name, path.stat().st_size)
+        return path.is_file() and path.stat().st_size == (self.sizes | self.page_sizes)[name]
 
     def _stock(self, counts: Callable[[Shelf, str], bool], *, by_hash: bool) -> Stock:
         rows = self.catalogue.targets
         voters = {name: self.oracle.open(self.registers[name].value) for name in self._sound_voters()}
-        objects = {name for row in voters.values() for name in row.objects} | self.catalogue.objects
+        for row in (*voters.values(), self.catalogue):
+            self.page_sizes |= row.objects
         at = {
             name: frozenset(
                 t for t, s in self.shelves.items() if t in rows and rows[t].state != "lost" and counts(s, name)
             )
-            for name in {*self.sizes, *objects}
+            for name in {*self.sizes, *self.page_sizes}
         }
         opens = {
             target
@@ -414,7 +418,8 @@ class _Look:
             if (data := shelf.read(name)) and (not by_hash or self._is_sound(name, data))
         }
         found = (
-            Voter(name, row.sequence, row.objects, frozenset(row.snapshots)) for name, row in sorted(voters.items())
+            Voter(name, row.sequence, frozenset(row.objects), frozenset(row.snapshots))
+            for name, row in sorted(voters.items())
         )
         return Stock(at, tuple(found), frozenset(opens))
 
