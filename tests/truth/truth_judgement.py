@@ -11,7 +11,7 @@ from truth_catalogue import MARKER
 from truth_history import Step
 from truth_oracle import Copy, Stock, Truth
 
-DONE, INCOMPLETE, DAMAGE, DEGRADED, NO_QUORUM, MISSED = 0, 3, 4, 5, 6, 7
+DONE, INCOMPLETE, DAMAGE, DEGRADED, NO_QUORUM, MISSED, REFUSED = 0, 3, 4, 5, 6, 7, 11
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Case:
     """Before the verification."""
     verify: Answer | None = None
     status_after: Answer | None = None
+    status_elsewhere: Answer | None = None
+    """On another host, which learns of damage from the catalogue."""
     survive: Answer | None = None
     """After the verification, if there was one."""
     failed: tuple[tuple[str, Answer], ...] = ()
@@ -64,8 +66,9 @@ class Case:
         """Each answer of `status`, with what was true then, and the damage that was shown before it."""
         if self.status:
             yield self.status, self.after, self.known
-        if self.status_after:
-            yield self.status_after, self.now, self.shown
+        for said in (self.status_after, self.status_elsewhere):
+            if said:
+                yield said, self.now, self.shown
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,7 @@ def no_command_loses_anything(case: Case) -> Iterator[str]:
 
 @rule
 def restore_brings_back_what_can_be_restored(case: Case) -> Iterator[str]:
-    quorum = len(case.after.good.voters) >= case.after.catalogue.quorum
-    possible = case.after.restorable(case.after.good) if quorum else frozenset()
+    possible = case.after.restorable(case.after.good) if case.after.can_commit else frozenset()
     for row in case.restored:
         if row.code == DONE and not row.same:
             yield f"restore of {row.snapshot[:8]} exits 0 with other bytes than the source"
@@ -146,8 +148,19 @@ def restore_brings_back_what_can_be_restored(case: Case) -> Iterator[str]:
 def status_verify_and_survive_always_answer(case: Case) -> Iterator[str]:
     """Only without a quorum of voters may they end with an error."""
     for words, said in case.failed:
-        if said.code != NO_QUORUM or len(case.after.good.voters) >= case.after.catalogue.quorum:
+        if said.code != NO_QUORUM or case.after.can_commit:
             yield f"{words} exits {said.code}: {said.document['error']['message']}"
+
+
+@rule
+def commands_end_as_documented(case: Case) -> Iterator[str]:
+    """With a quorum and a key slot left, nothing in a history is a reason to fail: done, incomplete, degraded or refused."""
+    if (
+        case.did is not None
+        and case.before.can_commit
+        and case.did.code not in (DONE, INCOMPLETE, DAMAGE, DEGRADED, REFUSED)
+    ):
+        yield f"{case.step} exits {case.did.code}: {case.did.document.get('error')}"
 
 
 # backup
@@ -242,7 +255,7 @@ def status_is_not_healthy_when_a_key_slot_is_missing(case: Case) -> Iterator[str
 @rule
 def status_is_healthy_when_all_is_well(case: Case) -> Iterator[str]:
     for said, truth, shown in case.statuses:
-        found = said is case.status_after and case.verify is not None and case.verify.code != DONE
+        found = said is not case.status and case.verify is not None and case.verify.code != DONE
         if truth.all_well and not shown and not found and not _is_fine(said):
             yield f"status exits {said.code} though all is well: {said.document.get('problems')}"
 

@@ -148,6 +148,12 @@ class Truth:
         return tuple(sorted(row.name for row in rows if row.state != "lost" and row.name not in self.usable))
 
     @property
+    def can_commit(self) -> bool:
+        """Whether a quorum of voters can be read and written, and a password opens anything."""
+        voters = [row for row in self.good.voters if row.target not in self.unwritable]
+        return len(voters) >= self.catalogue.quorum and bool(self.good.opens)
+
+    @property
     def whole(self) -> bool:
         """Whether every site is there and writable, nothing is damaged, and all copies that are promised exist."""
         return (

@@ -50,9 +50,9 @@ def _case(world: World, step: Step, did: Ran | None, before: Truth, after: Truth
     known = world.known
     failed: list[tuple[str, Answer]] = []
 
-    def look(*words: str) -> Answer | None:
+    def look(*words: str, command: Callable[..., Ran] = world.command) -> Answer | None:
         """The answer of a command that only looks; one that failed is noted."""
-        said = Answer(*_said(world.command(*words)))
+        said = Answer(*_said(command(*words)))
         if "error" in said.document:
             failed.append((words[0], said))
             return None
@@ -63,6 +63,7 @@ def _case(world: World, step: Step, did: Ran | None, before: Truth, after: Truth
     if verify is not None:
         world.known = _shown(known, after)
     status_after = look("status") if verify is not None else None
+    status_elsewhere = look("status", command=world.elsewhere) if verify is not None else None
     survive = look("survive")
     restored = tuple(Restored(name, same, ran.code) for name, same, ran in world.restored)
     world.restored.clear()
@@ -77,6 +78,7 @@ def _case(world: World, step: Step, did: Ran | None, before: Truth, after: Truth
         status=status,
         verify=verify,
         status_after=status_after,
+        status_elsewhere=status_elsewhere,
         survive=survive,
         failed=tuple(failed),
         restored=restored,

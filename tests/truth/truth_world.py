@@ -65,6 +65,14 @@ class World:
         self._commands += 1
         return self.shell("--json", *words, **{SEED: f"{self.seed} {self._commands}", VARIANT: self.variant})
 
+    def elsewhere(self, *words: str) -> Ran:
+        """The same on another host, which knows only what the sites tell it."""
+        self._commands += 1
+        own = {name: str(self.root / f"other-{name}") for name in ("state", "cache")}
+        places = {"DRTOOL_STATE_DIR": own["state"], "DRTOOL_CACHE_DIR": own["cache"]}
+        entropy = {SEED: f"{self.seed} {self._commands}", VARIANT: self.variant}
+        return self.shell("--json", *words, **places, **entropy)
+
     def look(self) -> Truth:
         return self.oracle.look(self.places, truth_damage.is_writable)
 
