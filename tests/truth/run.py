@@ -53,7 +53,7 @@ def one(made: Path, seed: int, words: argparse.Namespace, zygote: Zygote, withou
     """Whether the history of a seed shows a disagreement; prints it then."""
     with tempfile.TemporaryDirectory(dir=made) as root:
         note = (lambda line: print(line, flush=True)) if words.verbose else (lambda _: None)
-        played = play(World(Path(root), seed, zygote, words.variant), history(seed, words.steps), without, note)
+        played = play(World(Path(root), seed, zygote, words.variant), history(seed, words.steps), without, note=note)
         if played.complaints and words.keep:
             os.rename(root, words.keep)
             os.mkdir(root)

@@ -73,9 +73,9 @@ def test_every_broken_variant_has_a_history():
 def test_a_broken_variant_is_caught_and_the_product_is_not(variant, place: Path, commands: Zygote):
     steps, rule = CAUGHT[variant]
     others = frozenset(RULES) - {rule}
-    broken = play(World(_new(place / "broken"), 1, commands, variant), steps, others)
+    broken = play(World(_new(place / "broken"), 1, commands, variant), steps, others, len(STORED) + 1)
     assert {complaint.rule for complaint in broken.complaints} == {rule}
-    whole = play(World(_new(place / "whole"), 1, commands), steps, others)
+    whole = play(World(_new(place / "whole"), 1, commands), steps, others, len(STORED) + 1)
     assert whole.complaints == []
 
 

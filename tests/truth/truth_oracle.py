@@ -97,6 +97,8 @@ class Truth:
     """Parts of the catalogue and key slots that are not where they belong."""
     stray: frozenset[Copy]
     """Key slots that the catalogue does not list."""
+    thin: frozenset[str]
+    """Packs and index segments on fewer sites than promised, though what they hold may be elsewhere as well."""
     gaps: frozenset[Copy]
     """Packs and index segments that a target held when they were written, and does not hold now."""
     good: Stock
@@ -169,7 +171,7 @@ class Truth:
         rows = self.catalogue.targets.values()
         return (
             self.whole
-            and not (self.gaps or self.rotten or self.stray)
+            and not (self.gaps or self.thin or self.rotten or self.stray)
             and all(row.state != "draining" for row in rows)
             and all(voter.sequence == self.catalogue.sequence for voter in self.good.voters)
         )
@@ -310,6 +312,9 @@ class _Look:
                 for target, shelf in self.shelves.items()
                 for name in shelf.names("keys")
                 if name not in self.catalogue.slots
+            ),
+            thin=frozenset(
+                name for name in self.sizes if len(set(map(_site, good.holders(name)))) < self.catalogue.copies
             ),
             gaps=frozenset(
                 (target, name)

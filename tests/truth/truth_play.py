@@ -24,9 +24,10 @@ def play(
     world: World,
     steps: Sequence[Step],
     without: frozenset[str] = frozenset(),
+    judged_from: int = 1,
     note: Callable[[str], None] = lambda _: None,
 ) -> Played:
-    """All steps, or up to the first complaint. `without`: rules that do not hold yet."""
+    """All steps, or up to the first complaint. `without`: rules that are left out; `judged_from`: the first step that is judged."""
     played = Played(world.seed)
     before = world.look()
     for number, step in enumerate(steps, start=1):
@@ -34,6 +35,9 @@ def play(
         line = f"{number:3} {step}{'' if did is None else f' -> exit {did.code}'}"
         played.lines.append(line)
         note(line)
+        if number < judged_from:
+            before = world.look()
+            continue
         try:
             after = world.look()
         except Unreadable:  # two sites in trouble at once may take the catalogue itself
@@ -88,7 +92,8 @@ def _case(world: World, step: Step, did: Ran | None, before: Truth, after: Truth
 
 def _shown(known: frozenset[Copy], after: Truth) -> frozenset[Copy]:
     """The damage that a full verification has seen; what lies at a site that is away is known from before."""
-    return frozenset(copy for copy in known if copy[0] not in after.usable) | after.damaged
+    behind = {(row.target, "register") for row in after.good.voters if row.sequence < after.catalogue.sequence}
+    return frozenset(copy for copy in known if copy[0] not in after.usable) | after.damaged | after.rotten | behind
 
 
 def _said(ran: Ran) -> tuple[int, dict]:
