@@ -25,7 +25,7 @@ def commands() -> Iterator[Zygote]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_drtool_says_is_true(seed, place: Path, commands: Zygote):
-    steps = history(seed, 10)
+    steps = history(seed, 8)
     played = play(World(place, seed, commands), steps, frozenset(NOT_YET))
     assert not played.complaints, "\n".join([f"seed {seed}", *played.lines, *map(str, played.complaints)])
 

@@ -27,7 +27,7 @@ def play(
     judged_from: int = 1,
     note: Callable[[str], None] = lambda _: None,
 ) -> Played:
-    """All steps, or up to the first complaint. `without`: rules that are left out; `judged_from`: the first step that is judged."""
+    """All steps, or up to the first complaint. `without`: rules to leave out; `judged_from`: the first step to judge."""
     played = Played(world.seed)
     before = world.look()
     for number, step in enumerate(steps, start=1):
