@@ -118,12 +118,16 @@ def repository(tmp_path_factory) -> Shell:
 
 
 @pytest.fixture
-def shell(repository, tmp_path) -> Shell:
-    """A copy, so that commands may do what they like."""
-    shutil.copytree(repository.directory, tmp_path, symlinks=True, dirs_exist_ok=True)
-    config = tmp_path / "drtool.yaml"
-    config.write_text(config.read_text().replace(str(repository.directory), str(tmp_path)))
-    return shell_in(tmp_path)
+def shell(repository, template) -> Shell:
+    """The repository as it was made, so that commands may do what they like; in its place, since a copy elsewhere is refused."""
+    shutil.rmtree(repository.directory)
+    shutil.copytree(template, repository.directory, symlinks=True)
+    return repository
+
+
+@pytest.fixture(scope="module")
+def template(repository, tmp_path_factory) -> Path:
+    return Path(shutil.copytree(repository.directory, tmp_path_factory.mktemp("template") / "kept", symlinks=True))
 
 
 def on_a_terminal(shell: Shell, *words: str) -> Ran:
