@@ -52,9 +52,11 @@ EXIT_MEANINGS: dict[int, str] = {
     12: "wrong password or key",
     75: "another run holds this plan's concurrency group",
     130: "interrupted (Ctrl-C)",
+    141: "the reader of a dump left before its end (SIGPIPE)",
     143: "interrupted (SIGTERM)",
 }
-EXIT_PRECEDENCE: tuple[int, ...] = (130, 143, 2, 75, 10, 12, 6, 11, 1, 4, 3, 8, 9, 7, 5, 0)
+EXIT_READER_LEFT = 141
+EXIT_PRECEDENCE: tuple[int, ...] = (130, 143, 141, 2, 75, 10, 12, 6, 11, 1, 4, 3, 8, 9, 7, 5, 0)
 
 
 def worst_exit(*codes: int) -> int:

@@ -14,7 +14,7 @@ from drtool.cli.options import Hosts, ManifestFrom, SnapshotArgument, Sources, T
 from drtool.cli.streams import occupy
 from drtool.cli.text import document_of
 from drtool.cli.view import line, view
-from drtool.errors import DrtoolError, UsageError
+from drtool.errors import EXIT_READER_LEFT, DrtoolError, UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
@@ -39,8 +39,8 @@ def dump(
     """Write one file of a snapshot, or an archive of a directory, to stdout.
 
     Names in an archive are relative to PATH. tar keeps modes, owners, times, links and attributes; zip keeps contents and modes.
-    What cannot be read whole ends with exit 1, and the archive is then one that no reader takes for whole. Files whose content
-    could not be read when the snapshot was taken are left out: exit 3.
+    What cannot be read or written whole ends with exit 1, and the archive is then one that no reader takes for whole. Files and
+    directories that could not be read when the snapshot was taken are left out: exit 3. If the reader leaves early: exit 141.
 
     Examples:
         drtool dump latest:/etc/fstab
@@ -63,8 +63,9 @@ def dump(
         try:
             with _opened(to) as out:
                 done = _dump(call, repository, place, archive, out)
-        except BrokenPipeError:  # nobody reads any more
-            occupy(sys.stdout.fileno())
+        except BrokenPipeError:
+            occupy(1)
+            call.exit_code = EXIT_READER_LEFT
             return
     code = 3 if done.errors else 0
     if to is None:
@@ -84,11 +85,30 @@ def _dump(call: "Call", repository: "Repository", place: "Place", archive: str |
 
 
 @contextmanager
+def _stdout() -> Iterator[BinaryIO]:
+    """stdout, whose file system has taken every byte when this ends well."""
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        os.close(os.dup(1))  # some file systems, such as NFS, report a full disk only here
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename not in ("stdout", None):
+            raise
+        occupy(1)
+        raise DrtoolError(
+            f"the dump is incomplete: stdout cannot be written: {error.strerror or error}",
+            hint="make room, or choose another place, and dump it again",
+        ) from None
+
+
+@contextmanager
 def _opened(to: Path | None) -> Iterator[BinaryIO]:
     """stdout; or a new file for this user alone, which is there only when it is whole."""
     if to is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _stdout() as out:
+            yield out
         return
     if os.path.lexists(to):
         raise UsageError(f"{to} is there already", hint="name a file that is not")
@@ -105,5 +125,7 @@ def _opened(to: Path | None) -> Iterator[BinaryIO]:
         os.link(part, to)
     except FileExistsError:
         raise UsageError(f"{to} is there already", hint="name a file that is not") from None
+    except OSError as error:
+        raise DrtoolError(f"{to} cannot be written: {error.strerror or error}", hint="nothing is left of it") from None
     finally:
         part.unlink(missing_ok=True)

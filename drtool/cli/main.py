@@ -14,7 +14,7 @@ import sys
 
 from drtool import __version__
 from drtool.cli.arguments import Arguments, arrange
-from drtool.cli.streams import open_all
+from drtool.cli.streams import buffer_stdout, occupy, open_all
 
 TYPE_CHECKING = False  # as type checkers know it; importing typing would double the time of `drtool --version`
 if TYPE_CHECKING:
@@ -35,18 +35,14 @@ def run(argv: Sequence[str]) -> int:
     closed = open_all()
     arguments = arrange(argv)
     if arguments.has("--version"):
-        document = (
-            f'{{"version": "{__version__}"}}' if arguments.has("--json", "--json-lines") else f"drtool {__version__}"
-        )
-        sys.stdout.write(document + "\n")
-        return 0
+        return _print_version(as_json=arguments.has("--json", "--json-lines"))
     if not sys.platform.startswith(("linux", "darwin")):
         sys.stderr.write("drtool runs on Linux (and, best effort, on macOS)\n")
         return 2
     from drtool.cli.call import Call
     from drtool.cli.render import Screen
 
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    buffer_stdout()
     sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     screen = Screen(_form(arguments))
     call = Call(screen, argv, closed)
@@ -57,6 +53,19 @@ def run(argv: Sequence[str]) -> int:
     finally:
         screen.finish()
     return code or int(screen.lost)
+
+
+def _print_version(*, as_json: bool) -> int:
+    try:
+        sys.stdout.write((f'{{"version": "{__version__}"}}' if as_json else f"drtool {__version__}") + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        occupy(1)
+    except OSError as error:
+        occupy(1)
+        sys.stderr.write(f"drtool: stdout cannot be written: {error.strerror}\n")
+        return 1
+    return 0
 
 
 def _form(arguments: Arguments) -> Form:

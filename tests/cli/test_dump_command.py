@@ -107,7 +107,7 @@ def test_into_a_file_there_is_a_document(shell, tmp_path):
     assert shell("dump", home(shell, "/big"), "--json").code == 2
 
 
-def test_a_reader_that_leaves_early_is_no_failure(shell):
+def test_a_reader_that_leaves_early_gets_no_message_and_no_success(shell):
     with subprocess.Popen(
         [sys.executable, "-m", "drtool", "dump", home(shell), "--archive", "tar"],
         cwd=shell.directory,
@@ -118,7 +118,40 @@ def test_a_reader_that_leaves_early_is_no_failure(shell):
         run.stdout.read(100)
         run.stdout.close()
         assert run.stderr.read() == b""
+    assert run.returncode == 141
+
+
+@pytest.mark.parametrize("words", [["/big"], ["", "--archive", "tar"], ["", "--archive", "zip"]], ids=str)
+def test_a_full_disk_behind_stdout_is_one_sentence_and_a_failure(shell, words):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "drtool", "dump", home(shell, words[0]), *words[1:]],
+            cwd=shell.directory,
+            env={**os.environ, **shell.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    told = [line for line in done.stderr.decode().splitlines() if "hint:" not in line and "left out" not in line]
+    assert (done.returncode, len(told), "stdout cannot be written: No space left" in told[0]) == (1, 1, True)
+
+
+def test_a_slow_reader_of_a_non_blocking_pipe_gets_every_byte(shell):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with subprocess.Popen(
+        [sys.executable, "-m", "drtool", "dump", home(shell, "/big")],
+        cwd=shell.directory,
+        env={**os.environ, **shell.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=writing,
+    ) as run:
+        os.close(writing)
+        with open(reading, "rb", buffering=0) as pipe:
+            pieces = [pipe.read(1000)]
+            while piece := pipe.read(65_536):
+                pieces.append(piece)
     assert run.returncode == 0
+    assert b"".join(pieces) == BIG
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip", None])

@@ -13,7 +13,7 @@ import zipfile
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import BinaryIO, Literal
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from msgspec import Struct
 from drtool.errors import DrtoolError, FormatError
 from drtool.events import Emit, ItemFailed
 from drtool.manifest.records import Snapshot
+from drtool.operations.dumping.tar_headers import Header, Ranges, header_of, sparse
 from drtool.operations.selection import WHOLE_PATHS
 from drtool.repository import Repository
 from drtool.repository.reading import ChunkReader
@@ -29,17 +30,11 @@ from drtool.trees import Entry, FileType, find_entry, read_content, split_path, 
 Archive = Literal["tar", "zip"]
 
 AHEAD_CHUNKS = 32
+NAME_BYTES_MAX = 65_535
+"""Of a name in a zip archive."""
 _UNREAD = "left out: its content could not be read when the snapshot was taken"
 _ZIP_FROM = (1980, 1, 1, 0, 0, 0)
 _ZIP_TO = (2107, 12, 31, 23, 59, 58)
-_KINDS = {
-    FileType.FILE: tarfile.REGTYPE,
-    FileType.DIRECTORY: tarfile.DIRTYPE,
-    FileType.SYMLINK: tarfile.SYMTYPE,
-    FileType.FIFO: tarfile.FIFOTYPE,
-    FileType.CHARACTER_DEVICE: tarfile.CHRTYPE,
-    FileType.BLOCK_DEVICE: tarfile.BLKTYPE,
-}
 
 
 class Dumped(Struct, frozen=True, kw_only=True):
@@ -48,7 +43,7 @@ class Dumped(Struct, frozen=True, kw_only=True):
     files: int
     bytes: int
     errors: int = 0
-    """Files whose content nobody could read when the snapshot was taken, and what the archive cannot hold: left out, and told."""
+    """Items that are left out, and reported: the backup could not read their content, or the archive cannot hold them."""
 
 
 class Place(Struct, frozen=True):
@@ -91,6 +86,8 @@ def dump_file(repository: Repository, place: Place, out: BinaryIO) -> Dumped:
 def dump_archive(repository: Repository, place: Place, kind: Archive, out: BinaryIO, emit: Emit) -> Dumped:
     """A directory's contents, or one entry, as an archive."""
     writer = _tar if kind == "tar" else _zip
+    if place.entry is not None and place.entry.type == FileType.DIRECTORY and _lost(place.entry):
+        raise DrtoolError(f"{os.fsdecode(place.path)}: its content could not be read when the snapshot was taken")
     with closing(_Contents(repository)) as contents:
         return writer(contents, place, list_of(repository, place), out, emit)
 
@@ -176,47 +173,63 @@ def _tar(
 def _fill_tar(
     archive: tarfile.TarFile, contents: _Contents, place: Place, entries: Iterator[tuple[bytes, Entry]], emit: Emit
 ) -> Dumped:
-    files = size_bytes = errors = 0
-    first: dict[tuple[int, int], str] = {}
+    filler = _Filler(archive, contents, place, emit)
     for name, entry in entries:
         if _lost(entry):
-            errors += _told(place, name, emit)
-            continue
-        archive.members.clear()  # type: ignore[attr-defined]  # what was written is remembered, and nobody asks for it
-        info = _tar_info(name, entry)
-        inode = (entry.device, entry.inode)
-        if entry.type == FileType.FILE and entry.links > 1 and inode in first:
-            info.type, info.linkname, info.size = tarfile.LNKTYPE, first[inode], 0
-            archive.addfile(info)
-        elif entry.type == FileType.FILE:
-            if entry.links > 1:
-                first[inode] = info.name
-            pieces = contents.pieces(entry)
-            archive.addfile(info, _Stream(pieces))
-            next(pieces, None)  # says if there was less, or more
-            files, size_bytes = files + 1, size_bytes + entry.size_bytes
+            filler.errors += _told(place, name, emit)
         else:
-            archive.addfile(info)
-    return _dumped(place, files, size_bytes, errors)
+            filler.add(name, entry)
+    return _dumped(place, filler.files, filler.bytes, filler.errors)
 
 
-def _tar_info(name: bytes, entry: Entry) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(os.fsdecode(name))
-    info.type = _KINDS.get(FileType(entry.type), tarfile.REGTYPE)
-    info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
-    info.uname, info.gname = entry.user, entry.group
-    seconds, nanoseconds = divmod(entry.mtime_ns, 10**9)
-    info.mtime = seconds
-    more = {"mtime": f"{seconds}.{nanoseconds:09}"} if nanoseconds and seconds >= 0 else {}
-    if entry.type == FileType.FILE:
-        info.size = entry.size_bytes
-    elif entry.type == FileType.SYMLINK:
-        info.linkname = os.fsdecode(entry.link_target)
-    elif entry.rdev:
-        info.devmajor, info.devminor = os.major(entry.rdev), os.minor(entry.rdev)
-    more |= {f"SCHILY.xattr.{key.decode()}": os.fsdecode(value) for key, value in entry.xattrs if _is_keyword(key)}
-    info.pax_headers = more
-    return info
+class _Filler:
+    """Adds members to a tar archive, and counts what it added."""
+
+    def __init__(self, archive: tarfile.TarFile, contents: _Contents, place: Place, emit: Emit) -> None:
+        self._archive, self._contents, self._place, self._emit = archive, contents, place, emit
+        self._first: dict[tuple[int, int], str] = {}
+        self.files = self.bytes = self.errors = 0
+
+    def add(self, name: bytes, entry: Entry) -> None:
+        self._archive.members.clear()  # type: ignore[attr-defined]  # it remembers every member, and no reader needs that
+        header = header_of(name, entry)
+        inode = (entry.device, entry.inode)
+        if entry.type == FileType.FILE and entry.links > 1 and inode in self._first:
+            header.info.type, header.info.linkname, header.info.size = tarfile.LNKTYPE, self._first[inode], 0
+            self._archive.addfile(header.info)
+            return
+        if entry.links > 1:
+            self._first[inode] = header.info.name
+        if entry.type == FileType.FILE:
+            self._add_file(sparse(header, entry), entry)
+        else:
+            self._archive.addfile(header.info)
+        for key in header.lost:
+            why = f"its attribute {os.fsdecode(key)} is left out: a tar archive has no way to hold it"
+            self.errors += _told(self._place, name, self._emit, why)
+
+    def _add_file(self, header: Header, entry: Entry) -> None:
+        pieces = self._contents.pieces(entry)
+        data = pieces if header.ranges is None else chain((header.map,), within(pieces, header.ranges))
+        self._archive.addfile(header.info, _Stream(data))
+        for _ in data:  # raises FormatError if the content is shorter or longer than the entry says
+            pass
+        self.files, self.bytes = self.files + 1, self.bytes + entry.size_bytes
+
+
+def within(pieces: Iterator[bytes], ranges: Ranges) -> Iterator[bytes]:
+    """The bytes of a stream that are in `ranges`, which ascend; the stream is read to its end."""
+    at = number = 0
+    for piece in pieces:
+        end = at + len(piece)
+        while number < len(ranges):
+            start, length = ranges[number]
+            if part := piece[max(0, start - at) : max(0, start + length - at)]:
+                yield part
+            if start + length > end:
+                break
+            number += 1
+        at = end
 
 
 def _zip(
@@ -237,25 +250,31 @@ def _fill_zip(
 ) -> Dumped:
     files = size_bytes = errors = 0
     for name, entry in entries:
-        if _lost(entry):
-            errors += _told(place, name, emit)
-            continue
         info = _zip_info(name, entry)
-        if entry.type == FileType.DIRECTORY:
-            archive.writestr(info, b"")
-        elif entry.type == FileType.SYMLINK:
-            archive.writestr(info, entry.link_target)
+        if why := _not_for_zip(archive, info, entry):
+            errors += _told(place, name, emit, why)
         elif entry.type == FileType.FILE:
             with archive.open(info, "w", force_zip64=entry.size_bytes >= 1 << 31) as file:
                 for piece in contents.pieces(entry):
                     file.write(piece)
             files, size_bytes = files + 1, size_bytes + entry.size_bytes
         else:
-            word = FileType(entry.type).word
-            errors += _told(
-                place, name, emit, f"left out: a zip archive has no way to hold a {word.replace('_', ' ')}; tar has"
-            )
+            archive.writestr(info, entry.link_target)  # empty for a directory
     return _dumped(place, files, size_bytes, errors)
+
+
+def _not_for_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry) -> str:
+    """Return why a zip archive cannot hold `entry`; empty if it can."""
+    if _lost(entry):
+        return _UNREAD
+    if entry.type not in (FileType.FILE, FileType.DIRECTORY, FileType.SYMLINK):
+        word = FileType(entry.type).word
+        return f"left out: a zip archive has no way to hold a {word.replace('_', ' ')}; tar has"
+    if len(info.filename.encode()) > NAME_BYTES_MAX:
+        return f"left out: its name has more than {NAME_BYTES_MAX:,} bytes, which a zip archive cannot hold; tar can"
+    if info.filename in archive.NameToInfo:
+        return "left out: its name is no UTF-8, and in a zip archive it is the same as another file's; tar keeps both"
+    return ""
 
 
 def _zip_info(name: bytes, entry: Entry) -> zipfile.ZipInfo:
@@ -271,17 +290,9 @@ def _zip_info(name: bytes, entry: Entry) -> zipfile.ZipInfo:
     return info
 
 
-def _is_keyword(name: bytes) -> bool:
-    """Whether an attribute's name can stand in a tar header, which takes text and ends it with `=`."""
-    try:
-        return "=" not in name.decode()
-    except UnicodeDecodeError:
-        return False
-
-
 def _lost(entry: Entry) -> bool:
-    """Whether there is no content of a file that had one."""
-    return entry.type == FileType.FILE and any(word.startswith("content") for word in entry.uncaptured)
+    """Return whether the backup could not read what a file or directory holds."""
+    return any(word.startswith("content") for word in entry.uncaptured)
 
 
 def _told(place: Place, name: bytes, emit: Emit, why: str = _UNREAD) -> int:

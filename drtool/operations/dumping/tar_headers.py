@@ -1,0 +1,142 @@
+"""The headers of a tar member: pax records for what the old format cannot hold, ACLs and holes as GNU tar writes them.
+
+Invariants
+    What GNU tar (`--acls --xattrs`) and libarchive read from a member is what the entry says, to the nanosecond.
+    An attribute that no header can hold is returned to the caller, who reports it.
+
+Sources: pax(1) of POSIX.1-2017; the `SCHILY.*` keywords of star(5); "Storing Sparse Files, PAX Format 1.0" of GNU tar's manual.
+"""
+
+import os
+import stat
+import struct
+import tarfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from drtool.trees import Entry, FileType
+
+_KINDS = {
+    FileType.FILE: tarfile.REGTYPE,
+    FileType.DIRECTORY: tarfile.DIRTYPE,
+    FileType.SYMLINK: tarfile.SYMTYPE,
+    FileType.FIFO: tarfile.FIFOTYPE,
+    FileType.CHARACTER_DEVICE: tarfile.CHRTYPE,
+    FileType.BLOCK_DEVICE: tarfile.BLKTYPE,
+}
+_ACLS = {b"system.posix_acl_access": "SCHILY.acl.access", b"system.posix_acl_default": "SCHILY.acl.default"}
+_ACL_VERSION = 2
+_ACL_TAGS = {0x01: "user", 0x02: "user", 0x04: "group", 0x08: "group", 0x10: "mask", 0x20: "other"}
+_NAMED = (0x02, 0x08)
+
+Ranges = list[tuple[int, int]]
+"""(offset, length) of what is data."""
+
+
+class Header(NamedTuple):
+    """A member's header, the ranges of a sparse file that hold data, and the attributes that the header cannot hold."""
+
+    info: tarfile.TarInfo
+    lost: list[bytes]
+    ranges: Ranges | None = None
+
+    @property
+    def map(self) -> bytes:
+        """What precedes the data of a sparse file: its ranges, filled up to a block."""
+        return b"" if self.ranges is None else _map_of(self.ranges)
+
+
+def header_of(name: bytes, entry: Entry) -> Header:
+    """Return the header of `entry` under `name`."""
+    info = tarfile.TarInfo(os.fsdecode(name))
+    info.type = _KINDS.get(FileType(entry.type), tarfile.REGTYPE)
+    info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
+    info.uname, info.gname = entry.user, entry.group
+    info.mtime = entry.mtime_ns // 10**9
+    if entry.type == FileType.FILE:
+        info.size = entry.size_bytes
+    elif entry.type == FileType.SYMLINK:
+        info.linkname = os.fsdecode(entry.link_target)
+    elif entry.rdev:
+        info.devmajor, info.devminor = os.major(entry.rdev), os.minor(entry.rdev)
+    records, lost = _attributes(entry)
+    if entry.mtime_ns % 10**9:
+        records["mtime"] = _decimal(entry.mtime_ns)
+    info.pax_headers = records
+    return Header(info, lost)
+
+
+def sparse(header: Header, entry: Entry) -> Header:
+    """Return the header of a file with holes, which tells readers where its data goes."""
+    if not entry.holes:
+        return header
+    ranges = list(_data_ranges(entry))
+    info = header.info
+    info.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": info.name,
+        "GNU.sparse.realsize": str(entry.size_bytes),
+        **info.pax_headers,
+    }
+    info.name = f"GNUSparseFile.0/{entry.inode}"  # what a reader without sparse files makes of it
+    info.size = len(_map_of(ranges)) + sum(length for _, length in ranges)
+    return header._replace(ranges=ranges)
+
+
+def _decimal(time_ns: int) -> str:
+    seconds, nanoseconds = divmod(abs(time_ns), 10**9)
+    return f"{'-' if time_ns < 0 else ''}{seconds}.{nanoseconds:09}"
+
+
+def _attributes(entry: Entry) -> tuple[dict[str, str], list[bytes]]:
+    """Return the pax records of an entry's attributes, and the names of those that no record can hold."""
+    records: dict[str, str] = {}
+    lost = []
+    for key, value in entry.xattrs:
+        keyword, text = _record(key, value)
+        if text is None:
+            lost.append(key)
+        else:
+            records[keyword] = text
+    return records, lost
+
+
+def _record(key: bytes, value: bytes) -> tuple[str, str | None]:
+    if key in _ACLS:
+        return _ACLS[key], acl_text(value)
+    try:
+        word = key.decode()
+    except UnicodeDecodeError:
+        return "", None
+    return "SCHILY.xattr." + word.replace("%", "%25").replace("=", "%3D"), os.fsdecode(value)
+
+
+def acl_text(value: bytes) -> str | None:
+    """Return a POSIX ACL, as Linux stores it in an attribute, as acl(5) writes it; None if it is malformed."""
+    if len(value) % 8 != 4 or struct.unpack_from("<I", value)[0] != _ACL_VERSION:
+        return None
+    parts = []
+    for tag, bits, number in struct.iter_unpack("<HHI", value[4:]):
+        if tag not in _ACL_TAGS:
+            return None
+        rights = stat.filemode(bits & 7)[-3:]
+        parts.append(f"{_ACL_TAGS[tag]}:{number if tag in _NAMED else ''}:{rights}")
+    return ",".join(parts)
+
+
+def _data_ranges(entry: Entry) -> Iterator[tuple[int, int]]:
+    at = 0
+    for offset, length in entry.holes:
+        if offset > at:
+            yield at, offset - at
+        at = offset + length
+    if at < entry.size_bytes:
+        yield at, entry.size_bytes - at
+    else:
+        yield entry.size_bytes, 0  # a hole at the end: the file's length is where this range of nothing is
+
+
+def _map_of(ranges: Ranges) -> bytes:
+    text = f"{len(ranges)}\n" + "".join(f"{offset}\n{length}\n" for offset, length in ranges)
+    return text.encode().ljust(-(-len(text) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, b"\0")
