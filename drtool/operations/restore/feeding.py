@@ -293,8 +293,12 @@ class Feeder:
         fd = folder.open_file(file.temporary, write=True)
         try:
             os.ftruncate(fd, file.entry.size_bytes)  # a hole at the end is written by nobody
-            problems = folder.finish_file(fd, file.entry)
+            problems = folder.finish_file(fd, file.entry, lock=False)
+            folder.replace(file.temporary, file.entry.name)
+            problems += folder.applier.lock(fd, file.entry)
+        except OSError:
+            folder.discard(file.temporary)
+            raise
         finally:
             os.close(fd)
-        folder.replace(file.temporary, file.entry.name)
         return FilePut(file.written_bytes, problems=problems)

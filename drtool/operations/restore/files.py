@@ -2,7 +2,9 @@
 
 Invariants
     A file that cannot be restored whole does not stay under its name; what was there before stays as it was.
-    What is equal already is not written; a file with other names outside of the restore is never corrected in place.
+    What is equal already is not written. A file with several names is never corrected in place: it is replaced, since
+    its other names may lie outside of the restore.
+    A file becomes immutable or append-only after it has its name, and one with several names after it has all of them.
 """
 
 import errno
@@ -33,27 +35,30 @@ class FileRestorer:
         self._chunks = chunks
         self._overwrite = overwrite
 
-    def put(self, folder: Folder, entry: Entry) -> FilePut:
-        """Restores `entry` into `folder`; never raises for what concerns this file alone."""
+    def put(self, folder: Folder, entry: Entry, *, lock: bool = True) -> FilePut:
+        """Restores `entry` into `folder`; never raises for what concerns this file alone.
+
+        Without `lock` the caller makes it immutable or append-only later, after it has linked its other names.
+        """
         if missing := not_captured(entry):
             return FilePut(error=missing)
         try:
-            return self._new(folder, entry)
+            return self._new(folder, entry, lock=lock)
         except FileExistsError:
             pass
         except (OSError, DrtoolError) as error:
             return failure(error)
         try:
-            return self._existing(folder, entry)
+            return self._existing(folder, entry, lock=lock)
         except (OSError, DrtoolError) as error:
             return failure(error)
 
-    def _new(self, folder: Folder, entry: Entry) -> FilePut:
+    def _new(self, folder: Folder, entry: Entry, *, lock: bool) -> FilePut:
         texts = self._texts_of_small(entry)
         fd = folder.create_file(entry)
         try:
             written = self._write(fd, entry, texts)
-            problems = folder.finish_file(fd, entry)
+            problems = folder.finish_file(fd, entry, lock=lock)
         except BaseException:
             folder.discard(entry.name)
             raise
@@ -79,24 +84,26 @@ class FileRestorer:
         _check_length(entry, offset)
         return written
 
-    def _existing(self, folder: Folder, entry: Entry) -> FilePut:
+    def _existing(self, folder: Folder, entry: Entry, *, lock: bool) -> FilePut:
         found = folder.stat(entry.name)
         if self._overwrite == "never":
             return FilePut(skipped=True)
         if found is None or not stat.S_ISREG(found.st_mode):
             folder.clear(entry.name)
-            return self._new(folder, entry)
+            return self._new(folder, entry, lock=lock)
         if self.content_holds(folder, entry, found):
-            problems = [] if folder.matches(entry) else folder.correct(entry)
+            problems = [] if folder.matches(entry) else folder.correct(entry, lock=lock)
             return FilePut(0, problems=problems)
-        return self._replace(folder, entry)
+        return self._replace(folder, entry, lock=lock)
 
-    def _replace(self, folder: Folder, entry: Entry) -> FilePut:
+    def _replace(self, folder: Folder, entry: Entry, *, lock: bool) -> FilePut:
         fd, temporary = folder.create_beside(entry)
         try:
             written = self._write(fd, entry, None)
-            problems = folder.finish_file(fd, entry)
+            problems = folder.finish_file(fd, entry, lock=False)
             folder.replace(temporary, entry.name)
+            if lock:
+                problems += folder.applier.lock(fd, entry)
         except BaseException:
             folder.discard(temporary)
             raise
@@ -107,9 +114,12 @@ class FileRestorer:
     def content_holds(self, folder: Folder, entry: Entry, found: os.stat_result) -> bool:
         """Whether an existing regular file has the entry's content, as far as `overwrite` wants to know.
 
-        One with more names than the entry has does not count: some are other files of the snapshot, or none of ours.
+        One with several names counts only if nothing of it has to be changed: the other names may be other files of the
+        snapshot, or lie outside of the restore.
         """
         if found.st_size != entry.size_bytes or found.st_nlink > entry.links:
+            return False
+        if found.st_nlink > 1 and not folder.matches(entry):
             return False
         if self._overwrite == "if-changed":
             return found.st_mtime_ns == entry.mtime_ns

@@ -67,7 +67,7 @@ class _Look:
         if missing := not_captured(entry):
             return FilePut(error=missing)
         put = FilePut(_data_bytes(entry)) if cleared else self._at(names, entry)
-        if entry.type != FileType.FILE or entry.links == 1 or put.skipped or put.error:
+        if entry.links == 1 or put.skipped or put.error:
             return put
         group = link_group(entry)
         if group in self._linked:

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import Emit, Progress, Stage, Warned
 from drtool.model import SiteName
@@ -27,7 +29,7 @@ from drtool.repository import Repository
 from drtool.repository.beyond import reach_given_up
 from drtool.repository.findings import recording_reads
 from drtool.repository.lodging import lived_in
-from drtool.sources.filesystem import Applier, Folder, HardLinks
+from drtool.sources.filesystem import Applier, Folder, HardLinks, reason
 from drtool.trees import Entry, FileType
 
 PROGRESS_S = 0.1
@@ -152,6 +154,7 @@ class RestoreRun:
             self._leave()
             self._feeder.finish()
             self._check_room()
+            self._lock_links()
             self._finish_directories(everything=True)
             self.tally.deleted = self._sweep.deleted
         finally:
@@ -181,7 +184,7 @@ class RestoreRun:
         if entry.type == FileType.FILE and entry.links == 1:
             self._feeder.take(frame.names, entry)
             return
-        put = self._guarded(frame.names, entry, self._linked_file if entry.type == FileType.FILE else self._special)
+        put = self._guarded(frame.names, entry, self._special if entry.links == 1 else self._linked)
         self.tally.ended(frame.names, entry, put)
 
     def _make(self, frame: Frame) -> bool:
@@ -234,6 +237,10 @@ class RestoreRun:
                 problems = [words(error)]
             self.tally.imperfect(ending.names, [*filter(None, [not_captured(ending.entry)]), *problems])
 
+    def _lock_links(self) -> None:
+        for names, problems in self._links.lock():
+            self.tally.imperfect(names, problems)
+
     def _folder(self, names: tuple[bytes, ...]) -> Folder:
         return Folder(self._root.descend(names), self._root.applier, existed=True)
 
@@ -246,32 +253,35 @@ class RestoreRun:
         except (OSError, DrtoolError) as error:
             return failure(error)
 
-    def _linked_file(self, folder: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
+    def _linked(self, folder: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
+        """Restore one name of a file with several: a link to the first one, or a copy if it cannot be linked."""
         found = folder.stat(entry.name)
         if found is not None and self._request.overwrite == "never":
             return FilePut(skipped=True)
         if found is not None and self._links.is_linked(entry, found):
             return FilePut()
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            folder.clear(entry.name)
+        refused = None
         try:
-            if self._links.holds(entry):
-                if found is not None:
-                    folder.clear(entry.name)
-                if self._links.link(entry, folder):
-                    return FilePut()
-        except OSError:
-            pass  # EMLINK and the like: its content is restored instead
-        put = self._files.put(folder, entry)
+            if self._links.link(entry, folder):
+                return FilePut()
+        except OSError as error:
+            refused = f"{reason('hard link', error)}; it is a copy now"
+        is_file = entry.type == FileType.FILE
+        put = self._files.put(folder, entry, lock=False) if is_file else self._special(folder, names, entry)
         now = folder.stat(entry.name)
-        if not put.error and not put.skipped and now is not None:
-            self._links.remember(entry, (*names, entry.name), now)
-        return put
+        if put.error or put.skipped or now is None:
+            return put
+        self._links.remember(entry, (*names, entry.name), now)
+        return replace(put, problems=[refused, *put.problems]) if refused else put
 
     def _special(self, folder: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
         found = folder.stat(entry.name)
         if found is not None:
             if self._request.overwrite == "never":
                 return FilePut(skipped=True)
-            if found.st_mode >> 12 == entry.type and folder.matches(entry):
+            if found.st_mode >> 12 == entry.type and found.st_nlink <= entry.links and folder.matches(entry):
                 return FilePut()
             folder.clear(entry.name)
         return FilePut(problems=folder.make(entry))

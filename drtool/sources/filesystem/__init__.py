@@ -15,6 +15,7 @@ from drtool.sources.filesystem.reading import (
     open_directory_path,
     open_for_read,
     open_same_directory,
+    reason,
     still_same,
     with_uncaptured,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "read_group_mapping",
     "read_patterns",
     "read_user_mapping",
+    "reason",
     "settle_directory",
     "still_same",
     "text_of",

@@ -3,7 +3,8 @@
 Invariants
     Owner before attributes and mode (chown clears capabilities and setuid); other attributes before mode (a mode without
     write permission forbids them); ACLs after mode (chmod rewrites their mask); times after all of these; flags last
-    (an immutable file takes nothing more).
+    (an immutable file takes nothing more). An immutable or append-only file can be neither renamed nor linked, so
+    `apply` leaves these two flags to `lock` if the caller still has to do that.
     What cannot be set is returned in words, never raised, and the rest is still set. A file whose owner could not be set
     does not become setuid or setgid: it would lend the wrong person's rights.
 
@@ -47,9 +48,11 @@ class Applier:
         self._ids = ids or OwnerIds()
         self._is_root = os.geteuid() == 0
 
-    def apply(self, target: int | str, entry: Entry, *, tidy: bool, with_owner: bool = True) -> list[str]:
+    def apply(
+        self, target: int | str, entry: Entry, *, tidy: bool, with_owner: bool = True, lock: bool = True
+    ) -> list[str]:
         """Make the target's metadata the entry's. `tidy`: it may have attributes or flags that the entry has not.
-        Without its owner it becomes neither setuid nor setgid.
+        Without its owner it becomes neither setuid nor setgid. Without `lock` it stays writable until `lock` is called.
 
         Returns what could not be set: `owner: Operation not permitted`.
         """
@@ -69,8 +72,16 @@ class Applier:
         if entry.xattrs:
             self._xattrs(target, [pair for pair in entry.xattrs if pair[0] in _ACLS], problems)
         self._times(target, entry.mtime_ns, problems)
-        if entry.flags and isinstance(target, int):
-            _try("flags", partial(set_flags, target, entry.flags), problems)
+        flags = entry.flags if lock else entry.flags & ~LOCKING_FLAGS
+        if flags and isinstance(target, int):
+            _try("flags", partial(set_flags, target, flags), problems)
+        return problems
+
+    def lock(self, fd: int, entry: Entry) -> list[str]:
+        """Make a file immutable or append-only if its entry is. Returns what could not be set."""
+        problems: list[str] = []
+        if entry.flags & LOCKING_FLAGS:
+            _try("flags", partial(set_flags, fd, entry.flags), problems)
         return problems
 
     def matches(self, target: int | str, found: os.stat_result, entry: Entry) -> bool:

@@ -146,7 +146,7 @@ class Folder:
 
     def create_beside(self, entry: Entry) -> tuple[int, bytes]:
         """A new file under a temporary name, to be renamed over `entry.name` by `replace` when it is complete."""
-        temporary = b".drtool-" + secrets.token_hex(8).encode()
+        temporary = temporary_name()
         return self.create_file(entry, temporary), temporary
 
     def replace(self, temporary: bytes, name: bytes) -> None:
@@ -168,9 +168,12 @@ class Folder:
             raise OSError(errno.EINVAL, "no regular file", name)
         return fd
 
-    def finish_file(self, fd: int, entry: Entry, *, existed: bool = False) -> list[str]:
-        """Give a completely written file its metadata. Returns what could not be set."""
-        return self.applier.apply(fd, entry, tidy=existed or self.passes_on)
+    def finish_file(self, fd: int, entry: Entry, *, lock: bool = True) -> list[str]:
+        """Give a completely written file its metadata. Returns what could not be set.
+
+        Without `lock` the file does not become immutable or append-only yet, so that it can be renamed and linked.
+        """
+        return self.applier.apply(fd, entry, tidy=self.passes_on, lock=lock)
 
     def make(self, entry: Entry) -> list[str]:
         """A new symlink, FIFO or device, with its metadata. Returns what could not be set. OSError if it failed."""
@@ -183,10 +186,26 @@ class Folder:
             os.mknod(name, entry.type << 12 | 0o600, entry.rdev, dir_fd=self.fd)
         return self.correct(entry, existed=self.passes_on)
 
-    def correct(self, entry: Entry, *, existed: bool = True) -> list[str]:
+    def correct(self, entry: Entry, *, existed: bool = True, lock: bool = True) -> list[str]:
         """Give what is under the entry's name its metadata, contents untouched. Returns what could not be set."""
         with self._target(entry) as target:
-            return self.applier.apply(target.way, entry, tidy=existed)
+            return self.applier.apply(target.way, entry, tidy=existed, lock=lock)
+
+    def lock(self, name: bytes, entry: Entry) -> list[str]:
+        """Make an existing file immutable or append-only if its entry is. Returns what could not be set."""
+        fd = self.open_file(name)
+        try:
+            return self.applier.lock(fd, entry)
+        finally:
+            os.close(fd)
+
+    def unlock(self, name: bytes) -> None:
+        """Make an existing file neither immutable nor append-only. OSError if that is not permitted."""
+        fd = self.open_file(name)
+        try:
+            unlock(fd)
+        finally:
+            os.close(fd)
 
     def matches(self, entry: Entry) -> bool:
         """Whether what is under the entry's name has its type, metadata and link target; contents are not compared."""
@@ -240,6 +259,11 @@ class _Target:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+
+def temporary_name() -> bytes:
+    """Return a name for what is not complete yet; a later restore removes what has such a name."""
+    return b".drtool-" + secrets.token_hex(8).encode()
 
 
 def write_data(fd: int, entry: Entry, offset: int, data: bytes | memoryview) -> int:

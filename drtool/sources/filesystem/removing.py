@@ -117,23 +117,33 @@ def _rmdir(dir_fd: int, name: bytes) -> None:
 
 
 def retry_unlocked(dir_fd: int, name: bytes, action: Callable[[], None]) -> None:
-    """Do it, and if that is not permitted because `name` or its directory is immutable, unlock them and do it again."""
+    """Do it, and if that is not permitted because `name` or its directory is immutable, unlock them and do it again.
+
+    A file that has other names gets its flags back: those names may lie outside of what is restored.
+    """
     try:
         action()
-    except PermissionError:
-        if not _unlock_both(dir_fd, name):
-            raise
+    except PermissionError as error:
+        refused = None if unlock(dir_fd) else error
+        try:
+            fd = os.open(name, _PEEK, dir_fd=dir_fd)
+        except OSError:
+            if refused:
+                raise refused from None  # a symlink or device has no flags that can be reached
+            action()
+            return
+        try:
+            _do_unlocked(fd, action, refused)
+        finally:
+            os.close(fd)
+
+
+def _do_unlocked(fd: int, action: Callable[[], None], refused: PermissionError | None) -> None:
+    flags = flags_of(fd)
+    if not unlock(fd) and refused:
+        raise refused
+    try:
         action()
-
-
-def _unlock_both(dir_fd: int, name: bytes) -> bool:
-    """An immutable file, or any file in an immutable directory, cannot be removed: unlock both, if we may."""
-    unlocked = unlock(dir_fd)
-    try:
-        fd = os.open(name, _PEEK, dir_fd=dir_fd)
-    except OSError:
-        return unlocked  # a symlink or device has no flags that we could reach
-    try:
-        return unlock(fd) or unlocked
     finally:
-        os.close(fd)
+        if flags & LOCKING_FLAGS and os.fstat(fd).st_nlink:
+            set_flags(fd, flags)
