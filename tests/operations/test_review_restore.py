@@ -6,6 +6,7 @@ from three_sites import fill
 from drtool.operations.backup import scan
 from drtool.repository.workers import WorkerPool
 from drtool.sources.filesystem import Folder, HardLinks
+from drtool.sources.filesystem.attributes import Attributes
 from drtool.trees import Entry, FileType
 
 PIPE_BYTES = 128 * 1024
@@ -40,7 +41,8 @@ def test_attributes_count_when_a_batch_is_measured(world, tmp_path, monkeypatch)
     """A request larger than the pipe, answered by a reply larger than the pipe, would block both sides for ever."""
     source = fill(world.root / "source", {f"{i:03}": b"text" for i in range(200)})
     monkeypatch.setattr(
-        "drtool.operations.backup.worker.xattrs_of", lambda _: tuple((b"user.%d" % i, bytes(500)) for i in range(40))
+        "drtool.operations.backup.worker.attributes_of",
+        lambda _: Attributes(tuple((b"user.%d" % i, bytes(500)) for i in range(40)), 0, ()),
     )
     world.backup(source)
     sizes = []

@@ -77,6 +77,8 @@ class TreeBuilder:
             force_setattr(entry, "xattrs", read.xattrs)
         if read.flags:
             force_setattr(entry, "flags", read.flags)
+        if read.uncaptured:
+            self._attributes_failed(node, entry, read.uncaptured)
         force_setattr(entry, "content", read.ids)
         self._count(node.previous.get(entry.name), entry)
         self.settle_one(node)
@@ -90,6 +92,12 @@ class TreeBuilder:
         if depth:
             force_setattr(node.entries[index], "content_depth", depth)
         self.file_read(node, index, msgspec.structs.replace(read, ids=content))
+
+    def _attributes_failed(self, node: Node, entry: Entry, uncaptured: tuple[str, ...]) -> None:
+        new = [message for message in uncaptured if message not in entry.uncaptured]  # the scan asks empty files, too
+        force_setattr(entry, "uncaptured", (*entry.uncaptured, *new))
+        for message in new:
+            self._problem(Problem(join(node.path, entry.name), message))
 
     def _describe_anew(self, entry: Entry, anew: StatAnew) -> None:
         for field in StatAnew.__struct_fields__:

@@ -37,7 +37,7 @@ from drtool.packing import Cutter
 from drtool.repository import Repository
 from drtool.repository.workers import WINDOW, Channel, WorkerPool
 from drtool.repository.writing import PackWritten
-from drtool.sources.filesystem import flags_of, gone, join, open_for_read, open_same_directory, still_same, xattrs_of
+from drtool.sources.filesystem import attributes_of, gone, join, open_for_read, open_same_directory, still_same
 from drtool.sources.port import Readable
 from drtool.trees import Entry
 
@@ -295,7 +295,7 @@ class Feeder:
         length = self._pass(fd, before.st_size or _UNBOUNDED, file)
         after = os.fstat(fd)
         if not before.st_size and not after.st_size:  # the size is not known beforehand; what came is the content
-            return FileRead(b"", xattrs_of(fd), flags_of(fd), StatAnew.of(after, length))
+            return _described(fd, StatAnew.of(after, length))
         if (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size) or length != before.st_size:
             # it changed under us: once more, then it is recorded as what that pass saw
             while file.missing:
@@ -304,7 +304,7 @@ class Feeder:
             before = after
             length = self._pass(fd, before.st_size, file)
         anew = None if length == entry.size_bytes and still_same(fd, entry) else StatAnew.of(before, length)
-        return FileRead(b"", xattrs_of(fd), flags_of(fd), anew)
+        return _described(fd, anew)
 
     def _pass(self, fd: int, size_bytes: int, file: _LargeFile) -> int:
         """Reads, cuts and hands over up to `size_bytes`; returns how many there were."""
@@ -337,3 +337,9 @@ class Feeder:
         while not self._free_slots:
             self._handle(self._pool.next_reply())
         return self._free_slots.pop()
+
+
+def _described(fd: int, anew: StatAnew | None) -> FileRead:
+    """Return what is known of a large file besides its chunks."""
+    found = attributes_of(fd)
+    return FileRead(b"", found.xattrs, found.flags, anew, uncaptured=found.uncaptured)

@@ -97,6 +97,8 @@ class FileRead(Struct, frozen=True, array_like=True, gc=False):
     error: str = ""
     gone: bool = False
     too_large: bool = False
+    uncaptured: tuple[str, ...] = ()
+    """Attributes that could not be read, in words; the content is there."""
 
 
 class FilesRead(_Message, frozen=True):

@@ -137,7 +137,9 @@ class Scan:
             try:
                 inode = os.fstat(fd).st_ino
                 if parent is not None:
-                    _complete_directory(parent, slot, fd, on_the_way=self.roots.root_of(path) is None)
+                    on_the_way = self.roots.root_of(path) is None
+                    uncaptured = _complete_directory(parent, slot, fd, on_the_way=on_the_way)
+                    self.problems += (Problem(path, message) for message in uncaptured)
                 captured = capture_directory(fd, path, previous, self._rules, self._recent_after_ns, self.names)
             finally:
                 os.close(fd)
@@ -220,8 +222,9 @@ def _entries_of(subtree: bytes, fetch: Fetch, unreadable: Callable[[str], None])
         return {}
 
 
-def _complete_directory(parent: Node, slot: int, fd: int, *, on_the_way: bool) -> None:
-    """A new directory's attributes, while it is open; the parent snapshot's own entry needs none.
+def _complete_directory(parent: Node, slot: int, fd: int, *, on_the_way: bool) -> tuple[str, ...]:
+    """Add a new directory's attributes, while it is open, and return what could not be read, in words. The parent
+    snapshot's own entry has them already.
 
     Of a directory that is only on the way to what is backed up, the times alone are no change: `/tmp` has others every
     second, and an unchanged source would store new trees each time.
@@ -230,10 +233,12 @@ def _complete_directory(parent: Node, slot: int, fd: int, *, on_the_way: bool) -
     if os.fstat(fd).st_ino != entry.inode:
         # something else stands there by now, or on the way there: whose place that is, nobody can say
         raise OSError(errno.EBUSY, "another directory took its place while the backup ran")
-    if entry is not parent.previous.get(entry.name):
-        described = msgspec.structs.replace(complete(entry, fd), subtree=b"")
-        old = parent.previous.get(entry.name)
-        parent.entries[slot] = old if on_the_way and old is not None and _but_for_times(described, old) else described
+    if entry is parent.previous.get(entry.name):
+        return ()
+    described = msgspec.structs.replace(complete(entry, fd), subtree=b"")
+    old = parent.previous.get(entry.name)
+    parent.entries[slot] = old if on_the_way and old is not None and _but_for_times(described, old) else described
+    return described.uncaptured[len(entry.uncaptured) :]
 
 
 def _but_for_times(entry: Entry, old: Entry) -> bool:

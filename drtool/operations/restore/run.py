@@ -18,7 +18,7 @@ from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import Emit, Progress, Stage, Warned
 from drtool.model import SiteName
 from drtool.operations.restore.feeding import Feeder
-from drtool.operations.restore.files import FileRestorer, failure, is_full, not_captured, words
+from drtool.operations.restore.files import FileRestorer, directory_not_captured, failure, is_full, words
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.preview import preview
 from drtool.operations.restore.request import RestoreRequest, RestoreResult
@@ -235,7 +235,7 @@ class RestoreRun:
                     )
             except OSError as error:
                 problems = [words(error)]
-            self.tally.imperfect(ending.names, [*filter(None, [not_captured(ending.entry)]), *problems])
+            self.tally.imperfect(ending.names, [*directory_not_captured(ending.entry), *problems])
 
     def _lock_links(self) -> None:
         for names, problems in self._links.lock():

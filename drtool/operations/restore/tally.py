@@ -3,6 +3,7 @@
 import os
 
 from drtool.events import Emit, ItemFailed
+from drtool.operations.restore.files import attributes_not_captured
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.request import RestoreError
 from drtool.trees import Entry, FileType
@@ -31,7 +32,7 @@ class Tally:
         else:
             self.files += 1
             self.bytes += entry.size_bytes if entry.type == FileType.FILE else 0
-            self.imperfect((*names, entry.name), put.problems)
+            self.imperfect((*names, entry.name), [*attributes_not_captured(entry), *put.problems])
 
     def imperfect(self, names: tuple[bytes, ...], problems: list[str]) -> None:
         if problems:

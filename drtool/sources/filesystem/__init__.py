@@ -1,7 +1,7 @@
 """Directories and files: captured as they are, put back as they were."""
 
 from drtool.sources.filesystem.applying import Applier
-from drtool.sources.filesystem.attributes import flags_of, holes_of, xattrs_of
+from drtool.sources.filesystem.attributes import attributes_of, flags_of, holes_of
 from drtool.sources.filesystem.capture import Captured, capture_directory
 from drtool.sources.filesystem.describe import complete, describe_stat, settle_directory
 from drtool.sources.filesystem.excludes import Rules, pattern_of, read_patterns, text_of
@@ -34,6 +34,7 @@ __all__ = [
     "Problem",
     "Roots",
     "Rules",
+    "attributes_of",
     "capture_directory",
     "complete",
     "count",
@@ -58,5 +59,4 @@ __all__ = [
     "text_of",
     "with_uncaptured",
     "write_data",
-    "xattrs_of",
 ]

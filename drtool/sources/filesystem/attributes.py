@@ -4,6 +4,7 @@ Invariants
     Everything is read through a descriptor, or through `/proc/self/fd/N/name` without following a final symlink:
     a directory that is renamed or swapped meanwhile cannot redirect us.
     A file system without extended attributes, holes or flags is no error: it has none.
+    An attribute that cannot be read is named, and everything else is captured all the same.
 """
 
 import errno
@@ -11,6 +12,9 @@ import fcntl
 import os
 import struct
 import sys
+from typing import NamedTuple
+
+from drtool.sources.filesystem.reading import reason
 
 _ENCODING = sys.getfilesystemencoding()
 _ERRORS = sys.getfilesystemencodeerrors()
@@ -38,36 +42,71 @@ EARLY_FLAGS = FLAG_COMPRESS | FLAG_NO_COMPRESS | FLAG_NO_COW
 SETTABLE_FLAGS = LOCKING_FLAGS | EARLY_FLAGS | 0x8 | 0x40 | 0x80 | 0x4000 | 0x8000 | 0x10000 | 0x20000 | 0x20000000
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
+_NO_FLAGS = _UNSUPPORTED | {errno.ENOTTY, errno.EINVAL, errno.EPERM}
+"""Every file system without flags has its own error for it; EPERM comes from sandboxes that filter the call."""
+
+
+class Attributes(NamedTuple):
+    """What was read of one file's attributes, and in words what could not be read."""
+
+    xattrs: Xattrs
+    flags: int
+    uncaptured: tuple[str, ...]
+
+
+def attributes_of(fd: int) -> Attributes:
+    """Return the extended attributes and the flags of an open file."""
+    xattrs, uncaptured = readable_xattrs(fd)
+    try:
+        return Attributes(xattrs, _flags(fd), uncaptured)
+    except OSError as error:
+        return Attributes(xattrs, 0, uncaptured if error.errno in _NO_FLAGS else (*uncaptured, reason("flags", error)))
+
+
+def readable_xattrs(target: int | str, *, follow_symlinks: bool = True) -> tuple[Xattrs, tuple[str, ...]]:
+    """Return every extended attribute that can be read, sorted by name, and in words what cannot.
+
+    FileNotFoundError if the file is gone.
+    """
+    if not HAS_XATTRS:
+        return (), ()
+    try:
+        names = os.listxattr(target, follow_symlinks=follow_symlinks)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        return (), () if error.errno in _UNSUPPORTED else (reason("xattrs", error),)
+    return _values(target, names, follow_symlinks) if names else ((), ())
 
 
 def xattrs_of(target: int | str, *, follow_symlinks: bool = True) -> Xattrs:
-    """Every extended attribute of a descriptor or path, sorted by name. OSError if one cannot be read."""
-    if not HAS_XATTRS:
-        return ()
-    try:
-        names = os.listxattr(target, follow_symlinks=follow_symlinks)
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            return ()
-        raise
-    if not names:
-        return ()
-    return _values(target, names, follow_symlinks)
+    """Return every extended attribute of a descriptor or path, sorted by name. OSError if one cannot be read."""
+    xattrs, uncaptured = readable_xattrs(target, follow_symlinks=follow_symlinks)
+    if uncaptured:
+        raise OSError(errno.EIO, uncaptured[0])
+    return xattrs
 
 
-def _values(target: int | str, names: list[str], follow_symlinks: bool) -> Xattrs:
+def _values(target: int | str, names: list[str], follow_symlinks: bool) -> tuple[Xattrs, tuple[str, ...]]:
     pairs = []
+    uncaptured = []
     for name in names:
         try:
             value = os.getxattr(target, name, follow_symlinks=follow_symlinks)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             # ENODATA: removed since it was listed. ENOTSUP: listed by an overlay that does not serve it.
-            if error.errno == errno.ENODATA or error.errno in _UNSUPPORTED:
-                continue
-            raise
+            if error.errno != errno.ENODATA and error.errno not in _UNSUPPORTED:
+                uncaptured.append(reason(f"xattr {_text(name)}", error))
+            continue
         pairs.append((name.encode(_ENCODING, _ERRORS), value))
     pairs.sort()
-    return tuple(pairs)
+    return tuple(pairs), tuple(uncaptured)
+
+
+def _text(name: str) -> str:
+    return name.encode(_ENCODING, _ERRORS).decode("utf-8", "backslashreplace")
 
 
 def path_through(dir_fd: int, path: bytes, name: bytes) -> str:
@@ -78,13 +117,16 @@ def path_through(dir_fd: int, path: bytes, name: bytes) -> str:
 
 def flags_of(fd: int) -> int:
     """The inode flags that a restore can set; 0 where the file system has none."""
+    try:
+        return _flags(fd)
+    except OSError:
+        return 0
+
+
+def _flags(fd: int) -> int:
     if sys.platform != "linux":
         return 0
-    try:
-        answer = fcntl.ioctl(fd, _GET_FLAGS, b"\0\0\0\0\0\0\0\0")
-    except OSError:
-        # ENOTTY, EOPNOTSUPP, ENOSYS, EINVAL: every file system without flags has its own word for it.
-        return 0
+    answer = fcntl.ioctl(fd, _GET_FLAGS, b"\0\0\0\0\0\0\0\0")
     flags: int = struct.unpack_from("=I", answer)[0]
     return flags & SETTABLE_FLAGS
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from drtool.sources.filesystem.attributes import flags_of, holes_of, path_through, xattrs_of
+from drtool.sources.filesystem.attributes import attributes_of, holes_of, path_through, readable_xattrs
 from drtool.sources.filesystem.excludes import Rules
 from drtool.sources.filesystem.owners import OwnerNames
 from drtool.sources.filesystem.reading import open_for_read, reason, still_same
@@ -68,20 +68,15 @@ def complete(
 
     If `uncaptured` is not empty afterwards, report it. Ask `still_same` after this as well as after reading.
     """
-    uncaptured = entry.uncaptured
-    try:
-        xattrs = xattrs_of(fd)
-    except OSError as error:
-        xattrs = ()
-        uncaptured = (*uncaptured, reason("xattrs", error))
+    attributes = attributes_of(fd)
     return replace(
         entry,
-        xattrs=xattrs,
-        flags=flags_of(fd),
+        xattrs=attributes.xattrs,
+        flags=attributes.flags,
         content=entry.content if content is None else content,
         content_depth=entry.content_depth if content is None else content_depth,
         subtree=subtree,
-        uncaptured=uncaptured,
+        uncaptured=(*entry.uncaptured, *attributes.uncaptured),
     )
 
 
@@ -128,7 +123,9 @@ class Describer:
                 lambda: replace(entry, link_target=os.readlink(entry.name, dir_fd=self._dir_fd)),
             )
         path = path_through(self._dir_fd, self._path, entry.name)
-        return self._ask(entry, "xattrs", lambda: replace(entry, xattrs=xattrs_of(path, follow_symlinks=False)))
+        xattrs, uncaptured = readable_xattrs(path, follow_symlinks=False)
+        self._problems += (Problem(join(self._path, entry.name), message) for message in uncaptured)
+        return replace(entry, xattrs=xattrs, uncaptured=(*entry.uncaptured, *uncaptured))
 
     def mount_point(self, entry: Entry) -> Entry:
         """A directory that nobody will open."""

@@ -1,0 +1,47 @@
+"""One attribute that cannot be read: everything else is captured, and the attribute is named."""
+
+import errno
+import os
+
+import pytest
+from three_sites import fill
+
+LARGE_BYTES = 5 * 1024 * 1024
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EIO])
+def test_content_and_other_attributes_are_captured(world, monkeypatch, number):
+    contents = {"small": b"text", "large": os.urandom(LARGE_BYTES), "empty": b"", "below/file": b"more"}
+    source = fill(world.root / "source", contents)
+    paths = [source / name for name in (*contents, "below")]
+    try:
+        for path in paths:
+            os.setxattr(path, "user.token", b"secret")
+            os.setxattr(path, "user.other", b"1")
+    except OSError as error:
+        pytest.skip(f"no extended attributes here: {error.strerror}")
+    get = os.getxattr
+
+    def getting(target, name, **more):
+        if name == "user.token":
+            raise OSError(number, os.strerror(number))
+        return get(target, name, **more)
+
+    monkeypatch.setattr("drtool.sources.filesystem.attributes.os.getxattr", getting)
+    report = world.backup(source)
+    again = world.backup(source)
+    monkeypatch.undo()
+    message = f"xattr user.token: {os.strerror(number)}"
+    expected = sorted((str(path), message) for path in paths)
+    assert sorted((row.path, row.message) for row in report.errors) == expected
+    assert sorted((row.path, row.message) for row in again.errors) == expected
+    out = world.root / "out"
+    result = world.restore(out, path=source)
+    assert sorted((row.path, row.message) for row in result.errors) == [
+        (path, f"{message} (when it was backed up)") for path, _ in expected
+    ]
+    assert result.files == len(contents)
+    for name, content in contents.items():
+        assert (out / name).read_bytes() == content
+        assert os.listxattr(out / name) == ["user.other"]
+    assert world.backup(source).errors == []
