@@ -7,6 +7,7 @@ drtool says what is true, and every answer must agree with it. Exits with 1, the
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -27,6 +28,7 @@ from truth_world import World
 
 def main() -> int:
     words = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the directories go then, too
     first = words.seed if words.seed is not None else random.SystemRandom().randrange(1_000_000)
     without = frozenset(words.without or ()) | (frozenset() if words.all_rules else frozenset(NOT_YET))
     memory = Path("/dev/shm")
