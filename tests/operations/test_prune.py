@@ -193,6 +193,14 @@ def test_an_offline_target_stays_pending_and_is_cleared_later(world):
     assert names <= {row.pack.hex() for row in _packs(world)}
 
 
+def test_status_promises_no_copies_of_packs_that_wait_for_a_target_to_be_removed(world):
+    churn(world, 5, 1)
+    world.directory("c").rename(world.root / "away")
+    assert run(world).pending.packs > 0
+    (world.root / "away").rename(world.directory("c"))
+    assert not [words for words in world.status().problems if "fewer than" in words]
+
+
 def test_orphans_of_runs_that_died_go(world):
     source = fill(world.root / "source", {"a": noise(50_000, 1)})
     world.backup(source)

@@ -26,8 +26,9 @@ class Copies:
         self.nowhere = packs_nowhere(repository, evidence)
         """The packs without a copy that counts."""
         self._used = [len(sites) for pack, sites in self._weak.items() if pack not in self.nowhere.unneeded]
-        self.below = sum(pack not in self.nowhere.all for pack in self._weak)
-        """How many packs are on a site, and on fewer than promised."""
+        going = repository.going_packs(repository.view)
+        self.below = sum(pack not in self.nowhere.all and pack not in going for pack in self._weak)
+        """How many packs are on a site, and on fewer than promised; what prune is removing is not promised any more."""
         self._ends_at = time.monotonic() + WALK_S
 
     @property
