@@ -54,3 +54,21 @@ def test_a_directory_among_the_files_that_is_somebody_elses_is_listed(world, hom
         assert (error.path, error.message) == (str(home / "more"), "owner: Operation not permitted")
 
     assert in_a_child(restore, uid=USER) == 0
+
+
+def test_the_destination_of_a_read_only_directory_is_read_only_and_takes_a_second_restore(world, home):
+    (home / "more").chmod(0o555)
+    world.backup(home)
+    hand_over(world.root)
+    out = world.root / "out"
+
+    def restore():
+        assert world.restore(out, path=home / "more").errors == []
+        assert (out.stat().st_mode & 0o777, out.stat().st_mtime_ns) == (0o555, (home / "more").stat().st_mtime_ns)
+        out.chmod(0o755)
+        (out / "scan").unlink()
+        out.chmod(0o555)
+        assert world.restore(out, path=home / "more", overwrite="if-changed").errors == []
+        assert (out.stat().st_mode & 0o777, (out / "scan").read_bytes()) == (0o555, b"x" * 5000)
+
+    assert in_a_child(restore, uid=USER if AS_ROOT else None) == 0

@@ -10,6 +10,7 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -24,7 +25,7 @@ from drtool.operations.restore.preview import preview
 from drtool.operations.restore.request import RestoreRequest, RestoreResult
 from drtool.operations.restore.sweep import Sweep
 from drtool.operations.restore.tally import Tally
-from drtool.operations.restore.walk import Frame, Walk, start
+from drtool.operations.restore.walk import Frame, Walk, named_entry, start
 from drtool.repository import Repository
 from drtool.repository.beyond import reach_given_up
 from drtool.repository.findings import recording_reads
@@ -38,21 +39,26 @@ PROGRESS_S = 0.1
 def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> RestoreResult:
     """Puts a snapshot, or a part of it, back below `request.to`. What fails is listed; the rest is restored."""
     started = time.monotonic()
-    check_destination(request)
+    if request.path is None:
+        check_destination(request)
     if request.from_sites:
         _check_sites(repository, request.from_sites)
         repository.read_only_from([SiteName(site) for site in request.from_sites])
     reach_given_up(repository)
     repository.load_index()
     repository.set_lost_packs_aside(to_read=True)  # what they held may have been stored again elsewhere
-    above, top = start(request.snapshot.root, request.path, repository.trees)
+    root = request.snapshot.root
+    named = named_entry(root, request.path, repository.trees)
+    if request.path is not None:
+        request = _checked(request, named)
+    above, top = start(request.path, named, root, repository.trees)
     walk = Walk(top, request.includes, request.excludes, repository.trees)
     emit(Stage(name="looking" if request.dry_run else "restoring"))
     if request.dry_run:
         tally = preview(repository, request, walk, above)
     else:
         _warn_of_room(request, emit)
-        run = RestoreRun(repository, request, walk, above, emit)
+        run = RestoreRun(repository, request, walk, above, emit, named)
         with recording_reads(repository, emit):
             run.go()
         tally = run.tally
@@ -74,18 +80,36 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
     )
 
 
-def check_destination(request: RestoreRequest) -> None:
+def _checked(request: RestoreRequest, named: Entry | None) -> RestoreRequest:
+    """Return the request, whose destination can take the entry at its path. A single file replaces nothing by default."""
+    if named is None or named.type == FileType.DIRECTORY:
+        check_destination(request)
+        return request
+    check_destination(request, alone=named.name)
+    return request if request.overwrite or request.delete else replace(request, overwrite="never")
+
+
+def check_destination(request: RestoreRequest, alone: bytes | None = None) -> None:
+    """Raise UsageError or Refused if the destination cannot take the tree, or the one name `alone`."""
+    to = os.fsdecode(request.to)
     try:
         found = os.stat(request.to)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UsageError(f"--to {os.fsdecode(request.to)}: {error.strerror}") from None
+        raise UsageError(f"--to {to}: {error.strerror}") from None
     if not stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"--to {os.fsdecode(request.to)} is a file", hint="name a directory")
-    if request.overwrite is None and not request.delete and os.listdir(request.to):
+        raise UsageError(f"--to {to} is a file", hint="name a directory")
+    if request.overwrite is not None or request.delete:
+        return
+    if alone is not None and os.path.lexists(os.path.join(request.to, alone)):
         raise Refused(
-            f"{os.fsdecode(request.to)} is not empty, and nothing says what may happen to what is there",
+            f"{os.fsdecode(os.path.join(request.to, alone))} is there already, and nothing says what may happen to it",
+            hint="--overwrite always|if-changed|never, or another directory",
+        )
+    if alone is None and os.listdir(request.to):
+        raise Refused(
+            f"{to} is not empty, and nothing says what may happen to what is there",
             hint="--overwrite always|if-changed|never, --delete to make it like the snapshot, or another directory",
         )
 
@@ -115,6 +139,23 @@ def _check_sites(repository: Repository, sites: tuple[str, ...]) -> None:
             raise UsageError(f"--from-site {site}: there is no such site", hint=f"there are {', '.join(known)}")
 
 
+def _keeps_metadata(request: RestoreRequest) -> bool:
+    """Return whether the destination keeps its mode, owner and times: part of a directory, or a shared one like /tmp."""
+    try:
+        found = os.stat(request.to)
+    except FileNotFoundError:
+        return bool(request.includes)
+    return bool(request.includes) or request.overwrite == "never" or bool(found.st_mode & stat.S_ISVTX)
+
+
+def _unlock(to: bytes) -> None:
+    """Give its owner the right to write to the destination, which gets its own mode when everything is in it."""
+    with suppress(FileNotFoundError):
+        found = os.stat(to)
+        if found.st_mode & 0o700 != 0o700 and found.st_uid == os.geteuid() != 0:
+            os.chmod(to, stat.S_IMODE(found.st_mode) | 0o700)
+
+
 class _Ending(NamedTuple):
     """A directory to finish once every job up to `after` is done."""
 
@@ -127,11 +168,21 @@ class RestoreRun:
     """A restore under way."""
 
     def __init__(
-        self, repository: Repository, request: RestoreRequest, walk: Walk, above: tuple[bytes, ...], emit: Emit
+        self,
+        repository: Repository,
+        request: RestoreRequest,
+        walk: Walk,
+        above: tuple[bytes, ...],
+        emit: Emit,
+        named: Entry | None,
     ) -> None:
         self._request = request
         self._walk = walk
         self._emit = emit
+        is_directory = named is not None and named.type == FileType.DIRECTORY
+        self._named = named if is_directory and not _keeps_metadata(request) else None
+        if self._named is not None:
+            _unlock(request.to)
         self._root = Folder.destination(request.to, Applier(request.owners))
         self._links = HardLinks(self._root)
         self._files = FileRestorer(repository, repository.chunks, request.overwrite)
@@ -156,6 +207,7 @@ class RestoreRun:
             self._check_room()
             self._lock_links()
             self._finish_directories(everything=True)
+            self._finish_destination()
             self.tally.deleted = self._sweep.deleted
         finally:
             self._feeder.close()
@@ -240,6 +292,13 @@ class RestoreRun:
     def _lock_links(self) -> None:
         for names, problems in self._links.lock():
             self.tally.imperfect(names, problems)
+
+    def _finish_destination(self) -> None:
+        """The destination of a directory's contents gets that directory's metadata."""
+        if self._named is not None:
+            with_owner, with_times = self._sweep.gives_owner(()), not self._sweep.is_way(())
+            problems = self._root.finish(self._named, with_owner=with_owner, with_times=with_times)
+            self.tally.imperfect((), problems)
 
     def _folder(self, names: tuple[bytes, ...]) -> Folder:
         return Folder(self._root.descend(names), self._root.applier, existed=True)

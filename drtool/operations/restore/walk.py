@@ -4,9 +4,12 @@ import os
 from collections.abc import Iterator, Sequence
 
 from drtool.errors import DrtoolError
+from drtool.operations.restore.files import not_captured
 from drtool.operations.restore.select import Selection
 from drtool.operations.selection import WHOLE_PATHS
 from drtool.trees import Entry, Fetch, FileType, find_entry, read_directory, split_path
+
+Names = tuple[bytes, ...]
 
 
 class Frame:
@@ -54,17 +57,26 @@ class Frame:
         """Something else stands in its place, and is to stay: what is below is skipped."""
 
 
-def start(root: bytes, path: bytes | None, fetch: Fetch) -> tuple[tuple[bytes, ...], Iterator[Entry]]:
+def named_entry(root: bytes, path: bytes | None, fetch: Fetch) -> Entry | None:
+    """Return the entry at `path`; None for the whole tree. DrtoolError if it is not there, or was not captured."""
+    if path is None or not split_path(path):
+        return None
+    entry = find_entry(root, path, fetch)
+    if entry is None:
+        raise DrtoolError(f"{os.fsdecode(path)} is not in this snapshot", hint=WHOLE_PATHS)
+    if entry.type == FileType.DIRECTORY and (missing := not_captured(entry)):
+        raise DrtoolError(f"{os.fsdecode(path)} cannot be restored: {missing}", hint="choose an older snapshot")
+    return entry
+
+
+def start(path: bytes | None, entry: Entry | None, root: bytes, fetch: Fetch) -> tuple[Names, Iterator[Entry]]:
     """The entries to put into the destination: the whole tree's, a directory's, or one file alone.
 
     With them the names that lead to them in the snapshot.
     """
-    parts = tuple(split_path(path or b""))
-    if path is None or not parts:
-        return (), read_directory(root, fetch)
-    entry = find_entry(root, path, fetch)
     if entry is None:
-        raise DrtoolError(f"{os.fsdecode(path)} is not in this snapshot", hint=WHOLE_PATHS)
+        return (), read_directory(root, fetch)
+    parts = tuple(split_path(path or b""))
     if entry.type != FileType.DIRECTORY:
         return parts[:-1], iter([entry])
     return parts, read_directory(entry.subtree, fetch) if entry.subtree else iter(())

@@ -1,0 +1,95 @@
+"""Where a restore puts a single file, and what becomes of the destination itself."""
+
+import os
+
+import pytest
+from three_sites import fill, founded, place, world
+
+from drtool.errors import DrtoolError, Refused
+
+__all__ = ["founded", "place", "world"]
+
+
+@pytest.fixture
+def source(world):
+    source = fill(world.root / "etc", {"fstab": b"tab", "conf/one": b"1"})
+    (source / "link").symlink_to("fstab")
+    (source / "conf").chmod(0o750)
+    world.backup(source)
+    return source
+
+
+@pytest.fixture
+def out(world):
+    """A directory with something in it."""
+    return fill(world.root / "out", {"other": b"other"})
+
+
+@pytest.mark.parametrize("name", ["fstab", "link"])
+def test_a_single_file_goes_beside_others_when_its_name_is_free(world, source, out, name):
+    mode = out.stat().st_mode
+    result = world.restore(out, path=source / name)
+    assert (result.files, result.errors) == (1, [])
+    assert (out / name).is_symlink() == (name == "link")
+    assert ((out / "other").read_bytes(), out.stat().st_mode) == (b"other", mode)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_single_file_whose_name_is_taken_is_refused(world, source, out, dry_run):
+    (out / "fstab").symlink_to("nowhere")
+    with pytest.raises(Refused, match="fstab is there already"):
+        world.restore(out, path=source / "fstab", dry_run=dry_run)
+    assert os.readlink(out / "fstab") == "nowhere"
+    world.restore(out, path=source / "fstab", overwrite="always", dry_run=dry_run)
+    assert (out / "fstab").is_symlink() == dry_run
+
+
+def test_a_file_that_appears_after_the_check_is_skipped(world, source, out, monkeypatch):
+    from drtool.operations.restore import run
+
+    check = run.check_destination
+
+    def then_appear(request, **more):
+        check(request, **more)
+        (out / "fstab").write_bytes(b"of another user")
+
+    monkeypatch.setattr(run, "check_destination", then_appear)
+    assert world.restore(out, path=source / "fstab").skipped == 1
+    assert (out / "fstab").read_bytes() == b"of another user"
+
+
+def test_a_directory_still_needs_an_empty_destination(world, source, out):
+    with pytest.raises(Refused, match="is not empty"):
+        world.restore(out, path=source / "conf")
+
+
+def test_the_destination_of_a_directory_gets_its_mode_and_times(world, source, tmp_path):
+    world.restore(tmp_path / "new", path=source / "conf")
+    assert (tmp_path / "new").stat().st_mode == (source / "conf").stat().st_mode
+    assert (tmp_path / "new").stat().st_mtime_ns == (source / "conf").stat().st_mtime_ns
+
+
+def test_a_shared_directory_and_one_where_everything_stays_keep_theirs(world, source, out):
+    out.chmod(0o1777)
+    world.restore(out, path=source / "conf", overwrite="always")
+    assert out.stat().st_mode & 0o7777 == 0o1777
+    out.chmod(0o711)
+    world.restore(out, path=source / "conf", overwrite="never")
+    world.restore(out, path=source / "conf", overwrite="always", includes=("one",))
+    assert out.stat().st_mode & 0o7777 == 0o711
+
+
+def test_a_directory_that_was_not_captured_is_refused_and_deletes_nothing(world, source, out, monkeypatch):
+    real = os.scandir
+
+    def scandir(fd):
+        if os.readlink(f"/proc/self/fd/{fd}") == str(source / "conf"):
+            raise PermissionError(13, "Permission denied")
+        return real(fd)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    world.backup(source)
+    monkeypatch.undo()
+    with pytest.raises(DrtoolError, match="its content was not captured"):
+        world.restore(out, path=source / "conf", overwrite="always", delete=True)
+    assert (out / "other").read_bytes() == b"other"
