@@ -143,5 +143,7 @@ def compared_lines(name: str, recorded: Sequence[str], found: Sequence[str]) -> 
 
 
 def below(files: Path, path: str) -> Path:
-    """Where a file of the snapshot was put."""
+    """Return where a file of the snapshot was put. Raises DrtoolError for a path that leads out of `files`."""
+    if ".." in path.split("/"):
+        raise DrtoolError(f"the inventory names the file {path!r}, which is outside of the snapshot")
     return files / path.lstrip("/")

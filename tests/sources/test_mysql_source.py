@@ -10,7 +10,7 @@ from drtool.operations.recorded import recorded
 from drtool.sources.databases import nobody_watches
 from drtool.sources.inventory import Inventory
 from drtool.sources.mysql import MysqlSource
-from drtool.sources.mysql.client import Client, connection_options
+from drtool.sources.mysql.client import Client, connection_options, quoted
 from drtool.sources.mysql.engine import ENGINE, of_new_users, url_of
 
 SETUP = """
@@ -69,6 +69,33 @@ def fails(world, dsn, **more):
 def inventory_of(world):
     with world.open() as repository:
         return recorded(repository, list(repository.view.state.snapshots)[-1])
+
+
+def test_names_that_look_like_options_or_null_are_names(world, server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    client = Client(server.url, os.environ)
+    names = ["--result-file=victim", "--help", "-rf", "NULL", "new\nline", "line\u2028separator", "tab\there"]
+    try:
+        for name in names:
+            client.ask(f"CREATE DATABASE {quoted(name)}")
+            client.ask(f"CREATE TABLE {quoted(name)}.{quoted('NULL')} SELECT 1 one")
+        assert stored(world, server.url, databases=names).errors == []
+        assert victim.read_text() == "precious"
+        inventory = inventory_of(world)
+        assert {row.name: row.rows for row in inventory.databases} == {name: {"NULL": 1} for name in names}
+        assert world.restore(tmp_path / "out").errors == []
+        other, problems = start(), []
+        try:
+            chosen = other.put_back(inventory, tmp_path / "out", (), problems.append)
+            assert other.differences(chosen, tmp_path / "out", ("rowcount", "schema")) == []
+        finally:
+            assert other.stop() == []
+    finally:
+        for name in names:
+            client.ask(f"DROP DATABASE IF EXISTS {quoted(name)}")
+    assert victim.read_text() == "precious"
 
 
 def test_everything_comes_back_and_is_proven(world, server, tmp_path):

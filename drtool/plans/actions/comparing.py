@@ -161,7 +161,7 @@ def _restored(one: Side, wanted: str, around: Around, work: Work) -> Path:
     scratch = work.scratch(row["bytes"] * 11 // 10, row["files"] * 2 + 1000)
     to = scratch / "side"
     name = row["id"] + (f":{one.path}" if one.path is not None else "")
-    result, document = around.drtool(["restore", name, "--to", str(to)], work)
+    result, document = around.drtool(["restore", "--to", str(to), "--", name], work)
     _check_end(result.ended_by)
     if result.exit_code or document.get("errors"):
         last = result.stderr.strip().splitlines()[-1:] or ["it says no more"]

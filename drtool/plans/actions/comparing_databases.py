@@ -81,7 +81,7 @@ def recorded_rows(source: str, around: Around, work: Work) -> list[dict[str, Any
 def recorded_files(snapshot: str, around: Around, work: Work) -> Path:
     """The inventory, and of databases the schemas, of a snapshot, without its dumps."""
     to = work.scratch(_ROOM_BYTES, _ROOM_FILES) / f"recorded-{snapshot[:8]}"
-    words = ["restore", snapshot, "--to", str(to), "--include", NAME, "--include", "schema.sql"]
+    words = ["restore", "--to", str(to), "--include", NAME, "--include", "schema.sql", "--", snapshot]
     result, document = around.drtool(words, work)
     if result.exit_code or document.get("errors"):
         last = result.stderr.strip().splitlines()[-1:] or ["it says no more"]

@@ -32,7 +32,7 @@ class PlanAction:
         path = _directory(asked, around) / action.file
         if not path.is_file():
             return Foresight(verdict="cannot run", detail=f"there is no plan {path}")
-        result, document = around.drtool([*_words(path, action, around), "--dry-run"], _watching(asked))
+        result, document = around.drtool(_words(path, action, around, "--dry-run"), _watching(asked))
         if result.ended_by != "itself":
             return Foresight(verdict="cannot run", detail="its dry run did not end in time")
         steps = list(document.get("steps", ()))
@@ -57,10 +57,11 @@ class PlanAction:
         return _outcome(action, result, document, around)
 
 
-def _words(path: Path, action: NestedPlan, around: Around) -> list[str]:
+def _words(path: Path, action: NestedPlan, around: Around, *more: str) -> list[str]:
     variables = [word for name, value in action.vars.items() for word in ("--var", f"{name}={value}")]
     incident = ["--incident-at", str(around.incident)] if around.incident is not None else []
-    return ["plan", "run", str(path), *variables, *incident, *(["--live"] if around.live else [])]
+    live = ["--live"] if around.live else []
+    return ["plan", "run", *variables, *incident, *live, *more, "--", str(path)]
 
 
 def _directory(asked: Asked, around: Around) -> Path:

@@ -234,12 +234,13 @@ def _of_database(seen: Foresight, inventory: Inventory, action: Restore) -> Fore
 
 
 def _words(action: Restore, pins: Any, path: str, to: Path) -> list[str]:  # noqa: ANN401 - what `foresee` pinned
-    words = ["restore", pins["snapshot"] + (f":{path}" if path else ""), "--to", os.fspath(to)]
+    words = ["restore", "--to", os.fspath(to)]
     words += [word for site in pins["sites"] for word in ("--from-site", site)]
     words += [word for pattern in action.exclude for word in ("--exclude", pattern)]
     words += ["--overwrite", action.overwrite] if action.overwrite is not None else []
     words += ["--delete"] if action.delete else []
-    return [*words, "--verify"] if action.verify == "hash" else words
+    words += ["--verify"] if action.verify == "hash" else []
+    return [*words, "--", pins["snapshot"] + (f":{path}" if path else "")]
 
 
 def _judged(document: dict[str, Any], exit_code: int) -> Outcome:

@@ -93,10 +93,12 @@ class MysqlSource:
                     f"mysql: {name}.{table} is kept by {engine}, without transactions: its rows may be of another moment"
                 )
         dump, schema = _path(name, "dump.sql"), _path(name, "schema.sql")
-        text = client.run(client.words("dump", *SCHEMA, "--databases", name))
+        text = client.run(client.words("dump", *SCHEMA, "--databases", "--", name))
         yield from_bytes(schema, text)
         before = row_counts(client, name) if self._count_rows else None
-        yield VirtualFile(path=dump, opened=lambda: client.piped(client.words("dump", *DUMP, "--databases", name)))
+        yield VirtualFile(
+            path=dump, opened=lambda: client.piped(client.words("dump", *DUMP, "--databases", "--", name))
+        )
         after = row_counts(client, name) if self._count_rows else None
         row = Database(
             name=name,

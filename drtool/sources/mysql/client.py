@@ -76,11 +76,11 @@ class Client:
         argv = self.words("", "--batch", *more)
         return children.fed(argv, self.environ, file, secrets=self.secrets, watch=self.watch)
 
-    def ask(self, sql: str, database: str | None = None) -> list[list[str | None]]:
-        """The rows of one question."""
+    def ask(self, sql: str, database: str | None = None) -> list[list[str]]:
+        """Return the rows of one query. NULL and a text that reads NULL look the same: select no NULL."""
         argv = self.words("", "--batch", "--skip-column-names", "--connect-timeout=15", f"--execute={sql}")
         text = self.run([*argv, *([f"--database={database}"] if database is not None else [])])
-        return [[_cell(word) for word in line.split("\t")] for line in text.decode("utf-8", "replace").splitlines()]
+        return [[_cell(word) for word in line.split("\t")] for line in text.decode("utf-8", "replace").split("\n")[:-1]]
 
 
 def connection_options(dsn: str) -> tuple[dict[str, str], str]:
@@ -103,9 +103,9 @@ def connection_options(dsn: str) -> tuple[dict[str, str], str]:
     return {name: value for name, value in given.items() if value}, unquote(parts.password or "")
 
 
-def _cell(text: str) -> str | None:
-    """As `--batch` prints it."""
-    return None if text == "NULL" else re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), text)
+def _cell(text: str) -> str:
+    """Decode a value as `--batch` prints it."""
+    return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), text)
 
 
 def quoted(name: str) -> str:

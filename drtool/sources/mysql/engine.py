@@ -63,7 +63,7 @@ class MysqlTarget:
                 raise DrtoolError(f"the database {database.name} could not be restored: {error.message}") from None
         if inventory.globals is not None:
             self._users(below(files, inventory.globals), tell)
-        self._client.run(self._client.words("check", "--check", "--databases", *(row.name for row in chosen)))
+        self._client.run(self._client.words("check", "--check", "--databases", "--", *(row.name for row in chosen)))
         if self._guarded is not None and len(chosen) == 1:
             self.url = url_of(self._guarded.directory, chosen[0].name)
         return chosen
@@ -84,7 +84,7 @@ class MysqlTarget:
                 found += compared_rows(database, row_counts(self._client, database.name))
             if "schema" in what and database.schema is not None:
                 recorded = below(files, database.schema).read_text("utf-8", "surrogateescape")
-                dump = self._client.run(self._client.words("dump", *SCHEMA, "--databases", database.name))
+                dump = self._client.run(self._client.words("dump", *SCHEMA, "--databases", "--", database.name))
                 found += compared_lines(
                     database.name, schema_lines(recorded), schema_lines(dump.decode("utf-8", "surrogateescape"))
                 )
@@ -139,9 +139,9 @@ class MysqlEngine:
         return ""
 
 
-def of_new_users(text: str, accounts: Sequence[Sequence[str | None]]) -> str:
+def of_new_users(text: str, accounts: Sequence[Sequence[str]]) -> str:
     """Without what would change users and roles that are there. A role's host is empty."""
-    own = [spelling for user, host in accounts for spelling in _spellings(user or "", host or "")]
+    own = [spelling for user, host in accounts for spelling in _spellings(user, host)]
     return "".join(line for line in text.splitlines(keepends=True) if not any(each in line for each in own))
 
 

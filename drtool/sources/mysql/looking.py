@@ -23,22 +23,21 @@ def look(client: Client) -> Server:
         "LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = s.SCHEMA_NAME GROUP BY s.SCHEMA_NAME ORDER BY 1"
     )
     ((version,),) = client.ask("SELECT VERSION()")
-    sizes = {str(name): int(float(size or 0)) for name, size in rows}
-    return Server(str(version), {name: size for name, size in sizes.items() if name.lower() not in _SYSTEM})
+    sizes = {name: int(float(size)) for name, size in rows}
+    return Server(version, {name: size for name, size in sizes.items() if name.lower() not in _SYSTEM})
 
 
 def tables(client: Client, database: str) -> dict[str, str]:
     """Each table's engine."""
     wanted = f"TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA = {literal(database)} ORDER BY 1"
     columns = "SELECT TABLE_NAME, COALESCE(ENGINE, '') FROM information_schema.TABLES"
-    rows = client.ask(f"{columns} WHERE {wanted}")
-    return {str(name): str(engine) for name, engine in rows}
+    return dict(client.ask(f"{columns} WHERE {wanted}"))
 
 
 def row_counts(client: Client, database: str) -> dict[str, int | None]:
     """Rows of each table, as they are now."""
     return {
-        table: int(client.ask(f"SELECT COUNT(*) FROM {quoted(database)}.{quoted(table)}")[0][0] or 0)  # noqa: S608 - quoted
+        table: int(client.ask(f"SELECT COUNT(*) FROM {quoted(database)}.{quoted(table)}")[0][0])  # noqa: S608 - quoted
         for table in tables(client, database)
     }
 

@@ -84,7 +84,7 @@ def _restore(client: Client, database: Database, files: Path, *, scratch: bool) 
     else:
         argv += ["--create", f"--dbname={of_database(client.database or 'postgres')}"]
     try:
-        client.run([*argv, str(below(files, database.dump))])
+        client.run([*argv, "--", str(below(files, database.dump))])
     except DrtoolError as error:
         raise DrtoolError(f"the database {database.name} could not be restored: {error.message}") from None
 

@@ -286,13 +286,13 @@ def test_a_snapshot_is_restored_into_scratch_and_compared(tmp_path, both):
 
     def restore(words):
         asked_for.append(words)
-        both[1].rename(words[-1])
+        both[1].rename(words[words.index("--to") + 1])
         return child(), {"errors": []}
 
     world, one, rooms = world_with_snapshot(tmp_path, restore)
     assert foresee(tmp_path, "snapshot:3f:/srv", both[0], **world).pins == {"l": ID}
     assert act(tmp_path, "snapshot:3f:/srv", both[0], one=one, **world).status == "passed"
-    assert asked_for == [["restore", f"{ID}:/srv", "--to", f"{tmp_path}/side"]]
+    assert asked_for == [["restore", "--to", f"{tmp_path}/side", "--", f"{ID}:/srv"]]
     assert rooms[0][0] >= 3001
 
 

@@ -38,13 +38,13 @@ def test_the_dry_run_is_the_nested_one(tmp_path):
     found = nested.foresee(world.asked(vars={"source": "home"}), world.around)
     file = f"{tmp_path}/plans/inner.yaml"
     assert (found.verdict, found.provable, found.pins) == ("would change", True, {"file": file})
-    assert world.words == [["plan", "run", file, "--var", "source=home", "--live", "--dry-run"]]
+    assert world.words == [["plan", "run", "--var", "source=home", "--live", "--dry-run", "--", file]]
 
 
 def test_a_step_of_an_included_file_names_plans_as_its_own_plan_does(tmp_path):
     world = World(tmp_path, child(), {"steps": []})
     nested.foresee(world.asked(place=Place(f"{tmp_path}/plans/sub/part.yaml", 1, 1)), world.around)
-    assert world.words[0][2] == f"{tmp_path}/plans/inner.yaml"
+    assert world.words[0][-1] == f"{tmp_path}/plans/inner.yaml"
 
 
 def test_what_cannot_run_inside_cannot_run_outside(tmp_path):
@@ -105,4 +105,4 @@ def test_what_runs_is_what_was_kept_when_the_run_began(tmp_path):
     kept.parent.mkdir(parents=True)
     kept.write_text("x")
     nested.act(world.asked(), world.around, work())
-    assert world.words == [["plan", "run", str(kept)]]
+    assert world.words == [["plan", "run", "--", str(kept)]]
