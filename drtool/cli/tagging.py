@@ -7,11 +7,12 @@ import typer
 from msgspec.structs import replace
 
 from drtool.cli.look import SHORT_ID, chosen_snapshot, hold_row
-from drtool.cli.options import Hosts, Sources, Tags, narrowing
+from drtool.cli.options import Hosts, Sources, Tags, narrowing, split_snapshot
 from drtool.cli.text import Document, local
 from drtool.cli.view import Cell, View, table, view
 from drtool.config.units import time_ns_of
 from drtool.errors import UsageError
+from drtool.operations.snapshot_names import parse_latest
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from drtool.manifest.records import Mark
     from drtool.operations.marking import Altering
     from drtool.operations.selection import Narrowing
+    from drtool.repository import Repository
 
-Names = Annotated[list[str], typer.Argument(metavar="SNAPSHOT…", help="Unique prefixes of ids, or latest.")]
+Names = Annotated[
+    list[str], typer.Argument(metavar="SNAPSHOT…", help="Unique prefixes of ids, latest, or latest:PATH.")
+]
 Words = list[str] | None
 
 
@@ -76,7 +80,7 @@ def hold(
     """Keep snapshots whatever the rules say, until they are released or the time is up.
 
     `forget` keeps what is held, and refuses (exit 11) to forget it by name, on every host. `latest` is one snapshot of one
-    source: name the source if there are several.
+    source: if there are several, name the source, or a path in it.
 
     Examples:
         drtool hold latest --source home --reason 'audit 2026'
@@ -101,12 +105,20 @@ def _mark(call: "Call", names: list[str], narrow: "Narrowing", alter: "Altering"
     from drtool.operations.marking import mark
 
     with call.open_repository() as repository:
-        ids = [chosen_snapshot(call, repository, name, narrow).id for name in names]
+        ids = [_chosen(call, repository, name, narrow) for name in names]
         rows = mark(repository, ids, alter)
     document: Document = {
         "snapshots": [{"id": row.id.hex(), "tags": list(row.tags), **hold_row(mark)} for row, mark in rows]
     }
     call.show(document, _marks_view(document))
+
+
+def _chosen(call: "Call", repository: "Repository", text: str, narrow: "Narrowing") -> bytes:
+    """Return the id of the snapshot that `text` names. A path only says which `latest`: marks are of whole snapshots."""
+    name, path = split_snapshot(text)
+    if path and parse_latest(name) is None:
+        raise UsageError(f"{text}: a whole snapshot is marked, and its id names it", hint=f"write {name}")
+    return chosen_snapshot(call, repository, name, narrow, path).id
 
 
 def hold_words(row: Document) -> str:

@@ -28,7 +28,7 @@ from drtool.manifest.head import (
     seal_head,
 )
 from drtool.manifest.keyslots import SlotGuard
-from drtool.manifest.library import Learned, object_names, store_everywhere, store_missing
+from drtool.manifest.library import Learned, lists_of, object_names, store_everywhere, store_missing
 from drtool.manifest.names import object_key
 from drtool.manifest.ops import AddSnapshot, Change, encode_change
 from drtool.manifest.ports import Delete, Draw, Failed, Gather, Journal, Note, Now, Sleep, Talk, never
@@ -242,13 +242,14 @@ class _Commit:
         return self._settled(Outcome(chosen, accepted.views, _lapsed(seen, broken_too=self._again)))
 
     def _bring_pages(self, views: Mapping[SiteName, SiteView], base: Learned, offered: Learned) -> Talk[None]:
-        """A site that was away during a fold gets the pages that it missed before it accepts a head that names them.
+        """A site that was away during a fold or a prune gets the pages that it missed before it accepts a head that names them.
 
         Best effort: a quorum has them. But each site that votes on a head should be able to tell it all alone.
         """
         keys, checkpoint = self._context.library.keys, base.head.checkpoint
         others = {site: view.record.value for site, view in views.items() if view.record.value != base.value}
-        behind = [site for site, held in others.items() if open_head(keys, held).checkpoint != checkpoint]
+        listed = any(lists_of(base.state))  # lists are new with a change, not with a checkpoint
+        behind = [site for site, held in others.items() if listed or open_head(keys, held).checkpoint != checkpoint]
         if not behind:
             return
         near = [site for site in self._context.places if site not in behind]

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from drtool.crypto import Keyring
-from drtool.errors import DrtoolError
+from drtool.errors import DrtoolError, NoQuorum, ObjectMissing
 from drtool.manifest.facade import Manifest, View
 from drtool.manifest.records import SessionKind, Target
 from drtool.model import PackId, RepositoryId, SegmentId, SiteName, TargetName, pack_object
@@ -103,7 +103,7 @@ class Repository:
         So do packs that are condemned or being removed: they are absent for whoever opens a session now. `to_read`: a pack that
         only a lost target still has is good enough.
         """
-        going = self.going_packs(self.view)
+        going = self.going_packs(self.view, to_read=to_read)
         where = [*self.targets.storing(), *(self.targets.given_up() if to_read else ())]
         lost = self.lost_packs(take_inventory(self.targets, ("packs/",), of=where)) - going
         self.index.lost = lost | going
@@ -133,12 +133,20 @@ class Repository:
             and not any(self.may_hold(target, inventory) for target in pack.targets)
         )
 
-    def going_packs(self, view: View) -> frozenset[PackId]:
-        """Packs that prune has condemned or is removing."""
+    def going_packs(self, view: View, *, to_read: bool = False) -> frozenset[PackId]:
+        """Packs that prune has condemned or is removing. `to_read`, or without a quorum: as far as the lists can be read."""
         condemned = (view.state.condemned.objects,) if view.state.condemned else ()
         rows = (*condemned, *(removal.objects for removal in view.state.removing))
-        lists = [self.manifest.names_in(row) for row in rows]
-        return frozenset(PackId(names.packs[at : at + 32]) for names in lists for at in range(0, len(names.packs), 32))
+        found: set[PackId] = set()
+        for row in rows:
+            try:
+                names = self.manifest.names_in(row)
+            except (NoQuorum, ObjectMissing):
+                if not (to_read or view.tentative):
+                    raise  # a backup must not refer to a pack that goes
+                continue
+            found.update(PackId(names.packs[at : at + 32]) for at in range(0, len(names.packs), 32))
+        return frozenset(found)
 
     def may_hold(self, target: TargetName, inventory: Inventory) -> bool:
         """Whether a target that cannot be listed now may still have what was written to it; not one that was given up."""

@@ -142,3 +142,14 @@ def test_a_kit_names_each_host_and_what_it_prints_restores_everything_of_it(seve
     top = str(several.directory).lstrip("/")
     for name in ("etc", "home", "far"):
         assert (tmp_path / "root" / top / name / "letter").read_text() == f"first of {name}\n"
+
+
+def test_hold_and_tag_take_the_newest_snapshot_that_holds_a_path(several):
+    path = several.directory / "far"
+    (row,) = several("hold", f"latest:{path}", "--json").document["snapshots"]
+    newest = several("snapshots", "--host", "far", "--json").document["snapshots"][-1]
+    assert (row["id"], row["held"]) == (newest["id"], True)
+    assert several("tag", f"latest:{path}", "--add", "kept").code == 0
+    refused = several("hold", f"{newest['id'][:8]}:{path}")
+    assert refused.code == 2
+    assert several("hold", newest["id"][:8], "--release").code == 0

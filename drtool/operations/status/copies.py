@@ -26,15 +26,16 @@ class Copies:
         self.nowhere = packs_nowhere(repository, evidence)
         """The packs without a copy that counts."""
         self._used = [len(sites) for pack, sites in self._weak.items() if pack not in self.nowhere.unneeded]
-        going = repository.going_packs(repository.view)
-        self.below = sum(pack not in self.nowhere.all and pack not in going for pack in self._weak)
-        """How many packs are on a site, and on fewer than promised; what prune is removing is not promised any more."""
+        staying = self._weak.keys() - repository.going_packs(repository.view)
+        self._staying = [len(self._weak[pack]) for pack in staying - self.nowhere.unneeded]
+        self.below = len(staying - self.nowhere.all)
+        """How many packs are on a site, and on fewer than promised; without those that prune takes away."""
         self._ends_at = time.monotonic() + WALK_S
 
     @property
     def fewest(self) -> int:
-        """The fewest sites that hold any pack or index segment, at most the promised copies."""
-        return min((self._promised, *self._used, *self._segments))
+        """The fewest sites that hold any pack that stays, or any index segment, at most the promised copies."""
+        return min((self._promised, *self._staying, *self._segments))
 
     def of(self, snapshot: Snapshot) -> int:
         """The fewest sites that hold any part of it. Where that takes too long, or a tree cannot be read: of anything at all."""

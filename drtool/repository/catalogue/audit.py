@@ -3,7 +3,8 @@
 Invariants
     Nothing comes from a cache or from memory. A target that cannot be read is silent, not faulty.
     A fault counts only if a second look, with the newest head, still shows it: others may fold or change voters meanwhile.
-    A page is missing only where the register accepted a head with this checkpoint. Elsewhere it is owed.
+    A page is missing only where the register accepted a head with this checkpoint, and a list of what prune takes away only
+    where it accepted the newest head. Elsewhere it is owed.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 
 from drtool.crypto import object_name
 from drtool.errors import FormatError, NoQuorum, ObjectMissing, StoreError
-from drtool.manifest.library import references
+from drtool.manifest.library import Learned, lists_of, references
 from drtool.manifest.names import ACCEPTORS, OBJECT_READ_BYTES, OBJECTS, ROOT, life_of, name_in, object_key
 from drtool.manifest.registers import RegisterReport
 from drtool.model import SiteName, TargetName, site_of
@@ -199,9 +200,10 @@ def _audit_pages(
     learned, store = repository.view.learned, repository.targets.store(target)
     sizes = {object_key(row.name): row.size_bytes for row in references(learned)}
     listed = {info.name: info.size_bytes for info in store.list(OBJECTS) if name_in(info.name) is not None}
-    lags = report is not None and report.head is not None and report.head.checkpoint != learned.head.checkpoint
-    for name in sorted(sizes.keys() - listed.keys()):
-        if lags:
+    missing = sizes.keys() - listed.keys()
+    owed = _owed(learned, report) if missing else set()
+    for name in sorted(missing):
+        if name in owed:
             audit.owed.append((target, name))
         else:
             audit.faults.append(Fault(target, name, "it is not there", missing=True))
@@ -210,6 +212,15 @@ def _audit_pages(
         reason = _wrong_size(size_bytes, sizes.get(name)) or (why_bad(store, name) if contents else "")
         if reason:
             audit.faults.append(Fault(target, name, reason))
+
+
+def _owed(learned: Learned, report: RegisterReport | None) -> set[str]:
+    """The objects below the newest head that a register has not been given yet."""
+    if report is None or report.head is None or report.head.sequence >= learned.head.sequence:
+        return set()
+    if report.head.checkpoint != learned.head.checkpoint:
+        return {object_key(row.name) for row in references(learned)}
+    return {object_key(row.name) for row in lists_of(learned.state)}
 
 
 def _wrong_size(size_bytes: int, wanted_bytes: int | None) -> str:
