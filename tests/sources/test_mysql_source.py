@@ -196,6 +196,7 @@ def test_a_dry_run_says_what_there_is_and_stores_nothing(world, server):
     [
         ("", {}, ""),
         ("mysql://u:p%40@h:3307/d", {"host": "h", "port": "3307", "user": "u"}, "p@"),
+        ("mysql://u:#?[]+%2F%25%@[::1]:1/", {"host": "::1", "port": "1", "user": "u"}, "#?[]+/%%"),
         ("mariadb://root@/?socket=/run/s", {"user": "root", "socket": "/run/s"}, ""),
     ],
 )
@@ -203,7 +204,9 @@ def test_dsns(dsn, options, password):
     assert connection_options(dsn) == (options, password)
 
 
-@pytest.mark.parametrize("dsn", ["postgresql://x/", "secret", "mysql://h/?nonsense=1", "mysql://h:secret/"])
+@pytest.mark.parametrize(
+    "dsn", ["postgresql://x/", "secret", "mysql://h/?nonsense=1", "mysql://h:secret/", "mysql://u:a/secret?secret=1@h"]
+)
 def test_what_is_no_dsn_is_refused_and_not_repeated(dsn):
     with pytest.raises(ValueError) as caught:
         MysqlSource(dsn)

@@ -193,6 +193,16 @@ def test_an_older_server_than_the_dumps_is_no_place_for_them(postgresql):
             },
         ),
         ("postgres://[::1]:5433/", {"PGHOST": "::1", "PGPORT": "5433"}),
+        ("postgres://[fe80::1%25eth0],h/", {"PGHOST": "fe80::1%eth0,h"}),
+        ("postgres://%2Frun%2Fpg/d", {"PGHOST": "/run/pg", "PGDATABASE": "d"}),
+        (
+            "postgresql://u:#?[]+%2F%25%23@[::1]/d",
+            {"PGHOST": "::1", "PGUSER": "u", "PGPASSWORD": "#?[]+/%#", "PGDATABASE": "d"},
+        ),
+        (
+            "postgresql://h/d?password=a+b#[]%26&ssl=true",
+            {"PGHOST": "h", "PGDATABASE": "d", "PGPASSWORD": "a+b#[]&", "PGSSLMODE": "require"},
+        ),
         ("postgresql://u@/d?host=/tmp/x&port=5", {"PGUSER": "u", "PGDATABASE": "d", "PGHOST": "/tmp/x", "PGPORT": "5"}),
     ],
 )
@@ -200,7 +210,20 @@ def test_dsns(dsn, variables):
     assert dsn_environment(dsn) == variables
 
 
-@pytest.mark.parametrize("dsn", ["mysql://x/", "nonsense", "host=a password=top'secret", "sslsni=1"])
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "mysql://x/",
+        "nonsense",
+        "host=a password=top'secret",
+        "keepalives=1",
+        "host=a password=top secret=1",
+        "postgresql://u:top/secret@h/d",
+        "postgresql://u:x/y?secret@h/d",
+        "postgresql://u:x/y?secret=1@h/d",
+        "postgresql://u:sec%ret@h/secret",
+    ],
+)
 def test_what_is_no_dsn_is_refused_and_not_repeated(dsn):
     with pytest.raises(ValueError) as caught:
         PostgresqlSource(dsn)

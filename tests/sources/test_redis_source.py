@@ -116,6 +116,7 @@ def test_a_dry_run_counts_keys_and_stores_nothing(world, server):
         ("", [], ""),
         ("redis://h:7/", ["-h", "h", "-p", "7"], ""),
         ("rediss://u:p%40@h", ["-h", "h", "--tls", "--user", "u"], "p@"),
+        ("redis://:#?[]+%2F%25%@[::1]:1/", ["-h", "::1", "-p", "1"], "#?[]+/%%"),
         ("unix:///run/a%20b", ["-s", "/run/a b"], ""),
     ],
 )
@@ -123,7 +124,7 @@ def test_dsns(dsn, options, password):
     assert connection_options(dsn) == (options, password)
 
 
-@pytest.mark.parametrize("dsn", ["mysql://x/", "secret", "redis://", "redis://h:secret"])
+@pytest.mark.parametrize("dsn", ["mysql://x/", "secret", "redis://", "redis://h:secret", "redis://u:a/secret@h"])
 def test_what_is_no_dsn_is_refused_and_not_repeated(dsn):
     with pytest.raises(ValueError) as caught:
         RedisSource(dsn)

@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from drtool.errors import DrtoolError
 from drtool.sources import children
 from drtool.sources.databases import Watch, nobody_watches
+from drtool.sources.dsn import parse_url
 
 _HOW = "write mysql://USER@HOST/, or mysql://USER@/?socket=PATH"
 _OPTIONS = {"socket": "socket", "ssl-ca": "ssl-ca", "ssl-cert": "ssl-cert", "ssl-key": "ssl-key"}
@@ -87,20 +87,14 @@ def connection_options(dsn: str) -> tuple[dict[str, str], str]:
     """(options of the client programs, password); which database is said with each question. Raises ValueError."""
     if not dsn:
         return {}, ""
-    try:
-        parts = urlsplit(dsn)
-        port = str(parts.port or "")
-    except ValueError:
-        raise ValueError(f"the DSN is no URL that can be understood; {_HOW}") from None
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if parts.scheme not in ("mysql", "mariadb"):
+    url = parse_url(dsn)
+    if url.scheme not in ("mysql", "mariadb"):
         raise ValueError(f"the DSN is none of a MySQL server; {_HOW}")
-    unknown = sorted(set(query) - set(_OPTIONS))
-    if unknown:
-        raise ValueError(f"the DSN sets {', '.join(unknown)}, which is not known; known are {', '.join(_OPTIONS)}")
-    given = {"host": unquote(parts.hostname or ""), "port": port, "user": unquote(parts.username or "")}
-    given |= {_OPTIONS[name]: value for name, value in query.items()}
-    return {name: value for name, value in given.items() if value}, unquote(parts.password or "")
+    if set(url.query) - set(_OPTIONS):
+        raise ValueError(f"the DSN sets a parameter that is not known; known are {', '.join(_OPTIONS)}")
+    given = {"host": url.host, "port": url.port, "user": url.user}
+    given |= {_OPTIONS[name]: value for name, value in url.query.items()}
+    return {name: value for name, value in given.items() if value}, url.password
 
 
 def _cell(text: str) -> str:

@@ -5,7 +5,8 @@ Invariants
 """
 
 import re
-from urllib.parse import parse_qsl, unquote, urlsplit
+
+from drtool.sources.dsn import parse_url, unknown_names
 
 _PAIR = re.compile(r"\s*([a-z_]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)*))\s*", re.DOTALL)
 _VARIABLES = {
@@ -25,53 +26,61 @@ _VARIABLES = {
     "sslcert": "PGSSLCERT",
     "sslkey": "PGSSLKEY",
     "sslcrl": "PGSSLCRL",
+    "sslcrldir": "PGSSLCRLDIR",
+    "sslsni": "PGSSLSNI",
+    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
+    "require_auth": "PGREQUIREAUTH",
+    "load_balance_hosts": "PGLOADBALANCEHOSTS",
     "gssencmode": "PGGSSENCMODE",
     "krbsrvname": "PGKRBSRVNAME",
     "requirepeer": "PGREQUIREPEER",
     "target_session_attrs": "PGTARGETSESSIONATTRS",
     "options": "PGOPTIONS",
 }
+_REFUSED = frozenset(
+    [
+        "client_encoding",
+        "fallback_application_name",
+        "gssdelegation",
+        "gsslib",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "replication",
+        "sslcertmode",
+        "sslcompression",
+        "sslnegotiation",
+        "sslpassword",
+        "tcp_user_timeout",
+    ]
+)
+"""Parameters of libpq that are named when they are refused. Any other word may be a piece of a password."""
+_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _HOW = "write host=/run/postgresql user=backup, service=NAME, or postgresql://USER@HOST/"
 
 
 def dsn_environment(dsn: str) -> dict[str, str]:
     """Variables of libpq. Raises ValueError."""
     pairs = _of_uri(dsn) if "://" in dsn else _of_keywords(dsn)
-    unknown = sorted(set(pairs) - set(_VARIABLES))
-    if unknown:
-        raise ValueError(f"the DSN sets {', '.join(unknown)}, which cannot be handed over without a command line")
+    if unknown := unknown_names(set(pairs) - set(_VARIABLES), _REFUSED):
+        raise ValueError(f"the DSN sets {unknown}: only what libpq reads from its environment can be set")
     return {_VARIABLES[name]: value for name, value in pairs.items() if value}
 
 
 def _of_uri(dsn: str) -> dict[str, str]:
-    try:
-        parts = urlsplit(dsn)
-    except ValueError:
-        raise ValueError(f"the DSN is no URL that can be understood; {_HOW}") from None
-    if parts.scheme not in ("postgresql", "postgres"):
+    if not dsn.startswith(("postgresql://", "postgres://")):
         raise ValueError(f"the DSN is none of PostgreSQL; {_HOW}")
-    login, _, places = parts.netloc.rpartition("@")
-    user, _, password = login.partition(":")
-    hosts, ports = zip(*map(_place, places.split(",")), strict=True)
-    pairs = {
-        "host": ",".join(hosts),
-        "port": ",".join(ports) if any(ports) else "",
-        "user": unquote(user),
-        "password": unquote(password),
-        "dbname": unquote(parts.path.removeprefix("/")),
-    }
-    return {name: value for name, value in pairs.items() if value} | dict(
-        parse_qsl(parts.query, keep_blank_values=True)
-    )
-
-
-def _place(text: str) -> tuple[str, str]:
-    """Host and port; an IPv6 address stands in brackets."""
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return host, rest.removeprefix(":")
-    host, _, port = text.partition(":")
-    return unquote(host), port
+    if _BAD_PERCENT.search(dsn):
+        raise ValueError("the DSN has a % that begins no encoded character: write it as %25")
+    url = parse_url(dsn)
+    given = {"host": url.host, "port": url.port, "user": url.user, "password": url.password}
+    given["dbname"] = url.path.removeprefix("/")
+    query = dict(url.query)
+    if query.pop("ssl", None) == "true":  # as of JDBC, which libpq understands in a URI
+        query["sslmode"] = "require"
+    return {name: value for name, value in given.items() if value} | query
 
 
 def _of_keywords(dsn: str) -> dict[str, str]:

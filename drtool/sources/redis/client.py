@@ -8,11 +8,11 @@ Invariants
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from urllib.parse import unquote, urlsplit
 
 from drtool.errors import DrtoolError
 from drtool.sources import children
 from drtool.sources.databases import Watch, nobody_watches
+from drtool.sources.dsn import Url, parse_url
 
 _HOW = "write redis://HOST:PORT, rediss://… for TLS, or unix:///PATH"
 _KEYS = re.compile(r"^(db\d+):keys=(\d+)", re.MULTILINE)
@@ -66,15 +66,14 @@ def connection_options(dsn: str) -> tuple[list[str], str]:
     """(options of redis-cli, password). Raises ValueError."""
     if not dsn:
         return [], ""
-    try:
-        parts = urlsplit(dsn)
-        port = str(parts.port or "")
-    except ValueError:
-        raise ValueError(f"the DSN is no URL that can be understood; {_HOW}") from None
-    if parts.scheme == "unix" and not parts.netloc and parts.path:
-        return ["-s", unquote(parts.path)], ""
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname or parts.query or parts.path not in ("", "/"):
+    url = parse_url(dsn)
+    if url.scheme == "unix" and not url.host and url.path:
+        return ["-s", url.path, *_user(url)], url.password
+    if url.scheme not in ("redis", "rediss") or not url.host or url.query or url.path not in ("", "/"):
         raise ValueError(f"the DSN is none of Redis; {_HOW}")
-    options = ["-h", parts.hostname, *(["-p", port] if port else []), *(["--tls"] if parts.scheme == "rediss" else [])]
-    user = unquote(parts.username or "")
-    return [*options, *(["--user", user] if user else [])], unquote(parts.password or "")
+    options = ["-h", url.host, *(["-p", url.port] if url.port else []), *(["--tls"] if url.scheme == "rediss" else [])]
+    return [*options, *_user(url)], url.password
+
+
+def _user(url: Url) -> list[str]:
+    return ["--user", url.user] if url.user else []

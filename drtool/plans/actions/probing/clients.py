@@ -6,12 +6,12 @@ Invariants
 
 from collections.abc import Mapping, Sequence
 from threading import Event
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from drtool.errors import DrtoolError
 from drtool.plans.actions.port import Around, ChildResult
 from drtool.plans.actions.probing.replies import CannotAsk
 from drtool.plans.bounded import TimeUp, WasCancelled
+from drtool.sources.dsn import Url, parse_url
 
 
 def ask_client(
@@ -38,25 +38,12 @@ def complaint(result: ChildResult) -> str:
     return " ".join(lines[:3])[:500] or f"the client ended with {result.exit_code}"
 
 
-def dsn_parts(dsn: str) -> tuple[str, str, str, str, str, str, dict[str, str]]:
-    """(scheme, host, port, user, password, path, query); of a DSN that is none, nothing is repeated: it may be a secret."""
+def dsn_url(dsn: str) -> Url:
+    """Split a DSN. Raises CannotAsk, which repeats nothing of it: it may be a secret."""
     try:
-        parts = urlsplit(dsn)
-        port = str(parts.port or "")
-    except ValueError:
-        raise CannotAsk("the DSN is no URL that can be understood") from None
-    host = unquote(parts.netloc.rpartition("@")[2])
-    host = unquote(parts.hostname or "") if parts.hostname and not host.startswith("/") else host
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    return (
-        parts.scheme,
-        host,
-        port,
-        unquote(parts.username or ""),
-        unquote(parts.password or ""),
-        unquote(parts.path.removeprefix("/")),
-        query,
-    )
+        return parse_url(dsn)
+    except ValueError as error:
+        raise CannotAsk(str(error)) from None
 
 
 def refuse_nul(text: str) -> None:

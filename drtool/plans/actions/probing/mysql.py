@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from threading import Event
 
 from drtool.plans.actions.port import Around
-from drtool.plans.actions.probing.clients import ask_client, complaint, dsn_parts, refuse_nul
+from drtool.plans.actions.probing.clients import ask_client, complaint, dsn_url, refuse_nul
 from drtool.plans.actions.probing.replies import CannotAsk, Reply, bad
 from drtool.plans.actions.probing.rows import Cell, cell, judged
 from drtool.plans.language.probes import Scalar, SqlProbe
 
 
 def ask_mysql(probe: SqlProbe, around: Around, ends_at: float, cancelled: Event | None) -> Reply:
-    scheme, host, port, user, password, database, query = dsn_parts(probe.dsn)
+    scheme, user, password, host, port, path, query = dsn_url(probe.dsn)
     if scheme not in ("mysql", "mariadb") or query.keys() - {"socket"}:
         raise CannotAsk(
             "the DSN is none of MySQL: write mysql://USER@HOST/DATABASE, or mysql://USER@/DATABASE?socket=PATH"
@@ -31,7 +31,13 @@ def ask_mysql(probe: SqlProbe, around: Around, ends_at: float, cancelled: Event 
         f"--connect-timeout={left_s}",
         "--default-character-set=utf8mb4",
     ]
-    given = {"host": host, "port": port, "user": user, "socket": query.get("socket", ""), "database": database}
+    given = {
+        "host": host,
+        "port": port,
+        "user": user,
+        "socket": query.get("socket", ""),
+        "database": path.removeprefix("/"),
+    }
     words += [f"--{name}={value}" for name, value in given.items() if value]
     env = dict(around.environ) | ({"MYSQL_PWD": password} if password else {})
     client = "mariadb" if shutil.which("mariadb", path=env.get("PATH")) else "mysql"

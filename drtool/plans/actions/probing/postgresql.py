@@ -6,39 +6,17 @@ Invariants
 
 import csv
 import io
-import re
 import secrets
 import time
 from collections.abc import Sequence
 from threading import Event
 
 from drtool.plans.actions.port import Around
-from drtool.plans.actions.probing.clients import ask_client, complaint, dsn_parts, refuse_nul
+from drtool.plans.actions.probing.clients import ask_client, complaint, refuse_nul
 from drtool.plans.actions.probing.replies import CannotAsk, Reply, bad
 from drtool.plans.actions.probing.rows import cell, judged
 from drtool.plans.language.probes import Scalar, SqlProbe
-
-_PAIR = re.compile(r"\s*([a-z_]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|([^\s'\\]+))\s*", re.DOTALL)
-_POSTGRES = {
-    "host": "PGHOST",
-    "hostaddr": "PGHOSTADDR",
-    "port": "PGPORT",
-    "dbname": "PGDATABASE",
-    "user": "PGUSER",
-    "password": "PGPASSWORD",
-    "passfile": "PGPASSFILE",
-    "sslmode": "PGSSLMODE",
-    "sslrootcert": "PGSSLROOTCERT",
-    "sslcert": "PGSSLCERT",
-    "sslkey": "PGSSLKEY",
-    "sslcrl": "PGSSLCRL",
-    "application_name": "PGAPPNAME",
-    "connect_timeout": "PGCONNECT_TIMEOUT",
-    "channel_binding": "PGCHANNELBINDING",
-    "gssencmode": "PGGSSENCMODE",
-    "requirepeer": "PGREQUIREPEER",
-    "target_session_attrs": "PGTARGETSESSIONATTRS",
-}
+from drtool.sources.postgresql.dsn import dsn_environment
 
 
 def ask_postgresql(probe: SqlProbe, around: Around, ends_at: float, cancelled: Event | None) -> Reply:
@@ -58,32 +36,14 @@ def ask_postgresql(probe: SqlProbe, around: Around, ends_at: float, cancelled: E
 
 
 def postgres_environment(dsn: str) -> dict[str, str]:
-    """What libpq reads from its environment: a DSN in an argument would stand in `ps`. Raises CannotAsk."""
-    pairs = _uri_pairs(dsn) if "://" in dsn else _keyword_pairs(dsn)
-    unknown = sorted(set(pairs) - set(_POSTGRES))
-    if unknown:
-        raise CannotAsk(f"the DSN sets {', '.join(unknown)}, which probes cannot hand over without a command line")
-    return {_POSTGRES[name]: value for name, value in pairs.items() if value}
-
-
-def _uri_pairs(dsn: str) -> dict[str, str]:
-    scheme, host, port, user, password, path, query = dsn_parts(dsn)
-    if scheme not in ("postgresql", "postgres"):
-        raise CannotAsk("the DSN is none of PostgreSQL: write postgresql://USER@HOST/DATABASE, or host=… dbname=…")
-    pairs = {"host": host, "port": port, "user": user, "password": password, "dbname": path}
-    return {name: value for name, value in pairs.items() if value} | query
-
-
-def _keyword_pairs(dsn: str) -> dict[str, str]:
-    pairs, at = {}, 0
-    while at < len(dsn):
-        match = _PAIR.match(dsn, at)
-        if match is None:
-            raise CannotAsk("the DSN is none of PostgreSQL: write postgresql://USER@HOST/DATABASE, or host=… dbname=…")
-        quoted, plain = match[2], match[3]
-        pairs[match[1]] = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
-        at = match.end()
-    return pairs
+    """Return what libpq reads from its environment: a DSN in an argument would stand in `ps`. Raises CannotAsk."""
+    try:
+        variables = dsn_environment(dsn)
+    except ValueError as error:
+        raise CannotAsk(str(error)) from None
+    if "PGOPTIONS" in variables:
+        raise CannotAsk("a probe sets the options of its session itself: leave `options` out of the DSN")
+    return variables
 
 
 def postgres_script(query: str, params: Sequence[Scalar | None]) -> str:
