@@ -40,6 +40,7 @@ class Demo:
         self.home = root / "home"
         self.program = find_program()
         (root / "password").write_text("correct horse battery staple\n")
+        (root / "password").chmod(0o600)
         # Nothing of the user's own set-up may be seen or touched.
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("DRTOOL_", "XDG_"))} | {
             "DRTOOL_CONFIG": str(root / "drtool.yaml"),

@@ -18,9 +18,9 @@ drtool backs up to several sites, brings back, and proves that it can.
   drtool snapshots                                            list the snapshots
   drtool restore latest --to rescued                          bring the newest one back, into a directory of its own
   drtool verify                                               check what is stored
-  drtool status                                               show how everything is
+  drtool status                                               show targets, sources and problems
 
-`drtool --help` lists all commands, `drtool COMMAND --help` says what one can do. docs/quickstart.md begins at the beginning."""
+`drtool --help` lists all commands, `drtool COMMAND --help` says what one can do. Begin with docs/quickstart.md."""
 """What whoever types nothing else may want to type next."""
 
 

@@ -239,10 +239,19 @@ def connect_view(document: Document, *, uncertain: bool) -> View:
     ]
     parts += [table("NEWEST TIME HOST SOURCE PATHS", rows)] if rows else [line("no snapshots yet")]
     parts.append(line(f"{'wrote' if document['written'] else 'kept'} {document['config']}"))
+    if away := [row["name"] for site in document["sites"] for row in site["targets"] if not row["reachable"]]:
+        parts.append(line(Cell("not reached: ", "warn"), _elsewhere(away, document["config"])))
     for row in document["restores"]:
         of_which = f"to restore {row['host']}: " if len(document["restores"]) > 1 else "to restore: "
         parts.append(line(Cell(of_which, "strong"), row["command"]))
     return view(*parts)
+
+
+def _elsewhere(away: list[str], config: str) -> str:
+    return (
+        f"{', '.join(away)}; what only they hold cannot be restored without them."
+        f" If one is at another place now, correct its url in {config}"
+    )
 
 
 def _places(document: Document) -> Table:

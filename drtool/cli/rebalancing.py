@@ -150,7 +150,7 @@ def rebalance_view(document: Document) -> View:
             Cell(f"{would}moved ", "good"),
             f"{_amount(moves)}, {_percent(moves['fraction'])} of all copies, {duration(document['wall_seconds'])}",
         ),
-        line(Cell(f"{would}removed ", "dim"), f"{_amount(document['removed'])} that were one too many"),
+        line(Cell(f"{would}removed ", "dim"), f"{_amount(document['removed'])} of extra copies"),
     ]
     if document["rebuilt"]["objects"]:
         parts.append(line(Cell(f"{would}rebuilt ", "good"), _amount(document["rebuilt"])))

@@ -97,9 +97,9 @@ def repair_view(document: Document) -> View:
     parts = [
         line(Cell(f"{would}copied ", "good"), f"{_amount(document['copied'])}, {took}"),
         line(Cell(f"{would}rebuilt ", "good"), _amount(document["rebuilt"])),
-        line(Cell(f"{would}removed ", "dim"), f"{_amount(document['removed'])} that were one too many"),
+        line(Cell(f"{would}removed ", "dim"), f"{_amount(document['removed'])} of extra copies"),
     ]
-    parts += [line(Cell("manifest ", "dim"), words) for words in document["manifest"]]
+    parts += [line(Cell("mended ", "good"), words) for words in document["manifest"]]
     parts += [line(Cell("away ", "warn"), f"{row['target']}: {row['reason']}") for row in document["away"]]
     for row in document["unrepairable"][:_SHOWN]:
         perhaps = f"; perhaps {', '.join(row['perhaps'])} has it" if row["perhaps"] else ""

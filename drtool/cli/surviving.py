@@ -57,9 +57,15 @@ def survive_view(document: Document) -> View:
         parts.append(table("LOST RESTORABLE> NEWEST CATALOGUE", [_row(row) for row in document["scenarios"]]))
         reasons = [(row["lost"], reason) for row in document["scenarios"] for reason in row["reasons"]]
         parts += [line(Cell(f"{' + '.join(lost)}: ", "dim"), reason) for lost, reason in reasons]
-        short = [row for row in document["scenarios"] if row["promised"] and row["summary"]["restorable"] < total]
+        short = [
+            row
+            for row in document["scenarios"]
+            if row["promised"] and row["summary"]["restorable"] < document["summary"]["restorable"]
+        ]
         if short:
-            parts.append(line(Cell("a single loss within the promised copies would cost data: drtool repair", "bad")))
+            parts.append(
+                line(Cell("a loss that the promised copies should cover would cost snapshots: drtool repair", "bad"))
+            )
     return view(*parts)
 
 
@@ -77,7 +83,7 @@ def _one(document: Document) -> list[Line]:
     gone = [row for row in document["snapshots"] if not row["restorable"]]
     for row in gone[:_SHOWN]:
         told = f"{row['id'][:SHORT_ID]} {row['host']} {row['source']} {local(row['time'])}"
-        parts.append(line(Cell("  lost ", "bad"), f"{told}: {count(row['missing_packs'], 'pack')} nobody would have"))
+        parts.append(line(Cell("  lost ", "bad"), f"{told}: no copy of {count(row['missing_packs'], 'pack')}"))
     hidden = len(gone) - _SHOWN
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden > 0 else []
     return parts

@@ -241,7 +241,7 @@ def verify_view(document: Document) -> View:
     what = what if checked["packs"] else _copies_of_catalogue(checked["catalogue"])
     head = f"{what}, {document['level']}, {duration(document['wall_seconds'])}"
     blind = bool(document["offline"]) and checked["packs"] > 0 and checked["bytes"] == 0
-    lost = document["lost"]
+    lost, away = document["lost"], [row["target"] for row in document["offline"]]
     verdict = (
         Cell(f"{count(lost['packs'], 'pack')} LOST, {count(bad, 'object')} missing or damaged", "bad")
         if lost["packs"]
@@ -249,7 +249,7 @@ def verify_view(document: Document) -> View:
         if bad
         else Cell("nothing could be looked at", "bad")
         if blind
-        else Cell("nothing missing, nothing damaged", "good")
+        else Cell(f"nothing missing, nothing damaged{' at the targets that answer' if away else ''}", "good")
     )
     parts = [line(verdict, f": {head}")]
     parts += _coverage(document)
@@ -261,7 +261,10 @@ def verify_view(document: Document) -> View:
         for row in document["damaged"][:_SHOWN]
     ]
     parts += [
-        line(Cell("  lost ", "bad"), f"{row['snapshot'][:SHORT_ID]}: {row['path']}")
+        line(
+            Cell("  lost " if lost["packs"] else "  cannot be restored now ", "bad"),
+            f"{row['snapshot'][:SHORT_ID]}: {row['path']}",
+        )
         for row in document["affected"][:_SHOWN]
     ]
     parts += [line(Cell(f"  {words}", "warn")) for words in loss_lines(lost)]
@@ -282,7 +285,7 @@ def verify_view(document: Document) -> View:
     parts += (
         [line(f"  {_objects(document['owed'])} owed to sites that should hold them too")] if document["owed"] else []
     )
-    few = "  too few copies; `drtool repair` completes them"
+    few = "  too few copies: drtool repair makes the others" + (f", or bring back {', '.join(away)}" if away else "")
     parts += [line(Cell(few, "warn"))] if document["degraded"] and not document["unrepairable"] else []
     hidden = sum(max(0, len(document[key]) - _SHOWN) for key in ("missing", "damaged", "affected", "differing"))
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden else []

@@ -282,7 +282,7 @@ def _blocks(text: str, *, dark: bool) -> str:
 
 
 _ADVICE = (
-    "Keep one copy where no loss of a site reaches it, the password apart from it or in a sealed envelope. Print it anew when "
+    "Keep one copy where no loss of a site reaches it, the password apart from it or in a sealed envelope. Print it again when "
     "places or passwords change: `drtool key kit`. Try it once a year on a machine that has nothing."
 )
 

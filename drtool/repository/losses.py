@@ -246,6 +246,8 @@ def _remedies(repository: "Repository", affected: Iterable[Snapshot], told: Iter
         if known is None or row.sequence > known.sequence:
             newest[row.host, row.source] = row
     paths = {row.snapshot: row for row in told}
+    if newest and repository.index.unavailable:
+        yield "drtool repair rebuilds the index segments that cannot be read, from the packs: run it first"
     for (host, _), row in sorted(newest.items()):
         lost = paths[row.id.hex()]
         where = "" if host == repository.spec.host else f"on {host}: "

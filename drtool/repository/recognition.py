@@ -119,7 +119,7 @@ def mend_markers(repository: "Repository") -> Iterator[str]:
             yield f"the {MARKER_OBJECT} of {name} could not be written again: {error.message}"
             continue
         targets.is_marked(name, marker)
-        yield f"{name} has a sound {MARKER_OBJECT} again ({reason})"
+        yield f"wrote {MARKER_OBJECT} at {name} again (found: {reason})"
 
 
 def look_at(store: Store, keyring: Keyring, name: TargetName) -> Found:

@@ -49,8 +49,11 @@ class Prospect(Struct, frozen=True):
         return [ref for ref in self.lost if ref.id in self.cached or self.packs]
 
     def words(self) -> str:
-        cached = f"{len(self.cached)} of them are in this host's cache"
-        return f"{len(self.lost)} index segments are on no site: {cached}; packs to rebuild the rest from: {self.packs}"
+        segments = f"{len(self.lost)} index segment{'' if len(self.lost) == 1 else 's'}"
+        return (
+            f"{segments} without a good copy at any site: {len(self.cached)} in this host's cache;"
+            f" the others are rebuilt from {self.packs} pack{'' if self.packs == 1 else 's'}"
+        )
 
 
 class Reindexed(Struct, frozen=True):

@@ -97,9 +97,9 @@ def problems_with_slots(held: SlotsHeld, recorded: KeyTable, repository: Reposit
             yield f"{name} lies on no target that can be read"
             continue
         if missing := held.missing(slot):
-            yield f"{name} is missing at {', '.join(missing)}"
+            yield f"{name} is missing at {', '.join(missing)}: drtool repair writes it again"
         if damaged := held.damaged(slot):
-            yield f"{name} is damaged at {', '.join(damaged)}"
+            yield f"{name} is damaged at {', '.join(damaged)}: drtool repair writes it again"
         if unwanted := [target for target in held.holders(slot) if target not in held.keepers]:
             yield f"{name} lies at {', '.join(unwanted)}, which is to keep none (keys: false)"
     known = {slot.id.hex() for slot in table.slots}
@@ -107,7 +107,7 @@ def problems_with_slots(held: SlotsHeld, recorded: KeyTable, repository: Reposit
     for id_ in held.ids():
         where = ", ".join(held.showing(id_))
         if id_ in gone:
-            yield f"key slot {id_} was removed and still lies at {where}"
+            yield f"key slot {id_} was removed and still lies at {where}: drtool repair removes it there"
         elif id_ not in known and id_ in slots:
             yield f"key slot {id_} ({slots[id_].label}) at {where} is not in the manifest"
         elif id_ not in known:
@@ -137,7 +137,7 @@ class Mended(Struct, frozen=True):
 
     def messages(self) -> Iterator[str]:
         for target, id_ in self.put:
-            yield f"key slot {id_} missed at {target}; it lies there again"
+            yield f"key slot {id_} was missing or damaged at {target}: it was written again"
         for target, id_ in self.removed:
             yield f"key slot {id_} was removed while {target} was away; it is gone from there now"
         for target, why in self.failed.items():

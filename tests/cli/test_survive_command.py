@@ -46,6 +46,29 @@ def test_a_loss_within_the_promise_that_costs_data_is_seven_and_status_says_so(s
     assert not any("would cost" in problem for problem in shell("status", "--json").document["problems"])
 
 
+def test_a_site_that_was_given_up_and_is_gone_is_no_loss_to_try(shell):
+    (shell.directory / "a").rename(shell.directory / "broken")
+    offline = shell("verify")
+    assert "nothing missing, nothing damaged at the targets that answer" in offline.out
+    assert "or bring back a/main" in offline.out
+    assert shell("site", "replace", "a", f"d={shell.directory}/d").code == 0
+    assert shell("repair").code == 0
+    done = shell("survive", "--json")
+    assert done.code == 0
+    assert sorted({site for row in done.document["scenarios"] for site in row["lost"]}) == ["b", "c", "d"]
+
+
+def test_what_is_lost_already_is_not_blamed_on_a_further_loss(shell):
+    for site in "abc":
+        for path in (shell.directory / site / "packs").rglob("*"):
+            if path.is_file():
+                path.unlink()
+    done = shell("survive")
+    assert done.code == 4
+    assert "no copy of 2 packs" in done.out
+    assert "drtool repair" not in done.out
+
+
 def test_a_misspelt_site_is_two(shell):
     done = shell("survive", "--lose", "aa", "--json")
     assert done.code == 2

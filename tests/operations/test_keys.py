@@ -64,7 +64,7 @@ def test_a_slot_goes_to_the_targets_that_can_be_reached_and_the_list_says_which_
         assert [row.target for row in added.missing] == ["c/main"]
         (problem,) = keys.problems()
         assert "c/main cannot be read" in problem
-    assert keys.problems() == [f"key slot {added.id} (second) is missing at c/main"]
+    assert keys.problems() == [f"key slot {added.id} (second) is missing at c/main: drtool repair writes it again"]
     assert keys.status().problems == keys.problems()
     assert not keys.status().healthy
 
@@ -75,7 +75,7 @@ def test_the_next_backup_brings_a_missing_slot_back_before_it_stores_anything(ke
     keys.store_something()
     assert keys.problems() == []
     assert added.id in keys.slot_names("c")
-    assert any(f"key slot {added.id} missed at c/main" in message for message in keys.warnings())
+    assert any(f"key slot {added.id} was missing or damaged at c/main" in message for message in keys.warnings())
 
 
 def test_a_dry_run_of_a_backup_puts_nothing_back(keys):
@@ -94,7 +94,8 @@ def test_a_lost_or_damaged_slot_does_not_go_unnoticed(keys):
     (other,) = keys.objects("b", "keys")
     other.write_bytes(whole.replace(b"init", b"iNit"))
     name = f"key slot {path.name} (password set at init on here)"
-    assert keys.problems() == [f"{name} is missing at a/main", f"{name} is damaged at b/main"]
+    again = "drtool repair writes it again"
+    assert keys.problems() == [f"{name} is missing at a/main: {again}", f"{name} is damaged at b/main: {again}"]
     assert keys.status().problems == keys.problems()
     keys.verify("structure")
     assert set(keys.problems()) <= set(keys.warnings())
@@ -191,7 +192,9 @@ def test_a_read_only_target_keeps_what_was_removed_and_that_is_told(keys, monkey
         removed = keys.remove(added.id)
     assert removed.targets == ["a/main", "c/main"]
     assert [row.target for row in removed.still_at] == ["b/main"]
-    assert keys.problems() == [f"key slot {added.id} was removed and still lies at b/main"]
+    assert keys.problems() == [
+        f"key slot {added.id} was removed and still lies at b/main: drtool repair removes it there"
+    ]
     keys.store_something()
     assert keys.problems() == []
 
@@ -265,7 +268,9 @@ def test_what_was_removed_while_a_target_was_away_goes_when_it_is_back(keys):
     with keys.away("c"):
         removed = keys.remove(added.id)
         assert [row.target for row in removed.still_at] == ["c/main"]
-    assert keys.problems() == [f"key slot {added.id} was removed and still lies at c/main"]
+    assert keys.problems() == [
+        f"key slot {added.id} was removed and still lies at c/main: drtool repair removes it there"
+    ]
     keys.store_something()
     assert added.id not in keys.slot_names("c")
     assert keys.problems() == []
@@ -387,7 +392,9 @@ def test_an_early_repository_is_listed_and_judged_by_what_most_targets_show(earl
     (slot,) = early.keys().slots
     assert (slot.recorded, slot.in_use, slot.created_ns) == (False, True, None)
     (early.directory("b") / "keys" / slot.id).unlink()
-    assert early.problems() == [f"key slot {slot.id} (password set at init on here) is missing at b/main"]
+    assert early.problems() == [
+        f"key slot {slot.id} (password set at init on here) is missing at b/main: drtool repair writes it again"
+    ]
     early.store_something()
     assert early.slot_names("b") == []
 

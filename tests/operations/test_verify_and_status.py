@@ -206,7 +206,7 @@ def test_status_names_what_is_wrong(world, source):
     assert not result.healthy
     assert (result.quorum.reachable, result.sources[0].copies) == (2, 1)
     assert any(f"{gone}/main is offline" in problem for problem in result.problems)
-    assert any("fewer than 2 sites" in problem for problem in result.problems)
+    assert any("fewer than 2 good copies" in problem for problem in result.problems)
     assert [site.name for site in result.sites if not site.reachable] == [gone]
 
 

@@ -78,7 +78,7 @@ def _keeper(held: SlotsHeld, name: TargetName) -> KeeperReport:
 
 def _away(held: SlotsHeld) -> list[str]:
     return [
-        f"target {name} cannot be read, so nobody knows whether it holds the slots: {why}"
+        f"target {name} cannot be read, so it is unknown whether it holds the slots: {why}"
         for name, why in held.unread.items()
         if name in held.keepers
     ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec import Struct
 
-from drtool.model import SiteName, TargetName, pack_object, site_of
+from drtool.model import SiteName, TargetName, pack_object, segment_object, site_of
 from drtool.operations.status.result import QuorumStatus, Remark, notice, problem
 from drtool.operations.status.room import Need, mib
 from drtool.repository import Repository
@@ -122,18 +122,25 @@ def about_copies(seen: Seen) -> Iterable[Remark]:
         yield notice(loss.leftovers)
     if seen.below:
         promised = seen.repository.view.state.policy.copies
-        packs = "1 pack is" if seen.below == 1 else f"{seen.below} packs are"
-        yield problem(f"{packs} on fewer than {promised} sites that can be listed: drtool repair")
+        packs = "1 pack has" if seen.below == 1 else f"{seen.below} packs have"
+        yield problem(
+            f"{packs} fewer than {promised} good copies at the sites that answer: drtool repair makes the others"
+        )
     for site, objects in seen.alone.items():
-        lone = "1 object is" if objects == 1 else f"{objects} objects are"
-        yield problem(f"the loss of {site} alone would cost data: {lone} nowhere else; drtool repair copies them")
+        lone, it = ("1 object is", "it") if objects == 1 else (f"{objects} objects are", "them")
+        yield problem(f"the loss of {site} alone would cost data: {lone} nowhere else; drtool repair copies {it}")
 
 
 def about_damage(seen: Seen) -> Iterable[Remark]:
     """What was found damaged, or cannot be read."""
     repository = seen.repository
     beyond = {pack_object(pack) for pack in seen.nowhere.all}
-    damage = {target for target, name in repository.findings.all() if _is_there(seen, target, name, beyond)}
+    live = {segment_object(row.id) for row in repository.view.state.segments}
+    damage = {
+        target
+        for target, name in repository.findings.all()
+        if (name in live or not name.startswith("index/")) and _is_there(seen, target, name, beyond)
+    }
     if damage:
         yield problem(f"damaged copies were found at {', '.join(sorted(damage))}: drtool repair replaces them")
     for target, why in sorted(repository.targets.unmarked.items()):

@@ -94,7 +94,7 @@ def survive(repository: Repository, request: SurviveRequest, emit: Emit) -> Surv
         )
     stock = _take_stock(repository, lost, emit)
     scenario = _imagine(stock, list(request.lose), lost, _is_promised(repository, lost))
-    tried = losses(list(by_site)) if not request.lose else []
+    tried = losses(_counting(repository, by_site)) if not request.lose else []
     return SurviveResult(
         lost=list(request.lose),
         quorum=scenario.quorum,
@@ -125,6 +125,13 @@ def _targets_by_site(repository: Repository) -> dict[SiteName, list[TargetName]]
     for name in sorted(names):
         sites.setdefault(site_of(name), []).append(name)
     return sites
+
+
+def _counting(repository: Repository, by_site: dict[SiteName, list[TargetName]]) -> list[SiteName]:
+    """Return the sites whose loss can change anything: not those that were given up and do not answer."""
+    rows = repository.target_rows()
+    gone = {name for name, row in rows.items() if row.state == "lost" and not repository.targets.reachable(name)}
+    return [site for site, names in by_site.items() if not gone.issuperset(names)]
 
 
 def _take_stock(repository: Repository, lost: Collection[TargetName], emit: Emit) -> _Stock:
