@@ -19,7 +19,7 @@ from drtool.cli.options import (
     sites,
     split_snapshot,
 )
-from drtool.cli.restore_all import refuse_beside_all, restore_all
+from drtool.cli.restore_all import count_missing, refuse_beside_all, restore_all
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, View, line, view
 from drtool.errors import UsageError
@@ -287,6 +287,8 @@ def restore_view(document: Document, to: str, *, dry_run: bool) -> View:
     extra = [
         f"{document[key]:,} {word}" for key, word in (("skipped", "skipped"), ("deleted", deleted)) if document[key]
     ]
+    if document["attributes_not_set"]:
+        extra.append(f"{count(document['attributes_not_set'], 'attribute')} not set")
     text += "".join(f", {part}" for part in extra)
     parts = [
         line(
@@ -295,7 +297,8 @@ def restore_view(document: Document, to: str, *, dry_run: bool) -> View:
             Cell(f" in {duration(document['wall_seconds'])}", "dim"),
         )
     ]
-    if document["errors"]:
-        parts.append(line(Cell(f"{count(len(document['errors']), 'item')} could not be restored, see above", "bad")))
-    failed = f"; {len(document['errors'])} not restored" if document["errors"] else ""
+    missing = count_missing(document)
+    if missing:
+        parts.append(line(Cell(f"{count(missing, 'item')} could not be restored, see above", "bad")))
+    failed = f"; {missing} not restored" if missing else ""
     return view(*parts, summary=f"{done} {text}{failed}")

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _DATABASES = {"postgresql": "PostgreSQL", "mysql": "MySQL", "redis": "Redis"}
 
 
+def count_missing(document: Document) -> int:
+    """Return how many of the listed items are missing, or differ by more than attributes that could not be set."""
+    return sum(not row["restored"] for row in document["errors"])
+
+
 def refuse_beside_all(snapshot: str | None, *others: object) -> None:
     """UsageError for what does not go with --all-sources."""
     if snapshot is not None:
@@ -122,6 +127,8 @@ def all_view(document: Document) -> View:
         f"{count(len(document['sources']), 'source')} of {document['host']} to {document['to']}: "
         f"{count(document['files'], 'file')}, {size(document['bytes'])}"
     )
+    if document["attributes_not_set"]:
+        text += f", {count(document['attributes_not_set'], 'attribute')} not set"
     rows = [
         (
             Cell(row["snapshot"][:SHORT_ID], "strong"),
@@ -147,10 +154,11 @@ def all_view(document: Document) -> View:
         )
     failed = [row for row in document["sources"] if row["failed"]]
     parts += [line(Cell(f"{_name(row)}: ", "bad"), row["failed"]) for row in failed]
-    if document["errors"]:
-        parts.append(line(Cell(f"{count(len(document['errors']), 'item')} could not be restored, see above", "bad")))
+    missing = count_missing(document)
+    if missing:
+        parts.append(line(Cell(f"{count(missing, 'item')} could not be restored, see above", "bad")))
     troubles = [f"; {_name(row)} NOT restored" for row in failed]
-    troubles += [f"; {len(document['errors'])} items not restored"] if document["errors"] else []
+    troubles += [f"; {missing} items not restored"] if missing else []
     return view(*parts, summary=f"{done} {text}{''.join(troubles)}")
 
 

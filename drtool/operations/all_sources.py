@@ -68,6 +68,7 @@ class SourceRestored(Struct, frozen=True, kw_only=True):
     written_bytes: int = 0
     skipped: int = 0
     errors: list[RestoreError] = []
+    attributes_not_set: int = 0
     failed: str | None = None
     exit_code: int = 0
 
@@ -83,6 +84,7 @@ class AllRestored(Struct, frozen=True, kw_only=True):
     written_bytes: int
     skipped: int
     errors: list[RestoreError]
+    attributes_not_set: int
     other_hosts: list[str]
     wall_seconds: float
     dry_run: bool
@@ -186,6 +188,7 @@ def restore_all(repository: Repository, rows: Sequence[Snapshot], how: How, chec
         written_bytes=sum(row.written_bytes for row in done),
         skipped=sum(row.skipped for row in done),
         errors=[error for row in done for error in row.errors],
+        attributes_not_set=sum(row.attributes_not_set for row in done),
         other_hosts=sorted({row.host for row in repository.view.state.snapshots} - {host}),
         wall_seconds=round(time.monotonic() - started, 3),
         dry_run=first.dry_run,
@@ -225,6 +228,7 @@ def _one(repository: Repository, each: Placed, request: RestoreRequest, check: C
         written_bytes=result.written_bytes,
         skipped=result.skipped,
         errors=errors,
+        attributes_not_set=result.attributes_not_set,
         exit_code=3 if errors else 0,
     )
 

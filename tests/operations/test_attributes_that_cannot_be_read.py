@@ -6,6 +6,8 @@ import os
 import pytest
 from three_sites import fill
 
+from drtool.sources.filesystem.attributes import Attributes
+
 LARGE_BYTES = 5 * 1024 * 1024
 
 
@@ -45,3 +47,30 @@ def test_content_and_other_attributes_are_captured(world, monkeypatch, number):
         assert (out / name).read_bytes() == content
         assert os.listxattr(out / name) == ["user.other"]
     assert world.backup(source).errors == []
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "is_error"),
+    [
+        ("security.selinux", errno.EOPNOTSUPP, False),
+        ("security.selinux", errno.EINVAL, False),
+        ("security.selinux", errno.EPERM, False),
+        ("security.selinux", errno.ENOSPC, True),
+        ("security.capability", errno.EPERM, True),
+        ("user.other", errno.EOPNOTSUPP, True),
+    ],
+)
+def test_a_label_that_the_host_refuses_is_counted_and_no_error(world, monkeypatch, name, number, is_error):
+    attributes = Attributes(((name.encode(), b"value"),), 0, ())
+    monkeypatch.setattr("drtool.operations.backup.worker.attributes_of", lambda _: attributes)
+    contents = {"small": b"text", "below/file": b"more"}
+    source = fill(world.root / "source", contents)
+    world.backup(source)
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("drtool.sources.filesystem.applying.os.setxattr", refuse)
+    result = world.restore(world.root / "out", path=source)
+    assert (result.files, result.attributes_not_set) == (2, 2)
+    assert [row.restored for row in result.errors] == ([True, True] if is_error else [])

@@ -204,6 +204,7 @@ class Feeder:
         self._repository.objects.note_bad(reply.damaged)
         match reply:
             case FilesPut():
+                self._root.applier.labels_not_set += reply.labels_not_set
                 for (names, entry), put in zip(self._batches.pop(reply.task), reply.files, strict=True):
                     self._results.ended(names, entry, put)
             case PartPut():

@@ -165,12 +165,6 @@ def attributes_not_captured(entry: Entry) -> list[str]:
     return [f"{what} (when it was backed up)" for what in entry.uncaptured if not what.startswith("content")]
 
 
-def directory_not_captured(entry: Entry) -> list[str]:
-    """Return what the backup could not read of a directory, in words."""
-    missing = not_captured(entry)
-    return [missing] if missing else attributes_not_captured(entry)
-
-
 def failure(error: OSError | DrtoolError) -> FilePut:
     """How a file ends that could not be restored."""
     return FilePut(error=words(error), full=is_full(error))

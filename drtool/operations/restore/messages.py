@@ -56,6 +56,8 @@ class FilesPut(_Message, frozen=True):
     files: list[FilePut]
     damaged: list[BadCopy] = []
     """Copies that this worker found damaged since its last reply."""
+    labels_not_set: int = 0
+    """Labels of these files that the host refused."""
 
 
 class PartPut(_Message, frozen=True):

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from drtool.errors import DrtoolError
 from drtool.events import ignore
-from drtool.operations.restore.files import FileRestorer, directory_not_captured, failure, not_captured
+from drtool.operations.restore.files import FileRestorer, failure, not_captured
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.sweep import Sweep
@@ -32,7 +32,7 @@ def preview(repository: Repository, request: RestoreRequest, walk: Walk, above: 
             else:
                 sweep.enter(child)
                 if child.included or not request.includes:
-                    tally.imperfect(child.names, directory_not_captured(entry))
+                    tally.directory_ended(child.names, entry, [])
             _leave(walk, sweep)
         _leave(walk, sweep)
         for names, message in walk.unreadable:

@@ -34,12 +34,18 @@ class RestoreRequest(Struct, frozen=True, kw_only=True):
 
 
 class RestoreError(Struct, frozen=True):
+    """`restored`: the item is there with its content, and only the attributes that `message` names are missing."""
+
     path: str
     message: str
+    restored: bool = False
 
 
 class RestoreResult(Struct, frozen=True, kw_only=True):
-    """`files` and `bytes` are what is as the snapshot has it now; `written_bytes` what had to be written for that."""
+    """`files` and `bytes` are what is as the snapshot has it now; `written_bytes` what had to be written for that.
+
+    `attributes_not_set` also counts labels that this host's policy refused, which are no errors.
+    """
 
     snapshot: str
     files: int
@@ -49,4 +55,5 @@ class RestoreResult(Struct, frozen=True, kw_only=True):
     deleted: int
     errors: list[RestoreError]
     wall_seconds: float
+    attributes_not_set: int = 0
     tentative: bool = False

@@ -19,7 +19,7 @@ from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import Emit, Progress, Stage, Warned
 from drtool.model import SiteName
 from drtool.operations.restore.feeding import Feeder
-from drtool.operations.restore.files import FileRestorer, directory_not_captured, failure, is_full, words
+from drtool.operations.restore.files import FileRestorer, failure, is_full, words
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.preview import preview
 from drtool.operations.restore.request import RestoreRequest, RestoreResult
@@ -76,6 +76,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
         deleted=tally.deleted,
         errors=tally.errors,
         wall_seconds=round(time.monotonic() - started, 3),
+        attributes_not_set=tally.attributes_not_set,
         tentative=repository.view.tentative,
     )
 
@@ -209,6 +210,7 @@ class RestoreRun:
             self._finish_directories(everything=True)
             self._finish_destination()
             self.tally.deleted = self._sweep.deleted
+            self.tally.attributes_not_set += self._root.applier.labels_not_set
         finally:
             self._feeder.close()
             self._root.close()
@@ -287,7 +289,7 @@ class RestoreRun:
                     )
             except OSError as error:
                 problems = [words(error)]
-            self.tally.imperfect(ending.names, [*directory_not_captured(ending.entry), *problems])
+            self.tally.directory_ended(ending.names, ending.entry, problems)
 
     def _lock_links(self) -> None:
         for names, problems in self._links.lock():

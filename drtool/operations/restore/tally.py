@@ -3,7 +3,7 @@
 import os
 
 from drtool.events import Emit, ItemFailed
-from drtool.operations.restore.files import attributes_not_captured
+from drtool.operations.restore.files import attributes_not_captured, not_captured
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.request import RestoreError
 from drtool.trees import Entry, FileType
@@ -15,7 +15,7 @@ class Tally:
     def __init__(self, emit: Emit, above: tuple[bytes, ...]) -> None:
         self._emit = emit
         self._above = above
-        self.files = self.bytes = self.written_bytes = self.skipped = self.deleted = 0
+        self.files = self.bytes = self.written_bytes = self.skipped = self.deleted = self.attributes_not_set = 0
         self.full = False
         """There was no room for something: nothing more can be restored."""
         self.errors: list[RestoreError] = []
@@ -34,11 +34,20 @@ class Tally:
             self.bytes += entry.size_bytes if entry.type == FileType.FILE else 0
             self.imperfect((*names, entry.name), [*attributes_not_captured(entry), *put.problems])
 
-    def imperfect(self, names: tuple[bytes, ...], problems: list[str]) -> None:
-        if problems:
-            self.failed(names, "; ".join(problems))
+    def directory_ended(self, names: tuple[bytes, ...], entry: Entry, problems: list[str]) -> None:
+        """A directory has its own attributes now, but for what `problems` name."""
+        if missing := not_captured(entry):
+            self.failed(names, "; ".join([missing, *problems]))
+        else:
+            self.imperfect(names, [*attributes_not_captured(entry), *problems])
 
-    def failed(self, names: tuple[bytes, ...], message: str) -> None:
+    def imperfect(self, names: tuple[bytes, ...], problems: list[str]) -> None:
+        """The item is there, but for the attributes that `problems` name."""
+        if problems:
+            self.attributes_not_set += len(problems)
+            self.failed(names, "; ".join(problems), restored=True)
+
+    def failed(self, names: tuple[bytes, ...], message: str, *, restored: bool = False) -> None:
         path = os.fsdecode(b"/" + b"/".join((*self._above, *names)))
-        self.errors.append(RestoreError(path, message))
+        self.errors.append(RestoreError(path, message, restored))
         self._emit(ItemFailed(path=path, message=message))

@@ -56,8 +56,10 @@ class RestoreWorker:
     def _answer(self, request: Request) -> Reply:
         match request:
             case PutFiles():
+                before = self._root.applier.labels_not_set
                 files = [put for group in request.folders for put in self._put(group)]
-                return FilesPut(request.task, files, self._newly_damaged())
+                labels = self._root.applier.labels_not_set - before
+                return FilesPut(request.task, files, self._newly_damaged(), labels_not_set=labels)
             case PutPart():
                 return self._part(request)
 

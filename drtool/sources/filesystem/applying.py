@@ -7,6 +7,7 @@ Invariants
     `apply` leaves these two flags to `lock` if the caller still has to do that.
     What cannot be set is returned in words, never raised, and the rest is still set. A file whose owner could not be set
     does not become setuid or setgid: it would lend the wrong person's rights.
+    A label that this host's policy or file system does not take (`security.selinux`) is counted and is no problem.
 
 A target is a descriptor, or `/proc/self/fd/N` of an O_PATH descriptor: both lead to one inode, whatever its name does.
 """
@@ -33,6 +34,7 @@ from drtool.trees import Entry, FileType
 
 _ACLS = frozenset({ACL_ACCESS, ACL_DEFAULT})
 _CAPABILITY = b"security.capability"
+_REFUSED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EACCES})
 _SET_IDS = stat.S_ISUID | stat.S_ISGID
 _SYMLINK = int(FileType.SYMLINK)
 _HAVE_FLAGS = frozenset({int(FileType.FILE), int(FileType.DIRECTORY)})
@@ -42,11 +44,13 @@ _SMALLEST_TIME_NS, _LARGEST_TIME_NS = -(2**31) * 10**9, 2**31 * 10**9
 class Applier:
     """Puts metadata back; one for a whole restore, since it remembers who has which number on this host."""
 
-    __slots__ = ("_ids", "_is_root")
+    __slots__ = ("_ids", "_is_root", "labels_not_set")
 
     def __init__(self, ids: OwnerIds | None = None) -> None:
         self._ids = ids or OwnerIds()
         self._is_root = os.geteuid() == 0
+        self.labels_not_set = 0
+        """Labels that this host refused so far: its policy decides about them."""
 
     def apply(
         self, target: int | str, entry: Entry, *, tidy: bool, with_owner: bool = True, lock: bool = True
@@ -146,7 +150,13 @@ class Applier:
             problems.append("xattrs: this system's Python cannot set them")
             return
         for name, value in pairs:
-            _try(f"xattr {os.fsdecode(name)}", partial(os.setxattr, target, name, value), problems)
+            try:
+                os.setxattr(target, name, value)
+            except OSError as error:
+                if _is_label(name) and error.errno in _REFUSED:
+                    self.labels_not_set += 1
+                else:
+                    problems.append(reason(f"xattr {os.fsdecode(name)}", error))
 
     def _times(self, target: int | str, mtime_ns: int, problems: list[str]) -> None:
         _try("mtime", partial(os.utime, target, ns=(mtime_ns, mtime_ns)), problems)
@@ -170,6 +180,10 @@ def _try(what: str, action: Callable[[], None], problems: list[str]) -> None:
 def _is_ours(name: bytes) -> bool:
     """Whether a restore decides about this attribute; labels and signatures (`security.selinux`) are the host's."""
     return name in _ACLS or name == _CAPABILITY or name.startswith((b"user.", b"trusted."))
+
+
+def _is_label(name: bytes) -> bool:
+    return name.startswith(b"security.") and name != _CAPABILITY
 
 
 def _ours(xattrs: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
