@@ -18,6 +18,8 @@ from drtool.errors import KeyMissing, SealBroken
 from drtool.model import Buffer, ChunkKind, RepositoryId
 
 MASTER_KEY_BYTES = 32
+RECOVERY_SHIFT = 20
+"""After a forced recovery to generation g of the manifest, keys are numbered from (g - 1) << 20."""
 _NO_SALT = bytes(SALT_BYTES)
 
 
@@ -93,16 +95,31 @@ class Keyring:
                 self.slot = other.slot if max(other.masters) > max(self._masters) else self.slot
                 self._masters = {**other.masters, **self._masters}
 
-    def sealer(self, kind: SealKind) -> Sealer:
-        """For one object of several parts, under a fresh salt."""
-        return Sealer(self._masters[self.generation], self.generation, kind, self._draw(SALT_BYTES))
+    def sealer(self, kind: SealKind, newest: int | None = None) -> Sealer:
+        """For one object of several parts, under a fresh salt.
+
+        `newest`: the key that a table of key slots names; whoever has those slots can open the object. KeyMissing if this
+        keyring has no such key.
+        """
+        generation = self.generation if newest is None else self._held_by_slots_of(newest)
+        return Sealer(self.master(generation), generation, kind, self._draw(SALT_BYTES))
+
+    def _held_by_slots_of(self, newest: int) -> int:
+        """The key in use if slots whose newest key is `newest` are sure to hold it; `newest` otherwise.
+
+        They hold every key that was in force before. A key of before a forced recovery may never have been: it was perhaps
+        given up.
+        """
+        older = self.generation <= newest
+        kept = self.generation == 1 or self.generation >> RECOVERY_SHIFT == newest >> RECOVERY_SHIFT
+        return self.generation if older and kept else newest
 
     def opener(self, kind: SealKind, header: Buffer) -> Opener:
         return Opener(self.master, kind, header)
 
-    def seal(self, kind: SealKind, plaintext: Buffer) -> bytes:
-        """An object of one part: header ‖ part 0 ‖ empty footer."""
-        sealer = self.sealer(kind)
+    def seal(self, kind: SealKind, plaintext: Buffer, newest: int | None = None) -> bytes:
+        """An object of one part: header ‖ part 0 ‖ empty footer. `newest`: as for `sealer`."""
+        sealer = self.sealer(kind, newest)
         return sealer.header + sealer.part(0, plaintext) + sealer.footer(1, b"")
 
     def open(self, kind: SealKind, sealed: Buffer) -> bytes:

@@ -60,7 +60,7 @@ def begin_manifest(founding: Founding, keys: Keys, time_ns: int, host: str) -> T
     for site, target in founding.voters:
         voters.append(Voter(site, target, (yield Draw(16)), founding.modes.get(site, "chain")))
     config = Config(FIRST_GENERATION, FIRST_CONFIG, tuple(voters), majority(len(voters)))
-    value = seal_head(keys, _first_head(founding, config, (yield Draw(16)), time_ns, host))
+    value = seal_head(keys, _first_head(founding, config, (yield Draw(16)), time_ns, host), founding.keys)
     ballot = Ballot(1, (yield Draw(16)))
     places = places_of(config, founding.repository, keys, Witness())
     tokens: dict[SiteName, bytes] = {}

@@ -278,7 +278,7 @@ class _Commit:
             return None
         yield Journal(Outstanding(self._changes))
         self._in_flight = True
-        return seal_head(self._context.library.keys, head)
+        return seal_head(self._context.library.keys, head, base.state.keys)
 
     def _with_waiting(self, seen: Survey, base: Learned, after: State) -> Talk[inbox.Batch]:
         """Our changes, and on top of them what others have left in the inbox, if there are others."""

@@ -6,6 +6,8 @@ Invariants
     digest(n) = BLAKE3("drtool/1/change" ‖ digest(n-1) ‖ the change's bytes): a head names its whole past.
     At most `RECENT_LIMIT` changes, or one writer's batch, stand in the head; older ones are in its checkpoint.
     The checkpoint that a head names was durable on a quorum of sites before the head was proposed.
+    A head, and each new page under it, is sealed under a key that was in force in the catalogue that it is built on, whatever
+    key this process uses otherwise: the slots that the head itself names hold that key.
 """
 
 from typing import TypeVar
@@ -18,7 +20,7 @@ from drtool.crypto import SealKind, object_name
 from drtool.errors import FormatError
 from drtool.manifest.ops import Change, encode_change
 from drtool.manifest.ports import Keys
-from drtool.manifest.records import Config, Row, Session
+from drtool.manifest.records import Config, KeyTable, Row, Session
 
 RECENT_LIMIT = 64
 RECENT_LIMIT_BYTES = 64 * 1024
@@ -70,9 +72,10 @@ def digests_of(head: Head) -> list[bytes]:
     return digests
 
 
-def seal_row(keys: Keys, kind: SealKind, row: Row) -> bytes:
-    """A row as sealed bytes."""
-    return keys.seal(kind, zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(row)))
+def seal_row(keys: Keys, kind: SealKind, row: Row, table: KeyTable | None = None) -> bytes:
+    """A row as sealed bytes. `table`: seal under a key that these key slots are sure to hold."""
+    packed = zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(row))
+    return keys.seal(kind, packed, None if table is None else table.generation)
 
 
 def open_row(keys: Keys, kind: SealKind, sealed: bytes, row_type: type[S]) -> S:
@@ -88,8 +91,9 @@ def open_row(keys: Keys, kind: SealKind, sealed: bytes, row_type: type[S]) -> S:
         ) from error
 
 
-def seal_head(keys: Keys, head: Head) -> bytes:
-    return seal_row(keys, SealKind.HEAD, head)
+def seal_head(keys: Keys, head: Head, table: KeyTable) -> bytes:
+    """The head as an acceptor's value. `table`: the key slots of the catalogue that it is built on."""
+    return seal_row(keys, SealKind.HEAD, head, table)
 
 
 def open_head(keys: Keys, value: bytes) -> Head:

@@ -3,6 +3,8 @@
 A site that was away misses changes of the key slots: a rotation, an added password, a removed one. The first head that it is
 offered afterwards may be sealed under a key that none of its slots holds. So the slots of the head's own table go there first.
 
+A slot of that table opens the head because the head is sealed under a key of that table's past (`seal_head`).
+
 Invariants
     A site that keeps key slots accepts a head only if it holds at least one slot of that head's table, whole. Every other slot
     that any site can give is put there as well.

@@ -91,7 +91,7 @@ class Library:
         if known is not None:
             return known
         pages = yield from self.log_pages(sites, log_pages_to_merge(base.checkpoint))
-        new = Fold(lambda row: seal_row(self.keys, KINDS[type(row)], row))
+        new = Fold(lambda row: seal_row(self.keys, KINDS[type(row)], row, base.state.keys))
         reference, _ = fold(new, base.head, base.state, base.checkpoint, pages)
         for name, row in new.loaded.items():
             self._rows[name] = row

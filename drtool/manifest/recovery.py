@@ -235,7 +235,7 @@ def _decide_first(
     head = yield from head_on(context, [*sites, *others], base, changes, state)
     if head is None:
         raise NoQuorum("too few of the survivors took the catalogue's pages", hint="make room there and run it again")
-    value = seal_head(library.keys, head)
+    value = seal_head(library.keys, head, base.state.keys)
     chosen = yield from library.learn([*sites, *others], value)
     objects = yield from library.sealed_objects([*sites, *others], object_names(chosen))
     if not (yield from store_missing(first, objects)):

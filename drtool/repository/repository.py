@@ -189,6 +189,8 @@ class Repository:
         ring_changed = view.state.ring != self.view.state.ring
         targets_changed = view.state.targets != self.view.state.targets
         self.view = view
+        if view.state.keys.generation < self.keyring.generation and not view.tentative:
+            self.keyring.seal_under(view.state.keys.generation)  # a forced recovery gave the newer key up
         self.targets.learn(view.state.targets)
         if targets_changed and not self.spec.read_only:
             remember(self.spec, self.id, view, self.targets)

@@ -15,6 +15,7 @@ from drtool.manifest.head import Head, digests_of, open_head, seal_head
 from drtool.manifest.library import KINDS, seal_row
 from drtool.manifest.pages import FAN_OUT, Checkpoint, Fold, LogPage, SnapshotPage, catalogue_of, fold, merge_from
 from drtool.manifest.ports import Read
+from drtool.manifest.records import KeyTable
 from drtool.manifest.state import state_of
 
 KEYS = Keyring.draw(os.urandom(16))
@@ -49,14 +50,14 @@ def a_head(count: int = 3) -> Head:
 @settings(max_examples=60)
 @given(st.data())
 def test_every_changed_byte_of_a_sealed_head_is_refused(data):
-    value = bytearray(seal_head(KEYS, a_head()))
+    value = bytearray(seal_head(KEYS, a_head(), KeyTable()))
     assert open_head(KEYS, bytes(value)) == a_head()
     position = data.draw(st.integers(0, len(value) * 8 - 1))
     value[position // 8] ^= 1 << position % 8
     with pytest.raises((SealBroken, FormatError)):
         open_head(KEYS, bytes(value))
     with pytest.raises((SealBroken, FormatError)):
-        open_head(KEYS, seal_head(KEYS, a_head())[: data.draw(st.integers(0, len(value) - 1))])
+        open_head(KEYS, seal_head(KEYS, a_head(), KeyTable())[: data.draw(st.integers(0, len(value) - 1))])
 
 
 @pytest.mark.parametrize("change", [{"digest": bytes(32)}, {"sequence": 4}, {"checkpoint_digest": b"x" * 32}])
@@ -65,7 +66,7 @@ def test_a_head_that_contradicts_itself_is_refused(change):
     with pytest.raises(FormatError):
         digests_of(head)
     with pytest.raises(FormatError):
-        open_head(KEYS, seal_head(KEYS, head))
+        open_head(KEYS, seal_head(KEYS, head, KeyTable()))
 
 
 def test_authentic_nonsense_is_no_head():

@@ -1,11 +1,14 @@
 """A site that was away while passwords or keys changed: whatever is written there afterwards, it opens by itself."""
 
+from contextlib import contextmanager
+
 import pytest
 from keys_world import PASSWORD, SECOND, cheap, founded_cheaply, keys
 
-from drtool.errors import TargetReadOnly
+from drtool.errors import KeyMissing, TargetReadOnly
 from drtool.manifest.ops import SetPolicy
 from drtool.manifest.records import Policy
+from drtool.operations.catalogue import plan_recovery, recover
 from drtool.operations.rebalance import RebalanceRequest, rebalance
 from drtool.stores import LocalStore
 
@@ -150,3 +153,35 @@ def test_the_last_slot_of_a_target_that_takes_no_other_stays_there(keys):
     assert [row.target for row in gone.still_at] == ["c/main"]
     assert keys.slot_names("c") == [old]
     assert opens_alone(keys, "c", PASSWORD) == 1
+
+
+@contextmanager
+def run_of_a_key_that_is_given_up(world):
+    """A run that began after a rotation; the site that was away then is the only one left
+    for a while, and a recovery goes on from it."""
+    world.store_something()
+    with world.away("c"):
+        world.rotate()
+    with world.open() as repository:
+        assert repository.keyring.generation == 2
+        with world.away("a", "b"), world.elsewhere("saviour").open(anyhow=True) as saviour:
+            recover(saviour, plan_recovery(saviour, ["c"], dry_run=False))
+        yield repository
+
+
+def test_a_run_that_outlives_a_recovery_does_not_seal_under_a_key_that_was_given_up(keys):
+    """No slot at the survivor holds that key."""
+    with run_of_a_key_that_is_given_up(keys) as repository:
+        committed = repository.manifest.commit(SetPolicy(Policy(1)))
+        assert opens_alone(keys, "c") == 1
+        repository.adopt(committed.view)
+        assert repository.keyring.generation == 1
+
+
+def test_a_run_whose_key_was_given_up_cannot_commit_after_the_next_rotation(keys):
+    """The numbers of keys go up all the same, so a higher one does not mean that the slots hold the lower one."""
+    with run_of_a_key_that_is_given_up(keys) as repository:
+        keys.elsewhere("saviour").rotate()
+        with pytest.raises(KeyMissing, match="generation 1048577"):
+            repository.manifest.commit(SetPolicy(Policy(1)))
+    assert opens_alone(keys, "c") == 1

@@ -22,6 +22,7 @@ CATCHES: dict[str, int | str] = {
     "copy-that-goes-on-in-the-same-life": 113,
     "copy-that-is-used-without-asking": 40,
     "head-before-its-key-slots": 4,
+    "head-under-a-newer-key-than-its-own-slots-hold": "a-rotation-while-a-commit-folds",
     "highest-accepted-value-not-adopted": 0,
     "inbox-entries-applied-without-dedupe": 0,
     "left-in-the-inbox-is-taken-for-done": 0,

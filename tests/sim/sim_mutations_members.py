@@ -7,6 +7,7 @@ from unittest.mock import patch
 import sim_membership
 from sim_membership import Copies
 from sim_mutations import mutation
+from sim_world import Keys
 
 from drtool.manifest.keyslots import SlotGuard
 
@@ -34,6 +35,14 @@ def slots_looked_at_where_a_head_is_old_only_by_its_checkpoint() -> Iterator[Non
 def slots_judged_by_the_number_of_a_head() -> Iterator[None]:
     """A head with a higher number is taken to have the change of the slots in its past, though it may never have been chosen."""
     with patch("drtool.manifest.keyslots._has_in_its_past", lambda held, _offered, sequence: held.sequence >= sequence):
+        yield
+
+
+@mutation("rotated")
+def head_under_a_newer_key_than_its_own_slots_hold() -> Iterator[None]:
+    """A head that is built on a catalogue of before the rotation is sealed under the key of after it."""
+    seal = Keys.seal
+    with patch.object(Keys, "seal", lambda keys, kind, text, _newest=None: seal(keys, kind, text)):
         yield
 
 

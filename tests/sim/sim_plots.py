@@ -9,8 +9,9 @@ from dataclasses import replace
 from sim_crash import crash_one, voters
 from sim_options import limits_of
 from sim_schedule import PEACE, Stage
+from sim_world import Faults
 
-from drtool.manifest.ports import PutIfAbsent
+from drtool.manifest.ports import Put, PutIfAbsent
 
 PLOTS: dict[str, Callable[[], list[str]]] = {}
 
@@ -167,3 +168,27 @@ def a_commit_between_the_look_and_the_seal_of_a_recovery() -> list[str]:
         view, error = outcome
         marks = [row.source for row in view.state.snapshots] if view else [repr(error)]
         return [] if marks == ["between"] else [f"recovered {marks}"]
+
+
+@plot
+def a_rotation_while_a_commit_folds() -> list[str]:
+    """A host stores the pages of a head that it builds on the catalogue of before a rotation; meanwhile the rotation is done.
+
+    The site that the rotation did not reach has only the old slot, and that head's own table asks for no other.
+    """
+    options = replace(PEACE, profile="rotated", recent_limit=5)
+    with limits_of(options):
+        stage = Stage(options)
+        stage.world.faults = Faults()
+        away = list(stage.world.sites)[2]
+        for number in range(2):
+            stage.until(stage.append("slow", f"before {number}"))
+        pages = stage.hold("slow", kind=Put, name="manifest/obj/")
+        stage.append("slow", "late")
+        stage.until_waiting(pages)
+        rotated = stage.rotate("keeper", away)
+        stage.for_s(60.0)
+        assert rotated, "the rotation is not done"
+        pages.release()
+        stage.for_s(60.0)
+        return stage.conclude()

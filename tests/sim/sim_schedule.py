@@ -8,6 +8,7 @@ from typing import Any
 
 from sim_judge import Judge
 from sim_linear import Operation
+from sim_membership import rotating
 from sim_options import Options
 from sim_run import Client, Run
 from sim_work import backup
@@ -73,6 +74,14 @@ class Stage:
         client = self.clients.get(name) or self.host(name)
         members = [Member(site, f"{site}/main") for site in sites]
         self.world.start(client.process, client.manifest.setting_voters(members), lambda *_: None)
+
+    def rotate(self, name: str, away: str) -> list[Any]:
+        """Let a host that does not reach `away` rotate the keys; the list gets the view once that is done."""
+        client, done = self.host(name), list[Any]()
+        talk = rotating(self.run, client)
+        self.world.cut = {(name, away): self.world.now + 1000.0}
+        self.world.start(client.process, talk(), lambda view, _error: done.append(view) if view else None)
+        return done
 
     def lose(self, *sites: str) -> None:
         """These sites are gone for ever."""

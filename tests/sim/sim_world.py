@@ -51,8 +51,9 @@ class Keys:
         self._rng = rng
         self.generation = 1
 
-    def seal(self, kind: int, plaintext: bytes) -> bytes:
-        body = bytes([kind, self.generation]) + self._rng.randbytes(8) + plaintext
+    def seal(self, kind: int, plaintext: bytes, newest: int | None = None) -> bytes:
+        generation = self.generation if newest is None else min(self.generation, newest)
+        body = bytes([kind, generation]) + self._rng.randbytes(8) + plaintext
         return body + self.mac("seal", body)
 
     def generation_of(self, sealed: bytes) -> int:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drtool.crypto import KeySlot, open_slot
-from drtool.crypto.keyring import MASTER_KEY_BYTES
+from drtool.crypto.keyring import MASTER_KEY_BYTES, RECOVERY_SHIFT
 from drtool.errors import FormatError, NoQuorum, Refused, Rejected, WrongPassword
 from drtool.events import Emit, Stage
 from drtool.manifest.records import KeyTable, SlotRow
@@ -41,7 +41,6 @@ from drtool.operations.keys.table import (
 from drtool.repository import Repository
 from drtool.repository.slots import SlotsHeld, delete_slots, found_slots, put_slots, read_slots
 
-RECOVERY_SHIFT = 20
 AGAIN = "run the command again"
 
 
