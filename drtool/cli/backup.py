@@ -117,9 +117,10 @@ def backup(
 
     from drtool.operations.backup import BackupRequest
     from drtool.operations.backup import backup as run_backup
+    from drtool.sources.filesystem import read_patterns
 
     wishes = Wishes(
-        excludes=(*(exclude or ()), *(line for name in exclude_file or () for line in patterns_of(name))),
+        excludes=(*(exclude or ()), *(line for name in exclude_file or () for line in read_patterns(name))),
         exclude_caches=exclude_caches,
         one_file_system=one_file_system,
         larger_than_bytes=_read(size_bytes, exclude_larger_than, "--exclude-larger-than"),
@@ -261,14 +262,6 @@ def _read(read: Callable[[object], int], text: str | None, option: str) -> int |
         return None if text is None else read(text)
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from None
-
-
-def patterns_of(name: str) -> list[str]:
-    """The lines of an exclude file; what they mean is gitignore's business."""
-    try:
-        return os.fsdecode(Path(name).read_bytes()).splitlines()
-    except OSError as error:
-        raise UsageError(f"the exclude file {name} cannot be read: {error.strerror}") from None
 
 
 def _time_ns(text: str) -> int:

@@ -75,3 +75,20 @@ def test_in_place_and_with_delete(shell):
 def test_what_cannot_be_meant_is_refused(shell, words):
     assert shell("restore", "latest", *words, "--json").code == 2
     assert not (shell.directory / "x").exists()
+
+
+def test_a_line_of_an_exclude_file_is_one_pattern_whatever_is_in_it(tmp_path):
+    shell = shell_in(tmp_path)
+    assert shell("init", "--target", f"a={tmp_path / 'a'}").code == 0
+    (tmp_path / "names").mkdir()
+    for name in ("a.tmp", "keep.pdf", "title\u2028part.pdf", "x\x0cy"):
+        (tmp_path / "names" / name).touch()
+    (tmp_path / "patterns").write_bytes("\ufeff*.tmp\r\ntitle\u2028*.pdf\nx\x0c*\n".encode())
+    done = shell("backup", "names", "--exclude-file", "patterns", "--exclude", "./../x", "--exclude", "/names/keep.pdf")
+    assert done.code == 0
+    assert "the exclude pattern ./../x leaves out nothing: no name" in done.err
+    assert done.err.count("leaves out nothing") == 1
+    assert listed(shell) == {"keep.pdf"}
+    assert shell("restore", f"latest:{tmp_path}/names", "--to", "out", "--include", f"{tmp_path}/*/keep.*").code == 0
+    assert os.listdir(tmp_path / "out") == ["keep.pdf"]
+    assert shell("restore", "latest", "--to", "typo", "--include", f"{tmp_path}/nomes").code == 1

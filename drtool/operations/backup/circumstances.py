@@ -16,7 +16,7 @@ from drtool.operations.backup.request import SourceJob
 from drtool.operations.backup.scan import is_same_source
 from drtool.repository import Repository
 from drtool.repository.lodging import targets_here
-from drtool.sources.filesystem import Rules, pattern_of, plan_roots
+from drtool.sources.filesystem import Roots, Rules, idle_reason, pattern_of, plan_roots
 
 _AHEAD_NS = 3600 * 10**9
 
@@ -66,6 +66,7 @@ def without_targets(repository: Repository, job: SourceJob, emit: Emit) -> tuple
     A target that the user names as a PATH is backed up, with a warning. One that the job's own rules exclude is not reported.
     """
     roots = plan_roots(job.paths)
+    _warn_of_idle_patterns(job, roots, emit)
     rules = Rules(roots, job.excludes, one_file_system=job.one_file_system)
     found = []
     for name, place in targets_here(repository).items():
@@ -83,6 +84,12 @@ def without_targets(repository: Repository, job: SourceJob, emit: Emit) -> tuple
             found.append(LeftOut(job.name, name, os.fsdecode(below)))
             emit(Warned(message=_left_out(found[-1])))
     return replace(job, excludes=(*job.excludes, *(pattern_of(os.fsencode(row.path)) for row in found))), found
+
+
+def _warn_of_idle_patterns(job: SourceJob, roots: Roots, emit: Emit) -> None:
+    for pattern in job.excludes if roots.devices else ():
+        if reason := idle_reason(pattern, [*roots.devices]):
+            emit(Warned(message=f"the exclude pattern {pattern} leaves out nothing: {reason}"))
 
 
 def _left_out(row: LeftOut) -> str:

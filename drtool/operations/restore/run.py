@@ -52,7 +52,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
     if request.path is not None:
         request = _checked(request, named)
     above, top = start(request.path, named, root, repository.trees)
-    walk = Walk(top, request.includes, request.excludes, repository.trees)
+    walk = Walk(top, request.includes, request.excludes, repository.trees, above)
     emit(Stage(name="looking" if request.dry_run else "restoring"))
     if request.dry_run:
         tally = preview(repository, request, walk, above)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from drtool.sources.filesystem import Matcher, text_of
+from drtool.sources.filesystem import Matcher, patterns_below, text_of
 from drtool.trees import Entry, FileType
 
 
@@ -15,11 +15,11 @@ class Verdict(NamedTuple):
 
 
 class Selection:
-    """Patterns are relative to what is restored."""
+    """Patterns are relative to what is restored, the directory `root` of the snapshot, or absolute."""
 
-    def __init__(self, includes: Sequence[str], excludes: Sequence[str]) -> None:
-        self._includes = Matcher(includes)
-        self._excludes = Matcher(excludes)
+    def __init__(self, includes: Sequence[str], excludes: Sequence[str], root: bytes = b"/") -> None:
+        self._includes = Matcher(rest for line in includes for rest in patterns_below(line, root) or ["*"])
+        self._excludes = Matcher(rest for line in excludes for rest in patterns_below(line, root))
 
     def judge(self, folder: tuple[bytes, ...], entry: Entry, *, inherited: bool) -> Verdict:
         """`inherited`: a directory above was included, so everything below is."""

@@ -85,8 +85,10 @@ def start(path: bytes | None, entry: Entry | None, root: bytes, fetch: Fetch) ->
 class Walk:
     """Depth first, parents before their children; one page a level in memory."""
 
-    def __init__(self, top: Iterator[Entry], includes: Sequence[str], excludes: Sequence[str], fetch: Fetch) -> None:
-        self._selection = Selection(includes, excludes)
+    def __init__(
+        self, top: Iterator[Entry], includes: Sequence[str], excludes: Sequence[str], fetch: Fetch, above: Names = ()
+    ) -> None:
+        self._selection = Selection(includes, excludes, b"/" + b"/".join(above))
         self._fetch = fetch
         self.top = Frame((), None, None, top, included=False)
         self._stack = [self.top]

@@ -4,7 +4,7 @@ from drtool.sources.filesystem.applying import Applier
 from drtool.sources.filesystem.attributes import attributes_of, flags_of, holes_of
 from drtool.sources.filesystem.capture import Captured, capture_directory
 from drtool.sources.filesystem.describe import complete, describe_stat, settle_directory
-from drtool.sources.filesystem.excludes import Rules, pattern_of, read_patterns, text_of
+from drtool.sources.filesystem.excludes import Rules, idle_reason, pattern_of, patterns_below, read_patterns, text_of
 from drtool.sources.filesystem.links import HardLinks, LinkGroup, link_group
 from drtool.sources.filesystem.owners import OwnerIds, OwnerNames, read_group_mapping, read_user_mapping
 from drtool.sources.filesystem.patterns import Matcher
@@ -42,6 +42,7 @@ __all__ = [
     "flags_of",
     "gone",
     "holes_of",
+    "idle_reason",
     "join",
     "link_group",
     "open_directory",
@@ -49,6 +50,7 @@ __all__ = [
     "open_for_read",
     "open_same_directory",
     "pattern_of",
+    "patterns_below",
     "plan_roots",
     "read_group_mapping",
     "read_patterns",

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import msgspec
 
 from drtool.errors import UsageError
-from drtool.sources.filesystem.patterns import Matcher
+from drtool.sources.filesystem.patterns import Matcher, below, compile_pattern, parts_of
 from drtool.sources.filesystem.reading import open_for_read
-from drtool.sources.filesystem.roots import Roots, parent_of
+from drtool.sources.filesystem.roots import Roots, join, parent_of
 from drtool.trees import Entry, FileType
 
 IGNORE_FILE = b".drtoolignore"
@@ -96,7 +96,9 @@ class Rules:
         self.ignore_files = ignore_files
         self._ignoring: dict[bytes, Matcher] = {}
         self.unchanged_without = (ignore_inode, ignore_ctime)
-        compiled = {root: Matcher(_relative_to(line, root) for line in patterns) for root in roots.devices}
+        compiled = {
+            root: Matcher(rest for line in patterns for rest in patterns_below(line, root)) for root in roots.devices
+        }
         self._matchers = {root: matcher for root, matcher in compiled.items() if matcher}
 
     def scope(self, path: bytes) -> Scope:
@@ -239,16 +241,44 @@ def _relative(path: bytes, root: bytes) -> str:
     return below + "/" if below else ""
 
 
-def _relative_to(line: str, root: bytes) -> str:
-    """A pattern that starts with the root's absolute name means that place: cut the root off."""
-    negation = "!" if line.startswith("!") else ""
-    body = line[len(negation) :]
-    name = text_of(root)
-    if name == "/":
-        return line
-    for spelling in (name, _escaped(name)):
-        if body.rstrip("/ ") == spelling:
-            return ""  # the root itself, which is never excluded
-        if body.startswith(spelling + "/"):
-            return negation + body[len(spelling) :]
-    return line
+def patterns_below(line: str, root: bytes) -> list[str]:
+    """Return a pattern as those that are relative to `root`; one that leads there by its absolute name means that place.
+
+    The root itself is never excluded, so a pattern that means it, or a directory above it, is dropped. `./x` is `/x`.
+    """
+    excludes, pattern = parts_of(line)
+    if pattern.startswith("./"):
+        return [pattern[1:] if excludes else "!" + pattern[1:]]
+    rests = below(pattern, _names(root)) if pattern.startswith("/") else None
+    if rests is None:
+        return [line]
+    return [rest if excludes else "!" + rest for rest in rests]
+
+
+def idle_reason(line: str, roots: Sequence[bytes]) -> str:
+    """Return why a pattern can leave out nothing below any of `roots`; empty if it may."""
+    _, pattern = parts_of(line)
+    if not pattern:
+        return ""
+    parts = pattern.removeprefix("./").strip("/").split("/")
+    if compile_pattern(line) is None:
+        return "it is malformed"
+    if {"", ".", ".."} & set(parts):
+        return "no name in a directory is empty, . or .."
+    if not pattern.startswith("/"):
+        return ""
+    rests = [below(pattern, _names(root)) for root in roots]
+    if any(rests) or any(rest is None and _is_there(root, parts[0]) for root, rest in zip(roots, rests, strict=True)):
+        return ""
+    if any(rest is not None for rest in rests):
+        return "it means a path that is backed up, or one above it, and these are never left out"
+    return "it is an absolute path outside of what is backed up" if _is_there(b"/", parts[0]) else ""
+
+
+def _is_there(root: bytes, part: str) -> bool:
+    """Whether the first part of a pattern may be a name in `root`."""
+    return bool(re.search(r"[\\*?\[]", part)) or os.path.lexists(join(root, os.fsencode(part)))
+
+
+def _names(root: bytes) -> list[str]:
+    return [text_of(name) for name in root.split(b"/") if name]

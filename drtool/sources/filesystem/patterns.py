@@ -11,7 +11,7 @@ itself, and no `*` matches a name with a line break in a directory's name; a wal
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 _CLASSES = {
@@ -65,19 +65,60 @@ class Matcher:
 
 def compile_pattern(line: str) -> Pattern | None:
     """One line of a gitignore file; None if it is blank, a comment, or can match nothing."""
-    text = _without_trailing_spaces(line)
-    if not text or text.startswith("#"):
-        return None
-    excludes = not text.startswith("!")
-    text = text if excludes else text[1:]
+    excludes, text = parts_of(line)
     directories_only = text.endswith("/")
     text = text[:-1] if directories_only else text
+    if not text:
+        return None
     by_name = "/" not in text
     expression = _expression(text.removeprefix("/"))
-    if not text or expression is None:
+    if expression is None:
         return None
     matches = re.compile(expression, re.DOTALL).fullmatch
     return Pattern(matches, excludes, directories_only, by_name)
+
+
+def parts_of(line: str) -> tuple[bool, str]:
+    """Return whether a line excludes (`!` takes back in), and its pattern: empty for a blank line and a comment."""
+    text = _without_trailing_spaces(line)
+    if text.startswith("#"):
+        return True, ""
+    return not text.startswith("!"), text.removeprefix("!")
+
+
+def below(pattern: str, names: Sequence[str]) -> list[str] | None:
+    """Return what is left of an absolute pattern in the directory that `names` lead to, each an anchored pattern.
+
+    Empty: the pattern is about that directory itself, or one above it. None: the pattern does not lead there. Its first part
+    must be the name itself, without wildcards: `/*/x` is always relative to what is backed up.
+    """
+    parts = pattern.strip("/").split("/")
+    if not names or parts[0] not in (names[0], re.sub(r"([\\*?\[])", r"\\\1", names[0])):
+        return None
+    states = {0}
+    ended = False
+    for name in names:
+        states = set(_steps(parts, states, name))
+        ended |= len(parts) in states
+    slash = "/" if pattern.endswith("/") else ""
+    rests = [f"/{'/'.join(parts[state:])}{slash}" for state in sorted(states) if state < len(parts)]
+    return rests if rests or ended else None
+
+
+def _steps(parts: Sequence[str], states: Iterable[int], name: str) -> Iterator[int]:
+    """Which parts of a pattern may come next when a path that came to `states` goes on with `name`."""
+    for start in states:
+        state = start
+        while state < len(parts) and parts[state] == "**":
+            yield state
+            state += 1
+        if state < len(parts) and _matches(parts[state], name):
+            yield state + 1
+
+
+def _matches(part: str, name: str) -> bool:
+    expression = _expression(part)
+    return part == name or (expression is not None and re.fullmatch(expression, name, re.DOTALL) is not None)
 
 
 def _without_trailing_spaces(line: str) -> str:
