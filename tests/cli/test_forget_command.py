@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from command_shell import shell_in
@@ -41,13 +42,11 @@ def kept(tmp_path_factory):
 
 @pytest.fixture
 def own(kept, tmp_path):
-    """A copy to change."""
-    import shutil
-
-    shutil.copytree(kept.directory, tmp_path / "own")
-    text = (tmp_path / "own/drtool.yaml").read_text().replace(str(kept.directory), str(tmp_path / "own"))
-    (tmp_path / "own/drtool.yaml").write_text(text)
-    return shell_in(tmp_path / "own")
+    """The same repository, to change: afterwards it is as it was. A copy elsewhere would be a site that exists twice."""
+    shutil.copytree(kept.directory, tmp_path / "saved", symlinks=True)
+    yield kept
+    shutil.rmtree(kept.directory)
+    shutil.copytree(tmp_path / "saved", kept.directory, symlinks=True)
 
 
 def moments(rows):
