@@ -7,6 +7,7 @@ import pytest
 from manifest_world import Sites, backup, sources
 from thoroughness import STRIDE
 
+from drtool.crypto import Keyring
 from drtool.errors import Forked, NoQuorum, Refused
 from drtool.manifest import Member, OpenSession, Policy, SetPolicy
 from drtool.manifest.ops import CloseSession, Condemn, ForgetSnapshots, Remove
@@ -50,6 +51,19 @@ def test_one_survivor_of_three_goes_on(sites):
     assert faults(sites.host().check()) == []
     (row,) = sites.host().read().state.recoveries
     assert (row.generation, row.sites) == (2, ("site0",))
+
+
+def test_a_survivor_that_missed_a_rotation_is_read_without_the_newer_key_after_a_recovery(sites):
+    """Another site, which is not named as a survivor, told the administrator of the rotation."""
+    backup(sites.found(), "before")
+    lose(sites, "site1", "site2")
+    old = sites.keys
+    sites.keys = Keyring(old.repository, {**old.masters, 2: os.urandom(32)})
+    assert sites.keys.generation == 2
+    sites.host("admin").recover(["site0"])
+    sites.keys = Keyring(old.repository, old.masters)
+    assert sources(sites.host().read()) == ["before"]
+    assert faults(sites.host().check()) == []
 
 
 def test_the_newest_of_the_survivors_is_taken(sites):
