@@ -3,6 +3,7 @@
 Invariants
     Certificates are verified against the host's authorities, always. A redirect from https to http is not followed.
     Headers (they may hold secrets) are sent to the origin that the plan names, and to no other.
+    Of a URL that a server redirects to, only the origin is shown: its path and query may carry a secret.
     At most `BODY_BYTES` of a body are read.
 """
 
@@ -30,7 +31,7 @@ class WebReply(Struct, frozen=True, kw_only=True):
     truncated: bool
     """Whether the body was longer than what is read."""
     url: str
-    """Which answered, after redirects."""
+    """Which answered, to be shown: after a redirect only its origin."""
 
 
 def request(
@@ -43,39 +44,58 @@ def request(
     wanted_status: int | None = None,
 ) -> WebReply:
     """Asks, and follows redirects unless `wanted_status` is the redirect's own. Raises DrtoolError: no answer, and why."""
-    first = origin(url)
+    first, shown = origin(url), url
     for _ in range(REDIRECTS + 1):
-        sent = dict(headers or {}) if origin(url) == first else {}
-        reply, location = _once(method, url, sent, body, ends_at)
+        sent = dict(headers or {}) if origin(url, shown) == first else {}
+        reply, location = _once(method, (url, shown), sent, body, ends_at)
         if reply.status not in _MOVED or reply.status == wanted_status or not location or body is not None:
             return reply
-        target = urljoin(url, location)
+        target = _target_of(url, location, shown)
         if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-            raise DrtoolError(f"{url} redirects from https to {urlsplit(target).scheme or 'nowhere'}: not followed")
-        url = target
-    raise DrtoolError(f"{url}: more than {REDIRECTS} redirects")
+            raise DrtoolError(f"{shown} redirects from https to {urlsplit(target).scheme or 'nowhere'}: not followed")
+        url, shown = target, _place(target)
+    raise DrtoolError(f"{shown}: more than {REDIRECTS} redirects")
 
 
-def origin(url: str) -> tuple[str, str, int]:
-    """(scheme, host, port) of an http or https URL. Raises DrtoolError."""
+def _target_of(url: str, location: str, shown: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise DrtoolError(f"{shown} redirects to what is no URL") from None
+
+
+def _place(url: str) -> str:
+    """Return the origin of a URL that came from a server."""
+    try:
+        scheme, host, port = origin(url, "the URL of a redirect")
+    except DrtoolError:
+        return "the URL of a redirect"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/… (redirected)"
+
+
+def origin(url: str, shown: str | None = None) -> tuple[str, str, int]:
+    """Return (scheme, host, port) of an http or https URL. Raises DrtoolError, which names it as `shown`."""
+    shown = url if shown is None else shown
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise DrtoolError(f"{url} is no URL: {error}") from None
+    except ValueError:
+        raise DrtoolError(f"{shown} is no URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise DrtoolError(f"{url} is no http or https URL")
+        raise DrtoolError(f"{shown} is no http or https URL")
     if parts.username is not None or parts.password is not None:
         raise DrtoolError(f"{parts.hostname}: a URL with a user or a password", hint="put it into a header")
     if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
-        raise DrtoolError(f"{url!r}: a URL with blanks or control characters")
+        raise DrtoolError(f"{shown!r}: a URL with blanks or control characters")
     return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)
 
 
 def _once(
-    method: str, url: str, headers: Mapping[str, str], body: bytes | None, ends_at: float
+    method: str, where: tuple[str, str], headers: Mapping[str, str], body: bytes | None, ends_at: float
 ) -> tuple[WebReply, str | None]:
-    scheme, host, port = origin(url)
+    """`where`: the URL, and how it is shown."""
+    url, shown = where
+    scheme, host, port = origin(url, shown)
     timeout_s = max(0.05, ends_at - time.monotonic())
     connection = (
         http.client.HTTPSConnection(host, port, timeout=timeout_s, context=ssl.create_default_context())
@@ -87,10 +107,10 @@ def _once(
         connection.request(method, _target(urlsplit(url)), body=body, headers=own | dict(headers))
         answer = connection.getresponse()
         data, truncated = _body(answer, ends_at)
-        reply = WebReply(status=answer.status, body=data, truncated=truncated, url=url)
+        reply = WebReply(status=answer.status, body=data, truncated=truncated, url=shown)
         return reply, answer.getheader("Location")
     except (OSError, http.client.HTTPException, ValueError, UnicodeError) as error:
-        raise DrtoolError(f"{url}: {told(error)}") from None
+        raise DrtoolError(f"{shown}: {told(error)}") from None
     finally:
         connection.close()
 

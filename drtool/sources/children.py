@@ -3,14 +3,18 @@
 Invariants
     A list of words, no shell; no terminal, so nothing can ask for a password; a session of its own, killed as a whole when the
     reader gives up or is gone.
+    An output ends with its program, not with its pipe: a process that it left behind may hold that open.
     A content is whole only if its program ended with 0. Otherwise the error says what it complained of last, without secrets.
     What a program prints besides its output is read while it runs, so that it never blocks on it; the last 64 KiB are kept.
 """
 
+import fcntl
 import os
 import select
 import shutil
 import subprocess
+import sys
+import termios
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,17 +49,27 @@ class Output:
         self._poll.register(self._errors, select.POLLIN)
         self._complaints = b""
         self._listening = True
+        self._rest_bytes: int | None = None
         self.read_bytes = 0
 
     def readinto(self, buffer: memoryview, /) -> int | None:
         ready = dict(self._poll.poll(WAIT_MS))
         if self._errors in ready:
             self._listen()
-        if self._out not in ready:
+        rest_bytes = self._rest()
+        if rest_bytes is None and self._out not in ready:
             return None
-        got = os.readv(self._out, [buffer])
+        got = os.readv(self._out, [buffer if rest_bytes is None else buffer[:rest_bytes]]) if rest_bytes != 0 else 0
+        if self._rest_bytes is not None:
+            self._rest_bytes -= got
         self.read_bytes += got
         return got
+
+    def _rest(self) -> int | None:
+        """Return how many bytes are left to read once the program has ended, whatever still holds its pipe; None before that."""
+        if self._rest_bytes is None and self._child.poll() is not None:
+            self._rest_bytes = int.from_bytes(fcntl.ioctl(self._out, termios.FIONREAD, bytes(4)), sys.byteorder)
+        return self._rest_bytes
 
     def _listen(self) -> None:
         try:
@@ -106,7 +120,7 @@ def piped(
     secrets: Sequence[str] = (),
 ) -> Iterator[Output]:
     """Runs `argv` while its output is read. Raises DrtoolError if it cannot be started or fails."""
-    child = started(argv, environ, cwd=cwd, user=user)
+    child = started(argv, environ, cwd=cwd, user=user, adopts=True)
     try:
         output = Output(child)
         yield output
@@ -130,11 +144,12 @@ def started(
     cwd: Path | None = None,
     user: str | None = None,
     stdin: int = subprocess.DEVNULL,
+    adopts: bool = False,
 ) -> Tethered:
     """A program whose stdout and stderr are pipes. Raises DrtoolError."""
     program(argv[0], environ, cwd)
     try:
-        return Tethered(argv, env=environ, cwd=cwd, identity=_identity(user), stdin=stdin)
+        return Tethered(argv, env=environ, cwd=cwd, identity=_identity(user), stdin=stdin, adopts=adopts)
     except (OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
         raise DrtoolError(f"{argv[0]} cannot be started: {error}") from None
 

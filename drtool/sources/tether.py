@@ -3,6 +3,8 @@
 Invariants
     The program begins in a session of its own, below this process: there is no moment at which it is at work and nobody looks
     after it. When the line is cut, which whoever wants the program holds alone, the whole session is killed at once.
+    With `adopts`, daemons that the program started end with it too: the kernel makes this process the parent of every orphan
+    below it. Without, a daemon stays, as a hook or a step that starts a service expects.
     This process ends as the program did, and not before the last of the session is gone. Until then the program is not buried,
     so that its number, which the session bears, cannot become anybody else's.
     Only small modules of the standard library are imported: this comes before every program.
@@ -22,10 +24,36 @@ LENGTH_BYTES = 8
 _LOOK_S = 0.02
 _LOOK_AGAIN_S = 0.2
 _NULL = "/dev/null"
+_BECOME_SUBREAPER = 36
 
 
 def members(session: int) -> Iterator[tuple[int, int]]:
     """(pid, group) of who is at work in a session; not of those that ended and that nobody has buried yet."""
+    for pid, _, group, of in _processes():
+        if of == session:
+            yield pid, group
+
+
+def adopted(top: int, session: int) -> list[int]:
+    """Return the descendants of `top` outside of `session` that may be signalled."""
+    rows = list(_processes())
+    known, size = {top}, 0
+    while len(known) != size:
+        size = len(known)
+        known |= {pid for pid, parent, _, _ in rows if parent in known}
+    return [pid for pid, _, _, of in rows if pid in known - {top} and of != session and _may_end(pid)]
+
+
+def _may_end(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _processes() -> Iterator[tuple[int, int, int, int]]:
+    """Yield (pid, parent, group, session) of each running process, without zombies."""
     try:
         names = os.listdir("/proc")
     except FileNotFoundError:  # another system: there the group alone is known
@@ -37,13 +65,15 @@ def members(session: int) -> Iterator[tuple[int, int]]:
                     fields = file.read().rpartition(b")")[2].split()
             except OSError:  # it is gone, or none of our business
                 continue
-            if int(fields[3]) == session and fields[0] not in (b"Z", b"X"):
-                yield int(name), int(fields[2])
+            if fields[0] not in (b"Z", b"X"):
+                yield int(name), int(fields[1]), int(fields[2]), int(fields[3])
 
 
-def tell(session: int, number: int) -> None:
-    """A signal for the program's group, and for whoever of its session has left that group, as `timeout` does."""
+def tell(session: int, number: int, top: int | None = None) -> None:
+    """Signal the program's group, and the processes of its session that have left that group; with `top`, what it adopted."""
     _send(os.killpg, session, number)
+    for pid in () if top is None else adopted(top, session):
+        _send(os.kill, pid, number)
     for pid, group in members(session):
         if group != session:
             _send(os.kill, pid, number)
@@ -59,12 +89,13 @@ def _send(how: Any, whom: int, number: int) -> None:  # noqa: ANN401 - kill or k
 def _main(line: int) -> None:
     os.set_inheritable(line, False)
     order = _exactly(line, int.from_bytes(_exactly(line, LENGTH_BYTES)))
-    argv, env, cwd, identity, kept, grace_s = marshal.loads(order)  # noqa: S302 - it is our own parent who says this
+    argv, env, cwd, identity, kept, grace_s, adopts = marshal.loads(order)  # noqa: S302 - it is our own parent who says this
     alarm, bell = os.pipe()
     os.set_blocking(bell, False)
     signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     told, tells = os.pipe()
+    top = _adopting() if adopts else None
     program = os.fork()
     if program == 0:
         _become(argv, env, cwd, identity, tells)
@@ -77,9 +108,9 @@ def _main(line: int) -> None:
     problem = os.read(told, 1 << 16)
     _say(line, problem or marshal.dumps((program, 0, "")))
     try:
-        _watch(program, line, alarm, grace_s)
+        _watch(program, line, alarm, grace_s, top)
     except BaseException:
-        tell(program, signal.SIGKILL)  # nobody would look after it any more
+        tell(program, signal.SIGKILL, top)  # nobody would look after it any more
         raise
     _end_alike(os.waitpid(program, 0)[1])
 
@@ -124,23 +155,31 @@ def _become(argv: Any, env: Any, cwd: Any, identity: Any, tells: int) -> NoRetur
     os._exit(127)
 
 
-def _watch(program: int, line: int, alarm: int, grace_s: float) -> None:
-    """Until nobody of the session is left. What the program leaves behind is asked to end, and killed."""
+def _adopting() -> int | None:
+    """Make this process the parent of all orphans below it, and return its number. None where no kernel does this."""
+    import ctypes
+
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    return os.getpid() if prctl is not None and prctl(_BECOME_SUBREAPER, 1, 0, 0, 0) == 0 else None
+
+
+def _watch(program: int, line: int, alarm: int, grace_s: float, top: int | None) -> None:
+    """Wait until the session and the descendants of `top` are gone. What the program leaves behind gets SIGTERM, then SIGKILL."""
     looks = select.poll()
     looks.register(alarm, select.POLLIN)
     looks.register(line, select.POLLIN)
     kill_at: float | None = None
     while True:
         over = os.waitid(os.P_PID, program, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        if over and not any(members(program)):
+        if over and not any(members(program)) and not (top is not None and adopted(top, program)):
             return
         now = time.monotonic()
         if over and kill_at is None:
-            tell(program, signal.SIGTERM)
+            tell(program, signal.SIGTERM, top)
             kill_at = now + grace_s
         killing = kill_at is not None and now >= kill_at
         if killing:
-            tell(program, signal.SIGKILL)
+            tell(program, signal.SIGKILL, top)
         pause_s = None if kill_at is None else _LOOK_AGAIN_S if killing else _LOOK_S
         for number, _ in looks.poll(None if pause_s is None else pause_s * 1000):
             if number == alarm:
@@ -148,11 +187,11 @@ def _watch(program: int, line: int, alarm: int, grace_s: float) -> None:
                 continue
             word = _heard(line)
             if word == END and kill_at is None:
-                tell(program, signal.SIGTERM)
+                tell(program, signal.SIGTERM, top)
                 kill_at = time.monotonic() + grace_s
             elif not word:
                 looks.unregister(line)
-                tell(program, signal.SIGKILL)
+                tell(program, signal.SIGKILL, top)
                 kill_at = 0.0
 
 

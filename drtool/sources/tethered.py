@@ -4,8 +4,8 @@ Between the two stands `tether.py`, which is the program's parent. It costs ten 
 
 Invariants
     No shell, and no Python between fork and exec in this process, which has threads.
-    The program is in a session of its own without a terminal. What it started is ended with it, but what makes itself a session
-    of its own (`setsid`, a daemon) gets away.
+    The program is in a session of its own without a terminal. What it started is ended with it; what makes itself a session
+    of its own (`setsid`, a daemon) is ended too with `adopts`, and gets away without.
 """
 
 import marshal
@@ -40,9 +40,11 @@ class Tethered(subprocess.Popen[bytes]):
         identity: Identity | None = None,
         stdin: int = subprocess.DEVNULL,
         pass_fds: Sequence[int] = (),
+        adopts: bool = False,
     ) -> None:
-        """`identity`: user, group and groups to run as. None, as in `env`: our own. OSError, ValueError: it cannot start."""
-        order = _order(argv, env, cwd, identity, pass_fds)
+        """`identity`: user, group and groups to run as. None, as in `env`: our own. `adopts`: daemons that the program starts end
+        with it. Raises OSError or ValueError if it cannot start."""
+        order = _order(argv, env, cwd, identity, pass_fds, adopts=adopts)
         self._line, theirs = socket.socketpair()
         try:
             with theirs:
@@ -104,6 +106,8 @@ def _order(
     cwd: Path | None,
     identity: Identity | None,
     pass_fds: Sequence[int],
+    *,
+    adopts: bool,
 ) -> bytes:
     """What the tether is told, in bytes: names of files need not be text."""
     data = marshal.dumps(
@@ -114,6 +118,7 @@ def _order(
             None if identity is None else (identity[0], identity[1], list(identity[2])),
             list(pass_fds),
             GRACE_S,
+            adopts,
         )
     )
     return len(data).to_bytes(tether.LENGTH_BYTES, "big") + data

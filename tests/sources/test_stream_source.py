@@ -11,11 +11,13 @@ from three_sites import noise
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.operations.backup import SourceJob
+from drtool.sources.children import Output, kill_group, piped, started
 from drtool.sources.configured import captured_source
 from drtool.sources.port import virtual_path
 from drtool.sources.stream import CommandStream, InputStream
 
 MIB = 1024 * 1024
+DAEMON = "setsid sh -c 'echo $$ >{0}/pid; exec sleep 60' {1} & until [ -s {0}/pid ]; do sleep 0.02; done"
 
 
 def command(*argv, name="dump", **more):
@@ -227,3 +229,33 @@ def test_a_configured_source_of_empty_directories_is_a_failure(world, tmp_path):
         world.run_jobs(repository, SourceJob(name="", paths=paths))
         (tmp_path / "mnt/file").touch()
         assert world.run_jobs(repository, SourceJob(name="disk", paths=paths)).snapshots[0].files.new == 1
+
+
+def lives(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("holds", ["", "2>/dev/null", ">/dev/null", ">/dev/null 2>&1"])
+def test_a_daemon_of_the_command_ends_with_it_whichever_pipe_it_holds(tmp_path, holds):
+    script = f"{DAEMON.format(tmp_path, holds)}; printf data"
+    buffer, data = memoryview(bytearray(100)), b""
+    with piped(["sh", "-c", script], os.environ) as output:
+        while (got := output.readinto(buffer)) != 0:
+            data += buffer[: got or 0]
+    assert data == b"data"
+    assert not lives((tmp_path / "pid").read_text().strip())
+
+
+def test_an_output_ends_with_its_program_though_the_pipe_stays_open(tmp_path):
+    child = started(["sh", "-c", f"{DAEMON.format(tmp_path, '')}; head -c 50000 /dev/zero"], os.environ)
+    try:
+        output, buffer, size_bytes = Output(child), memoryview(bytearray(7000)), 0
+        while (got := output.readinto(buffer)) != 0:
+            size_bytes += got or 0
+        assert (size_bytes, output.end()) == (50_000, 0)
+    finally:
+        kill_group(child)
+        os.kill(int((tmp_path / "pid").read_text()), 9)

@@ -89,6 +89,17 @@ def foresee(tmp_path, more=None, world=None, **inputs):
 # -- http
 
 
+@pytest.mark.parametrize(
+    "target", ["/new?key=sesame", "http://127.0.0.1:1/sesame", "ftp://h/sesame", "http://[sesame", "http://h:sesame/"]
+)
+def test_nothing_of_a_redirected_url_is_shown_but_its_origin(pages, tmp_path, target):
+    pages.pages["/old"] = (302, {"Location": target}, b"")
+    pages.pages["/new?key=sesame"] = (500, {}, b"")
+    outcome = act(tmp_path, type="http", url=f"{pages.url}/old", within="100ms")
+    assert outcome.status == "failed"
+    assert "sesame" not in repr(outcome)
+
+
 def test_a_page_answers(pages, tmp_path):
     outcome = act(tmp_path, type="http", url=pages.url, expect={"contains": "world", "matches": "^hel+o"})
     assert outcome.status == "passed"
