@@ -249,8 +249,8 @@ def connect_view(document: Document, *, uncertain: bool) -> View:
 
 def _elsewhere(away: list[str], config: str) -> str:
     return (
-        f"{', '.join(away)}; what only they hold cannot be restored without them."
-        f" If one is at another place now, correct its url in {config}"
+        f"{', '.join(away)}; data without a copy elsewhere cannot be restored."
+        f" If a target is at another place now, correct its url in {config}"
     )
 
 

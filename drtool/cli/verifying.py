@@ -285,7 +285,7 @@ def verify_view(document: Document) -> View:
     parts += (
         [line(f"  {_objects(document['owed'])} owed to sites that should hold them too")] if document["owed"] else []
     )
-    few = "  too few copies: drtool repair makes the others" + (f", or bring back {', '.join(away)}" if away else "")
+    few = "  too few copies: drtool repair" + (f"; if that is not enough, bring back {', '.join(away)}" if away else "")
     parts += [line(Cell(few, "warn"))] if document["degraded"] and not document["unrepairable"] else []
     hidden = sum(max(0, len(document[key]) - _SHOWN) for key in ("missing", "damaged", "affected", "differing"))
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden else []

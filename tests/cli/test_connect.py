@@ -73,7 +73,7 @@ def test_the_configuration_names_every_site_and_says_what_was_not_reached(mirror
     done = fresh("--password-file", "pw", "connect", str(burnt), "--write-config", "etc/mine.yaml", DRTOOL_PASSWORD="")
     assert done.code == 0, done.err
     assert "to restore: drtool --config " in done.out
-    assert "not reached: a/main, b/main; what only they hold cannot be restored without them" in done.out
+    assert "not reached: a/main, b/main; data without a copy elsewhere cannot be restored" in done.out
     text = (fresh.directory / "etc/mine.yaml").read_text()
     assert f'password_file: "{fresh.directory}/pw"' in text
     assert text.count("not reached when this was written: there is no directory") == 2

@@ -50,7 +50,7 @@ def test_a_site_that_was_given_up_and_is_gone_is_no_loss_to_try(shell):
     (shell.directory / "a").rename(shell.directory / "broken")
     offline = shell("verify")
     assert "nothing missing, nothing damaged at the targets that answer" in offline.out
-    assert "or bring back a/main" in offline.out
+    assert "if that is not enough, bring back a/main" in offline.out
     assert shell("site", "replace", "a", f"d={shell.directory}/d").code == 0
     assert shell("repair").code == 0
     done = shell("survive", "--json")

@@ -123,9 +123,7 @@ def about_copies(seen: Seen) -> Iterable[Remark]:
     if seen.below:
         promised = seen.repository.view.state.policy.copies
         packs = "1 pack has" if seen.below == 1 else f"{seen.below} packs have"
-        yield problem(
-            f"{packs} fewer than {promised} good copies at the sites that answer: drtool repair makes the others"
-        )
+        yield problem(f"{packs} fewer than {promised} good copies at the sites that answer: drtool repair")
     for site, objects in seen.alone.items():
         lone, it = ("1 object is", "it") if objects == 1 else (f"{objects} objects are", "them")
         yield problem(f"the loss of {site} alone would cost data: {lone} nowhere else; drtool repair copies {it}")
