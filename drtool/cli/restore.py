@@ -182,9 +182,10 @@ def _restore_one(
         request = replace(request, to=_place_of(repository, chosen, path))
     for log in [] if request.dry_run else clear_old_logs(repository, request):
         call.emit(Warned(message=f"{log} of the old database was removed: it would be replayed into this one"))
-    document = document_of(run_restore(repository, request, call.emit))
+    result = run_restore(repository, request, call.emit)
+    document = document_of(result)
     if verify:
-        found = differing(call, repository, request, [row["path"] for row in document["errors"]])
+        found = differing(call, repository, request, result.errors)
         document["errors"] += map(document_of, found)
         document["verified"] = True
     call.show(
@@ -260,15 +261,24 @@ def database_view(document: Document, *, dry_run: bool) -> View:
 
 
 def differing(
-    call: "Call", repository: "Repository", request: "RestoreRequest", known: "Collection[str]"
+    call: "Call",
+    repository: "Repository",
+    request: "RestoreRequest",
+    errors: "Collection[RestoreError]",
+    excludes: "Collection[str]" = (),
 ) -> "list[RestoreError]":
-    """Return what is not on the disk as the snapshot has it, without the paths that are known to be wrong."""
+    """Return what is not on the disk as the snapshot has it, without what `errors` says already.
+
+    Of an item that only lacks attributes, the content is compared nevertheless.
+    """
     from drtool.operations.restore.request import RestoreError
     from drtool.operations.verify import differences
 
+    known = {*excludes, *(row.path for row in errors if not row.restored)}
+    imperfect = {row.path for row in errors if row.restored}
     found = [
         RestoreError(row.path, f"after it was restored: {row.reason}")
-        for row in differences(repository, request.snapshot, request.to, request.path)
+        for row in differences(repository, request.snapshot, request.to, request.path, imperfect=imperfect)
         if row.path not in known
     ]
     for error in found:

@@ -88,9 +88,7 @@ def _unverified(_request: "RestoreRequest", _result: "RestoreResult") -> "list[R
 def _verified(call: "Call", repository: "Repository") -> "Check":
     from drtool.cli.restore import differing
 
-    return lambda request, result: differing(
-        call, repository, request, {*request.excludes, *(row.path for row in result.errors)}
-    )
+    return lambda request, result: differing(call, repository, request, result.errors, request.excludes)
 
 
 def _without_snapshot(call: "Call", rows: "Sequence[Snapshot]", narrowing: Narrowing) -> list[str]:

@@ -213,10 +213,11 @@ def _try_one(
     except DrtoolError as error:
         return [], [document_of(Differing(name, "/", error.message))]
     restored_s = time.monotonic() - started
-    found = [Differing(name, error.path, error.message) for error in result.errors]
-    known = {row.path for row in found}
+    found = [Differing(name, error.path, error.message) for error in result.errors if error.captured]
+    known = {error.path for error in result.errors if not error.restored}
+    imperfect = {error.path for error in result.errors if error.restored}
     try:
-        found += [row for row in differences(repository, snapshot, to) if row.path not in known]
+        found += [row for row in differences(repository, snapshot, to, imperfect=imperfect) if row.path not in known]
     except DrtoolError as error:
         found.append(Differing(name, "/", error.message))
     row = Restored(name, result.files, result.bytes, round(restored_s, 3))

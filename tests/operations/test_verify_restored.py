@@ -55,3 +55,52 @@ def test_each_difference_is_found_and_no_other(world, name, change, reason):
         (found,) = differences(repository, row, below)
     assert found.path == f"{source}/{name}"
     assert reason in found.reason
+
+
+def set_attribute(path):
+    try:
+        os.setxattr(path, "user.more", b"1")
+    except OSError as error:
+        pytest.skip(f"no extended attributes here: {error.strerror}")
+
+
+def unlink_and_copy(path):
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("d/a", same_time(set_attribute), "its attribute user.more is another one"),
+        ("d/two", same_time(unlink_and_copy), "it is no hard link of"),
+        ("d/same", lambda path: (path.unlink(), os.link(path.parent / "a", path)), "it is a hard link of"),
+        ("d/zero", lambda path: (path.unlink(), os.mknod(path, 0o20644, os.makedev(1, 3))), "its device number"),
+    ],
+)
+def test_attributes_links_and_devices_are_compared(world, name, change, reason):
+    source = fill(world.root / "source", {"d/a": b"text", "d/one": b"1", "d/same": b"text"})
+    os.link(source / "d/one", source / "d/two")
+    try:
+        os.mknod(source / "d/zero", 0o20644, os.makedev(1, 5))
+    except PermissionError as error:
+        pytest.skip(f"no devices here: {error.strerror}")
+    for entry in (source / "d").iterdir():
+        os.utime(entry, ns=(10**18, 10**18))
+    world.backup(source)
+    out = world.root / "out"
+    with world.open() as repository:
+        (row,) = repository.view.state.snapshots
+        assert world.run_restore(repository, out, row).errors == []
+        below = os.fsencode(out)
+        assert list(differences(repository, row, below)) == []
+        place = out / str(source).lstrip("/")
+        change(place / name)
+        os.utime(place / name, ns=(10**18, 10**18))
+        above = (source / "d").stat()
+        os.utime(place / "d", ns=(above.st_atime_ns, above.st_mtime_ns))
+        (found,) = differences(repository, row, below)
+        assert found.path == f"{source}/{name}"
+        assert reason in found.reason
+        assert list(differences(repository, row, below, imperfect={found.path})) == []

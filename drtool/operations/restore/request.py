@@ -34,11 +34,15 @@ class RestoreRequest(Struct, frozen=True, kw_only=True):
 
 
 class RestoreError(Struct, frozen=True):
-    """`restored`: the item is there with its content, and only the attributes that `message` names are missing."""
+    """`restored`: the item is there with its content, and only the attributes that `message` names are missing.
+
+    `captured` is false where the backup could not read these attributes, so that no restore has them.
+    """
 
     path: str
     message: str
     restored: bool = False
+    captured: bool = True
 
 
 class RestoreResult(Struct, frozen=True, kw_only=True):

@@ -32,14 +32,14 @@ class Tally:
         else:
             self.files += 1
             self.bytes += entry.size_bytes if entry.type == FileType.FILE else 0
-            self.imperfect((*names, entry.name), [*attributes_not_captured(entry), *put.problems])
+            self._attributes((*names, entry.name), entry, put.problems)
 
     def directory_ended(self, names: tuple[bytes, ...], entry: Entry, problems: list[str]) -> None:
         """A directory has its own attributes now, but for what `problems` name."""
         if missing := not_captured(entry):
             self.failed(names, "; ".join([missing, *problems]))
         else:
-            self.imperfect(names, [*attributes_not_captured(entry), *problems])
+            self._attributes(names, entry, problems)
 
     def imperfect(self, names: tuple[bytes, ...], problems: list[str]) -> None:
         """The item is there, but for the attributes that `problems` name."""
@@ -47,7 +47,14 @@ class Tally:
             self.attributes_not_set += len(problems)
             self.failed(names, "; ".join(problems), restored=True)
 
-    def failed(self, names: tuple[bytes, ...], message: str, *, restored: bool = False) -> None:
+    def _attributes(self, names: tuple[bytes, ...], entry: Entry, problems: list[str]) -> None:
+        self.imperfect(names, problems)
+        if entry.uncaptured:
+            missing = attributes_not_captured(entry)
+            self.attributes_not_set += len(missing)
+            self.failed(names, "; ".join(missing), restored=True, captured=False)
+
+    def failed(self, names: tuple[bytes, ...], message: str, *, restored: bool = False, captured: bool = True) -> None:
         path = os.fsdecode(b"/" + b"/".join((*self._above, *names)))
-        self.errors.append(RestoreError(path, message, restored))
+        self.errors.append(RestoreError(path, message, restored, captured))
         self._emit(ItemFailed(path=path, message=message))

@@ -1,7 +1,7 @@
 """Directories and files: captured as they are, put back as they were."""
 
-from drtool.sources.filesystem.applying import Applier
-from drtool.sources.filesystem.attributes import attributes_of, flags_of, holes_of
+from drtool.sources.filesystem.applying import Applier, decided_by_restore
+from drtool.sources.filesystem.attributes import attributes_of, flags_of, holes_of, xattrs_of
 from drtool.sources.filesystem.capture import Captured, capture_directory
 from drtool.sources.filesystem.describe import complete, describe_stat, settle_directory
 from drtool.sources.filesystem.excludes import Rules, idle_reason, pattern_of, patterns_below, read_patterns, text_of
@@ -38,6 +38,7 @@ __all__ = [
     "capture_directory",
     "complete",
     "count",
+    "decided_by_restore",
     "describe_stat",
     "flags_of",
     "gone",
@@ -61,4 +62,5 @@ __all__ = [
     "text_of",
     "with_uncaptured",
     "write_data",
+    "xattrs_of",
 ]

@@ -122,7 +122,7 @@ class Applier:
                 problems.append(reason("xattrs", error))
             return
         for name in map(os.fsencode, present):
-            if name not in wanted and _is_ours(name):
+            if name not in wanted and decided_by_restore(name):
                 _try(f"xattr {os.fsdecode(name)}", partial(os.removexattr, target, name), problems)
 
     def _owner(self, target: int | str, entry: Entry, problems: list[str]) -> bool:
@@ -177,7 +177,7 @@ def _try(what: str, action: Callable[[], None], problems: list[str]) -> None:
         problems.append(reason(what, error))
 
 
-def _is_ours(name: bytes) -> bool:
+def decided_by_restore(name: bytes) -> bool:
     """Whether a restore decides about this attribute; labels and signatures (`security.selinux`) are the host's."""
     return name in _ACLS or name == _CAPABILITY or name.startswith((b"user.", b"trusted."))
 
@@ -187,4 +187,4 @@ def _is_label(name: bytes) -> bool:
 
 
 def _ours(xattrs: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
-    return [pair for pair in xattrs if _is_ours(pair[0])]
+    return [pair for pair in xattrs if decided_by_restore(pair[0])]
