@@ -40,6 +40,13 @@ class ItemFailed(Event, frozen=True, kw_only=True):
     message: str
 
 
+class ItemChanged(Event, frozen=True, kw_only=True):
+    """What became of one file at the destination of a restore: `removed`."""
+
+    path: str
+    change: str
+
+
 class TargetFailed(Event, frozen=True, kw_only=True):
     """A target refused or failed; what it misses is owed to it."""
 

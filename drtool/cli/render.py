@@ -23,7 +23,17 @@ from drtool.cli.text import as_json, brief
 from drtool.cli.view import Cell, Line, Style, Table, View
 from drtool.errors import ConfigError, DrtoolError, Interrupted
 from drtool.escaping import printable
-from drtool.events import Event, ItemFailed, Progress, SnapshotStored, Stage, StepNoted, TargetFailed, Warned
+from drtool.events import (
+    Event,
+    ItemChanged,
+    ItemFailed,
+    Progress,
+    SnapshotStored,
+    Stage,
+    StepNoted,
+    TargetFailed,
+    Warned,
+)
 
 _SGR: dict[Style, str] = {"good": "32", "bad": "1;31", "warn": "33", "dim": "2", "strong": "1"}
 _ITEMS_SHOWN = 20
@@ -198,6 +208,8 @@ class Screen:
             if is_terminal(self._stderr):
                 detail = brief(event.detail) if event.status in ("passed", "tolerated") else event.detail
                 self._say("dim", f"{event.step}: ", event.status + (f" ({detail})" if detail else ""))
+        elif isinstance(event, ItemChanged):
+            self.trace(f"{event.change:8} {event.path}")
         elif isinstance(event, ItemFailed):
             self._failed_items += 1
             if self._failed_items <= _ITEMS_SHOWN or self.form.verbose:

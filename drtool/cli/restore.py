@@ -310,5 +310,6 @@ def restore_view(document: Document, to: str, *, dry_run: bool) -> View:
     missing = count_missing(document)
     if missing:
         parts.append(line(Cell(f"{count(missing, 'item')} could not be restored, see above", "bad")))
+    changes = [f"{row['change']:8} {row['path']}" for row in document["changes"]]
     failed = f"; {missing} not restored" if missing else ""
-    return view(*parts, summary=f"{done} {text}{failed}")
+    return view(*map(line, changes), *parts, summary=(*changes, f"{done} {text}{failed}"))

@@ -49,6 +49,8 @@ class FilePut(Struct, frozen=True, array_like=True, gc=False):
     problems: list[str] = []
     full: bool = False
     """There was no room for it."""
+    change: str = ""
+    """Of a dry run: `new` or `changed`; empty if the file stays as it is."""
 
 
 class FilesPut(_Message, frozen=True):

@@ -4,12 +4,13 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from functools import partial
 
 from drtool.errors import DrtoolError
 from drtool.events import ignore
 from drtool.operations.restore.files import FileRestorer, failure, not_captured
 from drtool.operations.restore.messages import FilePut
-from drtool.operations.restore.request import RestoreRequest
+from drtool.operations.restore.request import PlannedChange, RestoreRequest
 from drtool.operations.restore.sweep import Sweep
 from drtool.operations.restore.tally import Tally
 from drtool.operations.restore.walk import Walk
@@ -23,12 +24,20 @@ def preview(repository: Repository, request: RestoreRequest, walk: Walk, above: 
     """The figures that the restore itself would give, as far as looking can tell."""
     tally = Tally(ignore, above)
     look = _Look(repository, request)
-    sweep = Sweep(look.root, request, above, lived_in(repository), tally.failed)
+    base = os.path.realpath(request.to)
+
+    def note(path: bytes, change: str) -> None:
+        tally.changes.append(PlannedChange(os.fsdecode(path), change))
+
+    sweep = Sweep(look.root, request, above, lived_in(repository), tally.failed, partial(note, change="removed"))
     try:
         sweep.enter(walk.top)
         for frame, entry, child in walk:
             if child is None:
-                tally.ended(frame.names, entry, look.would(frame.names, entry, cleared=sweep.clear_way(frame, entry)))
+                put = look.would(frame.names, entry, cleared=sweep.clear_way(frame, entry))
+                tally.ended(frame.names, entry, put)
+                if put.change:
+                    note(os.path.join(base, *frame.names, entry.name), put.change)
             else:
                 sweep.enter(child)
                 if child.included or not request.includes:
@@ -66,17 +75,17 @@ class _Look:
         """What would become of one name that is no directory."""
         if missing := not_captured(entry):
             return FilePut(error=missing)
-        put = FilePut(_data_bytes(entry)) if cleared else self._at(names, entry)
+        put = FilePut(_data_bytes(entry), change="changed") if cleared else self._at(names, entry)
         if entry.links == 1 or put.skipped or put.error:
             return put
         group = link_group(entry)
         if group in self._linked:
-            return FilePut()  # a further name of a file that is there by then
+            return FilePut(change=put.change)  # a further name of a file that is there by then
         self._linked.add(group)
         return put
 
     def _at(self, names: tuple[bytes, ...], entry: Entry) -> FilePut:
-        whole = FilePut(_data_bytes(entry))
+        whole = FilePut(_data_bytes(entry), change="new")
         if self.root is None:
             return whole
         try:
@@ -90,7 +99,7 @@ class _Look:
             return failure(error)
 
     def _in(self, folder: Folder, entry: Entry) -> FilePut | None:
-        """None if it would be written."""
+        """None if it is not there."""
         found = folder.stat(entry.name)
         if found is None:
             return None
@@ -101,7 +110,9 @@ class _Look:
         same_type = found.st_mode >> 12 == entry.type
         if same_type and entry.type == FileType.FILE and self._files.content_holds(folder, entry, found):
             return FilePut()
-        return None
+        if same_type and entry.type != FileType.FILE and folder.matches(entry):
+            return FilePut()
+        return FilePut(_data_bytes(entry), change="changed")
 
 
 def _data_bytes(entry: Entry) -> int:

@@ -45,6 +45,13 @@ class RestoreError(Struct, frozen=True):
     captured: bool = True
 
 
+class PlannedChange(Struct, frozen=True):
+    """What a dry run found: `path` at the destination would be `new`, `changed` or `removed`."""
+
+    path: str
+    change: str
+
+
 class RestoreResult(Struct, frozen=True, kw_only=True):
     """`files` and `bytes` are what is as the snapshot has it now; `written_bytes` what had to be written for that.
 
@@ -60,4 +67,6 @@ class RestoreResult(Struct, frozen=True, kw_only=True):
     errors: list[RestoreError]
     wall_seconds: float
     attributes_not_set: int = 0
+    changes: list[PlannedChange] = []
+    """Of a dry run."""
     tentative: bool = False

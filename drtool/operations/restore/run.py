@@ -75,6 +75,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
         skipped=tally.skipped,
         deleted=tally.deleted,
         errors=tally.errors,
+        changes=tally.changes,
         wall_seconds=round(time.monotonic() - started, 3),
         attributes_not_set=tally.attributes_not_set,
         tentative=repository.view.tentative,
@@ -190,7 +191,7 @@ class RestoreRun:
         self._endings: deque[_Ending] = deque()
         self._shown_at = 0.0
         self.tally = Tally(emit, above)
-        self._sweep = Sweep(self._root, request, above, lived_in(repository), self.tally.failed)
+        self._sweep = Sweep(self._root, request, above, lived_in(repository), self.tally.failed, self.tally.removed)
         self._feeder = Feeder(
             repository, self._root, request.overwrite, request.workers, self._files, self.tally, self._tick
         )

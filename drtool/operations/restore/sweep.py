@@ -44,13 +44,15 @@ class Sweep:
         above: Names,
         lived_in: frozenset[bytes],
         failed: Callable[[Names, str], None],
+        removed: Callable[[bytes], None],
     ) -> None:
         self._root = root
         self._request = request
         self._above = above
         self._lived_in = lived_in
         self._failed = failed
-        self._selection = Selection(request.includes, request.excludes)
+        self._removed = removed
+        self._selection = Selection(request.includes, request.excludes, b"/" + b"/".join(above))
         self._base = os.path.realpath(request.to)
         self._whole = len(above) == len(split_path(request.path or b""))
         """Not a single file, beside which others may stand."""
@@ -194,7 +196,9 @@ class Sweep:
         except OSError as error:
             self._failed((*names, name), f"it cannot be deleted: {words(error)}")
             return False
-        self.deleted += counted
+        if counted:
+            self.deleted += 1
+            self._removed(os.path.join(self._base, *names, name))
         return True
 
     def _rmdir(self, names: Names) -> bool:

@@ -2,10 +2,10 @@
 
 import os
 
-from drtool.events import Emit, ItemFailed
+from drtool.events import Emit, ItemChanged, ItemFailed
 from drtool.operations.restore.files import attributes_not_captured, not_captured
 from drtool.operations.restore.messages import FilePut
-from drtool.operations.restore.request import RestoreError
+from drtool.operations.restore.request import PlannedChange, RestoreError
 from drtool.trees import Entry, FileType
 
 
@@ -19,6 +19,8 @@ class Tally:
         self.full = False
         """There was no room for something: nothing more can be restored."""
         self.errors: list[RestoreError] = []
+        self.changes: list[PlannedChange] = []
+        """Of a dry run."""
 
     def ended(self, names: tuple[bytes, ...], entry: Entry, put: FilePut) -> None:
         """One name that is no directory."""
@@ -53,6 +55,10 @@ class Tally:
             missing = attributes_not_captured(entry)
             self.attributes_not_set += len(missing)
             self.failed(names, "; ".join(missing), restored=True, captured=False)
+
+    def removed(self, path: bytes) -> None:
+        """A name at the destination is no more."""
+        self._emit(ItemChanged(path=os.fsdecode(path), change="removed"))
 
     def failed(self, names: tuple[bytes, ...], message: str, *, restored: bool = False, captured: bool = True) -> None:
         path = os.fsdecode(b"/" + b"/".join((*self._above, *names)))
