@@ -301,7 +301,7 @@ class RestoreRun:
         if self._named is not None:
             with_owner, with_times = self._sweep.gives_owner(()), not self._sweep.is_way(())
             problems = self._root.finish(self._named, with_owner=with_owner, with_times=with_times)
-            self.tally.imperfect((), problems)
+            self.tally.directory_ended((), self._named, problems)
 
     def _folder(self, names: tuple[bytes, ...]) -> Folder:
         return Folder(self._root.descend(names), self._root.applier, existed=True)
