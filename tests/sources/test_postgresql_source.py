@@ -16,7 +16,7 @@ from drtool.operations.recorded import recorded
 from drtool.sources.inventory import Database
 from drtool.sources.postgresql import Client, PostgresqlSource
 from drtool.sources.postgresql.dsn import dsn_environment, of_database
-from drtool.sources.postgresql.putback import compared_schemas, differences, put_back
+from drtool.sources.postgresql.putback import compared_schemas, differences, put_back, without_roles
 from drtool.sources.postgresql.scratch_server import ScratchServer, programs_of
 
 __all__ = ["postgresql"]
@@ -228,6 +228,13 @@ def test_what_is_no_dsn_is_refused_and_not_repeated(dsn):
     with pytest.raises(ValueError) as caught:
         PostgresqlSource(dsn)
     assert "secret" not in str(caught.value)
+
+
+def test_roles_that_are_there_stay_as_they_are_whatever_their_names():
+    own = 'CREATE ROLE "a\nb";\nALTER ROLE "a\nb" WITH SUPERUSER;\nCREATE ROLE u;\nALTER ROLE u WITH LOGIN;\n'
+    new = "SET x = 1;\n\nCREATE ROLE ux;\nALTER ROLE ux WITH LOGIN;\nGRANT u TO ux;\n"
+    assert without_roles(own + new + own, ['"a\nb"', "u"]) == new
+    assert without_roles(own, []) == own
 
 
 def test_names_of_databases_are_quoted():

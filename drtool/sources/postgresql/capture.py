@@ -129,7 +129,7 @@ def _exported(client: Client, name: str) -> Generator[tuple[Session, str, str], 
 
 def _globals(client: Client, server: Server) -> bytes:
     words = ["pg_dumpall", "--no-password", "--globals-only"]
-    words += [f"--database={client.database}"] if client.database else []
+    words += [f"--database={of_database(client.database)}"] if client.database else []
     return client.run(words if server.is_superuser else [*words, "--no-role-passwords"])
 
 

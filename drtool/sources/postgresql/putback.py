@@ -70,8 +70,22 @@ def _globals(client: Client, inventory: Inventory, files: Path) -> list[str]:
 def _of_new_roles(client: Client, text: str) -> str:
     """Without what would change roles that are there: their passwords and rights are this server's own."""
     names = [row[0] for row in client.ask("SELECT pg_catalog.quote_ident(rolname) FROM pg_catalog.pg_roles")]
+    return without_roles(text, names)
+
+
+def without_roles(text: str, names: Sequence[str]) -> str:
+    """Leave out the statements that create or alter these roles. The names are quoted, and may hold line ends."""
     own = tuple(f"{verb} ROLE {name}{end}" for name in names for verb, end in (("CREATE", ";"), ("ALTER", " ")))
-    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(own))
+    kept, at = [], 0
+    while at < len(text):
+        begins = next((begin for begin in own if text.startswith(begin, at)), "")
+        end_text = ";\n" if begins else "\n"
+        found = text.find(end_text, at + max(0, len(begins) - 1))
+        end = len(text) if found < 0 else found + len(end_text)
+        if not begins:
+            kept.append(text[at:end])
+        at = end
+    return "".join(kept)
 
 
 def _restore(client: Client, database: Database, files: Path, *, scratch: bool) -> None:
