@@ -6,6 +6,7 @@ import stat
 import pytest
 from three_sites import fill
 
+from drtool.sources.filesystem import Folder
 from drtool.sources.filesystem.attributes import FLAG_APPEND, FLAG_IMMUTABLE, flags_of, set_flags
 
 LARGE_BYTES = 5 * 1024 * 1024
@@ -160,3 +161,14 @@ def test_a_link_that_cannot_be_made_is_a_copy_and_reported(world, monkeypatch):
     assert result.files == 3
     assert [(out / name).read_bytes() for name in "abc"] == [b"text"] * 3
     assert inode(out / "c") == inode(out / "b") != inode(out / "a")
+
+
+def test_a_directory_is_locked_again_after_a_name_was_removed_from_it(world, source):
+    out = fill(world.root / "out", {"file": b"text"})
+    lock(out, FLAG_IMMUTABLE)
+    try:
+        with Folder.destination(os.fsencode(out)) as folder:
+            assert folder.clear(b"file") == 1
+        assert flags(out) == FLAG_IMMUTABLE
+    finally:
+        lock(out, 0)

@@ -119,23 +119,32 @@ def _rmdir(dir_fd: int, name: bytes) -> None:
 def retry_unlocked(dir_fd: int, name: bytes, action: Callable[[], None]) -> None:
     """Do it, and if that is not permitted because `name` or its directory is immutable, unlock them and do it again.
 
-    A file that has other names gets its flags back: those names may lie outside of what is restored.
+    The directory gets its flags back, and so does a file that has other names: they may lie outside of what is restored.
     """
     try:
         action()
     except PermissionError as error:
+        flags = flags_of(dir_fd)
         refused = None if unlock(dir_fd) else error
         try:
-            fd = os.open(name, _PEEK, dir_fd=dir_fd)
-        except OSError:
-            if refused:
-                raise refused from None  # a symlink or device has no flags that can be reached
-            action()
-            return
-        try:
-            _do_unlocked(fd, action, refused)
+            _retry(dir_fd, name, action, refused)
         finally:
-            os.close(fd)
+            if flags & LOCKING_FLAGS:
+                set_flags(dir_fd, flags)
+
+
+def _retry(dir_fd: int, name: bytes, action: Callable[[], None], refused: PermissionError | None) -> None:
+    try:
+        fd = os.open(name, _PEEK, dir_fd=dir_fd)
+    except OSError:
+        if refused:
+            raise refused from None  # a symlink or device has no flags that can be reached
+        action()
+        return
+    try:
+        _do_unlocked(fd, action, refused)
+    finally:
+        os.close(fd)
 
 
 def _do_unlocked(fd: int, action: Callable[[], None], refused: PermissionError | None) -> None:
