@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifest_world import Sites, backup, snapshot, sources
+from test_manifest_state import Host, sid
 
 from drtool.crypto import Keyring, SealKind
 from drtool.errors import FormatError, ObjectMissing, SealBroken
 from drtool.manifest import CloseSession, ForgetSnapshots, MemoryCache, OpenSession, Policy, SetPolicy
-from drtool.manifest.head import Head, digests_of, open_head, seal_head
+from drtool.manifest.head import Head, digest_after, digests_of, open_head, seal_head
 from drtool.manifest.library import KINDS, seal_row
 from drtool.manifest.pages import FAN_OUT, Checkpoint, Fold, LogPage, SnapshotPage, catalogue_of, fold, merge_from
 from drtool.manifest.ports import Read
@@ -33,14 +34,10 @@ def test_merging_keeps_every_row_and_few_pages(rows):
 
 
 def a_head(count: int = 3) -> Head:
-    from test_manifest_state import Host, sid
-
     host = Host()
     host.open(sid(1))
     changes = tuple(host.change(CloseSession(sid(1)), sid(1)) for _ in range(count))
     head = Head(count, b"", host.state.config, changes, host.state.sessions)
-    from drtool.manifest.head import digest_after
-
     digest = bytes(32)
     for change in changes:
         digest = digest_after(digest, change)

@@ -328,11 +328,11 @@ def fake(directory, name, text):
     [
         ("echo no such device >&2; exit 32", "lsblk failed with exit code 32: no such device"),
         ("echo nonsense", "lsblk printed no JSON"),
-        ("sleep 60", "lsblk gave no answer within 1 s"),
+        ("sleep 60", "lsblk gave no answer within 4 s"),
     ],
 )
 def test_a_program_that_does_not_answer_makes_the_backup_incomplete(world, tmp_path, monkeypatch, text, why):
-    monkeypatch.setattr(questions, "ANSWER_S", 1.0)
+    monkeypatch.setattr(questions, "ANSWER_S", 4.0)
     path = fake(tmp_path / "bin", "lsblk", text)
     job = SourceJob(name="host", captured=SystemSource())
     with world.open() as repository:
