@@ -9,7 +9,6 @@ import fcntl
 import os
 import random
 import socket
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def _ephemeral_start() -> int:
 
 def _locked(port: int) -> bool:
     """Whether this process holds the reservation of `port` from now on."""
-    place = Path(tempfile.gettempdir()) / f"drtool-test-ports-{os.getuid()}"
+    place = Path("/tmp") / f"drtool-test-ports-{os.getuid()}"  # one place, whatever a test calls its temporary directory
     place.mkdir(mode=0o700, exist_ok=True)
     lock = os.open(place / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
