@@ -49,7 +49,9 @@ def _ephemeral_start() -> int:
 
 def _locked(port: int) -> bool:
     """Whether this process holds the reservation of `port` from now on."""
-    place = Path("/tmp") / f"drtool-test-ports-{os.getuid()}"  # one place, whatever a test calls its temporary directory
+    place = (
+        Path("/tmp") / f"drtool-test-ports-{os.getuid()}"
+    )  # one place, whatever a test calls its temporary directory
     place.mkdir(mode=0o700, exist_ok=True)
     lock = os.open(place / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
