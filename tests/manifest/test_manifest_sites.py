@@ -70,8 +70,9 @@ def test_a_quiet_commit_takes_six_round_trips_and_a_read_two(sites, manifest):
 
 
 def test_no_thread_is_left_behind(sites, manifest):
+    before = set(threading.enumerate())  # an earlier test may have left a call that hangs for ever
     backup(manifest)
-    assert threading.active_count() == 1
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_minority_may_be_away_and_catches_up(sites, manifest):
