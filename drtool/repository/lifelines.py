@@ -7,16 +7,21 @@ Invariants
     The file is there, and locked, before its session is committed. The kernel releases the lock when the process ends.
     Only a lock on a local file system counts: a server may drop a lock while its holder lives.
     A file names its own device and inode, so that a copy of the state directory proves nothing.
+    A file that is not a day old stays, even if no process holds it: the session of a killed run may reach the catalogue after
+    it, and could then never be proven dead.
 """
 
 import fcntl
 import os
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drtool.model import SessionId
 from drtool.stores.voting import MAY_VOTE, file_system_of
+
+STALE_S = 86_400.0
 
 
 class Lifeline:
@@ -54,13 +59,18 @@ def is_released(directory: Path, session: SessionId) -> bool:
         return _is_original(descriptor) and _is_free(descriptor)
 
 
-def sweep(directory: Path, open_sessions: Collection[SessionId]) -> None:
-    """Remove the files of sessions that are over and that no process holds."""
+def sweep(directory: Path, open_sessions: Collection[SessionId], ended: Collection[SessionId] = ()) -> None:
+    """Remove the files of the sessions `ended`, and old files of sessions that are over and that no process holds."""
     names = {session.hex() for session in open_sessions}
+    for session in ended:
+        with suppress(OSError):
+            (directory / session.hex()).unlink(missing_ok=True)
     with suppress(OSError):  # what stays is a few bytes, and the next run sweeps again
         for path in list(directory.iterdir()):
             with _opened(path) as descriptor:
-                if path.name not in names and descriptor is not None and _is_free(descriptor):
+                if descriptor is None or path.name in names:
+                    continue
+                if _is_old(descriptor) and _is_free(descriptor):
                     path.unlink(missing_ok=True)
 
 
@@ -71,6 +81,10 @@ def _place_of(descriptor: int) -> bytes:
 
 def _is_original(descriptor: int) -> bool:
     return os.pread(descriptor, 64, 0) == _place_of(descriptor)
+
+
+def _is_old(descriptor: int) -> bool:
+    return time.time() - os.fstat(descriptor).st_mtime > STALE_S
 
 
 def _is_free(descriptor: int) -> bool:

@@ -89,7 +89,7 @@ class WriterSession:
             raise
         self.id = session
         self._lifeline = lifeline
-        sweep(me.lifelines, [row.id for row in committed.view.state.sessions])
+        sweep(me.lifelines, [row.id for row in committed.view.state.sessions], ended=dead)
         self._renewed_s = time.monotonic()
         self._repository.adopt(committed.view)
         return committed.view

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from contextlib import closing, contextmanager
 
 import pytest
@@ -141,6 +142,21 @@ def test_files_of_sessions_that_others_have_ended_are_swept_away_and_those_in_us
         first = repository.begin(writer, "first")
         second = repository.begin(writer, "second")
         assert {path.name for path in repository.lifelines.iterdir()} == {first.id.hex(), second.id.hex()}
+
+
+def test_a_file_that_no_session_of_the_catalogue_names_stays_for_a_day(world):
+    """What a killed run had sent may reach the catalogue after it: its session is then in the list, and this file its proof."""
+    with world.open() as repository, closing(repository.writer()) as writer:
+        repository.begin(writer, "first")
+        early = repository.lifelines / (b"e" * 16).hex()
+        early.touch()
+        late = repository.lifelines / (b"l" * 16).hex()
+        late.touch()
+        day_ago = time.time() - lifelines.STALE_S - 60
+        os.utime(late, (day_ago, day_ago))
+        repository.begin(writer, "second")
+        assert early.exists()
+        assert not late.exists()
 
 
 def test_where_a_lifeline_cannot_be_written_the_session_works_and_nothing_is_proven(world):
