@@ -1,11 +1,22 @@
 """One directory's entries: encoded as pages, named by their bytes, walked and compared over a narrow port."""
 
-from drtool.trees.entry import Entry, FileType, storable, storable_time, unchanged_content
+from drtool.trees.entry import (
+    AclNames,
+    Entry,
+    EntryWithAclNames,
+    FileType,
+    storable,
+    storable_time,
+    unchanged_content,
+    with_acl_names,
+)
 from drtool.trees.pages import Fetch, Put, read_content, read_directory, write_content, write_directory
 from drtool.trees.walk import find_entry, split_path, walk
 
 __all__ = [
+    "AclNames",
     "Entry",
+    "EntryWithAclNames",
     "Fetch",
     "FileType",
     "Put",
@@ -17,6 +28,7 @@ __all__ = [
     "storable_time",
     "unchanged_content",
     "walk",
+    "with_acl_names",
     "write_content",
     "write_directory",
 ]

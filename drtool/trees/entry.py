@@ -36,6 +36,10 @@ class FileType(IntEnum):
         return self.name.lower()
 
 
+AclNames = tuple[tuple[Word, Word, str], ...]
+"""(tag of the ACL entry: 2 for a user, 8 for a group, its number, its name), ascending, for each number that has a name."""
+
+
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True):
     """One name. `content` holds 32-byte chunk ids, joined; a list of more than 1,024 is one id of a `list` chunk."""
 
@@ -70,6 +74,25 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True
     """A directory's own page or list of pages; empty where only metadata was taken."""
     uncaptured: tuple[str, ...] = ()
     """What could not be read when this was taken, in words: `content: Permission denied`."""
+
+    @property
+    def acl_names(self) -> AclNames:
+        """The names of the users and groups in its ACLs, where they were captured."""
+        return ()
+
+
+class EntryWithAclNames(Entry, array_like=True, frozen=True, gc=False, kw_only=True):
+    """An entry with one field more. A class of its own, so that all others are encoded as they always were."""
+
+    acl_names: AclNames = ()
+
+
+def with_acl_names(entry: Entry, names: AclNames) -> Entry:
+    """Return the entry with the names of the users and groups in its ACLs; the very object if it has just these."""
+    if entry.acl_names == names and isinstance(entry, EntryWithAclNames) == bool(names):
+        return entry
+    fields = {field: getattr(entry, field) for field in Entry.__struct_fields__}
+    return EntryWithAclNames(**fields, acl_names=names) if names else Entry(**fields)
 
 
 def unchanged_content(entry: Entry, size_bytes: int, mtime_ns: int, ctime_ns: int, inode: int) -> bool:
@@ -109,6 +132,8 @@ def storable(entry: Entry) -> Entry:
         lost.append(f"xattrs: more than {XATTRS_BYTES_MAX} bytes")
     for name in ("user", "group"):
         changes[name] = _text(getattr(entry, name))
+    if entry.acl_names:
+        changes["acl_names"] = tuple((tag, number, _text(name)) for tag, number, name in entry.acl_names)
     changes["uncaptured"] = tuple(_text(word) for word in (*entry.uncaptured, *lost))
     return msgspec.structs.replace(entry, **changes)
 

@@ -22,7 +22,7 @@ import msgspec
 
 from drtool.errors import FormatError
 from drtool.model import ChunkId, ChunkKind
-from drtool.trees.entry import Entry, storable
+from drtool.trees.entry import Entry, EntryWithAclNames, storable, with_acl_names
 
 PAGE_ENTRIES = 1024
 PAGE_BYTES = 1024 * 1024
@@ -40,6 +40,8 @@ Fetch = Callable[[ChunkId], bytes]
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Entry])
+_decoder_with_acls = msgspec.msgpack.Decoder(list[EntryWithAclNames])
+_ACL = b"system.posix_acl_"
 _EMPTY_PAGE = b"P" + _encoder.encode([])
 _PAGE_HEAD_BYTES = 4  # "P" and the longest head of an array
 
@@ -159,12 +161,22 @@ def _page(text: bytes, after: bytes) -> list[Entry]:
     if text[:1] != b"P":
         raise FormatError("a directory's page is malformed")
     try:
-        entries = _decoder.decode(memoryview(text)[1:])
+        entries = _entries(text)
     except (msgspec.MsgspecError, ValueError) as error:
         raise FormatError(f"a directory's page does not parse: {error}") from None
     if not _are_names([entry.name for entry in entries], after):
         raise FormatError("a directory's page holds names that are none, or are out of order")
     return entries
+
+
+def _entries(text: bytes) -> list[Entry]:
+    """Decode a page. Only entries with an ACL may have the last field, and most pages hold none."""
+    if _ACL not in text:
+        return _decoder.decode(memoryview(text)[1:])
+    return [
+        entry if entry.acl_names else with_acl_names(entry, ())
+        for entry in _decoder_with_acls.decode(memoryview(text)[1:])
+    ]
 
 
 def _are_names(names: list[bytes], after: bytes) -> bool:

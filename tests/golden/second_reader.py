@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 # fmt: off
 ENTRY_FIELDS = (
     "name", "type", "mode", "uid", "gid", "user", "group", "size", "mtime", "ctime", "inode", "device", "links", "rdev",
-    "link_target", "xattrs", "holes", "flags", "content", "content_depth", "subtree", "uncaptured",
+    "link_target", "xattrs", "holes", "flags", "content", "content_depth", "subtree", "uncaptured", "acl_names",
 )
 KINDS = {
     1: "pack", 2: "segment", 3: "head", 4: "log-page", 5: "checkpoint", 6: "inbox", 7: "object", 8: "journal",
@@ -150,7 +150,9 @@ def size_class(size):
 def read_page(text):
     """The entries of one page, as dicts."""
     assert text[:1] == b"P"
-    return [dict(zip(ENTRY_FIELDS, row, strict=True)) for row in msgspec.msgpack.decode(text[1:])]
+    rows = msgspec.msgpack.decode(text[1:])
+    assert all(len(ENTRY_FIELDS) - 1 <= len(row) <= len(ENTRY_FIELDS) for row in rows)
+    return [dict(zip(ENTRY_FIELDS, row, strict=False)) for row in rows]
 
 
 def read_list(text):

@@ -17,7 +17,7 @@ from pyfastcdc.py.constants import MASKS
 from drtool.crypto import HEADER_BYTES, ChunkKind, Keyring, KeySlot, SealKind, object_name, open_slot
 from drtool.model import ChunkId
 from drtool.packing import CutBounds, Cutter, PackKind, SegmentReader, open_block, read_footer, unseal_segment
-from drtool.trees import Entry, read_directory
+from drtool.trees import EntryWithAclNames, read_directory
 
 KEYRING = Keyring(golden.REPOSITORY, golden.MASTERS)
 VECTORS = json.loads((golden.HERE / "vectors.json").read_bytes())
@@ -175,7 +175,7 @@ def test_the_document_names_what_is_frozen_here():
 def test_the_document_lists_every_field_of_an_entry_in_order():
     rows = re.findall(r"^\| (\d+) \| ([a-z]\w+) \|", DOCUMENT, re.MULTILINE)
     assert [(int(number), name) for number, name in rows] == list(enumerate(second_reader.ENTRY_FIELDS))
-    names = [name.removesuffix("_ns").removesuffix("_bytes") for name in Entry.__struct_fields__]
+    names = [name.removesuffix("_ns").removesuffix("_bytes") for name in EntryWithAclNames.__struct_fields__]
     assert names == list(second_reader.ENTRY_FIELDS)
 
 

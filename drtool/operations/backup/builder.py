@@ -150,6 +150,7 @@ class TreeBuilder:
             at = self._complete(at)
 
     def _complete(self, node: Node) -> Node | None:
+        self._name_acls(node)
         if node.same:
             subtree = node.previous_subtree
             self.directories.unmodified += 1
@@ -167,6 +168,13 @@ class TreeBuilder:
             return None
         self._hang(node.parent, node.slot, subtree)
         return node.parent
+
+    def _name_acls(self, node: Node) -> None:
+        """Add the names of the users and groups in ACLs, also to entries of a parent snapshot that had none yet."""
+        for index, entry in enumerate(node.entries):
+            if entry.xattrs and (named := self._names.with_acl_names(entry)) is not entry:
+                node.entries[index] = named
+                node.same = False
 
     def _hang(self, parent: Node, slot: int, subtree: bytes) -> None:
         entry = parent.entries[slot]

@@ -138,7 +138,7 @@ class Scan:
                 inode = os.fstat(fd).st_ino
                 if parent is not None:
                     on_the_way = self.roots.root_of(path) is None
-                    uncaptured = _complete_directory(parent, slot, fd, on_the_way=on_the_way)
+                    uncaptured = _complete_directory(parent, slot, fd, self.names, on_the_way=on_the_way)
                     self.problems += (Problem(path, message) for message in uncaptured)
                 captured = capture_directory(fd, path, previous, self._rules, self._recent_after_ns, self.names)
             finally:
@@ -222,7 +222,7 @@ def _entries_of(subtree: bytes, fetch: Fetch, unreadable: Callable[[str], None])
         return {}
 
 
-def _complete_directory(parent: Node, slot: int, fd: int, *, on_the_way: bool) -> tuple[str, ...]:
+def _complete_directory(parent: Node, slot: int, fd: int, names: OwnerNames, *, on_the_way: bool) -> tuple[str, ...]:
     """Add a new directory's attributes, while it is open, and return what could not be read, in words. The parent
     snapshot's own entry has them already.
 
@@ -235,7 +235,7 @@ def _complete_directory(parent: Node, slot: int, fd: int, *, on_the_way: bool) -
         raise OSError(errno.EBUSY, "another directory took its place while the backup ran")
     if entry is parent.previous.get(entry.name):
         return ()
-    described = msgspec.structs.replace(complete(entry, fd), subtree=b"")
+    described = names.with_acl_names(msgspec.structs.replace(complete(entry, fd), subtree=b""))
     old = parent.previous.get(entry.name)
     parent.entries[slot] = old if on_the_way and old is not None and _but_for_times(described, old) else described
     return described.uncaptured[len(entry.uncaptured) :]

@@ -9,11 +9,11 @@ Sources: pax(1) of POSIX.1-2017; the `SCHILY.*` keywords of star(5); "Storing Sp
 
 import os
 import stat
-import struct
 import tarfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from drtool.sources.filesystem import ACL_ACCESS, ACL_DEFAULT, ACL_GROUP, ACL_USER, read_acl
 from drtool.trees import Entry, FileType
 
 _KINDS = {
@@ -24,10 +24,8 @@ _KINDS = {
     FileType.CHARACTER_DEVICE: tarfile.CHRTYPE,
     FileType.BLOCK_DEVICE: tarfile.BLKTYPE,
 }
-_ACLS = {b"system.posix_acl_access": "SCHILY.acl.access", b"system.posix_acl_default": "SCHILY.acl.default"}
-_ACL_VERSION = 2
+_ACLS = {ACL_ACCESS: "SCHILY.acl.access", ACL_DEFAULT: "SCHILY.acl.default"}
 _ACL_TAGS = {0x01: "user", 0x02: "user", 0x04: "group", 0x08: "group", 0x10: "mask", 0x20: "other"}
-_NAMED = (0x02, 0x08)
 
 Ranges = list[tuple[int, int]]
 """(offset, length) of what is data."""
@@ -114,14 +112,15 @@ def _record(key: bytes, value: bytes) -> tuple[str, str | None]:
 
 def acl_text(value: bytes) -> str | None:
     """Return a POSIX ACL, as Linux stores it in an attribute, as acl(5) writes it; None if it is malformed."""
-    if len(value) % 8 != 4 or struct.unpack_from("<I", value)[0] != _ACL_VERSION:
+    entries = read_acl(value)
+    if entries is None:
         return None
     parts = []
-    for tag, bits, number in struct.iter_unpack("<HHI", value[4:]):
+    for tag, bits, number in entries:
         if tag not in _ACL_TAGS:
             return None
         rights = stat.filemode(bits & 7)[-3:]
-        parts.append(f"{_ACL_TAGS[tag]}:{number if tag in _NAMED else ''}:{rights}")
+        parts.append(f"{_ACL_TAGS[tag]}:{number if tag in (ACL_USER, ACL_GROUP) else ''}:{rights}")
     return ",".join(parts)
 
 

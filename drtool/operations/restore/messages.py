@@ -1,13 +1,18 @@
 """What the restore and its workers say to each other. `folder` is a directory below the destination, part by part."""
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from drtool.operations.restore.request import Overwrite
 from drtool.repository.reading import BadCopy
-from drtool.trees import Entry
+from drtool.trees import Entry, EntryWithAclNames
+
+if TYPE_CHECKING:
+    FileEntry: TypeAlias = Entry
+else:
+    FileEntry = EntryWithAclNames  # decoded from entries of either length
 
 
 class _Message(Struct, frozen=True, array_like=True, tag=True):
@@ -16,7 +21,7 @@ class _Message(Struct, frozen=True, array_like=True, tag=True):
 
 class FilesOfFolder(Struct, frozen=True, array_like=True, gc=False):
     folder: tuple[bytes, ...]
-    files: list[Entry]
+    files: list[FileEntry]
 
 
 class PutFiles(_Message, frozen=True):

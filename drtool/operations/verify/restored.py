@@ -118,7 +118,7 @@ def _attributes_difference(entry: Entry, path: bytes, found: os.stat_result) -> 
         flags = _flags_at(path) if entry.type in _HAVE_FLAGS else 0
     except OSError as error:
         return f"its attributes cannot be read: {error.strerror}"
-    wanted = dict(entry.xattrs)
+    wanted = dict(_IDS.xattrs(entry)[0])
     for name in sorted(name for name in wanted.keys() | here.keys() if decided_by_restore(name)):
         if wanted.get(name) != here.get(name):
             return f"its attribute {os.fsdecode(name)} is another one"

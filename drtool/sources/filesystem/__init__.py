@@ -1,5 +1,6 @@
 """Directories and files: captured as they are, put back as they were."""
 
+from drtool.sources.filesystem.acls import ACL_ACCESS, ACL_DEFAULT, ACL_GROUP, ACL_USER, read_acl
 from drtool.sources.filesystem.applying import Applier, decided_by_restore
 from drtool.sources.filesystem.attributes import attributes_of, flags_of, holes_of, xattrs_of
 from drtool.sources.filesystem.capture import Captured, capture_directory
@@ -23,6 +24,10 @@ from drtool.sources.filesystem.removing import count
 from drtool.sources.filesystem.roots import Problem, Roots, join, plan_roots
 
 __all__ = [
+    "ACL_ACCESS",
+    "ACL_DEFAULT",
+    "ACL_GROUP",
+    "ACL_USER",
     "Applier",
     "Captured",
     "Folder",
@@ -53,6 +58,7 @@ __all__ = [
     "pattern_of",
     "patterns_below",
     "plan_roots",
+    "read_acl",
     "read_group_mapping",
     "read_patterns",
     "read_user_mapping",

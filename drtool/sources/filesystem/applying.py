@@ -18,9 +18,8 @@ import stat
 from collections.abc import Callable
 from functools import partial
 
+from drtool.sources.filesystem.acls import ACLS
 from drtool.sources.filesystem.attributes import (
-    ACL_ACCESS,
-    ACL_DEFAULT,
     EARLY_FLAGS,
     HAS_XATTRS,
     LOCKING_FLAGS,
@@ -32,7 +31,6 @@ from drtool.sources.filesystem.owners import OwnerIds
 from drtool.sources.filesystem.reading import reason
 from drtool.trees import Entry, FileType
 
-_ACLS = frozenset({ACL_ACCESS, ACL_DEFAULT})
 _CAPABILITY = b"security.capability"
 _REFUSED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EACCES})
 _SET_IDS = stat.S_ISUID | stat.S_ISGID
@@ -69,12 +67,14 @@ class Applier:
         elif not self._owner(target, entry, problems) and mode & _SET_IDS:
             mode &= ~_SET_IDS
             problems.append("mode: without its owner it does not become setuid or setgid")
-        if entry.xattrs:
-            self._xattrs(target, [pair for pair in entry.xattrs if pair[0] not in _ACLS], problems)
+        xattrs, left_out = self._ids.xattrs(entry)
+        problems += left_out
+        if xattrs:
+            self._xattrs(target, [pair for pair in xattrs if pair[0] not in ACLS], problems)
         if entry.type != _SYMLINK:
             self._mode(target, mode, problems)
-        if entry.xattrs:
-            self._xattrs(target, [pair for pair in entry.xattrs if pair[0] in _ACLS], problems)
+        if xattrs:
+            self._xattrs(target, [pair for pair in xattrs if pair[0] in ACLS], problems)
         self._times(target, entry.mtime_ns, problems)
         flags = entry.flags if lock else entry.flags & ~LOCKING_FLAGS
         if flags and isinstance(target, int):
@@ -92,7 +92,7 @@ class Applier:
         """Whether everything that `apply` sets is so already; `found` is the target's stat. OSError if unreadable."""
         return (
             self.stat_matches(found, entry)
-            and _ours(xattrs_of(target)) == _ours(entry.xattrs)
+            and _ours(xattrs_of(target)) == _ours(self._ids.xattrs(entry)[0])
             and (not isinstance(target, int) or flags_of(target) == entry.flags)
         )
 
@@ -179,7 +179,7 @@ def _try(what: str, action: Callable[[], None], problems: list[str]) -> None:
 
 def decided_by_restore(name: bytes) -> bool:
     """Whether a restore decides about this attribute; labels and signatures (`security.selinux`) are the host's."""
-    return name in _ACLS or name == _CAPABILITY or name.startswith((b"user.", b"trusted."))
+    return name in ACLS or name == _CAPABILITY or name.startswith((b"user.", b"trusted."))
 
 
 def _is_label(name: bytes) -> bool:

@@ -112,6 +112,7 @@ class Describer:
                 entry = self.by_name(entry)
         except FileNotFoundError:
             return None
+        entry = self._names.with_acl_names(entry)
         return item.old if item.old is not None and self._rules.as_good_as(item.old, entry) else entry
 
     def by_name(self, entry: Entry) -> Entry:

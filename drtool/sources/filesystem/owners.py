@@ -4,6 +4,7 @@ Invariants
     A number without a name is captured as an empty string, never as its digits.
     A name that does not exist on this host falls back to the number, so that nothing is lost on bare metal.
     What the user maps comes first, also before numbers.
+    The users and groups that an ACL names follow the same rules as owners.
 """
 
 import grp
@@ -11,6 +12,8 @@ import pwd
 from collections.abc import Callable, Iterable, Mapping
 
 from drtool.errors import UsageError
+from drtool.sources.filesystem.acls import ACL_USER, Xattrs, mapped_xattrs, named_ids
+from drtool.trees import Entry, with_acl_names
 
 
 class _UserNames(dict[int, str]):
@@ -41,6 +44,21 @@ class OwnerNames:
     def __init__(self) -> None:
         self.users: dict[int, str] = _UserNames()
         self.groups: dict[int, str] = _GroupNames()
+
+    def with_acl_names(self, entry: Entry) -> Entry:
+        """Return the entry with the names of the users and groups in its ACLs; the very object if it has them already.
+
+        A name that was captured stays where the number has none any more.
+        """
+        ids = set(named_ids(entry.xattrs))
+        if not ids:
+            return entry if not entry.acl_names else with_acl_names(entry, ())
+        before = {(tag, number): name for tag, number, name in entry.acl_names}
+        names = ((*each, self._name(*each) or before.get(each, "")) for each in sorted(ids))
+        return with_acl_names(entry, tuple(row for row in names if row[2]))
+
+    def _name(self, tag: int, number: int) -> str:
+        return self.users[number] if tag == ACL_USER else self.groups[number]
 
 
 class _UserIds(dict[str, int]):
@@ -100,6 +118,12 @@ class OwnerIds:
             return gid
         known = self._groups[group]
         return gid if known < 0 else known
+
+    def xattrs(self, entry: Entry) -> tuple[Xattrs, list[str]]:
+        """Return the entry's attributes with ACLs for this host, and in words the ACL entries that it cannot have."""
+        if not entry.xattrs:
+            return (), []
+        return mapped_xattrs(entry.xattrs, entry.acl_names, self.uid, self.gid)
 
 
 def _mapped(mapping: Mapping[str, int], name: str, number: int) -> int | None:

@@ -20,8 +20,9 @@ from typing import Self
 from msgspec.structs import replace
 
 from drtool.errors import UsageError
+from drtool.sources.filesystem.acls import ACL_DEFAULT, ACLS
 from drtool.sources.filesystem.applying import Applier, prepare_flags
-from drtool.sources.filesystem.attributes import ACL_ACCESS, ACL_DEFAULT, HAS_XATTRS, flags_of, set_flags
+from drtool.sources.filesystem.attributes import HAS_XATTRS, flags_of, set_flags
 from drtool.sources.filesystem.reading import open_directory
 from drtool.sources.filesystem.removing import remove, retry_unlocked, unlock
 from drtool.trees import Entry, FileType
@@ -322,7 +323,7 @@ def _names(fd: int) -> list[str]:
 def _forget_inherited(fd: int) -> None:
     """A new directory in one that passes something on: take it off before anything is put into it."""
     if HAS_XATTRS:
-        for acl in {os.fsdecode(ACL_ACCESS), os.fsdecode(ACL_DEFAULT)} & set(_names(fd)):
+        for acl in set(map(os.fsdecode, ACLS)) & set(_names(fd)):
             os.removexattr(fd, acl)
     if flags_of(fd):
         set_flags(fd, 0)
