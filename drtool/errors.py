@@ -27,14 +27,18 @@
         ├── TargetFull                 1
         └── TargetReadOnly             1
 
-Beside the tree stands `Interrupted` (130 / 143), a BaseException as KeyboardInterrupt is: Ctrl-C is no failure of the file,
+Beside the tree stands `Interrupted` (129 / 130 / 143), a BaseException as KeyboardInterrupt is: Ctrl-C is no failure of the file,
 the copy or the site at hand, so nothing that handles those may take it for one.
 
 `transient` says whether trying again, unchanged, may help. A message is one sentence: what, where; `hint` is what to do next.
 When several exit codes apply, the first in `EXIT_PRECEDENCE` wins.
 """
 
+import signal
 from typing import ClassVar
+
+INTERRUPTS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""The signals that ask a command to end: a lost terminal, Ctrl-C, and a service manager."""
 
 EXIT_MEANINGS: dict[int, str] = {
     0: "done, and nothing is wrong",
@@ -51,12 +55,13 @@ EXIT_MEANINGS: dict[int, str] = {
     11: "refused: it would lose data",
     12: "wrong password or key",
     75: "another run holds this plan's concurrency group",
+    129: "interrupted (SIGHUP: the terminal was lost)",
     130: "interrupted (Ctrl-C)",
     141: "the reader of a dump left before its end (SIGPIPE)",
     143: "interrupted (SIGTERM)",
 }
 EXIT_READER_LEFT = 141
-EXIT_PRECEDENCE: tuple[int, ...] = (130, 143, 141, 2, 75, 10, 12, 6, 11, 1, 4, 3, 8, 9, 7, 5, 0)
+EXIT_PRECEDENCE: tuple[int, ...] = (129, 130, 143, 141, 2, 75, 10, 12, 6, 11, 1, 4, 3, 8, 9, 7, 5, 0)
 
 
 def worst_exit(*codes: int) -> int:
@@ -132,7 +137,7 @@ class WrongPassword(DrtoolError):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM: what is stored is kept, the next run reuses it."""
+    """One of `INTERRUPTS`: what is stored is kept, the next run reuses it."""
 
     kind: ClassVar[str] = "interrupted"
     message: ClassVar[str] = "interrupted; what was stored so far is kept"

@@ -19,7 +19,7 @@ class Entry(NamedTuple):
 
 _ALWAYS = (0, 1, 2)
 _OPENS = (6, 10, 12)
-_STOPS = (130, 143)
+_STOPS = (129, 130, 143)
 _READS = (*_ALWAYS, *_OPENS, *_STOPS)
 
 BASICS, LOOK, CARE, GROUP = "Back up and restore", "Look inside", "Look after", ""

@@ -2,7 +2,8 @@
 
 Invariants
     `before` hooks run when the command line is known to be sound, before anything is opened; one that fails stops the command.
-    `after` hooks run however the command ended, once the `before` hooks were through; then, if it failed, `on_failure`.
+    `after` hooks run however the command ended, as soon as a `before` hook has begun: what the first one mounted is unmounted
+    though the second one failed, or a signal came. Then, if the command failed, `on_failure`.
     A dry run runs no hook and writes no figures. The result is on stdout before any of this can spoil it.
 """
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from drtool.plans.hooks import Outcome
 
 _HOOKED = ("backup", "verify", "prune")
-_STORED = {"backup": (0, 3, 5), "verify": (0, 5), "prune": (0,)}
-"""With which codes the work was done; the others are failures."""
+_GOOD = {"backup": (0, 5), "verify": (0, 5), "prune": (0,)}
+"""With these codes the work was done and `repair` completes it; all others call `on_failure`, and no ping of `after` is sent."""
 
 
 class Life:
@@ -28,7 +29,8 @@ class Life:
         self._call = call
         self._command = command
         self._began_s = time.time()
-        self._prepared = False
+        self._failure = ""
+        """Which `after` hooks failed, and why."""
 
     def begin(self) -> None:
         """Runs the `before` hooks. Raises DrtoolError if one fails."""
@@ -40,15 +42,15 @@ class Life:
                     f"{outcome.failed[0]}, so {self._command} did not begin",
                     hint="mend the hook, or take it out of `hooks:`",
                 )
-        self._prepared = True
 
     def end(self, code: int) -> int:
         """Runs the `after` hooks and those of a failure, writes the figures. The exit code of it all."""
-        done = code in _STORED.get(self._command, (0,))
+        done = code in _GOOD.get(self._command, (0,))
         failed = False
-        if self._prepared and self._hooks("after"):
+        if self._hooks("after"):
             outcome = self._run(f"after_{self._command}", self._hooks("after"), code, pings=done)
             failed = bool(outcome.failed)
+            self._failure = "; ".join(outcome.failed)
         code = worst_exit(code, 1) if failed else code
         on_failure = self._call.settings.config.hooks.on_failure if self._command in _HOOKED else ()
         if on_failure and (failed or not done):
@@ -80,7 +82,7 @@ class Life:
             config=str(call.settings.config_path or ""),
             exit_code=code,
             snapshots=call.screen.stored,
-            message=call.screen.failure,
+            message=self._reason(code),
         )
         timeout_s = call.settings.config.hooks.timeout
         outcome = run_hooks(
@@ -95,6 +97,15 @@ class Life:
         for text in (*outcome.unanswered, *(() if stop_at_failure else outcome.failed)):
             call.screen.complain(text)
         return outcome
+
+    def _reason(self, code: int | None) -> str:
+        """Why the command did not end with 0, in one line."""
+        from drtool.cli.reasons import reason_of
+
+        if not code:
+            return ""
+        found = self._call.screen.failure or reason_of(self._command, self._call.document)
+        return "; ".join(text for text in (found, self._failure) if text)
 
     def _write_metrics(self, code: int) -> bool:
         """Whether all is well with the figures, if any are wanted."""

@@ -49,7 +49,9 @@ def run(argv: Sequence[str]) -> int:
     gc.set_threshold(100_000, 20, 100)  # millions of small objects live long here, and hardly any in cycles
     _catch_signals()
     try:
-        code = _end(call, _carry_out(call, arguments))
+        code = _carry_out(call, arguments)
+        screen.flush()
+        code = _end(call, code or int(screen.lost))
     finally:
         screen.finish()
     return code or int(screen.lost)
@@ -150,8 +152,10 @@ def _sentence(message: str) -> str:
 
 
 def _catch_signals() -> None:
-    """SIGINT and SIGTERM become `Interrupted` in this process; a forked worker just ends."""
+    """`INTERRUPTS` become `Interrupted` in this process; a forked worker just ends."""
     import signal
+
+    from drtool.errors import INTERRUPTS
 
     owner = os.getpid()
 
@@ -160,7 +164,10 @@ def _catch_signals() -> None:
 
         if os.getpid() != owner:
             os._exit(128 + number)
+        if number == signal.SIGHUP:  # a lost terminal says so more than once: to the shell's jobs, then to its group
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         raise Interrupted(number)
 
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in INTERRUPTS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays in force
+            signal.signal(number, interrupt)

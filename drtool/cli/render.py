@@ -112,7 +112,7 @@ class Screen:
                 return
             self._write(self._line(each))
             if number < _FIRST_LINES:  # somebody waits for the beginning
-                self._flush()
+                self.flush()
 
     def fail(self, error: DrtoolError | Interrupted) -> None:
         """A failure: the error document, and a sentence with what to do next on stderr."""
@@ -176,10 +176,7 @@ class Screen:
         self.end_progress()
         if self._failed_items > _ITEMS_SHOWN and not self.form.documents:
             self._say("warn", "", f"… and {self._failed_items - _ITEMS_SHOWN} more (--json lists every one)")
-        try:
-            self._stdout.flush()
-        except OSError as error:
-            self._give_up(error)
+        self.flush()
 
     def _advance(self, event: Stage | Progress) -> None:
         if self.form.quiet or self.form.documents or not _draws(self._stderr):
@@ -265,7 +262,8 @@ class Screen:
         except OSError as error:
             self._give_up(error)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Gives what is written so far to the system; a reader that has gone is no failure, a full disk is `lost`."""
         try:
             self._stdout.flush()
         except OSError as error:
@@ -277,6 +275,7 @@ class Screen:
         self._unread = True
         if not isinstance(error, BrokenPipeError) and not self.lost:
             self.lost = True
+            self.failure = self.failure or f"the result cannot be written to stdout: {error.strerror}"
             self._say("bad", "drtool: ", f"the result cannot be written to stdout: {error.strerror}")
 
 

@@ -49,7 +49,8 @@ class Occasion(Struct, frozen=True, kw_only=True):
         """For people."""
         if self.exit_code is None:
             return f"drtool {self.command} begins"
-        stored = f", {len(self.snapshots)} snapshots stored" if self.snapshots else ""
+        count = len(self.snapshots)
+        stored = f", {count} snapshot{'s' if count > 1 else ''} stored" if count else ""
         return f"drtool {self.command} ended with {self.exit_code}{stored}{': ' if self.message else ''}{self.message}"
 
 

@@ -1,11 +1,11 @@
-"""Stretches that Ctrl-C and SIGTERM wait for: the end of something that must be undone."""
+"""Stretches that an interruption waits for: the end of something that must be undone."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+from drtool.errors import INTERRUPTS
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in _INTERRUPTS}
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in INTERRUPTS}
     try:
         yield
     finally:

@@ -20,12 +20,11 @@ from typing import Generic, NoReturn, TypeVar
 
 import msgspec
 
-from drtool.errors import DrtoolError
+from drtool.errors import INTERRUPTS, DrtoolError
 
 WINDOW = 2
 GRACE_S = 5.0
 IDLE_S = 1.0
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _LENGTH_BYTES = 4
 
 Out = TypeVar("Out")
@@ -203,7 +202,7 @@ class WorkerPool(Generic[Out, In]):
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Ctrl-C waits for the end of the message: half of one would leave the pipe useless, and what is stored unsaved."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
     finally:
@@ -214,7 +213,7 @@ def _work(serve: Callable[[Channel[In, Out]], None], channel: "Channel[In, Out]"
     """A forked child's whole life; it never returns into the parent's code."""
     status = 1
     try:
-        for number in _INTERRUPTS:  # a terminal or a service manager sends them to all of us; the parent decides
+        for number in INTERRUPTS:  # a terminal or a service manager sends them to all of us; the parent decides
             signal.signal(number, signal.SIG_IGN)
         gc.disable()  # nothing here makes cycles, and a collection would touch every page shared with the parent
         serve(channel)

@@ -20,7 +20,7 @@ import zstandard
 from msgspec import Struct
 
 from drtool.crypto import Keyring
-from drtool.errors import StoreError, TargetHung
+from drtool.errors import INTERRUPTS, StoreError, TargetHung
 from drtool.model import Buffer, ChunkId, PackId, TargetName, pack_object
 from drtool.packing import Bundle, PackBuilder, PackContents, PackKind
 from drtool.packing.bundle import LARGE_CHUNK_BYTES
@@ -162,7 +162,7 @@ class Placing:
 
 def _leave_interruptions_to_the_main_thread() -> None:
     """Python runs handlers in the main thread; one that blocks them there must not get them by way of another thread."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
 
 
 class SealedPack(NamedTuple):

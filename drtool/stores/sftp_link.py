@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from drtool.errors import DrtoolError, StoreError, TargetHung, TargetOffline, TargetUnanswered
+from drtool.errors import INTERRUPTS, DrtoolError, StoreError, TargetHung, TargetOffline, TargetUnanswered
 from drtool.stores.sftp_login import ALIVE_S, SftpPlace, log_in, said
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Runner:
 
     def _turn(self) -> None:
         # Python runs handlers in the main thread, which must not sleep on while a signal went to this one
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
         self._loop.run_forever()
 
 

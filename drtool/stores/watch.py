@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from drtool.errors import TargetHung
+from drtool.errors import INTERRUPTS, TargetHung
 from drtool.model import ObjectInfo
 from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Store, Tagged
@@ -26,7 +26,6 @@ T = TypeVar("T")
 
 INTERRUPTED_GRACE_S = 5.0
 ROWS_AT_ONCE = 1024
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _HINT = "a mount that hangs? mount it anew, or take its disk or server for lost; the other targets are used meanwhile"
 
 
@@ -77,7 +76,7 @@ class Errand(Generic[T]):
 
     def _run(self) -> None:
         # Python runs handlers in the main thread, which must not sleep on while a signal went to this one
-        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
         try:
             self._result = self._call()
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it

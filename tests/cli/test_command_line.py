@@ -332,7 +332,7 @@ def test_a_reader_that_leaves_early_is_no_failure(stored):
     assert done.stderr == b"0\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_one_sentence(shell, number, code):
     (shell.directory / "drtool.yaml").write_text("sites: {a: {main: {url: a}}}\n")
     environ = {

@@ -3,37 +3,12 @@
 import re
 
 import pytest
-from command_shell import shell_in
-
-CONFIG = """
-sources: {home: {paths: [tree]}}
-retention: {keep_last: 2}
-metrics_file: drtool.prom
-hooks:
-  before_backup: [sh, -c, "echo before >> log; test ! -e stop"]
-  after_backup: [sh, -c, "echo after $DRTOOL_EXIT_CODE $DRTOOL_SNAPSHOT_IDS >> log; test ! -e bad"]
-  on_failure: [sh, -c, "echo failed $DRTOOL_COMMAND $DRTOOL_EXIT_CODE $DRTOOL_MESSAGE >> log"]
-"""
+from everyday_world import everyday_shell, log
 
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
-    made = shell_in(tmp_path_factory.mktemp("everyday"))
-    (made.directory / "tree").mkdir()
-    (made.directory / "tree/file").write_text("hello\n")
-    assert made("init", *(w for site in "abc" for w in ("--target", f"{site}={made.directory / site}"))).code == 0
-    with (made.directory / "drtool.yaml").open("a") as config:
-        config.write(CONFIG)
-    assert made("backup").code == 0
-    log(made)
-    return made
-
-
-def log(shell) -> list[str]:
-    path = shell.directory / "log"
-    lines = path.read_text().splitlines() if path.exists() else []
-    path.unlink(missing_ok=True)
-    return lines
+    return everyday_shell(tmp_path_factory.mktemp("everyday"))
 
 
 def test_hooks_run_around_a_backup_and_figures_are_written(shell):
@@ -51,8 +26,8 @@ def test_a_before_hook_that_fails_stops_the_backup(shell):
     (shell.directory / "stop").unlink()
     assert ran.code == 1
     assert "backup did not begin" in ran.error["message"]
-    before, failed = log(shell)
-    assert before == "before"
+    before, after, failed = log(shell)
+    assert (before, after) == ("before", "after 1"), "what the hook began is undone"
     assert failed.startswith("failed backup 1 the hook sh (before_backup) ended with 1, so")
     assert 'drtool_last_run_exit_code{command="backup"} 1' in (shell.directory / "drtool.prom").read_text()
 
@@ -63,7 +38,7 @@ def test_an_after_hook_that_fails_is_told_though_all_is_stored(shell):
     (shell.directory / "bad").unlink()
     assert ran.code == 1
     assert "warning: the hook sh (after_backup) ended with 1" in ran.err
-    assert log(shell)[-1].startswith("failed backup 1")
+    assert log(shell)[-1].startswith("failed backup 1 the hook sh (after_backup) ended with 1")
 
 
 def test_a_dry_run_runs_no_hook_and_a_bad_command_line_neither(shell):

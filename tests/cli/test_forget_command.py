@@ -18,7 +18,9 @@ def signals():
     """`run` installs handlers; the test runner wants its own back."""
     import signal
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    from drtool.errors import INTERRUPTS
+
+    before = {number: signal.getsignal(number) for number in INTERRUPTS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

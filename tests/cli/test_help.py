@@ -15,7 +15,9 @@ def signals():
     """`run` installs handlers; the test runner wants its own back."""
     import signal
 
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    from drtool.errors import INTERRUPTS
+
+    kept = {number: signal.getsignal(number) for number in INTERRUPTS}
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C in the middle: a clean end, and what is stored is reused."""
+"""SIGTERM, Ctrl-C and a lost terminal in the middle: a clean end, and what is stored is reused."""
 
 import os
 import signal

@@ -19,7 +19,7 @@ from drtool.plans.running.kept_plan import FOLDER
 OUTPUTS = RESULTS["plan"]
 FORESEE_S = 600.0
 _UNPROVEN_EXIT, _BUSY_EXIT = 9, 75
-_INTERRUPTED = (130, 143)
+_INTERRUPTED = (129, 130, 143)
 
 
 class PlanAction:
