@@ -13,6 +13,8 @@ from bucket_sites import wait_for
 from command_shell import shell_in
 from three_sites import fill, noise, portrait
 
+LINKS = [("big", "sub/also"), ("symlink", "sub/symlink"), ("fifo", "sub/fifo")]
+
 
 def demand_fuse() -> None:
     """A skip, or in CI a failure, where nothing can be mounted."""
@@ -29,6 +31,10 @@ def shell(tmp_path_factory):
     source = fill(shell.directory / "home", files)
     os.symlink("../big", source / "sub" / "link")
     os.setxattr(source / "big", "user.note", b"kept")
+    os.symlink("target", source / "symlink")
+    os.mkfifo(source / "fifo")
+    for one, two in LINKS:
+        os.link(source / one, source / two, follow_symlinks=False)
     assert shell("backup", str(source)).code == 0
     return shell
 
@@ -132,3 +138,18 @@ def test_only_an_empty_directory_is_mounted_on(shell, tmp_path, what):
         fill(tmp_path / "full", {"x": b""})
     done = shell("mount", str(tmp_path / what))
     assert done.code == 2, done.err
+
+
+def test_names_of_one_file_are_hard_links(shell, mounted, tmp_path):
+    where, _ = mounted
+    there = home(shell, where)
+    assert all((there / one).lstat().st_ino == (there / two).lstat().st_ino for one, two in LINKS)
+    paths = [*there.iterdir(), *there.glob("sub/*")]
+    assert len({path.lstat().st_ino for path in paths}) == len(paths) - len(LINKS)
+    listed = {entry.name: entry.inode() for entry in os.scandir(there)}
+    assert listed == {path.name: path.lstat().st_ino for path in there.iterdir()}
+    (tmp_path / "copy").mkdir()
+    names = [there / name for name in ("big", "symlink", "fifo", "sub")]
+    subprocess.run(["cp", "-a", *names, tmp_path / "copy"], check=True)
+    for one, two in LINKS:
+        assert (tmp_path / "copy" / one).lstat().st_ino == (tmp_path / "copy" / two).lstat().st_ino

@@ -9,6 +9,7 @@ from blake3 import blake3
 from drtool.manifest.records import Counts, Snapshot
 from drtool.model import ChunkId, ChunkKind
 from drtool.operations.mounting import view as views
+from drtool.operations.mounting.serving import attributes, linked_inode
 from drtool.operations.mounting.view import Folder, Link, OpenFile, View, is_directory
 from drtool.trees import Entry, FileType, write_content, write_directory
 
@@ -152,3 +153,17 @@ def test_what_is_a_directory():
     assert is_directory(directory(b"d", b""))
     assert not is_directory(file(b"f"))
     assert not is_directory(Link(b"x"))
+
+
+def test_a_hole_takes_no_room():
+    holes = ((4096, 8192), (20480, 4096))
+    sparse = file(b"sparse", size_bytes=24576, holes=holes)
+    assert attributes(sparse)["st_blocks"] * 512 == 24576 - 12288
+
+
+def test_an_inode_number_is_one_files_in_one_snapshot():
+    one = file(b"one", device=7, inode=9, links=2)
+    two = file(b"two", device=7, inode=9, links=2)
+    other_device = file(b"one", device=8, inode=9, links=2)
+    assert linked_inode(b"tree", one) == linked_inode(b"tree", two) > 0
+    assert len({linked_inode(b"tree", one), linked_inode(b"tree", other_device), linked_inode(b"later", one)}) == 3

@@ -3,6 +3,7 @@
 Invariants
     Nothing can be written: the kernel refuses, and nothing here would know how.
     What cannot be read is an input/output error for whoever reads it, and a warning here; the mount goes on.
+    Names of one file have one inode number, in each view of their snapshot; all other names have numbers of their own.
 """
 
 import errno
@@ -15,6 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
 from drtool.errors import DrtoolError
 from drtool.events import Emit, Warned
 from drtool.manifest.records import Snapshot
@@ -22,6 +25,7 @@ from drtool.model import ChunkId
 from drtool.operations.mounting.view import Folder, Link, Node, OpenFile, View, is_directory
 from drtool.repository import Repository
 from drtool.repository.reading import ChunkReader
+from drtool.sources.filesystem import link_group
 from drtool.trees import Entry, FileType, split_path
 
 BLOCK_BYTES = 4096
@@ -53,7 +57,16 @@ def mount(
         signal.signal(number, signal.SIG_DFL)  # libfuse takes those that nobody has taken, and unmounts
     options = {"allow_other": True, "default_permissions": True} if allow_other else {}  # modes are then checked
     try:
-        fuse.FUSE(operations, str(directory), foreground=True, nothreads=True, ro=True, fsname="drtool", **options)
+        fuse.FUSE(
+            operations,
+            str(directory),
+            foreground=True,
+            nothreads=True,
+            ro=True,
+            use_ino=True,
+            fsname="drtool",
+            **options,
+        )
     except RuntimeError as error:
         raise DrtoolError(
             f"{directory} cannot be mounted on (libfuse ended with {error})", hint="drtool doctor"
@@ -90,16 +103,19 @@ class _Operations:
         self._mounted()
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
-        return attributes(self._node(path))
+        node = self._node(path)
+        return attributes(node) | {"st_ino": self._inode(path, node)}
 
     def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
         node = self._node(path)
         if not is_directory(node):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        yield from ((name, {"st_mode": stat.S_IFDIR}, 0) for name in (".", ".."))
+        here = {"st_mode": stat.S_IFDIR, "st_ino": self._inode(path, node)}
+        yield from ((name, here, 0) for name in (".", ".."))
         with self._answering(path):
             for name, child in self._view.list(node):
-                yield os.fsdecode(name), {"st_mode": attributes(child)["st_mode"]}, 0
+                inode = self._inode(f"{path.rstrip('/')}/{os.fsdecode(name)}", child)
+                yield os.fsdecode(name), {"st_mode": attributes(child)["st_mode"], "st_ino": inode}, 0
 
     def readlink(self, path: str) -> str:
         node = self._node(path)
@@ -145,6 +161,12 @@ class _Operations:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return node
 
+    def _inode(self, path: str, node: Node) -> int:
+        name = os.fsencode(path)
+        if isinstance(node, Entry) and node.links > 1:
+            return linked_inode(self._view.tree_of(split_path(name)), node)
+        return _number_of(name)
+
     def _length_of(self, chunk: ChunkId) -> int:
         location = next(self._repository.index.locations(chunk), None)
         return location.length if location is not None else len(self._chunks(chunk))
@@ -158,6 +180,18 @@ class _Operations:
             why = error.message if isinstance(error, DrtoolError) else str(error)
             self._emit(Warned(message=f"{path}: {why}"))
             raise OSError(errno.EIO, why) from None
+
+
+def linked_inode(tree: bytes, entry: Entry) -> int:
+    """Return the inode number that all names of one file have in the snapshot whose root is `tree`.
+
+    The number that was captured cannot be shown: another file system of the snapshot may use it, too.
+    """
+    return _number_of(repr((tree, link_group(entry))).encode())
+
+
+def _number_of(key: bytes) -> int:
+    return int.from_bytes(blake3(key).digest(7)) + 1
 
 
 def attributes(node: Node) -> dict[str, int]:
@@ -176,7 +210,7 @@ def attributes(node: Node) -> dict[str, int]:
         "st_atime": node.mtime_ns,
         "st_nlink": 2 if node.type == FileType.DIRECTORY else node.links,
         "st_rdev": node.rdev,
-        "st_blocks": -(-node.size_bytes // 512),
+        "st_blocks": -(-(node.size_bytes - sum(length for _, length in node.holes)) // 512),
     }
 
 

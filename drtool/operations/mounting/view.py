@@ -72,6 +72,15 @@ class View:
                 return None
         return node
 
+    def tree_of(self, parts: Iterable[bytes]) -> bytes:
+        """Return the root of the snapshot that a path leads into; empty above the snapshots."""
+        node: Node | None = self._top()
+        for part in parts:
+            node = self._child(node, part)
+            if isinstance(node, Folder) and node.subtree:
+                return node.subtree
+        return b""
+
     def list(self, node: Node) -> Iterator[tuple[bytes, Node]]:
         """The names in a directory, as they come; those of a stored one sorted."""
         if isinstance(node, Folder) and not node.subtree:
