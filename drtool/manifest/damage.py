@@ -2,7 +2,10 @@
 
 Invariants
     A finding stands until a read that began after it was recorded found the copy whole, or the copy or its place is gone.
-    At most `DAMAGE_LIMIT` copies are listed. Where more were found at a target, no copy there counts until all of it was read.
+    At most `DAMAGE_LIMIT` copies of packs and index segments are listed. Where more were found at a target, no copy there counts
+    until all of it was read.
+    At most `CATALOGUE_LIMIT` copies of the catalogue's own objects are listed. One suffices for an alarm, and `repair` reads them
+    all.
     Recording the same twice changes nothing but the change that it is dated by.
 """
 
@@ -10,12 +13,15 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
+from drtool.manifest.names import is_catalogue
 from drtool.manifest.records import Damage, Target
 from drtool.manifest.rejection import Refused
 from drtool.model import TargetName
 
 DAMAGE_LIMIT = 1024
+CATALOGUE_LIMIT = 128
 ID_BYTES = 33
+NAME_LENGTH = 256
 KINDS = (b"p", b"i")
 
 
@@ -27,8 +33,9 @@ def recorded(
         rows = [_without(known, row) if known.sequence <= judged else known for known in rows]
     for row in damaged:
         rows = [_without(known, row) for known in rows]
-        rows = [*rows, replace(row, objects=_joined(split(row)), sequence=sequence)]
-    return tuple(row for row in _limited(rows) if row.objects or row.more)
+        names = tuple(sorted(set(_checked_names(row))))
+        rows = [*rows, replace(row, objects=_joined(split(row)), catalogue=names, sequence=sequence)]
+    return tuple(row for row in _limited(rows) if row.objects or row.more or row.catalogue)
 
 
 def still_there(rows: Iterable[Damage], before: Iterable[Target], after: Iterable[Target]) -> tuple[Damage, ...]:
@@ -46,29 +53,41 @@ def split(row: Damage) -> list[bytes]:
     return found
 
 
-def row_of(target: TargetName, objects: Iterable[bytes], *, more: bool = False) -> Damage:
+def row_of(
+    target: TargetName, objects: Iterable[bytes], catalogue: Iterable[str] = (), *, more: bool = False
+) -> Damage:
     """Return a row for a change: at most `DAMAGE_LIMIT` objects; `more` if there are others."""
-    listed = sorted(set(objects))
-    return Damage(target, b"".join(listed[:DAMAGE_LIMIT]), more or len(listed) > DAMAGE_LIMIT)
+    listed, names = sorted(set(objects)), tuple(sorted(set(catalogue)))[:CATALOGUE_LIMIT]
+    more = more or len(listed) > DAMAGE_LIMIT
+    return Damage(target, b"".join(listed[:DAMAGE_LIMIT]), more, catalogue=names)
 
 
 def _joined(objects: Iterable[bytes]) -> bytes:
     return b"".join(sorted(set(objects)))
 
 
+def _checked_names(row: Damage) -> tuple[str, ...]:
+    if any(len(name) > NAME_LENGTH or not is_catalogue(name) for name in row.catalogue):
+        raise Refused("bad-damage", f"what was found at {row.target} is no list of objects of the catalogue")
+    return row.catalogue
+
+
 def _without(known: Damage, row: Damage) -> Damage:
-    """Return `known` less what `row` names at the same target. `row.more` names everything there."""
+    """Return `known` less what `row` names at the same target. `row.more` names every pack and index segment there."""
     if known.target != row.target:
         return known
+    left = tuple(name for name in known.catalogue if name not in row.catalogue)
     if row.more:
-        return replace(known, objects=b"", more=False)
+        return replace(known, objects=b"", more=False, catalogue=left)
     gone = set(split(row))
-    return replace(known, objects=b"".join(each for each in split(known) if each not in gone))
+    objects = b"".join(each for each in split(known) if each not in gone)
+    return replace(known, objects=objects, catalogue=left)
 
 
 def _limited(rows: Iterable[Damage]) -> Iterable[Damage]:
-    left = DAMAGE_LIMIT
+    left, names_left = DAMAGE_LIMIT, CATALOGUE_LIMIT
     for row in rows:
-        kept = row.objects[: left * ID_BYTES]
+        kept, names = row.objects[: left * ID_BYTES], row.catalogue[:names_left]
         left -= len(kept) // ID_BYTES
-        yield row if kept == row.objects else replace(row, objects=kept, more=True)
+        names_left -= len(names)
+        yield replace(row, objects=kept, more=row.more or kept != row.objects, catalogue=names)

@@ -22,6 +22,7 @@ ACCEPTORS = "manifest/acc/"
 OBJECTS = "manifest/obj/"
 INBOX = "manifest/inbox/"
 SLOTS = "keys/"
+MARKER = "drtool.json"
 RECORD_READ_BYTES = 2 << 20
 OBJECT_READ_BYTES = 512 << 20
 _VERSION_DIGITS = 12
@@ -99,3 +100,8 @@ def op_id_of(name: str) -> tuple[SessionId, int] | None:
 def read_limit(name: str) -> int:
     """How much of an object is ever read: more than a sound one can have, so that what is cut off is no sound one either."""
     return OBJECT_READ_BYTES if name.startswith(OBJECTS) else RECORD_READ_BYTES
+
+
+def is_catalogue(name: str) -> bool:
+    """Return whether an object is the catalogue's own: neither a pack nor an index segment."""
+    return name.startswith((ROOT, SLOTS)) or name == MARKER

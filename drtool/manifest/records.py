@@ -209,13 +209,15 @@ class Damage(Row, frozen=True):
     """Copies at one target that a read found damaged, as change `sequence` recorded them.
 
     `objects`: the kind (`p` for a pack, `i` for an index segment) and the hash of each, 33 bytes, joined and sorted. `more`:
-    others were found as well and are not listed, so no copy at this target counts until all of it was read.
+    others were found as well and are not listed, so no copy at this target counts until all of it was read. `catalogue`: the
+    names of what was found damaged of the catalogue itself (pages, registers, key slots, the marker), sorted.
     """
 
     target: TargetName
     objects: bytes = b""
     more: bool = False
     sequence: int = 0
+    catalogue: tuple[str, ...] = ()
 
 
 class Evidence(Row, frozen=True):

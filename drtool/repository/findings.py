@@ -4,7 +4,6 @@ Invariants
     What a host finds is written to its own disk first, and recorded in the manifest for the others then. What could not be
     recorded (there was no quorum) stays on the disk and is recorded together with what is found next.
     A finding counts against a copy, and never proves a loss: `repair` reads the copy before it acts.
-    What is found of the catalogue itself stays on this host: every host reads that anyway.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ import msgspec
 from drtool.errors import DrtoolError
 from drtool.events import Emit, Warned
 from drtool.manifest.damage import DAMAGE_LIMIT, row_of, split
+from drtool.manifest.names import is_catalogue
 from drtool.manifest.ops import Record
 from drtool.manifest.records import Damage
 from drtool.model import PackId, SegmentId, TargetName, pack_object, segment_object
@@ -78,11 +78,10 @@ class Findings:
     def _record(
         self, own: frozenset[Copy], sound: Collection[Copy], judged: int, read_whole: Collection[TargetName]
     ) -> str:
-        shared = frozenset(copy for copy in own if _id_of(copy[1]) is not None)
         known = self.all() - own
         overflowed = {row.target for row in self._rows() if row.more} & set(read_whole)
         op = Record(
-            damaged=tuple(_rows_of(shared)),
+            damaged=tuple(_rows_of(own)),
             sound=(
                 *_rows_of(copy for copy in known if copy in set(sound) and copy[0] not in overflowed),
                 *(Damage(target, more=True) for target in sorted(overflowed)),
@@ -98,7 +97,7 @@ class Findings:
         except DrtoolError as error:
             return error.message
         self._newest = (committed.view.sequence, committed.view.state.damage)
-        self._keep(own, own - shared)
+        self._keep(own, frozenset())
         return ""
 
     def _rows(self) -> tuple[Damage, ...]:
@@ -108,6 +107,7 @@ class Findings:
     def _copies(self, rows: Iterable[Damage]) -> Iterator[Copy]:
         for row in rows:
             yield from ((row.target, _name_of(each)) for each in split(row))
+            yield from ((row.target, name) for name in row.catalogue)
             if row.more:
                 yield from ((row.target, name) for name in self._every_name())
 
@@ -146,19 +146,22 @@ def _record_reads(repository: "Repository", emit: Emit) -> None:
 
 
 def _rows_of(copies: Iterable[Copy]) -> Iterator[Damage]:
-    """Yield a row for each target; together they name at most `DAMAGE_LIMIT` copies."""
-    by_target: dict[TargetName, list[bytes]] = {}
+    """Yield a row for each target; together they name at most `DAMAGE_LIMIT` copies of packs and index segments."""
+    by_target: dict[TargetName, tuple[list[bytes], list[str]]] = {}
     for target, name in copies:
-        by_target.setdefault(target, []).append(_id_of(name) or b"")
+        objects, catalogue = by_target.setdefault(target, ([], []))
+        if is_catalogue(name):
+            catalogue.append(name)
+        else:
+            objects.append(_id_of(name))
     each = max(1, DAMAGE_LIMIT // max(1, len(by_target)))
-    for target, objects in sorted(by_target.items()):
-        yield row_of(target, sorted(objects)[:each], more=len(objects) > each)
+    for target, (objects, catalogue) in sorted(by_target.items()):
+        yield row_of(target, sorted(objects)[:each], catalogue, more=len(objects) > each)
 
 
-def _id_of(name: str) -> bytes | None:
-    """Return the kind and hash of a pack or index segment; None for other objects."""
-    kind = _KINDS.get(name.partition("/")[0])
-    return None if kind is None else kind + bytes.fromhex(name.rpartition("/")[2])
+def _id_of(name: str) -> bytes:
+    """Return the kind and hash of a pack or index segment."""
+    return _KINDS[name.partition("/")[0]] + bytes.fromhex(name.rpartition("/")[2])
 
 
 def _name_of(object_id: bytes) -> str:

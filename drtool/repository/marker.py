@@ -10,10 +10,11 @@ from msgspec import Struct
 
 from drtool.crypto import Keyring
 from drtool.errors import FormatError
+from drtool.manifest.names import MARKER
 from drtool.model import RepositoryId, SiteName, TargetName
 from drtool.stores import Store
 
-MARKER_OBJECT = "drtool.json"
+MARKER_OBJECT = MARKER
 MARKER_BYTES_MAX = 16 * 1024
 FORMAT_VERSION = 1
 _PURPOSE = "marker"

@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from drtool.errors import Refused
 from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
+from drtool.manifest.names import is_catalogue
 from drtool.model import PackId, TargetName
-from drtool.repository.catalogue.audit import is_catalogue
 from drtool.repository.copying import Amount, Outcome, carry_out, read_whole
 from drtool.repository.expected import Expected, expected_objects
 from drtool.repository.findings import Copy

@@ -1,8 +1,9 @@
 """What the manifest keeps of damaged copies: bounded, repeatable, cleared by a later read alone."""
 
+import msgspec
 import pytest
 
-from drtool.manifest.damage import DAMAGE_LIMIT, recorded, row_of, split, still_there
+from drtool.manifest.damage import CATALOGUE_LIMIT, DAMAGE_LIMIT, recorded, row_of, split, still_there
 from drtool.manifest.records import Damage, Target
 from drtool.manifest.rejection import Refused
 from drtool.model import TargetName
@@ -78,3 +79,49 @@ def test_a_target_at_a_new_place_begins_without_findings():
 def test_what_is_no_list_of_objects_is_refused(objects):
     with pytest.raises(Refused):
         recorded((), [Damage(A, objects)], (), -1, 10)
+
+
+PAGE, RECORD = "manifest/obj/" + "ab" * 32, "manifest/acc/g0001/c000001/v-000000000042"
+
+
+def of_catalogue(rows, *names, at=A, sequence=10):
+    return recorded(rows, [row_of(at, (), names)], (), -1, sequence)
+
+
+def test_objects_of_the_catalogue_are_found_and_cleared_like_packs():
+    rows = of_catalogue(found((), A, 1), "drtool.json", PAGE, RECORD, sequence=11)
+    assert rows[-1].catalogue == ("drtool.json", RECORD, PAGE)
+    assert recorded(rows, (), [row_of(A, (), [PAGE])], 10, 12) == rows
+    (one, other) = recorded(rows, (), [row_of(A, (), [PAGE])], 11, 12)
+    assert (listed([one]), other.catalogue) == ([(A, 1)], ("drtool.json", RECORD))
+
+
+def test_a_read_of_all_packs_says_nothing_of_the_catalogue():
+    (row,) = sound(of_catalogue(found((), A, 1, more=True), PAGE), A, judged=10, more=True)
+    assert (row.objects, row.more, row.catalogue) == (b"", False, (PAGE,))
+
+
+def test_the_list_of_the_catalogue_is_bounded_and_casts_no_doubt_on_packs():
+    rows = of_catalogue((), *(f"manifest/obj/{number:064x}" for number in range(CATALOGUE_LIMIT + 5)))
+    rows = of_catalogue(rows, PAGE, at=B)
+    assert [(row.target, len(row.catalogue), row.more) for row in rows] == [(A, CATALOGUE_LIMIT, False)]
+
+
+@pytest.mark.parametrize("name", ["packs/ab/abcd", "", "manifest/" + "x" * 300])
+def test_what_is_no_object_of_the_catalogue_is_refused(name):
+    with pytest.raises(Refused):
+        recorded((), [Damage(A, catalogue=(name,))], (), -1, 10)
+
+
+def test_an_earlier_version_reads_a_row_with_fields_that_it_does_not_know():
+    """Fields are only added at the end: rows of such a version are arrays of four."""
+
+    class Earlier(msgspec.Struct, array_like=True):
+        target: str
+        objects: bytes
+        more: bool
+        sequence: int
+
+    row = row_of(A, [pack(1)], [PAGE])
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(row), type=Earlier).objects == pack(1)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(Earlier(A, pack(1), False, 3)), type=Damage).catalogue == ()

@@ -12,7 +12,9 @@ from drtool.errors import DrtoolError
 from drtool.events import ignore
 from drtool.operations.repair import RepairRequest, RepairResult, repair
 from drtool.operations.repair.run import exit_code
+from drtool.operations.status import status
 from drtool.operations.survive import SurviveRequest, survive
+from drtool.repository.catalogue import audit_catalogue, remember_faults
 
 SITES = ("a", "b", "c")
 
@@ -63,6 +65,11 @@ def found(world: World, level: str = "full") -> set[tuple[str, str]]:
 
 def copies(world: World, site: str, paths: list[Path]) -> set[tuple[str, str]]:
     return {(f"{site}/main", str(path.relative_to(world.directory(site)))) for path in paths}
+
+
+def known(world: World) -> set[tuple[str, str]]:
+    with world.open() as repository:
+        return {(str(target), name) for target, name in repository.findings.all()}
 
 
 def repaired(world: World, **request: object) -> RepairResult:
@@ -212,6 +219,39 @@ def test_what_a_full_verification_found_is_remembered_until_it_is_read_whole(sto
     path.write_bytes(held)
     found(stocked)
     assert stocked.status().problems == []
+
+
+@pytest.mark.parametrize("rot", [pages, records, lambda world, site: world.objects(site, "keys")])
+def test_damage_of_the_catalogue_that_one_host_found_is_known_to_all_until_any_host_repairs_it(stocked, rot):
+    other = stocked.elsewhere("there")
+    flip(rot(stocked, "b")[-1])
+    found(stocked)
+    assert known(other) == known(stocked) == copies(stocked, "b", [rot(stocked, "b")[-1]])
+    assert any("damaged copies were found at b/main" in problem for problem in other.status().problems)
+    assert exit_code(repaired(other)) == 0
+    assert known(other) == known(stocked) == set()
+    assert stocked.status().problems == other.status().problems == []
+
+
+def test_a_repair_does_not_clear_what_was_found_after_it_had_read_the_catalogue(stocked):
+    (newest, *_) = pages(stocked, "b")
+    with stocked.open() as repository:
+        audit = audit_catalogue(repository, contents=True)
+        before = repository.view.sequence
+        flip(newest)
+        found(stocked.elsewhere("there"))
+        repository.adopt(repository.manifest.read())
+        assert remember_faults(repository, audit, contents=True, judged=before) == ""
+    assert known(stocked) == copies(stocked, "b", [newest])
+
+
+def test_status_does_not_ask_to_repair_what_lies_at_a_target_that_was_given_up(stocked):
+    flip(pages(stocked, "b")[0])
+    found(stocked)
+    with stocked.open() as repository:
+        rows = [replace(row, state="lost") if row.name == "b/main" else row for row in repository.view.state.targets]
+        repository.targets.learn(rows)
+        assert not [line for line in status(repository, ignore).problems if "damaged copies" in line]
 
 
 def test_a_site_that_missed_a_fold_is_owed_its_pages_and_repair_brings_them(stocked):

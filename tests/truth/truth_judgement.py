@@ -13,9 +13,6 @@ from truth_oracle import Copy, Stock, Truth
 
 DONE, INCOMPLETE, DAMAGE, DEGRADED, NO_QUORUM, MISSED, REFUSED = 0, 3, 4, 5, 6, 7, 11
 
-SHARED = ("packs/", "index/")
-"""The objects of which damage is recorded in the catalogue, for all hosts."""
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -71,8 +68,8 @@ class Case:
             yield self.status, self.after, self.known
         if self.status_after:
             yield self.status_after, self.now, self.shown
-        if self.status_elsewhere:  # what a host finds of the catalogue itself stays with it
-            yield self.status_elsewhere, self.now, frozenset(row for row in self.shown if row[1].startswith(SHARED))
+        if self.status_elsewhere:
+            yield self.status_elsewhere, self.now, self.shown
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,10 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
     """Brings every object to its promised copies at its right places, from what survives."""
     started = time.monotonic()
     reach_given_up(repository)
+    began = repository.view.sequence
     catalogue = audit_catalogue(repository, contents=True, site=request.site).about(request.objects)
     healed = [] if request.dry_run else _mend_manifest(repository, emit)
-    mended = _mend_catalogue(repository, request, catalogue)
+    mended = _mend_catalogue(repository, request, catalogue, began, emit)
     seen = look(repository, emit, repository.placement, workers=request.workers, read_all=request.read_all)
     seen, index = _mend_index(repository, request, seen, emit)
     _check_names(repository, request, seen, catalogue)
@@ -111,14 +112,18 @@ def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
     return words
 
 
-def _mend_catalogue(repository: Repository, request: RepairRequest, audit: CatalogueAudit) -> MendedCatalogue:
-    """Replace what is damaged or missing of the catalogue, and remember what stays damaged."""
+def _mend_catalogue(
+    repository: Repository, request: RepairRequest, audit: CatalogueAudit, began: int, emit: Emit
+) -> MendedCatalogue:
+    """Replace what is damaged or missing of the catalogue, and record what stays damaged."""
     if request.dry_run:
         return preview_mending(repository, audit.faults)
     words = list(mend_markers(repository))
     mended = mend_catalogue(repository, audit)
     mended.words += words
-    remember_faults(repository, replace(audit, faults=mended.left), contents=True)
+    untold = remember_faults(repository, replace(audit, faults=mended.left), contents=True, judged=began)
+    if untold:
+        emit(Warned(message=f"what was found of the catalogue is not recorded for other hosts yet: {untold}"))
     return mended
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec import Struct
 
+from drtool.manifest.names import is_catalogue
 from drtool.model import SiteName, TargetName, pack_object, segment_object, site_of
 from drtool.operations.status.result import QuorumStatus, Remark, notice, problem
 from drtool.operations.status.room import Need, mib
 from drtool.repository import Repository
-from drtool.repository.catalogue import is_catalogue, problems_with_pages
+from drtool.repository.catalogue import problems_with_pages
 from drtool.repository.ending import open_mover
 from drtool.repository.inventory import Inventory
 from drtool.repository.losses import LossReport, Nowhere
@@ -137,7 +138,9 @@ def about_damage(seen: Seen) -> Iterable[Remark]:
     damage = {
         target
         for target, name in repository.findings.all()
-        if (name in live or not name.startswith("index/")) and _is_there(seen, target, name, beyond)
+        if target not in repository.targets.lost
+        and (name in live or not name.startswith("index/"))
+        and _is_there(seen, target, name, beyond)
     }
     if damage:
         yield problem(f"damaged copies were found at {', '.join(sorted(damage))}: drtool repair replaces them")

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.events import Emit, Stage, Warned
+from drtool.manifest.names import is_catalogue
 from drtool.model import SiteName, TargetName, site_of
 from drtool.operations.verify.bound import upper_bound
 from drtool.operations.verify.covering import Covered, cover, draw, record
@@ -29,7 +30,7 @@ from drtool.operations.verify.request import (
 from drtool.operations.verify.rounds import Copy
 from drtool.packing import SegmentPack
 from drtool.repository import Repository
-from drtool.repository.catalogue import CatalogueAudit, audit_catalogue, is_catalogue, is_replaced, remember_faults
+from drtool.repository.catalogue import CatalogueAudit, audit_catalogue, is_replaced, remember_faults
 from drtool.repository.expected import Expected, Standing, expected_objects, standing
 from drtool.repository.findings import Copy as Finding
 from drtool.repository.inventory import Inventory, take_inventory
@@ -51,7 +52,7 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
     for message in ready.messages():
         emit(Warned(message=message))
     inventory = _of_site(take_inventory(repository.targets), request.site)
-    catalogue = _look_at_catalogue(repository, request)
+    catalogue = _look_at_catalogue(repository, request, began)
     before = frozenset(copy for copy in repository.findings.all() if not is_catalogue(copy[1]))
     wanted = list(_expected(repository, request, inventory, emit))
     _check_objects(request, wanted, catalogue)
@@ -160,12 +161,12 @@ def _check_site(repository: Repository, site: str | None) -> None:
         raise UsageError(f"--site {site}: there is no such site", hint=f"there are {', '.join(known)}")
 
 
-def _look_at_catalogue(repository: Repository, request: VerifyRequest) -> CatalogueAudit:
-    """What the sites hold of the catalogue; what is damaged there is remembered."""
+def _look_at_catalogue(repository: Repository, request: VerifyRequest, began: int) -> CatalogueAudit:
+    """Return what the sites hold of the catalogue; record what is damaged there. `_remember` says if it could not be recorded."""
     contents = request.level != "structure"
     site = SiteName(request.site) if request.site is not None else None
     audit = audit_catalogue(repository, contents=contents, site=site).about(request.objects)
-    remember_faults(repository, audit, contents=contents)
+    remember_faults(repository, audit, contents=contents, judged=began)
     return audit
 
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from drtool.crypto import object_name
 from drtool.errors import FormatError, NoQuorum, ObjectMissing, StoreError
 from drtool.manifest.library import Learned, lists_of, references
-from drtool.manifest.names import ACCEPTORS, OBJECT_READ_BYTES, OBJECTS, ROOT, life_of, name_in, object_key
+from drtool.manifest.names import ACCEPTORS, OBJECT_READ_BYTES, OBJECTS, is_catalogue, life_of, name_in, object_key
 from drtool.manifest.registers import RegisterReport
 from drtool.model import SiteName, TargetName, site_of
 from drtool.repository.findings import Copy
@@ -86,11 +86,6 @@ def _is_asked(name: str, objects: frozenset[str] | None) -> bool:
 def is_replaced(name: str) -> bool:
     """Whether the catalogue may have had an object of this name, and replaced it since."""
     return name_in(name) is not None or life_of(name) is not None
-
-
-def is_catalogue(name: str) -> bool:
-    """Whether an object is the catalogue's own: neither a pack nor an index segment."""
-    return name.startswith((ROOT, KEYS_PREFIX)) or name == MARKER_OBJECT
 
 
 def audit_catalogue(repository: "Repository", *, contents: bool, site: SiteName | None = None) -> CatalogueAudit:
@@ -246,12 +241,15 @@ def read_pages(store: Store, names: Collection[str]) -> Iterator[str]:
                 yield name
 
 
-def remember_faults(repository: "Repository", audit: CatalogueAudit, *, contents: bool) -> None:
-    """Keep what was found damaged until it was read whole, or is gone. Sizes alone prove no page whole."""
+def remember_faults(repository: "Repository", audit: CatalogueAudit, *, contents: bool, judged: int) -> str:
+    """Record what was found damaged until it was read whole, or is gone. Sizes alone prove no page whole.
+
+    `judged`: the newest change of the manifest when the audit began. Return why other hosts cannot know of it yet.
+    """
     found = {fault.copy for fault in audit.faults if not fault.missing}
     known = {copy for copy in repository.findings.all() if is_catalogue(copy[1]) and audit.covers(*copy)}
     doubtful = set() if contents else {copy for copy in audit.looked_at if copy[1].startswith(OBJECTS)}
-    repository.findings.update(found, known - found - doubtful)
+    return repository.findings.update(found, known - found - doubtful, judged=judged)
 
 
 def problems_with_pages(repository: "Repository", current: Collection[SiteName]) -> Iterator[str]:
@@ -267,5 +265,6 @@ def problems_with_pages(repository: "Repository", current: Collection[SiteName])
             continue
         bad = sum(listed.get(name) != size_bytes for name, size_bytes in sizes.items())
         if bad:
-            objects = "1 object" if bad == 1 else f"{bad} objects"
-            yield f"{objects} of the catalogue at {voter.target} missing or cut short: drtool repair puts them back"
+            objects, are, them = ("1 object", "is", "it") if bad == 1 else (f"{bad} objects", "are", "them")
+            where = f"of the catalogue at {voter.target}"
+            yield f"{objects} {where} {are} missing or cut short: drtool repair puts {them} back"
