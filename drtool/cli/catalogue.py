@@ -118,7 +118,7 @@ def manifest_recover(
         if not dry_run:
             if not i_accept_lost_writes:
                 raise _consent_wanted(call, document_of(plan))
-            plan = recover(repository, plan)
+            plan = recover(repository, plan, call.emit)
         document = document_of(plan)
     call.show(document, recovery_view(document))
 

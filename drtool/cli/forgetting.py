@@ -8,7 +8,7 @@ import typer
 from msgspec.structs import asdict
 
 from drtool.cli.options import DryRun, Hosts, Sources, Tags, narrowing
-from drtool.cli.pruning import prune_view, refusal
+from drtool.cli.pruning import ending, prune_view
 from drtool.cli.text import Document, count, document_of, local
 from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.config import Retention, nearest
@@ -146,7 +146,7 @@ def forget(
         document["error"] = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
     code = Refused.exit_code if objections else failure.exit_code if failure is not None else 0
     if "prune" in document:
-        code = code or refusal(document["prune"])
+        code = code or ending(document["prune"])
     call.show(document, forget_view(document), exit_code=code)
     if failure is not None:
         call.screen.fail(failure)

@@ -7,7 +7,7 @@ import typer
 from drtool.cli.options import DryRun
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, View, line, view
-from drtool.errors import Refused
+from drtool.errors import DamageFound, Refused
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
@@ -25,6 +25,7 @@ def prune(
     Packs that are mostly waste are rewritten. What a running backup may still need, and what lies on a target that is away,
     stays pending: the next prune finishes it. What another host forgot is kept until this one has known that for seven days.
 
+    Exit 4 if a pack that snapshots need has no good copy left: it stays, and all else is done.
     Exit 11, and nothing is removed: if more than a third of everything would go because of what other hosts forgot.
 
     Examples:
@@ -41,24 +42,24 @@ def prune(
     with call.open_repository() as repository:
         request = PruneRequest(now_ns=time.time_ns(), yes=yes, dry_run=dry_run)
         document = document_of(run_prune(repository, request, call.emit))
-    call.show(document, prune_view(document), exit_code=refusal(document))
+    call.show(document, prune_view(document), exit_code=ending(document))
 
 
-def refusal(document: Document) -> int:
-    """A dry run ends as the act would: the first objection goes into its document, its exit code is returned."""
+def ending(document: Document) -> int:
+    """Return the exit code. A dry run ends as the act would: the first objection goes into its document."""
     if not document["objections"]:
-        return 0
+        return DamageFound.exit_code if document["lost"] else 0
     document["error"] = {"kind": Refused("").kind, **document["objections"][0]}
     return Refused.exit_code
 
 
 def prune_view(document: Document) -> View:
     would = "would be " if document["dry_run"] else ""
-    parts = [
-        line(Cell(f"{would}removed ", "good"), f"{_amount(document['removed'])}, {duration(document['wall_seconds'])}"),
-        line(Cell(f"{would}rewritten ", "dim"), _amount(document["repacked"])),
-        line(Cell("kept ", "dim"), _amount(document["kept"])),
-    ]
+    removed, took = document["removed"], duration(document["wall_seconds"])
+    parts = [line(Cell(f"{would}removed ", "good"), f"{_amount(removed) if removed['packs'] else 'nothing'}, {took}")]
+    if document["repacked"]["packs"]:
+        parts.append(line(Cell(f"{would}rewritten ", "dim"), _amount(document["repacked"])))
+    parts.append(line(Cell("kept ", "dim"), _amount(document["kept"])))
     if document["pending"]["packs"]:
         parts.append(line(Cell("pending ", "warn"), f"{_amount(document['pending'])}: the next prune goes on"))
     if document["swept_files"]:

@@ -145,13 +145,11 @@ def preview_view(document: Document) -> View:
 
 def rebalance_view(document: Document) -> View:
     would, moves = "would be " if document["dry_run"] else "", document["moves"]
-    parts = [
-        line(
-            Cell(f"{would}moved ", "good"),
-            f"{_amount(moves)}, {_percent(moves['fraction'])} of all copies, {duration(document['wall_seconds'])}",
-        ),
-        line(Cell(f"{would}removed ", "dim"), f"{_amount(document['removed'])} of extra copies"),
-    ]
+    took = duration(document["wall_seconds"])
+    moved = f"{_amount(moves)}, {_percent(moves['fraction'])} of all copies, {took}"
+    parts = [line(Cell(f"{would}moved ", "good"), moved) if moves["objects"] else line(f"nothing to move, {took}")]
+    if document["removed"]["objects"]:
+        parts.append(line(Cell(f"{would}removed ", "dim"), f"{_amount(document['removed'])} of extra copies"))
     if document["rebuilt"]["objects"]:
         parts.append(line(Cell(f"{would}rebuilt ", "good"), _amount(document["rebuilt"])))
     parts += _waiting(document, document["left"])

@@ -1,5 +1,6 @@
 """`repair`: every object back on its promised copies."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from drtool.cli.options import DryRun
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.verifying import loss_lines
-from drtool.cli.view import Cell, View, line, view
+from drtool.cli.view import Cell, Line, View, line, view
 from drtool.errors import Rejected, UsageError
 
 if TYPE_CHECKING:
@@ -92,13 +93,7 @@ def limit_bytes(word: str | None) -> int | None:
 
 
 def repair_view(document: Document) -> View:
-    would = "would be " if document["dry_run"] else ""
-    took = duration(document["wall_seconds"])
-    parts = [
-        line(Cell(f"{would}copied ", "good"), f"{_amount(document['copied'])}, {took}"),
-        line(Cell(f"{would}rebuilt ", "good"), _amount(document["rebuilt"])),
-        line(Cell(f"{would}removed ", "dim"), f"{_amount(document['removed'])} of extra copies"),
-    ]
+    parts = list(_done(document))
     parts += [line(Cell("mended ", "good"), words) for words in document["manifest"]]
     parts += [line(Cell("away ", "warn"), f"{row['target']}: {row['reason']}") for row in document["away"]]
     for row in document["unrepairable"][:_SHOWN]:
@@ -110,6 +105,21 @@ def repair_view(document: Document) -> View:
     parts += [line(Cell(_few(document), "warn"))] if document["degraded"] and _few(document) else []
     calm = not (document["dry_run"] or document["unrepairable"] or document["degraded"])
     return view(*parts, summary="; ".join(part.text for part in parts) if calm else None)
+
+
+_ACTS = {"copied": "", "rebuilt": "", "removed": " of extra copies"}
+
+
+def _done(document: Document) -> Iterator[Line]:
+    """Yield what was done, without what came to nothing; and how long it took."""
+    would, took = "would be " if document["dry_run"] else "", f", {duration(document['wall_seconds'])}"
+    done = [(act, words) for act, words in _ACTS.items() if document[act]["objects"]]
+    for act, words in done:
+        yield line(Cell(f"{would}{act} ", "good"), f"{_amount(document[act])}{words}{took}")
+        took = ""
+    if not done:
+        is_well = not (document["unrepairable"] or document["degraded"] or document["manifest"])
+        yield line(Cell("nothing to repair" if is_well else "no object was copied or rebuilt", "good"), took)
 
 
 def _few(document: Document) -> str:

@@ -28,7 +28,7 @@ from drtool.manifest.head import (
     seal_head,
 )
 from drtool.manifest.keyslots import SlotGuard
-from drtool.manifest.library import Learned, lists_of, object_names, store_everywhere, store_missing
+from drtool.manifest.library import Learned, lists_of, store_everywhere, store_missing
 from drtool.manifest.names import object_key
 from drtool.manifest.ops import AddSnapshot, Change, encode_change
 from drtool.manifest.ports import Delete, Draw, Failed, Gather, Journal, Note, Now, Sleep, Talk, never
@@ -103,8 +103,7 @@ def commit(context: Context, draft: Draft, *, resumed: bool = False) -> Talk[Out
 def refresh(context: Context) -> Talk[Outcome]:
     """The newest head, chosen once more: acceptors that lag or went back in time take part again, with all objects."""
     outcome = yield from _Commit(context, None, again=True).run()
-    names = object_names(outcome.learned)
-    objects = yield from context.library.sealed_objects(list(outcome.views), names)
+    objects = yield from context.library.sealed_below(list(outcome.views), outcome.learned)
     yield Gather({site: store_missing(site, objects) for site in context.places}, never)
     return outcome
 
@@ -253,7 +252,7 @@ class _Commit:
         if not behind:
             return
         near = [site for site in self._context.places if site not in behind]
-        objects = yield from self._context.library.sealed_objects((*near, *behind), object_names(offered))
+        objects = yield from self._context.library.sealed_below((*near, *behind), offered)
         yield Gather({site: store_missing(site, objects) for site in behind}, never)
 
     def _note_failure(self, phase: Round) -> None:

@@ -196,9 +196,9 @@ class Manifest:
         """Store a list of objects, together `size_bytes`, for an op that names it; durable on a quorum. `NoQuorum`."""
         return self._driver.run(self.keeping_names(names, size_bytes))
 
-    def names_in(self, row: ObjectList) -> NameList:
-        """The names in a list that the state refers to."""
-        return self._driver.run(self._library.names_in(list(self._sites), row))
+    def names_in(self, row: ObjectList, sites: Sequence[SiteName] = ()) -> NameList:
+        """The names in a list that the state refers to, from `sites` or from all."""
+        return self._driver.run(self._library.names_in(list(sites or self._sites), row))
 
     def keeping_names(self, names: NameList, size_bytes: int) -> Talk[ObjectList]:
         """The conversation of `keep_names`."""

@@ -113,7 +113,7 @@ class Library:
         except ObjectMissing as error:
             raise ObjectMissing(
                 f"the list of {row.count} objects that prune is about to remove is on no site ({object_key(row.name)})",
-                hint="bring sites that were replaced back; `drtool prune` takes back what was only condemned",
+                hint="run `drtool prune`: it takes that back, and finds again what nothing refers to",
             ) from error
         return names
 
@@ -122,6 +122,22 @@ class Library:
         wanted = set(names)
         found = {name: data for name in wanted if (data := self._cache.get(name)) and object_name(data) == name}
         return found | (yield from self._fetch_sealed(sites, wanted - found.keys()))
+
+    def sealed_below(self, sites: Sequence[SiteName], learned: Learned) -> Talk[dict[bytes, bytes]]:
+        """Every object below a head, as it is stored. A list of what prune takes away may be lost: only prune needs it."""
+        lists = {row.name for row in lists_of(learned.state)}
+        try:
+            return (yield from self.sealed_objects(sites, object_names(learned)))
+        except (ObjectMissing, NoQuorum):
+            if not lists:
+                raise
+        objects = yield from self.sealed_objects(sites, object_names(learned) - lists)
+        for name in sorted(lists):
+            try:
+                objects |= yield from self.sealed_objects(sites, {name})
+            except (ObjectMissing, NoQuorum):
+                continue
+        return objects
 
     def _state(self, sites: Sequence[SiteName], head: Head, checkpoint: Checkpoint | None) -> Talk[State]:
         if checkpoint is None:

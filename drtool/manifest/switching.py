@@ -25,7 +25,7 @@ from drtool.manifest.beginning import begin_at, first_record
 from drtool.manifest.finding import forked, read_seal
 from drtool.manifest.head import Head, seal_row
 from drtool.manifest.keyslots import SlotGuard, SlotSource
-from drtool.manifest.library import Learned, Library, object_names, store_missing
+from drtool.manifest.library import Learned, Library, store_missing
 from drtool.manifest.names import ACCEPTORS, Life, life_of, sealed_name, version_of
 from drtool.manifest.ports import Delete, Draw, Failed, Gather, Keys, List, Note, PutIfAbsent, Talk, never
 from drtool.manifest.records import Config, Mode, Successor, Target, Voter
@@ -144,7 +144,7 @@ def finish_switch(
     yield from follow_seals(config, library.keys, _sealed(readings))  # it had begun long ago, and has ended since
     begun = {site for site, reading in readings.items() if isinstance(reading, SiteView)}
     if len(begun) < config.quorum and not _is_in_use(readings):
-        objects = yield from library.sealed_objects(list(dict.fromkeys((*old, *new))), object_names(last))
+        objects = yield from library.sealed_below(list(dict.fromkeys((*old, *new))), last)
         absent = [
             site for site, reading in readings.items() if isinstance(reading, Trouble) and reading.kind == "absent"
         ]

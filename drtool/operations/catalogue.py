@@ -11,11 +11,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drtool.errors import Refused, UsageError
+from drtool.events import Emit
 from drtool.manifest.compacting import Compacted
 from drtool.manifest.inspect import AcceptorStatus, ManifestStatus, QuorumStatus
 from drtool.model import SiteName, TargetName
 from drtool.paxos import majority
 from drtool.repository import Repository
+from drtool.repository.lost_lists import take_back_lost_lists
 from drtool.repository.readiness import medium_mismatch
 from drtool.repository.voters import even_number
 
@@ -184,13 +186,14 @@ def plan_recovery(repository: Repository, names: Sequence[str], *, dry_run: bool
     )
 
 
-def recover(repository: Repository, plan: Recovery) -> Recovery:
+def recover(repository: Repository, plan: Recovery, emit: Emit) -> Recovery:
     """Carries it out; then this host's own changes that were given up are made again, as far as it remembers them."""
     modes = {site: repository.targets.register(name).mode for site, name in _registers(repository).items()}
     repository.adopt(repository.manifest.recover(plan.survivors, modes))
     brought_back = repository.manifest.settle()
     if brought_back:
         repository.adopt(repository.manifest.read())
+    take_back_lost_lists(repository, emit)
     view = repository.view
     return replace(
         plan,

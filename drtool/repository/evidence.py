@@ -55,7 +55,7 @@ class Evidence:
     def weak_packs(self) -> dict[PackId, Sites]:
         """Return the packs on fewer sites than promised, and these sites. A pack that prune has condemned is on none."""
         repository, bad = self._repository, self._repository.bad_copies()
-        weak = dict.fromkeys(repository.going_packs(repository.view), Sites())
+        weak = dict.fromkeys(repository.going_packs(repository.view, to_read=True), Sites())
         for row in repository.index.packs():
             sites = self.sites(pack_object(row.pack), row.size_bytes, bad) if row.pack not in weak else Sites()
             if len(sites) < repository.view.state.policy.copies:

@@ -44,7 +44,7 @@ def holdings(repository: "Repository", names: Collection[TargetName]) -> Holding
     damaged = repository.findings.all()
     copies = repository.view.state.policy.copies
     all_, only, below, condemned = Amount(), Amount(), 0, 0
-    going = {pack_object(pack) for pack in repository.going_packs(repository.view)}
+    going = {pack_object(pack) for pack in repository.going_packs(repository.view, to_read=True)}
     for expected in _needed(repository):
         holders = {
             t for t in inventory.holders(expected.name, expected.size_bytes) if (t, expected.name) not in damaged

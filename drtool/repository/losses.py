@@ -82,7 +82,7 @@ class LossReport(Struct, frozen=True, kw_only=True):
 def packs_nowhere(repository: "Repository", evidence: Evidence) -> Nowhere:
     """Sort out the packs of the index without a copy that counts."""
     none = {pack for pack, sites in evidence.weak_packs().items() if not sites}
-    return sorted_out(repository, evidence.inventory, none - repository.going_packs(repository.view))
+    return sorted_out(repository, evidence.inventory, none - repository.going_packs(repository.view, to_read=True))
 
 
 def sorted_out(repository: "Repository", inventory: Inventory, none: Collection[PackId]) -> Nowhere:

@@ -71,7 +71,7 @@ def look(
 
 def _wanted(repository: "Repository", placement: Placement) -> Iterator[Expected]:
     state = repository.view.state
-    going = repository.going_packs(repository.view)
+    going = repository.going_packs(repository.view, to_read=True)
     packs = (pack for pack in repository.index.packs() if pack.pack not in going)
     return expected_objects(packs, state.segments, placement, state.policy.copies)
 

@@ -91,7 +91,7 @@ def prospect(repository: "Repository", inventory: Inventory, bad: Mapping[str, s
 def _packs_to_read(repository: "Repository", inventory: Inventory) -> dict[PackId, dict[TargetName, int]]:
     """Packs that no segment names, but those that are being removed for good."""
     named = {row.pack for row in repository.index.packs()}
-    return unnamed(inventory, named | repository.going_packs(repository.view))
+    return unnamed(inventory, named | repository.going_packs(repository.view, to_read=True))
 
 
 def reindex(repository: "Repository", bad: Mapping[str, set[TargetName]], workers: int, emit: Emit) -> Reindexed:

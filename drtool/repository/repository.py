@@ -97,13 +97,13 @@ class Repository:
         here = (copy for copy, bad in self.objects.bad_copies.items() if bad.damaged or bad.missing)
         return self.findings.all().union(here)
 
-    def set_lost_packs_aside(self, *, to_read: bool = False) -> int:
+    def set_lost_packs_aside(self, *, to_read: bool = False, to_look: bool = False) -> int:
         """Takes packs that no site has any more out of the index, so that what they held is stored again; how many.
 
         So do packs that are condemned or being removed: they are absent for whoever opens a session now. `to_read`: a pack that
-        only a lost target still has is good enough.
+        only a lost target still has is good enough. `to_look`: nothing is stored.
         """
-        going = self.going_packs(self.view, to_read=to_read)
+        going = self.going_packs(self.view, to_read=to_read or to_look)
         where = [*self.targets.storing(), *(self.targets.given_up() if to_read else ())]
         lost = self.lost_packs(take_inventory(self.targets, ("packs/",), of=where)) - going
         self.index.lost = lost | going
@@ -134,7 +134,10 @@ class Repository:
         )
 
     def going_packs(self, view: View, *, to_read: bool = False) -> frozenset[PackId]:
-        """Packs that prune has condemned or is removing. `to_read`, or without a quorum: as far as the lists can be read."""
+        """Packs that prune has condemned or is removing. `to_read`, or without a quorum: as far as the lists can be read.
+
+        A writer must not refer to a pack that goes, so it stops where a list is lost: `prune` or `repair` takes that back.
+        """
         condemned = (view.state.condemned.objects,) if view.state.condemned else ()
         rows = (*condemned, *(removal.objects for removal in view.state.removing))
         found: set[PackId] = set()
@@ -143,7 +146,7 @@ class Repository:
                 names = self.manifest.names_in(row)
             except (NoQuorum, ObjectMissing):
                 if not (to_read or view.tentative):
-                    raise  # a backup must not refer to a pack that goes
+                    raise
                 continue
             found.update(PackId(names.packs[at : at + 32]) for at in range(0, len(names.packs), 32))
         return frozenset(found)

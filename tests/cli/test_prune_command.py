@@ -42,7 +42,7 @@ def test_a_preview_then_the_act(shell):
     assert (did.code, did.document["removed"], did.document["pending"]["packs"]) == (0, {"packs": 1, "bytes": 1000}, 0)
     assert not left.exists()
     words = shell("prune").out
-    assert "removed 0 packs" in words
+    assert words.startswith("removed nothing, ")
     assert "kept" in words
 
 
@@ -80,3 +80,16 @@ def test_a_preview_of_what_would_be_refused_shows_it_and_ends_as_the_act_would(s
     assert shell("prune").code == 11
     assert shell("prune", "--dry-run", "--yes").code == 0
     assert shell("prune", "--yes").code == 0
+
+
+@pytest.mark.parametrize("words", [("prune",), ("prune", "--dry-run"), ("forget", "--keep-last", "1", "--prune")])
+def test_a_pack_that_is_needed_and_left_nowhere_is_exit_4(shell, words):
+    (shell.directory / "tree/file").write_bytes(os.urandom(5000))
+    assert shell("backup", "tree").code == 0
+    max(
+        (shell.directory / "a").glob("packs/*/*"), key=lambda path: path.stat().st_size
+    ).unlink()  # not that of the trees
+    done = shell("--json", *words)
+    assert done.code == 4
+    assert len(done.document.get("prune", done.document)["lost"]) == 1
+    assert "drtool verify says what is lost" in done.err

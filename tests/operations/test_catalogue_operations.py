@@ -6,6 +6,7 @@ import pytest
 from three_sites import fill, noise, portrait
 
 from drtool.errors import Forked, NoQuorum, Refused, UsageError
+from drtool.events import ignore
 from drtool.operations.catalogue import check, compact, plan_recovery, recover, status
 
 
@@ -21,7 +22,7 @@ def lose(world, *sites):
 
 def do_recover(world, *sites, **more):
     with world.open(anyhow=True, **more) as repository:
-        return recover(repository, plan_recovery(repository, sites, dry_run=False))
+        return recover(repository, plan_recovery(repository, sites, dry_run=False), ignore)
 
 
 def test_one_of_three_goes_on_after_a_forced_recovery(world, source):

@@ -6,6 +6,7 @@ import pytest
 from keys_world import PASSWORD, SECOND, cheap, founded_cheaply, keys
 
 from drtool.errors import KeyMissing, TargetReadOnly
+from drtool.events import ignore
 from drtool.manifest.ops import SetPolicy
 from drtool.manifest.records import Policy
 from drtool.operations.catalogue import plan_recovery, recover
@@ -165,7 +166,7 @@ def run_of_a_key_that_is_given_up(world):
     with world.open() as repository:
         assert repository.keyring.generation == 2
         with world.away("a", "b"), world.elsewhere("saviour").open(anyhow=True) as saviour:
-            recover(saviour, plan_recovery(saviour, ["c"], dry_run=False))
+            recover(saviour, plan_recovery(saviour, ["c"], dry_run=False), ignore)
         yield repository
 
 

@@ -1,11 +1,20 @@
 """The lists of what prune takes away: a site that missed one gets it, no restore depends on it, and status counts without it."""
 
+import shutil
+from contextlib import closing
+
 import pytest
 from test_catalogue_damage import pages, repaired
 from test_prune import forget, run
 from three_sites import fill, noise, portrait
 
+from drtool.errors import ObjectMissing
+from drtool.events import ignore
 from drtool.manifest.library import lists_of
+from drtool.operations.catalogue import plan_recovery, recover
+from drtool.operations.repair.run import exit_code as repair_exit_code
+from drtool.operations.survive import SurviveRequest, survive
+from drtool.repository.lost_lists import lost_lists
 
 
 @pytest.fixture
@@ -58,3 +67,89 @@ def test_a_restore_needs_no_list_of_what_goes(pruned):
     out = pruned.root / "out"
     assert pruned.restore(out, path=pruned.root / "source").errors == []
     assert portrait(out) == portrait(pruned.root / "source")
+
+
+def lose_lists(world):
+    """No site and no cache has a list any more."""
+    gone = lists(world)
+    assert gone
+    for site in "abc":
+        for path in pages(world, site):
+            if path.name in gone:
+                path.unlink()
+    shutil.rmtree(world.root / "cache")
+
+
+def is_usable(world):
+    """Whether a backup works, and after a prune every byte is as it should be and nothing is pending."""
+    report = world.backup(world.root / "source")
+    pending = [run(world) for _ in range(2)][-1].pending.packs
+    verified = world.verify()
+    return not (report.degraded or pending or verified.missing or verified.damaged or verified.unreferenced.packs)
+
+
+def condemned(world):
+    """What waits for a backup that is at work, and is condemned only."""
+    source = fill(world.root / "source", {"file": noise(300_000, 1)})
+    world.backup(source)
+    world.backup(fill(source, {"file": noise(300_000, 2)}))
+    forget(world, world.snapshots()[0])
+    with world.open() as repository, closing(repository.writer()) as writer:
+        session = repository.begin(writer, "other")
+        assert run(world).pending.packs > 0
+        session.abandon()
+    assert world.view().state.condemned is not None
+    return world
+
+
+def test_nothing_but_writing_waits_for_a_list_that_every_site_lost(pruned):
+    lose_lists(pruned)
+    assert any("missing or cut short: drtool repair" in line for line in pruned.status().problems)
+    assert {row.object for row in pruned.verify().missing} != set()
+    with pruned.open() as repository:
+        assert survive(repository, SurviveRequest(), ignore).summary.restorable == 1
+    with pytest.raises(ObjectMissing) as failed:
+        pruned.backup(pruned.root / "source")
+    assert "drtool prune" in failed.value.hint
+
+
+@pytest.mark.parametrize("remedy", [run, repaired])
+@pytest.mark.parametrize("state", ["being removed", "condemned"])
+def test_prune_and_repair_take_back_what_a_lost_list_said(world, remedy, state, request):
+    if state == "condemned":
+        condemned(world)
+    else:
+        request.getfixturevalue("pruned")
+    lose_lists(world)
+    remedy(world)
+    assert world.status().problems == []
+    assert is_usable(world)
+
+
+def test_a_repair_that_takes_a_list_back_has_nothing_left_to_complain_of(pruned):
+    lose_lists(pruned)
+    result = repaired(pruned)
+    assert (result.unrepairable, repair_exit_code(result)) == ([], 0)
+
+
+def test_a_list_that_lies_at_a_site_that_is_away_is_waited_for(pruned):
+    away = pruned.root / "away"
+    pruned.directory("a").rename(away)
+    for path in pages(pruned, "b"):
+        if path.name in lists(pruned):
+            path.unlink()
+    shutil.rmtree(pruned.root / "cache")
+    with pruned.open() as repository:
+        assert not list(lost_lists(repository, repository.view))
+    away.rename(pruned.directory("a"))
+    assert is_usable(pruned)
+
+
+def test_a_forced_recovery_takes_back_what_only_the_lost_sites_could_name(pruned):
+    lose_lists(pruned)
+    for site in "bc":
+        pruned.directory(site).rename(pruned.root / f"gone-{site}")
+    with pruned.open(anyhow=True) as repository:
+        recover(repository, plan_recovery(repository, ["a"], dry_run=False), ignore)
+        assert not list(lists_of(repository.view.state))
+    assert pruned.backup(pruned.root / "source").id

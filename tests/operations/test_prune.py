@@ -429,7 +429,7 @@ def test_what_was_condemned_counts_again_if_no_site_knows_what_it_was(world):
     for path in world.root.rglob(f"*{name}*"):
         path.unlink()
     result = run(world)
-    assert any("all of them are taken back" in words for words in world.warnings())
+    assert any("they count again" in words for words in world.warnings())
     assert result.pending.packs == 0
     assert result.removed.packs > 0
     check(world, kept, looks)
@@ -446,3 +446,35 @@ def test_temporary_files_of_killed_writers_go_and_young_ones_stay(world):
     assert left.exists()
     assert run(world).swept_files == 1
     assert (left.exists(), young.exists()) == (False, True)
+
+
+def test_a_pack_that_is_needed_and_left_nowhere_is_named_and_stays(world):
+    """Neither known beforehand nor listed: it is read, and found bad, because it is mostly waste."""
+    thinned(world)
+    (pack,) = {path.name for site in "abc" for path in world.objects(site)} - {p.name for p in tree_packs(world)}
+    name = f"packs/{pack[:2]}/{pack}"
+    copies = [world.directory(site) / name for site in "abc" if (world.directory(site) / name).exists()]
+    for path in copies:
+        path.chmod(0o600)
+        path.write_bytes(bytes(path.stat().st_size))
+    assert run(world, dry_run=True).lost == []  # a dry run reads no pack
+    assert run(world).lost == [name]
+    assert run(world, dry_run=True).lost == [name]
+    for path in copies:
+        path.unlink()
+    assert run(world).lost == [name]
+    assert any("drtool verify says what is lost" in words for words in world.warnings())
+
+
+def test_a_pack_that_may_be_at_a_target_that_is_away_is_not_called_lost(world):
+    thinned(world)
+    (pack,) = {path.name for site in "abc" for path in world.objects(site)} - {p.name for p in tree_packs(world)}
+    here, away, *_ = [site for site in "abc" for path in world.objects(site) if path.name == pack]
+    (world.directory(here) / "packs" / pack[:2] / pack).unlink()
+    world.directory(away).rename(world.root / "away")
+    assert run(world).lost == []
+
+
+def tree_packs(world):
+    packs = {row.pack.hex() for row in _packs(world) if row.kind == 2}
+    return {path for site in "abc" for path in world.objects(site) if path.name in packs}

@@ -429,7 +429,7 @@ class _Look:
             if (data := shelf.read(name)) and (not by_hash or self._is_sound(name, data))
         }
         found = (
-            Voter(name, row.sequence, frozenset(row.objects), frozenset(row.snapshots))
+            Voter(name, row.sequence, frozenset(row.pages), frozenset(row.snapshots))
             for name, row in sorted(voters.items())
         )
         return Stock(at, tuple(found), frozenset(opens))

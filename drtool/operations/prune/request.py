@@ -52,5 +52,7 @@ class PruneResult(Struct, frozen=True, kw_only=True):
     dry_run: bool
     wall_seconds: float
     objections: list[Objection] = []
+    lost: list[str] = []
+    """Packs that snapshots need and of which no good copy is left or may be at a target that is away."""
     swept_files: int = 0
     """Temporary files that killed writers had left at the targets."""

@@ -15,12 +15,12 @@ from contextlib import closing
 
 from msgspec.structs import replace
 
-from drtool.errors import ObjectMissing, Rejected, StoreError
+from drtool.errors import Rejected, StoreError
 from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.facade import View
-from drtool.manifest.ops import Condemn, Remove, Removed, Withdraw
+from drtool.manifest.ops import Condemn, Remove, Removed
 from drtool.manifest.records import Condemned, Removal
-from drtool.model import PackId, TargetName, segment_object
+from drtool.model import PackId, TargetName, pack_object, segment_object
 from drtool.operations.forget.request import Objection
 from drtool.operations.prune.copies import sites_with
 from drtool.operations.prune.grace import Grace, grace_of
@@ -35,6 +35,7 @@ from drtool.operations.prune.sweeping import sweep
 from drtool.repository import Repository
 from drtool.repository.ending import described
 from drtool.repository.findings import recording_reads
+from drtool.repository.lost_lists import take_back
 from drtool.repository.session import NOT_OPEN, RENEW_S, Overtaken, WriterSession
 from drtool.repository.writing import PackWritten, Writer
 
@@ -107,7 +108,7 @@ def _preview(repository: Repository, request: PruneRequest, emit: Emit, started:
     rewritten = [use for use in decided.rewrite if use not in stay and not seen.copies.refusal(use)]
     returned = frozenset(pack for pack in condemned.packs if seen.marks.live_bytes.get(pack))
     pending = len(condemned.packs - returned) + len(removing.packs)
-    return _result(
+    result = _result(
         request,
         started,
         removed=_amount([use for use in decided.remove if use not in stay])
@@ -117,6 +118,16 @@ def _preview(repository: Repository, request: PruneRequest, emit: Emit, started:
         pending=Amount(pending, 0),
         objections=objections(seen, decided, request),
     )
+    return replace(result, lost=_lost(repository, seen, emit))
+
+
+def _lost(repository: Repository, seen: Survey, emit: Emit) -> list[str]:
+    """Return the packs that snapshots need still and that have no copy left, as far as this run listed and read them."""
+    lost = seen.without_copy() & {row.pack for row in repository.index.packs()}
+    if lost:
+        packs = "1 pack that snapshots need has" if len(lost) == 1 else f"{len(lost)} packs that snapshots need have"
+        emit(Warned(message=f"{packs} no good copy left: drtool verify says what is lost, and what brings it back"))
+    return sorted(map(pack_object, lost))
 
 
 class _Run:
@@ -134,7 +145,8 @@ class _Run:
         self._waiting: list[Waiting] = []
 
     def go(self, started: float) -> PruneResult:
-        view = self._take_back_unknown(self._delete_removals(self._session.view))
+        view = take_back(self._repository, self._session.view, self._session.id, self._emit)
+        view = self._delete_removals(view)
         self._emit(Stage(name="marking"))
         seen = self._survey(view)
         if view.state.condemned is not None:
@@ -142,7 +154,7 @@ class _Run:
         if view.state.condemned is None:
             view = self._condemn(seen)
             if view.state.condemned is not None:
-                view, _ = self._remove(seen, view.state.condemned)
+                view, seen = self._remove(seen, view.state.condemned)
         self._repository.adopt(view)
         result = _result(
             self._request,
@@ -153,19 +165,9 @@ class _Run:
             pending=self._pending(view),
             waiting=self._waiting,
         )
-        return replace(result, swept_files=sweep(self._repository, self._emit))
-
-    def _take_back_unknown(self, view: View) -> View:
-        """What was condemned counts again if nobody knows what it is: the list went with the sites that had it."""
-        if view.state.condemned is None:
-            return view
-        try:
-            listed_names(self._repository, view.state.condemned)
-        except ObjectMissing as error:
-            self._emit(Warned(message=f"{error.message}: all of them are taken back"))
-            op = Withdraw(view.state.condemned.sequence, self._session.id)
-            return self._repository.manifest.commit(op).view
-        return view
+        return replace(
+            result, lost=_lost(self._repository, seen, self._emit), swept_files=sweep(self._repository, self._emit)
+        )
 
     def _survey(self, view: View) -> Survey:
         self._rewritten = frozenset()  # what is seen now finds the chunks where they were copied to

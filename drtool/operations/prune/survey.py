@@ -72,6 +72,10 @@ class Survey(Struct, frozen=True):
     copies: Copies
     condemned: Names
 
+    def without_copy(self) -> set[PackId]:
+        """Return the packs with something live of which no copy counts by now, nor may be at a target out of sight."""
+        return {use.pack for use in self.uses if use.live_bytes and not self.copies.holders(use.pack)}
+
 
 def listed_names(repository: Repository, *rows: Condemned | Removal | None) -> Names:
     """What these rows of the manifest name, together."""

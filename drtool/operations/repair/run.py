@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.events import Emit, Stage, Warned
+from drtool.manifest.library import object_names
+from drtool.manifest.names import object_key
 from drtool.model import PackId, pack_object, segment_object
 from drtool.operations.repair.narrowing import narrowed
 from drtool.operations.repair.request import Away, RepairRequest, RepairResult, Unrepairable
@@ -29,6 +31,7 @@ from drtool.repository.ending import end_dead_sessions
 from drtool.repository.expected import Expected
 from drtool.repository.inventory import Inventory
 from drtool.repository.losses import Nowhere, report_of, sorted_out
+from drtool.repository.lost_lists import take_back_lost_lists
 from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, note_damage
 from drtool.repository.placement import distinct_sites
 from drtool.repository.recognition import mend_markers
@@ -121,6 +124,9 @@ def _mend_catalogue(
     words = list(mend_markers(repository))
     mended = mend_catalogue(repository, audit)
     mended.words += words
+    if any(fault.missing for fault in mended.left) and take_back_lost_lists(repository, emit):
+        needed = set(map(object_key, object_names(repository.view.learned)))
+        mended.left = [fault for fault in mended.left if not fault.missing or fault.object in needed]
     untold = remember_faults(repository, replace(audit, faults=mended.left), contents=True, judged=began)
     if untold:
         emit(Warned(message=f"what was found of the catalogue is not recorded for other hosts yet: {untold}"))

@@ -26,7 +26,7 @@ class Copies:
         self.nowhere = packs_nowhere(repository, evidence)
         """The packs without a copy that counts."""
         self._used = [len(sites) for pack, sites in self._weak.items() if pack not in self.nowhere.unneeded]
-        staying = self._weak.keys() - repository.going_packs(repository.view)
+        staying = self._weak.keys() - repository.going_packs(repository.view, to_read=True)
         self._staying = [len(self._weak[pack]) for pack in staying - self.nowhere.unneeded]
         self.below = len(staying - self.nowhere.all)
         """How many packs are on a site, and on fewer than promised; without those that prune takes away."""

@@ -16,7 +16,7 @@ from msgspec import Struct
 from drtool.config import nearest
 from drtool.errors import DrtoolError, UsageError
 from drtool.events import Emit, Progress, Stage
-from drtool.manifest.library import object_names
+from drtool.manifest.library import lists_of, object_names
 from drtool.manifest.names import OBJECTS, object_key
 from drtool.manifest.records import Snapshot, Voter
 from drtool.model import SiteName, TargetName, segment_object, site_of
@@ -138,7 +138,7 @@ def _take_stock(repository: Repository, lost: Collection[TargetName], emit: Emit
     emit(Stage(name="listing"))
     repository.load_index()
     inventory = take_inventory(repository.targets)
-    repository.set_lost_packs_aside()  # what they held may have been stored again elsewhere
+    repository.set_lost_packs_aside(to_look=True)  # what they held may have been stored again elsewhere
     bits = Bits(inventory.objects)
     return _Stock(
         repository=repository,
@@ -197,7 +197,10 @@ def _objects_at(repository: Repository, voter: Voter) -> tuple[frozenset[str] | 
         listed = [info.name for info in store.list(OBJECTS)]
     except DrtoolError:
         return None, frozenset()
-    return frozenset(map(object_key, object_names(learned))), frozenset(read_pages(store, listed))
+    needs = object_names(learned) - {
+        row.name for row in lists_of(learned.state)
+    }  # no restore needs what prune takes away
+    return frozenset(map(object_key, needs)), frozenset(read_pages(store, listed))
 
 
 def _of_sites(stock: _Stock, sites: Collection[SiteName], by_site: dict[SiteName, list[TargetName]]) -> Scenario:
