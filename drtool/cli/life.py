@@ -9,6 +9,7 @@ Invariants
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drtool.errors import DrtoolError, worst_exit
@@ -114,15 +115,25 @@ class Life:
         if path is None:
             return True
         from drtool.cli.call import make_private
-        from drtool.reports.metrics import remember, run_of, write_metrics
+        from drtool.reports.metrics import Owner, publish, run_of
 
         document = call.document
         if self._command == "prune" and isinstance(document, dict):
             document = document.get("prune", document)
-        run = run_of(self._command, document, exit_code=code, began_s=self._began_s, ended_s=time.time())
+        settings = call.settings
+        owner = Owner(
+            config=str(Path(settings.config_path or "").absolute()),
+            repository=settings.config.repository,
+            host=settings.host,
+            sources=frozenset(settings.config.sources),
+            file=path.absolute(),
+        )
+        run = run_of(
+            self._command, document, exit_code=code, began_s=self._began_s, ended_s=time.time(), host=settings.host
+        )
         try:
-            make_private(call.settings.state_dir)
-            write_metrics(path, remember(call.settings.state_dir, self._command, run))
+            make_private(settings.state_dir)
+            publish(settings.state_dir, owner, self._command, run)
         except OSError as error:
             call.screen.complain(f"the figures cannot be written to {path}: {error.strerror}")
             return False

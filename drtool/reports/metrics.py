@@ -2,22 +2,52 @@
 
 Invariants
     The file holds what the newest run of each command found, whichever command wrote it last: that is remembered beside
-    this host's state. A reader sees the old file or the new one, and may be another user (0644).
+    this host's state, for each configuration in a file of its own. Configurations that name the same file share it.
+    Every sample names its repository and its configuration, so no two configurations of a host have a series in common.
+    A series ends when its source is no longer configured, or its configuration is gone.
+    A reader sees the old file or the new one, and may be another user (0644).
     Every sample's time is a figure of its own: the collector refuses timestamps in the file.
 """
 
+import fcntl
+import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from drtool.escaping import printable
 from drtool.operations.scheduling.files import write_whole
 
 Json = dict[str, Any]
-_MEMORY = "metrics.json"
-_LABELLED = ("source", "host", "site", "target", "command")
+_FOLDER, _LOCK, _EARLIER = "metrics", "lock", "metrics.json"
+_GOOD = (0, 3, 5)
+"""What `backup` ends with when snapshots are stored."""
+
+
+class Owner(Struct, frozen=True, kw_only=True):
+    """The configuration that a run belongs to."""
+
+    config: str
+    """Its absolute path."""
+    repository: str
+    """The label that it gives to its repository."""
+    host: str
+    sources: frozenset[str]
+    """The sources that it names."""
+    file: Path
+    """Where its figures go."""
+
+    @property
+    def memory(self) -> str:
+        """Return the name of the file in which its runs are remembered."""
+        return hashlib.sha256(os.fsencode(self.config)).hexdigest()[:16] + ".json"
+
 
 _HELP = {
     "last_run_timestamp_seconds": "When the command ended last.",
@@ -26,6 +56,8 @@ _HELP = {
     "last_success_timestamp_seconds": "When it ended last with 0, or, having stored everything it could, with 3 or 5.",
     "backup_last_success_timestamp_seconds": "When a snapshot of the source was stored last.",
     "backup_duration_seconds": "How long the last snapshot of the source took.",
+    "backup_exit_code": "What the last backup of the source ended with: 0 done, 3 incomplete, 5 too few copies, others failed.",
+    "backup_copies": "The smallest number of sites that the last backup of the source wrote or saw anything of it at.",
     "backup_files": "Files in the last snapshot of the source.",
     "backup_errors": "Items of the source that could not be read.",
     "backup_processed_bytes": "Bytes that the last backup of the source looked at.",
@@ -53,19 +85,64 @@ _HELP = {
 }
 
 
-def remember(state_dir: Path, command: str, run: Json) -> Json:
-    """Takes the newest run of one command into what is remembered. All of it."""
-    memory = _read(state_dir / _MEMORY)
-    before = memory.get(command, {})
+def known_metrics() -> frozenset[str]:
+    """Return the names of all figures, without the prefix `drtool_`."""
+    return frozenset(_HELP)
+
+
+def publish(state_dir: Path, owner: Owner, command: str, run: Json) -> None:
+    """Remember the newest run of one command, and write the file of figures. Raises OSError."""
+    folder = state_dir / _FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with _locked(folder / _LOCK):
+        memory = _with_run(_remembered(state_dir, owner), owner, command, run)
+        write_whole(folder / owner.memory, json.dumps(memory).encode(), mode=0o600)
+        (state_dir / _EARLIER).unlink(missing_ok=True)
+        shared = [found for found in _all(folder) if found["file"] == str(owner.file)]
+        write_whole(owner.file, text_of(shared).encode("utf-8", "replace"), mode=0o644)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Two commands that end at the same time do not lose each other's run."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remembered(state_dir: Path, owner: Owner) -> Json:
+    """Return the earlier runs of a configuration; earlier versions had one file for all."""
+    path = state_dir / _FOLDER / owner.memory
+    return _read(path).get("runs", {}) if path.exists() else _read(state_dir / _EARLIER)
+
+
+def _with_run(runs: Json, owner: Owner, command: str, run: Json) -> Json:
+    before = runs.get(command, {})
     succeeded = run["time_s"] if run["succeeded"] else before.get("last_success_s")
-    sources = {**before.get("sources", {}), **run.pop("sources", {})}
-    memory[command] = {**run, "last_success_s": succeeded, "sources": sources}
-    write_whole(state_dir / _MEMORY, json.dumps(memory).encode(), mode=0o600)
-    return memory
+    earlier = {key: row for key, row in before.get("sources", {}).items() if _source(key) in owner.sources}
+    sources = {key: {**earlier.get(key, {}), **row} for key, row in {**earlier, **run.get("sources", {})}.items()}
+    found = {**runs, command: {**run, "last_success_s": succeeded, "sources": sources}}
+    return {
+        "config": owner.config,
+        "repository": owner.repository,
+        "host": owner.host,
+        "configured": sorted(owner.sources),
+        "file": str(owner.file),
+        "runs": found,
+    }
 
 
-def write_metrics(path: Path, memory: Json) -> None:
-    write_whole(path, text_of(memory).encode("utf-8", "replace"), mode=0o644)
+def _all(folder: Path) -> list[Json]:
+    """Return what is remembered of each configuration that still exists."""
+    found = [_read(path) for path in sorted(folder.glob("*.json"))]
+    return [row for row in found if {"config", "file", "runs"} <= set(row) and os.path.lexists(row["config"])]
+
+
+def _source(key: str) -> str:
+    return key.partition("\0")[2]
 
 
 def _read(path: Path) -> Json:
@@ -77,10 +154,13 @@ def _read(path: Path) -> Json:
     return found if isinstance(found, dict) else {}
 
 
-def run_of(command: str, document: object, *, exit_code: int, began_s: float, ended_s: float) -> Json:
-    """One run as it is remembered: its figures, taken out of its document."""
+def run_of(command: str, document: object, *, exit_code: int, began_s: float, ended_s: float, host: str = "") -> Json:
+    """Return one run as it is remembered: its figures, taken out of its document. `host` is where it ran."""
     found = document if isinstance(document, dict) else {}
-    sources = {f"{row['host']}\0{row['source']}": _backed_up(row, ended_s) for row in found.get("snapshots", [])}
+    sources = {}
+    if command == "backup":
+        sources = {f"{row['host']}\0{row['source']}": _backed_up(row, ended_s) for row in found.get("snapshots", [])}
+        sources |= {f"{host}\0{row['path']}": {"exit_code": row["exit_code"]} for row in found.get("failed", [])}
     figures = {}
     if command == "verify" and "checked" in found:
         figures = {
@@ -94,9 +174,9 @@ def run_of(command: str, document: object, *, exit_code: int, began_s: float, en
         "time_s": round(ended_s, 3),
         "seconds": round(max(0.0, ended_s - began_s), 3),
         "exit_code": exit_code,
-        "succeeded": exit_code in (0, 3, 5) if command == "backup" else exit_code == 0,
+        "succeeded": exit_code in _GOOD if command == "backup" else exit_code == 0,
         "figures": figures,
-        "sources": sources if command == "backup" else {},
+        "sources": sources,
         "status": _of_status(found) if command == "status" and "sites" in found else None,
     }
 
@@ -104,7 +184,9 @@ def run_of(command: str, document: object, *, exit_code: int, began_s: float, en
 def _backed_up(row: Json, ended_s: float) -> Json:
     return {
         "last_success_timestamp_seconds": round(ended_s, 3),
+        "exit_code": 3 if row["errors"] else 5 if row["degraded"] else 0,
         "duration_seconds": row["wall_seconds"],
+        "copies": row["copies"]["minimum_written"],
         "files": sum(row["files"].values()),
         "errors": len(row["errors"]),
         "processed_bytes": row["processed_bytes"],
@@ -118,11 +200,13 @@ def _of_status(found: Json) -> Json:
     return {key: found[key] for key in figures if key in found}
 
 
-def text_of(memory: Json) -> str:
-    """The exposition format: each metric's help and type once, then its samples."""
+def text_of(memories: Iterable[Json]) -> str:
+    """Return the exposition format: each metric's help and type once, then its samples."""
     samples: dict[str, list[str]] = {}
-    for name, labels, value in _samples(memory):
-        samples.setdefault(name, []).append(f"drtool_{name}{_labels(labels)} {_number(value)}")
+    for memory in memories:
+        whose = {"repository": memory["repository"], "config": memory["config"]}
+        for name, labels, value in _samples(memory):
+            samples.setdefault(name, []).append(f"drtool_{name}{_labels(labels | whose)} {_number(value)}")
     lines = []
     for name, told in _HELP.items():
         if name in samples:
@@ -134,7 +218,7 @@ Sample = tuple[str, dict[str, str], float]
 
 
 def _samples(memory: Json) -> Iterator[Sample]:
-    for command, run in sorted(memory.items()):
+    for command, run in sorted(memory["runs"].items()):
         label = {"command": command}
         yield "last_run_timestamp_seconds", label, run["time_s"]
         yield "last_run_exit_code", label, run["exit_code"]
@@ -146,9 +230,17 @@ def _samples(memory: Json) -> Iterator[Sample]:
         for key, figures in sorted(run.get("sources", {}).items()):
             host, _, source = key.partition("\0")
             for name, value in figures.items():
-                yield f"backup_{name}", {"host": host, "source": source}, value
+                if value is not None:
+                    yield f"backup_{name}", {"host": host, "source": source}, value
         if run.get("status"):
             yield from _status_samples(run["status"], run["time_s"])
+            rows = (row for row in run["status"]["sources"] if _is_wanted(row, memory))
+            yield from _source_samples(rows, run["time_s"])
+
+
+def _is_wanted(row: Json, memory: Json) -> bool:
+    """Whether a source has series: other hosts' sources, and those that this configuration names."""
+    return row["host"] != memory["host"] or row["name"] in memory["configured"]
 
 
 def _status_samples(status: Json, time_s: float) -> Iterable[Sample]:
@@ -161,7 +253,10 @@ def _status_samples(status: Json, time_s: float) -> Iterable[Sample]:
     for site in status["sites"]:
         yield "site_up", {"site": site["name"]}, site["reachable"]
         yield from _target_samples(site.get("targets", ()))
-    for row in status["sources"]:
+
+
+def _source_samples(sources: Iterable[Json], time_s: float) -> Iterable[Sample]:
+    for row in sources:
         label = {"host": row["host"], "source": row["name"]}
         if row["age_seconds"] is not None:
             yield "source_newest_timestamp_seconds", label, time_s - row["age_seconds"]

@@ -1,10 +1,12 @@
 """Figures for Prometheus, read back by Prometheus' own parser."""
 
+import json
 import stat
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from drtool.reports.metrics import remember, run_of, text_of, write_metrics
+from drtool.reports.metrics import Owner, publish, run_of
 
 HOSTILE = 'a"b\\c\nd'
 SHOWN = 'a"b\\c\\x0ad'
@@ -13,8 +15,10 @@ BACKUP = {
         {
             "source": HOSTILE, "host": "web1", "wall_seconds": 2.5, "files": {"new": 1, "changed": 2, "unmodified": 3},
             "errors": [], "processed_bytes": 10, "added_bytes": 5, "stored_bytes": 10**13,
+            "copies": {"wanted": 2, "minimum_written": 1}, "degraded": True,
         }
-    ]
+    ],
+    "failed": [{"path": "dump", "message": "no", "exit_code": 1}],
 }  # fmt: skip
 STATUS = {
     "healthy": False,
@@ -35,28 +39,55 @@ STATUS = {
 
 
 def run(command, document, code=0, at=1000.0):
-    return run_of(command, document, exit_code=code, began_s=at - 3, ended_s=at)
+    return run_of(command, document, exit_code=code, began_s=at - 3, ended_s=at, host="web1")
 
 
-def samples(text):
-    return {
-        (row.name, *sorted(row.labels.items())): row.value
-        for family in text_string_to_metric_families(text)
-        for row in family.samples
-    }
+class Configuration:
+    """A drtool.yaml, and what it leaves in the file of figures."""
+
+    def __init__(self, directory, name="drtool.yaml", sources=(HOSTILE, "home", "dump")):
+        self.state = directory / "state"
+        self.state.mkdir(exist_ok=True)
+        self.path = directory / name
+        self.path.touch()
+        self.file = directory / "drtool.prom"
+        self.owner = Owner(
+            config=str(self.path), repository="main", host="web1", sources=frozenset(sources), file=self.file
+        )
+
+    def ran(self, command, document, code=0, at=1000.0):
+        publish(self.state, self.owner, command, run(command, document, code, at))
+        return self.figures()
+
+    def figures(self):
+        """Return the samples of this configuration."""
+        whose = {"repository": "main", "config": self.owner.config}
+        return {
+            (row.name, *sorted(item for item in row.labels.items() if item[0] not in whose)): row.value
+            for family in text_string_to_metric_families(self.file.read_text())
+            for row in family.samples
+            if whose.items() <= row.labels.items()
+        }
 
 
-def test_every_sample_is_read_back(tmp_path):
-    remember(tmp_path, "backup", run("backup", BACKUP, 3))
-    remember(tmp_path, "verify", run("verify", {"checked": {"bytes": 7}, "missing": [1], "damaged": []}, 4))
-    memory = remember(tmp_path, "status", run("status", STATUS, 7, at=2000.0))
-    found = samples(text_of(memory))
+@pytest.fixture
+def configuration(tmp_path):
+    return Configuration(tmp_path)
+
+
+def test_every_sample_is_read_back(configuration):
+    configuration.ran("backup", BACKUP, 1)
+    configuration.ran("verify", {"checked": {"bytes": 7}, "missing": [1], "damaged": []}, 4)
+    found = configuration.ran("status", STATUS, 7, at=2000.0)
     web1 = ("host", "web1")
     assert found["drtool_backup_last_success_timestamp_seconds", web1, ("source", SHOWN)] == 1000
     assert found["drtool_backup_files", web1, ("source", SHOWN)] == 6
     assert found["drtool_backup_stored_bytes", web1, ("source", SHOWN)] == 10**13
     assert found["drtool_last_run_exit_code", ("command", "verify")] == 4
-    assert found["drtool_last_success_timestamp_seconds", ("command", "backup")] == 1000
+    assert found["drtool_backup_copies", web1, ("source", SHOWN)] == 1
+    assert found["drtool_backup_exit_code", web1, ("source", SHOWN)] == 5
+    assert found["drtool_backup_exit_code", web1, ("source", "dump")] == 1
+    assert ("drtool_last_success_timestamp_seconds", ("command", "backup")) not in found
     assert ("drtool_last_success_timestamp_seconds", ("command", "verify")) not in found
     assert found["drtool_verify_missing",] == 1
     assert found["drtool_site_up", ("site", "rome")] == 0
@@ -72,22 +103,53 @@ def test_every_sample_is_read_back(tmp_path):
     assert found["drtool_source_newest_timestamp_seconds", web1, ("source", "home")] == 1900
     assert found["drtool_source_last_verified_timestamp_seconds", web1, ("source", "home")] == 1769898600
     assert found["drtool_source_objective_met", web1, ("source", "home")] == 1
-    assert ("drtool_source_copies", web1, ("source", "new")) not in found
+    assert ("drtool_source_newest_timestamp_seconds", web1, ("source", "new")) not in found, "no longer configured"
     assert found["drtool_last_run_duration_seconds", ("command", "backup")] == 3
 
 
-def test_a_failure_keeps_when_it_last_went_well(tmp_path):
-    remember(tmp_path, "backup", run("backup", BACKUP))
-    found = samples(text_of(remember(tmp_path, "backup", run("backup", {"error": {}}, 6, at=5000.0))))
+def test_a_failure_keeps_when_it_last_went_well(configuration):
+    configuration.ran("backup", BACKUP)
+    found = configuration.ran("backup", {"error": {}}, 6, at=5000.0)
     assert found["drtool_last_success_timestamp_seconds", ("command", "backup")] == 1000
     assert found["drtool_last_run_timestamp_seconds", ("command", "backup")] == 5000
     assert found["drtool_backup_files", ("host", "web1"), ("source", SHOWN)] == 6
 
 
-def test_the_file_is_for_everybody_and_memory_that_is_damaged_begins_anew(tmp_path):
-    (tmp_path / "metrics.json").write_text("[")
-    memory = remember(tmp_path, "prune", run("prune", {"removed": {"packs": 1, "bytes": 9}}))
-    write_metrics(tmp_path / "drtool.prom", memory)
-    assert stat.S_IMODE((tmp_path / "drtool.prom").stat().st_mode) == 0o644
-    assert samples((tmp_path / "drtool.prom").read_text())["drtool_prune_removed_bytes",] == 9
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["drtool.prom", "metrics.json"]
+def test_the_file_is_for_everybody_and_memory_that_is_damaged_starts_over(configuration):
+    configuration.ran("verify", {})
+    (memory,) = (configuration.state / "metrics").glob("*.json")
+    memory.write_text("[")
+    found = configuration.ran("prune", {"removed": {"packs": 1, "bytes": 9}})
+    assert stat.S_IMODE(configuration.file.stat().st_mode) == 0o644
+    assert found["drtool_prune_removed_bytes",] == 9
+    assert stat.S_IMODE(memory.stat().st_mode) == 0o600
+
+
+def test_what_an_earlier_version_remembered_goes_on(configuration):
+    old = {"verify": {**run("verify", {}), "last_success_s": 7.0}}
+    (configuration.state / "metrics.json").write_text(json.dumps(old))
+    found = configuration.ran("prune", {"removed": {"packs": 1, "bytes": 9}})
+    assert found["drtool_last_success_timestamp_seconds", ("command", "verify")] == 7
+    assert not (configuration.state / "metrics.json").exists()
+
+
+def test_the_series_of_a_renamed_source_end(tmp_path):
+    Configuration(tmp_path, sources=["old"]).ran("backup", backup_of("old"))
+    found = Configuration(tmp_path, sources=["new"]).ran("backup", backup_of("new"))
+    assert {dict(key[1:])["source"] for key in found if key[0] == "drtool_backup_files"} == {"new"}
+
+
+def backup_of(source):
+    return {"snapshots": [{**BACKUP["snapshots"][0], "source": source}]}
+
+
+def test_two_configurations_share_a_file_until_one_is_gone(tmp_path):
+    first, second = Configuration(tmp_path), Configuration(tmp_path, "second.yaml")
+    first.ran("backup", BACKUP)
+    second.ran("backup", BACKUP, at=2000.0)
+    key = ("drtool_last_run_timestamp_seconds", ("command", "backup"))
+    assert (first.figures()[key], second.figures()[key]) == (1000, 2000)
+    first.path.unlink()
+    second.ran("prune", {"removed": {"packs": 0, "bytes": 0}})
+    assert first.figures() == {}
+    assert second.figures()[key] == 2000
