@@ -37,10 +37,18 @@ class Wishes(Struct, frozen=True, kw_only=True):
     one_file_system: bool
     larger_than_bytes: int | None
     ignore_files: bool
+    ignore_inode: bool
+    ignore_ctime: bool
 
 
 _NO_WISHES = Wishes(
-    excludes=(), exclude_caches=False, one_file_system=False, larger_than_bytes=None, ignore_files=False
+    excludes=(),
+    exclude_caches=False,
+    one_file_system=False,
+    larger_than_bytes=None,
+    ignore_files=False,
+    ignore_inode=False,
+    ignore_ctime=False,
 )
 
 
@@ -65,6 +73,12 @@ def backup(
     ] = None,
     ignore_files: Annotated[
         bool, typer.Option("--ignore-files", help="Leave out what .drtoolignore files in the directories say.")
+    ] = False,
+    ignore_inode: Annotated[
+        bool, typer.Option("--ignore-inode", help="Treat a file with another inode number as the same file.")
+    ] = False,
+    ignore_ctime: Annotated[
+        bool, typer.Option("--ignore-ctime", help="Treat a file with another ctime as unchanged.")
     ] = False,
     files_from: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="More PATHs, one a line; - is stdin.")
@@ -125,13 +139,15 @@ def backup(
         one_file_system=one_file_system,
         larger_than_bytes=_read(size_bytes, exclude_larger_than, "--exclude-larger-than"),
         ignore_files=ignore_files,
+        ignore_inode=ignore_inode,
+        ignore_ctime=ignore_ctime,
     )
     newer_than_s = _read(seconds, skip_if_newer_than, "--skip-if-newer-than")
     listed = bool(files_from or files_from0)
     stream = Stdin(stdin=stdin, name=stdin_name, command=stdin_command)
     if stream and (listed or wishes != _NO_WISHES):
         raise UsageError(
-            "--exclude…, --files-from, --ignore-files and --one-file-system are for paths, and a stream has none"
+            "--exclude…, --files-from, --ignore-… and --one-file-system are for paths, and a stream has none"
         )
     if listed:
         paths = [*(paths or ()), *paths_from(files_from or (), files_from0 or ())]
@@ -177,6 +193,8 @@ def jobs(config: Config, base: Path, paths: Sequence[str], sources: Sequence[str
                 one_file_system=wishes.one_file_system,
                 larger_than_bytes=wishes.larger_than_bytes,
                 ignore_files=wishes.ignore_files,
+                ignore_inode=wishes.ignore_inode,
+                ignore_ctime=wishes.ignore_ctime,
             )
         )
     return result
@@ -203,6 +221,8 @@ def _configured(config: Config, base: Path, name: str, wishes: Wishes) -> "Sourc
             (size for size in (source.exclude_larger_than, wishes.larger_than_bytes) if size is not None), default=None
         ),
         ignore_files=source.ignore_files or wishes.ignore_files,
+        ignore_inode=source.ignore_inode or wishes.ignore_inode,
+        ignore_ctime=source.ignore_ctime or wishes.ignore_ctime,
     )
 
 

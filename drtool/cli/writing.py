@@ -22,6 +22,7 @@ _EXAMPLES = """\
 #     exclude_larger_than: 20GiB
 #     ignore_files: true        # .drtoolignore files leave things out, too
 #     one_file_system: true
+#     ignore_inode: true        # for file systems whose inode numbers do not last (FUSE, some network shares)
 #   orders: {postgresql: {dsn: "service=orders"}}           # every database, and the roles
 #   shop:   {mysql: {dsn: "mysql://backup@localhost/"}}     # MariaDB, too
 #   app:    {sqlite: {path: /srv/app/app.db}}               # while it is in use

@@ -153,6 +153,8 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
     exclude_larger_than: Annotated[int | None, read_as(lambda text: text if text is None else size_bytes(text))] = None
     ignore_files: bool = False
     """`.drtoolignore` files leave things out, too."""
+    ignore_inode: bool = False
+    ignore_ctime: bool = False
     stream: StreamConfig | None = None
     postgresql: PostgresqlConfig | None = None
     mysql: MysqlConfig | None = None
@@ -166,9 +168,16 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
             raise ValueError(f"the key 'paths' is missing, or another kind of source: {', '.join(_KINDS[1:])}")
         if len(kinds) > 1:
             raise ValueError(f"{' and '.join(kinds)}: a source is of one kind; make each a source of its own")
-        for_paths = (self.exclude, self.exclude_caches, self.one_file_system, self.ignore_files)
+        for_paths = (
+            self.exclude,
+            self.exclude_caches,
+            self.one_file_system,
+            self.ignore_files,
+            self.ignore_inode,
+            self.ignore_ctime,
+        )
         if kinds != ["paths"] and (any(for_paths) or self.exclude_larger_than is not None):
-            raise ValueError(f"exclude…, one_file_system and ignore_files are for paths, not for {kinds[0]}")
+            raise ValueError(f"exclude…, one_file_system and ignore_… are for paths, not for {kinds[0]}")
 
     @property
     def kind(self) -> str:

@@ -15,6 +15,7 @@ from trees_in_memory import FOREVER_NS, Tree, capture, capture_once, completed, 
 from drtool.errors import UsageError
 from drtool.sources.filesystem import (
     OwnerNames,
+    Recent,
     Rules,
     capture_directory,
     complete,
@@ -289,7 +290,7 @@ from drtool.sources.filesystem import *
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 path = os.fsencode(sys.argv[1])
 fd = os.open(path, os.O_RDONLY)
-captured = capture_directory(fd, path, None, Rules(plan_roots([path])), 0, OwnerNames())
+captured = capture_directory(fd, path, None, Rules(plan_roots([path])), Recent(), OwnerNames())
 for entry in captured.entries:
     try:
         os.close((open_directory if entry.type == 4 else open_for_read)(fd, entry.name))
@@ -498,5 +499,5 @@ def test_a_directory_is_captured_while_its_path_leads_elsewhere(tmp_path: Path) 
         (tmp_path / "real").mkdir()
         (tmp_path / "real/link").symlink_to("second")
         rules = Rules(plan_roots([where]))
-        captured = capture_directory(fd, where, None, rules, FOREVER_NS, OwnerNames())
+        captured = capture_directory(fd, where, None, rules, Recent(FOREVER_NS), OwnerNames())
     assert [entry.link_target for entry in captured.entries] == [b"first"]

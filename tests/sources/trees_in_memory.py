@@ -14,6 +14,7 @@ from drtool.sources.filesystem import (
     Folder,
     HardLinks,
     OwnerNames,
+    Recent,
     Rules,
     capture_directory,
     complete,
@@ -65,7 +66,7 @@ def capture(path: Path | bytes, rules: Rules | None = None) -> Tree:
 
 
 def _capture(fd: int, path: bytes, rules: Rules, names: OwnerNames) -> Tree:
-    captured = capture_directory(fd, path, None, rules, 0, names)
+    captured = capture_directory(fd, path, None, rules, Recent(0), names)
     assert not captured.problems
     inside: dict[bytes, bytes | Tree] = {}
     for index in captured.fresh:
@@ -146,7 +147,7 @@ def capture_once(
     fd = os.open(where, os.O_RDONLY)
     try:
         rules = rules or Rules(plan_roots([where]))
-        return capture_directory(fd, where, previous, rules, recent_after_ns, OwnerNames())
+        return capture_directory(fd, where, previous, rules, Recent(recent_after_ns), OwnerNames())
     finally:
         os.close(fd)
 

@@ -20,6 +20,10 @@ from drtool.trees import Entry, FileType, Put, write_content, write_directory
 
 _ID_BYTES = 32
 _BY_NAME = attrgetter("name")
+_STAT = attrgetter("size_bytes", "mtime_ns", "ctime_ns", "inode", "mode", "uid", "gid", "type")
+_ESSENCE = attrgetter(
+    *("content", "mtime_ns", "mode", "uid", "gid", "size_bytes", "type", "xattrs", "link_target", "flags", "rdev")
+)
 
 
 class Node:
@@ -109,7 +113,7 @@ class TreeBuilder:
     def _count(self, old: Entry | None, entry: Entry) -> None:
         if old is None:
             self._files.new += 1
-        elif old.content == entry.content and old.mode == entry.mode and old.mtime_ns == entry.mtime_ns:
+        elif is_equal(old, entry):
             self._files.unmodified += 1  # read again, and found equal
         else:
             self._files.changed += 1
@@ -186,6 +190,16 @@ class TreeBuilder:
         else:
             force_setattr(entry, "subtree", subtree)
         parent.same = False
+
+
+def is_equal(old: Entry, entry: Entry) -> bool:
+    """Return whether a restore would make the same of both: inode, ctime and owners' names may differ."""
+    return _ESSENCE(old) == _ESSENCE(entry)
+
+
+def has_same_stat(old: Entry, entry: Entry) -> bool:
+    """Return whether nothing that stat tells has changed."""
+    return _STAT(old) == _STAT(entry)
 
 
 def _subtree_before(node: Node) -> bytes | None:

@@ -62,7 +62,8 @@ class _Batch:
         if not self.directories or self.directories[-1].path != node.path:
             self.directories.append(DirectoryFiles(node.path, node.inode, []))
             self.message_bytes += len(node.path) + 8
-        file = FileToRead(entry.name, follow, entry.size_bytes, entry.mtime_ns, entry.ctime_ns, entry.inode)
+        inode = entry.inode if node.inode else 0
+        file = FileToRead(entry.name, follow, entry.size_bytes, entry.mtime_ns, entry.ctime_ns, inode)
         self.directories[-1].files.append(file)
         self.places.append((node, index, follow))
         self.size_bytes += entry.size_bytes

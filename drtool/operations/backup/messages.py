@@ -16,6 +16,8 @@ class _Message(Struct, frozen=True, array_like=True, tag=True):
 
 
 class FileToRead(Struct, frozen=True, array_like=True, gc=False):
+    """A file as the scan saw it. `inode` is 0 where inode numbers do not last."""
+
     name: bytes
     follow: bool
     size_bytes: int

@@ -21,6 +21,10 @@ class SourceJob(Struct, frozen=True, kw_only=True):
     """Files above this size are left out."""
     ignore_files: bool = False
     """`.drtoolignore` files in the directories leave things out, too."""
+    ignore_inode: bool = False
+    """A file with another inode number is no other file, for file systems whose numbers do not last."""
+    ignore_ctime: bool = False
+    """A file with another ctime has not changed, for file systems and programs that touch it without need."""
 
 
 class BackupRequest(Struct, frozen=True, kw_only=True):

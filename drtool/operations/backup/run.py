@@ -16,7 +16,7 @@ from drtool.errors import DrtoolError, Incomplete, Interrupted, NoQuorum
 from drtool.events import Emit, ItemFailed, Progress, SnapshotStored, Stage, TargetFailed, Warned
 from drtool.manifest.records import Counts, Snapshot
 from drtool.model import ChunkId, ChunkKind, SnapshotId
-from drtool.operations.backup.builder import TreeBuilder
+from drtool.operations.backup.builder import TreeBuilder, has_same_stat
 from drtool.operations.backup.feeding import Feeder
 from drtool.operations.backup.request import (
     BackupRequest,
@@ -137,9 +137,14 @@ def _look(
     facts = foresee(repository, request, job, scan, parent) if job.captured is not None else []
     for found in scan.directories(parent, repository.trees, builder):
         for index in found.fresh:
-            known = found.node.entries[index].name in found.node.previous
-            scan.files.changed += known
-            scan.files.new += not known
+            entry = found.node.entries[index]
+            old = found.node.previous.get(entry.name)
+            if old is None:
+                scan.files.new += 1
+            elif has_same_stat(old, entry):  # a backup reads it again because it is young, and finds it equal
+                scan.files.unmodified += 1
+            else:
+                scan.files.changed += 1
     return SnapshotReport(
         id=None,
         source=job.name,

@@ -10,17 +10,20 @@ import msgspec
 
 from drtool.errors import DrtoolError
 from drtool.manifest.records import Snapshot
-from drtool.operations.backup.builder import Node, TreeBuilder
+from drtool.operations.backup.builder import Node, TreeBuilder, is_equal
 from drtool.operations.backup.request import FileCounts, SourceJob
 from drtool.sources.filesystem import (
     OwnerNames,
     Problem,
+    Recent,
     Rules,
     capture_directory,
     complete,
+    describe_stat,
     gone,
     join,
     open_directory_path,
+    open_passage_path,
     plan_roots,
 )
 from drtool.trees import Entry, Fetch, FileType, read_directory
@@ -72,9 +75,11 @@ class Scan:
             one_file_system=job.one_file_system,
             larger_than_bytes=job.larger_than_bytes,
             ignore_files=job.ignore_files,
+            ignore_inode=job.ignore_inode,
+            ignore_ctime=job.ignore_ctime,
         )
         self.names = OwnerNames()
-        self._recent_after_ns = 0
+        self._recent = Recent()
 
     def problem(self, problem: Problem) -> None:
         self.problems.append(problem)
@@ -89,7 +94,8 @@ class Scan:
 
     def directories(self, parent: Snapshot | None, fetch: Fetch, builder: TreeBuilder) -> Iterator[Found]:
         """Every directory, parents before their children; each is settled in `builder` once its files are."""
-        self._recent_after_ns = parent.started_ns - RECENT_NS if parent else 0
+        if parent:
+            self._recent = Recent.since(parent.started_ns, self.started_ns, RECENT_NS)
         top = self._enter(b"/", None, 0, parent.root if parent else b"", fetch, builder)
         if top is None:
             raise DrtoolError("the root directory cannot be read")
@@ -133,14 +139,18 @@ class Scan:
         known = bool(previous)
         kept_out = {name: previous.pop(name, None) for name in self.beside} if parent is None else {}
         try:
-            fd = open_directory_path(path, follow=follow)
+            fd = self._open(path, follow=follow)
             try:
-                inode = os.fstat(fd).st_ino
+                inode = 0 if self._rules.ignore_inode else os.fstat(fd).st_ino
                 if parent is not None:
+                    mounted = self._recognise(parent, slot, fd, follow=follow)
                     on_the_way = self.roots.root_of(path) is None
                     uncaptured = _complete_directory(parent, slot, fd, self.names, on_the_way=on_the_way)
                     self.problems += (Problem(path, message) for message in uncaptured)
-                captured = capture_directory(fd, path, previous, self._rules, self._recent_after_ns, self.names)
+                    if mounted and self._rules.one_file_system and path not in self.roots.devices and not on_the_way:
+                        builder.settle_one(parent)
+                        return None
+                captured = capture_directory(fd, path, previous, self._rules, self._recent, self.names)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -167,6 +177,32 @@ class Scan:
         self._hang_beside(node, kept_out)
         return _Entered(Found(node, captured.fresh, captured.followed), captured.enter)
 
+    def _open(self, path: bytes, *, follow: bool) -> int:
+        """Open a directory. One that only leads to what is backed up need not be readable."""
+        try:
+            return open_directory_path(path, follow=follow)
+        except PermissionError:
+            if self.roots.root_of(path) is not None:
+                raise
+            return open_passage_path(path, follow=follow)
+
+    def _recognise(self, parent: Node, slot: int, fd: int, *, follow: bool) -> bool:
+        """Return whether a file system was mounted on the directory since it was listed: automounters do that at the first open.
+
+        Its entry then describes the root of that file system. OSError if another directory took its place.
+        """
+        entry, found = parent.entries[slot], os.fstat(fd)
+        if found.st_ino == entry.inode or self._rules.ignore_inode:
+            return False
+        # a mount keeps its place: it is still in the very directory that was listed
+        if found.st_dev == entry.device or not (follow or _is_in(fd, parent.inode)):
+            raise OSError(errno.EBUSY, "another directory took its place while the backup ran")
+        parent.entries[slot] = msgspec.structs.replace(
+            describe_stat(entry.name, found, self.names), link_target=entry.link_target
+        )
+        parent.same = False
+        return True
+
     def _hang_beside(self, node: Node, previous: dict[bytes, Entry | None]) -> None:
         """Adds what is beside the walk to the root; the order is mended when the directory is written."""
         if not previous:
@@ -189,7 +225,11 @@ class Scan:
             old = node.previous.get(entry.name)
             if old is entry:
                 unmodified += 1
-            elif index not in to_read:
+            elif index in to_read:
+                continue
+            elif old is not None and is_equal(old, entry):
+                unmodified += 1
+            else:
                 changed += old is not None
                 new += old is None
         self.files.unmodified += unmodified
@@ -230,15 +270,17 @@ def _complete_directory(parent: Node, slot: int, fd: int, names: OwnerNames, *, 
     second, and an unchanged source would store new trees each time.
     """
     entry = parent.entries[slot]
-    if os.fstat(fd).st_ino != entry.inode:
-        # something else stands there by now, or on the way there: whose place that is, nobody can say
-        raise OSError(errno.EBUSY, "another directory took its place while the backup ran")
     if entry is parent.previous.get(entry.name):
         return ()
     described = names.with_acl_names(msgspec.structs.replace(complete(entry, fd), subtree=b""))
     old = parent.previous.get(entry.name)
     parent.entries[slot] = old if on_the_way and old is not None and _but_for_times(described, old) else described
     return described.uncaptured[len(entry.uncaptured) :]
+
+
+def _is_in(fd: int, inode: int) -> bool:
+    """Return whether the directory above an open one has this inode."""
+    return os.stat(b"..", dir_fd=fd).st_ino == inode
 
 
 def _but_for_times(entry: Entry, old: Entry) -> bool:

@@ -198,7 +198,7 @@ def _as_announced(found: os.stat_result, file: FileToRead) -> bool:
         found.st_mtime_ns == file.mtime_ns
         and found.st_ctime_ns == file.ctime_ns
         and found.st_size == file.size_bytes
-        and found.st_ino == file.inode
+        and file.inode in (0, found.st_ino)
     )
 
 

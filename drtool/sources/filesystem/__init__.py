@@ -5,7 +5,15 @@ from drtool.sources.filesystem.applying import Applier, decided_by_restore
 from drtool.sources.filesystem.attributes import attributes_of, flags_of, holes_of, xattrs_of
 from drtool.sources.filesystem.capture import Captured, capture_directory
 from drtool.sources.filesystem.describe import complete, describe_stat, settle_directory
-from drtool.sources.filesystem.excludes import Rules, idle_reason, pattern_of, patterns_below, read_patterns, text_of
+from drtool.sources.filesystem.excludes import (
+    Recent,
+    Rules,
+    idle_reason,
+    pattern_of,
+    patterns_below,
+    read_patterns,
+    text_of,
+)
 from drtool.sources.filesystem.links import HardLinks, LinkGroup, link_group
 from drtool.sources.filesystem.owners import OwnerIds, OwnerNames, read_group_mapping, read_user_mapping
 from drtool.sources.filesystem.patterns import Matcher
@@ -15,6 +23,8 @@ from drtool.sources.filesystem.reading import (
     open_directory,
     open_directory_path,
     open_for_read,
+    open_leased,
+    open_passage_path,
     open_same_directory,
     reason,
     still_same,
@@ -37,6 +47,7 @@ __all__ = [
     "OwnerIds",
     "OwnerNames",
     "Problem",
+    "Recent",
     "Roots",
     "Rules",
     "attributes_of",
@@ -54,6 +65,8 @@ __all__ = [
     "open_directory",
     "open_directory_path",
     "open_for_read",
+    "open_leased",
+    "open_passage_path",
     "open_same_directory",
     "pattern_of",
     "patterns_below",

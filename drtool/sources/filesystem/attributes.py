@@ -60,6 +60,17 @@ def attributes_of(fd: int) -> Attributes:
         return Attributes(xattrs, 0, uncaptured if error.errno in _NO_FLAGS else (*uncaptured, reason("flags", error)))
 
 
+def passage_attributes(fd: int) -> Attributes:
+    """Return the attributes of a directory that may be passed through and not be read, as far as they can be seen.
+
+    Its flags and its `user.*` attributes are for those who may read it. It was not named, so this is no failure.
+    """
+    if not _HAS_PROC:
+        return Attributes((), 0, ())
+    xattrs, _ = readable_xattrs(f"/proc/self/fd/{fd}")
+    return Attributes(xattrs, 0, ())
+
+
 def readable_xattrs(target: int | str, *, follow_symlinks: bool = True) -> tuple[Xattrs, tuple[str, ...]]:
     """Return every extended attribute that can be read, sorted by name, and in words what cannot.
 

@@ -3,7 +3,7 @@
 Invariants
     Everything is asked relative to the directory's descriptor and no symlink is followed, except where the user named
     one. FIFOs and devices are never opened; sockets are left out in silence; what vanishes meanwhile is no failure.
-    An entry is reused only if size, mtime, ctime and inode agree and both times are older than the parent's scan.
+    An entry is reused only if size, mtime, ctime and inode agree and neither time is recent (see `Recent`).
     The device number is not compared (it may change with a reboot), except for hard links, whose identity it is part of.
 
 The loop in `_sort_out` runs once for every file of every backup.
@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from msgspec.structs import replace
 
 from drtool.sources.filesystem.describe import Changed, Describer
-from drtool.sources.filesystem.excludes import IGNORE_FILE, Rules, Scope, is_cache, text_of
+from drtool.sources.filesystem.excludes import IGNORE_FILE, Recent, Rules, Scope, is_cache, text_of
 from drtool.sources.filesystem.owners import OwnerNames
 from drtool.sources.filesystem.reading import gone, reason
 from drtool.sources.filesystem.roots import Problem, join
@@ -73,12 +73,12 @@ def capture_directory(
     path: bytes,
     previous: Mapping[bytes, Entry] | None,
     rules: Rules,
-    recent_after_ns: int,
+    recent: Recent,
     names: OwnerNames,
 ) -> Captured:
     """The entries of the open directory `path`. `previous`: the parent snapshot's entries of it, by name.
 
-    `recent_after_ns`: the parent's scan start minus 2 s; what is younger is looked at again.
+    What has a recent time is looked at again.
     OSError if the directory itself cannot be listed.
     """
     previous = previous or _NOTHING
@@ -87,7 +87,7 @@ def capture_directory(
         _learn(rules, path, dir_fd, problems)
     scope = rules.scope(path)
     items = _items(dir_fd, path, rules, scope)
-    kept, changed = _sort_out(items, previous, rules, recent_after_ns, dir_fd, path, problems)
+    kept, changed = _sort_out(items, previous, rules, recent, dir_fd, path, problems)
     if rules.larger_than_bytes is not None:
         kept = [entry for entry in kept if entry.type != _FILE or entry.size_bytes <= rules.larger_than_bytes]
         changed = [item for item in changed if not _too_large(item, rules.larger_than_bytes)]
@@ -145,7 +145,7 @@ def _sort_out(
     items: Iterable[_Item],
     previous: Mapping[bytes, Entry],
     rules: Rules,
-    recent_after_ns: int,
+    recent: Recent,
     dir_fd: int,
     path: bytes,
     problems: list[Problem],
@@ -154,6 +154,7 @@ def _sort_out(
     kept: list[Entry] = []
     changed: list[Changed] = []
     keep, look_up = kept.append, previous.get
+    after_ns, until_ns = recent
     for item in items:
         name = item.name.encode(_ENCODING, _ERRORS)
         try:
@@ -166,8 +167,10 @@ def _sort_out(
         old = look_up(name)
         if (
             old is not None
-            and old.ctime_ns == found.st_ctime_ns < recent_after_ns
-            and old.mtime_ns == found.st_mtime_ns < recent_after_ns
+            and old.ctime_ns == (ctime_ns := found.st_ctime_ns)
+            and (ctime_ns < after_ns or ctime_ns > until_ns)
+            and old.mtime_ns == (mtime_ns := found.st_mtime_ns)
+            and (mtime_ns < after_ns or mtime_ns > until_ns)
             and old.inode == found.st_ino
             and old.type == found.st_mode >> 12
             and (old.size_bytes == found.st_size or old.type == _DIRECTORY)
@@ -176,7 +179,7 @@ def _sort_out(
         ):
             keep(old)
         else:
-            changed.append(Changed(name, found, old, rules.content_holds(old, found, recent_after_ns)))
+            changed.append(Changed(name, found, old, rules.content_holds(old, found, recent)))
     return kept, changed
 
 

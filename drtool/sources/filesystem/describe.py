@@ -12,10 +12,16 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from drtool.sources.filesystem.attributes import attributes_of, holes_of, path_through, readable_xattrs
+from drtool.sources.filesystem.attributes import (
+    attributes_of,
+    holes_of,
+    passage_attributes,
+    path_through,
+    readable_xattrs,
+)
 from drtool.sources.filesystem.excludes import Rules
 from drtool.sources.filesystem.owners import OwnerNames
-from drtool.sources.filesystem.reading import open_for_read, reason, still_same
+from drtool.sources.filesystem.reading import is_passage, open_for_read, reason, still_same
 from drtool.sources.filesystem.roots import Problem, join
 from drtool.trees import Entry, FileType, storable
 from drtool.trees.entry import TIME_NS_BOUNDS
@@ -68,7 +74,7 @@ def complete(
 
     If `uncaptured` is not empty afterwards, report it. Ask `still_same` after this as well as after reading.
     """
-    attributes = attributes_of(fd)
+    attributes = passage_attributes(fd) if is_passage(fd) else attributes_of(fd)
     return replace(
         entry,
         xattrs=attributes.xattrs,
@@ -158,7 +164,7 @@ class Describer:
             # Whoever opens it for its content will fail likewise and say so; here only attributes are at stake.
             return entry if to_be_read else self._with_content_of(item.old, self.by_name(entry))
         try:
-            if sparse and still_same(fd, entry):
+            if sparse and self._still_same(fd, entry):
                 entry = self._ask(entry, "holes", lambda: replace(entry, holes=holes_of(fd, entry.size_bytes)))
             return entry if to_be_read else self._unread(fd, entry, item.old)
         finally:
@@ -166,12 +172,15 @@ class Describer:
 
     def _unread(self, fd: int, entry: Entry, old: Entry | None) -> Entry:
         """A file whose content is known already: it is empty, or the old entry's."""
-        if not still_same(fd, entry):
+        if not self._still_same(fd, entry):
             return entry  # swapped since the scan; a file that is no longer empty will be found by the next backup
         entry = complete(self._with_content_of(old, entry), fd)
         for message in entry.uncaptured:
             self._problems.append(Problem(join(self._path, entry.name), message))
         return entry
+
+    def _still_same(self, fd: int, entry: Entry) -> bool:
+        return still_same(fd, entry, ignore_inode=self._rules.ignore_inode)
 
     def _with_content_of(self, old: Entry | None, entry: Entry) -> Entry:
         if old is None or not entry.size_bytes:

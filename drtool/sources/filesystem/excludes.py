@@ -56,6 +56,25 @@ class Scope(NamedTuple):
         return False
 
 
+class Recent(NamedTuple):
+    """Times so close to the parent snapshot's scan that a file may have changed since without getting another one.
+
+    A time that lies in the future even now was set by hand: the clock gives it to no change, so it tells of none.
+    """
+
+    after_ns: int = 0
+    until_ns: int = 2**64
+
+    def holds(self, time_ns: int) -> bool:
+        """Return whether it is one of them."""
+        return self.after_ns <= time_ns <= self.until_ns
+
+    @classmethod
+    def since(cls, scan_ns: int, now_ns: int, margin_ns: int) -> "Recent":
+        """Of a scan that began at `scan_ns`. Where the clock was set back since then, everything later is recent."""
+        return cls(scan_ns - margin_ns, now_ns if now_ns >= scan_ns else 2**64)
+
+
 class Ignoring(NamedTuple):
     """An ignore file: where it lies, and what it says."""
 
@@ -70,11 +89,12 @@ class Rules:
         "_ignoring",
         "_matchers",
         "exclude_caches",
+        "ignore_ctime",
         "ignore_files",
+        "ignore_inode",
         "larger_than_bytes",
         "one_file_system",
         "roots",
-        "unchanged_without",
     )
 
     def __init__(
@@ -95,7 +115,8 @@ class Rules:
         self.larger_than_bytes = larger_than_bytes
         self.ignore_files = ignore_files
         self._ignoring: dict[bytes, Matcher] = {}
-        self.unchanged_without = (ignore_inode, ignore_ctime)
+        self.ignore_inode = ignore_inode
+        self.ignore_ctime = ignore_ctime
         compiled = {
             root: Matcher(rest for line in patterns for rest in patterns_below(line, root)) for root in roots.devices
         }
@@ -147,29 +168,28 @@ class Rules:
         root = self.roots.root_of(path)
         return root is None or self._left_out(path, root)
 
-    def content_holds(self, old: Entry | None, found: os.stat_result, recent_after_ns: int) -> bool:
+    def content_holds(self, old: Entry | None, found: os.stat_result, recent: "Recent") -> bool:
         """Whether a file that is not wholly unchanged still has the old entry's content, as the options define it."""
-        ignore_inode, ignore_ctime = self.unchanged_without
         return (
             old is not None
             and old.type == found.st_mode >> 12 == FileType.FILE
             and not old.uncaptured
             and old.size_bytes == found.st_size
-            and old.mtime_ns == found.st_mtime_ns < recent_after_ns
-            and (ignore_ctime or old.ctime_ns == found.st_ctime_ns < recent_after_ns)
-            and (ignore_inode or old.inode == found.st_ino)
+            and old.mtime_ns == found.st_mtime_ns
+            and not recent.holds(found.st_mtime_ns)
+            and (self.ignore_ctime or (old.ctime_ns == found.st_ctime_ns and not recent.holds(found.st_ctime_ns)))
+            and (self.ignore_inode or old.inode == found.st_ino)
         )
 
     def as_good_as(self, old: Entry, entry: Entry) -> bool:
         """Whether the old entry differs from the new one only in what the options say is to be ignored."""
-        if self.unchanged_without == (False, False) or entry.links > 1:
+        if not (self.ignore_inode or self.ignore_ctime) or entry.links > 1:
             return False
-        ignore_inode, ignore_ctime = self.unchanged_without
         return old == msgspec.structs.replace(
             entry,
-            inode=old.inode if ignore_inode else entry.inode,
-            device=old.device if ignore_inode else entry.device,
-            ctime_ns=old.ctime_ns if ignore_ctime else entry.ctime_ns,
+            inode=old.inode if self.ignore_inode else entry.inode,
+            device=old.device if self.ignore_inode else entry.device,
+            ctime_ns=old.ctime_ns if self.ignore_ctime else entry.ctime_ns,
         )
 
     def _left_out(self, path: bytes, root: bytes) -> bool:

@@ -23,7 +23,7 @@ from drtool.errors import UsageError
 from drtool.sources.filesystem.acls import ACL_DEFAULT, ACLS
 from drtool.sources.filesystem.applying import Applier, prepare_flags
 from drtool.sources.filesystem.attributes import HAS_XATTRS, flags_of, set_flags
-from drtool.sources.filesystem.reading import open_directory
+from drtool.sources.filesystem.reading import open_directory, open_leased
 from drtool.sources.filesystem.removing import remove, retry_unlocked, unlock
 from drtool.trees import Entry, FileType
 
@@ -163,7 +163,7 @@ class Folder:
 
         Correct in place only if its link count is 1: other names of the file may lie outside of the restore.
         """
-        fd = os.open(name, _OLD | (os.O_RDWR if write else os.O_RDONLY), dir_fd=self.fd)
+        fd = open_leased(name, _OLD | (os.O_RDWR if write else os.O_RDONLY), self.fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "no regular file", name)
@@ -249,7 +249,7 @@ class _Target:
 
     def _reopen(self) -> None:
         try:
-            fd = os.open(_through(self._fd), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            fd = open_leased(_through(self._fd), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except PermissionError:
             return  # not readable for us: everything but its flags can be set without opening it
         os.close(self._fd)

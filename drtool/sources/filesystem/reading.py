@@ -6,8 +6,11 @@ Invariants
 """
 
 import errno
+import fcntl
 import os
 import stat
+import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -18,6 +21,10 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _STEP_BYTES = 3500
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_LEASE_WAIT_S = 60.0
+"""The kernel ends a lease by force after /proc/sys/fs/lease-break-time, which is 45 s by default."""
+_LEASE_POLL_S = 0.05
 
 
 def open_for_read(dir_fd: int, name: bytes, *, follow: bool = False) -> int:
@@ -30,7 +37,24 @@ def open_for_read(dir_fd: int, name: bytes, *, follow: bool = False) -> int:
         return os.open(name, flags | _NO_ATIME, dir_fd=dir_fd)
     except PermissionError:
         # O_NOATIME is for the owner and root; its EPERM says nothing about the right to read.
-        return os.open(name, flags, dir_fd=dir_fd)
+        return open_leased(name, flags, dir_fd)
+    except BlockingIOError:
+        return open_leased(name, flags, dir_fd)
+
+
+def open_leased(name: bytes | str, flags: int, dir_fd: int | None = None) -> int:
+    """Open with O_NONBLOCK, and wait until another process has given up its lease (Samba's oplocks, NFS delegations).
+
+    An open without O_NONBLOCK would wait as well, but for ever where somebody has put a FIFO in the file's place.
+    """
+    deadline = time.monotonic() + _LEASE_WAIT_S
+    while True:
+        try:
+            return os.open(name, flags, dir_fd=dir_fd)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_LEASE_POLL_S)
 
 
 def open_directory(dir_fd: int, name: bytes, *, follow: bool = False) -> int:
@@ -42,14 +66,24 @@ def open_directory(dir_fd: int, name: bytes, *, follow: bool = False) -> int:
         return os.open(name, flags, dir_fd=dir_fd)
 
 
-def still_same(fd: int, entry: Entry) -> bool:
+def open_passage(dir_fd: int, name: bytes, *, follow: bool = False) -> int:
+    """A descriptor of a directory that is only passed through: search permission suffices, it need not be readable."""
+    return os.open(name, _PATH if follow else _PATH | os.O_NOFOLLOW, dir_fd=dir_fd)
+
+
+def is_passage(fd: int) -> bool:
+    """Return whether an open directory cannot be listed: it is the result of `open_passage`."""
+    return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & getattr(os, "O_PATH", 0))
+
+
+def still_same(fd: int, entry: Entry, *, ignore_inode: bool = False) -> bool:
     """Whether the open file is the one that was captured and has not changed since: ask before *and* after reading."""
     now = os.fstat(fd)
     return (
         now.st_mtime_ns == entry.mtime_ns
         and now.st_ctime_ns == entry.ctime_ns
         and now.st_size == entry.size_bytes
-        and now.st_ino == entry.inode
+        and (ignore_inode or now.st_ino == entry.inode)
         and stat.S_ISREG(now.st_mode)
     )
 
@@ -85,13 +119,21 @@ def reason(what: str, error: OSError) -> str:
 
 def open_directory_path(path: bytes, *, follow: bool = True) -> int:
     """A descriptor of the directory at an absolute path of any length; `follow` says whether its last part may be a symlink."""
-    fd = os.open(b"/", _DIRECTORY)
-    parts = path.strip(b"/").split(b"/") if path != b"/" else []
-    steps = _steps(parts)
+    return _open_path(path, open_directory, follow=follow)
+
+
+def open_passage_path(path: bytes, *, follow: bool = True) -> int:
+    """As `open_directory_path`, for a directory that leads on and need not be readable (see `open_passage`)."""
+    return _open_path(path, open_passage, follow=follow)
+
+
+def _open_path(path: bytes, open_last: Callable[..., int], *, follow: bool) -> int:
+    fd = os.open(b"/", _PATH)
+    steps = _steps(path.strip(b"/").split(b"/")) if path != b"/" else [[b"."]]
     for number, step in enumerate(steps, start=1):
         last = number == len(steps)
         try:
-            deeper = open_directory(fd, b"/".join(step), follow=follow or not last)
+            deeper = (open_last if last else open_passage)(fd, b"/".join(step), follow=follow or not last)
         finally:
             os.close(fd)
         fd = deeper
@@ -99,9 +141,12 @@ def open_directory_path(path: bytes, *, follow: bool = True) -> int:
 
 
 def open_same_directory(path: bytes, inode: int) -> int:
-    """As `open_directory_path`, for a directory seen before; OSError if another one, or a symlink to one, stands there now."""
+    """As `open_directory_path`, for a directory seen before; OSError if another one, or a symlink to one, stands there now.
+
+    `inode` 0 is that of a file system whose inode numbers do not last: nothing is compared.
+    """
     fd = open_directory_path(path)
-    if os.fstat(fd).st_ino != inode:
+    if inode and os.fstat(fd).st_ino != inode:
         os.close(fd)
         raise OSError(errno.EBUSY, "another directory took its place while the backup ran")
     return fd

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 
 from drtool.sources.filesystem.attributes import LOCKING_FLAGS, flags_of, set_flags
-from drtool.sources.filesystem.reading import open_directory
+from drtool.sources.filesystem.reading import open_directory, open_leased
 
 _PEEK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -135,7 +135,7 @@ def retry_unlocked(dir_fd: int, name: bytes, action: Callable[[], None]) -> None
 
 def _retry(dir_fd: int, name: bytes, action: Callable[[], None], refused: PermissionError | None) -> None:
     try:
-        fd = os.open(name, _PEEK, dir_fd=dir_fd)
+        fd = open_leased(name, _PEEK, dir_fd)
     except OSError:
         if refused:
             raise refused from None  # a symlink or device has no flags that can be reached

@@ -51,6 +51,10 @@ def plan_roots(paths: Sequence[bytes]) -> Roots:
     for path in dict.fromkeys(absolute(path) for path in paths):
         try:
             found = os.stat(path)
+            if stat.S_ISDIR(found.st_mode):
+                found = os.stat(
+                    join(path, b".")
+                )  # an automounter mounts when the path is passed, not when it is looked at
         except (FileNotFoundError, NotADirectoryError):
             missing.append(path)
         except OSError as error:
