@@ -38,9 +38,10 @@ def dump(
 ) -> None:
     """Write one file of a snapshot, or an archive of a directory, to stdout.
 
-    Names in an archive are relative to PATH. tar keeps modes, owners, times, links and attributes; zip keeps contents and modes.
-    What cannot be read or written whole ends with exit 1, and the archive is then one that no reader takes for whole. Files and
-    directories that could not be read when the snapshot was taken are left out: exit 3. If the reader leaves early: exit 141.
+    Names in an archive are relative to PATH. tar keeps modes, owners, times, links, attributes and flags; zip keeps contents and
+    modes. What cannot be read or written whole ends with exit 1, and the archive is then one that no reader takes for whole.
+    What could not be read when the snapshot was taken, or does not fit into the archive, is left out and named: exit 3. If the
+    reader leaves early: exit 141.
 
     Examples:
         drtool dump latest:/etc/fstab

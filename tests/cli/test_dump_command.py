@@ -25,6 +25,8 @@ def shell(tmp_path_factory):
     os.utime(source / "two", ns=(1, 1_600_000_000_123_456_789))
     os.chmod(source / "empty", 0o640)
     os.mkfifo(source / "pipe")
+    for name in ("link", "pipe"):
+        os.link(source / name, source / "sub" / name, follow_symlinks=False)
     assert shell("backup", str(source)).code == 0
     return shell
 
@@ -66,17 +68,23 @@ def test_a_tar_holds_everything(shell, tmp_path):
     assert code == 0
     with tarfile.open(fileobj=io.BytesIO(out)) as archive:
         names = archive.getnames()
-        assert sorted(names) == ["big", "empty", "link", "pipe", "sub", "sub/second", "sub/ä ö", "two"]
+        assert sorted(names) == [
+            *("big", "empty", "link", "pipe"),
+            *("sub", "sub/link", "sub/pipe", "sub/second", "sub/ä ö", "two"),
+        ]
         assert archive.extractfile("big").read() == BIG
         assert archive.getmember("empty").mode == 0o640
         assert archive.getmember("link").linkname == "big"
         assert archive.getmember("pipe").isfifo()
         linked = [member for member in archive if member.islnk()]
-        assert [(member.name, member.linkname) for member in linked] == [("two", "sub/second")]
+        assert [(member.name, member.linkname) for member in linked] == [
+            *(("sub/link", "link"), ("sub/pipe", "pipe"), ("two", "sub/second")),
+        ]
         assert archive.getmember("sub/second").pax_headers["mtime"] == "1600000000.123456789"
     done = subprocess.run(["tar", "-xf", "-", "-C", tmp_path], input=out, check=True, capture_output=True)
     assert done.stderr == b""
-    assert (tmp_path / "two").stat().st_ino == (tmp_path / "sub" / "second").stat().st_ino
+    for one, other in (("two", "sub/second"), ("link", "sub/link"), ("pipe", "sub/pipe")):
+        assert (tmp_path / one).lstat().st_ino == (tmp_path / other).lstat().st_ino
 
 
 def test_a_zip_holds_contents_and_modes(shell):

@@ -1,11 +1,13 @@
 """One attribute that cannot be read: everything else is captured, and the attribute is named."""
 
 import errno
+import io
 import os
 
 import pytest
 from three_sites import fill
 
+from drtool.operations.dumping import dump_archive, place_of
 from drtool.sources.filesystem.attributes import Attributes
 
 LARGE_BYTES = 5 * 1024 * 1024
@@ -46,7 +48,20 @@ def test_content_and_other_attributes_are_captured(world, monkeypatch, number):
     for name, content in contents.items():
         assert (out / name).read_bytes() == content
         assert os.listxattr(out / name) == ["user.other"]
+    assert archived(world, source) == (len(contents), [path for path, _ in expected])
     assert world.backup(source).errors == []
+
+
+def archived(world, source):
+    """The files in a tar archive of the newest snapshot, and the paths that it reports as incomplete."""
+    heard = []
+    with world.open() as repository:
+        snapshot = max(repository.view.state.snapshots, key=lambda row: row.sequence)
+        place = place_of(repository, snapshot, os.fsencode(source))
+        dumped = dump_archive(repository, place, "tar", io.BytesIO(), heard.append)
+    assert dumped.errors == len(heard)
+    assert all("xattr user.token" in event.message for event in heard)
+    return dumped.files, sorted(event.path for event in heard)
 
 
 @pytest.mark.parametrize(

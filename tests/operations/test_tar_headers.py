@@ -34,13 +34,15 @@ def test_acls_are_text_that_tar_reads():
 @pytest.mark.parametrize("value", [b"", b"\x02\0\0\0\1", struct.pack("<I", 3), struct.pack("<IHHI", 2, 99, 7, 0)])
 def test_an_acl_that_is_none_is_reported_as_lost(value):
     assert acl_text(value) is None
-    assert header_of(b"f", entry(xattrs=((b"system.posix_acl_default", value),))).lost == [b"system.posix_acl_default"]
+    assert header_of(b"f", entry(xattrs=((b"system.posix_acl_default", value),))).lost == [
+        "its attribute system.posix_acl_default is"
+    ]
 
 
 def test_attributes_keep_odd_names_or_are_reported():
     header = header_of(b"f", entry(xattrs=((b"user.a=b%", b"\xff\0"), (b"user.\xff", b"x"))))
     assert header.info.pax_headers == {"SCHILY.xattr.user.a%3Db%25": "\udcff\0"}
-    assert header.lost == [b"user.\xff"]
+    assert header.lost == ["its attribute user.\udcff is"]
 
 
 @pytest.mark.parametrize("holes", [((0, 5000),), ((100, 4000), (4500, 5500)), ((1, 1), (3, 1)), ((9999, 1),)])
@@ -59,3 +61,10 @@ def test_a_reader_puts_the_data_of_a_sparse_file_where_it_was(holes):
         (member,) = archive.getmembers()
         assert (member.name, member.size, member.issparse()) == ("dir/name", len(whole), True)
         assert archive.extractfile(member).read() == bytes(whole)
+
+
+def test_flags_have_the_names_that_libarchive_reads_and_others_are_reported():
+    header = header_of(b"f", entry(flags=0x10 | 0x40 | 0x20000000))
+    assert header.info.pax_headers["SCHILY.fflags"] == "schg,nodump"
+    assert header.lost == ["its flags 0x20000000 are"]
+    assert header_of(b"f", entry()).info.pax_headers == {}

@@ -25,6 +25,7 @@ from drtool.operations.dumping.tar_headers import Header, Ranges, header_of, spa
 from drtool.operations.selection import WHOLE_PATHS
 from drtool.repository import Repository
 from drtool.repository.reading import ChunkReader
+from drtool.sources.filesystem import LinkGroup, link_group
 from drtool.trees import Entry, FileType, find_entry, read_content, split_path, walk
 
 Archive = Literal["tar", "zip"]
@@ -43,7 +44,7 @@ class Dumped(Struct, frozen=True, kw_only=True):
     files: int
     bytes: int
     errors: int = 0
-    """Items that are left out, and reported: the backup could not read their content, or the archive cannot hold them."""
+    """Items and attributes that are left out, and reported: the backup could not read them, or the archive cannot hold them."""
 
 
 class Place(Struct, frozen=True):
@@ -187,25 +188,27 @@ class _Filler:
 
     def __init__(self, archive: tarfile.TarFile, contents: _Contents, place: Place, emit: Emit) -> None:
         self._archive, self._contents, self._place, self._emit = archive, contents, place, emit
-        self._first: dict[tuple[int, int], str] = {}
+        self._first: dict[LinkGroup, str] = {}
         self.files = self.bytes = self.errors = 0
 
     def add(self, name: bytes, entry: Entry) -> None:
         self._archive.members.clear()  # type: ignore[attr-defined]  # it remembers every member, and no reader needs that
         header = header_of(name, entry)
-        inode = (entry.device, entry.inode)
-        if entry.type == FileType.FILE and entry.links > 1 and inode in self._first:
-            header.info.type, header.info.linkname, header.info.size = tarfile.LNKTYPE, self._first[inode], 0
-            self._archive.addfile(header.info)
-            return
-        if entry.links > 1:
-            self._first[inode] = header.info.name
+        if entry.links > 1 and entry.type != FileType.DIRECTORY:
+            first = self._first.setdefault(link_group(entry), header.info.name)
+            if first != header.info.name:
+                header.info.type, header.info.linkname, header.info.size = tarfile.LNKTYPE, first, 0
+                self._archive.addfile(header.info)
+                return
         if entry.type == FileType.FILE:
             self._add_file(sparse(header, entry), entry)
         else:
             self._archive.addfile(header.info)
-        for key in header.lost:
-            why = f"its attribute {os.fsdecode(key)} is left out: a tar archive has no way to hold it"
+        for what in header.lost:
+            why = f"{what} left out: a tar archive has no way to hold that"
+            self.errors += _told(self._place, name, self._emit, why)
+        for what in entry.uncaptured:
+            why = f"it could not be read when the snapshot was taken, so it is not in the archive: {what}"
             self.errors += _told(self._place, name, self._emit, why)
 
     def _add_file(self, header: Header, entry: Entry) -> None:
@@ -291,8 +294,8 @@ def _zip_info(name: bytes, entry: Entry) -> zipfile.ZipInfo:
 
 
 def _lost(entry: Entry) -> bool:
-    """Return whether the backup could not read what a file or directory holds."""
-    return any(word.startswith("content") for word in entry.uncaptured)
+    """Return whether the backup could not read what a file or directory holds, or where a symlink points."""
+    return any(word.startswith(("content", "link target")) for word in entry.uncaptured)
 
 
 def _told(place: Place, name: bytes, emit: Emit, why: str = _UNREAD) -> int:

@@ -27,6 +27,21 @@ _KINDS = {
 _ACLS = {ACL_ACCESS: "SCHILY.acl.access", ACL_DEFAULT: "SCHILY.acl.default"}
 _ACL_TAGS = {0x01: "user", 0x02: "user", 0x04: "group", 0x08: "group", 0x10: "mask", 0x20: "other"}
 
+_FLAGS = {
+    0x4: "compress",
+    0x8: "sync",
+    0x10: "schg",
+    0x20: "sappnd",
+    0x40: "nodump",
+    0x80: "noatime",
+    0x4000: "journal",
+    0x8000: "notail",
+    0x10000: "dirsync",
+    0x20000: "topdir",
+    0x800000: "nocow",
+}
+"""The names that libarchive gives to the inode flags; GNU tar leaves them out with a warning."""
+
 Ranges = list[tuple[int, int]]
 """(offset, length) of what is data."""
 
@@ -35,7 +50,7 @@ class Header(NamedTuple):
     """A member's header, the ranges of a sparse file that hold data, and the attributes that the header cannot hold."""
 
     info: tarfile.TarInfo
-    lost: list[bytes]
+    lost: list[str]
     ranges: Ranges | None = None
 
     @property
@@ -58,6 +73,10 @@ def header_of(name: bytes, entry: Entry) -> Header:
     elif entry.rdev:
         info.devmajor, info.devminor = os.major(entry.rdev), os.minor(entry.rdev)
     records, lost = _attributes(entry)
+    if words := [word for bit, word in _FLAGS.items() if entry.flags & bit]:
+        records["SCHILY.fflags"] = ",".join(words)
+    if unnamed := entry.flags & ~sum(_FLAGS):
+        lost.append(f"its flags {unnamed:#x} are")
     if entry.mtime_ns % 10**9:
         records["mtime"] = _decimal(entry.mtime_ns)
     info.pax_headers = records
@@ -87,14 +106,14 @@ def _decimal(time_ns: int) -> str:
     return f"{'-' if time_ns < 0 else ''}{seconds}.{nanoseconds:09}"
 
 
-def _attributes(entry: Entry) -> tuple[dict[str, str], list[bytes]]:
-    """Return the pax records of an entry's attributes, and the names of those that no record can hold."""
+def _attributes(entry: Entry) -> tuple[dict[str, str], list[str]]:
+    """Return the pax records of an entry's attributes, and in words those that no record can hold."""
     records: dict[str, str] = {}
     lost = []
     for key, value in entry.xattrs:
         keyword, text = _record(key, value)
         if text is None:
-            lost.append(key)
+            lost.append(f"its attribute {os.fsdecode(key)} is")
         else:
             records[keyword] = text
     return records, lost
