@@ -112,6 +112,8 @@ class PostgresqlConfig(Struct, frozen=True, kw_only=True):
     """The directory of the client programs, where PATH does not find the right version."""
     count_rows: bool = True
     """Counting reads every table once more."""
+    lock_timeout: Annotated[int, read_as(seconds)] = 600
+    """So long a table may stay locked by others before it is left out and reported."""
 
 
 class MysqlConfig(Struct, frozen=True, kw_only=True):
@@ -125,6 +127,8 @@ class MysqlConfig(Struct, frozen=True, kw_only=True):
     """An option file of the client programs, with the password."""
     count_rows: bool = True
     """Counting reads every table twice more."""
+    lock_timeout: Annotated[int, read_as(seconds)] = 600
+    """So long a table may stay locked by others before it is left out and reported."""
 
 
 class RedisConfig(Struct, frozen=True, kw_only=True):

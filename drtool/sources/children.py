@@ -23,8 +23,18 @@ from drtool.errors import DrtoolError
 from drtool.sources.tethered import Identity, Tethered
 
 KEPT_BYTES = 64 << 10
+Heard = Callable[[str], None]
+"""Called with each line that a program printed on stderr although it succeeded."""
 WAIT_MS = 1000
 _LINES, _CHARACTERS = 5, 1000
+
+
+class ProgramFailed(DrtoolError):
+    """A program could not be started, or ended with an error: what it was to give is not whole."""
+
+    @property
+    def kind(self) -> str:
+        return "drtool_error"
 
 
 def program(name: str, environ: Mapping[str, str], cwd: Path | None = None) -> str:
@@ -97,11 +107,20 @@ class Output:
         """The last lines that it printed on stderr."""
         return told(self._complaints, secrets)
 
+    def lines(self, secrets: Sequence[str]) -> list[str]:
+        """Return all lines that are kept of what it printed on stderr."""
+        return _lines_of(self._complaints, secrets)
+
 
 def told(stderr: bytes, secrets: Sequence[str]) -> str:
     """The last lines of what a program complained of, on one line, without secrets."""
     lines = [line.strip() for line in stderr.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
     return redacted(" / ".join(lines[-_LINES:])[-_CHARACTERS:], secrets)
+
+
+def _lines_of(stderr: bytes, secrets: Sequence[str]) -> list[str]:
+    lines = stderr.decode("utf-8", "backslashreplace").splitlines()
+    return [redacted(line.strip(), secrets)[:_CHARACTERS] for line in lines if line.strip()]
 
 
 def redacted(text: str, secrets: Sequence[str]) -> str:
@@ -118,8 +137,9 @@ def piped(
     cwd: Path | None = None,
     user: str | None = None,
     secrets: Sequence[str] = (),
+    heard: Heard | None = None,
 ) -> Iterator[Output]:
-    """Runs `argv` while its output is read. Raises DrtoolError if it cannot be started or fails."""
+    """Runs `argv` while its output is read. Raises ProgramFailed if it cannot be started or fails."""
     child = started(argv, environ, cwd=cwd, user=user, adopts=True)
     try:
         output = Output(child)
@@ -129,7 +149,10 @@ def piped(
         kill_group(child)
     if code:
         why = output.complaints(secrets)
-        raise DrtoolError(f"{argv[0]} {ending(code)}{': ' + why if why else ', and said nothing'}")
+        raise ProgramFailed(f"{argv[0]} {ending(code)}{': ' + why if why else ', and said nothing'}")
+    if heard is not None:
+        for line in output.lines(secrets):
+            heard(line)
 
 
 def ending(code: int) -> str:
@@ -151,7 +174,7 @@ def started(
     try:
         return Tethered(argv, env=environ, cwd=cwd, identity=_identity(user), stdin=stdin, adopts=adopts)
     except (OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
-        raise DrtoolError(f"{argv[0]} cannot be started: {error}") from None
+        raise ProgramFailed(f"{argv[0]} cannot be started: {error}") from None
 
 
 def _identity(user: str | None) -> Identity | None:
@@ -238,8 +261,9 @@ def run(
     limit_bytes: int = 64 << 20,
     success: Sequence[int] = (0,),
     watch: Callable[[], None] | None = None,
+    heard: Heard | None = None,
 ) -> bytes:
-    """A program's whole output. Raises DrtoolError if it cannot be started, fails, or prints more than `limit_bytes`."""
+    """A program's whole output. Raises ProgramFailed if it cannot be started, fails, or prints more than `limit_bytes`."""
     child = started(
         argv, environ, cwd=cwd, user=user, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL
     )
@@ -249,7 +273,12 @@ def run(
         kill_group(child)
     if child.returncode not in success:
         why = told(errors, secrets)
-        raise DrtoolError(f"{argv[0]} {ending(child.returncode)}{': ' + why if why else ', and said nothing'}")
+        raise ProgramFailed(f"{argv[0]} {ending(child.returncode)}{': ' + why if why else ', and said nothing'}")
     if len(out) > limit_bytes:
-        raise DrtoolError(f"{argv[0]} printed {len(out)} bytes, more than the {limit_bytes} that are expected at most")
+        raise ProgramFailed(
+            f"{argv[0]} printed {len(out)} bytes, more than the {limit_bytes} that are expected at most"
+        )
+    if heard is not None:
+        for line in _lines_of(errors, secrets):
+            heard(line)
     return out

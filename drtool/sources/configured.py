@@ -35,6 +35,7 @@ def _source(config: SourceConfig, directory: Path) -> Source | None:
             run_as=server.run_as,
             programs=directory / server.programs if server.programs else None,
             count_rows=server.count_rows,
+            lock_timeout_s=server.lock_timeout,
         )
     if config.mysql is not None:
         from drtool.sources.mysql import MysqlSource

@@ -34,6 +34,16 @@ class Database(Struct, frozen=True, kw_only=True):
     checks: dict[str, str] = {}
     """What proved the copy: `integrity_check` of SQLite."""
     size_bytes: int | None = None
+    objects: dict[str, dict[str, str]] | None = None
+    """From the server's catalogue: by kind and name, the owner and the rights of each object."""
+    properties: dict[str, str] | None = None
+    """Of the database itself: owner, rights, settings, comment, encoding."""
+    unsteady: tuple[str, ...] = ()
+    """Objects that came, changed or went during the dump where dump and record cannot share a moment: not compared."""
+    history: dict[str, int] = {}
+    """Rows of system-versioned tables, with those that are history."""
+    missing: tuple[str, ...] = ()
+    """What the dump lacks against the catalogue; the backup was incomplete."""
 
 
 class Inventory(Struct, frozen=True, kw_only=True):
@@ -46,6 +56,12 @@ class Inventory(Struct, frozen=True, kw_only=True):
     globals: str | None = None
     """The file with what stands outside of single databases: roles, tablespaces."""
     databases: tuple[Database, ...] = ()
+    roles: dict[str, str] | None = None
+    """From the catalogue: each role or user, and what it may do and belongs to."""
+    warnings: tuple[str, ...] = ()
+    """Lines that the dump programs printed on stderr although they succeeded."""
+    missing: tuple[str, ...] = ()
+    """Databases and objects of the server that are not in this snapshot, and why."""
 
     def encoded(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"

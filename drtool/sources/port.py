@@ -7,7 +7,8 @@
 
 Invariants
     A content is read once, in order, as it arrives: what can come through a pipe is never laid on the disk first.
-    Whatever `files` raises, or a content on its way out, ends the backup without a snapshot: half a dump is none.
+    Whatever `files` raises, or a content on its way out, ends the backup without a snapshot: half a dump is none. The one
+    exception is a file with `failed`, which is left out and reported.
     Closing the iterator undoes what it began: children end with all that they started, staged files are removed.
     `foresee` looks and changes nothing. What could not be backed up now is raised there, too.
 """
@@ -67,6 +68,8 @@ class VirtualFile:
     """Absolute, as `virtual_path` makes them."""
     opened: Opening
     attributes: Attributes | None = None
+    failed: Callable[[DrtoolError], None] | None = None
+    """Called if the content's own program failed; the file is left out and the backup goes on. None: the backup ends."""
     above: Mapping[bytes, Attributes] = field(default_factory=dict)
     """Of directories on the way to it that are more than names, what they are like."""
 

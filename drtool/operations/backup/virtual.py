@@ -19,6 +19,7 @@ from drtool.manifest.records import Snapshot
 from drtool.operations.backup.request import BackupRequest, FileCounts, SourceJob
 from drtool.operations.backup.scan import Scan
 from drtool.repository import Repository
+from drtool.sources.children import ProgramFailed
 from drtool.sources.filesystem import OwnerNames, join
 from drtool.sources.port import Around, Attributes, Readable, Source, VirtualFile
 from drtool.trees import Entry, Fetch, FileType, Put, find_entry, read_directory, split_path, write_directory
@@ -50,15 +51,27 @@ def capture(source: Source, around: Around, tree: "VirtualTree", store: Callable
     try:
         with closing(source.files(around)) as files:
             for file in files:
-                with file.opened() as content:
-                    stored = store(content)
-                tree.add(file, stored)
-                count += 1
+                stored = _stored(file, store)
+                if stored is not None:
+                    tree.add(file, stored)
+                    count += 1
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         raise DrtoolError(f"the source cannot be captured: {where}{error.strerror or error}") from error
     if not count:
         raise DrtoolError("the source holds nothing, and an empty backup is none")
+
+
+def _stored(file: VirtualFile, store: Callable[[Readable], Content]) -> Content | None:
+    """Return what was stored of a file; None if its program failed and the source goes on without it."""
+    try:
+        with file.opened() as content:
+            return store(content)
+    except ProgramFailed as error:
+        if file.failed is None:
+            raise
+        file.failed(error)
+        return None
 
 
 def foresee(

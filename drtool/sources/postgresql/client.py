@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from drtool.errors import DrtoolError
 from drtool.sources import children
@@ -24,6 +25,8 @@ from drtool.sources.postgresql.dsn import dsn_environment, of_database
 ROOT = Path("/")
 _QUIET = ("--no-psqlrc", "--no-password", "--quiet", "--csv", "--tuples-only", "--set=ON_ERROR_STOP=1")
 _DEFAULTS = {"PGCONNECT_TIMEOUT": "15", "PGAPPNAME": "drtool", "PGCLIENTENCODING": "UTF8", "LC_MESSAGES": "C"}
+_ENTRANCES = ("postgres", "template1")
+_SHUT = (" does not exist", " is not currently accepting connections")
 _MAJOR = re.compile(r"\(PostgreSQL\) (\d+)")
 
 
@@ -37,9 +40,10 @@ class Client:
         *,
         run_as: str | None = None,
         programs: Path | None = None,
+        database: str | None = None,
         watch: Watch = nobody_watches,
     ) -> None:
-        """Raises ValueError for a DSN that cannot be understood."""
+        """`database`: where the DSN names none. Raises ValueError for a DSN that cannot be understood."""
         given = dsn_environment(dsn)
         self.environ = {**_DEFAULTS, **environ, **given}
         if programs is not None:
@@ -47,10 +51,30 @@ class Client:
         self.secrets = tuple(filter(None, (self.environ.get("PGPASSWORD"),)))
         self.run_as = run_as
         self.watch = watch
-        self.database = given.get("PGDATABASE")
+        self.database = given.get("PGDATABASE") or database
         self.told = given.get("PGSERVICE") or given.get("PGHOST") or "the local server"
 
-    def run(self, argv: Sequence[str], *, stdin: bytes | None = None) -> bytes:
+    def entrance(self) -> str:
+        """Return a database to connect to where any will do. Raises DrtoolError if there is none."""
+        if self.database is None:
+            self.database = self._open_database()
+        return self.database
+
+    def _open_database(self) -> str:
+        """libpq's own choice if a service or the environment makes one, else one that every server has."""
+        chosen = "PGSERVICE" in self.environ or "PGDATABASE" in self.environ
+        refused = None
+        for name in ("",) if chosen else _ENTRANCES:
+            try:
+                return self.ask("SELECT current_database()", name)[0][0]
+            except DrtoolError as error:
+                if not any(f'database "{name}"{why}' in error.message for why in _SHUT):
+                    raise
+                refused = refused or error
+        assert refused is not None
+        raise refused
+
+    def run(self, argv: Sequence[str], *, stdin: bytes | None = None, heard: children.Heard | None = None) -> bytes:
         """A program's output. Raises DrtoolError."""
         return children.run(
             argv,
@@ -61,6 +85,7 @@ class Client:
             cwd=ROOT,
             limit_bytes=256 << 20,
             watch=self.watch,
+            heard=heard,
         )
 
     def complaints(self, argv: Sequence[str], *, stdin: bytes) -> list[str]:
@@ -69,8 +94,10 @@ class Client:
             argv, self.environ, stdin, user=self.run_as, secrets=self.secrets, cwd=ROOT, watch=self.watch
         )
 
-    def piped(self, argv: Sequence[str]) -> AbstractContextManager[children.Output]:
-        return children.piped(argv, self.environ, cwd=ROOT, user=self.run_as, secrets=self.secrets)
+    def piped(
+        self, argv: Sequence[str], heard: children.Heard | None = None
+    ) -> AbstractContextManager[children.Output]:
+        return children.piped(argv, self.environ, cwd=ROOT, user=self.run_as, secrets=self.secrets, heard=heard)
 
     def major(self, program: str) -> int:
         """The version of a client program. Raises DrtoolError if it is not installed."""
@@ -83,8 +110,8 @@ class Client:
     @contextmanager
     def session(self, database: str | None = None) -> Iterator["Session"]:
         """A connection that lasts. Raises DrtoolError if there is none."""
-        name = database or self.database
-        argv = ["psql", *_QUIET, *([f"--dbname={of_database(name)}"] if name is not None else [])]
+        name = self.entrance() if database is None else database
+        argv = ["psql", *_QUIET, *([f"--dbname={of_database(name)}"] if name else [])]
         child = children.started(argv, self.environ, cwd=ROOT, user=self.run_as, stdin=subprocess.PIPE)
         try:
             yield Session(child, self)
@@ -102,6 +129,18 @@ class Client:
             return session.ask(sql)
 
 
+class Failure(NamedTuple):
+    """A statement that failed: SQLSTATE and the server's message."""
+
+    state: str
+    message: str
+
+
+def _rows(text: bytes) -> list[list[str]]:
+    """Bytes that are no UTF-8, as a database without an encoding may have, survive in names."""
+    return list(csv.reader(io.StringIO(text.decode("utf-8", "surrogateescape"), newline="")))
+
+
 class Session:
     """psql, question by question."""
 
@@ -113,13 +152,33 @@ class Session:
 
     def ask(self, sql: str) -> list[list[str]]:
         """The rows that a statement gives. Raises DrtoolError."""
+        return _rows(self._said(f"{sql.rstrip().rstrip(';')};"))
+
+    def attempt(self, sql: str) -> "Failure | list[list[str]]":
+        """The rows of a statement in a transaction that goes on if it fails. What it did is undone, and its locks are released.
+
+        Raises DrtoolError if the connection ends.
+        """
+        mark = tokens.token_hex(16)
+        text = self._said(
+            f"\\unset ON_ERROR_STOP\nSAVEPOINT attempt;\n{sql.rstrip().rstrip(';')};\n"
+            f"\\if :ERROR\n\\echo {mark} :LAST_ERROR_SQLSTATE :LAST_ERROR_MESSAGE\n\\endif\n"
+            "ROLLBACK TO SAVEPOINT attempt;\nRELEASE SAVEPOINT attempt;\n\\set ON_ERROR_STOP 1"
+        )
+        rows, failed, why = text.partition(f"{mark} ".encode())
+        if not failed:
+            return _rows(rows)
+        state, _, message = why.decode("utf-8", "replace").strip().partition(" ")
+        return Failure(state, message)
+
+    def _said(self, words: str) -> bytes:
+        """What is printed in answer."""
         mark = tokens.token_hex(16)
         try:
-            self._in.write(f"{sql.rstrip().rstrip(';')};\n\\echo {mark}\n".encode())
+            self._in.write(f"{words}\n\\echo {mark}\n".encode("utf-8", "surrogateescape"))
         except BrokenPipeError:
             raise self._failed() from None
-        text = self._until(f"{mark}\n".encode())
-        return list(csv.reader(io.StringIO(text.decode("utf-8", "replace"), newline="")))
+        return self._until(f"{mark}\n".encode())
 
     def _until(self, end: bytes) -> bytes:
         """What is printed before `end`."""
@@ -137,7 +196,7 @@ class Session:
         assert self._child.stderr is not None
         text = self._child.stderr.read() or b""
         why = children.told(text, self._client.secrets) or "it said nothing"
-        return DrtoolError(
+        return children.ProgramFailed(
             f"PostgreSQL at {self._client.told}: {why}",
             hint="check that the server is up, and the source's dsn; for a password, use a passfile or a service",
         )
