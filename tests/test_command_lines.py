@@ -19,6 +19,7 @@ KNOWN = {
     "cli/scheduling.py": "systemctl with the names of our own units, which begin with drtool-",
     "cli/settings.py": "the password command of the user",
     "operations/scheduling/files.py": "crontab -l and crontab -",
+    "operations/scheduling/daemons.py": "systemctl with the name of a timer of ours, behind --",
     "plans/actions/backing_up.py": "drtool backup: every value follows its option",
     "plans/actions/comparing.py": "drtool restore: the snapshot stands after --",
     "plans/actions/comparing_databases.py": "drtool restore: the snapshot stands after --",

@@ -3,14 +3,14 @@
 import os
 import shutil
 import sys
-import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drtool.cli.options import DryRun
 from drtool.cli.text import Document, local, utc
@@ -22,6 +22,7 @@ from drtool.events import Warned
 if TYPE_CHECKING:
     from drtool.cli.call import Call
     from drtool.operations.scheduling import Change, Job, Place
+    from drtool.operations.scheduling.daemons import Starter
     from drtool.plans.language import Plan
 
 Systemd = Annotated[bool, typer.Option("--systemd", help="systemd timers; the default where systemd runs.")]
@@ -30,7 +31,12 @@ User = Annotated[bool, typer.Option("--user", help="This user's, not the system'
 Directory = Annotated[
     str | None, typer.Option(metavar="DIR", help="Files there; nothing is told to systemd or to cron.")
 ]
-_RUNNING = Path("/run/systemd/system")
+Everything = Annotated[bool, typer.Option("--all", help="Those of every configuration, not only of this one.")]
+_SYSTEMCTL_S = 60.0
+_UNSTARTED = {
+    "systemd": "systemd does not run on this host, so nothing starts these jobs: take --cron",
+    "cron": "neither cron nor systemd runs on this host, so nothing starts these jobs: start a cron daemon",
+}
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -43,6 +49,10 @@ class Wish(Struct, frozen=True, kw_only=True):
     given: bool
     """Whether the directory was named on the command line."""
 
+    @property
+    def starter(self) -> "Starter":
+        return "systemd" if self.systemd else "cron"
+
 
 def schedule_show(
     context: typer.Context,
@@ -54,6 +64,7 @@ def schedule_show(
     """Show what is scheduled, what differs from the configuration, and when each job runs next.
 
     Without `schedule:` in the configuration the defaults are shown. Nothing is changed, and the repository is not opened.
+    A job is active if systemd has its timer loaded, or if a cron daemon runs.
 
     Examples:
         drtool schedule show
@@ -61,13 +72,15 @@ def schedule_show(
     """
     call: Call = context.obj
     wish = _wish(systemd=systemd, cron=cron, user=user, directory=directory)
-    place, jobs = _place(call, user=wish.user), _jobs(call)
+    jobs = _jobs(call)
+    place = _named(wish, jobs, _place(call, user=wish.user), call.settings.config.repository)
     changes = _changes(wish, jobs, place)
     document = {
-        "kind": "systemd" if wish.systemd else "cron",
+        "kind": wish.starter,
         "where": _where(wish),
-        "jobs": [_row(job, _state(job, changes)) for job in jobs],
+        "jobs": [_row(job, wish, place, changes) for job in jobs],
         "left_over": [str(change.path) for change in changes if change.verb == "remove"],
+        "others": _others(wish, place.config),
     }
     call.show(document, _show_view(document))
 
@@ -83,7 +96,8 @@ def schedule_install(
     """Install timers for backup, prune, verify, status and the plans that say when they run.
 
     When: `schedule:` of the configuration, else daily and weekly defaults. Running it again brings what is installed up to date;
-    files that it did not write are never touched (exit 11). --dry-run prints exactly what would be written.
+    files that it did not write are never touched (exit 11), nor what belongs to another configuration: each has timers of its
+    own. Exit 1 if neither systemd nor cron runs here to start the jobs. --dry-run prints exactly what would be written.
 
     Examples:
         drtool schedule install --dry-run
@@ -93,7 +107,8 @@ def schedule_install(
     """
     call: Call = context.obj
     wish = _wish(systemd=systemd, cron=cron, user=user, directory=directory)
-    place, jobs = _place(call, user=wish.user), _jobs(call)
+    jobs = _jobs(call)
+    place = _named(wish, jobs, _place(call, user=wish.user), call.settings.config.repository)
     if place.password_file is None and not call.settings.config.password_command:
         call.emit(
             Warned(
@@ -101,7 +116,8 @@ def schedule_install(
             )
         )
     _warn_of_owner(call, place.config)
-    _carry_out(call, wish, _changes(wish, jobs, place), jobs, dry_run=dry_run)
+    timers = [f"{place.prefix}-{job.name}.timer" for job in jobs]
+    _carry_out(call, wish, _changes(wish, jobs, place), timers, dry_run=dry_run)
 
 
 def _warn_of_owner(call: "Call", config: Path) -> None:
@@ -119,23 +135,49 @@ def schedule_remove(
     cron: Cron = False,
     user: User = False,
     directory: Directory = None,
+    everything: Everything = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Take away what `schedule install` installed, and nothing else.
+    """Take away what `schedule install` installed for this configuration, and nothing else.
+
+    The configuration need not exist any more: name it with --config.
 
     Examples:
         drtool schedule remove --dry-run
         sudo drtool schedule remove
+        sudo drtool --config /etc/drtool/old.yaml schedule remove
     """
     call: Call = context.obj
     wish = _wish(systemd=systemd, cron=cron, user=user, directory=directory)
-    _carry_out(call, wish, _changes(wish, [], None), [], dry_run=dry_run)
+    config = None if everything else _whose(call, wish)
+    _carry_out(call, wish, _removals(wish, config), [], dry_run=dry_run)
+
+
+def _whose(call: "Call", wish: Wish) -> str | None:
+    """Return the configuration whose timers go, as marks name it; None: there is one at most, so all go."""
+    from drtool.cli.settings import find_config, named_config
+    from drtool.operations.scheduling.files import configurations
+    from drtool.operations.scheduling.systemd import owner
+
+    here = Path.cwd()
+    path = named_config(call.options, os.environ, here) or find_config(call.options, os.environ, here)
+    if path is not None:
+        return owner(path.absolute())
+    found = configurations(wish.directory)
+    if len(found) > 1:
+        raise UsageError(
+            f"several configurations have timers here: {', '.join(found)}",
+            hint="name one with --config FILE, or take those of all with --all",
+        )
+    return None
 
 
 def _wish(*, systemd: bool, cron: bool, user: bool, directory: str | None) -> Wish:
     if systemd and cron:
         raise UsageError("--systemd and --cron exclude each other", hint="leave one of them out")
-    with_systemd = systemd or (not cron and _RUNNING.is_dir())
+    from drtool.operations.scheduling.daemons import runs
+
+    with_systemd = systemd or (not cron and runs("systemd"))
     mine = user or os.getuid() != 0
     if directory is not None:
         return Wish(systemd=with_systemd, user=mine, directory=Path(directory).absolute(), given=True)
@@ -160,6 +202,24 @@ def _place(call: "Call", *, user: bool) -> "Place":
         writable=writable_places(config, path.parent),
         user=user,
     )
+
+
+def _named(wish: Wish, jobs: "list[Job]", place: "Place", repository: str) -> "Place":
+    """Return the place with the prefix that its units have beside those of other configurations."""
+    if not wish.systemd or wish.directory is None:
+        return place
+    from drtool.operations.scheduling.files import prefix_for
+    from drtool.operations.scheduling.systemd import units
+
+    return replace(place, prefix=prefix_for(wish.directory, units(jobs, place), place.config, repository))
+
+
+def _others(wish: Wish, config: Path) -> list[str]:
+    """Return the other configurations that have timers in the same place."""
+    from drtool.operations.scheduling.files import configurations
+    from drtool.operations.scheduling.systemd import owner
+
+    return [name for name in configurations(wish.directory) if name != owner(config)]
 
 
 def _program() -> tuple[str, ...]:
@@ -220,23 +280,34 @@ def _plan_jobs(call: "Call") -> "list[Job]":
     return found
 
 
-def _changes(wish: Wish, jobs: "list[Job]", place: "Place | None") -> "list[Change]":
-    from drtool.operations.scheduling.crontab import block, file_text
-    from drtool.operations.scheduling.files import changes, crontab_change
-    from drtool.operations.scheduling.systemd import units
+def _changes(wish: Wish, jobs: "list[Job]", place: "Place") -> "list[Change]":
+    from drtool.operations.scheduling.crontab import block
+    from drtool.operations.scheduling.files import cron_file_change, crontab_change, unit_changes
+    from drtool.operations.scheduling.systemd import owner, units
+
+    config = owner(place.config)
+    if wish.directory is None:
+        return [crontab_change(block(jobs, place), config)]
+    if wish.systemd:
+        return unit_changes(wish.directory, units(jobs, place), config)
+    return cron_file_change(wish.directory, block(jobs, place), config)
+
+
+def _removals(wish: Wish, config: str | None) -> "list[Change]":
+    """Return what takes a configuration's timers away; None: those of all. In a directory: units and cron's file."""
+    from drtool.operations.scheduling.files import cron_file_change, crontab_change, unit_changes
 
     if wish.directory is None:
-        return [crontab_change(block(jobs, place) if place else "")]
-    if place is None:
-        return changes(wish.directory, {})
-    return changes(wish.directory, units(jobs, place) if wish.systemd else {"drtool": file_text(jobs, place)})
+        return [crontab_change("", config)]
+    return [*unit_changes(wish.directory, {}, config), *cron_file_change(wish.directory, "", config)]
 
 
-def _carry_out(call: "Call", wish: Wish, changes: "list[Change]", jobs: "list[Job]", *, dry_run: bool) -> None:
+def _carry_out(call: "Call", wish: Wish, changes: "list[Change]", timers: list[str], *, dry_run: bool) -> None:
     from drtool.operations.scheduling import apply
+    from drtool.operations.scheduling.daemons import runs
 
     going = [c.path.name for c in changes if c.path is not None and c.verb == "remove" and c.path.suffix == ".timer"]
-    commands = [] if wish.given or not wish.systemd else _telling(jobs, going, user=wish.user)
+    commands = [] if wish.given or not wish.systemd else _telling(timers, going, user=wish.user)
     if not dry_run:
         try:
             for change in changes:
@@ -245,10 +316,11 @@ def _carry_out(call: "Call", wish: Wish, changes: "list[Change]", jobs: "list[Jo
             raise DrtoolError(
                 f"{error.filename} cannot be written: {error.strerror}", hint="run it as root, or with --user"
             ) from None
-        if commands and _RUNNING.is_dir():
+        if commands and runs("systemd"):
             for command in commands:
                 _tell(command)
             commands = []
+    starts = wish.given or not timers or runs(wish.starter)
     document = {
         "dry_run": dry_run,
         "where": _where(wish),
@@ -257,17 +329,20 @@ def _carry_out(call: "Call", wish: Wish, changes: "list[Change]", jobs: "list[Jo
             for change in changes
         ],
         "next": [" ".join(command) for command in commands],
+        "starts": starts,
     }
-    call.show(document, _done_view(document))
+    if not starts:
+        call.emit(Warned(message=_UNSTARTED[wish.starter]))
+    call.show(document, _done_view(document), exit_code=0 if starts else 1)
 
 
-def _telling(jobs: "list[Job]", going: list[str], *, user: bool) -> list[list[str]]:
+def _telling(timers: list[str], going: list[str], *, user: bool) -> list[list[str]]:
     """What systemd has to be told."""
     control = ["systemctl", "--user"] if user else ["systemctl"]
     commands = [[*control, "disable", "--now", *going]] if going else []
     commands.append([*control, "daemon-reload"])
-    if jobs:
-        commands.append([*control, "enable", "--now", *(f"drtool-{job.name}.timer" for job in jobs)])
+    if timers:
+        commands.append([*control, "enable", "--now", *timers])
     return commands
 
 
@@ -275,7 +350,7 @@ def _tell(command: list[str]) -> None:
     import subprocess
 
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_SYSTEMCTL_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DrtoolError(f"{' '.join(command)} could not be run: {error}") from None
     if done.returncode:
@@ -287,30 +362,50 @@ def _where(wish: Wish) -> str:
     return str(wish.directory) if wish.directory is not None else "this user's crontab"
 
 
-def _state(job: "Job", changes: "list[Change]") -> str:
-    """`installed`, `differs` or `not installed`."""
-    mine = [c for c in changes if c.path is None or c.path.stem == f"drtool-{job.name}" or c.path.name == "drtool"]
-    absent = [c for c in mine if c.before is None or (c.path is None and "drtool schedule" not in c.before)]
-    if absent:
+def _state(job: "Job", place: "Place", changes: "list[Change]") -> str:
+    """Return `installed`, `differs` or `not installed`."""
+    unit = f"{place.prefix}-{job.name}"
+    mine = [change for change in changes if change.path is None or change.path.stem in (unit, "drtool")]
+    if not all(change.installed for change in mine):
         return "not installed"
-    return "installed" if all(c.verb == "keep" for c in mine) else "differs"
+    return "installed" if all(change.verb == "keep" for change in mine) else "differs"
 
 
-def _row(job: "Job", state: str) -> Document:
-    from drtool.config.cron import next_time
+def _is_active(job: "Job", wish: Wish, place: "Place") -> bool | None:
+    """Return whether something will start it; None where that cannot be learned: files in a directory, no answer."""
+    from drtool.operations.scheduling.daemons import is_timer_active, runs
 
-    zone = ZoneInfo(job.zone) if job.zone else datetime.now(UTC).astimezone().tzinfo
-    if zone is None:
-        raise ConfigError("this host has no time zone")
-    soonest = next_time(job.when, datetime.fromtimestamp(time.time(), UTC), zone)
+    if wish.given:
+        return None
+    if not wish.systemd or not runs("systemd"):
+        return runs(wish.starter)
+    return is_timer_active(f"{place.prefix}-{job.name}.timer", user=wish.user)
+
+
+def _host_zone() -> tzinfo:
+    """Return this host's time zone; where it has no name that is known here, the offset of this moment."""
+    from drtool.cli.settings import host_timezone
+
+    try:
+        return ZoneInfo(host_timezone(os.environ))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return datetime.now(UTC).astimezone().tzinfo or UTC
+
+
+def _row(job: "Job", wish: Wish, place: "Place", changes: "list[Change]") -> Document:
+    from drtool.operations.scheduling.jobs import next_start
+
+    state = _state(job, place, changes)
+    soonest = next_start(job, place, wish.starter, datetime.now(UTC), _host_zone())
     return {
         "name": job.name,
         "command": " ".join(("drtool", *job.words)),
         "cron": job.when.text,
-        "timezone": job.zone or None,
+        "timezone": job.zone or None if wish.systemd else None,
         "jitter_seconds": job.jitter_s,
         "next": None if soonest is None else utc(int(soonest.timestamp()) * 10**9),
         "state": state,
+        "active": False if state == "not installed" and not wish.given else _is_active(job, wish, place),
     }
 
 
@@ -320,7 +415,7 @@ def _show_view(document: Document) -> View:
             Cell(row["name"], "strong"),
             row["cron"],
             local(row["next"]) if row["next"] else "never",
-            Cell(row["state"], "good" if row["state"] == "installed" else "warn"),
+            _state_cell(row),
             row["command"],
         )
         for row in document["jobs"]
@@ -328,8 +423,15 @@ def _show_view(document: Document) -> View:
     parts: list[Line] = [
         line(Cell(f"{path}: installed, and nothing asks for it any more", "warn")) for path in document["left_over"]
     ]
+    parts += [line(Cell(f"{path} has timers of its own here", "dim")) for path in document["others"]]
     head = line(Cell(f"{document['kind']}, {document['where']}", "dim"))
     return view(head, table("JOB CRON NEXT STATE COMMAND", rows), *parts)
+
+
+def _state_cell(row: Document) -> Cell:
+    dead = row["state"] != "not installed" and row["active"] is False
+    text = f"{row['state']}, not active" if dead else row["state"]
+    return Cell(text, "good" if text == "installed" else "warn")
 
 
 def _done_view(document: Document) -> View:

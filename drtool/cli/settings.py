@@ -78,7 +78,7 @@ def resolve(
         password_given=source is not None,
         host=os.uname().nodename,
         user=_user(environ),
-        timezone=config.retention.timezone or _timezone(environ),
+        timezone=config.retention.timezone or host_timezone(environ),
         workers=worker_count(config),
         directory=directory,
         trust=trust,
@@ -287,7 +287,7 @@ def _user(environ: Mapping[str, str]) -> str:
         return environ.get("USER") or str(os.getuid())
 
 
-def _timezone(environ: Mapping[str, str]) -> str:
+def host_timezone(environ: Mapping[str, str]) -> str:
     """This host's IANA time zone, as `init` records it for retention."""
     given = environ.get("TZ", "").strip(":")
     if given and not given.startswith("/"):

@@ -2,6 +2,8 @@
 
 import json
 
+from drtool.operations.scheduling.daemons import runs
+
 
 def test_schedule_from_dry_run_to_removal(shell):
     (shell.directory / "drtool.yaml").write_text(
@@ -43,9 +45,16 @@ def test_a_users_crontab_keeps_its_other_lines(shell):
     fake.chmod(0o755)
     path = f"{fake.parent}:/usr/bin:/bin"
     words = ("--cron", "--user", "--json")
-    assert shell("schedule", "install", *words, PATH=path).code == 0
+    installed = shell("schedule", "install", *words, PATH=path)
+    assert installed.code == (0 if runs("cron") else 1), "1: nothing starts the jobs"
+    assert installed.document["starts"] == runs("cron")
+    assert ("neither cron nor systemd runs" in installed.err) != runs("cron")
     assert table.read_text().startswith("1 2 * * * mine\n# BEGIN drtool")
     assert "-q backup" in table.read_text()
+    (line,) = (line for line in table.read_text().splitlines() if line.endswith("backup --skip-if-running"))
+    assert "PATH=/usr/local/sbin" in line
+    shown = shell("schedule", "show", *words, PATH=path).document
+    assert {(row["state"], row["active"]) for row in shown["jobs"]} == {("installed", runs("cron"))}
     assert shell("schedule", "remove", *words, PATH=path).code == 0
     assert table.read_text() == "1 2 * * * mine\n"
 
@@ -66,3 +75,26 @@ def test_plans_beside_the_configuration_are_scheduled_though_nothing_names_their
     shown = shell("schedule", "show", "--cron", "--directory", "timers", "--json").document
     (row,) = [row for row in shown["jobs"] if row["name"] == "plan-drill"]
     assert row["command"] == f"drtool plan run {shell.directory}/plans/drill.yaml"
+
+
+def test_two_configurations_have_timers_side_by_side_and_each_removes_its_own(shell):
+    for name in ("one.yaml", "two.yaml"):
+        (shell.directory / name).write_text("sites: {a: {main: {url: a}}}\npassword_file: secret\n")
+    for kind in ("--systemd", "--cron"):
+        words = (kind, "--directory", kind.strip("-"), "--json")
+        for name in ("one.yaml", "two.yaml"):
+            assert shell("-c", name, "schedule", "install", *words).code == 0
+        shown = shell("-c", "one.yaml", "schedule", "show", *words).document
+        assert {row["state"] for row in shown["jobs"]} == {"installed"}
+        assert shown["others"] == [str(shell.directory / "two.yaml")]
+        unnamed = shell("schedule", "remove", *words)
+        assert unnamed.code == 2
+        assert "several configurations have timers here" in unnamed.error["message"]
+        (shell.directory / "two.yaml").rename(shell.directory / "gone")
+        assert shell("-c", "two.yaml", "schedule", "remove", *words).code == 0, "the file need not exist"
+        (shell.directory / "gone").rename(shell.directory / "two.yaml")
+        again = shell("-c", "one.yaml", "schedule", "show", *words).document
+        assert {row["state"] for row in again["jobs"]} == {"installed"}
+        assert again["others"] == []
+        assert shell("schedule", "remove", "--all", *words).code == 0
+        assert list((shell.directory / kind.strip("-")).iterdir()) == []

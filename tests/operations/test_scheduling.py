@@ -3,7 +3,9 @@
 import shlex
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec.structs import replace
@@ -13,10 +15,11 @@ from drtool.config.cron import parse_cron, parse_when
 from drtool.config.life import Hooks, Schedule
 from drtool.config.schema import Retention, TargetConfig
 from drtool.errors import ConfigError, Refused
-from drtool.operations.scheduling import Job, Place, apply, changes, jobs_of
-from drtool.operations.scheduling.crontab import BEGIN, END, block, file_text, with_block
-from drtool.operations.scheduling.jobs import writable_places
-from drtool.operations.scheduling.systemd import calendar, units
+from drtool.operations.scheduling import Job, Place, apply, jobs_of
+from drtool.operations.scheduling.crontab import BEGIN, END, block, with_block
+from drtool.operations.scheduling.files import configurations, cron_file_change, prefix_for, unit_changes
+from drtool.operations.scheduling.jobs import next_start, writable_places
+from drtool.operations.scheduling.systemd import calendar, owner, units
 
 PLACE = Place(
     program=("/bin/true",),
@@ -123,31 +126,90 @@ def test_a_host_keeps_its_moment_and_hosts_differ():
 
 def test_only_the_block_of_a_crontab_is_touched():
     ours = block(jobs_of(CONFIG), replace(PLACE, user=True))
+    mine = owner(PLACE.config)
     table = "MAILTO=me\n1 2 * * * mine"
-    added = with_block(table, ours)
+    added = with_block(table, ours, mine)
     assert added == f"{table}\n{ours}"
-    assert with_block(added, ours) == added
-    assert with_block(added + "3 4 * * * more\n", "") == table + "\n3 4 * * * more\n"
-    assert with_block("", "") == ""
+    assert with_block(added, ours, mine) == added
+    assert with_block(added + "3 4 * * * more\n", "", mine) == table + "\n3 4 * * * more\n"
+    assert with_block("", "", mine) == ""
     for broken in (BEGIN + "\n", END + "\n" + BEGIN + "\n", (BEGIN + "\n" + END + "\n") * 2):
         with pytest.raises(ConfigError, match="damaged"):
-            with_block(broken, ours)
+            with_block(broken, ours, mine)
+
+
+def test_two_configurations_have_a_block_of_their_own(tmp_path):
+    first, second = replace(PLACE, user=True), replace(PLACE, user=True, config=Path("/etc/second.yaml"))
+    jobs = jobs_of(CONFIG)
+    both = with_block(
+        with_block("", block(jobs, first), owner(first.config)), block(jobs, second), owner(second.config)
+    )
+    assert both.count(BEGIN) == 2
+    fewer = with_block(both, block(jobs[:1], first), owner(first.config))
+    assert fewer == block(jobs[:1], first) + block(jobs, second)
+    assert with_block(fewer, "", owner(second.config)) == block(jobs[:1], first)
+    assert with_block(fewer, "", None) == ""
+    for place in (PLACE, replace(PLACE, config=second.config)):
+        (change,) = cron_file_change(tmp_path, block(jobs, place), owner(place.config))
+        apply(change)
+    assert configurations(tmp_path) == sorted(map(owner, (PLACE.config, second.config)))
+    (change,) = cron_file_change(tmp_path, "", owner(PLACE.config))
+    apply(change)
+    assert configurations(tmp_path) == [owner(second.config)]
+    (change,) = cron_file_change(tmp_path, "", owner(second.config))
+    assert change.verb == "remove", "no block is left"
+
+
+def test_the_units_of_two_configurations_stand_side_by_side(tmp_path):
+    jobs = jobs_of(CONFIG)
+
+    def install(config, repository="Backups of ü!"):
+        place = replace(PLACE, config=config)
+        place = replace(place, prefix=prefix_for(tmp_path, units(jobs, place), config, repository))
+        for change in unit_changes(tmp_path, units(jobs, place), owner(config)):
+            apply(change)
+        return place.prefix
+
+    second = Path("/etc/second.yaml")
+    assert install(PLACE.config) == "drtool"
+    prefix = install(second)
+    assert prefix.startswith("drtool-backups-of-")
+    assert (install(PLACE.config), install(second)) == ("drtool", prefix), "names stay"
+    assert len(list(tmp_path.iterdir())) == 4 * len(jobs)
+    for change in unit_changes(tmp_path, {}, owner(PLACE.config)):
+        apply(change)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{prefix}-{job.name}.{kind}" for job in jobs for kind in ("service", "timer")
+    }
+
+
+def test_cron_starts_a_job_by_the_clock_of_the_host_and_after_its_wait():
+    job = Job(
+        name="p", told="x", words=("plan",), when=parse_cron("0 4 * * *"), jitter_s=600, zone="Asia/Tokyo"
+    )  # fmt: skip
+    berlin, now = ZoneInfo("Europe/Berlin"), datetime(2026, 7, 1, tzinfo=UTC)
+    wait = timedelta(seconds=PLACE.offset_s(job))
+    assert wait
+    assert next_start(job, PLACE, "systemd", now, berlin) == datetime(2026, 7, 1, 19, tzinfo=UTC)
+    expected = datetime(2026, 7, 1, 2, tzinfo=UTC) + wait
+    assert next_start(job, PLACE, "cron", now, berlin) == expected
+    assert next_start(job, PLACE, "cron", expected - wait / 2, berlin) == expected, "it waits already"
 
 
 def test_installing_twice_changes_nothing_and_removing_leaves_what_is_not_ours(tmp_path):
     foreign = tmp_path / "drtool-other.service"
     foreign.write_text("[Service]\nExecStart=/bin/false\n")
-    wanted = units(jobs_of(CONFIG), PLACE)
-    for change in changes(tmp_path, wanted):
+    wanted, mine = units(jobs_of(CONFIG), PLACE), owner(PLACE.config)
+    for change in unit_changes(tmp_path, wanted, mine):
         assert change.verb == "write"
         apply(change)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*.timer")} == {0o644}
-    assert {change.verb for change in changes(tmp_path, wanted)} == {"keep"}
+    assert {change.verb for change in unit_changes(tmp_path, wanted, mine)} == {"keep"}
     fewer = units(jobs_of(replace(CONFIG, schedule=Schedule(backup=None, jitter=0))), PLACE)
-    verbs = {change.path.name: change.verb for change in changes(tmp_path, fewer)}
+    verbs = {change.path.name: change.verb for change in unit_changes(tmp_path, fewer, mine)}
     assert verbs["drtool-backup.timer"] == "remove"
     assert verbs["drtool-prune.timer"] == "change"
-    for change in changes(tmp_path, {}):
+    for change in unit_changes(tmp_path, {}, mine):
         apply(change)
     assert list(tmp_path.iterdir()) == [foreign]
 
@@ -155,5 +217,5 @@ def test_installing_twice_changes_nothing_and_removing_leaves_what_is_not_ours(t
 def test_a_file_that_somebody_else_wrote_is_not_replaced(tmp_path):
     (tmp_path / "drtool").write_text("17 1 * * * root drtool -q backup\n")
     with pytest.raises(Refused, match="stays as it is"):
-        changes(tmp_path, {"drtool": file_text(jobs_of(CONFIG), PLACE)})
+        cron_file_change(tmp_path, block(jobs_of(CONFIG), PLACE), owner(PLACE.config))
     assert shlex.split((tmp_path / "drtool").read_text())[0] == "17"

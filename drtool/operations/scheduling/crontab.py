@@ -1,24 +1,24 @@
 """Jobs as lines of cron: a file in /etc/cron.d, or a marked block in a user's crontab.
 
 Invariants
-    Only what stands between the marks is ever replaced or removed.
+    Only what stands between the marks is ever replaced or removed, and of several blocks only that of this configuration.
     cron reads `%` as the end of a line, so it is escaped; words are quoted for the shell that cron starts.
 """
 
 import shlex
-from pathlib import Path
 
 from drtool.errors import ConfigError
 from drtool.operations.scheduling.jobs import Job, Place
-from drtool.operations.scheduling.systemd import MARK
+from drtool.operations.scheduling.systemd import mark, owner_of
 
 BEGIN, END = "# BEGIN drtool schedule", "# END drtool schedule"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_HEAD = f"SHELL=/bin/sh\nPATH={_PATH}\n"
 
 
 def block(jobs: list[Job], place: Place) -> str:
     """The lines, between marks. `-q`: mail comes only when something is wrong."""
-    said = str(place.config).encode("unicode_escape").decode("ascii")
-    lines = [BEGIN, f"{MARK}{said}; `drtool schedule remove` takes it away."]
+    lines = [BEGIN, mark(place.config)]
     for job in jobs:
         if job.zone:
             lines.append(f"# {job.name}: the plan says {job.zone}; cron runs it in this host's time zone.")
@@ -28,6 +28,8 @@ def block(jobs: list[Job], place: Place) -> str:
 
 def _line(job: Job, place: Place) -> str:
     words = (f"DRTOOL_CONFIG={shlex.quote(str(place.config))}", *map(shlex.quote, (*place.program, "-q", *job.words)))
+    if place.user:  # a line `PATH=…` would hold for the user's own lines below, too
+        words = (f"PATH={_PATH}", *words)
     wait_s = place.offset_s(job)
     command = (f"sleep {wait_s}; " if wait_s else "") + " ".join(words)
     if any(letter < " " or letter == "\x7f" for letter in command):
@@ -39,24 +41,57 @@ def _line(job: Job, place: Place) -> str:
     return f"{job.when.text} {user}{command.replace('%', chr(92) + '%')}"
 
 
-def file_text(jobs: list[Job], place: Place) -> str:
-    """The whole file for /etc/cron.d."""
-    return "SHELL=/bin/sh\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n" + block(jobs, place)
+def with_file_block(text: str, ours: str, config: str | None) -> str | None:
+    """Return the file of /etc/cron.d with `ours` in place of the block of `config`; None if no block is left."""
+    found = with_block(text or _HEAD, ours, config)
+    return found if BEGIN in found else None
 
 
-def with_block(table: str, ours: str) -> str:
-    """A crontab whose block is `ours`, where it stood or at the end; empty: without one. Raises ConfigError."""
-    lines = table.splitlines(keepends=True)
-    begins = [i for i, line in enumerate(lines) if line.rstrip("\n") == BEGIN]
-    ends = [i for i, line in enumerate(lines) if line.rstrip("\n") == END]
-    if not begins and not ends:
+def with_block(table: str, ours: str, config: str | None) -> str:
+    """Return a crontab in which `ours` stands where the block of `config` stood, or at the end; empty: without that block.
+
+    `config`: as `owner_of` gives it; None is every configuration. Raises ConfigError where the marks are damaged.
+    """
+    parts = _parts(table)
+    own = [number for number, part in enumerate(parts) if _is_block_of(part, config)]
+    if not own:
         gap = "" if not table or table.endswith("\n") or not ours else "\n"
         return table + gap + ours
-    if len(begins) != 1 or len(ends) != 1 or ends[0] < begins[0]:
-        raise ConfigError("the marks of drtool's block in the crontab are damaged", hint="mend them: crontab -e")
-    return "".join((*lines[: begins[0]], ours, *lines[ends[0] + 1 :]))
+    return "".join(ours if number == own[0] else "" if number in own else part for number, part in enumerate(parts))
 
 
-def is_ours(path: Path) -> bool:
-    """Whether `schedule install` wrote this file."""
-    return MARK in path.read_text(encoding="utf-8", errors="replace")[:4096]
+def block_of(table: str, config: str) -> str:
+    """Return the block of a configuration; empty if there is none."""
+    return "".join(part for part in _parts(table) if _is_block_of(part, config))
+
+
+def owners(table: str) -> list[str]:
+    """Return the configurations that have a block."""
+    return [owner_of(part) for part in _parts(table) if part.startswith(BEGIN)]
+
+
+def _is_block_of(part: str, config: str | None) -> bool:
+    return part.startswith(BEGIN) and (config is None or owner_of(part) == config)
+
+
+def _parts(table: str) -> list[str]:
+    """Return the table cut into blocks of ours, each from mark to mark, and what is between them."""
+    parts, inside = [""], False
+    for line in table.splitlines(keepends=True):
+        word = line.rstrip("\n")
+        if word in (BEGIN, END) and inside != (word == END):
+            raise _damaged()
+        if word == BEGIN:
+            parts.append("")
+            inside = True
+        parts[-1] += line
+        if word == END:
+            parts.append("")
+            inside = False
+    if inside or any(part.startswith(BEGIN) and not owner_of(part) for part in parts):
+        raise _damaged()
+    return parts
+
+
+def _damaged() -> ConfigError:
+    return ConfigError("the marks of drtool's block in the crontab are damaged", hint="mend them: crontab -e")

@@ -2,19 +2,23 @@
 
 Invariants
     A change is computed first, shown by a dry run, and is exactly what is done without it.
-    A file that `schedule install` did not write is never replaced or removed. Each file appears whole or not at all.
+    A file that `schedule install` did not write is never replaced or removed, and neither is what belongs to another
+    configuration. Each file appears whole or not at all.
 """
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
 from drtool.errors import DrtoolError, Refused
-from drtool.operations.scheduling.crontab import is_ours, with_block
+from drtool.operations.scheduling.crontab import block_of, owners, with_block, with_file_block
+from drtool.operations.scheduling.jobs import own_prefix
+from drtool.operations.scheduling.systemd import owner, owner_of
 
+CRON_FILE = "drtool"
 _CRONTAB_S = 30
 
 
@@ -24,6 +28,8 @@ class Change(Struct, frozen=True, kw_only=True):
     path: Path | None
     before: str | None
     after: str | None
+    installed: bool
+    """Whether there is something of this configuration in it now."""
 
     @property
     def verb(self) -> str:
@@ -33,31 +39,73 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 def installed(directory: Path) -> dict[str, str]:
-    """The files there that are ours, by name: units of systemd, and cron's file."""
+    """Return the files there that `schedule install` made, for any configuration: units of systemd, and cron's file."""
     if not directory.is_dir():
         return {}
     found = [*sorted(directory.glob("drtool-*.service")), *sorted(directory.glob("drtool-*.timer"))]
-    found += [directory / "drtool"]
-    return {path.name: path.read_text(encoding="utf-8") for path in found if path.is_file() and is_ours(path)}
+    found += [directory / CRON_FILE]
+    texts = {path.name: path.read_text(encoding="utf-8", errors="surrogateescape") for path in found if path.is_file()}
+    return {name: text for name, text in texts.items() if owner_of(text)}
 
 
-def changes(directory: Path, wanted: Mapping[str, str]) -> list[Change]:
-    """From what is installed to what is wanted, and nothing else. Raises Refused where somebody else's file is in the way."""
+def configurations(directory: Path | None) -> list[str]:
+    """Return the configurations, as marks name them, that have timers there. None: in this user's crontab."""
+    texts = [_crontab("-l", None)] if directory is None else list(installed(directory).values())
+    return sorted({name for text in texts for name in (owners(text) or [owner_of(text)]) if name})
+
+
+def prefix_for(directory: Path, wanted: Iterable[str], config: Path, repository: str) -> str:
+    """Return what the names of a configuration's units begin with: `drtool`, unless another configuration has such names."""
+    here = installed(directory)
+    taken = any(name in here and owner_of(here[name]) != owner(config) for name in wanted)
+    return own_prefix(repository, config) if taken else "drtool"
+
+
+def unit_changes(directory: Path, wanted: Mapping[str, str], config: str | None) -> list[Change]:
+    """Return the way from the units that a configuration has to those that are wanted, and nothing else.
+
+    `config`: as marks name it; None is every configuration. Raises Refused where another file is in the way.
+    """
     here = installed(directory)
     for name in wanted:
-        if name not in here and os.path.lexists(directory / name):
-            raise Refused(
-                f"{directory / name} was not made by `drtool schedule install`, and stays as it is",
-                hint="move it away, then run this again",
-            )
-    names = [*wanted, *(name for name in here if name not in wanted)]
-    return [Change(path=directory / name, before=here.get(name), after=wanted.get(name)) for name in names]
+        if name not in here:
+            _check_free(directory / name)
+    own = [name for name in here if name != CRON_FILE and (config is None or owner_of(here[name]) == config)]
+    names = [*wanted, *(name for name in own if name not in wanted)]
+    return [
+        Change(path=directory / name, before=here.get(name), after=wanted.get(name), installed=name in own)
+        for name in names
+    ]
 
 
-def crontab_change(block: str) -> Change:
-    """To the crontab of this user; an empty `block` takes ours away."""
+def cron_file_change(directory: Path, block: str, config: str | None) -> list[Change]:
+    """Return the change to cron's file of the system; an empty `block` takes that of the configuration away.
+
+    Raises Refused where another file is in the way.
+    """
+    path = directory / CRON_FILE
+    before = installed(directory).get(CRON_FILE)
+    if before is None:
+        if not block:
+            return []
+        _check_free(path)
+    has = config is None or bool(block_of(before or "", config))
+    return [Change(path=path, before=before, after=with_file_block(before or "", block, config), installed=has)]
+
+
+def crontab_change(block: str, config: str | None) -> Change:
+    """Return the change to the crontab of this user; an empty `block` takes that of the configuration away."""
     before = _crontab("-l", None)
-    return Change(path=None, before=before, after=with_block(before, block))
+    has = config is None or bool(block_of(before, config))
+    return Change(path=None, before=before, after=with_block(before, block, config), installed=has)
+
+
+def _check_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise Refused(
+            f"{path} was not made by `drtool schedule install`, and stays as it is",
+            hint="move it away, then run this again",
+        )
 
 
 def apply(change: Change) -> None:

@@ -4,17 +4,21 @@ Pure: nothing is read here. Two calls with the same configuration give the same 
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from drtool.config import Config
-from drtool.config.cron import Cron
+from drtool.config.cron import Cron, next_time
 from drtool.config.life import Schedule
 from drtool.config.schema import Retention
 from drtool.config.urls import scheme_of
+from drtool.operations.scheduling.daemons import Starter
 
 _TOLD = {
     "backup": "Back up with drtool",
@@ -50,12 +54,33 @@ class Place(Struct, frozen=True, kw_only=True):
     writable: tuple[Path, ...]
     user: bool
     """Whether they are one user's, not the system's."""
+    prefix: str = "drtool"
+    """What the names of units begin with."""
 
     def offset_s(self, job: Job) -> int:
         """This host's own moment within the jitter: always the same one."""
         if not job.jitter_s:
             return 0
         return int.from_bytes(hashlib.sha256(f"{self.host}\0{job.name}".encode()).digest()[:8]) % job.jitter_s
+
+
+def own_prefix(repository: str, config: Path) -> str:
+    """Return a prefix that no other configuration of this host has: the label, and a few letters from the path."""
+    label = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in repository.lower())[:24]
+    short = hashlib.sha256(os.fsencode(config)).hexdigest()[:4]
+    return "-".join(filter(None, ("drtool", label.strip("-"), short)))
+
+
+def next_start(job: Job, place: Place, starter: Starter, now: datetime, here: tzinfo) -> datetime | None:
+    """Return when a job starts next after `now`; `here` is this host's time zone.
+
+    cron has that zone for all its lines, and its lines wait for this host's own moment. systemd adds up to `jitter_s`.
+    """
+    if starter == "systemd":
+        return next_time(job.when, now, ZoneInfo(job.zone) if job.zone else here)
+    wait = timedelta(seconds=place.offset_s(job))
+    soonest = next_time(job.when, now - wait, here)
+    return None if soonest is None else soonest + wait
 
 
 def jobs_of(config: Config, plans: Sequence[Job] = ()) -> list[Job]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from drtool.config.cron import Cron
 from drtool.operations.scheduling.jobs import Job, Place
 
-MARK = "# Made by `drtool schedule install` from "
+_MARK, _MARK_END = "# Made by `drtool schedule install` from ", "; `drtool schedule remove` takes it away."
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 
 
@@ -18,18 +18,30 @@ def units(jobs: list[Job], place: Place) -> dict[str, str]:
     """The text of each unit file, by its name."""
     files = {}
     for job in jobs:
-        files[f"drtool-{job.name}.service"] = _service(job, place)
-        files[f"drtool-{job.name}.timer"] = _timer(job, place)
+        files[f"{place.prefix}-{job.name}.service"] = _service(job, place)
+        files[f"{place.prefix}-{job.name}.timer"] = _timer(job, place)
     return files
 
 
-def _head(place: Place) -> list[str]:
-    return [f"{MARK}{_plain(place.config)}; `drtool schedule remove` takes it away."]
+def mark(config: Path) -> str:
+    """Return the line that says which configuration a unit or a block of cron belongs to."""
+    return f"{_MARK}{_plain(config)}{_MARK_END}"
+
+
+def owner_of(text: str) -> str:
+    """Return which configuration a file or block was made from, as `mark` writes it; empty if none of ours made it."""
+    rest = text[:8192].partition(_MARK)[2]
+    return rest.partition(_MARK_END)[0] if _MARK_END in rest.partition("\n")[0] else ""
+
+
+def owner(config: Path) -> str:
+    """Return a configuration's path as marks have it."""
+    return _plain(config)
 
 
 def _service(job: Job, place: Place) -> str:
     lines = [
-        *_head(place),
+        mark(place.config),
         "[Unit]",
         f"Description={_escaped(job.told)}",
         "Documentation=man:drtool(1)",
@@ -81,7 +93,7 @@ def _of_the_system(job: Job, place: Place) -> list[str]:
 
 
 def _timer(job: Job, place: Place) -> str:
-    lines = [*_head(place), "[Unit]", f"Description=When drtool-{job.name}.service runs", "", "[Timer]"]
+    lines = [mark(place.config), "[Unit]", f"Description=When {place.prefix}-{job.name}.service runs", "", "[Timer]"]
     lines += [f"OnCalendar={moment}{f' {job.zone}' if job.zone else ''}" for moment in calendar(job.when)]
     if job.jitter_s:
         lines += [f"RandomizedDelaySec={job.jitter_s}", "FixedRandomDelay=true"]
