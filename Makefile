@@ -32,13 +32,14 @@ three-sites: $(STAMP) ## a disk, a bucket and an SSH server as sites; one dies i
 	@$(BIN)/python examples/three-sites/run.py
 
 # Files in the order of their folders: chaos and e2e, which take longest, come first, so no worker is left with them at the end.
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# With PYTHONDONTWRITEBYTECODE every program that a test starts would compile all of drtool again.
 
 test: $(STAMP) ## the test suite, on all cores (under 7 minutes on two)
 	@$(PYTEST) $(ARGS)
 
 test-all: test ## then what takes long: every step at which something may die, more seeds, more servers (half an hour in all)
-	@THOROUGH=1 $(PYTEST) -m 'thorough or sampled' $(ARGS)
+	@THOROUGH=1 $(PYTEST) -m 'thorough or sampled or hypothesis' $(ARGS)
 
 lint: $(STAMP) ## style, formatting, strict types, and who may import whom
 	@$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import remembered_keys
 import thoroughness
 
 # A machine that is busy with something else must not fail a property; each test's own size bounds its time.
-hypothesis.settings.register_profile("drtool", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("drtool", deadline=None, print_blob=True, max_examples=thoroughness.sample(100))
 hypothesis.settings.load_profile("drtool")
 
 

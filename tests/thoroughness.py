@@ -1,11 +1,16 @@
 """How much of something long is tried: all of it by `make test-all`, a sample by `make test`.
 
-A test that takes a share by `STRIDE` or `sample` carries the marker `sampled`. A test that waits for servers, or repeats at
-length what a shorter test already shows, carries the marker `thorough` and is left out of `make test`. `make test-all`, which
-CI runs, goes on with both in full after `make test`.
+A test that takes a share by `STRIDE` or `sample` carries the marker `sampled`. So does every property: Hypothesis marks those
+itself. A test that waits for servers, or repeats at length what a shorter test already shows, carries the marker `thorough` and
+is left out of `make test`. So do most parameters of a test that takes `spread`. `make test-all`, which CI runs, goes on with
+all of them in full after `make test`.
 """
 
 import os
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
 
 THOROUGH = bool(os.environ.get("THOROUGH"))
 STRIDE = 1 if THOROUGH else 7
@@ -15,3 +20,14 @@ STRIDE = 1 if THOROUGH else 7
 def sample(everything: int, share: float = 0.25) -> int:
     """Return how many of `everything` (seeds, examples) to try: all of them, or a share of at least one."""
     return everything if THOROUGH else max(1, round(everything * share))
+
+
+def spread(cases: Iterable[Any], every: int = 7) -> list[Any]:
+    """Return parameters of a test: the first case and each `every`th after it as they are, the others marked `thorough`."""
+    return [case if number % every == 0 else _thorough(case) for number, case in enumerate(cases)]
+
+
+def _thorough(case: Any) -> Any:
+    values = case.values if hasattr(case, "marks") else case if isinstance(case, tuple) else (case,)
+    known = {"id": case.id, "marks": case.marks} if hasattr(case, "marks") else {"id": None, "marks": ()}
+    return pytest.param(*values, id=known["id"], marks=(*known["marks"], pytest.mark.thorough))

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 
 from drtool.crypto import Keyring, KeySlot, SealKind, open_slot, seal_slot, slots
 from drtool.errors import FormatError, WrongPassword
@@ -131,7 +132,7 @@ def test_bytes_that_are_no_slot_are_a_format_error(junk):
         KeySlot.decode(junk)
 
 
-@settings(max_examples=200)
+@settings(max_examples=sample(200))
 @given(st.data())
 def test_a_slot_with_some_bytes_changed_opens_or_is_refused(data):
     text = bytearray(SEALED)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifest_world import Sites, backup, snapshot, sources
 from test_manifest_state import Host, sid
+from thoroughness import sample
 
 from drtool.crypto import Keyring, SealKind
 from drtool.errors import FormatError, ObjectMissing, SealBroken
@@ -44,7 +45,7 @@ def a_head(count: int = 3) -> Head:
     return msgspec.structs.replace(head, digest=digest)
 
 
-@settings(max_examples=60)
+@settings(max_examples=sample(60))
 @given(st.data())
 def test_every_changed_byte_of_a_sealed_head_is_refused(data):
     value = bytearray(seal_head(KEYS, a_head(), KeyTable()))
@@ -149,7 +150,7 @@ def test_the_next_fold_writes_only_what_changed():
     assert sum(len(history.objects[name]) for name in history.objects.keys() - before) < 60_000
 
 
-@settings(max_examples=25)
+@settings(max_examples=sample(25))
 @given(st.lists(st.tuples(st.integers(0, 40), st.floats(0, 1)), min_size=1, max_size=12), st.randoms())
 def test_forgetting_any_snapshots_keeps_the_others(steps, rng):
     """`fold` itself asserts that the state it can be read back from equals the one before."""

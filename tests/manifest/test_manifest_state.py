@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifest_world import snapshot
+from thoroughness import sample
 
 from drtool.errors import FormatError
 from drtool.manifest.ops import (
@@ -283,7 +284,7 @@ def draw_change(action, host: Host, rows: list) -> Change:
     return make_change(ops[kind](), session, counter, 0, "h")
 
 
-@settings(max_examples=150)
+@settings(max_examples=sample(150))
 @given(ACTIONS)
 def test_any_history_replays_to_the_same_state_and_counts_every_op_once(actions):
     host, applied = Host(), []

@@ -7,6 +7,7 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 from three_sites import fill, in_a_child, noise
 
 from drtool.events import ignore
@@ -50,7 +51,7 @@ def test_what_was_read_wholly_is_known_exactly():
         upper_bound(3, 4, 9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=sample(200), deadline=None)
 @given(st.integers(1, 3000), st.data())
 def test_the_bound_falls_with_every_good_copy_and_rises_with_every_bad_one(read, data):
     bad = data.draw(st.integers(0, read - 1))
@@ -73,7 +74,7 @@ def test_the_bound_holds_nineteen_times_of_twenty():
 # --- the order ---
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=sample(50), deadline=None)
 @given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 25))
 def test_runs_of_any_length_read_every_copy_once_in_a_round(here, there, a_run):
     every = [*copies_of("a", here), *copies_of("b", there)]

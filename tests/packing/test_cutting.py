@@ -8,6 +8,7 @@ import pytest
 from blake3 import blake3
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 
 from drtool.errors import DrtoolError, FormatError
 from drtool.packing import CutBounds, Cutter, cutting
@@ -71,14 +72,14 @@ def test_the_library_cuts_as_the_document_says(size, byte):
     assert Cutter(SMALL).lengths(text, final=True) == cut_by_the_document(text, SMALL)
 
 
-@settings(max_examples=40)
+@settings(max_examples=sample(40))
 @given(st.binary(max_size=64), st.integers(0, 100_000))
 def test_the_library_cuts_every_text_as_the_document_says(seed, size):
     text = blake3(seed).digest(length=size)
     assert Cutter(SMALL).lengths(text, final=True) == cut_by_the_document(text, SMALL)
 
 
-@settings(max_examples=300)
+@settings(max_examples=sample(300))
 @given(st.binary(max_size=8), st.integers(0, 60_000), st.lists(st.integers(0, 20_000), max_size=12))
 @example(b"", 60_000, [1] * 100)
 @example(b"", 60_000, [16384, 16384, 16384])
@@ -117,7 +118,7 @@ def test_every_buffer_of_the_maximum_length_yields_a_chunk():
     assert cutter.lengths(b"", final=False) == cutter.lengths(b"", final=True) == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=sample(60))
 @given(st.integers(0, len(TEXT)), st.integers(1, 4096), st.binary(min_size=1, max_size=16))
 def test_an_insertion_moves_only_the_cuts_beside_it(place, count, seed):
     cutter = Cutter(SMALL)

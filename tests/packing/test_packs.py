@@ -8,6 +8,7 @@ import zstandard
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 
 from drtool.crypto import HEADER_BYTES, TAG_BYTES, ChunkKind, Keyring, SealKind, object_name
 from drtool.errors import FormatError, SealBroken
@@ -45,7 +46,7 @@ def read_everything(data, contents):
 chunk_texts = st.one_of(st.binary(min_size=1, max_size=300), st.integers(1, 100_000).map(lambda size: b"a" * size))
 
 
-@settings(max_examples=50)
+@settings(max_examples=sample(50))
 @given(st.lists(st.lists(chunk_texts, min_size=1, max_size=5), max_size=6), st.sampled_from(PackKind))
 def test_a_pack_gives_back_what_was_put_in(blocks, kind):
     name, data, contents = build(blocks, kind)
@@ -260,7 +261,7 @@ def test_a_forked_process_does_not_go_on_with_an_open_pack():
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-@settings(max_examples=20)
+@settings(max_examples=sample(20))
 @given(st.lists(st.integers(1, LARGE_CHUNK_BYTES - 1), min_size=1, max_size=12))
 def test_a_bundle_takes_chunks_until_it_is_full(sizes):
     bundle = Bundle()
@@ -302,7 +303,7 @@ def footer_length(data):
     return int.from_bytes(data[-12:-8], "big") - TAG_BYTES
 
 
-@settings(max_examples=200)
+@settings(max_examples=sample(200))
 @given(st.lists(st.lists(chunk_texts, min_size=1, max_size=5), min_size=1, max_size=6), st.sampled_from(PackKind))
 def test_a_padded_pack_has_the_size_of_a_class_and_is_read_as_any_other(blocks, kind):
     name, data, contents = padded(blocks, kind)

@@ -9,6 +9,7 @@ import zstandard
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 
 from drtool.crypto import HEADER_BYTES, Keyring, SealKind
 from drtool.errors import FormatError, SealBroken
@@ -64,7 +65,7 @@ def segment_of(packs_of_blocks):
     return sealed, model
 
 
-@settings(max_examples=60)
+@settings(max_examples=sample(60))
 @given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=6), max_size=6))
 def test_a_segment_finds_what_a_dict_finds(packs):
     sealed, model = segment_of(packs)
@@ -93,7 +94,7 @@ def test_a_segment_of_any_number_of_rows_is_complete(rows):
     assert (fan_out[0], fan_out[-1]) == (0, rows)
 
 
-@settings(max_examples=60)
+@settings(max_examples=sample(60))
 @given(st.lists(st.binary(min_size=1, max_size=1), min_size=1, max_size=60), st.integers(0, 255))
 def test_ids_of_one_byte_repeated_do_not_confuse_the_search(bytes_, salt):
     """A match across two rows is none; nor do ids that all share one prefix hide each other."""
@@ -253,7 +254,7 @@ def test_a_cached_form_that_was_cut_is_refused(small):
     assert answers(form + b"the hash that the cache puts behind it", small[1]) == small[1]
 
 
-@settings(max_examples=400)
+@settings(max_examples=sample(400))
 @given(st.data())
 def test_a_cached_form_with_wrong_numbers_never_leads_elsewhere(small, data):
     """Its head and fan-out may be anything: a chunk is found where it is, not found, or the form is refused."""

@@ -6,6 +6,7 @@ import pytest
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 
 from drtool.crypto import HEADER_BYTES, Keyring
 from drtool.model import ChunkId, PackId, RepositoryId
@@ -62,7 +63,7 @@ def live_ids(marks, readers):
     return {row[:32] for reader in readers for row in marks.live_rows(reader)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sample(60), deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 30), max_size=8), min_size=1, max_size=6),
     st.lists(st.sets(st.integers(0, 30), min_size=1), min_size=1, max_size=6),

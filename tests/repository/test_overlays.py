@@ -14,6 +14,7 @@ from drill_faults import BYTES, OTHER, PACK, Ground, holder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from thoroughness import sample
 
 import drtool
 from drtool.errors import StoreError, TargetOffline
@@ -344,7 +345,7 @@ def test_the_file_of_another_user_is_ignored(ground):
     assert "it belongs to user 4321" in warnings(ground.overlays.sweep())[0]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=sample(60))
 @given(data=st.data())
 def test_no_damage_to_a_file_is_a_crash(ground, data):
     whole = as_text(ground)

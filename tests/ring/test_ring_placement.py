@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from rings import named, pack, packs, ring_of, rings, with_target
+from thoroughness import sample
 
 from drtool.model import PackId, TargetName, site_of
 from drtool.ring import METADATA_SITES, Placement, Ring, RingTarget
@@ -60,7 +61,7 @@ def test_placement_depends_on_neither_epoch_nor_order_nor_what_is_not_active(rin
     assert list(Placement(same).preference(pack_id)) == list(Placement(ring).preference(pack_id))
 
 
-@settings(max_examples=40)
+@settings(max_examples=sample(40))
 @given(rings(min_sites=2))
 def test_with_one_copy_a_join_moves_only_what_the_new_target_gains(ring: Ring) -> None:
     ring = Ring(epoch=1, copies=1, targets=ring.targets)
@@ -84,7 +85,7 @@ def check_only_gains(ring: Ring, newcomer: RingTarget) -> None:
     assert gained
 
 
-@settings(max_examples=40)
+@settings(max_examples=sample(40))
 @given(rings(min_sites=3))
 def test_draining_a_target_gives_it_nothing_and_is_the_same_as_removing_it(ring: Ring) -> None:
     leaver = ring.targets[0]

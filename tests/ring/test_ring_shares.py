@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from rings import named, ring_of, rings, with_target
+from thoroughness import sample
 
 from drtool.ring import Placement, Ring, RingTarget, expected_shares, movement, shares
 from drtool.ring.reach import as_fraction, goals, inclusion, reaches
@@ -109,7 +110,7 @@ def test_another_copy_moves_exactly_one_copy_of_every_pack_among_equals() -> Non
     assert moved.minimum_fraction == pytest.approx(0.5)
 
 
-@settings(max_examples=40)
+@settings(max_examples=sample(40))
 @given(rings())
 def test_equal_sites_reach_equally_far_and_heavier_ones_have_higher_rates(ring: Ring) -> None:
     weights = sorted(ring.weight_of(site) for site in ring.sites)

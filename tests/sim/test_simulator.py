@@ -10,9 +10,9 @@ from sim_mutations import MUTATIONS
 from sim_options import options_of
 from sim_run import run_seed
 from sim_schedule import PEACE
-from thoroughness import sample
+from thoroughness import STRIDE, sample, spread
 
-SEEDS = sample(800)
+SEEDS = sample(800, 0.1)
 CHUNKS = 16
 
 
@@ -25,7 +25,7 @@ def test_no_seed_violates_anything(chunk):
         assert not result.violations, _report(result)
 
 
-@pytest.mark.parametrize("name", sorted(MUTATIONS))
+@pytest.mark.parametrize("name", spread(sorted(MUTATIONS), 5))
 def test_a_broken_protocol_is_caught(name):
     catch, violations = caught(name)
     assert violations, "neither its own seed or schedule catches it any more, nor any other"
@@ -79,6 +79,7 @@ def _report(result):
     return "\n".join([str(result.options), *result.violations, f"again: {again}"])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("errand", "changes", "steps"),
     [
@@ -106,7 +107,7 @@ def _report(result):
 )
 def test_whatever_dies_at_any_step_harms_nobody_and_is_finished(errand, changes, steps):
     """Every numbered step, before and after its request goes out; then another host commits, then the same host again."""
-    for step in range(1, 1000):
+    for step in range(1, 1000, STRIDE):
         options = replace(PEACE, seed=step, **changes)
         crashes = [crash_one(options, errand, step, lands=lands) for lands in (False, True)]
         for crash in crashes:
@@ -116,6 +117,7 @@ def test_whatever_dies_at_any_step_harms_nobody_and_is_finished(errand, changes,
     assert step > steps
 
 
+@pytest.mark.thorough
 def test_every_world_is_as_bad_as_it_says():
     """Liars lie, processes die, disasters strike, and a rollback that is not prevented is told to who can know."""
     lying, crashing, struck, set_back, rotated, copied, imaged, calm = (

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 from trees_in_memory import Tree, capture
 
 from drtool.sources.filesystem import Rules, plan_roots
@@ -47,7 +48,7 @@ def taken(tree: Tree, prefix: str = "") -> set[str]:
     return found
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=sample(120), deadline=None)
 @given(lines=st.lists(st.lists(pattern, max_size=3), min_size=4, max_size=4))
 def test_it_leaves_out_exactly_what_git_would(tree: Path, lines: list[list[str]]) -> None:
     for folder, some in zip(FOLDERS, lines, strict=True):

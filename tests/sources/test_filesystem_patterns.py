@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 
 from drtool.sources.filesystem.patterns import Matcher
 
@@ -108,7 +109,7 @@ pieces = st.sampled_from(
 pattern_lines = st.lists(st.lists(pieces, min_size=1, max_size=6).map("".join), min_size=1, max_size=4)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sample(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=pattern_lines)
 def test_any_patterns_exclude_what_git_ignores(lines: list[str], tree: Path) -> None:
     assert excluded_by_us(lines, tree) == excluded_by_git(lines, tree)

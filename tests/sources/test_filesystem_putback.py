@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 from trees_in_memory import capture, comparable, opened, put_back
 
 from drtool.errors import UsageError
@@ -448,7 +449,7 @@ def build(directory: bytes, tree: dict[bytes, object]) -> None:
 
 
 @as_root
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sample(60), deadline=None)
 @given(tree=trees)
 def test_any_tree_comes_back(tree: dict[bytes, object], tmp_path_factory: pytest.TempPathFactory) -> None:
     room = tmp_path_factory.mktemp("any")

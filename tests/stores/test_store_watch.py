@@ -61,11 +61,14 @@ def test_answers_and_errors_come_through_and_no_thread_stays(hanging):
 
 
 def test_a_large_put_may_take_longer_by_its_size():
+    limits = CallLimits(call_s=0.05, slowest_bytes_s=1e5)
     slow = FaultyStore(MemoryStore(), Faults(delay_s=0.2))
-    limits = CallLimits(call_s=0.05, slowest_bytes_s=1e6)
-    WatchedStore(slow, limits).put("x", bytes(1_000_000))
+    WatchedStore(slow, limits).put("x", bytes(6_000_000))  # a minute
+    ended = threading.Event()
+    endless = FaultyStore(MemoryStore(), Faults(delay_s=60.0), sleep=ended.wait)
     with pytest.raises(TargetHung):
-        WatchedStore(slow, limits).put("y", b"1")
+        WatchedStore(endless, limits).put("y", b"1")
+    ended.set()
 
 
 def test_on_a_file_system_of_this_host_no_call_costs_a_thread(place, hanging, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 
 from drtool.errors import FormatError
 from drtool.model import ChunkId, ChunkKind
@@ -88,7 +89,7 @@ entries = st.builds(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=sample(50))
 @given(st.lists(entries, max_size=8, unique_by=lambda entry: entry.name))
 def test_every_entry_comes_back_as_it_was(some):
     some.sort(key=lambda entry: entry.name)
@@ -235,7 +236,7 @@ def test_a_page_that_makes_no_sense_is_a_format_error(what):
         list(read_directory(bytes(32), lambda _: HOSTILE_PAGES[what]))
 
 
-@settings(max_examples=300)
+@settings(max_examples=sample(300))
 @given(st.binary(max_size=120), st.sampled_from([b"", b"P", b"P\x91\xdc\x00\x17", b"L", b"L\x01", b"L\x02"]))
 def test_junk_is_a_directory_or_a_format_error(junk, beginning):
     try:

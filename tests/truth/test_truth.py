@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from command_zygote import Zygote
+from thoroughness import spread
 from truth_broken import VARIANTS
 from truth_history import Step, goes_beyond, history
 from truth_judgement import RULES
@@ -23,7 +24,7 @@ def commands() -> Iterator[Zygote]:
     zygote.close()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", spread((1, 0, 2)))  # seed 1 is the shortest
 def test_what_drtool_says_is_true(seed, place: Path, commands: Zygote):
     steps = history(seed, 8)
     played = play(World(place, seed, commands), steps, frozenset(NOT_YET))
@@ -69,7 +70,7 @@ def test_every_broken_variant_has_a_history():
     assert CAUGHT.keys() == VARIANTS.keys()
 
 
-@pytest.mark.parametrize("variant", CAUGHT)
+@pytest.mark.parametrize("variant", spread(CAUGHT, 4))
 def test_a_broken_variant_is_caught_and_the_product_is_not(variant, place: Path, commands: Zygote):
     steps, rule = CAUGHT[variant]
     others = frozenset(RULES) - {rule}

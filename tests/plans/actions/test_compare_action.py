@@ -10,6 +10,7 @@ import pytest
 from action_world import around, asked, child, context, needs, work
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 
 from drtool.errors import DrtoolError
 from drtool.plans.actions import comparing
@@ -228,7 +229,7 @@ def test_a_file_without_end_is_left_soon(tmp_path):
     assert time.monotonic() - began < 5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sample(60), deadline=None)
 @given(
     st.dictionaries(st.sampled_from("abcd"), st.binary(max_size=3)),
     st.dictionaries(st.sampled_from("abcd"), st.binary(max_size=3)),

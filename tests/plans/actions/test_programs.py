@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 
 from drtool.errors import DrtoolError
 from drtool.plans.actions import programs
@@ -92,7 +93,7 @@ def test_output_beyond_what_is_kept_is_dropped_and_told(monkeypatch):
     assert result.exit_code == 0
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=sample(12), deadline=None)
 @given(st.binary(max_size=300_000))
 def test_what_goes_in_comes_out(data):
     result = run("cat", stdin=data)

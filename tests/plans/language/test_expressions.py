@@ -5,6 +5,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 
 from drtool.plans.language.evaluating import Context, Names, evaluate, truth
 from drtool.plans.language.parsing import MAX_DEPTH, MAX_LENGTH, MAX_OPERATORS, ExpressionError, parse_expression
@@ -235,7 +236,7 @@ trees = st.recursive(
 
 
 @given(trees)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=sample(400), deadline=None)
 def test_what_is_printed_is_read_as_the_same_tree(tree):
     text = printed(tree)
     assert parse_expression(text) == Expression(text, tree)
@@ -249,7 +250,7 @@ WORDS = st.sampled_from(FRAGMENTS.split())
 
 
 @given(st.text(max_size=60) | st.lists(WORDS, max_size=40).map(" ".join) | st.lists(WORDS, max_size=40).map("".join))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=sample(600), deadline=None)
 def test_no_text_makes_anything_but_a_value_or_our_error(text):
     before = time.process_time()
     try:

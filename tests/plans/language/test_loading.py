@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import sample
 
 from drtool.config.document import Placeholder
 from drtool.config.yaml import parse
@@ -404,7 +405,7 @@ def broken_documents(draw):
 
 
 @given(broken_documents())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=sample(250), deadline=None)
 def test_no_document_makes_anything_but_a_plan_or_our_error(document):
     data = json.dumps(document).encode()
     before = time.process_time()

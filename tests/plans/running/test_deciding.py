@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated import Killed, Simulated
+from thoroughness import sample
 
 from drtool.plans.journal.events import Began, Ended, Injected
 from drtool.plans.running.deciding import will_pass
@@ -279,7 +280,7 @@ def check_order(run):
     assert all(run.statuses()[one.id] == "passed" for one in run.graph.of("always"))
 
 
-@settings(max_examples=150)
+@settings(max_examples=sample(150))
 @given(graphs())
 def test_any_plan_ends_in_order(made):
     tasks, outcomes = made
@@ -287,7 +288,7 @@ def test_any_plan_ends_in_order(made):
     check_order(run)
 
 
-@settings(max_examples=25)
+@settings(max_examples=sample(25))
 @given(graphs(), st.booleans())
 def test_killed_after_any_line_a_plan_that_is_resumed_ends(made, twice):
     tasks, outcomes = made
@@ -317,7 +318,7 @@ def test_killed_after_any_line_a_plan_that_is_resumed_ends(made, twice):
             assert len(ends) == 1, "what had ended is not done again"
 
 
-@settings(max_examples=100)
+@settings(max_examples=sample(100))
 @given(graphs(), st.integers(1, 40))
 def test_cancelled_at_any_moment_it_undoes_and_ends(made, when):
     tasks, outcomes = made
