@@ -31,6 +31,8 @@ def named_files(config: Config, beside: Path, directory: Path) -> Iterator[Named
         yield from _of_source(source, beside)
     for channel in config.notify.channels.values():
         yield from _programs("command of a channel", [channel.command], directory)
+        if channel.email is not None and channel.email.password_file is not None:
+            yield "password file of a channel", directory / channel.email.password_file
         headers = (value for value in channel.headers.values() if isinstance(value, HeaderFile))
         yield from (("header file", directory / header.file) for header in headers)
 

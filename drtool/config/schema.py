@@ -251,17 +251,36 @@ class HeaderFile(Struct, frozen=True, kw_only=True):
     file: Annotated[str, Meta(min_length=1)]
 
 
+class EmailConfig(Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
+    """A mail to each address of `to`, given to an SMTP server."""
+
+    to: Annotated[tuple[str, ...], Meta(min_length=1), read_as(words)]
+    sender: Annotated[str, Meta(min_length=1)]
+    server: Annotated[str, Meta(pattern="^smtps?://[^/@]+$")] = "smtp://localhost:25"
+    """smtps: TLS from the start. smtp: TLS as soon as the server offers it."""
+    user: str | None = None
+    password_file: str | None = None
+    """One line of a file that only its owner may read."""
+
+    def __post_init__(self) -> None:
+        if any("\n" in text or "\r" in text for text in (*self.to, self.sender)):
+            raise ValueError("an address has no line break")
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("user and password_file belong together")
+
+
 class ChannelConfig(Struct, frozen=True, kw_only=True):
-    """How people are told of something: a program that reads JSON, or a URL that it is posted to. Exactly one of the two."""
+    """How people are told of something: a program that reads JSON, a URL that it is posted to, or mail. Exactly one of them."""
 
     command: Annotated[tuple[str, ...], read_as(words)] = ()
     webhook: Annotated[str, Meta(pattern="^https?://")] | None = None
     headers: dict[str, str | HeaderFile] = {}
     """Of the webhook."""
+    email: EmailConfig | None = None
 
     def __post_init__(self) -> None:
-        if bool(self.command) == (self.webhook is not None):
-            raise ValueError("a channel is either a command or a webhook")
+        if [bool(self.command), self.webhook is not None, self.email is not None].count(True) != 1:
+            raise ValueError("a channel is one of command, webhook and email")
         if self.headers and self.webhook is None:
             raise ValueError("only a webhook has headers")
 

@@ -3,10 +3,9 @@
 Invariants
     Telling is bounded in time, and its failure never ends a run: it is an answer in words.
     What a channel is told goes over stdin or in the body of a request, never in words of a command.
-    A header read from a file is a secret: it is sent with verified TLS only, or to this host itself.
+    A header or password read from a file is a secret: it is sent with verified TLS only, or to this host itself.
 """
 
-import ipaddress
 import os
 import shutil
 import socket
@@ -16,12 +15,12 @@ from pathlib import Path
 import msgspec
 
 from drtool.config import nearest
-from drtool.config.schema import ChannelConfig, HeaderFile, NotifyConfig
+from drtool.config.schema import ChannelConfig, EmailConfig, HeaderFile, NotifyConfig
 from drtool.errors import DrtoolError
 from drtool.escaping import printable_lines
 from drtool.plans.actions.programs import run_program
 from drtool.plans.bounded import bounded
-from drtool.plans.web import origin, request
+from drtool.plans.web import is_this_host, origin, request
 
 TIMEOUT_S = 15.0
 _HEADER_BYTES = 16 << 10
@@ -40,6 +39,8 @@ class Channels:
             if found.command:
                 return _cannot_start(found.command[0])
             _headers(found)
+            if found.email is not None and found.email.password_file is not None:
+                _secret(found.email.password_file)
         except DrtoolError as error:
             return error.message
         return ""
@@ -53,6 +54,8 @@ class Channels:
         try:
             found = self._channel(channel)
             ends_at = time.monotonic() + self._timeout_s
+            if found.email is not None:
+                return _email(found.email, shown, ends_at)
             return _command(found, body, ends_at) if found.command else _webhook(found, body, ends_at)
         except DrtoolError as error:
             return error.message
@@ -83,6 +86,17 @@ def _webhook(channel: ChannelConfig, body: bytes, ends_at: float) -> str:
     return "" if 200 <= reply.status < 300 else f"{_place(url)} answered with status {reply.status}"
 
 
+def _email(mail: EmailConfig, text: str, ends_at: float) -> str:
+    from drtool.plans.mail import send
+
+    host = socket.gethostname()
+    subject = f"drtool on {host}: {text}"
+    bounded(
+        lambda: send(mail, subject, text, password=lambda: _secret(mail.password_file or ""), ends_at=ends_at), ends_at
+    )
+    return ""
+
+
 def _place(url: str) -> str:
     """Without its path: webhooks carry their secret there."""
     scheme, host, port = origin(url)
@@ -94,12 +108,12 @@ def _headers(channel: ChannelConfig) -> dict[str, str]:
         return {}
     scheme, host, _ = origin(channel.webhook)
     secret = any(isinstance(value, HeaderFile) for value in channel.headers.values())
-    if secret and scheme != "https" and not _is_here(host):
+    if secret and scheme != "https" and not is_this_host(host):
         raise DrtoolError(f"a header from a file is not sent without TLS to {host}", hint="use https")
-    return {name: value if isinstance(value, str) else _header(value.file) for name, value in channel.headers.items()}
+    return {name: value if isinstance(value, str) else _secret(value.file) for name, value in channel.headers.items()}
 
 
-def _header(file: str) -> str:
+def _secret(file: str) -> str:
     path = Path(file)
     try:
         with path.open("rb") as stream:
@@ -111,10 +125,3 @@ def _header(file: str) -> str:
     if not value or "\n" in value:
         raise DrtoolError(f"{path} does not hold one line")
     return value
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -8,6 +8,7 @@ Invariants
 """
 
 import http.client
+import ipaddress
 import socket
 import ssl
 import time
@@ -150,3 +151,11 @@ def told(error: Exception) -> str:
             return error.strerror or str(error)
         case _:
             return str(error)
+
+
+def is_this_host(host: str) -> bool:
+    """Return whether a host's name or address is that of this machine, so that nothing leaves it."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
