@@ -16,7 +16,7 @@ from drtool.crypto import Keyring
 from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Target
 from drtool.model import SiteName, TargetName, site_of
-from drtool.repository.known_targets import Known
+from drtool.repository.known_targets import Known, has_left
 from drtool.repository.places import full_url, is_directory
 from drtool.repository.recognition import keep_recognised
 from drtool.repository.registers import register_at
@@ -72,7 +72,7 @@ def _places(row: Target, spec: RepositorySpec, known: Known, configured: TargetS
     at = None if configured is None else full_url(configured.url)
     one = TargetSpec(name=row.name, url=full_url(row.url), weight=max(1, row.weight), keys=row.keys)
     found = next((each for each in known.reached if each.name == row.name), None)
-    if found is not None and found.url != at and (at is None or row.id or (row.name, at) in known.seen):
+    if found is not None and has_left(known, found, row, at):
         yield replace(one, url=found.url, access=found.access)
     ours = spec.anywhere or row.host == spec.host or not is_directory(row.url)
     if ours and one.url != at and (at is None or row.id):

@@ -10,7 +10,7 @@ Invariants
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -85,6 +85,31 @@ def repository_at(state_dir: Path, specs: Iterable[TargetSpec]) -> Known | None:
     asked = {(spec.name, full_url(spec.url)) for spec in specs}
     found = [known for known in _all(state_dir) if asked & known.places()]
     return found[0] if len(found) == 1 else None
+
+
+def beyond_configuration(state_dir: Path, specs: Sequence[TargetSpec]) -> list[TargetSpec]:
+    """Return the targets of the repository that these specs mean, where this host reached them and the specs do not lead.
+
+    A target that is named stands where it was reached last, if it was reached at the named place before that, or has replaced
+    the one there.
+    """
+    known = repository_at(state_dir, specs)
+    if known is None:
+        return []
+    rows = {row.name: row for row in known.targets if row.state != "lost"}
+    named = {spec.name: full_url(spec.url) for spec in specs}
+    return [
+        TargetSpec(name=one.name, url=one.url, access=one.access, weight=max(1, rows[one.name].weight))
+        for one in known.reached
+        if one.name in rows and has_left(known, one, rows[one.name], named.get(one.name))
+    ]
+
+
+def has_left(known: Known, reached: Reached, row: Target, configured: str | None) -> bool:
+    """Return whether a target was reached elsewhere than a configuration says (None: it does not name it) since it was there."""
+    if reached.url == configured:
+        return False
+    return configured is None or bool(row.id) or (row.name, configured) in known.seen
 
 
 def _all(state_dir: Path) -> list[Known]:

@@ -227,6 +227,30 @@ def test_places_within_each_other_and_targets_that_nobody_knows(shell):
     assert [row["where"] for row in found(done, "unnamed-target", "note")] == ["c/main"]
 
 
+def test_targets_that_this_host_knows_are_looked_at_though_the_configuration_does_not_name_them(shell):
+    added = shell.directory / "d"
+    assert shell("target", "add", "d", str(added)).code == 0
+    done = shell("doctor", "--json")
+    (row,) = found(done, "known-target", "warning")
+    assert (row["where"], str(added) in row["message"], done.code) == ("d/main", True, 0)
+    assert [row["reachable"] for row in done.document["targets"]] == [True] * 4
+    assert not found(done, "unnamed-target")
+    added.rename(shell.directory / "gone")
+    done = shell("doctor", "--json")
+    assert (done.code, [row["where"] for row in found(done, "unreachable", "error")]) == (1, ["d/main"])
+
+
+def test_a_target_that_was_replaced_under_its_name_is_where_this_host_reached_it(shell):
+    new = shell.directory / "new"
+    assert shell("site", "replace", "b", f"b={new}").code == 0
+    (row,) = found(shell("doctor", "--json"), "known-target", "warning")
+    assert (row["where"], str(new) in row["message"], str(shell.directory / "b") in row["message"]) == (
+        "b/main",
+        True,
+        True,
+    )
+
+
 def test_sources_that_are_not_there_or_hold_the_copies(shell):
     append(shell, f"sources: {{home: {{paths: [nowhere, {shell.directory}]}}}}\n")
     done = shell("doctor", "--json")

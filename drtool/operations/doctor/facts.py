@@ -121,7 +121,10 @@ class CatalogueFacts(Struct, frozen=True, kw_only=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """Everything. `catalogue` is None where it was not looked at; `overlaps`: pairs of targets that are one place."""
+    """Everything. `catalogue` is None where it was not looked at; `overlaps`: pairs of targets that are one place.
+
+    `beyond`: targets that this host reached where the configuration does not lead, with the place, and what it says of them.
+    """
 
     config_path: str | None
     config_problems: tuple[tuple[str, str, str | None], ...]
@@ -132,3 +135,4 @@ class Facts(Struct, frozen=True, kw_only=True):
     overlaps: tuple[tuple[str, str], ...]
     catalogue: CatalogueFacts | None
     read_only: bool
+    beyond: tuple[tuple[str, str, str | None], ...] = ()

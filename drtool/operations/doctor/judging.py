@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from drtool.operations.doctor.facts import DirectoryFacts, Facts, FileFacts, HostFacts
 from drtool.operations.doctor.findings import Diagnosis, Finding, Level, TargetReport
 from drtool.operations.doctor.judging_catalogue import judge_catalogue
-from drtool.operations.doctor.judging_targets import judge_places, judge_target
+from drtool.operations.doctor.judging_targets import judge_beyond, judge_places, judge_target
 
 ORDER: tuple[Level, ...] = ("error", "warning", "note", "ok")
 FILES_MIN = 1024
@@ -212,4 +212,5 @@ def _limits(host: HostFacts) -> Iterator[Finding]:
 def _targets(facts: Facts) -> Iterator[Finding]:
     for target in facts.targets:
         yield from judge_target(target, facts)
+    yield from judge_beyond(facts)
     yield from judge_places(facts)

@@ -1,6 +1,6 @@
 """What the facts about the catalogue mean: its quorum, its voters, who is in it. PURE."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from drtool.operations.doctor.facts import CatalogueFacts, Facts, TargetFacts, VoterFacts
 from drtool.operations.doctor.findings import Finding
@@ -23,7 +23,7 @@ def judge_catalogue(facts: Facts) -> Iterator[Finding]:
     targets = {target.name: target for target in facts.targets}
     for voter in seen.voters:
         yield from _voter(voter, targets.get(voter.target))
-    yield from _membership(seen, targets)
+    yield from _membership(seen, targets, {name for name, _, _ in facts.beyond})
     if seen.mover is not None:
         message, hint, stuck = seen.mover
         yield Finding(level="warning" if stuck else "note", what="mover", where=_WHERE, message=message, hint=hint)
@@ -90,7 +90,7 @@ def _voter(voter: VoterFacts, target: TargetFacts | None) -> Iterator[Finding]:
         )
 
 
-def _membership(seen: CatalogueFacts, targets: dict[str, TargetFacts]) -> Iterator[Finding]:
+def _membership(seen: CatalogueFacts, targets: Mapping[str, TargetFacts], beyond: Collection[str]) -> Iterator[Finding]:
     for name in seen.unknown:
         if (found := targets.get(name)) is not None and found.reached and found.repository is not None:
             yield Finding(
@@ -100,7 +100,7 @@ def _membership(seen: CatalogueFacts, targets: dict[str, TargetFacts]) -> Iterat
                 message="the configuration names it, and the catalogue does not know it: nothing is stored there",
                 hint="add it (drtool target add), or take it out of the configuration",
             )
-    for name in seen.unnamed:
+    for name in (name for name in seen.unnamed if name not in beyond):
         yield Finding(
             level="note",
             what="unnamed-target",

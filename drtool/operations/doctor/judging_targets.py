@@ -1,5 +1,6 @@
 """What the facts about targets mean. PURE."""
 
+import shlex
 from collections.abc import Iterator
 
 from drtool.operations.doctor.facts import Facts, TargetFacts
@@ -31,6 +32,19 @@ def judge_target(target: TargetFacts, facts: Facts) -> Iterator[Finding]:
             where=target.name,
             message=f"{target.free_bytes >> 20} MiB are free",
             hint="free some space there: drtool forget and drtool prune, or add a target",
+        )
+
+
+def judge_beyond(facts: Facts) -> Iterator[Finding]:
+    """Targets that this host reached where the configuration does not lead: they are used in need, and only by this host."""
+    for name, url, configured in facts.beyond:
+        says = "does not name it" if configured is None else f"says {configured}"
+        yield Finding(
+            level="warning",
+            what="known-target",
+            where=name,
+            message=f"this host reached it at {url}, and the configuration {says}",
+            hint=f"correct it under `sites:`; `{shlex.join(('drtool', 'connect', url))} --write-config FILE` writes a whole file",
         )
 
 

@@ -18,6 +18,7 @@ from drtool.operations.doctor.host import gather_host
 from drtool.operations.doctor.judging import diagnose
 from drtool.operations.doctor.request import DoctorRequest
 from drtool.operations.doctor.targets import TOTAL_S, gather_targets
+from drtool.repository.known_targets import beyond_configuration
 from drtool.repository.places import overlap
 from drtool.stores import Errand
 
@@ -28,12 +29,15 @@ def doctor(request: DoctorRequest, emit: Emit) -> Diagnosis:
     host = gather_host(request)
     emit(Stage(name="looking at the targets"))
     ends_at = time.monotonic() + TOTAL_S
+    beyond = beyond_configuration(request.spec.state_dir, request.targets) if request.spec else []
+    named = {spec.name: spec.url for spec in request.targets}
+    specs = (*request.targets, *(spec for spec in beyond if spec.name not in named))
     # a thread that hangs may still write there, so what cannot be removed is left
     with tempfile.TemporaryDirectory(prefix="drtool-doctor-", ignore_cleanup_errors=True) as private:
         catalogue = _begin(request, Path(private))
-        targets = gather_targets(request.targets, ends_at, read_only=request.read_only)
+        targets = gather_targets(specs, ends_at, read_only=request.read_only)
         told = _end(catalogue, ends_at)
-    pairs = itertools.combinations(request.targets, 2)
+    pairs = itertools.combinations(specs, 2)
     password = request.password
     return diagnose(
         Facts(
@@ -43,6 +47,7 @@ def doctor(request: DoctorRequest, emit: Emit) -> Diagnosis:
             host=host,
             targets=targets,
             overlaps=tuple((one.name, other.name) for one, other in pairs if overlap(one.url, other.url)),
+            beyond=tuple((spec.name, spec.url, named.get(spec.name)) for spec in beyond),
             catalogue=told,
             read_only=request.read_only,
         )
