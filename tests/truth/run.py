@@ -23,6 +23,7 @@ from truth_judgement import RULES
 from truth_play import Played, play
 from truth_process import MODULE
 from truth_rules import NOT_YET
+from truth_topology import topology
 from truth_world import World
 
 
@@ -55,7 +56,10 @@ def one(made: Path, seed: int, words: argparse.Namespace, zygote: Zygote, withou
     """Whether the history of a seed shows a disagreement; prints it then."""
     with tempfile.TemporaryDirectory(dir=made) as root:
         note = (lambda line: print(line, flush=True)) if words.verbose else (lambda _: None)
-        played = play(World(Path(root), seed, zygote, words.variant), history(seed, words.steps), without, note=note)
+        place = topology(seed)
+        note(f"seed {seed}: {place}")
+        world = World(Path(root), seed, zygote, words.variant, place)
+        played = play(world, history(seed, words.steps), without, note=note)
         if played.complaints and words.keep:
             os.rename(root, words.keep)
             os.mkdir(root)
@@ -65,7 +69,7 @@ def one(made: Path, seed: int, words: argparse.Namespace, zygote: Zygote, withou
 
 
 def tell(played: Played, words: argparse.Namespace) -> None:
-    print(f"\nseed {played.seed}; again: make truth SEED={played.seed} STEPS={words.steps}")
+    print(f"\nseed {played.seed} ({topology(played.seed)}); again: make truth SEED={played.seed} STEPS={words.steps}")
     print(*played.lines, sep="\n")
     print(*(f"  DISAGREES  {complaint}" for complaint in played.complaints), sep="\n", flush=True)
 

@@ -3,16 +3,26 @@
 Invariants
     No more sites are in trouble at a time than the promised copies cover, unless the history says that it goes beyond.
     A site's trouble ends with a healing: it is back and writable, everything is verified and repaired.
+    A majority of the voters is lost in the end only, when nothing else is wrong; the catalogue is recovered by force then.
 """
 
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-SITES = ("a", "b", "c")
+from truth_topology import ARBITER, Topology, topology
+
 DAMAGES = ("flip", "flip", "truncate", "empty", "delete")
 KINDS = ("packs", "packs", "segments", "pages", "pages", "records", "slots", "marker")
 BEYOND_SHARE = 0.15
+RECOVERED_SHARE = 0.2
+KILLED_SHARE = 0.15
+WHOLE = "whole"
+"""How a repair is done that ends all trouble: it is not killed."""
+KILLABLE = ("backup", "forget", "prune", "repair", "rebalance")
+STEPS_MAX = 60
+"""A command that is killed dies before one of its first so many changes of the file system, if it makes as many."""
+ELSEWHERE_SHARE = 0.2
 VERIFIED = ("back", "writable", "repair", "verify")
 VERIFIED_SHARE = 0.4
 
@@ -28,6 +38,10 @@ class Step:
     share: float = 0.0
     at: float = 0.0
     draw: int = 0
+    kill: int = 0
+    """Before which change of the file system the command dies; 0: it lives."""
+    elsewhere: bool = False
+    """Whether another host runs it."""
     verified: bool = False
     """Whether everything is verified afterwards: damage is found, or stays unknown for a while."""
 
@@ -38,7 +52,9 @@ class Step:
             case "edit":
                 return f"edit the source (draw {self.draw})"
             case _:
-                return " ".join(word for word in (self.verb, self.site) if word)
+                where = "on another host" if self.elsewhere else ""
+                killed = f"(killed at change {self.kill})" if self.kill else ""
+                return " ".join(word for word in (self.verb, self.site, where, killed) if word)
 
 
 @dataclass
@@ -46,8 +62,9 @@ class _Plan:
     """What the planner knows without looking: which sites are in trouble and how."""
 
     draw: random.Random
-    beyond: bool
-    sites: list[str] = field(default_factory=lambda: list(SITES))
+    topology: Topology
+    bearable: int
+    sites: list[str]
     away: set[str] = field(default_factory=set)
     read_only: set[str] = field(default_factory=set)
     saved: set[str] = field(default_factory=set)
@@ -56,22 +73,40 @@ class _Plan:
 
     def victim(self) -> str | None:
         """A site that trouble may come to; None if that would be more than the history bears."""
-        bearable = 2 if self.beyond else 1
-        if len(self.troubled) < bearable:
-            self.troubled.add(self.draw.choice(sorted(set(self.sites) - self.troubled)))
+        voters = {*self.sites, *self.topology.voters[len(self.topology.sites) :]}
+        if len(self.troubled) < self.bearable and (well := sorted(voters - self.troubled)):
+            self.troubled.add(self.draw.choice(well))
         here = sorted(self.troubled - self.away - self.read_only)
         return self.draw.choice(here) if here else None
 
 
-def history(seed: int, steps: int) -> list[Step]:
-    """The steps of a seed, about so many. It begins with two backups, and ends with a healing and a restore."""
+def history(seed: int, steps: int, place: Topology | None = None) -> list[Step]:
+    """The steps of a seed, about so many. It begins with two backups, and ends with a healing and a restore.
+
+    `place`: instead of the seed's own topology.
+    """
     draw = random.Random(seed)
-    plan = _Plan(draw, goes_beyond(seed))
+    place = place or topology(seed)
+    plan = _Plan(draw, place, place.bearable + goes_beyond(seed), list(place.sites))
     made = [Step("edit", draw=draw.randrange(1 << 30)), Step("backup"), Step("edit", draw=1), Step("backup")]
     while len(made) < steps:
         made += _next(plan)
-    whole = [*made[:steps], *_healing(made[:steps]), Step("restore")]
-    return [replace(step, verified=step.verb in VERIFIED or draw.random() < VERIFIED_SHARE) for step in whole]
+    made = made[:steps]
+    whole = [*made, *_healing(made), *_connections(made, plan), Step("restore")]
+    if draw.random() < RECOVERED_SHARE:
+        whole += _recovery(plan)
+    return [_dressed(step, draw, first=number < 4) for number, step in enumerate(whole)]
+
+
+def _dressed(step: Step, draw: random.Random, *, first: bool) -> Step:
+    """Whether the command is killed, who runs it, whether everything is verified afterwards."""
+    kill = step.verb in KILLABLE and step.how != WHOLE and not first and draw.random() < KILLED_SHARE
+    return replace(
+        step,
+        kill=draw.randrange(1, STEPS_MAX) if kill else 0,
+        elsewhere=step.verb in KILLABLE and not first and draw.random() < ELSEWHERE_SHARE,
+        verified=step.verb in VERIFIED or draw.random() < VERIFIED_SHARE,
+    )
 
 
 def goes_beyond(seed: int) -> bool:
@@ -90,6 +125,7 @@ def _next(plan: _Plan) -> Iterator[Step]:
         (3, _heal),
         (2, _keys),
         (1, _membership),
+        (1, _connect),
         (1, _restore),
     ]
     weights, functions = zip(*makers, strict=True)
@@ -164,25 +200,29 @@ def _restore(_: _Plan) -> Iterator[Step]:
     yield Step("restore")
 
 
+def _connect(plan: _Plan) -> Iterator[Step]:
+    yield Step("connect", plan.draw.choice(sorted(set(plan.sites) - plan.away)))
+
+
 def _heal(plan: _Plan) -> Iterator[Step]:
     """All trouble ends."""
     yield from (_back(plan, site) for site in sorted(plan.away))
     yield from (_writable(plan, site) for site in sorted(plan.read_only))
     yield Step("verify")
-    yield Step("repair")
+    yield Step("repair", how=WHOLE)
     plan.troubled.clear()
 
 
 def _membership(plan: _Plan) -> Iterator[Step]:
     """A site that is away is replaced for good; a site comes or goes."""
-    if plan.away:
-        site = min(plan.away)
+    if away := plan.away & set(plan.sites):
+        site = min(away)
         plan.away.remove(site)
         plan.saved.discard(site)
         plan.troubled.discard(site)
         yield Step("replace", site)
         yield Step("repair")
-    elif not plan.troubled and len(plan.sites) == len(SITES):
+    elif not plan.troubled and len(plan.sites) == len(plan.topology.sites):
         plan.added += 1
         plan.sites.append(f"d{plan.added}")
         yield Step("add-site", plan.sites[-1])
@@ -204,4 +244,31 @@ def _healing(made: list[Step]) -> Iterator[Step]:
     yield from (Step("back", site) for site in sorted(away))
     yield from (Step("writable", site) for site in sorted(read_only))
     yield Step("verify")
+    yield Step("repair", how=WHOLE)
+
+
+def _present(made: list[Step], plan: _Plan) -> list[str]:
+    """The sites that store after `made`."""
+    sites = set(plan.topology.sites)
+    for step in made:
+        {"add-site": sites.add, "remove-site": sites.discard}.get(step.verb, lambda _: None)(step.site)
+    return sorted(sites)
+
+
+def _connections(made: list[Step], plan: _Plan) -> Iterator[Step]:
+    yield Step("connect", plan.draw.choice(_present(made, plan)))
+
+
+def _recovery(plan: _Plan) -> Iterator[Step]:
+    """So many voters are lost that no quorum is left; the others go on, and new places take the lost ones' part."""
+    voters = plan.topology.voters
+    left = plan.draw.choice(plan.topology.sites)
+    lost = plan.draw.sample(sorted(set(voters) - {left}), (len(voters) + 1) // 2)
+    yield from (Step("away", site) for site in lost)
+    yield Step("recover")
+    yield from (Step("replace", site, how="gone") for site in lost if site != ARBITER)
     yield Step("repair")
+    yield Step("edit", draw=plan.draw.randrange(1 << 30))
+    yield Step("backup")
+    yield Step("connect", left)
+    yield Step("restore")

@@ -9,6 +9,7 @@ from typing import Any
 
 from truth_catalogue import MARKER
 from truth_history import Step
+from truth_kill import KILLED
 from truth_oracle import Copy, Stock, Truth
 
 DONE, INCOMPLETE, DAMAGE, DEGRADED, NO_QUORUM, MISSED, REFUSED = 0, 3, 4, 5, 6, 7, 11
@@ -28,6 +29,16 @@ class Restored:
     same: bool
     """Whether what came back is the source, byte for byte."""
     code: int
+
+
+@dataclass(frozen=True)
+class Connected:
+    """A new host that connected from a place of one site, and what it lists then."""
+
+    site: str
+    code: int
+    listed: frozenset[str]
+    words: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class Case:
     failed: tuple[tuple[str, Answer], ...] = ()
     """The looks that ended with an error instead of a document: the command, and what it said."""
     restored: tuple[Restored, ...] = ()
+    connected: Connected | None = None
     shown: frozenset[Copy] = field(default=frozenset())
     """The damage that drtool was shown by now, this verification included."""
 
@@ -159,9 +171,24 @@ def commands_end_as_documented(case: Case) -> Iterator[str]:
     if (
         case.did is not None
         and case.before.can_commit
-        and case.did.code not in (DONE, INCOMPLETE, DAMAGE, DEGRADED, REFUSED)
+        and case.did.code not in (KILLED, DONE, INCOMPLETE, DAMAGE, DEGRADED, REFUSED)
     ):
         yield f"{case.step} exits {case.did.code}: {case.did.document.get('error')}"
+
+
+@rule
+def a_new_host_connects_from_any_site(case: Case) -> Iterator[str]:
+    """From a place whose marker and key slots are sound, while the voters have a quorum."""
+    new = case.connected
+    if new is None or not case.after.can_commit:
+        return
+    place = f"{new.site}/main"
+    wrong = {name for target, name in case.after.damaged | case.after.missing if target == place}
+    if place in case.after.usable and not any(name == MARKER or name.startswith("keys/") for name in wrong):
+        if new.code != DONE:
+            yield f"connect from {new.site} exits {new.code}: {new.words[:300]}"
+        elif new.listed != set(case.after.catalogue.snapshots):
+            yield f"a host that connected from {new.site} lists {len(new.listed)} snapshots of {len(case.acknowledged)}"
 
 
 # backup

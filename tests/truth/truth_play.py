@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from command_shell import Ran
 from truth_catalogue import Unreadable
 from truth_history import Step
-from truth_judgement import Answer, Case, Complaint, Restored, judge
+from truth_judgement import Answer, Case, Complaint, Connected, Restored, judge
+from truth_kill import KILLED
 from truth_oracle import Copy, Truth
 from truth_world import World
 
@@ -32,6 +33,7 @@ def play(
     before = world.look()
     for number, step in enumerate(steps, start=1):
         did = world.do(step)
+        settled = world.settle() if did is not None and did.code == KILLED else None
         line = f"{number:3} {step}{'' if did is None else f' -> exit {did.code}'}"
         played.lines.append(line)
         note(line)
@@ -43,16 +45,19 @@ def play(
         except Unreadable:  # two sites in trouble at once may take the catalogue itself
             played.lines.append("    the catalogue cannot be read any more")
             return played
-        played.complaints = judge(_case(world, step, did, before, after), without)
+        world.take_note(after)
+        played.complaints = judge(_case(world, step, did, settled, before, after), without)
         if played.complaints:
             return played
         before = world.look()
     return played
 
 
-def _case(world: World, step: Step, did: Ran | None, before: Truth, after: Truth) -> Case:
+def _case(world: World, step: Step, did: Ran | None, settled: Ran | None, before: Truth, after: Truth) -> Case:
     known = world.known
     failed: list[tuple[str, Answer]] = []
+    if settled is not None and settled.code:
+        failed.append(("tag, after a command was killed,", Answer(*_said(settled))))
 
     def look(*words: str, command: Callable[..., Ran] = world.command) -> Answer | None:
         """The answer of a command that only looks; one that failed is noted."""
@@ -71,6 +76,7 @@ def _case(world: World, step: Step, did: Ran | None, before: Truth, after: Truth
     survive = look("survive")
     restored = tuple(Restored(name, same, ran.code) for name, same, ran in world.restored)
     world.restored.clear()
+    joined = world.connected
     return Case(
         step=step,
         before=before,
@@ -86,6 +92,7 @@ def _case(world: World, step: Step, did: Ran | None, before: Truth, after: Truth
         survive=survive,
         failed=tuple(failed),
         restored=restored,
+        connected=None if joined is None else Connected(joined[0], joined[1].code, joined[2], joined[1].out),
         shown=world.known,
     )
 
@@ -97,4 +104,4 @@ def _shown(known: frozenset[Copy], after: Truth) -> frozenset[Copy]:
 
 
 def _said(ran: Ran) -> tuple[int, dict]:
-    return ran.code, ran.document
+    return ran.code, {} if ran.code == KILLED else ran.document

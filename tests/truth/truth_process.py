@@ -33,6 +33,7 @@ def prepare() -> None:
 def conditions() -> Iterator[None]:
     """For each command."""
     from truth.truth_broken import VARIANTS
+    from truth.truth_kill import dying
 
     from drtool.manifest import commit, pages
 
@@ -41,6 +42,7 @@ def conditions() -> Iterator[None]:
         patch.object(commit, "RECENT_LIMIT", RECENT_CHANGES),
         patch.object(pages, "RETIRED_CHANGES", RETIRED_CHANGES),
         VARIANTS[variant]() if variant else nullcontext(),
+        dying(),
     ):
         yield
 

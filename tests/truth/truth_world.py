@@ -5,7 +5,7 @@ The commands are processes, forked from one that has imported drtool already; wh
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from blake3 import blake3
 from command_shell import Ran, Shell, shell_in
 from command_zygote import Zygote
 from truth_catalogue import Shelf
-from truth_history import SITES, Step
+from truth_history import Step
+from truth_kill import KILL, KILLED
 from truth_oracle import Copy, Oracle, Truth
 from truth_process import SEED, VARIANT
+from truth_topology import ARBITER, THREE, Topology
 
 PASSWORD = "correct horse"
 DONE = (0, 3, 5)
@@ -34,6 +36,7 @@ class World:
     zygote: Zygote
     variant: str = ""
     """A way in which the product is broken (truth_broken.py)."""
+    topology: Topology = THREE
     shell: Shell = field(init=False)
     places: dict[str, Path] = field(default_factory=dict)
     """Where each target lies, by name, also while it is away."""
@@ -45,15 +48,25 @@ class World:
     passwords: list[Path] = field(default_factory=list)
     restored: list[tuple[str, bool, Ran]] = field(default_factory=list)
     """What the last restores brought back: the snapshot, whether every byte is right, the answer."""
+    connected: tuple[str, Ran, frozenset[str]] | None = None
+    """The site that a new host connected from in the last step, the answer, the snapshots that it lists then."""
+    _begun: list[dict[str, str]] = field(default_factory=list)
+    """What backups that were killed may have stored, and may store when their changes are sent again."""
+    _ended: set[str] = field(default_factory=set)
+    """The snapshots that a forget which was killed may have forgotten."""
     _commands: int = 0
+    _kill: int = 0
+    _elsewhere: bool = False
 
     def __post_init__(self) -> None:
         self.shell = shell_in(self.root)
         self.shell.zygote = self.zygote
         self.source.mkdir()
-        self.places = {f"{site}/main": self.root / "sites" / site for site in SITES}
-        words = [word for site in SITES for word in ("--target", f"{site}={self.root / 'sites' / site}")]
-        founded = self.command("init", *words)
+        here = self.topology
+        self.places = {f"{site}/main": self.root / "sites" / site for site in here.voters}
+        words = [word for site in here.sites for word in ("--target", f"{site}={self.root / 'sites' / site}")]
+        arbiter = ["--arbiter", str(self.root / "sites" / ARBITER)] if here.arbiter else []
+        founded = self.command("init", *words, "--copies", str(here.copies), *arbiter)
         assert founded.code == 0, founded
 
     @property
@@ -62,16 +75,23 @@ class World:
 
     def command(self, *words: str) -> Ran:
         """Runs one command line; its entropy is drawn from the seed and its place in the history."""
-        self._commands += 1
-        return self.shell("--json", *words, **{SEED: f"{self.seed} {self._commands}", VARIANT: self.variant})
+        return self._run(words)
 
     def elsewhere(self, *words: str) -> Ran:
         """The same on another host, which knows only what the sites tell it."""
+        return self._run(words, "other-")
+
+    def _run(self, words: Iterable[str], host: str = "", **environ: str) -> Ran:
+        """`host`: the beginning of the names of its state and cache; the first host has none."""
         self._commands += 1
-        own = {name: str(self.root / f"other-{name}") for name in ("state", "cache")}
-        places = {"DRTOOL_STATE_DIR": own["state"], "DRTOOL_CACHE_DIR": own["cache"]}
+        own = {f"DRTOOL_{name.upper()}_DIR": str(self.root / f"{host}{name}") for name in ("state", "cache")}
         entropy = {SEED: f"{self.seed} {self._commands}", VARIANT: self.variant}
-        return self.shell("--json", *words, **places, **entropy)
+        return self.shell("--json", *words, **(own if host else {}), **entropy, **environ)
+
+    def _act(self, *words: str) -> Ran:
+        """The command of a step, on the host that the step names; it may be killed."""
+        kill = {KILL: str(self._kill)} if self._kill else {}
+        return self._run(words, "other-" if self._elsewhere else "", **kill)
 
     def look(self) -> Truth:
         return self.oracle.look(self.places, truth_damage.is_writable)
@@ -79,7 +99,24 @@ class World:
     def do(self, step: Step) -> Ran | None:
         """One step. None if no command was run: it was done by hand, or there was nothing to do."""
         method: Callable[[Step], Ran | None] = getattr(self, f"_{step.verb.replace('-', '_')}")
-        return method(step)
+        self.connected, self._kill, self._elsewhere = None, step.kill, step.elsewhere
+        ran = method(step)
+        self._kill, self._elsewhere = 0, False
+        return ran
+
+    def settle(self) -> Ran:
+        """A change of the host whose command was killed: it decides what became of that command's own."""
+        return self.command("tag", "latest", "--add", "seen")
+
+    def take_note(self, truth: Truth) -> None:
+        """Of what commands that were killed have done after all."""
+        listed = truth.catalogue.snapshots
+        for name in set(listed) - set(self.acknowledged):
+            files = truth.made[name].files if name in truth.made else None
+            if files in self._begun:
+                self.acknowledged[name] = dict(files or {})
+        for name in (set(self.acknowledged) - set(listed)) & self._ended:
+            del self.acknowledged[name]
 
     def _edit(self, step: Step) -> None:
         """Some files change, some are new, one may go."""
@@ -98,7 +135,10 @@ class World:
         return {str(path): blake3(path.read_bytes()).hexdigest() for path in files}
 
     def _backup(self, _: Step) -> Ran:
-        ran = self.command("backup", str(self.source))
+        ran = self._act("backup", str(self.source), *(("--host", "other") if self._elsewhere else ()))
+        if ran.code == KILLED:
+            self._begun.append(self._portrait())
+            return ran
         for row in ran.document.get("snapshots", ()):
             self.acknowledged[row["id"]] = self._portrait()
         return ran
@@ -108,8 +148,10 @@ class World:
         if len(self.acknowledged) < 2:
             return None
         chosen = list(self.acknowledged)[int(step.share * (len(self.acknowledged) - 1))]
-        ran = self.command("forget", "--snapshot", chosen)
-        if ran.code == 0:
+        ran = self._act("forget", "--snapshot", chosen)
+        if ran.code == KILLED:
+            self._ended.add(chosen)
+        elif ran.code == 0:
             del self.acknowledged[chosen]
         return ran
 
@@ -117,13 +159,13 @@ class World:
         """`truth_play` verifies after this step as after others."""
 
     def _prune(self, _: Step) -> Ran:
-        return self.command("prune")
+        return self._act("prune")
 
     def _repair(self, _: Step) -> Ran:
-        return self.command("repair")
+        return self._act("repair")
 
     def _rebalance(self, _: Step) -> Ran:
-        return self.command("rebalance")
+        return self._act("rebalance")
 
     def _rotate(self, _: Step) -> Ran:
         also = [word for path in self.passwords for word in ("--also-password-file", str(path))]
@@ -195,12 +237,28 @@ class World:
     def _replace(self, step: Step) -> Ran:
         """A new, empty directory takes the place of a site that is away for good."""
         fresh = self.places[f"{step.site}/main"].with_name(f"{step.site}{self._commands}")
-        ran = self.command("site", "replace", step.site, f"{step.site}={fresh}")
+        ran = self.command("site", "replace", step.site, f"{step.site}={fresh}", *(["--gone"] if step.how else []))
         if ran.code == 0:
             self.places[f"{step.site}/main"] = fresh
         else:
             self._back(step)
         return ran
+
+    def _recover(self, _: Step) -> Ran:
+        """From the sites that are left."""
+        left = [site for site in self.topology.voters if self.places[f"{site}/main"].exists()]
+        words = [word for site in left for word in ("--from", site)]
+        return self.command("manifest", "recover", *words, "--i-accept-lost-writes")
+
+    def _connect(self, step: Step) -> Ran:
+        """A new host, with nothing but a place of one site and the password."""
+        for path in self.root.glob("new-*"):
+            (shutil.rmtree if path.is_dir() else Path.unlink)(path)
+        config = str(self.root / "new-drtool.yaml")
+        ran = self._run(("connect", str(self.places[f"{step.site}/main"]), "--write-config", config), "new-")
+        rows = self._run(("-c", config, "snapshots"), "new-").document if ran.code == 0 else {}
+        self.connected = (step.site, ran, frozenset(row["id"] for row in rows.get("snapshots", ())))
+        return None
 
     def _add_site(self, step: Step) -> Ran:
         place = self.root / "sites" / step.site
