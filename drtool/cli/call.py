@@ -1,7 +1,8 @@
 """One command line being carried out: what it was given, the world around it, and where its result goes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,6 +134,14 @@ class Call:
         """
         self._writes = manifest_from is None
         return self.open(replace(self.spec(self.configured_targets(), manifest_from), declares=declares))
+
+    @contextmanager
+    def look_inside(self, manifest_from: Sequence[str] = ()) -> "Iterator[Repository]":
+        """The repository, for a command that reads what is stored: damage that it meets is recorded for all hosts in the end."""
+        from drtool.repository.findings import recording_reads
+
+        with self.open_repository(manifest_from) as repository, recording_reads(repository, self.emit):
+            yield repository
 
     def open_anyhow(self, manifest_from: Sequence[str] = ()) -> "Repository":
         """For commands that tell how things are: without a quorum, what any site knows; `uncertain` says why."""

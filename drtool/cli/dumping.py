@@ -58,7 +58,7 @@ def dump(
     if to is None and archive is not None and sys.stdout.isatty():
         raise UsageError("an archive is not for a terminal", hint="pipe it into a program, or add --to FILE")
     name, path = split_snapshot(snapshot)
-    with call.open_repository(sites(manifest_from)) as repository:
+    with call.look_inside(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source), path)
         place = place_of(repository, chosen, path)
         try:
@@ -77,12 +77,10 @@ def dump(
 
 def _dump(call: "Call", repository: "Repository", place: "Place", archive: str | None, out: BinaryIO) -> "Dumped":
     from drtool.operations.dumping import dump_archive, dump_file
-    from drtool.repository.findings import recording_reads
 
-    with recording_reads(repository, call.emit):
-        if archive is None:
-            return dump_file(repository, place, out)
-        return dump_archive(repository, place, "tar" if archive == "tar" else "zip", out, call.emit)
+    if archive is None:
+        return dump_file(repository, place, out)
+    return dump_archive(repository, place, "tar" if archive == "tar" else "zip", out, call.emit)
 
 
 @contextmanager

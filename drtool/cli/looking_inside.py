@@ -68,7 +68,7 @@ def find(
         raise UsageError(f"--type {' '.join(sorted(types - _TYPES))}: it is f, d or l")
     wanted = Wanted(patterns=tuple(patterns), ignore_case=ignore_case, types=types)
     narrow = narrowing(host, tag, source)
-    with call.open_repository(sites(manifest_from)) as repository:
+    with call.look_inside(sites(manifest_from)) as repository:
         rows = narrowed(repository.view.state.snapshots, narrow)
         if snapshot:
             rows = [chosen_snapshot(call, repository, name, narrow) for name in snapshot]
@@ -111,7 +111,7 @@ def diff(
     call: Call = context.obj
     narrow = narrowing(host, tag, source)
     (name, path), (other_name, other_path) = split_snapshot(first), split_snapshot(second)
-    with call.open_repository(sites(manifest_from)) as repository:
+    with call.look_inside(sites(manifest_from)) as repository:
         second_path = path if other_path is None else other_path
         one = (chosen_snapshot(call, repository, name, narrow, path), path)
         other = (chosen_snapshot(call, repository, other_name, narrow, second_path), second_path)

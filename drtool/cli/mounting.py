@@ -42,7 +42,7 @@ def mount(
     if any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty", hint="name an empty directory, or unmount what is there")
     narrow = narrowing(host, tag, source)
-    with call.open_repository(sites(manifest_from)) as repository:
+    with call.look_inside(sites(manifest_from)) as repository:
         if any(map(narrow.admits, repository.view.state.snapshots)):
             chosen_snapshot(call, repository, "latest", narrow)  # says of which source DIR/latest is
         run_mount(

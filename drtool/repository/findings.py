@@ -128,13 +128,13 @@ def recording_reads(repository: "Repository", emit: Emit) -> Iterator[None]:
     try:
         yield
     except DrtoolError:
-        _record_reads(repository, emit)
+        record_reads(repository, emit)
         raise
-    _record_reads(repository, emit)
+    record_reads(repository, emit)
 
 
-def _record_reads(repository: "Repository", emit: Emit) -> None:
-    """The faults of a drill are no damage: nothing is recorded while any is in force."""
+def record_reads(repository: "Repository", emit: Emit) -> None:
+    """Record what was read and is damaged so far. While a drill's fault is in force nothing is: faults are no damage."""
     read = {(bad.target, bad.object) for bad in repository.objects.bad_copies.values() if bad.damaged}
     found = read - repository.findings.all()
     if not found or repository.targets.overlays.in_force():

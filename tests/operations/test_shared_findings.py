@@ -8,10 +8,12 @@ from test_prune import run as prune_now
 from test_prune import thinned
 from three_sites import fill, noise, settle
 
+from drtool.errors import DrtoolError
 from drtool.events import ignore
 from drtool.manifest.damage import DAMAGE_LIMIT
 from drtool.manifest.ops import SetRing
 from drtool.model import TargetName
+from drtool.operations.mounting.serving import shown_now
 from drtool.operations.repair import RepairRequest, repair
 from drtool.packing import PackKind
 from drtool.repository import findings as findings_module
@@ -84,6 +86,17 @@ def test_a_rotten_tree_that_a_backup_met_is_known_to_every_host(world, other, so
     settle(source)
     world.backup(source)
     assert {(f"{site}/main", name) for site in "abc"} <= known(other)
+
+
+def test_a_mount_records_what_it_met_whenever_it_looks_for_new_snapshots(world, other, source):
+    (name,) = packs(world, PackKind.TREES)
+    flip(world, name)
+    with world.open() as repository:
+        with pytest.raises(DrtoolError):
+            repository.trees(next(iter(repository.view.state.snapshots)).root)
+        assert known(other) == set()
+        assert len(shown_now(repository, lambda _: True, ignore)) == 1
+    assert known(other) == {(f"{site}/main", name) for site in "abc"}
 
 
 def test_one_bad_copy_that_another_host_found_counts_in_status_and_backup(world, other, source):

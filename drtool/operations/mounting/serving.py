@@ -24,6 +24,7 @@ from drtool.manifest.records import Snapshot
 from drtool.model import ChunkId
 from drtool.operations.mounting.view import Folder, Link, Node, OpenFile, View, is_directory
 from drtool.repository import Repository
+from drtool.repository.findings import record_reads
 from drtool.repository.reading import ChunkReader
 from drtool.sources.filesystem import link_group
 from drtool.trees import Entry, FileType, split_path
@@ -42,17 +43,11 @@ def mount(
 ) -> None:
     """Serves until somebody unmounts it, or a signal ends it. DrtoolError if it cannot be mounted."""
     fuse = _library()
-
-    def snapshots() -> list[Snapshot]:
-        try:
-            repository.adopt(repository.manifest.read())
-        except DrtoolError as error:
-            emit(Warned(message=f"what came since is not shown: {error.message}"))
-        return [row for row in repository.view.state.snapshots if admits(row)]
-
     ahead = repository.objects.ahead()
     chunks = ChunkReader(repository.index.locations, repository.objects, ahead)
-    operations = _Operations(repository, View(snapshots, repository.trees), chunks, emit, mounted)
+    operations = _Operations(
+        repository, View(lambda: shown_now(repository, admits, emit), repository.trees), chunks, emit, mounted
+    )
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # libfuse takes those that nobody has taken, and unmounts
     options = {"allow_other": True, "default_permissions": True} if allow_other else {}  # modes are then checked
@@ -74,6 +69,16 @@ def mount(
     finally:
         if ahead is not None:
             ahead.close()
+
+
+def shown_now(repository: Repository, admits: Callable[[Snapshot], bool], emit: Emit) -> list[Snapshot]:
+    """Return the snapshots as they are by now. What was found damaged so far is recorded: a mount may go on for weeks."""
+    try:
+        repository.adopt(repository.manifest.read())
+    except DrtoolError as error:
+        emit(Warned(message=f"what came since is not shown: {error.message}"))
+    record_reads(repository, emit)
+    return [row for row in repository.view.state.snapshots if admits(row)]
 
 
 def _library() -> Any:  # noqa: ANN401 - mfusepy has no types
