@@ -45,6 +45,7 @@ class SealKind(IntEnum):
     OBJECT = 7
     JOURNAL = 8
     SUCCESSOR = 9
+    MIRROR = 10
 
     @property
     def word(self) -> str:

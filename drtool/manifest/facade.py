@@ -5,12 +5,12 @@ Synchronous: each method runs one conversation to its end; no thread of it is le
 
 import os
 import time
+from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from drtool.crypto import SealKind
 from drtool.errors import Diverged, Forked, NoQuorum, NoRepository, ObjectMissing, Refused, Rejected
 from drtool.manifest.audit import Problem, check_manifest
 from drtool.manifest.beginning import begin_manifest
@@ -20,12 +20,13 @@ from drtool.manifest.context import Context, Outcome
 from drtool.manifest.descent import ANOTHER_PAST, given_up, problem_of_descent
 from drtool.manifest.drafting import Author, Drafts
 from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, no_hook
-from drtool.manifest.finding import Sighting, look_around, newest_config, newest_record, why_no_head
 from drtool.manifest.following import Course, Reach
-from drtool.manifest.head import open_head, reference_to, seal_row
 from drtool.manifest.inspect import LogEntry, ManifestStatus, entries, status_of
-from drtool.manifest.library import Learned, Library, store_everywhere
+from drtool.manifest.library import Learned, Library
+from drtool.manifest.lists import KeptLists
 from drtool.manifest.local import MemoryCache
+from drtool.manifest.mirroring import Mirrors, MirrorStatus, Stores
+from drtool.manifest.offline import read_offline
 from drtool.manifest.ops import Change, Compact, Op, SetVoters
 from drtool.manifest.pages import NameList
 from drtool.manifest.ports import Keys, LocalState, Note, PageCache, SitePort, Talk
@@ -41,7 +42,6 @@ from drtool.model import SessionId, SiteName, TargetName
 T = TypeVar("T")
 
 PATIENCE_S = 30.0
-NAME_BYTES = 32
 
 
 class View(msgspec.Struct, frozen=True):
@@ -53,6 +53,8 @@ class View(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     found: Mapping[SiteName, int] = {}
     """Of a tentative view: the newest change at each site that had one."""
+    mirror: TargetName | None = None
+    """Of a tentative view: the target whose copy of the catalogue it was read from, if it is in no register."""
 
     @property
     def sequence(self) -> int:
@@ -99,15 +101,19 @@ class Manifest:
         hook: Hook = no_hook,
         reach: Reach | None = None,
         keyless: Collection[TargetName] = (),
+        stores: Stores = dict,
     ) -> None:
+        """`stores`: the targets that this run reached; those that hold no register get a mirror of each chosen head."""
         self._sites = dict(sites)
         self._keys = keys
         self._local = local
         self._drafts = Drafts(author or Author(), draw, now_ns)
         self._patience_s = patience_s
         self._library = Library(keys, cache if cache is not None else MemoryCache())
+        ports: dict[SiteName, SitePort] = {}
+        self._mirrors = Mirrors(self._library, stores, ports, now_ns, self._drafts.author.host)
         self._driver = Driver(
-            self._sites,
+            ChainMap(self._sites, ports),
             local,
             trace or _untraced,
             draw,
@@ -116,7 +122,7 @@ class Manifest:
             hook=hook,
         )
         self._readmitted = False
-        self._lists: dict[bytes, tuple[bytes, tuple[int, int]]] = {}  # kept by this run: sealed, and at which voters
+        self._lists = KeptLists(keys)
         self._course = Course(self._sites, self._library, local, patience_s, reach, keyless)
 
     @classmethod
@@ -130,12 +136,14 @@ class Manifest:
         cache: PageCache | None = None,
         author: Author | None = None,
         trace: Callable[[Note], None] | None = None,
+        stores: Stores = dict,
     ) -> "Manifest":
         """Begin a manifest at all voters of `founding`. `Refused` if one is there, `NoQuorum` if too few confirm."""
-        manifest = cls(sites, keys, local, cache=cache, author=author, trace=trace)
+        manifest = cls(sites, keys, local, cache=cache, author=author, trace=trace, stores=stores)
         begun = manifest._driver.run(begin_manifest(founding, keys, time.time_ns(), manifest._drafts.author.host))
         local.remember(Witness(begun.config.generation, begun.config.number, config=begun.config))
         manifest.read()
+        manifest.mirror()
         return manifest
 
     def read(self) -> View:
@@ -160,6 +168,19 @@ class Manifest:
     def check(self) -> list[Problem]:
         """Verify every chain, digest, MAC, page and witness at every site that answers."""
         return self._driver.run(self.checking())
+
+    def mirror(self) -> dict[TargetName, str]:
+        """Bring the newest head to every target that is to hold a mirror, however long it takes; why not, where it failed."""
+        return self._driver.run(self.mirroring())
+
+    def mirrors(self, view: View) -> list[MirrorStatus]:
+        """Look at the copy of the catalogue at each target that is to hold one, and compare it with `view`."""
+        return self._driver.run(self._mirrors.status(view.learned, view.state.config))
+
+    def mirroring(self) -> Talk[dict[TargetName, str]]:
+        """The conversation of `mirror`."""
+        context, outcome = yield from self._course.in_force(read)
+        return (yield from self._mirrors.follow(context, outcome, patient=True))
 
     def registers(self) -> dict[SiteName, RegisterReport]:
         """Read every record of every voter's register, as its site alone tells it."""
@@ -202,24 +223,10 @@ class Manifest:
 
     def keeping_names(self, names: NameList, size_bytes: int) -> Talk[ObjectList]:
         """The conversation of `keep_names`."""
-        count = (len(names.packs) + len(names.segments)) // NAME_BYTES
-        if not count:
+        if not (names.packs or names.segments):
             return ObjectList(b"", 0, 0, 0)
-        sealed = seal_row(self._keys, SealKind.OBJECT, names)
-        reference = reference_to(sealed)
         context = yield from self._course.context()
-        if not (yield from store_everywhere(context.places, {reference.name: sealed}, context.quorum)):
-            raise NoQuorum("too few sites took the list of what is to go", hint="make room there and run it again")
-        self._lists[reference.name] = (sealed, context.config.place)
-        return ObjectList(reference.name, reference.size_bytes, count, size_bytes)
-
-    def _keep_lists_at(self, context: Context) -> Talk[None]:
-        """Lists that other voters took, from before a change of voters, before these take a head that names them."""
-        place = context.config.place
-        late = {name: sealed for name, (sealed, at) in self._lists.items() if at != place}
-        if late and not (yield from store_everywhere(context.places, late, context.quorum)):
-            raise NoQuorum("too few sites took the list of what is to go", hint="make room there and run it again")
-        self._lists |= {name: (sealed, place) for name, sealed in late.items()}
+        return (yield from self._lists.keep(context, names, size_bytes))
 
     def set_voters(self, members: Sequence[Member], ops: Sequence[Op] = ()) -> View:
         """Make `members` the voters, with `ops` in the same change set, and finish the switch. `Rejected`, `NoQuorum`."""
@@ -247,6 +254,7 @@ class Manifest:
             raise Diverged(problem, hint=ANOTHER_PAST)
         context, outcome = yield from self._course.in_force(refresh)
         view = yield from self._confirmed(context, outcome, (), witness)
+        yield from self._mirrors.follow(context, outcome)
         yield from self._readmit(view, outcome.lapsed)
         return view
 
@@ -317,7 +325,9 @@ class Manifest:
         config = yield from recover(self._library, sites, others, draft, self._patience_s, slots, modes)
         witness = self._local.witness()
         context, outcome = yield from self._course.in_force(read, config)
-        return (yield from self._confirmed(context, outcome, (), witness))
+        view = yield from self._confirmed(context, outcome, (), witness)
+        yield from self._mirrors.follow(context, outcome)
+        return view
 
     def _refuse_if_whole(self, modes: Mapping[SiteName, Mode]) -> Talk[None]:
         """Unless the voters agree on another past than this host saw: to accept that one is what a recovery is for, too."""
@@ -356,26 +366,9 @@ class Manifest:
         return (yield from self._confirmed(context, outcome, (problem,) if problem else (), witness, tells=tells))
 
     def _read_offline(self, sites: Sequence[SiteName]) -> Talk[View]:
-        replies = yield from look_around(sites, self._keys, wait_for_all=True)
-        sightings = {site: seen for site, seen in replies.items() if isinstance(seen, Sighting)}
-        record = newest_record(sightings.values())
-        if record is None:
-            why = "; ".join(f"{site}: {why_no_head(reply)}" for site, reply in sorted(replies.items()))
-            raise NoQuorum(f"no authentic head of the manifest ({why})", hint="name another site with --manifest-from")
-        if len(sites) > 1:
-            newest_config(list(sightings.values()))
-        near = [site for site, seen in sightings.items() if seen.record is not None]
-        learned = yield from self._library.learn(
-            (*near, *(site for site in self._sites if site not in near)), record.value
-        )
-        witness = self._local.witness()
-        problem = yield from problem_of_descent(self._library, list(self._sites), witness, learned)
-        found = {
-            site: open_head(self._keys, seen.record.value).sequence
-            for site, seen in sightings.items()
-            if seen.record is not None and seen.config is not None
-        }
-        return View(learned, witness.sequence, tentative=True, problems=(problem,) if problem else (), found=found)
+        witness, places = self._local.witness(), self._mirrors.places()
+        found = yield from read_offline(self._library, sites, list(self._sites), places, witness)
+        return View(found.learned, witness.sequence, True, found.problems, found.by_site, found.mirror)
 
     def committing(self, batch: Sequence[Op]) -> Talk[Committed]:
         """The conversation of `commit`."""
@@ -399,7 +392,7 @@ class Manifest:
             return drafted[0]
 
         def talk(context: Context) -> Talk[Outcome]:
-            yield from self._keep_lists_at(context)
+            yield from self._lists.keep_at(context)
             return (yield from commit(context, once, resumed=resumed or bool(drafted)))
 
         try:
@@ -412,6 +405,7 @@ class Manifest:
         applied = applied_at(view.state, last.session, last.counter)
         sequence = view.sequence if applied is None else applied
         self._settle(drafted, context.config.generation, sequence)
+        yield from self._mirrors.follow(context, outcome)
         yield from self._readmit(view, outcome.lapsed)
         return Committed(view, sequence, last.session)
 

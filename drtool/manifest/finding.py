@@ -20,7 +20,7 @@ from drtool.manifest.names import ACCEPTORS, Life, life_of, sealed_name, version
 from drtool.manifest.ports import Failed, Gather, Keys, List, Read, Talk
 from drtool.manifest.records import Config, Successor
 from drtool.model import SiteName
-from drtool.paxos import Record, decode_record
+from drtool.paxos import NO_BALLOT, Ballot, Record, decode_record
 
 READS_LIMIT = 64
 RIVALS_LIMIT = 16
@@ -235,7 +235,16 @@ def discover(sites: Sequence[SiteName], keys: Keys) -> Talk[Config]:
     raise NoRepository(f"none of the sites holds a manifest ({', '.join(sites)})", hint="found one with `drtool init`")
 
 
+def age_of(seen: Sighting) -> tuple[int, int, Ballot]:
+    """The generation, the configuration and the accepted ballot of a sighting's record: the newest is the greatest."""
+    record = seen.record
+    if record is None:
+        return 0, 0, NO_BALLOT
+    return record.chain.generation, record.chain.config_number, record.accepted
+
+
 def newest_record(sightings: Iterable[Sighting]) -> Record | None:
     """The record with the newest generation, configuration and accepted ballot."""
-    records = [seen.record for seen in sightings if seen.record is not None and seen.config is not None]
-    return max(records, key=lambda r: (r.chain.generation, r.chain.config_number, r.accepted), default=None)
+    known = [seen for seen in sightings if seen.record is not None and seen.config is not None]
+    newest = max(known, key=age_of, default=None)
+    return newest.record if newest is not None else None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequenc
 from typing import TypeVar
 
 from drtool.crypto import SealKind
-from drtool.errors import Forked, NoQuorum
+from drtool.errors import Forked, NoQuorum, NoRepository
 from drtool.manifest.beginning import places_of
 from drtool.manifest.context import Context
 from drtool.manifest.finding import (
@@ -25,8 +25,9 @@ from drtool.manifest.finding import (
 from drtool.manifest.head import seal_row
 from drtool.manifest.keyslots import SlotSource
 from drtool.manifest.library import Library
+from drtool.manifest.mirror import MirrorView, look_at_mirrors
 from drtool.manifest.names import Life
-from drtool.manifest.ports import Gather, LocalState, Note, SitePort, Talk
+from drtool.manifest.ports import Gather, LocalState, Note, SitePort, Talk, never
 from drtool.manifest.records import Config, Successor, Target
 from drtool.manifest.switching import Ended, finish_switch, put_seal, voters_targets
 from drtool.manifest.turns import Crowd
@@ -84,11 +85,31 @@ class Course:
         witness = self._local.witness()
         chosen = config or witness.config
         if chosen is None:
-            chosen = yield from discover(list(self._sites), self._library.keys)
+            chosen = yield from self._discover()
         if any(voter.site not in self._sites for voter in chosen.voters):
             yield from self._reach_voters(chosen)
         places = places_of(chosen, self._library.keys.repository, self._library.keys, witness)
         return Context(chosen, places, self._library, witness, self._patience_s, self._crowd, self.slots())
+
+    def _discover(self) -> Talk[Config]:
+        """The newest configuration that any site knows of; `NoQuorum` where only mirrors tell of one: those hold no register."""
+        keys = self._library.keys
+        try:
+            return (yield from discover(list(self._sites), keys))
+        except NoRepository:
+            copies = sorted((yield from self._mirrored()))
+            if not copies:
+                raise
+            have = f"{', '.join(copies)} {'hold copies' if copies[1:] else 'holds a copy'} of the catalogue"
+            raise NoQuorum(f"no voter can be reached; {have}") from None
+
+    def _mirrored(self) -> Talk[dict[SiteName, Config]]:
+        """The configuration that each reachable mirror tells of."""
+        keys, places = self._library.keys, self._library.mirrors()
+        views = yield Gather({place: look_at_mirrors(place, keys) for place in places}, never)
+        return {
+            place: view.held[0].config for place, view in views.items() if isinstance(view, MirrorView) and view.held
+        }
 
     def slots(self) -> SlotSource:
         """Where key slots may be read: at any site that this host knows."""
@@ -100,6 +121,7 @@ class Course:
         sightings = [seen for seen in replies.values() if isinstance(seen, Sighting)]
         known = self._local.witness().config
         configs = [config for seen in sightings for config in seen.configs()] + ([known] if known else [])
+        configs = configs or list((yield from self._mirrored()).values())
         newest = max(configs, key=lambda config: config.place, default=None)
         fork = None
         if newest is not None:

@@ -37,10 +37,13 @@ class SlotSource(msgspec.Struct, frozen=True):
 class SlotGuard:
     """Brings the key slots of one head to the sites that are about to accept it."""
 
-    def __init__(self, source: SlotSource, offered: Learned, config: Config) -> None:
+    def __init__(
+        self, source: SlotSource, offered: Learned, config: Config, keepers: Collection[SiteName] | None = None
+    ) -> None:
+        """`keepers`: where slots are kept; by default the voters whose register lies on a target that keeps them."""
         self._slots = offered.state.keys.slots if offered.state.keys.epoch else ()
         self._source = source
-        self._keepers = _keepers(offered, config, source.keyless)
+        self._keepers = _keepers(offered, config, source.keyless) if keepers is None else set(keepers)
         self._settled: set[SiteName] = set()
         self._texts: dict[bytes, bytes] = {}
 

@@ -5,7 +5,7 @@ Invariants
     A state is returned only if digest, sequence and open sessions agree with the head's own.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -70,6 +70,8 @@ class Library:
         self._rows: dict[bytes, Row] = {}
         self._learned: dict[bytes, Learned] = {}
         self._folds: dict[bytes, Folded] = {}
+        self.mirrors: Callable[[], Sequence[SiteName]] = tuple
+        """Where else objects may lie: targets with a mirror. They are asked last."""
 
     def learn(self, sites: Sequence[SiteName], value: bytes) -> Talk[Learned]:
         """What the sealed head `value` stands for; objects come from `sites`, the first that has them."""
@@ -196,7 +198,19 @@ class Library:
                     found |= replies[site]
                     missing -= found.keys()
         if missing:
+            found |= yield from self._from_mirrors(missing)
+        if missing := missing - found.keys():
             _raise_unfetched(min(missing), silent)
+        return found
+
+    def _from_mirrors(self, missing: set[bytes]) -> Talk[dict[bytes, bytes]]:
+        """Those of the objects that a mirror has."""
+        found: dict[bytes, bytes] = {}
+        for place in self.mirrors():
+            replies = yield Gather({place: read_objects(place, sorted(missing - found.keys()))}, _all_in)
+            found |= {} if isinstance(replies[place], Failed) else replies[place]
+            if not missing - found.keys():
+                break
         return found
 
     def _cached(self, name: bytes, kind: type[Any]) -> Row | None:

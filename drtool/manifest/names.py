@@ -8,6 +8,9 @@
                                                    to one generation never share a register
 `manifest/obj/<64 hex>`                            an immutable object: checkpoint, log page, snapshot page
 `manifest/inbox/<session, 32 hex>.<counter>`       a change set that waits for whoever commits next
+`manifest/mirror/g0001-c000001-s000000000042-<64 hex>`
+                                                   a copy of the head at change 42, at a target that holds no register; sorts by
+                                                   age, and ends with the BLAKE3 of its bytes
 `keys/<id, 16 hex>`                                a key slot, which a site holds before it accepts a head
 """
 
@@ -21,6 +24,7 @@ ROOT = "manifest/"
 ACCEPTORS = "manifest/acc/"
 OBJECTS = "manifest/obj/"
 INBOX = "manifest/inbox/"
+MIRRORS = "manifest/mirror/"
 SLOTS = "keys/"
 MARKER = "drtool.json"
 RECORD_READ_BYTES = 2 << 20
@@ -28,6 +32,7 @@ OBJECT_READ_BYTES = 512 << 20
 _VERSION_DIGITS = 12
 _INBOX = re.compile(r"manifest/inbox/([0-9a-f]{32})\.(0|[1-9][0-9]{0,17})")
 _OBJECT = re.compile(r"manifest/obj/([0-9a-f]{64})")
+_MIRROR = re.compile(r"manifest/mirror/g(\d{4})-c(\d{6})-s(\d{12})-([0-9a-f]{64})")
 _ACCEPTOR = re.compile(r"manifest/acc/g(\d{4})(?:-([0-9a-f]{32}))?/c(\d{6})/")
 
 
@@ -81,6 +86,32 @@ def name_in(key: str) -> bytes | None:
     """The hash in an object's key; None for any other key."""
     match = _OBJECT.fullmatch(key)
     return bytes.fromhex(match[1]) if match else None
+
+
+class MirrorName(Struct, frozen=True, order=True):
+    """The name of a mirror, which says how new it claims to be, and its hash; the newest sorts last."""
+
+    generation: int
+    number: int
+    sequence: int
+    hash: bytes
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """Generation, configuration and change: two mirrors of one version are copies of one head."""
+        return self.generation, self.number, self.sequence
+
+    @property
+    def key(self) -> str:
+        """The name as a site has it."""
+        version = f"g{self.generation:04d}-c{self.number:06d}-s{self.sequence:012d}"
+        return f"{MIRRORS}{version}-{self.hash.hex()}"
+
+
+def mirror_name_of(key: str) -> MirrorName | None:
+    """Return the parts of a mirror's name; None for any other name."""
+    match = _MIRROR.fullmatch(key)
+    return MirrorName(int(match[1]), int(match[2]), int(match[3]), bytes.fromhex(match[4])) if match else None
 
 
 def slot_key(id_: bytes) -> str:

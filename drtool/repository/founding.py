@@ -109,7 +109,16 @@ def _found_on(
     )
     local = DirectoryState(spec.state_dir / "repositories" / repository_id.hex())
     registers: dict[SiteName, SitePort] = {site: stores[target] for site, target in voters.items()}
-    Manifest.found(registers, keyring, founding, local, author=author(spec.state_dir, spec.host), trace=spec.trace)
+    by_target: dict[TargetName, SitePort] = {**stores}
+    Manifest.found(
+        registers,
+        keyring,
+        founding,
+        local,
+        author=author(spec.state_dir, spec.host),
+        trace=spec.trace,
+        stores=lambda: by_target,
+    )
     return repository_id
 
 

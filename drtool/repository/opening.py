@@ -10,6 +10,7 @@ Invariants
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -28,10 +29,11 @@ from drtool.repository.doubles import tell_apart
 from drtool.repository.identity import author
 from drtool.repository.keys import check_kept, unlock, unlock_kept
 from drtool.repository.known_targets import Known, recall, remember, repository_at
+from drtool.repository.mirrors import source_words
 from drtool.repository.overlays import Overlays, warnings
 from drtool.repository.places import open_read_only
 from drtool.repository.recognition import confirm, keep_recognised, repository_of, set_aside_all, take_in_all
-from drtool.repository.registers import register_at, registers_of
+from drtool.repository.registers import mirror_stores, register_at, registers_of
 from drtool.repository.rehearsals import Rehearsals
 from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec
@@ -97,6 +99,7 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
         trace=_told(spec, emit),
         reach=lambda rows: {**reach_more(spec, targets, keyring, rows, known), **binding.bind(rows)},
         keyless=[target.name for target in spec.targets if not target.keys],
+        stores=partial(mirror_stores, targets),
     )
     parts = _Parts(spec, targets, keyring, manifest, known)
     view, uncertain = _view(parts, emit)
@@ -285,7 +288,7 @@ def _certain(parts: _Parts) -> View:
     """What a quorum confirms; voters that only the manifest names are looked for before there is none."""
     try:
         view = parts.manifest.read()
-    except NoQuorum:
+    except (NoQuorum, NoRepository):
         if not _learn_more(parts):
             raise
         view = parts.manifest.read()
@@ -348,7 +351,7 @@ def tentative_words(view: View) -> str:
         certain = f"this host saw change {view.confirmed_sequence} confirmed, and nothing later"
     else:
         certain = f"this host saw change {view.confirmed_sequence} confirmed; there may be newer ones elsewhere"
-    return f"reading without a quorum, so this is tentative: change {view.sequence} ({by_site}); {certain}"
+    return f"reading without a quorum, so this is tentative: change {view.sequence} ({by_site}); {certain}{source_words(view)}"
 
 
 def _reach(parts: _Parts, rows: Iterable[Target]) -> bool:

@@ -6,7 +6,7 @@ from typing import NoReturn
 from drtool.errors import StoreError, TargetOffline
 from drtool.manifest.names import ACCEPTORS
 from drtool.manifest.ports import SitePort
-from drtool.model import ObjectInfo, SiteName
+from drtool.model import ObjectInfo, SiteName, TargetName
 from drtool.repository.targets import UNNAMED, Targets
 from drtool.stores import VoterStore
 
@@ -40,6 +40,11 @@ class Unreached:
 
     def _offline(self) -> TargetOffline:
         return TargetOffline(self._reason)
+
+
+def mirror_stores(targets: Targets) -> dict[TargetName, SitePort]:
+    """Each target that was reached, for the copies of the catalogue at those without a register. Nothing is tried twice."""
+    return {name: targets.register(name) for name in targets.online()}
 
 
 def registers_of(targets: Targets) -> dict[SiteName, SitePort]:

@@ -150,7 +150,7 @@ def test_what_cannot_be_connected(mirrored, fresh, tmp_path):
     assert not (fresh.directory / "drtool.yaml").exists()
 
 
-def test_an_arbiter_leads_to_the_others_and_a_site_without_a_vote_says_that_it_cannot(shell, fresh):
+def test_an_arbiter_leads_to_the_others_and_a_site_without_a_vote_is_read_by_itself(shell, fresh):
     (shell.directory / "drtool.yaml").write_text(
         "sites: {a: {main: {url: a}}, b: {main: {url: b, vote: false}}, j: {main: {url: j, vote: only}}}\n"
     )
@@ -167,6 +167,12 @@ def test_an_arbiter_leads_to_the_others_and_a_site_without_a_vote_says_that_it_c
     assert "hold no copies" in alone.err
     (shell.directory / "b.burnt").rename(shell.directory / "b")
     (shell.directory / "j").rename(shell.directory / "j.burnt")
-    mute = fresh("connect", str(shell.directory / "b"), "--json", DRTOOL_STATE_DIR=str(fresh.directory / "third"))
+    third = {"DRTOOL_STATE_DIR": str(fresh.directory / "third")}
+    silent = fresh("connect", str(shell.directory / "b"), "--json", "--write-config", "three.yaml", **third)
+    assert (silent.code, len(silent.document["newest"])) == (0, 1)
+    assert "the copy of the catalogue at b/main" in silent.err
+    assert "--manifest-from any" in silent.document["restore"]
+    shutil.rmtree(shell.directory / "b" / "manifest")
+    mute = fresh("connect", str(shell.directory / "b"), "--json", DRTOOL_STATE_DIR=str(fresh.directory / "fourth"))
     assert (mute.code, mute.error["kind"]) == (6, "no_quorum")
     assert "does not vote" in mute.error["message"]

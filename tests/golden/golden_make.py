@@ -13,9 +13,16 @@ from pyfastcdc.py.constants import GEAR
 
 from drtool.crypto import ChunkKind, Keyring, SealKind, object_name, seal_slot
 from drtool.crypto.sealing import derive
-from drtool.model import ChunkId, PackId, RepositoryId, TargetName
+from drtool.manifest.head import NO_DIGEST, Head, digest_after, seal_head
+from drtool.manifest.library import Learned
+from drtool.manifest.mirror import seal_mirror
+from drtool.manifest.ops import Found, make_change
+from drtool.manifest.records import Config, KeyTable, Policy, Target, Voter
+from drtool.manifest.state import begin
+from drtool.model import ChunkId, PackId, RepositoryId, SessionId, SiteName, TargetName
 from drtool.packing import CutBounds, Cutter, PackBuilder, PackKind, SegmentPack, encode_segment
 from drtool.packing.segment import rows_of
+from drtool.paxos import Ballot
 from drtool.trees import Entry, FileType, write_content, write_directory
 
 HERE = Path(__file__).parent
@@ -164,10 +171,26 @@ def vectors():
     }
 
 
+def mirror():
+    """A copy of a catalogue's first head, and what a reader finds in it."""
+    keys, config = keyring("mirror"), Config(1, 1, (Voter(SiteName("paris"), TargetName("paris/main"), bytes(16)),), 1)
+    targets = (Target(TargetName("oslo/main"), 1, "active", "s3://oslo"),)
+    op = Found(REPOSITORY, "golden", Policy(copies=1), targets, 1, config, KeyTable(epoch=1, generation=2, drawn=2))
+    state = begin(make_change(op, SessionId(bytes(16)), 0, 1, "paris"))
+    digest = digest_after(NO_DIGEST, make_change(op, SessionId(bytes(16)), 0, 1, "paris"))
+    head = Head(1, digest, config, (make_change(op, SessionId(bytes(16)), 0, 1, "paris"),), state.sessions)
+    learned = Learned(seal_head(keys, head, state.keys), head, state, None)
+    name, sealed = seal_mirror(keys, config, Ballot(7, bytes(range(16))), learned, 2, "paris")
+    return {"name": name.key, "sealed": sealed.hex(), "head": learned.value.hex(), "digest": digest.hex()}
+
+
 def only_read():
     """What a library of today made; nobody has to make it again."""
     texts = [b"drtool " * 3000, b"and more " * 100]
-    return {"zstd.pack": pack_of("zstd", PackKind.DATA, zstandard.ZstdCompressor(level=3), [texts])[1]}
+    return {
+        "zstd.pack": pack_of("zstd", PackKind.DATA, zstandard.ZstdCompressor(level=3), [texts])[1],
+        "mirror.json": json.dumps(mirror(), indent=1).encode() + b"\n",
+    }
 
 
 if __name__ == "__main__":

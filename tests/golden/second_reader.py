@@ -18,7 +18,7 @@ ENTRY_FIELDS = (
 )
 KINDS = {
     1: "pack", 2: "segment", 3: "head", 4: "log-page", 5: "checkpoint", 6: "inbox", 7: "object", 8: "journal",
-    9: "successor",
+    9: "successor", 10: "mirror",
 }
 # fmt: on
 
@@ -38,6 +38,22 @@ def open_slot(document, password):
     numbers = (slot["format"], kdf["memory_kib"], kdf["passes"], kdf["lanes"])
     bound = "\n".join(("drtool/1/slot", slot["repository"], slot["id"], slot["label"], *map(str, numbers), salt.hex()))
     return msgspec.msgpack.decode(AESGCM(key).decrypt(nonce, wrapped, bound.encode()))[0]
+
+
+def read_mirror(masters, name, sealed):
+    """(change, ballot, the head's fields) of a mirror under its name."""
+    assert blake3(sealed).hexdigest() == name[-64:]
+    row = _row(masters, sealed, "mirror")
+    head = _row(masters, row[5], "head")
+    assert name == f"manifest/mirror/g{row[1]:04d}-c{row[2]:06d}-s{head[0]:012d}-{name[-64:]}"
+    return head[0], row[4], head
+
+
+def _row(masters, data, kind):
+    sealed = Sealed(masters, data[:48])
+    assert sealed.kind == kind
+    assert sealed.footer(1, data[-16:]) == b""
+    return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(sealed.part(0, data[48:-16])))
 
 
 def derive(master, salt, purpose):

@@ -15,6 +15,8 @@ from blake3 import blake3
 from pyfastcdc.py.constants import MASKS
 
 from drtool.crypto import HEADER_BYTES, ChunkKind, Keyring, KeySlot, SealKind, object_name, open_slot
+from drtool.manifest.mirror import open_mirror
+from drtool.manifest.names import mirror_name_of
 from drtool.model import ChunkId
 from drtool.packing import CutBounds, Cutter, PackKind, SegmentReader, open_block, read_footer, unseal_segment
 from drtool.trees import EntryWithAclNames, read_directory
@@ -185,4 +187,13 @@ def test_the_document_lists_the_masks_that_the_library_cuts_by():
 
 
 def test_the_document_lists_every_kind_of_sealed_object():
-    assert dict(re.findall(r"(\d) `([a-z-]+)`", DOCUMENT)) == {str(int(kind)): kind.word for kind in SealKind}
+    assert dict(re.findall(r"(\d+) `([a-z-]+)`", DOCUMENT)) == {str(int(kind)): kind.word for kind in SealKind}
+
+
+def test_this_program_and_a_second_reader_read_the_golden_mirror(masters):
+    row = json.loads(stored("mirror.json"))
+    name, sealed = row["name"], bytes.fromhex(row["sealed"])
+    held = open_mirror(KEYRING, mirror_name_of(name), sealed)
+    assert (held.mirror.value.hex(), held.head.digest.hex()) == (row["head"], row["digest"])
+    sequence, ballot, head = second_reader.read_mirror(masters, name, sealed)
+    assert (sequence, ballot, head[1].hex()) == (1, [7, bytes(range(16))], row["digest"])

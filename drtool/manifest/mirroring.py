@@ -1,0 +1,282 @@
+"""Bringing the chosen head, with its pages and key slots, to every target that stores and holds no register.
+
+After a commit each such target gets the pages that it lacks, then a key slot that opens the head, then the mirror under a new
+name; only then do older mirrors and unneeded pages go. So a writer that is killed leaves the mirror of before readable. A
+target that is slow or away is left behind after `GRACE_S`. The next commit, or `repair`, goes on where it stopped.
+
+Invariants
+    Nothing here fails a commit, nor is it part of what a commit promises. Failures are reported as the reason why a copy lags.
+    An older mirror never replaces a newer one: names carry the version, and only older versions are deleted.
+    A page is deleted only if it was there before the commit of the head that does not name it began, and this process has
+    brought that target up to date before. So a page of a head that another host just chose is never among them.
+    A target is listed once in a process. After a failure it is listed again.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
+
+import msgspec
+
+from drtool.errors import DrtoolError
+from drtool.manifest.context import Context, Outcome
+from drtool.manifest.keyslots import SlotGuard
+from drtool.manifest.library import Learned, Library, object_names
+from drtool.manifest.mirror import (
+    Held,
+    MirrorView,
+    key_of,
+    look_at_mirrors,
+    mirror_names,
+    outdated,
+    seal_mirror,
+)
+from drtool.manifest.names import MIRRORS, OBJECTS, MirrorName, name_in, object_key
+from drtool.manifest.place import Trouble
+from drtool.manifest.ports import Delete, Failed, Gather, List, Note, Put, SitePort, Talk, never
+from drtool.manifest.records import Config, KeyTable
+from drtool.manifest.state import State
+from drtool.model import SiteName, TargetName
+from drtool.paxos import Ballot
+
+GRACE_S = 5.0
+DELETES_AT_ONCE = 64
+NO_ANSWER = Failed("no answer in time")
+
+Stores = Callable[[], Mapping[TargetName, SitePort]]
+"""The targets that this run reached."""
+
+
+class MirrorStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The copy of the catalogue at a target. `lag`: changes behind the head that it was compared with.
+
+    `sequence` and `time_ns`: its newest change, None and 0 where it holds no copy that can be read. `missing`: pages that it
+    names and that are not there. `ahead`: it is newer than what it was compared with. `problem`: what is wrong with it.
+    """
+
+    target: TargetName
+    reachable: bool
+    sequence: int | None = None
+    time_ns: int = 0
+    lag: int | None = None
+    missing: int = 0
+    ahead: bool = False
+    problem: str = ""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the catalogue can be read from it, with every change."""
+        return self.lag == 0 and not self.missing and not self.problem
+
+
+class _Known(msgspec.Struct):
+    """What lies at a target, by its listing and by what was done since. `is_current`: this process has mirrored there."""
+
+    mirrors: set[MirrorName]
+    objects: set[bytes]
+    slots: KeyTable | None = None
+    is_current: bool = False
+
+
+def mirrored_targets(state: State) -> list[TargetName]:
+    """Return the targets that are to hold a mirror: those that store, and hold no voter's register."""
+    registers = {voter.target for voter in state.config.voters}
+    return sorted(
+        row.name for row in state.targets if row.state != "lost" and not row.votes_only and row.name not in registers
+    )
+
+
+class Mirrors:
+    """The mirrors of one repository, as one process writes and reads them."""
+
+    def __init__(
+        self,
+        library: Library,
+        stores: Stores,
+        ports: MutableMapping[SiteName, SitePort],
+        now_ns: Callable[[], int],
+        host: str,
+    ) -> None:
+        self._library = library
+        self._stores = stores
+        self._ports = ports
+        self._now_ns, self._host = now_ns, host
+        self._known: dict[TargetName, _Known] = {}
+        library.mirrors = self.places
+
+    def places(self) -> list[SiteName]:
+        """Return the names under which the targets that this run reached are asked."""
+        stores = self._stores()
+        self._ports.update({key_of(name): store for name, store in stores.items()})
+        return [key_of(name) for name in stores]
+
+    def follow(self, context: Context, outcome: Outcome, *, patient: bool = False) -> Talk[dict[TargetName, str]]:
+        """Bring a chosen head to every reachable target that mirrors; return why it is not at those that failed."""
+        reached = set(self.places())
+        targets = [name for name in mirrored_targets(outcome.learned.state) if key_of(name) in reached]
+        accepted = _ballot_of(outcome)
+        if not targets or accepted is None:
+            return {}
+        made = self._now_ns(), self._host
+        try:
+            work = _Work(self._library, context, outcome.learned, accepted, made, patient)
+            failed = yield from work.run({name: self._known.get(name) for name in targets}, self._known)
+        except DrtoolError as error:
+            failed = dict.fromkeys(targets, error.message)
+        for name, reason in failed.items():
+            self._known.pop(name, None)
+            yield Note("notify", f"{name} has no copy of change {outcome.learned.head.sequence}: {reason}")
+        return failed
+
+    def status(self, learned: Learned, config: Config) -> Talk[list[MirrorStatus]]:
+        """Look at the mirror of every target that is to hold one, and compare it with the head `learned` of `config`."""
+        targets, reached = mirrored_targets(learned.state), set(self.places())
+        there = [name for name in targets if key_of(name) in reached]
+        views = yield Gather({key_of(name): _look(key_of(name), self._library) for name in there}, never)
+        found = [_status_of(name, views[key_of(name)], learned, config) for name in there]
+        away = [MirrorStatus(target=name, reachable=False) for name in targets if name not in there]
+        return sorted([*found, *away], key=lambda row: row.target)
+
+
+class _Work:
+    """One head on its way to the targets."""
+
+    def __init__(
+        self,
+        library: Library,
+        context: Context,
+        learned: Learned,
+        accepted: Ballot,
+        made: tuple[int, str],
+        patient: bool,
+    ) -> None:
+        self._library, self._learned, self._patient = library, learned, patient
+        self._near = list(context.places)
+        self._name, self._sealed = seal_mirror(library.keys, context.config, accepted, learned, *made)
+        self._needed = object_names(learned)
+        self._retired = {row.name for row in learned.checkpoint.retired} if learned.checkpoint else set()
+        keyless = context.slots.keyless | {row.name for row in learned.state.targets if not row.keys}
+        self._keepers = {key_of(name) for name in mirrored_targets(learned.state) if name not in keyless}
+        self._guard = SlotGuard(context.slots, learned, context.config, self._keepers)
+
+    def run(
+        self, targets: Mapping[TargetName, _Known | None], known: MutableMapping[TargetName, _Known]
+    ) -> Talk[dict[TargetName, str]]:
+        """Return why the head is not at some of `targets`. What is learnt of them is kept in `known`."""
+        garbage = {name: self._garbage(there) for name, there in targets.items() if there is not None}
+        listings = {key_of(name): _listing(key_of(name)) for name, there in targets.items() if there is None}
+        replies = yield from self._gather(listings)
+        for name in targets:
+            if isinstance(there := replies.get(key_of(name)), _Known):
+                known[name] = there
+        lacking = {bytes_ for name in targets.keys() & known.keys() for bytes_ in self._needed - known[name].objects}
+        pages = yield from self._library.sealed_objects(self._near, lacking)
+        talks = {
+            key_of(name): self._bring(key_of(name), known[name], pages, garbage.get(name, ()))
+            for name in targets
+            if name in known
+        }
+        replies |= yield from self._gather(talks)
+        return {
+            name: reply.reason
+            for name in targets
+            if isinstance(reply := replies.get(key_of(name), NO_ANSWER), Failed | Trouble)
+        }
+
+    def _gather(self, talks: Mapping[SiteName, Talk[_Known | Failed | Trouble | None]]) -> Talk[dict[SiteName, object]]:
+        """Run one branch a target. Unless patient, those that take longer than the grace are left behind."""
+        if not talks:
+            return {}
+        replies = yield Gather(talks, never) if self._patient else Gather(talks, lambda _: True, GRACE_S)
+        return dict(replies)
+
+    def _garbage(self, there: _Known) -> Collection[bytes]:
+        """Pages that were there before this head was proposed, and that nothing names any more."""
+        return there.objects - self._needed - self._retired if there.is_current else ()
+
+    def _bring(
+        self, place: SiteName, there: _Known, pages: Mapping[bytes, bytes], garbage: Iterable[bytes]
+    ) -> Talk[Failed | Trouble | None]:
+        """Pages, then slots, then the mirror; at last what is not needed any more goes."""
+        for name in sorted(self._needed - there.objects):
+            failed = yield Put(place, object_key(name), pages[name])
+            if isinstance(failed, Failed):
+                return failed
+            there.objects.add(name)
+        if there.slots != self._learned.state.keys:
+            locked = yield from self._guard.ready(place)
+            if locked is not None:
+                return locked
+            there.slots = self._learned.state.keys
+        if not any(name.version == self._name.version for name in there.mirrors):
+            failed = yield Put(place, self._name.key, self._sealed)
+            if isinstance(failed, Failed):
+                return failed
+            there.mirrors.add(self._name)
+        there.is_current = True
+        yield from self._clean(place, there, garbage)
+        return None
+
+    def _clean(self, place: SiteName, there: _Known, garbage: Iterable[bytes]) -> Talk[None]:
+        """Best effort: where nothing may be deleted, what is old stays and harms no reader."""
+        for mirror in outdated(list(there.mirrors), self._name)[:DELETES_AT_ONCE]:
+            if isinstance((yield Delete(place, mirror.key)), Failed):
+                return
+            there.mirrors.discard(mirror)
+        for name in sorted(garbage)[:DELETES_AT_ONCE]:
+            if isinstance((yield Delete(place, object_key(name))), Failed):
+                return
+            there.objects.discard(name)
+
+
+def _ballot_of(outcome: Outcome) -> Ballot | None:
+    """The ballot under which the head was chosen."""
+    value = outcome.learned.value
+    return max((view.record.accepted for view in outcome.views.values() if view.record.value == value), default=None)
+
+
+def _listing(place: SiteName) -> Talk[_Known | Failed]:
+    mirrors = yield List(place, MIRRORS)
+    if isinstance(mirrors, Failed):
+        return mirrors
+    objects = yield List(place, OBJECTS)
+    if isinstance(objects, Failed):
+        return objects
+    return _Known(set(mirror_names(mirrors)), {name for key in objects if (name := name_in(key)) is not None})
+
+
+def _look(place: SiteName, library: Library) -> Talk[tuple[MirrorView, frozenset[str]] | Failed]:
+    """The newest mirror at a place, and the pages that are listed there."""
+    view = yield from look_at_mirrors(place, library.keys)
+    if isinstance(view, Failed):
+        return view
+    objects = yield List(place, OBJECTS)
+    return objects if isinstance(objects, Failed) else (view, frozenset(objects))
+
+
+def _status_of(target: TargetName, found: object, learned: Learned, config: Config) -> MirrorStatus:
+    if not isinstance(found, tuple):
+        reason = found.reason if isinstance(found, Failed) else NO_ANSWER.reason
+        return MirrorStatus(target=target, reachable=False, problem=reason)
+    view, listed = found
+    damaged = f"{view.faults[0].name}: {view.faults[0].reason}" if view.faults else ""
+    if not view.held:
+        return MirrorStatus(target=target, reachable=True, problem=damaged)
+    return _compared(target, view.held[0], listed, learned, config, damaged)
+
+
+def _compared(
+    target: TargetName, held: Held, listed: Collection[str], learned: Learned, config: Config, damaged: str
+) -> MirrorStatus:
+    head, newest = held.head, learned.head
+    place, now = (held.config.place, head.sequence), (config.place, newest.sequence)
+    same = head.checkpoint == newest.checkpoint
+    needed = object_names(learned) if same else {head.checkpoint.name} if head.checkpoint else set()
+    return MirrorStatus(
+        target=target,
+        reachable=True,
+        sequence=head.sequence,
+        time_ns=max((change.time_ns for change in head.recent), default=held.mirror.time_ns),
+        lag=max(0, newest.sequence - head.sequence) if held.config.generation == config.generation else None,
+        missing=sum(object_key(name) not in listed for name in needed),
+        ahead=place > now,
+        problem=damaged,
+    )

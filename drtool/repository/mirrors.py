@@ -1,0 +1,64 @@
+"""The copies of the catalogue at targets that hold no register, in words: how old each is, and what is wrong with it."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from drtool.manifest.facade import View
+from drtool.manifest.mirroring import MirrorStatus
+
+_UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+
+
+def age_words(made_ns: int, now_ns: int) -> str:
+    """Return how long ago something was: `3 hours ago`."""
+    seconds = (now_ns - made_ns) // 10**9
+    if seconds < 0:
+        return "in the future, by this host's clock"
+    for unit_s, unit in _UNITS:
+        if seconds >= unit_s:
+            count = seconds // unit_s
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    return "just now"
+
+
+def source_words(view: View) -> str:
+    """Return how old a tentative view may be that was read from a copy and not from a register; else an empty string."""
+    if view.mirror is None:
+        return ""
+    made_ns = max((change.time_ns for change in view.learned.head.recent), default=0)
+    return (
+        f"; it is read from the copy of the catalogue at {view.mirror}, whose newest change was made"
+        f" {age_words(made_ns, time.time_ns())}"
+    )
+
+
+def faults_of(copies: Iterable[MirrorStatus]) -> Iterator[str]:
+    """Yield a sentence for each copy that is damaged, or newer than what the voters have."""
+    for row in copies:
+        if row.ahead:
+            yield (
+                f"the copy of the catalogue at {row.target} has change {row.sequence}, which is newer than all that the voters"
+                " have: they went back in time, or the catalogue was recovered elsewhere; drtool manifest check looks closer"
+            )
+        elif row.reachable and (row.problem or row.missing):
+            pages = "1 page is missing" if row.missing == 1 else f"{row.missing} pages are missing"
+            yield f"the copy of the catalogue at {row.target} is damaged ({row.problem or pages}): drtool repair replaces it"
+
+
+def lags_of(copies: Iterable[MirrorStatus], now_ns: int) -> Iterator[str]:
+    """Yield a sentence for each copy that is sound and not current."""
+    for row in copies:
+        if not row.reachable or row.ahead or row.problem or row.missing or row.is_current:
+            continue
+        if row.sequence is None:
+            yield f"{row.target} has no copy of the catalogue yet: the next backup, or drtool repair, puts one there"
+            continue
+        behind = (
+            "of a past that was given up"
+            if row.lag is None
+            else f"{row.lag} change{'' if row.lag == 1 else 's'} behind"
+        )
+        yield (
+            f"the copy of the catalogue at {row.target} is {behind}, its newest change was made"
+            f" {age_words(row.time_ns, now_ns)}; the next backup, or drtool repair, brings it up to date"
+        )
