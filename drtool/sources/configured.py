@@ -46,6 +46,7 @@ def _source(config: SourceConfig, directory: Path) -> Source | None:
             databases=mysql.databases,
             defaults_file=directory / mysql.defaults_file if mysql.defaults_file else None,
             count_rows=mysql.count_rows,
+            lock_timeout_s=mysql.lock_timeout,
         )
     if config.redis is not None:
         from drtool.sources.redis import RedisSource

@@ -56,15 +56,19 @@ class Client:
             )
         return [found[0], *self._options, "--default-character-set=utf8mb4", *more]
 
-    def run(self, argv: Sequence[str]) -> bytes:
+    def run(self, argv: Sequence[str], *, heard: children.Heard | None = None, watch: Watch | None = None) -> bytes:
         """A program's output. Raises DrtoolError."""
         try:
-            return children.run(argv, self.environ, secrets=self.secrets, limit_bytes=256 << 20, watch=self.watch)
+            return children.run(
+                argv, self.environ, secrets=self.secrets, limit_bytes=256 << 20, watch=watch or self.watch, heard=heard
+            )
         except DrtoolError as error:
-            raise DrtoolError(f"the server at {self.told}: {error.message}", hint=error.hint) from None
+            raise children.ProgramFailed(f"the server at {self.told}: {error.message}", hint=error.hint) from None
 
-    def piped(self, argv: Sequence[str]) -> AbstractContextManager[children.Output]:
-        return children.piped(argv, self.environ, secrets=self.secrets)
+    def piped(
+        self, argv: Sequence[str], heard: children.Heard | None = None
+    ) -> AbstractContextManager[children.Output]:
+        return children.piped(argv, self.environ, secrets=self.secrets, heard=heard)
 
     def complaints(self, text: bytes, *more: str) -> list[str]:
         """What the server says about these statements, line by line. Raises DrtoolError."""
@@ -79,8 +83,7 @@ class Client:
     def ask(self, sql: str, database: str | None = None) -> list[list[str]]:
         """Return the rows of one query. NULL and a text that reads NULL look the same: select no NULL."""
         argv = self.words("", "--batch", "--skip-column-names", "--connect-timeout=15", f"--execute={sql}")
-        text = self.run([*argv, *([f"--database={database}"] if database is not None else [])])
-        return [[_cell(word) for word in line.split("\t")] for line in text.decode("utf-8", "replace").split("\n")[:-1]]
+        return cells(self.run([*argv, *([f"--database={database}"] if database is not None else [])]))
 
 
 def connection_options(dsn: str) -> tuple[dict[str, str], str]:
@@ -95,6 +98,11 @@ def connection_options(dsn: str) -> tuple[dict[str, str], str]:
     given = {"host": url.host, "port": url.port, "user": url.user}
     given |= {_OPTIONS[name]: value for name, value in url.query.items()}
     return {name: value for name, value in given.items() if value}, url.password
+
+
+def cells(text: bytes) -> list[list[str]]:
+    """The rows that the client printed with `--batch`."""
+    return [[_cell(word) for word in line.split("\t")] for line in text.decode("utf-8", "replace").split("\n")[:-1]]
 
 
 def _cell(text: str) -> str:

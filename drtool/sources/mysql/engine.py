@@ -16,7 +16,7 @@ from drtool.sources import children
 from drtool.sources.databases import Difference, Watch, below, compared_lines, compared_rows, selected
 from drtool.sources.guarded import Guarded, user_of
 from drtool.sources.inventory import Database, Inventory
-from drtool.sources.mysql.capture import SCHEMA
+from drtool.sources.mysql.capture import EVENTS, SCHEMA
 from drtool.sources.mysql.client import Client, quoted
 from drtool.sources.mysql.looking import look, row_counts, schema_lines, tables
 
@@ -84,7 +84,7 @@ class MysqlTarget:
                 found += compared_rows(database, row_counts(self._client, database.name))
             if "schema" in what and database.schema is not None:
                 recorded = below(files, database.schema).read_text("utf-8", "surrogateescape")
-                dump = self._client.run(self._client.words("dump", *SCHEMA, "--databases", "--", database.name))
+                dump = self._client.run(self._client.words("dump", *SCHEMA, EVENTS, "--databases", "--", database.name))
                 found += compared_lines(
                     database.name, schema_lines(recorded), schema_lines(dump.decode("utf-8", "surrogateescape"))
                 )
