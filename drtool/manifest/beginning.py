@@ -59,7 +59,8 @@ def begin_manifest(founding: Founding, keys: Keys, time_ns: int, host: str) -> T
     voters: list[Voter] = []
     for site, target in founding.voters:
         voters.append(Voter(site, target, (yield Draw(16)), founding.modes.get(site, "chain")))
-    config = Config(FIRST_GENERATION, FIRST_CONFIG, tuple(voters), majority(len(voters)))
+    quorum = majority(len(voters), founding.liars)
+    config = Config(FIRST_GENERATION, FIRST_CONFIG, tuple(voters), quorum, liars=founding.liars)
     value = seal_head(keys, _first_head(founding, config, (yield Draw(16)), time_ns, host), founding.keys)
     ballot = Ballot(1, (yield Draw(16)))
     places = places_of(config, founding.repository, keys, Witness())

@@ -27,8 +27,9 @@ from drtool.manifest.head import (
     open_head,
     seal_head,
 )
+from drtool.manifest.holdings import PageGuard
 from drtool.manifest.keyslots import SlotGuard
-from drtool.manifest.library import Learned, lists_of, store_everywhere, store_missing
+from drtool.manifest.library import Learned, store_everywhere, store_missing
 from drtool.manifest.names import object_key
 from drtool.manifest.ops import AddSnapshot, Change, encode_change
 from drtool.manifest.ports import Delete, Draw, Failed, Gather, Journal, Note, Now, Sleep, Talk, never
@@ -36,7 +37,7 @@ from drtool.manifest.proposer import Round, Survey, elect, notify, offer, prepar
 from drtool.manifest.records import Config
 from drtool.manifest.rejection import Rejection
 from drtool.manifest.state import State, applied_at, apply_all
-from drtool.manifest.switching import Ended, check_goes_on, ends, follow_seals, voters_targets
+from drtool.manifest.switching import Ended, begin_absent, check_goes_on, ends, follow_seals, is_in_use, voters_targets
 from drtool.manifest.turns import Turns
 from drtool.manifest.witness import Outstanding
 from drtool.model import SiteName
@@ -78,18 +79,24 @@ def _survey(context: Context) -> Talk[Survey]:
     if sealed:
         yield from follow_seals(context.config, context.library.keys, sealed)
     if len(seen.views) < context.quorum:
-        yield from _check_begun(context, seen)
+        seen = yield from _completed(context, seen)
     return seen
 
 
-def _check_begun(context: Context, seen: Survey) -> Talk[None]:
-    """`Ended` if this configuration itself was begun at too few voters: its first head is there, so it can be finished."""
+def _completed(context: Context, seen: Survey) -> Talk[Survey]:
+    """What the sites say once voters that never began have begun, if that is possible.
+
+    `Ended` if this configuration was begun at too few voters: its first head is there, so the switch can be finished.
+    """
     absent = [site for site, trouble in seen.troubles.items() if trouble.kind == "absent"]
-    for view in seen.views.values() if absent else ():
-        head = open_head(context.library.keys, view.record.value)
-        if head.stop == context.config:
-            learned = yield from context.library.learn(nearest(context, seen), view.record.value)
-            raise Ended(context.config, voters_targets(learned, context.config), learned)
+    if absent and not is_in_use(seen.views):
+        for view in seen.views.values():
+            head = open_head(context.library.keys, view.record.value)
+            if head.stop == context.config:
+                learned = yield from context.library.learn(nearest(context, seen), view.record.value)
+                raise Ended(context.config, voters_targets(learned, context.config), learned)
+    begun = begin_absent(context.library, context.places, context.config, context.slots, seen.views, absent)
+    return (yield from survey(context.places, context.quorum)) if (yield from begun) else seen
 
 
 def commit(context: Context, draft: Draft, *, resumed: bool = False) -> Talk[Outcome]:
@@ -227,10 +234,12 @@ class _Commit:
             return None
         views = {**seen.views, **promises.views}
         chosen = yield from self._learn(seen, value)
-        yield from self._bring_pages(views, learned, chosen)
-        guard = SlotGuard(context.slots, chosen, context.config)
-        guard.settle(context.library.keys, chosen.head, views)
-        accepted = yield from offer(context.places, promises, self._ballot, value, context.quorum, guard.ready)
+        slots = SlotGuard(context.slots, chosen, context.config)
+        slots.settle(context.library.keys, chosen.head, views)
+        pages = PageGuard(context.library, nearest(context, seen), learned, chosen)
+        pages.settle(views)
+        guards = (slots.ready, pages.ready)
+        accepted = yield from offer(context.places, promises, self._ballot, value, context.quorum, guards)
         if len(accepted.views) < context.quorum:
             self._note_failure(accepted)
             return None
@@ -239,21 +248,6 @@ class _Commit:
         yield from _remove_obsolete(learned, chosen, accepted.views)
         yield from self._tidy(learned, chosen, accepted.views)
         return self._settled(Outcome(chosen, accepted.views, _lapsed(seen, broken_too=self._again)))
-
-    def _bring_pages(self, views: Mapping[SiteName, SiteView], base: Learned, offered: Learned) -> Talk[None]:
-        """A site that was away during a fold or a prune gets the pages that it missed before it accepts a head that names them.
-
-        Best effort: a quorum has them. But each site that votes on a head should be able to tell it all alone.
-        """
-        keys, checkpoint = self._context.library.keys, base.head.checkpoint
-        others = {site: view.record.value for site, view in views.items() if view.record.value != base.value}
-        listed = any(lists_of(base.state))  # lists are new with a change, not with a checkpoint
-        behind = [site for site, held in others.items() if listed or open_head(keys, held).checkpoint != checkpoint]
-        if not behind:
-            return
-        near = [site for site in self._context.places if site not in behind]
-        objects = yield from self._context.library.sealed_below((*near, *behind), offered)
-        yield Gather({site: store_missing(site, objects) for site in behind}, never)
 
     def _note_failure(self, phase: Round) -> None:
         unknown = any(trouble.kind == "unknown" for trouble in phase.troubles.values())

@@ -7,6 +7,7 @@ neither by this head nor as retired, is garbage for ever.
 
 Invariants
     Nothing is deleted that was not listed before the change was proposed.
+    No object is deleted at a site whose own head is on another checkpoint: that site alone must still tell its head.
     Registers are cleared only where they are sealed; the newest two versions of the present one stay.
 """
 
@@ -15,8 +16,9 @@ from typing import Any
 
 import msgspec
 
-from drtool.manifest.acceptor import Place, SiteView, collect_all, read_site
+from drtool.manifest.acceptor import Place, Reading, SiteView, collect_all, read_site
 from drtool.manifest.finding import STATE
+from drtool.manifest.head import open_head
 from drtool.manifest.library import Learned, object_names
 from drtool.manifest.names import ACCEPTORS, OBJECTS, Life, life_of, object_key, sealed_name, version_of
 from drtool.manifest.ports import Delete, Failed, Gather, List, Note, Talk, never
@@ -75,7 +77,7 @@ def _is_record(life: Life | None, name: str) -> bool:
 def clear(listed: Mapping[SiteName, Listed], learned: Learned, places: Mapping[SiteName, Place]) -> Talk[Compacted]:
     """Delete the garbage at every voter's site; a refusal ends it there."""
     talks = {
-        site: _clear(places[site], *garbage(rows, learned, places[site]))
+        site: _clear(places[site], learned, *garbage(rows, learned, places[site]))
         for site, rows in listed.items()
         if site in places
     }
@@ -91,12 +93,20 @@ def clear(listed: Mapping[SiteName, Listed], learned: Learned, places: Mapping[S
     )
 
 
-def _clear(place: Place, objects: Sequence[str], records: Sequence[str]) -> Talk[Any]:
-    gone = yield from _delete(place.site, objects)
-    ended = yield from _delete(place.site, [name for name in records if not name.startswith(place.prefix)])
+def _clear(place: Place, learned: Learned, objects: Sequence[str], records: Sequence[str]) -> Talk[Any]:
     reading = yield from read_site(place)
+    gone = (yield from _delete(place.site, objects)) if _is_on_the_same_checkpoint(place, reading, learned) else 0
+    ended = yield from _delete(place.site, [name for name in records if not name.startswith(place.prefix)])
     old = (yield from collect_all(place, reading.record.version)) if isinstance(reading, SiteView) else 0
     return gone, ended + old
+
+
+def _is_on_the_same_checkpoint(place: Place, reading: Reading, learned: Learned) -> bool:
+    """Whether the head at the site is on the same checkpoint. One that lags, or was never chosen, still needs other objects."""
+    return (
+        isinstance(reading, SiteView)
+        and open_head(place.keys, reading.record.value).checkpoint == learned.head.checkpoint
+    )
 
 
 def _delete(site: SiteName, names: Sequence[str]) -> Talk[int]:

@@ -192,7 +192,7 @@ class Manifest:
 
     def refresh(self) -> View:
         """Bring acceptors that lag, or went back in time, up to date: the same head again, under a new ballot."""
-        return self._driver.run(self._refresh())
+        return self._driver.run(self.refreshing())
 
     def settle(self) -> int:
         """Finish what runs of this host that died have sent and never heard of again; returns how many are in now."""
@@ -207,7 +207,7 @@ class Manifest:
         view = yield from self._look()
         listed = yield from list_everything([voter.site for voter in view.config.voters])
         if not dry_run:
-            view = (yield from self.committing((Compact(),))).view
+            view = (yield from self.committing((Compact(),), tells=False)).view
         context = yield from self._course.context(view.config)
         if dry_run:
             return preview(listed, view.learned, context.places)
@@ -236,17 +236,17 @@ class Manifest:
         """Make known how to reach a site that was not known before."""
         self._sites[site] = port
 
-    def setting_voters(self, members: Sequence[Member], ops: Sequence[Op] = ()) -> Talk[View]:
+    def setting_voters(self, members: Sequence[Member], ops: Sequence[Op] = (), *, tells: bool = True) -> Talk[View]:
         """The conversation of `set_voters`."""
         view = yield from self._look()
         config = yield from next_config(view.state.config, members)
         if not ops and config.voters == view.state.config.voters:
             return view
         yield from check_reachable(view.state.config, config)
-        committed = yield from self.committing((*ops, SetVoters(config)))
-        return committed.view
+        return (yield from self.committing((*ops, SetVoters(config)), tells=tells)).view
 
-    def _refresh(self) -> Talk[View]:
+    def refreshing(self) -> Talk[View]:
+        """The conversation of `refresh`."""
         witness = self._local.witness()
         context, outcome = yield from self._course.in_force(read)
         problem = yield from problem_of_descent(self._library, list(context.places), witness, outcome.learned)
@@ -268,7 +268,7 @@ class Manifest:
         self._readmitted = True
         members = [Member(row.site, row.target, row.mode, fresh=row.site in lapsed) for row in view.config.voters]
         try:
-            yield from self.setting_voters(members)
+            yield from self.setting_voters(members, tells=False)
         except (NoQuorum, Rejected) as error:
             yield Note("notify", f"{', '.join(lapsed)} cannot begin to vote again yet: {error.message}")
 
@@ -298,11 +298,11 @@ class Manifest:
         def look() -> Talk[Learned]:
             return (yield from self._look()).learned
 
-        return (
-            yield from add_again(
-                self._local, self._library, list(self._sites), self._drafts.author, look, self.committing
-            )
-        )
+        def commit(batch: Sequence[Op]) -> Talk[Committed]:
+            return (yield from self.committing(batch, tells=False))
+
+        sites, author = list(self._sites), self._drafts.author
+        return (yield from add_again(self._local, self._library, sites, author, look, commit))
 
     def recover(self, sites: Sequence[SiteName], modes: Mapping[SiteName, Mode] | None = None) -> View:
         """Go on from what `sites` hold, in a new generation, because a majority is lost for ever.
@@ -370,12 +370,12 @@ class Manifest:
         found = yield from read_offline(self._library, sites, list(self._sites), places, witness)
         return View(found.learned, witness.sequence, True, found.problems, found.by_site, found.mirror)
 
-    def committing(self, batch: Sequence[Op]) -> Talk[Committed]:
-        """The conversation of `commit`."""
+    def committing(self, batch: Sequence[Op], *, tells: bool = True) -> Talk[Committed]:
+        """The conversation of `commit`. `tells`: see `_look`."""
         pending = self._drafts.pending(batch)
         draft: Draft = (lambda _: pending) if pending else lambda state: self._drafts.draft(batch, state)
         try:
-            committed = yield from self._commit(draft, resumed=bool(pending))
+            committed = yield from self._commit(draft, resumed=bool(pending), tells=tells)
         except Rejected:
             self._drafts.settle(batch)
             raise

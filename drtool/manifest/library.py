@@ -5,7 +5,7 @@ Invariants
     A state is returned only if digest, sequence and open sessions agree with the head's own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -42,6 +42,14 @@ KINDS: Mapping[type[Row], SealKind] = {
 }
 HEADS_REMEMBERED = 4
 FETCH_TRIES = 3
+
+
+Dispensable = Callable[[Collection[SiteName]], set[bytes]]
+"""From the sites that did not answer to the names of the objects that may be missing all the same."""
+
+
+def _nothing(_silent: Collection[SiteName]) -> set[bytes]:
+    return set()
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -92,7 +100,9 @@ class Library:
         known = self._folds.get(base.head.digest)
         if known is not None:
             return known
-        pages = yield from self.log_pages(sites, log_pages_to_merge(base.checkpoint))
+        wanted = log_pages_to_merge(base.checkpoint)
+        names = {page.name for page in wanted}
+        pages = yield from self._fetch(sites, wanted, LogPage, lambda silent: set() if silent else names)
         new = Fold(lambda row: seal_row(self.keys, KINDS[type(row)], row, base.state.keys))
         reference, _ = fold(new, base.head, base.state, base.checkpoint, pages)
         for name, row in new.loaded.items():
@@ -119,27 +129,27 @@ class Library:
             ) from error
         return names
 
-    def sealed_objects(self, sites: Sequence[SiteName], names: Iterable[bytes]) -> Talk[dict[bytes, bytes]]:
-        """Objects as they are stored: from the cache, else from the first site that has each whole."""
-        wanted = set(names)
-        found = {name: data for name in wanted if (data := self._cache.get(name)) and object_name(data) == name}
-        return found | (yield from self._fetch_sealed(sites, wanted - found.keys()))
+    def sealed_below(
+        self, sites: Sequence[SiteName], learned: Learned, witnesses: Sequence[SiteName] | None = None
+    ) -> Talk[dict[bytes, bytes]]:
+        """Every object below a head, as it is stored: from the cache, else from the first site that has it whole.
 
-    def sealed_below(self, sites: Sequence[SiteName], learned: Learned) -> Talk[dict[bytes, bytes]]:
-        """Every object below a head, as it is stored. A list of what prune takes away may be lost: only prune needs it."""
-        lists = {row.name for row in lists_of(learned.state)}
-        try:
-            return (yield from self.sealed_objects(sites, object_names(learned)))
-        except (ObjectMissing, NoQuorum):
-            if not lists:
-                raise
-        objects = yield from self.sealed_objects(sites, object_names(learned) - lists)
-        for name in sorted(lists):
-            try:
-                objects |= yield from self.sealed_objects(sites, {name})
-            except (ObjectMissing, NoQuorum):
-                continue
-        return objects
+        Lost history must not stop what comes after it. A log page is left out if every one of `witnesses`, which are all `sites`
+        unless given, answered that it does not have it. A list of what prune takes away may be missing: only prune needs it.
+        """
+        wanted, lists = object_names(learned), {row.name for row in lists_of(learned.state)}
+        asked = sites if witnesses is None else witnesses
+
+        def dispensable(silent: Collection[SiteName]) -> set[bytes]:
+            return lists if any(site in asked for site in silent) else wanted - state_names(learned)
+
+        found = {name: data for name in wanted if (data := self.cached(name)) is not None}
+        return found | (yield from self._fetch_sealed(sites, wanted - found.keys(), dispensable))
+
+    def cached(self, name: bytes) -> bytes | None:
+        """An object as it is stored, if this host's cache has it whole."""
+        sealed = self._cache.get(name)
+        return sealed if sealed is not None and object_name(sealed) == name else None
 
     def _state(self, sites: Sequence[SiteName], head: Head, checkpoint: Checkpoint | None) -> Talk[State]:
         if checkpoint is None:
@@ -170,19 +180,28 @@ class Library:
         return rows[reference.name]
 
     def _fetch(
-        self, sites: Sequence[SiteName], references: Iterable[Reference], kind: type[Any]
+        self,
+        sites: Sequence[SiteName],
+        references: Iterable[Reference],
+        kind: type[Any],
+        dispensable: Dispensable = _nothing,
     ) -> Talk[dict[bytes, Any]]:
         """The rows that `references` name: from memory, else from the cache, else from the first site that has each."""
         wanted = {reference.name for reference in references}
         rows = {name: row for name in wanted if (row := self._rows.get(name) or self._cached(name, kind)) is not None}
-        fetched = yield from self._fetch_sealed(sites, wanted - rows.keys())
+        fetched = yield from self._fetch_sealed(sites, wanted - rows.keys(), dispensable)
         for name, sealed in fetched.items():
             rows[name] = open_row(self.keys, KINDS[kind], sealed, kind)
             self._cache.put(name, sealed)
         self._rows.update(rows)
         return rows
 
-    def _fetch_sealed(self, sites: Sequence[SiteName], wanted: Iterable[bytes]) -> Talk[dict[bytes, bytes]]:
+    def _fetch_sealed(
+        self,
+        sites: Sequence[SiteName],
+        wanted: Iterable[bytes],
+        dispensable: Dispensable = _nothing,
+    ) -> Talk[dict[bytes, bytes]]:
         """Objects from the first site that has each whole; a site that did not answer is asked again."""
         found: dict[bytes, bytes] = {}
         missing, silent = set(wanted), list(sites)
@@ -199,7 +218,7 @@ class Library:
                     missing -= found.keys()
         if missing:
             found |= yield from self._from_mirrors(missing)
-        if missing := missing - found.keys():
+        if missing := missing - found.keys() - dispensable(silent):
             _raise_unfetched(min(missing), silent)
         return found
 
@@ -214,8 +233,8 @@ class Library:
         return found
 
     def _cached(self, name: bytes, kind: type[Any]) -> Row | None:
-        sealed = self._cache.get(name)
-        if sealed is None or object_name(sealed) != name:
+        sealed = self.cached(name)
+        if sealed is None:
             return None
         row: Row = open_row(self.keys, KINDS[kind], sealed, kind)
         return row
@@ -267,6 +286,17 @@ def store_missing(site: SiteName, objects: Mapping[bytes, bytes]) -> Talk[bool]:
 def object_names(learned: Learned) -> set[bytes]:
     """Every object below a head."""
     return {reference.name for reference in references(learned)}
+
+
+def state_names(learned: Learned) -> set[bytes]:
+    """Those objects below a head without which its state cannot be told."""
+    if learned.head.checkpoint is None or learned.checkpoint is None:
+        return set()
+    pages = [
+        *learned.checkpoint.snapshot_pages,
+        *([learned.checkpoint.forgotten] if learned.checkpoint.forgotten else []),
+    ]
+    return {learned.head.checkpoint.name, *(page.reference.name for page in pages)}
 
 
 def references(learned: Learned) -> Iterator[Reference]:

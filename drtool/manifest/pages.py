@@ -198,6 +198,8 @@ def _log_pages(
 ) -> tuple[PageRef, ...]:
     new = log_rows(head)
     first = merge_from([ref.rows for ref in refs] + [1])
+    lost = [position for position, ref in enumerate(refs) if position >= first and ref.reference.name not in content]
+    first = max(lost) + 1 if lost else first  # a page that no site has any more stays by itself
     rows = [row for ref in refs[first:] for row in content[ref.reference.name].rows]
     page = LogPage((*rows, *new))
     return (*refs[:first], PageRef(fold_.add(page), len(page.rows)))

@@ -11,7 +11,7 @@ Invariants
     it had promised. It begins anew in another configuration.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -34,6 +34,9 @@ from drtool.paxos import NO_BALLOT, Ballot, Preempted, Record, accept, agreed, n
 
 SURVEY_GRACE_S = 0.3
 ACCEPT_GRACE_S = 1.0
+
+Guard = Callable[[SiteName], Talk[Trouble | None]]
+"""None once the site may accept what is offered; otherwise why it may not."""
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -109,11 +112,11 @@ def offer(
     ballot: Ballot,
     value: bytes,
     quorum: int,
-    ready: Callable[[SiteName], Talk[Trouble | None]],
+    guards: Sequence[Guard],
 ) -> Talk[Round]:
-    """Ask to accept `value`, each site once it is `ready`; only confirmed acceptances are in the answer."""
+    """Ask to accept `value`, each site once all `guards` let it; only confirmed acceptances are in the answer."""
     rule = accepting(ballot, value)
-    return (yield from _phase("accept", places, seen, rule, ballot, quorum, ACCEPT_GRACE_S, ready))
+    return (yield from _phase("accept", places, seen, rule, ballot, quorum, ACCEPT_GRACE_S, guards))
 
 
 def accepting(ballot: Ballot, value: bytes) -> Rule:
@@ -141,12 +144,12 @@ def _phase(
     ballot: Ballot,
     quorum: int,
     grace_s: float,
-    ready: Callable[[SiteName], Talk[Trouble | None]] | None = None,
+    guards: Sequence[Guard] = (),
 ) -> Talk[Round]:
     set_aside = seen.rolled_back if isinstance(seen, Survey) else {}
     asked = {site: place for site, place in places.items() if site not in set_aside and not _is_hopeless(seen, site)}
     replies = yield Gather(
-        {site: _change(place, seen.views.get(site), rule, ready) for site, place in asked.items()},
+        {site: _change(place, seen.views.get(site), rule, guards) for site, place in asked.items()},
         lambda results: len(_counted(results)) >= quorum,
         grace_s,
     )
@@ -158,11 +161,12 @@ def _phase(
     )
 
 
-def _change(
-    place: Place, view: SiteView | None, rule: Rule, ready: Callable[[SiteName], Talk[Trouble | None]] | None
-) -> Talk[Changing]:
-    trouble = (yield from ready(place.site)) if ready is not None else None
-    return trouble if trouble is not None else (yield from change_site(place, view, rule))
+def _change(place: Place, view: SiteView | None, rule: Rule, guards: Sequence[Guard]) -> Talk[Changing]:
+    for guard in guards:
+        trouble = yield from guard(place.site)
+        if trouble is not None:
+            return trouble
+    return (yield from change_site(place, view, rule))
 
 
 def _is_hopeless(seen: Survey | Round, site: SiteName) -> bool:

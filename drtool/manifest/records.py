@@ -346,3 +346,4 @@ class Founding(msgspec.Struct, frozen=True, kw_only=True):
     modes: Mapping[SiteName, Mode] = {}
     """How the registers of the voters move on; `chain` where nothing is said."""
     keys: KeyTable = KeyTable()
+    liars: int = 0

@@ -207,7 +207,7 @@ def _begin_generation(
         )
     record = there.record
     learned = yield from context.library.learn([*sites, *others], record.value)
-    objects = yield from context.library.sealed_below([*sites, *others], learned)
+    objects = yield from context.library.sealed_below([*sites, *others], learned, sites)
     guard = SlotGuard(context.slots, learned, context.config)
     talks = {site: _copy(context.places[site], objects, record, guard) for site in rest if site not in begun}
     replies = yield Gather(talks, never)
@@ -237,7 +237,7 @@ def _decide_first(
         raise NoQuorum("too few of the survivors took the catalogue's pages", hint="make room there and run it again")
     value = seal_head(library.keys, head, base.state.keys)
     chosen = yield from library.learn([*sites, *others], value)
-    objects = yield from library.sealed_below([*sites, *others], chosen)
+    objects = yield from library.sealed_below([*sites, *others], chosen, sites)
     if not (yield from store_missing(first, objects)):
         return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
     locked = yield from SlotGuard(context.slots, chosen, context.config).ready(first)

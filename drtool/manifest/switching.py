@@ -30,7 +30,7 @@ from drtool.manifest.names import ACCEPTORS, Life, life_of, sealed_name, version
 from drtool.manifest.ports import Delete, Draw, Failed, Gather, Keys, List, Note, PutIfAbsent, Talk, never
 from drtool.manifest.records import Config, Mode, Successor, Target, Voter
 from drtool.model import SiteName, TargetName
-from drtool.paxos import majority
+from drtool.paxos import Record, found, highest_accepted, majority
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -143,13 +143,14 @@ def finish_switch(
     readings = yield Gather({site: read_site(place) for site, place in new.items()}, never)
     yield from follow_seals(config, library.keys, _sealed(readings))  # it had begun long ago, and has ended since
     begun = {site for site, reading in readings.items() if isinstance(reading, SiteView)}
-    if len(begun) < config.quorum and not _is_in_use(readings):
+    if len(begun) < config.quorum and not is_in_use(readings):
         objects = yield from library.sealed_below(list(dict.fromkeys((*old, *new))), last)
         absent = [
             site for site, reading in readings.items() if isinstance(reading, Trouble) and reading.kind == "absent"
         ]
         guard = SlotGuard(slots, last, config)
-        talks = {site: _begin(new[site], last, objects, guard) for site in absent}
+        firsts = {site: first_record(new[site], last.head, last.value) for site in absent}
+        talks = {site: _begin(new[site], first, objects, guard) for site, first in firsts.items()}
         replies = yield Gather(talks, never)
         begun |= {site for site, reply in replies.items() if isinstance(reply, SiteView)}
         yield Note("notify", f"configuration {config.number} begins at {', '.join(sorted(begun)) or 'no site'}")
@@ -157,7 +158,7 @@ def finish_switch(
     yield from seal_sites(library.keys, old, config, voters_targets(last, config))
 
 
-def _is_in_use(readings: Mapping[SiteName, Any]) -> bool:
+def is_in_use(readings: Mapping[SiteName, Any]) -> bool:
     """Whether somebody has promised here already: then a quorum had begun, and who holds nothing now has lost its memory."""
     return any(isinstance(reading, SiteView) and reading.record.version > 1 for reading in readings.values())
 
@@ -166,13 +167,41 @@ def _sealed(readings: Mapping[SiteName, Any]) -> list[SiteName]:
     return [site for site, reading in readings.items() if isinstance(reading, Trouble) and reading.kind == "sealed"]
 
 
-def _begin(place: Place, last: Learned, objects: Mapping[bytes, bytes], guard: SlotGuard) -> Talk[Any]:
+def begin_absent(
+    library: Library,
+    places: Mapping[SiteName, Place],
+    config: Config,
+    slots: SlotSource,
+    views: Mapping[SiteName, SiteView],
+    absent: Sequence[SiteName],
+) -> Talk[bool]:
+    """Begin voters that hold nothing in a configuration that is in use, where it would have no quorum otherwise.
+
+    Return whether any was tried. Only a configuration that bears liars can do that: no more voters lost their memory than it
+    bears, and the others never began. For those it is as if the newest proposal had reached them, and nothing else had.
+    """
+    if not absent or not config.quorum - config.liars <= len(views) < config.quorum:
+        return False
+    newest = highest_accepted([view.record for view in views.values()])
+    learned = yield from library.learn([*views, *absent], newest.value)
+    objects = yield from library.sealed_below([*views, *absent], learned)
+    guard = SlotGuard(slots, learned, config)
+    talks: dict[SiteName, Talk[Any]] = {}
+    for site in absent:
+        first = found(places[site].chain, newest.accepted, newest.value, (yield Draw(16)))
+        talks[site] = _begin(places[site], first, objects, guard)
+    yield Gather(talks, never)
+    yield Note("notify", f"{', '.join(absent)} held nothing of configuration {config.number} and should begin")
+    return True
+
+
+def _begin(place: Place, first: Record, objects: Mapping[bytes, bytes], guard: SlotGuard) -> Talk[Any]:
     locked = yield from guard.ready(place.site)
     if locked is not None:
         return locked
     if not (yield from store_missing(place.site, objects)):
         return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
-    begun = yield from begin_at(place, first_record(place, last.head, last.value))
+    begun = yield from begin_at(place, first)
     if isinstance(begun, Trouble) and begun.kind == "broken":  # somebody else finished the switch since we looked
         return (yield from read_site(place))
     return begun

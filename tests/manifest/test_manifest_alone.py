@@ -1,10 +1,36 @@
-"""Each site that votes on a head can tell all of it alone, also when it was away while pages were written."""
+"""Each site that votes on a head can tell all of it alone, also when it was away or full while pages were written."""
 
 import shutil
 from unittest.mock import patch
 
 import pytest
 from manifest_world import Sites, backup, sources
+
+from drtool.errors import NoQuorum, TargetFull
+from drtool.manifest import Member
+from drtool.manifest.ports import List
+from drtool.stores import LocalStore
+
+PAGES = "manifest/obj/"
+
+
+class FullStore:
+    """A site with room for records of its register, and for nothing larger."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def put(self, name, data):
+        raise TargetFull(f"no space left for {name}")
+
+
+@pytest.fixture
+def small_heads():
+    with patch("drtool.manifest.commit.RECENT_LIMIT", 6):
+        yield
 
 
 @pytest.fixture
@@ -28,3 +54,73 @@ def test_a_site_that_missed_a_fold_gets_its_pages_when_it_votes_again(sites, tmp
     view = sites.host("stranger").read_offline("site2")
     assert sources(view) == [*(f"s{number}" for number in range(8)), "back"]
     assert sources(sites.host("another").recover(["site2"])) == sources(view)
+
+
+def folded(sites, count=8):
+    """A catalogue whose head was folded some times."""
+    host = sites.found()
+    for number in range(count):
+        backup(host, f"s{number}")
+    return host
+
+
+def pages_at(sites, name):
+    return {path.name: path for path in (sites.root / name / PAGES).iterdir()}
+
+
+def test_a_full_site_votes_on_no_head_whose_pages_it_did_not_take(sites, small_heads):
+    sites.found()
+    full = sites.stores() | {"site2": FullStore(LocalStore.open(sites.root / "site2"))}
+    host = sites.host(sites=full)
+    for number in range(8):
+        backup(host, f"s{number}")
+    told = sites.host("stranger").read_offline("site2")
+    assert sources(told) == [f"s{number}" for number in range(len(told.state.snapshots))]
+    assert not (sites.root / "site2" / PAGES).exists()
+    del full["site1"]
+    with pytest.raises(NoQuorum, match="site2: it did not take the catalogue's pages: no space left"):
+        backup(sites.host(sites=full), "s8")
+
+
+def test_a_page_that_went_missing_comes_back_with_the_next_fold(sites, small_heads):
+    host = folded(sites)
+    needed = {page.reference.name.hex() for page in host.read().learned.checkpoint.pages()}
+    lost = next(path for name, path in pages_at(sites, "site1").items() if name in needed)
+    lost.unlink()
+    for number in range(4):
+        backup(host, f"t{number}")
+    assert lost.exists()
+    assert sites.host("stranger").check() == []
+
+
+def test_a_quiet_commit_asks_for_no_pages_and_a_fold_lists_them_once(sites, small_heads):
+    counts = []
+    for number in range(8):
+        asked = []
+        host = sites.host(hook=lambda _step, request, asked=asked: asked.append(request)) if number else sites.found()
+        backup(host, f"s{number}")
+        counts.append(sum(isinstance(request, List) and request.prefix == PAGES for request in asked))
+    assert 0 in counts[1:]
+    assert set(counts[1:]) <= {0, 3}
+
+
+def test_history_that_is_lost_everywhere_stops_neither_backups_nor_a_change_of_voters_nor_a_recovery(
+    tmp_path, small_heads
+):
+    sites = Sites(tmp_path / "world", 3, spare=1)
+    with patch("drtool.manifest.pages.FAN_OUT", 2):
+        host = folded(sites, 12)
+        page = host.read().learned.checkpoint.log_pages[-1].reference.name.hex()
+        for name in sites.names:
+            pages_at(sites, name)[page].unlink()
+        for number in range(8):
+            backup(sites.host("another"), f"t{number}")
+    sites.names.append("site3")
+    members = [Member(name, f"{name}/main") for name in ("site0", "site1", "site3")]
+    sites.host("another").set_voters(members)
+    for name in ("site1", "site3"):
+        shutil.rmtree(sites.root / name)
+    sites.names = ["site0"]
+    view = sites.host("admin").recover(["site0"])
+    assert sources(view) == [*(f"s{number}" for number in range(12)), *(f"t{number}" for number in range(8))]
+    assert [problem.kind for problem in sites.host("admin").check() if problem.kind != "missing-object"] == ["content"]

@@ -16,19 +16,23 @@ from sim_run import run_seed
 SEEDS_LIMIT = 400
 
 CATCHES: dict[str, int | str] = {
+    "a-voter-that-never-began-is-left-out-for-ever": "a-voter-that-never-began-and-one-that-denies-to-have",
     "absent-treated-as-initial": 71,
     "accept-without-reading-the-promise-again": 0,
     "ballot-used-by-two": 2,
     "copy-that-goes-on-in-the-same-life": 113,
     "copy-that-is-used-without-asking": 40,
     "head-before-its-key-slots": 4,
+    "head-before-its-pages": "a-page-that-one-site-never-got",
     "head-under-a-newer-key-than-its-own-slots-hold": "a-rotation-while-a-commit-folds",
     "highest-accepted-value-not-adopted": 0,
     "inbox-entries-applied-without-dedupe": 0,
     "left-in-the-inbox-is-taken-for-done": 0,
+    "loss-shown-to-those-who-do-not-look": "a-compaction-by-a-host-that-a-recovery-gave-less",
     "next-configuration-on-a-stop-that-is-not-chosen": 88,
     "no-confirmation-after-collection": 102,
     "no-op-id-dedupe": 17,
+    "pages-that-a-site-still-needs-are-compacted": "a-compaction-while-one-site-keeps-an-older-head",
     "promise-not-confirmed": "a-promise-that-landed-in-a-hole",
     "quorum-too-small": 1,
     "read-from-one-site": 3,

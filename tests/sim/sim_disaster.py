@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sim_run import Client, Run
 
 TRIES = 8
-SURVIVOR_TRIES = 5
 
 
 class Disaster:
@@ -39,8 +38,6 @@ class Disaster:
         """Too few sites are left, and one or two administrators notice."""
         run = self._run
         known = self._choose_survivors()
-        if known is None:
-            return
         lost = [site for site in run.voters if site not in self.survivors]
         admins = [f"admin{number}" for number in range(self._rng.choice((1, 1, 2)))]
         for site in lost if self.for_ever else ():
@@ -55,20 +52,12 @@ class Disaster:
             run.busy += 1
             run.world.at(self._rng.uniform(0.0, 20.0), lambda name=name: self._recover(name, TRIES))
 
-    def _choose_survivors(self) -> Sequence[str] | None:
-        """Fewer than a quorum who know the catalogue's pages together: the changes there, by mark. None if there are no such.
-
-        A site that was away while older changes were folded has none of these pages until `repair`.
-        """
+    def _choose_survivors(self) -> Sequence[str]:
+        """Fewer than a quorum: the changes there, by mark. However few there are, they tell their newest head alone."""
         run = self._run
-        for _ in range(SURVIVOR_TRIES):
-            count = self._rng.randint(1, len(run.voters) - run.options.quorum)
-            self.survivors = sorted(self._rng.sample(run.voters, count))
-            try:
-                return self._marks_on(self.survivors)
-            except DrtoolError:
-                self.survivors = []
-        return None
+        count = self._rng.randint(1, len(run.voters) - run.options.quorum)
+        self.survivors = sorted(self._rng.sample(run.voters, count))
+        return self._marks_on(self.survivors)
 
     def _marks_on(self, sites: Sequence[str]) -> Sequence[str]:
         """What the newest head at any of them says, by looking at their bytes."""

@@ -73,7 +73,7 @@ def accept_without_reading_the_promise_again() -> Iterator[None]:
 @mutation("everything")
 def quorum_too_small() -> Iterator[None]:
     """Half of the sites, rounded down."""
-    with patch("drtool.manifest.beginning.majority", lambda voters: voters // 2):
+    with patch("drtool.manifest.beginning.majority", lambda voters, _liars: voters // 2):
         yield
 
 

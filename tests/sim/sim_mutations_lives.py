@@ -79,7 +79,10 @@ def sealed_before_the_next_configuration_stands() -> Iterator[None]:
 @mutation("voters")
 def register_begun_again_in_a_configuration_that_is_in_use() -> Iterator[None]:
     """Who finishes a switch late begins every register that is not there, also those that lost their memory since."""
-    with patch.object(switching, "_is_in_use", lambda readings: False):
+    with (
+        patch.object(switching, "is_in_use", lambda readings: False),
+        patch.object(commit, "is_in_use", lambda readings: False),
+    ):
         yield
 
 
@@ -126,4 +129,16 @@ def what_is_drawn_follows_from_what_a_host_remembers() -> Iterator[None]:
         return blake3(f"{process.name.partition('+')[0]} {drawn}".encode()).digest(length=request.count)
 
     with patch.object(World, "_instant", remembered):
+        yield
+
+
+@mutation("recovery")
+def loss_shown_to_those_who_do_not_look() -> Iterator[None]:
+    """A commit whose view goes to no person counts as having said what a recovery gave up."""
+    plain = facade.Manifest._commit
+
+    def telling(self: Any, draft: Any, *, resumed: bool, tells: bool = True) -> Any:
+        return (yield from plain(self, draft, resumed=resumed))
+
+    with patch.object(facade.Manifest, "_commit", telling):
         yield

@@ -1,4 +1,4 @@
-"""More broken protocols: wrong ways to rotate keys while a site is away, and to use a site that exists twice."""
+"""More broken protocols: what a site must hold to vote, keys that rotate while a site is away, a site that exists twice."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +9,8 @@ from sim_membership import Copies
 from sim_mutations import mutation
 from sim_world import Keys
 
+from drtool.manifest import commit, compacting
+from drtool.manifest.holdings import PageGuard
 from drtool.manifest.keyslots import SlotGuard
 
 
@@ -70,4 +72,35 @@ def copy_that_goes_on_in_the_same_life() -> Iterator[None]:
         patch.object(Copies, "declared", declared),
         patch.object(sim_membership, "drop_stale_registers", lambda *_words: None),
     ):
+        yield
+
+
+@mutation("lossy")
+def head_before_its_pages() -> Iterator[None]:
+    """A site accepts a head whatever pages it holds."""
+
+    def content(_guard: Any, _site: str) -> Any:
+        return None
+        yield
+
+    with patch.object(PageGuard, "ready", content):
+        yield
+
+
+@mutation("lossy")
+def pages_that_a_site_still_needs_are_compacted() -> Iterator[None]:
+    """What the chosen head does not name is deleted at every site, whatever head it has."""
+    with patch.object(compacting, "_is_on_the_same_checkpoint", lambda *_words: True):
+        yield
+
+
+@mutation("lying")
+def a_voter_that_never_began_is_left_out_for_ever() -> Iterator[None]:
+    """A configuration that bears liars does not begin those who hold nothing, though it has no quorum without them."""
+
+    def hopeless(*_words: Any) -> Any:
+        return False
+        yield
+
+    with patch.object(commit, "begin_absent", hopeless):
         yield

@@ -85,7 +85,7 @@ def options_of(seed: int, profile: str | None = None) -> Options:
 
 @contextmanager
 def limits_of(options: Options) -> Iterator[None]:
-    """Small limits, so that a short history folds, merges and collects; and the quorum that bears so many liars."""
+    """Small limits, so that a short history folds, merges and collects."""
     with ExitStack() as stack:
         for name, value in (
             ("commit.RECENT_LIMIT", options.recent_limit),
@@ -97,7 +97,4 @@ def limits_of(options: Options) -> Iterator[None]:
             stack.enter_context(patch(f"drtool.manifest.{name}", value))
         for rule in ("proposer._goes_first", "commit.Turns.waits") if options.rude else ():
             stack.enter_context(patch(f"drtool.manifest.{rule}", lambda *_words: False))
-        for module in ("beginning", "switching") if options.liars else ():
-            strong = lambda voters, *_liars: majority(voters, options.liars)  # noqa: E731
-            stack.enter_context(patch(f"drtool.manifest.{module}.majority", strong))
         yield

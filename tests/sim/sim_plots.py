@@ -192,3 +192,102 @@ def a_rotation_while_a_commit_folds() -> list[str]:
         pages.release()
         stage.for_s(60.0)
         return stage.conclude()
+
+
+@plot
+def a_page_that_one_site_never_got() -> list[str]:
+    """A put of a page is lost on its way to one site; later that site is the only one that is left."""
+    options = replace(PEACE, recent_limit=5)
+    with limits_of(options):
+        stage = Stage(options)
+        *lost, left = stage.world.sites
+        page = stage.hold("host", left, kind=Put, name="manifest/obj/")
+        marks = ["one", "two", "folds"]
+        for mark in marks:
+            folding = stage.append("host", mark)
+            stage.world.run(lambda operation=folding: bool(operation.answer or page.waiting))
+        assert page.waiting, "nothing is folded"
+        page.forget()
+        stage.until(folding)
+        stage.for_s(20.0)
+        return _recovered_alone(stage, lost, left, set(marks))
+
+
+@plot
+def a_compaction_while_one_site_keeps_an_older_head() -> list[str]:
+    """A site misses some folds, and the head of the compaction as well; later it is the only one that is left.
+
+    The pages of its own head are garbage to the compaction.
+    """
+    options = replace(PEACE, recent_limit=5, retired_changes=2)
+    with limits_of(options):
+        stage = Stage(options)
+        *lost, left = stage.world.sites
+        early = [f"early {number}" for number in range(4)]
+        late = [f"late {number}" for number in range(4)]
+        for mark in early:
+            stage.until(stage.append("host", mark))
+        stage.for_s(20.0)
+        stage.world.cut["host", left] = stage.world.now + 1000.0
+        for mark in late:
+            stage.until(stage.append("host", mark))
+        stage.hold("keeper", left, kind=PutIfAbsent)
+        stage.compact("keeper")
+        stage.for_s(60.0)
+        return _recovered_alone(stage, lost, left, set(early))
+
+
+def _recovered_alone(stage: Stage, lost: list[str], left: str, acknowledged: set[str]) -> list[str]:
+    stage.lose(*lost)
+    outcome = stage.recover("admin", left)
+    stage.for_s(200.0)
+    view, error = outcome
+    if view is None:
+        return [f"nothing can be recovered from the site that is left: {error!r}"]
+    marks = {row.source for row in view.state.snapshots}
+    return [] if acknowledged <= marks else [f"{sorted(acknowledged - marks)} were lost"]
+
+
+@plot
+def a_voter_that_never_began_and_one_that_denies_to_have() -> list[str]:
+    """A change of voters began at a quorum, by the word of a site that drops its register afterwards.
+
+    The configuration bears one such site, so those that never began must not keep the others from a quorum.
+    """
+    options = replace(PEACE, site_count=4, spares=1, liars=1)
+    with limits_of(options):
+        stage = Stage(options)
+        first, second, third, _, fifth = stage.world.sites
+        never = stage.hold("admin", third, kind=PutIfAbsent, name="c000002/v-")
+        stage.set_voters("admin", first, second, third, fifth)
+        stage.until_waiting(never)
+        never.forget()
+        stage.for_s(60.0)
+        dies_after_its_first_promise(stage, "dead", (second, third, fifth))
+        stage.judge.faulty.add(fifth)
+        stage.world.sites[fifth].objects.clear()
+        reading = stage.read("reader")
+        stage.for_s(60.0)
+        return [] if reading.answer else ["a configuration that bears one liar has no quorum left"]
+
+
+@plot
+def a_compaction_by_a_host_that_a_recovery_gave_less() -> list[str]:
+    """A host whose backup was given up compacts first and reads then: what was given up must be said to whoever reads."""
+    options = replace(PEACE, profile="recovery")
+    with limits_of(options):
+        stage = Stage(options)
+        stage.world.faults = Faults()
+        *lost, left = stage.world.sites
+        stage.until(stage.append("host", "kept"))
+        stage.world.cut["host", left] = stage.world.now + 1000.0
+        stage.until(stage.append("host", "given up"))
+        stage.for_s(20.0)
+        stage.world.cut.clear()
+        stage.lose(*lost)
+        stage.recover("admin", left)
+        stage.for_s(60.0)
+        stage.compact("host")
+        stage.for_s(60.0)
+        stage.until(stage.read("host"))
+        return stage.run.violations

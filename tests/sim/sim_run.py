@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import sim_membership
 import sim_work
 from sim_disaster import Disaster
+from sim_holdings import Holdings
 from sim_judge import Judge, State
 from sim_linear import Operation
 from sim_membership import Copies, Twice
@@ -87,6 +89,7 @@ class Run:
         self.history: list[Operation] = []
         self.judge = Judge(options.trusted, faulty=set(self.liars))
         self.violations = self.judge.violations
+        self.holdings = Holdings(self)
         self.disaster: Disaster | None = None
         self.copies: Copies | None = None
         self.refusals = 0  # commits that were refused because nothing is built on a head that denies what was seen
@@ -162,9 +165,11 @@ class Run:
             voters=tuple((site, f"{site}/main") for site in self.voters),
             modes=self.modes,
             keys=sim_membership.first_table(self) if faults.rotations else KeyTable(),
+            liars=self.options.liars,
         )
+        self.world.watchers.append(self.holdings.after)
         if faults.rotations:
-            self.world.stored = lambda site, request, reply: sim_membership.check_slots(self, site, request, reply)
+            self.world.watchers.append(partial(sim_membership.check_slots, self))
         local = MemoryState()
         for site in self.liars:
             self.world.sites[site].honest = True
@@ -328,6 +333,7 @@ class Run:
         self.world.forget_plans()
         self.world.drain()
         try:
+            self.holdings.in_the_end()
             if self.copies:
                 self.copies.in_the_end()
             if self.disaster and self.disaster.survivors:
@@ -361,13 +367,16 @@ class Run:
                 self.violations.append(f"fork: change {sequence} is not an ancestor of the last head")
 
     def _repair(self) -> None:
-        """A site that forgot everything, or a part, begins a new life; then nothing is wrong with it any more."""
+        """A site that forgot everything, or a part, begins a new life; a repair readmits those that never began.
+
+        Then nothing is wrong any more.
+        """
         forgetful = self.judge.faulty - set(self.liars)
         if not forgetful:
             return
         process = Process("repairer", MemoryState())
         manifest = self.manifest(process)
-        config = self.world.settle(process, manifest.reading()).config
+        config = self.world.settle(process, manifest.refreshing()).config
         forgetful &= {row.site for row in config.voters}
         if forgetful:
             members = [Member(row.site, row.target, row.mode, fresh=row.site in forgetful) for row in config.voters]

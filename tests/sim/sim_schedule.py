@@ -69,6 +69,11 @@ class Stage:
         self.world.start(client.process, client.manifest.recovering(sites), lambda *words: outcome.extend(words))
         return outcome
 
+    def compact(self, name: str) -> None:
+        """Let a host delete what no head names any more; it goes on whenever time passes."""
+        client = self.clients.get(name) or self.host(name)
+        self.world.start(client.process, client.manifest.compacting(), lambda *_: None)
+
     def set_voters(self, name: str, *sites: str) -> None:
         """Let a host make these sites the voters; it goes on whenever time passes."""
         client = self.clients.get(name) or self.host(name)

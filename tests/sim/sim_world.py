@@ -106,6 +106,11 @@ class Hold:
             arrive()
         self.waiting.clear()
 
+    def forget(self) -> None:
+        """Those that wait are lost; nothing more is held."""
+        self.released = True
+        self.waiting.clear()
+
 
 @dataclass(frozen=True)
 class Traced:
@@ -145,7 +150,7 @@ class World:
             mode = (modes or {}).get(name, "chain")
             self.sites[name] = Liar(mode, seed, self.sites) if name in liars else Site(mode)
         self.elsewhere: dict[tuple[str, str], Any] = {}  # (process, site) → which copy of it the process uses
-        self.stored: Callable[[Site, ports.SiteRequest, Any], None] | None = None  # looks on at every request
+        self.watchers: list[Callable[[Any, ports.SiteRequest, Any], None]] = []  # look on at every request
         self.holds: list[Hold] = []
         self.traced: list[Traced] | None = None
         self.cut: dict[tuple[str, str], float] = {}  # (process, site) → until when
@@ -323,8 +328,8 @@ class World:
 
     def _perform(self, site: Any, request: ports.SiteRequest, who: str) -> Any:
         reply = site.perform(request, who)
-        if self.stored is not None:
-            self.stored(site, request, reply)
+        for look_on in self.watchers:
+            look_on(site, request, reply)
         return reply
 
     def _land(self, who: str, site: Any, request: ports.SiteRequest, delay_s: float) -> None:

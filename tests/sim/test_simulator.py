@@ -74,6 +74,13 @@ def test_the_checker_knows_what_is_linearizable(history, verdict):
     assert is_linearizable(history) is verdict
 
 
+def test_many_operations_without_an_answer_do_not_keep_the_checker_busy():
+    appends = [Operation("append", f"m{number}", 0) for number in range(24)]
+    reads = [Operation("read", None, at, at + 1, (("m7", "m3", "m9")[:at], 1)) for at in range(1, 4)]
+    assert is_linearizable([*appends, *reads])
+    assert not is_linearizable([*appends, *reads, Operation("read", None, 9, 10, (("m7", "m9"), 1))])
+
+
 def _report(result):
     again = f"python tests/sim/run.py --seed {result.options.seed}"
     return "\n".join([str(result.options), *result.violations, f"again: {again}"])
