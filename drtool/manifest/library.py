@@ -130,14 +130,19 @@ class Library:
         return names
 
     def sealed_below(
-        self, sites: Sequence[SiteName], learned: Learned, witnesses: Sequence[SiteName] | None = None
+        self,
+        sites: Sequence[SiteName],
+        learned: Learned,
+        witnesses: Sequence[SiteName] | None = None,
+        names: Collection[bytes] | None = None,
     ) -> Talk[dict[bytes, bytes]]:
-        """Every object below a head, as it is stored: from the cache, else from the first site that has it whole.
+        """Every object below a head, or those of `names`, as it is stored: from the cache, else from the first site that has it.
 
         Lost history must not stop what comes after it. A log page is left out if every one of `witnesses`, which are all `sites`
         unless given, answered that it does not have it. A list of what prune takes away may be missing: only prune needs it.
         """
-        wanted, lists = object_names(learned), {row.name for row in lists_of(learned.state)}
+        wanted = object_names(learned) if names is None else set(names)
+        lists = {row.name for row in lists_of(learned.state)}
         asked = sites if witnesses is None else witnesses
 
         def dispensable(silent: Collection[SiteName]) -> set[bytes]:

@@ -168,7 +168,7 @@ class _Work:
             if isinstance(there := replies.get(key_of(name)), _Known):
                 known[name] = there
         lacking = {bytes_ for name in targets.keys() & known.keys() for bytes_ in self._needed - known[name].objects}
-        pages = yield from self._library.sealed_objects(self._near, lacking)
+        pages = yield from self._library.sealed_below(self._near, self._learned, names=lacking)
         talks = {
             key_of(name): self._bring(key_of(name), known[name], pages, garbage.get(name, ()))
             for name in targets
@@ -196,7 +196,7 @@ class _Work:
         self, place: SiteName, there: _Known, pages: Mapping[bytes, bytes], garbage: Iterable[bytes]
     ) -> Talk[Failed | Trouble | None]:
         """Pages, then slots, then the mirror; at last what is not needed any more goes."""
-        for name in sorted(self._needed - there.objects):
+        for name in sorted(pages.keys() - there.objects):
             failed = yield Put(place, object_key(name), pages[name])
             if isinstance(failed, Failed):
                 return failed
