@@ -15,6 +15,7 @@ from drtool.cli.trust import check_config, trust_of
 from drtool.cli.view import Cell, View, line, table, view
 from drtool.cli.writing import Chosen, Place, config_text, write_config
 from drtool.config.schema import check_name, place_at
+from drtool.crypto.strength import weakness
 from drtool.errors import ConfigError, DrtoolError, UsageError
 from drtool.events import Warned
 
@@ -227,6 +228,11 @@ def new_password(call: "Call") -> bytes:
     first = ask_password_or_none("New password (empty: propose one): ")
     if first is None:
         return _proposed(call)
+    if weak := weakness(first):
+        raise UsageError(
+            f"this password is too easy to guess: it {weak}; nothing was done",
+            hint="take five or more random words, or press Enter and take the one that is proposed",
+        )
     if ask_password("The same again: ") != first:
         raise UsageError("the two passwords differ; nothing was done")
     return first

@@ -1,5 +1,6 @@
 """`key list`, `add`, `remove` and `rotate`: the passwords that open the repository."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -121,6 +122,11 @@ def key_rotate(
 
 def _new_password(call: "Call", file: str | None) -> bytes:
     if file is None:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "no new password: --new-password-file is missing, and there is no terminal to ask on",
+                hint="give --new-password-file FILE; --password-file names the password that opens the repository",
+            )
         return new_password(call)
     if call.options.password_file and Path(file).absolute() == Path(call.options.password_file).absolute():
         raise UsageError("--password-file and --new-password-file are the same file", hint="the new one needs its own")

@@ -91,7 +91,26 @@ class Family(TyperGroup):
             formatter.write_text("`drtool COMMAND --help` shows a command's options, examples and exit codes.")
 
 
+_ELSEWHERE = {
+    "check": "drtool verify",
+    "compact": "drtool prune",
+    "create": "drtool backup",
+    "delete": "drtool forget --prune",
+    "extract": "drtool restore",
+    "help": "drtool --help, or drtool COMMAND --help",
+    "info": "drtool snapshots, drtool stats, drtool status",
+    "list": "drtool snapshots, or drtool ls SNAPSHOT for its files",
+    "rebuild-index": "drtool repair",
+    "recover": "drtool manifest recover",
+    "snapshot": "drtool snapshots, or drtool backup to make one",
+    "unlock": "nothing: no lock outlives its process (drtool session list shows who works on the repository)",
+}
+"""What the commands of other backup tools are called here."""
+
+
 def unknown(path: Path) -> UsageError:
+    if len(path) == 1 and path[0] in _ELSEWHERE:
+        return UsageError(f"no such command {path[0]!r}", hint=f"other tools' {path[0]} is here: {_ELSEWHERE[path[0]]}")
     known = commands.names_below(path[:-1])
     close = get_close_matches(path[-1], known, n=1)
     meant = f"; the nearest is {close[0]!r}" if close else ""

@@ -12,6 +12,7 @@ from drtool.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
+    from drtool.config.trust import Trust
     from drtool.plans.language import Plan
     from drtool.plans.library import Listed
 
@@ -46,27 +47,29 @@ def plan_check(
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of plans, for editors.")] = False,
 ) -> None:
-    """Say whether plans could be run: every error with file, line and column, and the nearest known name.
+    """Check that plans can be run: every error with file, line and column, and the nearest known name.
 
+    Without a name, every plan of the configured directory is checked.
     Nothing is opened or run: `plan run --dry-run` also looks at the repository. Exit 2 when a plan has errors.
 
     Examples:
+        drtool plan check
         drtool plan check plans/site-loss.yaml
         drtool plan check single-file weekly-verify --json
         drtool plan check --schema > plan.schema.json
     """
+    from drtool.plans.language import load_plan
+    from drtool.plans.library import read_trusted
+
     call: Call = context.obj
     if schema:
         call.show(*_schema())
         return
-    if not plans:
-        raise UsageError("no plan is named", hint="drtool plan check FILE|ID…")
     rows: list[Document] = []
     errors: list[str] = []
-    for word in plans:
-        file = plan_file(call, word)
+    for file, trust in [_named_plan(call, word) for word in plans] if plans else _all_plans(call):
         try:
-            rows.append(_about_checked(file, trusted_plan(call, word, file)))
+            rows.append(_about_checked(file, load_plan(file, read_trusted(trust))))
         except ConfigError as error:
             errors += error.problems
     if errors:
@@ -105,11 +108,33 @@ def plan_file(call: "Call", word: str) -> Path:
 def trusted_plan(call: "Call", word: str, file: Path) -> "Plan":
     """The plan in `file`, which FILE or ID named. Raises ConfigError, also for one that an untrusted user could have written."""
     from drtool.plans.language import load_plan
-    from drtool.plans.library import SUFFIXES, read_trusted
+    from drtool.plans.library import read_trusted
 
-    is_file = "/" in word or word.endswith(SUFFIXES)
-    trust = trust_of(named=True) if is_file else call.settings.trust
-    return load_plan(file, read_trusted(trust))
+    return load_plan(file, read_trusted(_trust(call, word)))
+
+
+def _trust(call: "Call", word: str) -> "Trust":
+    """Return who may have written a plan: a file that was named is trusted as the person is, one found by its id is not."""
+    from drtool.plans.library import SUFFIXES
+
+    return trust_of(named=True) if "/" in word or word.endswith(SUFFIXES) else call.settings.trust
+
+
+def _named_plan(call: "Call", word: str) -> "tuple[Path, Trust]":
+    return plan_file(call, word), _trust(call, word)
+
+
+def _all_plans(call: "Call") -> "list[tuple[Path, Trust]]":
+    """Return every plan of the configured directory. Raises UsageError if there is none."""
+    from drtool.plans.library import plan_files
+
+    directory = plans_directory(call)
+    if directory is None:
+        raise UsageError("no plan is named, and there is no directory of plans", hint="drtool plan check FILE|ID…")
+    found = [(file, call.settings.trust) for file in plan_files(directory)]
+    if not found:
+        raise UsageError(f"the directory of plans {directory} holds no plan", hint="drtool plan check FILE")
+    return found
 
 
 def _about_checked(file: Path, plan: "Plan") -> Document:

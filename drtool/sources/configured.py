@@ -1,5 +1,6 @@
 """From a source's configuration to what captures it; directories and files need nothing but the walk."""
 
+import os
 from pathlib import Path
 
 from drtool.config.schema import SourceConfig
@@ -24,7 +25,7 @@ def _source(config: SourceConfig, directory: Path) -> Source | None:
     if config.sqlite is not None:
         from drtool.sources.sqlite import SqliteSource
 
-        return SqliteSource(directory / config.sqlite.path)
+        return SqliteSource(_path(directory, config.sqlite.path))
     if config.postgresql is not None:
         from drtool.sources.postgresql import PostgresqlSource
 
@@ -62,10 +63,18 @@ def _source(config: SourceConfig, directory: Path) -> Source | None:
 def walked_paths(config: SourceConfig, directory: Path) -> tuple[Path, ...]:
     """The directories and files that a source takes as they are; names are below `directory`."""
     if config.system is None:
-        return tuple(directory / path for path in config.paths)
+        return tuple(_path(directory, path) for path in config.paths)
     from drtool.sources.system import walked
 
-    return (*walked(), *(directory / path for path in config.system.paths))
+    return (*walked(), *(_path(directory, path) for path in config.system.paths))
+
+
+def _path(directory: Path, name: str) -> Path:
+    """Return a path that drtool.yaml names: below `directory`, and `~` or `~USER` is a home directory. Raises UsageError."""
+    expanded = os.path.expanduser(name)
+    if name.startswith("~") and expanded == name:
+        raise UsageError(f"{name}: this host has no such user", hint=f"write ./{name} for a file of that name")
+    return directory / expanded
 
 
 def patterns(config: SourceConfig) -> tuple[str, ...]:

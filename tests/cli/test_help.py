@@ -65,6 +65,7 @@ def test_an_option_that_is_not_built_yet_is_refused(path, option, capsys):
         (["bakcup"], "no such command 'bakcup'; the nearest is 'backup'"),
         (["manifest", "statsu"], "'status'"),
         (["zzz"], "no such command 'zzz'"),
+        (["check"], "no such command 'check'"),
         (["snapshots", "--lates", "3"], "--lates"),
         (["snapshots", "--latest", "many"], "'many'"),
         (["snapshots", "--latest"], "--latest"),
@@ -140,3 +141,12 @@ def test_the_shell_completes(words, index, offered, capsys, monkeypatch):
         run([])
     assert ended.value.code == 0
     assert capsys.readouterr().out.split() == offered
+
+
+@pytest.mark.parametrize("word", ["check", "unlock", "list", "extract", "create", "info", "help", "compact"])
+def test_commands_of_other_tools_point_to_ours(word, capsys):
+    assert run(["--json", word]) == 2
+    hint = json.loads(capsys.readouterr().out)["error"]["hint"]
+    named = re.findall(r"drtool ([a-z]+)", hint)
+    assert named or word == "help"
+    assert {(name,) for name in named if name != "session"} <= set(commands.COMMANDS)

@@ -6,6 +6,11 @@ import shutil
 import pytest
 from command_shell import Shell, shell_in
 
+from drtool.cli import founding
+from drtool.cli.call import Call
+from drtool.cli.render import Form, Screen
+from drtool.errors import UsageError
+
 
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory) -> Shell:
@@ -130,3 +135,16 @@ def test_without_a_quorum_the_list_still_shows_and_changes_are_6(shell):
     finally:
         for site in "bc":
             (shell.directory / f"{site}.away").rename(shell.directory / site)
+
+
+def test_without_a_terminal_the_file_for_the_new_password_is_asked_for(shell):
+    ran = shell("key", "add", "--json")
+    assert ran.code == 2
+    assert "--new-password-file is missing" in ran.error["message"]
+
+
+def test_a_trivial_password_that_is_typed_is_refused_with_advice(monkeypatch):
+    monkeypatch.setattr(founding, "ask_password_or_none", lambda _question: b"password12")
+    with pytest.raises(UsageError, match="too easy to guess: it is a common word") as error:
+        founding.new_password(Call(Screen(Form()), ("init",)))
+    assert "random words" in (error.value.hint or "")

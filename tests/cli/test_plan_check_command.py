@@ -109,3 +109,15 @@ def test_the_schema_is_printed_for_editors(shell):
     assert done.code == 0
     assert json.loads(done.out) == shell("plan", "check", "--schema", "--json").document
     assert json.loads(done.out)["title"] == "A plan of drtool"
+
+
+def test_without_a_name_every_plan_of_the_directory_is_checked(shell):
+    done = shell("plan", "check", "--json")
+    assert done.code == 2
+    assert "broken.yaml" in done.error["message"]
+    (shell.directory / "drills/broken.yaml").unlink()
+    done = shell("plan", "check", "--json")
+    assert done.code == 0
+    assert [row["id"] for row in done.document["plans"]] == ["weekly"]
+    (shell.directory / "drills/first.yaml").unlink()
+    assert "holds no plan" in shell("plan", "check", "--json").error["message"]

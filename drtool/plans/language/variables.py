@@ -23,18 +23,27 @@ _TEXTS = frozenset({"string", "path", "list"})
 def resolve_vars(plan: Plan, given: Sequence[str], now: Moment) -> dict[str, Value]:
     """Every variable's value, from `--var NAME=VALUE` words and defaults. Raises UsageError."""
     words = _pairs(plan, given)
-    values = {}
+    lacking = [name for name, var in plan.vars.items() if var.required and name not in words]
+    if lacking:
+        raise _lacking(plan, lacking)
+    values: dict[str, Value] = {}
     for name, var in plan.vars.items():
         if name in words:
             values[name] = _given(plan, name, words[name], now)
-        elif var.required:
-            raise UsageError(
-                f"the variable {name!r} needs a value{_described(var)}: it is required, {_where(plan, name)}",
-                hint=f"--var {name}={_EXAMPLES[var.type]}",
-            )
         else:
             values[name] = None if var.default is None else _checked(var, var.default, now)
     return values
+
+
+def _lacking(plan: Plan, names: Sequence[str]) -> UsageError:
+    """Return the error that names every variable without a value, and the options that give them."""
+    options = " ".join(f"--var {name}={_EXAMPLES[plan.vars[name].type]}" for name in names)
+    if len(names) == 1:
+        (name,) = names
+        described = f"{_described(plan.vars[name])}: it is required, {_where(plan, name)}"
+        return UsageError(f"the variable {name!r} needs a value{described}", hint=options)
+    listed = "; ".join(f"{name!r}{_described(plan.vars[name])}, {_where(plan, name)}" for name in names)
+    return UsageError(f"{len(names)} required variables need values: {listed}", hint=options)
 
 
 def restore_vars(plan: Plan, kept: Mapping[str, Any], now: Moment) -> dict[str, Value]:

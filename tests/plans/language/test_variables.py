@@ -61,6 +61,17 @@ def test_what_is_given_is_read_by_type():
     assert str(found["at"]) == "2026-01-31T21:30:00.5Z"
 
 
+def test_all_variables_without_a_value_are_named_at_once():
+    text = TEXT.replace("default: now-10m", "required: true")
+    plan = load_plan(Path("drill/p.yaml"), lambda _: text.encode())
+    with pytest.raises(
+        UsageError, match=r"2 required variables need values: 'source' \(what is restored\).*; 'at', "
+    ) as error:
+        resolve_vars(plan, (), NOW)
+    assert error.value.hint is not None
+    assert error.value.hint.count("--var ") == 2
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
