@@ -155,7 +155,7 @@ class _Run:
         objects, properties = catalogue.objects(session, name), catalogue.properties(session, name)
         watch = LockWatch(client, self._lock_timeout_s)
         events = [EVENTS] if self._rights.may("EVENT", name) else []  # without the right, the program fails at them
-        after_words = [*events, *there.words(name), "--databases", "--", name]
+        after_words = [*events, *there.options(name), "--databases", "--", name]
         text = client.run(client.words("dump", *SCHEMA, *after_words), heard=self._heard(name), watch=watch.idle)
         with_history = self._with_history(name, there)
         before = self._counts(name, there)

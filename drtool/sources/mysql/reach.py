@@ -39,7 +39,7 @@ class Reach(NamedTuple):
     precise: tuple[str, ...]
     """Tables that keep their history by transactions: no program dumps it."""
 
-    def words(self, database: str) -> list[str]:
+    def options(self, database: str) -> list[str]:
         """Options of the dump program."""
         return [f"--ignore-table={database}.{name}" for name in self.without]
 

@@ -200,7 +200,7 @@ class _Run:
         there = reach(session, self._lock_timeout_s)
         objects, properties = catalogue.objects(session), catalogue.properties(session)
         words = ["pg_dump", "--no-password", f"--lock-wait-timeout={self._lock_timeout_s * 1000}"]
-        words += [f"--dbname={of_database(name)}", f"--snapshot={snapshot}", *there.words()]
+        words += [f"--dbname={of_database(name)}", f"--snapshot={snapshot}", *there.options()]
         text = self._client.run(schema_words(words, encoding), heard=self._heard(name))
         counted = [table for table in there.dumped if table.counted] if self._count_rows else []
         before = files_of(session, counted)

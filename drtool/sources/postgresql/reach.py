@@ -26,7 +26,7 @@ class Reach(NamedTuple):
     without_rows: dict[Table, str]
     """Tables of which only the definition is dumped, and why."""
 
-    def words(self) -> list[str]:
+    def options(self) -> list[str]:
         """Options of pg_dump."""
         found = [f"--exclude-table={table.pattern}" for table in self.without]
         return found + [f"--exclude-table-data={table.pattern}" for table in self.without_rows]
