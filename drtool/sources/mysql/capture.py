@@ -28,7 +28,7 @@ LOCK_TIMEOUT_S = 600
 _PACKET = "--max-allowed-packet=1G"
 DUMP = ("--single-transaction", "--quick", "--routines", "--triggers", "--hex-blob", "--skip-dump-date", _PACKET)
 SCHEMA = ("--single-transaction", "--no-data", "--routines", "--triggers", "--skip-comments", _PACKET)
-EVENTS = "--events"
+EVENTS = ("--events",)
 _TRANSACTIONAL = ("InnoDB", "", "ROCKSDB", "TokuDB", "BLACKHOLE", "SEQUENCE")
 
 
@@ -154,7 +154,7 @@ class _Run:
         self._warn_of_engines(name, there)
         objects, properties = catalogue.objects(session, name), catalogue.properties(session, name)
         watch = LockWatch(client, self._lock_timeout_s)
-        events = [EVENTS] if self._rights.may("EVENT", name) else []  # without the right, the program fails at them
+        events = EVENTS if self._rights.may("EVENT", name) else ()  # without the right, the program fails at them
         after_words = [*events, *there.options(name), "--databases", "--", name]
         text = client.run(client.words("dump", *SCHEMA, *after_words), heard=self._heard(name), watch=watch.idle)
         with_history = self._with_history(name, there)

@@ -84,7 +84,9 @@ class MysqlTarget:
                 found += compared_rows(database, row_counts(self._client, database.name))
             if "schema" in what and database.schema is not None:
                 recorded = below(files, database.schema).read_text("utf-8", "surrogateescape")
-                dump = self._client.run(self._client.words("dump", *SCHEMA, EVENTS, "--databases", "--", database.name))
+                dump = self._client.run(
+                    self._client.words("dump", *SCHEMA, *EVENTS, "--databases", "--", database.name)
+                )
                 found += compared_lines(
                     database.name, schema_lines(recorded), schema_lines(dump.decode("utf-8", "surrogateescape"))
                 )
