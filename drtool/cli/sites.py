@@ -105,19 +105,15 @@ def site_replace(
         drtool site replace attic attic=/mnt/attic/drtool --gone --dry-run
     """
     from drtool.model import SiteName
-    from drtool.operations.sites import place_for, plan_replacement
+    from drtool.operations.sites import place_for, replace_site
 
     call: Call = context.obj
     site, name, (url, access) = _place(call, new)
 
-    def plan(repository: "Repository") -> Planned:
+    with call.open_repository() as repository:
         target = place_for(repository, SiteName(old), SiteName(site), name, url, access)
-        change = plan_replacement(
-            repository, SiteName(old), target, gone_for_good=gone, dry_run=dry_run, emit=call.emit
-        )
-        return change, target
-
-    _change(call, plan)
+        change = replace_site(repository, SiteName(old), target, gone_for_good=gone, dry_run=dry_run, emit=call.emit)
+        _show(call, repository, change)
 
 
 def _place(call: "Call", word: str) -> tuple[str, str | None, tuple[str, Access]]:
@@ -137,10 +133,14 @@ def _change(call: "Call", plan: "Callable[[Repository], Planned]") -> None:
         change, target = plan(repository)
         if not change.dry_run:
             carry_out(repository, change, target, call.emit)
-        document = document_of(change)
-        document["changed"] = not (change.dry_run or change.changes_nothing)
-        document["sequence"] = repository.view.sequence
-        document["configuration"] = tell_stale(call, repository) if document["changed"] else None
+        _show(call, repository, change)
+
+
+def _show(call: "Call", repository: "Repository", change: "Change") -> None:
+    document = document_of(change)
+    document["changed"] = not (change.dry_run or change.changes_nothing)
+    document["sequence"] = repository.view.sequence
+    document["configuration"] = tell_stale(call, repository) if document["changed"] else None
     call.show(document, change_view(document, nothing=change.changes_nothing))
 
 

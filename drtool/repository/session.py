@@ -179,12 +179,13 @@ class WriterSession:
                 raise
         self._lifeline.end()
 
-    def close_with(self, ops: Sequence[Op]) -> "View":
-        """End the session and apply `ops` in one change set."""
-        committed = self._repository.manifest.commit([CloseSession(self.id), *ops])
+    def close_with(self, ops: Sequence[Op], through: "Callable[[Sequence[Op]], View] | None" = None) -> "View":
+        """End the session and apply `ops` in one change set, which `through` commits if it is a special one."""
+        changes = [CloseSession(self.id), *ops]
+        view = self._repository.manifest.commit(changes).view if through is None else through(changes)
         self._over = True
         self._lifeline.end()
-        return committed.view
+        return view
 
     def _commit(self, op: "Callable[[], CheckpointSession | AddSnapshot]") -> "Committed":
         """Commits an op of this session; under a new one, if somebody expired it."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from three_sites import World, everything, fill, in_a_child, noise, portrait
 
-from drtool.errors import NoQuorum, Refused, UsageError
+from drtool.errors import NoQuorum, Refused, Rejected, UsageError
 from drtool.events import ignore
 from drtool.manifest.facade import Manifest
 from drtool.model import SiteName, TargetName
@@ -19,22 +19,19 @@ from drtool.operations.sites import (
     plan_addition,
     plan_arbiter,
     plan_removal,
-    plan_replacement,
     sites,
 )
-from drtool.repository import TargetSpec
+from drtool.operations.sites import replace_site as replace_by
+from drtool.repository import TargetSpec, movers
 from drtool.stores import LocalStore
 
 
 def replace_site(world, old, new, url, *, name=None, gone=False, dry_run=False, **more):
     with world.open(**more) as repository:
         target = place_for(repository, SiteName(old), SiteName(new), name, f"file://{url}")
-        change = plan_replacement(
+        return replace_by(
             repository, SiteName(old), target, gone_for_good=gone, dry_run=dry_run, emit=world.heard.append
         )
-        if not dry_run:
-            carry_out(repository, change, target, ignore)
-        return change
 
 
 def remove_site(world, site, *, dry_run=False):
@@ -64,6 +61,20 @@ def rows(world):
 @pytest.fixture
 def source(world):
     return fill(world.root / "source", {"file": noise(200_000), "sub/other": b"x" * 5000})
+
+
+def test_a_replacement_beside_a_mover_is_refused_and_names_its_session_and_the_way_out(world, source, monkeypatch):
+    monkeypatch.setattr(movers, "PATIENCE_S", 0.0)
+    world.backup(source)
+    with world.elsewhere("there").open() as other:
+        session = other.begin(other.writer(), "", "mover")
+        with pytest.raises(Rejected, match=f"session {session.id.hex()[:8]}.*on there .*last heard of") as caught:
+            replace_site(world, "c", "d", world.root / "d")
+        assert caught.value.hint.endswith(f"drtool session expire {session.id.hex()[:8]} --force")
+        assert voters(world) == ["a", "b", "c"]
+        session.abandon()
+    assert replace_site(world, "c", "d", world.root / "d").voters == ["a", "b", "d"]
+    assert world.view().state.sessions == ()
 
 
 def test_a_site_that_is_gone_is_replaced_and_its_place_is_given_up(world, source):

@@ -13,10 +13,10 @@ from drtool.events import Stage, ignore
 from drtool.manifest.facade import Manifest
 from drtool.manifest.ops import ExpireSession
 from drtool.model import SiteName, TargetName
-from drtool.operations.placing import add_target, committing, removing, set_target
+from drtool.operations.placing import add_target, removing, set_target
 from drtool.operations.repair import RepairRequest, repair
-from drtool.operations.sites import carry_out, place_for, plan_addition, plan_removal, plan_replacement
-from drtool.repository import TargetSpec, found
+from drtool.operations.sites import carry_out, place_for, plan_addition, plan_removal, replace_site
+from drtool.repository import TargetSpec, found, movers
 from drtool.repository.inventory import take_inventory
 from drtool.repository.session import Overtaken
 from drtool.stores import LocalStore
@@ -169,8 +169,7 @@ def test_the_name_of_a_target_that_was_lost_may_be_taken_and_its_old_disk_is_not
     world.directory("c").rename(old)
     with world.open() as repository:
         target = place_for(repository, SiteName("c"), SiteName("e"), None, f"file://{world.root}/e")
-        change = plan_replacement(repository, SiteName("c"), target, gone_for_good=False, dry_run=False, emit=ignore)
-        carry_out(repository, change, target, ignore)
+        replace_site(repository, SiteName("c"), target, gone_for_good=False, dry_run=False, emit=ignore)
     assert rows(world)["c/main"].state == "lost"
     assert add(world, "c/main").changed
     assert rows(world)["c/main"].state == "active"
@@ -202,7 +201,7 @@ def test_two_who_add_the_same_name_elsewhere_do_not_overrule_each_other(world, p
 
 
 def test_while_copies_are_taken_away_no_target_goes_and_the_refusal_names_the_mover(world, monkeypatch):
-    monkeypatch.setattr(committing, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(movers, "PATIENCE_S", 0.0)
     add(world)
     elsewhere = world.elsewhere("there")
     with elsewhere.open() as other:
@@ -220,7 +219,7 @@ def test_a_short_turn_of_a_mover_is_waited_for(world, monkeypatch):
     drain(world, "d/main")
     with world.open() as other:
         session = other.begin(other.writer(), "", "mover")
-        monkeypatch.setattr(committing.time, "sleep", lambda _s: session.abandon())
+        monkeypatch.setattr(movers.time, "sleep", lambda _s: session.abandon())
         assert remove(world, "d/main").changed
 
 

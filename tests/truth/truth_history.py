@@ -266,7 +266,9 @@ def _recovery(plan: _Plan) -> Iterator[Step]:
     lost = plan.draw.sample(sorted(set(voters) - {left}), (len(voters) + 1) // 2)
     yield from (Step("away", site) for site in lost)
     yield Step("recover")
-    yield from (Step("replace", site, how="gone") for site in lost if site != ARBITER)
+    for site in sorted(set(lost) - {ARBITER}):
+        yield Step("replace", site, how="gone")
+        yield Step("vote", site)
     yield Step("repair")
     yield Step("edit", draw=plan.draw.randrange(1 << 30))
     yield Step("backup")

@@ -178,11 +178,11 @@ def commands_end_as_documented(case: Case) -> Iterator[str]:
 
 @rule
 def a_new_host_connects_from_any_site(case: Case) -> Iterator[str]:
-    """From a place whose marker and key slots are sound, while the voters have a quorum."""
+    """From a voter's place whose marker and key slots are sound, while the voters have a quorum."""
     new = case.connected
-    if new is None or not case.after.can_commit:
+    place = f"{new.site}/main" if new is not None else ""
+    if new is None or not case.after.can_commit or place not in case.after.catalogue.voters.values():
         return
-    place = f"{new.site}/main"
     wrong = {name for target, name in case.after.damaged | case.after.missing if target == place}
     if place in case.after.usable and not any(name == MARKER or name.startswith("keys/") for name in wrong):
         if new.code != DONE:

@@ -267,6 +267,9 @@ class World:
             self.places[f"{step.site}/main"] = place
         return ran
 
+    def _vote(self, step: Step) -> Ran:
+        return self.command("site", "add", step.site)
+
     def _drain(self, step: Step) -> Ran:
         return self.command("target", "drain", f"{step.site}/main")
 

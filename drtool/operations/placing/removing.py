@@ -20,12 +20,13 @@ from drtool.manifest.records import Session, Target
 from drtool.manifest.state import State
 from drtool.model import TargetName
 from drtool.operations.placing.change import TargetChange, change_of
-from drtool.operations.placing.committing import movers_away, set_rows
+from drtool.operations.placing.committing import set_rows
 from drtool.repository import Repository
 from drtool.repository.ending import end_dead_sessions
 from drtool.repository.holdings import Holdings, holdings
 from drtool.repository.identity import gone, identify
 from drtool.repository.membership import Rows, check_register, drained, row_named, without
+from drtool.repository.movers import movers_away
 from drtool.repository.session import WriterSession
 
 WRITERS = ("backup", "prune")

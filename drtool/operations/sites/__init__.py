@@ -3,7 +3,8 @@
 from drtool.operations.sites.applying import carry_out
 from drtool.operations.sites.change import Change
 from drtool.operations.sites.listing import sites
-from drtool.operations.sites.planning import place_for, plan_addition, plan_arbiter, plan_removal, plan_replacement
+from drtool.operations.sites.planning import place_for, plan_addition, plan_arbiter, plan_removal
+from drtool.operations.sites.replacing import replace_site
 
 __all__ = [
     "Change",
@@ -12,6 +13,6 @@ __all__ = [
     "plan_addition",
     "plan_arbiter",
     "plan_removal",
-    "plan_replacement",
+    "replace_site",
     "sites",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from drtool.events import Emit, Stage, Warned
+from drtool.manifest.facade import View
 from drtool.manifest.ops import Op, SetRing
 from drtool.manifest.records import Voter
 from drtool.manifest.switching import Member
@@ -21,11 +22,19 @@ from drtool.repository.admitting import admit
 from drtool.repository.founding import row_of
 from drtool.repository.recognition import mend_markers
 from drtool.repository.registers import register_at
+from drtool.repository.session import WriterSession
 
 
-def carry_out(repository: Repository, change: Change, target: TargetSpec | None, emit: Emit) -> None:
+def carry_out(
+    repository: Repository,
+    change: Change,
+    target: TargetSpec | None,
+    emit: Emit,
+    session: WriterSession | None = None,
+) -> None:
     """Makes the change; `target` is the replacement's. Another change meanwhile: `Rejected`, and nothing happened.
 
+    `session`: the mover session under which the change was judged; it ends with the change.
     Where there is nothing to change, voters that an earlier run left behind are brought up to date.
     """
     for message in mend_markers(repository):
@@ -55,7 +64,11 @@ def carry_out(repository: Repository, change: Change, target: TargetSpec | None,
         _member(repository, site, registers[site], places.get(site), fresh=site in change.fresh)
         for site in change.voters
     ]
-    repository.adopt(repository.manifest.set_voters(members, ops))
+
+    def switch(changes: Sequence[Op]) -> View:
+        return repository.manifest.set_voters(members, changes)
+
+    repository.adopt(switch(ops) if session is None else session.close_with(ops, switch))
 
 
 def _member(repository: Repository, site: SiteName, target: TargetName, voter: Voter | None, *, fresh: bool) -> Member:
