@@ -3,7 +3,8 @@
 Operations never draw and never log; they emit. `cli` renders the events, tests collect them.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -41,10 +42,19 @@ class ItemFailed(Event, frozen=True, kw_only=True):
 
 
 class ItemChanged(Event, frozen=True, kw_only=True):
-    """What became of one file at the destination of a restore: `removed`."""
+    """What became of one item, or in a dry run would: `change` is `new`, `changed`, `removed`, ….
+
+    `what` names the parts of a changed item that differ: `content`, `owner`, `mode`, ….
+    """
 
     path: str
     change: str
+    what: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: bytes, change: str, what: Iterable[str] = ()) -> "ItemChanged":
+        """Return the event of a path of a file system."""
+        return cls(path=os.fsdecode(path), change=change, what=tuple(what))
 
 
 class TargetFailed(Event, frozen=True, kw_only=True):

@@ -46,7 +46,12 @@ def build(call: "Call") -> AnyCommand:
             bool, typer.Option("--json-lines", help="Events as JSON, one a line; then that document.")
         ] = False,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing on success.")] = False,
-        verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more; tracebacks for bugs.")] = False,
+        verbose: Annotated[
+            bool,
+            typer.Option(
+                "-v", "--verbose", help="Name each item and what happens to it; -vv shows the protocols, too."
+            ),
+        ] = False,
         no_color: Annotated[bool, typer.Option("--no-color", help="No colours; so does NO_COLOR.")] = False,
         version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     ) -> None:

@@ -47,7 +47,11 @@ class Arguments:
 
     def has(self, *flags: str) -> bool:
         """Whether one of the global `flags` is given."""
-        return any(word in flags for word in self.moved)
+        return self.count(*flags) > 0
+
+    def count(self, *flags: str) -> int:
+        """How often one of the global `flags` is given."""
+        return sum(word in flags for word in self.moved)
 
 
 def arrange(argv: Sequence[str]) -> Arguments:

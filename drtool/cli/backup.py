@@ -161,6 +161,7 @@ def backup(
         time_ns=_time_ns(time) if time is not None else None,
         now_ns=clock.time_ns(),
         dry_run=dry_run,
+        names_items=call.name_items(dry_run=dry_run),
         workers=settings.workers,
         environ=inherited(),
     )
@@ -169,7 +170,7 @@ def backup(
         with ExitStack() as stack:
             chosen, skipped, left_out = _sift(call, repository, request, newer_than_s, skip_if_running, stack)
             document = document_of(run_backup(repository, chosen, call.emit))
-        document |= {"skipped": skipped, "left_out": left_out}
+        document |= {"skipped": skipped, "left_out": left_out, "changes": call.changes()}
     call.show(document, backup_view(document, dry_run=dry_run), exit_code=exit_code_of(document))
 
 

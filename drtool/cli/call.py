@@ -93,6 +93,14 @@ class Call:
         self._life = Life(self, command)
         self._life.begin()
 
+    def name_items(self, *, dry_run: bool) -> bool:
+        """Return whether the command is to emit an `ItemChanged` for each item: in a dry run, and with `--verbose`."""
+        return self.screen.name_items(dry_run=dry_run)
+
+    def changes(self) -> list[Document]:
+        """Return the items that the command named, for its document."""
+        return [{"path": item.path, "change": item.change, "what": list(item.what)} for item in self.screen.changes]
+
     def end(self, code: int) -> int:
         """The command has ended with `code`; the exit code with what came after it."""
         return code if self._life is None else self._life.end(code)
@@ -178,7 +186,7 @@ class Call:
             rerun=self.rerun,
             reading=self.reading(writes=manifest_from is None),
             config=str(settings.config_path or CONFIG_NAME),
-            trace=(lambda note: self.screen.trace(f"{note.phase}: {note.text}")) if self.screen.form.verbose else None,
+            trace=(lambda note: self.screen.trace(f"{note.phase}: {note.text}")) if self.screen.form.traces else None,
             rates=Rates(upload_bytes_s=limits.upload, download_bytes_s=limits.download),
             patience_s=limits.patience,
         )

@@ -78,6 +78,7 @@ def _form(arguments: Arguments) -> Form:
         json_lines=arguments.has("--json-lines"),
         quiet=arguments.has("-q", "--quiet"),
         verbose=arguments.has("-v", "--verbose"),
+        traces=arguments.count("-v", "--verbose") > 1,
         color=not arguments.has("--no-color") and not os.environ.get("NO_COLOR"),
     )
 

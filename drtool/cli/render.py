@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import Literal, TextIO
 
 from msgspec import Struct
 
@@ -37,6 +37,7 @@ from drtool.events import (
 
 _SGR: dict[Style, str] = {"good": "32", "bad": "1;31", "warn": "33", "dim": "2", "strong": "1"}
 _ITEMS_SHOWN = 20
+_Items = Literal["collected", "dropped", "printed", "traced"]
 _FIRST_LINES = 100
 
 
@@ -47,6 +48,8 @@ class Form(Struct, frozen=True, kw_only=True):
     json_lines: bool = False
     quiet: bool = False
     verbose: bool = False
+    traces: bool = False
+    """Whether to show what the protocols do."""
     color: bool = True
 
     @property
@@ -67,6 +70,9 @@ class Screen:
         self._progress: ProgressDisplay | None = None
         self._lines = EventLines(self._write) if form.json_lines else None
         self._document_written = False
+        self._items: _Items = "dropped"
+        self.changes: list[ItemChanged] = []
+        """For a document: the items of this command, where it names them."""
         self.failure = ""
         """Why the command failed, in one sentence."""
         self.lost = False
@@ -86,10 +92,25 @@ class Screen:
             self._stored.append(event)
         elif isinstance(event, Stage | Progress):
             self._advance(event)
+        elif isinstance(event, ItemChanged):
+            self._name(event)
         elif self.form.quiet and not isinstance(event, TargetFailed):
             self._held.append(event)
         else:
             self._tell(event)
+
+    def name_items(self, *, dry_run: bool) -> bool:
+        """Show each `ItemChanged` from now on, as the form says; return whether that is to be seen anywhere.
+
+        Those of a dry run are its result. Of other runs, `--verbose` shows them beside the result.
+        """
+        if self.form.documents:
+            self._items = "collected" if dry_run or self.form.verbose else "dropped"
+        elif dry_run and not self.form.quiet:
+            self._items = "printed"
+        elif self.form.verbose:
+            self._items = "traced"
+        return self._items != "dropped"
 
     def show(self, document: object, view: View, *, failed: bool = False) -> None:
         """The result: the document, or what a person reads of it. `--quiet` shows it only if something is wrong."""
@@ -205,12 +226,19 @@ class Screen:
             if is_terminal(self._stderr):
                 detail = brief(event.detail) if event.status in ("passed", "tolerated") else event.detail
                 self._say("dim", f"{event.step}: ", event.status + (f" ({detail})" if detail else ""))
-        elif isinstance(event, ItemChanged):
-            self.trace(f"{event.change:8} {event.path}")
         elif isinstance(event, ItemFailed):
             self._failed_items += 1
             if self._failed_items <= _ITEMS_SHOWN or self.form.verbose:
                 self._say("warn", f"{event.path or 'drtool'}: ", event.message)
+
+    def _name(self, event: ItemChanged) -> None:
+        if self._items == "collected":
+            self.changes.append(event)
+        elif self._items == "printed" and not self._unread:
+            self._clear()
+            self._write(printable(_words_of(event)))
+        elif self._items == "traced":
+            self.trace(_words_of(event))
 
     def _say(self, style: Style, head: str, *texts: str) -> None:
         """Each text is a line of its own, the first one behind `head`."""
@@ -277,6 +305,10 @@ class Screen:
             self.lost = True
             self.failure = self.failure or f"the result cannot be written to stdout: {error.strerror}"
             self._say("bad", "drtool: ", f"the result cannot be written to stdout: {error.strerror}")
+
+
+def _words_of(event: ItemChanged) -> str:
+    return " ".join((f"{event.change:8}", event.path, *(f"+{part}" for part in event.what)))
 
 
 def _abandon(stream: TextIO) -> None:

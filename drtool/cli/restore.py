@@ -19,7 +19,7 @@ from drtool.cli.options import (
     sites,
     split_snapshot,
 )
-from drtool.cli.restore_all import count_missing, refuse_beside_all, restore_all
+from drtool.cli.restore_all import compared_words, count_missing, refuse_beside_all, restore_all
 from drtool.cli.text import Document, count, document_of, duration, size
 from drtool.cli.view import Cell, View, line, view
 from drtool.errors import UsageError
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from drtool.operations.restore import RestoreRequest
     from drtool.operations.restore.request import RestoreError
     from drtool.operations.selection import Narrowing
+    from drtool.operations.verify import Compared
     from drtool.repository import Repository
 
 
@@ -131,6 +132,7 @@ def restore(
         map_groups=read_group_mapping(map_group or ()),
         from_sites=sites(from_site),
         dry_run=dry_run,
+        names_items=call.name_items(dry_run=dry_run),
         workers=call.settings.workers,
     )
     with call.open_repository(sites(manifest_from)) as repository:
@@ -174,6 +176,7 @@ def _restore_one(
     """One snapshot, or a path of it."""
     from drtool.operations.recorded import clear_old_logs
     from drtool.operations.restore import restore as run_restore
+    from drtool.operations.verify import Compared
 
     name, path = split_snapshot(text)
     chosen = chosen_snapshot(call, repository, name, narrow, path)
@@ -183,11 +186,12 @@ def _restore_one(
     for log in [] if request.dry_run else clear_old_logs(repository, request):
         call.emit(Warned(message=f"{log} of the old database was removed: it would be replayed into this one"))
     result = run_restore(repository, request, call.emit)
-    document = document_of(result)
+    document = document_of(result) | {"changes": call.changes()}
     if verify:
-        found = differing(call, repository, request, result.errors)
+        compared = Compared()
+        found = differing(call, repository, request, result.errors, compared)
         document["errors"] += map(document_of, found)
-        document["verified"] = True
+        document |= {"verified": True, "compared": document_of(compared)}
     call.show(
         document,
         restore_view(document, os.fsdecode(request.to), dry_run=request.dry_run),
@@ -265,9 +269,10 @@ def differing(
     repository: "Repository",
     request: "RestoreRequest",
     errors: "Collection[RestoreError]",
+    compared: "Compared",
     excludes: "Collection[str]" = (),
 ) -> "list[RestoreError]":
-    """Return what is not on the disk as the snapshot has it, without what `errors` says already.
+    """Return what is not on the disk as the snapshot has it, without what `errors` says already; count in `compared`.
 
     Of an item that only lacks attributes, the content is compared nevertheless.
     """
@@ -278,7 +283,9 @@ def differing(
     imperfect = {row.path for row in errors if row.restored}
     found = [
         RestoreError(row.path, f"after it was restored: {row.reason}")
-        for row in differences(repository, request.snapshot, request.to, request.path, imperfect=imperfect)
+        for row in differences(
+            repository, request.snapshot, request.to, request.path, imperfect=imperfect, compared=compared
+        )
         if row.path not in known
     ]
     for error in found:
@@ -307,9 +314,10 @@ def restore_view(document: Document, to: str, *, dry_run: bool) -> View:
             Cell(f" in {duration(document['wall_seconds'])}", "dim"),
         )
     ]
+    parts += [line(words) for words in compared_words(document)]
     missing = count_missing(document)
     if missing:
         parts.append(line(Cell(f"{count(missing, 'item')} could not be restored, see above", "bad")))
-    changes = [f"{row['change']:8} {row['path']}" for row in document["changes"]]
     failed = f"; {missing} not restored" if missing else ""
-    return view(*map(line, changes), *parts, summary=(*changes, f"{done} {text}{failed}"))
+    compared = "".join(f"; {words}" for words in compared_words(document))
+    return view(*parts, summary=f"{done} {text}{compared}{failed}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from drtool.operations.all_sources import Check, How
     from drtool.operations.restore import RestoreRequest, RestoreResult
     from drtool.operations.restore.request import RestoreError
+    from drtool.operations.verify import Compared
     from drtool.repository import Repository
 
 _DATABASES = {"postgresql": "PostgreSQL", "mysql": "MySQL", "redis": "Redis"}
@@ -46,19 +47,35 @@ def refuse_beside_all(snapshot: str | None, *others: object) -> None:
         )
 
 
+def compared_words(document: Document) -> list[str]:
+    """Return what `--verify` compared, in one sentence, if it did."""
+    if "compared" not in document:
+        return []
+    done = document["compared"]
+    words = f"compared {count(done['items'], 'item')} with the snapshot, {size(done['bytes'])} read again"
+    if done["content_only"]:
+        words += f"; of {count(done['content_only'], 'item')} only type and content"
+    if done["not_captured"]:
+        words += f"; {count(done['not_captured'], 'item')} not, since the backup could not read all of them"
+    return [words]
+
+
 def restore_all(call: "Call", repository: "Repository", how: "How", narrow: Narrowing, *, verify: bool) -> None:
     """Restore every source that `narrow` admits of the host that is meant."""
     from drtool.operations.all_sources import newest_of_each
     from drtool.operations.all_sources import restore_all as run_restore_all
+    from drtool.operations.verify import Compared
 
     host = _host(call, repository, narrow)
     snapshots = repository.view.state.snapshots
     rows = newest_of_each(snapshots, replace(narrow, hosts=(host,)), time.time_ns(), call.emit)
-    check = _verified(call, repository) if verify else _unverified
+    compared = Compared()
+    check = _verified(call, repository, compared) if verify else _unverified
     done = run_restore_all(repository, rows, how, check, call.emit)
     document = document_of(done)
+    document["changes"] = call.changes()
     document["without_snapshot"] = _without_snapshot(call, rows, narrow)
-    document |= {"verified": True} if verify else {}
+    document |= {"verified": True, "compared": document_of(compared)} if verify else {}
     _tell(call, document)
     call.show(
         document,
@@ -85,10 +102,10 @@ def _unverified(_request: "RestoreRequest", _result: "RestoreResult") -> "list[R
     return []
 
 
-def _verified(call: "Call", repository: "Repository") -> "Check":
+def _verified(call: "Call", repository: "Repository", compared: "Compared") -> "Check":
     from drtool.cli.restore import differing
 
-    return lambda request, result: differing(call, repository, request, result.errors, request.excludes)
+    return lambda request, result: differing(call, repository, request, result.errors, compared, request.excludes)
 
 
 def _without_snapshot(call: "Call", rows: "Sequence[Snapshot]", narrowing: Narrowing) -> list[str]:
@@ -152,12 +169,14 @@ def all_view(document: Document) -> View:
         )
     failed = [row for row in document["sources"] if row["failed"]]
     parts += [line(Cell(f"{_name(row)}: ", "bad"), row["failed"]) for row in failed]
+    compared = compared_words(document)
+    parts += [line(words) for words in compared]
     missing = count_missing(document)
     if missing:
         parts.append(line(Cell(f"{count(missing, 'item')} could not be restored, see above", "bad")))
     troubles = [f"; {_name(row)} NOT restored" for row in failed]
     troubles += [f"; {missing} items not restored"] if missing else []
-    return view(*parts, summary=f"{done} {text}{''.join(troubles)}")
+    return view(*parts, summary="; ".join((f"{done} {text}", *compared)) + "".join(troubles))
 
 
 def _database_words(row: Document) -> str:

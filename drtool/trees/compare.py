@@ -98,8 +98,29 @@ def changed(old: Entry, new: Entry) -> Change | None:
     return None if _metadata(old) == _metadata(new) else Change.METADATA
 
 
+def aspects(old: Entry, new: Entry) -> tuple[str, ...]:
+    """Return the parts of an entry that a person would see and that differ; a directory's contents are not looked at."""
+    if old.type != new.type:
+        return ("type",)
+    differing = {
+        "content": not is_directory(old) and _content(old) != _content(new),
+        "target": old.link_target != new.link_target,
+        "device": old.rdev != new.rdev,
+        "owner": (old.uid, old.gid, old.user, old.group) != (new.uid, new.gid, new.user, new.group),
+        "mode": old.mode != new.mode,
+        "mtime": old.mtime_ns != new.mtime_ns,
+        "xattrs": old.xattrs != new.xattrs,
+        "flags": old.flags != new.flags,
+    }
+    return tuple(name for name, differs in differing.items() if differs)
+
+
 def is_directory(entry: Entry) -> bool:
     return entry.type == FileType.DIRECTORY
+
+
+def _content(entry: Entry) -> tuple[object, ...]:
+    return entry.content, entry.content_depth, entry.size_bytes if entry.type == FileType.FILE else 0
 
 
 def _metadata(entry: Entry) -> tuple[object, ...]:

@@ -253,8 +253,9 @@ def test_a_site_that_cannot_be_looked_at_is_not_called_sound(stored):
     assert done.code == 5
 
 
-def test_verbose_names_the_phases(stored):
-    told = stored("-v", "snapshots").err
+def test_verbose_twice_names_the_phases(stored):
+    told = stored("-vv", "snapshots").err
+    assert "election: " not in stored("-v", "snapshots").err
     assert "election: " in told
     assert "Note(" not in told
 

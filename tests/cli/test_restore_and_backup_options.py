@@ -92,24 +92,3 @@ def test_a_line_of_an_exclude_file_is_one_pattern_whatever_is_in_it(tmp_path):
     assert shell("restore", f"latest:{tmp_path}/names", "--to", "out", "--include", f"{tmp_path}/*/keep.*").code == 0
     assert os.listdir(tmp_path / "out") == ["keep.pdf"]
     assert shell("restore", "latest", "--to", "typo", "--include", f"{tmp_path}/nomes").code == 1
-
-
-def test_a_dry_run_names_what_it_would_do_and_verbose_what_was_removed(shell, tmp_path):
-    tree = shell.directory / "tree"
-    assert shell("backup", "tree").code == 0
-    words = ["restore", f"latest:{tree}", "--to", str(tmp_path), "--delete", "--overwrite", "always"]
-    (tmp_path / "old").touch()
-    (tmp_path / "one").write_text("edited")
-    planned = shell(*words, "--dry-run").out.splitlines()
-    assert sorted(planned[:-1]) == sorted(
-        [
-            f"changed  {tmp_path}/one",
-            f"new      {tmp_path}/two",
-            f"new      {tmp_path}/large",
-            f"removed  {tmp_path}/old",
-        ]
-    )
-    assert "would restore 3 files" in planned[-1]
-    document = shell("--json", *words, "--dry-run").document
-    assert {"path": str(tmp_path / "old"), "change": "removed"} in document["changes"]
-    assert f"removed  {tmp_path}/old" in shell("-v", *words).err

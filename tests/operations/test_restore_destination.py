@@ -95,22 +95,6 @@ def test_a_directory_that_was_not_captured_is_refused_and_deletes_nothing(world,
     assert (out / "other").read_bytes() == b"other"
 
 
-def test_a_dry_run_names_each_file_and_what_would_happen_to_it(world, source, tmp_path):
-    out = tmp_path / "out"
-    world.restore(out, path=source)
-    (out / "fstab").write_bytes(b"edited")
-    (out / "link").unlink()
-    fill(out, {"extra/deep": b"1"})
-    planned = world.restore(out, path=source, overwrite="always", delete=True, dry_run=True)
-    assert {(row.path, row.change) for row in planned.changes} == {
-        (str(out / "fstab"), "changed"),
-        (str(out / "link"), "new"),
-        (str(out / "extra/deep"), "removed"),
-        (str(out / "extra"), "removed"),
-    }
-    assert world.restore(out, path=source, overwrite="always", delete=True).changes == []
-
-
 def test_an_absolute_exclude_keeps_a_file_from_being_deleted(world, source, tmp_path):
     world.restore(tmp_path / "out", path=source)
     fill(tmp_path / "out", {"conf/local": b"1", "conf/old": b"2"})

@@ -57,9 +57,18 @@ class Node:
 class TreeBuilder:
     """Settles files and directories as they come; `root` is set when the last one is."""
 
-    def __init__(self, put: Put, problem: Callable[[Problem], None], files: FileCounts, names: OwnerNames) -> None:
+    def __init__(
+        self,
+        put: Put,
+        problem: Callable[[Problem], None],
+        files: FileCounts,
+        names: OwnerNames,
+        settled: Callable[["Node"], None] = lambda _: None,
+    ) -> None:
+        """`settled` is called with each directory whose entries are all settled."""
         self._names = names
         self._put = put
+        self._settled = settled
         self._problem = problem
         self._files = files
         self.root = b""
@@ -155,6 +164,7 @@ class TreeBuilder:
 
     def _complete(self, node: Node) -> Node | None:
         self._name_acls(node)
+        self._settled(node)
         if node.same:
             subtree = node.previous_subtree
             self.directories.unmodified += 1

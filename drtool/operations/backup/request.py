@@ -35,6 +35,8 @@ class BackupRequest(Struct, frozen=True, kw_only=True):
     time_ns: int | None = None
     now_ns: int
     dry_run: bool = False
+    names_items: bool = False
+    """Emit an `item_changed` for each item that is new, changed or removed."""
     workers: int = 2
     environ: Mapping[str, str] = {}
     """What programs that a source runs inherit."""

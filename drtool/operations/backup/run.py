@@ -17,6 +17,7 @@ from drtool.events import Emit, ItemFailed, Progress, SnapshotStored, Stage, Tar
 from drtool.manifest.records import Counts, Snapshot
 from drtool.model import ChunkId, ChunkKind, SnapshotId
 from drtool.operations.backup.builder import TreeBuilder, has_same_stat
+from drtool.operations.backup.changes import ChangeNotes
 from drtool.operations.backup.feeding import Feeder
 from drtool.operations.backup.request import (
     BackupRequest,
@@ -134,8 +135,10 @@ def _look(
         emit(Warned(message=message))
     scan.checked = reuse.checked
     builder = TreeBuilder(lambda _, text: ChunkId(blake3(text).digest()), scan.problem, scan.files, scan.names)
-    facts = foresee(repository, request, job, scan, parent) if job.captured is not None else []
+    notes = ChangeNotes(emit if request.names_items else None, scan)
+    facts = foresee(repository, request, job, scan, parent, notes) if job.captured is not None else []
     for found in scan.directories(parent, repository.trees, builder):
+        notes.looked_at(found.node, found.fresh)
         for index in found.fresh:
             entry = found.node.entries[index]
             old = found.node.previous.get(entry.name)
@@ -194,7 +197,8 @@ class BackupRun:
         self._new_trees: set[ChunkId] = set()
         self._failed = False
         self._damaged: DrtoolError | None = None
-        self._builder = TreeBuilder(self._put_tree, scan.problem, scan.files, scan.names)
+        self._notes = ChangeNotes(emit if request.names_items else None, scan)
+        self._builder = TreeBuilder(self._put_tree, scan.problem, scan.files, scan.names, self._notes.settled)
         self._added_bytes = 0
         self._stored_bytes = 0
         self._since_checkpoint = time.monotonic()
@@ -270,6 +274,7 @@ class BackupRun:
             scan.names,
             request.now_ns,
             lambda message: self._emit(Warned(message=message)),
+            self._notes,
         )
         capture(source, surroundings(self._repository, request, scan, self._emit), tree, self._store)
         entries = tree.entries()

@@ -16,6 +16,7 @@ import msgspec
 from drtool.errors import DrtoolError
 from drtool.events import Emit, Warned, ignore
 from drtool.manifest.records import Snapshot
+from drtool.operations.backup.changes import ChangeNotes
 from drtool.operations.backup.request import BackupRequest, FileCounts, SourceJob
 from drtool.operations.backup.scan import Scan
 from drtool.repository import Repository
@@ -75,15 +76,21 @@ def _stored(file: VirtualFile, store: Callable[[Readable], Content]) -> Content 
 
 
 def foresee(
-    repository: Repository, request: BackupRequest, job: SourceJob, scan: Scan, parent: Snapshot | None
+    repository: Repository,
+    request: BackupRequest,
+    job: SourceJob,
+    scan: Scan,
+    parent: Snapshot | None,
+    notes: ChangeNotes,
 ) -> list[str]:
     """Counts what a source would store, and leaves its names out of the walk; what a person should know of it."""
     assert job.captured is not None
     foresight = job.captured.foresee(surroundings(repository, request, scan, ignore))
     for file in foresight.files:
-        known = parent is not None and find_entry(parent.root, file.path, repository.trees) is not None
-        scan.files.changed += known
-        scan.files.new += not known
+        old = find_entry(parent.root, file.path, repository.trees) if parent is not None else None
+        scan.files.changed += old is not None
+        scan.files.new += old is None
+        notes.file_to_read(file.path, old)
         scan.count_bytes(file.size_bytes or 0)
     return list(foresight.facts)
 
@@ -99,8 +106,10 @@ class VirtualTree:
         names: OwnerNames,
         time_ns: int,
         warn: Callable[[str], None],
+        notes: ChangeNotes,
     ) -> None:
         self._put, self._fetch, self._names, self._time_ns, self._warn = put, fetch, names, time_ns, warn
+        self._notes = notes
         self._parent_root = parent_root
         self._previous: dict[bytes, Mapping[bytes, Entry]] = {}
         self._known: dict[bytes, Attributes] = {}
@@ -124,7 +133,7 @@ class VirtualTree:
             entry, content=content.content, content_depth=content.depth, size_bytes=content.size_bytes
         )
         old = self._old(at).get(name)
-        here[name] = self._settled(entry, old, self.files)
+        here[name] = self._settled(at, entry, old, self.files)
 
     def entries(self) -> dict[bytes, Entry]:
         """Those of the root, by name."""
@@ -139,7 +148,7 @@ class VirtualTree:
             siblings = self._below.setdefault(above or b"/", {})
             if name in siblings:
                 raise DrtoolError(f"the source has {path.decode(errors='replace')} as a file and as a directory")
-            siblings[name] = self._settled(entry, self._old(above or b"/").get(name), self.directories)
+            siblings[name] = self._settled(above or b"/", entry, self._old(above or b"/").get(name), self.directories)
         return self._below[b"/"]
 
     def _entry(self, name: bytes, kind: FileType, attributes: Attributes) -> Entry:
@@ -155,13 +164,15 @@ class VirtualTree:
             mtime_ns=time_ns,
         )
 
-    def _settled(self, entry: Entry, old: Entry | None, counts: FileCounts) -> Entry:
+    def _settled(self, directory: bytes, entry: Entry, old: Entry | None, counts: FileCounts) -> Entry:
         """The parent's entry, if it is that but for its time."""
         if old is not None and msgspec.structs.replace(entry, mtime_ns=old.mtime_ns) == old:
             counts.unmodified += 1
             return old
         counts.changed += old is not None
         counts.new += old is None
+        if directory != b"/":  # the root's entries are noted when the walk settles it
+            self._notes.item(directory, old, entry)
         return entry
 
     def _old(self, path: bytes) -> Mapping[bytes, Entry]:

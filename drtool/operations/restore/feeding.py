@@ -63,8 +63,11 @@ def _message_bytes(place: Place) -> int:
 
 
 class _LargeFile:
-    def __init__(self, names: tuple[bytes, ...], entry: Entry, temporary: bytes) -> None:
+    def __init__(
+        self, names: tuple[bytes, ...], entry: Entry, temporary: bytes, change: str, what: tuple[str, ...]
+    ) -> None:
         self.names, self.entry, self.temporary = names, entry, temporary
+        self.change, self.what = change, what
         self.missing = 0
         self.handed_over = False
         self.written_bytes = 0
@@ -233,18 +236,23 @@ class Feeder:
         """Hands a large file over in parts; what became of it, if that is known at once."""
         if missing := not_captured(entry):
             return FilePut(error=missing)
+        change: str = "new"
+        what: tuple[str, ...] = ()
         with Folder(self._root.descend(names), self._root.applier, existed=True) as folder:
             found = folder.stat(entry.name)
             if found is not None:
+                change = "changed"
                 if self._overwrite == "never":
                     return FilePut(skipped=True)
                 if found.st_mode >> 12 == entry.type and self._files.content_holds(folder, entry, found):
-                    return FilePut(problems=[] if folder.matches(entry) else folder.correct(entry))
-                if found.st_mode >> 12 != entry.type:
+                    return self._files.correct(folder, entry)
+                same_type = found.st_mode >> 12 == entry.type
+                what = ("content", *folder.applier.stat_differing(found, entry)) if same_type else ("type",)
+                if not same_type:
                     folder.clear(entry.name)
             fd, temporary = folder.create_beside(entry)
             os.close(fd)
-        file = _LargeFile(names, entry, temporary)
+        file = _LargeFile(names, entry, temporary, change, what)
         self._unfinished.add(file)
         try:
             self._hand_over(file)
@@ -302,4 +310,4 @@ class Feeder:
             raise
         finally:
             os.close(fd)
-        return FilePut(file.written_bytes, problems=problems)
+        return FilePut(file.written_bytes, problems=problems, change=file.change, what=file.what)

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Sequence
 
 from blake3 import blake3
+from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
 from drtool.model import ChunkId, ChunkKind
@@ -64,7 +65,7 @@ class FileRestorer:
             raise
         finally:
             os.close(fd)
-        return FilePut(written, problems=problems)
+        return FilePut(written, problems=problems, change="new")
 
     def _texts_of_small(self, entry: Entry) -> bytes | None:
         """The whole text of a file of one chunk: fetched before anything is created."""
@@ -90,11 +91,19 @@ class FileRestorer:
             return FilePut(skipped=True)
         if found is None or not stat.S_ISREG(found.st_mode):
             folder.clear(entry.name)
-            return self._new(folder, entry, lock=lock)
+            put = self._new(folder, entry, lock=lock)
+            return put if found is None else replace(put, change="changed", what=("type",))
         if self.content_holds(folder, entry, found):
-            problems = [] if folder.matches(entry) else folder.correct(entry, lock=lock)
-            return FilePut(0, problems=problems)
-        return self._replace(folder, entry, lock=lock)
+            return self.correct(folder, entry, lock=lock)
+        what = ("content", *folder.applier.stat_differing(found, entry))
+        return replace(self._replace(folder, entry, lock=lock), change="changed", what=what)
+
+    def correct(self, folder: Folder, entry: Entry, *, lock: bool = True) -> FilePut:
+        """Give a file that has its content already the entry's metadata, if it has another."""
+        if folder.matches(entry):
+            return FilePut()
+        what = folder.differing(entry)
+        return FilePut(problems=folder.correct(entry, lock=lock), change="changed", what=what)
 
     def _replace(self, folder: Folder, entry: Entry, *, lock: bool) -> FilePut:
         fd, temporary = folder.create_beside(entry)

@@ -55,7 +55,9 @@ class FilePut(Struct, frozen=True, array_like=True, gc=False):
     full: bool = False
     """There was no room for it."""
     change: str = ""
-    """Of a dry run: `new` or `changed`; empty if the file stays as it is."""
+    """`new` or `changed`; empty if the file stays as it is."""
+    what: tuple[str, ...] = ()
+    """The parts of a changed file that differed."""
 
 
 class FilesPut(_Message, frozen=True):

@@ -4,13 +4,12 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from functools import partial
 
 from drtool.errors import DrtoolError
-from drtool.events import ignore
+from drtool.events import Emit
 from drtool.operations.restore.files import FileRestorer, failure, not_captured
 from drtool.operations.restore.messages import FilePut
-from drtool.operations.restore.request import PlannedChange, RestoreRequest
+from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.sweep import Sweep
 from drtool.operations.restore.tally import Tally
 from drtool.operations.restore.walk import Walk
@@ -20,27 +19,22 @@ from drtool.sources.filesystem import Applier, Folder, LinkGroup, link_group
 from drtool.trees import Entry, FileType
 
 
-def preview(repository: Repository, request: RestoreRequest, walk: Walk, above: tuple[bytes, ...]) -> Tally:
+def preview(repository: Repository, request: RestoreRequest, walk: Walk, above: tuple[bytes, ...], emit: Emit) -> Tally:
     """The figures that the restore itself would give, as far as looking can tell."""
-    tally = Tally(ignore, above)
+    tally = Tally(emit, above, request)
     look = _Look(repository, request)
-    base = os.path.realpath(request.to)
-
-    def note(path: bytes, change: str) -> None:
-        tally.changes.append(PlannedChange(os.fsdecode(path), change))
-
-    sweep = Sweep(look.root, request, above, lived_in(repository), tally.failed, partial(note, change="removed"))
+    sweep = Sweep(look.root, request, above, lived_in(repository), tally.failed, tally.removed)
     try:
         sweep.enter(walk.top)
         for frame, entry, child in walk:
             if child is None:
                 put = look.would(frame.names, entry, cleared=sweep.clear_way(frame, entry))
                 tally.ended(frame.names, entry, put)
-                if put.change:
-                    note(os.path.join(base, *frame.names, entry.name), put.change)
             else:
                 sweep.enter(child)
                 if child.included or not request.includes:
+                    change, what = look.would_enter(frame.names, entry)
+                    tally.changed(child.names, change, what)
                     tally.directory_ended(child.names, entry, [])
             _leave(walk, sweep)
         _leave(walk, sweep)
@@ -65,7 +59,8 @@ class _Look:
         self._overwrite = request.overwrite
         self._files = FileRestorer(repository, repository.chunks, request.overwrite)
         self.root = _open_root(request)
-        self._linked: set[LinkGroup] = set()
+        self._linked: dict[LinkGroup, tuple[int, int] | None] = {}
+        """Groups of hard links, and the inode that a group has at the destination and will keep."""
 
     def close(self) -> None:
         if self.root is not None:
@@ -75,14 +70,39 @@ class _Look:
         """What would become of one name that is no directory."""
         if missing := not_captured(entry):
             return FilePut(error=missing)
-        put = FilePut(_data_bytes(entry), change="changed") if cleared else self._at(names, entry)
+        put = FilePut(_data_bytes(entry), change="changed", what=("type",)) if cleared else self._at(names, entry)
         if entry.links == 1 or put.skipped or put.error:
             return put
-        group = link_group(entry)
-        if group in self._linked:
-            return FilePut(change=put.change)  # a further name of a file that is there by then
-        self._linked.add(group)
-        return put
+        group, inode = link_group(entry), self._inode(names, entry)
+        if group not in self._linked:
+            self._linked[group] = inode if put.change == "" else None
+            return put
+        if put.change == "new" or inode == self._linked[group] is not None:
+            return FilePut(change=put.change)
+        return FilePut(change="changed", what=("link",))
+
+    def _inode(self, names: tuple[bytes, ...], entry: Entry) -> tuple[int, int] | None:
+        """Return the identity of what is at the destination under the entry's name."""
+        if self.root is None:
+            return None
+        with suppress(OSError), Folder(self.root.descend(names), self.root.applier, existed=True) as folder:
+            found = folder.stat(entry.name)
+            return None if found is None else (found.st_dev, found.st_ino)
+        return None
+
+    def would_enter(self, names: tuple[bytes, ...], entry: Entry) -> tuple[str, tuple[str, ...]]:
+        """Whether a directory would be `new` or `changed`, and in which parts."""
+        if self.root is None:
+            return "new", ()
+        try:
+            with Folder(self.root.descend(names), self.root.applier, existed=True) as folder:
+                found = folder.stat(entry.name)
+                what = folder.differing(entry)
+        except OSError:
+            return "new", ()
+        if self._overwrite == "never" and found is not None:
+            return "", ()
+        return ("new", ()) if found is None else ("changed" if what else "", what)
 
     def _at(self, names: tuple[bytes, ...], entry: Entry) -> FilePut:
         whole = FilePut(_data_bytes(entry), change="new")
@@ -108,11 +128,14 @@ class _Look:
         if stat.S_ISDIR(found.st_mode):
             _check_empty(folder, entry.name)
         same_type = found.st_mode >> 12 == entry.type
-        if same_type and entry.type == FileType.FILE and self._files.content_holds(folder, entry, found):
+        what = folder.differing(entry) if same_type else ("type",)
+        if same_type and entry.type == FileType.FILE:
+            if self._files.content_holds(folder, entry, found):
+                return FilePut(change="changed" if what else "", what=what)
+            what = ("content", *what)
+        elif not what:
             return FilePut()
-        if same_type and entry.type != FileType.FILE and folder.matches(entry):
-            return FilePut()
-        return FilePut(_data_bytes(entry), change="changed")
+        return FilePut(_data_bytes(entry), change="changed", what=what)
 
 
 def _data_bytes(entry: Entry) -> int:

@@ -26,6 +26,8 @@ class RestoreRequest(Struct, frozen=True, kw_only=True):
     map_groups: dict[str, int] = {}
     from_sites: tuple[str, ...] = ()
     dry_run: bool = False
+    names_items: bool = False
+    """Emit an `item_changed` for each item that is new, changed or removed."""
     workers: int = 2
 
     @property
@@ -45,13 +47,6 @@ class RestoreError(Struct, frozen=True):
     captured: bool = True
 
 
-class PlannedChange(Struct, frozen=True):
-    """What a dry run found: `path` at the destination would be `new`, `changed` or `removed`."""
-
-    path: str
-    change: str
-
-
 class RestoreResult(Struct, frozen=True, kw_only=True):
     """`files` and `bytes` are what is as the snapshot has it now; `written_bytes` what had to be written for that.
 
@@ -67,6 +62,4 @@ class RestoreResult(Struct, frozen=True, kw_only=True):
     errors: list[RestoreError]
     wall_seconds: float
     attributes_not_set: int = 0
-    changes: list[PlannedChange] = []
-    """Of a dry run."""
     tentative: bool = False

@@ -55,7 +55,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
     walk = Walk(top, request.includes, request.excludes, repository.trees, above)
     emit(Stage(name="looking" if request.dry_run else "restoring"))
     if request.dry_run:
-        tally = preview(repository, request, walk, above)
+        tally = preview(repository, request, walk, above, emit)
     else:
         _warn_of_room(request, emit)
         run = RestoreRun(repository, request, walk, above, emit, named)
@@ -75,7 +75,6 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
         skipped=tally.skipped,
         deleted=tally.deleted,
         errors=tally.errors,
-        changes=tally.changes,
         wall_seconds=round(time.monotonic() - started, 3),
         attributes_not_set=tally.attributes_not_set,
         tentative=repository.view.tentative,
@@ -190,7 +189,7 @@ class RestoreRun:
         self._files = FileRestorer(repository, repository.chunks, request.overwrite)
         self._endings: deque[_Ending] = deque()
         self._shown_at = 0.0
-        self.tally = Tally(emit, above)
+        self.tally = Tally(emit, above, request)
         self._sweep = Sweep(self._root, request, above, lived_in(repository), self.tally.failed, self.tally.removed)
         self._feeder = Feeder(
             repository, self._root, request.overwrite, request.workers, self._files, self.tally, self._tick
@@ -255,6 +254,8 @@ class RestoreRun:
                 if found is not None and self._request.overwrite == "never" and not stat.S_ISDIR(found.st_mode):
                     frame.kept = True
                     return False
+                is_folder = found is not None and stat.S_ISDIR(found.st_mode)
+                what = parent.differing(frame.entry) if self._request.names_items and is_folder else ()
                 parent.enter(frame.entry.name).close()
         except OSError as error:
             frame.broken = True
@@ -263,6 +264,10 @@ class RestoreRun:
             return False
         frame.made = True
         frame.stays = found is not None and self._request.overwrite == "never"
+        if not is_folder:
+            self.tally.changed(frame.names, "new" if found is None else "changed", ("type",) if found else ())
+        elif what and not frame.stays:
+            self.tally.changed(frame.names, "changed", what)
         return True
 
     def _leave(self) -> None:
@@ -327,7 +332,7 @@ class RestoreRun:
         refused = None
         try:
             if self._links.link(entry, folder):
-                return FilePut()
+                return FilePut(change="new") if found is None else FilePut(change="changed", what=("link",))
         except OSError as error:
             refused = f"{reason('hard link', error)}; it is a copy now"
         is_file = entry.type == FileType.FILE
@@ -345,8 +350,10 @@ class RestoreRun:
                 return FilePut(skipped=True)
             if found.st_mode >> 12 == entry.type and found.st_nlink <= entry.links and folder.matches(entry):
                 return FilePut()
+            what = folder.differing(entry) if self._request.names_items else ()
             folder.clear(entry.name)
-        return FilePut(problems=folder.make(entry))
+            return FilePut(problems=folder.make(entry), change="changed", what=what)
+        return FilePut(problems=folder.make(entry), change="new")
 
     def _tick(self) -> None:
         now = time.monotonic()

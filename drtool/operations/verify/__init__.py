@@ -10,10 +10,11 @@ from drtool.operations.verify.request import (
     VerifyRequest,
     VerifyResult,
 )
-from drtool.operations.verify.restored import differences
+from drtool.operations.verify.restored import Compared, differences
 from drtool.operations.verify.run import healed, prospect, verify
 
 __all__ = [
+    "Compared",
     "Damaged",
     "Differing",
     "Missing",

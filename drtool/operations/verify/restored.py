@@ -8,6 +8,7 @@ import stat
 from collections.abc import Collection, Iterator
 
 from blake3 import blake3
+from msgspec import Struct
 
 from drtool.errors import DrtoolError
 from drtool.manifest.records import Snapshot
@@ -21,6 +22,25 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _HAVE_FLAGS = frozenset({int(FileType.FILE), int(FileType.DIRECTORY)})
 _DEVICES = frozenset({int(FileType.CHARACTER_DEVICE), int(FileType.BLOCK_DEVICE)})
 _IDS = OwnerIds()
+
+
+class Compared(Struct):
+    """How much of a restored tree was compared; of `content_only` items, type and content alone."""
+
+    items: int = 0
+    bytes: int = 0
+    content_only: int = 0
+    not_captured: int = 0
+    """Items that the backup could not read whole: there is nothing to compare them with."""
+
+    def count(self, entry: Entry, *, content_only: bool) -> None:
+        """Count one item."""
+        if entry.uncaptured:
+            self.not_captured += 1
+            return
+        self.items += 1
+        self.content_only += content_only
+        self.bytes += entry.size_bytes if entry.type == FileType.FILE else 0
 
 
 class _HardLinks:
@@ -53,6 +73,7 @@ def differences(
     path: bytes | None = None,
     *,
     imperfect: Collection[str] = (),
+    compared: Compared | None = None,
 ) -> Iterator[Differing]:
     """Every path of the snapshot that is not below the directory as it should be. DrtoolError if a tree cannot be read.
 
@@ -62,7 +83,10 @@ def differences(
     """
     links = _HardLinks()
     for name, entry, place in _restored(repository, snapshot, path):
-        if imperfect and os.fsdecode(name) in imperfect:
+        content_only = bool(imperfect) and os.fsdecode(name) in imperfect
+        if compared is not None:
+            compared.count(entry, content_only=content_only)
+        if content_only:
             reason = _essence_difference(repository, entry, below + place)
         else:
             reason = difference(repository, entry, below + place) or links.difference(entry, name, below + place)
@@ -92,10 +116,10 @@ def difference(repository: Repository, entry: Entry, path: bytes, *, restored: b
     if entry.uncaptured:
         return ""
     reason = _essence_difference(repository, entry, path)
-    if reason or entry.type == FileType.SYMLINK:
+    if reason or (entry.type == FileType.SYMLINK and not restored):
         return reason
     found = os.lstat(path)
-    if stat.S_IMODE(found.st_mode) != entry.mode:
+    if stat.S_IMODE(found.st_mode) != entry.mode and entry.type != FileType.SYMLINK:
         return f"its mode is {stat.S_IMODE(found.st_mode):04o} instead of {entry.mode:04o}"
     uid, gid = _owner_here(entry) if restored else (entry.uid, entry.gid)
     if (os.geteuid() == 0 or not restored) and (found.st_uid, found.st_gid) != (uid, gid):

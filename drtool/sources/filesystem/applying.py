@@ -108,6 +108,27 @@ class Applier:
             and (not entry.rdev or found.st_rdev == entry.rdev)
         )
 
+    def differing(self, target: int | str, found: os.stat_result, entry: Entry) -> tuple[str, ...]:
+        """Return the parts of the metadata that are not the entry's, by their names in `ls` and reports."""
+        parts = self.stat_differing(found, entry)
+        try:
+            if _ours(xattrs_of(target)) != _ours(self._ids.xattrs(entry)[0]):
+                parts += ("xattrs",)
+        except OSError:
+            parts += ("xattrs",)
+        return (*parts, "flags") if isinstance(target, int) and flags_of(target) != entry.flags else parts
+
+    def stat_differing(self, found: os.stat_result, entry: Entry) -> tuple[str, ...]:
+        """The same of what `found` tells."""
+        owner = self._ids.uid(entry.user, entry.uid), self._ids.gid(entry.group, entry.gid)
+        differing = {
+            "device": bool(entry.rdev) and found.st_rdev != entry.rdev,
+            "owner": (found.st_uid, found.st_gid) != owner,
+            "mode": entry.type != _SYMLINK and found.st_mode & 0o7777 != entry.mode,
+            "mtime": found.st_mtime_ns != entry.mtime_ns,
+        }
+        return tuple(name for name, differs in differing.items() if differs)
+
     def _tidy(self, target: int | str, entry: Entry, problems: list[str]) -> None:
         """Remove what the entry does not have: inherited or older attributes, flags that would stand in the way."""
         if isinstance(target, int) and (flags := flags_of(target)) & ~entry.flags | flags & LOCKING_FLAGS:

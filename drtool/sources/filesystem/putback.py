@@ -218,6 +218,20 @@ class Folder:
         with self._target(entry) as target:
             return self.applier.matches(target.way, found, entry)
 
+    def differing(self, entry: Entry) -> tuple[str, ...]:
+        """Return the parts in which what is under the entry's name differs from it, contents left aside; empty if nothing
+        is there or nothing differs."""
+        found = self.stat(entry.name)
+        if found is None:
+            return ()
+        if found.st_mode >> 12 != entry.type:
+            return ("type",)
+        link = entry.type == FileType.SYMLINK
+        target = link and os.readlink(entry.name, dir_fd=self.fd) != entry.link_target
+        with self._target(entry) as inode:
+            parts = self.applier.differing(inode.way, found, entry)
+        return ("target", *parts) if target else parts
+
     def descend(self, names: tuple[bytes, ...]) -> int:
         """A descriptor of a directory further down that exists; no symlink on the way is followed."""
         fd = os.dup(self.fd)

@@ -1,0 +1,92 @@
+"""What a backup does with each item: `new`, `changed` or `removed`, for `-v` and dry runs.
+
+Invariants
+    Items are emitted as their directory is settled, so that nothing accumulates. An item in which nothing differs that a
+    person would see (only its ctime, inode or link count) is not one of them. Directories that only lead to what is backed
+    up are none, either.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from drtool.events import Emit, ItemChanged
+from drtool.operations.backup.builder import Node
+from drtool.operations.backup.scan import Scan
+from drtool.sources.filesystem import join
+from drtool.trees import Entry, FileType, split_path
+from drtool.trees.compare import aspects
+
+Pair = tuple[Entry | None, Entry | None]
+
+
+class ChangeNotes:
+    """Emits the changes of one backup. Without `emit` it does nothing."""
+
+    def __init__(self, emit: Emit | None, scan: Scan) -> None:
+        self._emit = emit
+        self._scan = scan
+
+    def settled(self, node: Node) -> None:
+        """A directory whose entries are all settled."""
+        if self._emit is not None and not node.same:
+            for old, new in pairs(node.previous, node.entries):
+                self.item(node.path, old, new)
+
+    def looked_at(self, node: Node, fresh: Collection[int]) -> None:
+        """A directory of a dry run. Its subdirectories are not complete yet; each comes with its own directory.
+
+        Only reading a file could tell whether its content differs. It counts as different where size or time do; a file
+        that is to be read for another reason is `reread`.
+        """
+        if self._emit is None:
+            return
+        if node.parent is not None:
+            entry = node.parent.entries[node.slot]
+            self.item(node.parent.path, node.parent.previous.get(entry.name), entry)
+        to_read = {node.entries[index].name for index in fresh}
+        for old, new in pairs(node.previous, node.entries):
+            if new is None or new.type != FileType.DIRECTORY:
+                if old is not None and new is not None and new.name in to_read:
+                    self._to_be_read(join(node.path, new.name), old, new)
+                else:
+                    self.item(node.path, old, new)
+
+    def file_to_read(self, path: bytes, old: Entry | None) -> None:
+        """A file of a source that a dry run does not read."""
+        if self._emit is not None:
+            self._emit(ItemChanged.of(path, "new") if old is None else ItemChanged.of(path, "changed", ("content",)))
+
+    def _to_be_read(self, path: bytes, old: Entry, new: Entry) -> None:
+        """A file of a dry run that the parent snapshot has, too. Its attributes are not known without opening it."""
+        is_touched = (old.size_bytes, old.mtime_ns) != (new.size_bytes, new.mtime_ns)
+        content = b"" if is_touched else old.content
+        known = replace(new, xattrs=old.xattrs, flags=old.flags, content=content, content_depth=old.content_depth)
+        differing = aspects(old, known)
+        if self._emit is not None:
+            self._emit(ItemChanged.of(path, "changed" if differing else "reread", differing))
+
+    def item(self, directory: bytes, old: Entry | None, new: Entry | None) -> None:
+        """One name, as the parent snapshot has it and as this one has."""
+        entry = new or old
+        if self._emit is None or entry is None or old is new or not self._covers(directory, entry):
+            return
+        differing = aspects(old, new) if old is not None and new is not None else ()
+        if old is None or new is None or differing:
+            change = "new" if old is None else "removed" if new is None else "changed"
+            self._emit(ItemChanged.of(join(directory, entry.name), change, differing))
+
+    def _covers(self, directory: bytes, entry: Entry) -> bool:
+        """Return whether an item is part of what is backed up."""
+        path = join(directory, entry.name)
+        return split_path(path)[0] in self._scan.beside or self._scan.roots.root_of(path) is not None
+
+
+def pairs(previous: Mapping[bytes, Entry], entries: Sequence[Entry]) -> Iterator[Pair]:
+    """Yield the entries of one directory before and now, by name; an entry without a name vanished meanwhile."""
+    left = dict(previous)
+    for entry in entries:
+        if entry.name:
+            yield left.pop(entry.name, None), entry
+    for entry in left.values():
+        yield entry, None
