@@ -183,9 +183,11 @@ class Forked(DrtoolError):
 class StoreError(DrtoolError):
     """A target failed; `target` is its name, empty while only the store itself is known."""
 
-    def __init__(self, message: str, *, target: str = "", hint: str | None = None) -> None:
+    def __init__(self, message: str, *, target: str = "", hint: str | None = None, retry_after_s: float = 0.0) -> None:
         super().__init__(message, hint=hint)
         self.target = target
+        self.retry_after_s = retry_after_s
+        """How long the server asks to be left alone."""
 
 
 class ObjectMissing(StoreError):
@@ -202,6 +204,12 @@ class TargetBusy(TargetOffline):
 
 class TargetResting(TargetOffline):
     transient = False
+
+
+class TargetHeld(TargetOffline):
+    """What was not sent, since the server asked to be left alone for `retry_after_s`."""
+
+    transient = True
 
 
 class TargetUnanswered(TargetOffline):

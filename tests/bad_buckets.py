@@ -19,6 +19,7 @@ Fault = Literal[
     "503 every third request",
     "never answers",
     "503 to the first two of each",
+    "503 with a time",
     "404 without a body",
     "404 of a proxy",
     "closes in mid-body",
@@ -45,6 +46,10 @@ class BadBucket:
 
     def __init__(self, fault: Fault = "none") -> None:
         self.fault = fault
+        self.retry_after = "7"
+        self.outage: tuple[str, str, float] | None = None
+        """A method, or LIST, a part of the key, and seconds: with the first such request all are answered 503, for so long."""
+        self._down_until = 0.0
         self.objects: dict[str, bytes] = {}
         self.put_at: dict[str, float] = {}
         self.asked: list[tuple[str, str]] = []
@@ -56,6 +61,14 @@ class BadBucket:
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
+
+    def is_down(self, method: str, key: str) -> bool:
+        """Whether the outage lasts; it begins now if this is the request that it waits for."""
+        with self.lock:
+            if self.outage is not None and method == self.outage[0] and self.outage[1] in key:
+                self._down_until = time.monotonic() + self.outage[2]
+                self.outage = None
+            return time.monotonic() < self._down_until
 
     def close(self) -> None:
         self.released.set()
@@ -117,6 +130,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._bucket.headers.append({name.lower(): value for name, value in self.headers.items()})
             count = len(self._bucket.asked)
         query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+        listing = self.command == "GET" and not key
+        if self._bucket.is_down("LIST" if listing else self.command, query.get("prefix", "") if listing else key):
+            self._error(503, "ServiceUnavailable")
+            return key, query, True
         return key, query, self._general(count)
 
     def _general(self, count: int) -> bool:
@@ -126,6 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case "503 every third request" if count % 3 == 0:
                 self._error(503, "SlowDown")
+            case "503 with a time":
+                self._error(503, "SlowDown", {"Retry-After": self._bucket.retry_after})
             case "503 to the first two of each" if self._is_one_of_the_first_two():
                 self._error(503, "SlowDown")
             case "captive portal":

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from drtool.manifest import View as ManifestView
     from drtool.repository import Repository, RepositorySpec, TargetSpec
 
+LOOKING_PATIENCE_S = 20.0
+"""How long a command that only tells how things are waits for a server: that it does not answer is what it tells."""
 _LOST = "; if they are lost for ever, `drtool manifest recover` goes on from those that are left"
 _FULL_NOT_LOST = "; make room there, or remount what is read-only, then run this again"
 
@@ -153,7 +155,9 @@ class Call:
 
     def open_anyhow(self, manifest_from: Sequence[str] = ()) -> "Repository":
         """For commands that tell how things are: without a quorum, what any site knows; `uncertain` says why."""
-        return self.open(replace(self.spec(self.configured_targets(), manifest_from), anyhow=not manifest_from))
+        spec = self.spec(self.configured_targets(), manifest_from)
+        patience_s = min(spec.patience_s, LOOKING_PATIENCE_S)
+        return self.open(replace(spec, anyhow=not manifest_from, patience_s=patience_s))
 
     def open(self, spec: "RepositorySpec") -> "Repository":
         from drtool.repository import open_repository

@@ -7,7 +7,8 @@ grace after the others were enough. What is left behind goes on until the call e
 Invariants
     When `run` returns, no thread of its own runs, except one that hangs inside a store's call; that one is a daemon.
     A store's error becomes a reply; any other exception ends the call and is raised from `run`.
-    A call ends `deadline_s` after it began, whatever the sites do.
+    A call ends `deadline_s` after it began, whatever the sites do. `carry_out` repeats one that found no quorum, as long as
+    `outage` finds the sites that stopped answering worth waiting for.
 """
 
 import os
@@ -15,12 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
-from drtool.errors import ObjectMissing, StoreError, TargetOffline, TargetUnanswered
+from drtool.errors import NoQuorum, ObjectMissing, StoreError, TargetHung, TargetOffline, TargetUnanswered
 from drtool.manifest.names import read_limit
 from drtool.manifest.ports import (
     Delete,
@@ -55,6 +56,28 @@ DEADLINE_S = 50.0
 LINGER_S = 1.5
 
 Hook = Callable[[int, Request], None]
+Away = Mapping[SiteName, StoreError]
+"""The sites that did not answer, with the last reason of each."""
+
+
+class Outage(Protocol):
+    """Waiting for sites that do not answer, where there is no quorum without them."""
+
+    def wait(self, away: Away, why: str, attempt: int) -> bool:
+        """Wait a while; `attempt`: how often it was waited before. False if waiting is of no use, or not any more."""
+
+    def over(self) -> None:
+        """Note that there is a quorum again."""
+
+
+class NeverWaits(Outage):
+    """For callers that handle a missing quorum themselves."""
+
+    def wait(self, _away: Away, _why: str, _attempt: int) -> bool:
+        return False
+
+    def over(self) -> None:
+        """Nothing was waited for."""
 
 
 def no_hook(_step: int, _request: Request) -> None:
@@ -73,9 +96,29 @@ class Driver:
     request_timeout_s: float = REQUEST_TIMEOUT_S
     deadline_s: float = DEADLINE_S
     hook: Hook = no_hook
+    outage: Outage = field(default_factory=NeverWaits)
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
     slow: set[SiteName] = field(default_factory=set)
     """Sites that hung to the end of a call and have not answered anything since: nobody waits for them again."""
+    away: dict[SiteName, StoreError] = field(default_factory=dict)
+    """Sites that did not answer a request of this call."""
+
+    def carry_out(self, begin: Callable[[], Talk[T]]) -> T:
+        """What the conversation returns, which is begun again after each wait for a quorum."""
+        for attempt in count():
+            try:
+                self.away.clear()
+                result = self.run(begin())
+            except NoQuorum as error:
+                away = {**dict.fromkeys(self.slow, TargetHung("no answer in time")), **self.away}
+                if not self.outage.wait(away, error.message, attempt):
+                    raise
+                self.slow.clear()
+            else:
+                if attempt:
+                    self.outage.over()
+                return result
+        raise AssertionError("unreachable")
 
     def run(self, talk: Talk[T]) -> T:
         """What the conversation returns; raises what it raises."""
@@ -94,13 +137,15 @@ class Driver:
         if site is None:
             return Failed("this host's configuration does not say how to reach it", definite=True)
         try:
-            return _perform(site, request)
+            reply = _perform(site, request)
         except ObjectMissing:
-            return Missing()
-        except TargetUnanswered as error:
-            return Failed(str(error))
+            reply = Missing()
+        except TargetOffline as error:
+            self.away[request.site] = error
+            return Failed(str(error), definite=not isinstance(error, TargetUnanswered))
         except StoreError as error:
-            return Failed(str(error), definite=isinstance(error, TargetOffline) or not error.transient)
+            return Failed(str(error), definite=not error.transient)
+        return reply
 
 
 def _perform(site: SitePort, request: SiteRequest) -> Reply:

@@ -19,7 +19,7 @@ from drtool.manifest.compacting import Compacted, clear, list_everything, previe
 from drtool.manifest.context import Context, Outcome
 from drtool.manifest.descent import ANOTHER_PAST, given_up, problem_of_descent
 from drtool.manifest.drafting import Author, Drafts
-from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, no_hook
+from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, NeverWaits, Outage, no_hook
 from drtool.manifest.following import Course, Reach
 from drtool.manifest.inspect import LogEntry, ManifestStatus, entries, status_of
 from drtool.manifest.library import Learned, Library
@@ -82,7 +82,7 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class Manifest:
-    """The replicated catalogue over the voters' stores."""
+    """The replicated catalogue over the voters' stores. A read or a commit waits for a quorum as long as `outage` does."""
 
     def __init__(
         self,
@@ -100,6 +100,7 @@ class Manifest:
         now_ns: Callable[[], int] = time.time_ns,
         hook: Hook = no_hook,
         reach: Reach | None = None,
+        outage: Outage | None = None,
         keyless: Collection[TargetName] = (),
         stores: Stores = dict,
     ) -> None:
@@ -115,11 +116,12 @@ class Manifest:
         self._driver = Driver(
             ChainMap(self._sites, ports),
             local,
-            trace or _untraced,
+            trace or (lambda _note: None),
             draw,
             request_timeout_s=request_timeout_s,
             deadline_s=deadline_s,
             hook=hook,
+            outage=outage or NeverWaits(),
         )
         self._readmitted = False
         self._lists = KeptLists(keys)
@@ -148,7 +150,7 @@ class Manifest:
 
     def read(self) -> View:
         """The newest chosen head, linearizably; `NoQuorum` if too few voters answer."""
-        return self._driver.run(self.reading())
+        return self._driver.carry_out(self.reading)
 
     def read_offline(self, site: SiteName | None = None, *more: SiteName) -> View:
         """The newest authentic head at `site` (and `more`), or at any that answers; tentative."""
@@ -159,7 +161,8 @@ class Manifest:
 
         An op that belongs to no session gets an administrative one of its own, opened and closed in the same commit.
         """
-        return self._driver.run(self.committing(tuple(ops) if isinstance(ops, Sequence) else (ops,)))
+        batch = tuple(ops) if isinstance(ops, Sequence) else (ops,)
+        return self._driver.carry_out(lambda: self.committing(batch))
 
     def status(self, *, tried: bool = False) -> ManifestStatus:
         """What every acceptor says of itself; needs no quorum. `tried`: and whether it can be written."""
@@ -192,15 +195,15 @@ class Manifest:
 
     def refresh(self) -> View:
         """Bring acceptors that lag, or went back in time, up to date: the same head again, under a new ballot."""
-        return self._driver.run(self.refreshing())
+        return self._driver.carry_out(self.refreshing)
 
     def settle(self) -> int:
         """Finish what runs of this host that died have sent and never heard of again; returns how many are in now."""
-        return self._driver.run(self.settling())
+        return self._driver.carry_out(self.settling)
 
     def compact(self, *, dry_run: bool = False) -> Compacted:
         """Delete what no head names any more: objects, old records, ended registers."""
-        return self._driver.run(self.compacting(dry_run=dry_run))
+        return self._driver.carry_out(lambda: self.compacting(dry_run=dry_run))
 
     def compacting(self, *, dry_run: bool = False) -> Talk[Compacted]:
         """The conversation of `compact`."""
@@ -215,11 +218,11 @@ class Manifest:
 
     def keep_names(self, names: NameList, size_bytes: int) -> ObjectList:
         """Store a list of objects, together `size_bytes`, for an op that names it; durable on a quorum. `NoQuorum`."""
-        return self._driver.run(self.keeping_names(names, size_bytes))
+        return self._driver.carry_out(lambda: self.keeping_names(names, size_bytes))
 
     def names_in(self, row: ObjectList, sites: Sequence[SiteName] = ()) -> NameList:
         """The names in a list that the state refers to, from `sites` or from all."""
-        return self._driver.run(self._library.names_in(list(sites or self._sites), row))
+        return self._driver.carry_out(lambda: self._library.names_in(list(sites or self._sites), row))
 
     def keeping_names(self, names: NameList, size_bytes: int) -> Talk[ObjectList]:
         """The conversation of `keep_names`."""
@@ -436,7 +439,3 @@ class Manifest:
 
 def _again(entry: Outstanding) -> Draft:
     return lambda _state: entry.changes
-
-
-def _untraced(_note: Note) -> None:
-    """Nobody watches."""

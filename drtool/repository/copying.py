@@ -2,6 +2,8 @@
 
 Invariants
     What is written is what the name promises: the bytes' BLAKE3 is checked, so a copy is identical to the first.
+    A copy is found bad only if its target answered. A server that does not answer is waited for where no other copy is good,
+    and where it is the one to be written.
     A surplus copy is only named here, and only if every place that the ring wants took the object. `surplus` reads them back.
 """
 
@@ -56,42 +58,54 @@ def carry_out(targets: Targets, job: Job) -> Outcome:
 
 
 def _good_copy(targets: Targets, job: Job) -> tuple[bytes | None, tuple[TargetName, ...]]:
+    """Return the object's bytes, and whose copies turned out bad."""
     bad: list[TargetName] = []
+    silent: list[TargetName] = []
     for name in job.sources:
-        data = read_whole(targets, name, job.expected.name)
+        try:
+            data = _sound(targets, name, job.expected.name)
+        except DrtoolError as error:
+            data = None
+            if targets.may_return(name, error):
+                silent.append(name)
+                continue
         if data is not None:
             return data, tuple(bad)
         if targets.reachable(name):
             bad.append(name)
-    copies = (read_whole(targets, name, job.expected.name) for name in job.given_up)
+    copies = (read_whole(targets, name, job.expected.name) for name in (*silent, *job.given_up))
     return next((data for data in copies if data is not None), None), tuple(bad)
 
 
 def read_whole(targets: Targets, target: TargetName, name: str) -> bytes | None:
-    """The object, if the target has it and it is what its name promises."""
+    """The object, if the target has it and it is what its name promises. Its server is waited for."""
     try:
-        data = targets.store(target).get(name)
+        return targets.patiently(target, lambda: _sound(targets, target, name))
     except DrtoolError:
         return None
+
+
+def _sound(targets: Targets, target: TargetName, name: str) -> bytes | None:
+    """The object; None if its bytes are not those that its name promises."""
+    data = targets.store(target).get(name)
     return data if object_name(data).hex() == name.rpartition("/")[2] else None
 
 
 def is_whole(targets: Targets, target: TargetName, name: str) -> bool | None:
     """Return whether a copy is what its name promises, or None if it cannot be read now. An absent one is not."""
     try:
-        data = targets.store(target).get(name)
+        return targets.patiently(target, lambda: _sound(targets, target, name)) is not None
     except ObjectMissing:
         return False
     except DrtoolError:
         return None
-    return object_name(data).hex() == name.rpartition("/")[2]
 
 
 def _put(targets: Targets, name: TargetName, object_: str, data: bytes) -> bool:
     if not targets.writable(name):
         return False
     try:
-        targets.store(name).put(object_, data)
+        targets.patiently(name, lambda: targets.store(name).put(object_, data))
     except StoreError as error:
         targets.fail_by(name, error)
         return False

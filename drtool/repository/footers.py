@@ -8,6 +8,7 @@ Invariants
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from msgspec import Struct
 
@@ -74,7 +75,7 @@ def _read(targets: Targets, keyring: Keyring, pack: PackId, listed: Mapping[Targ
     sure = True
     for target in sorted(listed):
         try:
-            data = targets.store(target).get(pack_object(pack), 0, PACK_READ_BYTES)
+            data = targets.patiently(target, partial(_whole, targets, target, pack))
             contents = _contents_of(keyring, pack, data)
         except KeyMissing:
             sure = False
@@ -86,6 +87,10 @@ def _read(targets: Targets, keyring: Keyring, pack: PackId, listed: Mapping[Targ
             there = tuple(name for name in sorted(listed) if listed[name] == len(data))
             return Read(pack, len(data), there, contents)
     return Read(pack, max(listed.values(), default=0), tuple(sorted(listed)), None, sure)
+
+
+def _whole(targets: Targets, target: TargetName, pack: PackId) -> bytes:
+    return targets.store(target).get(pack_object(pack), 0, PACK_READ_BYTES)
 
 
 def _contents_of(keyring: Keyring, pack: PackId, data: bytes) -> PackContents:

@@ -25,14 +25,28 @@ class Inventory(Struct, frozen=True):
 
 
 def take_inventory(
-    targets: Targets, prefixes: tuple[str, ...] = ("packs/", "index/"), *, of: Iterable[TargetName] | None = None
+    targets: Targets,
+    prefixes: tuple[str, ...] = ("packs/", "index/"),
+    *,
+    of: Iterable[TargetName] | None = None,
+    waits_s: float | None = None,
 ) -> Inventory:
-    """List every reachable target that stores, or those in `of`, all at once."""
+    """List every reachable target that stores, or those in `of`, all at once.
+
+    Servers that stop answering are waited for. `waits_s`: no longer than this where other targets answer.
+    """
     objects: dict[TargetName, dict[str, int]] = {}
     unlisted: dict[TargetName, str] = {}
+
+    def list_one(target: TargetName) -> dict[str, int]:
+        def call() -> dict[str, int]:
+            return _listed(targets, target, prefixes)
+
+        return targets.patiently(target, call, waits_s if len(names) > 1 else None)
+
     names = sorted(targets.storing() if of is None else of)
     with ThreadPoolExecutor(max(1, len(names)), "list") as threads:
-        listings = {target: threads.submit(_listed, targets, target, prefixes) for target in names}
+        listings = {target: threads.submit(list_one, target) for target in names}
     for target, listing in listings.items():
         try:
             objects[target] = listing.result()

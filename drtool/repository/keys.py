@@ -143,7 +143,7 @@ class _Unlocking:
         try:
             texts = slot_texts(self._targets.store(target)).values()
         except DrtoolError as error:
-            self._targets.fail(target, error.message)
+            self._targets.fail_by(target, error)
             return []
         slots = ((parsed_slot(text, self._repository), text) for text in texts)
         return [_Found(slot, text, object_name(text), [target]) for slot, text in slots if slot is not None]

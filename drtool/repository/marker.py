@@ -5,11 +5,14 @@ Invariants
     The MAC is checked as soon as the key is open; until then the marker only guides.
 """
 
+import random
+import time
+
 import msgspec
 from msgspec import Struct
 
 from drtool.crypto import Keyring
-from drtool.errors import FormatError
+from drtool.errors import FormatError, TargetBusy
 from drtool.manifest.names import MARKER
 from drtool.model import RepositoryId, SiteName, TargetName
 from drtool.stores import Store
@@ -17,6 +20,7 @@ from drtool.stores import Store
 MARKER_OBJECT = MARKER
 MARKER_BYTES_MAX = 16 * 1024
 FORMAT_VERSION = 1
+OPENING_PAUSES_S = (0.1, 0.3, 1.0)
 _PURPOSE = "marker"
 
 
@@ -72,3 +76,23 @@ def decode_marker(data: bytes) -> Marker:
             hint="use the newest drtool that any host of this repository uses",
         )
     return marker
+
+
+def sound_marker(store: Store, name: TargetName, repository: RepositoryId | None) -> Marker:
+    """The marker; `FormatError` if it names another target or repository, `ObjectMissing` if there is none."""
+    marker = _marker(store)
+    if marker.target != name:
+        raise FormatError(f"it is target {marker.target} of a repository, not {name}")
+    if repository is not None and marker.repository_id != repository:
+        raise FormatError(f"it belongs to another repository, {marker.repository}")
+    return marker
+
+
+def _marker(store: Store) -> Marker:
+    """Its marker. A server that is busy is asked again; one that cannot be reached is not: most of those stay so."""
+    for pause_s in OPENING_PAUSES_S:
+        try:
+            return Marker.read(store)
+        except TargetBusy:
+            time.sleep(random.uniform(0.5, 1.0) * pause_s)
+    return Marker.read(store)

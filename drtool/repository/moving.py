@@ -17,7 +17,7 @@ from drtool.errors import Refused
 from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.names import is_catalogue
 from drtool.model import PackId, TargetName
-from drtool.repository.copying import Amount, Outcome, carry_out, read_whole
+from drtool.repository.copying import Amount, Outcome, carry_out, is_whole
 from drtool.repository.expected import Expected, expected_objects
 from drtool.repository.findings import Copy
 from drtool.repository.inventory import Inventory, take_inventory
@@ -63,7 +63,7 @@ def look(
                 bad.setdefault(expected.name, set()).add(target)
             elif read_all or (target, expected.name) in findings:
                 doubtful.append((target, expected.name))
-    for target, name in _not_whole(repository, inventory, doubtful, workers, emit):
+    for target, name in _not_whole(repository, inventory, doubtful, findings, workers, emit):
         bad.setdefault(name, set()).add(target)
     given_up = take_inventory(repository.targets, of=repository.targets.given_up())
     return Look(wanted, inventory, bad, given_up, findings, repository.view.sequence)
@@ -77,19 +77,26 @@ def _wanted(repository: "Repository", placement: Placement) -> Iterator[Expected
 
 
 def _not_whole(
-    repository: "Repository", inventory: Inventory, copies: Sequence[Copy], workers: int, emit: Emit
+    repository: "Repository",
+    inventory: Inventory,
+    copies: Sequence[Copy],
+    known: Collection[Copy],
+    workers: int,
+    emit: Emit,
 ) -> Iterator[Copy]:
-    """Those that are not what their names promise; all of them are read."""
+    """Those that are not what their names promise; all of them are read. What a server does not give now is not known to be so,
+    unless it was found before.
+    """
     emit(Stage(name="reading"))
     sizes = [inventory.objects[target][name] for target, name in copies]
     done_bytes = 0
     threads = ThreadPoolExecutor(workers, "read")
     try:
-        results = threads.map(lambda copy: read_whole(repository.targets, *copy) is not None, copies)
+        results = threads.map(lambda copy: is_whole(repository.targets, *copy), copies)
         for copy, size_bytes, whole in zip(copies, sizes, results, strict=True):
             done_bytes += size_bytes
             emit(Progress(processed_bytes=done_bytes, total_bytes=sum(sizes)))
-            if not whole:
+            if whole is False or (whole is None and (copy in known or repository.targets.near(copy[0]))):
                 yield copy
     finally:
         threads.shutdown(cancel_futures=True)

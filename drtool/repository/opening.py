@@ -5,18 +5,21 @@ Invariants
     recognised by what lies there (recognition).
     A register that the configuration does not name is looked for where the manifest says, before a quorum is given up.
     Nothing is read without a quorum unless the caller asked for that, and then it is said how tentative it is.
+    Where servers that this host reached before do not answer and there is no quorum without them, opening waits: for one that
+    says that it is busy as long as for any outage, for one that cannot be reached `UNREACHABLE_S` at most.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from msgspec import Struct
 
 from drtool.crypto import Keyring
-from drtool.errors import DrtoolError, Forked, KeyMissing, NoQuorum, NoRepository, UsageError, WrongPassword
+from drtool.errors import DrtoolError, Forked, KeyMissing, NoQuorum, NoRepository, StoreError, UsageError, WrongPassword
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.facade import Manifest, View
 from drtool.manifest.local import DirectoryState
@@ -39,8 +42,12 @@ from drtool.repository.repository import Repository
 from drtool.repository.spec import RepositorySpec
 from drtool.repository.targets import UNNAMED, Targets
 from drtool.repository.twins import Binding, Twin, refusal, use_catalogued
+from drtool.stores.patience import Patience, waiting_words
 
 ANY_SITE = "any"
+UNREACHABLE_S = 45.0
+"""A server that restarts is back by then. One that is gone should not keep a command from saying so."""
+KEPT_UNREAD = "no target gave a key slot for this password, and not all could be read; the copy on this host was used"
 KEPT = "no target has a sound key slot for this password; this host has a copy: drtool repair puts it back"
 
 
@@ -62,6 +69,27 @@ def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
     overlays = Overlays(spec.faults_dir or spec.state_dir)
     for line in warnings(overlays.sweep()) if not spec.read_only else ():
         emit(Warned(message=line))
+    patience = Patience(spec.patience_s)
+    for attempt in count():
+        targets = _targets(spec, overlays, emit)
+        try:
+            targets.connect(None)
+            return _opened(spec, targets, emit)
+        except NoQuorum as error:
+            targets.close()
+            if not _may_pass(spec, targets, patience):
+                raise
+            patience.begin(error.message)
+            if text := patience.news():
+                emit(Warned(message=waiting_words(text, _limit_s(spec, targets))))
+            patience.wait(attempt, error.message)
+        except BaseException:
+            targets.close()
+            raise
+    raise AssertionError("unreachable")
+
+
+def _targets(spec: RepositorySpec, overlays: Overlays, emit: Emit) -> Targets:
     targets = Targets(
         {target.name: target for target in spec.targets},
         *([open_read_only] if spec.read_only else []),  # else as targets are opened everywhere
@@ -71,12 +99,21 @@ def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
         overlays=overlays,
     )
     targets.tell = lambda text: emit(Warned(message=text))
-    targets.connect(None)
-    try:
-        return _opened(spec, targets, emit)
-    except BaseException:
-        targets.close()
-        raise
+    return targets
+
+
+def _may_pass(spec: RepositorySpec, targets: Targets, patience: Patience) -> bool:
+    """Return whether opening again may help: servers did not answer that this host reached at these places before."""
+    if spec.manifest_from or not targets.unanswered or not spec.patience_s:
+        return False
+    if not patience.may_wait(_limit_s(spec, targets) / spec.patience_s):
+        return False
+    silent = [target for target in targets.specs.values() if target.name in targets.unanswered]
+    return any(repository_at(spec.state_dir, [target]) is not None for target in silent)
+
+
+def _limit_s(spec: RepositorySpec, targets: Targets) -> float:
+    return spec.patience_s if targets.busy else min(spec.patience_s, UNREACHABLE_S)
 
 
 def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
@@ -98,6 +135,7 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
         author=author(spec.state_dir, spec.host),
         trace=_told(spec, emit),
         reach=lambda rows: {**reach_more(spec, targets, keyring, rows, known), **binding.bind(rows)},
+        outage=_VoterOutage(targets),
         keyless=[target.name for target in spec.targets if not target.keys],
         stores=partial(mirror_stores, targets),
     )
@@ -108,7 +146,7 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     targets.learn(view.state.targets)
     if by_kept:
         check_kept(_state_dir(spec, repository_id), view.state.keys)
-        emit(Warned(message=KEPT))
+        emit(Warned(message=KEPT_UNREAD if targets.failures else KEPT))
     if not (spec.read_only or view.tentative) and (
         double := tell_apart(spec.state_dir, _state_dir(spec, repository_id), view)
     ):
@@ -127,6 +165,25 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
     if not spec.read_only:
         remember(spec, repository_id, view, targets)
     return repository
+
+
+class _VoterOutage:
+    """Waiting for voters on servers, where the manifest has no quorum without them."""
+
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
+        self._silent: set[TargetName] = set()
+
+    def wait(self, away: Mapping[SiteName, StoreError], why: str, attempt: int) -> bool:
+        targets = self._targets
+        silent = {name for name in targets.online() if (e := away.get(site_of(name))) and targets.may_return(name, e)}
+        self._silent |= silent
+        return bool(silent) and targets.wait_for(silent, attempt, why)
+
+    def over(self) -> None:
+        for name in self._silent:
+            self._targets.answered(name)
+        self._silent.clear()
 
 
 def _keyring(targets: Targets, repository: RepositoryId, spec: RepositorySpec, emit: Emit) -> tuple[Keyring, bool]:

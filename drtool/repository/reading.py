@@ -200,8 +200,10 @@ class ObjectReader:
     def _wait_for_copies(self, name: str, attempt: int) -> bool:
         """Wait for the servers that may have a good copy. False: there are none, or they were waited for long enough."""
         away = [bad for bad in self.bad_copies.values() if bad.object == name and bad.may_return]
-        why = "; ".join(f"{bad.target}: {bad.reason}" for bad in away)
-        if not self._targets.wait_for([bad.target for bad in away], attempt, why, PATIENCE_OF_READERS):
+        silent = {bad.target: bad.reason for bad in away}
+        silent |= {target: self._targets.failures.get(target, "it is offline") for target in self._targets.parted()}
+        why = "; ".join(f"{target}: {reason}" for target, reason in silent.items())
+        if not self._targets.wait_for(silent, attempt, why, PATIENCE_OF_READERS):
             return False
         for bad in away:
             del self.bad_copies[bad.target, name]

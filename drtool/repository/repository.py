@@ -34,6 +34,9 @@ from drtool.repository.twins import Twin
 from drtool.repository.writing import Demand, SealedPack, Writer
 from drtool.ring import Placement
 
+BRIEFLY_S = 30.0
+"""How long a server's listing is waited for where other targets answer: less than storing again what it may have takes."""
+
 
 class Repository:
     """An open repository. A context manager: leaving it gives back every store."""
@@ -84,7 +87,7 @@ class Repository:
     def evidence(self) -> Evidence:
         """Return which copies count. Every target is listed once in a run; again only if other hosts added packs since."""
         if self._evidence is None or not self._evidence.covers(self.index):
-            self._evidence = Evidence(self, take_inventory(self.targets))
+            self._evidence = Evidence(self, take_inventory(self.targets, waits_s=BRIEFLY_S))
         return self._evidence
 
     def known_bad(self, target: TargetName, name: str) -> bool:
@@ -105,7 +108,7 @@ class Repository:
         """
         going = self.going_packs(self.view, to_read=to_read or to_look)
         where = [*self.targets.storing(), *(self.targets.given_up() if to_read else ())]
-        lost = self.lost_packs(take_inventory(self.targets, ("packs/",), of=where)) - going
+        lost = self.lost_packs(take_inventory(self.targets, ("packs/",), of=where, waits_s=BRIEFLY_S)) - going
         self.index.lost = lost | going
         return len(lost)
 

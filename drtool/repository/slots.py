@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 
 from msgspec import Struct
@@ -161,6 +162,8 @@ def mend_slots(
     def whole_text(slot: SlotRow) -> bytes | None:
         return _whole_text(targets, slot) or (kept if _is_whole(kept, slot) else None)
 
+    silent: list[TargetName] = []
+
     def mend(name: TargetName) -> None:
         wanted = table.slots if name in keepers else ()
         try:
@@ -168,10 +171,21 @@ def mend_slots(
         except StoreError as error:
             mended.failed[name] = error.message
             if wanted and not _holds_any(targets, name, wanted):
+                silent.extend([name] if targets.may_return(name, error) else [])
                 targets.fail(name, f"it does not take the key slots: {error.message}")
+
+    def mend_patiently(name: TargetName) -> None:
+        wanted = table.slots if name in keepers else ()
+        with suppress(StoreError):
+            call = partial(_mend, targets.store(name), name, wanted, gone, mended, whole_text, thorough=thorough)
+            targets.patiently(name, call)
+            targets.failures.pop(name, None)
+            mended.failed.pop(name, None)
 
     with ThreadPoolExecutor(WORKERS, "slots") as threads:  # a few round trips each: no target waits for another
         list(threads.map(mend, targets.online()))
+        if silent and not any(map(targets.writable, targets.storing())):
+            list(threads.map(mend_patiently, silent))
     return Mended(sorted(mended.put), sorted(mended.removed), mended.failed)
 
 

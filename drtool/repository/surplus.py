@@ -11,6 +11,7 @@ Invariants
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import count
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from msgspec import Struct
@@ -135,11 +136,21 @@ class Surplus:
     def _delete(self, batch: Iterable[Outcome], session: "WriterSession") -> Stopped:
         for outcome in batch:
             for target in outcome.removable:
-                stopped = self._standing(session) if self._watch.stood_still() else ""
+                stopped = self._delete_patiently((target, outcome.job.expected.name), outcome, session)
                 if stopped:
                     return stopped
-                self._delete_one((target, outcome.job.expected.name), outcome.job.expected.size_bytes)
         return ""
+
+    def _delete_patiently(self, copy: Copy, outcome: Outcome, session: "WriterSession") -> Stopped:
+        """Delete a copy. After a wait for its server, the session is looked at again before anything is sent."""
+        for attempt in count():
+            stopped = self._standing(session) if attempt or self._watch.stood_still() else ""
+            if stopped:
+                return stopped
+            self._delete_one(copy, outcome.job.expected.size_bytes)
+            if not self._repository.targets.wait_to_write([copy[0]], attempt):
+                return ""
+        raise AssertionError("unreachable")
 
     def _delete_one(self, copy: Copy, size_bytes: int) -> None:
         self._unanswered.add(copy)  # before it begins: Ctrl-C may leave it under way

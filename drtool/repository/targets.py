@@ -8,13 +8,12 @@ Invariants
 """
 
 import os
-import random
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TypeAlias
+from itertools import count
+from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -31,22 +30,20 @@ from drtool.errors import (
 )
 from drtool.manifest.records import Target
 from drtool.model import RepositoryId, SiteName, TargetName, site_of
-from drtool.repository.marker import MARKER_OBJECT, Marker
+from drtool.repository.marker import MARKER_OBJECT, Marker, sound_marker
 from drtool.repository.overlays import NO_OVERLAYS, Overlays
 from drtool.repository.places import OPEN_TIMEOUT_S, is_absent, is_directory, open_store
 from drtool.repository.rehearsals import NOTHING_REMEMBERED, Rehearsals
 from drtool.repository.spec import TargetSpec
 from drtool.stores import UNLIMITED, Errand, Guard, Rates, VoterStore
-from drtool.stores.patience import Patience
+from drtool.stores.patience import Patience, waiting_words
 from drtool.stores.rehearsal import RehearsedStore
 
 NO_MARKER = "it holds no repository (an unmounted disk looks like this)"
 UNNAMED = "this host's configuration does not say how to reach it"
 
+T = TypeVar("T")
 OpenStore = Callable[[TargetSpec], VoterStore]
-
-
-OPENING_PAUSES_S = (0.1, 0.3, 1.0)
 
 
 class Suspect(Struct, frozen=True):
@@ -91,6 +88,13 @@ class Targets:
         self.failures: dict[TargetName, str] = {}
         self._away: set[TargetName] = set()
         """Servers among them that stopped answering, so that asking again later may help."""
+        self.unanswered: set[TargetName] = set()
+        """Servers that did not answer when they were to be opened."""
+        self.busy = False
+        """Whether one of them said that it is busy."""
+        self._inherited: dict[TargetName, str] = {}
+        self._parted: dict[TargetName, Marker] = {}
+        """Those of a worker that its command had reached before."""
         self.full: set[TargetName] = set()
         """Those of them that had no room left: deleting there makes some."""
         self.absent: set[TargetName] = set()
@@ -131,12 +135,14 @@ class Targets:
     def _take_in(self, name: TargetName, errand: Errand[_Opened | Suspect], timeout_s: float) -> None:
         try:
             opened = errand.result(timeout_s, "it")
-        except TargetHung:
+        except TargetHung as error:
             self.failures[name] = f"it did not answer within {OPEN_TIMEOUT_S:.3g} s (a mount that hangs?)"
+            self._note_silence(name, error)
         except TargetOffline as error:
             if is_absent(error):
                 self.absent.add(name)
             self.failures[name] = error.message
+            self._note_silence(name, error)
         except DrtoolError as error:  # nothing that passes by itself: what to do about it belongs to it
             self.failures[name] = _in_full(error)
         else:
@@ -144,6 +150,11 @@ class Targets:
                 self._suspect(name, opened)
             else:
                 self._stores[name], self._registers[name], self.markers[name] = opened
+
+    def _note_silence(self, name: TargetName, error: DrtoolError) -> None:
+        if self.may_return(name, error):
+            self.unanswered.add(name)
+            self.busy |= isinstance(error, TargetBusy)
 
     def _suspect(self, name: TargetName, suspect: Suspect | None) -> None:
         before = self.suspects.pop(name, None)
@@ -160,7 +171,7 @@ class Targets:
             guard = self._guard(spec.name)
             objects, register = guard.objects(medium), guard.register(medium)
             try:
-                return objects, register, _sound_marker(medium, spec.name, repository)
+                return objects, register, sound_marker(medium, spec.name, repository)
             except ObjectMissing:
                 return Suspect(spec, objects, register, NO_MARKER)
             except FormatError as error:
@@ -232,18 +243,34 @@ class Targets:
             self.specs, self._opener, rates=self._rates, patience_s=self._patience_s, overlays=self.overlays
         )
         fresh._guards = self._guards
-        fresh.failures = dict(self.failures)
+        fresh.failures, fresh._inherited, fresh._away = dict(self.failures), self.failures.copy(), set(self._away)
         fresh.lost, fresh._arbiters, fresh._named = self.lost, self._arbiters, self._named
         fresh._try((self.specs[name] for name in self._stores), lambda name: self.markers[name].repository_id)
         for name in self.unmarked.keys() & fresh.suspects.keys():
             fresh.take_in(fresh.suspects[name], name, self.markers[name])
             fresh.failures |= {name: self.failures[name]} if name in self.failures else {}
         fresh.close_suspects()
-        for name in self._stores:
-            if name in fresh.markers and fresh.markers[name] != self.markers[name]:
-                fresh._forget(name)
-                fresh.failures[name] = f"its {MARKER_OBJECT} is not the one that was read before"
+        fresh._check_unchanged(self.markers)
+        for name in fresh.unanswered & self.markers.keys():
+            fresh._away.add(name)
+            fresh._parted[name] = self.markers[name]
         return fresh
+
+    def _check_unchanged(self, before: Mapping[TargetName, Marker]) -> None:
+        for name, marker in before.items():
+            if name in self.markers and self.markers[name] != marker:
+                self._forget(name)
+                self.failures[name] = f"its {MARKER_OBJECT} is not the one that was read before"
+
+    def _rejoin(self, names: Iterable[TargetName]) -> None:
+        """Open those of `names` that this worker could not open yet."""
+        parted = {name: self._parted[name] for name in names if name in self._parted}
+        if parted:
+            self._try((self.specs[name] for name in parted), lambda name: parted[name].repository_id)
+            self._check_unchanged(parted)
+        for name in parted.keys() & self._stores.keys():
+            del self._parted[name]
+            self.failures.pop(name, None)
 
     def take_register(self, name: TargetName) -> VoterStore:
         """Gives up a target at its present place, but for its register, which the caller goes on using."""
@@ -305,6 +332,17 @@ class Targets:
         self.fail(name, reason)
         return reason
 
+    def new_failures(self) -> tuple[dict[TargetName, str], list[TargetName]]:
+        """Return what failed in this worker since it was forked, and which of these may come back."""
+        new = {name: why for name, why in self.failures.items() if self._inherited.get(name) != why}
+        return new, sorted(self._away & new.keys())
+
+    def note_failures(self, failures: Mapping[TargetName, str], away: Iterable[TargetName]) -> None:
+        """Take over what failed in a worker."""
+        self._away.update(name for name in away if name not in self.failures)
+        for name, reason in failures.items():
+            self.fail(name, reason)
+
     def failed_before(self, name: TargetName) -> StoreError:
         """Return the error for a write that is not sent, since one before it failed. It may pass if that one may."""
         kind = TargetOffline if name in self._away else StoreError
@@ -312,13 +350,13 @@ class Targets:
 
     def may_return(self, name: TargetName, error: DrtoolError) -> bool:
         """Return whether `error` may pass by itself: a server did not answer. A directory of this host does not come back."""
-        return isinstance(error, TargetOffline) and not self.near(name)
+        return isinstance(error, TargetOffline) and not is_absent(error) and not self.near(name)
 
     def answered(self, name: TargetName) -> None:
         """Note that the target serves: an outage of it is over."""
         self._guard(name).patience.over()
 
-    def wait_for(self, names: Iterable[TargetName], attempt: int, why: str, factor: float = 1.0) -> bool:
+    def wait_for(self, names: Collection[TargetName], attempt: int, why: str, factor: float = 1.0) -> bool:
         """Wait a little for servers that stopped answering. False, at once: they were waited for long enough."""
         waited_for = [guard.patience for guard in map(self._guard, names) if guard.patience.may_wait(factor)]
         for patience in waited_for[1:]:
@@ -327,7 +365,27 @@ class Targets:
             waited_for[0].begin(why)
             self.announce()
             waited_for[0].wait(attempt, why)
+            self._rejoin(names)
         return bool(waited_for)
+
+    def patiently(self, name: TargetName, call: Callable[[], T], limit_s: float | None = None) -> T:
+        """Return what `call` returns, which no other target can answer. Its server is waited for, at most `limit_s`."""
+        factor = 1.0 if limit_s is None else min(1.0, limit_s / max(limit_s, self._patience_s))
+        for attempt in count():
+            try:
+                answer = call()
+            except StoreError as error:
+                passes = self.reachable(name) and self.may_return(name, error)
+                if not (passes and self.wait_for([name], attempt, f"{name}: {error.message}", factor)):
+                    raise
+            else:
+                self.answered(name)
+                return answer
+        raise AssertionError("unreachable")
+
+    def parted(self) -> list[TargetName]:
+        """The servers that this worker could not open, although its command had reached them."""
+        return list(self._parted)
 
     def wait_to_write(self, names: Iterable[TargetName], attempt: int) -> list[TargetName]:
         """Wait for those of `names` that stopped answering, and return those that may be written to again."""
@@ -341,11 +399,11 @@ class Targets:
         return away
 
     def announce(self) -> None:
-        """Tell the user which servers are waited for, each outage once. Only the main thread of the command itself does."""
-        if os.getpid() == self._process and threading.current_thread() is threading.main_thread():
+        """Tell the user which servers are waited for, each outage once. Only the command's own process does."""
+        if os.getpid() == self._process:
             for guard in self._guards.values():
                 if text := guard.patience.news():
-                    self.tell(f"waiting for {text}")
+                    self.tell(waiting_words(text, guard.patience.limit_s))
 
     def learn(self, rows: Iterable[Target]) -> None:
         """What each target is for, the manifest says, whatever the configuration does."""
@@ -389,23 +447,3 @@ class Targets:
 
 def _in_full(error: DrtoolError) -> str:
     return f"{error.message}; {error.hint}" if error.hint else error.message
-
-
-def _sound_marker(store: VoterStore, name: TargetName, repository: RepositoryId | None) -> Marker:
-    """The marker; `FormatError` if it names another target or repository, `ObjectMissing` if there is none."""
-    marker = _marker(store)
-    if marker.target != name:
-        raise FormatError(f"it is target {marker.target} of a repository, not {name}")
-    if repository is not None and marker.repository_id != repository:
-        raise FormatError(f"it belongs to another repository, {marker.repository}")
-    return marker
-
-
-def _marker(store: VoterStore) -> Marker:
-    """Its marker. A server that is busy is asked again; one that cannot be reached is not: most of those stay so."""
-    for pause_s in OPENING_PAUSES_S:
-        try:
-            return Marker.read(store)
-        except TargetBusy:
-            time.sleep(random.uniform(0.5, 1.0) * pause_s)
-    return Marker.read(store)

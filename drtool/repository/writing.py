@@ -118,7 +118,7 @@ class Placing:
         attempt = 0
         self._drain()
         while distinct_sites(self._holders) < self._demand.minimum_sites:
-            again = self._writer.targets.wait_to_write(self._tried, attempt)
+            again = self._writer.targets.wait_to_write(self._demand.preference, attempt)
             if not again:
                 break
             attempt += 1

@@ -5,11 +5,13 @@ short fault), or one call that hung, it opens: calls fail at once, with the reas
 let through. Its answer closes the circuit, its failure opens it again. The first rest is `first_rest_s`, since most faults pass
 within seconds; each failure after a rest doubles the next one, up to `rest_s`, which is also the rest after a call that hung.
 
+A server that names a time (Retry-After) is not asked before, by any process, `HELD_MAX_S` at most.
+
 Invariants
-    What fails at once was not sent: `TargetResting` is a `TargetOffline`, whose outcome is known.
+    What fails at once was not sent: `TargetResting` and `TargetHeld` are a `TargetOffline`, whose outcome is known.
     An answer is any that the medium gave: "there is no such object", "full" and "read-only" are answers.
-    Processes forked from one another share when the circuit is open, through one number in shared memory; the count of
-    failures and the call that tries again are each process's own.
+    Processes forked from one another share when the circuit is open, and until when the server is left alone, through two
+    numbers in shared memory; the count of failures and the call that tries again are each process's own.
 """
 
 import time
@@ -18,7 +20,7 @@ from mmap import mmap
 from threading import Lock
 from typing import TypeVar
 
-from drtool.errors import StoreError, TargetHung, TargetResting
+from drtool.errors import StoreError, TargetHeld, TargetHung, TargetResting
 from drtool.model import ObjectInfo
 from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Store, Tagged
@@ -29,6 +31,9 @@ FAILURES_MAX = 5
 FAILING_S = 0.5
 FIRST_REST_S = 1.0
 REST_S = 30.0
+HELD_MAX_S = 60.0
+"""A server that asks for more is asked again all the same: waiting longer is for those who see the whole outage."""
+_BUSY_ELSEWHERE = "it asked another process of this command to come back later"
 _ELSEWHERE = "another process of this command found that it does not answer"
 
 
@@ -47,9 +52,8 @@ class Circuit:
         self._failures_max, self._failing_s, self._rest_s, self._clock = failures_max, failing_s, rest_s, clock
         self._first_rest_s = self._next_rest_s = min(first_rest_s, rest_s)
         self._lock = Lock()
-        self._shared = memoryview(mmap(-1, 8)).cast(
-            "d"
-        )  # when it may be asked again; 0: now; anonymous, so forks share it
+        # when it may be asked again after failures, and after a server's Retry-After; 0: now. Anonymous, so forks share it
+        self._shared = memoryview(mmap(-1, 16)).cast("d")
         self._failures, self._first_failed_at = 0, 0.0
         self._probing = False
         self._reason = ""
@@ -61,15 +65,19 @@ class Circuit:
 
     def admit(self) -> None:
         """Lets the caller through, who must say what came of it; TargetResting if it is not to ask."""
-        if not self._shared[0]:
+        if not self._shared[0] and not self._shared[1]:
             return
         with self._lock:
-            wait_s = self._shared[0] - self._clock()
-            if wait_s <= 0 and not self._probing:
+            now = self._clock()
+            if self._shared[1] > now:
+                raise TargetHeld(self._reason or _BUSY_ELSEWHERE, retry_after_s=self._shared[1] - now)
+            self._shared[1] = 0.0
+            if not self._shared[0]:
+                return
+            if self._shared[0] <= now and not self._probing:
                 self._probing = True
                 return
-            until = f"it is tried again in {wait_s:.0f} s" if wait_s > 0 else "it is being tried again"
-            raise TargetResting(f"{self._reason or _ELSEWHERE}; {until}")
+            raise TargetResting(self._reason or _ELSEWHERE)
 
     def answered(self) -> None:
         """The medium answered, whatever it said."""
@@ -83,6 +91,9 @@ class Circuit:
         """The medium did not answer, or said that it cannot at the moment."""
         with self._lock:
             now = self._clock()
+            if error.retry_after_s > 0:
+                self._reason = error.message
+                self._shared[1] = max(self._shared[1], now + min(error.retry_after_s, HELD_MAX_S))
             self._failures += 1
             if self._failures == 1:
                 self._first_failed_at = now

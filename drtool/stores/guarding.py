@@ -5,9 +5,9 @@ for servers alone. Tries are
 outside the circuit, so that it sees each of them, and an open one ends them (`TargetResting` is not tried again). The watch is
 inside, so that a call that hangs is what opens the circuit; asking for the room that is left may hang as well.
 
-A voter's register has a circuit of its own, and nothing else: the manifest runs its requests on threads of its own with
-deadlines of their own, and only its protocol knows what to do about an answer that was lost. A burst of failing reads and
-writes of objects does not keep a voter from voting.
+A voter's register has a circuit of its own, and a few quick tries: the manifest runs its requests on threads of
+its own with deadlines of their own, and only its protocol knows what to do about a write whose answer was lost. A burst of
+failing reads and writes of objects does not keep a voter from voting.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from drtool.stores.overlay import OverlaidStore
 from drtool.stores.patience import Patience
 from drtool.stores.ports import VoterStore
 from drtool.stores.reserve import ReservingStore
-from drtool.stores.retry import Backoff, RetryingStore
+from drtool.stores.retry import Backoff, RetryingRegister, RetryingStore
 from drtool.stores.watch import CallLimits, WatchedStore
 
 
@@ -34,6 +34,7 @@ class Rates(Struct, frozen=True, kw_only=True):
 
 
 UNLIMITED = Rates()
+REGISTER_BACKOFF = Backoff(tries=3, total_s=2.0, first_s=0.1)
 
 
 class Guard:
@@ -77,7 +78,7 @@ class Guard:
 
     def register(self, medium: VoterStore) -> VoterStore:
         """The same target's register, for the manifest."""
-        return CircuitStore(medium, self._register_circuit)
+        return RetryingRegister(CircuitStore(medium, self._register_circuit), REGISTER_BACKOFF)
 
     def close(self) -> None:
         """Gives back what the limits hold open."""

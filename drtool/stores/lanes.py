@@ -6,7 +6,7 @@ Transfers of all processes of one command count together.
 
 Invariants
     A transfer that waits for its turn is neither failing nor hanging.
-    A lane is given back however the transfer ends. One transfer is always admitted.
+    A lane is given back however the transfer ends, and wakes the next transfer. One transfer is always admitted.
 """
 
 import time
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from mmap import mmap
 
 from drtool.errors import TargetBusy, TargetUnanswered
-from drtool.stores.forked_lock import ForkedLock
+from drtool.stores.forked_lock import Bell, ForkedLock
 from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Store
 
@@ -24,8 +24,9 @@ LARGE_BYTES = 256 << 10
 LANES_MAX = 32
 GROWTH = 1.05
 """How much faster a round must be than the one with fewer lanes for another lane to be worth it."""
-POLL_S = 0.01
-_ACTIVE, _ALLOWED, _ROUND_BEGAN, _ROUND_BYTES, _ROUND_COUNT, _LAST_BYTES_S, _GROWN = range(7)
+LOOK_AGAIN_S = 1.0
+"""A process that was killed between its wake-up and its lane leaves another one asleep, for so long."""
+_ACTIVE, _ALLOWED, _ROUND_BEGAN, _ROUND_BYTES, _ROUND_COUNT, _LAST_BYTES_S, _GROWN, _WAITING = range(8)
 
 
 class Lanes:
@@ -35,16 +36,18 @@ class Lanes:
         self,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        bell: Bell | None = None,
     ) -> None:
-        self._clock, self._sleep = clock, sleep
+        self._clock = clock
+        self._bell = bell or Bell()
         self._shared = memoryview(mmap(-1, 64)).cast("d")  # anonymous, so forks share it
         self._shared[_ALLOWED] = 1.0
         self._lock = ForkedLock()
 
     def close(self) -> None:
-        """Give back the lock, which other processes may go on using."""
+        """Give back the lock and the bell, which other processes may go on using."""
         self._lock.close()
+        self._bell.close()
 
     @property
     def allowed(self) -> int:
@@ -66,15 +69,24 @@ class Lanes:
             self._leave(moved_bytes)
 
     def _enter(self) -> None:
-        while True:
-            with self._lock:
-                shared = self._shared
-                if shared[_ACTIVE] < shared[_ALLOWED]:
-                    if not shared[_ACTIVE] and not shared[_ROUND_COUNT]:
-                        shared[_ROUND_BEGAN] = self._clock()
-                    shared[_ACTIVE] += 1
-                    return
-            self._sleep(POLL_S)
+        while not self._take():
+            try:
+                self._bell.wait(LOOK_AGAIN_S)
+            finally:
+                with self._lock:
+                    self._shared[_WAITING] -= 1
+
+    def _take(self) -> bool:
+        """Take a free lane, or count as waiting for one."""
+        with self._lock:
+            shared = self._shared
+            if shared[_ACTIVE] >= shared[_ALLOWED]:
+                shared[_WAITING] += 1
+                return False
+            if not shared[_ACTIVE] and not shared[_ROUND_COUNT]:
+                shared[_ROUND_BEGAN] = self._clock()
+            shared[_ACTIVE] += 1
+            return True
 
     def _leave(self, moved_bytes: int) -> None:
         with self._lock:
@@ -84,6 +96,7 @@ class Lanes:
             shared[_ROUND_COUNT] += 1
             if shared[_ROUND_COUNT] >= 2 * shared[_ALLOWED]:
                 self._judge_round()
+            self._bell.ring(int(min(shared[_WAITING], shared[_ALLOWED] - shared[_ACTIVE])))
 
     def _judge_round(self) -> None:
         """Decide, after each lane was used twice, whether one more carries more."""

@@ -7,6 +7,7 @@ Source of the waits: Brooker, "Exponential backoff and jitter" (AWS Architecture
 """
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from mmap import mmap
@@ -31,6 +32,7 @@ class Patience:
         shared = memoryview(mmap(-1, 8 + _WORDS_BYTES))  # anonymous, so forks share it
         self._began, self._words = shared[:8].cast("d"), shared[8:]
         self._told_of = 0.0
+        self._telling = threading.Lock()
 
     def may_wait(self, factor: float = 1.0) -> bool:
         """Return whether the outage has lasted less than `factor` times the limit."""
@@ -55,8 +57,16 @@ class Patience:
 
     def news(self) -> str | None:
         """Return why the target is waited for, once for each outage. For the process that talks to the user."""
-        began = self._began[0]
-        if not began or began == self._told_of:
-            return None
-        self._told_of = began
+        with self._telling:
+            began = self._began[0]
+            if not began or began == self._told_of:
+                return None
+            self._told_of = began
         return bytes(self._words).rstrip(b"\0").decode(errors="replace")
+
+
+def waiting_words(why: str, limit_s: float) -> str:
+    """Return what is said when a wait begins."""
+    minutes = round(limit_s / 60)
+    limit = f"{minutes} min" if minutes else f"{limit_s:.0f} s"
+    return f"waiting for a server that does not answer (limits.patience: {limit}): {why}"

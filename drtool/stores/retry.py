@@ -2,12 +2,14 @@
 
 Invariants
     Only errors whose class says `transient` are tried again, and never `TargetHung`: its first attempt may still be under way.
+    No try begins before the time that the server named (Retry-After).
     Only what is idempotent is repeated. A conditional put that finds its own bytes there has succeeded, by an attempt whose
     answer was lost; so its bytes must be the caller's alone. A compare and swap is asked once: one whose answer was lost may
     have taken effect, and been overtaken since.
 
-Not for the manifest's registers: what an unknown outcome means there, only the protocol above knows; it reads again, and
-waits in its own way. Tries below it would only make each of its steps longer.
+Of the manifest's registers reads are tried again. A conditional write that was not answered is sent once more: it takes effect
+at most once, however often it is delivered. Only the success of the second one counts. Else the outcome stays unknown, and the
+protocol above resolves it: it reads again, and waits in its own way.
 
 Source: Brooker, "Exponential backoff and jitter" (AWS Architecture Blog, 2015).
 """
@@ -15,11 +17,12 @@ Source: Brooker, "Exponential backoff and jitter" (AWS Architecture Blog, 2015).
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 from msgspec import Struct
 
-from drtool.errors import StoreError, TargetHung
+from drtool.errors import StoreError, TargetHung, TargetUnanswered
 from drtool.model import ObjectInfo
 from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Store, Tagged
@@ -118,6 +121,36 @@ class RetryingStore(PassingStore):
         return _Tries(self.backoff, self._clock, self._sleep, self._draw)
 
 
+class RetryingRegister(RetryingStore):
+    """A register. What is read is tried again; a conditional write that was not answered once more, for its success alone."""
+
+    put = PassingStore.put
+    delete = PassingStore.delete
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        return self._twice(lambda: self._register().put_if_absent(name, data), bool)
+
+    def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
+        return self._twice(lambda: self._register().compare_and_swap(name, data, expected_tag), _is_tag)
+
+    def _twice(self, call: Callable[[], T], succeeded: Callable[[T], bool]) -> T:
+        """The first call may still take effect: a refusal of the second, or its failure, leaves the outcome unknown."""
+        tries = self._tries()
+        try:
+            return call()
+        except TargetUnanswered as error:
+            tries.failed(error)
+            with suppress(StoreError):
+                result = call()
+                if succeeded(result):
+                    return result
+            raise
+
+
+def _is_tag(result: str | None) -> bool:
+    return result is not None
+
+
 class _Tries:
     """The tries of one call."""
 
@@ -137,7 +170,7 @@ class _Tries:
         self.failures += 1
         if not error.transient or isinstance(error, TargetHung) or self.failures >= self._backoff.tries:
             raise error
-        pause_s = self._backoff.pause_s(self.failures, self._draw())
+        pause_s = error.retry_after_s + self._backoff.pause_s(self.failures, self._draw())
         if self._clock() + pause_s - self._began > self._backoff.total_s:
             raise error
         self._sleep(pause_s)

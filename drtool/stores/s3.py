@@ -34,7 +34,7 @@ from drtool.stores.names import check_name, is_object_name
 from drtool.stores.ports import Buffer, Mode, Tagged
 from drtool.stores.probing import verdict_by_probe
 from drtool.stores.s3_client import S3Place, connect, s3_place
-from drtool.stores.s3_errors import ABSENT, NOT_FOUND, REFUSED, code, failure, meaning, nonsense, status
+from drtool.stores.s3_errors import ABSENT, NOT_FOUND, REFUSED, code, dated, failure, meaning, nonsense, status
 from drtool.stores.voting import VoteVerdict
 
 __all__ = ["S3Place", "S3Store", "s3_place"]
@@ -193,7 +193,7 @@ class S3Store:
                 answer = self._client.list_objects_v2(Bucket=self.place.bucket, Prefix=self.place.prefix, MaxKeys=1)
             except self._client.exceptions.ClientError as error:
                 answer = error.response
-        return _dated(answer)
+        return dated(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", ""))
 
     def keeps_versions(self) -> bool | None:
         """Whether what is deleted or replaced stays there as an older version; None if these credentials may not know."""
@@ -323,16 +323,6 @@ def _check_start(content_range: str, start: int) -> None:
 def _md5(body: Buffer) -> str:
     """Return the value of the Content-MD5 header (RFC 1864)."""
     return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
-
-
-def _dated(answer: dict[str, Any]) -> float | None:
-    from email.utils import parsedate_to_datetime
-
-    text = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-    try:
-        return None if text is None else parsedate_to_datetime(text).timestamp()
-    except ValueError:
-        return None
 
 
 def _earlier(start_after: str) -> str:

@@ -7,6 +7,7 @@ Invariants
 """
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from drtool.errors import (
@@ -38,6 +39,7 @@ _DAMAGED = frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChec
 """The server compares what came with the SHA-256 that the request is signed with."""
 _ELSEWHERE = frozenset({"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "TemporaryRedirect", "307"})
 
+SECONDS_DIGITS_MAX = 6
 SAID_MAX = 300
 """Characters of a server's own words that a message repeats."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -70,8 +72,29 @@ def meaning(error: "ClientError", where: str, *, writing: bool) -> StoreError:
         return TargetOffline(f"{where}: what was sent arrived damaged, and was refused: {said}")
     if name in _BUSY or number >= 500 or number == TOO_MANY:
         kind = TargetUnanswered if writing else TargetBusy  # some fail after they have done it
-        return kind(f"{where}: the server is busy or failing: {said}")
+        return kind(f"{where}: the server is busy or failing: {said}", retry_after_s=_retry_after_s(answer))
     return _misconfigured(error, where, name) or _unclear(where, number, said)
+
+
+def _retry_after_s(answer: dict[str, Any]) -> float:
+    """Return the seconds of the header Retry-After (RFC 9110, 10.2.3), counted from the server's own date; 0 without one."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    text = str(headers.get("retry-after", "")).strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:SECONDS_DIGITS_MAX])
+    until_s = dated(text)
+    now_s = dated(headers.get("date", "")) or time.time()
+    return 0.0 if until_s is None else max(0.0, until_s - now_s)
+
+
+def dated(text: str) -> float | None:
+    """Return a date of HTTP in seconds since 1970; None if it is none."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _misconfigured(error: "ClientError", where: str, name: str) -> StoreError | None:

@@ -30,6 +30,9 @@ class Targets:
     def store(self, name):
         return self.stores[name]
 
+    def fail_by(self, name, error):
+        self.fail(name, error.message)
+
     def fail(self, name, reason):
         self.failures[name] = reason
 

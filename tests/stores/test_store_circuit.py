@@ -4,8 +4,9 @@ import pytest
 from stalling import Scripted, VirtualTime
 from three_sites import in_a_child
 
-from drtool.errors import ObjectMissing, TargetFull, TargetHung, TargetOffline, TargetResting
+from drtool.errors import ObjectMissing, TargetBusy, TargetFull, TargetHeld, TargetHung, TargetOffline, TargetResting
 from drtool.stores import Backoff, Circuit, CircuitStore, MemoryStore, RetryingStore
+from drtool.stores.circuit import HELD_MAX_S
 
 AWAY = TargetOffline("/mnt/nas cannot be reached")
 
@@ -82,7 +83,7 @@ def test_while_one_call_asks_the_others_fail_at_once():
         fails(store)
     time.now += 30.1
     store.circuit.admit()
-    assert "being tried" in fails(store, TargetResting).message
+    assert "cannot be reached" in fails(store, TargetResting).message
     store.circuit.gave_up()
     with pytest.raises(ObjectMissing):
         store.get("x")
@@ -141,3 +142,43 @@ def test_what_one_forked_process_finds_spares_the_others_and_so_does_its_recover
     assert in_a_child(lambda: store.get("x")) == 0
     assert store.get("x") == b""
     assert not store.circuit.open
+
+
+def test_a_server_that_names_a_time_is_not_asked_before_it_by_any_process():
+    inner = Scripted(TargetBusy("slow down", retry_after_s=7.0))
+    inner.inner.put("x", b"")
+    store, time = guarded(inner)
+    fails(store, TargetBusy)
+    time.now += 6.0
+    held = fails(store, TargetHeld)
+    assert (held.message, held.retry_after_s) == ("slow down", pytest.approx(1.0))
+    assert in_a_child(lambda: fails(store, TargetHeld)) == 0
+    assert len(inner.calls) == 1
+    time.now += 1.0
+    assert store.get("x") == b""
+
+
+def test_a_server_that_names_a_day_is_asked_again_after_a_minute():
+    store, time = guarded(Scripted(TargetBusy("slow down", retry_after_s=86400.0)))
+    fails(store, TargetBusy)
+    assert fails(store, TargetHeld).retry_after_s == pytest.approx(HELD_MAX_S)
+    time.now += HELD_MAX_S
+    with pytest.raises(ObjectMissing):
+        store.get("x")
+
+
+def test_a_request_under_way_does_not_end_the_time_that_the_server_named():
+    store, _ = guarded(Scripted())
+    store.circuit.failed(TargetBusy("slow down", retry_after_s=7.0))
+    store.circuit.answered()
+    fails(store, TargetHeld)
+
+
+def test_tries_wait_for_the_time_that_the_server_named():
+    inner = Scripted(TargetBusy("slow down", retry_after_s=5.0))
+    inner.inner.put("x", b"there")
+    store, time = guarded(inner)
+    tried = RetryingStore(store, Backoff(), clock=time.clock, sleep=time.sleep, draw=lambda: 0.5)
+    assert tried.get("x") == b"there"
+    assert time.slept == [pytest.approx(5.1)]
+    assert len(inner.calls) == 2

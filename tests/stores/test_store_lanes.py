@@ -1,5 +1,8 @@
 """Few large transfers at once on a slow line, more where more carry more: in virtual time."""
 
+import os
+import threading
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -8,48 +11,61 @@ from three_sites import in_a_child
 
 from drtool.errors import ObjectMissing, TargetBusy
 from drtool.stores import Guard, MemoryStore
-from drtool.stores.lanes import LANES_MAX, LARGE_BYTES, Lanes, LaneStore
+from drtool.stores.forked_lock import Bell
+from drtool.stores.lanes import LANES_MAX, LARGE_BYTES, LOOK_AGAIN_S, Lanes, LaneStore
 
 MIB = 1 << 20
 
 
-def after(rounds, lanes, time, bytes_s):
+def after(rounds, lanes, clock, bytes_s):
     """The lanes that are open after some rounds at a line that carries `bytes_s(n)` with n transfers."""
     for _ in range(2 * rounds):
         with ExitStack() as stack:
             count = lanes.allowed
             for _ in range(count):
                 stack.enter_context(lanes.lane(MIB))
-            time.now += count * MIB / bytes_s(count)
+            clock.now += count * MIB / bytes_s(count)
     return lanes.allowed
 
 
-def lanes_in(time):
-    return Lanes(clock=time.clock, sleep=time.sleep)
+class CountedBell(Bell):
+    """Counts how often it is waited for."""
+
+    waits = 0
+
+    def wait(self, timeout_s):
+        self.waits += 1
+        super().wait(timeout_s)
+
+
+def lanes_in(clock):
+    lanes = Lanes(clock=clock.clock, bell=CountedBell())
+    lanes.waits = lambda: lanes._bell.waits
+    return lanes
 
 
 def test_a_line_that_one_transfer_fills_gets_one_or_two():
-    time = VirtualTime()
-    lanes = lanes_in(time)
-    assert after(1, lanes, time, lambda _n: 16_000) <= 2
-    assert after(40, lanes, time, lambda _n: 16_000) <= 2
+    clock = VirtualTime()
+    lanes = lanes_in(clock)
+    assert after(1, lanes, clock, lambda _n: 16_000) <= 2
+    assert after(40, lanes, clock, lambda _n: 16_000) <= 2
 
 
 @pytest.mark.parametrize("useful", [3, 8])
 def test_lanes_are_added_while_they_carry_more(useful):
-    time = VirtualTime()
-    assert abs(after(60, lanes_in(time), time, lambda n: min(n, useful) * 20 * MIB) - useful) <= 1
+    clock = VirtualTime()
+    assert abs(after(60, lanes_in(clock), clock, lambda n: min(n, useful) * 20 * MIB) - useful) <= 1
 
 
 def test_there_is_a_bound():
-    time = VirtualTime()
-    assert after(200, lanes_in(time), time, lambda n: 2.0**n) in (LANES_MAX - 1, LANES_MAX)
+    clock = VirtualTime()
+    assert after(200, lanes_in(clock), clock, lambda n: 2.0**n) in (LANES_MAX - 1, LANES_MAX)
 
 
 def test_an_answer_that_asks_for_less_halves_them_and_never_below_one():
-    time = VirtualTime()
-    lanes = lanes_in(time)
-    assert after(20, lanes, time, lambda n: n * MIB) >= 8
+    clock = VirtualTime()
+    lanes = lanes_in(clock)
+    assert after(20, lanes, clock, lambda n: n * MIB) >= 8
     before = lanes.allowed
     for expected in (before // 2, before // 4):
         with pytest.raises(TargetBusy), lanes.lane(MIB):
@@ -62,23 +78,23 @@ def test_an_answer_that_asks_for_less_halves_them_and_never_below_one():
 
 
 def test_a_transfer_that_fails_gives_its_lane_back():
-    time = VirtualTime()
-    lanes = lanes_in(time)
+    clock = VirtualTime()
+    lanes = lanes_in(clock)
     for _ in range(5):
         with pytest.raises(ObjectMissing), lanes.lane(MIB):
             raise ObjectMissing("it is not there")
-    assert time.slept == []
+    assert lanes.waits() == 0
 
 
 def test_processes_share_the_lanes():
-    time = VirtualTime()
-    lanes = lanes_in(time)
+    clock = VirtualTime()
+    lanes = lanes_in(clock)
 
     def child():
         with lanes.lane(MIB):
-            time.now += 1.0
+            clock.now += 1.0
         with lanes.lane(MIB):
-            time.now += 1.0
+            clock.now += 1.0
 
     assert lanes.allowed == 1
     assert in_a_child(child) == 0
@@ -86,14 +102,53 @@ def test_processes_share_the_lanes():
     lanes.close()
 
 
+def test_a_lane_that_is_given_back_wakes_a_thread_and_a_process_that_wait_for_it():
+    """Long before either would look by itself."""
+    lanes = Lanes()
+    began = threading.Event()
+
+    def one_more():
+        began.set()
+        with lanes.lane(MIB):
+            pass
+
+    waiting = threading.Thread(target=one_more)
+    with lanes.lane(MIB):
+        waiting.start()
+        assert began.wait(10)
+    waiting.join(0.9 * LOOK_AGAIN_S)
+    assert not waiting.is_alive()
+
+    ready, done = os.pipe()
+    held = lanes.lane(MIB), lanes.lane(MIB)
+    for lane in held[: lanes.allowed]:
+        lane.__enter__()
+    child = os.fork()
+    if child == 0:
+        with lanes.lane(MIB):
+            os.write(done, b"1")
+        os._exit(0)
+    while not lanes._shared[-1]:
+        time.sleep(0.001)
+    left_at = time.monotonic()
+    for lane in held[: lanes.allowed]:
+        lane.__exit__(None, None, None)
+    assert os.read(ready, 1) == b"1"
+    assert time.monotonic() - left_at < 0.9 * LOOK_AGAIN_S
+    os.waitpid(child, 0)
+    for end in (ready, done):
+        os.close(end)
+    lanes.close()
+
+
 def test_small_objects_do_not_wait_for_a_lane():
-    time = VirtualTime()
-    lanes = lanes_in(time)
+    clock = VirtualTime()
+    lanes = lanes_in(clock)
     store = LaneStore(MemoryStore(), lanes, lanes)
     with lanes.lane(MIB):
         store.put("packs/small", b"1")
         assert store.get("packs/small", 0, 1) == b"1"
-    assert time.slept == []
+    assert lanes.waits() == 0
     store.put("packs/large", bytes(LARGE_BYTES))
     assert store.get("packs/large") == bytes(LARGE_BYTES)
 

@@ -13,9 +13,11 @@ from drtool.errors import (
     TargetOffline,
     TargetReadOnly,
     TargetResting,
+    TargetUnanswered,
 )
 from drtool.stores import Backoff, MemoryStore, RetryingStore
 from drtool.stores.passing import PassingStore
+from drtool.stores.retry import RetryingRegister
 
 AWAY = TargetOffline("away")
 
@@ -155,3 +157,46 @@ def test_a_listing_goes_on_where_it_broke_off_and_progress_is_a_fresh_start():
     with pytest.raises(TargetOffline):
         list(store.list("x/"))
     assert len(stuck.asked) == 3
+
+
+def register(inner):
+    time = VirtualTime()
+    return RetryingRegister(inner, Backoff(tries=3), clock=time.clock, sleep=time.sleep, draw=lambda: 0.5)
+
+
+WRITES = {
+    "put_if_absent": lambda store: store.put_if_absent("x", b"new"),
+    "compare_and_swap": lambda store: store.compare_and_swap("x", b"new", None),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_register_s_write_without_an_answer_is_sent_once_more(write):
+    inner = Scripted(TargetUnanswered("503"))
+    assert WRITES[write](register(inner))
+    assert len(inner.calls) == 2
+    assert inner.inner.get("x") == b"new"
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("second", [TargetUnanswered("503 again"), TargetOffline("never sent"), StoreError("403")])
+def test_a_register_s_write_stays_unknown_whatever_comes_of_the_second_one(write, second):
+    inner = Scripted(TargetUnanswered("503"), second, TargetUnanswered("a third"))
+    with pytest.raises(TargetUnanswered, match=r"^503$"):
+        WRITES[write](register(inner))
+    assert len(inner.calls) == 2
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_register_s_write_that_took_effect_without_an_answer_stays_unknown(write):
+    """The second one is refused, since the first was there: the protocol reads its own bytes."""
+    with pytest.raises(TargetUnanswered, match="lost"):
+        WRITES[write](register(Scripted(TargetUnanswered("lost"), after=True)))
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_register_s_write_that_was_never_sent_is_not_repeated(write):
+    inner = Scripted(AWAY)
+    with pytest.raises(TargetOffline):
+        WRITES[write](register(inner))
+    assert len(inner.calls) == 1

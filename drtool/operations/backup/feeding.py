@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable
 
 from drtool.errors import DrtoolError
-from drtool.model import ChunkId, SegmentId, TargetName
+from drtool.model import ChunkId, SegmentId
 from drtool.operations.backup.builder import Node, TreeBuilder
 from drtool.operations.backup.claims import Claims
 from drtool.operations.backup.messages import (
@@ -36,7 +36,6 @@ from drtool.operations.backup.worker import SLOT_BYTES, SMALL_FILE_BYTES, Backup
 from drtool.packing import Cutter
 from drtool.repository import Repository
 from drtool.repository.workers import WINDOW, Channel, WorkerPool
-from drtool.repository.writing import PackWritten
 from drtool.sources.filesystem import attributes_of, gone, join, open_for_read, open_same_directory, still_same
 from drtool.sources.port import Readable
 from drtool.trees import Entry
@@ -194,7 +193,7 @@ class Feeder:
             self._handle(self._pool.next_reply())
         return pieces.ids()
 
-    def flush(self) -> tuple[list[PackWritten], dict[TargetName, str]]:
+    def flush(self) -> Flushed:
         """Waits until everything taken on is durable; the packs since the last flush, and the targets that failed."""
         self._send_batch()
         for reply in self._pool.drain():
@@ -204,8 +203,9 @@ class Feeder:
             self._handle(reply)
         packs = [pack for flushed in self._flushed for pack in flushed.packs]
         failures = {name: why for flushed in self._flushed for name, why in flushed.failures.items()}
+        away = [name for flushed in self._flushed for name in flushed.away]
         self._flushed.clear()
-        return packs, failures
+        return Flushed(packs, failures, away)
 
     def learn(self, segments: list[SegmentId]) -> None:
         """After a checkpoint: the workers look chunks up in its segments, and the claims start afresh."""

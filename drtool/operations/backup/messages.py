@@ -117,10 +117,11 @@ class SlotStored(_Message, frozen=True):
 
 
 class Flushed(_Message, frozen=True):
-    """What became durable since the last flush, and the targets that failed meanwhile."""
+    """What became durable since the last flush, and the targets that failed meanwhile; `away`: those that may come back."""
 
     packs: list[PackWritten]
     failures: dict[TargetName, str]
+    away: list[TargetName] = []
 
 
 class Learned(_Message, frozen=True):

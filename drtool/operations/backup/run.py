@@ -303,7 +303,7 @@ class BackupRun:
         """What the workers made durable. One that failed refuses all that still waits for it, and each refusal ends a flush."""
         for _ in range(WINDOW * self._request.workers + 1):
             with suppress(DrtoolError):
-                return self._feeder.flush()[0]
+                return self._feeder.flush().packs
         return []
 
     def _tick(self) -> None:
@@ -328,12 +328,11 @@ class BackupRun:
         )
 
     def _flush(self) -> None:
-        packs, failures = self._feeder.flush()
+        flushed = self._feeder.flush()
         self._trees.flush()
-        packs += self._written
+        packs = [*flushed.packs, *self._written]
         self._written.clear()
-        for target, reason in failures.items():
-            self._repository.targets.fail(target, reason)
+        self._repository.targets.note_failures(flushed.failures, flushed.away)
         self._session.add(packs)
         self._reuse.note(packs)
         self._stored_bytes += sum(pack.size_bytes * len(pack.targets) for pack in packs)

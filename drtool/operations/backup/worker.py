@@ -99,7 +99,7 @@ class BackupWorker:
             case Flush():
                 self._sink.flush()
                 packs, self._written[:] = list(self._written), []
-                return Flushed(packs, dict(self._targets.failures))
+                return Flushed(packs, *self._targets.new_failures())
             case Learn():
                 self._repository.index.map_more(SegmentId(request.segment))
                 return Learned()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -20,7 +21,7 @@ from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.facade import View
 from drtool.manifest.ops import Condemn, Remove, Removed
 from drtool.manifest.records import Condemned, Removal
-from drtool.model import PackId, TargetName, pack_object, segment_object
+from drtool.model import ObjectInfo, PackId, TargetName, pack_object, segment_object
 from drtool.operations.forget.request import Objection
 from drtool.operations.prune.copies import sites_with
 from drtool.operations.prune.grace import Grace, grace_of
@@ -38,6 +39,7 @@ from drtool.repository.findings import recording_reads
 from drtool.repository.lost_lists import take_back
 from drtool.repository.session import NOT_OPEN, RENEW_S, Overtaken, WriterSession
 from drtool.repository.writing import PackWritten, Writer
+from drtool.stores import Store
 
 ATTEMPTS = 8
 FEW_SITES = "fewer sites take index segments now than are to have them"
@@ -326,9 +328,9 @@ class _Run:
         try:
             store = targets.store(target)
             for prefix in ("packs/", "index/"):
-                for info in list(store.list(prefix)):
+                for info in targets.patiently(target, partial(_listed, store, prefix)):
                     if info.name in objects:
-                        store.delete(info.name)
+                        targets.patiently(target, partial(store.delete, info.name))
         except StoreError as error:
             self._emit(TargetFailed(target=target, reason=targets.fail_by(target, error)))
             return False
@@ -342,6 +344,10 @@ class _Run:
         if view.state.condemned is not None:
             amount += Amount(view.state.condemned.objects.count, view.state.condemned.objects.bytes)
         return amount
+
+
+def _listed(store: Store, prefix: str) -> list[ObjectInfo]:
+    return list(store.list(prefix))
 
 
 def _amount(uses: Sequence[PackUse]) -> Amount:

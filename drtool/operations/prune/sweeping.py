@@ -1,6 +1,7 @@
 """The temporary files that killed writers left at the targets go, once nobody can still be writing them."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from drtool.errors import StoreError
 from drtool.events import Emit, TargetFailed
@@ -21,17 +22,19 @@ def sweep(repository: Repository, emit: Emit) -> int:
 
 
 def _sweep_at(repository: Repository, target: TargetName, emit: Emit) -> int:
-    removed = 0
+    removed, targets = 0, repository.targets
     try:
-        store = repository.targets.store(target)
-        at_root = store.sweep([""], OLD_S)
+        store = targets.store(target)
+        at_root = targets.patiently(target, lambda: store.sweep([""], OLD_S))
         if at_root is None:
             return 0
-        directories = sorted({_parent(info.name) for info in store.list()} - {""})
+        names = targets.patiently(target, lambda: [info.name for info in store.list()])
+        directories = sorted({_parent(name) for name in names} - {""})
         for start in range(0, len(directories), DIRECTORIES_AT_ONCE):
-            removed += store.sweep(directories[start : start + DIRECTORIES_AT_ONCE], OLD_S) or 0
+            some = directories[start : start + DIRECTORIES_AT_ONCE]
+            removed += targets.patiently(target, partial(store.sweep, some, OLD_S)) or 0
     except StoreError as error:
-        emit(TargetFailed(target=target, reason=repository.targets.fail_by(target, error)))
+        emit(TargetFailed(target=target, reason=targets.fail_by(target, error)))
         return removed
     return removed + at_root
 

@@ -160,15 +160,17 @@ def _at_target(
     keepers: dict[TargetName, RegisterReport | None],
     contents: bool,
 ) -> CatalogueAudit:
-    audit = CatalogueAudit()
-    try:
-        store = repository.targets.store(target)
+    def look() -> CatalogueAudit:
+        audit, store = CatalogueAudit(), repository.targets.store(target)
         _audit_marker(repository, target, store, audit)
         if target in keepers:
             _audit_pages(repository, target, keepers[target], contents, audit)
+        return audit
+
+    try:
+        return repository.targets.patiently(target, look)
     except StoreError as error:
-        audit.silent[target] = repository.targets.failures.get(target, error.message)
-    return audit
+        return CatalogueAudit(silent={target: repository.targets.failures.get(target, error.message)})
 
 
 def _audit_marker(repository: "Repository", target: TargetName, store: Store, audit: CatalogueAudit) -> None:
