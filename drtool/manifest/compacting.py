@@ -6,7 +6,8 @@ be chosen any more; whoever tries again folds anew upon this head, under other n
 neither by this head nor as retired, is garbage for ever.
 
 Invariants
-    Nothing is deleted that was not listed before the change was proposed.
+    Nothing is deleted that was not listed before the change was proposed. So a compaction that is tried again proposes
+    another change: the first one may have been chosen, and a fold that came after it may have stored what is listed now.
     No object is deleted at a site whose own head is on another checkpoint: that site alone must still tell its head.
     Registers are cleared only where they are sealed; the newest two versions of the present one stay.
 """

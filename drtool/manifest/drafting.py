@@ -49,6 +49,10 @@ class Drafts:
         """It is known now what became of the batch."""
         self._pending.pop(_key(batch), None)
 
+    def abandon(self, batch: Sequence[Op]) -> None:
+        """Draft the batch as new changes the next time, although it is not known what became of the last ones."""
+        self.settle(batch)
+
     def draft(self, batch: Sequence[Op], state: State) -> tuple[Change, ...]:
         """The batch as changes on top of `state`."""
         ops = self._with_sessions(batch, state)

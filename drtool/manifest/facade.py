@@ -208,6 +208,9 @@ class Manifest:
     def compacting(self, *, dry_run: bool = False) -> Talk[Compacted]:
         """The conversation of `compact`."""
         view = yield from self._look()
+        self._drafts.abandon(
+            (Compact(),)
+        )  # one that was proposed before the listing proves nothing about what is listed
         listed = yield from list_everything([voter.site for voter in view.config.voters])
         if not dry_run:
             view = (yield from self.committing((Compact(),), tells=False)).view

@@ -20,6 +20,7 @@ CATCHES: dict[str, int | str] = {
     "absent-treated-as-initial": 71,
     "accept-without-reading-the-promise-again": 0,
     "ballot-used-by-two": 2,
+    "compaction-that-trusts-a-change-from-before-its-listing": "a-compaction-that-is-tried-again-while-another-host-folds",
     "copy-that-goes-on-in-the-same-life": 113,
     "copy-that-is-used-without-asking": 40,
     "head-before-its-key-slots": 4,

@@ -133,6 +133,27 @@ class Disaster:
             run.violations.append(f"never came back: {sorted(acknowledged - set(there))}")
 
 
+def go_on_without(run: "Run", liars: Sequence[str]) -> None:
+    """A liar that the quorum does not bear can take it away, by denying that its register ever began. Then a person recovers."""
+    process = Process("person", MemoryState())
+    manifest = run.manifest(process)
+    try:
+        run.world.settle(process, manifest.reading())
+    except NoQuorum:
+        honest = [site for site in run.voters if site not in liars]
+        seen = _now(run, look_around(honest, run.keys, wait_for_all=True))
+        newest = max(max(seen[site].configs(), key=_place).place for site in honest)
+        holding = [site for site in honest if seen[site].config is not None and seen[site].config.place == newest]
+        run.judge.may_give_up = True
+        run.world.settle(process, manifest.recovering(holding))
+    except DrtoolError:
+        return  # whatever else there is, the last reader says it
+
+
+def _place(config: Any) -> Any:
+    return config.place
+
+
 def _now(run: "Run", talk: Any) -> Any:
     """Answer a conversation that only reads at once, outside of time."""
     reply: Any = None

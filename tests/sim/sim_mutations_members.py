@@ -104,3 +104,10 @@ def a_voter_that_never_began_is_left_out_for_ever() -> Iterator[None]:
 
     with patch.object(commit, "begin_absent", hopeless):
         yield
+
+
+@mutation("recovery")
+def compaction_that_trusts_a_change_from_before_its_listing() -> Iterator[None]:
+    """A compaction that is tried again finds the change of the first try, which says nothing of what was stored since."""
+    with patch("drtool.manifest.drafting.Drafts.abandon", lambda *_words: None):
+        yield

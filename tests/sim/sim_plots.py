@@ -291,3 +291,31 @@ def a_compaction_by_a_host_that_a_recovery_gave_less() -> list[str]:
         stage.for_s(60.0)
         stage.until(stage.read("host"))
         return stage.run.violations
+
+
+@plot
+def a_compaction_that_is_tried_again_while_another_host_folds() -> list[str]:
+    """The first try was chosen, and its host did not hear of it. Then another host stores the pages of a fold.
+
+    The second try must not take the first one's change for a proof that nobody needs these pages.
+    """
+    options = replace(PEACE, recent_limit=8)
+    with limits_of(options):
+        stage = Stage(options)
+        stage.until(stage.append("host", "one"))
+        stage.for_s(20.0)
+        first_try = stage.hold("keeper", kind=PutIfAbsent, name="v-000000000005")
+        stage.compact("keeper")
+        stage.until_waiting(first_try, 3)
+        stage.clients["keeper"].process.alive = False
+        first_try.release()
+        stage.until(stage.append("host", "two"))
+        stage.for_s(20.0)
+        folding = stage.hold("other", kind=PutIfAbsent, name="v-000000000009")
+        stage.append("other", "three")
+        stage.until_waiting(folding, 3)
+        stage.compact("keeper")
+        stage.for_s(60.0)
+        folding.release()
+        stage.for_s(60.0)
+        return stage.conclude()

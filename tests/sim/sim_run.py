@@ -8,7 +8,7 @@ from typing import Any
 
 import sim_membership
 import sim_work
-from sim_disaster import Disaster
+from sim_disaster import Disaster, go_on_without
 from sim_holdings import Holdings
 from sim_judge import Judge, State
 from sim_linear import Operation
@@ -338,6 +338,8 @@ class Run:
                 self.copies.in_the_end()
             if self.disaster and self.disaster.survivors:
                 self.disaster.decide()
+            if self.liars and not self.options.trusted:
+                go_on_without(self, self.liars)
             last = self._last_look(clients)
             if self.disaster and self.disaster.survivors:
                 self.disaster.judge(clients, last[0])

@@ -72,6 +72,9 @@ class Stage:
     def compact(self, name: str) -> None:
         """Let a host delete what no head names any more; it goes on whenever time passes."""
         client = self.clients.get(name) or self.host(name)
+        assert client.process is not None
+        if not client.process.alive:  # a call that gave up: the same run tries again
+            client.process = Process(name, client.local)
         self.world.start(client.process, client.manifest.compacting(), lambda *_: None)
 
     def set_voters(self, name: str, *sites: str) -> None:
