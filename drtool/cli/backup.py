@@ -84,7 +84,8 @@ def backup(
         list[str] | None, typer.Option(metavar="FILE", help="More PATHs, one a line; - is stdin.")
     ] = None,
     files_from0: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="The same, with a NUL after each.")
+        list[str] | None,
+        typer.Option(metavar="FILE", help="The same, with a NUL after each; symlinks are stored as symlinks."),
     ] = None,
     skip_if_newer_than: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Not where the newest snapshot is younger: 30m, 20h, 2d.")
@@ -144,17 +145,19 @@ def backup(
     )
     newer_than_s = _read(seconds, skip_if_newer_than, "--skip-if-newer-than")
     listed = bool(files_from or files_from0)
+    as_they_are: list[str] = []
     stream = Stdin(stdin=stdin, name=stdin_name, command=stdin_command)
     if stream and (listed or wishes != _NO_WISHES):
         raise UsageError(
             "--exclude…, --files-from, --ignore-… and --one-file-system are for paths, and a stream has none"
         )
     if listed:
-        paths = [*(paths or ()), *paths_from(files_from or (), files_from0 or ())]
+        more, as_they_are = paths_from(files_from or (), files_from0 or ())
+        paths = [*(paths or ()), *more]
     request = BackupRequest(
         jobs=(stream_job(stream, paths or [], call.words, source or []),)
         if stream
-        else tuple(jobs(settings.config, base, paths or [], source or [], wishes)),
+        else tuple(jobs(settings.config, base, paths or [], source or [], wishes, as_they_are)),
         tags=tuple(dict.fromkeys(tag or ())),
         host=host or settings.host,
         user=settings.user,
@@ -174,21 +177,30 @@ def backup(
     call.show(document, backup_view(document, dry_run=dry_run), exit_code=exit_code_of(document))
 
 
-def jobs(config: Config, base: Path, paths: Sequence[str], sources: Sequence[str], wishes: Wishes) -> "list[SourceJob]":
+def jobs(
+    config: Config,
+    base: Path,
+    paths: Sequence[str],
+    sources: Sequence[str],
+    wishes: Wishes,
+    as_they_are: Sequence[str] = (),
+) -> "list[SourceJob]":
     """What to back up: the paths given, the sources named, or every configured source."""
     from drtool.operations.backup import SourceJob
 
-    chosen = list(dict.fromkeys(sources)) or ([] if paths else list(config.sources))
-    if not chosen and not paths:
+    given = bool(paths or as_they_are)
+    chosen = list(dict.fromkeys(sources)) or ([] if given else list(config.sources))
+    if not chosen and not given:
         raise UsageError(
             "nothing to back up: no PATH is given and no sources are configured", hint="drtool backup PATH…"
         )
     result = [_configured(config, base, name, wishes) for name in chosen]
-    if paths:
+    if given:
         result.append(
             SourceJob(
                 name="",
-                paths=tuple(os.fsencode(path) for path in paths),
+                paths=tuple(map(os.fsencode, paths)),
+                paths_as_they_are=tuple(map(os.fsencode, as_they_are)),
                 excludes=wishes.excludes,
                 exclude_caches=wishes.exclude_caches,
                 one_file_system=wishes.one_file_system,
@@ -242,7 +254,7 @@ def _sift(
     skipped: list[Document] = []
     left_out: list[Document] = []
     for job in request.jobs:
-        what = job.name or ", ".join(os.fsdecode(path) for path in job.paths)
+        what = job.name or ", ".join(os.fsdecode(path) for path in (*job.paths, *job.paths_as_they_are))
         if newer_than_s is not None and is_recent(repository, job, request.host, request.now_ns, newer_than_s * 10**9):
             skipped.append({"source": what, "reason": f"its newest snapshot is younger than {newer_than_s} s"})
             continue
@@ -257,18 +269,14 @@ def _sift(
     return replace(request, jobs=tuple(jobs)), skipped, left_out
 
 
-def paths_from(files: Sequence[str], files0: Sequence[str]) -> list[str]:
-    """The paths that files list; an empty line is none."""
-    found = [
-        part.removesuffix(b"\r") if end == b"\n" else part
-        for names, end in ((files, b"\n"), (files0, b"\0"))
-        for name in names
-        for part in _listed(name).split(end)
-    ]
-    paths = [os.fsdecode(part) for part in found if part]
-    if not paths:
+def paths_from(files: Sequence[str], files0: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the paths that files list, one a line and with NULs; an empty one is none."""
+    lines = [part.removesuffix(b"\r") for name in files for part in _listed(name).split(b"\n")]
+    parts = [part for name in files0 for part in _listed(name).split(b"\0")]
+    paths, as_they_are = [os.fsdecode(line) for line in lines if line], [os.fsdecode(part) for part in parts if part]
+    if not paths and not as_they_are:
         raise UsageError(f"no path is listed in {', '.join((*files, *files0))}", hint="one PATH a line, or with NULs")
-    return paths
+    return paths, as_they_are
 
 
 def _listed(name: str) -> bytes:

@@ -119,7 +119,7 @@ def restore(
         return
     _check_place(to, in_place, database)
     if verify:
-        _check_verify(include or exclude or dry_run, numeric_owner or map_owner or map_group)
+        _check_verify(include or exclude or dry_run)
     how = partial(
         RestoreRequest,
         to=os.fsencode(to or ""),
@@ -152,14 +152,10 @@ def _check_place(to: str | None, in_place: bool, database: list[str] | None) -> 
         )
 
 
-def _check_verify(partly: object, other_owners: object) -> None:
+def _check_verify(partly: object) -> None:
     if partly:
         raise UsageError(
             "--verify is for whole snapshots and whole paths", hint="leave out --include, --exclude and --dry-run"
-        )
-    if other_owners:
-        raise UsageError(
-            "--verify compares owners as they would be restored by name", hint="leave out --numeric-owner and --map-…"
         )
 
 
@@ -182,7 +178,7 @@ def _restore_one(
     chosen = chosen_snapshot(call, repository, name, narrow, path)
     request = how(snapshot=chosen, path=path)
     if in_place:
-        request = replace(request, to=_place_of(repository, chosen, path))
+        request = replace(request, to=_place_of(repository, chosen, path), in_place=True)
     for log in [] if request.dry_run else clear_old_logs(repository, request):
         call.emit(Warned(message=f"{log} of the old database was removed: it would be replayed into this one"))
     result = run_restore(repository, request, call.emit)
@@ -276,18 +272,25 @@ def differing(
 
     Of an item that only lacks attributes, the content is compared nevertheless.
     """
+    from drtool.operations.restore import destination_of
     from drtool.operations.restore.request import RestoreError
     from drtool.operations.verify import differences
 
     known = {*excludes, *(row.path for row in errors if not row.restored)}
     imperfect = {row.path for row in errors if row.restored}
-    found = [
-        RestoreError(row.path, f"after it was restored: {row.reason}")
-        for row in differences(
-            repository, request.snapshot, request.to, request.path, imperfect=imperfect, compared=compared
+    with destination_of(repository, request) as root:
+        rows = differences(
+            repository,
+            request.snapshot,
+            root,
+            request.path,
+            owners=request.owners,
+            imperfect=imperfect,
+            compared=compared,
         )
-        if row.path not in known
-    ]
+        found = [
+            RestoreError(row.path, f"after it was restored: {row.reason}") for row in rows if row.path not in known
+        ]
     for error in found:
         call.emit(ItemFailed(path=error.path, message=error.message))
     return found

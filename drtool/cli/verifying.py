@@ -201,7 +201,7 @@ def _try_one(
     call: "Call", repository: "Repository", snapshot: "Snapshot", to: bytes
 ) -> tuple[list[Document], list[Document]]:
     """What came back, if anything did, and what is not as it should be."""
-    from drtool.operations.restore import RestoreRequest
+    from drtool.operations.restore import RestoreRequest, destination_of
     from drtool.operations.restore import restore as run_restore
     from drtool.operations.verify import Differing, Restored, differences
 
@@ -217,7 +217,9 @@ def _try_one(
     known = {error.path for error in result.errors if not error.restored}
     imperfect = {error.path for error in result.errors if error.restored}
     try:
-        found += [row for row in differences(repository, snapshot, to, imperfect=imperfect) if row.path not in known]
+        with destination_of(repository, request) as root:
+            rows = differences(repository, snapshot, root, imperfect=imperfect)
+            found += [row for row in rows if row.path not in known]
     except DrtoolError as error:
         found.append(Differing(name, "/", error.message))
     row = Restored(name, result.files, result.bytes, round(restored_s, 3))

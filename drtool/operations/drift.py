@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from drtool.errors import DrtoolError
 from drtool.manifest.records import Snapshot
-from drtool.operations.verify.restored import difference
+from drtool.operations.verify.restored import Comparer, Place
 from drtool.repository import Repository
 from drtool.sources.filesystem import Rules, join, plan_roots
 from drtool.sources.system import (
@@ -92,6 +92,7 @@ class _Files:
 
     def __init__(self, repository: Repository, snapshot: Snapshot, excludes: Sequence[str]) -> None:
         self._repository = repository
+        self._comparer = Comparer(repository)
         self._root = snapshot.root
         self._paths = tuple(path for path in snapshot.paths if path != _OURS)
         self._rules = Rules(plan_roots(self._paths), excludes)
@@ -138,7 +139,9 @@ class _Files:
             self.unread.append(Unknown(name, "it may not be read"))
             return None
         self.count += 1
-        reason = difference(self._repository, entry, path, restored=False)
+        is_behind_link = entry.link_target and entry.type in (FileType.DIRECTORY, FileType.FILE)
+        place = Place(os.path.realpath(path) if is_behind_link else path)
+        reason = self._comparer.difference(entry, place, restored=False)
         return Difference(FILES, "changed", name, reason) if reason else None
 
     def _added(self, directory: bytes, names: set[bytes]) -> Iterator[Difference]:

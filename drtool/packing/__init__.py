@@ -11,6 +11,7 @@ from drtool.packing.pack import (
     read_footer,
 )
 from drtool.packing.segment import Location, SegmentPack, SegmentReader, encode_segment, unseal_segment
+from drtool.packing.zeros import ZeroIds
 
 __all__ = [
     "BlockRecord",
@@ -23,6 +24,7 @@ __all__ = [
     "PackKind",
     "SegmentPack",
     "SegmentReader",
+    "ZeroIds",
     "encode_segment",
     "open_block",
     "read_footer",

@@ -69,12 +69,21 @@ def test_in_place_and_with_delete(shell):
         ["--in-place", "--to", "x"],
         ["--to", "x", "--map-owner", "nobody"],
         ["--to", "x", "--map-group", "a:no such group"],
-        ["--to", "x", "--verify", "--numeric-owner"],
+        ["--to", "x", "--verify", "--include", "y"],
     ],
 )
 def test_what_cannot_be_meant_is_refused(shell, words):
     assert shell("restore", "latest", *words, "--json").code == 2
     assert not (shell.directory / "x").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_verify_compares_owners_as_they_were_mapped(shell):
+    tree = shell.directory / "tree"
+    assert shell("backup", tree).code == 0
+    done = shell("restore", f"latest:{tree}", "--to", "mapped", "--verify", "--map-owner", "root:65534", "--json")
+    assert (done.code, done.document["errors"]) == (0, [])
+    assert (shell.directory / "mapped/large").stat().st_uid == 65534
 
 
 def test_a_line_of_an_exclude_file_is_one_pattern_whatever_is_in_it(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from three_sites import fill
 
 from drtool.operations.verify import differences
-from drtool.sources.filesystem import Applier, OwnerIds, OwnerNames
+from drtool.sources.filesystem import Applier, Folder, OwnerIds, OwnerNames
 from drtool.sources.filesystem.acls import mapped_xattrs
 from drtool.trees import Entry, EntryWithAclNames, find_entry, read_directory, with_acl_names, write_directory
 
@@ -119,10 +119,10 @@ def test_verify_compares_acls_as_they_are_restored(world, source):
         (row,) = repository.view.state.snapshots
         to = world.root / "to"
         world.run_restore(repository, to, row)
-        assert list(differences(repository, row, os.fsencode(to))) == []
+        assert list(differences(repository, row, Folder.destination(os.fsencode(to)))) == []
         path = to / str(source).lstrip("/") / "file"
         os.setxattr(path, ACCESS, acl((2, 6, 2002)))
-        (found,) = differences(repository, row, os.fsencode(to))
+        (found,) = differences(repository, row, Folder.destination(os.fsencode(to)))
         assert "posix_acl_access" in found.reason
 
 

@@ -6,6 +6,7 @@ import pytest
 from three_sites import fill, noise
 
 from drtool.operations.verify import differences
+from drtool.sources.filesystem import Folder
 
 
 def flip(path):
@@ -46,7 +47,7 @@ def test_each_difference_is_found_and_no_other(world, name, change, reason):
     with world.open() as repository:
         (row,) = repository.view.state.snapshots
         world.run_restore(repository, out, row)
-        below = os.fsencode(out)
+        below = Folder.destination(os.fsencode(out))
         assert list(differences(repository, row, below)) == []
         place = out / str(source).lstrip("/")
         above = (place / name).parent.stat()
@@ -93,7 +94,7 @@ def test_attributes_links_and_devices_are_compared(world, name, change, reason):
     with world.open() as repository:
         (row,) = repository.view.state.snapshots
         assert world.run_restore(repository, out, row).errors == []
-        below = os.fsencode(out)
+        below = Folder.destination(os.fsencode(out))
         assert list(differences(repository, row, below)) == []
         place = out / str(source).lstrip("/")
         change(place / name)

@@ -16,7 +16,7 @@ from drtool.operations.backup.request import SourceJob
 from drtool.operations.backup.scan import is_same_source
 from drtool.repository import Repository
 from drtool.repository.lodging import targets_here
-from drtool.sources.filesystem import Roots, Rules, idle_reason, pattern_of, plan_roots
+from drtool.sources.filesystem import Roots, Rules, idle_reason, pattern_of
 
 _AHEAD_NS = 3600 * 10**9
 
@@ -31,7 +31,7 @@ def is_recent(repository: Repository, job: SourceJob, host: str, now_ns: int, ne
 @contextmanager
 def at_work(state_dir: Path, job: SourceJob, host: str) -> Iterator[bool]:
     """Says that this process backs the source up until the block ends; yields whether another of this host does so already."""
-    what = "\0".join((host, job.name, *sorted(os.fsdecode(path) for path in plan_roots(job.paths).paths)))
+    what = "\0".join((host, job.name, *sorted(os.fsdecode(path) for path in job.roots.paths)))
     directory = state_dir / "running"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = hashlib.sha256(os.fsencode(what)).hexdigest()[:32]
@@ -65,7 +65,7 @@ def without_targets(repository: Repository, job: SourceJob, emit: Emit) -> tuple
 
     A target that the user names as a PATH is backed up, with a warning. One that the job's own rules exclude is not reported.
     """
-    roots = plan_roots(job.paths)
+    roots = job.roots
     _warn_of_idle_patterns(job, roots, emit)
     rules = Rules(roots, job.excludes, one_file_system=job.one_file_system)
     found = []

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from drtool.model import TargetName
+from drtool.sources.filesystem import Roots, plan_roots
 from drtool.sources.port import Source
 
 
@@ -13,6 +14,8 @@ class SourceJob(Struct, frozen=True, kw_only=True):
 
     name: str
     paths: tuple[bytes, ...] = ()
+    paths_as_they_are: tuple[bytes, ...] = ()
+    """More of them, of which a symlink is taken as a symlink; of `paths` it is followed."""
     captured: Source | None = None
     excludes: tuple[str, ...] = ()
     exclude_caches: bool = False
@@ -25,6 +28,11 @@ class SourceJob(Struct, frozen=True, kw_only=True):
     """A file with another inode number is no other file, for file systems whose numbers do not last."""
     ignore_ctime: bool = False
     """A file with another ctime has not changed, for file systems and programs that touch it without need."""
+
+    @property
+    def roots(self) -> Roots:
+        """What is there of the paths just now."""
+        return plan_roots(self.paths, self.paths_as_they_are)
 
 
 class BackupRequest(Struct, frozen=True, kw_only=True):

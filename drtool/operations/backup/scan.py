@@ -24,7 +24,6 @@ from drtool.sources.filesystem import (
     join,
     open_directory_path,
     open_passage_path,
-    plan_roots,
 )
 from drtool.trees import Entry, Fetch, FileType, read_directory
 
@@ -46,7 +45,7 @@ def parent_of_job(snapshots: Iterable[Snapshot], job: SourceJob, host: str) -> S
 
 def is_same_source(job: SourceJob, host: str) -> Callable[[Snapshot], bool]:
     """Tells of a snapshot whether it is of this host and source."""
-    paths = set(plan_roots(job.paths).paths) | set(job.captured.paths if job.captured else ())
+    paths = set(job.roots.paths) | set(job.captured.paths if job.captured else ())
     return lambda row: row.host == host and row.source == job.name and bool(job.name or set(row.paths) == paths)
 
 
@@ -56,7 +55,7 @@ class Scan:
     def __init__(self, job: SourceJob, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self.started_ns = time.time_ns()
-        self.roots = plan_roots(job.paths)
+        self.roots = job.roots
         self.paths = tuple(sorted({*self.roots.paths, *(job.captured.paths if job.captured else ())}))
         self.beside: dict[bytes, Entry] = {}
         """Entries at the top that are settled already, and no part of the walk: what a source captured."""

@@ -262,7 +262,7 @@ def _fill_zip(
                     file.write(piece)
             files, size_bytes = files + 1, size_bytes + entry.size_bytes
         else:
-            archive.writestr(info, entry.link_target)  # empty for a directory
+            archive.writestr(info, entry.link_target if entry.type == FileType.SYMLINK else b"")
     return _dumped(place, files, size_bytes, errors)
 
 

@@ -1,6 +1,7 @@
 """Restore: a snapshot or a part of it, put back so that only what differs is written."""
 
+from drtool.operations.restore.in_place import destination_of
 from drtool.operations.restore.request import RestoreRequest, RestoreResult
 from drtool.operations.restore.run import restore
 
-__all__ = ["RestoreRequest", "RestoreResult", "restore"]
+__all__ = ["RestoreRequest", "RestoreResult", "destination_of", "restore"]

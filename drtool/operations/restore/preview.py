@@ -5,9 +5,12 @@ import os
 import stat
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from drtool.errors import DrtoolError
 from drtool.events import Emit
 from drtool.operations.restore.files import FileRestorer, failure, not_captured
+from drtool.operations.restore.in_place import open_destination, refusal
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.sweep import Sweep
@@ -15,14 +18,14 @@ from drtool.operations.restore.tally import Tally
 from drtool.operations.restore.walk import Walk
 from drtool.repository import Repository
 from drtool.repository.lodging import lived_in
-from drtool.sources.filesystem import Applier, Folder, LinkGroup, link_group
+from drtool.sources.filesystem import Folder, LinkGroup, link_group
 from drtool.trees import Entry, FileType
 
 
 def preview(repository: Repository, request: RestoreRequest, walk: Walk, above: tuple[bytes, ...], emit: Emit) -> Tally:
     """The figures that the restore itself would give, as far as looking can tell."""
     tally = Tally(emit, above, request)
-    look = _Look(repository, request)
+    look = _Look(repository, request, above)
     sweep = Sweep(look.root, request, above, lived_in(repository), tally.failed, tally.removed)
     try:
         sweep.enter(walk.top)
@@ -30,6 +33,9 @@ def preview(repository: Repository, request: RestoreRequest, walk: Walk, above: 
             if child is None:
                 put = look.would(frame.names, entry, cleared=sweep.clear_way(frame, entry))
                 tally.ended(frame.names, entry, put)
+            elif why := look.refusal(child.names, is_way=sweep.is_way(child.names)):
+                child.broken = True
+                tally.failed(child.names, why)
             else:
                 sweep.enter(child)
                 if child.included or not request.includes:
@@ -55,16 +61,23 @@ def _leave(walk: Walk, sweep: Sweep) -> None:
 class _Look:
     """The destination, looked at and left alone."""
 
-    def __init__(self, repository: Repository, request: RestoreRequest) -> None:
+    def __init__(self, repository: Repository, request: RestoreRequest, above: tuple[bytes, ...]) -> None:
         self._overwrite = request.overwrite
         self._files = FileRestorer(repository, repository.chunks, request.overwrite)
-        self.root = _open_root(request)
+        self.root = _open_root(repository, request, above)
         self._linked: dict[LinkGroup, tuple[int, int] | None] = {}
         """Groups of hard links, and the inode that a group has at the destination and will keep."""
 
     def close(self) -> None:
         if self.root is not None:
             self.root.close()
+
+    def refusal(self, names: tuple[bytes, ...], *, is_way: bool) -> str:
+        """Why nothing would be restored below a directory, because a symbolic link stands in its place."""
+        try:
+            return refusal(self.root, names, is_way=is_way) if self.root is not None else ""
+        except OSError:
+            return ""  # it is not there yet, or what stands above it gives way
 
     def would(self, names: tuple[bytes, ...], entry: Entry, *, cleared: bool) -> FilePut:
         """What would become of one name that is no directory."""
@@ -95,6 +108,8 @@ class _Look:
         if self.root is None:
             return "new", ()
         try:
+            if (*names, entry.name) in self.root.detours:
+                names, entry = (*names, entry.name), replace(entry, name=b".")
             with Folder(self.root.descend(names), self.root.applier, existed=True) as folder:
                 found = folder.stat(entry.name)
                 what = folder.differing(entry)
@@ -110,6 +125,8 @@ class _Look:
             return whole
         try:
             with Folder(self.root.descend(names), self.root.applier, existed=True) as folder:
+                if (*names, entry.name) in self.root.detours:
+                    return self._behind(names, entry) or whole
                 return self._in(folder, entry) or whole
         except FileNotFoundError:
             return whole
@@ -117,6 +134,12 @@ class _Look:
             return FilePut(skipped=True) if self._overwrite == "never" else whole
         except (OSError, DrtoolError) as error:
             return failure(error)
+
+    def _behind(self, names: tuple[bytes, ...], entry: Entry) -> FilePut | None:
+        assert self.root is not None
+        fd, name = self.root.behind((*names, entry.name))
+        with Folder(fd, self.root.applier, existed=True) as folder:
+            return self._in(folder, replace(entry, name=name))
 
     def _in(self, folder: Folder, entry: Entry) -> FilePut | None:
         """None if it is not there."""
@@ -149,8 +172,8 @@ def _check_empty(folder: Folder, name: bytes) -> None:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
 
 
-def _open_root(request: RestoreRequest) -> Folder | None:
-    with suppress(FileNotFoundError):
-        fd = os.open(request.to, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return Folder(fd, Applier(request.owners), existed=True)
-    return None
+def _open_root(repository: Repository, request: RestoreRequest, above: tuple[bytes, ...]) -> Folder | None:
+    """Return the destination, if it is there: nothing is created."""
+    if not os.path.isdir(request.to):
+        return None
+    return open_destination(repository, request, above)

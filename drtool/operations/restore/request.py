@@ -15,6 +15,8 @@ class RestoreRequest(Struct, frozen=True, kw_only=True):
     path: bytes | None = None
     """Puts the contents of this path into `to`; None recreates the absolute paths below `to`."""
     to: bytes
+    in_place: bool = False
+    """`to` is where it was: no symlink is followed on the way there, but those that stood there then."""
     includes: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     overwrite: Overwrite | None = None

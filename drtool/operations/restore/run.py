@@ -5,6 +5,7 @@ Invariants
     Directory metadata comes last, after everything in the directory; in memory are a window of files and what waits.
 """
 
+import errno
 import os
 import stat
 import time
@@ -20,6 +21,7 @@ from drtool.events import Emit, Progress, Stage, Warned
 from drtool.model import SiteName
 from drtool.operations.restore.feeding import Feeder
 from drtool.operations.restore.files import FileRestorer, failure, is_full, words
+from drtool.operations.restore.in_place import open_destination, refusal
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.preview import preview
 from drtool.operations.restore.request import RestoreRequest, RestoreResult
@@ -30,7 +32,7 @@ from drtool.repository import Repository
 from drtool.repository.beyond import reach_given_up
 from drtool.repository.findings import recording_reads
 from drtool.repository.lodging import lived_in
-from drtool.sources.filesystem import Applier, Folder, HardLinks, reason
+from drtool.sources.filesystem import Folder, HardLinks, reason
 from drtool.trees import Entry, FileType
 
 PROGRESS_S = 0.1
@@ -184,7 +186,7 @@ class RestoreRun:
         self._named = named if is_directory and not _keeps_metadata(request) else None
         if self._named is not None:
             _unlock(request.to)
-        self._root = Folder.destination(request.to, Applier(request.owners))
+        self._root = open_destination(repository, request, above)
         self._links = HardLinks(self._root)
         self._files = FileRestorer(repository, repository.chunks, request.overwrite)
         self._endings: deque[_Ending] = deque()
@@ -235,6 +237,9 @@ class RestoreRun:
             self.tally.skipped += frame.kept
             return
         self._sweep.clear_way(frame, entry)
+        if (*frame.names, entry.name) in self._root.detours:
+            self.tally.ended(frame.names, entry, self._guarded(frame.names, entry, self._behind_link))
+            return
         if entry.type == FileType.FILE and entry.links == 1:
             self._feeder.take(frame.names, entry)
             return
@@ -249,14 +254,18 @@ class RestoreRun:
             frame.broken, frame.kept = frame.parent.broken, frame.parent.kept
             return False
         try:
-            with self._folder(frame.parent.names) as parent:
-                found = parent.stat(frame.entry.name)
+            if why := refusal(self._root, frame.names, is_way=self._sweep.is_way(frame.names)):
+                raise OSError(errno.ELOOP, why)
+            is_behind_link = self._root.goes_through(frame.names)
+            entry = replace(frame.entry, name=b".") if is_behind_link else frame.entry
+            with self._folder(frame.names if is_behind_link else frame.parent.names) as parent:
+                found = parent.stat(entry.name)
                 if found is not None and self._request.overwrite == "never" and not stat.S_ISDIR(found.st_mode):
                     frame.kept = True
                     return False
                 is_folder = found is not None and stat.S_ISDIR(found.st_mode)
-                what = parent.differing(frame.entry) if self._request.names_items and is_folder else ()
-                parent.enter(frame.entry.name).close()
+                what = parent.differing(entry) if self._request.names_items and is_folder else ()
+                parent.enter(entry.name).close()
         except OSError as error:
             frame.broken = True
             self.tally.full = self.tally.full or is_full(error)
@@ -319,6 +328,12 @@ class RestoreRun:
                 return action(folder, names, entry)
         except (OSError, DrtoolError) as error:
             return failure(error)
+
+    def _behind_link(self, _: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
+        """Restore a file that was backed up through a symbolic link, which stays."""
+        fd, name = self._root.behind((*names, entry.name))
+        with Folder(fd, self._root.applier, existed=True) as folder:
+            return self._files.put(folder, replace(entry, name=name))
 
     def _linked(self, folder: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
         """Restore one name of a file with several: a link to the first one, or a copy if it cannot be linked."""

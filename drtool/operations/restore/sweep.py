@@ -10,10 +10,13 @@ Invariants
 
 import os
 import re
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from drtool.operations.restore.files import not_captured, words
+from drtool.operations.restore.in_place import is_in_place
 from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.select import Selection, Verdict
 from drtool.operations.restore.walk import Frame
@@ -56,7 +59,7 @@ class Sweep:
         self._base = os.path.realpath(request.to)
         self._whole = len(above) == len(split_path(request.path or b""))
         """Not a single file, beside which others may stand."""
-        self._in_place = self._base == b"/" + b"/".join(above)
+        self._in_place = is_in_place(request, above)
         self._spares_way = self._in_place or os.path.ismount(self._base)
         self._is_root = os.geteuid() == 0
         self._paths = [tuple(split_path(path)) for path in request.snapshot.paths]
@@ -64,8 +67,8 @@ class Sweep:
 
     def enter(self, frame: Frame) -> None:
         """Remembers what is in the directory, before anything is put into it."""
-        entry, parent = frame.entry, frame.parent
-        if self._root is None or (parent is not None and parent.stands is not True):
+        entry = frame.entry
+        if self._root is None or not self._stands(frame):
             return
         try:
             with Folder(self._root.descend(frame.names), self._root.applier, existed=False) as folder:
@@ -75,8 +78,30 @@ class Sweep:
         except FileNotFoundError:
             return
         except OSError as error:
-            if self._request.delete:
+            if not self._inside(frame.names):
+                frame.there = self._leading_on(frame.names)
+            elif self._request.delete:
                 self._failed(frame.names, f"what is in it cannot be listed: {words(error)}")
+
+    def _stands(self, frame: Frame) -> bool:
+        """Whether a directory stands where the frame's is to be, or a link that is gone through."""
+        assert self._root is not None
+        if frame.parent is None or frame.parent.stands is True:
+            return True
+        return frame.names in self._root.detours.ways
+
+    def _leading_on(self, names: Names) -> dict[bytes, bool]:
+        """Return what can be known of a directory above that we may not list: the names that lead to what was backed up."""
+        assert self._root is not None
+        whole = (*self._above, *names)
+        found = {}
+        for path in self._paths:
+            if path[: len(whole)] == whole and len(path) > len(whole):
+                with suppress(OSError), Folder(self._root.descend(names), self._root.applier, existed=False) as folder:
+                    stands = folder.stat(path[len(whole)])
+                    if stands is not None:
+                        found[path[len(whole)]] = stat.S_ISDIR(stands.st_mode)
+        return found
 
     def clear_way(self, frame: Frame, entry: Entry) -> bool:
         """Before anything but a directory takes the place of a directory: empties that; whether it is empty then."""

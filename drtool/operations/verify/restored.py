@@ -6,6 +6,8 @@ Contents are compared by the ids of their chunks: a file is cut where the snapsh
 import os
 import stat
 from collections.abc import Collection, Iterator
+from contextlib import closing
+from typing import NamedTuple
 
 from blake3 import blake3
 from msgspec import Struct
@@ -14,14 +16,76 @@ from drtool.errors import DrtoolError
 from drtool.manifest.records import Snapshot
 from drtool.model import ChunkId, ChunkKind
 from drtool.operations.verify.request import Differing
+from drtool.packing import ZeroIds
 from drtool.repository import Repository
-from drtool.sources.filesystem import LinkGroup, OwnerIds, decided_by_restore, flags_of, link_group, xattrs_of
+from drtool.sources.filesystem import (
+    Folder,
+    LinkGroup,
+    OwnerIds,
+    decided_by_restore,
+    flags_of,
+    is_hole,
+    link_group,
+    open_leased,
+    path_through,
+    xattrs_of,
+)
 from drtool.trees import Entry, FileType, find_entry, read_content, split_path, walk
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _HAVE_FLAGS = frozenset({int(FileType.FILE), int(FileType.DIRECTORY)})
 _DEVICES = frozenset({int(FileType.CHARACTER_DEVICE), int(FileType.BLOCK_DEVICE)})
-_IDS = OwnerIds()
+_BY_NAME = OwnerIds()
+
+
+class Place(NamedTuple):
+    """A name in an open directory; without the directory it is an absolute path."""
+
+    name: bytes
+    dir_fd: int | None = None
+
+    def stat(self) -> os.stat_result:
+        return os.stat(self.name, dir_fd=self.dir_fd, follow_symlinks=False)
+
+    def readlink(self) -> bytes:
+        return os.readlink(self.name, dir_fd=self.dir_fd)
+
+    def open(self) -> int:
+        return open_leased(self.name, _OPEN, self.dir_fd)
+
+    def xattrs(self) -> tuple[tuple[bytes, bytes], ...]:
+        path = os.fsdecode(self.name) if self.dir_fd is None else path_through(self.dir_fd, b".", self.name)
+        return xattrs_of(path, follow_symlinks=False)
+
+
+class _Places:
+    """Where each restored name is: paths may be longer than the kernel takes, and in place symbolic links may lead on."""
+
+    def __init__(self, root: Folder) -> None:
+        self._root = root
+        self._names: tuple[bytes, ...] = ()
+        self._fd = os.dup(root.fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def at(self, place: bytes) -> Place:
+        """OSError if what is above it is not there. Good until the next call."""
+        *above, name = split_path(place)
+        names = tuple(above)
+        if (*names, name) in self._root.detours and self._root.goes_through((*names, name)):
+            if self._root.detours.ways[(*names, name)].file:
+                fd, name = self._root.behind((*names, name))
+                return Place(name, self._hold((b"",), fd))
+            return Place(b".", self._hold((b"",), self._root.descend((*names, name))))
+        if names != self._names:
+            self._hold(names, self._root.descend(names))
+        return Place(name, self._fd)
+
+    def _hold(self, names: tuple[bytes, ...], fd: int) -> int:
+        os.close(self._fd)
+        self._names, self._fd = names, fd
+        return fd
 
 
 class Compared(Struct):
@@ -50,11 +114,11 @@ class _HardLinks:
         self._first: dict[LinkGroup | bytes, tuple[tuple[int, int], bytes]] = {}
         self._group: dict[tuple[int, int], tuple[LinkGroup | bytes, bytes]] = {}
 
-    def difference(self, entry: Entry, name: bytes, path: bytes) -> str:
+    def difference(self, entry: Entry, name: bytes, place: Place) -> str:
         """Return why a name does not share an inode with the names that it should share it with, and with no other."""
         if entry.type == FileType.DIRECTORY or entry.uncaptured:
             return ""
-        found = os.lstat(path)
+        found = place.stat()
         if entry.links == 1 and found.st_nlink == 1:
             return ""
         group = link_group(entry) if entry.links > 1 else name
@@ -69,9 +133,10 @@ class _HardLinks:
 def differences(
     repository: Repository,
     snapshot: Snapshot,
-    below: bytes,
+    root: Folder,
     path: bytes | None = None,
     *,
+    owners: OwnerIds = _BY_NAME,
     imperfect: Collection[str] = (),
     compared: Compared | None = None,
 ) -> Iterator[Differing]:
@@ -81,17 +146,23 @@ def differences(
     not be captured when the snapshot was taken is not asked for. Owners are compared where root restored.
     `imperfect`: paths of which some attributes are known to be wrong: only type and content are compared.
     """
+    comparer = Comparer(repository, owners)
     links = _HardLinks()
-    for name, entry, place in _restored(repository, snapshot, path):
-        content_only = bool(imperfect) and os.fsdecode(name) in imperfect
-        if compared is not None:
-            compared.count(entry, content_only=content_only)
-        if content_only:
-            reason = _essence_difference(repository, entry, below + place)
-        else:
-            reason = difference(repository, entry, below + place) or links.difference(entry, name, below + place)
-        if reason:
-            yield Differing(snapshot.id.hex(), os.fsdecode(name), reason)
+    with closing(_Places(root)) as places:
+        for name, entry, below in _restored(repository, snapshot, path):
+            content_only = bool(imperfect) and os.fsdecode(name) in imperfect
+            if compared is not None:
+                compared.count(entry, content_only=content_only)
+            try:
+                place = places.at(below)
+                if content_only:
+                    reason = comparer.essence_difference(entry, place)
+                else:
+                    reason = comparer.difference(entry, place) or links.difference(entry, name, place)
+            except OSError as error:
+                reason = f"it is not there: {error.strerror}"
+            if reason:
+                yield Differing(snapshot.id.hex(), os.fsdecode(name), reason)
 
 
 def _restored(repository: Repository, snapshot: Snapshot, path: bytes | None) -> Iterator[tuple[bytes, Entry, bytes]]:
@@ -110,80 +181,96 @@ def _restored(repository: Repository, snapshot: Snapshot, path: bytes | None) ->
             yield name, entry, name[len(inner) :]
 
 
-def difference(repository: Repository, entry: Entry, path: bytes, *, restored: bool = True) -> str:
-    """Why one name is not as it should be; empty if it is. Of what was not `restored`, the time may be another, and
-    the owner is compared whoever asks."""
-    if entry.uncaptured:
-        return ""
-    reason = _essence_difference(repository, entry, path)
-    if reason or (entry.type == FileType.SYMLINK and not restored):
-        return reason
-    found = os.lstat(path)
-    if stat.S_IMODE(found.st_mode) != entry.mode and entry.type != FileType.SYMLINK:
-        return f"its mode is {stat.S_IMODE(found.st_mode):04o} instead of {entry.mode:04o}"
-    uid, gid = _owner_here(entry) if restored else (entry.uid, entry.gid)
-    if (os.geteuid() == 0 or not restored) and (found.st_uid, found.st_gid) != (uid, gid):
-        return f"it belongs to {found.st_uid}:{found.st_gid} instead of {uid}:{gid}"
-    if restored and found.st_mtime_ns != entry.mtime_ns:
-        return "its time is another one"
-    return _attributes_difference(entry, path, found) if restored else ""
+class Comparer:
+    """Compares single names with their entries; owners are those that a restore with `owners` gives."""
+
+    def __init__(self, repository: Repository, owners: OwnerIds = _BY_NAME) -> None:
+        self._repository = repository
+        self._owners = owners
+        self._key = repository.keyring.id_key(ChunkKind.DATA)
+        self._zeros = ZeroIds(self._key)
+
+    def difference(self, entry: Entry, place: Place, *, restored: bool = True) -> str:
+        """Why one name is not as it should be; empty if it is. Of what was not `restored`, the time may be another, and
+        the owner is compared whoever asks."""
+        if entry.uncaptured:
+            return ""
+        reason = self.essence_difference(entry, place)
+        if reason or (entry.type == FileType.SYMLINK and not restored):
+            return reason
+        found = place.stat()
+        if stat.S_IMODE(found.st_mode) != entry.mode and entry.type != FileType.SYMLINK:
+            return f"its mode is {stat.S_IMODE(found.st_mode):04o} instead of {entry.mode:04o}"
+        uid, gid = self._owner(entry) if restored else (entry.uid, entry.gid)
+        if (os.geteuid() == 0 or not restored) and (found.st_uid, found.st_gid) != (uid, gid):
+            return f"it belongs to {found.st_uid}:{found.st_gid} instead of {uid}:{gid}"
+        if restored and found.st_mtime_ns != entry.mtime_ns:
+            return "its time is another one"
+        return self._attributes_difference(entry, place, found) if restored else ""
+
+    def _owner(self, entry: Entry) -> tuple[int, int]:
+        """Return the numbers that a restore gives to the entry's owner on this host."""
+        return self._owners.uid(entry.user, entry.uid), self._owners.gid(entry.group, entry.gid)
+
+    def _attributes_difference(self, entry: Entry, place: Place, found: os.stat_result) -> str:
+        if entry.type in _DEVICES and found.st_rdev != entry.rdev:
+            return f"its device number is {found.st_rdev} instead of {entry.rdev}"
+        try:
+            here = dict(place.xattrs())
+            flags = _flags_at(place) if entry.type in _HAVE_FLAGS else 0
+        except OSError as error:
+            return f"its attributes cannot be read: {error.strerror}"
+        wanted = dict(self._owners.xattrs(entry)[0])
+        for name in sorted(name for name in wanted.keys() | here.keys() if decided_by_restore(name)):
+            if wanted.get(name) != here.get(name):
+                return f"its attribute {os.fsdecode(name)} is another one"
+        return "" if flags == entry.flags else f"its flags are {flags:#x} instead of {entry.flags:#x}"
+
+    def essence_difference(self, entry: Entry, place: Place) -> str:
+        """Return why type, link target or content of one name are not as they should be; empty if they are."""
+        if any(what.startswith(("content", "link target")) for what in entry.uncaptured):
+            return ""
+        try:
+            found = place.stat()
+        except OSError as error:
+            return f"it is not there: {error.strerror}"
+        if found.st_mode >> 12 != entry.type:
+            return "it is of another kind"
+        if entry.type == FileType.SYMLINK:
+            return "" if place.readlink() == entry.link_target else "it points elsewhere"
+        return self._content_difference(entry, place, found.st_size) if entry.type == FileType.FILE else ""
+
+    def _content_difference(self, entry: Entry, place: Place, size_bytes: int) -> str:
+        if size_bytes != entry.size_bytes:
+            return f"it has {size_bytes} bytes instead of {entry.size_bytes}"
+        try:
+            fd = place.open()
+            try:
+                same = self._same_chunks(entry, fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            return f"it cannot be read: {error.strerror}"
+        return "" if same else "its content is another one"
+
+    def _same_chunks(self, entry: Entry, fd: int) -> bool:
+        offset = 0
+        for chunk in read_content(entry, self._repository.chunks):
+            length = _length_of(self._repository, chunk)
+            if entry.holes and chunk == self._zeros(length) and is_hole(fd, offset, length):
+                os.lseek(fd, offset + length, os.SEEK_SET)
+            elif _hash_of(fd, length, self._key) != chunk:
+                return False
+            offset += length
+        return True
 
 
-def _owner_here(entry: Entry) -> tuple[int, int]:
-    """Return the numbers that a restore gives to the entry's owner on this host."""
-    return _IDS.uid(entry.user, entry.uid), _IDS.gid(entry.group, entry.gid)
-
-
-def _attributes_difference(entry: Entry, path: bytes, found: os.stat_result) -> str:
-    if entry.type in _DEVICES and found.st_rdev != entry.rdev:
-        return f"its device number is {found.st_rdev} instead of {entry.rdev}"
-    try:
-        here = dict(xattrs_of(os.fsdecode(path), follow_symlinks=False))
-        flags = _flags_at(path) if entry.type in _HAVE_FLAGS else 0
-    except OSError as error:
-        return f"its attributes cannot be read: {error.strerror}"
-    wanted = dict(_IDS.xattrs(entry)[0])
-    for name in sorted(name for name in wanted.keys() | here.keys() if decided_by_restore(name)):
-        if wanted.get(name) != here.get(name):
-            return f"its attribute {os.fsdecode(name)} is another one"
-    return "" if flags == entry.flags else f"its flags are {flags:#x} instead of {entry.flags:#x}"
-
-
-def _flags_at(path: bytes) -> int:
-    fd = os.open(path, _OPEN)
+def _flags_at(place: Place) -> int:
+    fd = place.open()
     try:
         return flags_of(fd)
     finally:
         os.close(fd)
-
-
-def _essence_difference(repository: Repository, entry: Entry, path: bytes) -> str:
-    """Return why type, link target or content of one name are not as they should be; empty if they are."""
-    if any(what.startswith(("content", "link target")) for what in entry.uncaptured):
-        return ""
-    try:
-        found = os.lstat(path)
-    except OSError as error:
-        return f"it is not there: {error.strerror}"
-    if found.st_mode >> 12 != entry.type:
-        return "it is of another kind"
-    if entry.type == FileType.SYMLINK:
-        return "" if os.readlink(path) == entry.link_target else "it points elsewhere"
-    return _content_difference(repository, entry, path, found.st_size) if entry.type == FileType.FILE else ""
-
-
-def _content_difference(repository: Repository, entry: Entry, path: bytes, size_bytes: int) -> str:
-    if size_bytes != entry.size_bytes:
-        return f"it has {size_bytes} bytes instead of {entry.size_bytes}"
-    key = repository.keyring.id_key(ChunkKind.DATA)
-    try:
-        with open(path, "rb", buffering=0) as file:
-            for chunk in read_content(entry, repository.chunks):
-                if _hash_of(file.fileno(), _length_of(repository, chunk), key) != chunk:
-                    return "its content is another one"
-    except OSError as error:
-        return f"it cannot be read: {error.strerror}"
-    return ""
 
 
 def _length_of(repository: Repository, chunk: ChunkId) -> int:

@@ -2,9 +2,10 @@
 
 from drtool.sources.filesystem.acls import ACL_ACCESS, ACL_DEFAULT, ACL_GROUP, ACL_USER, read_acl
 from drtool.sources.filesystem.applying import Applier, decided_by_restore
-from drtool.sources.filesystem.attributes import attributes_of, flags_of, holes_of, xattrs_of
+from drtool.sources.filesystem.attributes import attributes_of, flags_of, holes_of, is_hole, path_through, xattrs_of
 from drtool.sources.filesystem.capture import Captured, capture_directory
 from drtool.sources.filesystem.describe import complete, describe_stat, settle_directory
+from drtool.sources.filesystem.detours import Detours, plan_detours
 from drtool.sources.filesystem.excludes import (
     Recent,
     Rules,
@@ -40,6 +41,7 @@ __all__ = [
     "ACL_USER",
     "Applier",
     "Captured",
+    "Detours",
     "Folder",
     "HardLinks",
     "LinkGroup",
@@ -60,6 +62,7 @@ __all__ = [
     "gone",
     "holes_of",
     "idle_reason",
+    "is_hole",
     "join",
     "link_group",
     "open_directory",
@@ -68,8 +71,10 @@ __all__ = [
     "open_leased",
     "open_passage_path",
     "open_same_directory",
+    "path_through",
     "pattern_of",
     "patterns_below",
+    "plan_detours",
     "plan_roots",
     "read_acl",
     "read_group_mapping",

@@ -166,6 +166,14 @@ def holes_of(fd: int, size_bytes: int) -> tuple[tuple[int, int], ...]:
     return tuple(holes)
 
 
+def is_hole(fd: int, offset: int, size_bytes: int) -> bool:
+    """Return whether the file system knows that these bytes of an open file are a hole."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA) >= offset + size_bytes
+    except OSError as error:
+        return error.errno == errno.ENXIO and os.fstat(fd).st_size >= offset + size_bytes
+
+
 def _next_data(fd: int, start: int, size_bytes: int) -> int:
     if start >= size_bytes:
         return size_bytes

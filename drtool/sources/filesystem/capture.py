@@ -56,16 +56,17 @@ class _Item(Protocol):
 
 
 class _Named:
-    """A named path, in the shape of an `os.DirEntry`, with symlinks followed."""
+    """A named path, in the shape of an `os.DirEntry`, with symlinks followed unless it was named as what it is itself."""
 
-    __slots__ = ("_dir_fd", "name")
+    __slots__ = ("_dir_fd", "_follow", "name")
 
-    def __init__(self, dir_fd: int, name: bytes) -> None:
+    def __init__(self, dir_fd: int, name: bytes, *, follow: bool) -> None:
         self._dir_fd = dir_fd
+        self._follow = follow
         self.name = name.decode(_ENCODING, _ERRORS)
 
     def stat(self, *, follow_symlinks: bool) -> os.stat_result:
-        return os.stat(self.name, dir_fd=self._dir_fd)
+        return os.stat(self.name, dir_fd=self._dir_fd, follow_symlinks=self._follow)
 
 
 def capture_directory(
@@ -93,11 +94,14 @@ def capture_directory(
         changed = [item for item in changed if not _too_large(item, rules.larger_than_bytes)]
     describer = Describer(dir_fd, path, rules, names, problems)
     entries = kept + [entry for item in changed if (entry := describer.entry(item)) is not None]
+    followed = rules.followed(path, scope)
+    if followed:
+        entries = [_with_link(dir_fd, entry) if entry.name in followed else entry for entry in entries]
     entries.sort(key=_BY_NAME)
     enter = [index for index, entry in enumerate(entries) if entry.type == _DIRECTORY]
     if scope.device is not None:
         enter = _without_mounts(dir_fd, entries, enter, scope, describer)
-    untouched = not changed and scope.device is None
+    untouched = not changed and scope.device is None and not followed
     return Captured(
         entries=entries,
         fresh=_to_read(entries, previous) if changed else [],
@@ -105,7 +109,7 @@ def capture_directory(
         same=len(entries) == len(previous)
         and (untouched or all(previous.get(entry.name) is entry for entry in entries)),
         problems=problems,
-        followed=scope.named,
+        followed=followed,
     )
 
 
@@ -121,7 +125,7 @@ def _learn(rules: Rules, path: bytes, dir_fd: int, problems: list[Problem]) -> N
 def _items(dir_fd: int, path: bytes, rules: Rules, scope: Scope) -> Iterable[_Item]:
     """What to look at in the directory, before anything is asked of the single file."""
     if scope.only_named or (rules.exclude_caches and is_cache(dir_fd)):
-        return [_Named(dir_fd, name) for name in scope.named]
+        return _named(dir_fd, path, rules, scope)
     with os.scandir(dir_fd) as listing:
         items = list(listing)
     if scope.matcher is not None or scope.ignored:
@@ -129,7 +133,12 @@ def _items(dir_fd: int, path: bytes, rules: Rules, scope: Scope) -> Iterable[_It
     if not scope.named:
         return items
     others = [item for item in items if item.name.encode(_ENCODING, _ERRORS) not in scope.named]
-    return [*others, *(_Named(dir_fd, name) for name in scope.named)]
+    return [*others, *_named(dir_fd, path, rules, scope)]
+
+
+def _named(dir_fd: int, path: bytes, rules: Rules, scope: Scope) -> list[_Named]:
+    followed = rules.followed(path, scope)
+    return [_Named(dir_fd, name, follow=name in followed) for name in scope.named]
 
 
 def _excluded(item: os.DirEntry[str], path: bytes, scope: Scope) -> bool:
@@ -181,6 +190,15 @@ def _sort_out(
         else:
             changed.append(Changed(name, found, old, rules.content_holds(old, found, recent)))
     return kept, changed
+
+
+def _with_link(dir_fd: int, entry: Entry) -> Entry:
+    """The entry of something that was named, with the link that leads to it if it was reached through one."""
+    try:
+        target = os.readlink(entry.name, dir_fd=dir_fd)
+    except OSError:  # it is no link
+        target = b""
+    return entry if entry.link_target == target else replace(entry, link_target=target)
 
 
 def _too_large(item: Changed, limit_bytes: int) -> bool:

@@ -139,6 +139,13 @@ class Rules:
             ignored=self._ignored(path, root),
         )
 
+    def followed(self, path: bytes, scope: Scope) -> frozenset[bytes]:
+        """Return the names in the directory `path` that are followed if they are symlinks."""
+        as_they_are = self.roots.as_they_are
+        if not as_they_are or not scope.named:
+            return scope.named
+        return frozenset(name for name in scope.named if join(path, name) not in as_they_are)
+
     def learn(self, path: bytes, dir_fd: int) -> None:
         """Reads the ignore file of the directory `path`, before its scope is asked for. OSError if it cannot be read."""
         fd = open_for_read(dir_fd, IGNORE_FILE)

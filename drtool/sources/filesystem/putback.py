@@ -15,6 +15,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Self
 
 from msgspec.structs import replace
@@ -23,7 +24,8 @@ from drtool.errors import UsageError
 from drtool.sources.filesystem.acls import ACL_DEFAULT, ACLS
 from drtool.sources.filesystem.applying import Applier, prepare_flags
 from drtool.sources.filesystem.attributes import HAS_XATTRS, flags_of, set_flags
-from drtool.sources.filesystem.reading import open_directory, open_leased
+from drtool.sources.filesystem.detours import Detours, Names, descend, open_behind
+from drtool.sources.filesystem.reading import is_passage, open_directory, open_leased, open_top
 from drtool.sources.filesystem.removing import remove, retry_unlocked, unlock
 from drtool.trees import Entry, FileType
 
@@ -32,16 +34,22 @@ _OLD = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+_NO_DETOURS = Detours()
+
+
 class Folder:
     """An open directory at the destination. Close it, or use it in a `with` statement."""
 
-    __slots__ = ("applier", "existed", "fd", "passes_on")
+    __slots__ = ("applier", "detours", "existed", "fd", "passes_on", "way")
 
-    def __init__(self, fd: int, applier: Applier, *, existed: bool) -> None:
+    def __init__(self, fd: int, applier: Applier, *, existed: bool, detours: Detours = _NO_DETOURS) -> None:
         self.fd = fd
+        self.way: int | str = _through(fd) if is_passage(fd) else fd
+        """Leads to the directory's metadata: its descriptor, unless we may not read it."""
         self.applier = applier
         self.existed = existed
-        self.passes_on = existed and _passes_on(fd)
+        self.detours = detours
+        self.passes_on = existed and _passes_on(self.way)
         """New names in it inherit ACLs or flags, which must be taken off them."""
 
     @classmethod
@@ -52,10 +60,30 @@ class Folder:
         """
         try:
             os.makedirs(path, exist_ok=True)
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = _open_destination(path)
         except (FileExistsError, NotADirectoryError) as error:
             raise UsageError(f"{os.fsdecode(path)} is not a directory", hint="name a directory with --to") from error
         return cls(fd, applier or Applier(), existed=True)
+
+    @classmethod
+    def in_place(cls, names: Names, detours: Detours, applier: Applier | None = None) -> "Folder":
+        """The directory at an absolute path, created with its parents if absent; no symlink is followed but the detours.
+
+        OSError if one is in the way.
+        """
+        at = open_top()
+        try:
+            for number, name in enumerate(names, start=1):
+                with suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=at)
+                way = Detours({(name,): detours.ways[names[:number]]} if names[:number] in detours.ways else {})
+                below = descend(at, (name,), way)
+                os.close(at)
+                at = below
+            fd = descend(at, (b".",), _NO_DETOURS)
+        finally:
+            os.close(at)
+        return cls(fd, applier or Applier(), existed=True, detours=detours.below(names))
 
     def __enter__(self) -> Self:
         return self
@@ -116,16 +144,18 @@ class Folder:
                 os.chmod(_through(handle), stat.S_IMODE(found.st_mode) | 0o700)
         finally:
             os.close(handle)
-        return open_directory(self.fd, name)
+        return descend(self.fd, (name,), _NO_DETOURS)
 
     def finish(self, entry: Entry, *, with_times: bool = True, with_owner: bool = True) -> list[str]:
         """Give this directory its own metadata, unless it has it; after everything in it. Returns what could not be set."""
         found = os.fstat(self.fd)
         if not with_times:
             entry = replace(entry, mtime_ns=found.st_mtime_ns)
-        if self.existed and self.applier.stat_matches(found, entry) and self.applier.matches(self.fd, found, entry):
-            return []
-        return self.applier.apply(self.fd, entry, tidy=self.existed, with_owner=with_owner)
+        if self.existed and self.applier.stat_matches(found, entry):
+            is_closed = not isinstance(self.way, int)  # its attributes are not for us to read, and less so to set
+            if is_closed or self.applier.matches(self.fd, found, entry):
+                return []
+        return self.applier.apply(self.way, entry, tidy=self.existed, with_owner=with_owner)
 
     def create_file(self, entry: Entry, name: bytes | None = None) -> int:
         """A new, empty file that only its owner may open; write into the descriptor, `finish_file`, close.
@@ -232,16 +262,22 @@ class Folder:
             parts = self.applier.differing(inode.way, found, entry)
         return ("target", *parts) if target else parts
 
-    def descend(self, names: tuple[bytes, ...]) -> int:
-        """A descriptor of a directory further down that exists; no symlink on the way is followed."""
-        fd = os.dup(self.fd)
-        for name in names:
-            try:
-                below = open_directory(fd, name)
-            finally:
-                os.close(fd)
-            fd = below
-        return fd
+    def descend(self, names: Names) -> int:
+        """A descriptor of a directory further down that exists; no symlink on the way is followed but the detours."""
+        return descend(self.fd, names, self.detours)
+
+    def goes_through(self, names: Names) -> bool:
+        """Whether a symbolic link on the way stays, and is gone through. OSError if it stays and is not."""
+        if refusal := self.detours.refused.get(names):
+            raise OSError(errno.ELOOP, refusal)
+        return names in self.detours.ways
+
+    def behind(self, names: Names) -> tuple[int, bytes]:
+        """A descriptor of the directory, and the name in it, of a file that a detour leads to. OSError if it is refused."""
+        self.goes_through(names)
+        detour = self.detours.ways[names]
+        with Folder(self.descend(names[:-1]), self.applier, existed=False) as folder:
+            return open_behind(folder.fd, names[-1], detour), detour.file
 
     def _target(self, entry: Entry) -> "_Target":
         return _Target(self.fd, entry)
@@ -319,15 +355,22 @@ def _through(handle: int) -> str:
     return f"/proc/self/fd/{handle}"
 
 
-def _passes_on(fd: int) -> bool:
-    if flags_of(fd):
-        return True
-    return HAS_XATTRS and os.fsdecode(ACL_DEFAULT) in _names(fd)
-
-
-def _names(fd: int) -> list[str]:
+def _open_destination(path: bytes) -> int:
     try:
-        return os.listxattr(fd)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return os.open(path, _PATH & ~os.O_NOFOLLOW | os.O_DIRECTORY)  # names can be put into it all the same
+
+
+def _passes_on(way: int | str) -> bool:
+    if isinstance(way, int) and flags_of(way):
+        return True
+    return HAS_XATTRS and os.fsdecode(ACL_DEFAULT) in _names(way)
+
+
+def _names(way: int | str) -> list[str]:
+    try:
+        return os.listxattr(way)
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             return []

@@ -71,6 +71,11 @@ def open_passage(dir_fd: int, name: bytes, *, follow: bool = False) -> int:
     return os.open(name, _PATH if follow else _PATH | os.O_NOFOLLOW, dir_fd=dir_fd)
 
 
+def open_top() -> int:
+    """A descriptor of `/` to begin a way with; it need not be readable."""
+    return os.open(b"/", _PATH)
+
+
 def is_passage(fd: int) -> bool:
     """Return whether an open directory cannot be listed: it is the result of `open_passage`."""
     return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & getattr(os, "O_PATH", 0))
@@ -128,7 +133,7 @@ def open_passage_path(path: bytes, *, follow: bool = True) -> int:
 
 
 def _open_path(path: bytes, open_last: Callable[..., int], *, follow: bool) -> int:
-    fd = os.open(b"/", _PATH)
+    fd = open_top()
     steps = _steps(path.strip(b"/").split(b"/")) if path != b"/" else [[b"."]]
     for number, step in enumerate(steps, start=1):
         last = number == len(steps)

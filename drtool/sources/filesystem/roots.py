@@ -32,6 +32,8 @@ class Roots(msgspec.Struct, frozen=True, kw_only=True):
     """Every named path that exists, nested ones included, and the device that it is on."""
     named: dict[bytes, frozenset[bytes]]
     """Directory → the names in it that are, or lead to, a named path."""
+    as_they_are: frozenset[bytes] = frozenset()
+    """Named paths that are taken as symlinks if they are symlinks."""
 
     def root_of(self, path: bytes) -> bytes | None:
         """The innermost named path that `path` is or lies below."""
@@ -43,18 +45,21 @@ class Roots(msgspec.Struct, frozen=True, kw_only=True):
         return at
 
 
-def plan_roots(paths: Sequence[bytes]) -> Roots:
-    """Look at each path (following symlinks) and plan one walk from `/` that takes them all."""
+def plan_roots(paths: Sequence[bytes], as_they_are: Sequence[bytes] = ()) -> Roots:
+    """Look at each path and plan one walk from `/` that takes them all.
+
+    Of `paths` symlinks are followed; of `as_they_are` they are not, unless a path stands among `paths` as well.
+    """
     devices: dict[bytes, int] = {}
     missing: list[bytes] = []
     problems: list[Problem] = []
-    for path in dict.fromkeys(absolute(path) for path in paths):
+    follow = dict.fromkeys((absolute(path) for path in as_they_are), False)
+    follow |= dict.fromkeys((absolute(path) for path in paths), True)
+    for path in follow:
         try:
-            found = os.stat(path)
+            found = os.stat(path, follow_symlinks=follow[path])
             if stat.S_ISDIR(found.st_mode):
-                found = os.stat(
-                    join(path, b".")
-                )  # an automounter mounts when the path is passed, not when it is looked at
+                found = _passed(path, found)
         except (FileNotFoundError, NotADirectoryError):
             missing.append(path)
         except OSError as error:
@@ -62,13 +67,23 @@ def plan_roots(paths: Sequence[bytes]) -> Roots:
         else:
             if not stat.S_ISSOCK(found.st_mode):
                 devices[path] = found.st_dev
+    named = _names_on_the_way(devices)
     return Roots(
         paths=_outermost(devices),
         missing=tuple(missing),
         problems=tuple(problems),
         devices=devices,
-        named=_names_on_the_way(devices) or {b"/": frozenset()},  # where nothing is named, nothing is taken
+        as_they_are=frozenset(path for path in devices if not follow[path] and path not in named),
+        named=named or {b"/": frozenset()},  # where nothing is named, nothing is taken
     )
+
+
+def _passed(path: bytes, found: os.stat_result) -> os.stat_result:
+    """Return the stat of a directory once it was passed: an automounter mounts then, and not when it is looked at."""
+    try:
+        return os.stat(join(path, b"."))
+    except PermissionError:
+        return found
 
 
 def absolute(path: bytes) -> bytes:
