@@ -1,18 +1,19 @@
-"""A process that is killed right before its n-th step on the file system, for every n."""
+"""A process that is killed right before its n-th step on the file system: for every n, or every `STRIDE`th."""
 
 import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
 
+from thoroughness import STRIDE
 from three_sites import in_a_child
 
 STEPS = ("open", "mkdir", "rename", "link", "unlink", "rmdir", "fsync", "write", "chmod", "fchmod")
 
 
 def every_step(action: Callable[[], object]) -> Iterator[int]:
-    """Runs `action` in processes that are killed at their first step, the second, …; yields after each, until one survives."""
-    for number in itertools.count(1):
+    """Run `action` in processes that are killed at their first step, a later one, …; yield after each, until one survives."""
+    for number in itertools.count(1, STRIDE):
         code = in_a_child(lambda number=number: _dying_at(number, action))  # type: ignore[misc]
         assert code in {0, -signal.SIGKILL}
         yield number

@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from thoroughness import spread
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "drtool"
@@ -72,7 +73,7 @@ def test_imports_keep_the_contracts(tmp_path):
     assert judge_imports(tmp_path)() == []
 
 
-@pytest.mark.parametrize("violation", VIOLATIONS)
+@pytest.mark.parametrize("violation", spread(VIOLATIONS, 5))
 def test_import_contracts_bite(violation, tmp_path):
     path, code, contract = VIOLATIONS[violation]
     broken = judge_imports(tmp_path)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import loopback_ports
+import pytest
 import seaweed
 import sshd
 
@@ -33,6 +34,7 @@ def test_an_ssh_server_whose_port_was_taken_starts_on_another(tmp_path):
         server.remove()
 
 
+@pytest.mark.thorough
 def test_a_bucket_server_whose_port_was_taken_starts_on_others(tmp_path):
     seaweed.demand()
     server = seaweed.Seaweed(tmp_path / "weed")

@@ -25,6 +25,7 @@ def restored(shell, name, *more):
     return portrait(to)
 
 
+@pytest.mark.thorough
 def test_all_three_vote_and_any_one_may_be_lost(bucket, tmp_path):
     server = sshd.Sshd(tmp_path / "attic-server")
     sshd.demand()

@@ -109,6 +109,7 @@ def test_a_signal_unmounts_it(mounted, number):
     assert not os.path.ismount(where)
 
 
+@pytest.mark.thorough
 def test_it_stays_small(shell, mounted):
     where, run = mounted
     for _ in range(3):

@@ -128,6 +128,7 @@ def assert_it_is_on_record(shell, tmp_path, document):
     journal.write_bytes(whole)
 
 
+@pytest.mark.thorough
 def test_killed_with_9_it_leaves_nothing_that_the_next_command_does_not_clear(shell, tmp_path):
     (tmp_path / "game.yaml").write_text(GAME_DAY)
     words = [sys.executable, "-m", "drtool", "plan", "run", "game.yaml", "--var", "victim=b", "--live"]

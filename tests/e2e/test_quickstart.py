@@ -1,8 +1,10 @@
 """The quickstart and the tour of the README are run as they stand: every command, in order, in one shell."""
 
+import pytest
 from followed_page import agrees, commands_of, follow
 
 
+@pytest.mark.thorough
 def test_every_command_of_the_quickstart_works_and_the_file_comes_back(tmp_path):
     commands = commands_of("docs/quickstart.md")
     assert sum("drtool " in command.text for command in commands) >= 4

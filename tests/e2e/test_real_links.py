@@ -92,6 +92,7 @@ def test_a_slow_and_lossy_line_gives_the_same_bytes(lined):
     assert time.monotonic() - started < 90
 
 
+@pytest.mark.thorough
 def test_a_line_that_is_cut_in_the_middle_costs_no_more_than_the_part_in_flight(lined):
     source = source_of(lined, "cut", 60)
     for line in lined.lines.values():
@@ -127,6 +128,7 @@ def test_one_that_accepts_and_never_answers_is_left_alone(lined):
     assert time.monotonic() - started < 90
 
 
+@pytest.mark.thorough
 def test_without_a_quorum_it_says_so_in_a_minute(lined):
     for site in ("rome", "oslo"):
         lined.lines[site].cut(silent=True)

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from bad_buckets import BUCKET, BadBucket
 from command_shell import shell_in
+from thoroughness import spread
 from three_sites import fill, noise, portrait
 
 
@@ -81,7 +82,7 @@ def test_alone_it_serves_every_command(tmp_path, shell, server):
     assert portrait(tmp_path / "out") == portrait(source)
 
 
-@pytest.mark.parametrize("fault", ["captive portal", "redirects"])
+@pytest.mark.parametrize("fault", spread(["captive portal", "redirects"]))
 def test_something_else_that_answers_is_one_site_away(tmp_path, shell, server, fault):
     found(shell, server, f"desk={tmp_path / 'desk'}", f"attic={tmp_path / 'attic'}")
     server.fault = "none"

@@ -54,6 +54,7 @@ def test_a_site_is_lost_and_everything_comes_back_from_the_others(shell):
     (shell.directory / "c-burnt").rename(shell.directory / "c")
 
 
+@pytest.mark.thorough
 def test_a_system_whose_packages_are_not_all_back_fails_the_comparison(shell, tmp_path):
     """Read from the restored files, not from the record that came with them."""
     rebuilt = tmp_path / "rebuilt"
@@ -95,6 +96,7 @@ def test_what_is_no_whole_system_is_told_beforehand(shell, source, why):
     )
 
 
+@pytest.mark.thorough
 def test_a_host_is_not_held_against_another_one_whose_source_has_the_same_name(shell, tmp_path):
     """Both hosts call their system `host`; the other one was backed up last."""
     other = shell.directory / "other.yaml"

@@ -46,6 +46,7 @@ def test_a_server_that_is_away_is_a_failure_with_a_reason(shell):
     assert "PostgreSQL at /nowhere" in ran.err
 
 
+@pytest.mark.thorough
 def test_the_example_plan_proves_the_newest_dump(shell):
     plan = shell.directory / "database.yaml"
     plan.write_text(PLAN.read_text().replace("report:", PROBE))

@@ -26,6 +26,7 @@ steps:
 """
 
 
+@pytest.mark.thorough
 def test_a_plan_loads_what_was_backed_up(tmp_path):
     lacking = ENGINE.lacks(os.environ, Inventory(drtool="redis"), scratch=True)
     if lacking:

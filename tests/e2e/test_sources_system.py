@@ -38,6 +38,7 @@ def stored(shell) -> str:
     return row["id"]
 
 
+@pytest.mark.thorough
 def test_a_dry_run_tells_what_is_there_and_stores_nothing(shell):
     before = shell("snapshots", "--json").document["snapshots"]
     ran = shell("backup", "--source", "host", "--dry-run", "--json")
@@ -54,6 +55,7 @@ def test_what_the_snapshot_holds(shell, stored):
     assert str(shell.directory / "extra/left.bak") not in listed
 
 
+@pytest.mark.thorough
 def test_drift_finds_what_changed_and_nothing_else(shell, stored):
     same = shell("drift", "--what", "files", "--json")
     ours = [row for row in same.document["differences"] if str(shell.directory) in row["name"]]

@@ -64,6 +64,7 @@ def test_a_bucket_that_deletes_nothing_is_healthy(shell, server):
     assert problems(shell, 0) == []
 
 
+@pytest.mark.thorough
 def test_an_ssh_server_that_became_read_only_is_named(shell, tmp_path):
     demand()
     server = Sshd(tmp_path / "sshd")
@@ -91,6 +92,7 @@ def moved_to_a_directory(shell, server, url):
     config.write_text(config.read_text().replace(url, str(shell.directory / "moved")))
 
 
+@pytest.mark.thorough
 def test_a_register_that_was_copied_to_another_kind_of_medium_is_named_and_begun_again(shell, server):
     url = f"s3://{BUCKET}/drtool?endpoint={server.endpoint}"
     three(shell, url)

@@ -48,6 +48,7 @@ def judged(shell, code, document, told):
     return document
 
 
+@pytest.mark.thorough
 def test_every_plan_is_one(shell):
     rows = shell("plan", "list", "--json").document["plans"]
     assert sorted(row["id"] for row in rows) == ["database", "game-day", "single-file", "site-loss", "weekly-verify"]

@@ -23,6 +23,7 @@ def restored(sites: BucketSites, source: Path, name: str) -> dict:
     return portrait(to)
 
 
+@pytest.mark.thorough
 def test_one_dies_in_the_midst_of_a_backup_and_everything_is_there(running):
     sites, shell = running, running.shell
     sites.found()

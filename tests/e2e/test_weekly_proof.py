@@ -99,6 +99,7 @@ def test_a_copy_that_rotted_is_told_and_healed_and_the_next_run_passes(cron):
     assert cron.run(WEEKLY).code == 0
 
 
+@pytest.mark.thorough
 def test_what_a_site_misses_fails_the_proof_until_it_is_repaired(cron):
     cron.pack().unlink()
     done = cron.run(WEEKLY)

@@ -71,6 +71,7 @@ def test_nothing_to_connect_to(shell, bucket_url):
     assert shell("connect", "s3://nobody/x?endpoint=http://127.0.0.1:1", **RIGHT).code == 6
 
 
+@pytest.mark.thorough
 def test_a_repository_that_is_there_is_not_founded_over_and_another_ones_place_is_not_used(shell, bucket_url):
     assert shell("init", "--target", f"a={bucket_url}", "--copies", "1", **RIGHT).code == 0
     before = lies_at(bucket_url)
@@ -89,6 +90,7 @@ def test_a_repository_that_is_there_is_not_founded_over_and_another_ones_place_i
     assert lies_at(bucket_url) == before
 
 
+@pytest.mark.thorough
 def test_a_clock_that_is_an_hour_wrong(shell, bucket_url):
     assert shell("init", "--target", f"a={bucket_url}", "--copies", "1", **RIGHT).code == 0
     before = lies_at(bucket_url)

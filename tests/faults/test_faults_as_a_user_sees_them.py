@@ -82,6 +82,7 @@ def test_the_only_disk_without_a_byte_left_still_shows_and_restores_and_says_why
     assert alone("verify", "--level", "full").code == 0
 
 
+@pytest.mark.thorough
 def test_an_upload_limit_of_the_configuration_is_kept(shell):
     run, _ = shell
     for number in range(3, FILES):

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 from test_prune import forget, run
+from thoroughness import spread
 from three_sites import World, fill, noise, portrait
 
 from drtool.errors import DrtoolError, TargetFull
@@ -67,7 +68,7 @@ def sites_with_it(world):
         return {chunk: best[chunk] for chunk in needed(repository)}
 
 
-@pytest.mark.parametrize(("copies", "seed"), [(1 + seed % 3, seed) for seed in range(9)])
+@pytest.mark.parametrize(("copies", "seed"), spread([(1 + seed % 3, seed) for seed in range(9)], 4))
 def test_nothing_ends_on_fewer_sites_than_before(place, faults, copies, seed):
     rng, faults["rng"] = random.Random(seed), random.Random(seed)
     world = World(place).found(copies)

@@ -254,6 +254,7 @@ def test_what_cannot_be_removed_is_named(ground, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["offline", "corrupt"])
+@pytest.mark.sampled
 def test_killed_at_any_step_it_leaves_nothing_after_the_next_command(kind, ground):
     before = stored(ground)
 

@@ -432,6 +432,7 @@ def test_a_directory_that_is_moved_away_meanwhile_stops_the_removal(tmp_path, mo
     assert (outside / "kept").exists()
 
 
+@pytest.mark.sampled
 def test_killed_at_any_step_nothing_exists_that_is_not_listed(state):
     def run():
         with make(state) as scratch:

@@ -6,13 +6,15 @@ import pytest
 from prune_mutations import CATCHES, MUTATIONS
 from prune_plots import PLOTS, run_plot
 from prune_run import run_seed
+from thoroughness import sample
 
-SEEDS = 600
+SEEDS = sample(600)
 CHUNKS = 6
 SEEDS_LIMIT = 600
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.sampled
 def test_no_seed_loses_anything_or_keeps_room(chunk):
     for seed in range(chunk, SEEDS, CHUNKS):
         world = run_seed(seed)

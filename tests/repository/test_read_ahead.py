@@ -292,6 +292,7 @@ class Uneven(Far):
         return self.packs.get(name, start, length)
 
 
+@pytest.mark.thorough
 def test_a_dead_a_slow_and_a_good_site_restore_everything_from_the_good_one(place, monkeypatch):
     world = World(place).found(copies=3)
     source = fill(

@@ -16,6 +16,7 @@ def lose_data_packs(world, source):
     return {path.name for path in lost}
 
 
+@pytest.mark.thorough
 def test_what_was_stored_again_stays_restorable_when_its_segments_are_folded(world):
     """The lost pack's rows come first in the folded segment; they must not hide those of the pack that is there."""
     source = fill(world.root / "source", {"file": noise(30_000)})

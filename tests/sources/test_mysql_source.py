@@ -71,6 +71,7 @@ def inventory_of(world):
         return recorded(repository, list(repository.view.state.snapshots)[-1])
 
 
+@pytest.mark.thorough
 def test_names_that_look_like_options_or_null_are_names(world, server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     victim = tmp_path / "victim"
@@ -140,6 +141,7 @@ def test_users_that_are_there_keep_their_passwords_and_rights():
     assert of_new_users(dump, []) == dump
 
 
+@pytest.mark.thorough
 def test_a_server_whose_root_has_a_password_is_restored(world, server, tmp_path):
     """In the scratch server root has none, and must not get it: nobody could ask that server anything any more."""
     environ = {**os.environ, "MYSQL_PWD": "s3cret"}

@@ -80,6 +80,7 @@ def test_everything_comes_back_and_is_proven(world, postgresql, tmp_path):
     assert not server.directory.exists()
 
 
+@pytest.mark.thorough
 def test_one_database_into_a_server_that_lives(world, postgresql, tmp_path):
     stored(world, postgresql.dsn, databases=["orders"])
     world.restore(tmp_path / "out")
@@ -99,6 +100,7 @@ def test_one_database_into_a_server_that_lives(world, postgresql, tmp_path):
         postgresql.client.ask("ALTER DATABASE old_orders RENAME TO orders")
 
 
+@pytest.mark.thorough
 def test_a_dump_of_the_same_rows_stores_next_to_nothing(world, postgresql):
     first, again = (stored(world, postgresql.dsn, databases=["orders"]) for _ in range(2))
     assert again.parent == first.id
@@ -253,6 +255,7 @@ def test_rows_that_were_not_counted_prove_nothing():
     assert compared_rows(Database(name="d", dump="x", rows={"t": 1}), {"t": 1}) == []
 
 
+@pytest.mark.thorough
 def test_impatient_servers_do_not_end_a_dump(world, postgresql, tmp_path):
     slow = tmp_path / "pg_dump"
     slow.write_text(f'#!/bin/sh\n[ "$1" = --version ] || sleep 0.3\nexec {postgresql.programs}/pg_dump "$@"\n')

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import sshd
+from thoroughness import sample, spread
 
 from drtool.errors import ObjectMissing, StoreError
 from drtool.stores.s3 import S3Store, s3_place
 from drtool.stores.sftp import SftpStore
 
-ROUNDS = 40
+ROUNDS = sample(40)
 LISTING = b"<ListBucketResult><Name>b</Name><IsTruncated>%s</IsTruncated>%s</ListBucketResult>"
 BODIES = (
     b"",
@@ -136,6 +137,7 @@ def calls(store):
 
 
 @pytest.mark.usefixtures("credentials")
+@pytest.mark.sampled
 def test_a_bucket_that_answers_at_random_raises_errors_of_its_target():
     chance = random.Random(14)
     with answering(lambda: (chance.choice(STATUSES), chance.choice(HEADERS), chance.choice(BODIES))) as endpoint:
@@ -187,7 +189,7 @@ def test_a_server_that_ignores_ranges_still_gives_the_right_part():
         store.close()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", spread(range(4)))
 def test_an_ssh_server_that_answers_at_random_raises_errors_of_its_target(tmp_path, seed):
     sshd.demand()
     program = shlex.join([sys.executable, str(Path(__file__).with_name("nonsense_sftp.py")), str(seed)])

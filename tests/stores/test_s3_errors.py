@@ -64,6 +64,7 @@ def test_a_profile_that_is_not_there_is_named(place):
         S3Store.open(replace(place, profile="nobody"))
 
 
+@pytest.mark.thorough
 def test_a_server_that_is_killed_is_offline_and_everything_is_there_when_it_is_back(tmp_path):
     seaweed.shared()  # or a skip
     server = seaweed.Seaweed(tmp_path / "server")

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from thoroughness import STRIDE
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.plans.actions.port import Foresight, Outcome
@@ -394,11 +395,12 @@ print(done.conclusion.verdict, sorted(done.statuses.items()))
 """
 
 
+@pytest.mark.sampled
 def test_killed_after_any_line_it_is_resumed_and_nothing_stays(tmp_path):
     """The process is really killed, the journal is really the disk's; scratch of the first process is taken over and removed."""
     text = TWO.replace("id: b,", "id: b, milestone: recovered,")
     lines = 0
-    for after in range(1, 30):
+    for after in range(1, 30, STRIDE):
         root = tmp_path / str(after)
         root.mkdir()
         paths = [str(Path(__file__).parent)]
@@ -408,6 +410,9 @@ def test_killed_after_any_line_it_is_resumed_and_nothing_stays(tmp_path):
             capture_output=True,
             text=True,
         )
+        if first.returncode == 0:  # it has fewer lines than that
+            lines = after
+            break
         assert first.returncode == -signal.SIGKILL, first.stderr
         if last_unfinished(root / "state") is None:
             lines = after
