@@ -43,6 +43,7 @@ class Call:
         """What was shown at the end."""
         self.choices: list[Document] = []
         """Which snapshot `latest` was, each time that the command line named it."""
+        self._noted: set[str] = set()
         self._life: Life | None = None
         self._view: ManifestView | None = None
         self._writes = False
@@ -116,6 +117,12 @@ class Call:
             document |= {"tentative": seen.tentative, "confirmed_sequence": seen.confirmed_sequence}
             document |= {"latest": self.choices} if self.choices else {}
         self.screen.show(document, view, failed=exit_code != 0)
+
+    def note(self, message: str) -> None:
+        """Warn of something, once in a command."""
+        if message not in self._noted:
+            self._noted.add(message)
+            self.emit(Warned(message=message))
 
     def reading(self, *, writes: bool = False) -> str:
         """The command line that reads without a quorum, for hints: this one, or for one that writes, the list of snapshots."""

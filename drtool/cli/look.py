@@ -12,7 +12,6 @@ import typer
 from drtool.cli.options import Hosts, ManifestFrom, SnapshotArgument, Sources, Tags, narrowing, sites, split_snapshot
 from drtool.cli.text import Document, count, document_of, local, size, utc
 from drtool.cli.view import Cell, Line, View, line, table, view
-from drtool.events import Warned
 from drtool.operations.selection import Narrowing, choice_words, narrowed, select
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def chosen_snapshot(
     holds = holder_of(repository.trees, path) if path else None
     selected = select(rows, name, now_ns=time.time_ns(), narrowing=narrow, holds=holds)
     for warning in filter(None, (*selected.warnings, choice_words(selected))):
-        call.emit(Warned(message=warning))
+        call.note(warning)
     if selected.by_latest:
         call.choices.append(choice_row(name, selected))
     return selected.snapshot

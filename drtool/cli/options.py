@@ -19,7 +19,10 @@ MaybeSnapshot = Annotated[
 ]
 Hosts = Annotated[list[str] | None, typer.Option("--host", metavar="HOST", help="Only of this host.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Only with this tag; repeated: with all.")]
-Sources = Annotated[list[str] | None, typer.Option("--source", metavar="NAME", help="Only of this source.")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--source", metavar="NAME", help="Only of this source. Without a name it is called by its paths."),
+]
 ManifestFrom = Annotated[
     list[str] | None,
     typer.Option("--manifest-from", metavar="SITE|any", help="Read without a quorum, what these sites know."),

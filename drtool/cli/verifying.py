@@ -254,8 +254,7 @@ def verify_view(document: Document) -> View:
         if blind
         else Cell(f"nothing missing, nothing damaged{' at the targets that answer' if away else ''}", "good")
     )
-    parts = [line(verdict, f": {head}")]
-    parts += _coverage(document)
+    parts = [line(verdict, f": {head}"), *_unread_index(checked), *_coverage(document)]
     parts += [
         line(Cell("  missing ", "bad"), f"{row['target']}: {row['object']}") for row in document["missing"][:_SHOWN]
     ]
@@ -293,6 +292,16 @@ def verify_view(document: Document) -> View:
     hidden = sum(max(0, len(document[key]) - _SHOWN) for key in ("missing", "damaged", "affected", "differing"))
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden else []
     return view(*parts)
+
+
+def _unread_index(checked: Document) -> list[Line]:
+    """What was not looked at because nothing says that it is there."""
+    unread = checked["segments"] - checked["segments_read"]
+    if not unread:
+        return []
+    what = "packs that only these name were not looked at" if checked["segments_read"] else "no pack was looked at"
+    words = f"{unread} of {count(checked['segments'], 'index segment')} cannot be read, so {what}"
+    return [line(Cell(f"  {words}: drtool repair rebuilds the index, then verify again", "bad"))]
 
 
 def loss_lines(lost: Document) -> list[str]:

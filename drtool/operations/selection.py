@@ -45,7 +45,10 @@ S = TypeVar("S", bound=Listed)
 
 
 class Narrowing(Struct, frozen=True, kw_only=True):
-    """Empty means any. Of `hosts` and `sources` one must match; of `tags`, all."""
+    """Empty means any. Of `hosts` and `sources` one must match; of `tags`, all.
+
+    A source without a name is called by its paths, as `source_name` writes them.
+    """
 
     hosts: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -54,7 +57,7 @@ class Narrowing(Struct, frozen=True, kw_only=True):
     def admits(self, snapshot: Listed) -> bool:
         return (
             (not self.hosts or snapshot.host in self.hosts)
-            and (not self.sources or snapshot.source in self.sources)
+            and (not self.sources or any(_is_called(snapshot, word) for word in self.sources))
             and set(self.tags) <= set(snapshot.tags)
         )
 
@@ -185,10 +188,20 @@ def source_of(row: Listed) -> tuple[str, str, frozenset[bytes]]:
     return row.host, row.source, frozenset() if row.source else frozenset(row.paths)
 
 
+def source_name(row: Listed) -> str:
+    """Return what `--source` calls a source: its name; without one, its paths, in the order of their names."""
+    return row.source or " ".join(path.decode("utf-8", "backslashreplace") for path in sorted(row.paths))
+
+
 def source_words(row: Listed) -> str:
     """Return a source as a person calls it."""
-    paths = " ".join(path.decode("utf-8", "backslashreplace") for path in row.paths)
-    return f"source {row.source} of {row.host}" if row.source else f"{paths} of {row.host}"
+    return f"source {row.source} of {row.host}" if row.source else f"{source_name(row)} of {row.host}"
+
+
+def _is_called(row: Listed, word: str) -> bool:
+    """Return whether `--source word` means this source. A slash at the end, as a shell completes it, says nothing."""
+    text = word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return source_name(row) in (text, text.rstrip("/") or "/") if not row.source else row.source == word
 
 
 def choice_words(selected: Selected[S]) -> str | None:
@@ -206,9 +219,9 @@ def choice_words(selected: Selected[S]) -> str | None:
 def _choosing(selected: Selected[S]) -> str:
     """Return the options that would have chosen another source."""
     rows = (*selected.others, selected.snapshot)
-    ways = ["--source"] if any(row.source for row in rows) else []
-    ways += ["--host"] if len({row.host for row in rows}) > 1 else []
-    return " or ".join(ways) or f"{LATEST}:PATH"
+    names, hosts = {source_name(row) for row in rows}, {row.host for row in rows}
+    ways = [*(["--source"] if len(names) > 1 else []), *(["--host"] if len(hosts) > 1 else [])]
+    return " or ".join(ways)
 
 
 WHOLE_PATHS = (

@@ -153,3 +153,16 @@ def test_hold_and_tag_take_the_newest_snapshot_that_holds_a_path(several):
     refused = several("hold", f"{newest['id'][:8]}:{path}")
     assert refused.code == 2
     assert several("hold", newest["id"][:8], "--release").code == 0
+
+
+def test_a_source_without_a_name_is_called_by_its_paths(several):
+    far = str(several.directory / "far")
+    (row,) = several("snapshots", "--source", far, "--json").document["snapshots"]
+    assert row["paths"] == [far]
+    listed = several("ls", "latest", "--source", far, "--json")
+    assert (listed.code, listed.document["latest"][0]["others"]) == (0, [])
+
+
+def test_a_choice_is_told_once_in_a_command(several):
+    done = several("stats", "latest", "latest")
+    assert (done.code, done.err.count("the other sources are")) == (0, 1)

@@ -109,3 +109,22 @@ def test_what_makes_no_sense_is_two(shell, words, said):
 )
 def test_a_budget_is_bytes_or_time(word, amount):
     assert verifying._bytes_or_time(word) == amount
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_packs_that_an_unreadable_index_alone_names_are_said_to_be_unread(tmp_path, lost):
+    shell = shell_in(tmp_path)
+    assert shell("init", "--target", f"a={tmp_path}/a").code == 0
+    for number in range(2):
+        (tmp_path / f"file{number}").write_bytes(os.urandom(5_000))
+        assert shell("backup", f"file{number}").code == 0
+    segments = list((tmp_path / "a" / "index").iterdir())
+    for path in segments[:lost]:
+        path.write_bytes(bytes(path.stat().st_size))
+    fresh = {"DRTOOL_CACHE_DIR": str(tmp_path / "fresh")}
+    done = shell("verify", "--level", "full", **fresh)
+    assert done.code == 4
+    what = "packs that only these name were not looked at" if lost == 1 else "no pack was looked at"
+    assert f"{lost} of 2 index segments cannot be read, so {what}: drtool repair" in done.out
+    document = shell("verify", "--json", **fresh).document
+    assert (document["checked"]["segments"], document["checked"]["segments_read"]) == (2, 2 - lost)

@@ -111,7 +111,7 @@ def test_a_choice_among_sources_names_the_chosen_one_and_the_others():
     chosen = select(rows, "latest", now_ns=NOW)
     assert chosen.snapshot == rows[1]
     assert choice_words(chosen) == (
-        "latest is 00000000, a snapshot of /srv /opt of alpha; the other sources are source etc of alpha, source home of beta; "
+        "latest is 00000000, a snapshot of /opt /srv of alpha; the other sources are source etc of alpha, source home of beta; "
         "--source or --host chooses one"
     )
     assert choice_words(select(rows, "latest", now_ns=NOW, narrowing=Narrowing(sources=("etc",)))) is None
@@ -126,7 +126,19 @@ def test_snapshots_without_a_name_are_of_one_source_if_they_have_the_same_paths(
     third = snap(3, source="", paths=(b"/b",))
     chosen = select([one, other, third], "latest", now_ns=NOW)
     assert chosen.others == (other,)
-    assert choice_words(chosen).endswith("latest:PATH chooses one")
+    assert choice_words(chosen).endswith("the other sources are /a /b of alpha; --source chooses one")
+    for word, wanted in (("/a /b", other), ("/b", third), ("/b/", third)):
+        assert (
+            select([one, other, third], "latest", now_ns=NOW, narrowing=Narrowing(sources=(word,))).snapshot == wanted
+        )
+    for word in ("/a", "/b /a", ""):
+        assert narrowed([one, other, third], Narrowing(sources=(word,))) == []
+
+
+def test_a_source_without_a_name_whose_path_is_odd_can_be_named_as_it_is_shown():
+    odd = snap(1, source="", paths=(b"/f\xff",))
+    for word in ("/f\\xff", "/f\udcff"):
+        assert narrowed([odd, snap(2, source="")], Narrowing(sources=(word,))) == [odd]
 
 
 def test_older_ones_are_counted_back_within_the_host_and_source():

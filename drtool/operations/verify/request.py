@@ -65,11 +65,17 @@ class Checked(Struct, frozen=True):
 
 
 class LookedAt(Struct, frozen=True):
-    """Packs, and the bytes of all their copies; `catalogue`: copies of pages, register records, key slots and markers."""
+    """Packs, and the bytes of all their copies; `catalogue`: copies of pages, register records, key slots and markers.
+
+    `segments`, `segments_read`: how many index segments there are, and how many could be read. The packs that the others alone
+    name were not looked at.
+    """
 
     packs: int
     bytes: int
     catalogue: int
+    segments: int
+    segments_read: int
 
 
 class OfflineTarget(Struct, frozen=True):

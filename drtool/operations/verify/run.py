@@ -83,7 +83,7 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
     recorded = not repository.index.unavailable and record(repository, request, covered, inventory, unsound, emit)
     return VerifyResult(
         level=request.level,
-        checked=_checked(standings, catalogue),
+        checked=_checked(repository, standings, catalogue),
         missing=missing,
         damaged=damaged,
         affected=verdict.affected,
@@ -287,11 +287,14 @@ def _bad_segments(
     ]
 
 
-def _checked(standings: list[Standing], catalogue: CatalogueAudit) -> LookedAt:
+def _checked(repository: Repository, standings: list[Standing], catalogue: CatalogueAudit) -> LookedAt:
+    segments = len(repository.view.state.segments)
     return LookedAt(
         packs=sum(s.expected.name.startswith("packs/") for s in standings),
         bytes=sum(s.expected.size_bytes * len(s.holders) for s in standings),
         catalogue=len(catalogue.looked_at),
+        segments=segments,
+        segments_read=segments - len(repository.index.unavailable),
     )
 
 
