@@ -162,12 +162,13 @@ def _prune(call: "Call", repository: "Repository", request: "ForgetRequest", doc
         now_ns=request.now_ns,
         yes=request.yes,
         dry_run=request.dry_run,
+        names_items=call.name_items(dry_run=request.dry_run),
         as_if_forgotten=frozenset(
             SnapshotId(bytes.fromhex(row["id"])) for row in document["remove"] if request.dry_run
         ),
     )
     try:
-        document["prune"] = document_of(run_prune(repository, asked, call.emit))
+        document["prune"] = document_of(run_prune(repository, asked, call.emit)) | {"changes": call.changes()}
     except DrtoolError as error:
         return error
     return None

@@ -40,8 +40,10 @@ def prune(
     call: Call = context.obj
     call.begin("prune", dry_run=dry_run)
     with call.open_repository() as repository:
-        request = PruneRequest(now_ns=time.time_ns(), yes=yes, dry_run=dry_run)
-        document = document_of(run_prune(repository, request, call.emit))
+        request = PruneRequest(
+            now_ns=time.time_ns(), yes=yes, dry_run=dry_run, names_items=call.name_items(dry_run=dry_run)
+        )
+        document = document_of(run_prune(repository, request, call.emit)) | {"changes": call.changes()}
     call.show(document, prune_view(document), exit_code=ending(document))
 
 

@@ -90,11 +90,12 @@ def rebalance(
         request = RebalanceRequest(
             workers=call.settings.workers,
             dry_run=dry_run,
+            names_items=call.name_items(dry_run=dry_run),
             max_objects=max_objects,
             max_bytes=limit_bytes(max_bytes),
         )
         result = run_rebalance(repository, request, call.emit)
-    document = document_of(result)
+    document = document_of(result) | {"changes": call.changes()}
     show_moved(call, document, rebalance_view(document), exit_code(result))
 
 

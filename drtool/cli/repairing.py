@@ -62,13 +62,14 @@ def repair(
             workers=call.settings.workers,
             read_all=read_all,
             dry_run=dry_run,
+            names_items=call.name_items(dry_run=dry_run),
             objects=frozenset(object_) if object_ else None,
             site=SiteName(site) if site is not None else None,
             max_objects=max_objects,
             max_bytes=limit_bytes(max_bytes),
         )
         result = run_repair(repository, request, call.emit)
-    document = document_of(result)
+    document = document_of(result) | {"changes": call.changes()}
     show_moved(call, document, repair_view(document), exit_code(result))
 
 

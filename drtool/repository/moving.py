@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from drtool.errors import Refused
-from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
+from drtool.events import Emit, ItemChanged, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.names import is_catalogue
 from drtool.model import PackId, TargetName
 from drtool.repository.copying import Amount, Outcome, carry_out, is_whole
@@ -43,6 +43,17 @@ class Look(Struct, frozen=True):
     suspects: frozenset[Copy] = frozenset()
     judged: int = -1
     """The change of the manifest that was the newest when all this was looked at."""
+
+
+def name_copies(outcomes: Iterable[Outcome], emit: Emit) -> None:
+    """Emit the copies that would be made, replaced and taken away, one event for each object and kind of change."""
+    for outcome in outcomes:
+        surplus = () if outcome.lost else outcome.job.surplus
+        for change, targets in (("copied", outcome.copied), ("rebuilt", outcome.rebuilt), ("removed", surplus)):
+            if targets:
+                emit(ItemChanged(path=outcome.job.expected.name, change=change, what=tuple(targets)))
+        if outcome.lost:
+            emit(ItemChanged(path=outcome.job.expected.name, change="lost"))
 
 
 def look(

@@ -38,6 +38,9 @@ def test_a_preview_then_the_act(shell):
     would = shell("prune", "--dry-run", "--json")
     assert (would.code, would.document["removed"]) == (0, {"packs": 1, "bytes": 1000})
     assert left.exists()
+    name = str(left.relative_to(shell.directory / "a"))
+    assert would.document["changes"] == [{"path": name, "change": "removed", "what": []}]
+    assert f"removed  {name}\n" in shell("prune", "--dry-run").out
     did = shell("prune", "--json")
     assert (did.code, did.document["removed"], did.document["pending"]["packs"]) == (0, {"packs": 1, "bytes": 1000}, 0)
     assert not left.exists()

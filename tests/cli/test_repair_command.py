@@ -30,6 +30,9 @@ def test_a_lost_site_is_previewed_and_filled(shell):
     would = shell("repair", "--dry-run", "--json")
     assert would.code == 0
     assert would.document["copied"]["objects"] > 0
+    copied = [row for row in would.document["changes"] if (row["change"], row["what"]) == ("copied", ["b/main"])]
+    assert len(copied) == would.document["copied"]["objects"]
+    assert f"copied   {copied[0]['path']} +b/main" in shell("repair", "--dry-run").out.splitlines()
     assert shell("verify").code == 4
     did = shell("repair", "--json")
     assert (did.code, did.document["copied"]) == (0, would.document["copied"])
@@ -49,6 +52,10 @@ def test_what_is_lost_everywhere_is_four_and_named(shell):
     done = shell("repair", "--json")
     assert done.code == 4
     assert {row["object"].rpartition("/")[2] for row in done.document["unrepairable"]} == names
+    lost = [
+        row["path"] for row in shell("repair", "--dry-run", "--json").document["changes"] if row["change"] == "lost"
+    ]
+    assert {path.rpartition("/")[2] for path in lost} == names
 
 
 def test_an_index_that_every_site_has_lost_comes_back_on_a_host_without_a_cache(shell):

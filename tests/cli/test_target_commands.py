@@ -33,6 +33,11 @@ def test_a_site_joins_is_filled_is_drained_and_goes(founded_once):
     assert (shell.directory / "drtool.yaml").read_text() == config
     previewed = shell("ring", "preview", "--json")
     would = shell("rebalance", "--dry-run", "--json")
+    named = {
+        change: sum(len(row["what"]) for row in would.document["changes"] if row["change"] == change)
+        for change in ("copied", "removed")
+    }
+    assert named == {"copied": would.document["moves"]["objects"], "removed": would.document["removed"]["objects"]}
     did = shell("rebalance", "--json")
     assert (did.code, did.document["from_epoch"], did.document["to_epoch"]) == (0, 1, 2)
     assert moves(imagined) == moves(previewed) == moves(would) == moves(did)

@@ -172,3 +172,23 @@ def test_a_directory_is_locked_again_after_a_name_was_removed_from_it(world, sou
         assert flags(out) == FLAG_IMMUTABLE
     finally:
         lock(out, 0)
+
+
+@pytest.mark.parametrize("flag", [FLAG_IMMUTABLE, FLAG_APPEND])
+def test_a_locked_directory_that_stays_as_it_is_keeps_its_flag(world, source, flag):
+    fill(source, {"locked/old": b"old", "locked/new": b"new", "locked/below/deep": b"deep"})
+    world.backup(source)
+    out = world.root / "out"
+    fill(out, {"locked/old": b"mine"})
+    (out / "locked" / "below").mkdir()
+    for directory in (out / "locked" / "below", out / "locked"):
+        lock(directory, flag)
+    try:
+        result = world.restore(out, path=source, overwrite="never")
+        assert (result.errors, result.files, result.skipped) == ([], 2, 1)
+        assert flags(out / "locked") == flags(out / "locked" / "below") == flag
+        assert (out / "locked/new").read_bytes() + (out / "locked/below/deep").read_bytes() == b"newdeep"
+        assert (out / "locked/old").read_bytes() == b"mine"
+    finally:
+        for directory in (out / "locked", out / "locked" / "below"):
+            lock(directory, 0)

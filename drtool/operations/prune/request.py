@@ -20,6 +20,8 @@ class PruneRequest(Struct, frozen=True, kw_only=True):
     session_grace_s: float = 3600.0
     yes: bool = False
     dry_run: bool = False
+    names_items: bool = False
+    """Of a dry run: emit an `item_changed` for each object that would be copied, removed, …."""
     as_if_forgotten: frozenset[SnapshotId] = frozenset()
 
 

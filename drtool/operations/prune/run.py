@@ -9,7 +9,7 @@ Invariants
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import partial
@@ -17,7 +17,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from drtool.errors import Rejected, StoreError
-from drtool.events import Emit, Progress, Stage, TargetFailed, Warned
+from drtool.events import Emit, ItemChanged, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.facade import View
 from drtool.manifest.ops import Condemn, Remove, Removed
 from drtool.manifest.records import Condemned, Removal
@@ -110,6 +110,11 @@ def _preview(repository: Repository, request: PruneRequest, emit: Emit, started:
     rewritten = [use for use in decided.rewrite if use not in stay and not seen.copies.refusal(use)]
     returned = frozenset(pack for pack in condemned.packs if seen.marks.live_bytes.get(pack))
     pending = len(condemned.packs - returned) + len(removing.packs)
+    removed = [use.pack for use in decided.remove if use not in stay]
+    if request.names_items:
+        _name_packs(emit, "removed", (*removed, *sorted(seen.orphans.packs)))
+        _name_packs(emit, "rewritten", (use.pack for use in rewritten))
+        _name_packs(emit, "pending", (*sorted(condemned.packs - returned), *sorted(removing.packs)))
     result = _result(
         request,
         started,
@@ -121,6 +126,11 @@ def _preview(repository: Repository, request: PruneRequest, emit: Emit, started:
         objections=objections(seen, decided, request),
     )
     return replace(result, lost=_lost(repository, seen, emit))
+
+
+def _name_packs(emit: Emit, change: str, packs: Iterable[PackId]) -> None:
+    for pack in packs:
+        emit(ItemChanged(path=pack_object(pack), change=change))
 
 
 def _lost(repository: Repository, seen: Survey, emit: Emit) -> list[str]:

@@ -9,6 +9,8 @@ from drtool.repository.copying import Amount
 class RebalanceRequest(Struct, frozen=True, kw_only=True):
     workers: int = 2
     dry_run: bool = False
+    names_items: bool = False
+    """Of a dry run: emit an `item_changed` for each object that would be copied, removed, …."""
     max_objects: int | None = None
     max_bytes: int | None = None
     """Refused if more would have to be done."""

@@ -21,7 +21,7 @@ from drtool.repository import Repository
 from drtool.repository.copying import Amount, Outcome
 from drtool.repository.ending import end_dead_sessions
 from drtool.repository.inventory import Inventory
-from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, note_damage
+from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, name_copies, note_damage
 from drtool.repository.placement import distinct_sites
 from drtool.repository.reconciling import Job
 from drtool.repository.surplus import Taken
@@ -62,6 +62,8 @@ def rebalance(repository: Repository, request: RebalanceRequest, emit: Emit) -> 
     first = plan = make_plan(repository, repository.placement, request.workers, emit)
     check_limits(plan.jobs, request.max_objects, request.max_bytes)
     done = _imagined(plan) if request.dry_run else _Done()
+    if request.dry_run and request.names_items:
+        name_copies(done.outcomes, emit)
     if not request.dry_run:
         for _ in range(PLANS_MAX):
             _carry_out(repository, plan, request, done, emit)

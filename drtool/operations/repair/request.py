@@ -13,6 +13,8 @@ class RepairRequest(Struct, frozen=True, kw_only=True):
     workers: int = 2
     read_all: bool = False
     dry_run: bool = False
+    names_items: bool = False
+    """Of a dry run: emit an `item_changed` for each object that would be copied, removed, …."""
     objects: frozenset[str] | None = None
     """Only these, by their names below a target."""
     site: SiteName | None = None

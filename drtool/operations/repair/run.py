@@ -32,7 +32,7 @@ from drtool.repository.expected import Expected
 from drtool.repository.inventory import Inventory
 from drtool.repository.losses import Nowhere, report_of, sorted_out
 from drtool.repository.lost_lists import take_back_lost_lists
-from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, note_damage
+from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, name_copies, note_damage
 from drtool.repository.placement import distinct_sites
 from drtool.repository.recognition import mend_markers
 from drtool.repository.reconciling import Job
@@ -56,7 +56,10 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
     jobs = narrowed(jobs_of(repository, seen, repository.placement), request.objects, request.site)
     check_limits(jobs, request.max_objects, request.max_bytes)
     if request.dry_run:
-        outcomes, taken = _imagined(jobs), Taken(amount((job, len(job.surplus)) for job in jobs if job.readable))
+        outcomes = _imagined(jobs)
+        if request.names_items:
+            name_copies(outcomes, emit)
+        taken = Taken(amount((job, len(job.surplus)) for job in jobs if job.readable))
     else:
         outcomes, taken = _carry_out(repository, request, jobs, emit)
         note_damage(repository, seen, outcomes, emit)

@@ -165,6 +165,8 @@ class _Ending(NamedTuple):
     after: int
     names: tuple[bytes, ...]
     entry: Entry
+    relock: int
+    """The flags to give back to a directory that stays as it is; 0 for one that gets all of its metadata."""
 
 
 class RestoreRun:
@@ -265,7 +267,8 @@ class RestoreRun:
                     return False
                 is_folder = found is not None and stat.S_ISDIR(found.st_mode)
                 what = parent.differing(entry) if self._request.names_items and is_folder else ()
-                parent.enter(entry.name).close()
+                with parent.enter(entry.name) as made:
+                    frame.locked = made.locked
         except OSError as error:
             frame.broken = True
             self.tally.full = self.tally.full or is_full(error)
@@ -283,8 +286,9 @@ class RestoreRun:
         """Directories that the walk has left are finished when the files handed over so far are done."""
         for frame in self._walk.left:
             self._sweep.leave(frame)
-            if frame.entry is not None and frame.made and not frame.stays:
-                self._endings.append(_Ending(self._feeder.last_task(), frame.names, frame.entry))
+            if frame.entry is not None and frame.made and (frame.locked or not frame.stays):
+                relock = frame.locked if frame.stays else 0
+                self._endings.append(_Ending(self._feeder.last_task(), frame.names, frame.entry, relock))
         self._walk.left.clear()
         for names, message in self._walk.unreadable:
             self.tally.failed(names, message)
@@ -297,6 +301,9 @@ class RestoreRun:
             ending = self._endings.popleft()
             try:
                 with self._folder(ending.names) as folder:
+                    if ending.relock:
+                        self.tally.imperfect(ending.names, folder.relock(ending.relock))
+                        continue
                     problems = folder.finish(
                         ending.entry,
                         with_times=not self._sweep.is_way(ending.names),

@@ -21,6 +21,7 @@ class Frame:
         "entry",
         "included",
         "kept",
+        "locked",
         "made",
         "met",
         "names",
@@ -45,6 +46,8 @@ class Frame:
         self.included = included
         self.entries = entries
         self.stays = False
+        self.locked = 0
+        """The flags of a directory that stays as it is, but was unlocked so that things could be put into it."""
         self.met = False
         """It holds something in the snapshot."""
         self.there: dict[bytes, bool] = {}

@@ -214,8 +214,9 @@ def _with_deletions(seen: Foresight, action: Restore, repository: Repository, sn
             dry_run=True,
         )
         result = restore(repository, request, ignore)
-        if result.errors:
-            return cannot(f"{result.errors[0].path}: {result.errors[0].message}")
+        errors = [error for error in result.errors if error.captured]
+        if errors:
+            return cannot(f"{errors[0].path}: {errors[0].message}")
         deleted += result.deleted
     told = f"{seen.detail}; {deleted} names that the snapshot has not would be deleted"
     return replace(seen, detail=told, evidence=seen.evidence | {"deleted": deleted})
@@ -244,10 +245,11 @@ def _words(action: Restore, pins: Any, path: str, to: Path) -> list[str]:  # noq
 
 
 def _judged(document: dict[str, Any], exit_code: int) -> Outcome:
-    errors = document["errors"]
-    outputs = {"file_count": document["files"], "bytes": document["bytes"]}
+    errors = [row for row in document["errors"] if row["captured"]]
+    uncaptured = len(document["errors"]) - len(errors)
+    outputs = {"file_count": document["files"], "bytes": document["bytes"], "not_captured": uncaptured}
     deleted = document["deleted"]
-    if errors or exit_code == _INCOMPLETE:
+    if errors or (exit_code == _INCOMPLETE and not uncaptured):
         first = f": {errors[0]['path']}: {errors[0]['message']}" if errors else ""
         detail = f"{len(errors)} items did not come back{first}"
         evidence = {"errors": errors[:ROWS_MAX], "deleted": deleted}
@@ -264,12 +266,17 @@ def _together(done: list[Outcome], pins: Any, to: Path) -> Outcome:  # noqa: ANN
         "path": os.fspath(to),
         "file_count": sum(one.outputs.get("file_count", 0) for one in done),
         "bytes": sum(one.outputs.get("bytes", 0) for one in done),
+        "not_captured": sum(one.outputs.get("not_captured", 0) for one in done),
     }
     worst = next((one for one in done if one.status != "passed"), done[-1])
     verified = all(one.evidence.get("verified") for one in done)
     deleted = sum(one.evidence.get("deleted", 0) for one in done)
     told = f"{outputs['file_count']} files of snapshot {pins['snapshot'][:8]}"
     told += (f", {deleted} others deleted" if deleted else "") + (", compared" if verified else "")
+    if outputs["not_captured"]:
+        told += (
+            f"; of {outputs['not_captured']} items the backup could not read some attributes, so they are not restored"
+        )
     evidence = worst.evidence | {"deleted": deleted}
     return Outcome(
         status=worst.status, detail=worst.detail or told, outputs=outputs, evidence=evidence, cause=worst.cause

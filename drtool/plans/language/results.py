@@ -21,6 +21,7 @@ RESULTS: dict[str, dict[str, ValueKind]] = {
         "server_version": "text",
         "programs": "text",
         "file_count": "number",
+        "not_captured": "number",
         "bytes": "size",
     },
     "verify": {

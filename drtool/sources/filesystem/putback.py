@@ -23,9 +23,9 @@ from msgspec.structs import replace
 from drtool.errors import UsageError
 from drtool.sources.filesystem.acls import ACL_DEFAULT, ACLS
 from drtool.sources.filesystem.applying import Applier, prepare_flags
-from drtool.sources.filesystem.attributes import HAS_XATTRS, flags_of, set_flags
+from drtool.sources.filesystem.attributes import HAS_XATTRS, LOCKING_FLAGS, flags_of, set_flags
 from drtool.sources.filesystem.detours import Detours, Names, descend, open_behind
-from drtool.sources.filesystem.reading import is_passage, open_directory, open_leased, open_top
+from drtool.sources.filesystem.reading import is_passage, open_directory, open_leased, open_top, reason
 from drtool.sources.filesystem.removing import remove, retry_unlocked, unlock
 from drtool.trees import Entry, FileType
 
@@ -40,12 +40,16 @@ _NO_DETOURS = Detours()
 class Folder:
     """An open directory at the destination. Close it, or use it in a `with` statement."""
 
-    __slots__ = ("applier", "detours", "existed", "fd", "passes_on", "way")
+    __slots__ = ("applier", "detours", "existed", "fd", "locked", "passes_on", "way")
 
-    def __init__(self, fd: int, applier: Applier, *, existed: bool, detours: Detours = _NO_DETOURS) -> None:
+    def __init__(
+        self, fd: int, applier: Applier, *, existed: bool, detours: Detours = _NO_DETOURS, locked: int = 0
+    ) -> None:
         self.fd = fd
         self.way: int | str = _through(fd) if is_passage(fd) else fd
         """Leads to the directory's metadata: its descriptor, unless we may not read it."""
+        self.locked = locked
+        """The flags that it had when `enter` made it changeable; 0 if it was."""
         self.applier = applier
         self.existed = existed
         self.detours = detours
@@ -124,11 +128,12 @@ class Folder:
             os.mkdir(name, 0o700, dir_fd=self.fd)
         fd = self._open_folder(name)
         try:
+            flags = flags_of(fd) if found is not None else 0
             if found is not None:
                 unlock(fd)
             elif self.passes_on:
                 _forget_inherited(fd)
-            return Folder(fd, self.applier, existed=found is not None)
+            return Folder(fd, self.applier, existed=found is not None, locked=flags if flags & LOCKING_FLAGS else 0)
         except BaseException:
             os.close(fd)
             raise
@@ -156,6 +161,14 @@ class Folder:
             if is_closed or self.applier.matches(self.fd, found, entry):
                 return []
         return self.applier.apply(self.way, entry, tidy=self.existed, with_owner=with_owner)
+
+    def relock(self, flags: int) -> list[str]:
+        """Give it back the flags that it had before `enter`. Returns what could not be set."""
+        try:
+            set_flags(self.fd, flags)
+        except OSError as error:
+            return [reason("flags", error)]
+        return []
 
     def create_file(self, entry: Entry, name: bytes | None = None) -> int:
         """A new, empty file that only its owner may open; write into the descriptor, `finish_file`, close.

@@ -8,6 +8,7 @@ from repository_world import Ground
 from three_sites import everything, fill, founded, noise, place, portrait, world
 
 from drtool.errors import DrtoolError
+from drtool.plans.actions import restoring
 from drtool.plans.language.model import Guards
 
 __all__ = ["founded", "place", "world"]
@@ -425,3 +426,12 @@ def test_with_a_site_away_only_what_was_read_is_proven(stored):
         "restore": "passed",
     }
     assert all(f"{away}/main" in one.detail for one in found.values())
+
+
+@pytest.mark.parametrize(("captured", "status"), [(False, "passed"), (True, "failed")])
+def test_an_attribute_that_was_never_captured_fails_no_restore(captured, status):
+    row = {"path": "/home/x", "message": "xattr user.a: not permitted", "restored": True, "captured": captured}
+    document = {"errors": [row], "files": 3, "bytes": 5, "deleted": 0, "verified": True}
+    outcome = restoring._judged(document, 3)
+    assert (outcome.status, outcome.outputs["not_captured"]) == (status, 1 - captured)
+    assert restoring._judged(document | {"errors": []}, 3).status == "failed"
