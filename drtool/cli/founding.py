@@ -47,11 +47,18 @@ def init(
             "--hide-sizes/--show-sizes", help="Pad packs and cut files under a key, so that sites learn no sizes."
         ),
     ] = True,
+    replace_known: Annotated[
+        bool,
+        typer.Option("--replace-known", help="Found where this host knows a repository whose disk is not mounted."),
+    ] = False,
 ) -> None:
     """Found a repository, and write the configuration if there is none.
 
     Without --target the configuration's sites are used; without those, three directories below ~/.local/share/drtool:
     a demonstration, since one disk holds them all.
+
+    A place where this host knows a repository is refused while another directory is there, such as the mount point of a disk
+    that is not mounted. A repository that was deleted leaves its place free.
 
     Two sites need a third vote, so that writing goes on when any one is lost: an arbiter, which holds the catalogue and no
     packs. Without --arbiter it is a directory on this host.
@@ -74,7 +81,7 @@ def init(
     password = settings.password() if settings.password_given else new_password(call)
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)  # with umask 0 others could replace the file
     spec = replace(spec, password=lambda: password)
-    result = found(spec, wanted, redundancy.minimum, call.emit, hides_sizes=hide_sizes)
+    result = found(spec, wanted, redundancy.minimum, call.emit, hides_sizes=hide_sizes, replaces_known=replace_known)
     written = write_if_new(call, path, spec.label, targets, result.copies)
     document = document_of(replace(result, config=str(path)))
     promise = promise_of_new(targets, result.voters, result.copies)

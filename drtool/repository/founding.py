@@ -2,7 +2,8 @@
 
 Invariants
     Founding never touches a directory that holds something else; it and `site` commands are all that creates a root.
-    An interrupted founding can be repeated; a repository that exists is never founded over.
+    An interrupted founding can be repeated; a repository that exists is never founded over. Where this host knows one and
+    another directory is there now, its disk may not be mounted: only a caller that `replaces_known` founds there.
 """
 
 import os
@@ -21,11 +22,12 @@ from drtool.manifest.records import Founding, KeyTable, Policy, Target
 from drtool.model import RepositoryId, SiteName, TargetName
 from drtool.paxos import majority
 from drtool.repository.identity import author
+from drtool.repository.known_targets import strange_root
 from drtool.repository.marker import MARKER_OBJECT, Marker
 from drtool.repository.places import EMPTY_PLACE, full_url, is_directory, open_if_there, open_in_time
 from drtool.repository.registers import holds_register
 from drtool.repository.slots import KEYS_PREFIX, slot_row
-from drtool.repository.spec import RepositorySpec, TargetSpec
+from drtool.repository.spec import RepositorySpec, TargetSpec, local_path
 from drtool.repository.voters import VOTERS_OF_MANY, choose_voters, even_number, why_no_vote
 from drtool.stores import Medium, VoteVerdict
 from drtool.stores.names import PROBE_DIRECTORY
@@ -47,12 +49,20 @@ class InitResult(Struct, frozen=True, kw_only=True):
 
 
 def found(
-    spec: RepositorySpec, copies: int | None, minimum: int, emit: Emit, *, hides_sizes: bool = True
+    spec: RepositorySpec,
+    copies: int | None,
+    minimum: int,
+    emit: Emit,
+    *,
+    hides_sizes: bool = True,
+    replaces_known: bool = False,
 ) -> InitResult:
     """Found a repository on empty targets; Refused if one is there already."""
     sites = _sites(spec.targets)
     wanted = min(2, len(sites)) if copies is None else copies
     _check_policy(wanted, minimum, sites)
+    if not replaces_known:
+        _check_mounted(spec)
     emit(Stage(name="trying what the targets can do"))
     stores = _empty_roots(spec.targets, emit)
     try:
@@ -155,6 +165,18 @@ def _check_policy(copies: int, minimum: int, sites: Mapping[SiteName, object]) -
         )
     if not 1 <= minimum <= copies:
         raise UsageError(f"redundancy.minimum is {minimum}; it must be from 1 to copies ({copies})")
+
+
+def _check_mounted(spec: RepositorySpec) -> None:
+    """Refuse places where a repository was on a disk that may not be mounted now."""
+    for target in spec.targets:
+        known = strange_root(spec.state_dir, target.url) if is_directory(target.url) else None
+        if known is not None:
+            raise Refused(
+                f"{local_path(target.url)} for {target.name} is not the directory that repository {known.repository[:8]}…"
+                " was in when this host last used it: its disk may not be mounted",
+                hint="mount it; if that repository is given up, --replace-known founds another one here",
+            )
 
 
 def _empty_roots(targets: Sequence[TargetSpec], emit: Emit) -> dict[TargetName, Medium]:

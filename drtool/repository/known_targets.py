@@ -23,8 +23,8 @@ from drtool.manifest.facade import View
 from drtool.manifest.records import Target
 from drtool.model import RepositoryId, TargetName
 from drtool.repository.cache import write_atomically
-from drtool.repository.places import full_url
-from drtool.repository.spec import RepositorySpec, TargetSpec
+from drtool.repository.places import full_url, is_directory
+from drtool.repository.spec import RepositorySpec, TargetSpec, local_path
 from drtool.repository.targets import Targets
 
 FILE = "targets.json"
@@ -43,6 +43,14 @@ class Reached(Struct, frozen=True):
     access: Access = NO_ACCESS
 
 
+class Root(Struct, frozen=True):
+    """Which directory a target's root was, and which one it was in: file system and inode number of each."""
+
+    url: str
+    own: tuple[int, int]
+    parent: tuple[int, int]
+
+
 class Known(Struct, frozen=True, kw_only=True):
     """`targets`: the catalogue's rows at change `sequence` of `generation`. `seen`: every place that was reached so far."""
 
@@ -52,6 +60,8 @@ class Known(Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...] = ()
     reached: tuple[Reached, ...] = ()
     seen: tuple[Place, ...] = ()
+    roots: tuple[Root, ...] = ()
+    """Of the targets that are directories, as they were last reached."""
 
     @property
     def repository_id(self) -> RepositoryId:
@@ -112,6 +122,43 @@ def has_left(known: Known, reached: Reached, row: Target, configured: str | None
     return configured is None or bool(row.id) or (row.name, configured) in known.seen
 
 
+def strange_root(state_dir: Path, url: str) -> Known | None:
+    """Return the repository that this host knows at the directory `url`, if what is there now is another directory.
+
+    An unmounted disk looks like this: its mount point is an empty directory of another file system. A root that was deleted
+    from a directory that is still the same does not.
+    """
+    full = full_url(url)
+    for known in _all(state_dir):
+        current = {full_url(row.url) for row in known.targets if row.state != "lost"}
+        for root in known.roots:
+            if root.url == full and full in current and not _is_same(root):
+                return known
+    return None
+
+
+def _is_same(root: Root) -> bool:
+    path = local_path(root.url)
+    own = _identity(path)
+    return own == root.own if own is not None else _identity(path.parent) == root.parent
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """File system and inode number of a directory; None if there is none. Device numbers change when a host restarts."""
+    try:
+        return os.statvfs(path).f_fsid, os.stat(path).st_ino
+    except OSError:
+        return None
+
+
+def _root(spec: TargetSpec) -> Root | None:
+    if not is_directory(spec.url):
+        return None
+    path = local_path(spec.url)
+    own, parent = _identity(path), _identity(path.parent)
+    return None if own is None or parent is None else Root(full_url(spec.url), own, parent)
+
+
 def _all(state_dir: Path) -> list[Known]:
     try:
         names = sorted(os.listdir(state_dir / _DIRECTORY))
@@ -161,8 +208,16 @@ def _brought_up_to_date(known: Known, view: View, targets: Targets, also: Iterab
         known = replace(known, generation=now[0], sequence=now[1], targets=rows)
     names = {row.name for row in known.targets if row.state != "lost"}
     found = {row.name: row for row in known.reached if row.name in names}
+    roots = {root.url: root for root in known.roots}
     for name in filter(targets.reachable, names):
         spec = targets.specs[name]
         found[name] = Reached(name, full_url(spec.url), spec.access)
+        root = _root(spec)
+        roots |= {root.url: root} if root is not None else {}
     seen = {*known.seen, *((row.name, row.url) for row in found.values()), *also}
-    return replace(known, reached=tuple(found[name] for name in sorted(found)), seen=tuple(sorted(seen)))
+    return replace(
+        known,
+        reached=tuple(found[name] for name in sorted(found)),
+        seen=tuple(sorted(seen)),
+        roots=tuple(roots[url] for url in sorted(roots)),
+    )

@@ -96,6 +96,42 @@ def test_a_repository_is_never_founded_over_another(world):
     assert [everything(world.directory(site)) for site in "abc"] == before
 
 
+def found_again(world, **options):
+    return founding.found(world.spec(), None, 1, world.heard.append, **options)
+
+
+@pytest.mark.parametrize("mount_point", ["empty", "with an empty directory of that name", "gone"])
+def test_where_a_disk_is_not_mounted_nothing_is_founded(place, mount_point):
+    """Another directory stands where the disk was, as under its mount point."""
+    disk = World(place / "disk").found()
+    disk.backup(fill(place / "source", {"file": noise(10_000)}))
+    world = World(place / "disk", state=str(place / "state"))
+    shutil.copytree(place / "disk" / "state", place / "state")
+    (place / "disk").rename(place / "unmounted")
+    if mount_point != "gone":
+        (place / "disk").mkdir()
+    if mount_point.startswith("with"):
+        world.directory("a").mkdir()
+    with pytest.raises(Refused, match="may not be mounted") as caught:
+        found_again(world)
+    assert "--replace-known" in caught.value.hint
+    assert not list((place / "disk").rglob("*.json")) if mount_point != "gone" else not (place / "disk").exists()
+    found_again(world, replaces_known=True)
+    assert (world.directory("a") / "drtool.json").exists()
+
+
+def test_where_a_repository_was_deleted_another_is_founded(world):
+    world.backup(fill(world.root / "source", {"file": noise(10_000)}))
+    for site in "ab":
+        shutil.rmtree(world.directory(site))
+    for row in [*world.directory("c").iterdir()]:
+        shutil.rmtree(row) if row.is_dir() else row.unlink()
+    world.keyrings.clear()
+    found_again(world)
+    with world.open(derive=True) as repository:
+        assert not repository.view.state.snapshots
+
+
 def test_a_directory_with_something_else_in_it_is_not_taken(place):
     fill(place / "b", {"thesis.tex": b"years of work"})
     with pytest.raises(Refused, match=r"thesis\.tex"):
