@@ -7,10 +7,12 @@ import typer
 from drtool.cli.options import DryRun, ManifestFrom, sites
 from drtool.cli.text import Document, count, document_of, local
 from drtool.cli.view import Cell, View, line, table, view
-from drtool.errors import Refused
+from drtool.config.schema import check_name, place_at
+from drtool.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
+    from drtool.repository import TargetSpec
 
 SHORT_DIGEST = 12
 
@@ -98,6 +100,10 @@ def manifest_recover(
     i_accept_lost_writes: Annotated[
         bool, typer.Option("--i-accept-lost-writes", help="What only the other sites were told is given up for ever.")
     ] = False,
+    arbiter: Annotated[
+        list[str] | None,
+        typer.Option("--arbiter", metavar="NAME=URL", help="Add an empty place that votes and holds no copies."),
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Go on from the sites that are left, when a majority is lost for ever.
@@ -106,21 +112,38 @@ def manifest_recover(
     these, his later changes are lost too: make sure that they are gone. Sites that come back join by `site add` or
     `site replace`. Reading needs no recovery: --manifest-from SITE.
 
+    Sites that only store have a copy of the catalogue, which may lag: the plan says from when it is. If none of the sites that
+    are left can vote, --arbiter names a place that can.
+
     Examples:
         drtool manifest recover --from attic --dry-run
         drtool manifest recover --from attic --from garage --i-accept-lost-writes
+        drtool manifest recover --from bucket --arbiter judge=/mnt/usb/drtool --i-accept-lost-writes
     """
     from drtool.operations.catalogue import plan_recovery, recover
 
     call: Call = context.obj
     with call.open_anyhow() as repository:
-        plan = plan_recovery(repository, sites(from_site), dry_run=dry_run)
+        judges = [_arbiter(call, word) for word in arbiter or ()]
+        plan = plan_recovery(repository, sites(from_site), judges, dry_run=dry_run)
         if not dry_run:
             if not i_accept_lost_writes:
                 raise _consent_wanted(call, document_of(plan))
-            plan = recover(repository, plan, call.emit)
+            plan = recover(repository, plan, call.emit, judges)
         document = document_of(plan)
     call.show(document, recovery_view(document))
+
+
+def _arbiter(call: "Call", word: str) -> "TargetSpec":
+    """A new place that only votes, as NAME=URL."""
+    from drtool.model import TargetName
+    from drtool.repository import TargetSpec
+
+    name, equals, url = word.partition("=")
+    if not equals:
+        raise UsageError(f"--arbiter {word!r} names no place", hint="write --arbiter judge=/mnt/usb/drtool")
+    place, access = place_at(url, call.settings.directory)
+    return TargetSpec(name=TargetName(f"{check_name(name, 'site')}/main"), url=place, access=access, vote="only")
 
 
 def _consent_wanted(call: "Call", document: Document) -> Refused:
@@ -135,7 +158,9 @@ def _consent_wanted(call: "Call", document: Document) -> Refused:
 
 def _kept(document: Document) -> str:
     names = ", ".join(f"{site} has change {sequence}" for site, sequence in document["sequences"].items())
-    return f"change {document['sequence']} is kept ({names}), with {count(document['snapshots'], 'snapshot')}"
+    copies = [f"{row['site']}'s of {local(row['time'])}" for row in document["copies"]]
+    read = f"; read from copies of the catalogue, which may lag: {', '.join(copies)}" if copies else ""
+    return f"change {document['sequence']} is kept ({names}), with {count(document['snapshots'], 'snapshot')}{read}"
 
 
 def _known_to_be_lost(document: Document) -> str:
@@ -224,6 +249,15 @@ def recovery_view(document: Document) -> View:
             f"what only {', '.join(document['given_up']) or 'nobody'} knew; {_known_to_be_lost(document)}",
         ),
     ]
+    begun = [f"{site} ({target})" for site, target in document["voters"].items() if target is not None]
+    if begun:
+        parts.append(
+            line(
+                f"{'would vote' if dry else 'votes'}: {', '.join(document['voters'])}; ",
+                Cell(f"begun at {', '.join(begun)}", "strong"),
+                "; add what is new to the configuration of each host (drtool connect URL writes a whole one)",
+            )
+        )
     if document["brought_back"]:
         parts.append(
             line(f"{count(document['brought_back'], 'snapshot')} of this host brought back from its own journal")

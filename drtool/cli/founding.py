@@ -84,7 +84,7 @@ def init(
     result = found(spec, wanted, redundancy.minimum, call.emit, hides_sizes=hide_sizes, replaces_known=replace_known)
     written = write_if_new(call, path, spec.label, targets, result.copies)
     document = document_of(replace(result, config=str(path)))
-    promise = promise_of_new(targets, result.voters, result.copies)
+    promise = promise_of_new(targets, result.copies)
     document["restorable_with"] = document_of(promise)
     call.show(document, init_view(document, str(promise), written=written))
 

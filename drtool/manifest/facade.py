@@ -31,7 +31,7 @@ from drtool.manifest.ops import Change, Compact, Op, SetVoters
 from drtool.manifest.pages import NameList
 from drtool.manifest.ports import Keys, LocalState, Note, PageCache, SitePort, Talk
 from drtool.manifest.records import Config, Founding, Mode, ObjectList
-from drtool.manifest.recovery import Survivors, look_at_survivors, recover
+from drtool.manifest.recovery import ALONE, Modes, Standing, Survivors, look_at_survivors, recover
 from drtool.manifest.registers import RegisterReport, check_registers
 from drtool.manifest.resubmission import add_again
 from drtool.manifest.state import State, applied_at
@@ -180,6 +180,10 @@ class Manifest:
         """Look at the copy of the catalogue at each target that is to hold one, and compare it with `view`."""
         return self._driver.run(self._mirrors.status(view.learned, view.state.config))
 
+    def mirror_at(self, target: TargetName) -> Learned | None:
+        """Read the newest copy of the catalogue at `target`; None if there is none."""
+        return self._driver.run(self._mirrors.read_at(target))
+
     def mirroring(self) -> Talk[dict[TargetName, str]]:
         """The conversation of `mirror`."""
         context, outcome = yield from self._course.in_force(read)
@@ -310,25 +314,26 @@ class Manifest:
         sites, author = list(self._sites), self._drafts.author
         return (yield from add_again(self._local, self._library, sites, author, look, commit))
 
-    def recover(self, sites: Sequence[SiteName], modes: Mapping[SiteName, Mode] | None = None) -> View:
+    def recover(self, sites: Sequence[SiteName], modes: Modes | None = None, more: Standing = ALONE) -> View:
         """Go on from what `sites` hold, in a new generation, because a majority is lost for ever.
 
         `Refused` while a quorum answers. Writes that only the lost sites acknowledged are given up. `modes`: how the media at
         hand let a register move on; a voter on a medium of another kind than its register was made for cannot answer.
+        `more`: voters beside the survivors.
         """
-        return self._driver.run(self.recovering(tuple(sites), modes))
+        return self._driver.run(self.recovering(tuple(sites), modes, more))
 
     def survivors(self, sites: Sequence[SiteName]) -> Survivors:
         """What a recovery from `sites` would find; nothing is written."""
         return self._driver.run(look_at_survivors(self._library, sites, self._others(sites)))
 
-    def recovering(self, sites: Sequence[SiteName], modes: Mapping[SiteName, Mode] | None = None) -> Talk[View]:
+    def recovering(self, sites: Sequence[SiteName], modes: Modes | None = None, more: Standing = ALONE) -> Talk[View]:
         """The conversation of `recover`."""
         modes = modes or {}
         yield from self._refuse_if_whole(modes)
         slots = self._course.slots()
         draft, others = self._drafts.draft, self._others(sites)
-        config = yield from recover(self._library, sites, others, draft, self._patience_s, slots, modes)
+        config = yield from recover(self._library, sites, others, draft, self._patience_s, slots, modes, more)
         witness = self._local.witness()
         context, outcome = yield from self._course.in_force(read, config)
         view = yield from self._confirmed(context, outcome, (), witness)

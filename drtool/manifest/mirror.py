@@ -15,13 +15,13 @@ import msgspec
 
 from drtool.crypto import SealKind, object_name
 from drtool.errors import DrtoolError, FormatError
-from drtool.manifest.finding import Sighting, config_in
+from drtool.manifest.finding import Sighting, age_of, config_in
 from drtool.manifest.head import Head, open_head, open_row, seal_row
-from drtool.manifest.library import Learned
+from drtool.manifest.library import Learned, Library
 from drtool.manifest.names import MIRRORS, MirrorName, mirror_name_of
-from drtool.manifest.ports import Failed, Keys, List, Read, Talk
+from drtool.manifest.ports import Failed, Gather, Keys, List, Read, Talk, never
 from drtool.manifest.records import Config, Row
-from drtool.model import SiteName, TargetName
+from drtool.model import SiteName, TargetName, site_of
 from drtool.paxos import Ballot, Chain, found
 
 KEPT = 2
@@ -122,6 +122,18 @@ def sighting_of(site: SiteName, held: Held) -> Sighting:
     row = held.mirror
     chain = Chain(site, _NO_ID, row.repository, row.generation, row.number)
     return Sighting(site, found(chain, row.accepted, row.value, _NO_ID), held.config, (), ())
+
+
+def newest_in_mirrors(library: Library) -> Talk[dict[SiteName, Sighting]]:
+    """Return what the newest mirror at each site shows, of the targets that this run reached."""
+    places = library.mirrors()
+    views = yield Gather({place: look_at_mirrors(place, library.keys) for place in places}, never)
+    found: dict[SiteName, Sighting] = {}
+    for place, view in views.items():
+        for held in view.held if isinstance(view, MirrorView) else ():
+            seen = sighting_of(site_of(TargetName(place)), held)
+            found[seen.site] = max(found.get(seen.site, seen), seen, key=age_of)
+    return found
 
 
 def outdated(names: Sequence[MirrorName], newest: MirrorName) -> list[MirrorName]:

@@ -48,14 +48,14 @@ Stores = Callable[[], Mapping[TargetName, SitePort]]
 class MirrorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The copy of the catalogue at a target. `lag`: changes behind the head that it was compared with.
 
-    `sequence` and `time_ns`: its newest change, None and 0 where it holds no copy that can be read. `missing`: pages that it
+    `sequence` and `time_ns`: its newest change, None where it holds no copy that can be read. `missing`: pages that it
     names and that are not there. `ahead`: it is newer than what it was compared with. `problem`: what is wrong with it.
     """
 
     target: TargetName
     reachable: bool
     sequence: int | None = None
-    time_ns: int = 0
+    time_ns: int | None = None
     lag: int | None = None
     missing: int = 0
     ahead: bool = False
@@ -125,6 +125,16 @@ class Mirrors:
             self._known.pop(name, None)
             yield Note("notify", f"{name} has no copy of change {outcome.learned.head.sequence}: {reason}")
         return failed
+
+    def read_at(self, target: TargetName) -> Talk[Learned | None]:
+        """Read the newest mirror at one target; None if there is none that counts."""
+        if key_of(target) not in self.places():
+            return None
+        views = yield Gather({key_of(target): look_at_mirrors(key_of(target), self._library.keys)}, never)
+        view = views[key_of(target)]
+        if not isinstance(view, MirrorView) or not view.held:
+            return None
+        return (yield from self._library.learn([key_of(target)], view.held[0].mirror.value))
 
     def status(self, learned: Learned, config: Config) -> Talk[list[MirrorStatus]]:
         """Look at the mirror of every target that is to hold one, and compare it with the head `learned` of `config`."""

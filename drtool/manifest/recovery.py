@@ -11,10 +11,11 @@ Invariants
     One generation and id has one first head, whoever finishes it; two ids to one generation are a fork, and are named.
     Voters begin only while fewer than a quorum have begun.
     What was acknowledged on the survivors stays; what only the lost majority held is given up, and this is said.
+    A survivor that has only a mirror gives its head, and votes only if a place there was found able to (`Standing`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -24,10 +25,11 @@ from drtool.manifest.acceptor import Place, SiteView, Trouble, read_site
 from drtool.manifest.beginning import begin_at, places_of
 from drtool.manifest.commit import head_on
 from drtool.manifest.context import Context
-from drtool.manifest.finding import READS_LIMIT, Sighting, forked, look_around, newest_record, successor_in
+from drtool.manifest.finding import READS_LIMIT, Sighting, age_of, forked, look_around, newest_record, successor_in
 from drtool.manifest.head import seal_head, seal_row
 from drtool.manifest.keyslots import SlotGuard, SlotSource
 from drtool.manifest.library import Learned, Library, store_missing
+from drtool.manifest.mirror import newest_in_mirrors
 from drtool.manifest.names import Life, sealed_name
 from drtool.manifest.ops import Change, Op, Recover
 from drtool.manifest.ports import Draw, Failed, Gather, Note, PutIfAbsent, Read, Talk, never
@@ -36,24 +38,49 @@ from drtool.manifest.rejection import Rejection
 from drtool.manifest.state import State, apply_all
 from drtool.manifest.switching import quorum_of, voters_targets
 from drtool.manifest.witness import Witness
-from drtool.model import SiteName
+from drtool.model import SiteName, TargetName
 from drtool.paxos import Ballot, Record, found
 
+Modes: TypeAlias = Mapping[SiteName, Mode]
 DraftBatch = Callable[[Sequence[Op], State], tuple[Change, ...]]
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """Voters that begin with the recovery, beside the survivors' registers: the target of each, and how its register moves on.
+
+    `ops`: what the same change set does besides, such as making new targets known.
+    """
+
+    voters: Mapping[SiteName, tuple[TargetName, Mode]] = {}
+    ops: Callable[[State], Sequence[Op]] = lambda _state: ()
+
+
+ALONE = Standing()
+"""The survivors' own registers are the voters."""
+
+
 class Survivors(msgspec.Struct, frozen=True):
-    """What the named sites hold: the newest head among them, and who holds how much of it."""
+    """What the named sites hold: the newest head among them, and who holds how much of it.
+
+    `mirrored`: the sites whose newest head is in a mirror, and when its newest change was made.
+    """
 
     learned: Learned
     sightings: Mapping[SiteName, Sighting]
     sequences: Mapping[SiteName, int]
+    mirrored: Mapping[SiteName, int] = {}
+
+    def with_register(self) -> list[SiteName]:
+        """Return the sites that hold a register of some configuration."""
+        return sorted(site for site, seen in self.sightings.items() if seen.lives)
 
 
 def look_at_survivors(library: Library, sites: Sequence[SiteName], others: Sequence[SiteName]) -> Talk[Survivors]:
     """The newest head among `sites`; `NoQuorum` if one does not answer, `Refused` if one holds nothing."""
     replies = yield from look_around(sites, library.keys, wait_for_all=True)
+    copies = yield from newest_in_mirrors(library)
     sightings: dict[SiteName, Sighting] = {}
+    mirrored: dict[SiteName, int] = {}
     for site, reply in replies.items():
         if isinstance(reply, Failed):
             raise NoQuorum(
@@ -64,6 +91,11 @@ def look_at_survivors(library: Library, sites: Sequence[SiteName], others: Seque
                 f"{site} did not give {reply.unread}, which may be newer than all that it gave; nothing was changed",
                 hint="run the same command again; if that object can never be read, move it away first",
             )
+        copy = copies.get(site)
+        if copy is not None and age_of(copy) > age_of(reply):
+            sightings[site] = msgspec.structs.replace(reply, record=copy.record, config=copy.config)
+            mirrored[site] = 0
+            continue
         if reply.record is None:
             why = f" ({reply.problem})" if reply.problem else ""
             raise Refused(
@@ -78,8 +110,10 @@ def look_at_survivors(library: Library, sites: Sequence[SiteName], others: Seque
         if seen.record is not None:
             each = yield from library.learn([*sites, *others], seen.record.value)
             sequences[site] = each.head.sequence
+            if site in mirrored:
+                mirrored[site] = max((change.time_ns for change in each.head.recent), default=0)
     learned = yield from library.learn([*sites, *others], record.value)
-    return Survivors(learned, sightings, sequences)
+    return Survivors(learned, sightings, sequences, mirrored)
 
 
 def recover(
@@ -89,17 +123,22 @@ def recover(
     draft: DraftBatch,
     patience_s: float,
     slots: SlotSource,
-    modes: Mapping[SiteName, Mode],
+    modes: Modes,
+    standing: Standing,
 ) -> Talk[Config]:
     """Begin a new generation at `sites` with the newest head among them; its configuration. `modes`: of their media."""
     before = yield from look_at_survivors(library, sites, others)
     elsewhere = yield from look_around(others, library.keys, wait_for_all=True)
     known = [*before.sightings.values(), *(seen for seen in elsewhere.values() if isinstance(seen, Sighting))]
-    plan = _unfinished(before.sightings, known) or (yield from _plan(before, known, modes))
+    plan = _unfinished(before.sightings, known) or (yield from _plan(before, known, modes, standing))
     yield from _seal_all(library, before, plan)
     places = places_of(plan, library.keys.repository, library.keys, Witness())
     context = Context(plan, places, library, Witness(), patience_s, slots=slots)
-    yield from _begin_generation(context, sites, others, draft)
+
+    def drafted(ops: Sequence[Op], state: State) -> tuple[Change, ...]:
+        return draft((*ops, *standing.ops(state)), state)
+
+    yield from _begin_generation(context, sites, others, drafted)
     return plan
 
 
@@ -119,11 +158,12 @@ def _plans(seen: Sighting) -> Iterable[Config]:
     return (row.config for row in seen.successors if row.config.generation > row.generation)
 
 
-def _plan(before: Survivors, known: Iterable[Sighting], modes: Mapping[SiteName, Mode]) -> Talk[Config]:
+def _plan(before: Survivors, known: Iterable[Sighting], modes: Modes, standing: Standing) -> Talk[Config]:
     state = before.learned.state
     targets = {voter.site: voter for voter in state.config.voters}
     voters: list[Voter] = []
-    for site, seen in sorted(before.sightings.items()):
+    for site in before.with_register():
+        seen = before.sightings[site]
         config = seen.config
         row = (
             targets.get(site) or next((voter for voter in config.voters if voter.site == site), None)
@@ -133,6 +173,12 @@ def _plan(before: Survivors, known: Iterable[Sighting], modes: Mapping[SiteName,
         if row is None:
             raise Refused(f"{site} holds a register of which its own head knows nothing", hint="leave it out of --from")
         voters.append(Voter(site, row.target, (yield Draw(16)), modes.get(site, row.mode)))
+    for site, (target, mode) in sorted(standing.voters.items()):
+        voters.append(Voter(site, target, (yield Draw(16)), mode))
+    if not voters:
+        raise Refused(
+            f"{', '.join(before.sightings)} cannot vote; nothing was changed", hint="name a place that can: --arbiter"
+        )
     highest = max((config.generation for seen in known for config in seen.configs()), default=state.config.generation)
     recovery = yield Draw(16)
     liars = state.config.liars
@@ -145,7 +191,10 @@ def _seal_all(library: Library, before: Survivors, plan: Config) -> Talk[None]:
     talks = {
         site: _seal_site(library, site, _lives_to_seal(seen, plan.generation), plan, targets)
         for site, seen in before.sightings.items()
+        if seen.lives  # where there is no register, nothing can be confirmed
     }
+    if not talks:
+        return
     replies = yield Gather(talks, never)
     lines: dict[bytes, list[SiteName]] = {}
     for site, reply in replies.items():

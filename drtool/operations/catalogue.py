@@ -15,8 +15,9 @@ from drtool.events import Emit
 from drtool.manifest.compacting import Compacted
 from drtool.manifest.inspect import AcceptorStatus, ManifestStatus, QuorumStatus
 from drtool.model import SiteName, TargetName
+from drtool.operations.standing import stand, voters_after
 from drtool.paxos import majority
-from drtool.repository import Repository
+from drtool.repository import Repository, TargetSpec
 from drtool.repository.lost_lists import take_back_lost_lists
 from drtool.repository.readiness import medium_mismatch
 from drtool.repository.voters import even_number
@@ -63,6 +64,13 @@ class Checked(Struct, frozen=True, kw_only=True):
     problems: list[dict[str, str]]
 
 
+class CopyRead(Struct, frozen=True):
+    """A copy of the catalogue that a recovery goes on from, and when its newest change was made."""
+
+    site: SiteName
+    time_ns: int
+
+
 class Recovery(Struct, frozen=True, kw_only=True):
     """What a forced recovery keeps and gives up. `lost_changes`: as far as this host knows; there may be more."""
 
@@ -80,6 +88,10 @@ class Recovery(Struct, frozen=True, kw_only=True):
     advice: str | None
     brought_back: int
     dry_run: bool
+    voters: dict[SiteName, TargetName | None] = {}
+    """Who votes afterwards; the target of each register that begins there, None where one is left."""
+    copies: list[CopyRead] = []
+    """The sites of which a copy of the catalogue is read, and no register."""
 
 
 def status(repository: Repository) -> Status:
@@ -149,8 +161,10 @@ def compact(repository: Repository, *, dry_run: bool) -> Compacted:
     return repository.manifest.compact(dry_run=dry_run)
 
 
-def plan_recovery(repository: Repository, names: Sequence[str], *, dry_run: bool) -> Recovery:
-    """What a recovery from these sites would keep. `Refused` while a quorum answers."""
+def plan_recovery(
+    repository: Repository, names: Sequence[str], arbiters: Sequence[TargetSpec] = (), *, dry_run: bool
+) -> Recovery:
+    """What a recovery from these sites would keep. `Refused` while a quorum answers. `arbiters`: new places that vote."""
     if not names:
         raise UsageError("which sites are left is not said", hint="drtool manifest recover --from SITE --from SITE …")
     config = repository.view.config
@@ -167,10 +181,13 @@ def plan_recovery(repository: Repository, names: Sequence[str], *, dry_run: bool
         if site not in known:
             raise UsageError(f"--from {site}: there is no such site", hint=f"there are {', '.join(known)}")
     found = repository.manifest.survivors(sites)
+    voters = voters_after(repository, found, arbiters)
     state, confirmed = found.learned.state, repository.view.confirmed_sequence
     return Recovery(
         survivors=sites,
         given_up=sorted({voter.site for voter in state.config.voters} - set(sites)),
+        voters=voters,
+        copies=[CopyRead(site, time_ns) for site, time_ns in sorted(found.mirrored.items())],
         sequence=state.sequence,
         sequences=dict(found.sequences),
         confirmed_by_this_host=confirmed,
@@ -179,17 +196,18 @@ def plan_recovery(repository: Repository, names: Sequence[str], *, dry_run: bool
         generation_before=state.config.generation,
         generation=state.config.generation + 1,
         recovery="",
-        needed=majority(len(sites)),
-        advice=even_number(len(sites)),
+        needed=majority(len(voters)),
+        advice=even_number(len(voters)),
         brought_back=0,
         dry_run=dry_run,
     )
 
 
-def recover(repository: Repository, plan: Recovery, emit: Emit) -> Recovery:
+def recover(repository: Repository, plan: Recovery, emit: Emit, arbiters: Sequence[TargetSpec] = ()) -> Recovery:
     """Carries it out; then this host's own changes that were given up are made again, as far as it remembers them."""
     modes = {site: repository.targets.register(name).mode for site, name in _registers(repository).items()}
-    repository.adopt(repository.manifest.recover(plan.survivors, modes))
+    more = stand(repository, plan.voters, arbiters)
+    repository.adopt(repository.manifest.recover(plan.survivors, modes, more))
     brought_back = repository.manifest.settle()
     if brought_back:
         repository.adopt(repository.manifest.read())

@@ -24,8 +24,6 @@ class KitPlace(Struct, frozen=True, kw_only=True):
     keys: bool
     data: bool
     reachable: bool
-    votes: bool = True
-    """Whether it holds the catalogue, so that `connect` can begin there."""
 
 
 class KitSlot(Struct, frozen=True, kw_only=True):
@@ -81,23 +79,20 @@ def recovery_kit(repository: Repository, *, with_password: bool) -> Kit:
         sources=_sources(view.state.snapshots),
         voters=len(view.config.voters),
         quorum=view.config.quorum,
-        promise=promise_of(
-            view.state.targets, [voter.target for voter in view.config.voters], view.state.policy.copies
-        ),
+        promise=promise_of(view.state.targets, view.state.policy.copies),
         password=_password(repository) if with_password else None,
     )
 
 
 def _opens(place: KitPlace) -> bool:
     """Whether everything on the page can begin there."""
-    return place.keys and place.data and place.votes
+    return place.keys and place.data
 
 
 def _places(repository: Repository) -> list[KitPlace]:
     """The manifest's word on where targets are; this host's configuration where it knows better, without credentials."""
     targets = repository.targets
     keepers = keeps_slots(targets, repository.view.state.targets)
-    voting = {voter.target for voter in repository.view.config.voters}
     return [
         KitPlace(
             name=name,
@@ -106,7 +101,6 @@ def _places(repository: Repository) -> list[KitPlace]:
             keys=name in keepers,
             data=not row.votes_only,
             reachable=targets.reachable(name),
-            votes=name in voting,
         )
         for name, row in repository.target_rows().items()
         if row.state != "lost"

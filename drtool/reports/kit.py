@@ -204,7 +204,6 @@ def _aside(place: KitPlace) -> str:
     told = [f"on {place.host}"] if place.host else []
     told += [] if place.keys else ["no key slot"]
     told += [] if place.data else ["no data, only a vote"]
-    told += [] if place.votes else ["no catalogue"]
     return f"  ({'; '.join(told)})" if told else ""
 
 

@@ -7,7 +7,7 @@ Invariants
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Founding, KeyTable, Policy, Target
 from drtool.model import RepositoryId, SiteName, TargetName
 from drtool.paxos import majority
+from drtool.repository.exposure import Exposure, exposures, own_targets
 from drtool.repository.identity import author
 from drtool.repository.known_targets import strange_root
 from drtool.repository.marker import MARKER_OBJECT, Marker
@@ -75,6 +76,8 @@ def found(
         for store in stores.values():
             store.close()
     _advise(sites, wanted, len(voters), emit)
+    for loss in _losses(spec.targets, voters) if len(sites) > 1 else ():
+        emit(Warned(message=loss.text))
     _tell_voteless(spec.targets, voters, verdicts, emit)
     arbiters = [target.name for target in spec.targets if target.vote == "only"]
     return InitResult(
@@ -249,14 +252,17 @@ def _clear(stores: Mapping[TargetName, Medium]) -> None:
 def _advise(sites: Mapping[SiteName, object], copies: int, voters: int, emit: Emit) -> None:
     if len(sites) == 1:
         emit(Warned(message="one site: nothing here survives its loss; name more sites to have that"))
-    elif voters == 1:
-        only = "only one voter: its site alone has the catalogue, and its loss loses all snapshots"
-        emit(Warned(message=f"{only}; drtool site add NAME --arbiter URL adds a voter on another machine"))
     advice = even_number(voters)
     if advice:
         emit(Warned(message=advice))
     if copies == 1 and len(sites) > 1:
         emit(Warned(message="one copy of everything: the loss of any site loses data"))
+
+
+def _losses(targets: Sequence[TargetSpec], voters: Mapping[SiteName, TargetName]) -> Iterator[Exposure]:
+    """The losses that take the quorum. Each target that stores has the catalogue: in a register, or in a copy."""
+    storing = [target.name for target in targets if target.vote != "only"]
+    return exposures(voters, majority(len(voters)), storing, [*storing, *voters.values()], own_targets(targets))
 
 
 def _tell_voteless(

@@ -2,9 +2,15 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from drtool.errors import NoQuorum
 from drtool.manifest.facade import View
 from drtool.manifest.mirroring import MirrorStatus
+
+if TYPE_CHECKING:
+    from drtool.repository.repository import Repository
 
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
@@ -60,5 +66,15 @@ def lags_of(copies: Iterable[MirrorStatus], now_ns: int) -> Iterator[str]:
         )
         yield (
             f"the copy of the catalogue at {row.target} is {behind}, its newest change was made"
-            f" {age_words(row.time_ns, now_ns)}; the next backup, or drtool repair, brings it up to date"
+            f" {age_words(row.time_ns or 0, now_ns)}; the next backup, or drtool repair, brings it up to date"
         )
+
+
+def look_at_copies(repository: "Repository") -> list[MirrorStatus]:
+    """Return the state of each copy of the catalogue; where one seems newer than the view, after another look at the voters."""
+    copies = repository.manifest.mirrors(repository.view)
+    if any(row.ahead for row in copies) and not repository.view.tentative:
+        with suppress(NoQuorum):  # then the copies are compared with what is known
+            repository.adopt(repository.manifest.read())
+        copies = repository.manifest.mirrors(repository.view)
+    return copies

@@ -101,7 +101,7 @@ def test_votes_as_the_configuration_says(shell):
     assert done.document["sites"] == {"a": ["a/main", "a/second"], "b": ["b/main"], "c": ["c/main"]}
     status = shell("status", "--json").document
     assert {site["name"]: site["votes"] for site in status["sites"]} == {"a": True, "b": False, "c": True, "d": True}
-    assert not (shell.directory / "b/manifest").exists()
+    assert not (shell.directory / "b/manifest/acc").exists()
     assert shell("backup", "drtool.yaml").code == 0
     assert not (shell.directory / "d/packs").exists()
 

@@ -1,5 +1,6 @@
 """What doctor makes of facts: pure, so those that no test machine offers (a locked bucket, a voter that lags) are tried too."""
 
+import pytest
 from msgspec.structs import replace
 
 from drtool.operations.doctor.facts import CatalogueFacts, DirectoryFacts, Facts, HostFacts, TargetFacts, VoterFacts
@@ -54,10 +55,17 @@ def voter(**more):
     return VoterFacts(**(known | more))
 
 
-def test_one_voter_for_several_sites_is_an_error():
-    one = CatalogueFacts(needed=1, reachable=1, voters=(voter(),), storing_sites=3)
-    assert ("only-voter", "error") in kinds(judged(WELL, catalogue=one))
-    assert ("only-voter", "error") not in kinds(judged(WELL, catalogue=replace(one, storing_sites=1)))
+@pytest.mark.parametrize(("copy_left", "level"), [(False, "error"), (True, "warning")])
+def test_one_voter_for_several_sites_is_an_error_unless_another_site_has_the_catalogue(copy_left, level):
+    loss = ("site a is the only voter", "add one", copy_left)
+    one = CatalogueFacts(needed=1, reachable=1, voters=(voter(),), losses=(loss,))
+    assert ("only-voter", level) in kinds(judged(WELL, catalogue=one))
+    assert "only-voter" not in {what for what, _ in kinds(judged(WELL, catalogue=replace(one, losses=())))}
+
+
+def test_damaged_copies_of_the_catalogue_are_warned_of_and_old_ones_noted():
+    seen = CatalogueFacts(needed=1, reachable=1, voters=(voter(),), copies_damaged=("b",), copies_behind=("c",))
+    assert {("catalogue-copy", "warning"), ("catalogue-copy", "note")} <= kinds(judged(WELL, catalogue=seen))
 
 
 def test_a_mover_at_work_is_noted_and_one_without_a_sign_of_life_is_a_warning():

@@ -15,10 +15,10 @@ from drtool.operations.survive.promise import Promise, promise_of
 README = Path(__file__).parents[2] / "README.md"
 
 
-def restores(left, placement, voting, opening):
-    """Whether these sites hold a copy of everything, its segments, a catalogue and a key slot."""
+def restores(left, placement, opening):
+    """Whether these sites hold a copy of everything, its segments, and a key slot; each holds the catalogue."""
     packs, segments = placement
-    return all(set(left) & set(needed) for needed in (packs, segments, voting, opening))
+    return all(set(left) & set(needed) for needed in (packs, segments, opening))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
@@ -30,19 +30,18 @@ def test_the_number_is_the_smallest_with_which_no_choice_of_sites_and_no_placeme
             placements = [
                 (packs, lists) for packs in combinations(order, copies) for lists in combinations(order, segments)
             ]
-            for voting in groups:
-                for opening in groups:
-                    good = [
-                        size
-                        for size in range(1, count + 1)
-                        if all(
-                            restores(left, placement, voting, opening)
-                            for left in combinations(order, size)
-                            for placement in placements
-                        )
-                    ]
-                    found = sites_that_suffice(order, voting, opening, copies, segments)
-                    assert found == min(good, default=None), (copies, segments, voting, opening)
+            for opening in groups:
+                good = [
+                    size
+                    for size in range(1, count + 1)
+                    if all(
+                        restores(left, placement, opening)
+                        for left in combinations(order, size)
+                        for placement in placements
+                    )
+                ]
+                found = sites_that_suffice(order, opening, copies, segments)
+                assert found == min(good, default=None), (copies, segments, opening)
 
 
 def test_with_two_copies_on_three_sites_any_two_restore_everything_and_no_single_one_does(world, tmp_path):
@@ -52,8 +51,8 @@ def test_with_two_copies_on_three_sites_any_two_restore_everything_and_no_single
         world.backup(fill(tmp_path / "s", {f"{number}": noise(20_000, number)}))
         number += 1
         with world.open() as repository:
-            state, config = repository.view.state, repository.view.config
-            promise = promise_of(state.targets, [voter.target for voter in config.voters], state.policy.copies)
+            state = repository.view.state
+            promise = promise_of(state.targets, state.policy.copies)
             found = survive(repository, SurviveRequest(), ignore)
         restorable = {tuple(row.lost): row.summary.restorable for row in found.scenarios}
         assert all(restorable[site,] == number for site in "abc")
@@ -69,7 +68,7 @@ def test_with_two_copies_on_three_sites_any_two_restore_everything_and_no_single
         (1, 1, "the one site restores everything; when it is lost, everything is"),
         (3, 1, "any one of the 3 sites that store restores everything"),
         (3, 3, "all 3 sites are needed to restore everything; the loss of any one costs data"),
-        (3, None, "nothing can be restored without a site that votes, and one that keeps key slots"),
+        (3, None, "nothing can be restored without a site that keeps key slots"),
     ],
 )
 def test_the_words_say_what_holds(sites, needed, words):

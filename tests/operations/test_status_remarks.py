@@ -44,12 +44,18 @@ def test_healthy_and_the_exit_code_follow_from_the_problems_alone(remarks: tuple
     assert found.notices == [row.text for row in remarks if row.level == "notice"]
 
 
-def test_one_voter_among_three_sites_is_a_problem_and_init_says_so(place):
+def test_one_voter_among_three_sites_is_named_and_a_problem_where_no_other_site_has_the_catalogue(place):
     world = Voting(place).found()
-    assert any("only one voter" in message for message in world.warnings())
+    assert any("site a is the only voter" in message for message in world.warnings())
+    told = world.status()
+    assert (told.exit_code, told.problems) == (0, [])
+    assert any("site a is the only voter" in line and "copies at b and c" in line for line in told.notices)
+    for site in "bc":
+        shutil.rmtree(world.directory(site) / "manifest")
     told = world.status()
     assert told.exit_code == 7
-    assert any("site a is the only voter" in line for line in told.problems)
+    assert any("site a is the only voter" in line and "all snapshots are lost" in line for line in told.problems)
+    assert any("b/main has no copy of the catalogue yet" in line for line in told.notices)
 
 
 def test_a_single_site_promises_nothing_about_its_loss(place):

@@ -9,11 +9,13 @@ import pytest
 from msgspec.structs import replace
 from three_sites import World
 
-from drtool.errors import NoQuorum
+from drtool.errors import NoQuorum, UsageError
 from drtool.events import Warned
 from drtool.manifest.mirror import mirror_names
 from drtool.manifest.names import MIRRORS, OBJECTS
-from drtool.repository import RepositorySpec
+from drtool.model import TargetName
+from drtool.operations.catalogue import plan_recovery, recover
+from drtool.repository import RepositorySpec, TargetSpec
 
 
 @dataclass
@@ -96,3 +98,34 @@ def test_old_copies_and_pages_that_nothing_names_go(world):
     stray.write_bytes(b"of a fold that lost its race")
     world.backup(world.root / "source")
     assert not stray.exists()
+
+
+def test_a_recovery_from_a_copy_begins_at_an_arbiter(world):
+    report = world.backup(world.root / "source")
+    shutil.rmtree(world.directory("a/main"))
+    judge = TargetSpec(name=TargetName("judge/main"), url=str(world.root / "judge"), vote="only")
+    with world.open(anyhow=True) as repository:
+        with pytest.raises(UsageError, match="no place is left that can vote"):
+            plan_recovery(repository, ["b"], dry_run=False)
+        plan = plan_recovery(repository, ["b"], [judge], dry_run=False)
+        assert (plan.given_up, list(plan.voters), [row.site for row in plan.copies]) == (["a"], ["judge"], ["b"])
+        recover(repository, plan, world.heard.append, [judge])
+    with world.open() as repository:
+        assert [row.id.hex() for row in repository.view.state.snapshots] == [report.id]
+        assert (repository.view.tentative, repository.view.config.generation) == (False, 2)
+    world.backup(world.root / "source")
+    for site in ("b", "c"):
+        with world.open(targets=(f"{site}/main",), manifest_from=(site,)) as repository:
+            assert (repository.view.config.generation, len(repository.view.state.snapshots)) == (2, 2)
+
+
+def test_a_survivor_that_could_vote_and_never_did_votes_after_a_recovery(world):
+    world.backup(world.root / "source")
+    shutil.rmtree(world.directory("a/main"))
+    world.voting = ("a/main", "b/main", "c/main")  # the configuration does not forbid it any more
+    with world.open(anyhow=True) as repository:
+        plan = plan_recovery(repository, ["b", "c"], dry_run=False)
+        recover(repository, plan, world.heard.append)
+    with world.open() as repository:
+        assert [voter.site for voter in repository.view.config.voters] == ["b", "c"]
+    world.backup(world.root / "source")

@@ -6,6 +6,8 @@ Invariants
 """
 
 import shutil
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,12 +16,14 @@ from msgspec.structs import replace
 from drtool.errors import DrtoolError
 from drtool.events import ignore
 from drtool.manifest.inspect import AcceptorStatus
+from drtool.manifest.mirroring import MirrorStatus
 from drtool.manifest.records import Voter
-from drtool.model import site_of
 from drtool.operations.doctor.facts import CatalogueFacts, VoterFacts
 from drtool.operations.doctor.targets import refusal_of
 from drtool.repository import Repository, RepositorySpec, TargetSpec, open_repository
 from drtool.repository.ending import open_mover
+from drtool.repository.exposure import Exposure, exposures, own_targets, voters_of
+from drtool.repository.mirrors import faults_of, lags_of, look_at_copies
 from drtool.repository.opening import ANY_SITE
 from drtool.repository.readiness import medium_mismatch
 
@@ -43,6 +47,7 @@ def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
     status = repository.manifest.status()
     acceptors = {row.site: row for row in status.acceptors}
     rows, specs = repository.target_rows(), {target.name: target for target in repository.spec.targets}
+    copies = look_at_copies(repository)
     failures, mover = repository.targets.failures, open_mover(repository, lifelines)
     return CatalogueFacts(
         repository=repository.id.hex(),
@@ -52,7 +57,11 @@ def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
             _voter(repository, acceptors.get(voter.site), voter, vouched=_is_vouched(specs.get(voter.target)))
             for voter in repository.view.config.voters
         ),
-        storing_sites=len({site_of(row.name) for row in rows.values() if row.state == "active" and not row.votes_only}),
+        losses=tuple(
+            (loss.message, loss.remedy, bool(loss.holders)) for loss in _losses(repository, acceptors.values(), copies)
+        ),
+        copies_damaged=tuple(faults_of(copies)),
+        copies_behind=tuple(lags_of(copies, time.time_ns())),
         unknown=tuple(sorted(specs.keys() - rows.keys())),
         unnamed=tuple(sorted(name for name, row in rows.items() if name not in specs and row.state != "lost")),
         refused=tuple(sorted((name, failures[name]) for name in failures if name in specs)),
@@ -62,6 +71,24 @@ def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
             *repository.slot_problems(),
         ),
         mover=None if mover is None else (mover.text, mover.hint, mover.stuck),
+    )
+
+
+def _losses(
+    repository: Repository, acceptors: Iterable[AcceptorStatus], copies: Iterable[MirrorStatus]
+) -> Iterator[Exposure]:
+    """The losses that take the quorum, by what holds the newest catalogue now."""
+    config, voters = repository.view.config, voters_of(repository.view.config)
+    rows = repository.view.state.targets
+    storing = [row.name for row in rows if row.state == "active" and not row.votes_only]
+    current = [voters[row.site] for row in acceptors if row.lag == 0 and not row.problem and row.site in voters]
+    return exposures(
+        voters,
+        config.quorum,
+        storing,
+        [*current, *(row.target for row in copies if row.is_current)],
+        own_targets(repository.targets.specs.values()),
+        [name for name in storing if not repository.targets.reachable(name)],
     )
 
 

@@ -110,12 +110,16 @@ class CatalogueFacts(Struct, frozen=True, kw_only=True):
     needed: int = 0
     reachable: int = 0
     voters: tuple[VoterFacts, ...] = ()
-    storing_sites: int = 0
     unknown: tuple[str, ...] = ()
     unnamed: tuple[str, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
     """Targets that opening did not accept, and why."""
     problems: tuple[str, ...] = ()
+    losses: tuple[tuple[str, str, bool], ...] = ()
+    """Losses that take the quorum: what would happen, what to do, whether a copy of the catalogue is left elsewhere."""
+    copies_damaged: tuple[str, ...] = ()
+    copies_behind: tuple[str, ...] = ()
+    """Of the catalogue, at targets without a register; each in a sentence."""
     mover: tuple[str, str, bool] | None = None
     """The repair or rebalance that takes copies away: who, what to do, and whether it shows no sign of life."""
 

@@ -19,7 +19,8 @@ def judge_catalogue(facts: Facts) -> Iterator[Finding]:
         yield Finding(level="error", what=kind.replace("_", "-"), where=_WHERE, message=message, hint=hint)
         return
     yield from _quorum(seen)
-    yield from _only_voter(seen)
+    yield from _losses(seen)
+    yield from _copies(seen)
     targets = {target.name: target for target in facts.targets}
     for voter in seen.voters:
         yield from _voter(voter, targets.get(voter.target))
@@ -53,15 +54,23 @@ def _quorum(seen: CatalogueFacts) -> Iterator[Finding]:
         yield Finding(level="ok", what="quorum", where=_WHERE, message=message)
 
 
-def _only_voter(seen: CatalogueFacts) -> Iterator[Finding]:
-    if len(seen.voters) == 1 and seen.storing_sites > 1:
+def _losses(seen: CatalogueFacts) -> Iterator[Finding]:
+    """One loss takes the quorum: an error only if it takes the catalogue as well."""
+    for message, hint, is_left in seen.losses:
         yield Finding(
-            level="error",
-            what="only-voter",
-            where=f"site {seen.voters[0].site}",
-            message="it is the only voter, so it alone has the catalogue: its loss loses all snapshots",
-            hint="add a voter on another machine: drtool site add NAME --arbiter URL",
+            level="warning" if is_left else "error",
+            what="only-voter" if len(seen.voters) == 1 else "voters-together",
+            where=f"site {seen.voters[0].site}" if len(seen.voters) == 1 else _WHERE,
+            message=message,
+            hint=hint,
         )
+
+
+def _copies(seen: CatalogueFacts) -> Iterator[Finding]:
+    for text in seen.copies_damaged:
+        yield Finding(level="warning", what="catalogue-copy", where=_WHERE, message=text, hint="drtool repair")
+    for text in seen.copies_behind:
+        yield Finding(level="note", what="catalogue-copy", where=_WHERE, message=text)
 
 
 def _voter(voter: VoterFacts, target: TargetFacts | None) -> Iterator[Finding]:

@@ -7,15 +7,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec import Struct
 
+from drtool.manifest.mirroring import MirrorStatus
 from drtool.manifest.names import is_catalogue
-from drtool.model import SiteName, TargetName, pack_object, segment_object, site_of
+from drtool.model import SiteName, TargetName, pack_object, segment_object
 from drtool.operations.status.result import QuorumStatus, Remark, notice, problem
 from drtool.operations.status.room import Need, mib
 from drtool.repository import Repository
 from drtool.repository.catalogue import problems_with_pages
 from drtool.repository.ending import open_mover
+from drtool.repository.exposure import REMEDY, exposures, own_targets, voters_of
 from drtool.repository.inventory import Inventory
 from drtool.repository.losses import LossReport, Nowhere
+from drtool.repository.mirrors import faults_of, lags_of
 from drtool.repository.readiness import Readiness, reason_of
 from drtool.repository.targets import UNNAMED
 
@@ -38,6 +41,9 @@ class Seen(Struct, frozen=True, kw_only=True):
     """Objects that only this site holds, against the promise."""
     current: frozenset[SiteName]
     """Voters whose register is sound and has the newest head."""
+    copies: list[MirrorStatus]
+    """Of the catalogue, at targets that hold no register."""
+    now_ns: int
 
 
 def remarks(seen: Seen) -> Iterable[Remark]:
@@ -80,17 +86,24 @@ def about_writing(seen: Seen) -> Iterable[Remark]:
 
 
 def about_voters(seen: Seen) -> Iterable[Remark]:
-    """Whether the loss of one site takes the catalogue, or stops all writing."""
-    state = seen.repository.view.state
-    voters = [voter.site for voter in state.config.voters]
-    storing = {site_of(row.name) for row in state.targets if row.state == "active" and not row.votes_only}
-    remedy = "drtool site add NAME --arbiter URL adds a voter on another machine"
-    if len(voters) == 1 and len(storing) > 1 and state.policy.copies > 1:
-        yield problem(
-            f"site {voters[0]} is the only voter, so it alone has the catalogue: with it, all snapshots are lost; {remedy}"
-        )
-    elif len(voters) == 2:
-        yield notice(f"with {' and '.join(voters)} as the only voters, the loss of either stops all writing; {remedy}")
+    """Whether the loss of one site, or of this machine, takes the catalogue or stops all writing."""
+    repository, state = seen.repository, seen.repository.view.state
+    storing = [row.name for row in state.targets if row.state == "active" and not row.votes_only]
+    voters = voters_of(repository.view.config)
+    current = [voters[site] for site in seen.current] + [row.target for row in seen.copies if row.is_current]
+    own = own_targets(repository.targets.specs.values())
+    away = [name for name in storing if not repository.targets.reachable(name)]
+    losses = exposures(voters, repository.view.config.quorum, storing, current, own, away)
+    for loss in losses if state.policy.copies > 1 else ():
+        yield notice(loss.text) if loss.holders else problem(loss.text)
+    if len(voters) == 2:
+        yield notice(f"with {' and '.join(voters)} as the only voters, the loss of either stops all writing; {REMEDY}")
+
+
+def about_catalogue_copies(seen: Seen) -> Iterable[Remark]:
+    """Copies of the catalogue at targets that hold no register: damaged, ahead of the voters, or behind them."""
+    yield from map(problem, faults_of(seen.copies))
+    yield from map(notice, lags_of(seen.copies, seen.now_ns))
 
 
 def about_room(seen: Seen) -> Iterable[Remark]:
@@ -180,6 +193,7 @@ SUBJECTS: tuple[Callable[[Seen], Iterable[Remark]], ...] = (
     about_targets,
     about_writing,
     about_voters,
+    about_catalogue_copies,
     about_room,
     about_copies,
     about_damage,

@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from drtool.manifest.mirroring import MirrorStatus
 from drtool.model import SiteName, TargetName
 from drtool.repository.losses import LossReport
 
@@ -95,6 +96,8 @@ class StatusResult(Struct, frozen=True, kw_only=True):
     notices: list[str] = []
     sequence: int
     tentative: bool
+    catalogue_copies: list[MirrorStatus] = []
+    """Of the catalogue, at targets that store and hold no voter's register."""
 
     def judged(self, remarks: Iterable[Remark]) -> "StatusResult":
         """The same result with these remarks as well."""

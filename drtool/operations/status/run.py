@@ -14,6 +14,7 @@ from drtool.operations.status.sources import sources_of
 from drtool.repository import Repository
 from drtool.repository.inventory import take_inventory
 from drtool.repository.losses import report_of
+from drtool.repository.mirrors import look_at_copies
 from drtool.repository.readiness import readiness
 
 
@@ -26,6 +27,8 @@ def status(
 ) -> StatusResult:
     """Return how the repository is now. `objectives`: of this host's sources. `now_ns`: in place of the clock."""
     emit(Stage(name="looking"))
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    mirrors = look_at_copies(repository)
     needs = needs_of(repository)
     ready = readiness(repository, {name: need.tried_bytes for name, need in needs.items()})
     inventory = take_inventory(repository.targets)
@@ -46,9 +49,11 @@ def status(
         nowhere=nowhere,
         loss=loss,
         alone=alone_at(repository, inventory),
+        copies=mirrors,
+        now_ns=now_ns,
         current=frozenset(row.site for row in ready.manifest.acceptors if row.lag == 0 and not row.problem),
     )
-    sources = sources_of(repository, copies, objectives or {}, time.time_ns() if now_ns is None else now_ns)
+    sources = sources_of(repository, copies, objectives or {}, now_ns)
     found = StatusResult(
         quorum=quorum,
         sites=sites,
@@ -56,6 +61,7 @@ def status(
         lost=seen.loss,
         sequence=repository.view.sequence,
         tentative=repository.view.tentative,
+        catalogue_copies=mirrors,
     )
     return found.judged([*remarks(seen), *_missed(sources)])
 

@@ -51,15 +51,14 @@ def losses(sites: Sequence[SiteName]) -> list[tuple[SiteName, ...]]:
 
 def sites_that_suffice(
     storing: Collection[SiteName],
-    voting: Collection[SiteName],
     opening: Collection[SiteName],
     copies: int,
     segments: int,
 ) -> int | None:
     """Return the smallest number such that any so many of the storing sites restore everything; None if not even all do.
 
-    A pack lies on `copies` of them and what names it on `segments`; the worst of all placements is judged. A site's own
-    catalogue is there if it votes, and a key slot if it is among those that are `opening`.
+    A pack lies on `copies` of them and what names it on `segments`; the worst of all placements is judged. Each site
+    that stores holds the catalogue, and a key slot if it is among those that are `opening`.
     """
     order = sorted(storing)
     bits = Bits([TargetName(site) for site in order])
@@ -68,8 +67,7 @@ def sites_that_suffice(
     )
     for number in range(1, len(order) + 1):
         lost = bits.mask(map(TargetName, order[: len(order) - number]))
-        enough = all(number > len(set(order) - set(having)) for having in (voting, opening))
-        if enough and is_met(worst, lost):
+        if number > len(set(order) - set(opening)) and is_met(worst, lost):
             return number
     return None
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from drtool.manifest.records import Target
-from drtool.model import SiteName, TargetName, site_of
+from drtool.model import SiteName, site_of
 from drtool.operations.survive.judging import sites_that_suffice
 from drtool.repository import TargetSpec
 from drtool.ring import METADATA_SITES
@@ -19,7 +19,7 @@ class Promise(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         if self.needed is None:
-            return "nothing can be restored without a site that votes, and one that keeps key slots"
+            return "nothing can be restored without a site that keeps key slots"
         if self.sites == 1:
             return "the one site restores everything; when it is lost, everything is"
         if self.needed == 1:
@@ -29,20 +29,20 @@ class Promise(Struct, frozen=True, kw_only=True):
         return f"any {self.needed} of the {self.sites} sites that store restore everything; fewer restore a part"
 
 
-def promise_of(rows: Iterable[Target], voters: Iterable[TargetName], copies: int) -> Promise:
+def promise_of(rows: Iterable[Target], copies: int) -> Promise:
     """Return what holds for the catalogue's targets; those that only vote, drain or are lost count for nothing."""
     active = [row for row in rows if row.state == "active" and not row.votes_only]
     slots = {site_of(row.name) for row in active if row.keys}
-    return _promise({site_of(row.name) for row in active}, set(map(site_of, voters)), slots, copies)
+    return _promise({site_of(row.name) for row in active}, slots, copies)
 
 
-def promise_of_new(specs: Iterable[TargetSpec], voters: Iterable[TargetName], copies: int) -> Promise:
+def promise_of_new(specs: Iterable[TargetSpec], copies: int) -> Promise:
     """Return what will hold for a repository that is founded on these targets."""
     storing = [spec for spec in specs if spec.vote != "only"]
     slots = {spec.site for spec in storing if spec.keys}
-    return _promise({spec.site for spec in storing}, set(map(site_of, voters)), slots, copies)
+    return _promise({spec.site for spec in storing}, slots, copies)
 
 
-def _promise(storing: set[SiteName], voting: set[SiteName], opening: set[SiteName], copies: int) -> Promise:
+def _promise(storing: set[SiteName], opening: set[SiteName], copies: int) -> Promise:
     segments = 1 if copies == 1 else min(len(storing), METADATA_SITES)
-    return Promise(sites=len(storing), needed=sites_that_suffice(storing, voting, opening, copies, segments))
+    return Promise(sites=len(storing), needed=sites_that_suffice(storing, opening, copies, segments))

@@ -3,9 +3,9 @@
 Invariants
     Nothing is guessed: a target that cannot be listed counts as lost, and is named. Nothing is changed.
     A snapshot counts as restorable if the catalogue that names it, a key slot that opens it, and everything that it is made of
-    are left. A voter's head counts only if the voters that are left give back, whole, every object that it names. Files'
-    contents are not read; `verify` does that. What it found damaged, or cannot be read while trees are walked, does not count
-    as there.
+    are left. A head, of a voter or in a copy, counts only if the sites that are left give back, whole, every object that it
+    names. Files' contents are not read; `verify` does that. What it found damaged, or cannot be read while trees are walked,
+    does not count as there.
 """
 
 import time
@@ -16,7 +16,7 @@ from msgspec import Struct
 from drtool.config import nearest
 from drtool.errors import DrtoolError, UsageError
 from drtool.events import Emit, Progress, Stage
-from drtool.manifest.library import lists_of, object_names
+from drtool.manifest.library import Learned, lists_of, object_names
 from drtool.manifest.names import OBJECTS, object_key
 from drtool.manifest.records import Snapshot, Voter
 from drtool.model import SiteName, TargetName, segment_object, site_of
@@ -38,14 +38,15 @@ from drtool.repository.inventory import Inventory, take_inventory
 from drtool.repository.slots import read_slots
 
 
-class _Voter(Struct, frozen=True):
-    """A voter that can be read: where its register is, how many changes it is behind, and the objects of the catalogue that
-    its head needs, and that it holds."""
+class _Holder(Struct, frozen=True):
+    """A register that can be read, or a copy of the catalogue: where it is, how many changes it is behind, and the objects
+    that its head needs, and that lie there. Only a register `votes`."""
 
     target: TargetName
     lag: int
     needs: frozenset[str] | None
     holds: frozenset[str]
+    votes: bool = True
 
 
 class _Walked(Struct, frozen=True):
@@ -62,7 +63,7 @@ class _Stock(Struct, frozen=True):
     repository: Repository
     inventory: Inventory
     bits: Bits
-    voters: tuple[_Voter, ...]
+    holders: tuple[_Holder, ...]
     needed_voters: int
     with_slots: frozenset[TargetName]
     segments: tuple[Mask, ...]
@@ -70,9 +71,11 @@ class _Stock(Struct, frozen=True):
 
 
 class _Left(Struct, frozen=True):
-    """What a loss leaves: voters; the last change that those know which have the catalogue together, -1 if none; key slots."""
+    """What a loss leaves: voters; holders of a register or a copy of the catalogue; the last change that those know which have
+    the catalogue together, -1 if none; key slots."""
 
     voters: int
+    holders: int
     known_up_to: int
     slots: bool
     lost: Mask
@@ -144,7 +147,7 @@ def _take_stock(repository: Repository, lost: Collection[TargetName], emit: Emit
         repository=repository,
         inventory=inventory,
         bits=bits,
-        voters=tuple(_voters(repository)),
+        holders=(*_voters(repository), *_copies(repository)),
         needed_voters=repository.view.config.quorum,
         with_slots=_with_slots(repository),
         segments=tuple(
@@ -181,19 +184,42 @@ def _with_slots(repository: Repository) -> frozenset[TargetName]:
     return frozenset(name for slot in slots for name in held.holders(slot))
 
 
-def _voters(repository: Repository) -> Iterator[_Voter]:
+def _voters(repository: Repository) -> Iterator[_Holder]:
     rows = {row.site: row for row in repository.manifest.status().acceptors}
     for voter in repository.view.config.voters:
         row = rows.get(voter.site)
         if row is not None and row.reachable and row.lag is not None and not row.problem:
-            yield _Voter(voter.target, row.lag, *_objects_at(repository, voter))
+            yield _Holder(voter.target, row.lag, *_objects_at(repository, voter))
+
+
+def _copies(repository: Repository) -> Iterator[_Holder]:
+    """The copies of the catalogue at targets without a register, of the generation that is in force."""
+    for row in repository.manifest.mirrors(repository.view):
+        if row.lag is None:
+            continue
+        try:
+            learned = repository.manifest.mirror_at(row.target)
+        except DrtoolError:  # its pages are lost
+            continue
+        if learned is not None:
+            yield _Holder(row.target, row.lag, *_pages_at(repository, row.target, learned), votes=False)
 
 
 def _objects_at(repository: Repository, voter: Voter) -> tuple[frozenset[str] | None, frozenset[str]]:
     """(what the voter's head needs, None if that cannot be read; which objects the voter gives back whole)."""
     try:
         learned = repository.manifest.read_offline(voter.site).learned
-        store = repository.targets.store(voter.target)
+    except DrtoolError:
+        return None, frozenset()
+    return _pages_at(repository, voter.target, learned)
+
+
+def _pages_at(
+    repository: Repository, target: TargetName, learned: Learned
+) -> tuple[frozenset[str] | None, frozenset[str]]:
+    """(what a head needs, None if the target cannot be read; which objects the target gives back whole)."""
+    try:
+        store = repository.targets.store(target)
         listed = [info.name for info in store.list(OBJECTS)]
     except DrtoolError:
         return None, frozenset()
@@ -229,20 +255,21 @@ def _imagine(stock: _Stock, words: list[str], lost: Collection[TargetName], prom
 
 
 def _left(stock: _Stock, lost: Collection[TargetName]) -> _Left:
-    voters = [voter for voter in stock.voters if voter.target not in lost]
-    held = frozenset[str]().union(*(voter.holds for voter in voters))
-    lags = [voter.lag for voter in voters if voter.needs is not None and voter.needs <= held]
+    holders = [holder for holder in stock.holders if holder.target not in lost]
+    held = frozenset[str]().union(*(holder.holds for holder in holders))
+    lags = [holder.lag for holder in holders if holder.needs is not None and holder.needs <= held]
     known_up_to = stock.repository.view.sequence - min(lags) if lags else -1
-    return _Left(len(voters), known_up_to, bool(stock.with_slots - frozenset(lost)), stock.bits.mask(lost))
+    voters = sum(holder.votes for holder in holders)
+    return _Left(voters, len(holders), known_up_to, bool(stock.with_slots - frozenset(lost)), stock.bits.mask(lost))
 
 
 def _reasons(stock: _Stock, left: _Left) -> Iterator[str]:
-    if not left.voters:
-        yield "no voter is left: nothing says what there is"
+    if not left.holders:
+        yield "no voter is left, and no copy of the catalogue: nothing says what there is"
     elif left.known_up_to < 0:
-        yield "the voters that are left have no whole copy of some pages of the catalogue: `drtool repair` brings them there"
+        yield "the sites that are left have no whole copy of some pages of the catalogue: `drtool repair` brings them there"
     elif left.known_up_to < stock.repository.view.sequence:
-        yield "the voters that are left do not have the newest changes of the catalogue"
+        yield "the sites that are left do not have the newest changes of the catalogue: `drtool repair` brings them there"
     if not left.slots:
         yield "no key slot is left: no password opens anything"
     nowhere = sum(not mask & ~left.lost for mask in stock.segments)

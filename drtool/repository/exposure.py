@@ -1,0 +1,102 @@
+"""Which single loss takes the quorum, or every current copy of the catalogue: of one site, or of the machine that this runs on.
+
+Invariants
+    A voter on this machine's own disk is lost with the machine, and so is an arbiter there. Together they count as one loss.
+    A copy of the catalogue counts only if it is current and whole.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from drtool.manifest.records import Config
+from drtool.model import SiteName, TargetName, site_of
+from drtool.repository.places import is_directory
+from drtool.repository.spec import TargetSpec, local_path
+
+REMEDY = "drtool site add NAME --arbiter URL adds a voter on another machine"
+
+
+class Exposure(Struct, frozen=True):
+    """One loss: what would happen, and what to do. `holders`: the sites that then still have the whole catalogue."""
+
+    holders: tuple[SiteName, ...]
+    message: str
+    remedy: str = REMEDY
+
+    @property
+    def text(self) -> str:
+        return f"{self.message}; {self.remedy}"
+
+
+def own_targets(specs: Iterable[TargetSpec]) -> frozenset[TargetName]:
+    """Return the targets that are directories on the file systems of this machine's root and of this user's home."""
+    devices = {device for path in (Path("/"), Path.home()) if (device := _device(path)) is not None}
+    local = [spec for spec in specs if is_directory(spec.url)]
+    return frozenset(spec.name for spec in local if _device(Path(local_path(spec.url))) in devices)
+
+
+def _device(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return None
+
+
+def exposures(
+    voters: Mapping[SiteName, TargetName],
+    quorum: int,
+    storing: Collection[TargetName],
+    current: Collection[TargetName],
+    own: Collection[TargetName],
+    away: Collection[TargetName] = (),
+) -> Iterator[Exposure]:
+    """Yield the losses that take the quorum although data is left elsewhere.
+
+    `current`: targets with the whole catalogue. `own`: targets that are lost with this machine. `away`: targets that cannot be
+    reached, so that it is not known where they are.
+    """
+    if len(voters) == 1:
+        (site,) = voters
+        if {site_of(name) for name in storing} - {site}:
+            yield _only_voter(site, _sites(name for name in current if site_of(name) != site))
+        return
+    local = sorted(name for name in voters.values() if name in own)
+    if len(local) < 2 or len(voters) - len(local) >= quorum or set(storing) <= {*own, *away}:
+        return
+    holders = _sites(name for name in current if name not in own)
+    them = " and ".join(local)
+    yield Exposure(
+        holders,
+        f"the registers at {them} are on this machine's own disk and are lost with it: {_then(holders)}",
+        f"an arbiter belongs on another machine: drtool site replace {site_of(local[-1])} NEW=URL",
+    )
+
+
+def _only_voter(site: SiteName, holders: tuple[SiteName, ...]) -> Exposure:
+    if not holders:
+        text = (
+            f"site {site} is the only voter, so it alone has the catalogue: with it, all snapshots are lost; {REMEDY}"
+        )
+        return Exposure(holders, text)
+    return Exposure(holders, f"site {site} is the only voter: without it {_then(holders)}; {REMEDY}")
+
+
+def _then(holders: tuple[SiteName, ...]) -> str:
+    if not holders:
+        return "no other site has a whole copy of the catalogue, and all snapshots are lost"
+    return (
+        "nothing can be written until `drtool manifest recover`, and the catalogue is read from the"
+        f" {'copy' if len(holders) == 1 else 'copies'} at {' and '.join(holders)}"
+    )
+
+
+def voters_of(config: Config) -> dict[SiteName, TargetName]:
+    """Return the target of each voter's register."""
+    return {voter.site: voter.target for voter in config.voters}
+
+
+def _sites(targets: Iterable[TargetName]) -> tuple[SiteName, ...]:
+    return tuple(sorted({site_of(name) for name in targets}))
