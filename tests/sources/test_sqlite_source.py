@@ -6,14 +6,17 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 
 import pytest
 
 from drtool.errors import DrtoolError
+from drtool.events import Warned
 from drtool.operations.backup import SourceJob
 from drtool.sources.sqlite import SqliteSource, clear_stale, stale_beside
 from drtool.sources.sqlite import capture as sqlite_capture
+from drtool.sources.sqlite.recovery import copy_rolled_back
 from drtool.sources.staging import STAGING, staged
 
 
@@ -25,8 +28,10 @@ def database(tmp_path):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("BEGIN")
         connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
         connection.executemany("INSERT INTO orders (note) VALUES (?)", [(f"n{i}",) for i in range(500)])
+        connection.execute("COMMIT")
         connection.execute("CREATE VIEW few AS SELECT * FROM orders WHERE id < 10")
         os.chmod(path, 0o640)
         yield path
@@ -184,6 +189,7 @@ def test_a_killed_runs_staging_is_removed_by_the_next_and_a_live_ones_is_not(tmp
     script = f"""
 import os, sys
 from pathlib import Path
+from drtool.sources.sqlite.recovery import copy_rolled_back
 from drtool.sources.staging import staged
 with staged(Path({str(tmp_path)!r}), 1) as room:
     (room / "half").write_bytes(b"x"); print(room, flush=True); sys.stdin.read()
@@ -204,3 +210,89 @@ def test_no_room_is_said_before_anything_is_made(tmp_path):
     with pytest.raises(DrtoolError, match="are needed to stage"), staged(tmp_path, 1 << 60):
         pass
     assert list((tmp_path / STAGING).iterdir()) == []
+
+
+UNFINISHED = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA journal_mode = DELETE")
+connection.execute("PRAGMA cache_size = 5")
+connection.execute("BEGIN")
+connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
+connection.executemany("INSERT INTO orders (note) VALUES (?)", [("before" * 30,)] * 2000)
+connection.execute("COMMIT")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE orders SET note = ?", ("after" * 30,))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def unfinished(tmp_path):
+    """A database whose program was killed in a transaction that had reached the disk."""
+    path = tmp_path / "killed.db"
+    subprocess.run([sys.executable, "-c", UNFINISHED, str(path)], check=False)
+    assert b"after" in path.read_bytes()
+    return path
+
+
+def test_a_transaction_that_was_cut_off_is_rolled_back_on_the_copy(world, unfinished, tmp_path):
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("killed.db*")}
+    assert len(before) == 2
+    stored(world, unfinished)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("killed.db*")} == before, "nothing was written"
+    assert any("killed while it wrote" in event.message for event in world.heard if isinstance(event, Warned))
+    copy = put_back(world, unfinished, tmp_path / "out")
+    assert rows(copy, "SELECT count(*) FROM orders WHERE note LIKE 'before%'") == [(2000,)]
+    assert not copy.with_name("killed.db-journal").exists()
+
+
+def test_a_writer_keeps_a_cut_off_transaction_from_being_copied(unfinished, tmp_path):
+    with unfinished.open("r+b") as file:
+        script = (
+            "import fcntl, os, sys\nfile = open(sys.argv[1], 'r+b')\n"
+            "fcntl.lockf(file, fcntl.LOCK_EX, 510, 0x40000002, os.SEEK_SET)\nprint('held', flush=True)\nsys.stdin.read()"
+        )
+        words = [sys.executable, "-c", script, str(unfinished)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout.readline() == b"held\n"
+            with pytest.raises(DrtoolError, match="locked by a writer"):
+                copy_rolled_back(unfinished, tmp_path / "copy.db", time.monotonic() + 0.2)
+            holder.stdin.close()
+    assert file.closed
+
+
+def own_program(path):
+    """A database as a program with a collation and a function of its own makes it."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.create_collation("by_title", lambda one, other: (one[::-1] > other[::-1]) - (one[::-1] < other[::-1]))
+    connection.create_function("sortable", 1, lambda text: text.lower() if text else "", deterministic=True)
+    connection.execute("BEGIN")
+    connection.execute("CREATE TABLE films (title TEXT COLLATE by_title, CHECK (sortable(title) <> ''))")
+    connection.execute("CREATE INDEX titles ON films (title)")
+    connection.execute("CREATE INDEX sorted ON films (sortable(title))")
+    connection.execute("CREATE TABLE tags (name TEXT COLLATE by_title PRIMARY KEY) WITHOUT ROWID")
+    connection.executemany("INSERT INTO films VALUES (?)", [(f"Film {n}",) for n in range(500)])
+    connection.executemany("INSERT INTO tags VALUES (?)", [(f"tag {n}",) for n in range(500)])
+    connection.execute("COMMIT")
+    return connection
+
+
+def test_a_database_with_collations_and_functions_of_its_own_program_is_stored(world, tmp_path):
+    path = tmp_path / "own.db"
+    own_program(path).close()
+    stored(world, path)
+    (warned,) = [event.message for event in world.heard if isinstance(event, Warned) and "own.db" in event.message]
+    assert "the collation by_title" in warned
+    assert "the function sortable" in warned
+    copy = put_back(world, path, tmp_path / "out")
+    assert rows(copy, "SELECT count(*) FROM films") == [(500,)]
+
+
+def test_damage_of_such_a_database_is_found_all_the_same(world, tmp_path):
+    path = tmp_path / "own.db"
+    own_program(path).close()
+    with path.open("r+b") as file:
+        file.seek(4096 * 5)
+        file.write(b"\xff" * 2048)
+    assert "is damaged" in fails(world, path) or "malformed" in fails(world, path)

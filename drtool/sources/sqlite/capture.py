@@ -2,27 +2,31 @@
 
 Invariants
     The copy is of one moment: a read transaction is held from its first page to its last. Rows in a `-wal` are in it.
-    What is stored is one file, in rollback-journal mode, that passed `integrity_check`. Nothing of the database is written.
+    What is stored is one file, in rollback-journal mode, that passed `integrity_check`, or, where that needs functions of the
+    database's own program, `quick_check`. Nothing of the database is written. A transaction that a killed program left in the
+    middle is rolled back on the copy.
 """
 
 import os
 import sqlite3
 import time
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from drtool.errors import DrtoolError
 from drtool.sources.filesystem.roots import absolute
 from drtool.sources.inventory import NAME, Inventory
 from drtool.sources.port import Around, Attributes, Foreseen, Foresight, VirtualFile, from_bytes, from_file
-from drtool.sources.sqlite.looking import connect, describe
+from drtool.sources.sqlite.looking import connect, describe, unchecked
+from drtool.sources.sqlite.recovery import HotJournal, copy_rolled_back, journal_of
 from drtool.sources.staging import staged
 
 KIND = "sqlite"
 BUSY_S = 60.0
 """So long a database may be locked by somebody who writes, before the backup gives up."""
 _STEP_PAGES = 4096
+_COPY = "copy.db"
 _INVENTORY = b"/sqlite/" + NAME.encode()
 
 
@@ -39,21 +43,38 @@ class SqliteSource:
         self.paths = (self._name,)
 
     def foresee(self, around: Around) -> Foresight:
-        with closing(self._reading()) as connection:
-            size_bytes = _size_bytes(connection)
-            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        try:
+            with closing(self._reading()) as connection:
+                size_bytes = _size_bytes(connection)
+                (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        except HotJournal:
+            size_bytes, mode = self._path.stat().st_size, "delete, with an unfinished transaction to roll back"
         fact = f"{self._path}: {size_bytes} bytes, journal mode {mode}, read by SQLite {sqlite3.sqlite_version}"
         return Foresight((Foreseen(self._name, size_bytes), Foreseen(_INVENTORY)), (fact,))
 
     def files(self, around: Around) -> Generator[VirtualFile, None, None]:
-        with closing(self._reading()) as connection, staged(around.state_dir, _size_bytes(connection)) as room:
-            copy = room / "copy.db"
-            self._copy(connection, copy)
+        with self._copied(around) as copy:
             database = describe(copy, str(self._path), os.fsdecode(self._name))
+            for text in unchecked(database):
+                around.warn(f"the database {self._path}: {text}")
             yield from_file(
                 self._name, copy, attributes=Attributes.of(self._path.stat()), above=_directories_of(self._path)
             )
         yield from_bytes(_INVENTORY, Inventory(drtool=KIND, databases=(database,)).encoded())
+
+    @contextmanager
+    def _copied(self, around: Around) -> Iterator[Path]:
+        """A copy in the staging directory, gone afterwards. Raises DrtoolError."""
+        try:
+            with closing(self._reading()) as connection, staged(around.state_dir, _size_bytes(connection)) as room:
+                self._copy(connection, room / _COPY)
+                yield room / _COPY
+        except HotJournal as hot:
+            size_bytes = self._path.stat().st_size + journal_of(self._path).stat().st_size
+            around.warn(hot.message)
+            with staged(around.state_dir, size_bytes) as room:
+                copy_rolled_back(self._path, room / _COPY, time.monotonic() + self._busy_s)
+                yield room / _COPY
 
     def _reading(self) -> sqlite3.Connection:
         """A connection in a read transaction. Raises DrtoolError."""
@@ -94,6 +115,10 @@ class SqliteSource:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: sqlite3.Error) -> DrtoolError:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return HotJournal(
+                f"a program was killed while it wrote to {self._path}: the copy has the state before its last transaction"
+            )
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         shut_out = code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
         hint = "SQLite reads a database in WAL mode with a -shm beside it: back it up as its owner, or as root"

@@ -5,6 +5,7 @@ Invariants
 """
 
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,17 @@ from urllib.parse import quote
 from drtool.errors import DrtoolError
 from drtool.sources.inventory import Database, digest
 
+_LACKING = "not available"
+_FAULTS_SHOWN = 5
+_NEEDED = re.compile(r"(no such collation sequence|unknown function): (.+?)(?:\(\))?")
+_OF_STAND_INS = (
+    "NULL value in ",
+    "CHECK constraint failed in ",
+    "row ",
+    "non-unique entry in index ",
+    "wrong # of entries ",
+)
+"""What quick_check says of rows and indexes, rather than of pages: it would say so of a sound database with stand-ins."""
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -45,23 +57,71 @@ def describe(path: Path, name: str, dump: str) -> Database:
     try:
         with closing(connect(path)) as connection:
             connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-            verdict = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
-            if verdict != ["ok"]:
-                raise DrtoolError(
-                    f"the database {name} is damaged: {'; '.join(verdict)[:500]}",
-                    hint="nothing was stored; the last snapshot before the damage is still there",
-                )
+            checks = _checked(connection, name)
             objects = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
             return Database(
                 name=name,
                 dump=dump,
                 rows={table: _count(connection, table) for table in sorted(_tables(objects))},
                 schema_sha256=digest("\1".join(str(part) for part in row) for row in objects),
-                checks={"integrity_check": "ok"},
+                checks=checks,
                 size_bytes=path.stat().st_size,
             )
     except sqlite3.Error as error:
         raise DrtoolError(f"the database {name} cannot be read: {error}") from None
+
+
+def unchecked(database: Database) -> list[str]:
+    """Return what could not be checked, in words."""
+    lacking = database.checks.get(_LACKING)
+    return [f"indexes and constraints that use {lacking} of its own program were not checked"] if lacking else []
+
+
+def _checked(connection: sqlite3.Connection, name: str) -> dict[str, str]:
+    """Return what was checked, and how. Raises DrtoolError if the database is damaged."""
+    try:
+        faults = _faults(connection, "integrity_check")
+        checks = {"integrity_check": "ok"}
+    except sqlite3.OperationalError as error:
+        lacking = _with_stand_ins(connection, error)
+        faults = [text for text in _faults(connection, "quick_check") if not text.startswith(_OF_STAND_INS)]
+        checks = {"quick_check": "ok", _LACKING: ", ".join(lacking)}
+    if faults:
+        raise DrtoolError(
+            f"the database {name} is damaged: {'; '.join(faults[:_FAULTS_SHOWN])[:500]}",
+            hint="nothing was stored; the last snapshot before the damage is still there",
+        )
+    return checks
+
+
+def _faults(connection: sqlite3.Connection, check: str) -> list[str]:
+    found = [str(row[0]) for row in connection.execute(f"PRAGMA {check}")]
+    return [] if found == ["ok"] else found
+
+
+def _with_stand_ins(connection: sqlite3.Connection, error: sqlite3.OperationalError) -> list[str]:
+    """Give the connection what the schema uses and only the database's own program has. Return what that is.
+
+    Collations compare bytes and functions return NULL here, so what depends on them cannot be judged. Raises sqlite3.Error.
+    """
+    lacking: list[str] = []
+    while found := _NEEDED.fullmatch(str(error)):
+        kind, needed = found.group(1), found.group(2)
+        text = f"{'the collation' if kind.startswith('no such') else 'the function'} {needed}"
+        if text in lacking:
+            raise error
+        lacking.append(text)
+        if kind.startswith("no such"):
+            connection.create_collation(needed, lambda one, other: (one > other) - (one < other))
+        else:
+            connection.create_function(needed, -1, lambda *_values: None, deterministic=True)
+        try:
+            _faults(connection, "quick_check")
+        except sqlite3.OperationalError as other:
+            error = other
+        else:
+            return lacking
+    raise error
 
 
 def _tables(objects: list[tuple[str, str, str, str | None]]) -> list[str]:
