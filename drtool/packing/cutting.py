@@ -73,6 +73,10 @@ class Cutter:
             lengths.pop()
         return lengths
 
+    def zeros_bytes(self) -> int:
+        """Return the length of each chunk of a long run of zeros."""
+        return self.lengths(bytes(2 * self.bounds.maximum_bytes), final=False)[0]
+
 
 def _fastcdc(bounds: CutBounds) -> pyfastcdc.FastCDC:
     return pyfastcdc.FastCDC(

@@ -6,7 +6,7 @@ Invariants
     A directory in which every entry is the parent snapshot's very object keeps its id without being encoded.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
 import msgspec
@@ -86,6 +86,7 @@ class TreeBuilder:
         # the entry is this run's own and nobody has seen it yet: completing it in place spares a copy for every file
         if read.anew is not None:
             self._describe_anew(entry, read.anew)
+            force_setattr(entry, "holes", read.holes)
         if read.xattrs:
             force_setattr(entry, "xattrs", read.xattrs)
         if read.flags:
@@ -96,7 +97,7 @@ class TreeBuilder:
         self._count(node.previous.get(entry.name), entry)
         self.settle_one(node)
 
-    def large_file_read(self, node: Node, index: int, ids: list[ChunkId], read: FileRead) -> None:
+    def large_file_read(self, node: Node, index: int, ids: Sequence[ChunkId], read: FileRead) -> None:
         """A large file is stored; `ids` are its chunks, `read` the rest."""
         if read.error or read.gone:  # what was read before the failure is nobody's content
             self.file_read(node, index, read)
@@ -117,7 +118,6 @@ class TreeBuilder:
             force_setattr(entry, field, getattr(anew, field))
         force_setattr(entry, "user", self._names.users[anew.uid])
         force_setattr(entry, "group", self._names.groups[anew.gid])
-        force_setattr(entry, "holes", ())  # they were those of the file that the scan saw
 
     def _count(self, old: Entry | None, entry: Entry) -> None:
         if old is None:

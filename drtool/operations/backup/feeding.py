@@ -7,7 +7,8 @@ Invariants
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import overload
 
 from drtool.errors import DrtoolError
 from drtool.model import ChunkId, SegmentId
@@ -36,7 +37,17 @@ from drtool.operations.backup.worker import SLOT_BYTES, SMALL_FILE_BYTES, Backup
 from drtool.packing import Cutter
 from drtool.repository import Repository
 from drtool.repository.workers import WINDOW, Channel, WorkerPool
-from drtool.sources.filesystem import attributes_of, gone, join, open_for_read, open_same_directory, still_same
+from drtool.sources.filesystem import (
+    attributes_of,
+    gone,
+    hole_at,
+    is_sparse,
+    join,
+    new_holes,
+    open_for_read,
+    open_same_directory,
+    still_same,
+)
 from drtool.sources.port import Readable
 from drtool.trees import Entry
 
@@ -45,6 +56,8 @@ BATCH_BYTES = 2 * 1024 * 1024
 BATCH_MESSAGE_BYTES = 24 * 1024
 _ID_BYTES = 32
 _UNBOUNDED = 1 << 62
+HOLE_BYTES = 16 * 1024 * 1024
+"""A hole of this size is worth a look at where it ends; shorter ones are read."""
 
 
 class _Batch:
@@ -77,25 +90,56 @@ class _Batch:
         )
 
 
+class _Ids(Sequence[ChunkId]):
+    """Many ids in one text: a sparse file may have millions."""
+
+    def __init__(self, joined: bytes) -> None:
+        self._joined = joined
+
+    def __len__(self) -> int:
+        return len(self._joined) // _ID_BYTES
+
+    @overload
+    def __getitem__(self, index: int) -> ChunkId: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ChunkId]: ...
+    def __getitem__(self, index: int | slice) -> ChunkId | list[ChunkId]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        at = index % len(self) * _ID_BYTES
+        return ChunkId(self._joined[at : at + _ID_BYTES])
+
+
 class _Pieces:
     """The chunks of a large content as they come back, in any order."""
 
     def __init__(self) -> None:
-        self.parts: list[bytes] = []
+        self._parts: list[bytes] = []
+        self._repeats: dict[int, int] = {}
         self.missing = 0
 
     def restart(self) -> None:
-        """Forgets what an earlier pass over a changing file stored; its pieces still come back."""
-        self.parts = []
+        """Forgets what an earlier pass over a changing file stored, when all its pieces have come back."""
+        self._parts = []
+        self._repeats.clear()
 
-    def expect(self) -> int:
-        self.parts.append(b"")
+    def expect(self, repeats: int = 1) -> int:
+        """Return the number of the next piece, whose ids come so many times one behind the other."""
+        self._parts.append(b"")
         self.missing += 1
-        return len(self.parts) - 1
+        part = len(self._parts) - 1
+        if repeats > 1:
+            self._repeats[part] = repeats
+        return part
 
-    def ids(self) -> list[ChunkId]:
-        joined = b"".join(self.parts)
-        return [ChunkId(joined[at : at + _ID_BYTES]) for at in range(0, len(joined), _ID_BYTES)]
+    def came(self, part: int, ids: bytes) -> None:
+        self._parts[part] = ids * self._repeats.get(part, 1)
+        self.missing -= 1
+
+    def ids(self) -> Sequence[ChunkId]:
+        return _Ids(b"".join(self._parts))
 
 
 class _LargeFile(_Pieces):
@@ -111,10 +155,20 @@ class _LargeFile(_Pieces):
 class _Prefix:
     """The first bytes of a file: what comes after them grew while it was read. Fulfils `Readable`."""
 
-    def __init__(self, fd: int, size_bytes: int) -> None:
+    def __init__(self, fd: int, size_bytes: int, *, sparse: bool) -> None:
         self._fd = fd
         self._left_bytes = size_bytes
+        self._sparse = sparse
         self.offset = 0
+
+    def hole_bytes(self) -> int:
+        """Return how many bytes from here on are a hole, as far as the file system can tell."""
+        return min(hole_at(self._fd, self.offset), self._left_bytes) if self._sparse else 0
+
+    def skip(self, size_bytes: int) -> None:
+        """Go on behind so many bytes of a hole."""
+        self.offset += size_bytes
+        self._left_bytes -= size_bytes
 
     def readinto(self, buffer: memoryview, /) -> int:
         got = os.preadv(self._fd, [buffer[: self._left_bytes]], self.offset) if self._left_bytes else 0
@@ -134,6 +188,12 @@ class _Counted:
             self._tick()
         self._count(got)
         return got
+
+    def hole_bytes(self) -> int:
+        return 0
+
+    def skip(self, size_bytes: int) -> None:
+        raise NotImplementedError(f"a stream has no hole of {size_bytes} bytes")
 
 
 def _filled(view: memoryview, carried: bytes, source: "_Prefix | _Counted") -> tuple[int, bool]:
@@ -185,7 +245,7 @@ class Feeder:
             if self._batch.full:
                 self._send_batch()
 
-    def take_content(self, source: Readable, count: Callable[[int], None]) -> list[ChunkId]:
+    def take_content(self, source: Readable, count: Callable[[int], None]) -> Sequence[ChunkId]:
         """Cuts and stores what comes, of whatever length, and waits until all of it has a name; `count` hears of each read."""
         pieces = _Pieces()
         self._cut(_Counted(source, count, self._tick), pieces)
@@ -251,8 +311,7 @@ class Feeder:
                 self.added_chunks += len(reply.ids) // _ID_BYTES
                 self._free_slots.append(reply.slot)
                 file, part = self._pieces.pop(reply.task)
-                file.parts[part] = reply.ids
-                file.missing -= 1
+                file.came(part, reply.ids)
                 if isinstance(file, _LargeFile):
                     self._complete_large(file)
             case Flushed():
@@ -309,7 +368,7 @@ class Feeder:
 
     def _pass(self, fd: int, size_bytes: int, file: _LargeFile) -> int:
         """Reads, cuts and hands over up to `size_bytes`; returns how many there were."""
-        prefix = _Prefix(fd, size_bytes)
+        prefix = _Prefix(fd, size_bytes, sparse=is_sparse(os.fstat(fd)))
         self._cut(prefix, file)
         return prefix.offset
 
@@ -317,6 +376,8 @@ class Feeder:
         """Hands over a content slot by slot; what the last cut left over comes first in the next slot."""
         carried, ended = b"", False
         while not ended:
+            if self._take_hole(source, carried, file):
+                carried = b""
             slot = self._free_slot()
             view = self._slots.view(slot)
             try:
@@ -329,9 +390,28 @@ class Feeder:
             carried = bytes(view[used:filled])
             self._hand_over(slot, lengths, file)
 
-    def _hand_over(self, slot: int, lengths: list[int], file: _Pieces) -> None:
+    def _take_hole(self, source: "_Prefix | _Counted", carried: bytes, file: _Pieces) -> bool:
+        """Take a long hole without reading it, together with what was carried over, and return whether there was one.
+
+        Its chunks are those that reading it would give: a run of zeros is cut into pieces of one length, wherever it begins.
+        """
+        hole_bytes = source.hole_bytes()
+        if hole_bytes < HOLE_BYTES or carried.count(0) != len(carried):
+            return False
+        length = self._cutter.zeros_bytes()
+        # The end of the hole is read: where the last chunk ends depends on what comes behind it.
+        repeats = (len(carried) + hole_bytes - self._cutter.bounds.maximum_bytes) // length
+        if repeats < 1:
+            return False
+        slot = self._free_slot()
+        self._slots.view(slot)[:length] = bytes(length)
+        self._hand_over(slot, [length], file, repeats)
+        source.skip(repeats * length - len(carried))
+        return True
+
+    def _hand_over(self, slot: int, lengths: list[int], file: _Pieces, repeats: int = 1) -> None:
         task = self._task()
-        self._pieces[task] = (file, file.expect())
+        self._pieces[task] = (file, file.expect(repeats))
         self._submit(StoreSlot(task, slot, lengths))
 
     def _free_slot(self) -> int:
@@ -343,4 +423,5 @@ class Feeder:
 def _described(fd: int, anew: StatAnew | None) -> FileRead:
     """Return what is known of a large file besides its chunks."""
     found = attributes_of(fd)
-    return FileRead(b"", found.xattrs, found.flags, anew, uncaptured=found.uncaptured)
+    holes = new_holes(fd, anew.size_bytes) if anew is not None else ()
+    return FileRead(b"", found.xattrs, found.flags, anew, uncaptured=found.uncaptured, holes=holes)

@@ -101,6 +101,8 @@ class FileRead(Struct, frozen=True, array_like=True, gc=False):
     too_large: bool = False
     uncaptured: tuple[str, ...] = ()
     """Attributes that could not be read, in words; the content is there."""
+    holes: tuple[tuple[int, int], ...] = ()
+    """Of a file that is described `anew`."""
 
 
 class FilesRead(_Message, frozen=True):

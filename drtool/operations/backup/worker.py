@@ -36,7 +36,7 @@ from drtool.packing import Cutter, PackKind
 from drtool.repository import Repository
 from drtool.repository.workers import Channel
 from drtool.repository.writing import Demand, PackSink, PackWritten, Writer
-from drtool.sources.filesystem import attributes_of, gone, open_for_read, open_same_directory
+from drtool.sources.filesystem import attributes_of, gone, new_holes, open_for_read, open_same_directory
 
 SMALL_FILE_BYTES = 4 * 1024 * 1024
 """Files up to this size are read whole by one worker; larger ones come in slots."""
@@ -154,7 +154,8 @@ class BackupWorker:
         lengths = [length] if length <= self._cutter.bounds.minimum_bytes else self._cutter.lengths(text, final=True)
         ids = self._store(text, lengths if length else ())
         found = attributes_of(fd)
-        return FileRead(ids, found.xattrs, found.flags, anew, uncaptured=found.uncaptured)
+        holes = new_holes(fd, length) if anew is not None else ()
+        return FileRead(ids, found.xattrs, found.flags, anew, uncaptured=found.uncaptured, holes=holes)
 
     def _fill(self, fd: int, size_bytes: int) -> int:
         """Reads up to `size_bytes` into the buffer, from the start; fewer if the file has shrunk."""

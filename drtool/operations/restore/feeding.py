@@ -1,6 +1,7 @@
 """Feeds the restore's workers: windows of small files in the order in which they lie in packs, large files in parts."""
 
 import os
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -74,6 +75,11 @@ class _LargeFile:
         self.error = ""
         self.full = False
         self.last_task = 0
+
+
+def _holes_within(holes: tuple[tuple[int, int], ...], start: int, end: int) -> tuple[tuple[int, int], ...]:
+    first = max(bisect_right(holes, (start, 1 << 63)) - 1, 0)
+    return holes[first : bisect_right(holes, (end, 0))]
 
 
 class Feeder:
@@ -267,18 +273,26 @@ class Feeder:
         ids: list[bytes] = []
         offset = part_offset = 0
         for chunk in read_content(file.entry, self._repository.trees):
+            if file.entry.holes and (size_bytes := self._files.hole_of(file.entry, offset, chunk)):
+                if ids:
+                    self._part(file, light, part_offset, offset, ids)
+                ids, offset = [], offset + size_bytes
+                part_offset = offset
+                continue
             ids.append(chunk)
             offset += self._files.length_of(chunk)
             if offset - part_offset >= PART_BYTES:
-                self._part(file, light, part_offset, ids)
+                self._part(file, light, part_offset, offset, ids)
                 ids, part_offset = [], offset
         if ids:
-            self._part(file, light, part_offset, ids)
+            self._part(file, light, part_offset, offset, ids)
         if offset != file.entry.size_bytes:
             file.error = f"its chunks hold {offset} bytes, its entry says {file.entry.size_bytes}"
 
-    def _part(self, file: _LargeFile, light: Entry, offset: int, ids: list[bytes]) -> None:
+    def _part(self, file: _LargeFile, light: Entry, offset: int, end: int, ids: list[bytes]) -> None:
         task = self._task()
+        if light.holes:
+            light = replace(light, holes=_holes_within(light.holes, offset, end))
         self._parts[task] = file
         file.missing += 1
         self._submit(PutPart(task, file.names, file.temporary, light, offset, b"".join(ids)))

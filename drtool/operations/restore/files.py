@@ -10,6 +10,7 @@ Invariants
 import errno
 import os
 import stat
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from blake3 import blake3
@@ -19,11 +20,13 @@ from drtool.errors import DrtoolError
 from drtool.model import ChunkId, ChunkKind
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.request import Overwrite
+from drtool.packing import ZeroIds
 from drtool.repository import Repository
 from drtool.repository.reading import ChunkReader
-from drtool.sources.filesystem import Folder, write_data
+from drtool.sources.filesystem import Folder, is_hole, write_data
 from drtool.trees import Entry, read_content
 
+_ENDLESS = 1 << 63
 COMPARE_BYTES = 1024 * 1024
 
 
@@ -33,6 +36,7 @@ class FileRestorer:
     def __init__(self, repository: Repository, chunks: ChunkReader, overwrite: Overwrite | None) -> None:
         self._locate = repository.index.locate
         self._id_key = repository.keyring.id_key(ChunkKind.DATA)
+        self._zeros = ZeroIds(self._id_key)
         self._chunks = chunks
         self._overwrite = overwrite
 
@@ -79,11 +83,23 @@ class FileRestorer:
             return write_data(fd, entry, 0, text)
         offset = written = 0
         for chunk in read_content(entry, self._chunks):
+            if entry.holes and (size_bytes := self.hole_of(entry, offset, chunk)):
+                offset += size_bytes
+                continue
             text = self._chunks(chunk)
             written += write_data(fd, entry, offset, text)
             offset += len(text)
         _check_length(entry, offset)
         return written
+
+    def hole_of(self, entry: Entry, offset: int, chunk: ChunkId) -> int:
+        """Return the length of a chunk that lies in a hole as a whole, and so need neither be read nor written; else 0."""
+        at = bisect_right(entry.holes, (offset, _ENDLESS)) - 1
+        if at < 0 or sum(entry.holes[at]) <= offset:
+            return 0
+        size_bytes = self.length_of(chunk)
+        in_hole = sum(entry.holes[at]) >= offset + size_bytes
+        return size_bytes if in_hole and chunk == self._zeros(size_bytes) else 0
 
     def _existing(self, folder: Folder, entry: Entry, *, lock: bool) -> FilePut:
         found = folder.stat(entry.name)
@@ -139,10 +155,14 @@ class FileRestorer:
             os.close(fd)
 
     def _same_chunks(self, fd: int, entry: Entry) -> bool:
+        offset = 0
         for chunk in read_content(entry, self._chunks):
-            text = os.read(fd, self.length_of(chunk))
-            if blake3(text, key=self._id_key).digest() != chunk:
+            size_bytes = self.length_of(chunk)
+            is_known = entry.holes and chunk == self._zeros(size_bytes) and is_hole(fd, offset, size_bytes)
+            os.lseek(fd, offset, os.SEEK_SET)
+            if not is_known and blake3(os.read(fd, size_bytes), key=self._id_key).digest() != chunk:
                 return False
+            offset += size_bytes
         return True
 
     def length_of(self, chunk: ChunkId) -> int:

@@ -257,9 +257,9 @@ class Comparer:
         offset = 0
         for chunk in read_content(entry, self._repository.chunks):
             length = _length_of(self._repository, chunk)
-            if entry.holes and chunk == self._zeros(length) and is_hole(fd, offset, length):
-                os.lseek(fd, offset + length, os.SEEK_SET)
-            elif _hash_of(fd, length, self._key) != chunk:
+            is_known = entry.holes and chunk == self._zeros(length) and is_hole(fd, offset, length)
+            os.lseek(fd, offset, os.SEEK_SET)
+            if not is_known and _hash_of(fd, length, self._key) != chunk:
                 return False
             offset += length
         return True

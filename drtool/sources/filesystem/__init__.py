@@ -2,7 +2,17 @@
 
 from drtool.sources.filesystem.acls import ACL_ACCESS, ACL_DEFAULT, ACL_GROUP, ACL_USER, read_acl
 from drtool.sources.filesystem.applying import Applier, decided_by_restore
-from drtool.sources.filesystem.attributes import attributes_of, flags_of, holes_of, is_hole, path_through, xattrs_of
+from drtool.sources.filesystem.attributes import (
+    attributes_of,
+    flags_of,
+    hole_at,
+    holes_of,
+    is_hole,
+    is_sparse,
+    new_holes,
+    path_through,
+    xattrs_of,
+)
 from drtool.sources.filesystem.capture import Captured, capture_directory
 from drtool.sources.filesystem.describe import complete, describe_stat, settle_directory
 from drtool.sources.filesystem.detours import Detours, plan_detours
@@ -60,11 +70,14 @@ __all__ = [
     "describe_stat",
     "flags_of",
     "gone",
+    "hole_at",
     "holes_of",
     "idle_reason",
     "is_hole",
+    "is_sparse",
     "join",
     "link_group",
+    "new_holes",
     "open_directory",
     "open_directory_path",
     "open_for_read",

@@ -166,12 +166,30 @@ def holes_of(fd: int, size_bytes: int) -> tuple[tuple[int, int], ...]:
     return tuple(holes)
 
 
+def is_sparse(found: os.stat_result) -> bool:
+    """Return whether a file takes less room than it has bytes, so that it may have holes."""
+    return found.st_blocks * 512 < found.st_size
+
+
+def new_holes(fd: int, size_bytes: int) -> tuple[tuple[int, int], ...]:
+    """Return the holes of a file that has changed since it was first looked at; none where they cannot be told."""
+    try:
+        return holes_of(fd, size_bytes) if is_sparse(os.fstat(fd)) else ()
+    except OSError:
+        return ()  # the map is no part of the content: it only tells a restore where to leave room
+
+
+def hole_at(fd: int, offset: int) -> int:
+    """Return the length of the hole that begins at `offset` or reaches beyond it; 0 where there is none, or none is known."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA) - offset
+    except OSError as error:
+        return max(0, os.fstat(fd).st_size - offset) if error.errno == errno.ENXIO else 0
+
+
 def is_hole(fd: int, offset: int, size_bytes: int) -> bool:
     """Return whether the file system knows that these bytes of an open file are a hole."""
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA) >= offset + size_bytes
-    except OSError as error:
-        return error.errno == errno.ENXIO and os.fstat(fd).st_size >= offset + size_bytes
+    return hole_at(fd, offset) >= size_bytes
 
 
 def _next_data(fd: int, start: int, size_bytes: int) -> int:

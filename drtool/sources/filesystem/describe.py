@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from drtool.sources.filesystem.attributes import (
     attributes_of,
     holes_of,
+    is_sparse,
     passage_attributes,
     path_through,
     readable_xattrs,
@@ -152,7 +153,7 @@ class Describer:
             return replace(entry, uncaptured=(*entry.uncaptured, message))
 
     def _file(self, entry: Entry, item: Changed) -> Entry:
-        sparse = item.found.st_blocks * 512 < entry.size_bytes
+        sparse = is_sparse(item.found)
         to_be_read = bool(entry.size_bytes) and not item.content_holds
         if to_be_read and not sparse:
             return entry
