@@ -149,7 +149,8 @@ class Library:
             return lists if any(site in asked for site in silent) else wanted - state_names(learned)
 
         found = {name: data for name in wanted if (data := self.cached(name)) is not None}
-        return found | (yield from self._fetch_sealed(sites, wanted - found.keys(), dispensable))
+        found |= yield from self._fetch_sealed(sites, wanted - found.keys(), dispensable)
+        return dict(sorted(found.items()))
 
     def cached(self, name: bytes) -> bytes | None:
         """An object as it is stored, if this host's cache has it whole."""

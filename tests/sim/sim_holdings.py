@@ -33,6 +33,7 @@ class Holdings:
 
     def __init__(self, run: "Run") -> None:
         self._run = run
+        self._checkpoints: dict[bytes, bytes | None] = {}  # by sealed head
         self._pages: dict[bytes, frozenset[str]] = {}  # by the name of a checkpoint
 
     def after(self, site: Any, request: ports.SiteRequest, reply: Any) -> None:
@@ -59,7 +60,7 @@ class Holdings:
         return isinstance(site, Site) and not (isinstance(site, Liar) or moves or name in self._run.judge.faulty)
 
     def _judge(self, name: str, site: Site, life: Life, record_name: str) -> None:
-        if _has_ended(site, life) or not _is_effective(site, life, record_name):
+        if not _is_in_force(site, life, record_name):
             return
         record = decode_record(site.objects[record_name], lambda _body, _tag: True)
         missing = self._missing(site, record.value)
@@ -67,28 +68,28 @@ class Holdings:
             self._run.violations.append(f"{name} accepts a head without {len(missing)} of its pages: {min(missing)}")
 
     def _missing(self, site: Site, value: bytes) -> set[str]:
-        checkpoint = open_head(self._run.keys, value).checkpoint
+        if value not in self._checkpoints:
+            reference = open_head(self._run.keys, value).checkpoint
+            self._checkpoints[value] = None if reference is None else reference.name
+        checkpoint = self._checkpoints[value]
         if checkpoint is None:
             return set()
-        name = object_key(checkpoint.name)
+        name = object_key(checkpoint)
         if name not in site.objects:
             return {name}
-        if checkpoint.name not in self._pages:
+        if checkpoint not in self._pages:
             row: Any = open_row(self._run.keys, SealKind.CHECKPOINT, site.objects[name], Checkpoint)
-            self._pages[checkpoint.name] = frozenset(object_key(page.reference.name) for page in row.pages())
-        return {page for page in self._pages[checkpoint.name] if page not in site.objects}
+            self._pages[checkpoint] = frozenset(object_key(page.reference.name) for page in row.pages())
+        return {page for page in self._pages[checkpoint] if page not in site.objects}
 
 
-def _has_ended(site: Site, life: Life) -> bool:
-    """Whether a later register has begun there: the pages of an older one may be retired. Names sort by age."""
-    sealed = sealed_name(life.prefix)
-    return sealed in site.objects or any(each > sealed and each.startswith(ACCEPTORS) for each in site.objects)
+def _is_in_force(site: Site, life: Life, name: str) -> bool:
+    """Whether the record is the acceptor's memory, in the newest register of the site.
 
-
-def _is_effective(site: Site, life: Life, name: str) -> bool:
-    """A version that landed late, in a hole that collection left, is no memory of the acceptor."""
+    The pages of an older register's head may be retired. A version that landed late, in a hole that collection left, is void.
+    Names sort by the age of registers, and within one by version.
+    """
     version = version_of(life.prefix, name)
-    if version is None:
-        return True
-    newer = (each for each in site.objects if each > name and version_of(life.prefix, each) is not None)
-    return next(newer, None) is None and (version == 1 or version_name(life.prefix, version - 1) in site.objects)
+    if any(each > name and each.startswith(ACCEPTORS) for each in site.objects):
+        return False  # a newer version or register, or the seal, which sorts last
+    return version in (None, 1) or version_name(life.prefix, version - 1) in site.objects

@@ -8,7 +8,14 @@ from unittest.mock import patch
 
 from sim_world import Faults
 
+from drtool.manifest.head import Head, open_head
+from drtool.manifest.ports import Keys
 from drtool.paxos import majority
+
+_HEAD_READERS = [
+    f"drtool.manifest.{name}"
+    for name in ("audit", "commit", "compacting", "finding", "holdings", "keyslots", "library", "registers")
+]
 
 PROFILES = {
     "calm": Faults(),
@@ -83,9 +90,23 @@ def options_of(seed: int, profile: str | None = None) -> Options:
     )
 
 
+class RememberedHeads:
+    """Opens each sealed head once: a seed reads the same one hundreds of times. What does not open is tried every time."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head] = {}
+
+    def __call__(self, keys: Keys, value: bytes) -> Head:
+        known = self._known.get(value)
+        if known is None:
+            known = self._known[value] = open_head(keys, value)
+        return known
+
+
 @contextmanager
 def limits_of(options: Options) -> Iterator[None]:
     """Small limits, so that a short history folds, merges and collects."""
+    heads = RememberedHeads()
     with ExitStack() as stack:
         for name, value in (
             ("commit.RECENT_LIMIT", options.recent_limit),
@@ -95,6 +116,8 @@ def limits_of(options: Options) -> Iterator[None]:
             ("pages.RETIRED_CHANGES", options.retired_changes),
         ):
             stack.enter_context(patch(f"drtool.manifest.{name}", value))
+        for module in _HEAD_READERS:
+            stack.enter_context(patch(f"{module}.open_head", heads))
         for rule in ("proposer._goes_first", "commit.Turns.waits") if options.rude else ():
             stack.enter_context(patch(f"drtool.manifest.{rule}", lambda *_words: False))
         yield
