@@ -140,7 +140,7 @@ def test_a_target_that_hangs_is_waited_for_once_and_told(world, faulty, monkeypa
     faulty["b/main"] = faulty[C] = (Faults(hang=True), "probe/")
     began = time.monotonic()
     told = world.status()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     for target in ("b/main", C):
         assert named(told.problems, f"target {target} cannot be written")
 
@@ -151,7 +151,7 @@ def test_what_never_ends_is_bounded(world, faulty, monkeypatch):
     faulty[C] = (Faults(hang=True), "probe/")
     began = time.monotonic()
     assert named(world.status().problems, f"target {C} cannot be written", "did not answer within")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 class WithArbiter(World):

@@ -10,7 +10,17 @@ import pytest
 from manifest_world import Sites, backup, snapshot, sources
 
 from drtool.errors import Diverged, NoQuorum, NoRepository, Refused, Rejected
-from drtool.manifest import AddSnapshot, DirectoryState, Manifest, MemoryState, OpenSession, Policy, SetPolicy, SetRing
+from drtool.manifest import (
+    AddSnapshot,
+    DirectoryState,
+    Manifest,
+    MemoryState,
+    OpenSession,
+    Policy,
+    SetPolicy,
+    SetRing,
+    proposer,
+)
 from drtool.manifest.ports import List, PutIfAbsent, Read
 
 PREFIX = "manifest/acc/g0001/c000001"
@@ -97,7 +107,7 @@ def test_a_majority_that_is_away_is_said_at_once(sites, manifest):
         host.read()
     with pytest.raises(NoQuorum):
         host.commit(SetPolicy(Policy(1)))
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 8.0  # less than the patience of one of them
     assert "--manifest-from site0" in caught.value.hint
     view = host.read_offline()
     assert view.tentative
@@ -122,16 +132,18 @@ class Hanging:
         return wait
 
 
-def test_one_site_that_hangs_delays_a_commit_by_the_graces_only(sites, manifest):
+def test_one_site_that_hangs_delays_a_commit_by_the_graces_only(sites, manifest, monkeypatch):
     stores = sites.stores()
     stores["site2"] = Hanging(stores["site2"])
-    host = sites.host(sites=stores, request_timeout_s=5.0)
+    host = sites.host(sites=stores, request_timeout_s=25.0)
     began = time.monotonic()
     host.commit(SetPolicy(Policy(1)))
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 20.0
+    for grace in ("SURVEY_GRACE_S", "ACCEPT_GRACE_S"):
+        monkeypatch.setattr(proposer, grace, 25.0)
     began = time.monotonic()
     host.commit(SetPolicy(Policy(2)))
-    assert time.monotonic() - began < 1.0, "a site that is known to hang is not waited for"
+    assert time.monotonic() - began < 20.0, "a site that is known to hang is not waited for"
     stores["site2"].free.set()
 
 
@@ -167,7 +179,7 @@ def test_a_majority_that_hangs_is_given_up(sites, manifest):
     began = time.monotonic()
     with pytest.raises(NoQuorum):
         host.commit(SetPolicy(Policy(1)))
-    assert time.monotonic() - began < 4.0
+    assert time.monotonic() - began < 25.0  # each of them would hang for 30 s
     for name in ("site1", "site2"):
         stores[name].free.set()
 

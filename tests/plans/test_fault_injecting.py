@@ -150,7 +150,7 @@ def test_holding_ends_when_its_time_is_up(ground):
     with inject(ground.overlays, injection(ground, "offline", duration_s=0.5)) as fault:
         began = time.monotonic()
         assert fault.hold(lambda: False) == "expired"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert ground.store().get(PACK) == BYTES
     assert (fault.ended_by, fault.removed) == ("expired", True)
 

@@ -126,7 +126,7 @@ def test_a_server_that_never_answers_is_given_up_in_bounded_time(bucket, store, 
         patient.put("x", b"1" * 100_000)
     with pytest.raises(TargetOffline):
         patient.get("x")
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 40
     patient.close()
 
 

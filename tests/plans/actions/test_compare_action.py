@@ -226,7 +226,7 @@ def test_a_file_without_end_is_left_soon(tmp_path):
     threading.Timer(0.4, one.cancelled.set).start()
     began = time.monotonic()
     assert act(tmp_path, tmp_path / "l", tmp_path / "r", ["hash"], one=one).status == "aborted"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 @settings(max_examples=sample(60), deadline=None)

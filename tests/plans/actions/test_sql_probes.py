@@ -130,7 +130,7 @@ def test_a_query_without_end_is_given_up(tmp_path, database):
     began = time.monotonic()
     outcome = probe.act(asked("probe", inputs), around(tmp_path), work(0.6))
     assert (outcome.status, "in time" in outcome.detail) == ("failed", True)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_the_dry_run_asks_a_database_that_is_there_and_defers_one_that_is_not_yet(tmp_path, database):

@@ -165,11 +165,11 @@ def test_the_dry_run_changes_nothing_and_names_each_reason(bench):
 def test_ctrl_c_ends_what_is_under_way_and_cleans_up(bench):
     def waits(asked, around, work):
         bench.interrupts.append("SIGINT")
-        return FAILED if work.cancelled.wait(20) else Outcome(status="passed")
+        return FAILED if work.cancelled.wait(60) else Outcome(status="passed")
 
     began = time.monotonic()
     run = bench.run(TWO, {"a": waits})
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
     assert run.statuses == {"a": "aborted", "b": "aborted", "z": "passed"}
     assert (run.conclusion.verdict, run.conclusion.exit_code) == ("aborted", 130)
     assert any(isinstance(event, Cancelled) for event in run.events)
@@ -179,7 +179,7 @@ def test_a_second_interruption_ends_the_cleaning_up_too(bench):
     def waits(word):
         def act(asked, around, work):
             bench.interrupts.append(word)
-            return FAILED if work.cancelled.wait(20) else Outcome(status="passed")
+            return FAILED if work.cancelled.wait(60) else Outcome(status="passed")
 
         return act
 
@@ -191,7 +191,7 @@ def test_a_second_interruption_ends_the_cleaning_up_too(bench):
 def test_a_run_that_takes_too_long_is_ended(bench):
     run = bench.run(
         "guards: {max_duration: 1s}" + TWO,
-        {"a": lambda asked, around, work: FAILED if work.cancelled.wait(20) else None},
+        {"a": lambda asked, around, work: FAILED if work.cancelled.wait(60) else None},
     )
     assert (run.conclusion.verdict, run.conclusion.exit_code) == ("aborted", 1)
     assert "max_duration" in run.conclusion.reason
@@ -203,7 +203,7 @@ def test_a_kill_switch_ends_it(bench, tmp_path):
 
     def waits(asked, around, work):
         switch.touch()
-        return FAILED if work.cancelled.wait(20) else None
+        return FAILED if work.cancelled.wait(60) else None
 
     run = bench.run(f"guards: {{kill_switch: {switch}}}" + TWO, {"a": waits})
     assert "kill switch" in run.conclusion.reason
