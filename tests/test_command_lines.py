@@ -6,6 +6,7 @@ Each place that starts a program is listed here, so that a new one is reviewed w
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import drtool
@@ -56,9 +57,9 @@ OURS = {
 }
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(TOP.rglob("*.py")):
-        yield str(path.relative_to(TOP)), ast.parse(path.read_text())
+@cache
+def trees() -> list[tuple[str, ast.Module]]:
+    return [(str(path.relative_to(TOP)), ast.parse(path.read_text())) for path in sorted(TOP.rglob("*.py"))]
 
 
 def starts_a_program(node: ast.AST) -> bool:

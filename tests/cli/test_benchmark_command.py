@@ -61,6 +61,7 @@ def test_every_target_is_measured_and_nothing_stays(shell):
     assert not any((shell.directory / site / "probe").exists() for site in "abc")
 
 
+@pytest.mark.thorough
 def test_some_targets_for_a_person(shell):
     done = shell("benchmark", "--target", "b/main", *QUICK)
     assert done.code == 0
@@ -147,6 +148,7 @@ def test_an_interruption_leaves_nothing(shell):
     assert not (shell.directory / "a/probe").exists()
 
 
+@pytest.mark.thorough
 def test_what_a_killed_run_leaves_harms_nobody_and_the_next_one_removes_it(shell):
     running = begun(shell)
     running.kill()

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from command_shell import TIMEOUT_S, Ran, Shell, shell_in
+from thoroughness import spread
 
 CLOSED = {"stdin": "<&-", "stdout": ">&-", "stderr": "2>&-"}
 
@@ -36,10 +37,12 @@ def without(shell: Shell, closed: str, *words: str) -> Ran:
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-COMBINATIONS = [names for count in (1, 2, 3) for names in itertools.combinations(CLOSED, count)]
+COMBINATIONS = [
+    pytest.param(names, id="+".join(names)) for count in (1, 2, 3) for names in itertools.combinations(CLOSED, count)
+]
 
 
-@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+@pytest.mark.parametrize("names", spread(COMBINATIONS, 3))
 def test_a_backup_is_made_with_any_streams_closed(shell, names):
     text = "without " + ", ".join(names)
     (shell.directory / "tree/file").write_text(text)
@@ -57,7 +60,9 @@ def test_nothing_is_written_into_a_file_that_took_the_place_of_a_stream(shell):
     assert done.code == 0
 
 
-@pytest.mark.parametrize("words", [["snapshots"], ["--json", "status"], ["--version"], ["--help"], ["frobnicate"]])
+@pytest.mark.parametrize(
+    "words", spread([["snapshots"], ["--json", "status"], ["--version"], ["--help"], ["frobnicate"]], 2)
+)
 def test_the_exit_code_is_that_of_open_streams(shell, words):
     assert without(shell, "<&- >&- 2>&-", *words).code == without(shell, "", *words).code
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import pytest
+
 WRITER = """
 import os, sys
 from pathlib import Path
@@ -56,6 +58,7 @@ def test_a_session_is_listed_refused_forced_and_ended(stored):
     assert stored("session", "list", "--json").document["sessions"] == []
 
 
+@pytest.mark.thorough
 def test_a_rebalance_that_another_mover_stops_fails_and_prints_the_command_that_helps(stored):
     """The mover of another host that will not come back."""
     mover = (

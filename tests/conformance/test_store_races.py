@@ -9,12 +9,15 @@ from threading import Event
 import pytest
 import racing
 from conftest import Medium
+from thoroughness import sample
 
 from drtool.errors import ObjectMissing
 
 RACERS = 8
+ROUNDS = sample(50)
 
 
+@pytest.mark.sampled
 def test_of_racing_threads_exactly_one_creates_each_name(medium: Medium) -> None:
     start = threading.Barrier(RACERS)
     stores = [medium.open() for _ in range(RACERS)]
@@ -23,6 +26,7 @@ def test_of_racing_threads_exactly_one_creates_each_name(medium: Medium) -> None
     check_winners(medium, won)
 
 
+@pytest.mark.sampled
 def test_of_racing_processes_exactly_one_creates_each_name(medium: Medium, tmp_path: Path) -> None:
     if medium.root is None:
         pytest.skip("this medium lives in one process")
@@ -53,21 +57,23 @@ def check_winners(medium: Medium, won: list[list[int]]) -> None:
         assert list(medium.root.rglob(".tmp-*")) == []
 
 
+@pytest.mark.sampled
 def test_of_racing_swaps_none_is_lost(medium: Medium) -> None:
     if medium.mode != "cas":
         pytest.skip("this register is a chain")
     store = medium.open()
     store.put("counter", b"0")
     with ThreadPoolExecutor(RACERS) as pool:
-        attempts = sum(pool.map(racing.race_to_swap, [store] * RACERS, [50] * RACERS))
-    assert store.get("counter") == b"400"
-    assert attempts >= 400
+        attempts = sum(pool.map(racing.race_to_swap, [store] * RACERS, [ROUNDS] * RACERS))
+    assert store.get("counter") == b"%d" % (RACERS * ROUNDS)
+    assert attempts >= RACERS * ROUNDS
 
 
 @pytest.mark.parametrize("size_bytes", [20_000, 1 << 20])
+@pytest.mark.sampled
 def test_readers_see_whole_objects_while_they_are_replaced(medium: Medium, size_bytes: int) -> None:
     writer, reader, done = medium.open(), medium.open(), Event()
-    versions = [bytes([i]) * (size_bytes + i) for i in range(1, 60)]
+    versions = [bytes([i]) * (size_bytes + i) for i in range(1, sample(60) + 1)]
     writer.put("x", versions[0])
 
     def read() -> int:
@@ -87,6 +93,7 @@ def test_readers_see_whole_objects_while_they_are_replaced(medium: Medium, size_
         assert sum(future.result(60) for future in readers) > 0
 
 
+@pytest.mark.sampled
 def test_readers_see_whole_records_as_they_appear(medium: Medium) -> None:
     writer, reader, record = medium.open(), medium.open(), b"record;" * 3000
 
@@ -98,7 +105,7 @@ def test_readers_see_whole_records_as_they_appear(medium: Medium) -> None:
                 continue
 
     with ThreadPoolExecutor(2) as pool:
-        for i in range(100):
+        for i in range(sample(100)):
             read = pool.submit(read_when_it_is_there, i)
             assert writer.put_if_absent(f"v-{i:012}", record)
             assert read.result(60) == record

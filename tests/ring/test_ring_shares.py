@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from rings import named, ring_of, rings, with_target
-from thoroughness import sample
+from thoroughness import sample, spread
 
 from drtool.ring import Placement, Ring, RingTarget, expected_shares, movement, shares
 from drtool.ring.reach import as_fraction, goals, inclusion, reaches
@@ -35,7 +35,7 @@ def test_expected_shares_of_a_heavy_site_go_to_the_others() -> None:
     assert list(expected_shares(ring_of(1, 1, 2, copies=1)).values()) == pytest.approx([0.25, 0.25, 0.5])
 
 
-@pytest.mark.parametrize("copies", [1, 2, 3])
+@pytest.mark.parametrize("copies", spread([2, 1, 3]))
 @pytest.mark.parametrize("sites", [
     [1, 1, 1], [1, 2, 3], [1, 10, 1], [1, 1, 10, 10], [1, 2, 3, 4, 5], [5, 3, 1, 1], [1] * 10, UNEQUAL_12,
     [(1, 1), (1, 1), (2, 1)], [(1, 3), (2, 2), 4, (1, 1, 1, 1)], [4000, 8000, 2000, 12000],
@@ -44,7 +44,7 @@ def test_shares_are_within_a_tenth_of_what_weights_promise(sites: list, copies: 
     check_shares(ring_of(*sites, copies=copies), sample=5_000, tolerance=0.10)
 
 
-@pytest.mark.parametrize("copies", [1, 2, 3])
+@pytest.mark.parametrize("copies", spread([2, 1, 3]))
 @pytest.mark.parametrize("weights", [[1] * 50, UNEQUAL_50], ids=["equal", "unequal"])
 def test_shares_of_fifty_targets_are_within_a_tenth_and_the_noise_of_the_sample(weights: list, copies: int) -> None:
     check_shares(ring_of(*weights, copies=copies), sample=5_000, tolerance=0.10)
@@ -60,7 +60,7 @@ def check_shares(ring: Ring, sample: int, tolerance: float) -> None:
         assert abs(measured[name] / share - 1) <= tolerance + noise, (name, measured[name], share)
 
 
-@pytest.mark.parametrize("copies", [1, 2, 3])
+@pytest.mark.parametrize("copies", spread([2, 1, 3]))
 @pytest.mark.parametrize(("sites", "newcomer"), [
     ([1] * 4, 1), ([1] * 10, 1), ([1] * 10, 10), ([1, 10] * 4, 10), ([1, 10] * 5, 5), (UNEQUAL_12, 5),
 ], ids=str)  # fmt: skip

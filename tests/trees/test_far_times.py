@@ -1,14 +1,11 @@
 """A file system may hold times that the format cannot; a backup says so and goes on."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-
-import drtool
+from command_shell import shell_in
 
 YEAR_3000_NS = 32_503_680_000 * 10**9
 
@@ -27,28 +24,17 @@ def far():
 
 
 def test_files_from_the_far_future_are_backed_up(far, tmp_path):
-    environment = os.environ | {
-        "DRTOOL_CONFIG": str(tmp_path / "drtool.yaml"),
-        "DRTOOL_STATE_DIR": str(tmp_path / "state"),
-        "DRTOOL_CACHE_DIR": str(tmp_path / "cache"),
-        "DRTOOL_PASSWORD": "correct horse",
-        "PYTHONPATH": str(Path(drtool.__file__).parents[1]),
-    }
-
-    def run(*words):
-        command = [sys.executable, "-m", "drtool", *map(str, words)]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-
+    shell = shell_in(tmp_path)
     (far / "probe").write_bytes(b"text")
     (far / "large").write_bytes(bytes(5 * 1024 * 1024))
     (far / "link").symlink_to("nowhere")
     for name in ("probe", "large", "link"):
         os.utime(far / name, ns=(YEAR_3000_NS, YEAR_3000_NS), follow_symlinks=False)
-    assert run("init", "--target", f"only={tmp_path / 'site'}").returncode == 0
+    assert shell("init", "--target", f"only={tmp_path / 'site'}").code == 0
     for _ in range(2):
-        backed_up = run("backup", far)
-        assert backed_up.returncode == 0, backed_up.stderr
-    run("restore", "latest", "--to", tmp_path / "restored")
+        backed_up = shell("backup", str(far))
+        assert backed_up.code == 0, backed_up.err
+    shell("restore", "latest", "--to", str(tmp_path / "restored"))
     restored = {path.name: path for path in (tmp_path / "restored").rglob("*")}
     assert restored["probe"].read_bytes() == b"text"
     assert restored["large"].read_bytes() == bytes(5 * 1024 * 1024)

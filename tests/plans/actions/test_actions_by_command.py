@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from command_shell import Shell
 
 
 class Host:
@@ -28,9 +29,8 @@ class Host:
         return subprocess.Popen(argv, env=self.environ, cwd=self.root, **pipes)
 
     def run(self, *words):
-        with self.start(*words) as process:
-            stdout, stderr = process.communicate(timeout=60)
-        return process.returncode, json.loads(stdout) if stdout else stderr
+        ran = Shell(self.root, self.environ)("--json", *map(str, words))
+        return ran.code, ran.document if ran.out else ran.err
 
     def plan(self, steps):
         (self.root / "plan.yaml").write_text(f"version: 1\nid: p\ntitle: a try\nsteps:\n{steps}")
