@@ -3,6 +3,7 @@
 Contents are compared by the ids of their chunks: a file is cut where the snapshot cut it, and each piece is hashed.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -27,7 +28,7 @@ from drtool.sources.filesystem import (
     is_hole,
     link_group,
     open_leased,
-    path_through,
+    xattrs_in,
     xattrs_of,
 )
 from drtool.trees import Entry, FileType, find_entry, read_content, split_path, walk
@@ -54,8 +55,12 @@ class Place(NamedTuple):
         return open_leased(self.name, _OPEN, self.dir_fd)
 
     def xattrs(self) -> tuple[tuple[bytes, bytes], ...]:
-        path = os.fsdecode(self.name) if self.dir_fd is None else path_through(self.dir_fd, b".", self.name)
-        return xattrs_of(path, follow_symlinks=False)
+        if self.dir_fd is None:
+            return xattrs_of(self.name, follow_symlinks=False)
+        xattrs, unread = xattrs_in(self.dir_fd, self.name)
+        if unread:
+            raise OSError(errno.EIO, unread[0])
+        return xattrs
 
 
 class _Places:

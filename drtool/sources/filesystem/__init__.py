@@ -10,7 +10,7 @@ from drtool.sources.filesystem.attributes import (
     is_hole,
     is_sparse,
     new_holes,
-    path_through,
+    xattrs_in,
     xattrs_of,
 )
 from drtool.sources.filesystem.capture import Captured, capture_directory
@@ -84,7 +84,6 @@ __all__ = [
     "open_leased",
     "open_passage_path",
     "open_same_directory",
-    "path_through",
     "pattern_of",
     "patterns_below",
     "plan_detours",
@@ -99,5 +98,6 @@ __all__ = [
     "text_of",
     "with_uncaptured",
     "write_data",
+    "xattrs_in",
     "xattrs_of",
 ]

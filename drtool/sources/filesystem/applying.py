@@ -10,6 +10,7 @@ Invariants
     A label that this host's policy or file system does not take (`security.selinux`) is counted and is no problem.
 
 A target is a descriptor, or `/proc/self/fd/N` of an O_PATH descriptor: both lead to one inode, whatever its name does.
+Where there is no /proc it is a name in the working directory, as bytes, which is not followed if it is a symlink.
 """
 
 import errno
@@ -33,6 +34,7 @@ from drtool.trees import Entry, FileType
 
 _CAPABILITY = b"security.capability"
 _REFUSED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EACCES})
+Target = int | str | bytes
 _SET_IDS = stat.S_ISUID | stat.S_ISGID
 _SYMLINK = int(FileType.SYMLINK)
 _HAVE_FLAGS = frozenset({int(FileType.FILE), int(FileType.DIRECTORY)})
@@ -51,7 +53,7 @@ class Applier:
         """Labels that this host refused so far: its policy decides about them."""
 
     def apply(
-        self, target: int | str, entry: Entry, *, tidy: bool, with_owner: bool = True, lock: bool = True
+        self, target: Target, entry: Entry, *, tidy: bool, with_owner: bool = True, lock: bool = True
     ) -> list[str]:
         """Make the target's metadata the entry's. `tidy`: it may have attributes or flags that the entry has not.
         Without its owner it becomes neither setuid nor setgid. Without `lock` it stays writable until `lock` is called.
@@ -88,11 +90,11 @@ class Applier:
             _try("flags", partial(set_flags, fd, entry.flags), problems)
         return problems
 
-    def matches(self, target: int | str, found: os.stat_result, entry: Entry) -> bool:
+    def matches(self, target: Target, found: os.stat_result, entry: Entry) -> bool:
         """Whether everything that `apply` sets is so already; `found` is the target's stat. OSError if unreadable."""
         return (
             self.stat_matches(found, entry)
-            and _ours(xattrs_of(target)) == _ours(self._ids.xattrs(entry)[0])
+            and _ours(xattrs_of(target, follow_symlinks=_follow(target))) == _ours(self._ids.xattrs(entry)[0])
             and (not isinstance(target, int) or flags_of(target) == entry.flags)
         )
 
@@ -108,11 +110,11 @@ class Applier:
             and (not entry.rdev or found.st_rdev == entry.rdev)
         )
 
-    def differing(self, target: int | str, found: os.stat_result, entry: Entry) -> tuple[str, ...]:
+    def differing(self, target: Target, found: os.stat_result, entry: Entry) -> tuple[str, ...]:
         """Return the parts of the metadata that are not the entry's, by their names in `ls` and reports."""
         parts = self.stat_differing(found, entry)
         try:
-            if _ours(xattrs_of(target)) != _ours(self._ids.xattrs(entry)[0]):
+            if _ours(xattrs_of(target, follow_symlinks=_follow(target))) != _ours(self._ids.xattrs(entry)[0]):
                 parts += ("xattrs",)
         except OSError:
             parts += ("xattrs",)
@@ -129,7 +131,7 @@ class Applier:
         }
         return tuple(name for name, differs in differing.items() if differs)
 
-    def _tidy(self, target: int | str, entry: Entry, problems: list[str]) -> None:
+    def _tidy(self, target: Target, entry: Entry, problems: list[str]) -> None:
         """Remove what the entry does not have: inherited or older attributes, flags that would stand in the way."""
         if isinstance(target, int) and (flags := flags_of(target)) & ~entry.flags | flags & LOCKING_FLAGS:
             _try("flags", partial(set_flags, target, entry.flags & ~LOCKING_FLAGS), problems)
@@ -137,52 +139,66 @@ class Applier:
             return
         wanted = {name for name, _ in entry.xattrs}
         try:
-            present = os.listxattr(target)
+            present = os.listxattr(target, follow_symlinks=_follow(target))
         except OSError as error:
             if error.errno != errno.ENOTSUP:
                 problems.append(reason("xattrs", error))
             return
         for name in map(os.fsencode, present):
             if name not in wanted and decided_by_restore(name):
-                _try(f"xattr {os.fsdecode(name)}", partial(os.removexattr, target, name), problems)
+                _try(
+                    f"xattr {os.fsdecode(name)}",
+                    partial(os.removexattr, target, name, follow_symlinks=_follow(target)),
+                    problems,
+                )
 
-    def _owner(self, target: int | str, entry: Entry, problems: list[str]) -> bool:
+    def _owner(self, target: Target, entry: Entry, problems: list[str]) -> bool:
         uid, gid = self._ids.uid(entry.user, entry.uid), self._ids.gid(entry.group, entry.gid)
         try:
-            os.chown(target, uid, gid)
+            os.chown(target, uid, gid, follow_symlinks=_follow(target))
         except OSError as error:
             problems.append(reason("owner", error))
         else:
             return True
         try:
-            os.chown(target, -1, gid)  # a group of ours we may give even without the owner
+            os.chown(
+                target, -1, gid, follow_symlinks=_follow(target)
+            )  # a group of ours we may give even without the owner
         except OSError:
             return False  # said above already
         return False
 
-    def _mode(self, target: int | str, mode: int, problems: list[str]) -> None:
+    def _mode(self, target: Target, mode: int, problems: list[str]) -> None:
         _try("mode", partial(os.chmod, target, mode), problems)
         # Without privileges the kernel drops setgid in silence where we are not in the file's group.
         if mode & stat.S_ISGID and not self._is_root and not os.stat(target).st_mode & stat.S_ISGID:
             problems.append("mode: setgid is reserved to members of the group")
 
-    def _xattrs(self, target: int | str, pairs: list[tuple[bytes, bytes]], problems: list[str]) -> None:
+    def _xattrs(self, target: Target, pairs: list[tuple[bytes, bytes]], problems: list[str]) -> None:
         if not HAS_XATTRS and pairs:
             problems.append("xattrs: this system's Python cannot set them")
             return
         for name, value in pairs:
             try:
-                os.setxattr(target, name, value)
+                os.setxattr(target, name, value, follow_symlinks=_follow(target))
             except OSError as error:
                 if _is_label(name) and error.errno in _REFUSED:
                     self.labels_not_set += 1
                 else:
                     problems.append(reason(f"xattr {os.fsdecode(name)}", error))
 
-    def _times(self, target: int | str, mtime_ns: int, problems: list[str]) -> None:
-        _try("mtime", partial(os.utime, target, ns=(mtime_ns, mtime_ns)), problems)
-        if not _SMALLEST_TIME_NS <= mtime_ns < _LARGEST_TIME_NS and os.stat(target).st_mtime_ns != mtime_ns:
+    def _times(self, target: Target, mtime_ns: int, problems: list[str]) -> None:
+        _try("mtime", partial(os.utime, target, ns=(mtime_ns, mtime_ns), follow_symlinks=_follow(target)), problems)
+        if not _SMALLEST_TIME_NS <= mtime_ns < _LARGEST_TIME_NS and _stat(target).st_mtime_ns != mtime_ns:
             problems.append("mtime: this file system cannot hold a time so far from now")
+
+
+def _follow(target: Target) -> bool:
+    return not isinstance(target, bytes)
+
+
+def _stat(target: Target) -> os.stat_result:
+    return os.stat(target, follow_symlinks=_follow(target))
 
 
 def prepare_flags(fd: int, entry: Entry) -> None:

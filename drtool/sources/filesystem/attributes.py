@@ -1,7 +1,7 @@
 """What stat does not tell: extended attributes (ACLs, capabilities), holes, inode flags.
 
 Invariants
-    Everything is read through a descriptor, or through `/proc/self/fd/N/name` without following a final symlink:
+    Everything is read through a descriptor, or by name in an open directory without following a final symlink:
     a directory that is renamed or swapped meanwhile cannot redirect us.
     A file system without extended attributes, holes or flags is no error: it has none.
     An attribute that cannot be read is named, and everything else is captured all the same.
@@ -15,6 +15,7 @@ import sys
 from typing import NamedTuple
 
 from drtool.sources.filesystem.reading import reason
+from drtool.sources.filesystem.without_proc import HAS_PROC, in_directory
 
 _ENCODING = sys.getfilesystemencoding()
 _ERRORS = sys.getfilesystemencodeerrors()
@@ -22,7 +23,6 @@ _ERRORS = sys.getfilesystemencodeerrors()
 HAS_XATTRS = hasattr(os, "listxattr")
 _UNSUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
-_HAS_PROC = os.path.isdir("/proc/self/fd")
 _GET_FLAGS = 0x80086601
 _SET_FLAGS = 0x40086602
 FLAG_IMMUTABLE = 0x10
@@ -65,13 +65,11 @@ def passage_attributes(fd: int) -> Attributes:
 
     Its flags and its `user.*` attributes are for those who may read it. It was not named, so this is no failure.
     """
-    if not _HAS_PROC:
-        return Attributes((), 0, ())
-    xattrs, _ = readable_xattrs(f"/proc/self/fd/{fd}")
+    xattrs, _ = xattrs_in(fd, b".")
     return Attributes(xattrs, 0, ())
 
 
-def readable_xattrs(target: int | str, *, follow_symlinks: bool = True) -> tuple[Xattrs, tuple[str, ...]]:
+def readable_xattrs(target: int | str | bytes, *, follow_symlinks: bool = True) -> tuple[Xattrs, tuple[str, ...]]:
     """Return every extended attribute that can be read, sorted by name, and in words what cannot.
 
     FileNotFoundError if the file is gone.
@@ -87,7 +85,7 @@ def readable_xattrs(target: int | str, *, follow_symlinks: bool = True) -> tuple
     return _values(target, names, follow_symlinks) if names else ((), ())
 
 
-def xattrs_of(target: int | str, *, follow_symlinks: bool = True) -> Xattrs:
+def xattrs_of(target: int | str | bytes, *, follow_symlinks: bool = True) -> Xattrs:
     """Return every extended attribute of a descriptor or path, sorted by name. OSError if one cannot be read."""
     xattrs, uncaptured = readable_xattrs(target, follow_symlinks=follow_symlinks)
     if uncaptured:
@@ -95,7 +93,7 @@ def xattrs_of(target: int | str, *, follow_symlinks: bool = True) -> Xattrs:
     return xattrs
 
 
-def _values(target: int | str, names: list[str], follow_symlinks: bool) -> tuple[Xattrs, tuple[str, ...]]:
+def _values(target: int | str | bytes, names: list[str], follow_symlinks: bool) -> tuple[Xattrs, tuple[str, ...]]:
     pairs = []
     uncaptured = []
     for name in names:
@@ -117,10 +115,12 @@ def _text(name: str) -> str:
     return name.encode(_ENCODING, _ERRORS).decode("utf-8", "backslashreplace")
 
 
-def path_through(dir_fd: int, path: bytes, name: bytes) -> str:
-    """For the calls that take no directory descriptor: `/proc/self/fd/N/name`, or below `path` where there is no /proc."""
+def xattrs_in(dir_fd: int, name: bytes) -> tuple[Xattrs, tuple[str, ...]]:
+    """Return the extended attributes of a name in an open directory, symlinks not followed, and in words what cannot be read."""
     last = name.decode(_ENCODING, _ERRORS)
-    return f"/proc/self/fd/{dir_fd}/{last}" if _HAS_PROC else f"{os.fsdecode(path)}/{last}"
+    if HAS_PROC:
+        return readable_xattrs(f"/proc/self/fd/{dir_fd}/{last}", follow_symlinks=False)
+    return in_directory(dir_fd, lambda: readable_xattrs(last, follow_symlinks=False))
 
 
 def flags_of(fd: int) -> int:

@@ -17,8 +17,7 @@ from drtool.sources.filesystem.attributes import (
     holes_of,
     is_sparse,
     passage_attributes,
-    path_through,
-    readable_xattrs,
+    xattrs_in,
 )
 from drtool.sources.filesystem.excludes import Rules
 from drtool.sources.filesystem.owners import OwnerNames
@@ -130,8 +129,7 @@ class Describer:
                 "link target",
                 lambda: replace(entry, link_target=os.readlink(entry.name, dir_fd=self._dir_fd)),
             )
-        path = path_through(self._dir_fd, self._path, entry.name)
-        xattrs, uncaptured = readable_xattrs(path, follow_symlinks=False)
+        xattrs, uncaptured = xattrs_in(self._dir_fd, entry.name)
         self._problems += (Problem(join(self._path, entry.name), message) for message in uncaptured)
         return replace(entry, xattrs=xattrs, uncaptured=(*entry.uncaptured, *uncaptured))
 

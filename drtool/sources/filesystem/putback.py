@@ -14,9 +14,9 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Self
+from typing import Self, TypeVar
 
 from msgspec.structs import replace
 
@@ -27,6 +27,7 @@ from drtool.sources.filesystem.attributes import HAS_XATTRS, LOCKING_FLAGS, flag
 from drtool.sources.filesystem.detours import Detours, Names, descend, open_behind
 from drtool.sources.filesystem.reading import is_passage, open_directory, open_leased, open_top, reason
 from drtool.sources.filesystem.removing import remove, retry_unlocked, unlock
+from drtool.sources.filesystem.without_proc import HAS_PROC, in_directory
 from drtool.trees import Entry, FileType
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,6 +36,7 @@ _PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 _NO_DETOURS = Detours()
+_Answer = TypeVar("_Answer")
 
 
 class Folder:
@@ -53,7 +55,7 @@ class Folder:
         self.applier = applier
         self.existed = existed
         self.detours = detours
-        self.passes_on = existed and _passes_on(self.way)
+        self.passes_on = existed and (isinstance(self.way, int) or HAS_PROC) and _passes_on(self.way)
         """New names in it inherit ACLs or flags, which must be taken off them."""
 
     @classmethod
@@ -146,7 +148,7 @@ class Folder:
         try:
             found = os.fstat(handle)
             if found.st_mode & 0o700 != 0o700 and found.st_uid == os.geteuid():
-                os.chmod(_through(handle), stat.S_IMODE(found.st_mode) | 0o700)
+                _unlock_directory(handle, stat.S_IMODE(found.st_mode) | 0o700)
         finally:
             os.close(handle)
         return descend(self.fd, (name,), _NO_DETOURS)
@@ -233,7 +235,7 @@ class Folder:
     def correct(self, entry: Entry, *, existed: bool = True, lock: bool = True) -> list[str]:
         """Give what is under the entry's name its metadata, contents untouched. Returns what could not be set."""
         with self._target(entry) as target:
-            return self.applier.apply(target.way, entry, tidy=existed, lock=lock)
+            return target.reach(lambda way: self.applier.apply(way, entry, tidy=existed, lock=lock))
 
     def lock(self, name: bytes, entry: Entry) -> list[str]:
         """Make an existing file immutable or append-only if its entry is. Returns what could not be set."""
@@ -259,7 +261,7 @@ class Folder:
         if entry.type == FileType.SYMLINK and os.readlink(entry.name, dir_fd=self.fd) != entry.link_target:
             return False
         with self._target(entry) as target:
-            return self.applier.matches(target.way, found, entry)
+            return target.reach(lambda way: self.applier.matches(way, found, entry))
 
     def differing(self, entry: Entry) -> tuple[str, ...]:
         """Return the parts in which what is under the entry's name differs from it, contents left aside; empty if nothing
@@ -272,7 +274,7 @@ class Folder:
         link = entry.type == FileType.SYMLINK
         target = link and os.readlink(entry.name, dir_fd=self.fd) != entry.link_target
         with self._target(entry) as inode:
-            parts = self.applier.differing(inode.way, found, entry)
+            parts = inode.reach(lambda way: self.applier.differing(way, found, entry))
         return ("target", *parts) if target else parts
 
     def descend(self, names: Names) -> int:
@@ -297,26 +299,43 @@ class Folder:
 
 
 class _Target:
-    """Access to one inode's metadata: a descriptor where it has flags, else `/proc/self/fd/N` of an O_PATH one."""
+    """Access to one inode's metadata: a descriptor where it has flags, else `/proc/self/fd/N` of an O_PATH one.
 
-    __slots__ = ("_fd", "way")
+    Without /proc it is reached by its name.
+    """
+
+    __slots__ = ("_dir_fd", "_fd", "_name", "_way")
 
     def __init__(self, dir_fd: int, entry: Entry) -> None:
+        self._dir_fd, self._name = dir_fd, entry.name
         self._fd = os.open(entry.name, _PATH, dir_fd=dir_fd)
         if os.fstat(self._fd).st_mode >> 12 != entry.type:
             os.close(self._fd)
             raise OSError(errno.ESTALE, "it was replaced meanwhile", entry.name)
-        self.way: int | str = _through(self._fd)
+        self._way: int | str = _through(self._fd)
         if entry.type in (FileType.FILE, FileType.DIRECTORY):
             self._reopen()
 
     def _reopen(self) -> None:
         try:
-            fd = open_leased(_through(self._fd), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            if HAS_PROC:
+                fd = open_leased(_through(self._fd), _OLD & ~os.O_NOFOLLOW)
+            else:
+                fd = open_leased(self._name, _OLD, self._dir_fd)
         except PermissionError:
             return  # not readable for us: everything but its flags can be set without opening it
+        same = os.path.sameopenfile(fd, self._fd)
         os.close(self._fd)
-        self._fd = self.way = fd
+        self._fd = self._way = fd
+        if not same:
+            os.close(fd)
+            raise OSError(errno.ESTALE, "it was replaced meanwhile", self._name)
+
+    def reach(self, action: Callable[[int | str | bytes], _Answer]) -> _Answer:
+        """Return what `action` returns for the way to the inode."""
+        if HAS_PROC or isinstance(self._way, int):
+            return action(self._way)
+        return in_directory(self._dir_fd, lambda: action(self._name))
 
     def __enter__(self) -> Self:
         return self
@@ -366,6 +385,13 @@ def _write_all(fd: int, offset: int, data: memoryview) -> int:
 
 def _through(handle: int) -> str:
     return f"/proc/self/fd/{handle}"
+
+
+def _unlock_directory(handle: int, mode: int) -> None:
+    if HAS_PROC:
+        os.chmod(_through(handle), mode)
+    else:
+        in_directory(handle, lambda: os.chmod(".", mode))
 
 
 def _open_destination(path: bytes) -> int:
