@@ -25,7 +25,7 @@ from drtool.manifest.inspect import LogEntry, ManifestStatus, entries, status_of
 from drtool.manifest.library import Learned, Library
 from drtool.manifest.lists import KeptLists
 from drtool.manifest.local import MemoryCache
-from drtool.manifest.mirroring import Mirrors, MirrorStatus, Stores
+from drtool.manifest.mirroring import NONE_DAMAGED, Damaged, Mirrors, MirrorStatus, Stores
 from drtool.manifest.offline import read_offline
 from drtool.manifest.ops import Change, Compact, Op, SetVoters
 from drtool.manifest.pages import NameList
@@ -172,9 +172,9 @@ class Manifest:
         """Verify every chain, digest, MAC, page and witness at every site that answers."""
         return self._driver.run(self.checking())
 
-    def mirror(self) -> dict[TargetName, str]:
+    def mirror(self, damaged: Damaged = NONE_DAMAGED) -> dict[TargetName, str]:
         """Bring the newest head to every target that is to hold a mirror, however long it takes; why not, where it failed."""
-        return self._driver.run(self.mirroring())
+        return self._driver.run(self.mirroring(damaged))
 
     def mirrors(self, view: View) -> list[MirrorStatus]:
         """Look at the copy of the catalogue at each target that is to hold one, and compare it with `view`."""
@@ -184,10 +184,10 @@ class Manifest:
         """Read the newest copy of the catalogue at `target`; None if there is none."""
         return self._driver.run(self._mirrors.read_at(target))
 
-    def mirroring(self) -> Talk[dict[TargetName, str]]:
+    def mirroring(self, damaged: Damaged = NONE_DAMAGED) -> Talk[dict[TargetName, str]]:
         """The conversation of `mirror`."""
         context, outcome = yield from self._course.in_force(read)
-        return (yield from self._mirrors.follow(context, outcome, patient=True))
+        return (yield from self._mirrors.mend(context, outcome, damaged))
 
     def registers(self) -> dict[SiteName, RegisterReport]:
         """Read every record of every voter's register, as its site alone tells it."""

@@ -45,6 +45,11 @@ Stores = Callable[[], Mapping[TargetName, SitePort]]
 """The targets that this run reached."""
 
 
+Damaged = Mapping[TargetName, Collection[str]]
+"""Mirrors that do not count, by their names."""
+NONE_DAMAGED: Damaged = {}
+
+
 class MirrorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The copy of the catalogue at a target. `lag`: changes behind the head that it was compared with.
 
@@ -107,6 +112,18 @@ class Mirrors:
         stores = self._stores()
         self._ports.update({key_of(name): store for name, store in stores.items()})
         return [key_of(name) for name in stores]
+
+    def mend(self, context: Context, outcome: Outcome, damaged: Damaged) -> Talk[dict[TargetName, str]]:
+        """Do the same as `follow`, however long it takes, with a new listing; `damaged` mirrors are replaced and deleted."""
+        reached = set(self.places())
+        names = [name for name in mirrored_targets(outcome.learned.state) if key_of(name) in reached]
+        listings = {key_of(name): _listing(key_of(name), damaged.get(name, ())) for name in names}
+        replies = yield Gather(listings, never)
+        self._known = {name: row for name in names if isinstance(row := replies[key_of(name)], _Known)}
+        failed = yield from self.follow(context, outcome, patient=True)
+        for name in damaged.keys() - failed.keys() & self._known.keys():
+            yield Gather({key_of(name): _delete(key_of(name), damaged[name])}, never)
+        return failed
 
     def follow(self, context: Context, outcome: Outcome, *, patient: bool = False) -> Talk[dict[TargetName, str]]:
         """Bring a chosen head to every reachable target that mirrors; return why it is not at those that failed."""
@@ -243,14 +260,20 @@ def _ballot_of(outcome: Outcome) -> Ballot | None:
     return max((view.record.accepted for view in outcome.views.values() if view.record.value == value), default=None)
 
 
-def _listing(place: SiteName) -> Talk[_Known | Failed]:
+def _delete(place: SiteName, names: Iterable[str]) -> Talk[None]:
+    for name in names:
+        yield Delete(place, name)
+
+
+def _listing(place: SiteName, but: Collection[str] = ()) -> Talk[_Known | Failed]:
     mirrors = yield List(place, MIRRORS)
     if isinstance(mirrors, Failed):
         return mirrors
     objects = yield List(place, OBJECTS)
     if isinstance(objects, Failed):
         return objects
-    return _Known(set(mirror_names(mirrors)), {name for key in objects if (name := name_in(key)) is not None})
+    sound = [name for name in mirrors if name not in but]
+    return _Known(set(mirror_names(sound)), {name for key in objects if (name := name_in(key)) is not None})
 
 
 def _look(place: SiteName, library: Library) -> Talk[tuple[MirrorView, frozenset[str]] | Failed]:

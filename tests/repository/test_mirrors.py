@@ -10,11 +10,16 @@ from msgspec.structs import replace
 from three_sites import World
 
 from drtool.errors import NoQuorum, UsageError
-from drtool.events import Warned
+from drtool.events import Warned, ignore
+from drtool.manifest import commit
 from drtool.manifest.mirror import mirror_names
 from drtool.manifest.names import MIRRORS, OBJECTS
 from drtool.model import TargetName
 from drtool.operations.catalogue import plan_recovery, recover
+from drtool.operations.repair import RepairRequest, repair
+from drtool.operations.repair.run import exit_code
+from drtool.operations.survive import SurviveRequest, survive
+from drtool.operations.survive.request import Tally
 from drtool.repository import RepositorySpec, TargetSpec
 
 
@@ -29,6 +34,10 @@ class LaptopWorld(World):
         spec = super().spec(**more)
         rows = tuple(row if row.name in self.voting else replace(row, vote="false") for row in spec.targets)
         return replace(spec, targets=rows)
+
+    def elsewhere(self, host: str) -> "LaptopWorld":
+        other = super().elsewhere(host)
+        return LaptopWorld(other.root, other.targets, host, other.state, keyrings=other.keyrings, heard=other.heard)
 
     def mirrors(self, target: str) -> list[int]:
         """The changes that a target has mirrors of."""
@@ -129,3 +138,91 @@ def test_a_survivor_that_could_vote_and_never_did_votes_after_a_recovery(world):
     with world.open() as repository:
         assert [voter.site for voter in repository.view.config.voters] == ["b", "c"]
     world.backup(world.root / "source")
+
+
+def damages(world, target):
+    """Each way in which a copy of the catalogue may rot, and whether verify must see it as damage."""
+    newest = max((world.directory(target) / MIRRORS).glob("*"))
+    return {"cut": lambda: newest.write_bytes(newest.read_bytes()[:-1]), "gone": newest.unlink}
+
+
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_verify_finds_a_rotten_copy_status_names_it_and_repair_replaces_it(world, how):
+    world.backup(world.root / "source")
+    now = world.view().sequence
+    damages(world, "b/main")[how]()
+    told = world.status()
+    assert any("the copy of the catalogue at b/main" in line for line in (*told.problems, *told.notices))
+    assert (told.exit_code == 7) == (how == "cut")
+    found = world.verify(level="sample")
+    assert [row.target for row in found.damaged] == (["b/main"] if how == "cut" else [])
+    with world.open() as repository:
+        done = repair(repository, RepairRequest(), world.heard.append)
+    if how == "cut":  # where it is gone, the record of the verification brought another one
+        assert "b/main: its copy of the catalogue was damaged; replaced" in done.manifest
+    assert (world.mirrors("b/main")[-1] >= now, exit_code(done)) == (True, 0)
+    assert world.verify(level="sample").damaged == []
+    told = world.status()
+    assert not [line for line in (*told.problems, *told.notices) if "b/main" in line]
+
+
+def test_a_rotten_page_of_a_copy_is_found_and_replaced(world, monkeypatch):
+    monkeypatch.setattr(commit, "RECENT_LIMIT", 2)
+    for _ in range(3):
+        world.backup(world.root / "source")
+    with world.open() as repository:
+        page = repository.view.learned.head.checkpoint.name.hex()
+    rotten = world.directory("c/main") / OBJECTS / page
+    sound = rotten.read_bytes()
+    rotten.write_bytes(bytes(len(sound)))
+    found = world.verify(level="sample")
+    assert [(row.target, row.object) for row in found.damaged] == [("c/main", OBJECTS + page)]
+    with world.open() as repository:
+        assert exit_code(repair(repository, RepairRequest(), world.heard.append)) == 0
+    assert world.verify(level="sample").damaged == []
+
+
+def test_a_copy_that_lags_says_how_much_and_is_brought_up_to_date_by_repair(world):
+    world.backup(world.root / "source")
+    away = world.root / "away"
+    world.directory("b/main").rename(away)
+    world.backup(world.root / "source")
+    away.rename(world.directory("b/main"))
+    told = world.status()
+    (line,) = [line for line in told.notices if "b/main" in line]
+    assert "changes behind, its newest change was made" in line
+    with world.open() as repository:
+        repair(repository, RepairRequest(), world.heard.append)
+    assert world.mirrors("b/main")[-1] >= told.sequence
+    assert not [line for line in world.status().notices if "b/main" in line]
+
+
+def test_the_loss_of_the_only_voter_is_survived_with_a_copy_and_not_without(world):
+    world.backup(world.root / "source")
+    with world.open() as repository:
+        assert survive(repository, SurviveRequest(lose=("a",)), ignore).summary == Tally(1, 1)
+    for site in "bc":
+        shutil.rmtree(world.directory(f"{site}/main") / MIRRORS)
+    with world.open() as repository:
+        found = survive(repository, SurviveRequest(lose=("a",)), ignore)
+    assert (found.summary, "no copy of the catalogue" in found.reasons[0]) == (Tally(0, 1), True)
+
+
+def test_a_site_gets_a_copy_when_it_loses_its_vote_and_an_old_repository_with_its_next_commit(world):
+    for site in "bc":
+        shutil.rmtree(world.directory(f"{site}/main") / "manifest")
+    world.backup(world.root / "source")
+    assert world.mirrors("b/main")[-1] == world.mirrors("c/main")[-1] == world.view().sequence
+
+
+def test_a_host_whose_voters_were_left_behind_by_a_recovery_elsewhere_is_told(world):
+    world.backup(world.root / "source")
+    laptop = world.root / "stolen"
+    world.directory("a/main").rename(laptop)
+    other = world.elsewhere("other")
+    judge = TargetSpec(name=TargetName("judge/main"), url=str(world.root / "judge"), vote="only")
+    with other.open(anyhow=True) as repository:
+        recover(repository, plan_recovery(repository, ["b"], [judge], dry_run=False), world.heard.append, [judge])
+    shutil.move(world.root / "judge", world.root / "out of reach")
+    laptop.rename(world.directory("a/main"))
+    assert any("recovered elsewhere" in line for line in world.status().problems)

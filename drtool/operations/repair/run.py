@@ -106,6 +106,7 @@ def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
     """Bring registers that lag, went back or lost everything up to date. Key slots go first: no head is sealed without them."""
     emit(Stage(name="manifest"))
     before = {row.site: row for row in repository.manifest.status().acceptors}
+    lagged = {row.target for row in repository.manifest.mirrors(repository.view) if not row.is_current}
     words = list(repository.mend_slots(thorough=True).messages())
     repository.adopt(repository.manifest.refresh())
     end_dead_sessions(repository)
@@ -115,6 +116,9 @@ def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
         was = before.get(site)
         if was is not None and (was.problem or was.lag) and not row.problem and not row.lag:
             words.append(f"{site}: its register is up to date again")
+    for copy in repository.manifest.mirrors(repository.view):
+        if copy.target in lagged and copy.is_current:
+            words.append(f"{copy.target}: its copy of the catalogue is up to date again")
     return words
 
 

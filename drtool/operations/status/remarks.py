@@ -90,7 +90,9 @@ def about_voters(seen: Seen) -> Iterable[Remark]:
     repository, state = seen.repository, seen.repository.view.state
     storing = [row.name for row in state.targets if row.state == "active" and not row.votes_only]
     voters = voters_of(repository.view.config)
-    current = [voters[site] for site in seen.current] + [row.target for row in seen.copies if row.is_current]
+    current = [voters[site] for site in seen.current if site in voters] + [
+        row.target for row in seen.copies if row.is_current
+    ]
     own = own_targets(repository.targets.specs.values())
     away = [name for name in storing if not repository.targets.reachable(name)]
     losses = exposures(voters, repository.view.config.quorum, storing, current, own, away)

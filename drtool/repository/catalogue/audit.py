@@ -17,10 +17,22 @@ from msgspec.structs import replace
 
 from drtool.crypto import object_name
 from drtool.errors import FormatError, NoQuorum, ObjectMissing, StoreError
+from drtool.manifest.head import Head
 from drtool.manifest.library import Learned, lists_of, references
-from drtool.manifest.names import ACCEPTORS, OBJECT_READ_BYTES, OBJECTS, is_catalogue, life_of, name_in, object_key
+from drtool.manifest.mirroring import mirrored_targets
+from drtool.manifest.names import (
+    ACCEPTORS,
+    MIRRORS,
+    OBJECT_READ_BYTES,
+    OBJECTS,
+    is_catalogue,
+    life_of,
+    name_in,
+    object_key,
+)
 from drtool.manifest.registers import RegisterReport
 from drtool.model import SiteName, TargetName, site_of
+from drtool.repository.catalogue.copies import audit_copy
 from drtool.repository.findings import Copy
 from drtool.repository.marker import MARKER_OBJECT, Marker
 from drtool.repository.slots import KEYS_PREFIX, read_slots
@@ -164,7 +176,10 @@ def _at_target(
         audit, store = CatalogueAudit(), repository.targets.store(target)
         _audit_marker(repository, target, store, audit)
         if target in keepers:
-            _audit_pages(repository, target, keepers[target], contents, audit)
+            head = report.head if (report := keepers[target]) is not None else None
+            _audit_pages(repository, target, _owed(repository.view.learned, head), contents, audit)
+        elif target in mirrored_targets(repository.view.state):
+            _audit_copy(repository, target, contents, audit)
         return audit
 
     try:
@@ -186,21 +201,26 @@ def _audit_marker(repository: "Repository", target: TargetName, store: Store, au
             audit.faults.append(Fault(target, MARKER_OBJECT, "it was not written by this repository for this target"))
 
 
+def _audit_copy(repository: "Repository", target: TargetName, contents: bool, audit: CatalogueAudit) -> None:
+    """The copy of the catalogue at a target without a register; what it lacks of the newest head is owed."""
+    copy = audit_copy(repository, repository.targets.store(target))
+    audit.looked_at |= {(target, name) for name in copy.looked_at}
+    audit.faults += [Fault(target, name, reason) for name, reason in copy.damaged.items()]
+    learned = repository.view.learned
+    every = {object_key(row.name) for row in references(learned)}
+    _audit_pages(repository, target, every if copy.head is None else _owed(learned, copy.head), contents, audit)
+
+
 def _audit_pages(
-    repository: "Repository",
-    target: TargetName,
-    report: RegisterReport | None,
-    contents: bool,
-    audit: CatalogueAudit,
+    repository: "Repository", target: TargetName, may_lack: Collection[str], contents: bool, audit: CatalogueAudit
 ) -> None:
-    """Every object below `manifest/obj/`, also what no head names any more."""
+    """Every object below `manifest/obj/`, also what no head names any more. What it `may_lack` is owed where it is missing."""
     learned, store = repository.view.learned, repository.targets.store(target)
     sizes = {object_key(row.name): row.size_bytes for row in references(learned)}
     listed = {info.name: info.size_bytes for info in store.list(OBJECTS) if name_in(info.name) is not None}
     missing = sizes.keys() - listed.keys()
-    owed = _owed(learned, report) if missing else set()
     for name in sorted(missing):
-        if name in owed:
+        if name in may_lack:
             audit.owed.append((target, name))
         else:
             audit.faults.append(Fault(target, name, "it is not there", missing=True))
@@ -211,11 +231,11 @@ def _audit_pages(
             audit.faults.append(Fault(target, name, reason))
 
 
-def _owed(learned: Learned, report: RegisterReport | None) -> set[str]:
+def _owed(learned: Learned, head: Head | None) -> set[str]:
     """The objects below the newest head that a register has not been given yet."""
-    if report is None or report.head is None or report.head.sequence >= learned.head.sequence:
+    if head is None or head.sequence >= learned.head.sequence:
         return set()
-    if report.head.checkpoint != learned.head.checkpoint:
+    if head.checkpoint != learned.head.checkpoint:
         return {object_key(row.name) for row in references(learned)}
     return {object_key(row.name) for row in lists_of(learned.state)}
 
@@ -248,7 +268,8 @@ def remember_faults(repository: "Repository", audit: CatalogueAudit, *, contents
 
     `judged`: the newest change of the manifest when the audit began. Return why other hosts cannot know of it yet.
     """
-    found = {fault.copy for fault in audit.faults if not fault.missing}
+    lasting = [fault for fault in audit.faults if not fault.object.startswith(MIRRORS)]  # each commit replaces mirrors
+    found = {fault.copy for fault in lasting if not fault.missing}
     known = {copy for copy in repository.findings.all() if is_catalogue(copy[1]) and audit.covers(*copy)}
     doubtful = set() if contents else {copy for copy in audit.looked_at if copy[1].startswith(OBJECTS)}
     return repository.findings.update(found, known - found - doubtful, judged=judged)

@@ -16,9 +16,11 @@ from msgspec.structs import replace
 from drtool.crypto import object_name
 from drtool.errors import DrtoolError, StoreError
 from drtool.manifest.library import object_names
-from drtool.manifest.names import ACCEPTORS, OBJECTS, name_in, object_key
+from drtool.manifest.mirroring import mirrored_targets
+from drtool.manifest.names import ACCEPTORS, MIRRORS, OBJECTS, name_in, object_key
 from drtool.model import TargetName
 from drtool.repository.catalogue.audit import CatalogueAudit, Fault, audit_catalogue
+from drtool.repository.catalogue.copies import is_unneeded_page, mend_copies
 from drtool.repository.copying import Amount
 from drtool.repository.slots import KEYS_PREFIX
 
@@ -52,6 +54,7 @@ class MendedCatalogue(Struct):
 def mend_catalogue(repository: "Repository", audit: CatalogueAudit) -> MendedCatalogue:
     """Replace what was found, then look again at everything; what is still wrong stays in `left`."""
     mended = MendedCatalogue()
+    _mend_copies(repository, audit, mended)
     if not (audit.faults or audit.owed):
         return mended
     for name, targets in _pages(audit).items():
@@ -65,6 +68,20 @@ def mend_catalogue(repository: "Repository", audit: CatalogueAudit) -> MendedCat
         repository.manifest.compact()
         mended.left = _still_there(repository, audit)
     return mended
+
+
+def _mend_copies(repository: "Repository", audit: CatalogueAudit, mended: MendedCatalogue) -> None:
+    """Bring the copies of the catalogue at targets without a register up to date."""
+    damaged: dict[TargetName, list[str]] = {}
+    for fault in audit.faults:
+        if fault.object.startswith(MIRRORS):
+            damaged.setdefault(fault.target, []).append(fault.object)
+    failed = mend_copies(repository, damaged)
+    mended.failed |= failed
+    mended.words += [
+        f"{target}: its copy of the catalogue was damaged; replaced"
+        for target in sorted(damaged.keys() - failed.keys())
+    ]
 
 
 def preview_mending(repository: "Repository", faults: Iterable[Fault]) -> MendedCatalogue:
@@ -93,6 +110,9 @@ def _mend_page(repository: "Repository", name: str, targets: Iterable[TargetName
     if data is None:
         if name in _retired(repository):
             _delete(repository, name, targets, mended)
+        elif is_unneeded_page(repository, name):  # without a register nothing else takes it away
+            without = set(mirrored_targets(repository.view.state))
+            _delete(repository, name, without.intersection(targets), mended)
         return
     for target in targets:
         why = _put(repository, target, name, data)
