@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -232,11 +233,15 @@ def _load(
     """Databases into a server."""
     from drtool.cli.captured import inherited
     from drtool.operations.database import DatabaseRequest, restore_database
+    from drtool.sources.configured import access_of
 
+    directory = call.settings.config_path.parent if call.settings.config_path is not None else Path.cwd()
     with call.open_repository(sites(manifest_from)) as repository:
+        chosen = chosen_snapshot(call, repository, split_snapshot(snapshot)[0], narrowed)
         request = DatabaseRequest(
-            snapshot=chosen_snapshot(call, repository, split_snapshot(snapshot)[0], narrowed),
+            snapshot=chosen,
             dsn=dsn,
+            access=access_of(call.settings.config.sources.get(chosen.source), directory),
             databases=tuple(databases),
             from_sites=sites(from_site),
             environ=inherited(),

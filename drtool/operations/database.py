@@ -1,7 +1,8 @@
 """Databases of a snapshot, loaded into a server that somebody else runs, and held against what was recorded.
 
 Invariants
-    A database that is there and holds anything is never touched. What differs from the record afterwards is an error.
+    A database that is there and holds anything is never touched. What could not be restored, and what differs from the record
+    afterwards, is an error.
     The dumps are staged in a private directory, sized beforehand, gone afterwards.
 """
 
@@ -18,7 +19,7 @@ from drtool.operations.recorded import recorded
 from drtool.operations.restore import RestoreRequest, restore
 from drtool.operations.restore.request import RestoreError
 from drtool.repository import Repository
-from drtool.sources.databases import Target, engine_of, nobody_watches, selected, unproven
+from drtool.sources.databases import NO_ACCESS, Access, Target, engine_of, nobody_watches, selected, unproven
 from drtool.sources.inventory import Database, Inventory
 from drtool.sources.staging import staged
 
@@ -32,6 +33,8 @@ class DatabaseRequest(Struct, frozen=True, kw_only=True):
     """All without a choice."""
     from_sites: tuple[str, ...] = ()
     environ: Mapping[str, str] = {}
+    access: Access = NO_ACCESS
+    """How the source of the snapshot reaches its server, if it is configured here."""
     dry_run: bool = False
     workers: int = 2
 
@@ -63,7 +66,7 @@ def restore_database(repository: Repository, request: DatabaseRequest, emit: Emi
     if lacking:
         raise DrtoolError(lacking)
     chosen = selected(inventory, request.databases)
-    target = engine.connect(request.dsn, request.environ, nobody_watches)
+    target = engine.connect(request.dsn, request.environ, nobody_watches, request.access)
     target.check(chosen)
     what = [each for each in _WHAT if not unproven(chosen, (each,))]
     errors = [] if request.dry_run else _loaded(repository, request, inventory, target, what, emit)
@@ -104,9 +107,13 @@ def _loaded(
                 f"{len(restored.errors)} files of the snapshot did not come back: {first.path}: {first.message}"
             )
         emit(Stage(name="loading"))
-        chosen: list[Database] = target.put_back(
-            inventory, files, request.databases, lambda text: emit(Warned(message=text))
-        )
-        emit(Stage(name="comparing"))
-        found = target.differences(chosen, files, what)
-    return [RestoreError(difference.where, difference.detail) for difference in found]
+        try:
+            chosen: list[Database] = target.put_back(
+                inventory, files, request.databases, lambda text: emit(Warned(message=text))
+            )
+            emit(Stage(name="comparing"))
+            found = target.differences(chosen, files, what)
+        finally:
+            for left in target.stop():
+                emit(Warned(message=left))
+    return [RestoreError(difference.where, difference.detail) for difference in (*target.problems, *found)]

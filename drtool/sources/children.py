@@ -235,19 +235,19 @@ def fed(
     environ: Mapping[str, str],
     file: Path,
     *,
+    user: str | None = None,
     secrets: Sequence[str] = (),
+    cwd: Path | None = None,
     watch: Callable[[], None] | None = None,
-) -> bytes:
-    """Runs a program on a file as its stdin; what it complained of. Raises DrtoolError if it fails."""
+) -> tuple[int, str]:
+    """Runs a program on a file as its stdin, which its user need not be able to open; exit code, and what it complained of."""
     with file.open("rb") as stdin:
-        child = started(argv, environ, stdin=stdin.fileno())
+        child = started(argv, environ, cwd=cwd, user=user, stdin=stdin.fileno())
     try:
         _, errors = watched(child, None, watch)
     finally:
         kill_group(child)
-    if child.returncode:
-        raise DrtoolError(f"{argv[0]} {ending(child.returncode)}: {told(errors, secrets)}")
-    return errors
+    return child.returncode, redacted(errors.decode("utf-8", "replace"), secrets)
 
 
 def run(

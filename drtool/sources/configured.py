@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
-from drtool.config.schema import SourceConfig
+from drtool.config.schema import MysqlConfig, SourceConfig
 from drtool.errors import UsageError
+from drtool.sources.databases import Access
 from drtool.sources.port import Source
 
 
@@ -58,6 +59,16 @@ def _source(config: SourceConfig, directory: Path) -> Source | None:
 
         return SystemSource()
     return None
+
+
+def access_of(config: SourceConfig | None, directory: Path) -> Access:
+    """How a database source reaches its server. Names of files are below `directory`."""
+    server = None if config is None else config.postgresql or config.mysql
+    if server is None:
+        return Access()
+    if isinstance(server, MysqlConfig):
+        return Access(defaults_file=directory / server.defaults_file if server.defaults_file else None)
+    return Access(run_as=server.run_as, programs=directory / server.programs if server.programs else None)
 
 
 def walked_paths(config: SourceConfig, directory: Path) -> tuple[Path, ...]:

@@ -26,11 +26,22 @@ def nobody_watches() -> None:
     """For callers that wait as long as it takes."""
 
 
+class Access(NamedTuple):
+    """How the backup reached its server, which holds for a server of the same kind, too."""
+
+    run_as: str | None = None
+    programs: Path | None = None
+    defaults_file: Path | None = None
+
+
+NO_ACCESS = Access()
+
+
 class Difference(NamedTuple):
     """Where a restored database is not as it was recorded."""
 
     what: str
-    """`rowcount` or `schema`."""
+    """`rowcount`, `schema`, or `object` for one that could not be restored."""
     where: str
     detail: str
 
@@ -47,6 +58,11 @@ class Target(Protocol):
     def version(self) -> str: ...
 
     @property
+    def problems(self) -> Sequence[Difference]:
+        """What `put_back` could not restore, while the rest is there."""
+        ...
+
+    @property
     def programs(self) -> str | None:
         """The directory of the server's own programs, where it is known: not all of them stand in PATH everywhere."""
         ...
@@ -58,7 +74,10 @@ class Target(Protocol):
     def put_back(
         self, inventory: Inventory, files: Path, databases: Sequence[str], tell: Callable[[str], None]
     ) -> list[Database]:
-        """Restores these databases (all without names) from where the snapshot's files were put. Raises DrtoolError, Refused."""
+        """Restores these databases (all without names) from where the snapshot's files were put.
+
+        Raises Refused, and DrtoolError if nothing came back. A database that a restore left unfinished is begun again.
+        """
         ...
 
     def differences(self, chosen: Sequence[Database], files: Path, what: Sequence[str]) -> list[Difference]:
@@ -66,14 +85,14 @@ class Target(Protocol):
         ...
 
     def stop(self) -> list[str]:
-        """Ends a scratch server; what is left, in words. Of any other, nothing."""
+        """Ends a scratch server, and takes back what was set for the restore on any other; what is left, in words."""
         ...
 
 
 class Engine(Protocol):
     """`ENGINE` in the module `engine` of each kind."""
 
-    def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch) -> Target:
+    def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch, access: Access = NO_ACCESS) -> Target:
         """A server that somebody else runs. Raises DrtoolError."""
         ...
 

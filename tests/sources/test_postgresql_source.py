@@ -16,7 +16,8 @@ from drtool.operations.recorded import recorded
 from drtool.sources.inventory import Database
 from drtool.sources.postgresql import Client, PostgresqlSource
 from drtool.sources.postgresql.dsn import dsn_environment, of_database
-from drtool.sources.postgresql.putback import compared_schemas, differences, put_back, without_roles
+from drtool.sources.postgresql.putback import compared_schemas, differences, put_back
+from drtool.sources.postgresql.roles import without_roles
 from drtool.sources.postgresql.scratch_server import ScratchServer, programs_of
 
 __all__ = ["postgresql"]
@@ -155,6 +156,7 @@ def test_a_dry_run_says_what_there_is_and_stores_nothing(world, postgresql):
 def test_a_scratch_server_ends_with_whoever_started_it():
     script = """
 import os, sys
+from drtool.sources.postgresql.roles import without_roles
 from drtool.sources.postgresql.scratch_server import ScratchServer
 server = ScratchServer((), os.environ)
 print(server.directory, flush=True)

@@ -73,8 +73,7 @@ def load(action: Restore, pins: Any, files: Path, around: Around, work: Work) ->
     try:
         inventory = read_inventory((files / str(action.to.engine) / NAME).read_bytes())
         target = _target(action, pins, inventory, around, work)
-        if action.to.dsn is None:
-            work.at_end(target.stop)
+        work.at_end(target.stop)
         chosen = target.put_back(inventory, files, (), work.progress)
         return _judged(action, pins, inventory, target, chosen, files)
     except Refused as error:
@@ -108,7 +107,7 @@ def _judged(
     files: Path,
 ) -> Outcome:
     what = [each for each in WHAT if not unproven(chosen, (each,))]
-    found = target.differences(chosen, files, what)
+    found = [*target.problems, *target.differences(chosen, files, what)]
     outputs = {
         "dsn": target.url if action.to.dsn is None else None,
         "engine": inventory.drtool,

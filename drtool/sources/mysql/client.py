@@ -75,8 +75,8 @@ class Client:
         argv = self.words("", "--batch", *more)
         return children.complaints(argv, self.environ, text, secrets=self.secrets, watch=self.watch)
 
-    def load(self, file: Path, *more: str) -> bytes:
-        """Runs the statements of a file, however long it is. Raises DrtoolError."""
+    def load(self, file: Path, *more: str) -> tuple[int, str]:
+        """Run the statements of a file, however long it is; (exit code, what the client and the server said)."""
         argv = self.words("", "--batch", *more)
         return children.fed(argv, self.environ, file, secrets=self.secrets, watch=self.watch)
 

@@ -13,7 +13,16 @@ from urllib.parse import quote
 
 from drtool.errors import DrtoolError, Refused
 from drtool.sources import children
-from drtool.sources.databases import Difference, Watch, below, compared_lines, compared_rows, selected
+from drtool.sources.databases import (
+    NO_ACCESS,
+    Access,
+    Difference,
+    Watch,
+    below,
+    compared_lines,
+    compared_rows,
+    selected,
+)
 from drtool.sources.guarded import Guarded, user_of
 from drtool.sources.inventory import Database, Inventory
 from drtool.sources.mysql.capture import EVENTS, SCHEMA
@@ -36,6 +45,7 @@ class MysqlTarget:
     """Fulfils `databases.Target`."""
 
     programs = None
+    problems: Sequence[Difference] = ()
 
     def __init__(self, client: Client, url: str, guarded: Guarded | None) -> None:
         self._client, self._guarded = client, guarded
@@ -58,7 +68,9 @@ class MysqlTarget:
         self.check(chosen)
         for database in chosen:
             try:
-                self._client.load(below(files, database.dump))
+                code, stderr = self._client.load(below(files, database.dump))
+                if code:
+                    raise DrtoolError(stderr.strip()[-500:])
             except DrtoolError as error:
                 raise DrtoolError(f"the database {database.name} could not be restored: {error.message}") from None
         if inventory.globals is not None:
@@ -99,9 +111,9 @@ class MysqlTarget:
 class MysqlEngine:
     """Fulfils `databases.Engine`."""
 
-    def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch) -> MysqlTarget:
+    def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch, access: Access = NO_ACCESS) -> MysqlTarget:
         try:
-            return MysqlTarget(Client(dsn, environ, watch=watch), dsn, None)
+            return MysqlTarget(Client(dsn, environ, defaults_file=access.defaults_file, watch=watch), dsn, None)
         except ValueError as error:
             raise DrtoolError(str(error)) from None
 

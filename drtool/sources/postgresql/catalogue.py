@@ -28,7 +28,7 @@ def _rights(column: str, kind: str, owner: str) -> str:
 
 
 def _described(owner: str, rights: str = "''") -> str:
-    return f"pg_catalog.pg_get_userbyid({owner}) || ' ' || {rights}"
+    return f"quote_ident(pg_catalog.pg_get_userbyid({owner})) || ' ' || {rights}"
 
 
 _RELATION = (
@@ -110,7 +110,7 @@ _KINDS = (
           _described("x.lanowner", _rights("x.lanacl", "l", "x.lanowner"))),
 )  # fmt: skip
 _SUBSCRIPTIONS = (
-    "SELECT 'SUBSCRIPTION', subname, pg_catalog.pg_get_userbyid(subowner) FROM pg_catalog.pg_subscription "
+    "SELECT 'SUBSCRIPTION', subname, quote_ident(pg_catalog.pg_get_userbyid(subowner)) || ' ' FROM pg_catalog.pg_subscription "
     "WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
 )
 _BLOBS = "SELECT 'BLOBS', 'large objects', count(*)::text FROM pg_catalog.pg_largeobject_metadata HAVING count(*) > 0"
@@ -120,7 +120,7 @@ _SETTINGS = (
     "FROM pg_catalog.pg_db_role_setting, unnest(setconfig) option WHERE setdatabase = d.oid"
 )
 _PROPERTIES = (
-    "SELECT pg_catalog.pg_get_userbyid(datdba), "  # noqa: S608 - constants
+    "SELECT quote_ident(pg_catalog.pg_get_userbyid(datdba)), "  # noqa: S608 - constants
     f"{_rights('datacl', 'd', 'datdba')}, coalesce(({_SETTINGS}), ''), "
     "coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), ''), pg_catalog.pg_encoding_to_char(encoding), "
     "datcollate, datctype, datconnlimit::text, datistemplate::text FROM pg_catalog.pg_database d "
@@ -165,6 +165,19 @@ def properties(session: Session) -> dict[str, str]:
 def roles(session: Session) -> dict[str, str]:
     """Return the server's roles with their attributes and memberships; not those that initdb made."""
     return {shown(name): shown(described) for name, described in session.ask(_ROLES)}
+
+
+_OWNER = re.compile(r'"(?:[^"]|"")+"|[^ ]*', re.DOTALL)
+_OWNERLESS = ("CONSTRAINT", "FK CONSTRAINT", "TRIGGER", "RULE", "POLICY", "EXTENSION", "BLOBS")
+
+
+def owners(recorded: Objects | None, properties: Mapping[str, str] | None) -> set[str]:
+    """Return the roles that own something in a database; quoted."""
+    found = {properties["owner"]} if properties else set()
+    for kind, names in (recorded or {}).items():
+        if kind not in _OWNERLESS:
+            found |= {_OWNER.match(described)[0] for described in names.values()}  # type: ignore[index]
+    return found
 
 
 def lacking(recorded: Mapping[str, Mapping[str, str]], schema: str) -> list[str]:

@@ -40,10 +40,9 @@ class Client:
         *,
         run_as: str | None = None,
         programs: Path | None = None,
-        database: str | None = None,
         watch: Watch = nobody_watches,
     ) -> None:
-        """`database`: where the DSN names none. Raises ValueError for a DSN that cannot be understood."""
+        """Raises ValueError for a DSN that cannot be understood."""
         given = dsn_environment(dsn)
         self.environ = {**_DEFAULTS, **environ, **given}
         if programs is not None:
@@ -51,7 +50,7 @@ class Client:
         self.secrets = tuple(filter(None, (self.environ.get("PGPASSWORD"),)))
         self.run_as = run_as
         self.watch = watch
-        self.database = given.get("PGDATABASE") or database
+        self.database = given.get("PGDATABASE")
         self.told = given.get("PGSERVICE") or given.get("PGHOST") or "the local server"
 
     def entrance(self) -> str:
@@ -93,6 +92,19 @@ class Client:
         return children.complaints(
             argv, self.environ, stdin, user=self.run_as, secrets=self.secrets, cwd=ROOT, watch=self.watch
         )
+
+    def fed(self, argv: Sequence[str], file: Path, options: str = "") -> tuple[int, str]:
+        """Run a program on a file; (exit code, what it complained of). `options`: settings of the server for it."""
+        environ = (
+            {**self.environ, "PGOPTIONS": f"{self.environ.get('PGOPTIONS', '')} {options}".strip()}
+            if options
+            else self.environ
+        )
+        return children.fed(argv, environ, file, user=self.run_as, secrets=self.secrets, cwd=ROOT, watch=self.watch)
+
+    def here(self, argv: Sequence[str]) -> bytes:
+        """The output of a program that reads files of this host and talks to no server. Raises DrtoolError."""
+        return children.run(argv, self.environ, limit_bytes=1 << 30, watch=self.watch)
 
     def piped(
         self, argv: Sequence[str], heard: children.Heard | None = None
@@ -170,6 +182,15 @@ class Session:
             return _rows(rows)
         state, _, message = why.decode("utf-8", "replace").strip().partition(" ")
         return Failure(state, message)
+
+    def applied(self, sql: str) -> bool:
+        """Whether a statement in a transaction succeeded; one that fails leaves the transaction as it was."""
+        mark = tokens.token_hex(16)
+        text = self._said(
+            f"\\unset ON_ERROR_STOP\nSAVEPOINT attempt;\n{sql};\n\\if :ERROR\n\\echo {mark}\nROLLBACK TO SAVEPOINT attempt;\n"
+            "\\endif\nRELEASE SAVEPOINT attempt;\n\\set ON_ERROR_STOP 1"
+        )
+        return mark.encode() not in text
 
     def _said(self, words: str) -> bytes:
         """What is printed in answer."""

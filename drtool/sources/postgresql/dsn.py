@@ -5,6 +5,7 @@ Invariants
 """
 
 import re
+from collections.abc import Mapping
 
 from drtool.sources.dsn import parse_url, unknown_names
 
@@ -67,6 +68,13 @@ def dsn_environment(dsn: str) -> dict[str, str]:
     if unknown := unknown_names(set(pairs) - set(_VARIABLES), _REFUSED):
         raise ValueError(f"the DSN sets {unknown}: only what libpq reads from its environment can be set")
     return {_VARIABLES[name]: value for name, value in pairs.items() if value}
+
+
+def is_local(dsn: str, environ: Mapping[str, str]) -> bool:
+    """Whether a DSN leads to a socket of this host, where the server may go by who asks."""
+    given = dsn_environment(dsn)
+    host = given.get("PGHOST", environ.get("PGHOST", ""))
+    return "PGSERVICE" not in given and all(part == "" or part.startswith(("/", "@")) for part in host.split(","))
 
 
 def _of_uri(dsn: str) -> dict[str, str]:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from drtool.errors import DrtoolError
 from drtool.sources.children import program
-from drtool.sources.databases import Difference, Watch
+from drtool.sources.databases import NO_ACCESS, Access, Difference, Watch, selected
 from drtool.sources.guarded import user_of
 from drtool.sources.inventory import Database, Inventory
-from drtool.sources.postgresql import putback
+from drtool.sources.postgresql import putback, roles
 from drtool.sources.postgresql.client import Client
+from drtool.sources.postgresql.dsn import is_local
 from drtool.sources.postgresql.looking import look
 from drtool.sources.postgresql.scratch_server import OWNER, ScratchServer, programs_of
 
@@ -22,6 +23,11 @@ class PostgresqlTarget:
         self.url = url
         self.version = look(client).version
         self.programs = str(server.programs) if server is not None else None
+        self._restore: putback.PutBack | None = None
+
+    @property
+    def problems(self) -> Sequence[Difference]:
+        return self._restore.problems if self._restore is not None else ()
 
     def check(self, chosen: Sequence[Database]) -> None:
         if self._server is None:
@@ -30,26 +36,38 @@ class PostgresqlTarget:
     def put_back(
         self, inventory: Inventory, files: Path, databases: Sequence[str], tell: Callable[[str], None]
     ) -> list[Database]:
-        scratch = self._server is not None
-        chosen = putback.put_back(self._client, inventory, files, scratch=scratch, databases=databases, tell=tell)
+        self._restore = putback.PutBack(self._client, scratch=self._server is not None, tell=tell)
+        chosen = self._restore.run(inventory, files, selected(inventory, databases))
         if self._server is not None:
             own = [database.name for database in chosen if database.name != "postgres"]
             self.url = self._server.url_of(own[0] if len(own) == 1 else "postgres")
         return chosen
 
     def differences(self, chosen: Sequence[Database], files: Path, what: Sequence[str]) -> list[Difference]:
-        return putback.differences(self._client, chosen, files, what)
+        found = putback.differences(self._client, chosen, files, what, restore=self._restore)
+        if self._restore is not None:
+            self._restore.settle(found)
+        return found
 
     def stop(self) -> list[str]:
-        return self._server.stop() if self._server is not None else []
+        left = roles.leave(self._client, self._restore.granted) if self._restore is not None else []
+        return [*left, *(self._server.stop() if self._server is not None else [])]
 
 
 class PostgresqlEngine:
     """Fulfils `databases.Engine`."""
 
-    def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch) -> PostgresqlTarget:
+    def connect(
+        self, dsn: str, environ: Mapping[str, str], watch: Watch, access: Access = NO_ACCESS
+    ) -> PostgresqlTarget:
         try:
-            client = Client(dsn, environ, watch=watch)
+            client = Client(
+                dsn,
+                environ,
+                run_as=access.run_as if is_local(dsn, environ) else None,
+                programs=access.programs,
+                watch=watch,
+            )
         except ValueError as error:
             raise DrtoolError(str(error)) from None
         return PostgresqlTarget(client, dsn, None)

@@ -1,9 +1,10 @@
 """Dumps back into a PostgreSQL server, and the proof that they are what was recorded.
 
 Invariants
-    A database that is there and holds anything is never touched, except in a scratch server.
-    What a program complains of is a problem, but for what is expected: roles that the new server has already.
-    Proven means compared: the rows of every table that was counted, and every line of the schema.
+    A database that is there and holds anything is never touched, except in a scratch server, and except one that a restore
+    left unfinished and nobody has changed since.
+    What fails is reported, and the rest is restored: the other entries, and the other databases.
+    Proven means compared: the rows of every table that was counted, every line of the schema, every object of the catalogue.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +12,109 @@ from pathlib import Path
 
 from drtool.errors import DrtoolError, Refused
 from drtool.sources.databases import Difference, below, compared_lines, compared_rows, selected
-from drtool.sources.inventory import Database, Inventory
+from drtool.sources.inventory import Database, Inventory, digest
+from drtool.sources.postgresql import catalogue, roles
+from drtool.sources.postgresql.capture import schema_words
 from drtool.sources.postgresql.client import Client
 from drtool.sources.postgresql.dsn import of_database
-from drtool.sources.postgresql.looking import look, row_counts, schema_lines
+from drtool.sources.postgresql.loading import MARK, Loading, drop, finished, is_marked
+from drtool.sources.postgresql.looking import look, row_counts, schema_lines, tables
 
-_EXPECTED = ("already exists", "current user cannot be dropped")
+_CONTENT = "SELECT count(*), coalesce(sum(pg_catalog.hashtextextended(t::text, 0)::numeric), 0) FROM {} t"
+_PER_SERVER = ("encoding", "collation", "character type")
+"""What an empty database that was there already keeps."""
+
+
+class PutBack:
+    """A restore of some databases into one server."""
+
+    def __init__(self, client: Client, *, scratch: bool, tell: Callable[[str], None]) -> None:
+        self._client, self.is_scratch, self._tell = client, scratch, tell
+        self.problems: list[Difference] = []
+        self.granted: list[str] = []
+        self.made: list[str] = []
+        self.marked: list[str] = []
+        self.without_owners: list[str] = []
+
+    def run(self, inventory: Inventory, files: Path, chosen: Sequence[Database]) -> list[Database]:
+        """Restores globals, then each database, from `files`, where the snapshot was put; those that are there now."""
+        if not self.is_scratch:
+            check_absent(self._client, chosen)
+        owners = sorted(
+            {owner for database in chosen for owner in catalogue.owners(database.objects, database.properties)}
+        )
+        file = below(files, inventory.globals) if inventory.globals is not None else None
+        done = roles.put_back(self._client, file, owners, self._tell)
+        self.granted = done.granted
+        self.problems += [Difference("object", "roles", problem) for problem in done.problems]
+        strangers = roles.strangers(self._client, owners)
+        restored = []
+        for database in chosen:
+            try:
+                self._restore(
+                    database,
+                    files,
+                    without_tablespaces=done.without_tablespaces or self.is_scratch,
+                    strangers=strangers,
+                )
+            except DrtoolError as error:
+                self.problems.append(Difference("object", database.name, f"it could not be restored: {error.message}"))
+            else:
+                restored.append(database)
+        if not restored:
+            first = next(row for row in reversed(self.problems) if row.what == "object")
+            raise DrtoolError(f"the database {first.where} could not be restored: {first.detail}")
+        return restored
+
+    def _restore(self, database: Database, files: Path, *, without_tablespaces: bool, strangers: Sequence[str]) -> None:
+        name = database.name
+        there = name in look_at(self._client)
+        if there and not self.is_scratch and is_marked(self._client, name):
+            self._tell(f"{name} was left unfinished by a restore, and is begun again")
+            drop(self._client, name)
+            there = False
+        foreign = sorted(set(strangers) & set(catalogue.owners(database.objects, database.properties)))
+        if foreign:
+            self.without_owners.append(name)
+            self.problems.append(
+                Difference(
+                    "object",
+                    name,
+                    f"what belonged to {', '.join(foreign)} belongs to the restoring user, who may not give it away",
+                )
+            )
+        loading = Loading(
+            self._client,
+            name,
+            below(files, database.dump),
+            without_tablespaces=without_tablespaces,
+            without_owners=bool(foreign),
+            marked=not self.is_scratch,
+        )
+        self.made += [] if there else [name]
+        try:
+            failed = loading.run(there)
+        finally:
+            self.marked += [name] if loading.has_mark else []
+        for problem in failed:
+            self.problems.append(
+                Difference("object", f"{name}: {problem.entry}" if problem.entry else name, problem.message)
+            )
+
+    def settle(self, found: Sequence[Difference]) -> None:
+        """Take the marks away if all is as recorded; else note the contents, so that only what nobody changed is begun again."""
+        for name in self.marked:
+            if found or self.problems:
+                note = content(self._client, name)
+                self._client.ask(f"SET default_transaction_read_only = off; COMMENT ON SCHEMA {MARK} IS '{note}'", name)
+            else:
+                finished(self._client, name)
+        self.marked = []
+
+
+def look_at(client: Client) -> set[str]:
+    """The names of all databases."""
+    return {row[0] for row in client.ask("SELECT datname FROM pg_catalog.pg_database")}
 
 
 def put_back(
@@ -28,83 +126,59 @@ def put_back(
     databases: Sequence[str] = (),
     tell: Callable[[str], None],
 ) -> list[Database]:
-    """Restores globals, then each database, from `files`, where the snapshot was put. Raises DrtoolError, Refused."""
-    chosen = selected(inventory, databases)
-    if not scratch:
-        check_absent(client, chosen)
-    for problem in _globals(client, inventory, files):
-        tell(f"globals: {problem}")
-    for database in chosen:
-        _restore(client, database, files, scratch=scratch)
+    """Restore and settle; what could not be restored is told. Raises DrtoolError, Refused."""
+    restore = PutBack(client, scratch=scratch, tell=tell)
+    chosen = restore.run(inventory, files, selected(inventory, databases))
+    for problem in restore.problems:
+        tell(f"{problem.where}: {problem.detail}")
+    restore.settle(())
     return chosen
 
 
 def check_absent(client: Client, chosen: Sequence[Database]) -> None:
-    """An empty database of that name is as good as none."""
-    there = look(client).databases
+    """An empty database of that name is as good as none, and so is one that a restore left unfinished."""
+    there = look(client).databases.keys() | {"template1"}
     for database in chosen:
-        if database.name in there:
-            with client.session(database.name) as session:
-                ((count,),) = session.ask(
-                    "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-                    "WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-                )
-            if int(count):
-                raise Refused(
-                    f"the server at {client.told} has a database {database.name} with {count} tables and other objects in it",
-                    hint="rename or drop it first, or restore into another server",
-                )
+        if database.name not in there:
+            continue
+        with client.session(database.name) as session:
+            ((count,),) = session.ask(
+                "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+                "WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+            )
+        if int(count):
+            _check_unfinished(client, database.name, count)
 
 
-def _globals(client: Client, inventory: Inventory, files: Path) -> list[str]:
-    """What of roles and tablespaces could not be made."""
-    if inventory.globals is None:
-        return []
-    text = _of_new_roles(client, below(files, inventory.globals).read_text("utf-8", "surrogateescape"))
-    argv = ["psql", "--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=0", "--output=/dev/null"]
-    argv.append(f"--dbname={of_database(client.database or 'postgres')}")
-    complaints = client.complaints(argv, stdin=text.encode("utf-8", "surrogateescape"))
-    return [line for line in complaints if "ERROR" in line and not any(word in line for word in _EXPECTED)]
+def _check_unfinished(client: Client, name: str, count: str) -> None:
+    if not is_marked(client, name):
+        raise Refused(
+            f"the server at {client.told} has a database {name} with {count} tables and other objects in it",
+            hint="rename or drop it first, or restore into another server",
+        )
+    comment = "SELECT coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') FROM pg_catalog.pg_namespace"
+    ((note,),) = client.ask(f"{comment} WHERE nspname = '{MARK}'", name)
+    if note and note != content(client, name):
+        raise Refused(
+            f"the database {name} at {client.told} was restored with errors, and has been changed since",
+            hint=f"drop it first; or keep it, and drop its schema {MARK}",
+        )
 
 
-def _of_new_roles(client: Client, text: str) -> str:
-    """Without what would change roles that are there: their passwords and rights are this server's own."""
-    names = [row[0] for row in client.ask("SELECT pg_catalog.quote_ident(rolname) FROM pg_catalog.pg_roles")]
-    return without_roles(text, names)
-
-
-def without_roles(text: str, names: Sequence[str]) -> str:
-    """Leave out the statements that create or alter these roles. The names are quoted, and may hold line ends."""
-    own = tuple(f"{verb} ROLE {name}{end}" for name in names for verb, end in (("CREATE", ";"), ("ALTER", " ")))
-    kept, at = [], 0
-    while at < len(text):
-        begins = next((begin for begin in own if text.startswith(begin, at)), "")
-        end_text = ";\n" if begins else "\n"
-        found = text.find(end_text, at + max(0, len(begins) - 1))
-        end = len(text) if found < 0 else found + len(end_text)
-        if not begins:
-            kept.append(text[at:end])
-        at = end
-    return "".join(kept)
-
-
-def _restore(client: Client, database: Database, files: Path, *, scratch: bool) -> None:
-    there = database.name in look(client).databases
-    argv = ["pg_restore", "--no-password", "--exit-on-error"]
-    argv += ["--no-tablespaces"] if scratch else []
-    if there:
-        argv += ["--clean", "--if-exists"] if scratch else []
-        argv.append(f"--dbname={of_database(database.name)}")
-    else:
-        argv += ["--create", f"--dbname={of_database(client.database or 'postgres')}"]
-    try:
-        client.run([*argv, "--", str(below(files, database.dump))])
-    except DrtoolError as error:
-        raise DrtoolError(f"the database {database.name} could not be restored: {error.message}") from None
+def content(client: Client, name: str) -> str:
+    """Return a digest of all rows of a database."""
+    with client.session(name) as session:
+        rows = [(table.name, session.ask(_CONTENT.format(table.name))) for table in tables(session) if table.counted]
+    return digest(f"{table}: {row}" for table, row in rows)
 
 
 def differences(
-    client: Client, chosen: Sequence[Database], files: Path, what: Sequence[str] = ("rowcount", "schema")
+    client: Client,
+    chosen: Sequence[Database],
+    files: Path,
+    what: Sequence[str] = ("rowcount", "schema"),
+    *,
+    restore: PutBack | None = None,
 ) -> list[Difference]:
     """Where the server differs from what was recorded when the databases were dumped."""
     found: list[Difference] = []
@@ -113,10 +187,50 @@ def differences(
             with client.session(database.name) as session:
                 found += compared_rows(database, row_counts(session))
         if "schema" in what and database.schema is not None:
-            recorded = below(files, database.schema).read_text("utf-8", "surrogateescape")
-            dump = client.run(["pg_dump", "--no-password", "--schema-only", f"--dbname={of_database(database.name)}"])
-            found += compared_schemas(database.name, recorded, dump.decode("utf-8", "surrogateescape"))
+            without_owners = restore is not None and database.name in restore.without_owners
+            found += _schema_differences(client, database, files, without_owners=without_owners)
+            found += _record_differences(client, database, restore, without_owners=without_owners)
     return found
+
+
+def _schema_differences(client: Client, database: Database, files: Path, *, without_owners: bool) -> list[Difference]:
+    assert database.schema is not None
+    recorded = below(files, database.schema).read_text("utf-8", "surrogateescape")
+    ((encoding,),) = client.ask("SHOW server_encoding", database.name)
+    words = ["pg_dump", "--no-password", f"--exclude-schema={MARK}", f"--dbname={of_database(database.name)}"]
+    dump = client.run(schema_words(words, encoding)).decode("utf-8", "surrogateescape")
+    if not without_owners:
+        return compared_schemas(database.name, recorded, dump)
+    return compared_lines(
+        database.name, *([line for line in schema_lines(text) if not _of_owner(line)] for text in (recorded, dump))
+    )
+
+
+def _of_owner(line: str) -> bool:
+    return " OWNER TO " in line or line.startswith(("GRANT ", "REVOKE ", "ALTER DEFAULT PRIVILEGES "))
+
+
+def _record_differences(
+    client: Client, database: Database, restore: PutBack | None, *, without_owners: bool
+) -> list[Difference]:
+    """Objects that the catalogue had and has no more; properties of the database that are others."""
+    with client.session(database.name) as session:
+        now, properties = catalogue.objects(session), catalogue.properties(session)
+    lost = [
+        Difference("schema", database.name, f"missing: {kind.lower()} {name}")
+        for kind, names in (database.objects or {}).items()
+        for name in names
+        if name not in now.get(kind, {})
+    ]
+    ours = restore is None or database.name in restore.made
+    if without_owners or (restore is not None and not ours and restore.is_scratch):
+        return lost
+    kept = () if ours else _PER_SERVER
+    return lost + [
+        Difference("schema", database.name, f"its {key}: {properties.get(key, '')!r}; {value!r} recorded")
+        for key, value in (database.properties or {}).items()
+        if key not in kept and properties.get(key) != value
+    ]
 
 
 def compared_schemas(name: str, recorded: str, found: str) -> list[Difference]:

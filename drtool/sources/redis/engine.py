@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.sources import children
-from drtool.sources.databases import Difference, Watch, below, compared_rows, selected
+from drtool.sources.databases import NO_ACCESS, Access, Difference, Watch, below, compared_rows, selected
 from drtool.sources.guarded import Guarded
 from drtool.sources.inventory import Database, Inventory
 from drtool.sources.redis.client import Client
@@ -26,6 +26,7 @@ class RedisTarget:
     """Fulfils `databases.Target`."""
 
     programs = None
+    problems = ()
 
     def __init__(self, client: Client, url: str, guarded: Guarded | None) -> None:
         self._client, self._guarded = client, guarded
@@ -79,7 +80,7 @@ class RedisTarget:
 class RedisEngine:
     """Fulfils `databases.Engine`."""
 
-    def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch) -> RedisTarget:
+    def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch, access: Access = NO_ACCESS) -> RedisTarget:
         try:
             return RedisTarget(Client(dsn, environ, watch=watch), dsn, None)
         except ValueError as error:

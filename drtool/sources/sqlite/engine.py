@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from drtool.errors import UsageError
-from drtool.sources.databases import Difference, Watch, below, compared_rows, selected
+from drtool.sources.databases import NO_ACCESS, Access, Difference, Watch, below, compared_rows, selected
 from drtool.sources.inventory import Database, Inventory
 from drtool.sources.sqlite.looking import describe
 
@@ -19,6 +19,7 @@ class SqliteTarget:
         self.url = ""
         self.version = sqlite3.sqlite_version
         self.programs = None
+        self.problems: list[Difference] = []
 
     def check(self, chosen: Sequence[Database]) -> None:
         """A scratch directory holds nothing yet."""
@@ -49,7 +50,7 @@ class SqliteTarget:
 class SqliteEngine:
     """Fulfils `databases.Engine`."""
 
-    def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch) -> SqliteTarget:
+    def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch, access: Access = NO_ACCESS) -> SqliteTarget:
         parts = urlsplit(dsn)
         if parts.scheme != "sqlite" or parts.netloc:
             raise UsageError("the DSN is none of SQLite: write sqlite:///PATH")

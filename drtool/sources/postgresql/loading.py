@@ -1,0 +1,227 @@
+"""One database of a snapshot into a server: made or taken over empty, loaded entry by entry, its properties applied.
+
+Invariants
+    An entry that fails is reported with the server's own first words, and the others are loaded. No row is in a message.
+    A database that is being loaded carries a mark, a schema named `MARK`, until it is whole. By it a later restore tells its
+    own unfinished work, which it begins again, from somebody's data, which it never touches.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from drtool.sources.children import ProgramFailed
+from drtool.sources.postgresql.client import Client
+from drtool.sources.postgresql.dsn import of_database
+
+MARK = "drtool_unfinished_restore"
+RETRIES_MAX = 50
+WRITABLE = "-c default_transaction_read_only=off"
+_SECTION = re.compile(
+    r"^--\n-- Name: [^\n]*; Type: (DATABASE|DATABASE PROPERTIES|ACL|COMMENT|SECURITY LABEL); [^\n]*\n--\n", re.MULTILINE
+)
+_CREATE = re.compile(r"CREATE DATABASE .*?;\n(?=\n\nALTER DATABASE |\s*\\|\s*\Z)", re.DOTALL)
+_TABLESPACE = re.compile(r' TABLESPACE = (?:"(?:[^"]|"")+"|\w+)')
+_REGRANT = re.compile(
+    r"^REVOKE ([A-Z,]+) ON DATABASE (.+) FROM (.+);\nGRANT ([A-Z,]+) ON DATABASE \2 TO \3;$", re.MULTILINE
+)
+_OF_DATABASE = re.compile(r"^\d+; \d+ \d+ (?:ACL|COMMENT|SECURITY LABEL) - DATABASE ")
+_EMPTY_PATH = b"SELECT pg_catalog.set_config('search_path', '', false);"
+_HEAD_BYTES = 1 << 16
+_VALUE = re.compile(r'(: )".*"$')
+
+
+class Problem(NamedTuple):
+    """An entry of a dump that could not be loaded. `number`: its own in the dump; 0 if it is not known."""
+
+    number: int
+    entry: str
+    message: str
+
+
+def told(message: str) -> str:
+    """The server's first line, without a value of a row."""
+    return _VALUE.sub(r'\1"…"', message.strip().splitlines()[0] if message.strip() else "it said nothing")
+
+
+def problems_of(stderr: str) -> list[Problem]:
+    """What a verbose pg_restore complained of: each error with the entry that it was at."""
+    found, number, entry = [], 0, ""
+    for line in stderr.splitlines():
+        if at := re.match(r"pg_restore: from TOC entry (\d+); \d+ \d+ (.*)", line):
+            number, entry = int(at[1]), at[2]
+        elif error := re.match(r"pg_restore: error: (.*)", line):
+            message = error[1].partition("ERROR:  ")[2] or error[1]
+            found.append(Problem(number, entry, told(message)))
+    return found
+
+
+class Properties(NamedTuple):
+    """SQL of a dump about the database as a whole."""
+
+    create: str
+    rest: str
+    """Owner, rights, comment and settings."""
+
+
+def properties_of(text: str, *, without_tablespace: bool, without_owner: bool) -> Properties:
+    """Take apart what `pg_restore --create` says of the database alone."""
+    parts = _SECTION.split(text)
+    sections: dict[str, str] = {}
+    for kind, body in zip(parts[1::2], parts[2::2], strict=True):
+        lines = re.split(r"^(?:\\|--\n-- )", body, maxsplit=1, flags=re.MULTILINE)[0]
+        sections[kind] = sections.get(kind, "") + lines.strip() + "\n"
+    first = sections.pop("DATABASE", "")
+    create = _CREATE.match(first)
+    owner = first[create.end() :].strip() if create else ""
+    made = create[0] if create else ""
+    if without_owner:
+        owner = ""
+        sections.pop("ACL", None)
+    rest = "\n".join([owner, *(_REGRANT.sub(_regranted, text) for text in sections.values())])
+    return Properties(_TABLESPACE.sub("", made) if without_tablespace else made, rest)
+
+
+def _regranted(match: re.Match[str]) -> str:
+    """Revoke only what is not granted again at once: whoever is at work in an existing database keeps it throughout."""
+    taken, given = match[1].split(","), match[4].split(",")
+    left, more = [each for each in taken if each not in given], [each for each in given if each not in taken]
+    revoke = f"REVOKE {','.join(left)} ON DATABASE {match[2]} FROM {match[3]};" if left else ""
+    grant = f"GRANT {','.join(more)} ON DATABASE {match[2]} TO {match[3]};" if more else ""
+    return f"{revoke}\n{grant}"
+
+
+class Loading:
+    """Loads one dump into one database."""
+
+    def __init__(
+        self, client: Client, name: str, dump: Path, *, without_tablespaces: bool, without_owners: bool, marked: bool
+    ) -> None:
+        self._client, self._name, self._dump, self._marked = client, name, dump, marked
+        self.has_mark = False
+        self._without_tablespaces, self._without_owners = without_tablespaces, without_owners
+        self._options: list[str] = [
+            *(["--no-tablespaces"] if without_tablespaces else []),
+            *(["--no-owner"] if without_owners else []),
+        ]
+
+    def run(self, there: bool) -> list[Problem]:
+        """Return what could not be loaded. Raises DrtoolError if there is no database to load into."""
+        text = self._properties()
+        problems = []
+        if not there:
+            self._create(text.create)
+        if self._marked:
+            self._client.ask(f"CREATE SCHEMA IF NOT EXISTS {MARK}", self._name)
+            self.has_mark = True
+        if text.rest.strip():
+            problems += self._applied(text.rest)
+        argv = ["pg_restore", "--no-password", "--verbose", *self._options, f"--dbname={of_database(self._name)}"]
+        code, stderr = self._client.fed(argv, self._dump, WRITABLE if self._is_read_only() else "")
+        found = problems_of(stderr)
+        if code and not found:
+            problems.append(
+                Problem(
+                    0,
+                    "",
+                    f"pg_restore ended with {code}: {told(stderr.strip().splitlines()[-1] if stderr.strip() else '')}",
+                )
+            )
+        return [*problems, *self._again(found)]
+
+    def _properties(self) -> Properties:
+        """Of a name that no script can hold (with a line end), nothing but the name."""
+        here, dump = self._client.here, str(self._dump)
+        try:
+            rows = (
+                here(["pg_restore", "--create", "--list", "--", dump]).decode("utf-8", "surrogateescape").splitlines()
+            )
+            chosen = self._dump.with_name("properties.list")
+            chosen.write_text(
+                "\n".join(row for row in rows if _OF_DATABASE.match(row)) + "\n", "utf-8", "surrogateescape"
+            )
+            text = here(["pg_restore", "--create", f"--use-list={chosen}", "--file=-", "--", dump])
+        except ProgramFailed as error:
+            if "newline or carriage return" not in error.message:
+                raise
+            return Properties("", "")
+        return properties_of(
+            text.decode("utf-8", "surrogateescape"),
+            without_tablespace=self._without_tablespaces,
+            without_owner=self._without_owners,
+        )
+
+    def _create(self, sql: str) -> None:
+        quoted = '"' + self._name.replace('"', '""') + '"'
+        self._client.ask(sql.strip() or f"CREATE DATABASE {quoted} TEMPLATE template0")
+
+    def _applied(self, sql: str) -> list[Problem]:
+        argv = ["psql", "--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=0", "--output=/dev/null"]
+        argv.append(f"--dbname={of_database(self._client.entrance())}")
+        lines = self._client.complaints(argv, stdin=sql.encode("utf-8", "surrogateescape"))
+        return [
+            Problem(0, f"DATABASE {self._name}", told(line.partition("ERROR:")[2]))
+            for line in lines
+            if "ERROR:" in line
+        ]
+
+    def _is_read_only(self) -> bool:
+        return self._client.ask("SHOW default_transaction_read_only", self._name) == [["on"]]
+
+    def _again(self, failed: Sequence[Problem]) -> list[Problem]:
+        """Try entries that failed once more, with the search path that the database's own users have, as long as it helps.
+
+        pg_restore has none: a function without one fails in a materialized view, an index or a constraint.
+        """
+        left = list(failed)
+        while left and len(left) <= RETRIES_MAX:
+            still = [problem for problem in left if not self._loaded(problem)]
+            if len(still) == len(left):
+                break
+            left = still
+        return left
+
+    def _loaded(self, problem: Problem) -> bool:
+        if not problem.number:
+            return False
+        rows = self._client.here(["pg_restore", "--list", "--", str(self._dump)]).decode("utf-8", "surrogateescape")
+        row = next((row for row in rows.splitlines() if row.startswith(f"{problem.number}; ")), "")
+        chosen, script = self._dump.with_name("again.list"), self._dump.with_name("again.sql")
+        chosen.write_text(row + "\n", "utf-8", "surrogateescape")
+        argv = ["pg_restore", *self._options, f"--use-list={chosen}", f"--file={script}", "--", str(self._dump)]
+        try:
+            self._client.here(argv)
+            _reset_search_path(script)
+            words = ["psql", "--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction"]
+            words += ["--output=/dev/null", f"--dbname={of_database(self._name)}"]
+            code, _ = self._client.fed(words, script, WRITABLE)
+        finally:
+            script.unlink(missing_ok=True)
+        return code == 0
+
+
+def _reset_search_path(script: Path) -> None:
+    """Overwrite the statement in place: the script may be as long as the table that is loaded."""
+    with script.open("r+b") as file:
+        at = file.read(_HEAD_BYTES).find(_EMPTY_PATH)
+        if at >= 0:
+            file.seek(at)
+            file.write(b"RESET search_path;".ljust(len(_EMPTY_PATH)))
+
+
+def is_marked(client: Client, name: str) -> bool:
+    """Whether a restore left this database unfinished. Raises DrtoolError."""
+    return bool(client.ask(f"SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = '{MARK}'", name))  # noqa: S608 - constant
+
+
+def finished(client: Client, name: str) -> None:
+    """Take the mark away."""
+    client.ask(f"SET default_transaction_read_only = off; DROP SCHEMA IF EXISTS {MARK}", name)
+
+
+def drop(client: Client, name: str) -> None:
+    """Drop a database that a restore left unfinished. Raises DrtoolError."""
+    quoted = '"' + name.replace('"', '""') + '"'
+    elsewhere = "template1" if client.entrance() == name else None
+    client.ask(f"DROP DATABASE {quoted}", elsewhere)
