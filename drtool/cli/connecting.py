@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,12 +19,12 @@ from drtool.cli.view import Cell, Line, Table, View, line, table, view
 from drtool.cli.writing import Chosen, Place, config_text, write_config
 from drtool.config import load_config
 from drtool.config.schema import place_at
-from drtool.config.urls import NO_ACCESS
-from drtool.errors import NoQuorum, NoRepository, Refused
+from drtool.config.urls import NO_ACCESS, Access
+from drtool.errors import NoQuorum, NoRepository, ObjectMissing, Refused
 from drtool.events import Warned
 
 if TYPE_CHECKING:
-    from drtool.model import RepositoryId
+    from drtool.model import RepositoryId, TargetName
     from drtool.operations.connecting import Connected, ReachedTarget
     from drtool.repository import Repository, TargetSpec
     from drtool.repository.known_targets import Place as KnownPlace
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 def connect(
     context: typer.Context,
-    url: Annotated[str, typer.Argument(metavar="URL", help="Any target of it: the place with drtool.json.")],
+    urls: Annotated[list[str], typer.Argument(metavar="URL…", help="Any target of it: the place with drtool.json.")],
     write_config: Annotated[
         str | None, typer.Option(metavar="FILE", help="Where to write the configuration (default: ./drtool.yaml).")
     ] = None,
@@ -40,40 +41,44 @@ def connect(
 
     Reads there who the other sites are, tries those, says what is there and how to restore it, and writes the
     configuration if there is none: to --write-config, --config, $DRTOOL_CONFIG or ./drtool.yaml. One that is there is never
-    changed. Without a quorum of the sites what the reachable ones know is shown, and marked as tentative.
+    changed. Without a quorum of the sites what the reachable ones know is shown, and marked as tentative. Several URLs may be
+    given: those that do not answer are named, and the others are used.
 
     Examples:
         drtool connect /mnt/nas/drtool
+        drtool connect s3://acme-dr/drtool sftp://backup@attic/srv/drtool
         drtool connect file:///media/usb/drtool --password-file password --write-config /etc/drtool/drtool.yaml
     """
     from drtool.operations.connecting import what_is_there
-    from drtool.repository.joining import repositories_at, target_at
+    from drtool.repository.joining import repositories_at, targets_at
     from drtool.repository.known_targets import remember
     from drtool.repository.overlays import Overlays
 
     call: Call = context.obj
     path = _path(call, write_config)
-    target, repository_id = target_at(
-        *place_at(url, call.settings.directory), overlays=Overlays(call.settings.state_dir)
+    joined = targets_at(
+        [place_at(url, call.settings.directory) for url in urls], overlays=Overlays(call.settings.state_dir)
     )
+    for url, why in joined.silent:
+        call.emit(Warned(message=f"{url}: {why}; going on with the other places"))
     known = _known_targets(path)
     there = repositories_at(known)
-    if (there and repository_id not in there) or _is_of_another(call, known, repository_id):
-        raise _another(path, url)
-    with _opened(call, target) as repository:
-        target = _recognised(repository, target)
+    if (there and joined.repository not in there) or _is_of_another(call, known, joined.repository):
+        raise _another(path, joined.targets[0].url)
+    with _opened(call, joined.targets) as repository:
+        targets = [_recognised(repository, target) for target in joined.targets]
         found = what_is_there(repository)
         uncertain = repository.uncertain is not None
         if known and not there and not _is_same(call, path, repository, known):
-            raise _another(path, url)
+            raise _another(path, joined.targets[0].url)
         stale = lacking(repository, known, str(path)) if known else None
         ours = [place for place in _places_of(known) if place[0] in repository.target_rows()]
         remember(repository.spec, repository.id, repository.view, repository.targets, ours)
     if path.exists() and not known:
         path = _beside(call, path)
-    written = _write(call, path, found, target)
+    written = _write(call, path, found, targets)
     if stale is not None and (words := stale_words(stale)):
-        whole = shlex.join(("drtool", "connect", url, "--write-config", f"{path}.new"))
+        whole = shlex.join(("drtool", "connect", *urls, "--write-config", f"{path}.new"))
         call.emit(Warned(message=f"{words}; `{whole}` writes a whole one"))
     document = document_of(found)
     document["newest"] = [snapshot_row(row) for row in found.newest]
@@ -87,13 +92,22 @@ def connect(
     call.show(document, connect_view(document, uncertain=uncertain))
 
 
-def _opened(call: Call, target: "TargetSpec") -> "Repository":
+def _opened(call: Call, targets: "tuple[TargetSpec, ...]") -> "Repository":
     try:
-        return call.open(replace(call.spec((target,)), anyhow=True, anywhere=True))
+        return call.open(replace(call.spec(targets), anyhow=True, anywhere=True))
     except NoRepository:  # its marker is there: what is missing is a register
+        (first, *_), several = targets, len(targets) > 1
         raise NoQuorum(
-            f"{target.name} at {target.url} holds copies and no catalogue, because its site does not vote",
+            "these places hold copies and no catalogue, because their sites do not vote"
+            if several
+            else f"{first.name} at {first.url} holds copies and no catalogue, because its site does not vote",
             hint="connect from a target of a site that votes",
+        ) from None
+    except ObjectMissing as error:  # no other site is known before the catalogue is read
+        where = " and ".join(target.url for target in targets)
+        raise ObjectMissing(
+            f"the catalogue at {where} is damaged: {error.message}",
+            hint="add the URL of a target of another site: drtool connect URL URL; drtool repair mends this one then",
         ) from None
     except NoQuorum as error:
         if "--manifest-from" not in (error.hint or ""):
@@ -137,14 +151,15 @@ def _beside(call: Call, path: Path) -> Path:
     return whole
 
 
-def _write(call: Call, path: Path, found: "Connected", target: "TargetSpec") -> bool:
+def _write(call: Call, path: Path, found: "Connected", targets: "Sequence[TargetSpec]") -> bool:
     """Writes the configuration unless there is one."""
+    joined = {target.name: target.access for target in targets}
     if path.exists():
         return False
     password_file = call.options.password_file or os.environ.get("DRTOOL_PASSWORD_FILE")
     chosen = Chosen(
         label=found.label,
-        places=tuple(_place(row, target) for site in found.sites for row in site.targets),
+        places=tuple(_place(row, joined) for site in found.sites for row in site.targets),
         copies=found.copies,
         password_file=str(Path(password_file).absolute()) if password_file else None,
         use_password_file=password_file is not None,
@@ -154,12 +169,12 @@ def _write(call: Call, path: Path, found: "Connected", target: "TargetSpec") -> 
     return True
 
 
-def _place(row: "ReachedTarget", joined: "TargetSpec") -> Place:
+def _place(row: "ReachedTarget", joined: "Mapping[TargetName, Access]") -> Place:
     where = f" (a directory of {row.host})" if row.host and row.host != os.uname().nodename else ""
     return Place(
         name=str(row.name),
         url=row.url,
-        access=joined.access if row.name == joined.name else NO_ACCESS,
+        access=joined.get(row.name, NO_ACCESS),
         weight=max(1, row.weight),
         keys=row.keys,
         vote="only" if row.votes_only else "auto",

@@ -111,7 +111,8 @@ def refresh(context: Context) -> Talk[Outcome]:
     """The newest head, chosen once more: acceptors that lag or went back in time take part again, with all objects."""
     outcome = yield from _Commit(context, None, again=True).run()
     objects = yield from context.library.sealed_below(list(outcome.views), outcome.learned)
-    yield Gather({site: store_missing(site, objects) for site in context.places}, never)
+    # `repair`, which calls this, replaces what has rotted, and says what that was
+    yield Gather({site: store_missing(site, objects, read=False) for site in context.places}, never)
     return outcome
 
 

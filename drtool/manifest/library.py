@@ -13,7 +13,7 @@ import msgspec
 from drtool.crypto import SealKind, object_name
 from drtool.errors import FormatError, NoQuorum, ObjectMissing
 from drtool.manifest.head import Head, Reference, open_head, open_row, seal_row
-from drtool.manifest.names import OBJECTS, object_key
+from drtool.manifest.names import OBJECTS, name_in, object_key
 from drtool.manifest.ops import Change
 from drtool.manifest.pages import (
     Checkpoint,
@@ -280,13 +280,14 @@ def store_objects(site: SiteName, objects: Mapping[bytes, bytes]) -> Talk[bool]:
     return True
 
 
-def store_missing(site: SiteName, objects: Mapping[bytes, bytes]) -> Talk[bool]:
-    """Store those of `objects` that the site does not have."""
+def store_missing(site: SiteName, objects: Mapping[bytes, bytes], *, read: bool = True) -> Talk[bool]:
+    """Store those of `objects` that the site does not have whole; without `read`, those that it does not list."""
     listed = yield List(site, OBJECTS)
-    there = set() if isinstance(listed, Failed) else set(listed)
-    return (
-        yield from store_objects(site, {name: data for name, data in objects.items() if object_key(name) not in there})
-    )
+    there = set() if isinstance(listed, Failed) else set(objects).intersection(map(name_in, listed))
+    if read and there:
+        whole = yield from read_objects(site, sorted(there))
+        there = set() if isinstance(whole, Failed) else set(whole)
+    return (yield from store_objects(site, {name: data for name, data in objects.items() if name not in there}))
 
 
 def object_names(learned: Learned) -> set[bytes]:

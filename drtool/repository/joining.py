@@ -4,14 +4,15 @@ Invariants
     The marker only guides: it is believed when its MAC was checked with the key that the password opened.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from drtool.config.urls import NO_ACCESS, Access
-from drtool.errors import FormatError, NoQuorum, NoRepository, ObjectMissing, TargetOffline
-from drtool.model import RepositoryId
+from drtool.errors import DrtoolError, FormatError, NoQuorum, NoRepository, ObjectMissing, Refused, TargetOffline
+from drtool.model import RepositoryId, TargetName
 from drtool.repository.marker import Marker
 from drtool.repository.overlays import NO_OVERLAYS, Overlays
 from drtool.repository.places import is_absent, open_in_time
@@ -47,6 +48,34 @@ def target_at(
                 raise
             return unnamed, repository_id  # its register will say which target it is
     return replace(unnamed, name=marker.target), marker.repository_id
+
+
+class Joined(Struct, frozen=True):
+    """The places of one repository that answered, each target once; and those that did not, with the reason."""
+
+    repository: RepositoryId
+    targets: tuple[TargetSpec, ...]
+    silent: tuple[tuple[str, str], ...]
+
+
+def targets_at(places: Sequence[tuple[str, Access]], *, overlays: Overlays = NO_OVERLAYS) -> Joined:
+    """Return what lies at the places. If none answers, the first one's error; `Refused` if they are of two repositories."""
+    found: dict[RepositoryId, dict[TargetName, TargetSpec]] = {}
+    failed: list[tuple[str, DrtoolError]] = []
+    for url, access in places:
+        try:
+            target, repository = target_at(url, access, overlays=overlays)
+        except DrtoolError as error:
+            failed.append((url, error))
+        else:
+            found.setdefault(repository, {}).setdefault(target.name, target)
+    if not found:
+        raise failed[0][1]
+    if len(found) > 1:
+        one, other = (next(iter(targets.values())).url for targets in list(found.values())[:2])
+        raise Refused(f"{one} and {other} are places of two repositories", hint="connect to one of them")
+    ((repository, targets),) = found.items()
+    return Joined(repository, tuple(targets.values()), tuple((url, error.message) for url, error in failed))
 
 
 def repositories_at(specs: Iterable[TargetSpec]) -> set[RepositoryId]:

@@ -4,9 +4,11 @@ import os
 import shlex
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from command_shell import Shell, shell_in
+from three_sites import World, fill, noise
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +178,42 @@ def test_an_arbiter_leads_to_the_others_and_a_site_without_a_vote_is_read_by_its
     mute = fresh("connect", str(shell.directory / "b"), "--json", DRTOOL_STATE_DIR=str(fresh.directory / "fourth"))
     assert (mute.code, mute.error["kind"]) == (6, "no_quorum")
     assert "does not vote" in mute.error["message"]
+
+
+def test_of_several_places_those_that_answer_suffice_and_the_others_are_named(mirrored, fresh, tmp_path):
+    places = [str(tmp_path / "down"), "sftp://nobody@127.0.0.1:9/x", *(str(mirrored.directory / site) for site in "bc")]
+    done = fresh("connect", *places, "--json")
+    assert done.code == 0, done.err
+    assert f"{tmp_path}/down: there is no repository" in done.err
+    assert "sftp://nobody@127.0.0.1:9/x: " in done.err
+    assert len(done.document["newest"]) == 1
+    assert fresh("snapshots").code == 0
+    nowhere = fresh("connect", str(tmp_path / "down"), str(tmp_path / "also"), "--json", "--write-config", "two.yaml")
+    assert nowhere.code == 10
+
+
+def test_places_of_two_repositories_are_refused(mirrored, fresh, tmp_path):
+    other = shell_in(tmp_path / "other")
+    other.directory.mkdir()
+    assert other("init", "--target", f"x={tmp_path}/x").code == 0
+    done = fresh("connect", str(mirrored.directory / "a"), str(tmp_path / "x"), "--json")
+    assert (done.code, "two repositories" in done.error["message"]) == (11, True)
+
+
+def test_a_damaged_catalogue_at_one_place_asks_for_another_and_reads_it_there(fresh, tmp_path):
+    """After many changes part of the catalogue lies in pages."""
+    place = tmp_path / "world"
+    place.mkdir()
+    world = World(place, targets=("a/main", "b/main")).found(copies=2)
+    with patch("drtool.manifest.commit.RECENT_LIMIT", 4):
+        for number in range(3):
+            world.backup(fill(place / "source", {"file": noise(500, number)}))
+    pages = world.objects("a", "manifest/obj")
+    assert pages
+    for page in pages:
+        page.write_bytes(bytes(page.stat().st_size))
+    alone = fresh("connect", str(place / "a"), "--json")
+    assert (alone.code, alone.error["kind"]) == (1, "object_missing")
+    assert f"{place}/a is damaged: the manifest needs manifest/obj/" in alone.error["message"]
+    assert "URL URL" in alone.error["hint"]
+    assert fresh("connect", str(place / "a"), str(place / "b")).code == 0

@@ -10,15 +10,17 @@ from manifest_world import Sites, backup, snapshot, sources
 from test_manifest_state import Host, sid
 from thoroughness import sample
 
-from drtool.crypto import Keyring, SealKind
+from drtool.crypto import Keyring, SealKind, object_name
 from drtool.errors import FormatError, ObjectMissing, SealBroken
 from drtool.manifest import CloseSession, ForgetSnapshots, MemoryCache, OpenSession, Policy, SetPolicy
 from drtool.manifest.head import Head, digest_after, digests_of, open_head, seal_head
-from drtool.manifest.library import KINDS, seal_row
+from drtool.manifest.library import KINDS, seal_row, store_missing
+from drtool.manifest.names import object_key
 from drtool.manifest.pages import FAN_OUT, Checkpoint, Fold, LogPage, SnapshotPage, catalogue_of, fold, merge_from
-from drtool.manifest.ports import Read
+from drtool.manifest.ports import List, Put, Read
 from drtool.manifest.records import KeyTable
 from drtool.manifest.state import state_of
+from drtool.model import SiteName
 
 KEYS = Keyring.draw(os.urandom(16))
 
@@ -237,3 +239,31 @@ def test_a_session_id_may_be_given(tmp_path):
     session = os.urandom(16)
     opened = sites.found().commit(OpenSession(kind="backup", host_id="h", host="h", session=session))
     assert opened.session == session
+
+
+def test_an_object_that_a_site_lists_and_that_has_rotted_is_stored_again():
+    objects = {object_name(data): data for data in (b"whole", b"rotten", b"absent")}
+    held = {object_key(object_name(b"whole")): b"whole", object_key(object_name(b"rotten")): b"rotteN"}
+    stored = []
+
+    def answer(request):
+        match request:
+            case List():
+                return list(held)
+            case Read(name=name):
+                return held[name]
+            case Put(data=data):
+                return stored.append(data)
+
+    assert told(store_missing(SiteName("a"), objects), answer) is True
+    assert sorted(stored) == [b"absent", b"rotten"]
+
+
+def told(talk, answer):
+    """What a conversation comes to."""
+    reply = None
+    while True:
+        try:
+            reply = answer(talk.send(reply))
+        except StopIteration as end:
+            return end.value

@@ -10,8 +10,12 @@ from three_sites import World, _in_memory, fill, noise, set_apart
 
 from drtool.errors import DrtoolError
 from drtool.events import ignore
+from drtool.manifest.finding import successor_in
+from drtool.manifest.names import life_of
+from drtool.model import SiteName
 from drtool.operations.repair import RepairRequest, RepairResult, repair
 from drtool.operations.repair.run import exit_code
+from drtool.operations.sites import carry_out, plan_addition, plan_removal
 from drtool.operations.status import status
 from drtool.operations.survive import SurviveRequest, survive
 from drtool.repository.catalogue import audit_catalogue, remember_faults
@@ -346,3 +350,47 @@ def test_a_dry_run_of_repair_counts_the_pages_and_writes_nothing(stocked):
     rotten = path.read_bytes()
     assert repaired(stocked, dry_run=True).rebuilt.objects == 1
     assert path.read_bytes() == rotten
+
+
+@pytest.fixture
+def reconfigured(stocked):
+    """Site c voted for a while no more: its register, and those of a and b before that, are sealed."""
+    for plan in (plan_removal, plan_addition):
+        with stocked.open() as repository:
+            carry_out(repository, plan(repository, SiteName("c"), dry_run=False), None, ignore)
+    return stocked
+
+
+def seals(world: World, site: str) -> list[Path]:
+    return [path for path in world.objects(site, "manifest/acc") if path.name == "z-sealed"]
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty])
+@pytest.mark.parametrize("sites", ["a", "abc"])
+def test_a_damaged_seal_of_an_ended_configuration_is_found_and_written_again(reconfigured, damage, sites):
+    world = reconfigured
+    damaged = {site: seals(world, site) for site in sites}
+    assert all(damaged.values())
+    for path in (path for paths in damaged.values() for path in paths):
+        damage(path)
+    assert found(world) == {copy for site in sites for copy in copies(world, site, damaged[site])}
+    assert exit_code(repaired(world)) == 0
+    assert (found(world), world.status().problems) == (set(), [])
+
+
+def test_a_seal_that_was_written_again_leads_to_the_present_voters(reconfigured):
+    for path in seals(reconfigured, "a"):
+        flip(path)
+    repaired(reconfigured)
+    with reconfigured.open() as repository:
+        for path in seals(reconfigured, "a"):
+            life = life_of(str(path.relative_to(reconfigured.directory("a"))))
+            assert successor_in(repository.keyring, life, path.read_bytes()).config == repository.view.config
+
+
+def test_names_of_seals_that_no_configuration_ever_had_are_passed_over(stocked):
+    for life in ("g0007/c000001", f"g0001-{'ab' * 16}/c000001", "g0001/c000099"):
+        path = stocked.directory("b") / "manifest" / "acc" / life / "z-sealed"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"invented")
+    assert found(stocked) == set()

@@ -178,13 +178,13 @@ def commands_end_as_documented(case: Case) -> Iterator[str]:
 
 @rule
 def a_new_host_connects_from_any_site(case: Case) -> Iterator[str]:
-    """From a voter's place whose marker and key slots are sound, while the voters have a quorum."""
+    """From a voter's place whose part of the catalogue is sound, while the voters have a quorum."""
     new = case.connected
     place = f"{new.site}/main" if new is not None else ""
     if new is None or not case.after.can_commit or place not in case.after.catalogue.voters.values():
         return
     wrong = {name for target, name in case.after.damaged | case.after.missing if target == place}
-    if place in case.after.usable and not any(name == MARKER or name.startswith("keys/") for name in wrong):
+    if place in case.after.usable and all(name.startswith(("packs/", "index/")) for name in wrong):
         if new.code != DONE:
             yield f"connect from {new.site} exits {new.code}: {new.words[:300]}"
         elif new.listed != set(case.after.catalogue.snapshots):

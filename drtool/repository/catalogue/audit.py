@@ -33,6 +33,7 @@ from drtool.manifest.names import (
 from drtool.manifest.registers import RegisterReport
 from drtool.model import SiteName, TargetName, site_of
 from drtool.repository.catalogue.copies import audit_copy
+from drtool.repository.catalogue.seals import is_seal, seals_at
 from drtool.repository.findings import Copy
 from drtool.repository.marker import MARKER_OBJECT, Marker
 from drtool.repository.slots import KEYS_PREFIX, read_slots
@@ -180,6 +181,8 @@ def _at_target(
             _audit_pages(repository, target, _owed(repository.view.learned, head), contents, audit)
         elif target in mirrored_targets(repository.view.state):
             _audit_copy(repository, target, contents, audit)
+        if contents:
+            _audit_seals(repository, target, store, audit)
         return audit
 
     try:
@@ -231,6 +234,14 @@ def _audit_pages(
             audit.faults.append(Fault(target, name, reason))
 
 
+def _audit_seals(repository: "Repository", target: TargetName, store: Store, audit: CatalogueAudit) -> None:
+    """The seals of configurations that have ended, also at targets that hold no register any more."""
+    for name, reason in seals_at(repository, store):
+        audit.looked_at.add((target, name))
+        if reason:
+            audit.faults.append(Fault(target, name, reason))
+
+
 def _owed(learned: Learned, head: Head | None) -> set[str]:
     """The objects below the newest head that a register has not been given yet."""
     if head is None or head.sequence >= learned.head.sequence:
@@ -271,8 +282,8 @@ def remember_faults(repository: "Repository", audit: CatalogueAudit, *, contents
     lasting = [fault for fault in audit.faults if not fault.object.startswith(MIRRORS)]  # each commit replaces mirrors
     found = {fault.copy for fault in lasting if not fault.missing}
     known = {copy for copy in repository.findings.all() if is_catalogue(copy[1]) and audit.covers(*copy)}
-    doubtful = set() if contents else {copy for copy in audit.looked_at if copy[1].startswith(OBJECTS)}
-    return repository.findings.update(found, known - found - doubtful, judged=judged)
+    unread = set() if contents else {copy for copy in known if copy[1].startswith(OBJECTS) or is_seal(copy[1])}
+    return repository.findings.update(found, known - found - unread, judged=judged)
 
 
 def problems_with_pages(repository: "Repository", current: Collection[SiteName]) -> Iterator[str]:

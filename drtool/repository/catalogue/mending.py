@@ -2,6 +2,7 @@
 
 Invariants
     Bytes are written only if their hash is the page's name, or the manifest names it as the slot's.
+    A seal that is damaged is replaced by one that leads to the configuration in force.
     A record of a register is never put back: what a voter promised since is not known. The voter is readmitted under a new
     incarnation instead, before this begins (`Manifest.refresh`).
     A rotten page that no head can need is deleted only where that is proven: it is retired, or `manifest compact` says so.
@@ -21,6 +22,7 @@ from drtool.manifest.names import ACCEPTORS, MIRRORS, OBJECTS, name_in, object_k
 from drtool.model import TargetName
 from drtool.repository.catalogue.audit import CatalogueAudit, Fault, audit_catalogue
 from drtool.repository.catalogue.copies import is_unneeded_page, mend_copies
+from drtool.repository.catalogue.seals import is_seal, new_seal
 from drtool.repository.copying import Amount
 from drtool.repository.slots import KEYS_PREFIX
 
@@ -63,6 +65,9 @@ def mend_catalogue(repository: "Repository", audit: CatalogueAudit) -> MendedCat
         slots = repository.mend_slots(thorough=True)
         mended.words += replace(slots, failed={}).messages()
         mended.failed |= slots.failed
+    for fault in audit.faults:
+        if is_seal(fault.object):
+            _mend_seal(repository, fault, mended)
     mended.left = _still_there(repository, audit)
     if any(_is_left_over(repository, fault) for fault in mended.left):
         repository.manifest.compact()
@@ -121,6 +126,20 @@ def _mend_page(repository: "Repository", name: str, targets: Iterable[TargetName
         else:
             mended.rebuilt += Amount(1, len(data))
             mended.put[target] = mended.put.get(target, 0) + 1
+
+
+def _mend_seal(repository: "Repository", fault: Fault, mended: MendedCatalogue) -> None:
+    data = new_seal(repository, fault.object)
+    if data is None:
+        return
+    why = _put(repository, fault.target, fault.object, data)
+    if why:
+        mended.failed[fault.target] = why
+    else:
+        mended.rebuilt += Amount(1, len(data))
+        mended.words.append(
+            f"{fault.target}: the seal of a configuration that has ended was damaged, and is written again"
+        )
 
 
 def good_page(repository: "Repository", name: str) -> bytes | None:
