@@ -1,5 +1,6 @@
 """Feeds the restore's workers: windows of small files in the order in which they lie in packs, large files in parts."""
 
+import errno
 import os
 from bisect import bisect_right
 from collections import deque
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
 from drtool.model import ChunkId
-from drtool.operations.restore.files import FileRestorer, failure, not_captured, words
+from drtool.operations.restore.files import TAKEN, FileRestorer, failure, not_captured, words
 from drtool.operations.restore.messages import (
     FilePut,
     FilesOfFolder,
@@ -250,6 +251,8 @@ class Feeder:
                 change = "changed"
                 if self._overwrite == "never":
                     return FilePut(skipped=True)
+                if self._overwrite is None:
+                    return FilePut(error=TAKEN)
                 if found.st_mode >> 12 == entry.type and self._files.content_holds(folder, entry, found):
                     return self._files.correct(folder, entry)
                 same_type = found.st_mode >> 12 == entry.type
@@ -316,6 +319,8 @@ class Feeder:
         fd = folder.open_file(file.temporary, write=True)
         try:
             os.ftruncate(fd, file.entry.size_bytes)  # a hole at the end is written by nobody
+            if self._overwrite is None and folder.stat(file.entry.name) is not None:
+                raise OSError(errno.EEXIST, TAKEN)
             problems = folder.finish_file(fd, file.entry, lock=False)
             folder.replace(file.temporary, file.entry.name)
             problems += folder.applier.lock(fd, file.entry)

@@ -27,13 +27,14 @@ from drtool.sources.filesystem import Folder, is_hole, write_data
 from drtool.trees import Entry, read_content
 
 _ENDLESS = 1 << 63
-COMPARE_BYTES = 1024 * 1024
+TAKEN = "its name is taken since the restore began, perhaps by another name that this file system takes for the same"
 
 
 class FileRestorer:
     """Puts single files back. Reads chunks through a `ChunkReader` of its own process."""
 
     def __init__(self, repository: Repository, chunks: ChunkReader, overwrite: Overwrite | None) -> None:
+        """`overwrite`: None where no name can be taken."""
         self._locate = repository.index.locate
         self._id_key = repository.keyring.id_key(ChunkKind.DATA)
         self._zeros = ZeroIds(self._id_key)
@@ -105,6 +106,8 @@ class FileRestorer:
         found = folder.stat(entry.name)
         if self._overwrite == "never":
             return FilePut(skipped=True)
+        if self._overwrite is None:
+            return FilePut(error=TAKEN)
         if found is None or not stat.S_ISREG(found.st_mode):
             folder.clear(entry.name)
             put = self._new(folder, entry, lock=lock)

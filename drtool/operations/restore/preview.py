@@ -63,7 +63,7 @@ class _Look:
 
     def __init__(self, repository: Repository, request: RestoreRequest, above: tuple[bytes, ...]) -> None:
         self._overwrite = request.overwrite
-        self._files = FileRestorer(repository, repository.chunks, request.overwrite)
+        self._files = FileRestorer(repository, repository.chunks, request.replacing)
         self.root = _open_root(repository, request, above)
         self._linked: dict[LinkGroup, tuple[int, int] | None] = {}
         """Groups of hard links, and the inode that a group has at the destination and will keep."""

@@ -33,6 +33,11 @@ class RestoreRequest(Struct, frozen=True, kw_only=True):
     workers: int = 2
 
     @property
+    def replacing(self) -> Overwrite | None:
+        """What happens to a name that is taken; None where the destination was empty, so that no name can be."""
+        return self.overwrite or ("always" if self.delete else None)
+
+    @property
     def owners(self) -> OwnerIds:
         return OwnerIds(numeric_ids=self.numeric_owners, users=self.map_users, groups=self.map_groups)
 

@@ -19,8 +19,9 @@ from msgspec.structs import replace
 from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import Emit, Progress, Stage, Warned
 from drtool.model import SiteName
+from drtool.operations.restore.aliases import remember, taken_for
 from drtool.operations.restore.feeding import Feeder
-from drtool.operations.restore.files import FileRestorer, failure, is_full, words
+from drtool.operations.restore.files import TAKEN, FileRestorer, failure, is_full, words
 from drtool.operations.restore.in_place import open_destination, refusal
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.preview import preview
@@ -189,14 +190,16 @@ class RestoreRun:
         if self._named is not None:
             _unlock(request.to)
         self._root = open_destination(repository, request, above)
+        self._top = request.snapshot.root if named is None else named.subtree
         self._links = HardLinks(self._root)
-        self._files = FileRestorer(repository, repository.chunks, request.overwrite)
+        self._files = FileRestorer(repository, repository.chunks, request.replacing)
+        self._fetch = repository.trees
         self._endings: deque[_Ending] = deque()
         self._shown_at = 0.0
         self.tally = Tally(emit, above, request)
         self._sweep = Sweep(self._root, request, above, lived_in(repository), self.tally.failed, self.tally.removed)
         self._feeder = Feeder(
-            repository, self._root, request.overwrite, request.workers, self._files, self.tally, self._tick
+            repository, self._root, request.replacing, request.workers, self._files, self.tally, self._tick
         )
 
     def go(self) -> None:
@@ -228,6 +231,10 @@ class RestoreRun:
             )
 
     def _take(self, frame: Frame, entry: Entry, child: Frame | None) -> None:
+        if (child is None or child.included or not self._request.includes) and self._is_alias(frame, entry):
+            if child is not None:
+                child.broken = True
+            return
         if child is not None:
             if child.included or not self._request.includes:
                 child.included = True
@@ -248,6 +255,19 @@ class RestoreRun:
         put = self._guarded(frame.names, entry, self._special if entry.links == 1 else self._linked)
         self.tally.ended(frame.names, entry, put)
 
+    def _is_alias(self, frame: Frame, entry: Entry) -> bool:
+        """Whether the destination takes a name for another one of the directory, which is reported."""
+        if not remember(frame, entry.name) or not self._make(frame):
+            return False
+        try:
+            with self._folder(frame.names) as folder:
+                why = taken_for(frame, folder, entry.name, self._top, self._fetch)
+        except (OSError, DrtoolError) as error:
+            why = words(error)
+        if why:
+            self.tally.failed((*frame.names, entry.name), why)
+        return bool(why)
+
     def _make(self, frame: Frame) -> bool:
         """Makes a directory and those above it; False if that failed, which is reported once."""
         if frame.made or frame.parent is None or frame.entry is None:
@@ -265,6 +285,8 @@ class RestoreRun:
                 if found is not None and self._request.overwrite == "never" and not stat.S_ISDIR(found.st_mode):
                     frame.kept = True
                     return False
+                if found is not None and self._request.replacing is None:
+                    raise OSError(errno.EEXIST, TAKEN)
                 is_folder = found is not None and stat.S_ISDIR(found.st_mode)
                 what = parent.differing(entry) if self._request.names_items and is_folder else ()
                 with parent.enter(entry.name) as made:
@@ -349,6 +371,8 @@ class RestoreRun:
             return FilePut(skipped=True)
         if found is not None and self._links.is_linked(entry, found):
             return FilePut()
+        if found is not None and self._request.replacing is None:
+            return FilePut(error=TAKEN)
         if found is not None and stat.S_ISDIR(found.st_mode):
             folder.clear(entry.name)
         refused = None
@@ -370,6 +394,8 @@ class RestoreRun:
         if found is not None:
             if self._request.overwrite == "never":
                 return FilePut(skipped=True)
+            if self._request.replacing is None:
+                return FilePut(error=TAKEN)
             if found.st_mode >> 12 == entry.type and found.st_nlink <= entry.links and folder.matches(entry):
                 return FilePut()
             what = folder.differing(entry) if self._request.names_items else ()

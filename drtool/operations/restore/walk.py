@@ -23,6 +23,7 @@ class Frame:
         "kept",
         "locked",
         "made",
+        "marks",
         "met",
         "names",
         "parent",
@@ -54,6 +55,8 @@ class Frame:
         """What stood in it at the destination and has not been met in the snapshot so far: name → is it a directory."""
         self.stands: bool | None = None
         """What stood in the place of the entry just met: True a directory, False something else, None nothing."""
+        self.marks: set[int] = set()
+        """Of the names that were taken so far (see `aliases`)."""
         self.made = entry is None
         self.broken = False
         self.kept = False

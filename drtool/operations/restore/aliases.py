@@ -1,0 +1,61 @@
+"""Names of one directory that the destination's file system may take for one: case-insensitive and normalising file systems.
+
+Invariants
+    Only names that are equal but for case, composition of characters, and dots and spaces at the end are looked at closer; the
+    file system itself is then asked, with names of nothing.
+"""
+
+import os
+import unicodedata
+
+from drtool.operations.restore.walk import Frame
+from drtool.sources.filesystem import Folder
+from drtool.sources.filesystem.putback import temporary_name
+from drtool.trees import Fetch, read_directory
+
+NAMES_MAX = 1_000_000
+"""So many names of a directory are remembered; two beyond them are told apart when the second cannot be created."""
+_NAME_BYTES_MAX = 255
+
+
+def folded(name: bytes) -> bytes:
+    """Return what is equal for names that any file system may take for one. PURE."""
+    if name.isascii():
+        return name.lower().rstrip(b". ")
+    text = unicodedata.normalize("NFD", name.decode("utf-8", "surrogateescape")).casefold()
+    return unicodedata.normalize("NFC", text).rstrip(". ").encode("utf-8", "surrogateescape")
+
+
+def remember(frame: Frame, name: bytes) -> bool:
+    """Return whether another name of the directory was met that might be taken for this one."""
+    mark = hash(folded(name))
+    if mark in frame.marks:
+        return True
+    if len(frame.marks) < NAMES_MAX:
+        frame.marks.add(mark)
+    return False
+
+
+def taken_for(frame: Frame, folder: Folder, name: bytes, root: bytes, fetch: Fetch) -> str:
+    """Return why `name` cannot be restored beside another name of its directory; empty if it can."""
+    subtree = root if frame.entry is None else frame.entry.subtree
+    for entry in read_directory(subtree, fetch) if subtree else ():
+        if entry.name >= name:
+            return ""
+        if folded(entry.name) == folded(name) and _are_one(folder, entry.name, name):
+            return f"this file system takes its name for that of {os.fsdecode(entry.name)}, so one of the two is not restored"
+    return ""
+
+
+def _are_one(folder: Folder, one: bytes, other: bytes) -> bool:
+    """Return whether a new file whose name ends in `one` is found by the name that ends in `other`."""
+    beginning = temporary_name()
+    if len(beginning) + max(len(one), len(other)) > _NAME_BYTES_MAX:
+        first, second = folder.stat(one), folder.stat(other)
+        return first is not None and second is not None and os.path.samestat(first, second)
+    probe = beginning + one
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=folder.fd))
+    try:
+        return folder.stat(beginning + other) is not None
+    finally:
+        folder.clear(probe)
