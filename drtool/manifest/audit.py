@@ -277,7 +277,8 @@ def _forked_ballots(audits: Mapping[SiteName, _Audit]) -> Iterator[Problem]:
         for record in audit.records:
             key = (record.accepted.round, record.accepted.proposer)
             if values.setdefault(key, record.value) != record.value:
-                yield Problem(site, "fork", f"ballot {record.accepted} carries two values")
+                why = "a machine ran twice, as a copy or restored, in the middle of a change"
+                yield Problem(site, "two-values", f"ballot {record.accepted} carries two values: {why}")
 
 
 def _went_back(place: Place, view: SiteView) -> str:

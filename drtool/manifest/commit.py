@@ -41,7 +41,7 @@ from drtool.manifest.switching import Ended, begin_absent, check_goes_on, ends, 
 from drtool.manifest.turns import Turns
 from drtool.manifest.witness import Outstanding
 from drtool.model import SiteName
-from drtool.paxos import NO_BALLOT, Ballot, Record, highest_accepted
+from drtool.paxos import NO_BALLOT, Ballot, Record, to_adopt
 
 CHANGE_LIMIT_BYTES = 192 * 1024
 READ_TRIES = 3
@@ -228,7 +228,14 @@ class _Commit:
         if len(promises.views) < context.quorum:
             self._note_failure(promises)
             return None
-        base = highest_accepted([view.record for view in promises.views.values()])
+        base = to_adopt([view.record for view in promises.views.values()], len(context.places), context.quorum)
+        if base is None:
+            silent = ", ".join(sorted(context.places.keys() - promises.views.keys()))
+            yield Note(
+                "warning", f"a machine ran twice, and its change has two forms: {silent} must say which one counts"
+            )
+            self._note_failure(promises)
+            return None
         learned = yield from self._learn(seen, base.value)
         value = yield from self._value_on(seen, learned)
         if value is None:

@@ -6,7 +6,7 @@ as the acceptor); Rystsov 2018 (CASPaxos: a register that is changed, not a log 
 
 from drtool.paxos.acceptor import Preempted, accept, found, promise
 from drtool.paxos.ballot import NO_BALLOT, Ballot, next_ballot
-from drtool.paxos.quorum import agreed, highest_accepted, highest_round, majority
+from drtool.paxos.quorum import agreed, highest_accepted, highest_round, majority, to_adopt
 from drtool.paxos.record import RECORD_LIMIT_BYTES, Chain, Mac, Record, Verify, decode_record, encode_record
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "majority",
     "next_ballot",
     "promise",
+    "to_adopt",
 ]

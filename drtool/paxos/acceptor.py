@@ -3,6 +3,8 @@
 Invariants
     `promised` never decreases from version to version, nor does `accepted`, and accepted ≤ promised.
     A promise is given for a ballot above every promise; a value is accepted under a ballot not below the promise.
+    Under one ballot an acceptor accepts one value. Two lives of one machine, frozen between its promises and its proposal and
+    both continued, would otherwise overwrite with the second value what was chosen with the first.
     Re-reading the record just before the rule is applied is the caller's duty: the rule holds for what it is shown.
 """
 
@@ -32,7 +34,7 @@ def promise(record: Record, record_hash: bytes, ballot: Ballot, token: bytes) ->
 
 def accept(record: Record, record_hash: bytes, ballot: Ballot, value: bytes, token: bytes) -> Record | Preempted:
     """The next version after `value` is accepted under `ballot`."""
-    if ballot < record.promised:
+    if ballot < record.promised or (ballot == record.accepted and value != record.value):
         return Preempted(record.promised)
     return _successor(record, record_hash, ballot, ballot, value, token)
 

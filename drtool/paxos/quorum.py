@@ -20,15 +20,30 @@ def majority(voters: int, liars: int = 0) -> int:
 
 
 def agreed(records: Iterable[Record], quorum: int) -> Record | None:
-    """A record whose accepted ballot a quorum reports: its value is chosen, and no later one was before we asked."""
+    """A record whose accepted ballot and value a quorum reports: that is chosen, and nothing later was before we asked."""
     found = list(records)
-    counts = Counter(record.accepted for record in found)
-    return next((record for record in found if counts[record.accepted] >= quorum), None)
+    counts = Counter((record.accepted, record.value) for record in found)
+    return next((record for record in found if counts[record.accepted, record.value] >= quorum), None)
 
 
 def highest_accepted(promises: Sequence[Record]) -> Record:
     """What a proposer must build on: the value accepted under the highest ballot among a quorum of promises."""
     return max(promises, key=lambda record: record.accepted)
+
+
+def to_adopt(promises: Sequence[Record], voters: int, quorum: int) -> Record | None:
+    """What a proposer must build on. None if too few promises tell which of two values under the highest ballot it is.
+
+    A ballot with two values was used by two lives of one machine. Each acceptor took one of them, so at most one is chosen: one
+    that may have a quorum, counting all voters that gave no promise.
+    """
+    highest = highest_accepted(promises).accepted
+    candidates = [record for record in promises if record.accepted == highest]
+    counts = Counter(record.value for record in candidates)
+    possible = [record for record in candidates if counts[record.value] + voters - len(promises) >= quorum]
+    if len({record.value for record in possible}) > 1:
+        return None
+    return next(iter((*possible, *candidates)))
 
 
 def highest_round(records: Iterable[Record]) -> Ballot:

@@ -19,6 +19,7 @@ from drtool.paxos import (
     majority,
     next_ballot,
     promise,
+    to_adopt,
 )
 
 CHAIN = Chain("paris", bytes(16), bytes(16), 1, 1)
@@ -92,6 +93,35 @@ def test_agreement_needs_one_ballot_at_a_quorum():
     assert agreed([record("1.a"), record("2.b"), record("3.c")], 2) is None
     assert agreed([record("1.a"), record("2.b"), record("2.b")], 2).value == b"2.b"
     assert highest_accepted([record("3.a"), record("3.b"), record("2.c")]).value == b"3.b"
+
+
+def test_one_ballot_carries_one_value_at_an_acceptor():
+    record = promise(found(CHAIN, ballot("1.f"), b"begin", TOKEN), bytes(32), ballot("2.a"), TOKEN)
+    first = accept(record, bytes(32), ballot("2.a"), b"one life", TOKEN)
+    again = accept(first, bytes(32), ballot("2.a"), b"one life", TOKEN)
+    assert again.value == b"one life"
+    assert isinstance(accept(again, bytes(32), ballot("2.a"), b"the other", TOKEN), Preempted)
+
+
+@pytest.mark.parametrize(
+    ("values", "voters", "quorum", "adopted"),
+    [
+        ("vv", 3, 2, "v"),
+        ("vw", 3, 2, None),
+        ("vwv", 3, 2, "v"),
+        ("vwx", 3, 2, "any"),
+        ("vvw", 5, 3, None),
+        ("vvww", 5, 3, None),
+        ("vvwx", 5, 3, "v"),
+        ("vvwww", 5, 3, "w"),
+        ("vvww", 4, 3, "any"),
+    ],
+)
+def test_a_ballot_with_two_values_is_decided_by_what_may_have_a_quorum(values, voters, quorum, adopted):
+    promises = [found(CHAIN, ballot("2.a"), value.encode(), TOKEN) for value in values]
+    base = to_adopt(promises, voters, quorum)
+    assert (base.value.decode() if base else None) in ([adopted] if adopted != "any" else list(values))
+    assert agreed(promises, quorum) is None or agreed(promises, quorum).value == base.value
 
 
 class Sites:

@@ -48,6 +48,7 @@ CATCHES: dict[str, int | str] = {
     "swap-without-comparing": 15,
     "tag-that-the-rule-never-saw": 17,
     "timeout-treated-as-success": 3,
+    "two-values-accepted-under-one-ballot": "two-lives-of-one-machine-with-one-ballot",
     "unconfirmed-read": 17,
     "what-a-host-saw-confirmed-is-not-compared": 39,
     "what-is-drawn-follows-from-what-a-host-remembers": 42,

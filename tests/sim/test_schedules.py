@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from sim_options import limits_of
-from sim_plots import PLOTS
+from sim_plots import PLOTS, without_two_values
 from sim_schedule import PEACE, Stage
 
 from drtool.errors import NoQuorum
@@ -64,3 +64,23 @@ def test_a_survivor_that_does_not_give_its_newest_record_is_asked_again(stage):
     second = stage.recover("admin", survivor)
     stage.for_s(60.0)
     assert [row.source for row in second[0].state.snapshots] == ["acknowledged"]
+
+
+def test_a_ballot_with_two_values_is_not_read_while_a_silent_site_may_have_made_either_the_chosen_one(stage):
+    """One life got its value accepted at two sites, and died; the other life at the third, and died. The first site is away."""
+    first_site, _, third = stage.world.sites
+    one, _ = stage.frozen("vm", "one", "two")
+    late = stage.hold("vm'", kind=PutIfAbsent)
+    lost = stage.hold("vm", third, kind=PutIfAbsent)
+    stage.until(one)
+    lost.forget()
+    late.release()  # what lands at once: the value at the third site
+    stage.clients.pop("vm'").process.alive = False
+    stage.world.cut["reader", first_site] = stage.world.now + 60.0
+    early = stage.read("reader")
+    stage.for_s(60.0)
+    assert early.answer is None
+    late = stage.read("reader")
+    stage.until(late)
+    assert late.answer[0] == ("one",)
+    assert not without_two_values(stage.conclude())
