@@ -1,16 +1,21 @@
 """Directories and files that are awkward to enter: unreadable ones on the way, automounts, leases, inodes that do not last."""
 
+import ctypes
 import os
+import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from three_sites import fill, in_a_child, noise
 
 from drtool.operations.backup import SourceJob, scan
 from drtool.sources.filesystem import Recent, reading
+from drtool.sources.filesystem.rights import unseen
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root")
 USER = 65534
@@ -240,3 +245,47 @@ def test_a_dry_run_counts_a_young_file_as_it_is(world):
     assert (looked.files.new, looked.files.changed, looked.files.unmodified) == (0, 1, 1)
     stored = world.backup(source)
     assert (stored.files.new, stored.files.changed, stored.files.unmodified) == (0, 1, 1)
+
+
+@as_root
+def test_root_without_all_rights_is_told_what_is_left_out(world):
+    source = fill(world.root / "source", {"file": b"content"})
+    os.setxattr(source / "file", "trusted.note", b"1")
+
+    def without_admin():
+        give_up(CAP_SYS_ADMIN)
+        assert world.backup(source).errors == []
+        assert any("trusted." in message for message in world.warnings())
+
+    assert world.backup(source).errors == []
+    assert not any("trusted." in message for message in world.warnings())
+    assert in_a_child(without_admin) == 0
+
+
+CAP_SYS_ADMIN = 21
+
+
+def give_up(number):
+    """Take a capability from this process, as CapabilityBoundingSet of a unit does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("=Ii", 0x20080522, 0)
+    data = ctypes.create_string_buffer(24)
+    assert libc.capget(header, data) == 0
+    words = list(struct.unpack("=6I", data.raw))
+    words[0] &= ~(1 << number)  # effective; permitted and inheritable follow it
+    words[1] &= ~(1 << number)
+    assert libc.capset(header, struct.pack("=6I", *words)) == 0
+
+
+def test_what_stays_hidden_is_read_from_the_rights_of_the_process():
+    assert unseen("Name:\tx\nCapEff:\t000001ffffffffff\n") == []
+    assert len(unseen("CapEff:\t0000000000000004\n")) == 1
+    assert len(unseen("CapEff:\t0000000000000000\n")) == 2
+    assert unseen("nothing of the kind") == []
+
+
+@pytest.mark.parametrize("setting", ["PrivateTmp", "PrivateDevices", "ProtectKernelModules", "InaccessiblePaths"])
+def test_the_unit_of_the_backup_hides_no_files(setting):
+    unit = (Path(__file__).parents[2] / "examples/systemd/drtool-backup.service").read_text()
+    assert not re.search(rf"^{setting}=", unit, re.MULTILINE)
+    assert "CAP_SYS_ADMIN" in re.search(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)[1]

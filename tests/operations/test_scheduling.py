@@ -80,6 +80,15 @@ def test_cron_fields_become_calendar_moments(words, moments):
     assert calendar(parse_when(words)) == moments
 
 
+def test_the_unit_of_the_backup_hides_nothing_that_root_sees_and_the_others_do():
+    texts = units(jobs_of(CONFIG), PLACE)
+    assert "CAP_SYS_ADMIN\n" in texts["drtool-backup.service"]
+    for setting in ("\nPrivateTmp=", "\nPrivateDevices=", "\nProtectKernelModules="):
+        assert setting not in texts["drtool-backup.service"]
+    assert "\nPrivateDevices=true" in texts["drtool-status.service"]
+    assert "CAP_SYS_ADMIN" not in texts["drtool-status.service"]
+
+
 def test_systemd_reads_the_units_back(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd is not installed")

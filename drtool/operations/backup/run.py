@@ -39,7 +39,7 @@ from drtool.repository.recognition import mend_markers
 from drtool.repository.session import Overtaken, WriterSession
 from drtool.repository.workers import WINDOW
 from drtool.repository.writing import PackSink, PackWritten, Writer
-from drtool.sources.filesystem import Problem
+from drtool.sources.filesystem import Problem, hidden_from_us
 from drtool.sources.port import Readable, Source
 from drtool.trees import Entry, write_content
 
@@ -102,6 +102,8 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
     if job.name and job.captured is None and scan.is_empty():  # who names a path by hand sees what is in it
         where = ", ".join(os.fsdecode(path) for path in scan.roots.paths)
         raise Incomplete(f"nothing to back up: {where} is empty; is something not mounted there?")
+    for hidden in hidden_from_us() if scan.roots.paths else ():
+        emit(Warned(message=hidden))
     if request.dry_run:
         return _look(repository, request, job, scan, emit, started)
     with closing(repository.writer()) as writer:

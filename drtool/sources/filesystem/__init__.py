@@ -42,6 +42,7 @@ from drtool.sources.filesystem.reading import (
     with_uncaptured,
 )
 from drtool.sources.filesystem.removing import count
+from drtool.sources.filesystem.rights import hidden_from_us
 from drtool.sources.filesystem.roots import Problem, Roots, join, plan_roots
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "describe_stat",
     "flags_of",
     "gone",
+    "hidden_from_us",
     "hole_at",
     "holes_of",
     "idle_reason",
