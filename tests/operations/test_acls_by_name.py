@@ -18,10 +18,10 @@ DAEMON, BIN = 1, 2
 """Of every Linux system, as users and as groups."""
 
 
-def acl(*named):
-    """An ACL with these (tag, permissions, number) beside its owner, group, mask and others."""
+def acl(*named, owner=6):
+    """Return an ACL with these (tag, permissions, number) beside its owner, group, mask and others."""
     entries = sorted(
-        [(1, 6, NONE), (4, 4, NONE), (16, 7, NONE), (32, 0, NONE), *named], key=lambda row: (row[0], row[2])
+        [(1, owner, NONE), (4, 4, NONE), (16, 7, NONE), (32, 0, NONE), *named], key=lambda row: (row[0], row[2])
     )
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
@@ -38,7 +38,7 @@ def source(world):
         for name in ("file", "empty", "large"):
             os.setxattr(root / name, ACCESS, acl((2, 6, DAEMON), (8, 4, BIN), (2, 1, 54321)))
         os.setxattr(root / "below", DEFAULT, acl((2, 7, BIN)))
-        os.setxattr(root, ACCESS, acl((2, 7, DAEMON)))
+        os.setxattr(root, ACCESS, acl((2, 7, DAEMON), owner=7))
     except OSError as error:
         pytest.skip(f"no ACLs here: {error.strerror}")
     return root

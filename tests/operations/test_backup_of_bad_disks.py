@@ -153,5 +153,6 @@ def test_a_large_file_that_breaks_off_has_neither_content_nor_depth(world, disk,
 def test_a_file_of_unknown_size_is_read_to_its_end(world):
     report = world.backup(Path("/proc/version"))
     assert report.errors == []
-    assert world.restore(world.root / "out", path=Path("/proc/version")).errors == []
+    owner = [] if os.geteuid() == 0 else ["owner: Operation not permitted"]
+    assert [row.message for row in world.restore(world.root / "out", path=Path("/proc/version")).errors] == owner
     assert (world.root / "out/version").read_bytes() == Path("/proc/version").read_bytes()

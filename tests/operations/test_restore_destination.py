@@ -6,6 +6,8 @@ import pytest
 from three_sites import fill, founded, place, world
 
 from drtool.errors import DrtoolError, Refused
+from drtool.events import Warned
+from drtool.operations.restore import RestoreRequest, restore
 
 __all__ = ["founded", "place", "world"]
 
@@ -101,3 +103,24 @@ def test_an_absolute_exclude_keeps_a_file_from_being_deleted(world, source, tmp_
     exclude = (f"{source}/*/local",)
     world.restore(tmp_path / "out", path=source, overwrite="always", delete=True, excludes=exclude)
     assert sorted(os.listdir(tmp_path / "out" / "conf")) == ["local", "one"]
+
+
+def test_times_that_the_destination_rounds_are_counted_and_no_error(world, source, out, monkeypatch):
+    real = os.utime
+
+    def coarse(target, *, ns, **more):
+        return real(target, ns=tuple(time_ns // 2_000_000_000 * 2_000_000_000 for time_ns in ns), **more)
+
+    for name, time_ns in (("fstab", 1_000_000_000_000_000_001), ("conf/one", 1_000_000_001_000_000_000), ("link", 1)):
+        os.utime(source / name, ns=(time_ns, time_ns), follow_symlinks=False)
+    for name in ("conf", ""):
+        os.utime(source / name, ns=(10**18, 10**18))
+    world.backup(source)
+    monkeypatch.setattr("drtool.sources.filesystem.applying.os.utime", coarse)
+    heard = []
+    with world.open() as repository:
+        request = RestoreRequest(snapshot=world.snapshots()[-1], path=os.fsencode(source), to=os.fsencode(out / "new"))
+        result = restore(repository, request, heard.append)
+    assert (result.errors, result.attributes_not_set) == ([], 3)
+    (told,) = [event.message for event in heard if isinstance(event, Warned)]
+    assert told.endswith("rounds times: those of 3 items differ by less than 2 s")

@@ -215,6 +215,7 @@ class Feeder:
         match reply:
             case FilesPut():
                 self._root.applier.labels_not_set += reply.labels_not_set
+                self._root.applier.times_rounded += reply.times_rounded
                 for (names, entry), put in zip(self._batches.pop(reply.task), reply.files, strict=True):
                     self._results.ended(names, entry, put)
             case PartPut():

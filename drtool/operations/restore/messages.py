@@ -67,6 +67,7 @@ class FilesPut(_Message, frozen=True):
     """Copies that this worker found damaged since its last reply."""
     labels_not_set: int = 0
     """Labels of these files that the host refused."""
+    times_rounded: int = 0
 
 
 class PartPut(_Message, frozen=True):

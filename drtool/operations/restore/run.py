@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import Emit, Progress, Stage, Warned
-from drtool.model import SiteName
+from drtool.model import SiteName, counted
 from drtool.operations.restore.aliases import remember, taken_for
 from drtool.operations.restore.feeding import Feeder
 from drtool.operations.restore.files import TAKEN, FileRestorer, failure, is_full, words
@@ -217,10 +217,21 @@ class RestoreRun:
             self._finish_directories(everything=True)
             self._finish_destination()
             self.tally.deleted = self._sweep.deleted
-            self.tally.attributes_not_set += self._root.applier.labels_not_set
+            self._count_imperfect()
         finally:
             self._feeder.close()
             self._root.close()
+
+    def _count_imperfect(self) -> None:
+        """Count what this host or its file system does not take, without an error for each item."""
+        applier = self._root.applier
+        self.tally.attributes_not_set += applier.labels_not_set + applier.times_rounded
+        if applier.times_rounded:
+            items = counted(applier.times_rounded, "item")
+            where = os.fsdecode(self._request.to)
+            self._emit(
+                Warned(message=f"the file system of {where} rounds times: those of {items} differ by less than 2 s")
+            )
 
     def _check_room(self) -> None:
         if self.tally.full:

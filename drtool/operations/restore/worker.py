@@ -56,10 +56,16 @@ class RestoreWorker:
     def _answer(self, request: Request) -> Reply:
         match request:
             case PutFiles():
-                before = self._root.applier.labels_not_set
+                applier = self._root.applier
+                before, rounded_before = applier.labels_not_set, applier.times_rounded
                 files = [put for group in request.folders for put in self._put(group)]
-                labels = self._root.applier.labels_not_set - before
-                return FilesPut(request.task, files, self._newly_damaged(), labels_not_set=labels)
+                return FilesPut(
+                    request.task,
+                    files,
+                    self._newly_damaged(),
+                    labels_not_set=applier.labels_not_set - before,
+                    times_rounded=applier.times_rounded - rounded_before,
+                )
             case PutPart():
                 return self._part(request)
 

@@ -38,17 +38,21 @@ Target = int | str | bytes
 _SET_IDS = stat.S_ISUID | stat.S_ISGID
 _SYMLINK = int(FileType.SYMLINK)
 _HAVE_FLAGS = frozenset({int(FileType.FILE), int(FileType.DIRECTORY)})
+_ROUNDING_NS = 2 * 10**9
+"""The coarsest file system, vfat, holds even seconds."""
 _SMALLEST_TIME_NS, _LARGEST_TIME_NS = -(2**31) * 10**9, 2**31 * 10**9
 
 
 class Applier:
     """Puts metadata back; one for a whole restore, since it remembers who has which number on this host."""
 
-    __slots__ = ("_ids", "_is_root", "labels_not_set")
+    __slots__ = ("_ids", "_is_root", "labels_not_set", "times_rounded")
 
     def __init__(self, ids: OwnerIds | None = None) -> None:
         self._ids = ids or OwnerIds()
         self._is_root = os.geteuid() == 0
+        self.times_rounded = 0
+        """Items whose file system holds times only to a second or two, so that theirs differ by less."""
         self.labels_not_set = 0
         """Labels that this host refused so far: its policy decides about them."""
 
@@ -189,7 +193,10 @@ class Applier:
 
     def _times(self, target: Target, mtime_ns: int, problems: list[str]) -> None:
         _try("mtime", partial(os.utime, target, ns=(mtime_ns, mtime_ns), follow_symlinks=_follow(target)), problems)
-        if not _SMALLEST_TIME_NS <= mtime_ns < _LARGEST_TIME_NS and _stat(target).st_mtime_ns != mtime_ns:
+        off_ns = abs(_stat(target).st_mtime_ns - mtime_ns)
+        if _ROUNDING_NS > off_ns > 0:
+            self.times_rounded += 1
+        elif off_ns and not _SMALLEST_TIME_NS <= mtime_ns < _LARGEST_TIME_NS:
             problems.append("mtime: this file system cannot hold a time so far from now")
 
 
