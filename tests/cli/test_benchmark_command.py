@@ -141,6 +141,7 @@ def begun(shell, *words):
     return running
 
 
+@pytest.mark.thorough
 def test_an_interruption_leaves_nothing(shell):
     running = begun(shell)
     running.send_signal(signal.SIGINT)

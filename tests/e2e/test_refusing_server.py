@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 from bad_buckets import BUCKET, BadBucket
 from command_shell import shell_in
-from thoroughness import spread
 from three_sites import fill, noise, portrait
 
 
@@ -64,6 +63,7 @@ def test_a_server_that_is_busy_while_it_is_opened_is_asked_again(tmp_path, shell
     assert len(marker) == 3, "twice in vain"
 
 
+@pytest.mark.thorough
 def test_alone_it_serves_every_command(tmp_path, shell, server):
     """A storm that lasts: each command ends with the right result, since no other site could serve."""
     found(shell, server)
@@ -82,7 +82,8 @@ def test_alone_it_serves_every_command(tmp_path, shell, server):
     assert portrait(tmp_path / "out") == portrait(source)
 
 
-@pytest.mark.parametrize("fault", spread(["captive portal", "redirects"]))
+@pytest.mark.parametrize("fault", ["captive portal", "redirects"])
+@pytest.mark.thorough
 def test_something_else_that_answers_is_one_site_away(tmp_path, shell, server, fault):
     found(shell, server, f"desk={tmp_path / 'desk'}", f"attic={tmp_path / 'attic'}")
     server.fault = "none"

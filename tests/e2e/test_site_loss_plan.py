@@ -35,6 +35,7 @@ def shell(tmp_path_factory, postgresql):
     return shell
 
 
+@pytest.mark.thorough
 def test_a_site_is_lost_and_everything_comes_back_from_the_others(shell):
     (shell.directory / "c").rename(shell.directory / "c-burnt")
     since = datetime.now(UTC).isoformat(timespec="seconds")

@@ -58,6 +58,7 @@ def test_a_key_that_may_only_read_is_named(shell, server):
     assert problems(shell, 0) == []
 
 
+@pytest.mark.thorough
 def test_a_bucket_that_deletes_nothing_is_healthy(shell, server):
     three(shell, f"s3://{BUCKET}/drtool?endpoint={server.endpoint}")
     server.fault = "may not delete"
@@ -104,6 +105,7 @@ def test_a_register_that_was_copied_to_another_kind_of_medium_is_named_and_begun
     assert problems(shell, 0) == []
 
 
+@pytest.mark.thorough
 def test_a_single_bucket_that_became_a_directory_goes_on_after_the_command_that_status_names(shell, server):
     url = f"s3://{BUCKET}/drtool?endpoint={server.endpoint}"
     assert shell("init", "--target", f"cloud={url}").code == 0

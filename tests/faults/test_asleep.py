@@ -12,6 +12,7 @@ import traceback
 
 import pytest
 from msgspec.structs import replace
+from thoroughness import spread
 from three_sites import fill, noise, portrait
 
 from drtool.errors import Rejected
@@ -126,7 +127,7 @@ def asleep(world):
     return world, world.elsewhere("other"), portrait(source)
 
 
-@pytest.mark.parametrize("step", [2, 5, 8, 11, 14, 17, 20, 24, 28, 33])
+@pytest.mark.parametrize("step", spread([2, 5, 8, 11, 14, 17, 20, 24, 28, 33], 4))
 def test_a_prune_that_slept(asleep, step):
     world, other, look = asleep
     child = begun(lambda: run_prune(world), step)
@@ -139,7 +140,7 @@ def test_a_prune_that_slept(asleep, step):
     check(world, "other", theirs)
 
 
-@pytest.mark.parametrize(("step", "only"), [(3, ""), (6, ""), (1, "index/"), (2, "index/")])
+@pytest.mark.parametrize(("step", "only"), spread([(3, ""), (6, ""), (1, "index/"), (2, "index/")], 2))
 def test_a_backup_that_slept(asleep, step, only):
     """Before its session is open, and when everything that it refers to was looked up, and has gone when it wakes."""
     world, other, _ = asleep

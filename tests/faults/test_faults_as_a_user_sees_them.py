@@ -58,6 +58,7 @@ def test_a_disk_that_takes_nothing_is_named_with_what_to_do_and_made_good_by_rep
     assert run("backup").code == 0
 
 
+@pytest.mark.thorough
 def test_the_only_disk_without_a_byte_left_still_shows_and_restores_and_says_why_it_takes_nothing(shell, place):
     """Nothing can be decided there, so nothing is: exit 6, and everything works once there is room."""
     _, disk = shell

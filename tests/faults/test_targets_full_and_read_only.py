@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 from msgspec.structs import replace
+from thoroughness import spread
 from three_sites import World, fill, noise, portrait
 from turning_disks import InjectedDisk, RealDisk, opened_through
 
@@ -86,7 +87,7 @@ def says_what_to_do(world, turn):
     assert ADVICE[turn] in told[0].reason
 
 
-@pytest.mark.parametrize("write", [1, 3])
+@pytest.mark.parametrize("write", spread([3, 1]))
 def test_in_the_middle_of_a_backup(place, disk, turn, write):
     world = two_sites(place)
     source = fill(place / "source", {f"{i:02}": noise(MIB // 3, i) for i in range(12)})
@@ -164,7 +165,7 @@ def grown(place, disk):
     return world, source
 
 
-@pytest.mark.parametrize("write", [1, 4])
+@pytest.mark.parametrize("write", spread([4, 1]))
 def test_in_the_middle_of_a_prune(place, disk, turn, grown, write):
     world, source = grown
     disk.at(write, turn)

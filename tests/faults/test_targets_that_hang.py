@@ -9,6 +9,7 @@ from threading import Lock
 import pytest
 from hanging_mount import hung_mount
 from msgspec.structs import replace
+from thoroughness import spread
 from three_sites import World, fill, noise, portrait
 
 from drtool.errors import NoQuorum, TargetHung
@@ -111,7 +112,7 @@ VERBS = {
 }
 
 
-@pytest.mark.parametrize("faults", [Faults(hang=True), Faults(offline=True)], ids=["hangs", "offline"])
+@pytest.mark.parametrize("faults", spread([Faults(hang=True), Faults(offline=True)]), ids=["hangs", "offline"])
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_site_that_dies_in_the_middle_is_asked_a_few_times(stocked, plan, verb, faults):
     plan.ill(faults, after=2 if verb in {"verify", "repair"} else 1)

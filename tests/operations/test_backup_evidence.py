@@ -258,7 +258,7 @@ def test_a_dry_run_says_what_would_be_read_again(world, source):
 def test_two_sources_in_one_run_list_every_target_once(world, source, monkeypatch):
     taken = []
     plain = module.take_inventory
-    monkeypatch.setattr(module, "take_inventory", lambda *args: taken.append(args) or plain(*args))
+    monkeypatch.setattr(module, "take_inventory", lambda *args, **more: taken.append(args) or plain(*args, **more))
     other = fill(world.root / "other", {"file": noise(MIB, 7)})
     with world.open() as repository:
         jobs = [SourceJob(name=name, paths=(os.fsencode(path),)) for name, path in (("one", source), ("two", other))]
