@@ -28,6 +28,7 @@ def spread(cases: Iterable[Any], every: int = 7) -> list[Any]:
 
 
 def _thorough(case: Any) -> Any:
-    values = case.values if hasattr(case, "marks") else case if isinstance(case, tuple) else (case,)
-    known = {"id": case.id, "marks": case.marks} if hasattr(case, "marks") else {"id": None, "marks": ()}
-    return pytest.param(*values, id=known["id"], marks=(*known["marks"], pytest.mark.thorough))
+    if hasattr(case, "marks"):  # it is a `pytest.param`
+        return pytest.param(*case.values, id=case.id, marks=(*case.marks, pytest.mark.thorough))
+    values = case if type(case) is tuple else (case,)  # a named tuple is one value
+    return pytest.param(*values, marks=pytest.mark.thorough)
