@@ -146,7 +146,7 @@ def _look(
             old = found.node.previous.get(entry.name)
             if old is None:
                 scan.files.new += 1
-            elif has_same_stat(old, entry):  # a backup reads it again because it is young, and finds it equal
+            elif has_same_stat(reuse.checked(old), entry):  # read again because it is young, and found equal
                 scan.files.unmodified += 1
             else:
                 scan.files.changed += 1

@@ -132,9 +132,9 @@ class Scan:
         *,
         follow: bool = False,
     ) -> "_Entered | None":
-        previous = _entries_of(previous_subtree, fetch, self._warn)
+        before = previous = _entries_of(previous_subtree, fetch, self._warn)
         if self.checked is not None:
-            previous = {name: self.checked(entry) for name, entry in previous.items()}
+            previous = {name: self.checked(entry) for name, entry in before.items()}
         known = bool(previous)
         kept_out = {name: previous.pop(name, None) for name in self.beside} if parent is None else {}
         try:
@@ -166,7 +166,7 @@ class Scan:
             parent,
             slot,
             captured.entries,
-            previous,
+            before,  # what a file is read for again may turn out equal
             previous_subtree if known else b"",
             captured.same and known,
             len(captured.fresh) + len(captured.enter) + 1,
