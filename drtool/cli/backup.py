@@ -93,6 +93,9 @@ def backup(
     skip_if_running: Annotated[
         bool, typer.Option("--skip-if-running", help="Not what another process of this host backs up just now.")
     ] = False,
+    accept_shrink: Annotated[
+        bool, typer.Option("--accept-shrink", help="Store a source also if most of what it had is gone.")
+    ] = False,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Mark the snapshots.")] = None,
     host: Annotated[str | None, typer.Option(metavar="HOST", help="Say that it is this host's.")] = None,
     time: Annotated[str | None, typer.Option(metavar="TIME", help="Say that it is of this time, in RFC 3339.")] = None,
@@ -157,7 +160,10 @@ def backup(
     request = BackupRequest(
         jobs=(stream_job(stream, paths or [], call.words, source or []),)
         if stream
-        else tuple(jobs(settings.config, base, paths or [], source or [], wishes, as_they_are)),
+        else tuple(
+            replace(job, max_shrink=None) if accept_shrink else job
+            for job in jobs(settings.config, base, paths or [], source or [], wishes, as_they_are)
+        ),
         tags=tuple(dict.fromkeys(tag or ())),
         host=host or settings.host,
         user=settings.user,
@@ -236,6 +242,7 @@ def _configured(config: Config, base: Path, name: str, wishes: Wishes) -> "Sourc
         ignore_files=source.ignore_files or wishes.ignore_files,
         ignore_inode=source.ignore_inode or wishes.ignore_inode,
         ignore_ctime=source.ignore_ctime or wishes.ignore_ctime,
+        max_shrink=source.max_shrink,
     )
 
 

@@ -198,7 +198,7 @@ def _restore_one(
 
 def _place_of(repository: "Repository", snapshot: "Snapshot", path: bytes | None) -> bytes:
     """Where what is restored was when it was backed up."""
-    from drtool.operations.recorded import recorded
+    from drtool.operations.inventories import recorded
     from drtool.trees import FileType, find_entry
 
     inventory = recorded(repository, snapshot)

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from drtool.config.document import LATER, convert, read_as, read_document
 from drtool.config.life import Hooks, Objective, Schedule, seconds
-from drtool.config.units import Span, keep_count, rate_bytes_s, size_bytes, span
+from drtool.config.units import Span, keep_count, rate_bytes_s, share, size_bytes, span
 from drtool.config.urls import Access, check_url, read_url
 from drtool.errors import UsageError
 
@@ -159,6 +159,8 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
     """`.drtoolignore` files leave things out, too."""
     ignore_inode: bool = False
     ignore_ctime: bool = False
+    max_shrink: Annotated[float | None, read_as(share)] = 0.9
+    """The share of rows, files or bytes that may be gone since the last snapshot; `off` is any."""
     stream: StreamConfig | None = None
     postgresql: PostgresqlConfig | None = None
     mysql: MysqlConfig | None = None

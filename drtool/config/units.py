@@ -18,6 +18,16 @@ def size_bytes(text: object) -> int:
     return int(float(number) * base ** _POWERS.get((prefix or " ")[0].upper(), 0)) if prefix else int(float(number))
 
 
+def share(text: object) -> float | None:
+    """Return a share: `90%` is 0.9, `off` is None. Raises ValueError."""
+    if text in ("off", False):
+        return None
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?) ?%", text.strip()) if isinstance(text, str) else None
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError(f"not a share (write 90%, or off): {text!r}")
+    return float(match[1]) / 100
+
+
 def rate_bytes_s(text: object) -> int:
     """`20MiB/s`: a size, each second; at least 1 KiB. Raises ValueError."""
     word = text.strip() if isinstance(text, str) else ""

@@ -18,7 +18,8 @@ from msgspec import Struct
 from drtool.errors import DrtoolError, NoSuchSnapshot
 from drtool.events import Emit, ItemFailed, Warned
 from drtool.manifest.records import Snapshot
-from drtool.operations.recorded import clear_old_logs, recorded
+from drtool.operations.inventories import recorded
+from drtool.operations.recorded import clear_old_logs
 from drtool.operations.restore import RestoreRequest, RestoreResult, restore
 from drtool.operations.restore.request import RestoreError
 from drtool.operations.restore.run import check_destination

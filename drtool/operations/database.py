@@ -15,7 +15,7 @@ from msgspec import Struct
 from drtool.errors import DrtoolError
 from drtool.events import Emit, Stage, Warned
 from drtool.manifest.records import Snapshot
-from drtool.operations.recorded import recorded
+from drtool.operations.inventories import recorded
 from drtool.operations.restore import RestoreRequest, restore
 from drtool.operations.restore.request import RestoreError
 from drtool.repository import Repository

@@ -159,3 +159,18 @@ def test_the_example_in_the_documentation_is_read(tmp_path):
     )
     assert config.objectives["home"].rpo == 26 * 3600
     assert config.hooks.on_failure == (("https://hc-ping.com/d0e4/fail",),)
+
+
+@pytest.mark.parametrize(("text", "found"), [("50%", 0.5), ("99.5 %", 0.995), ("off", None), ("'100%'", 1.0)])
+def test_a_share_that_may_be_gone_is_a_percentage_or_off(tmp_path, text, found):
+    path = tmp_path / "drtool.yaml"
+    path.write_text(f"sources: {{a: {{paths: [/a], max_shrink: {text}}}}}\n")
+    assert load_config(path).sources["a"].max_shrink == found
+
+
+@pytest.mark.parametrize("text", ["0.5", "0%", "101%", "half", "-5%"])
+def test_other_shares_are_refused(tmp_path, text):
+    path = tmp_path / "drtool.yaml"
+    path.write_text(f"sources: {{a: {{paths: [/a], max_shrink: {text}}}}}\n")
+    with pytest.raises(ConfigError, match="not a share"):
+        load_config(path)

@@ -6,7 +6,7 @@ import pytest
 
 from drtool.errors import DrtoolError, Refused
 from drtool.operations.backup import SourceJob
-from drtool.operations.recorded import recorded
+from drtool.operations.inventories import recorded
 from drtool.sources.databases import nobody_watches
 from drtool.sources.inventory import Inventory
 from drtool.sources.mysql import MysqlSource

@@ -12,7 +12,7 @@ from postgresql_server import postgresql
 
 from drtool.errors import DrtoolError, Refused
 from drtool.operations.backup import SourceJob
-from drtool.operations.recorded import recorded
+from drtool.operations.inventories import recorded
 from drtool.sources.inventory import Database
 from drtool.sources.postgresql import Client, PostgresqlSource
 from drtool.sources.postgresql.dsn import dsn_environment, of_database

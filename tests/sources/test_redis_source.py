@@ -8,7 +8,7 @@ import pytest
 
 from drtool.errors import DrtoolError
 from drtool.operations.backup import SourceJob
-from drtool.operations.recorded import recorded
+from drtool.operations.inventories import recorded
 from drtool.sources.databases import nobody_watches
 from drtool.sources.guarded import Guarded
 from drtool.sources.inventory import Inventory

@@ -26,6 +26,8 @@ class SourceJob(Struct, frozen=True, kw_only=True):
     """`.drtoolignore` files in the directories leave things out, too."""
     ignore_inode: bool = False
     """A file with another inode number is no other file, for file systems whose numbers do not last."""
+    max_shrink: float | None = None
+    """The share of the last snapshot that may be gone; None: all of it."""
     ignore_ctime: bool = False
     """A file with another ctime has not changed, for file systems and programs that touch it without need."""
 

@@ -31,6 +31,7 @@ from drtool.operations.backup.request import (
 )
 from drtool.operations.backup.reuse import Reuse, find_damage
 from drtool.operations.backup.scan import Scan, parent_of_job
+from drtool.operations.backup.shrinkage import Amount, check, rows_of
 from drtool.operations.backup.virtual import Content, VirtualTree, capture, foresee, surroundings
 from drtool.packing import PackKind
 from drtool.repository import Repository
@@ -40,6 +41,7 @@ from drtool.repository.session import Overtaken, WriterSession
 from drtool.repository.workers import WINDOW
 from drtool.repository.writing import PackSink, PackWritten, Writer
 from drtool.sources.filesystem import Problem, hidden_from_us
+from drtool.sources.inventory import Inventory
 from drtool.sources.port import Readable, Source
 from drtool.trees import Entry, write_content
 
@@ -150,6 +152,9 @@ def _look(
                 scan.files.unmodified += 1
             else:
                 scan.files.changed += 1
+    if job.captured is None:  # of other sources a dry run does not know how much they hold
+        files = scan.files.new + scan.files.changed + scan.files.unmodified
+        check(repository, job, parent, Amount(files=files, bytes=scan.processed_bytes))
     return SnapshotReport(
         id=None,
         source=job.name,
@@ -201,6 +206,7 @@ class BackupRun:
         self._damaged: DrtoolError | None = None
         self._notes = ChangeNotes(emit if request.names_items else None, scan)
         self._builder = TreeBuilder(self._put_tree, scan.problem, scan.files, scan.names, self._notes.settled)
+        self._inventory: Inventory | None = None
         self._added_bytes = 0
         self._stored_bytes = 0
         self._since_checkpoint = time.monotonic()
@@ -229,6 +235,7 @@ class BackupRun:
                 if self._damaged is not None:
                     self._begin_again(self._damaged, parent)
             self._flush()
+            self._check_shrinkage(parent)
         except NoQuorum:
             raise  # nothing could be saved either, and waiting for that would take as long again
         except (DrtoolError, Interrupted):
@@ -278,11 +285,24 @@ class BackupRun:
             lambda message: self._emit(Warned(message=message)),
             self._notes,
         )
-        capture(source, surroundings(self._repository, request, scan, self._emit), tree, self._store)
+        self._inventory = capture(source, surroundings(self._repository, request, scan, self._emit), tree, self._store)
         entries = tree.entries()
         scan.files.add(tree.files)
         self._builder.directories.add(tree.directories)
         return entries
+
+    def _check_shrinkage(self, parent: Snapshot | None) -> None:
+        rows = rows_of(self._inventory) if self._inventory is not None else None
+        check(
+            self._repository,
+            self._job,
+            parent,
+            Amount(files=self._files(), bytes=self._scan.processed_bytes, rows=rows),
+        )
+
+    def _files(self) -> int:
+        files = self._scan.files
+        return files.new + files.changed + files.unmodified
 
     def _store(self, content: Readable) -> Content:
         before_bytes = self._scan.processed_bytes
@@ -348,10 +368,9 @@ class BackupRun:
         return chunk
 
     def _show(self) -> None:
-        files = self._scan.files
         self._emit(
             Progress(
-                files=files.new + files.changed + files.unmodified,
+                files=self._files(),
                 processed_bytes=self._scan.processed_bytes,
                 added_bytes=self._feeder.added_bytes,
                 stored_bytes=self._stored_bytes,
@@ -360,7 +379,6 @@ class BackupRun:
 
     def _snapshot(self, parent: Snapshot | None) -> Snapshot:
         request, scan = self._request, self._scan
-        files = scan.files
         dirs = self._builder.directories
         return Snapshot(
             id=SnapshotId(os.urandom(16)),
@@ -375,7 +393,7 @@ class BackupRun:
             root=self._builder.root,
             parent=parent.id if parent else None,
             counts=Counts(
-                files=files.new + files.changed + files.unmodified,
+                files=self._files(),
                 dirs=dirs.new + dirs.changed + dirs.unmodified,
                 bytes=scan.processed_bytes,
                 added_bytes=self._added_bytes,

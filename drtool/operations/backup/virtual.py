@@ -19,13 +19,16 @@ from drtool.manifest.records import Snapshot
 from drtool.operations.backup.changes import ChangeNotes
 from drtool.operations.backup.request import BackupRequest, FileCounts, SourceJob
 from drtool.operations.backup.scan import Scan
+from drtool.operations.inventories import KINDS
 from drtool.repository import Repository
 from drtool.sources.children import ProgramFailed
 from drtool.sources.filesystem import OwnerNames, join
+from drtool.sources.inventory import NAME, Inventory, read_inventory
 from drtool.sources.port import Around, Attributes, Readable, Source, VirtualFile
 from drtool.trees import Entry, Fetch, FileType, Put, find_entry, read_directory, split_path, write_directory
 
 _DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
+_PART_BYTES = 1 << 16
 
 
 class Content(NamedTuple):
@@ -46,9 +49,12 @@ def surroundings(repository: Repository, request: BackupRequest, scan: Scan, emi
     )
 
 
-def capture(source: Source, around: Around, tree: "VirtualTree", store: Callable[[Readable], Content]) -> None:
-    """Stores each content as it comes. DrtoolError unless all of it came whole, and there was some."""
-    count = 0
+def capture(
+    source: Source, around: Around, tree: "VirtualTree", store: Callable[[Readable], Content]
+) -> Inventory | None:
+    """Store each content as it comes. Return a database's inventory. DrtoolError unless all came whole, and there was some."""
+    count, inventory = 0, None
+    described = f"/{source.kind}/{NAME}".encode()
     try:
         with closing(source.files(around)) as files:
             for file in files:
@@ -56,11 +62,24 @@ def capture(source: Source, around: Around, tree: "VirtualTree", store: Callable
                 if stored is not None:
                     tree.add(file, stored)
                     count += 1
+                if file.path == described and source.kind in KINDS:
+                    inventory = _inventory(file)
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         raise DrtoolError(f"the source cannot be captured: {where}{error.strerror or error}") from error
     if not count:
         raise DrtoolError("the source holds nothing, and an empty backup is none")
+    return inventory
+
+
+def _inventory(file: VirtualFile) -> Inventory:
+    with file.opened() as content:
+        return read_inventory(b"".join(iter(lambda: _part(content), b"")))
+
+
+def _part(content: Readable) -> bytes:
+    room = bytearray(_PART_BYTES)
+    return bytes(room[: content.readinto(memoryview(room)) or 0])
 
 
 def _stored(file: VirtualFile, store: Callable[[Readable], Content]) -> Content | None:

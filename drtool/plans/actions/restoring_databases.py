@@ -13,7 +13,7 @@ from typing import Any
 
 from drtool.errors import DrtoolError, Refused
 from drtool.manifest.records import Snapshot
-from drtool.operations.recorded import recorded
+from drtool.operations.inventories import recorded
 from drtool.plans.actions.port import Around, Outcome, Work
 from drtool.plans.bounded import TimeUp, WasCancelled
 from drtool.plans.language.actions import Restore

@@ -1,0 +1,90 @@
+"""Whether a source lost so much since its last snapshot that a person should look before it is stored.
+
+A server that came up without its volume, or a file system that is not mounted, is backed up without any error. The snapshot of it
+would be the newest one, meet the objectives, and push good snapshots out by the rules of `forget`.
+
+Invariants
+    Pure, but for reading the inventory of the last snapshot. Small sources are judged only when nothing is left.
+    Where rows of a database were counted both times, they are compared; files and bytes are compared in any case.
+"""
+
+from contextlib import suppress
+
+from msgspec import Struct
+
+from drtool.errors import DrtoolError
+from drtool.manifest.records import Snapshot
+from drtool.operations.backup.request import SourceJob
+from drtool.operations.inventories import recorded
+from drtool.repository import Repository
+from drtool.sources.inventory import Inventory
+
+FEW_FILES, FEW_ROWS, FEW_BYTES = 100, 100, 10 * 1024 * 1024
+"""Below these a share says nothing: one log that is rotated may be most of a small source."""
+
+
+class Shrunk(DrtoolError):
+    """Most of the source is gone; nothing was stored."""
+
+    exit_code = 3
+
+
+class Amount(Struct, frozen=True, kw_only=True):
+    """How much a snapshot holds. `rows`: of all tables; None if they were not counted."""
+
+    files: int
+    bytes: int
+    rows: int | None = None
+
+
+def shrinkage(before: Amount, now: Amount, most: float) -> str:
+    """Return what was lost, if more than the share `most` of it was, in words that follow the source's name; else "" ."""
+    if before.rows is not None and now.rows is not None:
+        lost = _lost(before.rows, now.rows, FEW_ROWS, most)
+        if lost:
+            return f"had {_count(before.rows, 'row')} and has {_count(now.rows, 'row')}"
+    if _lost(before.files, now.files, FEW_FILES, most):
+        return f"had {_count(before.files, 'file')} and has {_count(now.files, 'file')}"
+    if before.bytes >= FEW_BYTES and now.bytes < before.bytes * (1 - most):
+        return f"had {_count(before.bytes, 'byte')} and has {_count(now.bytes, 'byte')}"
+    return ""
+
+
+def _lost(before: int, now: int, few: int, most: float) -> bool:
+    return bool(before) and (now == 0 or (before >= few and now < before * (1 - most)))
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}{'' if number == 1 else 's'}" if number else f"no {unit}s"
+
+
+def rows_of(inventory: Inventory, *, known: bool = False) -> int | None:
+    """Return the rows of all tables. Where some were not counted: None, or with `known` the sum of the others."""
+    tables = [database.rows for database in inventory.databases]
+    counts = [count for rows in tables if rows is not None for count in rows.values()]
+    if not known and (None in tables or None in counts):
+        return None
+    return sum(count for count in counts if count is not None)
+
+
+def amount_of(repository: Repository, snapshot: Snapshot, *, is_database: bool) -> Amount:
+    """Return how much a snapshot holds."""
+    counts, rows = snapshot.counts, None
+    if is_database:
+        with suppress(DrtoolError):  # a damaged parent is reported elsewhere; files and bytes are compared all the same
+            inventory = recorded(repository, snapshot)
+            rows = rows_of(inventory, known=True) if inventory is not None else None
+    return Amount(files=counts.files, bytes=counts.bytes, rows=rows)
+
+
+def check(repository: Repository, job: SourceJob, parent: Snapshot | None, now: Amount) -> None:
+    """Raise Shrunk if a named source lost more than it may since `parent`."""
+    if parent is None or not job.name or job.max_shrink is None:
+        return
+    before = amount_of(repository, parent, is_database=job.captured is not None)
+    lost = shrinkage(before, now, job.max_shrink)
+    if lost:
+        raise Shrunk(
+            f"source {job.name} {lost}; nothing was stored. If this is right, store it once with --accept-shrink",
+            hint="is something not mounted, or is this another server?",
+        )
