@@ -63,6 +63,14 @@ CAUGHT: dict[str, tuple[tuple[Step, ...], str]] = {
         (*STORED, Step("backup"), damage("a", "pages", "flip"), damage("b", "pages", "flip"), VERIFIED),
         "survive-says-what-a-loss-leaves",
     ),
+    "damage-of-the-catalogue-stays-on-this-host": (
+        (*STORED, Step("backup"), damage("a", "pages", "flip"), VERIFIED),
+        "status-is-not-healthy-when-damage-is-known",
+    ),
+    "connect-writes-down-places-that-lead-nowhere": (
+        (*STORED, Step("connect", "a")),
+        "a-new-host-connects-from-any-site",
+    ),
 }
 """By variant: a history that shows it, and the rule that speaks."""
 

@@ -97,3 +97,33 @@ def survive_counts_rotten_pages() -> Iterator[None]:
 
     with patch.object(run, "read_pages", lambda _, names: names):
         yield
+
+
+@variant
+def damage_of_the_catalogue_stays_on_this_host() -> Iterator[None]:
+    """Only packs and index segments are recorded for other hosts, as in early versions."""
+    from drtool.repository import findings
+
+    rows_of = findings._rows_of
+
+    def of_packs(copies: Iterable[Any]) -> Any:
+        return rows_of(copy for copy in copies if copy[1].startswith(("packs/", "index/")))
+
+    with patch.object(findings, "_rows_of", of_packs):
+        yield
+
+
+@variant
+def connect_writes_down_places_that_lead_nowhere() -> Iterator[None]:
+    """The configuration of a new host names directories that are not there."""
+    from drtool.cli import connecting
+
+    write = connecting._write
+
+    def misled(call: Any, path: Any, *rest: Any) -> bool:
+        written = write(call, path, *rest)
+        path.write_text(path.read_text().replace("file://", "file:///nowhere"))
+        return written
+
+    with patch.object(connecting, "_write", misled):
+        yield

@@ -1,7 +1,6 @@
 """Where a history takes place: how many sites, how many copies, whether an arbiter votes. Pure: a seed gives one."""
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 ARBITER = "arbiter"
@@ -47,7 +46,3 @@ _WEIGHTS: dict[Topology, int] = {
 def topology(seed: int) -> Topology:
     draw = random.Random(f"topology {seed}")
     return draw.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-
-
-def every() -> Iterator[Topology]:
-    yield from _WEIGHTS
