@@ -38,6 +38,7 @@ KNOWN = {
     "sources/guarded.py": "the guard's shell, whose script is constant",
     "sources/mysql/client.py": "mariadb: every value is part of --option=value",
     "sources/mysql/engine.py": "mariadb-check and mariadb-dump: databases stand after --",
+    "sources/mysql/loading.py": "mariadb, with constant options",
     "sources/mysql/reach.py": "mariadb-dump, as capture.py writes it: databases stand after --",
     "sources/mysql/session.py": "mariadb, with constant options",
     "sources/postgresql/capture.py": "pg_dump: the database is part of --dbname=",

@@ -11,7 +11,8 @@ from drtool.sources.databases import nobody_watches
 from drtool.sources.inventory import Inventory
 from drtool.sources.mysql import MysqlSource
 from drtool.sources.mysql.client import Client, connection_options, quoted
-from drtool.sources.mysql.engine import ENGINE, of_new_users, url_of
+from drtool.sources.mysql.engine import ENGINE, url_of
+from drtool.sources.mysql.loading import of_new_users
 
 SETUP = """
 CREATE DATABASE shop;

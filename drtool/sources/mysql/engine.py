@@ -2,14 +2,19 @@
 
 Invariants
     A scratch server has no network and a socket in a private directory; it syncs nothing, and ends with its process.
-    A database that is there and has tables is never touched, except in a scratch server, which has none.
+    A database that is there and has tables is never touched, except one that a restore left unfinished and nobody has changed
+    since.
+    Users come before what they define, and rights on objects after these.
 """
 
+import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from drtool.errors import DrtoolError, Refused
 from drtool.sources import children
@@ -25,12 +30,16 @@ from drtool.sources.databases import (
 )
 from drtool.sources.guarded import Guarded, user_of
 from drtool.sources.inventory import Database, Inventory
+from drtool.sources.mysql import catalogue, loading
 from drtool.sources.mysql.capture import EVENTS, SCHEMA
 from drtool.sources.mysql.client import Client, quoted
+from drtool.sources.mysql.looking import counts as all_counts
 from drtool.sources.mysql.looking import look, row_counts, schema_lines, tables
+from drtool.sources.mysql.session import Session, connected
 
 OWNER = "mysql"
 START_S = 60.0
+_DEFINER = re.compile(r"DEFINER=`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)?")
 _SETTINGS = (
     "--no-defaults",
     "--skip-networking",
@@ -45,20 +54,34 @@ class MysqlTarget:
     """Fulfils `databases.Target`."""
 
     programs = None
-    problems: Sequence[Difference] = ()
 
     def __init__(self, client: Client, url: str, guarded: Guarded | None) -> None:
         self._client, self._guarded = client, guarded
         self.url = url
         self.version = look(client).version
+        self.problems: list[Difference] = []
+        self._marked: list[str] = []
+        self._without_definers: list[str] = []
+        self._packet_bytes: int | None = None
 
     def check(self, chosen: Sequence[Database]) -> None:
         there = look(self._client).databases
         for database in chosen:
-            if database.name in there and (count := len(tables(self._client, database.name))):
+            if database.name in there and (found := tables(self._client, database.name)):
+                self._check_unfinished(database.name, list(found))
+
+    def _check_unfinished(self, name: str, found: list[str]) -> None:
+        if loading.MARK not in found:
+            raise Refused(
+                f"the server at {self._client.told} has a database {name} with {len(found)} tables",
+                hint="rename or drop it first, or restore into another server",
+            )
+        with connected(self._client) as session:
+            note = loading.mark_of(session, name)
+            if note and note != loading.content(session, name, found):
                 raise Refused(
-                    f"the server at {self._client.told} has a database {database.name} with {count} tables",
-                    hint="rename or drop it first, or restore into another server",
+                    f"the database {name} at {self._client.told} was restored with errors, and has been changed since",
+                    hint=f"drop it first; or keep it, and drop its table {loading.MARK}",
                 )
 
     def put_back(
@@ -66,46 +89,138 @@ class MysqlTarget:
     ) -> list[Database]:
         chosen = selected(inventory, databases)
         self.check(chosen)
-        for database in chosen:
-            try:
-                code, stderr = self._client.load(below(files, database.dump))
-                if code:
-                    raise DrtoolError(stderr.strip()[-500:])
-            except DrtoolError as error:
-                raise DrtoolError(f"the database {database.name} could not be restored: {error.message}") from None
+        users = None
         if inventory.globals is not None:
-            self._users(below(files, inventory.globals), tell)
-        self._client.run(self._client.words("check", "--check", "--databases", "--", *(row.name for row in chosen)))
-        if self._guarded is not None and len(chosen) == 1:
-            self.url = url_of(self._guarded.directory, chosen[0].name)
-        return chosen
+            users = self._users(below(files, inventory.globals))
+        restored = []
+        with connected(self._client) as session:
+            self._packet_bytes = loading.raised_packets(session)
+            refused = _refused_definers(catalogue.rights_of(session))
+            for database in chosen:
+                try:
+                    self._load(session, database, below(files, database.dump), refused, tell)
+                except DrtoolError as error:
+                    self._report(database.name, [f"it could not be restored: {error.message}"])
+                else:
+                    restored.append(database)
+        if not restored:
+            first = self.problems[-1]
+            raise DrtoolError(f"the database {first.where} could not be restored: {first.detail}")
+        if users is not None:
+            self._report("users", users.grant())
+        self._client.run(self._client.words("check", "--check", "--databases", "--", *(row.name for row in restored)))
+        if self._guarded is not None and len(restored) == 1:
+            self.url = url_of(self._guarded.directory, restored[0].name)
+        return restored
 
-    def _users(self, file: Path, tell: Callable[[str], None]) -> None:
-        """Those that are there already stay as they are: their passwords and rights are this server's own."""
-        text = of_new_users(
-            file.read_text("utf-8", "surrogateescape"), self._client.ask("SELECT User, Host FROM mysql.user")
-        )
-        for line in self._client.complaints(text.encode("utf-8", "surrogateescape"), "--force"):
-            if "ERROR" in line:
-                tell(f"users: {line}")
+    def _users(self, file: Path) -> loading.Users | None:
+        try:
+            users = loading.Users(self._client, file.read_text("utf-8", "surrogateescape"))
+            self._report("users", users.create())
+        except DrtoolError as error:
+            self._report("users", [f"they could not be restored: {error.message}"])
+            return None
+        return users
+
+    def _report(self, where: str, problems: Iterable[str]) -> None:
+        self.problems += [Difference("object", where, problem) for problem in problems]
+
+    def _load(
+        self,
+        session: Session,
+        database: Database,
+        dump: Path,
+        accepts: Callable[[str], bool] | None,
+        tell: Callable[[str], None],
+    ) -> None:
+        name = database.name
+        there = name in look(self._client).databases
+        if there and loading.mark_of(session, name) is not None:
+            tell(f"{name} was left unfinished by a restore, and is begun again")
+            session.ask(f"DROP DATABASE {quoted(name)}")
+            there = False
+        if self._guarded is None or not there:
+            loading.prepare(session, dump, name, there=there)
+            self._marked.append(name)
+        blanked = loading.without_definers(dump, accepts) if accepts is not None else set()
+        if blanked:
+            self._without_definers.append(name)
+            who = ", ".join(sorted(blanked))
+            self._report(
+                name, [f"what {who} defined is defined by the restoring user, who may name no other (SET USER)"]
+            )
+        self._report(name, loading.load(self._client, dump))
 
     def differences(self, chosen: Sequence[Database], files: Path, what: Sequence[str]) -> list[Difference]:
         found: list[Difference] = []
         for database in chosen:
             if "rowcount" in what:
-                found += compared_rows(database, row_counts(self._client, database.name))
+                found += self._rows(database)
             if "schema" in what and database.schema is not None:
                 recorded = below(files, database.schema).read_text("utf-8", "surrogateescape")
-                dump = self._client.run(
-                    self._client.words("dump", *SCHEMA, *EVENTS, "--databases", "--", database.name)
-                )
+                options = (*SCHEMA, *EVENTS, f"--ignore-table={database.name}.{loading.MARK}")
+                words = self._client.words("dump", *options, "--databases", "--", database.name)
+                dump = self._client.run(words).decode("utf-8", "surrogateescape")
+                if database.name in self._without_definers:
+                    recorded, dump = (_DEFINER.sub("", text) for text in (recorded, dump))
+                own = f"{quoted(database.name)}."  # which user looks decides whether a view's text has it
                 found += compared_lines(
-                    database.name, schema_lines(recorded), schema_lines(dump.decode("utf-8", "surrogateescape"))
+                    database.name, *(schema_lines(text.replace(own, "")) for text in (recorded, dump))
                 )
+                found += self._objects(database)
+        self._settle(found)
         return found
 
+    def _rows(self, database: Database) -> list[Difference]:
+        counts = row_counts(self._client, database.name)
+        for name in (loading.MARK, *database.unsteady):
+            counts.pop(name, None)
+        rows = {name: count for name, count in (database.rows or {}).items() if name not in database.unsteady}
+        found = compared_rows(replace(database, rows=rows if database.rows is not None else None), counts)
+        with connected(self._client) as session:
+            history = all_counts(session, database.name, list(database.history), " FOR SYSTEM_TIME ALL")
+        return found + [
+            Difference("rowcount", f"{database.name}: {name}", f"{history[name]} rows with history; {count} recorded")
+            for name, count in database.history.items()
+            if history[name] != count
+        ]
+
+    def _objects(self, database: Database) -> list[Difference]:
+        with connected(self._client) as session:
+            now = catalogue.objects(session, database.name)
+        return [
+            Difference("schema", database.name, f"missing: {kind.lower()} {name}")
+            for kind, names in (database.objects or {}).items()
+            for name in names
+            if name not in now.get(kind, {}) and name not in database.unsteady
+        ]
+
+    def _settle(self, found: Sequence[Difference]) -> None:
+        """Take the marks away if all is as recorded; else note the contents, so that only what nobody changed is begun again."""
+        with connected(self._client) as session:
+            for name in self._marked:
+                table = f"{quoted(name)}.{loading.MARK}"
+                if found or self.problems:
+                    note = loading.content(session, name, tables(self._client, name))
+                    session.ask(f"INSERT INTO {table} VALUES ('{note}')")  # noqa: S608 - quoted
+                else:
+                    session.ask(f"DROP TABLE {table}")
+        self._marked = []
+
     def stop(self) -> list[str]:
-        return self._guarded.stop() if self._guarded is not None else []
+        if self._guarded is not None:
+            return self._guarded.stop()
+        if self._packet_bytes is not None:
+            self._client.ask(f"SET GLOBAL max_allowed_packet = {self._packet_bytes}")
+            self._packet_bytes = None
+        return []
+
+
+def _refused_definers(rights: catalogue.Rights) -> Callable[[str], bool] | None:
+    """Return which accounts this user may name as definers; None: all."""
+    if any(rights.may(right) for right in ("SUPER", "SET USER", "SET_USER_ID", "SET_ANY_DEFINER")):
+        return None
+    return lambda account: account == rights.account
 
 
 class MysqlEngine:
@@ -151,21 +266,6 @@ class MysqlEngine:
         except DrtoolError as error:
             return f"{error.message}; {error.hint}" if error.hint else error.message
         return ""
-
-
-def of_new_users(text: str, accounts: Sequence[Sequence[str]]) -> str:
-    """Without what would change users and roles that are there. A role's host is empty."""
-    own = [spelling for user, host in accounts for spelling in _spellings(user, host)]
-    return "".join(line for line in text.splitlines(keepends=True) if not any(each in line for each in own))
-
-
-def _spellings(user: str, host: str) -> tuple[str, ...]:
-    """How mariadb-dump writes an account: in back quotes, and in single ones."""
-    back = [quoted(part) for part in (user, host)]
-    single = ["'" + part.replace("\\", "\\\\").replace("'", "\\'") + "'" for part in (user, host)]
-    if host:
-        return "@".join(back), "@".join(single)
-    return f"CREATE ROLE {single[0]}", f"TO {back[0]};", f"TO {single[0]};"
 
 
 def _programs(environ: Mapping[str, str]) -> tuple[str, list[str]]:
