@@ -108,3 +108,28 @@ def test_the_file_system_is_asked_and_nothing_stays(tmp_path):
         (tmp_path / "X").write_bytes(b"")
         assert not aliases._are_one(folder, b"X", long)
     assert os.listdir(tmp_path) == ["X"]
+
+
+class _LowerCase(Folder):
+    """A directory on a file system that keeps names in lower case, as far as `stat` goes."""
+
+    def stat(self, name):
+        return super().stat(name.lower())
+
+
+def test_delete_spares_a_name_by_which_the_file_system_answers_for_a_wanted_one(tmp_path):
+    fill(tmp_path, {"readme": b"1", "extra": b"2", "other": b"3"})
+    with _LowerCase.destination(os.fsencode(tmp_path)) as folder:
+        listed = [b"readme", b"extra"]
+        assert aliases.other_spellings(folder, listed, [b"README", b"Zebra", b"other"]) == {b"readme"}
+    with Folder.destination(os.fsencode(tmp_path)) as folder:
+        assert aliases.other_spellings(folder, listed, [b"README", b"Zebra", b"other"]) == set()
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_delete_where_case_counts_removes_the_other_spelling(world, dry_run):
+    source = fill(world.root / "source", {"README": b"1"})
+    world.backup(source)
+    out = fill(world.root / "out", {"readme": b"2", "README": b"1"})
+    assert world.restore(out, path=source, delete=True, dry_run=dry_run).deleted == 1
+    assert (out / "readme").exists() is dry_run

@@ -7,6 +7,7 @@ Invariants
 
 import os
 import unicodedata
+from collections.abc import Collection, Iterable, Iterator
 
 from drtool.operations.restore.walk import Frame
 from drtool.sources.filesystem import Folder
@@ -36,15 +37,38 @@ def remember(frame: Frame, name: bytes) -> bool:
     return False
 
 
-def taken_for(frame: Frame, folder: Folder, name: bytes, root: bytes, fetch: Fetch) -> str:
-    """Return why `name` cannot be restored beside another name of its directory; empty if it can."""
-    subtree = root if frame.entry is None else frame.entry.subtree
-    for entry in read_directory(subtree, fetch) if subtree else ():
-        if entry.name >= name:
+def names_in(frame: Frame, top: bytes, fetch: Fetch) -> Iterator[bytes]:
+    """Yield the names of a directory in the snapshot, in order, once more; `top` names the tree of the uppermost one."""
+    subtree = top if frame.entry is None else frame.entry.subtree
+    return (entry.name for entry in read_directory(subtree, fetch)) if subtree else iter(())
+
+
+def taken_for(folder: Folder, name: bytes, others: Iterable[bytes]) -> str:
+    """Return why `name` cannot be restored beside another, earlier name of its directory; empty if it can."""
+    for other in others:
+        if other >= name:
             return ""
-        if folded(entry.name) == folded(name) and _are_one(folder, entry.name, name):
-            return f"this file system takes its name for that of {os.fsdecode(entry.name)}, so one of the two is not restored"
+        if folded(other) == folded(name) and _are_one(folder, other, name):
+            return (
+                f"this file system takes its name for that of {os.fsdecode(other)}, so one of the two is not restored"
+            )
     return ""
+
+
+def other_spellings(folder: Folder, listed: Collection[bytes], wanted: Iterable[bytes]) -> set[bytes]:
+    """Return those of the names in a listing by which the file system also answers for one of the wanted names.
+
+    A wanted name that is found, and that no listing shows, is one of these.
+    """
+    by_folded: dict[bytes, list[bytes]] = {}
+    for name in listed:
+        by_folded.setdefault(folded(name), []).append(name)
+    suspects = [name for name in wanted if folded(name) in by_folded]
+    if not suspects:
+        return set()
+    shown = set(map(os.fsencode, os.listdir(folder.fd)))
+    found = [name for name in suspects if name not in shown and folder.stat(name) is not None]
+    return {alias for name in found for alias in by_folded[folded(name)]}
 
 
 def _are_one(folder: Folder, one: bytes, other: bytes) -> bool:

@@ -4,11 +4,13 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from functools import partial
 
 from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
 from drtool.events import Emit
+from drtool.operations.restore.aliases import names_in
 from drtool.operations.restore.files import FileRestorer, failure, not_captured
 from drtool.operations.restore.in_place import open_destination, refusal
 from drtool.operations.restore.messages import FilePut
@@ -22,11 +24,14 @@ from drtool.sources.filesystem import Folder, LinkGroup, link_group
 from drtool.trees import Entry, FileType
 
 
-def preview(repository: Repository, request: RestoreRequest, walk: Walk, above: tuple[bytes, ...], emit: Emit) -> Tally:
-    """The figures that the restore itself would give, as far as looking can tell."""
+def preview(
+    repository: Repository, request: RestoreRequest, walk: Walk, above: tuple[bytes, ...], top: bytes, emit: Emit
+) -> Tally:
+    """The figures that the restore itself would give, as far as looking can tell. `top` names the tree that it takes."""
     tally = Tally(emit, above, request)
     look = _Look(repository, request, above)
-    sweep = Sweep(look.root, request, above, lived_in(repository), tally.failed, tally.removed)
+    in_snapshot = partial(names_in, top=top, fetch=repository.trees)
+    sweep = Sweep(look.root, request, above, lived_in(repository), in_snapshot, tally.failed, tally.removed)
     try:
         sweep.enter(walk.top)
         for frame, entry, child in walk:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -19,7 +20,7 @@ from msgspec.structs import replace
 from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import Emit, Progress, Stage, Warned
 from drtool.model import SiteName, counted
-from drtool.operations.restore.aliases import remember, taken_for
+from drtool.operations.restore.aliases import names_in, remember, taken_for
 from drtool.operations.restore.feeding import Feeder
 from drtool.operations.restore.files import TAKEN, FileRestorer, failure, is_full, words
 from drtool.operations.restore.in_place import open_destination, refusal
@@ -58,7 +59,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
     walk = Walk(top, request.includes, request.excludes, repository.trees, above)
     emit(Stage(name="looking" if request.dry_run else "restoring"))
     if request.dry_run:
-        tally = preview(repository, request, walk, above, emit)
+        tally = preview(repository, request, walk, above, _top(request, named), emit)
     else:
         _warn_of_room(request, emit)
         run = RestoreRun(repository, request, walk, above, emit, named)
@@ -160,6 +161,11 @@ def _unlock(to: bytes) -> None:
             os.chmod(to, stat.S_IMODE(found.st_mode) | 0o700)
 
 
+def _top(request: RestoreRequest, named: Entry | None) -> bytes:
+    """Return what names the tree that is put into the destination; nothing does if that is a single file."""
+    return request.snapshot.root if named is None else named.subtree
+
+
 class _Ending(NamedTuple):
     """A directory to finish once every job up to `after` is done."""
 
@@ -190,14 +196,21 @@ class RestoreRun:
         if self._named is not None:
             _unlock(request.to)
         self._root = open_destination(repository, request, above)
-        self._top = request.snapshot.root if named is None else named.subtree
+        self._names_in = partial(names_in, top=_top(request, named), fetch=repository.trees)
         self._links = HardLinks(self._root)
         self._files = FileRestorer(repository, repository.chunks, request.replacing)
-        self._fetch = repository.trees
         self._endings: deque[_Ending] = deque()
         self._shown_at = 0.0
         self.tally = Tally(emit, above, request)
-        self._sweep = Sweep(self._root, request, above, lived_in(repository), self.tally.failed, self.tally.removed)
+        self._sweep = Sweep(
+            self._root,
+            request,
+            above,
+            lived_in(repository),
+            self._names_in,
+            self.tally.failed,
+            self.tally.removed,
+        )
         self._feeder = Feeder(
             repository, self._root, request.replacing, request.workers, self._files, self.tally, self._tick
         )
@@ -272,7 +285,7 @@ class RestoreRun:
             return False
         try:
             with self._folder(frame.names) as folder:
-                why = taken_for(frame, folder, entry.name, self._top, self._fetch)
+                why = taken_for(folder, entry.name, self._names_in(frame))
         except (OSError, DrtoolError) as error:
             why = words(error)
         if why:

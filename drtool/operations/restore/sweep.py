@@ -11,10 +11,12 @@ Invariants
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
+from drtool.errors import DrtoolError
+from drtool.operations.restore.aliases import other_spellings
 from drtool.operations.restore.files import not_captured, words
 from drtool.operations.restore.in_place import is_in_place
 from drtool.operations.restore.request import RestoreRequest
@@ -46,6 +48,7 @@ class Sweep:
         request: RestoreRequest,
         above: Names,
         lived_in: frozenset[bytes],
+        names_in: Callable[[Frame], Iterable[bytes]],
         failed: Callable[[Names, str], None],
         removed: Callable[[bytes], None],
     ) -> None:
@@ -53,6 +56,7 @@ class Sweep:
         self._request = request
         self._above = above
         self._lived_in = lived_in
+        self._names_in = names_in
         self._failed = failed
         self._removed = removed
         self._selection = Selection(request.includes, request.excludes, b"/" + b"/".join(above))
@@ -129,8 +133,11 @@ class Sweep:
                 if not frame.met and self._mounted(folder, frame):
                     return
                 device = os.fstat(folder.fd).st_dev
+                if sweeps:
+                    spared = other_spellings(folder, there, self._names_in(frame))
+                    there = {name: is_directory for name, is_directory in there.items() if name not in spared}
                 folders = self._sweep(folder, frame.names, frame.included, there, everything=sweeps)
-        except OSError as error:
+        except (OSError, DrtoolError) as error:
             self._failed(frame.names, words(error))
             return
         for name, taken in folders:
