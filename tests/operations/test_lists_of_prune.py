@@ -2,9 +2,10 @@
 
 import shutil
 from contextlib import closing
+from pathlib import Path
 
 import pytest
-from test_catalogue_damage import pages, repaired
+from test_catalogue_damage import flip, pages, repaired
 from test_prune import forget, run
 from three_sites import fill, noise, portrait
 
@@ -69,14 +70,14 @@ def test_a_restore_needs_no_list_of_what_goes(pruned):
     assert portrait(out) == portrait(pruned.root / "source")
 
 
-def lose_lists(world):
+def lose_lists(world, damage=Path.unlink):
     """No site and no cache has a list any more."""
     gone = lists(world)
     assert gone
     for site in "abc":
         for path in pages(world, site):
             if path.name in gone:
-                path.unlink()
+                damage(path)
     shutil.rmtree(world.root / "cache")
 
 
@@ -126,10 +127,13 @@ def test_prune_and_repair_take_back_what_a_lost_list_said(world, remedy, state, 
     assert is_usable(world)
 
 
-def test_a_repair_that_takes_a_list_back_has_nothing_left_to_complain_of(pruned):
-    lose_lists(pruned)
+@pytest.mark.parametrize("damage", [Path.unlink, flip])
+def test_a_repair_that_takes_a_list_back_has_nothing_left_to_complain_of(pruned, damage):
+    lose_lists(pruned, damage)
     result = repaired(pruned)
     assert (result.unrepairable, repair_exit_code(result)) == ([], 0)
+    assert pruned.status().problems == []
+    assert [row for row in pruned.verify().damaged if row.object.startswith("manifest/")] == []
 
 
 def test_a_list_that_lies_at_a_site_that_is_away_is_waited_for(pruned):

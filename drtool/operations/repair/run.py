@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from drtool.errors import DrtoolError, UsageError
 from drtool.events import Emit, Stage, Warned
-from drtool.manifest.library import object_names
+from drtool.manifest.library import lists_of
 from drtool.manifest.names import object_key
 from drtool.model import PackId, pack_object, segment_object
 from drtool.operations.repair.narrowing import narrowed
@@ -131,9 +131,12 @@ def _mend_catalogue(
     words = list(mend_markers(repository))
     mended = mend_catalogue(repository, audit)
     mended.words += words
-    if any(fault.missing for fault in mended.left) and take_back_lost_lists(repository, emit):
-        needed = set(map(object_key, object_names(repository.view.learned)))
-        mended.left = [fault for fault in mended.left if not fault.missing or fault.object in needed]
+    lists = {object_key(row.name) for row in lists_of(repository.view.state)}
+    if any(fault.object in lists for fault in mended.left) and take_back_lost_lists(repository, emit):
+        looked = audit_catalogue(repository, contents=True, site=request.site).about(request.objects)
+        again = mend_catalogue(repository, looked)
+        mended.words += again.words
+        mended.left = again.left
     untold = remember_faults(repository, replace(audit, faults=mended.left), contents=True, judged=began)
     if untold:
         emit(Warned(message=f"what was found of the catalogue is not recorded for other hosts yet: {untold}"))
