@@ -1,4 +1,4 @@
-"""Copies that were found damaged, as every host is told of them. Pure.
+"""Copies that were found damaged, as the manifest records them for every host. Pure.
 
 Invariants
     A finding stands until a read that began after it was recorded found the copy whole, or the copy or its place is gone.

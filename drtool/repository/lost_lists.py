@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def lost_lists(repository: "Repository", view: "View") -> Iterator[Condemned | Removal]:
-    """Yield what was condemned or is being removed of which nobody can say what it is."""
+    """Yield what was condemned or is being removed, where the list of it is lost."""
     state = view.state
     for row in (*([state.condemned] if state.condemned else ()), *state.removing):
         if _is_lost(repository, row.objects):

@@ -5,7 +5,7 @@ register whatever it says, so a damaged one endangers no commit.
 
 Invariants
     Only seals of configurations before the present one are judged: any site can invent names.
-    A seal under a key that this repository has given up is no fault: nobody can read it any more.
+    A seal under a key that this repository has given up is no fault: it cannot be read any more.
     What is written in place of a damaged one leads to the configuration in force.
 """
 
