@@ -175,3 +175,13 @@ def test_items_are_not_kept_in_memory_and_not_named_unless_asked(shell):
     done = shell("backup", "tree", "--json-lines")
     assert "item_changed" not in done.out
     assert shell("backup", "tree", "-q", "-v").err == ""
+
+
+def test_a_stream_is_named_where_it_is_stored(shell):
+    words = ("backup", "--stdin-name", "dumps/orders.sql", "--stdin-command", "-v", "--")
+    first = shell(*words, "echo", "one")
+    assert rows(first.err) == {("new", "/dumps", ()), ("new", "/dumps/orders.sql", ())}
+    second = shell(*words, "echo", "two")
+    assert ("changed", "/dumps/orders.sql", ("content", "mtime")) in rows(second.err)
+    third = shell(*words, "echo", "two")
+    assert ("/dumps/orders.sql") not in {path for _, path, _ in rows(third.err)}

@@ -31,7 +31,7 @@ class ChangeNotes:
         """A directory whose entries are all settled."""
         if self._emit is not None and not node.same:
             for old, new in pairs(node.previous, node.entries):
-                self.item(node.path, old, new)
+                self._walked(node.path, old, new)
 
     def looked_at(self, node: Node, fresh: Collection[int]) -> None:
         """A directory of a dry run. Its subdirectories are not complete yet; each comes with its own directory.
@@ -43,14 +43,14 @@ class ChangeNotes:
             return
         if node.parent is not None:
             entry = node.parent.entries[node.slot]
-            self.item(node.parent.path, node.parent.previous.get(entry.name), entry)
+            self._walked(node.parent.path, node.parent.previous.get(entry.name), entry)
         to_read = {node.entries[index].name for index in fresh}
         for old, new in pairs(node.previous, node.entries):
             if new is None or new.type != FileType.DIRECTORY:
                 if old is not None and new is not None and new.name in to_read:
                     self._to_be_read(join(node.path, new.name), old, new)
                 else:
-                    self.item(node.path, old, new)
+                    self._walked(node.path, old, new)
 
     def file_to_read(self, path: bytes, old: Entry | None) -> None:
         """A file of a source that a dry run does not read."""
@@ -69,17 +69,21 @@ class ChangeNotes:
     def item(self, directory: bytes, old: Entry | None, new: Entry | None) -> None:
         """One name, as the parent snapshot has it and as this one has."""
         entry = new or old
-        if self._emit is None or entry is None or old is new or not self._covers(directory, entry):
+        if self._emit is None or entry is None or old is new:
             return
         differing = aspects(old, new) if old is not None and new is not None else ()
         if old is None or new is None or differing:
             change = "new" if old is None else "removed" if new is None else "changed"
             self._emit(ItemChanged.of(join(directory, entry.name), change, differing))
 
-    def _covers(self, directory: bytes, entry: Entry) -> bool:
-        """Return whether an item is part of what is backed up."""
+    def _walked(self, directory: bytes, old: Entry | None, new: Entry | None) -> None:
+        """One name of the walk, unless it only leads to what is backed up."""
+        entry = new or old
+        if entry is None or old is new:
+            return
         path = join(directory, entry.name)
-        return split_path(path)[0] in self._scan.beside or self._scan.roots.root_of(path) is not None
+        if split_path(path)[0] in self._scan.beside or self._scan.roots.root_of(path) is not None:
+            self.item(directory, old, new)
 
 
 def pairs(previous: Mapping[bytes, Entry], entries: Sequence[Entry]) -> Iterator[Pair]:

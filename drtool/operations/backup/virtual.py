@@ -161,6 +161,8 @@ class VirtualTree:
                 continue
             above, _, name = path.rpartition(b"/")
             entries = self._below[path]
+            for gone in self._old(path).keys() - entries.keys():
+                self._notes.item(path, self._old(path)[gone], None)
             subtree = write_directory([entries[each] for each in sorted(entries)], self._put)
             attributes = self._known.get(path, Attributes.own(_DIRECTORY_MODE))
             entry = msgspec.structs.replace(self._entry(name, FileType.DIRECTORY, attributes), subtree=subtree)
