@@ -323,6 +323,26 @@ def test_backup_puts_a_damaged_key_slot_back(stocked, damage):
     assert slot.read_bytes() == held
 
 
+@pytest.mark.parametrize("spoiled", ["keys", "drtool.json"])
+def test_what_a_backup_puts_right_of_the_catalogue_is_damaged_for_no_host_any_more(stocked, spoiled):
+    path = stocked.directory("b") / spoiled
+    flip(next(path.iterdir()) if path.is_dir() else path)
+    found(stocked)
+    other = stocked.elsewhere("there")
+    assert len(known(other)) == 1
+    other.backup(stocked.root / "source")
+    assert known(stocked) == known(other) == set()
+    assert stocked.status().problems == []
+
+
+def test_a_backup_says_that_the_catalogue_is_known_to_be_damaged(stocked):
+    flip(pages(stocked, "b")[0])
+    found(stocked)
+    other = stocked.elsewhere("there")
+    assert not other.backup(stocked.root / "source").degraded
+    assert any("the catalogue is known to be damaged at b/main: drtool repair" in words for words in other.warnings())
+
+
 def test_one_object_of_the_catalogue_can_be_verified_and_repaired_by_its_name(stocked):
     first, second, *_ = pages(stocked, "b")
     for path in (first, second):

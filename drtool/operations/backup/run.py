@@ -19,6 +19,7 @@ from drtool.model import ChunkId, ChunkKind, SnapshotId
 from drtool.operations.backup.builder import TreeBuilder, has_same_stat
 from drtool.operations.backup.changes import ChangeNotes
 from drtool.operations.backup.feeding import Feeder
+from drtool.operations.backup.known_damage import put_right, record_damage, warn_of_catalogue
 from drtool.operations.backup.request import (
     BackupRequest,
     BackupResult,
@@ -61,9 +62,11 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
     if not request.dry_run:
         markers = list(mend_markers(repository))
         _try_targets(repository, emit)
-        for message in (*markers, *repository.mend_slots(thorough=True).messages()):
+        slots = repository.mend_slots(thorough=True)
+        for message in (*markers, *slots.messages()):
             emit(Warned(message=message))
-        _tell_damage(repository, emit)
+        record_damage(repository, emit, set(put_right(repository, slots.failed)))
+        warn_of_catalogue(repository, emit)
     for job in request.jobs:
         try:
             reports.append(_backup_one(repository, request, job, emit))
@@ -74,7 +77,7 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
             failed.append(JobFailure(job.name, error.message, exit_code))
             emit(ItemFailed(path=job.name, message=error.message))
     if not request.dry_run:
-        _tell_damage(repository, emit)
+        record_damage(repository, emit)
     return BackupResult(snapshots=reports, failed=failed)
 
 
@@ -85,14 +88,6 @@ def _try_targets(repository: Repository, emit: Emit) -> None:
         repository.targets.fail_by(name, error)
     for site, why in ready.voters.items():
         emit(Warned(message=f"voter {site} cannot vote: {why}"))
-
-
-def _tell_damage(repository: Repository, emit: Emit) -> None:
-    """Record for all hosts which copies this host found damaged: just now, or when there was no quorum."""
-    found = {(bad.target, bad.object) for bad in repository.objects.bad_copies.values() if bad.damaged}
-    untold = repository.findings.update(found, ())
-    if untold:
-        emit(Warned(message=f"other hosts do not know yet which copies are damaged: {untold}"))
 
 
 def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, emit: Emit) -> SnapshotReport:
