@@ -70,8 +70,8 @@ def test_a_directory_that_is_replaced_meanwhile_is_listed_with_a_reason(world, m
 
     monkeypatch.setattr(scan.Scan, "_enter", entering)
     report = world.backup(source)
-    assert [(row.path, row.message) for row in report.errors] == [
-        (str(source / "two"), "content: another directory took its place while the backup ran")
-    ]
+    (row,) = report.errors
+    assert row.path == str(source / "two")
+    assert row.message.startswith("content: another directory took its place while the backup ran")
     monkeypatch.undo()
     assert world.backup(source).errors == []

@@ -1,13 +1,19 @@
 """Symbolic links that lead to what is backed up: they are recorded, gone through by a restore in place, and never replaced."""
 
+import io
 import os
+import tarfile
+import zipfile
 from contextlib import contextmanager
 
 import pytest
 from three_sites import fill
 
 from drtool.errors import Refused
+from drtool.events import ignore
 from drtool.operations.backup import SourceJob
+from drtool.operations.drift import _Files
+from drtool.operations.dumping import dump_archive, place_of
 from drtool.operations.restore import RestoreRequest, destination_of
 from drtool.operations.verify import differences
 from drtool.trees import FileType, find_entry
@@ -183,3 +189,40 @@ def test_a_listed_symlink_that_is_named_as_well_is_followed(world):
         job = SourceJob(name="", paths=(os.fsencode(top / "link"),), paths_as_they_are=(os.fsencode(top / "link"),))
         assert world.run_jobs(repository, job).snapshots[0].files.new == 1
     assert entry_at(world, top / "link/file").size_bytes == 3
+
+
+def test_drift_compares_what_is_behind_the_links(world):
+    top = fill(world.root / "top", {"usr/lib/a": b"one", "etc/real": b"two"})
+    (top / "lib").symlink_to("usr/lib")
+    (top / "conf").symlink_to("etc/real")
+    world.backup(top / "lib", top / "conf")
+    with world.open() as repository:
+        repository.load_index()
+        (row,) = repository.view.state.snapshots
+        assert list(_Files(repository, row, ()).differences()) == []
+        (top / "etc/real").write_bytes(b"another")
+        assert [found.name for found in _Files(repository, row, ()).differences()] == [str(top / "conf")]
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_an_archive_holds_a_directory_where_the_link_was(world, top, kind):
+    with world.open() as repository:
+        repository.load_index()
+        (row,) = repository.view.state.snapshots
+        out = io.BytesIO()
+        dump_archive(repository, place_of(repository, row, os.fsencode(top)), kind, out, ignore)
+    out.seek(0)
+    if kind == "tar":
+        with tarfile.open(fileobj=out) as archive:
+            assert {each.name: each.isdir() for each in archive} == {
+                "lib": True,
+                "lib/modules": True,
+                "lib/modules/a.ko": False,
+            }
+    else:
+        with zipfile.ZipFile(out) as archive:
+            assert {each.filename: each.file_size for each in archive.infolist()} == {
+                "lib/": 0,
+                "lib/modules/": 0,
+                "lib/modules/a.ko": 6,
+            }

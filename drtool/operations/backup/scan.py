@@ -27,6 +27,10 @@ from drtool.sources.filesystem import (
 )
 from drtool.trees import Entry, Fetch, FileType, read_directory
 
+_SWAPPED = (
+    "another directory took its place while the backup ran, or its file system gives it another inode number each time"
+    " (--ignore-inode)"
+)
 RECENT_NS = 2_000_000_000
 
 
@@ -195,7 +199,7 @@ class Scan:
             return False
         # a mount keeps its place: it is still in the very directory that was listed
         if found.st_dev == entry.device or not (follow or _is_in(fd, parent.inode)):
-            raise OSError(errno.EBUSY, "another directory took its place while the backup ran")
+            raise OSError(errno.EBUSY, _SWAPPED)
         parent.entries[slot] = msgspec.structs.replace(
             describe_stat(entry.name, found, self.names), link_target=entry.link_target
         )

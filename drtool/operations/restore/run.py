@@ -270,7 +270,7 @@ class RestoreRun:
             self.tally.skipped += frame.kept
             return
         self._sweep.clear_way(frame, entry)
-        if (*frame.names, entry.name) in self._root.detours:
+        if self._root.detours and (*frame.names, entry.name) in self._root.detours:
             self.tally.ended(frame.names, entry, self._guarded(frame.names, entry, self._behind_link))
             return
         if entry.type == FileType.FILE and entry.links == 1:

@@ -38,6 +38,9 @@ class Detours:
         self.ways = ways
         self.refused = refused
 
+    def __bool__(self) -> bool:
+        return bool(self.ways or self.refused)
+
     def __contains__(self, names: Names) -> bool:
         return names in self.ways or names in self.refused
 
