@@ -12,7 +12,7 @@ from truth_judgement import RULES
 from truth_play import play
 from truth_process import MODULE
 from truth_rules import NOT_YET
-from truth_topology import topology
+from truth_topology import MUTE, topology
 from truth_world import World
 
 STORED = (Step("edit", draw=1), Step("backup"), Step("edit", draw=2), Step("backup"))
@@ -29,6 +29,13 @@ def commands() -> Iterator[Zygote]:
 def test_what_drtool_says_is_true(seed, place: Path, commands: Zygote):
     steps = history(seed, 8)
     played = play(World(place, seed, commands, topology=topology(seed)), steps, frozenset(NOT_YET))
+    assert not played.complaints, "\n".join([f"seed {seed}", *played.lines, *map(str, played.complaints)])
+
+
+@pytest.mark.parametrize("seed", spread((3, 4)))
+def test_what_drtool_says_is_true_where_some_sites_never_vote(seed, place: Path, commands: Zygote):
+    steps = history(seed, 8, MUTE)
+    played = play(World(place, seed, commands, topology=MUTE), steps, frozenset(NOT_YET))
     assert not played.complaints, "\n".join([f"seed {seed}", *played.lines, *map(str, played.complaints)])
 
 

@@ -21,6 +21,7 @@ Fetch = Callable[[str], bytes | None]
 """The bytes of a content-addressed object by its name below a target, or None."""
 
 MARKER = "drtool.json"
+MIRRORS = "manifest/mirror/"
 _MAC_BYTES = 32
 _REGISTER = re.compile(r"manifest/acc/g(\d{4})(?:-([0-9a-f]{32}))?/c(\d{6})/v-(\d{12})")
 _HARMLESS_OPS = frozenset(
@@ -67,12 +68,12 @@ class Shelf:
 
 def is_addressed(name: str) -> bool:
     """Whether the name of an object is the hash of its bytes."""
-    return name.startswith(("packs/", "index/", "manifest/obj/"))
+    return name.startswith(("packs/", "index/", "manifest/obj/", MIRRORS))
 
 
 def is_whole(name: str, data: bytes | None) -> bool:
     """Whether a content-addressed object's bytes are those that its name promises."""
-    return data is not None and blake3(data).hexdigest() == name.rpartition("/")[2]
+    return data is not None and blake3(data).hexdigest() == name[-64:]
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,16 @@ def _record(keys: Keys, data: bytes | None) -> list[Any] | None:
     if not data or data[:4] != b"drA1" or keys.mac("acceptor", data[:-_MAC_BYTES]) != data[-_MAC_BYTES:]:
         return None
     return msgspec.msgpack.decode(data[4:-_MAC_BYTES])
+
+
+def mirror_at(shelf: Shelf, keys: Keys) -> Register:
+    """The newest mirror at a target that counts, as what it says was accepted."""
+    for name in reversed(shelf.names(MIRRORS)):
+        data = shelf.read(name)
+        if is_whole(name, data):
+            row = keys.row(data or b"")
+            return Register(tuple(row[4]), row[5], (name,))
+    return Register()
 
 
 def site_in_record(keys: Keys, data: bytes | None) -> str | None:

@@ -42,6 +42,7 @@ KINDS: Mapping[str, str] = {
     "segments": "index/",
     "pages": "manifest/obj/",
     "records": "manifest/acc/",
+    "mirrors": "manifest/mirror/",
     "slots": "keys/",
     "marker": "drtool.json",
 }

@@ -73,8 +73,8 @@ class _Plan:
 
     def victim(self) -> str | None:
         """A site that trouble may come to; None if that would be more than the history bears."""
-        voters = {*self.sites, *self.topology.voters[len(self.topology.sites) :]}
-        if len(self.troubled) < self.bearable and (well := sorted(voters - self.troubled)):
+        every = {*self.sites, *(set(self.topology.every) - set(self.topology.sites))}
+        if len(self.troubled) < self.bearable and (well := sorted(every - self.troubled)):
             self.troubled.add(self.draw.choice(well))
         here = sorted(self.troubled - self.away - self.read_only)
         return self.draw.choice(here) if here else None
@@ -140,9 +140,9 @@ def _backup(plan: _Plan) -> Iterator[Step]:
 
 def _damage(plan: _Plan) -> Iterator[Step]:
     if (site := plan.victim()) is not None:
-        draw = plan.draw
+        draw, kinds = plan.draw, (*KINDS, *(["mirrors"] * 3 if plan.topology.voteless else []))
         yield Step(
-            "damage", site, draw.choice(KINDS), draw.choice(DAMAGES), draw.choice((0.01, 0.3, 1.0)), draw.random()
+            "damage", site, draw.choice(kinds), draw.choice(DAMAGES), draw.choice((0.01, 0.3, 1.0)), draw.random()
         )
 
 
@@ -262,7 +262,7 @@ def _connections(made: list[Step], plan: _Plan) -> Iterator[Step]:
 def _recovery(plan: _Plan) -> Iterator[Step]:
     """So many voters are lost that no quorum is left; the others go on, and new places take the lost ones' part."""
     voters = plan.topology.voters
-    left = plan.draw.choice(plan.topology.sites)
+    left = plan.draw.choice([site for site in plan.topology.sites if site in voters])
     lost = plan.draw.sample(sorted(set(voters) - {left}), (len(voters) + 1) // 2)
     yield from (Step("away", site) for site in lost)
     yield Step("recover")

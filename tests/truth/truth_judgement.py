@@ -392,7 +392,11 @@ def _outlook(case: Case, loss: frozenset[str]) -> tuple[int, int]:
     """
     newest = case.now.catalogue.sequence
     bytes_ = case.now.good
-    current = replace(bytes_, voters=tuple(row for row in bytes_.voters if row.sequence == newest))
+    current = replace(
+        bytes_,
+        voters=tuple(row for row in bytes_.voters if row.sequence == newest),
+        mirrors=tuple(row for row in bytes_.mirrors if row.sequence == newest),
+    )
     trusted = _without(
         current, case.shown
     )  # a finding stands until the copy is read again, though it may be whole by now

@@ -6,6 +6,7 @@ snapshot is made of when every copy of that is destroyed.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -15,6 +16,7 @@ import second_reader
 from blake3 import blake3
 from truth_catalogue import (
     MARKER,
+    MIRRORS,
     Catalogue,
     Keys,
     Life,
@@ -26,6 +28,7 @@ from truth_catalogue import (
     is_whole,
     keys_from,
     lives_at,
+    mirror_at,
     open_catalogue,
     register_of,
     site_in_record,
@@ -70,6 +73,8 @@ class Stock:
     voters: tuple[Voter, ...]
     opens: frozenset[str]
     """Targets with a key slot."""
+    mirrors: tuple[Voter, ...] = ()
+    """Targets without a register whose copy of the catalogue can be read."""
 
     def holders(self, name: str, loss: Loss = frozenset()) -> frozenset[str]:
         return self.at.get(name, frozenset()) - loss
@@ -182,8 +187,10 @@ def _site(target: str) -> str:
 
 
 def _known_after(stock: Stock, loss: Loss) -> frozenset[str]:
-    """The snapshots of the newest head that the voters left have together with all that it needs."""
-    left = sorted((row for row in stock.voters if row.target not in loss), key=lambda row: row.sequence)
+    """The snapshots of the newest head that the sites left have together with all that it needs."""
+    left = sorted(
+        (row for row in (*stock.voters, *stock.mirrors) if row.target not in loss), key=lambda row: row.sequence
+    )
     at = {row.target for row in left}
     whole = [row for row in left if all(stock.holders(name) & at for name in row.objects)]
     return whole[-1].snapshots if whole else frozenset()
@@ -224,6 +231,10 @@ class Oracle:
     def _proves(self, shelf: Shelf, register: Register, target: str) -> bool:
         """Whether a record of the newest configuration shows which target this is, where the marker does not."""
         return any(site_in_record(self._keys, shelf.read(name)) == _site(target) for name in register.names)
+
+    @property
+    def keys(self) -> Keys:
+        return self._keys
 
     def open(self, value: bytes) -> Catalogue:
         return open_catalogue(self._keys, value, self.seen.get)
@@ -401,8 +412,12 @@ class _Look:
             yield from self.sizes
         if row is not None and row.state != "lost" and row.keys:
             yield from self.catalogue.slots
-        if target in self.catalogue.voters.values():
+        mirror = self._mirrors().get(target)
+        is_current = mirror is not None and mirror.sequence == self.catalogue.sequence
+        if target in self.catalogue.voters.values() or is_current:
             yield from self.catalogue.objects
+        if row is not None and row.stores and target not in self.catalogue.voters.values():
+            yield from self.shelves[target].names(MIRRORS)
 
     def _is_sound(self, name: str, data: bytes) -> bool:
         return blake3(data).digest() == self.catalogue.slots[name] if name.startswith("keys/") else is_whole(name, data)
@@ -414,7 +429,8 @@ class _Look:
     def _stock(self, counts: Callable[[Shelf, str], bool], *, by_hash: bool) -> Stock:
         rows = self.catalogue.targets
         voters = {name: self.oracle.open(self.registers[name].value) for name in self._sound_voters()}
-        for row in (*voters.values(), self.catalogue):
+        mirrors = self._mirrors()
+        for row in (*voters.values(), *mirrors.values(), self.catalogue):
             self.page_sizes |= row.objects
         at = {
             name: frozenset(
@@ -428,11 +444,28 @@ class _Look:
             for name in self.catalogue.slots
             if (data := shelf.read(name)) and (not by_hash or self._is_sound(name, data))
         }
-        found = (
-            Voter(name, row.sequence, frozenset(row.pages), frozenset(row.snapshots))
-            for name, row in sorted(voters.items())
+        found, copies = (
+            tuple(
+                Voter(name, row.sequence, frozenset(row.pages), frozenset(row.snapshots))
+                for name, row in sorted(rows.items())
+            )
+            for rows in (voters, mirrors)
         )
-        return Stock(at, tuple(found), frozenset(opens))
+        return Stock(at, found, frozenset(opens), copies)
+
+    def _mirrors(self) -> dict[str, Catalogue]:
+        """What the copies of the catalogue say, of the generation in force, at targets that store and hold no register."""
+        found: dict[str, Catalogue] = {}
+        for target, shelf in self.shelves.items():
+            row = self.catalogue.targets.get(target)
+            if row is None or not row.stores or target in self.catalogue.voters.values():
+                continue
+            mirror = mirror_at(shelf, self.oracle.keys)
+            with suppress(Unreadable):
+                catalogue = self.oracle.open(mirror.value) if mirror.sound else None
+                if catalogue is not None and catalogue.life.generation == self.catalogue.life.generation:
+                    found[target] = catalogue
+        return found
 
     def _sound_voters(self) -> list[str]:
         return [name for name in self.catalogue.voters.values() if self.registers.get(name, Register()).sound]

@@ -13,18 +13,26 @@ class Topology:
     """The sites that store."""
     copies: int
     arbiter: bool = False
+    voteless: tuple[str, ...] = ()
+    """Those of the sites that only store."""
 
     @property
     def bearable(self) -> int:
         """How many sites may be in trouble at once: neither data nor the quorum is lost with them."""
-        return min(self.copies - 1, (len(self.sites) + self.arbiter - 1) // 2)
+        return min(self.copies - 1, (len(self.voters) - 1) // 2)
 
     @property
     def voters(self) -> tuple[str, ...]:
-        return (*self.sites, *([ARBITER] if self.arbiter else []))
+        return (*(site for site in self.sites if site not in self.voteless), *([ARBITER] if self.arbiter else []))
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """The sites that store, and the arbiter's."""
+        return tuple(dict.fromkeys((*self.sites, *self.voters)))
 
     def __str__(self) -> str:
-        return f"{len(self.sites)} sites, {self.copies} copies{', an arbiter' if self.arbiter else ''}"
+        besides = [*(["an arbiter"] if self.arbiter else []), *(["some never vote"] if self.voteless else [])]
+        return ", ".join([f"{len(self.sites)} sites", f"{self.copies} copies", *besides])
 
 
 def _of(count: int, copies: int, *, arbiter: bool = False) -> Topology:
@@ -32,6 +40,8 @@ def _of(count: int, copies: int, *, arbiter: bool = False) -> Topology:
 
 
 THREE = _of(3, 2)
+MUTE = Topology(tuple("abcd"), 2, True, ("c", "d"))
+"""Two sites and an arbiter vote, and two only store."""
 _WEIGHTS: dict[Topology, int] = {
     THREE: 5,
     _of(2, 2, arbiter=True): 2,

@@ -63,11 +63,19 @@ class World:
         self.shell.zygote = self.zygote
         self.source.mkdir()
         here = self.topology
-        self.places = {f"{site}/main": self.root / "sites" / site for site in here.voters}
+        self.places = {f"{site}/main": self.root / "sites" / site for site in here.every}
         words = [word for site in here.sites for word in ("--target", f"{site}={self.root / 'sites' / site}")]
         arbiter = ["--arbiter", str(self.root / "sites" / ARBITER)] if here.arbiter else []
+        if here.voteless:
+            words, arbiter = [], []
+            (self.root / "drtool.yaml").write_text("sites:\n" + "".join(map(self._row, here.every)))
         founded = self.command("init", *words, "--copies", str(here.copies), *arbiter)
         assert founded.code == 0, founded
+
+    def _row(self, site: str) -> str:
+        """A site in the configuration, which says that it votes, stores or does both."""
+        vote = "only" if site == ARBITER else "false" if site in self.topology.voteless else "auto"
+        return f"  {site}: {{main: {{url: {self.root / 'sites' / site}, vote: {vote}}}}}\n"
 
     @property
     def source(self) -> Path:
