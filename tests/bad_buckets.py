@@ -35,6 +35,7 @@ Fault = Literal[
     "damages what arrives",
     "captive portal",
     "redirects",
+    "has no conditions",
 ]
 BUCKET = "bad"
 LAG_S = 30.0
@@ -219,6 +220,8 @@ class _Handler(BaseHTTPRequestHandler):
             data = data[:-1] + b"?"
         if fault == "may not write":
             self._error(403, "AccessDenied")
+        elif fault == "has no conditions" and {"If-Match", "If-None-Match"} & set(self.headers):
+            self._error(501, "NotImplemented")
         elif _damaged(data, self.headers.get("x-amz-content-sha256")):
             self._error(400, "XAmzContentSHA256Mismatch")
         elif self._store(key, data):

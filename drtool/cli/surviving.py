@@ -104,7 +104,7 @@ def _row(row: Document) -> list[Cell | str]:
 def _catalogue(quorum: Document) -> str:
     """What becomes of the manifest."""
     if not quorum["reachable"]:
-        return "catalogue lost"
+        return f"read-only (no voter, {quorum['copies']} with a copy)" if quorum["copies"] else "catalogue lost"
     if quorum["reachable"] < quorum["needed"]:
         return f"read-only ({quorum['reachable']} of {quorum['needed']} voters)"
     return f"writable ({quorum['reachable']} voters, {quorum['needed']} needed)"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from bad_buckets import BUCKET, bad_bucket
 from msgspec.structs import replace
 from three_sites import World
 
@@ -226,3 +227,39 @@ def test_a_host_whose_voters_were_left_behind_by_a_recovery_elsewhere_is_told(wo
     shutil.move(world.root / "judge", world.root / "out of reach")
     laptop.rename(world.directory("a/main"))
     assert any("recovered elsewhere" in line for line in world.status().problems)
+
+
+def test_a_bucket_without_conditional_puts_restores_everything_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with bad_bucket("has no conditions") as bucket:
+        far = TargetSpec(name=TargetName("far/main"), url=f"s3://{BUCKET}/drtool?endpoint={bucket.endpoint}")
+        world = BucketWorld(tmp_path, ("a/main", "far/main"), far=far).found()
+        assert any("site a is the only voter" in line for line in world.warnings())
+        source = tmp_path / "source"
+        source.mkdir()
+        (source / "f").write_bytes(b"kept")
+        report = world.backup(source)
+        shutil.rmtree(world.directory("a/main"))
+        stranger = BucketWorld(tmp_path, ("far/main",), "new", "state-new", far=far)
+        with stranger.open(manifest_from=("far",)) as repository:
+            (row,) = repository.view.state.snapshots
+            stranger.run_restore(repository, tmp_path / "out", row)
+        assert (row.id.hex(), repository.view.mirror) == (report.id, "far/main")
+        assert [path.read_bytes() for path in (tmp_path / "out").rglob("f")] == [b"kept"]
+        judge = TargetSpec(name=TargetName("judge/main"), url=str(tmp_path / "judge"), vote="only")
+        with world.open(anyhow=True) as repository:
+            recover(repository, plan_recovery(repository, ["far"], [judge], dry_run=False), ignore, [judge])
+        with world.open() as repository:
+            assert (repository.view.tentative, len(repository.view.state.snapshots)) == (False, 1)
+
+
+@dataclass
+class BucketWorld(World):
+    """One site is a bucket."""
+
+    far: TargetSpec | None = None
+
+    def spec(self, **more: Any) -> RepositorySpec:
+        spec = super().spec(**more)
+        return replace(spec, targets=tuple(self.far if row.name == "far/main" else row for row in spec.targets))

@@ -23,10 +23,14 @@ class Outlook(Struct, frozen=True):
 
 
 class QuorumLeft(Struct, frozen=True):
-    """`reachable`: voters that would be left. With fewer than `needed` nothing can be changed, until `manifest recover`."""
+    """`reachable`: voters that would be left. With fewer than `needed` nothing can be changed, until `manifest recover`.
+
+    `copies`: targets without a voter that would be left with a copy of the catalogue.
+    """
 
     needed: int
     reachable: int
+    copies: int = 0
 
 
 class Tally(Struct, frozen=True):

@@ -246,7 +246,7 @@ def _imagine(stock: _Stock, words: list[str], lost: Collection[TargetName], prom
     restorable = [row.snapshot for row in stock.snapshots if left.restores(row)]
     return Scenario(
         lost=words,
-        quorum=QuorumLeft(stock.needed_voters, left.voters),
+        quorum=QuorumLeft(stock.needed_voters, left.voters, left.holders - left.voters),
         summary=Tally(len(restorable), len(stock.snapshots)),
         newest_restorable_ns=max((row.time_ns for row in restorable), default=None),
         reasons=list(_reasons(stock, left)),
