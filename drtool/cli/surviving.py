@@ -76,7 +76,7 @@ def _one(document: Document) -> list[Line]:
     parts = [
         line(
             Cell(f"{summary['restorable']} of {count(summary['total'], 'snapshot')}", "good" if whole else "bad"),
-            f" restorable {what}; {_catalogue(document['quorum'])}",
+            f" restorable {what}; {_catalogue(document)}",
         )
     ]
     parts += [line(Cell("  because ", "warn"), reason) for reason in document["reasons"]]
@@ -97,14 +97,15 @@ def _row(row: Document) -> list[Cell | str]:
         Cell(" + ".join(row["lost"]), "strong"),
         Cell(f"{summary['restorable']} of {summary['total']}", "good" if whole else "bad"),
         local(newest) if newest else "-",
-        _catalogue(row["quorum"]),
+        _catalogue(row),
     ]
 
 
-def _catalogue(quorum: Document) -> str:
+def _catalogue(row: Document) -> str:
     """What becomes of the manifest."""
+    quorum, copies = row["quorum"], row["catalogue_copies"]
     if not quorum["reachable"]:
-        return f"read-only (no voter, {quorum['copies']} with a copy)" if quorum["copies"] else "catalogue lost"
+        return f"read-only (no voter; copies: {copies})" if copies else "catalogue lost"
     if quorum["reachable"] < quorum["needed"]:
         return f"read-only ({quorum['reachable']} of {quorum['needed']} voters)"
     return f"writable ({quorum['reachable']} voters, {quorum['needed']} needed)"

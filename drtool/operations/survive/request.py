@@ -23,14 +23,10 @@ class Outlook(Struct, frozen=True):
 
 
 class QuorumLeft(Struct, frozen=True):
-    """`reachable`: voters that would be left. With fewer than `needed` nothing can be changed, until `manifest recover`.
-
-    `copies`: targets without a voter that would be left with a copy of the catalogue.
-    """
+    """`reachable`: voters that would be left. With fewer than `needed` nothing can be changed, until `manifest recover`."""
 
     needed: int
     reachable: int
-    copies: int = 0
 
 
 class Tally(Struct, frozen=True):
@@ -39,10 +35,14 @@ class Tally(Struct, frozen=True):
 
 
 class Scenario(Struct, frozen=True, kw_only=True):
-    """One loss. `reasons`: what stands in the way of everything, in words; `promised`: no more sites than may be lost."""
+    """One loss. `reasons`: what stands in the way of everything, in words; `promised`: no more sites than may be lost.
+
+    `catalogue_copies`: targets without a voter that would be left with a copy of the catalogue.
+    """
 
     lost: list[str]
     quorum: QuorumLeft
+    catalogue_copies: int = 0
     summary: Tally
     newest_restorable_ns: int | None
     reasons: list[str]
@@ -61,6 +61,7 @@ class SurviveResult(Struct, frozen=True, kw_only=True):
 
     lost: list[str]
     quorum: QuorumLeft
+    catalogue_copies: int = 0
     snapshots: list[Outlook]
     summary: Tally
     reasons: list[str]

@@ -101,6 +101,7 @@ def survive(repository: Repository, request: SurviveRequest, emit: Emit) -> Surv
     return SurviveResult(
         lost=list(request.lose),
         quorum=scenario.quorum,
+        catalogue_copies=scenario.catalogue_copies,
         snapshots=_outlooks(stock, lost),
         summary=scenario.summary,
         reasons=scenario.reasons,
@@ -246,7 +247,8 @@ def _imagine(stock: _Stock, words: list[str], lost: Collection[TargetName], prom
     restorable = [row.snapshot for row in stock.snapshots if left.restores(row)]
     return Scenario(
         lost=words,
-        quorum=QuorumLeft(stock.needed_voters, left.voters, left.holders - left.voters),
+        quorum=QuorumLeft(stock.needed_voters, left.voters),
+        catalogue_copies=left.holders - left.voters,
         summary=Tally(len(restorable), len(stock.snapshots)),
         newest_restorable_ns=max((row.time_ns for row in restorable), default=None),
         reasons=list(_reasons(stock, left)),
