@@ -211,9 +211,9 @@ class Repository:
         self.objects.sites = frozenset(sites)
         self.__dict__.pop("trees", None)
 
-    def writer(self) -> Writer:
+    def writer(self, *, leaves_slow: bool = False) -> Writer:
         self.prepare_to_write()
-        return Writer(self.targets)
+        return Writer(self.targets, leaves_slow=leaves_slow)
 
     def prepare_to_write(self) -> None:
         """Brings key slots to the targets that lack them, once for each change of the slots: before objects are stored there."""

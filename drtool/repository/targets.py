@@ -168,7 +168,7 @@ class Targets:
     def _connect(self, spec: TargetSpec, repository: RepositoryId | None) -> _Opened | Suspect:
         medium = self._rehearse(spec, self.overlays.opened(spec, self._opener))
         try:
-            guard = self._guard(spec.name)
+            guard = self.guard(spec.name)
             objects, register = guard.objects(medium), guard.register(medium)
             try:
                 return objects, register, sound_marker(medium, spec.name, repository)
@@ -224,7 +224,8 @@ class Targets:
         self._rehearsed.clear()
         self._rehearsals = NOTHING_REMEMBERED
 
-    def _guard(self, name: TargetName) -> Guard:
+    def guard(self, name: TargetName) -> Guard:
+        """What stands between this command and the target."""
         return self._guards.setdefault(name, Guard(self._rates, patience=Patience(self._patience_s)))
 
     def keep_only(self, authentic: Callable[[Marker], bool]) -> None:
@@ -354,11 +355,11 @@ class Targets:
 
     def answered(self, name: TargetName) -> None:
         """Note that the target serves: an outage of it is over."""
-        self._guard(name).patience.over()
+        self.guard(name).patience.over()
 
     def wait_for(self, names: Collection[TargetName], attempt: int, why: str, factor: float = 1.0) -> bool:
         """Wait a little for servers that stopped answering. False, at once: they were waited for long enough."""
-        waited_for = [guard.patience for guard in map(self._guard, names) if guard.patience.may_wait(factor)]
+        waited_for = [guard.patience for guard in map(self.guard, names) if guard.patience.may_wait(factor)]
         for patience in waited_for[1:]:
             patience.begin("")
         if waited_for:

@@ -78,7 +78,7 @@ class Channel(Generic[Out, In]):
 
 
 class WorkerPool(Generic[Out, In]):
-    """Some workers that answer every request with one reply, in the order of their own requests."""
+    """Some workers that answer every request with one reply, in the order of their own requests, and may send notices between."""
 
     def __init__(
         self,
@@ -87,8 +87,10 @@ class WorkerPool(Generic[Out, In]):
         requests: "msgspec.msgpack.Decoder[Out]",
         replies: "msgspec.msgpack.Decoder[In]",
         idle: Callable[[], None] = lambda: None,
+        is_notice: Callable[[In], bool] = lambda _reply: False,
     ) -> None:
-        """`idle` is called every `IDLE_S` while no worker answers."""
+        """`idle` is called every `IDLE_S` while no worker answers. `is_notice`: whether a message answers no request."""
+        self._is_notice = is_notice
         self._idle = idle
         self._channels: list[Channel[Out, In]] = []
         self._pids: list[int] = []
@@ -135,12 +137,12 @@ class WorkerPool(Generic[Out, In]):
         worker = self._waiting.index(min(self._waiting))
         self._send(worker, request)
 
-    def broadcast(self, request: Out) -> list[In]:
-        """Every reply to everything that is outstanding, after each worker has answered `request` as well."""
-        replies = list(self.drain())
+    def broadcast(self, request: Out) -> Iterator[In]:
+        """Every reply to everything that is outstanding, then each worker's to `request`, as they come."""
+        yield from self.drain()
         for worker in range(len(self._channels)):
             self._send(worker, request)
-        return replies + list(self.drain())
+        yield from self.drain()
 
     def drain(self) -> Iterator[In]:
         while self.outstanding:
@@ -160,7 +162,7 @@ class WorkerPool(Generic[Out, In]):
             reply = self._channels[worker].receive()
             if reply is None:
                 raise self._died(worker)
-            self._waiting[worker] -= 1
+            self._waiting[worker] -= not self._is_notice(reply)
         return reply
 
     def _send(self, worker: int, request: Out) -> None:

@@ -2,6 +2,8 @@
 
 Invariants
     `written` is only reported when the copies are durable. A target that fails is remembered and passed over.
+    A slow target does not hold the others up: a writer that `leaves_slow` ones waits for them no longer than everything else
+    took, `SLOW_S` at least. It never ends with one copy because of that.
     An object that ends on fewer than `minimum` sites is an error; fewer than wanted is degraded, and said so. Before it is an
     error, servers that stopped answering are waited for.
     Threads start with the first put; nothing here may be inherited by a fork after that.
@@ -11,7 +13,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -27,8 +29,11 @@ from drtool.packing.bundle import LARGE_CHUNK_BYTES
 from drtool.packing.padding import text_bytes
 from drtool.repository.placement import distinct_sites, next_targets
 from drtool.repository.targets import Targets
+from drtool.stores.lanes import SLOW
 
 COMPRESSION_LEVEL = 3
+SLOW_S = 30.0
+SAFE_SITES = 2
 AHEAD_MAX = 3
 """How many packs a process may have under way where a target is across a network; each takes a buffer of 16 MiB and some."""
 
@@ -65,9 +70,23 @@ class PackWritten(Struct, frozen=True, array_like=True):
 class Writer:
     """Puts objects through one thread a target. `close` waits for all of them."""
 
-    def __init__(self, targets: Targets) -> None:
+    def __init__(
+        self, targets: Targets, *, leaves_slow: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.targets = targets
         self._threads: dict[TargetName, ThreadPoolExecutor] = {}
+        self._leaves_slow, self.clock = leaves_slow, clock
+        self._began_s, self._held_up_s = clock(), 0.0
+
+    def slow_left_s(self) -> float | None:
+        """How much longer slow targets may hold the others up; None: as long as it takes."""
+        if not self._leaves_slow:
+            return None
+        return max(SLOW_S, (self.clock() - self._began_s) / 2) - self._held_up_s
+
+    def note_held_up(self, seconds: float) -> None:
+        """Count time in which nothing but slow targets was waited for."""
+        self._held_up_s += seconds
 
     def begin(self, name: str, data: Buffer, demand: Demand) -> "Placing":
         """Starts writing an object; `data` must stay as it is until `settle` returns."""
@@ -96,8 +115,8 @@ class Writer:
         return 1 if all(map(self.targets.near, self.targets.online())) else AHEAD_MAX
 
     def close(self) -> None:
-        for thread in self._threads.values():
-            thread.shutdown(wait=True)
+        for target, thread in self._threads.items():
+            thread.shutdown(wait=not (self._leaves_slow and self.targets.guard(target).is_left))
         self._threads.clear()
 
 
@@ -110,7 +129,7 @@ class Placing:
         self._holders: list[TargetName] = []
         self._tried: set[TargetName] = set()
         self.data_in_use = False
-        """Whether a write hangs, so that the data must stay as it is after `settle`, too."""
+        """Whether a write hangs or was left behind, so that the data must stay as it is after `settle`, too."""
         self._start_more()
 
     def settle(self) -> list[TargetName]:
@@ -136,10 +155,36 @@ class Placing:
 
     def _drain(self) -> None:
         while self._under_way:
+            self._await_one()
             for target, future in list(self._under_way.items()):
-                del self._under_way[target]
-                self._note(target, future)
+                if future.done():
+                    del self._under_way[target]
+                    self._note(target, future)
             self._start_more()
+
+    def _await_one(self) -> None:
+        """Wait for an answer; leave targets behind that have held this writer up for too long."""
+        left_s = self._writer.slow_left_s() if self._may_leave() else None
+        began_s = self._writer.clock()
+        done = wait(self._under_way.values(), None if left_s is None else max(0.0, left_s), FIRST_COMPLETED).done
+        if left_s is None:
+            return
+        self._writer.note_held_up(self._writer.clock() - began_s)
+        if not done:
+            self._leave()
+
+    def _may_leave(self) -> bool:
+        """Return whether the object is safe, or will be, without the targets that are under way."""
+        others = [target for target in self._demand.preference if self._may_take(target)]
+        safe_sites = min(SAFE_SITES, self._demand.promised_sites)
+        return bool(self._holders) and distinct_sites([*self._holders, *others]) >= safe_sites
+
+    def _leave(self) -> None:
+        for target, future in self._under_way.items():
+            self.data_in_use |= not future.cancel()
+            self._writer.targets.fail(target, SLOW)
+            self._writer.targets.guard(target).leave()
+        self._under_way.clear()
 
     def _note(self, target: TargetName, future: "Future[None]") -> None:
         try:
@@ -152,7 +197,8 @@ class Placing:
             self._writer.targets.answered(target)
 
     def _start_more(self) -> None:
-        for target in next_targets(self._demand.preference, self._holders, self._demand.wanted_sites, self._may_take):
+        there = [*self._holders, *self._under_way]
+        for target in next_targets(self._demand.preference, there, self._demand.wanted_sites, self._may_take):
             self._tried.add(target)
             self._under_way[target] = self._writer.submit(target, self._name, self._data)
 
@@ -220,14 +266,20 @@ class PackSink:
 
     def flush(self) -> None:
         """Writes what is open and waits until all of it is durable."""
+        while self.flush_one():
+            pass
+
+    def flush_one(self) -> bool:
+        """Writes what is open, and waits for the oldest pack that is under way. Return whether there are more."""
         if self._failure is not None:
-            return
+            return False
         if self._bundle:
             self._seal_bundle()
         if not self._builder.empty:
             self._put_pack()
-        while self._under_way:
+        if self._under_way:
             self._settle_oldest()
+        return bool(self._under_way)
 
     def _seal_bundle(self) -> None:
         self._add_block(self._bundle.text, self._bundle.ids, self._bundle.lengths)

@@ -11,6 +11,7 @@ failing reads and writes of objects does not keep a voter from voting.
 """
 
 from collections.abc import Callable
+from mmap import mmap
 
 from msgspec import Struct
 
@@ -54,6 +55,7 @@ class Guard:
         self._register_circuit = Circuit()
         self._lanes: tuple[Lanes, ...] = ()
         self.patience = patience or Patience()
+        self._left = mmap(-1, 1)  # anonymous, so forks share it
         self._backoff, self._call_limits = backoff, call_limits
         self._upload = bucket(rates.upload_bytes_s) if rates.upload_bytes_s else None
         self._download = bucket(rates.download_bytes_s) if rates.download_bytes_s else None
@@ -70,7 +72,7 @@ class Guard:
         watched = reserving if own else WatchedStore(reserving, self._call_limits)
         tried: VoterStore = RetryingStore(CircuitStore(watched, self.circuit), self._backoff)
         if watched.ends_when_silent:
-            self._lanes = self._lanes or (Lanes(), Lanes())
+            self._lanes = self._lanes or (Lanes(is_over=lambda: self.is_left), Lanes())
             tried = LaneStore(tried, *self._lanes)
         if self._upload is None and self._download is None:
             return tried
@@ -79,6 +81,15 @@ class Guard:
     def register(self, medium: VoterStore) -> VoterStore:
         """The same target's register, for the manifest."""
         return RetryingRegister(CircuitStore(medium, self._register_circuit), REGISTER_BACKOFF)
+
+    def leave(self) -> None:
+        """Let no large transfer begin there any more, in any process of this command."""
+        self._left[0] = 1
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it was left."""
+        return bool(self._left[0])
 
     def close(self) -> None:
         """Gives back what the limits hold open."""

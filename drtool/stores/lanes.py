@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from mmap import mmap
 
-from drtool.errors import TargetBusy, TargetUnanswered
+from drtool.errors import StoreError, TargetBusy, TargetUnanswered
 from drtool.stores.forked_lock import Bell, ForkedLock
 from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Store
@@ -24,6 +24,8 @@ LARGE_BYTES = 256 << 10
 LANES_MAX = 32
 GROWTH = 1.05
 """How much faster a round must be than the one with fewer lanes for another lane to be worth it."""
+SLOW = "it is much slower than the other sites: `drtool repair` brings what it lacks"
+"""Why a target that was left behind takes no more transfers."""
 LOOK_AGAIN_S = 1.0
 """A process that was killed between its wake-up and its lane leaves another one asleep, for so long."""
 _ACTIVE, _ALLOWED, _ROUND_BEGAN, _ROUND_BYTES, _ROUND_COUNT, _LAST_BYTES_S, _GROWN, _WAITING = range(8)
@@ -37,8 +39,10 @@ class Lanes:
         *,
         clock: Callable[[], float] = time.monotonic,
         bell: Bell | None = None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._clock = clock
+        """`is_over`: whether no transfer may begin any more."""
+        self._clock, self._is_over = clock, is_over
         self._bell = bell or Bell()
         self._shared = memoryview(mmap(-1, 64)).cast("d")  # anonymous, so forks share it
         self._shared[_ALLOWED] = 1.0
@@ -69,12 +73,15 @@ class Lanes:
             self._leave(moved_bytes)
 
     def _enter(self) -> None:
-        while not self._take():
+        while not self._is_over():
+            if self._take():
+                return
             try:
                 self._bell.wait(LOOK_AGAIN_S)
             finally:
                 with self._lock:
                     self._shared[_WAITING] -= 1
+        raise StoreError(SLOW)
 
     def _take(self) -> bool:
         """Take a free lane, or count as waiting for one."""

@@ -1,6 +1,11 @@
 """A backup and a restore over a line so slow that many transfers at once would make progress on none of them."""
 
 import getpass
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import seaweed
@@ -56,3 +61,58 @@ def test_a_slow_line_is_a_healthy_line(kind, tmp_path, line_to):
     done = shell("restore", f"latest:{source}", "--to", str(tmp_path / "out"), "--json")
     assert (done.code, done.document["errors"]) == (0, []), done.out
     assert portrait(tmp_path / "out") == portrait(source)
+
+
+def three_sites(tmp_path, line_to, copies):
+    """A repository at two directories and in a bucket behind a line."""
+    url, line = far_target("bucket", tmp_path, line_to)
+    shell = shell_in(tmp_path)
+    places = [f"far={url}", f"desk={tmp_path / 'desk'}", f"attic={tmp_path / 'attic'}"]
+    words = [word for place in places for word in ("--target", place)]
+    assert shell("init", *words, "--copies", str(copies)).code == 0
+    return shell, line
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("copies", [2, 3])
+def test_a_slow_site_of_three_holds_nothing_up_and_gets_its_copies_later(copies, tmp_path, line_to):
+    """6 MB at 20 kB/s are five minutes."""
+    shell, line = three_sites(tmp_path, line_to, copies)
+    source = fill(tmp_path / "source", {f"{n}": noise(1_500_000, n) for n in range(4)})
+    line.rate_bytes_s = 20_000
+    began_s = time.monotonic()
+    done = shell("backup", str(source), "--json")
+    assert time.monotonic() - began_s < 110
+    (report,) = done.document["snapshots"]
+    assert (done.code, report["degraded"]) == ((0, False) if copies == 2 else (5, True)), done.out
+    assert [row["target"] for row in report["owed"]] == ["far/main"]
+    assert "much slower" in report["owed"][0]["reason"]
+    line.rate_bytes_s = None
+    assert shell("repair").code == 0
+    assert shell("verify", "--level", "full").code == 0
+    assert shell("status").code == 0
+
+
+@pytest.mark.thorough
+def test_a_backup_that_was_killed_on_a_slow_line_goes_on_where_it_was(tmp_path, line_to):
+    url, line = far_target("bucket", tmp_path, line_to)
+    shell = shell_in(tmp_path)
+    assert shell("init", "--target", f"far={url}", "--copies", "1").code == 0
+    source = fill(tmp_path / "source", {f"{n}": noise(9_000_000, n) for n in range(6)})
+    line.rate_bytes_s = 1_000_000
+    night = subprocess.Popen(
+        [sys.executable, "-m", "drtool", "backup", str(source)],
+        cwd=tmp_path,
+        env=shell.whole_environ(),
+        start_new_session=True,
+    )
+    while line.up_bytes < 48_000_000:
+        assert night.poll() is None
+        time.sleep(0.1)
+    os.killpg(night.pid, signal.SIGKILL)
+    night.wait()
+    line.forget()
+    line.rate_bytes_s = None
+    assert shell("backup", str(source)).code == 0
+    assert line.up_bytes < 54_000_000 - 8_000_000, "what was durable and known is not sent again"
+    assert shell("verify", "--level", "full").code == 0

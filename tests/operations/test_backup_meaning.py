@@ -8,7 +8,7 @@ import pytest
 from three_sites import everything, fill, in_a_child, noise, portrait, settle
 
 from drtool.errors import StoreError
-from drtool.operations.backup import BackupRequest, SourceJob, backup
+from drtool.operations.backup import BackupRequest, SourceJob, backup, checkpoints
 from drtool.operations.backup import run as backup_run
 from drtool.operations.backup.worker import BackupWorker
 from drtool.operations.listing import ls
@@ -362,7 +362,7 @@ def test_what_a_killed_run_had_checkpointed_is_reused(world, monkeypatch, files)
     source = fill(
         world.root / "source", {name: noise(size, number) for number, (name, size) in enumerate(files.items())}
     )
-    monkeypatch.setattr(backup_run, "CHECKPOINT_BYTES", 4 * MIB)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_BYTES", 4 * MIB)
 
     def die(*_):
         os._exit(9)
@@ -382,7 +382,7 @@ def test_what_a_killed_run_had_checkpointed_is_reused(world, monkeypatch, files)
 
 
 def test_a_checkpoint_in_the_middle_loses_no_chunk_and_no_tree(world, monkeypatch):
-    monkeypatch.setattr(backup_run, "CHECKPOINT_CHUNKS", 20)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_CHUNKS", 20)
     world.workers = 2
     source = fill(
         world.root / "source", {f"{n}/{i}": noise(3_000, 100 * n + i % 30) for n in range(8) for i in range(40)}

@@ -9,6 +9,7 @@ from three_sites import fill, in_a_child, noise
 
 from drtool.errors import DrtoolError
 from drtool.manifest.ops import ExpireSession
+from drtool.operations.backup import checkpoints
 from drtool.operations.backup import run as backup_run
 from drtool.repository.session import WriterSession
 from drtool.repository.workers import WorkerPool
@@ -86,7 +87,7 @@ def test_a_session_of_another_boot_is_not_proven_dead(world, source, monkeypatch
 
 
 def test_what_a_failed_run_stored_is_known_to_the_next(world, source, monkeypatch):
-    monkeypatch.setattr(backup_run, "CHECKPOINT_BYTES", 100_000)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_BYTES", 100_000)
     take = backup_run.Feeder.take
 
     def stop(feeder, found):

@@ -112,9 +112,9 @@ def test_a_command_that_leaves_its_stderr_open_is_done_when_it_ends(world):
 
 def test_a_slow_stream_keeps_the_backup_going(world, monkeypatch):
     """While nothing comes, checkpoints are made: a session that says nothing for long could be taken for dead."""
-    from drtool.operations.backup import run
+    from drtool.operations.backup import checkpoints, run
 
-    monkeypatch.setattr(run, "CHECKPOINT_S", 0.5)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_S", 0.5)
     made = []
     real = run.WriterSession.checkpoint
     monkeypatch.setattr(run.WriterSession, "checkpoint", lambda self: made.append(1) or real(self))

@@ -22,6 +22,7 @@ from drtool.operations.backup.messages import (
     Flush,
     Flushed,
     Learn,
+    PackStored,
     ReadFiles,
     Reply,
     Request,
@@ -37,6 +38,7 @@ from drtool.operations.backup.worker import SLOT_BYTES, SMALL_FILE_BYTES, Backup
 from drtool.packing import Cutter
 from drtool.repository import Repository
 from drtool.repository.workers import WINDOW, Channel, WorkerPool
+from drtool.repository.writing import PackWritten
 from drtool.sources.filesystem import (
     attributes_of,
     gone,
@@ -58,6 +60,9 @@ _ID_BYTES = 32
 _UNBOUNDED = 1 << 62
 HOLE_BYTES = 16 * 1024 * 1024
 """A hole of this size is worth a look at where it ends; shorter ones are read."""
+
+
+Hook = Callable[[], None]
 
 
 class _Batch:
@@ -210,7 +215,8 @@ def _filled(view: memoryview, carried: bytes, source: "_Prefix | _Counted") -> t
 class Feeder:
     """The backup's side of its worker pool. Make it while no thread runs: it forks."""
 
-    def __init__(self, repository: Repository, builder: TreeBuilder, workers: int, tick: Callable[[], None]) -> None:
+    def __init__(self, repository: Repository, builder: TreeBuilder, workers: int, tick: Hook, idle: Hook) -> None:
+        """`tick` is called between hand-overs; `idle`, which must not use the feeder, while no worker answers."""
         self._builder = builder
         self._tick = tick
         self._slots = Slots(workers * WINDOW + 1)
@@ -222,15 +228,21 @@ class Feeder:
         self._pieces: dict[int, tuple[_Pieces, int]] = {}
         self._grown: list[tuple[Node, int, bool]] = []
         self._flushed: list[Flushed] = []
+        self._durable: list[PackWritten] = []
         self._next_task = 0
         self.added_bytes = 0
         self.added_chunks = 0
 
         def serve(channel: Channel[Reply, Request]) -> None:
-            BackupWorker(repository, self._slots, self._claims).serve(channel)
+            BackupWorker(repository, self._slots, self._claims, channel).serve()
 
         self._pool: WorkerPool[Request, Reply] = WorkerPool(
-            workers, serve, request_decoder(), reply_decoder(), repository.targets.announce
+            workers,
+            serve,
+            request_decoder(),
+            reply_decoder(),
+            idle,
+            is_notice=lambda reply: isinstance(reply, PackStored),
         )
 
     def take(self, found: Found) -> None:
@@ -254,18 +266,27 @@ class Feeder:
         return pieces.ids()
 
     def flush(self) -> Flushed:
-        """Waits until everything taken on is durable; the packs since the last flush, and the targets that failed."""
+        """Waits until everything taken on is durable; the targets that failed."""
         self._send_batch()
         for reply in self._pool.drain():
             self._handle(reply)
+            self._tick()
         self._take_grown()
-        for reply in self._pool.broadcast(Flush()):
-            self._handle(reply)
-        packs = [pack for flushed in self._flushed for pack in flushed.packs]
-        failures = {name: why for flushed in self._flushed for name, why in flushed.failures.items()}
-        away = [name for flushed in self._flushed for name in flushed.away]
-        self._flushed.clear()
-        return Flushed(packs, failures, away)
+        more = True
+        while more:
+            more = False
+            for reply in self._pool.broadcast(Flush()):
+                self._handle(reply)
+                self._tick()
+                more |= isinstance(reply, Flushed) and reply.more
+        flushed, self._flushed = self._flushed, []
+        failures = {name: why for row in flushed for name, why in row.failures.items()}
+        return Flushed(failures, [name for row in flushed for name in row.away])
+
+    def take_durable(self) -> list[PackWritten]:
+        """The packs that are durable and were not taken yet."""
+        packs, self._durable = self._durable, []
+        return packs
 
     def learn(self, segments: list[SegmentId]) -> None:
         """After a checkpoint: the workers look chunks up in its segments, and the claims start afresh."""
@@ -316,6 +337,8 @@ class Feeder:
                     self._complete_large(file)
             case Flushed():
                 self._flushed.append(reply)
+            case PackStored():
+                self._durable.append(reply.pack)
             case WorkerFailed():
                 raise DrtoolError(reply.message, hint=reply.hint)
 

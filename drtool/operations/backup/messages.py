@@ -118,12 +118,19 @@ class SlotStored(_Message, frozen=True):
     added_bytes: int
 
 
-class Flushed(_Message, frozen=True):
-    """What became durable since the last flush, and the targets that failed meanwhile; `away`: those that may come back."""
+class PackStored(_Message, frozen=True):
+    """A pack is durable: no reply to anything, but sent at once, since a worker may be busy for long on a slow line."""
 
-    packs: list[PackWritten]
+    pack: PackWritten
+
+
+class Flushed(_Message, frozen=True):
+    """The targets that failed since the worker was forked; `away`: those that may come back."""
+
     failures: dict[TargetName, str]
     away: list[TargetName] = []
+    more: bool = False
+    """Whether packs are still under way: a flush ends when no worker has any."""
 
 
 class Learned(_Message, frozen=True):
@@ -137,7 +144,7 @@ class WorkerFailed(_Message, frozen=True):
     hint: str | None
 
 
-Reply: TypeAlias = FilesRead | SlotStored | Flushed | Learned | WorkerFailed
+Reply: TypeAlias = FilesRead | SlotStored | PackStored | Flushed | Learned | WorkerFailed
 
 
 def request_decoder() -> "msgspec.msgpack.Decoder[Request]":

@@ -15,9 +15,10 @@ from drtool import __version__
 from drtool.errors import DrtoolError, Incomplete, Interrupted, NoQuorum
 from drtool.events import Emit, ItemFailed, Progress, SnapshotStored, Stage, TargetFailed, Warned
 from drtool.manifest.records import Counts, Snapshot
-from drtool.model import ChunkId, ChunkKind, SnapshotId
+from drtool.model import ChunkId, ChunkKind, SegmentId, SnapshotId
 from drtool.operations.backup.builder import TreeBuilder, has_same_stat
 from drtool.operations.backup.changes import ChangeNotes
+from drtool.operations.backup.checkpoints import Checkpoints
 from drtool.operations.backup.feeding import Feeder
 from drtool.operations.backup.known_damage import put_right, record_damage, warn_of_catalogue
 from drtool.operations.backup.request import (
@@ -46,9 +47,6 @@ from drtool.sources.inventory import Inventory
 from drtool.sources.port import Readable, Source
 from drtool.trees import Entry, write_content
 
-CHECKPOINT_BYTES = 2 * 1024**3
-CHECKPOINT_S = 600.0
-CHECKPOINT_CHUNKS = 400_000
 PROGRESS_S = 0.1
 ATTEMPTS = 3
 
@@ -103,7 +101,7 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
         emit(Warned(message=hidden))
     if request.dry_run:
         return _look(repository, request, job, scan, emit, started)
-    with closing(repository.writer()) as writer:
+    with closing(repository.writer(leaves_slow=True)) as writer:
         for attempt in range(ATTEMPTS):
             run = BackupRun(repository, request, job, scan, writer, emit)
             try:
@@ -197,16 +195,15 @@ class BackupRun:
             pads=repository.pads,
         )
         self._new_trees: set[ChunkId] = set()
-        self._failed = False
+        self._failed = self._flushing = False
         self._damaged: DrtoolError | None = None
         self._notes = ChangeNotes(emit if request.names_items else None, scan)
         self._builder = TreeBuilder(self._put_tree, scan.problem, scan.files, scan.names, self._notes.settled)
         self._inventory: Inventory | None = None
         self._added_bytes = 0
         self._stored_bytes = 0
-        self._since_checkpoint = time.monotonic()
-        self._checkpoint_at_bytes = CHECKPOINT_BYTES
-        self._checkpoint_at_chunks = CHECKPOINT_CHUNKS
+        self._checkpoints = Checkpoints(time.monotonic())
+        self._noted: list[SegmentId] = []  # segments that the workers have not learnt of yet
         self._shown_at = 0.0
 
     def go(self) -> Snapshot:
@@ -219,7 +216,7 @@ class BackupRun:
             self._emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
         self._judge_what_is_stored(parent)
         # the index is mapped before the fork, so that the workers share it
-        self._feeder = Feeder(self._repository, self._builder, self._request.workers, self._tick)
+        self._feeder = Feeder(self._repository, self._builder, self._request.workers, self._tick, self._idle)
         try:
             self._emit(Stage(name="storing"))
             if self._job.captured is not None:
@@ -311,17 +308,18 @@ class BackupRun:
         and takes nothing more: an interruption may have come in the middle of a block.
         """
         self._failed = True
+        self._flush_workers()
         with suppress(DrtoolError):
-            self._session.add([*self._flushed_workers(), *self._written])
+            self._session.add([*self._feeder.take_durable(), *self._written])
         with suppress(DrtoolError):
             self._session.abandon()
 
-    def _flushed_workers(self) -> list[PackWritten]:
-        """What the workers made durable. One that failed refuses all that still waits for it, and each refusal ends a flush."""
+    def _flush_workers(self) -> None:
+        """One that failed refuses all that still waits for it, and each refusal ends a flush."""
         for _ in range(WINDOW * self._request.workers + 1):
             with suppress(DrtoolError):
-                return self._feeder.flush().packs
-        return []
+                self._feeder.flush()
+                return
 
     def _tick(self) -> None:
         """Between any two hand-overs: show how far it is, and make a checkpoint when one is due."""
@@ -329,27 +327,44 @@ class BackupRun:
         if now - self._shown_at >= PROGRESS_S:
             self._shown_at = now
             self._show()
-        if self._checkpoint_due(now):
-            self._since_checkpoint = now
-            self._checkpoint_at_bytes = self._feeder.added_bytes + CHECKPOINT_BYTES
-            self._checkpoint_at_chunks = self._feeder.added_chunks + CHECKPOINT_CHUNKS
+        if self._failed:
+            return
+        added = (self._feeder.added_bytes, self._feeder.added_chunks)
+        if not self._flushing and self._checkpoints.is_due(now, *added):
+            self._checkpoints.made(now, *added)
             self._flush()
-            self._feeder.learn(self._session.checkpoint())
+            self._feeder.learn([*self._noted, *self._session.checkpoint()])
+            self._noted.clear()
             self._new_trees.clear()
+        else:
+            self._note_durable(now)
 
-    def _checkpoint_due(self, now: float) -> bool:
-        return (
-            self._feeder.added_bytes >= self._checkpoint_at_bytes
-            or self._feeder.added_chunks >= self._checkpoint_at_chunks
-            or now - self._since_checkpoint >= CHECKPOINT_S
-        )
+    def _idle(self) -> None:
+        """While every worker is busy, which a slow line may keep them for long."""
+        self._repository.targets.announce()
+        if not self._failed:
+            self._note_durable(time.monotonic())
+
+    def _note_durable(self, now: float) -> None:
+        """Make known what is durable, now and then, without waiting for the rest: a run that is killed loses little."""
+        if not self._checkpoints.begins_note(now):
+            return
+        durable = self._feeder.take_durable()
+        if durable or self._written:
+            self._take(durable)
+            self._noted += self._session.checkpoint()
 
     def _flush(self) -> None:
+        self._flushing = True
         flushed = self._feeder.flush()
+        self._flushing = False
         self._trees.flush()
-        packs = [*flushed.packs, *self._written]
-        self._written.clear()
         self._repository.targets.note_failures(flushed.failures, flushed.away)
+        self._take(self._feeder.take_durable())
+
+    def _take(self, durable: list[PackWritten]) -> None:
+        packs = [*durable, *self._written]
+        self._written.clear()
         self._session.add(packs)
         self._reuse.note(packs)
         self._stored_bytes += sum(pack.size_bytes * len(pack.targets) for pack in packs)

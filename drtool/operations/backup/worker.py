@@ -9,6 +9,7 @@ import mmap
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from blake3 import blake3
 
@@ -24,6 +25,7 @@ from drtool.operations.backup.messages import (
     Flushed,
     Learn,
     Learned,
+    PackStored,
     ReadFiles,
     Reply,
     Request,
@@ -35,7 +37,7 @@ from drtool.operations.backup.messages import (
 from drtool.packing import Cutter, PackKind
 from drtool.repository import Repository
 from drtool.repository.workers import Channel
-from drtool.repository.writing import Demand, PackSink, PackWritten, Writer
+from drtool.repository.writing import Demand, PackSink, Writer
 from drtool.sources.filesystem import attributes_of, gone, new_holes, open_for_read, open_same_directory
 
 SMALL_FILE_BYTES = 4 * 1024 * 1024
@@ -59,18 +61,18 @@ class Slots:
 class BackupWorker:
     """The state of one worker process."""
 
-    def __init__(self, repository: Repository, slots: Slots, claims: Claims) -> None:
+    def __init__(self, repository: Repository, slots: Slots, claims: Claims, channel: Channel[Reply, Request]) -> None:
         self._repository = repository
+        self._channel = channel
         self._slots = slots
         self._claims = claims
         self._targets = repository.targets.reopen()
-        self._written: list[PackWritten] = []
         self._sink = PackSink(
             repository.keyring,
-            Writer(self._targets),
+            Writer(self._targets, leaves_slow=True),
             PackKind.DATA,
             self._demand,
-            self._written.append,
+            lambda pack: channel.send(PackStored(pack)),
             pads=repository.pads,
         )
         self._cutter = Cutter(repository.bounds)
@@ -78,14 +80,14 @@ class BackupWorker:
         self._buffer = memoryview(bytearray(SMALL_FILE_BYTES + 1))
         self._added_bytes = 0
 
-    def serve(self, channel: Channel[Reply, Request]) -> None:
+    def serve(self) -> None:
         """Answers requests until the pipe closes."""
-        while (request := channel.receive()) is not None:
+        while (request := self._channel.receive()) is not None:
             try:
                 reply = self._answer(request)
             except DrtoolError as error:
                 reply = WorkerFailed(error.message, error.hint)
-            channel.send(reply)
+            self._channel.send(reply)
 
     def _answer(self, request: Request) -> Reply:
         self._added_bytes = 0
@@ -97,11 +99,11 @@ class BackupWorker:
                 ids = self._store(self._slots.view(request.slot), request.lengths)
                 return SlotStored(request.task, request.slot, ids, self._added_bytes)
             case Flush():
-                self._sink.flush()
-                packs, self._written[:] = list(self._written), []
-                return Flushed(packs, *self._targets.new_failures())
+                more = self._sink.flush_one()
+                return Flushed(*self._targets.new_failures(), more)
             case Learn():
-                self._repository.index.map_more(SegmentId(request.segment))
+                with suppress(DrtoolError):  # another run merged it meanwhile: what it names is stored again at worst
+                    self._repository.index.map_more(SegmentId(request.segment))
                 return Learned()
 
     def _demand(self, pack: PackId) -> Demand:
