@@ -11,6 +11,9 @@ from three_sites import fill
 
 from drtool.operations.backup import SourceJob
 from drtool.operations.backup.shrinkage import Amount, Shrunk, shrinkage
+from drtool.sources.filesystem import Problem
+from drtool.sources.inventory import Database, Inventory
+from drtool.sources.port import from_bytes
 from drtool.sources.sqlite import SqliteSource
 
 MIB = 1 << 20
@@ -96,3 +99,25 @@ def test_a_database_without_the_rows_that_it_had_is_refused(world, tmp_path):
         run(world, job)
     made(1)
     run(world, job)
+
+
+class Served:
+    """A server of which the inventory says how many rows it has, and what is missing."""
+
+    kind, paths, again = "postgresql", (b"/postgresql",), True
+
+    def __init__(self, rows, missing=()):
+        database = Database(name="orders", dump="/postgresql/orders/dump.pgc", rows={"t": rows})
+        self._inventory = Inventory(drtool="postgresql", databases=(database,), missing=missing)
+
+    def files(self, around):
+        for line in self._inventory.missing:
+            around.problem(Problem(b"/postgresql", line))
+        yield from_bytes(b"/postgresql/inventory.json", self._inventory.encoded())
+
+
+def test_a_server_of_which_something_could_not_be_dumped_is_stored_as_far_as_it_goes(world):
+    job = SourceJob(name="orders", captured=Served(1000), max_shrink=0.9)
+    run(world, job)
+    (report,) = run(world, replace(job, captured=Served(1, ("shop: it is locked",)))).snapshots
+    assert [error.message for error in report.errors] == ["shop: it is locked"]

@@ -76,6 +76,16 @@ def test_what_may_be_hidden_from_the_user_is_named(empty_mariadb, shop):
     assert hidden == ["tables and rows", "views", "triggers", "events", "routines"]
 
 
+def test_users_that_cannot_be_read_are_missing_from_a_whole_server(empty_mariadb, shop):
+    shop.ask("CREATE USER backup@localhost; GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON shop.* TO backup@localhost")
+    shop.ask("GRANT SELECT ON mysql.proc TO backup@localhost")
+    found = stored(empty_mariadb, user="backup", databases=())
+    assert [error.partition(":")[0] for error in found.errors] == ["users and their rights are left out"]
+    found = stored(empty_mariadb, user="backup")
+    assert found.errors == []
+    assert any("users and their rights are left out" in line for line in found.warnings)
+
+
 def test_one_broken_object_is_named_and_the_others_are_stored(empty_mariadb, shop):
     shop.ask("USE shop; CREATE TABLE gone (i INT); CREATE VIEW broken AS SELECT * FROM gone; DROP TABLE gone")
     found = stored(empty_mariadb)

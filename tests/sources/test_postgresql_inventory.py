@@ -93,6 +93,18 @@ def test_a_table_that_cannot_be_read_or_hides_rows_is_named_and_the_others_are_s
         client.ask("DROP OWNED BY narrow; DROP ROLE narrow", "odd")
 
 
+def test_large_objects_that_cannot_be_read_are_named_and_the_tables_are_stored(odd):
+    odd.client.ask("CREATE TABLE t AS SELECT 1 i; SELECT lo_from_bytea(1, 'x'), lo_from_bytea(2, 'y')", "odd")
+    odd.client.ask("GRANT SELECT ON LARGE OBJECT 1 TO reader", "odd")
+    found = stored(odd)
+    (error,) = found.errors
+    assert error.startswith("all large objects are left out: this user may not read 1 of them")
+    assert found.inventory.databases[0].rows == {"public.t": 1}
+    odd.client.ask("GRANT SELECT ON LARGE OBJECT 2 TO reader", "odd")
+    assert stored(odd).errors == []
+    odd.client.ask("SELECT lo_unlink(1), lo_unlink(2)", "odd")
+
+
 def test_a_table_that_stays_locked_is_named_and_the_others_are_stored(odd):
     odd.client.ask("CREATE TABLE good AS SELECT 1 i; CREATE TABLE busy AS SELECT 1 i", "odd")
     with odd.client.session("odd") as session:

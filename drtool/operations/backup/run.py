@@ -284,6 +284,8 @@ class BackupRun:
         return entries
 
     def _check_shrinkage(self, parent: Snapshot | None) -> None:
+        if self._inventory is not None and self._inventory.missing:
+            return  # what could not be dumped is named already, and the rest is stored
         rows = rows_of(self._inventory) if self._inventory is not None else None
         check(
             self._repository,

@@ -82,9 +82,11 @@ class MysqlSource:
         client, server, chosen = self._looked(around)
         for name in server.directories:
             around.warn(f"mysql: {name} is a directory and no database: it is left out")
-        users = _users(client, around)
+        users, why = _users(client)
         with connected(client) as session:
             run = _Run(client, session, around, self._databases, self._lock_timeout_s, count_rows=self._count_rows)
+            if why:
+                run.without_users(why)
             for name in chosen:
                 yield from run.database(name)
             if not run.done:
@@ -124,6 +126,14 @@ class _Run:
         self.done: list[Database] = []
         self.warnings: list[str] = []
         self.missing: list[str] = []
+
+    def without_users(self, why: str) -> None:
+        """Whoever names databases wants these alone; of a whole server the users are a part."""
+        if self._named or not self._client.is_mariadb:
+            self._around.warn(f"mysql: {why}")
+        else:
+            self.missing.append(why)
+            self._around.problem(Problem(f"/mysql/{USERS}".encode(), why))
 
     def _lost(self, database: str, why: str) -> None:
         self.missing.append(f"{database}: {why}")
@@ -229,16 +239,14 @@ def _steady(before: dict[str, int | None], after: dict[str, int | None]) -> dict
     return {table: count if after.get(table) == count else None for table, count in before.items()}
 
 
-def _users(client: Client, around: Around) -> bytes | None:
-    """Users, roles and what they may do; None where they cannot be had, which is told."""
+def _users(client: Client) -> tuple[bytes | None, str]:
+    """(users, roles and what they may do; why they cannot be had, if they cannot)."""
     if not client.is_mariadb:
-        around.warn("mysql: users are stored by MariaDB's programs alone; they are left out")
-        return None
+        return None, "users are stored by MariaDB's programs alone; they are left out"
     try:
-        return client.run(client.words("dump", "--system=users", "--skip-dump-date", "--skip-comments"))
+        return client.run(client.words("dump", "--system=users", "--skip-dump-date", "--skip-comments")), ""
     except DrtoolError as error:
-        around.warn(f"mysql: users and their rights are left out: {error.message}")
-        return None
+        return None, f"users and their rights are left out: {error.message}"
 
 
 def _path(database: str, name: str) -> bytes:

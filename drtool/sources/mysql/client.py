@@ -82,7 +82,8 @@ class Client:
 
     def ask(self, sql: str, database: str | None = None) -> list[list[str]]:
         """Return the rows of one query. NULL and a text that reads NULL look the same: select no NULL."""
-        argv = self.words("", "--batch", "--skip-column-names", "--connect-timeout=15", f"--execute={sql}")
+        options = ("--batch", "--skip-column-names", "--loose-skip-print-query-on-error", "--connect-timeout=15")
+        argv = self.words("", *options, f"--execute={sql}")
         return cells(self.run([*argv, *([f"--database={database}"] if database is not None else [])]))
 
 

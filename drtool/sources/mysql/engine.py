@@ -93,12 +93,13 @@ class MysqlTarget:
         if inventory.globals is not None:
             users = self._users(below(files, inventory.globals))
         restored = []
+        failed: dict[str, list[loading.Problem]] = {}
         with connected(self._client) as session:
             self._packet_bytes = loading.raised_packets(session)
             refused = _refused_definers(catalogue.rights_of(session))
             for database in chosen:
                 try:
-                    self._load(session, database, below(files, database.dump), refused, tell)
+                    failed[database.name] = self._load(session, database, below(files, database.dump), refused, tell)
                 except DrtoolError as error:
                     self._report(database.name, [f"it could not be restored: {error.message}"])
                 else:
@@ -108,6 +109,12 @@ class MysqlTarget:
             raise DrtoolError(f"the database {first.where} could not be restored: {first.detail}")
         if users is not None:
             self._report("users", users.grant())
+        for database in restored:
+            schema = below(files, database.schema).read_text("utf-8", "surrogateescape") if database.schema else ""
+            if database.name in self._without_definers:
+                schema = _DEFINER.sub("", schema)
+            left = loading.views_again(self._client, database.name, schema, failed[database.name])
+            self._report(database.name, (problem.message for problem in left))
         self._client.run(self._client.words("check", "--check", "--databases", "--", *(row.name for row in restored)))
         if self._guarded is not None and len(restored) == 1:
             self.url = url_of(self._guarded.directory, restored[0].name)
@@ -132,7 +139,7 @@ class MysqlTarget:
         dump: Path,
         accepts: Callable[[str], bool] | None,
         tell: Callable[[str], None],
-    ) -> None:
+    ) -> list[loading.Problem]:
         name = database.name
         there = name in look(self._client).databases
         if there and loading.mark_of(session, name) is not None:
@@ -149,7 +156,7 @@ class MysqlTarget:
             self._report(
                 name, [f"what {who} defined is defined by the restoring user, who may name no other (SET USER)"]
             )
-        self._report(name, loading.load(self._client, dump))
+        return loading.load(self._client, dump)
 
     def differences(self, chosen: Sequence[Database], files: Path, what: Sequence[str]) -> list[Difference]:
         found: list[Difference] = []

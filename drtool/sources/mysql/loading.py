@@ -11,6 +11,7 @@ import mmap
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from drtool.errors import DrtoolError
 from drtool.sources.inventory import digest
@@ -37,6 +38,12 @@ _DEFINER = re.compile(
 _CREATE = re.compile(rb"^CREATE DATABASE /\*!32312 IF NOT EXISTS\*/ (`(?:[^`]|``)+`)(.*?);$", re.MULTILINE | re.DOTALL)
 _ROLE_GRANT = re.compile(r"GRANT ([`'](?:[^`']|``|'')+[`']) TO ")
 _NEW_ROLE = re.compile(r"CREATE ROLE (?:IF NOT EXISTS )?'((?:[^'\\]|\\.|'')+)'")
+_VIEW = re.compile(
+    r"^/\*!50001 DROP VIEW IF EXISTS `(?:[^`]|``)+`\*/;\n(?:/\*!50001 SET [^\n]*\n)+/\*!50001 CREATE ALGORITHM.*?\*/;\n",
+    re.MULTILINE | re.DOTALL,
+)
+_OF_VIEWS = frozenset([1142, 1143, 1356, 1370, 1449])
+"""What a view fails with whose definer is not there, or lacks a right."""
 _HEAD_BYTES = 1 << 16
 
 
@@ -141,14 +148,34 @@ def prepare(session: Session, dump: Path, name: str, *, there: bool) -> None:
     session.ask(f"CREATE TABLE IF NOT EXISTS {quoted(name)}.{MARK} (content VARCHAR(64))")
 
 
-def load(client: Client, dump: Path) -> list[str]:
-    """Run the statements of a dump; what failed, in words. Raises DrtoolError if the client itself fails."""
+class Problem(NamedTuple):
+    """A statement that failed: the server's number and words."""
+
+    code: int
+    message: str
+
+
+def load(client: Client, dump: Path) -> list[Problem]:
+    """Run the statements of a dump; what failed. Raises DrtoolError if the client itself fails."""
     code, stderr = client.load(dump, *OPTIONS)
     found = errors_of(stderr)
     if code and not found:
         last = stderr.strip().splitlines()[-1:] or ["it said nothing"]
         raise DrtoolError(f"the client program ended with {code}: {last[0][:200]}")
-    return list(dict.fromkeys(message for _, _, message in found))
+    return list(dict.fromkeys(Problem(code, message) for code, _, message in found))
+
+
+def views_again(client: Client, name: str, schema: str, failed: Sequence[Problem]) -> list[Problem]:
+    """Define the views once more, now that their definers have their rights on tables; what of `failed` is left."""
+    views = _VIEW.findall(schema)
+    if not views or not any(problem.code in _OF_VIEWS for problem in failed):
+        return list(failed)
+    text = "".join(views).encode("utf-8", "surrogateescape")
+    said: list[str] = []
+    for _ in range(2):  # a view that is defined by another one may come before it
+        said = client.complaints(text, *OPTIONS, f"--database={name}")
+    left = [problem for problem in failed if problem.code not in _OF_VIEWS]
+    return left + list(dict.fromkeys(Problem(code, message) for code, _, message in errors_of("\n".join(said))))
 
 
 def raised_packets(session: Session) -> int | None:

@@ -199,6 +199,10 @@ class _Run:
         self.roles = self.roles or catalogue.roles(session)
         there = reach(session, self._lock_timeout_s)
         objects, properties = catalogue.objects(session), catalogue.properties(session)
+        if not self._server.is_superuser and (hidden := catalogue.hidden_mappings(session)):
+            self._around.warn(
+                f"postgresql: {shown(name)}: the options of {hidden} user mappings may be hidden from this user"
+            )
         words = ["pg_dump", "--no-password", f"--lock-wait-timeout={self._lock_timeout_s * 1000}"]
         words += [f"--dbname={of_database(name)}", f"--snapshot={snapshot}", *there.options()]
         text = self._client.run(schema_words(words, encoding), heard=self._heard(name))

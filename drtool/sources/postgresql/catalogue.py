@@ -162,6 +162,11 @@ def properties(session: Session) -> dict[str, str]:
     return dict(zip(_NAMES, map(shown, session.ask(_PROPERTIES)[0]), strict=True))
 
 
+def hidden_mappings(session: Session) -> int:
+    """Return how many user mappings show no options, as if they had none: they may hold passwords."""
+    return int(session.ask("SELECT count(*) FROM pg_catalog.pg_user_mappings WHERE umoptions IS NULL")[0][0])
+
+
 def roles(session: Session) -> dict[str, str]:
     """Return the server's roles with their attributes and memberships; not those that initdb made."""
     return {shown(name): shown(described) for name, described in session.ask(_ROLES)}

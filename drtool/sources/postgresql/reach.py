@@ -16,6 +16,11 @@ _BATCH = 50
 _LOCKED = "55P03"
 _LATE_MS = 200
 _BEGIN = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_CLOSED = (
+    "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata WHERE current_setting('lo_compat_privileges') = 'off' "
+    "AND NOT pg_catalog.pg_has_role(lomowner, 'USAGE') AND NOT EXISTS (SELECT 1 FROM pg_catalog.aclexplode(lomacl) a "
+    "WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))"
+)
 _LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout")
 
 
@@ -25,18 +30,25 @@ class Reach(NamedTuple):
     """Tables that are left out, and why."""
     without_rows: dict[Table, str]
     """Tables of which only the definition is dumped, and why."""
+    closed_objects: int
+    """Large objects that this user may not read. pg_dump fails at one, so none is dumped if there are any."""
 
     def options(self) -> list[str]:
         """Options of pg_dump."""
         found = [f"--exclude-table={table.pattern}" for table in self.without]
-        return found + [f"--exclude-table-data={table.pattern}" for table in self.without_rows]
+        found += [f"--exclude-table-data={table.pattern}" for table in self.without_rows]
+        return found + (["--no-blobs"] if self.closed_objects else [])
 
     def reasons(self) -> list[str]:
         """What is missing, in words."""
         left = [f"{shown(table.name)} is left out: {why}" for table, why in self.without.items()]
-        return left + [
-            f"the rows of {shown(table.name)} are left out: {why}" for table, why in self.without_rows.items()
-        ]
+        left += [f"the rows of {shown(table.name)} are left out: {why}" for table, why in self.without_rows.items()]
+        if self.closed_objects:
+            left.append(
+                f"all large objects are left out: this user may not read {self.closed_objects} of them, "
+                "and needs GRANT SELECT ON LARGE OBJECT for each, or to be their owner or a superuser"
+            )
+        return left
 
     def narrowed(self, objects: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
         """Return the objects that a dump without these tables has to define."""
@@ -76,7 +88,8 @@ def reach(session: Session, lock_timeout_s: int) -> Reach:
             if table.hides_rows:
                 without_rows[table] = "row security hides rows from this user, which needs BYPASSRLS"
     without |= _locked([table for table in left if table.is_table], session, lock_timeout_s)
-    return Reach([table for table in left if table not in without], without, without_rows)
+    ((closed,),) = session.ask(_CLOSED)
+    return Reach([table for table in left if table not in without], without, without_rows, int(closed))
 
 
 def _locked(candidates: Sequence[Table], session: Session, lock_timeout_s: int) -> dict[Table, str]:
