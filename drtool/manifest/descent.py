@@ -12,10 +12,12 @@ from drtool.manifest.ports import Talk
 from drtool.manifest.witness import Witness
 from drtool.model import SiteName
 
-ANOTHER_PAST = (
-    "nothing was changed: bring back the sites that know more; if they are lost for ever, `drtool manifest recover --from SITE"
+_GO_ON = (
+    "bring back the sites that know more; if they are lost for ever, `drtool manifest recover --from SITE"
     " --i-accept-lost-writes` goes on from the past that is left"
 )
+ANOTHER_PAST = f"nothing was changed: {_GO_ON}"
+MADE_IN_ANOTHER_PAST = f"another run has made the change in that past; {_GO_ON}"
 
 
 def given_up(witness: Witness, learned: Learned) -> str | None:

@@ -17,7 +17,7 @@ from drtool.manifest.beginning import begin_manifest
 from drtool.manifest.commit import Draft, commit, read, refresh
 from drtool.manifest.compacting import Compacted, clear, list_everything, preview
 from drtool.manifest.context import Context, Outcome
-from drtool.manifest.descent import ANOTHER_PAST, given_up, problem_of_descent
+from drtool.manifest.descent import ANOTHER_PAST, MADE_IN_ANOTHER_PAST, given_up, problem_of_descent
 from drtool.manifest.drafting import Author, Drafts
 from drtool.manifest.drive import DEADLINE_S, REQUEST_TIMEOUT_S, Driver, Hook, NeverWaits, Outage, no_hook
 from drtool.manifest.following import Course, Reach
@@ -217,7 +217,7 @@ class Manifest:
         )  # one that was proposed before the listing proves nothing about what is listed
         listed = yield from list_everything([voter.site for voter in view.config.voters])
         if not dry_run:
-            view = (yield from self.committing((Compact(),), tells=False)).view
+            view = (yield from self.committing((Compact(),))).view
         context = yield from self._course.context(view.config)
         if dry_run:
             return preview(listed, view.learned, context.places)
@@ -246,14 +246,14 @@ class Manifest:
         """Make known how to reach a site that was not known before."""
         self._sites[site] = port
 
-    def setting_voters(self, members: Sequence[Member], ops: Sequence[Op] = (), *, tells: bool = True) -> Talk[View]:
+    def setting_voters(self, members: Sequence[Member], ops: Sequence[Op] = ()) -> Talk[View]:
         """The conversation of `set_voters`."""
         view = yield from self._look()
         config = yield from next_config(view.state.config, members)
         if not ops and config.voters == view.state.config.voters:
             return view
         yield from check_reachable(view.state.config, config)
-        return (yield from self.committing((*ops, SetVoters(config)), tells=tells)).view
+        return (yield from self.committing((*ops, SetVoters(config)))).view
 
     def refreshing(self) -> Talk[View]:
         """The conversation of `refresh`."""
@@ -278,7 +278,7 @@ class Manifest:
         self._readmitted = True
         members = [Member(row.site, row.target, row.mode, fresh=row.site in lapsed) for row in view.config.voters]
         try:
-            yield from self.setting_voters(members, tells=False)
+            yield from self.setting_voters(members)
         except (NoQuorum, Rejected) as error:
             yield Note("notify", f"{', '.join(lapsed)} cannot begin to vote again yet: {error.message}")
 
@@ -296,7 +296,7 @@ class Manifest:
         count = 0
         for entry in self._local.outstanding():
             try:
-                yield from self._commit(_again(entry), resumed=True, tells=False)
+                yield from self._commit(_again(entry), resumed=True)
             except Rejected:
                 continue  # it never was in the manifest, and now it never will be
             count += 1
@@ -308,11 +308,8 @@ class Manifest:
         def look() -> Talk[Learned]:
             return (yield from self._look()).learned
 
-        def commit(batch: Sequence[Op]) -> Talk[Committed]:
-            return (yield from self.committing(batch, tells=False))
-
-        sites, author = list(self._sites), self._drafts.author
-        return (yield from add_again(self._local, self._library, sites, author, look, commit))
+        author = self._drafts.author
+        return (yield from add_again(self._local, self._library, list(self._sites), author, look, self.committing))
 
     def recover(self, sites: Sequence[SiteName], modes: Modes | None = None, more: Standing = ALONE) -> View:
         """Go on from what `sites` hold, in a new generation, because a majority is lost for ever.
@@ -331,8 +328,7 @@ class Manifest:
         """The conversation of `recover`."""
         modes = modes or {}
         yield from self._refuse_if_whole(modes)
-        slots = self._course.slots()
-        draft, others = self._drafts.draft, self._others(sites)
+        draft, others, slots = self._drafts.draft, self._others(sites), self._course.slots()
         config = yield from recover(self._library, sites, others, draft, self._patience_s, slots, modes, more)
         witness = self._local.witness()
         context, outcome = yield from self._course.in_force(read, config)
@@ -381,19 +377,20 @@ class Manifest:
         found = yield from read_offline(self._library, sites, list(self._sites), places, witness)
         return View(found.learned, witness.sequence, True, found.problems, found.by_site, found.mirror)
 
-    def committing(self, batch: Sequence[Op], *, tells: bool = True) -> Talk[Committed]:
-        """The conversation of `commit`. `tells`: see `_look`."""
+    def committing(self, batch: Sequence[Op]) -> Talk[Committed]:
+        """The conversation of `commit`."""
         pending = self._drafts.pending(batch)
         draft: Draft = (lambda _: pending) if pending else lambda state: self._drafts.draft(batch, state)
         try:
-            committed = yield from self._commit(draft, resumed=bool(pending), tells=tells)
+            committed = yield from self._commit(draft, resumed=bool(pending))
         except Rejected:
             self._drafts.settle(batch)
             raise
         self._drafts.settle(batch)
         return committed
 
-    def _commit(self, draft: Draft, *, resumed: bool, tells: bool = True) -> Talk[Committed]:
+    def _commit(self, draft: Draft, *, resumed: bool) -> Talk[Committed]:
+        """Commit, and leave what a recovery gave up to the next read: the view of a commit is shown to no person."""
         witness = self._local.witness()
         drafted: list[tuple[Change, ...]] = []
 
@@ -411,11 +408,15 @@ class Manifest:
         except Rejected:
             self._settle(drafted)
             raise
-        view = yield from self._confirmed(context, outcome, (), witness, tells=tells)
+        # others may have committed our change, upon a head that denies what this host saw
+        problem = yield from problem_of_descent(self._library, list(context.places), witness, outcome.learned)
+        view = yield from self._confirmed(context, outcome, (problem,) if problem else (), witness, tells=False)
         last = drafted[-1][-1]
         applied = applied_at(view.state, last.session, last.counter)
         sequence = view.sequence if applied is None else applied
         self._settle(drafted, context.config.generation, sequence)
+        if problem:
+            raise Diverged(problem, hint=MADE_IN_ANOTHER_PAST)
         yield from self._mirrors.follow(context, outcome)
         yield from self._readmit(view, outcome.lapsed)
         return Committed(view, sequence, last.session)

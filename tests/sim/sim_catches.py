@@ -19,6 +19,7 @@ CATCHES: dict[str, int | str] = {
     "a-voter-that-never-began-is-left-out-for-ever": "a-voter-that-never-began-and-one-that-denies-to-have",
     "absent-treated-as-initial": 71,
     "accept-without-reading-the-promise-again": 0,
+    "another-past-is-remembered-by-a-host-that-finds-its-change-in-it": "a-change-that-others-finished-in-another-past",
     "ballot-used-by-two": 0,
     "compaction-that-trusts-a-change-from-before-its-listing": "a-compaction-that-is-tried-again-while-another-host-folds",
     "copy-that-goes-on-in-the-same-life": 770,

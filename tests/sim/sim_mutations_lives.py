@@ -135,12 +135,12 @@ def what_is_drawn_follows_from_what_a_host_remembers() -> Iterator[None]:
 @mutation("recovery")
 def loss_shown_to_those_who_do_not_look() -> Iterator[None]:
     """A commit whose view goes to no person counts as having said what a recovery gave up."""
-    plain = facade.Manifest._commit
+    plain = facade.Manifest._confirmed
 
-    def telling(self: Any, draft: Any, *, resumed: bool, tells: bool = True) -> Any:
-        return (yield from plain(self, draft, resumed=resumed))
+    def telling(self: Any, context: Any, outcome: Any, problems: Any, before: Any, *, tells: bool = True) -> Any:
+        return (yield from plain(self, context, outcome, problems, before))
 
-    with patch.object(facade.Manifest, "_commit", telling):
+    with patch.object(facade.Manifest, "_confirmed", telling):
         yield
 
 
@@ -154,4 +154,16 @@ def two_values_accepted_under_one_ballot() -> Iterator[None]:
         return Record(record.version + 1, own_hash, record.chain, ballot, ballot, value, token)
 
     with patch.object(proposer, "accept", accept):
+        yield
+
+
+@mutation("rolled-back")
+def another_past_is_remembered_by_a_host_that_finds_its_change_in_it() -> Iterator[None]:
+    """Whoever finds its change made takes that head for a descendant of what it saw confirmed."""
+    plain = facade.Manifest._confirmed
+
+    def hasty(self: Any, context: Any, outcome: Any, problems: Any, before: Any, *, tells: bool = True) -> Any:
+        return (yield from plain(self, context, outcome, problems if tells else (), before, tells=tells))
+
+    with patch.object(facade.Manifest, "_confirmed", hasty):
         yield

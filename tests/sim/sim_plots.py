@@ -340,3 +340,37 @@ def two_lives_of_one_machine_with_one_ballot() -> list[str]:
         late.release()
         stage.until(second)
         return without_two_values(stage.conclude())
+
+
+@plot
+def a_change_that_others_finished_in_another_past() -> list[str]:
+    """A host's first change reached one site, its second one was acknowledged at the two others, and one of them is set back.
+
+    Another host finishes the first change without the second. The host finds its change made, and must not forget the other.
+    """
+    options = replace(PEACE, profile="rolled-back")
+    with limits_of(options):
+        stage = Stage(options)
+        stage.world.faults = Faults()
+        restored, second, third = stage.world.sites
+        copy = dict(stage.world.sites[restored].objects)
+        proposed = stage.hold("host", restored, second, kind=PutIfAbsent, name="v-000000000003")
+        stage.append("host", "first")
+        stage.until_waiting(proposed, 2)
+        stage.for_s(1.0)
+        stage.clients["host"].process.alive = False
+        proposed.forget()
+        stage.world.cut["host", third] = stage.world.now + 1000.0
+        stage.host("host")
+        stage.until(stage.append("host", "acknowledged"))
+        stage.for_s(20.0)
+        stage.world.sites[restored].objects = copy
+        stage.judge.faulty.add(restored)
+        stage.world.cut = {("host", second): stage.world.now + 1000.0, ("other", second): stage.world.now + 1000.0}
+        for mark in ("other", "another"):
+            stage.until(stage.append("other", mark))
+        stage.for_s(20.0)
+        stage.restart("host")
+        stage.for_s(20.0)
+        stage.until(stage.read("host"))
+        return stage.run.violations

@@ -115,6 +115,11 @@ class Stage:
         client = self.clients.get(name) or self.host(name)
         return self._begin(client, Operation("read", None, self.world.now), client.manifest.reading)
 
+    def restart(self, name: str) -> None:
+        """Let a host begin again and settle what its last process had sent; it goes on whenever time passes."""
+        client = self.host(name)
+        self.world.start(client.process, client.manifest.settling(), lambda *_: None)
+
     def recover(self, name: str, *sites: str) -> list[Any]:
         """Let a host recover from `sites`; the list gets what became of it."""
         client = self.clients.get(name) or self.host(name)
