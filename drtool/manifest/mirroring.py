@@ -105,6 +105,7 @@ class Mirrors:
         self._ports = ports
         self._now_ns, self._host = now_ns, host
         self._known: dict[TargetName, _Known] = {}
+        self._has_warned = False
         library.mirrors = self.places
 
     def places(self) -> list[SiteName]:
@@ -114,7 +115,10 @@ class Mirrors:
         return [key_of(name) for name in stores]
 
     def mend(self, context: Context, outcome: Outcome, damaged: Damaged) -> Talk[dict[TargetName, str]]:
-        """Do the same as `follow`, however long it takes, with a new listing; `damaged` mirrors are replaced and deleted."""
+        """Do the same as `follow`, however long it takes, with a new listing; `damaged` mirrors are replaced and deleted.
+
+        Where a register lies by now, the mirrors of before go.
+        """
         reached = set(self.places())
         names = [name for name in mirrored_targets(outcome.learned.state) if key_of(name) in reached]
         listings = {key_of(name): _listing(key_of(name), damaged.get(name, ())) for name in names}
@@ -123,6 +127,8 @@ class Mirrors:
         failed = yield from self.follow(context, outcome, patient=True)
         for name in damaged.keys() - failed.keys() & self._known.keys():
             yield Gather({key_of(name): _delete(key_of(name), damaged[name])}, never)
+        registers = {key_of(voter.target) for voter in context.config.voters} & reached
+        yield Gather({place: _remove_all(place) for place in registers}, never)
         return failed
 
     def follow(self, context: Context, outcome: Outcome, *, patient: bool = False) -> Talk[dict[TargetName, str]]:
@@ -141,7 +147,30 @@ class Mirrors:
         for name, reason in failed.items():
             self._known.pop(name, None)
             yield Note("notify", f"{name} has no copy of change {outcome.learned.head.sequence}: {reason}")
+        yield from self._warn_of_recovery(context.config)
         return failed
+
+    def _warn_of_recovery(self, config: Config) -> Talk[None]:
+        """Warn once a run if a copy proves a recovery that these voters are not part of."""
+        later = [
+            key_of(name)
+            for name, there in self._known.items()
+            if any(mirror.generation > config.generation for mirror in there.mirrors)
+        ]
+        if not later or self._has_warned:
+            return
+        views = yield Gather({place: look_at_mirrors(place, self._library.keys) for place in later}, never)
+        for place, view in views.items():
+            held = view.held[0] if isinstance(view, MirrorView) and view.held else None
+            if held is not None and held.config.generation > config.generation and not self._has_warned:
+                self._has_warned = True
+                voters = ", ".join(voter.target for voter in held.config.voters)
+                yield Note(
+                    "warning",
+                    f"the catalogue was recovered elsewhere, to generation {held.config.generation} with voters at {voters},"
+                    f" says the copy at {place}; what is committed here goes to the line that was given up: drtool connect"
+                    " with a target of the new line writes a configuration for it",
+                )
 
     def read_at(self, target: TargetName) -> Talk[Learned | None]:
         """Read the newest mirror at one target; None if there is none that counts."""
@@ -263,6 +292,13 @@ def _ballot_of(outcome: Outcome) -> Ballot | None:
 def _delete(place: SiteName, names: Iterable[str]) -> Talk[None]:
     for name in names:
         yield Delete(place, name)
+
+
+def _remove_all(place: SiteName) -> Talk[None]:
+    """Delete the mirrors at a target that holds a register now; best effort."""
+    listed = yield List(place, MIRRORS)
+    if not isinstance(listed, Failed):
+        yield from _delete(place, [name.key for name in mirror_names(listed)])
 
 
 def _listing(place: SiteName, but: Collection[str] = ()) -> Talk[_Known | Failed]:

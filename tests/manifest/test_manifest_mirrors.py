@@ -7,7 +7,7 @@ from manifest_world import Sites, backup, sources
 
 from drtool.crypto import Keyring
 from drtool.errors import NoQuorum, ObjectMissing, StoreError
-from drtool.manifest import commit
+from drtool.manifest import Member, OpenSession, commit
 from drtool.manifest.mirror import mirror_names
 from drtool.manifest.names import MIRRORS, OBJECTS
 from drtool.manifest.ports import Delete, Put
@@ -221,3 +221,23 @@ def test_what_may_not_be_deleted_stays_and_harms_no_reader(sites, monkeypatch):
         backup(host, f"s{number}")
     assert len(sites.mirrors("site1/main")) > 4
     assert sites.alone("site1/main").read_offline("site1").sequence == host.read().sequence
+
+
+def test_a_commit_costs_one_object_and_one_deletion_at_each_place_and_lists_it_once(sites):
+    asked = []
+    host = sites.host(hook=lambda _step, request: asked.append(request))
+    backup(host)
+    backup(host)
+    asked.clear()
+    host.commit(OpenSession(kind="backup", host_id="host", host="host", source="home"))
+    there = [type(request).__name__ for request in asked if getattr(request, "site", "") == "site1/main"]
+    assert there == ["Put", "Delete"]
+
+
+def test_the_copies_at_a_target_that_votes_by_now_go_with_the_next_repair(sites):
+    host = sites.host()
+    backup(host)
+    assert sites.mirrors("site1/main")
+    host.set_voters([Member("site0", "site0/main"), Member("site1", "site1/main", fresh=True)])
+    host.mirror()
+    assert (sites.mirrors("site1/main"), len(sites.mirrors("site2/main"))) == ([], 2)

@@ -7,7 +7,8 @@ import signal
 import struct
 
 import pytest
-from keys_world import PASSWORD, SECOND, THIRD, cheap, founded_cheaply, keys
+from keys_world import PASSWORD, SECOND, THIRD, KeyWorld, cheap, founded_cheaply, keys
+from msgspec.structs import replace
 from thoroughness import STRIDE
 from three_sites import everything, in_a_child, portrait
 
@@ -336,3 +337,31 @@ def survived(world, step, *, thoroughly, seen):
         opens_completely(world, [PASSWORD, SECOND], 3)
         left = [problem for problem in world.problems() if "is not in the manifest" not in problem]
         assert left == []
+
+
+class MuteWorld(KeyWorld):
+    """The third site only stores."""
+
+    def spec(self, **more):
+        spec = super().spec(**more)
+        rows = tuple(replace(row, vote="false") if row.name == "c/main" else row for row in spec.targets)
+        return replace(spec, targets=rows)
+
+
+def test_a_site_that_only_stores_opens_its_copy_of_the_catalogue_by_itself_before_and_after_a_rotation(keys):
+    world = MuteWorld(keys.root / "mute")
+    world.root.mkdir()
+    world.found(copies=3)
+    world.store_something(1)
+    with world.away("c"):
+        world.rotate()
+        world.store_something(2)
+
+    def seen_from_c(host):
+        stranger = world.elsewhere(host)
+        with stranger.open(targets=("c/main",), manifest_from=("c",)) as repository:
+            return len(repository.view.state.snapshots), repository.view.mirror
+
+    assert seen_from_c("early") == (1, "c/main"), "its own slots open what it has"
+    world.store_something(3)
+    assert seen_from_c("late") == (3, "c/main"), "slots go before a head that they are needed for"

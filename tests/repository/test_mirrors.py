@@ -227,6 +227,8 @@ def test_a_host_whose_voters_were_left_behind_by_a_recovery_elsewhere_is_told(wo
     shutil.move(world.root / "judge", world.root / "out of reach")
     laptop.rename(world.directory("a/main"))
     assert any("recovered elsewhere" in line for line in world.status().problems)
+    world.backup(world.root / "source")
+    assert any("the catalogue was recovered elsewhere, to generation 2" in line for line in world.warnings())
 
 
 def test_a_bucket_without_conditional_puts_restores_everything_by_itself(tmp_path, monkeypatch):
