@@ -42,7 +42,7 @@ def look(world, path=None):
         repository.load_index()
         request = RestoreRequest(snapshot=row, to=path or b"/", path=path, in_place=True, overwrite="always")
         with destination_of(repository, request) as root:
-            yield [found for found in differences(repository, row, root, path) if "its time" not in found.reason]
+            yield list(differences(repository, row, root, path, in_place=True))
 
 
 def entry_at(world, path):

@@ -45,6 +45,8 @@ def preview(
                 sweep.enter(child)
                 if child.included or not request.includes:
                     change, what = look.would_enter(frame.names, entry)
+                    what = sweep.set_parts(child.names, what)
+                    change = "" if change == "changed" and not what else change
                     tally.changed(child.names, change, what)
                     tally.directory_ended(child.names, entry, [])
             _leave(walk, sweep)

@@ -313,6 +313,7 @@ class RestoreRun:
                     raise OSError(errno.EEXIST, TAKEN)
                 is_folder = found is not None and stat.S_ISDIR(found.st_mode)
                 what = parent.differing(entry) if self._request.names_items and is_folder else ()
+                what = self._sweep.set_parts(frame.names, what) if what else ()
                 with parent.enter(entry.name) as made:
                     frame.locked = made.locked
         except OSError as error:

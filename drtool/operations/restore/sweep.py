@@ -156,6 +156,12 @@ class Sweep:
         """Whether a directory is given its owner: who is not root cannot, and need not for what leads to his files."""
         return self._is_root or self._inside(names)
 
+    def set_parts(self, names: Names, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those parts of a directory's metadata that a restore sets, of those that differ."""
+        left = {"mtime"} if self.is_way(names) else set()
+        left |= set() if self.gives_owner(names) else {"owner"}
+        return tuple(part for part in parts if part not in left)
+
     def _inside(self, names: Names) -> bool:
         path = (*self._above, *names)
         return any(path[: len(named)] == named for named in self._paths)

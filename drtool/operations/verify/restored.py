@@ -143,19 +143,23 @@ def differences(
     *,
     owners: OwnerIds = _BY_NAME,
     imperfect: Collection[str] = (),
+    in_place: bool = False,
     compared: Compared | None = None,
 ) -> Iterator[Differing]:
     """Every path of the snapshot that is not below the directory as it should be. DrtoolError if a tree cannot be read.
 
     `path`: what of the snapshot was restored; the contents of a directory are right below then, a file by its name. What could
     not be captured when the snapshot was taken is not asked for. Owners are compared where root restored.
+    `in_place`: directories that only lead to what was backed up keep their times and owners, and are not compared.
     `imperfect`: paths of which some attributes are known to be wrong: only type and content are compared.
     """
     comparer = Comparer(repository, owners)
     links = _HardLinks()
+    ways = _ways(snapshot.paths) if in_place else set()
     with closing(_Places(root)) as places:
         for name, entry, below in _restored(repository, snapshot, path):
             content_only = bool(imperfect) and os.fsdecode(name) in imperfect
+            content_only = content_only or name in ways
             if compared is not None:
                 compared.count(entry, content_only=content_only)
             try:
@@ -168,6 +172,15 @@ def differences(
                 reason = f"it is not there: {error.strerror}"
             if reason:
                 yield Differing(snapshot.id.hex(), os.fsdecode(name), reason)
+
+
+def _ways(paths: Collection[bytes]) -> set[bytes]:
+    """Return the directories that only lead to one of the paths."""
+    ways = set()
+    for path in paths:
+        while (path := os.path.dirname(path)) not in (b"/", b"") and path not in ways:
+            ways.add(path)
+    return ways - set(paths)
 
 
 def _restored(repository: Repository, snapshot: Snapshot, path: bytes | None) -> Iterator[tuple[bytes, Entry, bytes]]:

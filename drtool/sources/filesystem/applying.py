@@ -57,10 +57,18 @@ class Applier:
         """Labels that this host refused so far: its policy decides about them."""
 
     def apply(
-        self, target: Target, entry: Entry, *, tidy: bool, with_owner: bool = True, lock: bool = True
+        self,
+        target: Target,
+        entry: Entry,
+        *,
+        tidy: bool,
+        with_owner: bool = True,
+        lock: bool = True,
+        exact_times: bool = False,
     ) -> list[str]:
         """Make the target's metadata the entry's. `tidy`: it may have attributes or flags that the entry has not.
         Without its owner it becomes neither setuid nor setgid. Without `lock` it stays writable until `lock` is called.
+        `exact_times`: the file system is known not to round them.
 
         Returns what could not be set: `owner: Operation not permitted`.
         """
@@ -81,7 +89,7 @@ class Applier:
             self._mode(target, mode, problems)
         if xattrs:
             self._xattrs(target, [pair for pair in xattrs if pair[0] in ACLS], problems)
-        self._times(target, entry.mtime_ns, problems)
+        self._times(target, entry.mtime_ns, problems, exact=exact_times)
         flags = entry.flags if lock else entry.flags & ~LOCKING_FLAGS
         if flags and isinstance(target, int):
             _try("flags", partial(set_flags, target, flags), problems)
@@ -191,8 +199,10 @@ class Applier:
                 else:
                     problems.append(reason(f"xattr {os.fsdecode(name)}", error))
 
-    def _times(self, target: Target, mtime_ns: int, problems: list[str]) -> None:
+    def _times(self, target: Target, mtime_ns: int, problems: list[str], *, exact: bool) -> None:
         _try("mtime", partial(os.utime, target, ns=(mtime_ns, mtime_ns), follow_symlinks=_follow(target)), problems)
+        if exact and _SMALLEST_TIME_NS <= mtime_ns < _LARGEST_TIME_NS:
+            return
         off_ns = abs(_stat(target).st_mtime_ns - mtime_ns)
         if _ROUNDING_NS > off_ns > 0:
             self.times_rounded += 1

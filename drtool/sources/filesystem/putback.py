@@ -36,13 +36,14 @@ _PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 _NO_DETOURS = Detours()
+_NS_PER_S = 10**9
 _Answer = TypeVar("_Answer")
 
 
 class Folder:
     """An open directory at the destination. Close it, or use it in a `with` statement."""
 
-    __slots__ = ("applier", "detours", "existed", "fd", "locked", "passes_on", "way")
+    __slots__ = ("_exact_times", "applier", "detours", "existed", "fd", "locked", "passes_on", "way")
 
     def __init__(
         self, fd: int, applier: Applier, *, existed: bool, detours: Detours = _NO_DETOURS, locked: int = 0
@@ -53,6 +54,7 @@ class Folder:
         self.locked = locked
         """The flags that it had when `enter` made it changeable; 0 if it was."""
         self.applier = applier
+        self._exact_times = False
         self.existed = existed
         self.detours = detours
         self.passes_on = existed and (isinstance(self.way, int) or HAS_PROC) and _passes_on(self.way)
@@ -219,7 +221,11 @@ class Folder:
 
         Without `lock` the file does not become immutable or append-only yet, so that it can be renamed and linked.
         """
-        return self.applier.apply(fd, entry, tidy=self.passes_on, lock=lock)
+        exact = self._exact_times
+        problems = self.applier.apply(fd, entry, tidy=self.passes_on, lock=lock, exact_times=exact)
+        if not exact and entry.mtime_ns % _NS_PER_S:  # one stat tells of all files of the directory
+            self._exact_times = os.fstat(fd).st_mtime_ns == entry.mtime_ns
+        return problems
 
     def make(self, entry: Entry) -> list[str]:
         """A new symlink, FIFO or device, with its metadata. Returns what could not be set. OSError if it failed."""
