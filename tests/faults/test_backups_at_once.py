@@ -77,7 +77,7 @@ def test_eight_backups_at_once_with_half_of_them_killed(place):
     world.backup(
         sources[doomed[0]]
     )  # the first may find a session that a killed run had sent, and that no one had seen yet
-    assert time.monotonic() - after < 20, "the dead held nothing that anybody waits for"
+    assert time.monotonic() - after < 60, "the dead held nothing that anybody waits for"
     assert list(world.view().state.sessions) == []
 
 

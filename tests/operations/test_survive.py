@@ -5,6 +5,7 @@ from itertools import combinations
 
 import pytest
 from blake3 import blake3
+from thoroughness import STRIDE
 from three_sites import World, fill, noise, portrait, stored_twice
 
 from drtool.errors import DrtoolError, UsageError
@@ -59,20 +60,20 @@ def restorable(world, lost):
     return whole
 
 
+@pytest.mark.sampled
 def test_every_loss_of_one_or_two_sites_is_told_as_it_is(stocked):
     told = outlook(stocked)
     assert (told.summary.restorable, told.summary.total, exit_code(told)) == (6, 6, 0)
     assert len(told.scenarios) == 5 + 10
     assert all(row.summary.restorable == 6 for row in told.scenarios if len(row.lost) == 1)
-    seen = set()
-    for lost in [*combinations("abcde", 1), *combinations("abcde", 2)]:
+    costs = {row.summary.restorable for row in told.scenarios}
+    assert len(costs) > 1, "some pairs cost something, others do not"
+    for lost in [*combinations("abcde", 1), *combinations("abcde", 2)][::STRIDE]:
         one = outlook(stocked, *lost)
         scenario = next(row for row in told.scenarios if row.lost == list(lost))
         assert (scenario.summary, scenario.quorum) == (one.summary, one.quorum)
         assert {row.id for row in one.snapshots if row.restorable} == restorable(stocked, lost)
         assert all((row.missing_packs == 0) == row.restorable for row in one.snapshots)
-        seen.add(one.summary.restorable)
-    assert len(seen) > 1, "some pairs cost something, others do not"
 
 
 def test_what_is_gone_or_damaged_already_does_not_count_as_there(stocked):
