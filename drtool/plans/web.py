@@ -106,10 +106,10 @@ def _once(
     own = {"User-Agent": f"drtool/{__version__}", "Connection": "close", "Accept-Encoding": "identity"}
     try:
         connection.request(method, _target(urlsplit(url)), body=body, headers=own | dict(headers))
-        answer = connection.getresponse()
-        data, truncated = _body(answer, ends_at)
-        reply = WebReply(status=answer.status, body=data, truncated=truncated, url=shown)
-        return reply, answer.getheader("Location")
+        with connection.getresponse() as answer:  # one that is not read to its end keeps its socket
+            data, truncated = _body(answer, ends_at)
+            reply = WebReply(status=answer.status, body=data, truncated=truncated, url=shown)
+            return reply, answer.getheader("Location")
     except (OSError, http.client.HTTPException, ValueError, UnicodeError) as error:
         raise DrtoolError(f"{shown}: {told(error)}") from None
     finally:
