@@ -13,6 +13,7 @@ from drtool.events import ignore
 from drtool.manifest.finding import successor_in
 from drtool.manifest.names import life_of
 from drtool.model import SiteName
+from drtool.operations.catalogue import plan_recovery, recover
 from drtool.operations.repair import RepairRequest, RepairResult, repair
 from drtool.operations.repair.run import exit_code
 from drtool.operations.sites import carry_out, plan_addition, plan_removal
@@ -414,3 +415,16 @@ def test_names_of_seals_that_no_configuration_ever_had_are_passed_over(stocked):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"invented")
     assert found(stocked) == set()
+
+
+def test_a_forced_recovery_stores_pages_again_that_rotted_at_the_survivor(stocked):
+    """This host has read them before, and has them in its cache; the survivor lists them, damaged."""
+    stocked.status()
+    for path in pages(stocked, "a"):
+        flip(path)
+    for site in "bc":
+        stocked.directory(site).rename(stocked.root / f"gone-{site}")
+    with stocked.open(anyhow=True) as repository:
+        recover(repository, plan_recovery(repository, ["a"], dry_run=False), ignore)
+    shutil.rmtree(stocked.root / "cache")
+    assert len(stocked.elsewhere("there").view().state.snapshots) == 3
