@@ -182,3 +182,25 @@ def test_what_they_keep_is_kept_and_what_is_not_kept_is_reported(world, tmp_path
         finally:
             unlock_all(source)
             unlock_all(to)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("seed", [100, 101])
+def test_a_restore_over_another_tree_makes_it_the_snapshot(world, tmp_path, seed):
+    (tmp_path / "from").mkdir()
+    with mounted("tmpfs", tmp_path / "from") as top:
+        source, to = top / "source", top / "to"
+        for directory, planted in ((source, seed), (to, seed + 1000)):
+            directory.mkdir()
+            plant(directory, planted, 150)
+        try:
+            world.backup(source)
+            foreseen = world.restore(to, path=source, overwrite="always", delete=True, dry_run=True)
+            result = world.restore(to, path=source, overwrite="always", delete=True)
+            assert result.errors == []
+            assert (foreseen.deleted, foreseen.files) == (result.deleted, result.files)
+            assert facts(to) == facts(source)
+            again = world.restore(to, path=source, overwrite="always", delete=True)
+            assert (again.errors, again.written_bytes, again.deleted) == ([], 0, 0)
+        finally:
+            unlock_all(top)
