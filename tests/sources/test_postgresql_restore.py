@@ -4,6 +4,7 @@ import os
 
 import pytest
 from captured import captured
+from msgspec.structs import replace
 from postgresql_server import postgresql
 
 from drtool.errors import DrtoolError, Refused
@@ -177,6 +178,43 @@ def test_one_database_that_fails_does_not_keep_the_others_from_coming_back(sourc
             restored(other, (found.inventory, files))
     finally:
         other.client.ask('DROP DATABASE IF EXISTS "odd/name"')
+
+
+def test_owners_of_odd_names_keep_what_they_have(source, other, dump):
+    source.ask('CREATE ROLE " Ops ""Team"; ALTER DATABASE odd OWNER TO " Ops ""Team"')
+    source.ask('CREATE TABLE t (); ALTER TABLE t OWNER TO " Ops ""Team"', "odd")
+    other.client.ask("CREATE ROLE hosted LOGIN CREATEDB CREATEROLE")
+    try:
+        assert restored(other, dump(), user="hosted") == ([], [])
+        owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 't'"
+        assert other.client.ask(owner, "odd") == [[' Ops "Team']]
+    finally:
+        source.ask("ALTER DATABASE odd OWNER TO postgres")
+        source.ask('DROP OWNED BY " Ops ""Team"; DROP ROLE " Ops ""Team"', "odd")
+        other.client.ask("DROP DATABASE IF EXISTS odd")
+        other.client.ask('DROP ROLE hosted, " Ops ""Team"')
+
+
+def test_a_role_that_did_not_come_back_is_named(source, other, dump):
+    source.ask("CREATE ROLE lost")
+    try:
+        inventory, files = dump()
+        path = files / "postgresql/globals.sql"
+        path.write_text("\n".join(line for line in path.read_text().splitlines() if "lost" not in line))
+        found, _ = restored(other, (inventory, files))
+        assert found == ["roles: the role lost is not there"]
+    finally:
+        source.ask("DROP ROLE lost")
+
+
+@pytest.mark.thorough
+def test_definitions_of_another_major_version_are_compared_by_their_names(source, other, dump):
+    source.ask("CREATE TABLE t AS SELECT 1 i; CREATE TABLE u AS SELECT 1 i", "odd")
+    inventory, files = dump()
+    path = files / "postgresql/odd/schema.sql"
+    path.write_text(path.read_text() + "SOMETHING THAT ONLY THE OTHER VERSION SAYS;\n")
+    assert len(restored(other, (inventory, files))[0]) == 1
+    assert restored(other, (replace(inventory, server_version="9.6.1"), files))[0] == []
 
 
 @pytest.mark.thorough

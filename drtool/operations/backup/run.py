@@ -284,15 +284,10 @@ class BackupRun:
         return entries
 
     def _check_shrinkage(self, parent: Snapshot | None) -> None:
-        if self._inventory is not None and self._inventory.missing:
-            return  # what could not be dumped is named already, and the rest is stored
         rows = rows_of(self._inventory) if self._inventory is not None else None
-        check(
-            self._repository,
-            self._job,
-            parent,
-            Amount(files=self._files(), bytes=self._scan.processed_bytes, rows=rows),
-        )
+        now = Amount(files=self._files(), bytes=self._scan.processed_bytes, rows=rows)
+        if self._inventory is None or not self._inventory.missing:  # what could not be dumped is named already
+            check(self._repository, self._job, parent, now)
 
     def _files(self) -> int:
         files = self._scan.files

@@ -108,7 +108,7 @@ class MysqlTarget:
             first = self.problems[-1]
             raise DrtoolError(f"the database {first.where} could not be restored: {first.detail}")
         if users is not None:
-            self._report("users", users.grant())
+            self._report("users", [*users.grant(), *self._missing_accounts(inventory)])
         for database in restored:
             schema = below(files, database.schema).read_text("utf-8", "surrogateescape") if database.schema else ""
             if database.name in self._without_definers:
@@ -128,6 +128,13 @@ class MysqlTarget:
             self._report("users", [f"they could not be restored: {error.message}"])
             return None
         return users
+
+    def _missing_accounts(self, inventory: Inventory) -> list[str]:
+        """Only whoever may read the system's tables sees the accounts of others."""
+        with connected(self._client) as session:
+            sees_all = catalogue.rights_of(session).may("SELECT", "mysql")
+            there = catalogue.accounts(session)
+        return [f"{name} is not there" for name in inventory.roles or {} if sees_all and name not in there]
 
     def _report(self, where: str, problems: Iterable[str]) -> None:
         self.problems += [Difference("object", where, problem) for problem in problems]

@@ -113,8 +113,7 @@ class Loading:
         if not there:
             self._create(text.create)
         if self._marked:
-            self._client.ask(f"CREATE SCHEMA IF NOT EXISTS {MARK}", self._name)
-            self.has_mark = True
+            self.has_mark = self._mark()
         if text.rest.strip():
             problems += self._applied(text.rest)
         argv = ["pg_restore", "--no-password", "--verbose", *self._options, f"--dbname={of_database(self._name)}"]
@@ -129,6 +128,14 @@ class Loading:
                 )
             )
         return [*problems, *self._again(found)]
+
+    def _mark(self) -> bool:
+        """Whether the mark could be made: of an empty database of somebody else, this user may fill a schema and make none."""
+        with self._client.session(self._name) as session:
+            session.ask("BEGIN READ WRITE")
+            made = session.applied(f"CREATE SCHEMA IF NOT EXISTS {MARK}")
+            session.ask("COMMIT")
+        return made
 
     def _properties(self) -> Properties:
         """Of a name that no script can hold (with a line end), nothing but the name."""

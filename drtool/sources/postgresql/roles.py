@@ -80,9 +80,10 @@ def _joined(client: Client, owners: Sequence[str]) -> list[str]:
 
 
 def strangers(client: Client, owners: Sequence[str]) -> list[str]:
-    """Return those of the owners whom the restoring user can give nothing: they are not there, or it is no member of them."""
+    """Return the owners, quoted, whom the restoring user can give nothing: they are not there, or it is no member of them."""
     rows = client.ask(
-        "SELECT rolname FROM pg_catalog.pg_roles WHERE pg_catalog.pg_has_role(current_user, oid, 'MEMBER')"
+        "SELECT pg_catalog.quote_ident(rolname) FROM pg_catalog.pg_roles "
+        "WHERE pg_catalog.pg_has_role(current_user, oid, 'MEMBER')"
     )
     own = {row[0] for row in rows}
     return [owner for owner in owners if owner not in own]
