@@ -50,7 +50,7 @@ CATCHES: dict[str, int | str] = {
     "tag-that-the-rule-never-saw": 17,
     "timeout-treated-as-success": 3,
     "two-values-accepted-under-one-ballot": "two-lives-of-one-machine-with-one-ballot",
-    "unconfirmed-read": 17,
+    "unconfirmed-read": 29,
     "what-a-host-saw-confirmed-is-not-compared": 39,
     "what-is-drawn-follows-from-what-a-host-remembers": 42,
     "wiped-site-begins-anew-in-the-same-life": "a-promise-that-a-wiped-site-has-forgotten",

@@ -151,9 +151,16 @@ def absent_treated_as_initial() -> Iterator[None]:
         yield
 
 
+def any_value(record: Record, own_hash: bytes, ballot: Ballot, value: bytes, token: bytes) -> Record | Preempted:
+    """Accept whatever comes under the ballot that was promised, also a second value."""
+    if ballot < record.promised:
+        return Preempted(record.promised)
+    return Record(record.version + 1, own_hash, record.chain, ballot, ballot, value, token)
+
+
 @mutation("calm")
 def ballot_used_by_two() -> Iterator[None]:
-    """Proposers do not draw an id of their own, and a promise may be given twice."""
+    """Proposers do not draw an id of their own; a promise may be given twice, and a second value be accepted under it."""
 
     def shared(seen: Iterable[Ballot], proposer_id: bytes) -> Ballot:
         return Ballot(1 + max(ballot.round for ballot in seen), bytes(16))
@@ -163,7 +170,11 @@ def ballot_used_by_two() -> Iterator[None]:
             return Preempted(record.promised)
         return Record(record.version + 1, record_hash, record.chain, ballot, record.accepted, record.value, token)
 
-    with patch.object(proposer, "next_ballot", shared), patch.object(proposer, "promise", twice):
+    with (
+        patch.object(proposer, "next_ballot", shared),
+        patch.object(proposer, "promise", twice),
+        patch.object(proposer, "accept", any_value),
+    ):
         yield
 
 
