@@ -77,16 +77,16 @@ def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
 def _losses(
     repository: Repository, acceptors: Iterable[AcceptorStatus], copies: Iterable[MirrorStatus]
 ) -> Iterator[Exposure]:
-    """The losses that take the quorum, by what holds the catalogue now."""
+    """The losses that take the quorum, by what holds the newest catalogue now."""
     config, voters = repository.view.config, voters_of(repository.view.config)
     rows = repository.view.state.targets
     storing = [row.name for row in rows if row.state == "active" and not row.votes_only]
-    holders = [voters[row.site] for row in acceptors if row.lag is not None and not row.problem and row.site in voters]
+    current = [voters[row.site] for row in acceptors if row.lag == 0 and not row.problem and row.site in voters]
     return exposures(
         voters,
         config.quorum,
         storing,
-        [*holders, *(row.target for row in copies if row.is_sound)],
+        [*current, *(row.target for row in copies if row.is_current)],
         own_targets(repository.targets.specs.values()),
         [name for name in storing if not repository.targets.reachable(name)],
     )

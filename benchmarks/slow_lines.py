@@ -1,0 +1,131 @@
+"""Backup and restore over slow lines to a bucket: `python -m benchmarks.slow_lines`.
+
+Each row is a repository of its own at a real SeaweedFS, behind a TCP proxy (`tests/slow_line.py`) with a rate for all connections
+together and a latency each way. Throughput is incompressible bytes by the whole command's time. Memory is the largest sum of the
+proportional set sizes of all its processes.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+import seaweed
+from slow_line import Line
+
+MIB = 1 << 20
+SECONDS_WORTH = 10
+"""How many seconds of the line's rate are transferred."""
+LARGEST_BYTES = 64 * MIB
+SAMPLE_S = 0.25
+ROWS = [  # bytes a second (0: the proxy's own speed), workers, milliseconds of a round trip
+    (16_000, 8, 0),
+    (16_000, 8, 600),
+    (250_000, 1, 0),
+    (250_000, 8, 0),
+    (250_000, 64, 0),
+    (250_000, 8, 600),
+    (1_250_000, 8, 0),
+    (1_250_000, 8, 100),
+    (1_250_000, 8, 600),
+    (12_500_000, 1, 0),
+    (12_500_000, 8, 0),
+    (12_500_000, 64, 0),
+    (12_500_000, 8, 100),
+    (12_500_000, 8, 600),
+    (0, 1, 0),
+    (0, 8, 0),
+    (0, 64, 0),
+]
+
+
+def main() -> None:
+    """Print one row of the table for each line."""
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--rate", type=int, action="append", help="only lines of this rate, in bytes a second")
+    rates = words.parse_args().rate
+    server = seaweed.shared()
+    print("| line | workers | round trip | up | down | memory up | memory down |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for number, (rate, workers, trip_ms) in enumerate(row for row in ROWS if rates is None or row[0] in rates):
+        with tempfile.TemporaryDirectory(prefix="drtool-lines-") as scratch, Line(server.ports[0]) as line:
+            _measure(Path(scratch), line, number, rate, workers, trip_ms)
+
+
+def _measure(scratch: Path, line: Line, number: int, rate: int, workers: int, trip_ms: int) -> None:
+    environ = {
+        **os.environ,
+        "DRTOOL_PASSWORD": "benchmark",
+        "DRTOOL_STATE_DIR": str(scratch / "state"),
+        "DRTOOL_CACHE_DIR": str(scratch / "cache"),
+        "DRTOOL_CONFIG": str(scratch / "drtool.yaml"),
+    }
+    url = f"s3://{seaweed.BUCKET}/lines-{os.getpid()}-{number}?endpoint={line.endpoint}"
+    _run(["init", "--target", f"far={url}", "--copies", "1"], scratch, environ)
+    with (scratch / "drtool.yaml").open("a") as config:
+        config.write(f"limits: {{workers: {workers}}}\n")
+    size_bytes = min(LARGEST_BYTES, rate * SECONDS_WORTH or LARGEST_BYTES)
+    source = scratch / "source"
+    source.mkdir()
+    for part in range(8):
+        (source / f"{part}").write_bytes(os.urandom(size_bytes // 8))
+    line.rate_bytes_s, line.latency_s = rate or None, trip_ms / 2000
+    up_s, up_mib = _run(["backup", str(source)], scratch, environ)
+    down_s, down_mib = _run(["restore", f"latest:{source}", "--to", str(scratch / "out")], scratch, environ)
+    name = f"{rate / 1000:g} kB/s" if rate else "no limit"
+    up, down = size_bytes / up_s / 1000, size_bytes / down_s / 1000
+    print(
+        f"| {name} | {workers} | {trip_ms} ms | {up:.0f} kB/s | {down:.0f} kB/s | {up_mib:.0f} MiB | {down_mib:.0f} MiB |",
+        flush=True,
+    )
+
+
+def _run(words: list[str], directory: Path, environ: dict[str, str]) -> tuple[float, float]:
+    """Return how many seconds a command took, and the most memory of its processes together in MiB."""
+    began_s, most = time.monotonic(), [0.0]
+    done = subprocess.Popen(
+        [sys.executable, "-m", "drtool", "-q", *words], cwd=directory, env=environ, start_new_session=True
+    )
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(SAMPLE_S):
+            most[0] = max(most[0], sum(map(_memory_mib, _family(done.pid))))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    code = done.wait()
+    seconds = time.monotonic() - began_s
+    ended.set()
+    watching.join()
+    if code:
+        raise SystemExit(f"drtool {words[0]} ended with {code}")
+    return seconds, most[0]
+
+
+def _family(session: int) -> list[Path]:
+    """Return the processes of a session."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(status.read_text().rpartition(")")[2].split()[3]) == session:
+                found.append(status.parent)
+    return found
+
+
+def _memory_mib(process: Path) -> float:
+    with suppress(OSError):
+        for row in (process / "smaps_rollup").read_text().splitlines():
+            if row.startswith("Pss:"):
+                return int(row.split()[1]) / 1024
+    return 0.0
+
+
+if __name__ == "__main__":
+    main()
