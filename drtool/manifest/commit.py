@@ -339,7 +339,8 @@ class _Commit:
     def _check_descent(self, seen: Survey, base: Learned) -> Talk[None]:
         """Nothing is built on a head that denies what this host saw confirmed."""
         context = self._context
-        problem = yield from problem_of_descent(context.library, nearest(context, seen), context.witness, base)
+        near, strict = nearest(context, seen), not self._missing  # the second time, it is believed that a page is lost
+        problem = yield from problem_of_descent(context.library, near, context.witness, base, strict=strict)
         if problem is not None:
             raise Diverged(problem, hint="run `drtool manifest check`; nothing was changed")
 

@@ -5,10 +5,11 @@ The digest of every change is in the head (the recent ones) or in a log page (th
 
 from collections.abc import Sequence
 
+from drtool.errors import ObjectMissing
 from drtool.manifest.head import Reference, digests_of
 from drtool.manifest.library import Learned, Library
 from drtool.manifest.pages import LOG_DIGEST_BYTES, Checkpoint, LogRow
-from drtool.manifest.ports import Talk
+from drtool.manifest.ports import Note, Talk
 from drtool.manifest.witness import Witness
 from drtool.model import SiteName
 
@@ -33,9 +34,12 @@ def given_up(witness: Witness, learned: Learned) -> str | None:
 
 
 def problem_of_descent(
-    library: Library, sites: Sequence[SiteName], witness: Witness, learned: Learned
+    library: Library, sites: Sequence[SiteName], witness: Witness, learned: Learned, *, strict: bool = False
 ) -> Talk[str | None]:
-    """None if the head descends from what `witness` saw; otherwise what contradicts it, in a sentence."""
+    """None if the head descends from what `witness` saw; otherwise what contradicts it, in a sentence.
+
+    `strict`: raise `ObjectMissing` if the log page that tells is on no site: a newer head may name another one.
+    """
     head = learned.head
     if not witness.sequence or given_up(witness, learned):
         return None
@@ -44,7 +48,15 @@ def problem_of_descent(
             f"the manifest went back in time: it is at change {head.sequence}, and this host saw"
             f" change {witness.sequence} confirmed"
         )
-    digest = yield from digest_at(library, sites, learned, witness.sequence)
+    try:
+        digest = yield from digest_at(library, sites, learned, witness.sequence)
+    except ObjectMissing as error:  # lost history must keep no host from its backups
+        if strict:
+            raise
+        yield Note(
+            "warning", f"whether the catalogue descends from change {witness.sequence} is not known: {error.message}"
+        )
+        return None
     if witness.digest.startswith(digest):
         return None
     return (

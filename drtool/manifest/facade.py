@@ -308,8 +308,8 @@ class Manifest:
         def look() -> Talk[Learned]:
             return (yield from self._look()).learned
 
-        author = self._drafts.author
-        return (yield from add_again(self._local, self._library, list(self._sites), author, look, self.committing))
+        known = (self._local, self._library, list(self._sites), self._drafts.author, look, self.committing)
+        return (yield from add_again(*known))
 
     def recover(self, sites: Sequence[SiteName], modes: Modes | None = None, more: Standing = ALONE) -> View:
         """Go on from what `sites` hold, in a new generation, because a majority is lost for ever.
@@ -362,14 +362,15 @@ class Manifest:
     def _look(self, *, tells: bool = False) -> Talk[View]:
         """The newest chosen head; unless it `tells`, what a recovery gave up is kept for the next view that is shown."""
         try:
-            return (yield from self._read(tells))
+            return (yield from self._read(tells, strict=True))
         except ObjectMissing:  # a page that was replaced and removed while we read: the newest head names others
             return (yield from self._read(tells))
 
-    def _read(self, tells: bool) -> Talk[View]:
+    def _read(self, tells: bool, *, strict: bool = False) -> Talk[View]:
         witness = self._local.witness()
         context, outcome = yield from self._course.in_force(read)
-        problem = yield from problem_of_descent(self._library, list(context.places), witness, outcome.learned)
+        places, learned = list(context.places), outcome.learned
+        problem = yield from problem_of_descent(self._library, places, witness, learned, strict=strict)
         return (yield from self._confirmed(context, outcome, (problem,) if problem else (), witness, tells=tells))
 
     def _read_offline(self, sites: Sequence[SiteName]) -> Talk[View]:
@@ -412,8 +413,7 @@ class Manifest:
         problem = yield from problem_of_descent(self._library, list(context.places), witness, outcome.learned)
         view = yield from self._confirmed(context, outcome, (problem,) if problem else (), witness, tells=False)
         last = drafted[-1][-1]
-        applied = applied_at(view.state, last.session, last.counter)
-        sequence = view.sequence if applied is None else applied
+        sequence = applied_at(view.state, last.session, last.counter) or view.sequence
         self._settle(drafted, context.config.generation, sequence)
         if problem:
             raise Diverged(problem, hint=MADE_IN_ANOTHER_PAST)

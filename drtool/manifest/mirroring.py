@@ -69,7 +69,12 @@ class MirrorStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_current(self) -> bool:
         """Whether the catalogue can be read from it, with every change."""
-        return self.lag == 0 and not self.missing and not self.problem
+        return self.is_sound and self.lag == 0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the catalogue can be read from it, if only as it was some changes ago."""
+        return self.lag is not None and not self.missing and not self.problem
 
 
 class _Known(msgspec.Struct):

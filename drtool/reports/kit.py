@@ -69,7 +69,7 @@ def _connecting(kit: Kit) -> Step:
     first = _first(kit)
     note = (
         "A file:// place is a directory: attach its disk, mount it, and name the directory that holds drtool.json. "
-        "If this place is gone, name another one from below, without a remark that it keeps no key slot or holds no catalogue. "
+        "If this place is gone, name another one from below, without a remark that it keeps no key slot or no data. "
         "Or name several, of which those that answer are used."
     )
     return Step("Connect; the password is asked for:", (f"drtool connect {shlex.quote(first.url)}",), note)

@@ -1,8 +1,8 @@
-"""Which single loss takes the quorum, or every current copy of the catalogue: of one site, or of the machine that this runs on.
+"""Which single loss takes the quorum, or every copy of the catalogue: of one site, or of the machine that this runs on.
 
 Invariants
     A voter on this machine's own disk is lost with the machine, and so is an arbiter there. Together they count as one loss.
-    A copy of the catalogue counts only if it is current and whole.
+    A copy of the catalogue counts only if it is whole. One that lags counts: the next commit brings it up to date.
 """
 
 import os
@@ -49,24 +49,24 @@ def exposures(
     voters: Mapping[SiteName, TargetName],
     quorum: int,
     storing: Collection[TargetName],
-    current: Collection[TargetName],
+    holding: Collection[TargetName],
     own: Collection[TargetName],
     away: Collection[TargetName] = (),
 ) -> Iterator[Exposure]:
     """Yield the losses that take the quorum although data is left elsewhere.
 
-    `current`: targets with the whole catalogue. `own`: targets that are lost with this machine. `away`: targets that cannot be
-    reached, so that it is not known where they are.
+    `holding`: targets with a whole catalogue, if only of some changes ago. `own`: targets that are lost with this machine.
+    `away`: targets that cannot be reached, so that it is not known where they are.
     """
     if len(voters) == 1:
         (site,) = voters
         if {site_of(name) for name in storing} - {site}:
-            yield _only_voter(site, _sites(name for name in current if site_of(name) != site))
+            yield _only_voter(site, _sites(name for name in holding if site_of(name) != site))
         return
     local = sorted(name for name in voters.values() if name in own)
     if len(local) < 2 or len(voters) - len(local) >= quorum or set(storing) <= {*own, *away}:
         return
-    holders = _sites(name for name in current if name not in own)
+    holders = _sites(name for name in holding if name not in own)
     them = " and ".join(local)
     yield Exposure(
         holders,

@@ -8,6 +8,7 @@ from manifest_world import Sites, backup, sources
 
 from drtool.errors import NoQuorum, TargetFull
 from drtool.manifest import Member
+from drtool.manifest.descent import log_page_of
 from drtool.manifest.ports import List
 from drtool.stores import LocalStore
 
@@ -124,3 +125,18 @@ def test_history_that_is_lost_everywhere_stops_neither_backups_nor_a_change_of_v
     view = sites.host("admin").recover(["site0"])
     assert sources(view) == [*(f"s{number}" for number in range(12)), *(f"t{number}" for number in range(8))]
     assert [problem.kind for problem in sites.host("admin").check() if problem.kind != "missing-object"] == ["content"]
+
+
+def test_a_host_whose_place_in_history_is_lost_everywhere_is_warned_and_goes_on(sites, small_heads):
+    seen = folded(sites, 2).read().sequence
+    other = sites.host("another")
+    for number in range(8):
+        backup(other, f"t{number}")
+    page, _ = log_page_of(other.read().learned.checkpoint, seen)
+    for name in sites.names:
+        pages_at(sites, name)[page.name.hex()].unlink()
+    notes = []
+    host = sites.host(trace=notes.append)
+    assert len(sources(host.read())) == 10
+    assert any(note.phase == "warning" and f"change {seen} is not known" in note.text for note in notes)
+    backup(host, "on")

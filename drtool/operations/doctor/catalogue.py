@@ -77,16 +77,16 @@ def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
 def _losses(
     repository: Repository, acceptors: Iterable[AcceptorStatus], copies: Iterable[MirrorStatus]
 ) -> Iterator[Exposure]:
-    """The losses that take the quorum, by what holds the newest catalogue now."""
+    """The losses that take the quorum, by what holds the catalogue now."""
     config, voters = repository.view.config, voters_of(repository.view.config)
     rows = repository.view.state.targets
     storing = [row.name for row in rows if row.state == "active" and not row.votes_only]
-    current = [voters[row.site] for row in acceptors if row.lag == 0 and not row.problem and row.site in voters]
+    holders = [voters[row.site] for row in acceptors if row.lag is not None and not row.problem and row.site in voters]
     return exposures(
         voters,
         config.quorum,
         storing,
-        [*current, *(row.target for row in copies if row.is_current)],
+        [*holders, *(row.target for row in copies if row.is_sound)],
         own_targets(repository.targets.specs.values()),
         [name for name in storing if not repository.targets.reachable(name)],
     )

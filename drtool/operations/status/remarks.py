@@ -90,12 +90,12 @@ def about_voters(seen: Seen) -> Iterable[Remark]:
     repository, state = seen.repository, seen.repository.view.state
     storing = [row.name for row in state.targets if row.state == "active" and not row.votes_only]
     voters = voters_of(repository.view.config)
-    current = [voters[site] for site in seen.current if site in voters] + [
-        row.target for row in seen.copies if row.is_current
-    ]
+    acceptors = seen.ready.manifest.acceptors
+    holders = [voters[row.site] for row in acceptors if row.lag is not None and not row.problem and row.site in voters]
+    holders += [row.target for row in seen.copies if row.is_sound]
     own = own_targets(repository.targets.specs.values())
     away = [name for name in storing if not repository.targets.reachable(name)]
-    losses = exposures(voters, repository.view.config.quorum, storing, current, own, away)
+    losses = exposures(voters, repository.view.config.quorum, storing, holders, own, away)
     for loss in losses if state.policy.copies > 1 else ():
         yield notice(loss.text) if loss.holders else problem(loss.text)
     if len(voters) == 2:
