@@ -195,6 +195,19 @@ def test_owners_of_odd_names_keep_what_they_have(source, other, dump):
         other.client.ask('DROP ROLE hosted, " Ops ""Team"')
 
 
+@pytest.mark.thorough
+def test_a_database_whose_name_no_script_can_hold_keeps_its_owner(source, other, postgresql, tmp_path):
+    source.ask("CREATE ROLE app")
+    source.ask('CREATE DATABASE "new\nline" OWNER app')
+    try:
+        found = captured(PostgresqlSource(f"host={postgresql.directory} user=postgres", databases=("new\nline",)))
+        assert restored(other, (found.inventory, found.put(tmp_path / "files"))) == ([], [])
+    finally:
+        for client in (source, other.client):
+            client.ask('DROP DATABASE IF EXISTS "new\nline"')
+            client.ask("DROP ROLE IF EXISTS app")
+
+
 def test_a_role_that_did_not_come_back_is_named(source, other, dump):
     source.ask("CREATE ROLE lost")
     try:

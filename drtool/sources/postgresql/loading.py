@@ -96,8 +96,18 @@ class Loading:
     """Loads one dump into one database."""
 
     def __init__(
-        self, client: Client, name: str, dump: Path, *, without_tablespaces: bool, without_owners: bool, marked: bool
+        self,
+        client: Client,
+        name: str,
+        dump: Path,
+        *,
+        without_tablespaces: bool,
+        without_owners: bool,
+        marked: bool,
+        owner: str = "",
     ) -> None:
+        """`owner`: quoted; empty if it is not known."""
+        self._owner, self._quoted = "" if without_owners else owner, '"' + name.replace('"', '""') + '"'
         self._client, self._name, self._dump, self._marked = client, name, dump, marked
         self.has_mark = False
         self._without_tablespaces, self._without_owners = without_tablespaces, without_owners
@@ -138,7 +148,7 @@ class Loading:
         return made
 
     def _properties(self) -> Properties:
-        """Of a name that no script can hold (with a line end), nothing but the name."""
+        """Of a name that no script can hold (with a line end), nothing but the owner."""
         here, dump = self._client.here, str(self._dump)
         try:
             rows = (
@@ -152,7 +162,7 @@ class Loading:
         except ProgramFailed as error:
             if "newline or carriage return" not in error.message:
                 raise
-            return Properties("", "")
+            return Properties("", f"ALTER DATABASE {self._quoted} OWNER TO {self._owner};" if self._owner else "")
         return properties_of(
             text.decode("utf-8", "surrogateescape"),
             without_tablespace=self._without_tablespaces,
@@ -160,8 +170,7 @@ class Loading:
         )
 
     def _create(self, sql: str) -> None:
-        quoted = '"' + self._name.replace('"', '""') + '"'
-        self._client.ask(sql.strip() or f"CREATE DATABASE {quoted} TEMPLATE template0")
+        self._client.ask(sql.strip() or f"CREATE DATABASE {self._quoted} TEMPLATE template0")
 
     def _applied(self, sql: str) -> list[Problem]:
         argv = ["psql", "--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=0", "--output=/dev/null"]

@@ -94,6 +94,7 @@ class PutBack:
             without_tablespaces=without_tablespaces,
             without_owners=bool(foreign),
             marked=not self.is_scratch,
+            owner=(database.properties or {}).get("owner", ""),
         )
         self.made += [] if there else [name]
         try:
