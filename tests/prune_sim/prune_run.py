@@ -128,6 +128,9 @@ def _end(world: World, actors: Iterable[Actor]) -> None:
         world.land(request)
         world.check()
     alone(world, world.hosts[1], move)
+    alone(
+        world, world.hosts[0], prune
+    )  # of two packs with one chunk, the one with more copies is kept: that has changed
     _check_room(world)
 
 
