@@ -2,12 +2,14 @@
 
 Invariants
     At the new address nothing is left of the registers that were copied along before the new life begins.
+    Pages of the catalogue go to both addresses: the register that ends accepts a last head at the old one, and if the move
+    comes to nothing, that site must still tell this head alone.
 """
 
 from collections.abc import Iterator
 from heapq import merge
 
-from drtool.manifest.names import ACCEPTORS, life_of
+from drtool.manifest.names import ACCEPTORS, OBJECTS, life_of
 from drtool.manifest.ports import SitePort, TaggedBytes
 from drtool.model import ObjectInfo
 
@@ -21,7 +23,7 @@ def drop_stale_registers(copy: SitePort, until: tuple[int, int]) -> None:
 
 
 class MovedRegister:
-    """Names below `ended`, the configuration that ends, are at `old`; all others are at `new`."""
+    """Names below `ended`, the configuration that ends, are at `old`; pages are at both; all others are at `new`."""
 
     def __init__(self, old: SitePort, new: SitePort, ended: str) -> None:
         self._old, self._new, self._ended = old, new, ended
@@ -30,6 +32,9 @@ class MovedRegister:
         if prefix.startswith(self._ended):
             return self._old.list(prefix, start_after)
         there = (row for row in self._new.list(prefix, start_after) if not row.name.startswith(self._ended))
+        if prefix.startswith(OBJECTS):
+            held = {row.name for row in self._old.list(prefix, start_after)}
+            return (row for row in there if row.name in held)
         if not self._ended.startswith(prefix):
             return there
         ending = (row for row in self._old.list(self._ended) if row.name > start_after)
@@ -43,6 +48,8 @@ class MovedRegister:
 
     def put(self, name: str, data: bytes) -> None:
         self._of(name).put(name, data)
+        if name.startswith(OBJECTS):
+            self._old.put(name, data)
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
         return self._of(name).put_if_absent(name, data)
