@@ -11,11 +11,14 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from drtool.errors import TargetHung
 from drtool.manifest.records import Config
 from drtool.model import SiteName, TargetName, site_of
 from drtool.repository.places import is_directory
 from drtool.repository.spec import TargetSpec, local_path
+from drtool.stores import Errand
 
+STAT_TIMEOUT_S = 2.0
 REMEDY = "drtool site add NAME --arbiter URL adds a voter on another machine"
 
 
@@ -39,9 +42,10 @@ def own_targets(specs: Iterable[TargetSpec]) -> frozenset[TargetName]:
 
 
 def _device(path: Path) -> int | None:
+    """Return the device of a path; None if there is none, or if its file system does not answer."""
     try:
-        return os.stat(path).st_dev
-    except OSError:
+        return Errand(lambda: os.stat(path).st_dev).result(STAT_TIMEOUT_S, str(path))
+    except (OSError, TargetHung):
         return None
 
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from drtool.config.urls import NO_ACCESS, Access
+from drtool.errors import TargetHung
 from drtool.manifest.facade import View
 from drtool.manifest.records import Target
 from drtool.model import RepositoryId, TargetName
@@ -26,9 +27,11 @@ from drtool.repository.cache import write_atomically
 from drtool.repository.places import full_url, is_directory
 from drtool.repository.spec import RepositorySpec, TargetSpec, local_path
 from drtool.repository.targets import Targets
+from drtool.stores import Errand
 
 FILE = "targets.json"
 _BYTES_MAX = 4 << 20
+_STAT_TIMEOUT_S = 2.0
 _DIRECTORY = "repositories"
 
 Place = tuple[TargetName, str]
@@ -144,10 +147,13 @@ def _is_same(root: Root) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """File system and inode number of a directory; None if there is none. Device numbers change when a host restarts."""
+    """Return the file system and inode number of a directory; None if there is none, or its file system does not answer.
+
+    Device numbers change when a host restarts.
+    """
     try:
-        return os.statvfs(path).f_fsid, os.stat(path).st_ino
-    except OSError:
+        return Errand(lambda: (os.statvfs(path).f_fsid, os.stat(path).st_ino)).result(_STAT_TIMEOUT_S, str(path))
+    except (OSError, TargetHung):
         return None
 
 
