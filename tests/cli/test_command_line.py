@@ -348,6 +348,7 @@ def test_a_signal_ends_it_with_one_sentence(shell, number, code):
         env=environ,
         stdout=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - the tests may run under nohup
     )
     while not (shell.directory / "asked").exists():
         time.sleep(0.02)

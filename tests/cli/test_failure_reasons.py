@@ -48,7 +48,13 @@ def test_a_lost_terminal_ends_a_backup_as_ctrl_c_does(shell):
     slow = '{stream: {command: [sh, -c, "touch begun; sleep 60"], name: d}}'
     config.write_text(text.replace("sources: {", f"sources: {{slow: {slow}, "))
     command = [sys.executable, "-m", "drtool", "-c", str(config), "backup", "--source", "slow"]
-    running = subprocess.Popen(command, cwd=shell.directory, env={**os.environ, **shell.environ}, stderr=-1)
+    running = subprocess.Popen(
+        command,
+        cwd=shell.directory,
+        env={**os.environ, **shell.environ},
+        stderr=-1,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - the tests may run under nohup
+    )
     while not (shell.directory / "begun").exists():
         assert running.poll() is None
         time.sleep(0.02)

@@ -155,6 +155,7 @@ def test_the_record_holds_no_secret_and_is_written_only_when_something_changed(o
         "targets",
         "reached",
         "seen",
+        "roots",
     }
     assert own("snapshots").code == 0
     before = path.stat()
