@@ -129,10 +129,10 @@ def test_one_that_accepts_and_never_answers_is_left_alone(lined):
 
 
 @pytest.mark.thorough
-def test_without_a_quorum_it_says_so_in_a_minute(lined):
+def test_without_a_quorum_it_says_so_in_two_minutes(lined):
     for site in ("rome", "oslo"):
         lined.lines[site].cut(silent=True)
     started = time.monotonic()
     done = lined.shell("backup", str(lined.shell.directory / "small"))
     assert done.code == 6, done.err
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 120
