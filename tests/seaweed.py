@@ -114,7 +114,8 @@ class Seaweed:
             try:
                 with urlopen(self.endpoint, timeout=5):
                     pass
-            except HTTPError:
+            except HTTPError as error:
+                error.close()
                 if self._stores():
                     return
             except (URLError, OSError):

@@ -54,7 +54,7 @@ def faulty(monkeypatch):
         return targets._guards.setdefault(name, fresh)
 
     monkeypatch.setattr(Targets.__init__, "__defaults__", (opener,))
-    monkeypatch.setattr(Targets, "_guard", guard)
+    monkeypatch.setattr(Targets, "guard", guard)
     return chosen
 
 
@@ -147,7 +147,7 @@ def test_a_target_that_hangs_is_waited_for_once_and_told(world, faulty, monkeypa
 
 def test_what_never_ends_is_bounded(world, faulty, monkeypatch):
     monkeypatch.setattr(readiness_module, "TRIAL_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(Targets, "_guard", lambda targets, name: targets._guards.setdefault(name, Guard()))
+    monkeypatch.setattr(Targets, "guard", lambda targets, name: targets._guards.setdefault(name, Guard()))
     faulty[C] = (Faults(hang=True), "probe/")
     began = time.monotonic()
     assert named(world.status().problems, f"target {C} cannot be written", "did not answer within")

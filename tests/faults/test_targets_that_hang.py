@@ -78,7 +78,7 @@ def plan(monkeypatch):
         return targets._guards.setdefault(name, fresh)
 
     monkeypatch.setattr(Targets.__init__, "__defaults__", (opener,))
-    monkeypatch.setattr(Targets, "_guard", guard)
+    monkeypatch.setattr(Targets, "guard", guard)
     yield made
     made.well()
 
