@@ -226,3 +226,17 @@ def test_an_archive_holds_a_directory_where_the_link_was(world, top, kind):
                 "lib/modules/": 0,
                 "lib/modules/a.ko": 6,
             }
+
+
+def test_a_link_that_was_made_after_the_backup_is_not_gone_through_though_it_leads_to_the_same_inode(world):
+    """Two disks have roots of one device and inode number, if one is mounted after the other."""
+    home = fill(world.root / "home", {"file": b"stored"})
+    assert world.backup(home).errors == []
+    home.rename(world.root / "other")
+    home.symlink_to("other")
+    (world.root / "other/precious").write_bytes(b"precious")
+    with pytest.raises(Refused):
+        in_place(world, os.fsencode(home), delete=True)
+    assert in_place(world).errors != []
+    assert home.is_symlink()
+    assert (world.root / "other/precious").read_bytes() == b"precious"

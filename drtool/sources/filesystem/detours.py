@@ -134,10 +134,12 @@ def _detour(folder: int, name: bytes, entry: Entry) -> Detour | None:
     if entry.link_target and target != entry.link_target:
         raise OSError(errno.ELOOP, _ANYWHERE)
     identity = _identity_of(folder, target)
+    if not entry.link_target:
+        if identity == (entry.device, entry.inode):  # as roots of two disks may have, one mounted after the other
+            raise OSError(errno.ELOOP, "no link is recorded there")
+        return None  # a directory stood there
     if identity == (entry.device, entry.inode):
         return Detour(identity)
-    if not entry.link_target:
-        return None  # a directory stood there
     return Detour(_check_plain(folder, target, identity))
 
 
