@@ -102,6 +102,9 @@ def test_a_user_without_super_defines_things_himself_and_says_so(empty_mariadb, 
     there.ask("INSERT INTO shop.t VALUES (3)")
     with pytest.raises(Refused, match="has been changed since"):
         restored(other, taken, user="admin")
+    there.ask(f"DELETE FROM shop.{MARK}")
+    with pytest.raises(Refused, match="was interrupted"):
+        restored(other, taken, user="admin")
 
 
 def test_one_statement_that_fails_is_named_without_its_rows(empty_mariadb, other, shop, tmp_path):

@@ -158,9 +158,19 @@ def test_one_object_that_fails_is_named_without_its_rows_and_a_second_try_works(
     again, warned = restored(other, taken)
     assert again == found
     assert warned == ["odd was left unfinished by a restore, and is begun again"]
-    other.client.ask("UPDATE good SET i = 2", "odd")
-    with pytest.raises(Refused, match="has been changed since"):
+    for change, undo in (
+        ("UPDATE good SET i = 2", "UPDATE good SET i = 1"),
+        ("SELECT lo_from_bytea(777, 'theirs')", "SELECT lo_unlink(777)"),
+        ("CREATE FUNCTION theirs() RETURNS int LANGUAGE sql AS 'SELECT 1'", "DROP FUNCTION theirs()"),
+    ):
+        other.client.ask(change, "odd")
+        with pytest.raises(Refused, match="has been changed since"):
+            restored(other, taken)
+        other.client.ask(undo, "odd")
+    other.client.ask(f"COMMENT ON SCHEMA {MARK} IS NULL", "odd")
+    with pytest.raises(Refused, match="was interrupted") as error:
         restored(other, taken)
+    assert "drop it" in (error.value.hint or "")
 
 
 @pytest.mark.thorough

@@ -78,7 +78,13 @@ class MysqlTarget:
             )
         with connected(self._client) as session:
             note = loading.mark_of(session, name)
-            if note and note != loading.content(session, name, found):
+            if not note:
+                raise Refused(
+                    f"a restore of the database {name} at {self._client.told} was interrupted, so nothing tells whether it was"
+                    " changed since",
+                    hint="drop it, then run the restore again",
+                )
+            if note != loading.content(session, name, found):
                 raise Refused(
                     f"the database {name} at {self._client.told} was restored with errors, and has been changed since",
                     hint=f"drop it first; or keep it, and drop its table {loading.MARK}",

@@ -21,6 +21,19 @@ from drtool.sources.postgresql.dsn import of_database
 from drtool.sources.postgresql.loading import MARK, Loading, drop, finished, is_marked
 from drtool.sources.postgresql.looking import look, row_counts, schema_lines, tables
 
+_OWN = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+_HASH = "count(*), coalesce(sum(pg_catalog.hashtextextended({}, 0)::numeric), 0)"
+_RELATION = _HASH.format("n.nspname || '.' || c.relname || c.relkind::text")
+_FUNCTION = _HASH.format("n.nspname || '.' || p.oid::pg_catalog.regprocedure::text || coalesce(p.prosrc, '')")
+_RELATIONS = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+_FUNCTIONS = "pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+_OBJECTS = " UNION ALL ".join(
+    (
+        f"SELECT 'relations', {_RELATION} FROM {_RELATIONS} WHERE {_OWN}",  # noqa: S608 - constants
+        f"SELECT 'functions', {_FUNCTION} FROM {_FUNCTIONS} WHERE {_OWN}",  # noqa: S608 - constants
+        "SELECT 'large objects', count(*), coalesce(sum(oid::bigint), 0) FROM pg_catalog.pg_largeobject_metadata",
+    )
+)
 _CONTENT = "SELECT count(*), coalesce(sum(pg_catalog.hashtextextended(t::text, 0)::numeric), 0) FROM {} t"
 _PER_SERVER = ("encoding", "collation", "character type")
 """What an empty database that was there already keeps."""
@@ -163,7 +176,7 @@ def check_absent(client: Client, chosen: Sequence[Database]) -> None:
                 "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
                 "WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
             )
-        if int(count):
+        if int(count) or is_marked(client, database.name):
             _check_unfinished(client, database.name, count)
 
 
@@ -174,8 +187,19 @@ def _check_unfinished(client: Client, name: str, count: str) -> None:
             hint="rename or drop it first, or restore into another server",
         )
     comment = "SELECT coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') FROM pg_catalog.pg_namespace"
-    ((note,),) = client.ask(f"{comment} WHERE nspname = '{MARK}'", name)
-    if note and note != content(client, name):
+    found = client.ask(f"{comment} WHERE nspname = '{MARK}'", name)
+    note = "".join(row[0] for row in found if row)  # one empty value reads as a row of none
+    if not note:
+        raise Refused(
+            f"a restore of the database {name} at {client.told} was interrupted, so nothing tells whether it was changed since",
+            hint="drop it, then run the restore again",
+        )
+    if client.entrance() == name:
+        raise Refused(
+            f"the database {name} at {client.told} was restored with errors, and cannot be dropped by way of itself",
+            hint="add dbname=template1 to the DSN",
+        )
+    if note != content(client, name):
         raise Refused(
             f"the database {name} at {client.told} was restored with errors, and has been changed since",
             hint=f"drop it first; or keep it, and drop its schema {MARK}",
@@ -183,10 +207,11 @@ def _check_unfinished(client: Client, name: str, count: str) -> None:
 
 
 def content(client: Client, name: str) -> str:
-    """Return a digest of all rows of a database."""
+    """Return a digest of all rows of a database, and of its tables, functions and large objects."""
     with client.session(name) as session:
         rows = [(table.name, session.ask(_CONTENT.format(table.name))) for table in tables(session) if table.counted]
-    return digest(f"{table}: {row}" for table, row in rows)
+        objects = session.ask(_OBJECTS)
+    return digest((*(f"{table}: {row}" for table, row in rows), *map(str, objects)))
 
 
 def differences(
