@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from three_sites import fill
 
 from drtool.operations.backup import SourceJob
-from drtool.operations.backup.shrinkage import Amount, Shrunk, shrinkage
+from drtool.operations.backup.shrinkage import Amount, Shrunk, rows_of, shrinkage
 from drtool.sources.filesystem import Problem
 from drtool.sources.inventory import Database, Inventory
 from drtool.sources.port import from_bytes
@@ -107,7 +107,7 @@ class Served:
     kind, paths, again = "postgresql", (b"/postgresql",), True
 
     def __init__(self, rows, missing=()):
-        database = Database(name="orders", dump="/postgresql/orders/dump.pgc", rows={"t": rows})
+        database = Database(name="orders", dump="/postgresql/orders/dump.pgc", rows=rows)
         self._inventory = Inventory(drtool="postgresql", databases=(database,), missing=missing)
 
     def files(self, around):
@@ -117,7 +117,30 @@ class Served:
 
 
 def test_a_server_of_which_something_could_not_be_dumped_is_stored_as_far_as_it_goes(world):
-    job = SourceJob(name="orders", captured=Served(1000), max_shrink=0.9)
+    job = SourceJob(name="orders", captured=Served({"t": 10, "big": 1000}), max_shrink=0.9)
     run(world, job)
-    (report,) = run(world, replace(job, captured=Served(1, ("shop: it is locked",)))).snapshots
-    assert [error.message for error in report.errors] == ["shop: it is locked"]
+    (report,) = run(world, replace(job, captured=Served({"t": 10}, ("big: it is locked",)))).snapshots
+    assert [error.message for error in report.errors] == ["big: it is locked"]
+    run(world, job)
+    with pytest.raises(Shrunk, match="had 1,010 rows and has 10 rows"):
+        run(world, replace(job, captured=Served({"t": 10, "big": 0}, ("view v: it is broken",))))
+
+
+def inventory(missing=(), **databases):
+    rows = [Database(name=name, dump="d", rows=counts) for name, counts in databases.items()]
+    return Inventory(drtool="mysql", databases=tuple(rows), missing=tuple(missing))
+
+
+@pytest.mark.parametrize(
+    ("now", "found"),
+    [
+        (inventory(shop={"big": 0, "log": 9}), (1010, 9)),
+        (inventory(shop={"big": 0, "log": None}), (1000, 0)),  # a busy table says nothing, and the others do
+        (inventory(shop={"log": 9}), (1010, 9)),  # a table that is gone has no rows
+        (inventory(missing=["shop: a view"], shop={"big": 0, "log": 9}), (1010, 9)),
+        (inventory(missing=["shop"], other={"t": 1}), None),  # it could not be dumped
+        (inventory(shop=None), None),  # rows are not counted
+    ],
+)
+def test_rows_are_compared_table_by_table(now, found):
+    assert rows_of(inventory(shop={"big": 1000, "log": 10, "odd": None}), now) == found

@@ -33,7 +33,7 @@ from drtool.operations.backup.request import (
 )
 from drtool.operations.backup.reuse import Reuse, find_damage
 from drtool.operations.backup.scan import Scan, parent_of_job
-from drtool.operations.backup.shrinkage import Amount, check, rows_of
+from drtool.operations.backup.shrinkage import Amount, check
 from drtool.operations.backup.virtual import Content, VirtualTree, capture, foresee, surroundings
 from drtool.packing import PackKind
 from drtool.repository import Repository
@@ -147,7 +147,7 @@ def _look(
                 scan.files.changed += 1
     if job.captured is None:  # of other sources a dry run does not know how much they hold
         files = scan.files.new + scan.files.changed + scan.files.unmodified
-        check(repository, job, parent, Amount(files=files, bytes=scan.processed_bytes))
+        check(repository, job, parent, Amount(files=files, bytes=scan.processed_bytes), None)
     return SnapshotReport(
         id=None,
         source=job.name,
@@ -284,10 +284,8 @@ class BackupRun:
         return entries
 
     def _check_shrinkage(self, parent: Snapshot | None) -> None:
-        rows = rows_of(self._inventory) if self._inventory is not None else None
-        now = Amount(files=self._files(), bytes=self._scan.processed_bytes, rows=rows)
-        if self._inventory is None or not self._inventory.missing:  # what could not be dumped is named already
-            check(self._repository, self._job, parent, now)
+        now = Amount(files=self._files(), bytes=self._scan.processed_bytes)
+        check(self._repository, self._job, parent, now, self._inventory)
 
     def _files(self) -> int:
         files = self._scan.files

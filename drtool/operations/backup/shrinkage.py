@@ -11,6 +11,7 @@ Invariants
 from contextlib import suppress
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
 from drtool.manifest.records import Snapshot
@@ -58,30 +59,44 @@ def _count(number: int, unit: str) -> str:
     return f"{number:,} {unit}{'' if number == 1 else 's'}" if number else f"no {unit}s"
 
 
-def rows_of(inventory: Inventory, *, known: bool = False) -> int | None:
-    """Return the rows of all tables. Where some were not counted: None, or with `known` the sum of the others."""
-    tables = [database.rows for database in inventory.databases]
-    counts = [count for rows in tables if rows is not None for count in rows.values()]
-    if not known and (None in tables or None in counts):
-        return None
-    return sum(count for count in counts if count is not None)
+def rows_of(before: Inventory, now: Inventory) -> tuple[int, int] | None:
+    """Return the rows then and now, of the tables that were counted then and about which something is known now.
+
+    A table that is gone has none, unless the backup could not store everything. None if nothing can be compared.
+    """
+    then, here = _counts(before), _counts(now)
+    uncounted = {database.name for database in now.databases if database.rows is None}
+    pairs = []
+    for (database, table), count in then.items():
+        known = here.get((database, table), None if now.missing or database in uncounted else 0)
+        if count is not None and known is not None:
+            pairs.append((count, known))
+    return (sum(count for count, _ in pairs), sum(count for _, count in pairs)) if pairs else None
 
 
-def amount_of(repository: Repository, snapshot: Snapshot, *, is_database: bool) -> Amount:
-    """Return how much a snapshot holds."""
-    counts, rows = snapshot.counts, None
-    if is_database:
-        with suppress(DrtoolError):  # a damaged parent is reported elsewhere; files and bytes are compared all the same
-            inventory = recorded(repository, snapshot)
-            rows = rows_of(inventory, known=True) if inventory is not None else None
-    return Amount(files=counts.files, bytes=counts.bytes, rows=rows)
+def _counts(inventory: Inventory) -> dict[tuple[str, str], int | None]:
+    return {
+        (database.name, table): count
+        for database in inventory.databases
+        for table, count in (database.rows or {}).items()
+    }
 
 
-def check(repository: Repository, job: SourceJob, parent: Snapshot | None, now: Amount) -> None:
-    """Raise Shrunk if a named source lost more than it may since `parent`."""
+def check(
+    repository: Repository, job: SourceJob, parent: Snapshot | None, now: Amount, found: Inventory | None
+) -> None:
+    """Raise Shrunk if a named source lost more than it may since `parent`; `found` is what was recorded of a database now."""
     if parent is None or not job.name or job.max_shrink is None:
         return
-    before = amount_of(repository, parent, is_database=job.captured is not None)
+    before = Amount(files=parent.counts.files, bytes=parent.counts.bytes)
+    if found is not None and found.missing:  # what could not be dumped is named already
+        before = replace(before, files=now.files, bytes=now.bytes)
+    if found is not None:
+        with suppress(DrtoolError):  # a damaged parent is reported elsewhere; files and bytes are compared all the same
+            recorded_then = recorded(repository, parent)
+            rows = rows_of(recorded_then, found) if recorded_then is not None else None
+            if rows is not None:
+                before, now = replace(before, rows=rows[0]), replace(now, rows=rows[1])
     lost = shrinkage(before, now, job.max_shrink)
     if lost:
         raise Shrunk(
