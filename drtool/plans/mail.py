@@ -9,6 +9,7 @@ import smtplib
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import urlsplit
@@ -27,15 +28,22 @@ def send(mail: EmailConfig, subject: str, text: str, *, password: Callable[[], s
     message = _message(mail, subject, text)
     host, port = where.hostname or "localhost", where.port or _PORTS[where.scheme]
     try:
-        with _connected(where.scheme, host, port, max(0.1, ends_at - time.monotonic())) as server:
+        server = _connected(where.scheme, host, port, max(0.1, ends_at - time.monotonic()))
+        try:
             if mail.user is not None:
                 _log_in(server, mail.user, password, host)
             refused = server.send_message(message)
+            with suppress(smtplib.SMTPException, OSError):  # the mail is accepted, whatever is answered to the farewell
+                server.quit()
+        finally:
+            server.close()
     except smtplib.SMTPResponseException as error:
         raise DrtoolError(f"{host}:{port} answered {error.smtp_code}: {_said(error.smtp_error)}") from None
     except smtplib.SMTPRecipientsRefused as error:
         code, said = next(iter(error.recipients.values()))
         raise DrtoolError(f"{host}:{port} answered {code}: {_said(said)}") from None
+    except UnicodeError:
+        raise DrtoolError(f"{host}:{port}: a user name or password beyond ASCII cannot be sent to it") from None
     except (smtplib.SMTPException, ssl.SSLError) as error:
         raise DrtoolError(f"{host}:{port}: {error}") from None
     except OSError as error:

@@ -25,7 +25,7 @@ from drtool.escaping import printable
 from drtool.operations.scheduling.files import write_whole
 
 Json = dict[str, Any]
-_FOLDER, _LOCK, _EARLIER = "metrics", "lock", "metrics.json"
+_FOLDER, _LOCK = "metrics", "lock"
 _GOOD = (0, 3, 5)
 """What `backup` ends with when snapshots are stored."""
 
@@ -95,9 +95,8 @@ def publish(state_dir: Path, owner: Owner, command: str, run: Json) -> None:
     folder = state_dir / _FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     with _locked(folder / _LOCK):
-        memory = _with_run(_remembered(state_dir, owner), owner, command, run)
+        memory = _with_run(_read(folder / owner.memory).get("runs", {}), owner, command, run)
         write_whole(folder / owner.memory, json.dumps(memory).encode(), mode=0o600)
-        (state_dir / _EARLIER).unlink(missing_ok=True)
         shared = [found for found in _all(folder) if found["file"] == str(owner.file)]
         write_whole(owner.file, text_of(shared).encode("utf-8", "replace"), mode=0o644)
 
@@ -111,12 +110,6 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _remembered(state_dir: Path, owner: Owner) -> Json:
-    """Return the earlier runs of a configuration; earlier versions had one file for all."""
-    path = state_dir / _FOLDER / owner.memory
-    return _read(path).get("runs", {}) if path.exists() else _read(state_dir / _EARLIER)
 
 
 def _with_run(runs: Json, owner: Owner, command: str, run: Json) -> Json:

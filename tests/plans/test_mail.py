@@ -57,8 +57,9 @@ def test_a_password_goes_over_verified_tls_only(tmp_path, monkeypatch):
         assert "CERTIFICATE_VERIFY_FAILED" in tell(box, **login)
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         assert tell(box, **login) == ""
-    assert box.logins == [("drtool", "correct horse")]
-    assert [with_tls for *_, with_tls in box.mails] == [True]
+        assert box.logins == [("drtool", "correct horse")]
+        assert [with_tls for *_, with_tls in box.mails] == [True]
+        assert "beyond ASCII" in tell(box, **login | {"user": "drtööl"})
     with smtp_server() as box:
         assert "a password is not sent without it" in tell(box, **login)
         password.chmod(0o644)

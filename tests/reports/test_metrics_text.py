@@ -1,6 +1,5 @@
 """Figures for Prometheus, read back by Prometheus' own parser."""
 
-import json
 import stat
 
 import pytest
@@ -123,14 +122,6 @@ def test_the_file_is_for_everybody_and_memory_that_is_damaged_starts_over(config
     assert stat.S_IMODE(configuration.file.stat().st_mode) == 0o644
     assert found["drtool_prune_removed_bytes",] == 9
     assert stat.S_IMODE(memory.stat().st_mode) == 0o600
-
-
-def test_what_an_earlier_version_remembered_goes_on(configuration):
-    old = {"verify": {**run("verify", {}), "last_success_s": 7.0}}
-    (configuration.state / "metrics.json").write_text(json.dumps(old))
-    found = configuration.ran("prune", {"removed": {"packs": 1, "bytes": 9}})
-    assert found["drtool_last_success_timestamp_seconds", ("command", "verify")] == 7
-    assert not (configuration.state / "metrics.json").exists()
 
 
 def test_the_series_of_a_renamed_source_end(tmp_path):

@@ -247,6 +247,16 @@ def test_a_transaction_that_was_cut_off_is_rolled_back_on_the_copy(world, unfini
     assert not copy.with_name("killed.db-journal").exists()
 
 
+def test_a_cut_off_transaction_is_found_through_a_link(world, unfinished, tmp_path):
+    link = tmp_path / "below/link.db"
+    link.parent.mkdir()
+    link.symlink_to(unfinished)
+    stored(world, link)
+    assert rows(put_back(world, link, tmp_path / "out"), "SELECT count(*) FROM orders WHERE note LIKE 'before%'") == [
+        (2000,)
+    ]
+
+
 def test_a_writer_keeps_a_cut_off_transaction_from_being_copied(unfinished, tmp_path):
     with unfinished.open("r+b") as file:
         script = (

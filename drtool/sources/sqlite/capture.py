@@ -70,10 +70,11 @@ class SqliteSource:
                 self._copy(connection, room / _COPY)
                 yield room / _COPY
         except HotJournal as hot:
-            size_bytes = self._path.stat().st_size + journal_of(self._path).stat().st_size
+            real = self._path.resolve()  # a journal stands beside the file, not beside a link to it
+            size_bytes = real.stat().st_size + journal_of(real).stat().st_size
             around.warn(hot.message)
             with staged(around.state_dir, size_bytes) as room:
-                copy_rolled_back(self._path, room / _COPY, time.monotonic() + self._busy_s)
+                copy_rolled_back(real, room / _COPY, time.monotonic() + self._busy_s)
                 yield room / _COPY
 
     def _reading(self) -> sqlite3.Connection:
