@@ -1,7 +1,9 @@
 """`restore --delete`: the destination becomes what the snapshot is, within the selection, and nothing else is touched."""
 
+import fcntl
 import os
 import shutil
+import signal
 import stat
 from pathlib import Path
 from typing import NamedTuple
@@ -229,6 +231,26 @@ def test_temporary_files_of_a_restore_that_was_killed_go(kept, out):
     assert not (out / os.fsdecode(left)).exists()
     assert not (out / "sub" / os.fsdecode(left)).exists()
     assert (out / ".drtool-mine").exists()
+
+
+def test_temporary_files_of_a_restore_under_way_stay(kept, out):
+    """As `create_beside` makes them, in another process."""
+    left = out / ".drtool-0123456789abcdef"
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        fcntl.flock(os.open(left, os.O_CREAT | os.O_WRONLY, 0o600), fcntl.LOCK_SH)
+        os.write(writing, b"!")
+        signal.pause()
+    try:
+        assert os.read(reading, 1) == b"!"
+        kept.restore(out, overwrite="always")
+        assert left.exists()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    kept.restore(out, overwrite="always")
+    assert not left.exists()
 
 
 def test_what_is_mounted_on_an_empty_directory_stays(kept, out, monkeypatch):

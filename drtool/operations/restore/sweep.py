@@ -5,9 +5,10 @@ Invariants
     or now, everything stays. The selection of --include and --exclude holds here too.
     No symlink is followed, no other file system is entered, and what this repository itself lives in stays.
     A dry run takes the same way and counts the same names.
-    Temporary files of a restore that was killed go in any case: nothing else has such names.
+    Temporary files of a restore that was killed go in any case: nothing else has such names. Those of one under way stay.
 """
 
+import fcntl
 import os
 import re
 import stat
@@ -173,7 +174,8 @@ class Sweep:
         folders = []
         for name, is_directory in sorted(there.items()):
             if not is_directory and _TEMPORARY.fullmatch(name):
-                self._unlink(folder, names, name, counted=False)
+                if not _is_in_use(folder, name):
+                    self._unlink(folder, names, name, counted=False)
             elif everything:
                 verdict = self._verdict(names, name, is_directory=is_directory, included=included)
                 if is_directory and verdict.enter:
@@ -259,6 +261,21 @@ class Sweep:
             return False
         with Folder(self._root.descend(frame.names[:-1]), self._root.applier, existed=False) as parent:
             return os.fstat(folder.fd).st_dev != os.fstat(parent.fd).st_dev
+
+
+def _is_in_use(folder: Folder, temporary: bytes) -> bool:
+    """Return whether a restore that is under way holds this temporary file."""
+    try:
+        fd = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(fd)
+    return False
 
 
 def _listing(folder: Folder) -> dict[bytes, bool]:

@@ -11,6 +11,7 @@ A small new file costs open, write, fchown, fchmod, utimensat, close.
 """
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -193,9 +194,15 @@ class Folder:
         return fd
 
     def create_beside(self, entry: Entry) -> tuple[int, bytes]:
-        """A new file under a temporary name, to be renamed over `entry.name` by `replace` when it is complete."""
+        """A new file under a temporary name, to be renamed over `entry.name` by `replace` when it is complete.
+
+        It is locked for as long as its descriptor is open, so that another restore leaves it in place.
+        """
         temporary = temporary_name()
-        return self.create_file(entry, temporary), temporary
+        fd = self.create_file(entry, temporary)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return fd, temporary
 
     def replace(self, temporary: bytes, name: bytes) -> None:
         """Let a finished temporary file take its name, in place of what is there (no directory: `clear` that)."""
