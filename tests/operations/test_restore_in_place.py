@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import signal
+import stat
 import time
 from pathlib import Path
 
@@ -174,3 +175,18 @@ def test_a_name_goes_before_the_number_unless_numbers_are_asked_for(kept, tmp_pa
 def test_a_mapping_that_cannot_be_meant_is_refused(text):
     with pytest.raises(UsageError):
         read_user_mapping([text])
+
+
+def test_directories_that_are_made_on_the_way_get_what_the_snapshot_has_of_them(world):
+    home = fill(world.root / "home", {"ann/private/keys/id": b"secret"})
+    for path, mode in ((home, 0o711), (home / "ann", 0o700), (home / "ann/private", 0o750)):
+        path.chmod(mode)
+    owner = (1234, 1235) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(home / "ann", *owner)
+    world.backup(home)
+    shutil.rmtree(home / "ann")
+    inner = os.fsencode(home / "ann/private/keys")
+    assert world.restore(inner, path=inner, in_place=True, overwrite="always").errors == []
+    assert [stat.S_IMODE((home / name).stat().st_mode) for name in ("ann", "ann/private")] == [0o700, 0o750]
+    assert ((home / "ann").stat().st_uid, (home / "ann").stat().st_gid) == owner
+    assert (home / "ann/private/keys/id").read_bytes() == b"secret"

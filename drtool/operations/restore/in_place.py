@@ -10,7 +10,7 @@ from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.walk import named_entry, start
 from drtool.repository import Repository
 from drtool.sources.filesystem import Applier, Folder, plan_detours
-from drtool.trees import Entry, Fetch, read_directory, split_path
+from drtool.trees import Entry, Fetch, FileType, read_directory, split_path
 
 Names = tuple[bytes, ...]
 
@@ -35,7 +35,7 @@ def open_destination(repository: Repository, request: RestoreRequest, above: Nam
         folder.detours = detours.below(above)
         return folder
     try:
-        return Folder.in_place(above, detours, applier)
+        return Folder.in_place(above, detours, applier, _entries(request.snapshot, above, repository.trees))
     except OSError as error:
         raise Refused(
             f"{os.fsdecode(request.to)} cannot be reached as it was when it was backed up: {error.strerror}",
@@ -58,6 +58,17 @@ def refusal(root: Folder, names: Names, *, is_way: bool) -> str:
         found = parent.stat(names[-1])
     is_link = found is not None and stat.S_ISLNK(found.st_mode)
     return "it is a symbolic link, and was a directory when it was backed up" if is_link else ""
+
+
+def _entries(snapshot: Snapshot, above: Names, fetch: Fetch) -> list[Entry | None]:
+    """Return the directories that lead to what is restored, as the snapshot has them; None for a file or an unknown one."""
+    found: list[Entry | None] = []
+    subtree: bytes = snapshot.root
+    for part in above:
+        entry = next((row for row in read_directory(subtree, fetch) if row.name == part), None) if subtree else None
+        subtree = entry.subtree if entry is not None else b""
+        found.append(entry if entry is not None and entry.type == FileType.DIRECTORY else None)
+    return found
 
 
 def _named(snapshot: Snapshot, fetch: Fetch) -> Iterator[tuple[Names, Entry]]:

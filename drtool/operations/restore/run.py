@@ -202,6 +202,7 @@ class RestoreRun:
         self._endings: deque[_Ending] = deque()
         self._shown_at = 0.0
         self.tally = Tally(emit, above, request)
+        self.tally.imperfect((), self._root.applier.way_problems)
         self._sweep = Sweep(
             self._root,
             request,

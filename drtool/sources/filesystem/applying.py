@@ -46,11 +46,13 @@ _SMALLEST_TIME_NS, _LARGEST_TIME_NS = -(2**31) * 10**9, 2**31 * 10**9
 class Applier:
     """Puts metadata back; one for a whole restore, since it remembers who has which number on this host."""
 
-    __slots__ = ("_ids", "_is_root", "labels_not_set", "times_rounded")
+    __slots__ = ("_ids", "_is_root", "labels_not_set", "times_rounded", "way_problems")
 
     def __init__(self, ids: OwnerIds | None = None) -> None:
         self._ids = ids or OwnerIds()
         self._is_root = os.geteuid() == 0
+        self.way_problems: list[str] = []
+        """What could not be set of directories that were made on the way to the destination."""
         self.times_rounded = 0
         """Items whose file system holds times only to a second or two, so that theirs differ by less."""
         self.labels_not_set = 0

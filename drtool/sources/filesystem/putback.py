@@ -15,7 +15,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Self, TypeVar
 
@@ -75,24 +75,36 @@ class Folder:
         return cls(fd, applier or Applier(), existed=True)
 
     @classmethod
-    def in_place(cls, names: Names, detours: Detours, applier: Applier | None = None) -> "Folder":
+    def in_place(
+        cls, names: Names, detours: Detours, applier: Applier | None = None, entries: Sequence[Entry | None] = ()
+    ) -> "Folder":
         """The directory at an absolute path, created with its parents if absent; no symlink is followed but the detours.
 
-        OSError if one is in the way.
+        What is created gets the metadata of `entries`, one for each name, if any. OSError if a symlink is in the way.
         """
         at = open_top()
+        created: dict[int, Entry] = {}
         try:
             for number, name in enumerate(names, start=1):
+                is_new = False
                 with suppress(FileExistsError):
-                    os.mkdir(name, dir_fd=at)
+                    os.mkdir(name, 0o700, dir_fd=at)
+                    is_new = True
                 way = Detours({(name,): detours.ways[names[:number]]} if names[:number] in detours.ways else {})
                 below = descend(at, (name,), way)
+                entry = entries[number - 1] if is_new and number <= len(entries) else None
+                if entry is not None:
+                    created[os.dup(below)] = entry
                 os.close(at)
                 at = below
             fd = descend(at, (b".",), _NO_DETOURS)
         finally:
             os.close(at)
-        return cls(fd, applier or Applier(), existed=True, detours=detours.below(names))
+            applier = applier or Applier()
+            for made, entry in created.items():
+                applier.way_problems += applier.apply(made, entry, tidy=False, lock=False)
+                os.close(made)
+        return cls(fd, applier, existed=True, detours=detours.below(names))
 
     def __enter__(self) -> Self:
         return self
