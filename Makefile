@@ -37,7 +37,7 @@ three-sites: $(STAMP) ## a disk, a bucket and an SSH server as sites; one dies i
 PYTEST := env -u PYTHONDONTWRITEBYTECODE MALLOC_ARENA_MAX=1 \
   $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test: $(STAMP) ## the test suite, on all cores (about ten minutes on two)
+test: $(STAMP) ## the test suite, on all cores (about eight minutes on two)
 	@$(PYTEST) $(ARGS)
 
 test-all: test ## then what takes long: every step at which something may die, more seeds, more servers (half an hour more)
