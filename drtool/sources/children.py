@@ -282,3 +282,16 @@ def run(
         for line in _lines_of(errors, secrets):
             heard(line)
     return out
+
+
+def read_until(out: int, end: bytes, watch: Callable[[], None]) -> bytes | None:
+    """Return what a program prints before `end`; None if its output ends first. `watch` is called at least once a second."""
+    text = bytearray()
+    while not text.endswith(end):
+        watch()
+        if select.select([out], [], [], 1.0)[0]:
+            got = os.read(out, 1 << 16)
+            if not got:
+                return None
+            text += got
+    return bytes(text[: -len(end)])

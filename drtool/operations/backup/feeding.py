@@ -198,7 +198,7 @@ class _Counted:
         return 0
 
     def skip(self, size_bytes: int) -> None:
-        raise NotImplementedError(f"a stream has no hole of {size_bytes} bytes")
+        raise AssertionError(f"a stream has no hole, so none of {size_bytes} bytes is skipped")
 
 
 def _filled(view: memoryview, carried: bytes, source: "_Prefix | _Counted") -> tuple[int, bool]:

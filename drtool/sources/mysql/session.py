@@ -61,16 +61,11 @@ class Session:
 
     def _until(self, end: bytes) -> bytes:
         """What is printed before `end`."""
-        text = bytearray()
-        while not text.endswith(end):
-            self._client.watch()
-            if select.select([self._out], [], [], 1.0)[0]:
-                got = os.read(self._out, 1 << 16)
-                if not got:
-                    why = self._last_words() or "the connection ended"
-                    raise children.ProgramFailed(f"the server at {self._client.told}: {why}")
-                text += got
-        return bytes(text[: -len(end)])
+        text = children.read_until(self._out, end, self._client.watch)
+        if text is None:
+            why = self._last_words() or "the connection ended"
+            raise children.ProgramFailed(f"the server at {self._client.told}: {why}")
+        return text
 
     def _complaint(self) -> str:
         """What the client has printed on stderr since it was read last."""

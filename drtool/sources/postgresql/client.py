@@ -7,10 +7,8 @@ Invariants
 
 import csv
 import io
-import os
 import re
 import secrets as tokens
-import select
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -203,15 +201,10 @@ class Session:
 
     def _until(self, end: bytes) -> bytes:
         """What is printed before `end`."""
-        text = bytearray()
-        while not text.endswith(end):
-            self._client.watch()
-            if select.select([self._out], [], [], 1.0)[0]:
-                got = os.read(self._out, 1 << 16)
-                if not got:
-                    raise self._failed()
-                text += got
-        return bytes(text[: -len(end)])
+        text = children.read_until(self._out, end, self._client.watch)
+        if text is None:
+            raise self._failed()
+        return text
 
     def _failed(self) -> DrtoolError:
         assert self._child.stderr is not None
