@@ -1,1 +1,3 @@
-"""Words to calls, results to words. No logic, no store, no thread in here; `render` is the only module that draws."""
+"""The command line: it turns words into calls and results into text. It holds no logic, no store and no thread, and only
+`render` draws.
+"""

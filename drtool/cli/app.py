@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from drtool.cli.call import Call
 
 BEGINNING = """\
-drtool backs up to several sites, brings back, and proves that it can.
+drtool makes backups at several sites, restores them, and proves that the restore works.
 
-  drtool init --target desk=/mnt/desk --target nas=/mnt/nas   found a repository over two places, and write drtool.yaml
+  drtool init --target desk=/mnt/desk --target nas=/mnt/nas   create a repository at two sites, and write drtool.yaml
   drtool backup ~/letters                                     take a snapshot
   drtool snapshots                                            list the snapshots
-  drtool restore latest --to rescued                          bring the newest one back, into a directory of its own
+  drtool restore latest --to rescued                          restore the newest snapshot into a new directory
   drtool verify                                               check what is stored
   drtool status                                               show targets, sources and problems
 
-`drtool --help` lists all commands, `drtool COMMAND --help` says what one can do. Begin with docs/quickstart.md."""
-"""What whoever types nothing else may want to type next."""
+`drtool --help` lists all commands. `drtool COMMAND --help` explains one. Begin with docs/quickstart.md."""
+"""The text that `drtool` without arguments shows: the first commands that a newcomer needs."""
 
 
 def build(call: "Call") -> AnyCommand:
-    """The parser for one command line."""
+    """Return the parser for one command line."""
     app = typer.Typer(
         name="drtool", cls=Family, no_args_is_help=True, context_settings=SETTINGS, rich_markup_mode=None,
         pretty_exceptions_enable=False, subcommand_metavar="COMMAND …", options_metavar="[GLOBAL OPTIONS]",
@@ -33,35 +33,40 @@ def build(call: "Call") -> AnyCommand:
 
     @app.callback()
     def root(
-        config: Annotated[str | None, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")] = None,
+        config: Annotated[
+            str | None, typer.Option("-c", "--config", metavar="FILE", help="Read this configuration file.")
+        ] = None,
         password_file: Annotated[
-            str | None, typer.Option(metavar="FILE", help="The file whose first line is the password.")
+            str | None, typer.Option(metavar="FILE", help="Read the password from the first line of this file.")
         ] = None,
         metrics_file: Annotated[
             str | None,
-            typer.Option(metavar="FILE", help="Figures for Prometheus, of backup, verify, prune and status."),
+            typer.Option(metavar="FILE", help="Write figures of backup, verify, prune and status for Prometheus."),
         ] = None,
-        json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, failures too.")] = False,
-        json_lines: Annotated[
-            bool, typer.Option("--json-lines", help="Events as JSON, one a line; then that document.")
+        json: Annotated[
+            bool, typer.Option("--json", help="Print the result, or the error, as one JSON document.")
         ] = False,
-        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing on success.")] = False,
+        json_lines: Annotated[
+            bool,
+            typer.Option("--json-lines", help="Print events as JSON, one per line, and then the document of --json."),
+        ] = False,
+        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing if the command succeeds.")] = False,
         verbose: Annotated[
             bool,
             typer.Option(
-                "-v", "--verbose", help="Name each item and what happens to it; -vv shows the protocols, too."
+                "-v", "--verbose", help="Name each item and what happens to it; -vv also shows the protocols."
             ),
         ] = False,
-        no_color: Annotated[bool, typer.Option("--no-color", help="No colours; so does NO_COLOR.")] = False,
+        no_color: Annotated[bool, typer.Option("--no-color", help="Use no colours, as NO_COLOR does.")] = False,
         version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     ) -> None:
-        """Disaster recovery and backup across sites: copies on several, a catalogue that needs no single one of them,
-        recovery that is rehearsed and measured.
+        """Back up to several sites, restore, and prove recovery with rehearsals that are measured.
 
-        Global options may stand before or after the command. The configuration is --config, $DRTOOL_CONFIG,
-        ./drtool.yaml, ~/.config/drtool/drtool.yaml or /etc/drtool/drtool.yaml, whichever is first.
+        Copies are at several sites, and the catalogue survives the loss of any one of them. Global options work
+        before and after the command. The configuration is the first of --config, $DRTOOL_CONFIG, ./drtool.yaml,
+        ~/.config/drtool/drtool.yaml and /etc/drtool/drtool.yaml.
         """
-        del json, json_lines, quiet, verbose, no_color, version  # read from argv before the parser runs
+        del json, json_lines, quiet, verbose, no_color, version  # main reads these from argv before the parser runs
         call.options = Options(config=config, password_file=password_file, metrics_file=metrics_file)
 
     return typer.main.get_command(app)

@@ -1,18 +1,21 @@
-"""One pass over argv: global options move before the command, so that each works on both sides of it.
+"""One pass over argv that moves global options before the command, so they work on both sides of it.
 
-Pure, and imports nothing: `--version` and the form of an error are known before Typer is.
+The module is pure and imports nothing, so `--version` and the output form of an error are known before Typer is
+imported.
 
 Invariants
-    Nothing at or after `--` moves, and neither does the value of an option, whatever it looks like.
-    The order among the moved words, and among those that stay, is kept; nothing is added or lost (a cluster like `-lq` may
-    be split in two).
+    Nothing at or after `--` moves. The value of an option does not move either, even if it looks like an option.
+    The moved words keep their order, and so do the words that stay. No word is added or lost, though a cluster such as
+    `-lq` may be split in two.
 """
 
 from __future__ import annotations
 
 from itertools import islice
 
-TYPE_CHECKING = False  # as type checkers know it; importing typing would double the time of `drtool --version`
+TYPE_CHECKING = (
+    False  # type checkers treat this name as true; importing typing would double the time of `drtool --version`
+)
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,11 +31,14 @@ keep-within-monthly keep-within-yearly new-password-file also-password-file labe
 to-dsn map-owner map-group database directory set reason until type object max-objects max-bytes seed note what
 """
 COMMAND_VALUES = frozenset(f"--{name}" for name in _VALUES.split())
-"""Every option of a command that takes a value; a test holds it against the real parser. None has a short form."""
+"""All command options that take a value. A test compares them with the real parser. None of them has a short form."""
 
 
 class Arguments:
-    """argv in two parts; the parser gets `moved + rest`. `dangling`: a global option at the very end, without its value."""
+    """argv in two parts. The parser gets `moved + rest`.
+
+    `dangling` is a global option at the very end that has no value.
+    """
 
     __slots__ = ("dangling", "moved", "rest")
 
@@ -46,16 +52,16 @@ class Arguments:
         return [*self.moved, *self.rest]
 
     def has(self, *flags: str) -> bool:
-        """Whether one of the global `flags` is given."""
+        """Return whether one of the global `flags` is given."""
         return self.count(*flags) > 0
 
     def count(self, *flags: str) -> int:
-        """How often one of the global `flags` is given."""
+        """Return how often one of the global `flags` is given."""
         return sum(word in flags for word in self.moved)
 
 
 def arrange(argv: Sequence[str]) -> Arguments:
-    """Splits argv into global options and the rest."""
+    """Split argv into global options and the rest."""
     moved: list[str] = []
     rest: list[str] = []
     dangling: str | None = None
@@ -84,7 +90,7 @@ def arrange(argv: Sequence[str]) -> Arguments:
 
 
 def _cluster(word: str) -> tuple[list[str], list[str]]:
-    """`-vlq` → (`-v`, `-q`), (`-l`); `-cFILE` and `-vcFILE` carry a value."""
+    """Split a cluster of short options: `-vlq` → (`-v`, `-q`), (`-l`). `-cFILE` and `-vcFILE` carry a value."""
     mine: list[str] = []
     others = ""
     for index, letter in enumerate(word[1:], 1):

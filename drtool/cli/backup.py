@@ -1,4 +1,4 @@
-"""`backup`: one snapshot of each source."""
+"""`backup`: take one snapshot of each source."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ SHORT_ID = 8
 
 
 class Wishes(Struct, frozen=True, kw_only=True):
-    """What the command line says about every source of this run."""
+    """The options of the command line that apply to every source of this run."""
 
     excludes: tuple[str, ...]
     exclude_caches: bool
@@ -55,64 +55,82 @@ _NO_WISHES = Wishes(
 def backup(
     context: typer.Context,
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="[PATH]…", help="Files and directories: one snapshot.")
+        list[str] | None, typer.Argument(metavar="[PATH]…", help="Back up these files and directories as one snapshot.")
     ] = None,
-    source: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A source of the configuration.")] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Back up only this source of the configuration; repeatable."),
+    ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out what this gitignore pattern matches.")
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Leave out paths that match this gitignore pattern; repeatable."),
     ] = None,
-    exclude_file: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Patterns, one a line.")] = None,
+    exclude_file: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Read exclude patterns from this file, one per line.")
+    ] = None,
     exclude_caches: Annotated[
-        bool, typer.Option("--exclude-caches", help="Leave out what a CACHEDIR.TAG marks as cache.")
+        bool, typer.Option("--exclude-caches", help="Leave out directories that a CACHEDIR.TAG marks as caches.")
     ] = False,
     one_file_system: Annotated[
-        bool, typer.Option("--one-file-system", help="Store mount points below as empty directories.")
+        bool,
+        typer.Option(
+            "--one-file-system", help="Do not cross into other file systems; store mount points as empty directories."
+        ),
     ] = False,
     exclude_larger_than: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Leave out files above this size: 500MB, 2GiB.")
+        str | None, typer.Option(metavar="SIZE", help="Leave out files larger than this, such as 500MB or 2GiB.")
     ] = None,
     ignore_files: Annotated[
-        bool, typer.Option("--ignore-files", help="Leave out what .drtoolignore files in the directories say.")
+        bool, typer.Option("--ignore-files", help="Apply the .drtoolignore files found in the directories.")
     ] = False,
     ignore_inode: Annotated[
-        bool, typer.Option("--ignore-inode", help="Treat a file with another inode number as the same file.")
+        bool, typer.Option("--ignore-inode", help="Treat a file as unchanged even if its inode number changed.")
     ] = False,
     ignore_ctime: Annotated[
-        bool, typer.Option("--ignore-ctime", help="Treat a file with another ctime as unchanged.")
+        bool, typer.Option("--ignore-ctime", help="Treat a file as unchanged even if its ctime changed.")
     ] = False,
     files_from: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="More PATHs, one a line; - is stdin.")
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Read more PATHs from this file, one per line; - reads stdin."),
     ] = None,
     files_from0: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="The same, with a NUL after each; symlinks are stored as symlinks."),
+        typer.Option(metavar="FILE", help="Read PATHs that end with NUL; symbolic links are stored as links."),
     ] = None,
     skip_if_newer_than: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Not where the newest snapshot is younger: 30m, 20h, 2d.")
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="Skip a source whose newest snapshot is younger than this: 30m, 20h, 2d."
+        ),
     ] = None,
     skip_if_running: Annotated[
-        bool, typer.Option("--skip-if-running", help="Not what another process of this host backs up just now.")
+        bool, typer.Option("--skip-if-running", help="Skip a source that another process on this host is backing up.")
     ] = False,
     accept_shrink: Annotated[
-        bool, typer.Option("--accept-shrink", help="Store a source also if most of what it had is gone.")
+        bool, typer.Option("--accept-shrink", help="Back up a source even if most of its previous content is gone.")
     ] = False,
-    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Mark the snapshots.")] = None,
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Say that it is this host's.")] = None,
-    time: Annotated[str | None, typer.Option(metavar="TIME", help="Say that it is of this time, in RFC 3339.")] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", help="Store what comes in on stdin, as one file.")] = False,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Add this tag to the snapshots; repeatable.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Record HOST as the snapshot's host.")] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Record TIME (RFC 3339) as the snapshot's time.")
+    ] = None,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Store stdin as one file.")] = False,
     stdin_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The file's name; slashes make folders.  [default: stdin]")
+        str | None,
+        typer.Option(metavar="NAME", help="Name the stored file; slashes make directories.  [default: stdin]"),
     ] = None,
     stdin_command: Annotated[
         bool,
-        typer.Option("--stdin-command", help="Store what the command behind `--` prints; if it fails, so does this."),
+        typer.Option("--stdin-command", help="Store the output of the command after `--`; fail if the command fails."),
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Take a snapshot of each source; without arguments, of every source of the configuration.
+    """Take a snapshot of each source, or of every configured source if no arguments are given.
 
-    All PATHs of one command are one snapshot. What is stored already is not stored again. A stream is stored as it comes, without
-    room on the disk; an empty one is a failure.
+    All PATHs of one command line become one snapshot. Data that is already stored is not stored again. A stream is
+    stored as it arrives and needs no space on the local disk. An empty stream is an error.
 
     Examples:
         drtool backup
@@ -126,9 +144,9 @@ def backup(
     call: Call = context.obj
     for option, values in (("--tag", tag or []), ("--host", [] if host is None else [host]), ("PATH", paths or [])):
         if "" in values:
-            raise UsageError(f"{option} is empty", hint=f"leave {option} out, or name one")
+            raise UsageError(f"{option} is empty", hint=f"leave out {option}, or give it a value")
     if stdin or "-" in (*(files_from or ()), *(files_from0 or ())):
-        call.check_open("stdin", hint="pipe something into it, or give --stdin-command or a FILE")
+        call.check_open("stdin", hint="pipe data into it, or give --stdin-command or a FILE")
     settings = call.settings
     base = call.check_configured().parent
     import time as clock
@@ -152,7 +170,7 @@ def backup(
     stream = Stdin(stdin=stdin, name=stdin_name, command=stdin_command)
     if stream and (listed or wishes != _NO_WISHES):
         raise UsageError(
-            "--exclude…, --files-from, --ignore-… and --one-file-system are for paths, and a stream has none"
+            "--exclude…, --files-from, --ignore-… and --one-file-system apply to paths, and a stream has no paths"
         )
     if listed:
         more, as_they_are = paths_from(files_from or (), files_from0 or ())
@@ -191,7 +209,7 @@ def jobs(
     wishes: Wishes,
     as_they_are: Sequence[str] = (),
 ) -> "list[SourceJob]":
-    """What to back up: the paths given, the sources named, or every configured source."""
+    """Return the jobs to back up: the given paths, the named sources, or every configured source."""
     from drtool.operations.backup import SourceJob
 
     given = bool(paths or as_they_are)
@@ -220,7 +238,7 @@ def jobs(
 
 
 def _configured(config: Config, base: Path, name: str, wishes: Wishes) -> "SourceJob":
-    """A configured source; excludes and restrictions of the command line add up with its own."""
+    """Return the job of a configured source, with the command line's excludes and restrictions added to its own."""
     from drtool.operations.backup import SourceJob
     from drtool.sources.configured import captured_source, patterns, walked_paths
 
@@ -254,7 +272,7 @@ def _sift(
     if_running: bool,
     stack: ExitStack,
 ) -> "tuple[BackupRequest, list[Document], list[Document]]":
-    """Return the request without what is to be skipped; that, with reasons; and the targets that are left out."""
+    """Return the request without the skipped sources, the skipped sources with reasons, and the targets left out."""
     from drtool.operations.backup.circumstances import at_work, is_recent, without_targets
 
     jobs: list[SourceJob] = []
@@ -277,12 +295,14 @@ def _sift(
 
 
 def paths_from(files: Sequence[str], files0: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the paths that files list, one a line and with NULs; an empty one is none."""
+    """Return the paths that the files list, one per line or with NULs. Empty paths are dropped."""
     lines = [part.removesuffix(b"\r") for name in files for part in _listed(name).split(b"\n")]
     parts = [part for name in files0 for part in _listed(name).split(b"\0")]
     paths, as_they_are = [os.fsdecode(line) for line in lines if line], [os.fsdecode(part) for part in parts if part]
     if not paths and not as_they_are:
-        raise UsageError(f"no path is listed in {', '.join((*files, *files0))}", hint="one PATH a line, or with NULs")
+        raise UsageError(
+            f"{', '.join((*files, *files0))} lists no path", hint="list one PATH per line, or PATHs that end with NUL"
+        )
     return paths, as_they_are
 
 
@@ -307,7 +327,7 @@ def _time_ns(text: str) -> int:
         raise UsageError(f"--time {text!r} is not RFC 3339: {error}", hint="--time 2026-01-31T22:30:00+01:00") from None
     if not -(2**63) <= time_ns < 2**63:
         raise UsageError(
-            f"--time {text!r}: no snapshot can be of that time", hint="the years 1678 to 2261 can be written down"
+            f"--time {text!r} is outside the range that a snapshot can record", hint="give a year from 1678 to 2261"
         )
     return time_ns
 
@@ -338,16 +358,16 @@ def _what(row: Document) -> str:
 
 
 def _summary(row: Document, *, dry_run: bool) -> str:
-    """One line for cron."""
+    """Return one line for cron."""
     files = row["files"]
-    if dry_run:  # how much of it is new, only storing it would tell
+    if dry_run:  # how much of it is new is only known once it is stored
         head, outcome = "would store", ""
     else:
         head = f"snapshot {row['id'][:SHORT_ID]}"
         outcome = f", {size(row['added_bytes'])} new, {size(row['stored_bytes'])} stored"
     troubles = [f"{len(row['errors'])} not read"] if row["errors"] else []
     copies = row["copies"]
-    few = f"DEGRADED: {copies['minimum_written']} of {copies['wanted']} copies; drtool repair makes the others"
+    few = f"DEGRADED: {copies['minimum_written']} of {copies['wanted']} copies; `drtool repair` makes the missing ones"
     troubles += [few] if row["degraded"] else []
     troubles += [f"owed to {', '.join(owed['target'] for owed in row['owed'])}"] if row["owed"] else []
     return (
@@ -360,7 +380,7 @@ def _summary(row: Document, *, dry_run: bool) -> str:
 def _snapshot_lines(row: Document, *, dry_run: bool) -> list[Line]:
     files, dirs, copies = row["files"], row["dirs"], row["copies"]
     head = Cell("dry run ", "warn") if dry_run else Cell(f"snapshot {row['id'][:SHORT_ID]} ", "strong")
-    parent = f"since {row['parent'][:SHORT_ID]}" if row["parent"] else "the first of its kind"
+    parent = f"since {row['parent'][:SHORT_ID]}" if row["parent"] else "no parent"
     lines = [
         line(head, f"of {_what(row)} ", Cell(f"({parent}, {duration(row['wall_seconds'])})", "dim")),
         line(

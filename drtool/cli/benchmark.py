@@ -1,4 +1,4 @@
-"""`benchmark`: what this machine and these targets can do, and the settings that follow."""
+"""`benchmark`: measure this machine and the targets, and suggest settings."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,22 +23,22 @@ _SIZE_MIN_BYTES = 1 << 20
 def benchmark(
     context: typer.Context,
     target: Annotated[
-        list[str] | None, typer.Option("--target", metavar="SITE/TARGET", help="Only this one; repeated: only these.")
+        list[str] | None, typer.Option("--target", metavar="SITE/TARGET", help="Measure only this target; repeatable.")
     ] = None,
-    no_targets: Annotated[bool, typer.Option("--no-targets", help="Measure this machine alone.")] = False,
+    no_targets: Annotated[bool, typer.Option("--no-targets", help="Measure only this machine.")] = False,
     seconds: Annotated[
-        float, typer.Option(metavar="S", help="How long to send to each target, and to read from it.")
+        float, typer.Option(metavar="S", help="Send to each target, and read from it, for this many seconds.")
     ] = 3.0,
     limit: Annotated[
-        str, typer.Option("--size", metavar="SIZE", help="At most so much to each target, and from it.")
+        str, typer.Option("--size", metavar="SIZE", help="Transfer at most this much to and from each target.")
     ] = "256MiB",
 ) -> None:
-    """Measure what this machine and these targets can do, and say which settings follow.
+    """Measure this machine and the targets, and suggest settings.
 
-    This machine: cutting, hashing, compressing, sealing, on one core and in all workers, by the code that backups run. Targets:
-    small requests, then objects of a pack's size there and back, one after the other and several at once; they lie below probe/
-    and are removed again. No password is needed. A busy machine, or a busy line, measures less. Exit 1 if a target could not
-    be measured.
+    On this machine, chunking, hashing, compression and encryption are measured on one core and in all workers, with
+    the code that backups run. At each target, small requests are timed first. Then objects of a pack's size are
+    written and read, one at a time and several at once. They are placed below probe/ and removed afterwards. No
+    password is needed. A busy machine or network measures lower. Exit 1 if a target could not be measured.
 
     Examples:
         drtool benchmark
@@ -51,7 +51,7 @@ def benchmark(
     call: Call = context.obj
     limit_bytes = _size(limit)
     if seconds <= 0:
-        raise UsageError("--seconds is more than 0")
+        raise UsageError("--seconds must be more than 0")
     specs = () if no_targets else _chosen(call, target or ())
     result = run_benchmark(_request(call, specs, seconds, limit_bytes), _weights(call), call.emit)
     document = document_of(result)
@@ -65,7 +65,7 @@ def _size(text: str) -> int:
     except ValueError as error:
         raise UsageError(f"--size: {error}") from None
     if found < _SIZE_MIN_BYTES:
-        raise UsageError(f"--size {text}: at least 1MiB is needed to measure anything")
+        raise UsageError(f"--size {text} is too small to measure; give at least 1MiB")
     return found
 
 
@@ -73,7 +73,7 @@ def _chosen(call: Call, names: list[str] | tuple[str, ...]) -> "tuple[TargetSpec
     known = {spec.name: spec for spec in call.configured_targets()}
     for name in names:
         if name not in known:
-            raise UsageError(f"--target {name}: there is no such target{nearest(name, known)}")
+            raise UsageError(f"--target {name}: no such target{nearest(name, known)}")
     return tuple(spec for spec in known.values() if not names or spec.name in names)
 
 
@@ -101,7 +101,7 @@ def _weights(call: Call) -> "dict[TargetName, int]":
 
 
 def _nearest(path: Path) -> Path:
-    """The directory, or the one above it in which it would be made."""
+    """Return the directory, or its nearest existing parent."""
     while not path.is_dir():
         path = path.parent
     return path
@@ -124,20 +124,20 @@ def benchmark_view(document: Document) -> View:
 
 def _machine_rows(machine: Document) -> list[tuple[Cell | str, Cell | str]]:
     rows = [
-        ("cut into chunks", machine["chunk_bytes_per_second"]),
+        ("chunk", machine["chunk_bytes_per_second"]),
         ("hash", machine["hash_bytes_per_second"]),
         ("seal", machine["seal_bytes_per_second"]),
     ]
     for level in machine["compression"]:
-        used = ", as drtool stores" if level["used"] else ""
+        used = ", as configured" if level["used"] else ""
         rows.append(
             (f"compress text, level {level['level']} ({level['ratio']:.1f} to 1{used})", level["bytes_per_second"])
         )
     rows += [
-        ("all of it, random data, one core", machine["pack_random_bytes_per_second"]),
-        ("all of it, random data, all workers", machine["all_workers_pack_random_bytes_per_second"]),
-        ("all of it, text, one core", machine["pack_text_bytes_per_second"]),
-        ("all of it, text, all workers", machine["all_workers_pack_text_bytes_per_second"]),
+        ("whole path, random data, one core", machine["pack_random_bytes_per_second"]),
+        ("whole path, random data, all workers", machine["all_workers_pack_random_bytes_per_second"]),
+        ("whole path, text, one core", machine["pack_text_bytes_per_second"]),
+        ("whole path, text, all workers", machine["all_workers_pack_text_bytes_per_second"]),
         (f"read from {machine['disk_read_directory']}", machine["disk_read_bytes_per_second"]),
     ]
     return [(name, _rate(rate)) for name, rate in rows]

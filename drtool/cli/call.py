@@ -1,4 +1,4 @@
-"""One command line being carried out: what it was given, the world around it, and where its result goes."""
+"""The execution of one command line: its settings, its repository, and where its result goes."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -25,13 +25,19 @@ if TYPE_CHECKING:
     from drtool.repository import Repository, RepositorySpec, TargetSpec
 
 LOOKING_PATIENCE_S = 20.0
-"""How long a command that only tells how things are waits for a server: that it does not answer is what it tells."""
-_LOST = "; if they are lost for ever, `drtool manifest recover` goes on from those that are left"
-_FULL_NOT_LOST = "; make room there, or remount what is read-only, then run this again"
+"""How long a command that only reports waits for a server.
+
+It is shorter than for other commands, because a server that does not answer is part of the report.
+"""
+_LOST = "; if they are lost for ever, `drtool manifest recover` continues from the remaining sites"
+_FULL_NOT_LOST = "; free some space there, or remount a read-only file system, then run this again"
 
 
 class Call:
-    """Handed to every command. Settings are read when a command first asks: help needs none."""
+    """The context that every command receives.
+
+    Settings are read on first use, because `--help` needs none.
+    """
 
     def __init__(self, screen: Screen, words: Sequence[str], closed: frozenset[str] = frozenset()) -> None:
         self.screen = screen
@@ -40,9 +46,9 @@ class Call:
         self.options = Options()
         self.exit_code = 0
         self.document: object = None
-        """What was shown at the end."""
+        """The result that `show` was given."""
         self.choices: list[Document] = []
-        """Which snapshot `latest` was, each time that the command line named it."""
+        """The snapshot that `latest` selected, for each time that the command line names it."""
         self._noted: set[str] = set()
         self._life: Life | None = None
         self._view: ManifestView | None = None
@@ -60,7 +66,7 @@ class Call:
 
     @property
     def state_dir(self) -> Path:
-        """The state directory, for commands that must work whatever the configuration says."""
+        """Return the state directory, for commands that must work even if the configuration is broken."""
         return state_directory(os.environ)
 
     @property
@@ -69,14 +75,14 @@ class Call:
 
     @property
     def rerun(self) -> str:
-        """This very command line, for hints."""
+        """Return this command line, for hints."""
         import shlex
 
         return shlex.join(("drtool", *self.words))
 
     @property
     def metrics_file(self) -> Path | None:
-        """Where figures for Prometheus go."""
+        """Return the file for Prometheus figures, or None."""
         if self.options.metrics_file is not None:
             return self.settings.directory / self.options.metrics_file
         named, path = self.settings.config.metrics_file, self.settings.config_path
@@ -88,7 +94,7 @@ class Call:
             raise UsageError(f"{stream} is closed", hint=hint)
 
     def begin(self, command: str, *, dry_run: bool = False) -> None:
-        """For commands that hooks surround, and whose figures Prometheus gets: all is ready, the work begins."""
+        """Mark the beginning of the work: run the `before` hooks, and prepare the figures for Prometheus."""
         if dry_run or (self.settings.config.hooks == Hooks() and self.metrics_file is None):
             return
         from drtool.cli.life import Life
@@ -105,11 +111,11 @@ class Call:
         return [{"path": item.path, "change": item.change, "what": list(item.what)} for item in self.screen.changes]
 
     def end(self, code: int) -> int:
-        """The command has ended with `code`; the exit code with what came after it."""
+        """Run what follows the command, which ended with `code`. Return the exit code of both."""
         return code if self._life is None else self._life.end(code)
 
     def show(self, document: object, view: View, *, exit_code: int = 0) -> None:
-        """Ends the command with its result; one that was read from the manifest says how certain that was."""
+        """End the command with its result. A result read from the manifest also records how certain it is."""
         self.exit_code = exit_code
         self.document = document
         if self._view is not None and isinstance(document, dict):
@@ -119,13 +125,16 @@ class Call:
         self.screen.show(document, view, failed=exit_code != 0)
 
     def note(self, message: str) -> None:
-        """Warn of something, once in a command."""
+        """Show a warning once per command."""
         if message not in self._noted:
             self._noted.add(message)
             self.emit(Warned(message=message))
 
     def reading(self, *, writes: bool = False) -> str:
-        """The command line that reads without a quorum, for hints: this one, or for one that writes, the list of snapshots."""
+        """Return a command line that reads without a quorum, for hints.
+
+        It is this command line, or `snapshots` for a command that writes.
+        """
         import shlex
 
         words = (*arrange(self.words).moved, "snapshots") if writes else self.words
@@ -133,10 +142,10 @@ class Call:
         return shlex.join(("drtool", *words[:end], "--manifest-from", "any", *words[end:]))
 
     def completed(self, error: DrtoolError) -> DrtoolError:
-        """The failure as it is shown: where the hint names the option to read without a quorum, the whole command line."""
+        """Return the failure with its hint completed: the whole command line for reading without a quorum."""
         if isinstance(error, NoQuorum) and error.hint is not None and "--manifest-from" in error.hint:
             if ": --manifest-from" in error.hint:
-                error.hint = f"to read what single sites know: {self.reading(writes=True)}"
+                error.hint = f"to read the catalogue of single sites: {self.reading(writes=True)}"
             if "can write at" in error.message:
                 error.message += _FULL_NOT_LOST
             elif self._writes:
@@ -144,24 +153,29 @@ class Call:
         return error
 
     def open_repository(self, manifest_from: Sequence[str] | None = None, *, declares: bool = False) -> "Repository":
-        """The repository that the configuration names; `manifest_from` is None for a command that writes.
+        """Open the configured repository. `manifest_from` is None for a command that writes.
 
-        `declares`: the command says which copy of a target that exists twice goes on. Raises ConfigError if there is no
-        configuration.
+        `declares` is set by a command that decides which copy of a duplicated target stays in use. Raise ConfigError
+        if there is no configuration.
         """
         self._writes = manifest_from is None
         return self.open(replace(self.spec(self.configured_targets(), manifest_from), declares=declares))
 
     @contextmanager
     def look_inside(self, manifest_from: Sequence[str] = ()) -> "Iterator[Repository]":
-        """The repository, for a command that reads what is stored: damage that it meets is recorded for all hosts in the end."""
+        """Open the repository for a command that reads stored data. Damage found while reading is recorded for all hosts
+        at the end.
+        """
         from drtool.repository.findings import recording_reads
 
         with self.open_repository(manifest_from) as repository, recording_reads(repository, self.emit):
             yield repository
 
     def open_anyhow(self, manifest_from: Sequence[str] = ()) -> "Repository":
-        """For commands that tell how things are: without a quorum, what any site knows; `uncertain` says why."""
+        """Open the repository for a command that reports.
+
+        Without a quorum, the view is that of the sites that answer, and `uncertain` holds the reason.
+        """
         spec = self.spec(self.configured_targets(), manifest_from)
         patience_s = min(spec.patience_s, LOOKING_PATIENCE_S)
         return self.open(replace(spec, anyhow=not manifest_from, patience_s=patience_s))
@@ -176,7 +190,7 @@ class Call:
     def spec(
         self, targets: "Sequence[TargetSpec]", manifest_from: Sequence[str] | None = None, *, makes: bool = True
     ) -> "RepositorySpec":
-        """What it takes to reach the repository; `makes` the state directory, too."""
+        """Return everything needed to reach the repository. `makes` also creates the state directory."""
         from drtool.repository import RepositorySpec
         from drtool.stores import Rates
 
@@ -203,17 +217,17 @@ class Call:
         )
 
     def configured_targets(self) -> "tuple[TargetSpec, ...]":
-        """The targets that the configuration names."""
+        """Return the targets that the configuration names."""
         return targets_of(self.settings.config, self.check_configured().parent)
 
     def check_configured(self) -> Path:
-        """The configuration's path. Raises ConfigError if there is none, or it names no sites."""
+        """Return the configuration's path. Raise ConfigError if there is none, or if it names no sites."""
         path = self.settings.config_path
         if path is None:
             raise self._no_config()
         if not self.settings.config.sites:
             raise ConfigError(
-                f"{path}: no sites are configured", hint="name them under `sites:`, or found a repository: drtool init"
+                f"{path}: no sites are configured", hint="list them under `sites:`, or create a repository: drtool init"
             )
         return path
 
@@ -222,13 +236,13 @@ class Call:
         if named is not None:
             return ConfigError(f"there is no configuration at {named}", hint="`drtool init` writes one there")
         return ConfigError(
-            "there is no configuration: no --config, no $DRTOOL_CONFIG, no ./drtool.yaml, and none in the usual places",
-            hint="found a repository with `drtool init`, or say where one is: drtool --config FILE …",
+            "no configuration found: no --config, no $DRTOOL_CONFIG, no ./drtool.yaml, and none in the default places",
+            hint="create a repository with `drtool init`, or name the file: drtool --config FILE …",
         )
 
 
 def targets_of(config: Config, directory: Path) -> "tuple[TargetSpec, ...]":
-    """A configuration's targets; plain paths and names of files are relative to `directory`."""
+    """Return a configuration's targets. Plain paths and file names are relative to `directory`."""
     from drtool.model import TargetName
     from drtool.repository import TargetSpec
 
@@ -244,5 +258,5 @@ def targets_of(config: Config, directory: Path) -> "tuple[TargetSpec, ...]":
 
 
 def make_private(directory: Path) -> None:
-    """A directory for this user's eyes only."""
+    """Create a directory that only this user can access."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What `backup` takes besides paths: what comes in on stdin, what a command prints, and the configured sources of other kinds."""
+"""What `backup` accepts besides paths: stdin, the output of a command, and configured sources of other kinds."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _DEFAULT_NAME = "stdin"
 
 
 class Stdin(Struct, frozen=True, kw_only=True):
-    """The options for streams, as they were given."""
+    """The options for streams, as given on the command line."""
 
     stdin: bool
     name: str | None
@@ -27,16 +27,22 @@ class Stdin(Struct, frozen=True, kw_only=True):
 
 
 def stream_job(given: Stdin, words: Sequence[str], line: Sequence[str], sources: Sequence[str]) -> "SourceJob":
-    """The one job of a stream; `words` are the command line's arguments, `line` all of it. Raises UsageError."""
+    """Return the job of a stream. Raise UsageError.
+
+    `words` are the command line's positional arguments and `line` is all of it.
+    """
     from drtool.operations.backup import SourceJob
     from drtool.sources.stream import CommandStream, InputStream
 
     if given.stdin and given.command:
         raise UsageError("--stdin and --stdin-command exclude each other", hint="leave one of them out")
     if not given.stdin and not given.command:
-        raise UsageError("--stdin-name names a stream, and there is none", hint="add --stdin, or --stdin-command")
+        raise UsageError("--stdin-name needs --stdin or --stdin-command", hint="add --stdin, or --stdin-command")
     if sources:
-        raise UsageError("a stream is a snapshot of its own", hint="leave --source out, or configure it as a source")
+        raise UsageError(
+            "a stream becomes a snapshot of its own, so --source cannot be combined with it",
+            hint="leave out --source, or configure the stream as a source",
+        )
     name = _DEFAULT_NAME if given.name is None else given.name
     try:
         if given.stdin:
@@ -50,12 +56,12 @@ def stream_job(given: Stdin, words: Sequence[str], line: Sequence[str], sources:
 def _check_no_paths(words: Sequence[str]) -> None:
     if words:
         raise UsageError(
-            f"--stdin is a snapshot of its own, and {words[0]} is named beside it", hint="make two backups of it"
+            f"--stdin becomes a snapshot of its own, so {words[0]} cannot be combined with it", hint="run two backups"
         )
 
 
 def command_of(words: Sequence[str], line: Sequence[str]) -> Sequence[str]:
-    """The command: what stands behind `--`, and nothing before it."""
+    """Return the command after `--`. Nothing may be before it."""
     behind = line[line.index("--") + 1 :] if "--" in line else words
     if not behind:
         raise UsageError(
@@ -63,12 +69,12 @@ def command_of(words: Sequence[str], line: Sequence[str]) -> Sequence[str]:
         )
     if len(behind) != len(words):
         raise UsageError(
-            f"--stdin-command is a snapshot of its own, and {words[0]} is named before `--`",
-            hint="put the whole command behind `--`",
+            f"--stdin-command becomes a snapshot of its own, so {words[0]} cannot be given before `--`",
+            hint="put the whole command after `--`",
         )
     return behind
 
 
 def inherited(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What programs that a source runs inherit: everything but the way to the repository's password."""
+    """Return the environment for programs that a source runs: everything except the repository's password settings."""
     return {name: value for name, value in environ.items() if name not in _PASSWORDS}

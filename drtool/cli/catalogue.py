@@ -1,4 +1,4 @@
-"""`manifest status`, `log`, `check`, `compact` and `recover`: the replicated catalogue itself."""
+"""`manifest status`, `log`, `check`, `compact` and `recover`: the replicated catalogue."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +18,9 @@ SHORT_DIGEST = 12
 
 
 def manifest_status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """Show what every voter says of itself, and whether a quorum agrees.
+    """Show each voter's state, and whether a quorum agrees.
 
-    Works without a quorum too; the exit code then says so.
+    It also works without a quorum; the exit code is then 6.
 
     Examples:
         drtool manifest status
@@ -36,14 +36,14 @@ def manifest_status(context: typer.Context, manifest_from: ManifestFrom = None) 
 
 
 def quorum_exit(document: Document) -> int:
-    """6 if too few voters answered, though the reader asked for no more than what some sites know."""
+    """Return 6 if too few voters answered, even when the reader asked only for what some sites have."""
     quorum = document["quorum"]
     return 6 if quorum["reachable"] < quorum["needed"] else 0
 
 
 def manifest_log(
     context: typer.Context,
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the newest N.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Show only the newest N changes.")] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
     """List the changes of the catalogue, newest first.
@@ -60,7 +60,7 @@ def manifest_log(
 
 
 def manifest_check(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """Check every voter's records, every page and digest; list what does not fit.
+    """Check every voter's records, pages and digests, and list each mismatch.
 
     Examples:
         drtool manifest check
@@ -76,9 +76,10 @@ def manifest_check(context: typer.Context, manifest_from: ManifestFrom = None) -
 
 
 def manifest_compact(context: typer.Context, dry_run: DryRun = False) -> None:
-    """Delete what the catalogue no longer needs: old records, pages that were replaced, registers that have ended.
+    """Delete data that the catalogue no longer needs: old records, replaced pages, ended registers.
 
-    Old records are collected as backups go on; this is for what an interrupted run, or a site that was away, left behind.
+    Backups delete old records as they run. This command removes what an interrupted run or an unreachable site left
+    behind.
 
     Examples:
         drtool manifest compact --dry-run
@@ -95,10 +96,12 @@ def manifest_compact(context: typer.Context, dry_run: DryRun = False) -> None:
 def manifest_recover(
     context: typer.Context,
     from_site: Annotated[
-        list[str] | None, typer.Option("--from", metavar="SITE", help="A site that is left; name all of them.")
+        list[str] | None,
+        typer.Option("--from", metavar="SITE", help="Recover from this remaining site; name all of them."),
     ] = None,
     i_accept_lost_writes: Annotated[
-        bool, typer.Option("--i-accept-lost-writes", help="What only the other sites were told is given up for ever.")
+        bool,
+        typer.Option("--i-accept-lost-writes", help="Give up for ever the changes that only the other sites have."),
     ] = False,
     arbiter: Annotated[
         list[str] | None,
@@ -106,14 +109,14 @@ def manifest_recover(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Go on from the sites that are left, when a majority is lost for ever.
+    """Continue from the remaining sites after a majority is lost for ever.
 
-    What only the lost sites were told is given up. If they are alive after all, and somebody reaches them who does not reach
-    these, his later changes are lost too: make sure that they are gone. Sites that come back join by `site add` or
-    `site replace`. Reading needs no recovery: --manifest-from SITE.
+    Changes that only the lost sites have are given up. Make sure that the lost sites are gone. If they are alive and
+    another host still reaches them, the changes that it makes there are lost too. Sites that come back join with
+    `site add` or `site replace`. Reading needs no recovery: use --manifest-from SITE.
 
-    Sites that only store have a copy of the catalogue, which may lag: the plan says from when it is. If none of the sites that
-    are left can vote, --arbiter names a place that can.
+    Sites that do not vote have a copy of the catalogue, which may lag. The plan shows its time. If none of the
+    remaining sites can vote, --arbiter names a place that can.
 
     Examples:
         drtool manifest recover --from attic --dry-run
@@ -135,23 +138,24 @@ def manifest_recover(
 
 
 def _arbiter(call: "Call", word: str) -> "TargetSpec":
-    """A new place that only votes, as NAME=URL."""
+    """Return the target of an arbiter given as NAME=URL."""
     from drtool.model import TargetName
     from drtool.repository import TargetSpec
 
     name, equals, url = word.partition("=")
     if not equals:
-        raise UsageError(f"--arbiter {word!r} names no place", hint="write --arbiter judge=/mnt/usb/drtool")
+        raise UsageError(f"--arbiter {word!r} has no URL", hint="write --arbiter judge=/mnt/usb/drtool")
     place, access = place_at(url, call.settings.directory)
     return TargetSpec(name=TargetName(f"{check_name(name, 'site')}/main"), url=place, access=access, vote="only")
 
 
 def _consent_wanted(call: "Call", document: Document) -> Refused:
-    """The loud one: what is given up, in words, before anything happens."""
+    """Return the refusal that shows what would be lost, before anything happens."""
     return Refused(
-        f"this would give up for ever whatever only {', '.join(document['given_up']) or 'no other site'} knows: "
-        f"{_kept(document)}; {_known_to_be_lost(document)}. "
-        "Should those sites be alive, changes that are made there from now on are lost as well",
+        "this would give up for ever the changes that only "
+        f"{', '.join(document['given_up']) or 'no other site'} has: {_kept(document)}; "
+        f"{_known_to_be_lost(document)}. If those sites are alive, changes made there from now on are "
+        "lost as well",
         hint=f"if they are gone for ever: {call.rerun} --i-accept-lost-writes",
     )
 
@@ -168,8 +172,8 @@ def _known_to_be_lost(document: Document) -> str:
     if lost:
         return f"this host saw change {confirmed} confirmed, so {count(lost, 'change')} would be lost"
     if confirmed:
-        return f"this host saw nothing later than change {confirmed} confirmed; others may have"
-    return "this host never saw what was confirmed, so nobody here can say what is lost"
+        return f"this host saw nothing later than change {confirmed} confirmed, but other hosts may have"
+    return "this host never saw a confirmed change, so the loss is unknown"
 
 
 def status_view(document: Document) -> View:
@@ -216,13 +220,13 @@ def check_view(document: Document) -> View:
     problems = document["problems"]
     where = f"generation {document['generation']}, configuration {document['config']}, change {document['sequence']}"
     if not problems:
-        return view(line(Cell("the manifest is sound", "good"), f" at {', '.join(document['sites'])}: {where}"))
+        return view(line(Cell("the catalogue is sound", "good"), f" at {', '.join(document['sites'])}: {where}"))
     rows = [(row["site"] or "all", Cell(row["kind"], "warn"), row["message"]) for row in problems]
     return view(
         table("SITE KIND PROBLEM", rows),
         line(
             Cell(count(len(problems), "problem"), "bad"),
-            f"; looked at {', '.join(document['sites']) or 'no site'}: {where}",
+            f"; checked at {', '.join(document['sites']) or 'no site'}: {where}",
         ),
     )
 
@@ -233,7 +237,7 @@ def compact_view(document: Document) -> View:
         for site, objects in document["objects"].items()
     ]
     done = Cell("would delete", "warn") if document["dry_run"] else Cell("deleted", "good")
-    return view(line(done, " what no head names any more:"), table("SITE PAGES> RECORDS>", rows))
+    return view(line(done, " data that the catalogue no longer needs:"), table("SITE PAGES> RECORDS>", rows))
 
 
 def recovery_view(document: Document) -> View:
@@ -246,7 +250,7 @@ def recovery_view(document: Document) -> View:
         ),
         line(
             Cell("given up: ", "bad"),
-            f"what only {', '.join(document['given_up']) or 'nobody'} knew; {_known_to_be_lost(document)}",
+            f"changes that only {', '.join(document['given_up']) or 'no site'} had; {_known_to_be_lost(document)}",
         ),
     ]
     begun = [f"{site} ({target})" for site, target in document["voters"].items() if target is not None]
@@ -254,19 +258,23 @@ def recovery_view(document: Document) -> View:
         parts.append(
             line(
                 f"{'would vote' if dry else 'votes'}: {', '.join(document['voters'])}; ",
-                Cell(f"begun at {', '.join(begun)}", "strong"),
-                "; add what is new to the configuration of each host (drtool connect URL writes a whole one)",
+                Cell(f"created at {', '.join(begun)}", "strong"),
+                "; add the new targets to the configuration of each host (`drtool connect URL` writes a complete one)",
             )
         )
     if document["brought_back"]:
         parts.append(
-            line(f"{count(document['brought_back'], 'snapshot')} of this host brought back from its own journal")
+            line(
+                f"{count(document['brought_back'], 'snapshot')} of this host restored to the catalogue from its "
+                "own journal"
+            )
         )
     if document["advice"]:
         parts.append(line(Cell(document["advice"], "warn")))
     parts.append(
         line(
-            "next: drtool site replace OLD NEW=URL puts a new place in a lost one's stead, drtool site add NEW lets it vote"
+            "next: `drtool site replace OLD NEW=URL` replaces a lost site, and `drtool site add NEW` gives a "
+            "site a vote"
         )
     )
     return view(*parts)

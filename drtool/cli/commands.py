@@ -1,6 +1,7 @@
-"""Every command of the contract: where it lives, what it can end with, and which are not built yet.
+"""All commands: the module and the exit codes of each, and the commands that are not built yet.
 
-A command's module is imported only when the command is named (or listed in help): cron runs us every few minutes.
+A command's module is imported only when the command is named or listed in help, because cron starts drtool every few
+minutes.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,7 @@ Path = tuple[str, ...]
 
 
 class Entry(NamedTuple):
-    """`module` holds a function named after the command's last word; `exits` are the codes that it can end with."""
+    """One command. `module` holds a function of the command's name, and `exits` lists the exit codes of the command."""
 
     module: str
     section: str
@@ -89,16 +90,16 @@ COMMANDS: dict[Path, Entry] = {
 }
 
 GROUPS: dict[str, str] = {
-    "target": "The places that hold copies.",
-    "key": "The passwords that open the repository.",
-    "ring": "Which target holds what.",
-    "site": "Who votes on the catalogue.",
-    "session": "The writers that are at work.",
-    "plan": "Recovery that is rehearsed: runbooks that are checked, run and measured.",
-    "schedule": "Timers for backup, prune, verify, status and plans.",
-    "scratch": "The room that runs restore into.",
-    "fault": "What drills do to this host's targets.",
-    "manifest": "The replicated catalogue itself.",
+    "target": "Manage the targets, the places that hold copies.",
+    "key": "Manage the passwords that open the repository.",
+    "ring": "Show or preview which target holds which data.",
+    "site": "Manage the sites and their votes on the catalogue.",
+    "session": "Show or end the sessions of running writers.",
+    "plan": "Check, run and measure runbooks that rehearse a recovery.",
+    "schedule": "Manage timers for backup, prune, verify, status and plans.",
+    "scratch": "Show or remove the directories that runs restore into.",
+    "fault": "Show or end the faults that drills inject at targets.",
+    "manifest": "Inspect, check and recover the replicated catalogue.",
 }
 
 _LATER = """
@@ -110,11 +111,11 @@ LATER: frozenset[Path] = frozenset(tuple(word.split("-", 1)) for word in _LATER.
 LATER_OPTIONS: dict[Path, tuple[str, ...]] = {
     ("init",): ("--erasure=",),
 }
-"""Options of built commands that this version refuses; `=` says that one takes a value."""
+"""Options of built commands that this version refuses. A trailing `=` marks an option that takes a value."""
 
 
 def names_below(prefix: Path) -> list[str]:
-    """The next words after `prefix`, in the order of the tables."""
+    """Return the words that can follow `prefix`, in the order of the tables."""
     known = [*COMMANDS, *sorted(LATER)]
     return list(
         dict.fromkeys(path[len(prefix)] for path in known if path[: len(prefix)] == prefix and len(path) > len(prefix))

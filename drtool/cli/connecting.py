@@ -1,4 +1,4 @@
-"""`connect`: attaches this host to a repository that exists, from any one target of it and the password."""
+"""`connect`: attach this host to an existing repository, given one of its targets and the password."""
 
 import os
 import shlex
@@ -32,17 +32,19 @@ if TYPE_CHECKING:
 
 def connect(
     context: typer.Context,
-    urls: Annotated[list[str], typer.Argument(metavar="URL…", help="Any target of it: the place with drtool.json.")],
+    urls: Annotated[
+        list[str], typer.Argument(metavar="URL…", help="Connect from this target, a place that holds drtool.json.")
+    ],
     write_config: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Where to write the configuration (default: ./drtool.yaml).")
+        str | None, typer.Option(metavar="FILE", help="Write the configuration to this file (default: ./drtool.yaml).")
     ] = None,
 ) -> None:
-    """Attach this host to a repository that exists, from any one surviving target and the password.
+    """Attach this host to an existing repository, from any surviving target and the password.
 
-    Reads there who the other sites are, tries those, says what is there and how to restore it, and writes the
-    configuration if there is none: to --write-config, --config, $DRTOOL_CONFIG or ./drtool.yaml. One that is there is never
-    changed. Without a quorum of the sites what the reachable ones know is shown, and marked as tentative. Several URLs may be
-    given: those that do not answer are named, and the others are used.
+    The command reads the list of sites there, tries each of them, and shows what is stored and how to restore it. It
+    writes the configuration to --write-config, --config, $DRTOOL_CONFIG or ./drtool.yaml, and never changes an
+    existing one. Without a quorum of the sites, it shows what the reachable ones have and marks it as tentative.
+    Several URLs may be given. The command reports those that do not answer and uses the others.
 
     Examples:
         drtool connect /mnt/nas/drtool
@@ -60,7 +62,7 @@ def connect(
         [place_at(url, call.settings.directory) for url in urls], overlays=Overlays(call.settings.state_dir)
     )
     for url, why in joined.silent:
-        call.emit(Warned(message=f"{url}: {why}; going on with the other places"))
+        call.emit(Warned(message=f"{url}: {why}; continuing with the other places"))
     known = _known_targets(path)
     there = repositories_at(known)
     if (there and joined.repository not in there) or _is_of_another(call, known, joined.repository):
@@ -79,7 +81,7 @@ def connect(
     written = _write(call, path, found, targets)
     if stale is not None and (words := stale_words(stale)):
         whole = shlex.join(("drtool", "connect", *urls, "--write-config", f"{path}.new"))
-        call.emit(Warned(message=f"{words}; `{whole}` writes a whole one"))
+        call.emit(Warned(message=f"{words}; `{whole}` writes a complete one"))
     document = document_of(found)
     document["newest"] = [snapshot_row(row) for row in found.newest]
     document |= {"config": str(path), "written": written, "configuration": stale}
@@ -88,26 +90,29 @@ def connect(
         document["restores"] = _restores(call, path, found, written=written, uncertain=uncertain)
         document["restore"] = document["restores"][0]["command"]
     elif found.newest:
-        call.emit(Warned(message="only arbiters were reached, which hold no copies: bring a site that stores"))
+        call.emit(
+            Warned(message="only arbiters were reached, and they hold no copies: connect a site that stores data")
+        )
     call.show(document, connect_view(document, uncertain=uncertain))
 
 
 def _opened(call: Call, targets: "tuple[TargetSpec, ...]") -> "Repository":
     try:
         return call.open(replace(call.spec(targets), anyhow=True, anywhere=True))
-    except NoRepository:  # its marker is there: what is missing is a register
+    except NoRepository:  # the marker is there, so the register is missing
         (first, *_), several = targets, len(targets) > 1
         raise NoQuorum(
-            "these places hold copies and no catalogue, because their sites do not vote"
+            "these places hold copies but no catalogue, because their sites do not vote"
             if several
-            else f"{first.name} at {first.url} holds copies and no catalogue, because its site does not vote",
+            else f"{first.name} at {first.url} holds copies but no catalogue, because its site does not vote",
             hint="connect from a target of a site that votes",
         ) from None
     except ObjectMissing as error:  # no other site is known before the catalogue is read
         where = " and ".join(target.url for target in targets)
         raise ObjectMissing(
             f"the catalogue at {where} is damaged: {error.message}",
-            hint="add the URL of a target of another site: drtool connect URL URL; drtool repair mends this one then",
+            hint="add the URL of a target of another site: drtool connect URL URL; then `drtool repair` fixes the "
+            "damaged one",
         ) from None
     except NoQuorum as error:
         if "--manifest-from" not in (error.hint or ""):
@@ -116,12 +121,12 @@ def _opened(call: Call, targets: "tuple[TargetSpec, ...]") -> "Repository":
 
 
 def _recognised(repository: "Repository", target: "TargetSpec") -> "TargetSpec":
-    """The target by its real name, where its marker did not tell it."""
+    """Return the target under its real name, if its marker did not give the name."""
     return next((spec for spec in repository.targets.specs.values() if spec.url == target.url), target)
 
 
 def _path(call: Call, write_config: str | None) -> Path:
-    """The configuration that there is, or where it will be."""
+    """Return the path of the configuration, whether or not it exists yet."""
     settings = call.settings
     if write_config is not None:
         return (settings.directory / write_config).absolute()
@@ -135,13 +140,13 @@ def _known_targets(path: Path) -> "tuple[TargetSpec, ...]":
 
 def _another(path: Path, url: str) -> Refused:
     return Refused(
-        f"{path} is the configuration of another repository than the one at {url}; nothing was changed",
+        f"{path} is the configuration of a different repository than the one at {url}; nothing was changed",
         hint="name another file with --write-config FILE, and use it with --config FILE",
     )
 
 
 def _beside(call: Call, path: Path) -> Path:
-    """A configuration that names no sites leads nowhere: the whole one goes beside it."""
+    """Return the path for a complete configuration beside one that names no sites, and warn."""
     whole = Path(f"{path}.new")
     call.emit(
         Warned(
@@ -152,7 +157,7 @@ def _beside(call: Call, path: Path) -> Path:
 
 
 def _write(call: Call, path: Path, found: "Connected", targets: "Sequence[TargetSpec]") -> bool:
-    """Writes the configuration unless there is one."""
+    """Write the configuration unless there is one. Return whether it was written."""
     joined = {target.name: target.access for target in targets}
     if path.exists():
         return False
@@ -183,7 +188,7 @@ def _place(row: "ReachedTarget", joined: "Mapping[TargetName, Access]") -> Place
 
 
 def _is_of_another(call: Call, known: "tuple[TargetSpec, ...]", repository_id: "RepositoryId") -> bool:
-    """Whether this host reached another repository at the places that the configuration names."""
+    """Return whether this host has reached another repository at the places that the configuration names."""
     from drtool.repository.known_targets import repository_at
 
     before = repository_at(call.settings.state_dir, known)
@@ -191,9 +196,10 @@ def _is_of_another(call: Call, known: "tuple[TargetSpec, ...]", repository_id: "
 
 
 def _is_same(call: Call, path: Path, repository: "Repository", known: "tuple[TargetSpec, ...]") -> bool:
-    """Whether a configuration none of whose places answers is an older one of this repository.
+    """Return whether a configuration with no answering place is an older one of this repository.
 
-    It is if this host, or the catalogue, knows one of its places; or if it has the label and only targets of the repository.
+    It is one if this host or the catalogue has a record of one of its places, or if its label and all its targets
+    match the repository.
     """
     from drtool.repository.known_targets import recall
 
@@ -211,7 +217,7 @@ def _places_of(known: "tuple[TargetSpec, ...]") -> "list[KnownPlace]":
 
 
 def _restores(call: Call, path: Path, found: "Connected", *, written: bool, uncertain: bool) -> list[Document]:
-    """Return for each host the command line that restores everything of it from here: this host first, then the newest."""
+    """Return, for each host, the command line that restores all its data. This host comes first, then the newest."""
     from drtool.operations.all_sources import restore_words
 
     words = ["drtool"]
@@ -237,7 +243,7 @@ def connect_view(document: Document, *, uncertain: bool) -> View:
             Cell("quorum: ", "strong"),
             Cell(
                 f"{quorum['reachable']} of {sum(site['votes'] for site in document['sites'])} voters reachable, "
-                f"{quorum['needed']} needed{'; what is shown is tentative' if uncertain else ''}",
+                f"{quorum['needed']} needed{'; the view is tentative' if uncertain else ''}",
                 "bad" if uncertain else "good",
             ),
         ),
@@ -264,8 +270,8 @@ def connect_view(document: Document, *, uncertain: bool) -> View:
 
 def _elsewhere(away: list[str], config: str) -> str:
     return (
-        f"{', '.join(away)}; data without a copy elsewhere cannot be restored."
-        f" If a target is at another place now, correct its url in {config}"
+        f"{', '.join(away)}; data without a copy elsewhere cannot be restored. If a target has moved, "
+        f"correct its url in {config}"
     )
 
 

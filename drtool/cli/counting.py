@@ -1,4 +1,4 @@
-"""`stats`: how much there is."""
+"""`stats`: show amounts of data."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 def stats(
     context: typer.Context,
     snapshots: Annotated[
-        list[str] | None, typer.Argument(metavar="[SNAPSHOT…]", help="Only of these; by default of everything.")
+        list[str] | None,
+        typer.Argument(metavar="[SNAPSHOT…]", help="Count only these snapshots; by default, everything."),
     ] = None,
     host: Hosts = None,
     tag: Tags = None,
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Show how much the snapshots hold, how much of it is different, and what is stored for it.
+    """Show the size of the snapshots, the size after deduplication, and the stored size.
 
-    Without SNAPSHOT the index and the targets' listings tell; with it, the snapshots are walked, and what they share counts once.
+    Without SNAPSHOT, the figures come from the index and the targets' listings. With SNAPSHOT, the snapshots are
+    walked, and data that they share is counted once.
 
     Examples:
         drtool stats
@@ -48,7 +50,7 @@ def stats(
 def stats_view(document: Document) -> View:
     rows = [
         ("snapshots", f"{count(document['snapshots'], 'snapshot')}, {document['files']:,} files"),
-        ("restored", f"{size(document['restored_bytes'])}, if each were restored by itself"),
+        ("restored", f"{size(document['restored_bytes'])}, if each snapshot were restored separately"),
         ("unique", f"{size(document['unique_bytes'])}{_times(document['deduplication'], 'deduplicated')}"),
     ]
     if document["packed_bytes"] is not None:
@@ -59,7 +61,7 @@ def stats_view(document: Document) -> View:
         ]
     lines: list[Line] = [line(Cell(f"{name:11}", "dim"), text) for name, text in rows]
     lines += [
-        line(Cell("! ", "warn"), f"{name} could not be listed, and is not counted") for name in document["unlisted"]
+        line(Cell("! ", "warn"), f"{name} could not be listed and is not counted") for name in document["unlisted"]
     ]
     return view(*lines)
 

@@ -1,4 +1,4 @@
-"""What to do with an exception that nobody foresaw: the system refused something of this host's own, or it is our bug."""
+"""Handling of unexpected exceptions: an error of the operating system on this host, or a bug in drtool."""
 
 import os
 import time
@@ -15,11 +15,13 @@ WHERE = "the project's issue tracker"
 
 
 class Bug(DrtoolError):
-    """drtool itself is wrong."""
+    """A fault in drtool itself."""
 
 
 def report(call: "Call", error: Exception) -> Bug:
-    """The failure to show; the traceback goes to the terminal with `--verbose`, else into a file of the state directory."""
+    """Return the failure to show. The traceback goes to the terminal with `--verbose`, otherwise to a file in the state
+    directory.
+    """
     trace = "".join(traceback.format_exception(error))
     message = f"this is a bug in drtool {__version__}: {type(error).__name__}: {error}"
     if call.screen.form.verbose:
@@ -31,17 +33,17 @@ def report(call: "Call", error: Exception) -> Bug:
 
 
 class SystemRefused(DrtoolError):
-    """The operating system said no to something of this host's own: a state directory, a destination, a descriptor."""
+    """A refusal of the operating system that concerns this host: a state directory, a destination, a descriptor."""
 
 
 def refused(call: "Call", error: OSError) -> DrtoolError:
-    """What the system refused, and where; a bug if it does not say."""
+    """Return the failure for an OSError, with its file name. It is a bug if the error carries no reason."""
     if error.strerror is None:
         return report(call, error)
     if call.screen.form.verbose:
         call.screen.trace_lines("".join(traceback.format_exception(error)).rstrip())
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-    return SystemRefused(f"{where}{error.strerror}", hint="--verbose shows what it was needed for")
+    return SystemRefused(f"{where}{error.strerror}", hint="--verbose shows the operation that needed it")
 
 
 def _keep(call: "Call", trace: str) -> str | None:
@@ -53,6 +55,6 @@ def _keep(call: "Call", trace: str) -> str | None:
             os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", errors="replace"
         ) as out:
             out.write(trace)
-    except (OSError, DrtoolError):  # the report must come out, with or without its file
+    except (OSError, DrtoolError):  # the report must be shown, with or without its file
         return None
     return str(path)

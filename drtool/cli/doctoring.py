@@ -1,4 +1,4 @@
-"""`doctor`: what is not as it should be, and what to do about it. Nothing that is wrong keeps it from looking at the rest."""
+"""`doctor`: find what is wrong and advise what to do. One fault does not stop the other checks."""
 
 import os
 import re
@@ -28,14 +28,14 @@ _STYLES: dict[str, Style] = {"error": "bad", "warning": "warn", "note": "dim", "
 def doctor(
     context: typer.Context,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Write nothing anywhere; what only writing tells is left out.")
+        bool, typer.Option("--read-only", help="Write nothing; skip the checks that need writing.")
     ] = False,
 ) -> None:
-    """Check the configuration, the targets, the clocks, the tools; say what to do about each finding.
+    """Check the configuration, targets, clocks and tools, and advise what to do about each finding.
 
-    Looks at everything that it can reach, whatever else is broken. Small objects are written below probe/ at each target and
-    removed again, unless --read-only. What hangs costs 30 seconds at most, once. Exit 1 if anything is in error, 2 if only the
-    configuration is.
+    One fault does not stop the other checks. Small objects are written below probe/ at each target and removed again,
+    unless --read-only is given. Checks that hang delay the command by at most 30 seconds in total. Exit 1 if any
+    check reports an error, 2 if only the configuration has errors.
 
     Examples:
         drtool doctor
@@ -84,7 +84,7 @@ def _request(call: Call, *, read_only: bool) -> "DoctorRequest":
 
 
 def _settings(call: Call, faults: list[ConfigError]) -> Settings:
-    """The same as every command's; of a configuration with faults, what can be used."""
+    """Return the settings, with whatever can be used of a faulty configuration."""
 
     directory = Path.cwd()
     trust = trust_of(named=named_config(call.options, os.environ, directory) is not None)
@@ -95,7 +95,7 @@ def _settings(call: Call, faults: list[ConfigError]) -> Settings:
             config, fault = salvage(path)
             faults.extend([fault] if fault is not None else [])
             check_named_files(config, path, directory, trust)
-        except ConfigError as error:  # nothing of what an untrusted user may have written is used
+        except ConfigError as error:  # nothing that an untrusted user may have written is used
             faults.append(error)
             return Config()
         return config
@@ -105,7 +105,7 @@ def _settings(call: Call, faults: list[ConfigError]) -> Settings:
 
 
 def _problems(fault: ConfigError, path: Path | None) -> "list[ConfigProblem]":
-    """One for each line of the fault's message, which begins with its place."""
+    """Return one problem for each line of the fault's message, which begins with its place."""
     from drtool.operations.doctor import ConfigProblem
 
     found = []
@@ -141,7 +141,7 @@ def _programs(call: Call, settings: Settings) -> tuple[tuple[str, str], ...]:
 
 
 def doctor_view(document: Document) -> View:
-    """Targets, then findings; what is well is counted."""
+    """Show the targets, then the findings. Checks that passed are only counted."""
     parts: list[Line | Table] = []
     if document["targets"]:
         parts += [table("TARGET REACHED LATENCY> CLOCK> VOTES FREE>", [_target_row(t) for t in document["targets"]])]
@@ -157,7 +157,7 @@ def doctor_view(document: Document) -> View:
     errors = sum(row["level"] == "error" for row in document["findings"])
     warnings = sum(row["level"] == "warning" for row in document["findings"])
     head = "healthy" if document["healthy"] else "needs attention"
-    tail = f": {count(errors, 'error')}, {count(warnings, 'warning')}; {count(well, 'check')} well"
+    tail = f": {count(errors, 'error')}, {count(warnings, 'warning')}; {count(well, 'check')} passed"
     parts.append(line(Cell(head, "good" if document["healthy"] else "bad"), tail))
     return view(*parts)
 

@@ -1,4 +1,4 @@
-"""`drift`: what of this host is no longer as its snapshot has it."""
+"""`drift`: compare this host's system with its snapshot."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
@@ -22,27 +22,28 @@ _MARKS: dict[str, tuple[str, Style]] = {"added": ("+", "good"), "removed": ("-",
 def drift(
     context: typer.Context,
     snapshot: Annotated[
-        str, typer.Argument(metavar="[SNAPSHOT]", help="A unique prefix of an id, or latest.")
+        str,
+        typer.Argument(metavar="[SNAPSHOT]", help="Compare with this snapshot: a unique prefix of an id, or latest."),
     ] = LATEST,
     what: Annotated[
         list[str] | None,
         typer.Option(
             "--what",
             metavar="WHAT",
-            help="Only packages, units, users, groups, crontabs, repositories, sysctl or files; repeated: these.",
+            help="Compare only packages, units, users, groups, crontabs, repositories, sysctl or files; repeatable.",
         ),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Fail (1) if anything differs or cannot be told.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit 1 if anything differs or cannot be compared.")] = False,
     host: Hosts = None,
     tag: Tags = None,
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Show what of this host is no longer as a snapshot of its system has it.
+    """Compare this host with a snapshot of its system.
 
-    Of a source `system`: packages and their versions, units, users, groups, crontabs, repositories, kernel settings, and every
-    file that it took, by content. `+` is here and was not recorded, `-` is gone, `M` is not as it was. Without a SNAPSHOT it is
-    the newest of this host.
+    The snapshot is one of a `system` source. Compared are packages and their versions, units, users, groups,
+    crontabs, repositories, kernel settings, and the content of every file that the snapshot holds. `+` was added
+    since, `-` is gone, `M` has changed. Without SNAPSHOT, the newest one of this host is used.
 
     Examples:
         drtool drift
@@ -56,7 +57,7 @@ def drift(
     call: Call = context.obj
     unknown = [each for each in what or () if each not in ASPECTS]
     if unknown:
-        raise UsageError(f"--what {unknown[0]}: there are {', '.join(ASPECTS)}")
+        raise UsageError(f"--what {unknown[0]} is unknown; the choices are {', '.join(ASPECTS)}")
     call.check_configured()
     settings = call.settings
     systems = {name: each for name, each in settings.config.sources.items() if each.system is not None}
@@ -92,11 +93,11 @@ def drift_view(document: Document) -> View:
 
 def _summary(document: Document) -> str:
     compared = sum(document["compared"].values())
-    since = f"as snapshot {document['snapshot'][:SHORT_ID]} of {document['host']} has it"
+    since = f"as in snapshot {document['snapshot'][:SHORT_ID]} of {document['host']}"
     counts = Counter(row["what"] for row in document["differences"])
     unknown = f"; {len(document['unknown'])} could not be compared" if document["unknown"] else ""
     if not counts:
-        return f"everything is {since}: {compared:,} things compared{unknown}"
+        return f"everything is {since}: {compared:,} items compared{unknown}"
     told = ", ".join(f"{what} {number:,}" for what, number in counts.items())
     return (
         f"{count(sum(counts.values()), 'difference')} from snapshot {document['snapshot'][:SHORT_ID]}: {told}{unknown}"

@@ -1,4 +1,4 @@
-"""`dump`: a file, or an archive, of a snapshot to stdout."""
+"""`dump`: write a file or an archive from a snapshot to stdout."""
 
 import os
 import sys
@@ -26,10 +26,11 @@ def dump(
     context: typer.Context,
     snapshot: SnapshotArgument,
     archive: Annotated[
-        Literal["tar", "zip"] | None, typer.Option("--archive", help="A directory, or everything, as an archive.")
+        Literal["tar", "zip"] | None,
+        typer.Option("--archive", help="Write a directory, or the whole snapshot, as an archive."),
     ] = None,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="Into a file, which is new, not to stdout.")
+        Path | None, typer.Option("--to", metavar="FILE", help="Write to this new file instead of stdout.")
     ] = None,
     host: Hosts = None,
     tag: Tags = None,
@@ -38,10 +39,10 @@ def dump(
 ) -> None:
     """Write one file of a snapshot, or an archive of a directory, to stdout.
 
-    Names in an archive are relative to PATH. tar keeps modes, owners, times, links, attributes and flags; zip keeps contents and
-    modes. What cannot be read or written whole ends with exit 1, and the archive is then one that no reader takes for whole.
-    What could not be read when the snapshot was taken, or does not fit into the archive, is left out and named: exit 3. If the
-    reader leaves early: exit 141.
+    Names in an archive are relative to PATH. tar keeps modes, owners, times, links, attributes and flags. zip keeps
+    contents and modes. Exit 1 if something cannot be read or written completely; the archive is then cut off, so that
+    readers detect it. Exit 3 if something is left out and named, because it could not be read when the snapshot was
+    taken or does not fit into the archive. Exit 141 if the reader closes the pipe early.
 
     Examples:
         drtool dump latest:/etc/fstab
@@ -52,11 +53,11 @@ def dump(
 
     call: Call = context.obj
     if to is None and call.screen.form.documents:
-        raise UsageError("stdout cannot hold a file and a document", hint="add --to FILE")
+        raise UsageError("stdout cannot carry both a file and a JSON document", hint="add --to FILE")
     if to is None:
         call.check_open("stdout", hint="pipe it into a program, or add --to FILE")
     if to is None and archive is not None and sys.stdout.isatty():
-        raise UsageError("an archive is not for a terminal", hint="pipe it into a program, or add --to FILE")
+        raise UsageError("an archive cannot be written to a terminal", hint="pipe it into a program, or add --to FILE")
     name, path = split_snapshot(snapshot)
     with call.look_inside(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source), path)
@@ -85,7 +86,7 @@ def _dump(call: "Call", repository: "Repository", place: "Place", archive: str |
 
 @contextmanager
 def _stdout() -> Iterator[BinaryIO]:
-    """stdout, whose file system has taken every byte when this ends well."""
+    """Yield stdout. When the block ends without an error, its file system has taken every byte."""
     try:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -104,13 +105,13 @@ def _stdout() -> Iterator[BinaryIO]:
 
 @contextmanager
 def _opened(to: Path | None) -> Iterator[BinaryIO]:
-    """stdout; or a new file for this user alone, which is there only when it is whole."""
+    """Yield stdout, or a new file for this user alone that appears only when it is complete."""
     if to is None:
         with _stdout() as out:
             yield out
         return
     if os.path.lexists(to):
-        raise UsageError(f"{to} is there already", hint="name a file that is not")
+        raise UsageError(f"{to} already exists", hint="name a new file")
     part = to.with_name(f".{to.name}.part")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -123,8 +124,10 @@ def _opened(to: Path | None) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.link(part, to)
     except FileExistsError:
-        raise UsageError(f"{to} is there already", hint="name a file that is not") from None
+        raise UsageError(f"{to} already exists", hint="name a new file") from None
     except OSError as error:
-        raise DrtoolError(f"{to} cannot be written: {error.strerror or error}", hint="nothing is left of it") from None
+        raise DrtoolError(
+            f"{to} cannot be written: {error.strerror or error}", hint="nothing was left behind"
+        ) from None
     finally:
         part.unlink(missing_ok=True)

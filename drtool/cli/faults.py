@@ -1,4 +1,4 @@
-"""`fault list` and `fault clear`: what drills do to this host's targets."""
+"""`fault list` and `fault clear`: the faults that drills inject at this host's targets."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,21 +11,22 @@ from drtool.cli.view import Cell, Line, View, line, table, view
 if TYPE_CHECKING:
     from drtool.cli.call import Call
 
-Run = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only what this run injected.")]
+Run = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Select only faults of this run.")]
 _LEFTOVERS = 8
 _STATES = {
     "in force": Cell("in force", "bad"),
     "expired": Cell("expired", "dim"),
     "owner gone": Cell("its process is gone", "dim"),
     "stopped": Cell("stopped", "dim"),
-    "elsewhere": Cell("another machine's", "dim"),
+    "elsewhere": Cell("on another machine", "dim"),
 }
 
 
 def fault_list(context: typer.Context, run: Run = None) -> None:
-    """List the faults that drills injected on this host: where, what, whose, and how long they still last.
+    """List the faults that drills injected on this host: target, kind, run, and remaining time.
 
-    Only processes on this host see them. Each ends by itself; one whose drill died is removed by the next command.
+    Only processes on this host see the faults. Each fault ends by itself. If its drill has died, the next command
+    removes it.
 
     Examples:
         drtool fault list
@@ -41,8 +42,8 @@ def fault_list(context: typer.Context, run: Run = None) -> None:
 def fault_clear(context: typer.Context, run: Run = None, dry_run: DryRun = False) -> None:
     """End the faults that drills injected on this host, now.
 
-    Needs no repository and no configuration. Nothing that is stored was ever changed, so nothing has to be put back. A drill
-    that is still running finds its fault gone. Without --run also removes files there that nobody understands.
+    This needs no repository and no configuration. Faults never change stored data, so nothing has to be restored. A
+    drill that is still running notices that its fault is gone. Without --run, unreadable fault files are removed too.
 
     Examples:
         drtool fault clear

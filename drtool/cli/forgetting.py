@@ -1,4 +1,4 @@
-"""`forget`: which snapshots stay, by the rules of retention, and why."""
+"""`forget`: select the snapshots to keep by the rules of retention, and remove the others from the list."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,8 @@ SHORT_ID = 8
 _COUNT = "N|unlimited"
 _SPAN = "1y2m3d4h"
 Names = Annotated[
-    list[str] | None, typer.Option(metavar="SNAPSHOT", help="Forget exactly this one: a prefix of its id, or latest.")
+    list[str] | None,
+    typer.Option(metavar="SNAPSHOT", help="Forget exactly this snapshot: a prefix of its id, or latest."),
 ]
 Last = Annotated[str | None, typer.Option(metavar=_COUNT, help="Keep the newest N.")]
 Hourly = Annotated[
@@ -45,20 +46,32 @@ Monthly = Annotated[
 Yearly = Annotated[
     str | None, typer.Option(metavar=_COUNT, help="Keep the newest of each of the last N years that have one.")
 ]
-Within = Annotated[str | None, typer.Option(metavar=_SPAN, help="Keep all of that time before the newest.")]
-WithinHourly = Annotated[str | None, typer.Option(metavar=_SPAN, help="In that time, keep the newest of each hour.")]
-WithinDaily = Annotated[str | None, typer.Option(metavar=_SPAN, help="In that time, keep the newest of each day.")]
-WithinWeekly = Annotated[
-    str | None, typer.Option(metavar=_SPAN, help="In that time, keep the newest of each ISO week.")
+Within = Annotated[
+    str | None, typer.Option(metavar=_SPAN, help="Keep all snapshots of this time span before the newest.")
 ]
-WithinMonthly = Annotated[str | None, typer.Option(metavar=_SPAN, help="In that time, keep the newest of each month.")]
-WithinYearly = Annotated[str | None, typer.Option(metavar=_SPAN, help="In that time, keep the newest of each year.")]
-KeepTags = Annotated[list[str] | None, typer.Option("--keep-tag", metavar="TAG", help="Keep all with this tag.")]
+WithinHourly = Annotated[
+    str | None, typer.Option(metavar=_SPAN, help="Within this time span, keep the newest of each hour.")
+]
+WithinDaily = Annotated[
+    str | None, typer.Option(metavar=_SPAN, help="Within this time span, keep the newest of each day.")
+]
+WithinWeekly = Annotated[
+    str | None, typer.Option(metavar=_SPAN, help="Within this time span, keep the newest of each ISO week.")
+]
+WithinMonthly = Annotated[
+    str | None, typer.Option(metavar=_SPAN, help="Within this time span, keep the newest of each month.")
+]
+WithinYearly = Annotated[
+    str | None, typer.Option(metavar=_SPAN, help="Within this time span, keep the newest of each year.")
+]
+KeepTags = Annotated[
+    list[str] | None, typer.Option("--keep-tag", metavar="TAG", help="Keep all snapshots with this tag.")
+]
 GroupBy = Annotated[
     str | None,
     typer.Option(
         metavar="WORDS",
-        help="What is judged together: any of host,source,paths,tags; '' for all (default host,source).",
+        help="Group snapshots by any of host,source,paths,tags; '' makes one group (default host,source).",
     ),
 ]
 
@@ -84,24 +97,26 @@ def forget(
     tag: Tags = None,
     source: Sources = None,
     allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Also if a host's source is left without any snapshot.")
+        bool, typer.Option("--allow-empty", help="Forget even the last snapshot of a host's source.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Also if the dates or the number of new snapshots look wrong.")
+        bool, typer.Option("--yes", help="Forget even if the dates or the number of new snapshots look wrong.")
     ] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Then prune: give back the room.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Run prune afterwards to free the space.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Forget snapshots that the rules do not keep; without options, by the configuration's `retention`.
+    """Forget snapshots that the rules do not keep.
 
-    A snapshot stays if any rule keeps it. The snapshots of each host and source are judged by themselves. Hours, days, weeks,
-    months and years are those of the repository's time zone. A snapshot that is dated in the future stays and counts for nothing.
+    Without options, the configuration's `retention` applies. A snapshot stays if any rule keeps it. Each host and
+    source is judged separately. Hours, days, weeks, months and years are those of the repository's time zone. A
+    snapshot dated in the future stays and is not counted.
 
-    What forgotten snapshots held stays stored until prune takes it: on this host at its next run, on others 7 days after they
-    first saw that it was forgotten.
+    The data of forgotten snapshots stays stored until prune removes it. On this host, that is the next prune. On
+    other hosts, it is 7 days after they first saw that the snapshots were forgotten.
 
-    Exit 11, and nothing is forgotten: if a host's source would be left without any snapshot; or if snapshots that were added
-    since the last run on this host are dated far before others, or are so many at once, that others go because of them.
+    Exit 11 with nothing forgotten in two cases: a host's source would be left without any snapshot, or snapshots
+    added since the last run on this host are dated far ahead of the others, or are unusually many, and would displace
+    others.
 
     Examples:
         drtool forget --dry-run
@@ -138,11 +153,13 @@ def forget(
     with call.open_repository() as repository:
         _tell_zone(call, repository.view.state.policy.timezone)
         document = document_of(run_forget(repository, request, call.emit))
-        objections = document["objections"]  # an act with any was refused; a dry run shows what would go as well
+        objections = document[
+            "objections"
+        ]  # a real run with any objection was refused; a dry run also shows what would be removed
         failure = _prune(call, repository, request, document) if prune and not objections else None
     if objections:
         document["error"] = {"kind": Refused("").kind, **objections[0]}
-    if failure is not None:  # what was forgotten is, and is shown
+    if failure is not None:  # the snapshots are forgotten already, and the result shows it
         document["error"] = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
     code = Refused.exit_code if objections else failure.exit_code if failure is not None else 0
     if "prune" in document:
@@ -153,7 +170,7 @@ def forget(
 
 
 def _prune(call: "Call", repository: "Repository", request: "ForgetRequest", document: Document) -> DrtoolError | None:
-    """Prunes after forgetting; its document goes into `prune`. The failure, if it fails."""
+    """Prune after forgetting, and store the result under `prune`. Return the failure, if any."""
     from drtool.model import SnapshotId
     from drtool.operations.prune import PruneRequest
     from drtool.operations.prune import prune as run_prune
@@ -177,7 +194,7 @@ def _prune(call: "Call", repository: "Repository", request: "ForgetRequest", doc
 def options(
     counts: Mapping[str, str | None], spans: Mapping[str, str | None], tags: Sequence[str] | None
 ) -> dict[str, Any]:
-    """The rules that the command line gives; empty: none. Raises UsageError."""
+    """Return the rules that the command line gives, empty if there are none. Raise UsageError."""
     given: dict[str, Any] = {}
     for words, read in ((counts, keep_count), (spans, span)):
         given |= {name: _read(name, word, read) for name, word in words.items() if word is not None}
@@ -196,7 +213,7 @@ def _read(name: str, word: str, read: Callable[[object], Any]) -> Any:  # noqa: 
 
 
 def chosen_rules(call: "Call", given: Mapping[str, Any]) -> "Rules":
-    """The command line's rules, else the configuration's. Raises UsageError if they would keep nothing."""
+    """Return the command line's rules, or else the configuration's. Raise UsageError if they would keep nothing."""
     from drtool.operations.retention import Rules
 
     rules = Rules(**given) if given else configured_rules(call.settings.config.retention)
@@ -204,7 +221,7 @@ def chosen_rules(call: "Call", given: Mapping[str, Any]) -> "Rules":
         return rules
     if given:
         raise UsageError(
-            "these rules keep nothing", hint="raise one of them above 0; to drop a snapshot: --snapshot ID"
+            "these rules keep no snapshot", hint="raise one of them above 0; to forget a single snapshot: --snapshot ID"
         )
     raise UsageError(
         "no rules: no --keep option is given, and the configuration's `retention` keeps nothing",
@@ -222,16 +239,16 @@ def configured_rules(retention: Retention) -> "Rules":
 
 
 def named(snapshots: Sequence[str] | None, given: Mapping[str, Any]) -> tuple[str, ...]:
-    """The snapshots that are named. UsageError if there are rules as well: then it is not clear what is meant."""
+    """Return the named snapshots. Raise UsageError if rules are given too, because the intent is then unclear."""
     if snapshots is not None and given:
-        raise UsageError("--snapshot forgets exactly that one, so --keep options have no place beside it")
+        raise UsageError("--snapshot forgets exactly one snapshot and cannot be combined with --keep options")
     if "" in (snapshots or ()):
         raise UsageError("--snapshot is empty", hint="write latest, or the beginning of an id")
     return tuple(snapshots or ())
 
 
 def grouping(words: str | None) -> "tuple[Grouping, ...]":
-    """`host,source`; empty: everything is one group. Raises UsageError."""
+    """Parse `host,source`. An empty string makes one group of everything. Raise UsageError."""
     from drtool.operations.retention import DEFAULT_GROUPING, GROUPINGS
 
     if words is None:
@@ -248,14 +265,14 @@ def _tell_zone(call: "Call", zone: str) -> None:
     if configured not in {None, zone}:
         call.emit(
             Warned(
-                message=f"the configuration's retention.timezone is {configured}, but the repository counts its days in "
-                f"{zone}, which was recorded when it was founded; that is what counts"
+                message=f"the configuration's retention.timezone is {configured}, but the repository recorded {zone} when "
+                f"it was created; {zone} is used"
             )
         )
 
 
 def forget_view(document: Document) -> View:
-    """A table for each group; in one line: how many stay and go."""
+    """Show a table for each group. In one line: the numbers of kept and removed snapshots."""
     names = sorted({row["group"] for row in (*document["keep"], *document["remove"])})
     parts: list[Line | Table] = [_head(document)] if document["policy"] else []
     for name in names:
@@ -295,4 +312,4 @@ def _outcome(document: Document) -> str:
         return f"nothing to forget: {staying}"
     verb = "would forget" if document["dry_run"] else "forgot"
     stay = f", {staying}" if document["policy"] else ""
-    return f"{verb} {going}{stay}; on other hosts prune leaves the data alone until {local(document['grace_until'])}"
+    return f"{verb} {going}{stay}; prune on other hosts keeps the data until {local(document['grace_until'])}"

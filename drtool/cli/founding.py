@@ -1,4 +1,4 @@
-"""`init`: founds a repository and writes the configuration that reaches it."""
+"""`init`: create a repository and write its configuration."""
 
 import os
 from collections.abc import Sequence
@@ -32,36 +32,40 @@ def init(
     context: typer.Context,
     target: Annotated[
         list[str] | None,
-        typer.Option(metavar="SITE[/NAME]=URL", help="A place for copies; a site is what may fail as a whole."),
+        typer.Option(metavar="SITE[/NAME]=URL", help="Store copies at URL; a site is whatever can fail as a whole."),
     ] = None,
     copies: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Sites that hold each pack (default 2).")
+        int | None, typer.Option(metavar="N", min=1, help="Store each pack at N sites (default 2).")
     ] = None,
     arbiter: Annotated[
         str | None,
-        typer.Option(metavar="[SITE=]URL", help="A place that only votes; for two sites one is added anyway."),
+        typer.Option(metavar="[SITE=]URL", help="Add a place that only votes; with two sites, one is added anyway."),
     ] = None,
     hide_sizes: Annotated[
         bool,
         typer.Option(
-            "--hide-sizes/--show-sizes", help="Pad packs and cut files under a key, so that sites learn no sizes."
+            "--hide-sizes/--show-sizes",
+            help="Pad packs and chunk files with a secret key, to hide file sizes from sites.",
         ),
     ] = True,
     replace_known: Annotated[
         bool,
-        typer.Option("--replace-known", help="Found where this host knows a repository whose disk is not mounted."),
+        typer.Option(
+            "--replace-known",
+            help="Create the repository even where this host has recorded one whose disk is not mounted.",
+        ),
     ] = False,
 ) -> None:
-    """Found a repository, and write the configuration if there is none.
+    """Create a repository, and write the configuration if there is none.
 
-    Without --target the configuration's sites are used; without those, three directories below ~/.local/share/drtool:
-    a demonstration, since one disk holds them all.
+    Without --target, the configuration's sites are used. Without those, three directories below ~/.local/share/drtool
+    are used as a demonstration, since one disk holds all of them.
 
-    A place where this host knows a repository is refused while another directory is there, such as the mount point of a disk
-    that is not mounted. A repository that was deleted leaves its place free.
+    If this host has recorded a repository at a place and finds another directory there, such as the mount point of an
+    unmounted disk, `init` refuses. A place is free again once its repository has been deleted.
 
-    Two sites need a third vote, so that writing goes on when any one is lost: an arbiter, which holds the catalogue and no
-    packs. Without --arbiter it is a directory on this host.
+    Two sites need a third vote, to keep writing when any one is lost. An arbiter provides it. It stores the catalogue
+    and no packs. Without --arbiter, it is a directory on this host.
 
     Examples:
         drtool init --target paris=/mnt/nas --target attic=/mnt/usb --target garage=/mnt/old --copies 2
@@ -90,7 +94,7 @@ def init(
 
 
 def known_zone(call: "Call") -> str:
-    """The time zone that retention will count days in; UTC if this host's is not one that any host knows by its name."""
+    """Return the time zone for retention. It is UTC if this host's zone has no name that every host can resolve."""
     from drtool.operations.forget.plan import zone_of
 
     name = call.settings.timezone
@@ -98,11 +102,13 @@ def known_zone(call: "Call") -> str:
         zone_of(name)
     except DrtoolError as error:
         if call.settings.config.retention.timezone is not None:
-            raise ConfigError(f"retention.timezone: there is no time zone {name!r} here", hint=error.hint) from None
+            raise ConfigError(
+                f"retention.timezone: {name!r} is not a known time zone on this host", hint=error.hint
+            ) from None
         call.emit(
             Warned(
-                message=f"this host's time zone {name!r} has no name that others know, so days and weeks of retention will be "
-                "those of UTC; retention.timezone in the configuration names another"
+                message=f"this host's time zone {name!r} has no standard name, so retention will use the days and weeks "
+                "of UTC; set retention.timezone in the configuration to use another zone"
             )
         )
         return "UTC"
@@ -110,14 +116,14 @@ def known_zone(call: "Call") -> str:
 
 
 def config_path(call: "Call") -> Path:
-    """Where the configuration is, or will be written: --config, $DRTOOL_CONFIG, else ./drtool.yaml."""
+    """Return the path where the configuration is or will be written: --config, $DRTOOL_CONFIG, or ./drtool.yaml."""
     settings = call.settings
     named = named_config(call.options, os.environ, settings.directory)
     return (settings.config_path or named or settings.directory / CONFIG_NAME).absolute()
 
 
 def chosen_targets(call: "Call", words: Sequence[str]) -> "tuple[TargetSpec, ...]":
-    """The command line's targets, else the configuration's, else the embedded default."""
+    """Return the command line's targets, or else the configuration's, or else the built-in default."""
     settings = call.settings
     if words:
         return parse_targets(words, settings.directory)
@@ -125,15 +131,15 @@ def chosen_targets(call: "Call", words: Sequence[str]) -> "tuple[TargetSpec, ...
         return targets_of(settings.config, settings.config_path.parent)
     call.emit(
         Warned(
-            message=f"no targets were named: three directories below {settings.data_dir} stand for three sites; "
-            "one disk holds them all, so this is a demonstration and not a safeguard"
+            message=f"no targets were given: three directories below {settings.data_dir} act as three sites; one disk "
+            "holds them all, so this is a demonstration and not a safeguard"
         )
     )
     return parse_targets([f"{site}={settings.data_dir / site}" for site in DEFAULT_SITES], settings.directory)
 
 
 def with_arbiter(call: "Call", targets: "tuple[TargetSpec, ...]", word: str | None) -> "tuple[TargetSpec, ...]":
-    """With the arbiter that is asked for; for two sites without one, with a directory on this host."""
+    """Return the targets with the requested arbiter, or for two sites without one, with a directory on this host."""
     if word is not None:
         return (*targets, parse_arbiter(word, targets, call.settings.directory))
     if len({row.site for row in targets}) != TWO or any(row.vote in {"only", "false"} for row in targets):
@@ -141,35 +147,35 @@ def with_arbiter(call: "Call", targets: "tuple[TargetSpec, ...]", word: str | No
     place = call.settings.data_dir / f"{ARBITER}-{_fingerprint(targets)}"
     call.emit(
         Warned(
-            message=f"two sites need a third vote to go on when one is lost: {place} on this host will vote and store nothing "
-            "else; --arbiter URL puts that elsewhere"
+            message=f"two sites need a third vote to continue when one is lost: {place} on this host will vote and "
+            "store no packs; --arbiter URL puts the arbiter elsewhere"
         )
     )
     return (*targets, parse_arbiter(str(place), targets, call.settings.directory))
 
 
 def parse_arbiter(word: str, targets: "Sequence[TargetSpec]", directory: Path) -> "TargetSpec":
-    """`URL`, or `SITE=URL`; a site of its own."""
+    """Parse `URL` or `SITE=URL`. An arbiter is a site of its own."""
     name, equals, url = word.partition("=")
     named = bool(equals) and "/" not in name and ":" not in name
     (spec,) = parse_targets([word if named else f"{ARBITER}={word}"], directory, option="--arbiter")
     if spec.site in {row.site for row in targets}:
         raise UsageError(
-            f"--arbiter {word!r}: {spec.site} is a site already, and two votes of one site are lost together",
-            hint=f"name the arbiter's own site: --arbiter SITE={url if named else word}",
+            f"--arbiter {word!r}: {spec.site} is already a site, and two votes at one site are lost together",
+            hint=f"give the arbiter a site of its own: --arbiter SITE={url if named else word}",
         )
     return replace(spec, vote="only")
 
 
 def _fingerprint(targets: "Sequence[TargetSpec]") -> str:
-    """The same for the same places, so that an `init` that was interrupted finds its own arbiter again."""
+    """Return a hash of the places, so that an interrupted `init` finds its own arbiter again."""
     from hashlib import blake2b
 
     return blake2b("\n".join(sorted(row.url for row in targets)).encode(), digest_size=4).hexdigest()
 
 
 def parse_targets(words: Sequence[str], directory: Path, option: str = "--target") -> "tuple[TargetSpec, ...]":
-    """`SITE[/NAME]=URL`, each name once."""
+    """Parse `SITE[/NAME]=URL`. Each name may occur once."""
     from drtool.model import TargetName
     from drtool.repository import TargetSpec
 
@@ -177,11 +183,11 @@ def parse_targets(words: Sequence[str], directory: Path, option: str = "--target
     for word in words:
         name, equals, url = word.partition("=")
         if not equals:
-            raise UsageError(f"{option} {word!r} says no place", hint=f"write {option} paris=/mnt/nas/drtool")
+            raise UsageError(f"{option} {word!r} has no URL", hint=f"write {option} paris=/mnt/nas/drtool")
         site, _, place = name.partition("/")
         full = f"{check_name(site, 'site')}/{check_name(place or 'main', 'target')}"
         if full in specs:
-            raise UsageError(f"{option} {full} is given twice", hint="name a second one at that site: SITE/NAME=URL")
+            raise UsageError(f"{option} {full} is given twice", hint="name a second target at that site: SITE/NAME=URL")
         try:
             place, access = place_at(url, directory)
         except UsageError as error:
@@ -191,14 +197,18 @@ def parse_targets(words: Sequence[str], directory: Path, option: str = "--target
 
 
 def write_if_new(call: "Call", path: Path, label: str, targets: "Sequence[TargetSpec]", copies: int) -> bool:
-    """Writes the configuration unless there is one. One that is there is never changed."""
+    """Write the configuration unless there is one. An existing one is never changed."""
     if path.exists():
         if not call.settings.config.sites:
             call.emit(
                 Warned(message=f"{path} exists and is not changed; add the repository's sites to it under `sites:`")
             )
         elif any(row.vote == "only" and row.name not in _named(call) for row in targets):
-            call.emit(Warned(message=f"{path} exists and is not changed; other hosts need the arbiter named in theirs"))
+            call.emit(
+                Warned(
+                    message=f"{path} exists and is not changed; add the arbiter to the configuration of each other host"
+                )
+            )
         return False
     password_file = call.options.password_file or os.environ.get("DRTOOL_PASSWORD_FILE")
     chosen = Chosen(
@@ -215,7 +225,7 @@ def write_if_new(call: "Call", path: Path, label: str, targets: "Sequence[Target
 
 
 def warn_if_unusable(call: "Call", path: Path) -> None:
-    """Warn where a new configuration would be refused: below a directory that another user may change, as under `sudo`."""
+    """Warn if a new configuration would be refused because another user may change its directory, as under `sudo`."""
     if path == call.settings.directory / CONFIG_NAME and path != named_config(
         call.options, os.environ, call.settings.directory
     ):
@@ -230,7 +240,7 @@ def _named(call: "Call") -> set[str]:
 
 
 def new_password(call: "Call") -> bytes:
-    """Asks twice, or proposes one; without a terminal, UsageError."""
+    """Ask for a password twice, or propose one. Raise UsageError without a terminal."""
     call.screen.end_progress()
     first = ask_password_or_none("New password (empty: propose one): ")
     if first is None:
@@ -238,9 +248,9 @@ def new_password(call: "Call") -> bytes:
     if weak := weakness(first):
         raise UsageError(
             f"this password is too easy to guess: it {weak}; nothing was done",
-            hint="take five or more random words, or press Enter and take the one that is proposed",
+            hint="take five or more random words, or press Enter to use a proposed password",
         )
-    if ask_password("The same again: ") != first:
+    if ask_password("Repeat the password: ") != first:
         raise UsageError("the two passwords differ; nothing was done")
     return first
 
@@ -255,13 +265,13 @@ def ask_password_or_none(question: str) -> bytes | None:
 
 
 def _proposed(call: "Call") -> bytes:
-    """130 bits, in letters that nobody mixes up."""
+    """Propose a password of 130 bits, in letters that are hard to confuse."""
     import secrets
 
     letters = "".join(secrets.choice("0123456789abcdefghjkmnpqrstvwxyz") for _ in range(26))
     text = "-".join(letters[start : start + 5] for start in range(0, 26, 5))
     call.screen.say(
-        f"\n    {text}\n\nWrite it down, or keep it in a password store: without it nothing can be restored."
+        f"\n    {text}\n\nWrite it down or keep it in a password manager: nothing can be restored without it."
     )
     if ask_password("Type it to confirm: ") != text.encode():
         raise UsageError("that is not the proposed password; nothing was done")
@@ -274,21 +284,22 @@ def init_view(document: Document, promise: str, *, written: bool) -> View:
     config = document["config"]
     return view(
         line(
-            Cell("founded ", "good"),
-            f"repository {document['repository_id']}, {count(document['copies'], 'copy', 'copies')} of everything",
+            Cell("created ", "good"),
+            f"repository {document['repository_id']} with {count(document['copies'], 'copy', 'copies')} of everything",
         ),
         table("SITE TARGETS", rows),
         line(f"{'wrote' if written else 'kept'} {config}"),
         line(
             Cell("recovery kit: ", "strong"),
-            "`drtool key kit --html kit.html` makes a page with the way back from nothing; keep it and the password "
-            "where no site's loss reaches them",
+            "`drtool key kit --html kit.html` makes a page that explains recovery from nothing; keep it and "
+            "the password where the loss of a site cannot reach them",
         ),
         line(
-            Cell("what holds: ", "strong"),
-            f"with these, {promise}; `drtool survive` says what holds for what is stored",
+            Cell("protection: ", "strong"),
+            f"{promise}; `drtool survive` checks this for the stored data",
         ),
-        summary=f"founded repository {document['repository_id']} at {', '.join(document['sites'])}"
-        f"{''.join(f', arbiter {name}' for name in document['arbiters'])}; "
-        f"{'wrote' if written else 'kept'} {config}; {promise}; keep the password and a copy of it elsewhere",
+        summary=f"created repository {document['repository_id']} at "
+        f"{', '.join(document['sites'])}{''.join(f', arbiter {name}' for name in document['arbiters'])}; "
+        f"{'wrote' if written else 'kept'} {config}; {promise}; keep the password and a copy of the "
+        "configuration elsewhere",
     )

@@ -1,4 +1,4 @@
-"""`status`: one screen."""
+"""`status`: show the state of the repository on one screen."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ _SHOWN = 20
 
 
 def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """Show on one screen how the repository is: sites, quorum, copies, the newest snapshots.
+    """Show the state of the repository on one screen: sites, quorum, copies, newest snapshots.
 
-    Exit 7 when it lists a problem: a missed objective, too few copies, damage, a target or voter that cannot be used. Exit 6 when
-    there is no quorum. A notice needs no action and changes no exit code. `objectives:` in the configuration sets what must hold
-    for this host's sources; without it, ages are shown and not judged.
+    Exit 7 if there is a problem: a missed objective, too few copies, damage, or a target or voter that cannot be
+    used. Exit 6 if there is no quorum. A notice needs no action and changes no exit code. The configuration's
+    `objectives:` set the requirements for this host's sources. Without them, ages are shown but not judged.
 
     Examples:
         drtool status
@@ -40,7 +40,7 @@ def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
 
 @dataclass(frozen=True)
 class Examined:
-    """What `status` found: for its own screen, and for the page of `report`."""
+    """The findings of `status`, for its own screen and for the page of `report`."""
 
     document: Document
     exit_code: int
@@ -48,7 +48,7 @@ class Examined:
 
 
 def examine(call: "Call", repository: "Repository") -> Examined:
-    """Look at the repository and at the plans that must pass."""
+    """Examine the repository, and the plans that must pass."""
     import time
 
     from drtool.operations.status import status as run_status
@@ -68,7 +68,7 @@ def examine(call: "Call", repository: "Repository") -> Examined:
 
 
 def _about_plans(rows: "Iterable[Proof]", now_ns: int) -> "Iterable[Remark]":
-    """A plan that did not pass in time is a problem like any other."""
+    """Return a problem for each plan that did not pass in time."""
     from drtool.operations.status import problem
     from drtool.plans.evidence.proofs import told
 
@@ -76,7 +76,9 @@ def _about_plans(rows: "Iterable[Proof]", now_ns: int) -> "Iterable[Remark]":
 
 
 def _configured_plans(call: "Call") -> "tuple[dict[str, float | None], list[Remark]]":
-    """Return how often each plan of this host must pass, by id, and which cannot be read. Without plans nothing is imported."""
+    """Return how often each plan of this host must pass, by id, and the unreadable plans. Without plans nothing is
+    imported.
+    """
     from drtool.cli.plans import plans_directory
     from drtool.operations.status import problem
 
@@ -84,15 +86,13 @@ def _configured_plans(call: "Call") -> "tuple[dict[str, float | None], list[Rema
     if directory is None:
         return {}, []
     if not directory.is_dir():
-        return {}, [problem(f"there is no directory {directory}, so it is not known which plans must pass")]
+        return {}, [problem(f"the directory {directory} is missing, so the plans that must pass are unknown")]
     from drtool.plans.library import list_plans
 
     listed = list_plans(directory, call.settings.trust)
     plans = [row.plan for row in listed if row.plan is not None]
     broken = [
-        problem(f"{row.file} cannot be read as a plan: drtool plan check {row.file}")
-        for row in listed
-        if row.plan is None
+        problem(f"{row.file} is not a valid plan: drtool plan check {row.file}") for row in listed if row.plan is None
     ]
     return {plan.id: plan.schedule.must_pass_every_s if plan.schedule else None for plan in plans}, broken
 

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def key_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """List the passwords: what each is called, since when, and which targets hold its slot.
+    """List the passwords: label, creation time, and the targets that hold each key slot.
 
-    Each password has a slot, a small file that holds the keys wrapped by it. A target without slots cannot be opened by
-    itself, so what misses is told here and by status; the next backup or `key` command puts it back.
+    Each password has a key slot, a small file that holds the repository's keys, encrypted with that password. A
+    target without key slots cannot be opened on its own, so missing slots are reported here and by `status`. The next
+    backup or `key` command restores them.
 
     Examples:
         drtool key list
@@ -39,16 +40,18 @@ def key_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None
 def key_add(
     context: typer.Context,
     label: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to call it (default: added on this host).")
+        str | None, typer.Option(metavar="TEXT", help="Label the password with TEXT (default: added on this host).")
     ] = None,
     new_password_file: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="The file whose first line is the new password; else it is asked for."),
+        typer.Option(
+            metavar="FILE", help="Read the new password from the first line of this file; otherwise ask for it."
+        ),
     ] = None,
 ) -> None:
-    """Add a password. Every password opens everything.
+    """Add a password. Each password opens the whole repository.
 
-    Exit 5 if a target that keeps key slots did not take it; the next backup brings it there.
+    Exit 5 if a target that keeps key slots could not store this one. The next backup stores it there.
 
     Examples:
         drtool key add --label "safe deposit box"
@@ -66,14 +69,17 @@ def key_add(
 
 def key_remove(
     context: typer.Context,
-    slot: Annotated[str, typer.Argument(metavar="ID", help="The beginning of an id that `key list` shows.")],
-    in_use: Annotated[bool, typer.Option("--in-use", help="Also if it is the password that opens this run.")] = False,
+    slot: Annotated[
+        str, typer.Argument(metavar="ID", help="Remove this password: a unique prefix of an id from `key list`.")
+    ],
+    in_use: Annotated[bool, typer.Option("--in-use", help="Remove it even if this run uses it.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Remove a password.
 
-    This does not revoke: whoever kept a copy of the slot and knows its password still has the keys. Follow it with
-    `key rotate`, so that at least what is stored from then on stays closed to them. The last password cannot be removed.
+    This does not revoke access. Anyone who kept a copy of the slot and has its password still has the keys. Run `key
+    rotate` afterwards, so that at least data stored from then on stays closed to them. The last password cannot be
+    removed.
 
     Examples:
         drtool key remove 3f2a --dry-run
@@ -92,17 +98,17 @@ def key_rotate(
     context: typer.Context,
     also_password_file: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="A further password to keep: the first line of this file. Repeatable."),
+        typer.Option(metavar="FILE", help="Keep this further password too, the first line of FILE; repeatable."),
     ] = None,
     drop_others: Annotated[
         bool, typer.Option("--drop-others", help="Remove every password that is not given.")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Seal what is stored from now on under a new key.
+    """Encrypt data stored from now on with a new key.
 
-    What was stored before stays readable, and stays under the old key. Only a password's owner can wrap the new key for it:
-    the one in use is kept, each further one must be given in a file, or be dropped.
+    Existing data stays readable and stays under the old key. The new key must be encrypted with each password that is
+    kept. The password in use is kept. Give each further one in a file, or drop it with --drop-others.
 
     Examples:
         drtool key rotate
@@ -129,7 +135,9 @@ def _new_password(call: "Call", file: str | None) -> bytes:
             )
         return new_password(call)
     if call.options.password_file and Path(file).absolute() == Path(call.options.password_file).absolute():
-        raise UsageError("--password-file and --new-password-file are the same file", hint="the new one needs its own")
+        raise UsageError(
+            "--password-file and --new-password-file are the same file", hint="use another file for the new password"
+        )
     return password_from_file(Path(file))()
 
 
@@ -164,8 +172,8 @@ def add_view(document: Document) -> View:
 
 
 _HONEST = (
-    "whoever kept a copy of it and knows its password still has the keys; `drtool key rotate` closes what is stored "
-    "from now on"
+    "anyone who kept a copy of it and has its password still has the keys; `drtool key rotate` "
+    "closes data stored from now on to them"
 )
 
 
@@ -192,7 +200,7 @@ def rotation_view(document: Document) -> View:
     kept = [line(Cell("  keeps   ", "good"), f"{row['label']}{_arrow(row)}") for row in document["kept"]]
     dropped = [line(Cell("  drops   ", "warn"), f"{row['label']} ({row['id']})") for row in document["dropped"]]
     return view(
-        line(Cell(now, "strong"), f", after {document['previous_generation']}; what is stored already stays as it is"),
+        line(Cell(now, "strong"), f", after {document['previous_generation']}; existing data stays under its key"),
         *kept,
         *dropped,
         *_unheld("missing", document["missing"]),

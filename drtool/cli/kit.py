@@ -1,4 +1,4 @@
-"""`key kit`: the recovery kit, printed, as a page and as text."""
+"""`key kit`: print the recovery kit, or write it as a page or a text file."""
 
 import os
 from pathlib import Path
@@ -20,17 +20,17 @@ def key_kit(
     context: typer.Context,
     html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page to print, on one A4 sheet.")] = None,
     text: Annotated[str | None, typer.Option(metavar="FILE", help="Write it as plain text.")] = None,
-    print_: Annotated[bool, typer.Option("--print", help="Print the text; also if no file is named.")] = False,
+    print_: Annotated[bool, typer.Option("--print", help="Print the text, even if a file is named.")] = False,
     with_password: Annotated[
-        bool, typer.Option("--with-password", help="Put the password in use on it, instead of a blank to write it in.")
+        bool, typer.Option("--with-password", help="Include the password in use instead of a blank line.")
     ] = False,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Make the recovery kit: everything that somebody needs who has nothing left but one site.
+    """Make the recovery kit: all that is needed to restore from one site with nothing else left.
 
-    It names the repository, its places and passwords, and the exact commands from a bare machine to restored files; as text
-    and as a page with QR codes. Without --with-password it holds no secret. A file that holds the password is for its
-    owner's eyes only (0600). No file is ever overwritten.
+    The kit names the repository, its places and passwords, and lists the exact commands from a bare machine to
+    restored files. It is made as text and as a page with QR codes. Without --with-password it holds no secret. A file
+    with the password can be read by its owner only (mode 0600). Existing files are never overwritten.
 
     Examples:
         drtool key kit --html kit.html
@@ -58,13 +58,15 @@ def key_kit(
     document["commands"] = [command for step in steps(kit) for command in step.commands]
     shown = text_page(kit, dark=call.screen.draws) if print_ or not files else None
     if shown is not None and with_password and call.screen.form.documents:
-        call.emit(Warned(message="a document never holds the password; name a file for the kit: --html FILE"))
+        call.emit(Warned(message="a JSON document never holds the password; name a file for the kit: --html FILE"))
     call.show(document, kit_view(document, shown))
 
 
 def _check_free(path: Path) -> None:
     if path.exists():
-        raise Refused(f"{path} exists and is not overwritten", hint="name another file, or remove this one first")
+        raise Refused(
+            f"{path} already exists and is not overwritten", hint="name another file, or remove this one first"
+        )
 
 
 def _write(path: Path, content: str, *, secret: bool) -> None:
@@ -84,6 +86,6 @@ def kit_view(document: Document, shown: str | None) -> View:
     advice = (
         "it holds the password: print it, then delete the file"
         if document["password_included"]
-        else "write the password in by hand, and keep it apart from the sites"
+        else "write the password in by hand, and keep the page away from the sites"
     )
     return view(line(Cell("wrote ", "good"), f"{files}; {advice}"))

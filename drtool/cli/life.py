@@ -1,9 +1,9 @@
-"""What surrounds a command that cron runs: hooks before and after, and figures for Prometheus.
+"""Work around a command that cron runs: hooks before and after it, and figures for Prometheus.
 
 Invariants
-    `before` hooks run when the command line is known to be sound, before anything is opened; one that fails stops the command.
-    `after` hooks run however the command ended, as soon as a `before` hook has begun: what the first one mounted is unmounted
-    though the second one failed, or a signal came. Then, if the command failed, `on_failure`.
+    `before` hooks run once the command line is valid, before anything is opened. If one fails, the command does not begin.
+    `after` hooks run however the command ended, as soon as a `before` hook has begun. A file system that the first hook
+    mounted is thus unmounted even if the second hook failed or a signal came. If the command failed, `on_failure` follows.
     A dry run runs no hook and writes no figures. The result is on stdout before any of this can spoil it.
 """
 
@@ -20,32 +20,34 @@ if TYPE_CHECKING:
 
 _HOOKED = ("backup", "verify", "prune")
 _GOOD = {"backup": (0, 5), "verify": (0, 5), "prune": (0,)}
-"""With these codes the work was done and `repair` completes it; all others call `on_failure`, and no ping of `after` is sent."""
+"""Exit codes after which the work is done, or `repair` completes it. All others run `on_failure` and send no ping of
+`after`.
+"""
 
 
 class Life:
-    """One run of one command."""
+    """The hooks and figures of one run of one command."""
 
     def __init__(self, call: "Call", command: str) -> None:
         self._call = call
         self._command = command
         self._began_s = time.time()
         self._failure = ""
-        """Which `after` hooks failed, and why."""
+        """The `after` hooks that failed, with reasons."""
 
     def begin(self) -> None:
-        """Runs the `before` hooks. Raises DrtoolError if one fails."""
+        """Run the `before` hooks. Raise DrtoolError if one fails."""
         hooks = self._hooks("before")
         if hooks:
             outcome = self._run(f"before_{self._command}", hooks, None, stop_at_failure=True)
             if outcome.failed:
                 raise DrtoolError(
                     f"{outcome.failed[0]}, so {self._command} did not begin",
-                    hint="mend the hook, or take it out of `hooks:`",
+                    hint="fix the hook, or remove it from `hooks:`",
                 )
 
     def end(self, code: int) -> int:
-        """Runs the `after` hooks and those of a failure, writes the figures. The exit code of it all."""
+        """Run the `after` hooks and those for a failure, and write the figures. Return the final exit code."""
         done = code in _GOOD.get(self._command, (0,))
         failed = False
         if self._hooks("after"):
@@ -100,7 +102,7 @@ class Life:
         return outcome
 
     def _reason(self, code: int | None) -> str:
-        """Why the command did not end with 0, in one line."""
+        """Return in one line why the command did not end with 0."""
         from drtool.cli.reasons import reason_of
 
         if not code:
@@ -109,7 +111,7 @@ class Life:
         return "; ".join(text for text in (found, self._failure) if text)
 
     def _write_metrics(self, code: int) -> bool:
-        """Whether all is well with the figures, if any are wanted."""
+        """Write the figures if any are wanted. Return whether that succeeded."""
         call = self._call
         path = call.metrics_file
         if path is None:

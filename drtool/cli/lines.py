@@ -1,9 +1,9 @@
-"""`--json-lines`: events as JSON, one object a line, before the document that ends the run.
+"""`--json-lines`: events as JSON, one object per line, before the final document.
 
 Invariants
-    Every line but the last has `event` and `time`; the last is the very document of `--json`, and has no `event`.
-    Progress comes at most every `INTERVAL_S`; what was held back of it comes before the next stage and before the end,
-    so that its last figures are never missing. Nothing else is held back or left out.
+    Every line but the last has `event` and `time`. The last one is the document of `--json` and has no `event`.
+    Progress is written at most every `INTERVAL_S`. A delayed line is written before the next stage and before the end, so
+    its final figures are never missing. No other event is delayed or left out.
 """
 
 import time
@@ -18,7 +18,7 @@ INTERVAL_S = 0.5
 
 
 class EventLines:
-    """Writes events with `write`, one line each."""
+    """The writer of events, one line each."""
 
     def __init__(self, write: Callable[[str], None], now_s: Callable[[], float] = time.monotonic) -> None:
         self._write = write
@@ -27,7 +27,7 @@ class EventLines:
         self._next_s = now_s()
 
     def take(self, event: Event) -> None:
-        """Writes `event`, now or with the next that is due."""
+        """Write `event` now, or delay it until the next one is due."""
         at_ns = time.time_ns()
         if isinstance(event, Progress):
             if self._now_s() < self._next_s:
@@ -40,7 +40,7 @@ class EventLines:
         self._line(at_ns, event)
 
     def end(self) -> None:
-        """Writes what was held back."""
+        """Write the delayed event."""
         held, self._held = self._held, None
         if held is not None:
             self._line(*held)

@@ -1,4 +1,4 @@
-"""`snapshots` and `ls`: looking at what there is."""
+"""`snapshots` and `ls`: list snapshots and their contents."""
 
 import os
 import stat
@@ -34,7 +34,7 @@ def snapshots(
     tag: Tags = None,
     source: Sources = None,
     latest: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Only the newest N of each host and source.")
+        int | None, typer.Option(metavar="N", min=1, help="Show only the newest N of each host and source.")
     ] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
@@ -57,8 +57,8 @@ def snapshots(
 def ls(
     context: typer.Context,
     snapshot: SnapshotArgument,
-    long: Annotated[bool, typer.Option("-l", help="Modes, owners, sizes and times too.")] = False,
-    recursive: Annotated[bool, typer.Option("-R", help="Everything below, too.")] = False,
+    long: Annotated[bool, typer.Option("-l", help="Show modes, owners, sizes and times.")] = False,
+    recursive: Annotated[bool, typer.Option("-R", help="List everything below, recursively.")] = False,
     host: Hosts = None,
     tag: Tags = None,
     source: Sources = None,
@@ -88,7 +88,10 @@ def ls(
 def chosen_snapshot(
     call: "Call", repository: "Repository", name: str, narrow: Narrowing, path: bytes | None = None
 ) -> "Snapshot":
-    """Return the snapshot that a person named, and report what they should know of the choice. `latest` is one with `path`."""
+    """Return the snapshot that the user named, and report ambiguities of the choice.
+
+    `latest` selects among the snapshots that have `path`.
+    """
     from drtool.operations.holding import holder_of
 
     rows = list(repository.view.state.snapshots)
@@ -102,7 +105,7 @@ def chosen_snapshot(
 
 
 def choice_row(name: str, selected: "Selected[Snapshot]") -> Document:
-    """What documents say of a choice by `latest`: the snapshot, and the newest of each other source that it could have been."""
+    """Return the record of a choice by `latest`: the snapshot, and the newest one of each other source that matched."""
     return {"asked": name, **_brief(selected.snapshot), "others": [_brief(row) for row in selected.others]}
 
 
@@ -112,7 +115,7 @@ def _brief(row: "Snapshot") -> Document:
 
 
 def snapshot_row(row: "Snapshot", listed: "Collection[SnapshotId] | None" = None) -> Document:
-    """What documents say of a snapshot. A parent that is not `listed` was forgotten, so its id would lead nowhere."""
+    """Return a snapshot's row for documents. A parent that is not `listed` was forgotten, so its id is left out."""
     parent = row.parent if listed is None or row.parent in listed else None
     return {
         "id": row.id.hex(),
@@ -130,7 +133,7 @@ def snapshot_row(row: "Snapshot", listed: "Collection[SnapshotId] | None" = None
 
 
 def hold_row(mark: "Mark | None", now_ns: int | None = None) -> Document:
-    """What documents say of a hold."""
+    """Return a hold's fields for documents."""
     if mark is None or not mark.holds(time.time_ns() if now_ns is None else now_ns):
         return {"held": False, "hold_reason": None, "hold_until": None}
     return {"held": True, "hold_reason": mark.reason, "hold_until": utc(mark.until_ns) if mark.until_ns else None}
@@ -159,7 +162,7 @@ def snapshots_view(document: Document) -> View:
 
 
 def _long_lines(rows: "Iterable[Listed]") -> Iterator[Line]:
-    """As `ls -l`: columns are as wide as the first rows need; a later one that needs more widens them."""
+    """Yield rows as `ls -l` does. The first rows set the column widths, and later rows widen them if necessary."""
     documents = map(document_of, rows)
     first = list(islice(documents, _SIZED_BY))
     widths = [max(map(len, column)) for column in zip(*map(_long_words, first), strict=True)]

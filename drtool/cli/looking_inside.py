@@ -1,4 +1,4 @@
-"""`find` and `diff`: where something is, and what has changed."""
+"""`find` and `diff`: find files in snapshots, and compare snapshots."""
 
 import os
 from collections import Counter
@@ -33,26 +33,26 @@ _MARKS: dict[str, tuple[str, Style]] = {
 def find(
     context: typer.Context,
     patterns: Annotated[
-        list[str], typer.Argument(metavar="PATTERN…", help="As a shell's; with a slash, against the whole path.")
+        list[str],
+        typer.Argument(metavar="PATTERN…", help="Match these shell patterns; with a slash, they match the whole path."),
     ],
     snapshot: Annotated[
-        list[str] | None, typer.Option("--snapshot", metavar="SNAPSHOT", help="Only in this one; repeated: in these.")
+        list[str] | None, typer.Option("--snapshot", metavar="SNAPSHOT", help="Search only this snapshot; repeatable.")
     ] = None,
     kind: Annotated[
-        list[str] | None, typer.Option("--type", metavar="f|d|l", help="Only files, directories, symbolic links.")
+        list[str] | None,
+        typer.Option("--type", metavar="f|d|l", help="Find only files (f), directories (d) or symbolic links (l)."),
     ] = None,
-    ignore_case: Annotated[
-        bool, typer.Option("--ignore-case", "-i", help="Upper and lower case are the same.")
-    ] = False,
+    ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i", help="Ignore upper and lower case.")] = False,
     host: Hosts = None,
     tag: Tags = None,
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Find files in the snapshots by their names or paths, the oldest snapshot first.
+    """Find files in the snapshots by name or path, oldest snapshot first.
 
-    `*` also stands for slashes; a pattern with a slash that does not begin with one may begin at any directory. What nothing
-    matches is no failure: the list is empty then.
+    `*` also matches slashes. A pattern that contains a slash but does not begin with one may match from any directory
+    on. No match is not an error; the list is then empty.
 
     Examples:
         drtool find 'invoice-2025*.pdf'
@@ -65,7 +65,7 @@ def find(
     call: Call = context.obj
     types = frozenset(kind or ())
     if not types <= _TYPES:
-        raise UsageError(f"--type {' '.join(sorted(types - _TYPES))}: it is f, d or l")
+        raise UsageError(f"--type {' '.join(sorted(types - _TYPES))} is unknown; the choices are f, d and l")
     wanted = Wanted(patterns=tuple(patterns), ignore_case=ignore_case, types=types)
     narrow = narrowing(host, tag, source)
     with call.look_inside(sites(manifest_from)) as repository:
@@ -76,7 +76,7 @@ def find(
         if not call.screen.form.documents:
             first = next(found, None)
             if first is None:
-                call.emit(Warned(message=f"nothing in {count(len(rows), 'snapshot')} is called so"))
+                call.emit(Warned(message=f"no match in {count(len(rows), 'snapshot')}"))
             else:
                 call.screen.stream(_match_lines(chain((first,), found)))
             return
@@ -87,19 +87,19 @@ def find(
 def diff(
     context: typer.Context,
     first: SnapshotArgument,
-    second: Annotated[str, typer.Argument(metavar="SNAPSHOT[:PATH]", help="What it is compared with.")],
+    second: Annotated[str, typer.Argument(metavar="SNAPSHOT[:PATH]", help="Compare with this snapshot or path.")],
     metadata: Annotated[
-        bool, typer.Option("--metadata", help="Also where only mode, owner, times or attributes differ.")
+        bool, typer.Option("--metadata", help="Also report items that differ only in mode, owner, times or attributes.")
     ] = False,
     host: Hosts = None,
     tag: Tags = None,
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Show what two snapshots, or two places in them, differ in.
+    """Show the differences between two snapshots, or between two paths in them.
 
-    `+` was added, `-` removed, `M` has other content, another type or points elsewhere; with --metadata, `m` differs in mode,
-    owner, times or attributes alone. A PATH of the first stands for both if the second has none.
+    `+` was added, `-` was removed, `M` has different content, type or link target. With --metadata, `m` differs only
+    in mode, owner, times or attributes. If only the first snapshot has a PATH, it applies to both.
 
     Examples:
         drtool diff 3f2a latest

@@ -1,8 +1,8 @@
-"""Where a command line begins and ends: argv in, exit code out.
+"""The entry point: argv in, exit code out.
 
 Invariants
-    Every failure that we understand ends as one sentence (or one JSON document) and its exit code; one that we do not
-    understand is a bug of ours, says so, and keeps its traceback for the report.
+    Every expected failure ends as one sentence (or one JSON document) and its exit code. An unexpected one is reported as a
+    bug in drtool, and its traceback is kept for the report.
     `--version` is answered before the parser is imported.
 """
 
@@ -16,7 +16,9 @@ from drtool import __version__
 from drtool.cli.arguments import Arguments, arrange
 from drtool.cli.streams import buffer_stdout, occupy, open_all
 
-TYPE_CHECKING = False  # as type checkers know it; importing typing would double the time of `drtool --version`
+TYPE_CHECKING = (
+    False  # type checkers treat this name as true; importing typing would double the time of `drtool --version`
+)
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
@@ -26,18 +28,18 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(argv: Sequence[str]) -> int:
-    """Carries out one command line. Returns its exit code."""
+    """Execute one command line. Return its exit code."""
     closed = open_all()
     arguments = arrange(argv)
     if arguments.has("--version"):
         return _print_version(as_json=arguments.has("--json", "--json-lines"))
     if not sys.platform.startswith(("linux", "darwin")):
-        sys.stderr.write("drtool runs on Linux (and, best effort, on macOS)\n")
+        sys.stderr.write("drtool runs on Linux (and, as best effort, on macOS)\n")
         return 2
     from drtool.cli.call import Call
     from drtool.cli.render import Screen
@@ -108,7 +110,7 @@ def _carry_out(call: Call, arguments: Arguments) -> int:
 
 
 def _end(call: Call, code: int) -> int:
-    """What comes after a command, which no more than another interruption ends early."""
+    """Run what follows a command. Only a further interruption ends it early."""
     from drtool.errors import DrtoolError, Interrupted, worst_exit
 
     try:
@@ -143,17 +145,17 @@ def _parse_and_call(call: Call, arguments: Arguments) -> None:
 
 
 def _sentence(message: str) -> str:
-    """A parser's complaint in our form; what it says when help would have been shown is a whole page."""
+    """Return a parser's message in drtool's form. A whole help page becomes a short sentence."""
     text = " ".join(message.split()).rstrip(".")
     return (
-        "a command is missing"
+        "no command given"
         if text.startswith(("Usage:", "Missing command")) or not text
         else text[:1].lower() + text[1:]
     )
 
 
 def _catch_signals() -> None:
-    """`INTERRUPTS` become `Interrupted` in this process; a forked worker just ends."""
+    """Turn `INTERRUPTS` into `Interrupted` in this process. A forked worker exits at once."""
     import signal
 
     from drtool.errors import INTERRUPTS
@@ -165,7 +167,7 @@ def _catch_signals() -> None:
 
         if os.getpid() != owner:
             os._exit(128 + number)
-        if number == signal.SIGHUP:  # a lost terminal says so more than once: to the shell's jobs, then to its group
+        if number == signal.SIGHUP:  # a lost terminal signals more than once: to the shell's jobs, then to its group
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         raise Interrupted(number)
 

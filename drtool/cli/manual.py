@@ -1,4 +1,4 @@
-"""The man page, from the commands themselves: `python -m drtool.cli.manual >docs/drtool.1`."""
+"""The man page, generated from the commands: `python -m drtool.cli.manual >docs/drtool.1`."""
 
 import sys
 from collections.abc import Iterator
@@ -13,46 +13,46 @@ from drtool.cli.parser import Command, command
 from drtool.errors import EXIT_MEANINGS
 
 _DESCRIPTION = """\
-drtool backs up files, databases and the system's own state: cut into chunks, compressed, encrypted, and spread over
-directories, S3 buckets and SSH servers at several sites, so that any site can burn. The catalogue of snapshots is agreed on
-by Paxos over the sites' own storage; nothing runs in the background. Plans rehearse and measure recovery.
+drtool backs up files, databases and the operating system's state. It splits them into chunks, compresses and encrypts the chunks,
+and stores them in directories, S3 buckets and SSH servers at several sites, so that any one site may be lost. Paxos keeps the
+catalogue of snapshots consistent over the sites' own storage, without a daemon. Plans rehearse a recovery and measure it.
 
-Global options work before and after the command. Results go to standard output, progress and warnings to standard error;
---json prints exactly one document, also for a failure.
-"""
-_DATE = "2026-11-24"  # of this version; a page without one is not well formed
+Global options work before and after the command. Results go to standard output, progress and warnings to standard error.
+--json prints exactly one document, also for an error."""
+_DATE = "2026-11-24"  # the date of this version; a page without a date is not well formed
 _ESCAPES = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
 _ENVIRONMENT = {
     "DRTOOL_CONFIG": "The configuration file.",
-    "DRTOOL_PASSWORD, DRTOOL_PASSWORD_FILE, DRTOOL_PASSWORD_COMMAND": "The password, a file whose first line it is, or a "
-    "command that prints it. It is never an argument.",
-    "DRTOOL_CACHE_DIR": "Sealed copies of metadata; deleting them loses nothing.",
-    "DRTOOL_STATE_DIR": "Runs of plans, faults, and what notices a repository that was rolled back.",
-    "NO_COLOR": "No colours, on terminals either.",
+    "DRTOOL_PASSWORD, DRTOOL_PASSWORD_FILE, DRTOOL_PASSWORD_COMMAND": "The password, a file with "
+    "the password in its first line, or a command that prints it. The password is never an argument.",
+    "DRTOOL_CACHE_DIR": "Encrypted copies of metadata. Deleting them loses nothing.",
+    "DRTOOL_STATE_DIR": "Runs of plans, faults, and the records that detect a repository that was rolled back.",
+    "NO_COLOR": "Use no colours, even on terminals.",
 }
 _FILES = {
-    "./drtool.yaml, $XDG_CONFIG_HOME/drtool/drtool.yaml, /etc/drtool/drtool.yaml": "The configuration: the first that there is.",
-    "/var/lib/drtool, $XDG_STATE_HOME/drtool": "The state of root, and of others.",
-    "$XDG_CACHE_HOME/drtool": "The cache.",
+    "./drtool.yaml, $XDG_CONFIG_HOME/drtool/drtool.yaml, /etc/drtool/drtool.yaml": "The configuration: the "
+    "first of these that exists.",
+    "/var/lib/drtool, $XDG_STATE_HOME/drtool": "The state directory of root, and of other users.",
+    "$XDG_CACHE_HOME/drtool": "The cache directory.",
 }
 
 
 def manual() -> str:
-    """In man(7)'s language."""
+    """Return the man page in the language of man(7)."""
     return "\n".join(_lines()) + "\n"
 
 
 def _lines() -> Iterator[str]:
     yield f'.TH DRTOOL 1 {_DATE} "drtool {__version__}" "User Commands"'
     yield ".SH NAME"
-    yield _text("drtool - backups spread over sites, and recovery that is rehearsed and measured")
+    yield _text("drtool - backups at several sites, and recovery that is rehearsed and measured")
     yield ".SH SYNOPSIS"
     yield ".B drtool"
     yield _text("[GLOBAL OPTION]... COMMAND [OPTION]... [ARGUMENT]...")
     yield ".SH DESCRIPTION"
     yield from _paragraphs(_DESCRIPTION)
     yield ".SH GLOBAL OPTIONS"
-    yield from _options(build(cast("Call", None)))  # its callback, which would want one, is never called
+    yield from _options(build(cast("Call", None)))  # its callback, which would need a call, never runs
     yield ".SH COMMANDS"
     for path in COMMANDS:
         yield from _command(path, command(path))
@@ -106,7 +106,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Words that are filled, on lines that one can read."""
+    """Return text that is filled to readable lines."""
     lines = wrap(_escaped(text), 78, break_long_words=False, break_on_hyphens=False)
     return "\n".join(map(_line, lines))
 
@@ -116,12 +116,12 @@ def _word(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Nothing in it is the language's own: a backslash, a hyphen that is to stay one."""
+    """Escape what man(7) would interpret: backslashes, hyphens, quotes and non-ASCII letters."""
     return "".join(_ESCAPES.get(c, c if c.isascii() else f"\\[u{ord(c):04X}]") for c in text)
 
 
 def _line(escaped: str) -> str:
-    """A dot at the beginning would be a request."""
+    """Protect a leading dot, which would be a request."""
     return f"\\&{escaped}" if escaped.startswith(".") else escaped
 
 

@@ -1,4 +1,4 @@
-"""`mount`: the snapshots as a file system."""
+"""`mount`: show the snapshots as a file system."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 def mount(
     context: typer.Context,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Mount on this empty directory.")],
     allow_other: Annotated[
-        bool, typer.Option("--allow-other", help="Other users may look, too (user_allow_other in /etc/fuse.conf).")
+        bool,
+        typer.Option("--allow-other", help="Let other users access it too (needs user_allow_other in /etc/fuse.conf)."),
     ] = False,
     host: Hosts = None,
     tag: Tags = None,
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Show the snapshots as directories, read-only, until it is unmounted (or Ctrl-C).
+    """Mount the snapshots as read-only directories, until unmounted or Ctrl-C.
 
-    Nothing is read before somebody looks at it. New snapshots appear within half a minute. Below DIR: snapshots/ by time, hosts/,
-    ids/, and latest.
+    Data is read only when a file is opened. New snapshots appear within half a minute. DIR contains snapshots/ by
+    time, hosts/, ids/ and latest.
 
     Examples:
         drtool mount /mnt/then & cp -a /mnt/then/latest/home/ann/thesis ~
@@ -38,13 +39,13 @@ def mount(
 
     call: Call = context.obj
     if not directory.is_dir():
-        raise UsageError(f"{directory} is no directory", hint=f"mkdir {directory}")
+        raise UsageError(f"{directory} is not a directory", hint=f"mkdir {directory}")
     if any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty", hint="name an empty directory, or unmount what is there")
     narrow = narrowing(host, tag, source)
     with call.look_inside(sites(manifest_from)) as repository:
         if any(map(narrow.admits, repository.view.state.snapshots)):
-            chosen_snapshot(call, repository, "latest", narrow)  # says of which source DIR/latest is
+            chosen_snapshot(call, repository, "latest", narrow)  # reports the source of DIR/latest
         run_mount(
             repository,
             narrow.admits,

@@ -1,4 +1,4 @@
-"""The parser: Typer's, with commands imported when named, exit codes in each help, and what is not built yet refused."""
+"""The parser: Typer's, with lazily imported commands, exit codes in each help, and refusal of what is not built yet."""
 
 import inspect
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Command(TyperCommand):
 
 
 class LaterCommand(TyperCommand):
-    """Takes any words and refuses: what the contract names is never "no such command"."""
+    """A command of the contract that is not built yet. It accepts any words and refuses with exit 2."""
 
     def __init__(self, path: Path) -> None:
         settings = {"ignore_unknown_options": True, "allow_extra_args": True, **SETTINGS}
@@ -48,7 +48,7 @@ class LaterCommand(TyperCommand):
 
 
 class Family(TyperGroup):
-    """The commands below some words; each is imported when it is asked for."""
+    """The group of commands below a prefix. Each command is imported when it is named."""
 
     def __init__(self, *args: object, prefix: Path = (), **keywords: Any) -> None:  # noqa: ANN401 - Typer's own arguments
         super().__init__(*args, **keywords)
@@ -70,11 +70,11 @@ class Family(TyperGroup):
         raise unknown(path)
 
     def format_commands(self, ctx: AnyContext, formatter: HelpFormatter) -> None:
-        """By section; the width of the first column is the same in all of them."""
+        """Write the commands by section, with one width of the first column for all sections."""
         rows: dict[str, list[tuple[str, str]]] = {}
         for path in sorted(COMMANDS, key=list(COMMANDS).index):
             if path[: len(self.prefix)] == self.prefix:
-                section = COMMANDS[path].section or "The machinery"
+                section = COMMANDS[path].section or "Administration"
                 rows.setdefault(section, []).append((" ".join(path[len(self.prefix) :]), short_help(path)))
         width = max(len(name) for section in rows.values() for name, _ in section)
         for section, listed in rows.items():
@@ -103,14 +103,14 @@ _ELSEWHERE = {
     "rebuild-index": "drtool repair",
     "recover": "drtool manifest recover",
     "snapshot": "drtool snapshots, or drtool backup to make one",
-    "unlock": "nothing: no lock outlives its process (drtool session list shows who works on the repository)",
+    "unlock": ("nothing is needed, because no lock outlives its process (drtool session list shows running sessions)"),
 }
-"""What the commands of other backup tools are called here."""
+"""drtool's equivalents of other backup tools' commands."""
 
 
 def unknown(path: Path) -> UsageError:
     if len(path) == 1 and path[0] in _ELSEWHERE:
-        return UsageError(f"no such command {path[0]!r}", hint=f"other tools' {path[0]} is here: {_ELSEWHERE[path[0]]}")
+        return UsageError(f"no such command {path[0]!r}", hint=f"the equivalent of {path[0]} is: {_ELSEWHERE[path[0]]}")
     known = commands.names_below(path[:-1])
     close = get_close_matches(path[-1], known, n=1)
     meant = f"; the nearest is {close[0]!r}" if close else ""
@@ -129,7 +129,7 @@ def group(path: Path) -> Family:
 
 
 def function_of(path: Path) -> Callable[..., None]:
-    """The function behind a command: named after its last word, in the module of its entry."""
+    """Return the function of a command. It has the name of the command's last word, in the module of its entry."""
     module = import_module(COMMANDS[path].module)
     function: Callable[..., None] = getattr(module, "_".join(path), None) or getattr(module, path[-1])
     return function
@@ -140,7 +140,9 @@ def short_help(path: Path) -> str:
 
 
 def command(path: Path) -> Command:
-    """Typer's command for a function; its docstring is the help, and what follows `Examples:` stands at the end."""
+    """Return Typer's command for a function. The docstring is the help, and the text after `Examples:` is shown at the
+    end.
+    """
     function = function_of(path)
     text, _, examples = inspect.cleandoc(function.__doc__ or "").partition(_EXAMPLES)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

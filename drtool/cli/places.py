@@ -1,4 +1,4 @@
-"""`target list|add|set|drain|remove` and `ring show`: where copies lie, and where they should."""
+"""`target list|add|set|drain|remove` and `ring show`: manage targets and show the ring."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ TargetArgument = Annotated[str, typer.Argument(metavar="SITE/NAME", help="A targ
 
 
 def target_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """List the targets: state, what each holds, and its share.
+    """List the targets with state, contents and share.
 
     Examples:
         drtool target list
@@ -38,7 +38,7 @@ def target_list(context: typer.Context, manifest_from: ManifestFrom = None) -> N
 
 
 def ring_show(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """Show the ring: copies, weights, and the share of packs that each target gets.
+    """Show the ring: number of copies, weights, and each target's share of the packs.
 
     Examples:
         drtool ring show
@@ -53,20 +53,20 @@ def ring_show(context: typer.Context, manifest_from: ManifestFrom = None) -> Non
 
 def target_add(
     context: typer.Context,
-    target: Annotated[
-        str, typer.Argument(metavar="SITE[/NAME]", help="What it is to be called; NAME is main by default.")
-    ],
-    url: Annotated[str, typer.Argument(metavar="URL", help="An empty place, or a directory that is yet to be made.")],
+    target: Annotated[str, typer.Argument(metavar="SITE[/NAME]", help="Name the new target; NAME is main by default.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Use this empty or new directory, or another empty place.")],
     weight: Annotated[
         str | None,
-        typer.Option("--weight", metavar="N", help="Its part of the copies, against the other targets' weights."),
+        typer.Option(
+            "--weight", metavar="N", help="Set its share of the copies, relative to the other targets' weights."
+        ),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Make one place more for copies. New backups use it from now on; `rebalance` moves there what else belongs there.
+    """Add a target. New backups use it at once; `rebalance` moves existing packs to it.
 
-    A new site stores, and does not vote until `site add`. No configuration is edited: the command prints the line that it needs.
-    Other hosts need it, too.
+    A new site stores data but does not vote until `site add`. The configuration is not edited. The command prints the
+    line to add, which other hosts need too.
 
     Examples:
         drtool target add oslo /mnt/oslo/drtool && drtool rebalance
@@ -86,21 +86,26 @@ def target_set(
     context: typer.Context,
     target: TargetArgument,
     weight: Annotated[
-        str | None, typer.Option("--weight", metavar="N", help="Its part of the copies from now on.")
+        str | None, typer.Option("--weight", metavar="N", help="Set its share of the copies from now on.")
     ] = None,
     url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="Where its directory is now, if it was moved as it is.")
+        str | None,
+        typer.Option(
+            "--url", metavar="URL", help="Record this new place of the target, if its directory was moved as it is."
+        ),
     ] = None,
     gone: Annotated[
-        bool, typer.Option("--gone", help="With --url: give up the copy at the old address, though it still answers.")
+        bool,
+        typer.Option("--gone", help="With --url, give up the copy at the old address even though it still answers."),
     ] = False,
-    active: Annotated[bool, typer.Option("--active", help="Use it again: ends a drain.")] = False,
+    active: Annotated[bool, typer.Option("--active", help="Use it again; this ends a drain.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Change a target's weight, or where it is; or take it into use again.
+    """Change a target's weight or address, or use it again after a drain.
 
-    A target whose directory was moved is used where the configuration says it is; --url tells the other hosts. If the directory
-    was copied and both copies answer, every command refuses (11) until one is moved away or given up with --gone.
+    A target that was moved is used at the place that the configuration names; --url records the place for other
+    hosts. If the directory was copied and both copies answer, every command refuses (exit 11) until one copy is moved
+    away or given up with --gone.
 
     Examples:
         drtool target set paris/nas --weight 8 && drtool rebalance
@@ -112,9 +117,11 @@ def target_set(
 
     call: Call = context.obj
     if weight is None and url is None and not active:
-        raise UsageError("nothing is to be set", hint="give --weight N, --url URL or --active")
+        raise UsageError("nothing to change", hint="give --weight N, --url URL or --active")
     if gone and url is None:
-        raise UsageError("--gone says that an old address is given up", hint="give the new one with --url URL")
+        raise UsageError(
+            "--gone gives up an old address, so it needs a new one", hint="give the new address with --url URL"
+        )
     name = target_name(target)
     number = None if weight is None else whole_weight(weight, "--weight")
     place, access = (None, NO_ACCESS) if url is None else place_at(url, call.settings.directory)
@@ -136,9 +143,9 @@ def target_set(
 
 
 def target_drain(context: typer.Context, target: TargetArgument, dry_run: DryRun = False) -> None:
-    """Put nothing new on a target, so that `rebalance` empties it. It goes on giving what it has.
+    """Store no new data on a target, so that `rebalance` can empty it. Its data stays readable.
 
-    Refused if the sites that are left could not hold all copies.
+    The command refuses if the remaining sites could not hold all copies.
 
     Examples:
         drtool target drain paris/nas && drtool rebalance && drtool target remove paris/nas
@@ -154,14 +161,14 @@ def target_remove(
     context: typer.Context,
     target: TargetArgument,
     gone: Annotated[
-        bool, typer.Option("--gone", help="It is away for ever; what only it had is lost already. Only if it is away.")
+        bool, typer.Option("--gone", help="Remove it even though it is unreachable and will not come back.")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Forget a target. What lies there is not touched.
+    """Remove a target from the repository. Its stored objects are left in place.
 
-    Refused while it has the only good copy of anything, or holds the register of a site that votes; and while somebody is at work
-    who may still store there. Exit 5 when something has fewer copies than promised without it.
+    The command refuses while the target has the only good copy of anything, holds the register of a voting site, or
+    may still receive data from an open session. Exit 5 if some data has fewer copies than configured without it.
 
     Examples:
         drtool target drain paris/nas && drtool rebalance && drtool target remove paris/nas
@@ -194,17 +201,19 @@ def change_view(document: Document) -> View:
         parts = [line(done, _described(document)), line(Cell(f"ring epoch {document['to_epoch']}", "dim"))]
     if document["holds"] is not None and document["holds"]["objects"]:
         held = document["holds"]
-        parts.append(line(f"it has copies of {count(held['objects'], 'object')}, {size(held['bytes'])}"))
+        parts.append(line(f"it holds copies of {count(held['objects'], 'object')}, {size(held['bytes'])}"))
     if document["below_copies"]:
         parts.append(
             line(
-                Cell(f"without it {count(document['below_copies'], 'object')} have fewer copies than promised", "warn")
+                Cell(
+                    f"without it, {count(document['below_copies'], 'object')} have fewer copies than configured", "warn"
+                )
             )
         )
     return view(*parts, *(line(Cell(words, "dim")) for words in document["advice"]))
 
 
-_DONE = {"add": "added", "set": "set", "drain": "draining from now on:", "remove": "removed"}
+_DONE = {"add": "added", "set": "set", "drain": "draining:", "remove": "removed"}
 
 
 def _described(document: Document) -> str:

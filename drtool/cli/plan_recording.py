@@ -1,4 +1,4 @@
-"""Writing down in the catalogue that plans were run, and reading it there; neither ever keeps a command from its end."""
+"""Runs of plans in the catalogue: recording and reading them. A failure here never fails the command."""
 
 import time
 from typing import TYPE_CHECKING
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def record_owed(call: "Call") -> dict[str, str]:
-    """Records every run of this host that is over and not in the catalogue yet. By run, why it could not be; empty if it was."""
+    """Record each finished run of this host that the catalogue lacks. Return by run the reason for a failure, or "" on
+    success.
+    """
     from drtool.manifest.ops import RecordRun
     from drtool.plans.evidence.recording import mark, owed
 
@@ -36,7 +38,7 @@ def record_owed(call: "Call") -> dict[str, str]:
         why = error.message if isinstance(error, DrtoolError) else str(error)
         call.emit(
             Warned(
-                message=f"not recorded in the catalogue: {why}; the next `drtool plan run` or `plan history` does it"
+                message=f"not recorded in the catalogue: {why}; the next `drtool plan run` or `plan history` records it"
             )
         )
         return {row.id: why for _, row in rows}
@@ -44,7 +46,7 @@ def record_owed(call: "Call") -> dict[str, str]:
 
 
 def remove_old_runs(call: "Call", run: "Run") -> list[str]:
-    """Takes away the folders of this plan's runs that are older than its `report.keep`; those that were."""
+    """Remove the folders of this plan's runs that are older than its `report.keep`. Return the removed runs."""
     from drtool.plans.evidence.keeping import remove_old
 
     keep_s = run.plan.report.keep_s
@@ -58,7 +60,7 @@ def remove_old_runs(call: "Call", run: "Run") -> list[str]:
 
 
 def known_runs(call: "Call", recorded: "tuple[RecordedRun, ...]") -> "list[HistoryRow]":
-    """What the catalogue has, and what this host's journals have."""
+    """Return the runs from the catalogue and from this host's journals."""
     from drtool.plans.evidence.history import history
     from drtool.plans.running.runs import past_runs
 
@@ -66,14 +68,14 @@ def known_runs(call: "Call", recorded: "tuple[RecordedRun, ...]") -> "list[Histo
 
 
 class Expected(Struct, frozen=True):
-    """What the plan's last runs came to, by objective, and what its steps took, by id; nothing where nobody knows of any."""
+    """Estimates from a plan's earlier runs: by objective, and of its steps by id. Values without data are left out."""
 
     objectives: dict[str, Document]
     steps: dict[str, Document]
 
 
 def expected(call: "Call", run: "Run", resolution: "Resolution") -> Expected:
-    """Of a run that is yet to begin or to go on."""
+    """Return the estimates for a run that is about to begin or resume."""
     from drtool.plans.evidence.history import estimates, history, step_estimates
     from drtool.plans.running.building import steps_by_id
     from drtool.plans.running.runs import past_runs
@@ -84,7 +86,7 @@ def expected(call: "Call", run: "Run", resolution: "Resolution") -> Expected:
             with run.around.repository() as repository:
                 recorded = repository.view.state.runs
     except DrtoolError as error:
-        call.emit(Warned(message=f"estimates are made of this host's runs alone: {error.message}"))
+        call.emit(Warned(message=f"estimates use only this host's runs: {error.message}"))
     steps = steps_by_id(run.plan)
     past = list(past_runs(call.state_dir))
     own_s = {row.id: steps[row.id].estimate_s or row.foresight.estimate_s for row in resolution.rows if row.id in steps}

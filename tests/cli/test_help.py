@@ -61,7 +61,7 @@ def test_an_option_that_is_not_built_yet_is_refused(path, option, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "a command is missing"),
+        ([], "no command given"),
         (["bakcup"], "no such command 'bakcup'; the nearest is 'backup'"),
         (["manifest", "statsu"], "'status'"),
         (["zzz"], "no such command 'zzz'"),
@@ -72,7 +72,7 @@ def test_an_option_that_is_not_built_yet_is_refused(path, option, capsys):
         (["restore", "latest"], "--to"),
         (["restore", "latest", "--to", "x", "--overwrite", "sometimes"], "'sometimes'"),
         (["verify", "--level", "some"], "'some'"),
-        (["manifest"], "a command is missing"),
+        (["manifest"], "no command given"),
         (["ls"], "SNAPSHOT"),
         (["snapshots", "--config"], "--config"),
     ],

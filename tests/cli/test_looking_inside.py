@@ -99,7 +99,7 @@ def test_a_match_tells_its_size_and_time(shell):
 
 def test_an_unknown_type_is_a_usage_error(shell):
     done = shell("find", "x", "--type", "q")
-    assert (done.code, "it is f, d or l" in done.err) == (2, True)
+    assert (done.code, "the choices are f, d and l" in done.err) == (2, True)
 
 
 def test_a_long_listing_stands_in_columns(shell):

@@ -66,7 +66,7 @@ def test_a_plan_that_nobody_can_read_is_a_problem(proven):
     told = proven("status", "--json").document
     config.write_text(text)
     os.rename(proven.directory / "elsewhere", proven.directory / "plans")
-    assert any("not known which plans must pass" in problem for problem in told["problems"])
+    assert any("so the plans that must pass are unknown" in problem for problem in told["problems"])
 
 
 def test_what_a_step_may_take_is_what_it_took_else_what_the_plan_says(proven):

@@ -17,7 +17,7 @@ def test_the_command_is_what_stands_behind_the_dashes():
     assert command_of(["date"], ["backup", "--stdin-command", "date"]) == ["date"]
     with pytest.raises(UsageError, match="needs a command"):
         command_of([], ["backup", "--stdin-command"])
-    with pytest.raises(UsageError, match="/etc is named"):
+    with pytest.raises(UsageError, match="so /etc cannot"):
         command_of(["/etc", "date"], ["backup", "/etc", "--stdin-command", "--", "date"])
 
 

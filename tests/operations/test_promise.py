@@ -77,5 +77,5 @@ def test_the_words_say_what_holds(sites, needed, words):
 
 def test_the_readmes_tour_promises_what_its_repository_holds():
     text = README.read_text()
-    assert f"with these, {Promise(sites=3, needed=2)}" in text
+    assert f"protection: {Promise(sites=3, needed=2)}" in text
     assert not re.search(r"any one site, everything", text)
