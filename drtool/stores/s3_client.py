@@ -90,20 +90,43 @@ def connect(place: S3Place) -> Any:  # noqa: ANN401 - as above
     except (BotoCoreError, ValueError) as error:
         raise failure(error, f"s3://{place.bucket}/{place.prefix}", place.endpoint, writing=False) from error
 
-    _bound_unsent(client)
+    _set_connections_up(client)
     if place.endpoint is not None:
         client.meta.events.register_last("before-parameter-build.s3", _stay)
     return client
 
 
-def _bound_unsent(client: Any) -> None:  # noqa: ANN401 - as above
-    """Keep little in the kernel that was not sent yet: a slow line would empty megabytes there while the server's silence counts.
+def _set_connections_up(client: Any) -> None:  # noqa: ANN401 - as above
+    """Let the client's connections be of the kind below.
 
     botocore has no option for it; a test notices if its sessions lose this attribute.
     """
-    options = getattr(client._endpoint.http_session, "_socket_options", None)  # noqa: SLF001 - see above
-    if options is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        options.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX))
+    pools = getattr(client._endpoint.http_session, "_pool_classes_by_scheme", None)  # noqa: SLF001 - see above
+    if pools is not None:
+        pools.update(_pools())
+
+
+@functools.cache
+def _pools() -> dict[str, Any]:
+    """Return botocore's connection pools by scheme, with connections that wait as long for sending as for an answer.
+
+    urllib3 sends a body under the timeout for connecting. On a slow line that other transfers share, a piece may take longer.
+    """
+    from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool
+
+    return {"http": _pool(AWSHTTPConnectionPool), "https": _pool(AWSHTTPSConnectionPool)}
+
+
+def _pool(kind: Any) -> Any:  # noqa: ANN401 - as above
+    def connect(connection: Any) -> None:  # noqa: ANN401 - as above
+        kind.ConnectionCls.connect(connection)
+        connection.sock.settimeout(READ_TIMEOUT_S)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # a slow line would empty megabytes in the kernel while the server's silence counts
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
+
+    connection = type("Connection", (kind.ConnectionCls,), {"connect": connect})
+    return type("ConnectionPool", (kind,), {"ConnectionCls": connection})
 
 
 def _stay(context: dict[str, Any], **_kwargs: object) -> None:

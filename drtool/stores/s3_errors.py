@@ -198,5 +198,17 @@ def _one_line(said: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong on the way, without the URL that botocore puts behind it."""
+    """Return what went wrong on the way, without the URL that botocore puts behind it."""
+    if _is_stalled(error):
+        return "it neither took nor sent any data for a minute"
     return re.sub(r" ?(?:URL|to|for)?:? ?\"?https?://\S+", "", _one_line(error)).strip(' .:"') or type(error).__name__
+
+
+def _is_stalled(error: Exception) -> bool:
+    """Return whether a timeout ended the request: botocore calls one while it sends a closed connection."""
+    from botocore.exceptions import ReadTimeoutError
+
+    inner = getattr(error, "kwargs", {}).get("error")
+    return isinstance(error, ReadTimeoutError) or any(
+        isinstance(part, TimeoutError) for part in getattr(inner, "args", ())
+    )

@@ -47,13 +47,13 @@ def line_to():
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["bucket", "SSH server"])
 def test_a_slow_line_is_a_healthy_line(kind, tmp_path, line_to):
-    """18 MB at 250 kB/s, by eight workers."""
+    """12 MB at 250 kB/s, by eight workers."""
     url, line = far_target(kind, tmp_path, line_to)
     shell = shell_in(tmp_path)
     assert shell("init", "--target", f"far={url}", "--copies", "1").code == 0
     with (tmp_path / "drtool.yaml").open("a") as config:
         config.write("limits: {workers: 8}\n")
-    source = fill(tmp_path / "source", {f"{n}": noise(3_000_000, n) for n in range(6)})
+    source = fill(tmp_path / "source", {f"{n}": noise(2_000_000, n) for n in range(6)})
     line.rate_bytes_s = RATE_BYTES_S
     done = shell("backup", str(source), "--json")
     assert done.code == 0, done.out
@@ -70,19 +70,20 @@ def three_sites(tmp_path, line_to, copies):
     places = [f"far={url}", f"desk={tmp_path / 'desk'}", f"attic={tmp_path / 'attic'}"]
     words = [word for place in places for word in ("--target", place)]
     assert shell("init", *words, "--copies", str(copies)).code == 0
+    assert shell("target", "set", "far", "--weight", "1000").code == 0  # so that each pack has a copy there
     return shell, line
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("copies", [2, 3])
 def test_a_slow_site_of_three_holds_nothing_up_and_gets_its_copies_later(copies, tmp_path, line_to):
-    """6 MB at 20 kB/s are five minutes."""
+    """6 MB at 20 kB/s are five minutes. Pieces of several transfers that share the line take longer than a connection may."""
     shell, line = three_sites(tmp_path, line_to, copies)
     source = fill(tmp_path / "source", {f"{n}": noise(1_500_000, n) for n in range(4)})
     line.rate_bytes_s = 20_000
-    began_s = time.monotonic()
+    line.forget()
     done = shell("backup", str(source), "--json")
-    assert time.monotonic() - began_s < 110
+    assert line.up_bytes < 5_000_000, "it is not waited for"
     (report,) = done.document["snapshots"]
     assert (done.code, report["degraded"]) == ((0, False) if copies == 2 else (5, True)), done.out
     assert [row["target"] for row in report["owed"]] == ["far/main"]

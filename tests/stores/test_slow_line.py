@@ -1,6 +1,8 @@
 """The line that tests slow down and cut does what it says, and a bucket at its end is used as thriftily as it can be."""
 
+import re
 import socket
+import threading
 import time
 
 import pytest
@@ -102,3 +104,63 @@ def test_little_waits_unsent_in_the_kernel(store):
     unsent = connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
     pool.pool.put(connection)
     assert unsent == s3_client.UNSENT_BYTES_MAX
+
+
+class Reader:
+    """A server that takes the headers of one request, and its body when it is told to."""
+
+    def __init__(self):
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
+        self.reads = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    @property
+    def endpoint(self):
+        return "http://{}:{}".format(*self._listening.getsockname())
+
+    def _serve(self):
+        connection, _ = self._listening.accept()
+        with connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(1)
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.reads.wait(10)
+            left_bytes = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
+            while left_bytes > 0 and (piece := connection.recv(1 << 20)):
+                left_bytes -= len(piece)
+            if left_bytes == 0:
+                connection.sendall(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 0\r\n\r\n')
+
+    def close(self):
+        self.reads.set()
+        self._thread.join()
+        self._listening.close()
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    monkeypatch.setattr(s3_client, "CONNECT_TIMEOUT_S", 0.1)
+    reader = Reader()
+    yield reader
+    reader.close()
+
+
+def test_a_body_may_wait_longer_than_a_connection_may(reader):
+    """urllib3 would send it under the timeout for connecting."""
+    store = S3Store.unasked(s3_place(f"s3://{BUCKET}", endpoint=reader.endpoint))
+    threading.Timer(0.5, reader.reads.set).start()
+    store.put("packs/x", bytes(8 << 20))
+    store.close()
+
+
+def test_a_body_that_does_not_move_at_all_is_given_up_for_that(reader, monkeypatch):
+    monkeypatch.setattr(s3_client, "READ_TIMEOUT_S", 0.3)
+    store = S3Store.unasked(s3_place(f"s3://{BUCKET}", endpoint=reader.endpoint))
+    with pytest.raises(TargetUnanswered, match="neither took nor sent any data"):
+        store.put("packs/x", bytes(8 << 20))
+    store.close()
