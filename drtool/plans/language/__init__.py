@@ -1,12 +1,12 @@
-"""The language of plans: from a file to frozen values, expressions and what they are worth; what is refused before a run.
+"""The plan language: reads files into frozen values, evaluates expressions, and refuses invalid plans before a run.
 
-    load_plan(path) -> Plan                      every error of all its files in one ConfigError
-    resolve_vars(plan, words, now) -> values     typed, times pinned
-    context_of(plan, step, facts) -> Context     what a step's expressions see; what is not in `facts` is unknown
+    load_plan(path) -> Plan                      one ConfigError lists all errors of all files
+    resolve_vars(plan, words, now) -> values     typed values, with times resolved against `now`
+    context_of(plan, step, facts) -> Context     the names that a step's expressions may use; missing facts are unknown
     fill(step.uses, step.inputs, context)        the step's action with its expressions replaced
     truth(step.condition, context)               True, False, or Unknown
 
-All of it is pure, but for reading the plan's own files.
+Everything here is pure, except for reading the plan's own files.
 """
 
 from drtool.config.document import Placeholder

@@ -1,8 +1,8 @@
-"""What each step does: one frozen struct for the `with` of each `uses`.
+"""The `with` of each `uses`, as one frozen struct each.
 
 Invariants
-    Words that decide what is changed (levels, kinds, `overwrite`) are written out; names, texts and numbers may come from
-    expressions. Where such a value is not known yet, a text is a `Placeholder` and a number its default.
+    Words that decide what is changed (levels, kinds, `overwrite`) are written out. Names, texts and numbers may come
+    from expressions. While such a value is unknown, a text is a `Placeholder` and a number has its default.
 """
 
 from typing import Annotated, Literal, TypeAlias
@@ -29,7 +29,7 @@ Engine: TypeAlias = Literal["postgresql", "mysql", "sqlite", "redis", "system"]
 
 
 class SnapshotChoice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which snapshot; pinned to one id (or one for each source) before anything runs."""
+    """The choice of a snapshot. It is pinned to one id (or one per source) before anything runs."""
 
     id: Filled | None = None
     source: Filled | None = None
@@ -41,7 +41,7 @@ class SnapshotChoice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class RestoreTo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where to: scratch, or a path, or a DSN; with an engine, the server that the dump is loaded into."""
+    """The destination: scratch, a path, or a DSN. With an engine, the server that the dump is loaded into."""
 
     scratch: bool = False
     path: Filled | None = None
@@ -62,7 +62,7 @@ class Restore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     to: RestoreTo
     verify: Literal["none", "hash"] = "hash"
     overwrite: Literal["never", "if-changed", "always"] | None = None
-    """None: what is there already is a reason not to begin."""
+    """None: refuse to start if the destination already exists."""
     delete: bool = False
     from_sites: Words = ()
 
@@ -75,7 +75,7 @@ class Sample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Tolerance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many objects may be missing or damaged, of those that were looked at."""
+    """How many of the checked objects may be missing or damaged."""
 
     missing: Count = 0
     damaged: Count = 0
@@ -88,7 +88,7 @@ class Verify(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     snapshot: SnapshotChoice | None = None
     sites: Words = ()
     objects: Words | None = None
-    """None: all; an empty list: none."""
+    """None: all objects. An empty list: none."""
     seed: Filled | None = None
 
 
@@ -111,7 +111,7 @@ class RunExpect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A program: words, never a line for a shell, unless `shell` says so; then `argv` is that one line."""
+    """A program as a list of words. With `shell`, `argv` is instead a single line for a shell."""
 
     argv: Words
     shell: bool = False
@@ -120,7 +120,7 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stdin: str | None = None
     user: Filled | None = None
     check: Words = ()
-    """An argv that changes nothing and exits 0 if `argv` would work; the dry run runs it."""
+    """A program that changes nothing and exits 0 if `argv` would work. The dry run runs it."""
     changes: Literal["nothing", "scratch", "live"] = "live"
     idempotent: bool = False
     expect: RunExpect = RunExpect()
@@ -139,7 +139,7 @@ class FaultTarget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     site: Filled | None = None
     target: Filled | None = None
     object: Filled | None = None
-    """One object's name, or `random:5`, `random:5:index/`."""
+    """An object's name, or `random:5`, `random:5:index/`."""
 
 
 class FaultAmount(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,16 +153,16 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     target: FaultTarget
     amount: FaultAmount = FaultAmount()
     duration_s: OptionalSpan = field(name="duration", default=None)
-    """Always given; None only while it is not known."""
+    """Always given. None only while it is unknown."""
     seed: Filled | None = None
 
 
 class Approve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prompt: Filled
     show: Words = ()
-    """Ids of steps whose evidence is shown beside the question."""
+    """Ids of steps whose evidence is shown with the question."""
     expected_s: OptionalSpan = field(name="expected", default=None)
-    """How long a person is expected to take; counted as human time."""
+    """The expected time until a person answers. It counts as human time."""
     channel: Filled | None = None
 
 
@@ -172,7 +172,7 @@ class Notify(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Wait(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """For so long; or until an expression holds, looked at again and again."""
+    """Wait for a duration, or until an expression holds, which is evaluated repeatedly."""
 
     duration_s: OptionalSpan = field(name="duration", default=None)
     until: OptionalBare = None
@@ -185,7 +185,7 @@ class Assert(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class NestedPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Another plan's file, relative to this plan's directory, with values for its variables as `--var` has them."""
+    """Another plan's file, relative to this plan's directory, with values for its variables as given by `--var`."""
 
     file: Filled
     vars: dict[str, str] = {}
@@ -224,4 +224,4 @@ KINDS: dict[str, object] = {
     "assert": Assert,
     "plan": NestedPlan,
 }
-"""`uses`, and what its `with` is read as."""
+"""From `uses` to the type of `with`."""

@@ -1,8 +1,8 @@
-"""What a step changes, and whether a person has said yes before it can run.
+"""The changes that a step makes, and whether it can run without approval.
 
 Invariants
-    A step is behind an approval only if it cannot run without one: no way leads to it on which the question is skipped, or its
-    answer is passed over.
+    A step is behind an approval only if it cannot run without one: there is no path to it on which the approve step is
+    skipped or its answer is ignored.
 """
 
 from drtool.plans.language.actions import Fault, NestedPlan, Restore, Run
@@ -12,7 +12,7 @@ from drtool.plans.language.syntax import Call, walk
 
 
 def overwrites(step: Step) -> str:
-    """What production data a step may replace, in words; empty: none. Such a step always wants a person's yes."""
+    """Describe the production data that a step may replace (it then needs approval), or return an empty string."""
     action = step.action
     if not isinstance(action, Restore):
         return ""
@@ -24,14 +24,14 @@ def overwrites(step: Step) -> str:
 
 
 def changes_production(step: Step) -> str:
-    """What outside scratch and the repository a step changes, in words; empty: nothing."""
+    """Describe the changes outside scratch and the repository, or return an empty string."""
     action = step.action
     match action:
         case Restore() if action.to.path is not None:
             return overwrites(step) or f"restores to {action.to.path}"
         case Run() if action.changes == "live":
             return (
-                "runs a program that may change anything (say `changes: nothing` or `changes: scratch` if it does not)"
+                "runs a program that may change anything (add `changes: nothing` or `changes: scratch` if it does not)"
             )
         case Fault():
             return f"injects a fault ({action.type})"
@@ -42,7 +42,7 @@ def changes_production(step: Step) -> str:
 
 
 def is_behind_approval(plan: Plan, step: Step) -> bool:
-    """Whether `step` runs only after somebody approved."""
+    """Return whether `step` runs only after an approval."""
     by_id = {each.id: each for each in plan.steps}
     if step.id not in by_id or _looks_at_outcomes(step):
         return False
@@ -63,7 +63,7 @@ def _is_approval_for(approve: Step, step: Step) -> bool:
     return (
         approve.uses == "approve"
         and not approve.optional
-        and approve.foreach is None  # of nothing, nobody would be asked
+        and approve.foreach is None  # an empty list would skip the question
         and approve.on_resume != "skip"
         and approve.on_failure == "fail"
         and _always_runs_before(approve, step)
@@ -71,17 +71,17 @@ def _is_approval_for(approve: Step, step: Step) -> bool:
 
 
 def _always_runs_before(earlier: Step, step: Step) -> bool:
-    """Whether `earlier` is never skipped where `step` runs."""
+    """Return whether `earlier` runs whenever `step` runs."""
     return earlier.condition is None or earlier.condition == step.condition
 
 
 def _passes_over(step: Step) -> bool:
-    """Whether a step runs, or counts as good, although what it needs failed."""
+    """Return whether a step runs, or counts as passed, even if a step that it needs has failed."""
     return _looks_at_outcomes(step) or step.on_failure != "fail"
 
 
 def _looks_at_outcomes(step: Step) -> bool:
-    """Whether a step may run although what it needs failed."""
+    """Return whether a step may run even if a step that it needs has failed."""
     return step.condition is not None and any(
         isinstance(node, Call) and node.name in LOOKS_AT_OUTCOMES for node in walk(step.condition.root)
     )

@@ -1,8 +1,8 @@
-"""Whether every expression of a plan can be evaluated: each is, over values of which only the kind is known.
+"""Checks that every expression of a plan can be evaluated. Each is evaluated over values of known kind only.
 
 Invariants
-    What is wrong with names or kinds is found before a run, wherever an expression may stand; only values remain.
-    Secrets stand only where they are handed on unseen: `env`, `headers`, `dsn`, `stdin`.
+    Every wrong name or kind in an expression is found before a run. Only values can still be wrong.
+    Secrets may appear only where they are passed on unseen: `env`, `headers`, `dsn`, `stdin`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from drtool.plans.language.templates import bare, has_holes, parse_template
 from drtool.plans.language.values import TOLD, kind_of
 
 SECRET_PLACES = frozenset({"env", "headers", "dsn", "stdin"})
-_WHERE = "secrets may stand only in env, headers, dsn and stdin, where nobody sees them"
+_WHERE = "secrets may be used only in env, headers, dsn and stdin, which are never shown"
 
 
 def static_context(plan: Plan, placed: Placed) -> Context:
@@ -33,12 +33,12 @@ def static_context(plan: Plan, placed: Placed) -> Context:
 
 
 def static_fill(plan: Plan, placed: Placed) -> Filled:
-    """The action, as far as it is known without a run."""
+    """Return the action as far as it is known without a run."""
     return fill(placed.step.uses, placed.step.inputs, static_context(plan, placed))
 
 
 def check_names(plan: Plan, own: Parsed, placed: Sequence[Placed]) -> Complaints:
-    """Every expression that no action holds, and every name that refers to another."""
+    """Yield problems of the expressions outside actions, and of names that refer to others."""
     yield from _plan_wide(plan, own)
     for each in placed:
         context = static_context(plan, each)
@@ -85,7 +85,7 @@ def _condition(each: Placed, context: Context) -> Complaints:
     if each.step.condition is None:
         return
     if each.role != "step":
-        yield each.wrong(f"{each.told} has no `if`: it runs whatever happened", "if")
+        yield each.wrong(f"{each.told} cannot have `if`, because it always runs", "if")
         return
     for message in _problems(each.step.condition, context, flag=True):
         yield each.wrong(message, "if")
@@ -102,7 +102,7 @@ def _foreach(each: Placed, context: Context) -> Complaints:
             yield each.wrong(error.message, "foreach")
             return
         if kind_of(value) not in {"any", "list"}:
-            yield each.wrong(f"expected a list, and this is {TOLD[kind_of(value)]}", "foreach")
+            yield each.wrong(f"expected a list, but this is {TOLD[kind_of(value)]}", "foreach")
 
 
 def _bare_inputs(each: Placed, context: Context) -> Complaints:

@@ -1,8 +1,8 @@
-"""What the expressions of a step may ask about: before a run by kind alone, in a run by what is known so far.
+"""The names that the expressions of a step may use: kinds before a run, and known values during one.
 
 Invariants
-    A step sees the outputs of those that it needs, directly or through others, and no others: they may not be there yet.
-    An output of a step that ended without it is null, also of one that was skipped; of one that has not ended it is unknown.
+    A step sees the outputs only of steps that it needs, directly or indirectly. Others may not have ended yet.
+    An output is null if its step was skipped or ended without it, and unknown if its step has not ended.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +31,7 @@ _STEADY: dict[str, ValueKind] = {"failing": "number", "passing": "number"}
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """How a step ended: one status for each item of its `foreach`, else one; its outputs under the plan's names."""
+    """The end of a step: a status (one per item with `foreach`), and its outputs under the plan's names."""
 
     statuses: tuple[str, ...]
     outputs: Mapping[str, Any] = {}
@@ -39,7 +39,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What a run knows. A name that is missing here, and is in the plan, is unknown still."""
+    """The facts of a run. A name of the plan that is missing here is still unknown."""
 
     now: Moment | Unknown = Unknown(frozenset(), "timestamp")
     run: Mapping[str, Maybe] = {}
@@ -51,16 +51,19 @@ class Facts(Struct, frozen=True, kw_only=True):
 
 
 NOTHING = Facts()
-"""Before a run: every value is only a kind."""
+"""The facts before a run: only the kind of each value is known."""
 
 
 def all_steps(plan: Plan) -> Iterator[Step]:
-    """Every step with an id of its own in the plan's graph; not those inside others."""
+    """Yield every step with its own id in the plan's graph, but no nested `confirm` or `compensate` steps."""
     yield from (*plan.preconditions, *plan.steps, *plan.always)
 
 
 def reachable(plan: Plan, step: Step) -> frozenset[str]:
-    """The steps that have ended, or been injected, whenever `step` starts. For one in `always`: all that may have run."""
+    """Return the steps that have ended, or been injected, whenever `step` starts.
+
+    For a step in `always`, these are all steps that may have run.
+    """
     if any(step.id == each.id for each in plan.always):
         before = [each.id for each in plan.always]
         return frozenset(each.id for each in all_steps(plan)) - frozenset(before[before.index(step.id) :])
@@ -76,14 +79,16 @@ def reachable(plan: Plan, step: Step) -> frozenset[str]:
 
 
 def context_of(plan: Plan, step: Step | None, facts: Facts = NOTHING, *, item: Maybe = None) -> Context:
-    """What `step` sees; None: what stands outside all steps (guards, the concurrency group)."""
+    """Return the context of `step`. None stands for expressions outside all steps (guards, the concurrency group)."""
     visible = reachable(plan, step) if step is not None else frozenset()
     return _context(plan, step, facts, visible, item)
 
 
 def undo_context_of(plan: Plan, step: Step, facts: Facts = NOTHING, *, item: Maybe = None) -> Context:
-    """What a step's own `compensate` sees: all that the step sees, and the step itself; under `foreach` of that item alone,
-    so that an outcome of the step in `facts` must be that item's."""
+    """Return the context of a step's own `compensate`: that of the step, and the step itself.
+
+    Under `foreach` it sees one item, so an outcome of the step in `facts` must be that item's.
+    """
     return _context(plan, step, facts, reachable(plan, step) | {step.id}, item, alone=step.id)
 
 
@@ -103,7 +108,7 @@ def _context(
         "secrets": Names("secret", {name: _secret(name, facts) for name in plan.secrets}),
         "steady_state": Names("part of `steady_state`", _steady(plan, facts)),
     }
-    absent = {"item": "`item` is only there under `foreach`"}
+    absent = {"item": "`item` exists only in a step with `foreach`"}
     if step is not None and step.foreach is not None:
         roots["item"] = Unknown(frozenset()) if item is None else item
     return Context(
@@ -115,7 +120,7 @@ def _context(
 
 
 def _absent(known: Mapping[str, Step], shown: Mapping[str, Step], step: Step | None) -> dict[str, str]:
-    where = f"step {step.id!r} does not need it" if step is not None else "no step has run there"
+    where = f"step {step.id!r} does not need it" if step is not None else "no step has run at that point"
     return {
         name: f"step {name!r} may not have ended by then: {where}; add it to `needs`"
         for name in known

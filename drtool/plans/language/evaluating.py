@@ -1,9 +1,10 @@
-"""What an expression is worth in a context: a value, or `Unknown`, or an ExpressionError.
+"""Evaluation of an expression in a context. The result is a value, `Unknown`, or an ExpressionError.
 
 Invariants
-    Pure, and bounded by the expression's length and the size of what it names: there are no loops and no user's functions.
-    Unlike kinds are not compared: that is an error which says so. Null may be asked for with == and !=.
-    What depends on something unknown is unknown, unless it is decided without it (`false and …`).
+    Pure, and bounded by the length of the expression and the size of the values it names: there are no loops and no
+    user-defined functions.
+    Comparing different kinds is an error. Any value may be compared with null by == and !=.
+    A value that depends on an unknown value is unknown, unless the result is already decided (`false and …`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,43 +46,43 @@ GOOD = frozenset({"passed", "tolerated", "skipped", "simulated"})
 
 
 class Names(dict[str, Any]):
-    """A mapping of names that a plan's writer knows; what is not there is an error with the nearest name."""
+    """A mapping of names that a plan may use. Looking up any other name is an error that suggests the nearest name."""
 
     def __init__(self, what: str, known: Mapping[str, Any], absent: Mapping[str, str] | None = None) -> None:
         super().__init__(known)
         self.what = what
         self.absent = absent or {}
-        """Names that there are, but not here: why not."""
+        """Names that exist but cannot be used here, each with the reason."""
 
     def missing(self, name: str) -> str:
         return self.absent.get(name) or f"there is no {self.what} {name!r}{nearest(name, self)}"
 
 
 class Context(Struct, frozen=True, kw_only=True):
-    """Everything that an expression may ask about."""
+    """Everything that an expression may refer to."""
 
     roots: Mapping[str, Any]
     """`vars`, `steps`, `run`, …"""
     now: Moment | Unknown
     statuses: Mapping[str, tuple[str, ...] | Unknown]
-    """By step: how it ended, once for each item of its `foreach`; Unknown until then."""
+    """By step: its final status, once per item of its `foreach`. Unknown until the step ends."""
     needs: tuple[str, ...] = ()
-    """The steps that this one needs, for `success()`."""
+    """The steps that this one needs. `success()` refers to them."""
 
 
 def evaluate(expression: Expression, context: Context) -> Maybe:
-    """Raises ExpressionError; its `at` counts in the expression's own text."""
+    """Evaluate an expression. Raises ExpressionError, whose `at` is an offset in the expression's own text."""
     return _Evaluation(context).value(expression.root)
 
 
 def truth(expression: Expression, context: Context) -> bool | Unknown:
-    """As `evaluate`, for what must be true or false."""
+    """Evaluate an expression that must be true or false. Raises ExpressionError."""
     value = evaluate(expression, context)
     if isinstance(value, bool):
         return value
     if isinstance(value, Unknown) and value.kind in {"any", "bool"}:
         return value
-    raise ExpressionError(f"expected true or false, and this is {TOLD[kind_of(value)]}", 0)
+    raise ExpressionError(f"expected true or false, but this is {TOLD[kind_of(value)]}", 0)
 
 
 class _Evaluation:
@@ -127,7 +128,7 @@ class _Evaluation:
         if isinstance(of, Unknown):
             return Unknown(of.needs)
         if not isinstance(of, Mapping):
-            raise ExpressionError(f".{node.name}: {TOLD[kind_of(of)]} has no parts with names", node.at)
+            raise ExpressionError(f".{node.name}: {TOLD[kind_of(of)]} has no named parts", node.at)
         return _member(of, node.name, node.at)
 
     def _index(self, node: Index) -> Maybe:
@@ -170,7 +171,7 @@ class _Evaluation:
         return computed(node.operator, _known(left), _known(right), node.at)
 
     def _joined(self, node: Binary) -> Maybe:
-        """`and`, `or`: the right side is not looked at where the left decides."""
+        """Evaluate `and` or `or`. The right side is not evaluated if the left side decides."""
         decides = node.operator == "or"
         left = _flag(self.value(node.left), node.operator, node.at)
         if left is decides:
@@ -187,7 +188,7 @@ class _Evaluation:
         function, parameters = found
         if len(node.arguments) != len(parameters):
             wanted = ", ".join(parameters)
-            raise ExpressionError(f"write {node.name}({wanted}); here are {len(node.arguments)} arguments", node.at)
+            raise ExpressionError(f"write {node.name}({wanted}); arguments given: {len(node.arguments)}", node.at)
         return function(self._context, [self.value(argument) for argument in node.arguments], node.at)
 
 
@@ -197,7 +198,7 @@ def _known(value: Maybe) -> Value:
 
 
 def _unknown(values: Sequence[Maybe], kind: ValueKind) -> Unknown | None:
-    """What is unknown because one of these is."""
+    """Return the union of the unknown values, or None if all are known."""
     unknown = [value for value in values if isinstance(value, Unknown)]
     return Unknown(frozenset().union(*(value.needs for value in unknown)), kind) if unknown else None
 
@@ -211,7 +212,7 @@ def _member(of: Mapping[str, Maybe], name: str, at: int) -> Maybe:
 def _flag(value: Maybe, operator: str, at: int) -> bool | Unknown:
     if isinstance(value, bool) or (isinstance(value, Unknown) and value.kind in {"any", "bool"}):
         return value
-    raise ExpressionError(f"`{operator}` joins what is true or false, and this is {TOLD[kind_of(value)]}", at)
+    raise ExpressionError(f"`{operator}` needs true or false, but this is {TOLD[kind_of(value)]}", at)
 
 
 Function: TypeAlias = Callable[[Context, list[Maybe], int], Maybe]
@@ -247,7 +248,7 @@ def _ran(context: Context, values: list[Maybe], at: int) -> Maybe:
 
 def _has_status(context: Context, name: str, step: Maybe, wanted: frozenset[str], at: int) -> Maybe:
     if not isinstance(step, str):
-        raise ExpressionError(f"write {name}('ID'), with the id of a step in quotes", at)
+        raise ExpressionError(f"{name}('ID') needs the id of a step in quotes", at)
     if step not in context.statuses:
         steps = context.roots.get("steps")
         missing = steps.missing(step) if isinstance(steps, Names) else f"there is no step {step!r}"
@@ -261,7 +262,7 @@ def _len(_context: Context, values: list[Maybe], at: int) -> Maybe:
     if isinstance(value, Unknown) and value.kind in {"any", "list", "mapping", "text"}:
         return Unknown(value.needs, "number")
     if not isinstance(value, tuple | str | Mapping):
-        raise ExpressionError(f"len() counts a list or a text, and this is {TOLD[kind_of(value)]}", at)
+        raise ExpressionError(f"len() needs a list or a text, but this is {TOLD[kind_of(value)]}", at)
     return len(value)
 
 
@@ -284,13 +285,13 @@ def _moment(value: Maybe, at: int) -> Moment | Unknown:
             return Moment(moment_ns(value))
         except ValueError as error:
             raise ExpressionError(f"age(): {error}", at) from None
-    raise ExpressionError(f"age(EARLIER, LATER) takes timestamps, and this is {TOLD[kind_of(value)]}", at)
+    raise ExpressionError(f"age(EARLIER, LATER) needs timestamps, but this is {TOLD[kind_of(value)]}", at)
 
 
 def _same_set(_context: Context, values: list[Maybe], at: int) -> Maybe:
     wrong = next((value for value in values if kind_of(value) not in {"any", "list"}), ())
     if wrong != ():
-        raise ExpressionError(f"same_set(a, b) compares lists, and this is {TOLD[kind_of(wrong)]}", at)
+        raise ExpressionError(f"same_set(a, b) needs lists, but this is {TOLD[kind_of(wrong)]}", at)
     unknown = _unknown(values, "bool")
     if unknown is not None:
         return unknown
@@ -320,4 +321,4 @@ _FUNCTIONS: dict[str, tuple[Function, tuple[str, ...]]] = {
     "default": (_default, ("x", "y")),
 }
 LOOKS_AT_OUTCOMES = frozenset({"success", "failed", "ran", "always"})
-"""A step whose `if` calls one of these runs though what it needs failed."""
+"""A step whose `if` calls one of these runs even if a step that it needs has failed."""

@@ -1,8 +1,8 @@
-"""A step's `with`, its expressions replaced by their values.
+"""The replacement of expressions in a step's `with` by their values.
 
 Invariants
-    What is filled in is read like what was written: the same readers, the same limits, the same errors.
-    What is not known yet becomes a `Placeholder`, which is named in `unknown`; an action with any is never carried out.
+    Filled-in values pass the same readers, limits and errors as written ones.
+    A value that is not known yet becomes a `Placeholder`, and is listed in `unknown`. Such an action is never executed.
 """
 
 from typing import Any
@@ -19,25 +19,25 @@ from drtool.plans.language.templates import Hole, has_holes, parse_template
 from drtool.plans.language.values import Maybe, Unknown, text_of
 
 BARE = frozenset({("assert", "that"), ("wait", "until")})
-"""Where expressions stand by themselves: they are the action's to evaluate, and are not filled in."""
+"""Keys that hold bare expressions. The action evaluates them; they are not filled in."""
 
 
 class Filled(Struct, frozen=True, kw_only=True):
-    """`action` is None if there are problems; each is told with its path below `with`."""
+    """The result of filling. `action` is None if there are problems, each with its path below `with`."""
 
     action: Action | None
     problems: tuple[Problem, ...] = ()
     unknown: tuple[tuple[Path, frozenset[str]], ...] = ()
-    """Where a value is missing still, and what it needs: ids of steps."""
+    """The paths of values that are not known yet, and the ids of the steps that would supply them."""
 
     @property
     def needs(self) -> frozenset[str]:
-        """All that has to happen before this is known in full."""
+        """All steps that must run before the action is fully known."""
         return frozenset().union(*(needs for _, needs in self.unknown))
 
 
 def fill(uses: str, inputs: dict[str, Any], context: Context) -> Filled:
-    """The action that a step's `with` means in a context."""
+    """Return the action that a step's `with` means in a context."""
     filling = _Filling(context)
     tree = {key: value if (uses, key) in BARE else filling.visit(value, (key,)) for key, value in inputs.items()}
     if filling.problems:
@@ -47,7 +47,7 @@ def fill(uses: str, inputs: dict[str, Any], context: Context) -> Filled:
 
 
 def fill_text(text: str, context: Context) -> Maybe:
-    """The value of a text with expressions; of one whole expression, with its type. Raises ExpressionError."""
+    """Return the value of a text with expressions. A single expression keeps its type. Raises ExpressionError."""
     template = parse_template(text)
     if template.whole is not None:
         return _value(template.whole, context)

@@ -1,8 +1,8 @@
-"""From a plan's file to a `Plan`: read, joined with what it includes, every name and every rule checked.
+"""Loading a plan's file into a `Plan`: read, merged with its includes, every name and every rule checked.
 
 Invariants
-    What comes out is complete and consistent; else there is one ConfigError that lists every problem, each with its place.
-    Nothing is run, opened or asked for besides the plan's own files.
+    The result is complete and consistent. Otherwise one ConfigError lists every problem with its place.
+    Nothing is run, opened or contacted except the plan's own files.
 """
 
 import os
@@ -35,18 +35,18 @@ from drtool.plans.language.rules import broken_rules
 from drtool.plans.language.structure import broken_structure
 
 _UNREAD = Wait()
-"""Stands for every action until the steps' names are known, which actions may refer to."""
+"""A stand-in for every action until the names of the steps, which actions may refer to, are known."""
 
 Act = Callable[[Placed], Action]
 
 
 def load_plan(path: FilePath, read: Read = FilePath.read_bytes) -> Plan:
-    """The plan in a file. Raises ConfigError."""
+    """Load the plan in a file. Raises ConfigError."""
     return _load(path, read, ())
 
 
 def _load(path: FilePath, read: Read, above: tuple[str, ...]) -> Plan:
-    """`above`: the plans that this one is nested in."""
+    """Load a plan. `above` holds the plans that this one is nested in."""
     complaints = Complaints()
     files = read_files(path, complaints, read)
     complaints.raise_if_any()
@@ -68,7 +68,7 @@ def _load(path: FilePath, read: Read, above: tuple[str, ...]) -> Plan:
 
 
 def _action(outline: Plan, placed: Placed, complaints: Complaints) -> Action:
-    """What is known of an action before a run."""
+    """Return the action as far as it is known before a run."""
     filled = static_fill(outline, placed)
     for path, message in filled.problems:
         complaints.add(placed.parsed, (*placed.path, "with", *path), message)
@@ -76,14 +76,14 @@ def _action(outline: Plan, placed: Placed, complaints: Complaints) -> Action:
 
 
 class _Joining:
-    """The files of one plan, joined; every step is built with its defaults, and its place is kept."""
+    """The merged files of one plan. Every step is built with its defaults and its place."""
 
     def __init__(self, files: Sequence[PlanFile], complaints: Complaints) -> None:
         own = files[0].form
         assert isinstance(own, PlanForm)
         self._form = own
         self._files = files
-        self._merged = (*files[1:], files[0])  # what is included stands before what includes it
+        self._merged = (*files[1:], files[0])  # included files come before the file that includes them
         self._complaints = complaints
         self.placed: list[Placed] = []
 
@@ -110,12 +110,12 @@ class _Joining:
         )
 
     def _declared(self, name: str) -> dict[str, Any]:
-        """The variables, secrets or sites of all files; none is declared twice."""
+        """Return the variables, secrets or sites of all files. A duplicate declaration is a problem."""
         found: dict[str, Any] = {}
         for file in self._merged:
             for key, value in getattr(file.form, name).items():
                 if key in found:
-                    self._complaints.add(file.parsed, (name, key), f"{key!r} is declared in an included file already")
+                    self._complaints.add(file.parsed, (name, key), f"{key!r} is already declared in an included file")
                 found[key] = value
         return found
 
@@ -159,7 +159,7 @@ class _Joining:
 
 
 def _usual(role: Role, default: OnFailure) -> OnFailure:
-    """Cleanup goes on whatever happens; only the plan's own steps follow its `defaults`."""
+    """Return the default of `on_failure`. Only the plan's own steps follow its `defaults`; cleanup always continues."""
     return {"step": default, "always": "continue"}.get(role, "fail")
 
 

@@ -1,8 +1,8 @@
-"""A plan as frozen values: what the file says, defaults filled in, quantities in their units.
+"""A plan as frozen values: the contents of its file, with defaults filled in and quantities in their units.
 
 Invariants
-    Every key of the language is a field here, and the schema for editors is made of these structs.
-    A `Plan` is complete: files that it includes are merged, every timeout is finite, every reference exists.
+    Every key of the language is a field here, and the schema for editors is generated from these structs.
+    A `Plan` is complete: included files are merged, every timeout is finite, and every reference exists.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias
@@ -40,11 +40,11 @@ Scope: TypeAlias = Literal["scratch", "live"]
 VarType: TypeAlias = Literal["string", "int", "bool", "duration", "size", "path", "list", "timestamp"]
 EventName: TypeAlias = Literal["start", "approval", "pass", "fail", "cleanup", "objective", "missed", "end"]
 Verdict: TypeAlias = Literal["passed", "failed", "unproven", "skipped", "tolerated", "blocked", "aborted", "simulated"]
-"""Of a step; `unproven` is never `passed`."""
+"""The verdict of a step. `unproven` is never `passed`."""
 
 
 class Var(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A value that a run is given; `default`, `enum` are as in the file, and checked against `type`."""
+    """A variable of a plan. `default` and `enum` are as written in the file, and are checked against `type`."""
 
     type: VarType
     default: Any = None
@@ -55,7 +55,7 @@ class Var(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class SecretRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a secret is: exactly one of these."""
+    """The location of a secret. Exactly one field is set."""
 
     env: Filled | None = None
     file: Filled | None = None
@@ -64,7 +64,7 @@ class SecretRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class SiteNeed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a site must be, before anything runs."""
+    """The state that a site must be in before anything runs."""
 
     state: Literal["online", "degraded", "offline", "any"] = "online"
     min_free_bytes: OptionalSize = field(name="min_free", default=None)
@@ -79,14 +79,14 @@ class Objectives(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     detection_s: OptionalDuration = field(name="detection", default=None)
     confidence: OptionalShare = None
     clock: Literal["run", "incident"] = "run"
-    """From when RTO counts: the run's start, or `--incident-at`."""
+    """The start of the RTO clock: the beginning of the run, or `--incident-at`."""
 
 
 class Guards(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_duration_s: OptionalSpan = field(name="max_duration", default=None)
-    """Of the run, and of each fault."""
+    """The longest duration of the run, and of each fault."""
     kill_switch: Filled | None = None
-    """A file that ends the run by existing."""
+    """A file whose existence ends the run."""
     only_sites: Words | None = None
     never_sites: Words = ()
     max_sites_affected: Count | None = None
@@ -100,7 +100,7 @@ class Guards(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attempts: Annotated[int, Meta(ge=1, le=100)] = 1
-    """The first one included."""
+    """The number of attempts, including the first."""
     backoff_s: Duration = field(name="backoff", default=1.0)
     factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
     max_s: Span = field(name="max", default=300.0)
@@ -116,7 +116,7 @@ class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Concurrency(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group: Filled | None = None
-    """A second run of the same group ends with 75. May hold expressions over `vars`."""
+    """A second run in the same group exits with 75. May contain expressions over `vars`."""
     max_parallel: Annotated[int, Meta(ge=1, le=64)] = 4
 
 
@@ -138,24 +138,24 @@ class Notification(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Include(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Another file, relative to this one, not outside the plan's directory; `sha256` pins what it must be."""
+    """Another file, relative to this one and inside the plan's directory. `sha256` pins its contents."""
 
     file: Filled
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 def _list(value: object) -> object:
-    """One mapping alone needs no brackets."""
+    """Wrap a single mapping in a list, so that it needs no brackets."""
     return [value] if isinstance(value, dict) else value
 
 
 def _mapping(key: str) -> Meta:
-    """A word alone stands for `{key: word}`."""
+    """Read a single word as `{key: word}`."""
     return read_as(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 class StepFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a step says besides its action."""
+    """The keys of a step other than those of its action."""
 
     id: Id
     uses: str
@@ -163,22 +163,22 @@ class StepFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     needs: tuple[NeedField, ...] = ()
     condition: OptionalBare = field(name="if", default=None)
     foreach: ForEach = None
-    """A list, or an expression that gives one; the step sees each as `item`."""
+    """A list, or an expression that evaluates to one. The step sees each element as `item`."""
     max_parallel: Positive = 1
-    """Of `foreach`'s items."""
+    """How many items of `foreach` run at the same time."""
     reason: Filled | None = None
     optional: bool = False
-    """Where it cannot run, that is listed as not proven, and the run goes on."""
+    """If the step cannot run, it is listed as not proven, and the run continues."""
     on_resume: Literal["retry", "confirm", "ask", "skip"] | None = None
-    """None: as the action's nature has it."""
+    """None: the default of the action."""
     outputs: dict[str, str] = {}
-    """Name here → name among the action's results."""
+    """Output name to the name of one of the action's results."""
     milestone: Literal["detected", "recovered", "validated"] | None = None
     estimate_s: OptionalDuration = field(name="estimate", default=None)
 
 
 class StepForm(StepFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A step as it stands in a file; `with_` is read by what it uses."""
+    """A step as written in a file. The type of `with_` depends on `uses`."""
 
     with_: dict[str, Any] = field(name="with", default={})
     timeout_s: OptionalSpan = field(name="timeout", default=None)
@@ -189,7 +189,7 @@ class StepForm(StepFields, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Place(Struct, frozen=True):
-    """Where something stands."""
+    """A position in a file."""
 
     file: str
     line: int
@@ -200,18 +200,18 @@ class Place(Struct, frozen=True):
 
 
 class Step(StepFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A step, ready to be planned with. `action` is what is known before the run: `filling.fill` gives the rest."""
+    """A complete step. `action` holds the values known before the run; `filling.fill` supplies the rest."""
 
     action: Action
     inputs: dict[str, Any]
-    """`with` as it was written, expressions and all."""
+    """`with` as written, including expressions."""
     timeout_s: float
     retry: Retry
     on_failure: OnFailure
     compensate: tuple["Step", ...] = ()
-    """Undo; armed before the step starts, run in reverse."""
+    """Undo steps. They are armed before the step starts, and run in reverse order."""
     confirm: "Step | None" = None
-    """For `on_resume: confirm`: passes if the step had done its work."""
+    """The check of `on_resume: confirm`. It passes if the step had finished its work."""
     place: Place
 
 
@@ -220,7 +220,7 @@ class SteadyFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     when: tuple[Literal["before", "during", "after"], ...] = ("before", "during", "after")
     every_s: Span = field(name="every", default=30.0)
     allow_failing: Share = 0.0
-    """The share of answers that may be bad while it is looked at."""
+    """The share of samples that may fail while steps run."""
 
 
 class SteadyStateForm(SteadyFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -228,13 +228,13 @@ class SteadyStateForm(SteadyFields, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class SteadyState(SteadyFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What must hold before, while and after; its probes change nothing."""
+    """The conditions that must hold before, during and after the steps. Its probes change nothing."""
 
     probes: tuple[Step, ...]
 
 
 class PlanFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a plan says besides its steps."""
+    """The keys of a plan other than its steps."""
 
     version: Literal[1]
     id: Id
@@ -257,13 +257,13 @@ class PlanFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def kept_off_sites(plan: PlanFields) -> frozenset[str]:
-    """Those that a plan does without: `never_sites`, and what it expects to be offline."""
+    """Return the sites that the plan does not use: `never_sites`, and those it expects to be offline."""
     offline = (site for site, need in plan.sites.items() if need.state == "offline")
     return frozenset((*plan.guards.never_sites, *offline))
 
 
 class PlanForm(PlanFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A plan as its file has it."""
+    """A plan as written in its file."""
 
     include: tuple[Annotated[Include, _mapping("file")], ...] = ()
     preconditions: tuple[StepForm, ...] = ()
@@ -273,7 +273,7 @@ class PlanForm(PlanFields, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class FragmentForm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file that others include: parts of a plan, no plan by itself."""
+    """A file for inclusion: parts of a plan, but not a complete plan."""
 
     version: Literal[1]
     title: str = ""
@@ -289,7 +289,7 @@ class FragmentForm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Digest(Struct, frozen=True, kw_only=True):
-    """A file that the plan was read from: its path relative to the plan's directory, and the hash of its bytes."""
+    """A file of the plan: its path relative to the plan's directory, and the hash of its bytes."""
 
     file: str
     sha256: str
@@ -301,13 +301,13 @@ class Plan(PlanFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: tuple[Step, ...]
     always: tuple[Step, ...] = ()
     var_places: dict[str, Place] = {}
-    """Where each variable is declared."""
+    """The place where each variable is declared."""
     files: tuple[Digest, ...]
-    """The plan's own file first, then what it includes."""
+    """The plan's own file first, then the included files."""
 
     @property
     def digest(self) -> str:
-        """One hash over all the files: which plan it was that ran."""
+        """One hash over all files, which identifies the version of the plan that ran."""
         from hashlib import sha256
 
         return sha256("".join(f"{each.sha256} {each.file}\n" for each in self.files).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What a step waits for: `other`, `other:started`, `fault:injected`."""
+"""Dependencies of a step: `other`, `other:started`, `fault:injected`."""
 
 import re
 from typing import Literal
@@ -9,7 +9,10 @@ _NEED = re.compile(r"([a-z0-9][a-z0-9_-]{0,63})(?::(started|injected))?", re.ASC
 
 
 class Need(Struct, frozen=True):
-    """`ended`: it ended well; `started`: it has begun; `injected`: the fault is in force, and held until we end."""
+    """A dependency on another step.
+
+    `ended`: it ended well. `started`: it has begun. `injected`: the fault is active, and stays so until this step ends.
+    """
 
     step: str
     state: Literal["ended", "started", "injected"] = "ended"
@@ -19,10 +22,10 @@ class Need(Struct, frozen=True):
 
 
 def need(text: object) -> Need:
-    """Raises ValueError."""
+    """Read one entry of `needs`. Raises ValueError."""
     match = _NEED.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError(f"not a step's id, nor ID:started or ID:injected: {text!r}")
+        raise ValueError(f"expected a step's id, ID:started or ID:injected, not {text!r}")
     state: Literal["ended", "started", "injected"] = (
         "started" if match[2] == "started" else "injected" if match[2] == "injected" else "ended"
     )

@@ -1,8 +1,8 @@
-"""Plans in plans: the one that a step names is loaded too, so that nothing of it is a surprise at run time.
+"""Plans within plans. The plan that a step names is loaded too, so that its errors are found before a run.
 
 Invariants
-    A plan is never among those that it runs. Its files lie below the first plan's directory, and count for its digest.
-    What is nested changes no more than what nests it may.
+    A plan is never among those that it runs. Its files lie below the outer plan's directory and are part of its digest.
+    A nested plan changes no more than its outer plan may.
 """
 
 import os
@@ -25,7 +25,7 @@ Load = Callable[[FilePath], Plan]
 def nested_plans(
     placed: Sequence[Placed], directory: FilePath, above: Sequence[str], load: Load
 ) -> Mapping[str, Plan | str]:
-    """By what steps name it: each plan, or why it cannot be nested."""
+    """Return, by the file that steps name, each plan, or the reason why it cannot be nested."""
     files = {each.step.action.file for each in placed if isinstance(each.step.action, NestedPlan)}
     return {file: _loaded(file, directory, above, load) for file in sorted(files)}
 
@@ -33,17 +33,17 @@ def nested_plans(
 def _loaded(file: str, directory: FilePath, above: Sequence[str], load: Load) -> Plan | str:
     path = directory / file
     if has_holes(file):
-        return "which plan is nested must be written out; no expression may stand here"
+        return "the file of a nested plan must be written out; expressions are not allowed here"
     if leaves_directory(file):
-        return f"{file!r} must lie in the plan's own directory, or below it"
+        return f"{file!r} must be in the plan's directory or below it"
     if os.path.realpath(path) in above:
-        return f"{file!r} runs itself, in a circle"
+        return f"{file!r} runs itself, directly or through other plans"
     if len(above) >= MAX_DEPTH:
         return f"plans are nested deeper than {MAX_DEPTH} levels"
     try:
         return load(path)
     except ConfigError as error:
-        return f"it cannot be run: {error.message.splitlines()[0]}"
+        return f"the plan is invalid: {error.message.splitlines()[0]}"
 
 
 def nesting_problems(plan: Plan, placed: Sequence[Placed], nested: Mapping[str, Plan | str]) -> Complaints:
@@ -61,13 +61,14 @@ def nesting_problems(plan: Plan, placed: Sequence[Placed], nested: Mapping[str, 
                 yield each.wrong(message, "with", "vars", name)
         for name, var in inner.vars.items():
             if var.required and name not in action.vars:
-                yield each.wrong(f"the plan {inner.id!r} wants the variable {name!r}", "with", "vars")
+                yield each.wrong(f"the plan {inner.id!r} requires the variable {name!r}", "with", "vars")
         if plan.scope == "scratch" and inner.scope == "live" and not is_behind_approval(plan, each.graph_step):
-            yield each.wrong(f"scope: scratch, and the plan {inner.id!r} is live; put an approve step before it")
+            message = f"this plan has scope: scratch, but the plan {inner.id!r} is live; put an approve step before it"
+            yield each.wrong(message)
 
 
 def nested_digests(nested: Mapping[str, Plan | str], own: Sequence[Digest]) -> tuple[Digest, ...]:
-    """The files of nested plans, as seen from the outer plan's directory; none twice."""
+    """Return the files of nested plans, each once, with paths relative to the outer plan's directory."""
     found = {each.file: each for each in own}
     for file, inner in nested.items():
         for each in inner.files if isinstance(inner, Plan) else ():

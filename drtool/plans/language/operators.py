@@ -1,7 +1,7 @@
-"""Operators: which kinds go together, and what comes of them.
+"""Operators: the kinds they accept, and their results.
 
 Invariants
-    Kinds are checked apart from values, so that what can never work is found before any value is known.
+    Kinds are checked separately from values. An operation that can never work is found before any value is known.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,24 +22,24 @@ _ADDED: dict[tuple[str, ValueKind, ValueKind], ValueKind] = {
 
 
 def check_kinds(operator: str, left: ValueKind, right: ValueKind, at: int) -> None:
-    """Raises if these can never go together; a kind that is not known yet goes with all."""
+    """Raise ExpressionError if the operator never accepts these kinds. A kind that is not known yet is accepted."""
     told = f"{TOLD[left]} and {TOLD[right]}"
     if operator in {"in", "not in"}:
         if right not in {"any", "list", "mapping", "text"} or (
             right in {"mapping", "text"} and left not in {"any", "text"}
         ):
-            raise ExpressionError(f"`{operator}` looks into a list or a text, not: {told}", at)
+            raise ExpressionError(f"`{operator}` needs a list or a text on its right; this is {told}", at)
         return
     if "any" in {left, right}:
         return
     if operator in {"+", "-"}:
         if (operator, left, right) not in _ADDED:
-            raise ExpressionError(f"`{operator}` does not join {told}", at)
+            raise ExpressionError(f"`{operator}` cannot be applied to {told}", at)
     elif operator in {"==", "!="}:
         if left != right and "nothing" not in {left, right}:
-            raise ExpressionError(f"{told} are never equal: they are of unlike kinds", at)
+            raise ExpressionError(f"{told} are never equal, because their kinds differ", at)
     elif left != right or left not in _ORDERED:
-        raise ExpressionError(f"`{operator}` does not order {told}", at)
+        raise ExpressionError(f"`{operator}` cannot be applied to {told}", at)
 
 
 def result_kind(operator: str, left: ValueKind, right: ValueKind) -> ValueKind:
@@ -100,5 +100,5 @@ def _shifted(left: Value, right: Value, at: int) -> Moment:
     assert isinstance(span, Seconds)
     time_ns = moment.value_ns + round(span.value_s * 1e9)
     if not _FIRST_NS <= time_ns < _END_NS:
-        raise ExpressionError("that moment is outside the calendar", at)
+        raise ExpressionError("the resulting time is outside the calendar", at)
     return Moment(time_ns)

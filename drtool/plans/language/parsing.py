@@ -1,8 +1,8 @@
-"""From text to an expression's tree: a tokenizer and precedence climbing.
+"""The expression parser: a tokenizer and precedence climbing.
 
 Invariants
-    The only exception is ExpressionError, which says where in the text. Length and depth are limited, so no text takes
-    long or exhausts the stack.
+    The only exception is ExpressionError, which gives the position in the text. Length and depth are limited, so no
+    text takes long to parse or exhausts the stack.
 """
 
 import re
@@ -29,7 +29,7 @@ MAX_LENGTH = 2000
 MAX_DEPTH = 24
 MAX_ARGUMENTS = 100
 MAX_OPERATORS = 100
-"""`a + b + c …` is as deep a tree as it is long."""
+"""A chain `a + b + c …` gives a tree as deep as the chain is long."""
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+)
@@ -47,7 +47,7 @@ _COMPARING = PRECEDENCE["=="]
 
 
 class ExpressionError(ValueError):
-    """What is wrong, and where: `at` counts characters from the beginning of the expression."""
+    """An error in an expression. `at` is the offset in characters from the beginning of the expression."""
 
     def __init__(self, message: str, at: int) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class Token(NamedTuple):
 
 
 def parse_expression(text: str) -> Expression:
-    """Raises ExpressionError."""
+    """Parse an expression. Raises ExpressionError."""
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"an expression has at most {MAX_LENGTH} characters; this has {len(text)}", 0)
     return Expression(text.strip(), _Parser(_tokens(text), len(text)).whole())
@@ -86,14 +86,14 @@ def _unreadable(text: str, at: int) -> str:
     if letter in "'\"":
         return "this quote is never closed"
     if letter == "=":
-        return "'=' is no operator; compare with =="
+        return "'=' is not an operator; compare with =="
     if letter in "&|!":
-        return f"{letter!r} is no operator; write and, or, not"
+        return f"{letter!r} is not an operator; write and, or, not"
     return "a number with too many digits" if letter.isdigit() else f"{letter!r} has no meaning in an expression"
 
 
 class _Parser:
-    """One pass over the tokens; each method reads one construct and leaves the next token to its caller."""
+    """One pass over the tokens. Each method reads one construct and leaves the next token to its caller."""
 
     def __init__(self, tokens: list[Token], length: int) -> None:
         self._tokens = tokens
@@ -129,7 +129,7 @@ class _Parser:
         raise ExpressionError(where + message, token.at)
 
     def _operator(self) -> str:
-        """The binary operator that comes next; empty: none."""
+        """Return the binary operator that comes next, or an empty string."""
         token = self._peek()
         if token.kind == "word" and token.text == "not" and self._peek(1).text == "in":
             return "not in"
@@ -142,7 +142,7 @@ class _Parser:
             at = self._take().at
             self._operators += 1
             if self._operators > MAX_OPERATORS:
-                raise ExpressionError(f"at most {MAX_OPERATORS} operators", at)
+                raise ExpressionError(f"an expression has at most {MAX_OPERATORS} operators", at)
             if operator == "not in":
                 self._take()
             binds = PRECEDENCE[operator]
@@ -220,22 +220,22 @@ class _Parser:
             if items:
                 self._expect(",")
             if len(items) == MAX_ARGUMENTS:
-                self._refuse(self._peek(), f"at most {MAX_ARGUMENTS} items")
+                self._refuse(self._peek(), f"at most {MAX_ARGUMENTS} items are allowed")
             items.append(self._binary(0))
         self._take()
         return tuple(items)
 
 
 def _quantity(token: Token) -> Literal:
-    """`24h` is a duration, `5GiB` a size; no unit of one is a unit of the other."""
+    """Read a duration (`24h`) or a size (`5GiB`). The two share no unit."""
     try:
         return Literal(Seconds(duration_s(token.text)), token.text)
     except ValueError:
-        pass  # then it is a size, or nothing
+        pass  # not a duration; try a size
     try:
         return Literal(Bytes(size_bytes(token.text)), token.text)
     except (ValueError, OverflowError):
-        raise ExpressionError(f"{token.text!r} is no duration (24h, 1h30m) and no size (5GiB)", token.at) from None
+        raise ExpressionError(f"{token.text!r} is not a duration (24h, 1h30m) or a size (5GiB)", token.at) from None
 
 
 def _unquoted(token: Token) -> str:
@@ -245,5 +245,5 @@ def _unquoted(token: Token) -> str:
     parts = re.split(r"\\(.)", text)
     wrong = next((letter for letter in parts[1::2] if letter not in _ESCAPES), None)
     if wrong is not None:
-        raise ExpressionError(f"\\{wrong} means nothing in quotes; write \\\\, \\', \\\", \\n or \\t", token.at)
+        raise ExpressionError(f"\\{wrong} is not an escape sequence; write \\\\, \\', \\\", \\n or \\t", token.at)
     return "".join(_ESCAPES[part] if number % 2 else part for number, part in enumerate(parts))

@@ -1,6 +1,6 @@
-"""Types of the fields of plans: how each is written, and what it is read as.
+"""Types of the fields of plans: their form in a file, and the value they are read as.
 
-A struct's field is named with its unit (`timeout_s`); the file's key is without (`timeout`).
+The field of a struct carries its unit (`timeout_s`); the key in the file does not (`timeout`).
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Schema: TypeAlias = dict[str, Any]
 
 
 def _read(read: Callable[[Any], Any], schema: Schema) -> tuple[Meta, Meta]:
-    """A reader, and how an editor may check what it reads."""
+    """Return a reader, and the schema with which an editor checks its input."""
     return read_as(read), Meta(extra_json_schema=schema)
 
 
@@ -39,7 +39,7 @@ _WORDS_SCHEMA: Schema = {"type": ["string", "array"], "items": {"type": "string"
 
 Duration = Annotated[float, *_read(duration_s, _DURATION_SCHEMA)]
 Span = Annotated[float, *_read(positive_s, _DURATION_SCHEMA)]
-"""A duration that is not nothing."""
+"""A duration that is not zero."""
 OptionalDuration = Annotated[float | None, *_read(or_nothing(duration_s), _DURATION_SCHEMA)]
 OptionalSpan = Annotated[float | None, *_read(or_nothing(positive_s), _DURATION_SCHEMA)]
 Size = Annotated[int, *_read(size_bytes, _SIZE_SCHEMA)]
@@ -64,6 +64,6 @@ Zone = Annotated[str, *_read(zone_name, {"type": "string", "examples": ["Europe/
 Count = Annotated[int, Meta(ge=0, le=10**9)]
 Positive = Annotated[int, Meta(ge=1, le=10**9)]
 Filled = Annotated[str, Meta(min_length=1)]
-"""Text that says something."""
+"""Text that is not empty."""
 Id = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
 VarName = Annotated[str, Meta(pattern="^[a-z_][a-z0-9_]{0,63}$")]

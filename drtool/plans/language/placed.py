@@ -1,4 +1,4 @@
-"""A step together with where it stands, for those who look for what is wrong with it."""
+"""A step together with its position in the plan, for the functions that check plans."""
 
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
@@ -28,19 +28,19 @@ class Placed(Struct, frozen=True):
     parsed: Parsed
     path: Path
     owner: Step | None = None
-    """The step whose `confirm` or `compensate` this is."""
+    """The step that this `confirm` or `compensate` step belongs to."""
 
     def wrong(self, message: str, *below: str | int) -> Complaint:
         return self.parsed, (*self.path, *below), message
 
     @property
     def told(self) -> str:
-        """What it is, in a sentence."""
+        """The step's role, as shown in messages."""
         return _TOLD[self.role]
 
     @property
     def graph_step(self) -> Step:
-        """Whose place in the graph it has."""
+        """The step whose position in the graph applies: the owner's, if there is one."""
         return self.owner or self.step
 
 

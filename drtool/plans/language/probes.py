@@ -1,6 +1,6 @@
-"""The kinds of probe: each asks one thing that is there, and changes nothing.
+"""The kinds of probe. Each queries one thing and changes nothing.
 
-`every`, `within` and `successes` say how long to go on asking: until it answered as expected so many times in a row.
+`every`, `within` and `successes` control repetition: until that many consecutive answers are as expected.
 """
 
 from typing import Annotated, Literal, TypeAlias
@@ -21,7 +21,7 @@ class HttpExpect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class SqlExpect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of the first column of the first row, but for `rows`."""
+    """Expectations of the first column of the first row, except for `rows`."""
 
     equals: Scalar | None = None
     min: float | None = None
@@ -44,7 +44,7 @@ class CommandExpect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class DnsExpect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Without `addresses`: any answer."""
+    """Without `addresses`, any answer is accepted."""
 
     addresses: Words = ()
 
@@ -62,7 +62,7 @@ class MetricExpect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class _Asking(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
     every_s: OptionalSpan = field(name="every", default=None)
     within_s: OptionalSpan = field(name="within", default=None)
-    """None: it is asked once."""
+    """None: probe once."""
     successes: Positive = 1
 
 
@@ -92,7 +92,7 @@ class FileProbe(_Asking, frozen=True, kw_only=True, tag="file"):
 
 
 class CommandProbe(_Asking, frozen=True, kw_only=True, tag="command"):
-    """The program must change nothing: the dry run runs it."""
+    """A program that must change nothing, because the dry run runs it."""
 
     argv: Words
     env: dict[str, str] = {}
@@ -114,7 +114,7 @@ class TlsProbe(_Asking, frozen=True, kw_only=True, tag="tls"):
 
 
 class MetricProbe(_Asking, frozen=True, kw_only=True, tag="metric"):
-    """One sample of a page in Prometheus' text format."""
+    """One sample from a page in the Prometheus text format."""
 
     url: Filled
     metric: Filled

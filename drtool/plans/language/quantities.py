@@ -1,8 +1,8 @@
-"""Quantities as plans write them: durations, shares, amounts, moments, windows, cron's five fields.
+"""Readers of the quantities in plans: durations, shares, times, windows.
 
 Invariants
-    Every reader raises ValueError with one sentence that shows how it is written.
-    Moments that count from now stay as they are written; only a run, which has one beginning, turns them into times.
+    Every reader raises ValueError with one sentence that shows the correct form.
+    Times relative to now stay as written. Only a run, which has one start, resolves them.
 """
 
 import re
@@ -27,7 +27,7 @@ _RFC3339 = re.compile(
 
 
 class When(Struct, frozen=True):
-    """A moment as it is written: a time, or so long before or after the beginning of the run."""
+    """A time as written: absolute, or an offset from the start of the run."""
 
     time_ns: int | None = None
     offset_s: float = 0.0
@@ -37,33 +37,33 @@ class When(Struct, frozen=True):
 
 
 def duration_s(text: object) -> float:
-    """`90s`, `1h30m`, `400ms`, `2w` in seconds. Raises ValueError."""
+    """Return `90s`, `1h30m`, `400ms`, `2w` in seconds. Raises ValueError."""
     word = text.strip() if isinstance(text, str) else ""
     parts = _PART.findall(word)
     if not parts or "".join(number + unit for number, unit in parts) != word or not _falling(parts):
         raise ValueError(f"not a duration (write 90s, 15m, 1h30m, 7d): {_shown(text)}")
     total_s = sum(float(number) * UNITS_S[unit] for number, unit in parts)
     if total_s > LONGEST_S:
-        raise ValueError(f"longer than a hundred years: {_shown(text)}")
+        raise ValueError(f"longer than 100 years: {_shown(text)}")
     return total_s
 
 
 def positive_s(text: object) -> float:
-    """A duration that is not nothing. Raises ValueError."""
+    """Read a duration that is not zero. Raises ValueError."""
     value_s = duration_s(text)
     if not value_s:
-        raise ValueError(f"must be longer than nothing: {_shown(text)}")
+        raise ValueError(f"must be longer than zero: {_shown(text)}")
     return value_s
 
 
 def _falling(parts: list[tuple[str, str]]) -> bool:
-    """`1h30m`, not `30m1h`, nor `1h1h`."""
+    """Return whether units descend: `1h30m`, but not `30m1h` or `1h1h`."""
     units = [UNITS_S[unit] for _, unit in parts]
     return all(first > second for first, second in pairwise(units))
 
 
 def share(text: object) -> float:
-    """`2%` is 0.02. Raises ValueError."""
+    """Read a percentage: `2%` is 0.02. Raises ValueError."""
     match = _SHARE.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None or float(match[1]) > 100:
         raise ValueError(f"not a share (write 2%, 0.5%, at most 100%): {_shown(text)}")
@@ -71,7 +71,7 @@ def share(text: object) -> float:
 
 
 def moment_ns(text: str) -> int:
-    """RFC 3339 with its offset, in nanoseconds since 1970. Raises ValueError."""
+    """Read an RFC 3339 time with its offset, in nanoseconds since 1970. Raises ValueError."""
     match = _RFC3339.fullmatch(text.strip())
     problem = ValueError(f"not a time (write 2026-01-31T22:30:00Z, with Z or an offset; or now, now-10m): {text!r}")
     if match is None:
@@ -85,7 +85,7 @@ def moment_ns(text: str) -> int:
 
 
 def when(text: object) -> When:
-    """RFC 3339, `now`, `now-10m`. Raises ValueError."""
+    """Read an RFC 3339 time, `now` or `now-10m`. Raises ValueError."""
     word = text.strip() if isinstance(text, str) else ""
     match = _WHEN.fullmatch(word)
     if match is None:
@@ -94,12 +94,12 @@ def when(text: object) -> When:
 
 
 def window_text(text: object) -> str:
-    """`Tue-Thu 09:00-15:00 Europe/Berlin`, if it can be understood. Raises ValueError."""
+    """Check a window such as `Tue-Thu 09:00-15:00 Europe/Berlin`, and return its text. Raises ValueError."""
     return parse_window(text if isinstance(text, str) else str(text), ZoneInfo).text
 
 
 def written(value: object) -> object:
-    """A computed quantity as a file would write it, so that the readers of files can read it too."""
+    """Return a computed quantity as a file would write it, so that the same readers can read it."""
     if isinstance(value, Bytes):
         return value.value_bytes
     return str(value) if isinstance(value, Seconds | Moment) else value

@@ -1,9 +1,9 @@
-"""A plan's files, read and joined: the file itself and what it includes, each with its digest.
+"""A plan's files: the file itself and its includes, each with its digest.
 
 Invariants
-    What an included file brings stands before what the including one says. A name that two files declare is refused: nothing
-    is overridden in silence. No file is read twice, so there are no cycles.
-    All problems of all files are found before any is told.
+    The contents of an included file come before those of the including one. A name that two files declare is refused:
+    nothing is overridden silently. No file is read twice, so there are no cycles.
+    All problems of all files are collected before any is reported.
 """
 
 import os
@@ -24,13 +24,13 @@ from drtool.plans.language.parsing import ExpressionError
 from drtool.plans.language.templates import has_holes, parse_template
 
 MAX_FILES = 32
-NOT_FILLED = "no expression is filled in here"
+NOT_FILLED = "expressions are not allowed here"
 Read = Callable[[FilePath], bytes]
 _LISTS = ("preconditions", "steps", "always")
 
 
 class Complaints:
-    """What is wrong, of all files, until it is told."""
+    """The problems of all files, collected until they are raised."""
 
     def __init__(self) -> None:
         self._found: list[tuple[Parsed, Problem]] = []
@@ -43,7 +43,7 @@ class Complaints:
             self._found.append((parsed, problem))
 
     def add_sentence(self, sentence: str) -> None:
-        """One that names its place already."""
+        """Add a sentence that already names its place."""
         self._sentences.append(sentence)
 
     def raise_if_any(self) -> None:
@@ -55,7 +55,7 @@ class Complaints:
 
 
 class PlanFile(Struct, frozen=True, kw_only=True):
-    """One file: its document, and what that says."""
+    """One file: its document, and the form that it was read into."""
 
     parsed: Parsed
     form: PlanForm | FragmentForm
@@ -63,12 +63,12 @@ class PlanFile(Struct, frozen=True, kw_only=True):
 
 
 def read_files(path: FilePath, complaints: Complaints, read: Read = FilePath.read_bytes) -> list[PlanFile]:
-    """The plan's own file first, then what it includes, in the order in which it is merged."""
+    """Return the plan's own file first, then its includes in the order of merging."""
     return _Reading(path.parent, complaints, read).files(path)
 
 
 class _Reading:
-    """One plan's files; remembers which were read, so that none is twice."""
+    """One plan's files. It keeps track of the files already read, so that none is read twice."""
 
     def __init__(self, directory: FilePath, complaints: Complaints, read: Read) -> None:
         self._directory = directory
@@ -99,7 +99,7 @@ class _Reading:
         digest = sha256(data).hexdigest()
         if pin is not None and pin != digest:
             self._complaints.add(
-                parsed, (), f"the file's SHA-256 is {digest}, and the plan that includes it wants {pin}"
+                parsed, (), f"the file's SHA-256 is {digest}, but the plan that includes it pins {pin}"
             )
         form = self._form(parsed, kind)
         if form is None:
@@ -133,21 +133,21 @@ class _Reading:
         if os.path.isabs(include.file):
             return f"{include.file!r} must be relative to the file that includes it"
         if leaves_directory(self._name(path)):
-            return f"{include.file!r} must lie in the plan's own directory, or below it"
+            return f"{include.file!r} must be in the plan's directory or below it"
         if place in self._stack:
-            return f"{include.file!r} includes itself, in a circle"
+            return f"{include.file!r} includes itself, directly or through other files"
         if place in self._seen:
             return f"{include.file!r} is included twice"
         return f"a plan has at most {MAX_FILES} files" if len(self._seen) >= MAX_FILES else ""
 
 
 def leaves_directory(name: str) -> bool:
-    """Whether a relative path leads out of where it begins. A run keeps its plan's files by these very paths."""
+    """Return whether a relative path leads outside its directory. A run stores its plan's files under these paths."""
     return os.path.isabs(name) or os.path.normpath(name).split("/")[0] == ".."
 
 
 def raw_steps(document: Any) -> Iterator[tuple[Path, dict[str, Any]]]:  # noqa: ANN401 - any document
-    """Every mapping in a document that stands where a step may, nested ones too, with its path."""
+    """Yield every mapping in a document at a place for a step, including nested ones, with its path."""
     if not isinstance(document, dict):
         return
     for key in _LISTS:
@@ -174,7 +174,7 @@ def _raw_step(step: dict[str, Any], path: Path) -> Iterator[tuple[Path, dict[str
 
 
 def _with_problems(step: dict[str, Any], path: Path) -> Iterator[Problem]:
-    """Whether `with` suits `uses`, whatever its expressions will be worth."""
+    """Yield the mismatches between `with` and `uses` that do not depend on the values of expressions."""
     uses, inputs = step.get("uses"), step.get("with", {})
     if not isinstance(uses, str) or not isinstance(inputs, dict):
         return
@@ -192,7 +192,7 @@ def _with_problems(step: dict[str, Any], path: Path) -> Iterator[Problem]:
 
 
 def _standing(value: Any, path: Path, problems: list[Problem]) -> Any:  # noqa: ANN401
-    """The document with a placeholder for each text that has expressions in it."""
+    """Return the document with a placeholder for each text that contains expressions."""
     if isinstance(value, dict):
         problems += [Problem((*path, key), NOT_FILLED) for key in value if has_holes(key)]
         return {key: _standing(item, (*path, key), problems) for key, item in value.items()}

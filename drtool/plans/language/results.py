@@ -1,4 +1,4 @@
-"""What each kind of step hands on: the names that its `outputs` may choose from, and of what kind each is."""
+"""The results of each kind of step, by name and kind. `outputs` chooses from these."""
 
 from drtool.plans.language.values import ValueKind
 

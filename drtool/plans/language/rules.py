@@ -1,7 +1,7 @@
-"""What a plan must not say, though every word of it is understood: refused before anything runs.
+"""Rules for plans that are well-formed but invalid. They are applied before anything runs.
 
 Invariants
-    Each rule is one function that yields what breaks it; all are asked, so that all problems come at once.
+    Each rule is one function that yields its violations. All rules are applied, and all problems are reported at once.
 """
 
 import re
@@ -24,7 +24,7 @@ _READING = frozenset({"verify", "probe", "compare", "assert"})
 
 
 def broken_rules(plan: Plan, own: Parsed, placed: Sequence[Placed]) -> Complaints:
-    """Every rule that the plan breaks."""
+    """Yield the violations of every rule."""
     for rule in _PLAN_RULES:
         yield from rule(plan, own)
     for each in placed:
@@ -40,14 +40,14 @@ def _mtpd(plan: Plan, own: Parsed) -> Complaints:
     if sum(parts_s) > goals.mtpd_s:
         told = " + ".join(duration_text(part_s) for part_s in parts_s)
         total, most = duration_text(sum(parts_s)), duration_text(goals.mtpd_s)
-        yield own, ("objectives", "mtpd"), f"detection + rto + wrt is {told} = {total}, and at most {most} may pass"
+        yield own, ("objectives", "mtpd"), f"detection + rto + wrt is {told} = {total}, more than the {most} of mtpd"
 
 
 def _secrets(plan: Plan, own: Parsed) -> Complaints:
     for name, ref in plan.secrets.items():
         given = [word for word in (ref.env, ref.file, ref.command, ref.systemd_credential) if word]
         if len(given) != 1:
-            yield own, ("secrets", name), "say where it is by exactly one of env, file, command, systemd-credential"
+            yield own, ("secrets", name), "give exactly one of env, file, command, systemd-credential"
 
 
 def _variables(plan: Plan, own: Parsed) -> Complaints:
@@ -67,20 +67,20 @@ def _schedule(plan: Plan, own: Parsed) -> Complaints:
         return
     gap_s = longest_gap_s(schedule.cron, _ANY_YEAR, zone)
     if gap_s is None:
-        yield own, ("schedule", "cron"), f"{schedule.cron.text!r} never comes, or only once"
+        yield own, ("schedule", "cron"), f"{schedule.cron.text!r} matches no time, or only one"
     elif schedule.must_pass_every_s is not None and gap_s + schedule.jitter_s > schedule.must_pass_every_s:
         wait = duration_text(gap_s + schedule.jitter_s)
         yield (
             own,
             ("schedule", "must_pass_every"),
-            f"runs are up to {wait} apart, so a proof could never stay younger than {duration_text(schedule.must_pass_every_s)}",
+            f"runs are up to {wait} apart, longer than must_pass_every: {duration_text(schedule.must_pass_every_s)}",
         )
 
 
 def _sites(plan: Plan, own: Parsed) -> Complaints:
     both = set(plan.guards.only_sites or ()) & set(plan.guards.never_sites)
     for name in sorted(both):
-        yield own, ("guards", "never_sites"), f"{name} stands in only_sites too: no site would be left to it"
+        yield own, ("guards", "never_sites"), f"{name} is in both only_sites and never_sites"
 
 
 def _milestones(plan: Plan, own: Parsed) -> Complaints:
@@ -90,11 +90,11 @@ def _milestones(plan: Plan, own: Parsed) -> Complaints:
             continue
         first = reached.setdefault(step.milestone, step.id)
         if first != step.id:
-            yield own, ("steps", number, "milestone"), f"{step.milestone} is reached by step {first!r} already"
+            yield own, ("steps", number, "milestone"), f"{step.milestone} is already reached by step {first!r}"
 
 
 def _measurable(plan: Plan, own: Parsed) -> Complaints:
-    """What no run could measure. RTO ends with the last step where no milestone says when."""
+    """Yield the objectives that no run could measure. Without a `recovered` milestone, RTO ends with the last step."""
     reached = {step.milestone for step in plan.steps}
     if plan.objectives.wrt_s is not None:
         for milestone in ("recovered", "validated"):
@@ -107,13 +107,13 @@ def _measurable(plan: Plan, own: Parsed) -> Complaints:
 
 def _reason(_plan: Plan, each: Placed) -> Complaints:
     if each.step.on_failure == "tolerate" and each.step.reason is None:
-        yield each.wrong("on_failure: tolerate wants a `reason`: the report says why a failure is none")
+        yield each.wrong("on_failure: tolerate needs a `reason`, which the report shows")
 
 
 def _confirming(_plan: Plan, each: Placed) -> Complaints:
     step = each.step
     if (step.on_resume == "confirm") != (step.confirm is not None):
-        yield each.wrong("`on_resume: confirm` and a `confirm` step belong together", "on_resume")
+        yield each.wrong("`on_resume: confirm` and a `confirm` step must be given together", "on_resume")
 
 
 def _only_reads(_plan: Plan, each: Placed) -> Complaints:
@@ -123,28 +123,29 @@ def _only_reads(_plan: Plan, each: Placed) -> Complaints:
     reads = step.uses in _READING or (step.uses == "run" and getattr(step.action, "changes", "") == "nothing")
     if not reads or getattr(step.action, "level", "") == "restore":
         allowed = "verify (but not level: restore), probe, compare, assert, or run with `changes: nothing`"
-        yield each.wrong(f"{each.told} changes nothing: {allowed}", "uses")
+        yield each.wrong(f"{each.told} must change nothing; use {allowed}", "uses")
 
 
 def _scope(plan: Plan, each: Placed) -> Complaints:
-    if plan.scope != "scratch" or overwrites(each.step):  # what overwrites is told by the next rule, in every scope
+    if plan.scope != "scratch" or overwrites(each.step):  # the next rule reports overwrites, in every scope
         return
     change = changes_production(each.step)
     if change and not is_behind_approval(plan, each.graph_step):
-        yield each.wrong(f"scope: scratch, and this step {change}; put an approve step before it, or say scope: live")
+        remedy = "put an approve step before it, or write scope: live"
+        yield each.wrong(f"the plan has scope: scratch, but this step {change}; {remedy}")
 
 
 def _overwriting(plan: Plan, each: Placed) -> Complaints:
     change = overwrites(each.step)
     if change and not is_behind_approval(plan, each.graph_step):
-        yield each.wrong(f"it {change}: an approve step must stand before it in `needs`, one that cannot be skipped")
+        yield each.wrong(f"this step {change}, so its `needs` must include an approve step that cannot be skipped")
 
 
 def _where_faults(plan: Plan, each: Placed) -> Complaints:
     if each.step.uses == "fault" and each.role != "step":
-        yield each.wrong(f"{each.told} injects no faults", "uses")
+        yield each.wrong(f"{each.told} cannot inject faults", "uses")
     if each.step.uses == "fault" and each.step.foreach is not None:
-        yield each.wrong("a fault is one step: write out each, so that each is guarded and undone by itself", "foreach")
+        yield each.wrong("a fault cannot have foreach; write one step per fault", "foreach")
     longest_s, lasts_s = plan.guards.max_duration_s, getattr(each.step.action, "duration_s", None)
     if each.step.uses == "fault" and longest_s is not None and lasts_s is not None and lasts_s > longest_s:
         yield each.wrong(
@@ -154,7 +155,7 @@ def _where_faults(plan: Plan, each: Placed) -> Complaints:
 
 def _approvers(_plan: Plan, each: Placed) -> Complaints:
     if each.step.uses in {"approve", "wait"} and each.role in {"always", "compensate"}:
-        yield each.wrong(f"{each.told} must not wait for anybody: it runs after interruptions too", "uses")
+        yield each.wrong(f"{each.told} must not wait for a person, because it also runs after interruptions", "uses")
 
 
 def _within_action(_plan: Plan, each: Placed) -> Complaints:

@@ -1,10 +1,10 @@
-"""The JSON Schema of plans, for editors: made of the structs that load them, so it knows what they know.
+"""The JSON Schema of plans for editors, generated from the structs that load them.
 
     # yaml-language-server: $schema=…/plan.schema.json
 
 Invariants
-    What loads is valid by the schema. The schema has wider holes: rules that look at several places are `plan check`'s alone.
-    The file `plan.schema.json` in the package is this module's output; a test says when it is not.
+    Every plan that loads is valid by the schema. The schema accepts more: only `plan check` applies rules that span
+    several keys. The file `plan.schema.json` in the package is this module's output, and a test compares them.
 """
 
 import json
@@ -32,11 +32,11 @@ _PLAIN: dict[object, Schema] = {
 _EXPRESSION: Schema = {"type": "string", "pattern": r"\$\{\{"}
 _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "pattern": "pattern"}
 _SHORT: dict[str, Schema] = {"SiteNeed": {"type": "string"}, "Include": {"type": "string"}}
-"""What may be written as one word instead of a mapping."""
+"""Structs that may be written as one word instead of a mapping."""
 
 
 def plan_schema() -> Schema:
-    """The schema of a plan, or of a part that plans include."""
+    """Return the schema of a plan, or of an included part of one."""
     making = _Making()
     whole = [making.visit(PlanForm), making.visit(FragmentForm)]
     return {
@@ -54,7 +54,7 @@ def schema_text() -> str:
 
 
 class _Making:
-    """One walk over the types; each struct becomes a definition, once."""
+    """One walk over the types. Each struct becomes a definition once."""
 
     def __init__(self) -> None:
         self.definitions: dict[str, Schema] = {}
@@ -74,9 +74,7 @@ class _Making:
         if origin in (Union, UnionType):
             return self._union(arguments)
         if origin is Literal:
-            return {
-                "enum": sorted(arguments, key=str)
-            }  # typing keeps equal Literals once, in whichever order came first
+            return {"enum": sorted(arguments, key=str)}  # typing caches equal Literals, in the order seen first
         if origin is tuple:
             return self._or_expression({"type": "array", "items": self.visit(arguments[0])})
         if origin is dict:
@@ -92,7 +90,7 @@ class _Making:
         }
         given = {word: limit for word, limit in limits.items() if limit is not None}
         branches = schema.get("anyOf")
-        if branches is not None:  # an expression keeps no limits but its own
+        if branches is not None:  # the limits do not apply to an expression
             return {"anyOf": [{**branches[0], **given}, *branches[1:]]}
         return {**schema, **given}
 
@@ -104,13 +102,13 @@ class _Making:
         return branches[0] if len(branches) == 1 else {"anyOf": branches}
 
     def _or_expression(self, schema: Schema) -> Schema:
-        """In `with`, numbers, quantities and lists may come from an expression."""
+        """Inside `with`, allow an expression in place of numbers, quantities and lists."""
         return {"anyOf": [schema, _EXPRESSION]} if self._in_action else schema
 
     def _struct(self, kind: type[msgspec.Struct]) -> Schema:
         name = kind.__name__.removesuffix("Form")
         if name not in self.definitions:
-            self.definitions[name] = {}  # steps stand in steps
+            self.definitions[name] = {}  # steps contain steps
             self.definitions[name] = self._definition(kind)
         reference = {"$ref": f"#/$defs/{name}"}
         return {"anyOf": [_SHORT[name], reference]} if name in _SHORT else reference
@@ -129,7 +127,7 @@ class _Making:
         return {**schema, "additionalProperties": False, **(self._by_action(schema) if kind is StepForm else {})}
 
     def _by_action(self, step: Schema) -> Schema:
-        """What may stand in `with` hangs on `uses`."""
+        """Return the branches that make the schema of `with` depend on `uses`."""
         step["properties"]["uses"] = {"enum": list(KINDS)}
         step["properties"]["with"] = {"type": "object"}
         undo = step["properties"]["compensate"]
@@ -140,7 +138,7 @@ class _Making:
         return {"allOf": branches}
 
     def _action(self, kind: Any) -> Schema:  # noqa: ANN401
-        """A probe hangs on its `type` in turn, so that an editor says what is wrong with that kind."""
+        """Return the schema of an action. A probe branches on its `type`, so editors report errors of that kind."""
         if get_origin(kind) not in (Union, UnionType):
             return self.visit(kind)
         kinds = {member.__struct_config__.tag: self.visit(member) for member in get_args(kind)}

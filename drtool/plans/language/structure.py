@@ -1,7 +1,7 @@
-"""Whether a plan's steps form a graph: ids, `needs`, no circles. Everything else rests on that.
+"""Checks that a plan's steps form a graph: unique ids, valid `needs`, no cycles. All other checks rely on this.
 
 Invariants
-    Every problem is found in one pass, and none is followed by others that it alone causes.
+    Every problem is found in one pass. None is followed by problems that it alone causes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +14,9 @@ from drtool.plans.language.placed import Complaints, Placed
 
 
 def broken_structure(plan: Plan, own: Parsed, placed: Sequence[Placed]) -> Complaints:
-    """What is wrong with the graph itself."""
+    """Yield the problems of the graph itself."""
     if not plan.steps:
-        yield own, ("steps",), "a plan has at least one step"
+        yield own, ("steps",), "a plan needs at least one step"
     yield from _ids(placed)
     by_id = {step.id: step for step in plan.steps}
     for each in placed:
@@ -31,19 +31,21 @@ def _ids(placed: Sequence[Placed]) -> Complaints:
     for each in placed:
         other = first.setdefault(each.step.id, each)
         if other is not each:
-            yield each.wrong(f"the id {each.step.id!r} is taken already, at {other.step.place}", "id")
+            yield each.wrong(f"the id {each.step.id!r} is already used at {other.step.place}", "id")
 
 
 def _needs(each: Placed, by_id: Mapping[str, Step]) -> Complaints:
     if each.step.needs and each.role != "step":
-        yield each.wrong(f"{each.told} needs nothing: these run in the order in which they stand", "needs")
+        yield each.wrong(f"{each.told} cannot have `needs`: these steps run in their written order", "needs")
         return
     for number, need in enumerate(each.step.needs):
         target = by_id.get(need.step)
         if target is None:
             yield each.wrong(f"there is no step {need.step!r}{nearest(need.step, by_id)}", "needs", number)
         elif need.state == "injected" and target.uses != "fault":
-            yield each.wrong(f"{need}: only a fault is injected, and {need.step!r} is a {target.uses}", "needs", number)
+            yield each.wrong(
+                f"{need}: only a fault is injected, but {need.step!r} is a {target.uses} step", "needs", number
+            )
 
 
 def _circles(placed: Sequence[Placed], by_id: Mapping[str, Step]) -> Complaints:
@@ -53,11 +55,11 @@ def _circles(placed: Sequence[Placed], by_id: Mapping[str, Step]) -> Complaints:
             circle = _circle(each.step.id, by_id)
             if circle:
                 told |= set(circle)
-                yield each.wrong(f"steps need each other in a circle: {' → '.join((*circle, circle[0]))}", "needs")
+                yield each.wrong(f"steps need each other in a cycle: {' → '.join((*circle, circle[0]))}", "needs")
 
 
 def _circle(start: str, by_id: Mapping[str, Step]) -> tuple[str, ...]:
-    """The shortest way from a step back to itself; empty: there is none."""
+    """Return the shortest path from a step back to itself, or an empty tuple."""
     ways: dict[str, tuple[str, ...]] = {start: (start,)}
     waiting = [start]
     for current in waiting:

@@ -1,7 +1,7 @@
-"""Expressions as trees, and back to text.
+"""Expression trees, and their conversion back to text.
 
 Invariants
-    What is printed is parsed to the same tree: parentheses stand where they are needed, and only there.
+    Printed text parses to the same tree. Parentheses appear only where they are needed.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Constant: TypeAlias = bool | int | float | str | Seconds | Bytes | None
 class Literal(Struct, frozen=True):
     value: Constant
     written: str = ""
-    """Of a duration or a size: as it stood in the text."""
+    """The original text of a duration or a size."""
 
 
 class Name(Struct, frozen=True):
@@ -25,7 +25,7 @@ class Name(Struct, frozen=True):
 
     name: str
     at: int = 0
-    """Of every node: where in the expression's text it begins."""
+    """The position in the expression's text at which the node begins. All nodes have it."""
 
 
 class Attribute(Struct, frozen=True):
@@ -79,13 +79,13 @@ PRECEDENCE = {
     "-": 5,
     "negative": 6,
 }
-"""Higher binds closer; comparisons do not chain, the others group from the left."""
+"""Higher numbers bind tighter. Comparisons do not chain; the other operators associate to the left."""
 _COMPARING = 4
 _PRIMARY = 7
 
 
 def printed(node: Node, least: int = 0) -> str:
-    """The tree as text; in parentheses if it binds less than `least`."""
+    """Return the tree as text, in parentheses if it binds less tightly than `least`."""
     text, binds = _printed(node)
     return f"({text})" if binds < least else text
 
@@ -127,7 +127,7 @@ def _constant(node: Literal) -> str:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """A node and all below it."""
+    """Yield a node and all its descendants."""
     yield node
     match node:
         case Attribute() | Unary():
@@ -147,7 +147,7 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 class Expression:
-    """A parsed expression and its text; equal if the trees are."""
+    """A parsed expression and its text. Expressions are equal if their trees are equal."""
 
     __slots__ = ("root", "text")
 

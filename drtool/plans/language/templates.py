@@ -1,7 +1,7 @@
 """Text with expressions in it: `restore-${{ vars.source }}`.
 
 Invariants
-    A text that is one whole `${{ … }}` has the type of its value; any other is text. `$${{` stands for a plain `${{`.
+    A text that is a single `${{ … }}` has the type of its value; any other is text. `$${{` is an escaped `${{`.
 """
 
 from msgspec import Struct
@@ -13,7 +13,7 @@ OPEN, CLOSE, PLAIN = "${{", "}}", "$${{"
 
 
 class Hole(Struct, frozen=True):
-    """An expression in text; `at` is where it begins there."""
+    """An expression in a text. `at` is its offset there."""
 
     expression: Expression
     at: int
@@ -26,7 +26,7 @@ class Template(Struct, frozen=True):
 
     @property
     def whole(self) -> Hole | None:
-        """The one hole that the text is made of, if it is."""
+        """The single hole that makes up the whole text, or None."""
         only = self.parts[0] if len(self.parts) == 1 else None
         return only if isinstance(only, Hole) else None
 
@@ -40,7 +40,7 @@ def has_holes(text: str) -> bool:
 
 
 def parse_template(text: str) -> Template:
-    """Raises ExpressionError; its `at` counts from the beginning of the text."""
+    """Parse a text with expressions. Raises ExpressionError, whose `at` is an offset in the whole text."""
     parts: list[str | Hole] = []
     plain, at = "", 0
     while (begins := text.find(OPEN, at)) >= 0:
@@ -57,7 +57,7 @@ def parse_template(text: str) -> Template:
 
 
 def _hole(text: str, begins: int) -> tuple[Hole, int]:
-    """The hole there, and where it ends; a `}}` in quotes ends nothing."""
+    """Return the hole that begins there, and its end. A `}}` in quotes does not close it."""
     start = begins + len(OPEN)
     quote, at = "", start
     while at < len(text):
@@ -81,18 +81,18 @@ def _parsed(inner: str, start: int) -> Expression:
 
 
 def foreach(value: object) -> object:
-    """A list, or an expression that gives one. Raises ValueError."""
+    """Read a list, or an expression that evaluates to one. Raises ValueError."""
     if value is None:
         return None
     return tuple(value) if isinstance(value, list) else bare(value)
 
 
 def bare(text: object) -> Expression:
-    """An expression by itself, as in `if`; one whole `${{ … }}` around it is allowed. Raises ValueError."""
+    """Read a single expression, as in `if`. It may be wrapped in one `${{ … }}`. Raises ValueError."""
     word = {True: "true", False: "false"}[text] if isinstance(text, bool) else text
     if isinstance(word, str) and not has_holes(word):
         return parse_expression(word)
     hole = parse_template(word.strip()).whole if isinstance(word, str) else None
     if hole is None:
-        raise ValueError(f"expected one expression, such as failed('sample'), and nothing around it: {text!r}")
+        raise ValueError(f"expected a single expression, such as failed('sample'), not {text!r}")
     return hole.expression

@@ -1,8 +1,8 @@
-"""What expressions compute with: plain values, quantities that know their kind, and values that are not known yet.
+"""The values of expressions: plain values, typed quantities, and values that are not known yet.
 
 Invariants
-    A quantity is only compared with its own kind: `24h` is neither 86400 nor "24h".
-    `Unknown` is no value: whatever is computed from it is unknown too, and says from which steps it would come.
+    A quantity is compared only with its own kind: `24h` equals neither 86400 nor "24h".
+    `Unknown` is not a value. Anything computed from it is unknown too, and names the steps that would supply it.
 """
 
 from collections.abc import Mapping
@@ -43,10 +43,10 @@ class Moment(Struct, frozen=True, order=True):
 
 
 class Unknown(Struct, frozen=True):
-    """A value that some step has to run for; `kind` is what it will be."""
+    """A value that is known only after some step has run. `kind` is its expected kind."""
 
     needs: frozenset[str]
-    """Ids of steps; or `steady_state`."""
+    """Ids of steps, or `steady_state`."""
     kind: "ValueKind" = "any"
 
 
@@ -83,7 +83,7 @@ TOLD: dict[ValueKind, str] = {
     "list": "a list",
     "mapping": "a mapping",
 }
-"""Kinds in a person's words."""
+"""Kinds as shown in messages."""
 
 
 def kind_of(value: Maybe) -> ValueKind:
@@ -95,7 +95,7 @@ def kind_of(value: Maybe) -> ValueKind:
 
 
 def text_of(value: Value) -> str:
-    """A value inside text: as a person would write it in a plan."""
+    """Return a value as text, as a plan would write it."""
     if value is None or isinstance(value, bool):
         return {None: "", True: "true", False: "false"}[value]
     if isinstance(value, tuple | list):
@@ -104,7 +104,7 @@ def text_of(value: Value) -> str:
 
 
 def duration_text(value_s: float) -> str:
-    """`1h30m`, as plans write it: read again it is the same, to the millisecond."""
+    """Return a duration as plans write it: `1h30m`. Reading it gives the same value, to the millisecond."""
     left_ms, sign = round(abs(value_s) * 1000), "-" if value_s < 0 else ""
     parts = []
     for unit, unit_s in _UNITS_S:
@@ -114,7 +114,7 @@ def duration_text(value_s: float) -> str:
 
 
 def moment_text(time_ns: int) -> str:
-    """RFC 3339 in UTC; fractions only where there are some."""
+    """Return an RFC 3339 time in UTC, with a fraction only if it has one."""
     seconds, fraction = divmod(time_ns, 10**9)
     moment = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{moment.zfill(19)}{f'.{fraction:09}'.rstrip('0') if fraction else ''}Z"

@@ -1,8 +1,8 @@
-"""The values of a plan's variables for one run: given, or by default, each of its declared type.
+"""The values of a plan's variables for one run: given or default, each of its declared type.
 
 Invariants
-    What a person gives and what the file has as default are read by the same readers.
-    Times are resolved here, once, against the beginning of the run: afterwards every `now` is the same moment.
+    Values from the command line and defaults from the file are read by the same readers.
+    Times are resolved here, once, against the start of the run. Afterwards every `now` is the same time.
 """
 
 import re
@@ -21,7 +21,7 @@ _TEXTS = frozenset({"string", "path", "list"})
 
 
 def resolve_vars(plan: Plan, given: Sequence[str], now: Moment) -> dict[str, Value]:
-    """Every variable's value, from `--var NAME=VALUE` words and defaults. Raises UsageError."""
+    """Return the value of every variable, from `--var NAME=VALUE` words and defaults. Raises UsageError."""
     words = _pairs(plan, given)
     lacking = [name for name, var in plan.vars.items() if var.required and name not in words]
     if lacking:
@@ -47,13 +47,13 @@ def _lacking(plan: Plan, names: Sequence[str]) -> UsageError:
 
 
 def restore_vars(plan: Plan, kept: Mapping[str, Any], now: Moment) -> dict[str, Value]:
-    """The values that a run was given, from what its journal keeps of them. Raises UsageError."""
+    """Return the values that a run was given, as its journal recorded them. Raises UsageError."""
     try:
         return {
             name: None if kept.get(name) is None else _checked(var, kept[name], now) for name, var in plan.vars.items()
         }
     except ValueError as error:
-        raise UsageError(f"the journal keeps a variable that the plan does not read: {error}") from None
+        raise UsageError(f"the journal records a value that the plan's variable does not accept: {error}") from None
 
 
 def _pairs(plan: Plan, given: Sequence[str]) -> dict[str, str]:
@@ -88,7 +88,7 @@ def _described(var: Var) -> str:
 
 
 def declared_problems(name: str, var: Var) -> Iterator[tuple[Path, str]]:
-    """What is wrong with a declaration; paths are below the variable."""
+    """Yield the problems of a declaration, with paths relative to the variable."""
     if var.required and var.default is not None:
         yield ("default",), f"{name!r} is required, so its default would never be used"
     if var.pattern is not None:
@@ -114,7 +114,7 @@ def _problem(var: Var, value: object, path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _from_word(var: Var, text: str) -> object:
-    """What a word of the command line would be in a file."""
+    """Return a command-line word as the value that a file would hold."""
     if var.type == "int":
         return int(text) if re.fullmatch("[+-]?[0-9]{1,18}", text) else text
     if var.type == "bool":

@@ -133,23 +133,23 @@ def test_what_is_unknown_says_what_it_needs_and_of_what_kind_it_will_be(text, ne
         ("failed(fetch)", "there is no name 'fetch'"),
         ("failed(1)", "the id of a step in quotes"),
         ("1 == '1'", "a number and text are never equal"),
-        ("24h > 3", "does not order a duration and a number"),
-        ("24h == 1GiB", "unlike kinds"),
-        ("vars.at + 3", "does not join a timestamp and a number"),
-        ("'a' + 'b'", "does not join text and text"),
-        ("vars.yes < true", "does not order"),
-        ("steps.count.outputs.files > 24h", "does not order a number and a duration"),
-        ("vars.n and true", "`and` joins what is true or false, and this is a number"),
-        ("not 3", "`not` joins"),
+        ("24h > 3", "cannot be applied to a duration and a number"),
+        ("24h == 1GiB", "because their kinds differ"),
+        ("vars.at + 3", "cannot be applied to a timestamp and a number"),
+        ("'a' + 'b'", "cannot be applied to text and text"),
+        ("vars.yes < true", "cannot be applied to"),
+        ("steps.count.outputs.files > 24h", "cannot be applied to a number and a duration"),
+        ("vars.n and true", "`and` needs true or false, but this is a number"),
+        ("not 3", "`not` needs true or false"),
         ("-'a'", "cannot be made negative"),
         ("[1][1]", "there is no item 1"),
         ("[1]['x']", "indexed by a whole number"),
-        ("vars.n.x", "a number has no parts"),
-        ("1 in 2", "looks into a list or a text"),
-        ("len(3)", "counts a list or a text"),
-        ("age(3, now())", "takes timestamps"),
+        ("vars.n.x", "a number has no named parts"),
+        ("1 in 2", "needs a list or a text"),
+        ("len(3)", "needs a list or a text"),
+        ("age(3, now())", "needs timestamps"),
         ("age('yesterday', now())", "not a time"),
-        ("same_set('a', [])", "compares lists"),
+        ("same_set('a', [])", "needs lists"),
         ("now(1)", "write now()"),
         ("age(now())", "write age(earlier, later)"),
         ("vars.at + 36500d + 36500d" + " + 36500d" * 90, "outside the calendar"),
@@ -173,12 +173,12 @@ def test_what_makes_no_sense_says_why(text, words):
         ("a = b", 2, "compare with =="),
         ("a && b", 2, "write and, or, not"),
         ("'abc", 0, "never closed"),
-        ("'a\\qb'", 0, "means nothing in quotes"),
+        ("'a\\qb'", 0, "is not an escape sequence"),
         ("f(1, 2", 6, "expected ','"),
         ("f(,)", 2, "a value is missing"),
         ("a.1", 2, "must follow the dot"),
         ("a.", 2, "must follow the dot"),
-        ("3parsecs", 0, "no duration"),
+        ("3parsecs", 0, "not a duration"),
         ("9" * 19, 0, "too many digits"),
         ("a @ b", 2, "has no meaning"),
         ("__import__('os')", None, None),
@@ -202,7 +202,7 @@ def test_what_cannot_be_read_says_where(text, at, words):
 def test_a_condition_must_be_true_or_false():
     assert truth(parse_expression("vars.yes"), CONTEXT) is True
     assert truth(parse_expression("steps.fetch.outputs.x"), CONTEXT) == Unknown(LATER)
-    with pytest.raises(ExpressionError, match="expected true or false, and this is a number"):
+    with pytest.raises(ExpressionError, match="expected true or false, but this is a number"):
         truth(parse_expression("vars.n"), CONTEXT)
 
 
@@ -260,7 +260,7 @@ def test_no_text_makes_anything_but_a_value_or_our_error(text):
     except ExpressionError:
         pass
     except ValueError as error:
-        if "expected one expression" not in str(error):
+        if "expected a single expression" not in str(error):
             raise
     assert time.process_time() - before < 2
 
@@ -316,5 +316,5 @@ def test_a_bare_expression_may_be_wrapped_as_a_whole():
     assert bare("vars.a") == bare("${{ vars.a }}") == bare(" ${{ vars.a }} ")
     assert bare(True) == bare("true")
     for wrong in ("x ${{ vars.a }}", 3, None, ["a"]):
-        with pytest.raises(ValueError, match="expected one expression"):
+        with pytest.raises(ValueError, match="expected a single expression"):
             bare(wrong)

@@ -105,7 +105,7 @@ always:
         ("version: 2\nid: p\ntitle: T\n" + ONE, "p.yaml:1:1: version: "),
         ("version: 1\ntitle: T\n" + ONE, "p.yaml:1:1: the key 'id' is missing"),
         ("version: 1\nid: Big One\ntitle: T\n" + ONE, "p.yaml:2:1: id: expected text matching regex"),
-        (HEAD + "steps: []\n", "p.yaml:4:1: steps: a plan has at least one step"),
+        (HEAD + "steps: []\n", "p.yaml:4:1: steps: a plan needs at least one step"),
         (
             HEAD + ONE.replace("verify", "verfy"),
             "p.yaml:5:13: steps[0].uses: unknown uses 'verfy'; the nearest known one",
@@ -120,7 +120,7 @@ always:
         ),
         (HEAD + ONE.replace("{level: structure}", "{}"), "p.yaml:5:27: steps[0].with: the key 'level' is missing"),
         (HEAD + ONE + "defaults: {timeout: 5}\n", "p.yaml:6:12: defaults.timeout: not a duration (write 90s, 15m"),
-        (HEAD + ONE + "defaults: {timeout: 0s}\n", "longer than nothing"),
+        (HEAD + ONE + "defaults: {timeout: 0s}\n", "longer than zero"),
         (HEAD + ONE + "defaults: {timeout: 30m1h}\n", "not a duration"),
         (
             HEAD + ONE + "report: {formats: [pdf]}\n",
@@ -180,19 +180,19 @@ def test_a_missing_file_is_one_sentence(tmp_path):
             "if: steps.a.outputs.bda",
             "steps[1].if: there is no output of step 'a' 'bda'; the nearest known one is 'bad'",
         ),
-        ("if: steps.a.outputs.bad", "steps[1].if: expected true or false, and this is a list"),
-        ("if: len(steps.a.outputs.bad) > 1h", "does not order a number and a duration"),
+        ("if: steps.a.outputs.bad", "steps[1].if: expected true or false, but this is a list"),
+        ("if: len(steps.a.outputs.bad) > 1h", "cannot be applied to a number and a duration"),
         ("if: objectives.rpo > 1h", "the plan sets no objective 'rpo'"),
-        ("if: item == 1", "`item` is only there under `foreach`"),
+        ("if: item == 1", "`item` exists only in a step with `foreach`"),
         ("if: steady_state.failing > 0.1", "there is no part of `steady_state` 'failing'"),
-        ("foreach: vars.n", "steps[1].foreach: expected a list, and this is a number"),
+        ("foreach: vars.n", "steps[1].foreach: expected a list, but this is a number"),
         (
             "outputs: {x: bad_objcts}",
             "steps[1].outputs.x: a verify step has no result 'bad_objcts'; the nearest known one",
         ),
         ("needs: [aa]", "steps[1].needs[0]: there is no step 'aa'; the nearest known one is 'a'"),
-        ("needs: ['a:ended']", "not a step's id, nor ID:started or ID:injected"),
-        ("needs: ['a:injected']", "only a fault is injected, and 'a' is a verify"),
+        ("needs: ['a:ended']", "expected a step's id, ID:started or ID:injected"),
+        ("needs: ['a:injected']", "only a fault is injected, but 'a' is a verify step"),
         (
             "with: {level: full, seed: '${{ steps.a.outputs.bad }}'}",
             "steps[1].with.seed: expected text, and this is a list",
@@ -217,13 +217,13 @@ def test_names_and_kinds_are_checked_before_a_run(tmp_path, step, sentence):
 def test_a_circle_is_named_once(tmp_path):
     step = "  - {{id: {}, uses: verify, needs: [{}], with: {{level: full}}}}\n"
     told = problems(tmp_path, HEAD + "steps:\n" + step.format("a", "b") + step.format("b", "c") + step.format("c", "a"))
-    assert told == ["p.yaml:5:27: steps[0].needs: steps need each other in a circle: a → b → c → a"]
+    assert told == ["p.yaml:5:27: steps[0].needs: steps need each other in a cycle: a → b → c → a"]
     assert "a → a" in problems(tmp_path, HEAD + "steps:\n" + step.format("a", "a"))[0]
 
 
 def test_ids_are_unique_in_the_whole_plan(tmp_path):
     told = problems(tmp_path, HEAD + ONE + "always:\n  - {id: a, uses: verify, with: {level: full}}\n")
-    assert "the id 'a' is taken already, at" in told[0]
+    assert "the id 'a' is already used at" in told[0]
 
 
 def test_one_item_of_foreach_is_seen_by_the_step_and_its_undo(tmp_path):
@@ -287,14 +287,17 @@ def test_what_is_included_stands_before_what_includes_it(tmp_path):
     [
         ("include: [none.yaml]", "none.yaml: cannot be read: No such file"),
         ("include: [/etc/x.yaml]", "p.yaml:4:11: include[0]: '/etc/x.yaml' must be relative"),
-        ("include: [../x.yaml]", "p.yaml:4:11: include[0]: '../x.yaml' must lie in the plan's own directory"),
+        ("include: [../x.yaml]", "p.yaml:4:11: include[0]: '../x.yaml' must be in the plan's directory"),
         ("include: [f.yaml, f.yaml]", "p.yaml:4:19: include[1]: 'f.yaml' is included twice"),
-        ("include: [p.yaml]", "'p.yaml' includes itself, in a circle"),
-        ("include: [loop.yaml]", "loop.yaml:2:11: include[0]: 'loop.yaml' includes itself, in a circle"),
+        ("include: [p.yaml]", "'p.yaml' includes itself, directly or through other files"),
+        (
+            "include: [loop.yaml]",
+            "loop.yaml:2:11: include[0]: 'loop.yaml' includes itself, directly or through other files",
+        ),
         ("include: [{file: f.yaml, sha256: " + "0" * 64 + "}]", "f.yaml:1:1: the file's SHA-256 is"),
         (
             "include: [f.yaml]\nvars: {x: {type: int}}",
-            "p.yaml:5:8: vars.x: 'x' is declared in an included file already",
+            "p.yaml:5:8: vars.x: 'x' is already declared in an included file",
         ),
         ("include: [whole.yaml]", "whole.yaml:2:1: id: unknown key 'id'"),
         ("include: [bad.yaml]", "bad.yaml:2:30: steps[0].with.levl: unknown key 'levl'"),
@@ -333,14 +336,14 @@ def test_a_nested_plan_is_loaded_too_and_counts_for_the_digest(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("file: none.yaml", "p.yaml:6:32: steps[0].with.file: it cannot be run: "),
-        ("file: '${{ run.id }}.yaml'", "steps[0].with.file: which plan is nested must be written out"),
-        ("file: ../x.yaml", "must lie in the plan's own directory"),
-        ("file: p.yaml", "'p.yaml' runs itself, in a circle"),
-        ("file: around.yaml", "it cannot be run: "),
+        ("file: none.yaml", "p.yaml:6:32: steps[0].with.file: the plan is invalid: "),
+        ("file: '${{ run.id }}.yaml'", "steps[0].with.file: the file of a nested plan must be written out"),
+        ("file: ../x.yaml", "must be in the plan's directory"),
+        ("file: p.yaml", "'p.yaml' runs itself, directly or through other plans"),
+        ("file: around.yaml", "the plan is invalid: "),
         ("file: inner.yaml, vars: {y: '3', x: '1'}", "steps[0].with.vars.y: the plan 'inner' has no variable 'y'"),
-        ("file: inner.yaml", "the plan 'inner' wants the variable 'x'"),
-        ("file: live.yaml", "scope: scratch, and the plan 'inner' is live"),
+        ("file: inner.yaml", "the plan 'inner' requires the variable 'x'"),
+        ("file: live.yaml", "scope: scratch, but the plan 'inner' is live"),
     ],
 )
 def test_what_cannot_be_nested_says_why(tmp_path, text, sentence):

@@ -24,7 +24,7 @@ def test_durations(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "5", 5, True, None, "-5s", "5 s", "1m1h", "1h1h", "h", "1e3s", "99999999d", "٣s"])
 def test_no_durations(text):
-    with pytest.raises(ValueError, match=r"not a duration|hundred years"):
+    with pytest.raises(ValueError, match=r"not a duration|100 years"):
         duration_s(text)
 
 

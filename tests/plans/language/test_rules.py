@@ -43,7 +43,7 @@ def probe(text: str) -> str:
         # objectives, schedule, guards
         (
             HEAD + "objectives: {detection: 1h, rto: 4h, wrt: 4h, mtpd: 8h}\n" + ONE,
-            "p.yaml:4:47: objectives.mtpd: detection + rto + wrt is 1h + 4h + 4h = 9h, and at most 8h may pass",
+            "p.yaml:4:47: objectives.mtpd: detection + rto + wrt is 1h + 4h + 4h = 9h, more than the 8h of mtpd",
         ),
         (HEAD + "objectives: {rpo: 1h}\n" + ONE, "objectives.rpo: no step restores anything, so it could never be measured"),
         (HEAD + "objectives: {wrt: 1h}\n" + ONE, "objectives.wrt: no step has `milestone: recovered`, so it could never be"),
@@ -53,12 +53,12 @@ def probe(text: str) -> str:
         ),
         (HEAD + "schedule: {cron: '17 3 * * 0', must_pass_every: 7d, jitter: 20m}\n" + ONE, "runs are up to 7d"),
         (HEAD + "schedule: {cron: '17 3 * * 0', timezone: Europe/Atlantis}\n" + ONE, "there is no time zone"),
-        (HEAD + "schedule: {cron: '0 0 30 2 *'}\n" + ONE, "'0 0 30 2 *' never comes"),
+        (HEAD + "schedule: {cron: '0 0 30 2 *'}\n" + ONE, "'0 0 30 2 *' matches no time"),
         (HEAD + "schedule: {cron: '0 24 * * *'}\n" + ONE, "schedule.cron: hour: expected 0 to 23, not '24'"),
         (HEAD + "schedule: {cron: '@daily'}\n" + ONE, "not cron's five fields"),
         (HEAD + "guards: {windows: ['Tue-Thu 9-15']}\n" + ONE, "guards.windows[0]: not a window"),
         (HEAD + "guards: {windows: ['Tue 09:00-15:00 Europe/Atlantis']}\n" + ONE, "no time zone of that name"),
-        (HEAD + "guards: {only_sites: [a], never_sites: [a]}\n" + ONE, "a stands in only_sites too"),
+        (HEAD + "guards: {only_sites: [a], never_sites: [a]}\n" + ONE, "a is in both only_sites and never_sites"),
         (HEAD + "guards: {never_sites: ['${{ vars.lost }}']}\n" + ONE, "guards.never_sites[0]: there is no variable 'lost'"),
         (HEAD + "concurrency: {group: 'x-${{ steps.a }}'}\n" + ONE, "concurrency.group: step 'a' may not have ended"),
         # secrets
@@ -66,39 +66,39 @@ def probe(text: str) -> str:
         (HEAD + "secrets: {s: {}}\n" + ONE, "exactly one of"),
         (HEAD + "secrets: {s: hunter2}\n" + ONE, "secrets.s: expected a mapping"),
         (step("uses: run, with: {argv: [x, '${{ secrets.s }}']}", more="secrets: {s: {env: S}}\n"), "with.argv[1]: secrets may"),
-        (step("if: secrets.s == 'x', uses: verify, with: {level: full}", more="secrets: {s: {env: S}}\n"), "secrets may stand"),
+        (step("if: secrets.s == 'x', uses: verify, with: {level: full}", more="secrets: {s: {env: S}}\n"), "secrets may be used"),
         (
             step("uses: assert, with: {that: [\"secrets.s == 'x'\"]}", more="secrets: {s: {env: S}}\n"),
-            "with.that[0]: secrets may stand only in env, headers, dsn and stdin",
+            "with.that[0]: secrets may be used only in env, headers, dsn and stdin",
         ),
         (
             probe("type: metric, url: 'http://x', metric: m, labels: {dsn: '${{ secrets.s }}'}, expect: {min: 1}").replace(
                 "steps:", "secrets: {s: {env: S}}\nsteps:"
             ),
-            "with.labels.dsn: secrets may stand only",
+            "with.labels.dsn: secrets may be used only",
         ),
         # where no expression is filled in, none may seem to be
-        (step("name: 'x ${{ run.id }}', uses: verify, with: {level: full}"), "steps[0].name: no expression is filled in here"),
-        (HEAD.replace("T", "'${{ run.id }}'") + ONE, "title: no expression is filled in here"),
-        (HEAD + ONE + "guards: {kill_switch: '/x/${{ run.id }}'}\n", "guards.kill_switch: no expression"),
-        (step("uses: run, with: {argv: [x], env: {'${{ run.id }}': y}}"), "with.env.${{ run.id }}: no expression is filled in"),
+        (step("name: 'x ${{ run.id }}', uses: verify, with: {level: full}"), "steps[0].name: expressions are not allowed here"),
+        (HEAD.replace("T", "'${{ run.id }}'") + ONE, "title: expressions are not allowed here"),
+        (HEAD + ONE + "guards: {kill_switch: '/x/${{ run.id }}'}\n", "guards.kill_switch: expressions are not allowed"),
+        (step("uses: run, with: {argv: [x], env: {'${{ run.id }}': y}}"), "with.env.${{ run.id }}: expressions are not allowed"),
         # steps
-        (step("uses: verify, with: {level: full}, on_failure: tolerate"), "on_failure: tolerate wants a `reason`"),
-        (step("uses: verify, with: {level: full}, on_resume: confirm"), "belong together"),
+        (step("uses: verify, with: {level: full}, on_failure: tolerate"), "on_failure: tolerate needs a `reason`"),
+        (step("uses: verify, with: {level: full}, on_resume: confirm"), "must be given together"),
         (
             HEAD + "steady_state: {probes: [{id: x, uses: run, with: {argv: [touch, /x]}}]}\n" + ONE,
-            "steady_state.probes[0].uses: a probe of the steady state changes nothing",
+            "steady_state.probes[0].uses: a probe of the steady state must change nothing",
         ),
-        (HEAD + "preconditions: [{id: x, uses: verify, with: {level: restore}}]\n" + ONE, "a precondition changes nothing"),
-        (HEAD + "preconditions: [{id: x, uses: backup, with: {source: h}}]\n" + ONE, "a precondition changes nothing"),
-        (HEAD + ONE + "always: [{id: x, needs: [a], uses: verify, with: {level: full}}]\n", "a step in `always` needs nothing"),
-        (HEAD + ONE + "always: [{id: x, if: 'true', uses: verify, with: {level: full}}]\n", "a step in `always` has no `if`"),
-        (HEAD + ONE + "always: [{id: x, uses: approve, with: {prompt: y}}]\n", "must not wait for anybody"),
+        (HEAD + "preconditions: [{id: x, uses: verify, with: {level: restore}}]\n" + ONE, "a precondition must change nothing"),
+        (HEAD + "preconditions: [{id: x, uses: backup, with: {source: h}}]\n" + ONE, "a precondition must change nothing"),
+        (HEAD + ONE + "always: [{id: x, needs: [a], uses: verify, with: {level: full}}]\n", "a step in `always` cannot have `needs`"),
+        (HEAD + ONE + "always: [{id: x, if: 'true', uses: verify, with: {level: full}}]\n", "a step in `always` cannot have `if`"),
+        (HEAD + ONE + "always: [{id: x, uses: approve, with: {prompt: y}}]\n", "must not wait for a person"),
         (
             HEAD
             + ONE.replace("}}", "}, milestone: detected}")
             + "  - {id: b, uses: wait, with: {duration: 5s}, milestone: detected}\n",
-            "detected is reached by step 'a' already",
+            "detected is already reached by step 'a'",
         ),
         (
             HEAD + ONE + "  - {id: ask, uses: approve, with: {prompt: Go?, show: [a]}}\n",
@@ -110,40 +110,40 @@ def probe(text: str) -> str:
             "with.snapshot.select: point-in-time recovery is not possible: databases are logical dumps",
         ),
         (step("uses: restore, with: {snapshot: {id: ab, source: h}, to: {scratch: true}}"), "an id names one snapshot"),
-        (step("uses: restore, with: {snapshot: {select: at}, to: {scratch: true}}"), "belong together"),
-        (step("uses: restore, with: {snapshot: {at: now}, to: {scratch: true}}"), "belong together"),
-        (step("uses: restore, with: {snapshot: {within: 5d}, to: {scratch: true}}"), "`within` is for"),
-        (step("uses: restore, with: {to: {}}"), "exactly one of scratch: true, path, dsn, stream"),
-        (step("uses: restore, with: {to: {scratch: true, path: /x}}"), "exactly one of scratch: true"),
+        (step("uses: restore, with: {snapshot: {select: at}, to: {scratch: true}}"), "must be given together"),
+        (step("uses: restore, with: {snapshot: {at: now}, to: {scratch: true}}"), "must be given together"),
+        (step("uses: restore, with: {snapshot: {within: 5d}, to: {scratch: true}}"), "`within` is only for"),
+        (step("uses: restore, with: {to: {}}"), "exactly one destination: scratch: true, path, dsn or stream"),
+        (step("uses: restore, with: {to: {scratch: true, path: /x}}"), "exactly one destination: scratch: true"),
         (step("uses: restore, with: {to: {scratch: true}, delete: true}"), "only a restore to a path can delete"),
         # verify, run, wait
-        (step("uses: verify, with: {level: full, sample: {count: 3}}"), "a sample is for level: sample"),
+        (step("uses: verify, with: {level: full, sample: {count: 3}}"), "`sample` is only for level: sample"),
         (step("uses: verify, with: {level: sample}"), "exactly one of fraction and count"),
         (step("uses: verify, with: {level: sample, sample: {count: 3, fraction: 2%}}"), "exactly one of fraction and count"),
         (step("uses: run, with: {argv: ['a ${{ run.id }}'], shell: true}"), "with.argv: `shell: true` forbids ${{ here"),
-        (step("uses: run, with: {argv: [a, b], shell: true}"), "argv is one line for the shell"),
+        (step("uses: run, with: {argv: [a, b], shell: true}"), "argv must be a single line for the shell"),
         (step("uses: run, with: {argv: []}"), "the program is missing"),
-        (step("uses: run, with: {argv: ls -l}"), "with.argv: write a list of words, such as [ls, -l]; nothing splits 'ls -l'"),
+        (step("uses: run, with: {argv: ls -l}"), "such as [ls, -l]; 'ls -l' would not be split"),
         (probe("type: command, argv: ls -l"), "write a list of words"),
         (step("uses: assert, with: {that: []}"), "with.that: expected a list of length >= 1"),
         (step("uses: compare, with: {left: a, right: b, what: '${{ vars.x }}'}"), "with.what: must be written out"),
         (step("uses: run, with: {argv: [x], expect: {stdout_matches: '('}}"), "not a regular expression"),
-        (step("uses: wait, with: {}"), "wait either for a `duration` or `until`"),
-        (step("uses: wait, with: {duration: 5s, until: 'true'}"), "wait either"),
+        (step("uses: wait, with: {}"), "give either `duration` or `until`"),
+        (step("uses: wait, with: {duration: 5s, until: 'true'}"), "give either"),
         # faults
-        (fault("offline", "site: b").replace("duration: 5m, ", ""), "the key 'duration' is missing: a fault always ends"),
-        (fault("offline", "site: b, target: b/c"), "by exactly one of site and target"),
-        (fault("offline", "site: b, object: x"), "only corrupt concerns single objects"),
-        (fault("corrupt", "site: b"), "say which objects are corrupted"),
-        (fault("slow", "site: b"), "say how slow"),
-        (fault("full", "site: b", "amount: {latency: 3s}"), "latency says nothing about a fault of type full"),
+        (fault("offline", "site: b").replace("duration: 5m, ", ""), "the key 'duration' is missing: every fault needs an end"),
+        (fault("offline", "site: b, target: b/c"), "exactly one of site and target"),
+        (fault("offline", "site: b, object: x"), "only `corrupt` affects single objects"),
+        (fault("corrupt", "site: b"), "name the objects to corrupt"),
+        (fault("slow", "site: b"), "give latency, rate, or both"),
+        (fault("full", "site: b", "amount: {latency: 3s}"), "latency does not apply to a fault of type full"),
         (fault("offline", "site: b").replace("steps:", "guards: {max_duration: 4m}\nsteps:"), "lasts longer than guards.max_d"),
-        (fault("offline", "site: b").replace("{id: s,", "{id: s, foreach: [1],"), "a fault is one step"),
-        (HEAD + ONE + "always: [{id: x, uses: fault, with: {type: full, target: {site: b}, duration: 1m}}]\n", "injects no f"),
+        (fault("offline", "site: b").replace("{id: s,", "{id: s, foreach: [1],"), "a fault cannot have foreach"),
+        (HEAD + ONE + "always: [{id: x, uses: fault, with: {type: full, target: {site: b}, duration: 1m}}]\n", "cannot inject f"),
         # probes
-        (probe("type: sql, engine: sqlite, dsn: /x, query: select 1"), "say what is expected"),
+        (probe("type: sql, engine: sqlite, dsn: /x, query: select 1"), "give at least one expectation"),
         (probe("type: tcp, host: x"), "the key 'port' is missing"),
-        (probe("type: tcp, host: x, port: 5, successes: 3"), "say how long, by `within`"),
+        (probe("type: tcp, host: x, port: 5, successes: 3"), "give the time limit in `within`"),
         (probe("type: pgsql"), "unknown type 'pgsql'; the nearest known one is 'sql'"),
         (probe("type: http, url: ftp://x"), "steps[0].with.url"),
         # variables
@@ -178,9 +178,7 @@ def test_values_are_never_pasted_into_a_query(role):
     line = f"{HEAD}{text}".splitlines().index("        query: select '${{ run.id }}'") + 1
     (problem,) = told(HEAD + text + ("" if role == "steps" else ONE))
     assert problem.startswith(f"p.yaml:{line}:9: ")
-    assert problem.endswith(
-        "values are never pasted into SQL: write $1 (PostgreSQL) or ?, and hand them over in `params`"
-    )
+    assert problem.endswith("values are never pasted into SQL; write $1 (PostgreSQL) or ?, and pass them in `params`")
 
 
 # --- what changes production wants a person's yes
@@ -220,10 +218,8 @@ def test_scratch_may_do_what_touches_no_production(harmless):
 def test_live_may_change_production_but_overwrites_only_behind_an_approval():
     assert told(step("uses: run, with: {argv: [reboot]}")) == []
     assert told(step("uses: restore, with: {to: {path: /srv}}")) == []
-    assert "an approve step must stand before it" in told(step(f"uses: restore, {BACK}"))[0]
-    assert (
-        "an approve step must stand before it" in told(step("uses: restore, with: {to: {path: /x}, delete: true}"))[0]
-    )
+    assert "must include an approve step" in told(step(f"uses: restore, {BACK}"))[0]
+    assert "must include an approve step" in told(step("uses: restore, with: {to: {path: /x}, delete: true}"))[0]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +249,7 @@ def test_live_may_change_production_but_overwrites_only_behind_an_approval():
 def test_an_approval_that_can_be_passed_by_is_none(steps):
     refused = told(f"{HEAD}scope: live\nsteps:\n{steps}")
     assert len(refused) == 1
-    assert "one that cannot be skipped" in refused[0]
+    assert "that cannot be skipped" in refused[0]
 
 
 def test_an_approval_counts_through_others_and_under_the_same_condition():
