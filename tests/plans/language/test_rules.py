@@ -91,8 +91,8 @@ def probe(text: str) -> str:
         ),
         (HEAD + "preconditions: [{id: x, uses: verify, with: {level: restore}}]\n" + ONE, "a precondition must change nothing"),
         (HEAD + "preconditions: [{id: x, uses: backup, with: {source: h}}]\n" + ONE, "a precondition must change nothing"),
-        (HEAD + ONE + "always: [{id: x, needs: [a], uses: verify, with: {level: full}}]\n", "a step in `always` cannot have `needs`"),
-        (HEAD + ONE + "always: [{id: x, if: 'true', uses: verify, with: {level: full}}]\n", "a step in `always` cannot have `if`"),
+        (HEAD + ONE + "always: [{id: x, needs: [a], uses: verify, with: {level: full}}]\n", "in `always` cannot have `needs`"),
+        (HEAD + ONE + "always: [{id: x, if: 'true', uses: verify, with: {level: full}}]\n", "in `always` cannot have `if`"),
         (HEAD + ONE + "always: [{id: x, uses: approve, with: {prompt: y}}]\n", "must not wait for a person"),
         (
             HEAD
