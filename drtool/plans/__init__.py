@@ -1,1 +1,1 @@
-"""Runbooks: recovery that is rehearsed, measured and believed."""
+"""Recovery plans: runbooks that are rehearsed, measured and proven."""

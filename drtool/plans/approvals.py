@@ -1,9 +1,9 @@
-"""A person's yes or no: at the terminal, or by `drtool plan approve RUN STEP` from another one.
+"""A person's yes or no, given at the terminal or by `drtool plan approve RUN STEP` from elsewhere.
 
 Invariants
-    An answer is a file `answers/STEP.json` in the run's folder: private, and either whole or not there. The first one counts.
-    Each answer is used once: a step that asks again is answered again. Used answers stay as evidence.
-    Silence is no answer. What was typed before the question stood there is not read as one.
+    An answer is a private file `answers/STEP.json` in the run's folder, complete or absent. The first answer counts.
+    Each answer is used once; a step that asks again needs another one. Used answers stay as evidence.
+    Silence is not an answer. Input typed before the question was shown is ignored.
 """
 
 import os
@@ -33,7 +33,7 @@ _WORDS = {"yes": True, "y": True, "no": False, "n": False}
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An answer as it lies in the run's folder."""
+    """An answer as stored in the run's folder."""
 
     yes: bool
     by: str
@@ -42,7 +42,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def answer(folder: Path, key: str, *, yes: bool, note: str = "") -> None:
-    """Answers for whoever runs this process. Raises Refused if somebody was faster."""
+    """Record an answer in the name of the current user. Raises Refused if there already is one."""
     directory = folder / FOLDER
     directory.mkdir(mode=0o700, exist_ok=True)
     target = directory / _name(key)
@@ -54,7 +54,7 @@ def answer(folder: Path, key: str, *, yes: bool, note: str = "") -> None:
             os.fsync(file.fileno())
         os.link(draft, target)  # not rename: a second answer must not replace the first
     except FileExistsError:
-        raise Refused(f"{key} has an answer already", hint="the run will read it in a moment") from None
+        raise Refused(f"{key} already has an answer", hint="the run will read it shortly") from None
     finally:
         draft.unlink(missing_ok=True)
 
@@ -71,7 +71,7 @@ def who() -> str:
 
 
 def take(folder: Path, key: str) -> Written | None:
-    """The answer that lies there, used up by this; None if there is none. DrtoolError: one that nobody here could give."""
+    """Return the stored answer and mark it as used, or None. Raises DrtoolError if another user could have written it."""
     path = folder / FOLDER / _name(key)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -86,7 +86,9 @@ def take(folder: Path, key: str) -> Written | None:
     try:
         written = msgspec.json.decode(data, type=Written)
     except msgspec.MsgspecError as error:
-        raise DrtoolError(f"{path} is no answer: {error}", hint="remove it; drtool plan approve writes it") from None
+        raise DrtoolError(
+            f"{path} is not an answer: {error}", hint="remove it; drtool plan approve writes it"
+        ) from None
     os.rename(path, path.with_name(f"used-{written.at_ns}-{path.name}"))
     return written
 
@@ -96,7 +98,7 @@ def _name(key: str) -> str:
 
 
 class Approver:
-    """Fulfils `Around.ask` and `Around.can_ask`."""
+    """An implementation of `Around.ask` and `Around.can_ask`."""
 
     def __init__(
         self,
@@ -113,15 +115,15 @@ class Approver:
         self._turn = threading.Lock()
 
     def can_ask(self, channel: str | None) -> str:
-        """Why nobody could answer; empty if somebody can."""
+        """Return why no person can answer, or an empty string."""
         if channel is not None:
             return self._can_tell(channel) if self._can_tell is not None else f"there is no channel {channel!r}"
         if self._at_terminal():
             return ""
-        return "nobody is at a terminal, and no channel is named through which somebody would hear of it"
+        return "there is no terminal, and no channel is named for the question"
 
     def ask(self, key: str, prompt: str, shown: Sequence[str], channel: str | None, work: Work) -> Answer | None:
-        """Waits for the first answer, wherever it comes from. None when time was up or the run was cancelled."""
+        """Wait for the first answer from any source. None if the time ran out or the run was cancelled."""
         began_at = time.monotonic()
         if channel is not None:
             self._announce(channel, key, prompt, shown)
@@ -144,7 +146,7 @@ class Approver:
             else "there are no channels"
         )
         if problem and not self._at_terminal():
-            raise DrtoolError(f"nobody could be asked through channel {channel}: {problem}")
+            raise DrtoolError(f"the question could not be sent through channel {channel}: {problem}")
 
 
 def _stdin_is_a_terminal() -> bool:
@@ -152,7 +154,7 @@ def _stdin_is_a_terminal() -> bool:
 
 
 class _Prompt:
-    """One question at the terminal at a time; `heard` looks for an answer there for a moment, or just waits."""
+    """One question at a time at the terminal. `heard` waits briefly for an answer, or just waits if there is no terminal."""
 
     def __init__(self, terminal: Path, at_terminal: Callable[[], bool], turn: threading.Lock) -> None:
         self._terminal, self._at_terminal, self._turn = terminal, at_terminal, turn
@@ -174,7 +176,7 @@ class _Prompt:
             time.sleep(LOOK_S)
             return None
         assert self._descriptor is not None
-        ready = select.poll()  # select(2) takes no descriptor above 1023
+        ready = select.poll()  # select(2) accepts no descriptor above 1023
         ready.register(self._descriptor, select.POLLIN)
         if not ready.poll(LOOK_S * 1000):
             return None
@@ -198,7 +200,7 @@ class _Prompt:
         return _WORDS.get(word)
 
     def _opened(self, key: str, prompt: str, shown: Sequence[str]) -> bool:
-        """Shows the question, if there is a terminal and nobody else's question stands there."""
+        """Show the question, if there is a terminal and no other question is shown there."""
         if not self._at_terminal():
             return False
         self._has_turn = self._has_turn or self._turn.acquire(blocking=False)

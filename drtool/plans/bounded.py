@@ -1,8 +1,8 @@
-"""Calls that may block for ever (name servers, slow peers), with an end.
+"""Bounded calls of functions that may block for ever (name servers, slow peers).
 
 Invariants
-    `bounded` returns when time is up or the run is cancelled, at most `LOOK_S` later. A call that does not end is left behind in
-    a thread that keeps nothing alive; calls have their own timeouts too, so that it ends soon after.
+    `bounded` returns at most `LOOK_S` after the deadline or the cancellation of the run. A call that does not end continues
+    in a daemon thread. Calls have their own timeouts too, so that it ends soon after.
 """
 
 import queue
@@ -19,23 +19,23 @@ T = TypeVar("T")
 
 
 class TimeUp(DrtoolError):
-    """No answer in time."""
+    """Raised when there was no answer in time."""
 
     transient = True
 
 
 class WasCancelled(DrtoolError):
-    """The run was cancelled while this waited."""
+    """Raised when the run was cancelled during the wait."""
 
 
 def bounded(call: Callable[[], T], ends_at: float, cancelled: Event | None = None) -> T:
-    """What `call` returns or raises. `ends_at` is by `time.monotonic()`. TimeUp, WasCancelled."""
+    """Return or raise the result of `call`. `ends_at` is by `time.monotonic()`. Raises TimeUp or WasCancelled."""
     results: queue.Queue[tuple[T | None, Exception | None]] = queue.Queue()
 
     def work() -> None:
         try:
             results.put((call(), None))
-        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
+        except Exception as error:  # noqa: BLE001 - it is raised in the calling thread
             results.put((None, error))
 
     threading.Thread(target=work, name="plan-bounded", daemon=True).start()
@@ -45,17 +45,17 @@ def bounded(call: Callable[[], T], ends_at: float, cancelled: Event | None = Non
             value, error = results.get(timeout=max(0.001, min(LOOK_S, left_s)))
         except queue.Empty:
             if cancelled is not None and cancelled.is_set():
-                raise WasCancelled("the run was cancelled while it waited for an answer") from None
+                raise WasCancelled("the run was cancelled while waiting for an answer") from None
             if left_s <= 0:
                 raise TimeUp("no answer in time") from None
             continue
         if error is not None:
             raise error
-        return value  # type: ignore[return-value] # without an error it is what the call returned
+        return value  # type: ignore[return-value] # without an error this is the call's result
 
 
 def pause(seconds: float, ends_at: float, cancelled: Event) -> bool:
-    """Waits so long, but not beyond `ends_at`. False if the run was cancelled meanwhile."""
+    """Wait for `seconds`, but not beyond `ends_at`. Return False if the run was cancelled meanwhile."""
     until = min(time.monotonic() + seconds, ends_at)
     while (left_s := until - time.monotonic()) > 0:
         if cancelled.wait(min(left_s, 0.5)):

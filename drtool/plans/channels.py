@@ -1,9 +1,9 @@
-"""Channels: how people are told what a run does, as drtool.yaml has them under `notify: channels:`.
+"""Channels: notification of people, as configured in drtool.yaml under `notify: channels:`.
 
 Invariants
-    Telling is bounded in time, and its failure never ends a run: it is an answer in words.
-    What a channel is told goes over stdin or in the body of a request, never in words of a command.
-    A header or password read from a file is a secret: it is sent with verified TLS only, or to this host itself.
+    Sending is bounded in time. A failure never ends a run; it is returned as text.
+    A message goes over stdin or in the body of a request, never in the arguments of a command.
+    A header or password read from a file is a secret: it is sent over verified TLS only, or to this host itself.
 """
 
 import os
@@ -27,13 +27,13 @@ _HEADER_BYTES = 16 << 10
 
 
 class Channels:
-    """Fulfils `Around.tell` and `Around.can_tell`."""
+    """An implementation of `Around.tell` and `Around.can_tell`."""
 
     def __init__(self, config: NotifyConfig, timeout_s: float = TIMEOUT_S) -> None:
         self._channels, self._timeout_s = config.channels, timeout_s
 
     def can_tell(self, channel: str) -> str:
-        """Why nothing could be told through it; empty if something can. Nothing is sent."""
+        """Return why a channel cannot be used, or an empty string. Nothing is sent."""
         try:
             found = self._channel(channel)
             if found.command:
@@ -46,7 +46,7 @@ class Channels:
         return ""
 
     def tell(self, channel: str, event: str, message: str) -> str:
-        """Why it could not be told; empty if it was."""
+        """Send a message. Return why it could not be sent, or an empty string."""
         shown = printable_lines(message)
         body = msgspec.json.encode(
             {"channel": channel, "event": event, "message": shown, "text": shown, "host": socket.gethostname()}
@@ -62,7 +62,7 @@ class Channels:
 
     def _channel(self, name: str) -> ChannelConfig:
         if name not in self._channels:
-            known = nearest(name, self._channels) or "; drtool.yaml has none under notify: channels:"
+            known = nearest(name, self._channels) or "; drtool.yaml defines none under notify: channels:"
             raise DrtoolError(f"there is no channel {name!r}{known}")
         return self._channels[name]
 
@@ -98,7 +98,7 @@ def _email(mail: EmailConfig, text: str, ends_at: float) -> str:
 
 
 def _place(url: str) -> str:
-    """Without its path: webhooks carry their secret there."""
+    """Return a URL without its path, because the path of a webhook may be a secret."""
     scheme, host, port = origin(url)
     return f"{scheme}://{host}:{port}"
 
@@ -118,10 +118,10 @@ def _secret(file: str) -> str:
     try:
         with path.open("rb") as stream:
             if os.fstat(stream.fileno()).st_mode & 0o077:
-                raise DrtoolError(f"others may read {path}", hint=f"chmod 600 {path}")
+                raise DrtoolError(f"{path} is readable by others", hint=f"chmod 600 {path}")
             value = stream.read(_HEADER_BYTES).decode("latin-1").strip()
     except OSError as error:
         raise DrtoolError(f"{path} cannot be read: {error.strerror}") from None
     if not value or "\n" in value:
-        raise DrtoolError(f"{path} does not hold one line")
+        raise DrtoolError(f"{path} must contain exactly one line")
     return value

@@ -1,8 +1,8 @@
-"""Hooks: the programs that run around a command, the addresses that are pinged, the channels that people are told through.
+"""Hooks: programs that run around a command, URLs to ping, and channels to notify.
 
 Invariants
-    No shell. Each hook has an end, and no process of it is left then. It never sees the way to the repository's password.
-    A ping is one GET; whether it, or a message, is heard decides nothing.
+    No shell. Each hook has a time limit, and none of its processes is left afterwards. It never sees how to obtain the
+    repository's password. A ping is one GET. Whether a ping or a message arrives has no effect on the command.
 """
 
 import time
@@ -23,13 +23,13 @@ _SECRETS = ("DRTOOL_PASSWORD", "DRTOOL_PASSWORD_FILE", "DRTOOL_PASSWORD_COMMAND"
 
 
 class Occasion(Struct, frozen=True, kw_only=True):
-    """What hooks are told, in their environment."""
+    """The data that hooks receive in their environment."""
 
     hook: str
     command: str
     config: str = ""
     exit_code: int | None = None
-    """None before the command ran."""
+    """None before the command has run."""
     snapshots: tuple[str, ...] = ()
     message: str = ""
 
@@ -46,7 +46,7 @@ class Occasion(Struct, frozen=True, kw_only=True):
         return kept | told
 
     def sentence(self) -> str:
-        """For people."""
+        """The message for people."""
         if self.exit_code is None:
             return f"drtool {self.command} begins"
         count = len(self.snapshots)
@@ -55,11 +55,11 @@ class Occasion(Struct, frozen=True, kw_only=True):
 
 
 Tell: TypeAlias = Callable[[str, str, str], str]
-"""(channel, event, message): why it could not be told; empty if it was."""
+"""(channel, event, message) to the reason why it was not sent, or an empty string."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What went wrong: programs that failed, pings that nobody answered."""
+    """The failures: programs that failed, and pings without an answer."""
 
     failed: tuple[str, ...] = ()
     unanswered: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ def run_hooks(
     pings: bool = True,
     tell: Tell | None = None,
 ) -> Outcome:
-    """Runs hooks one after the other, each to its end. `pings`: whether addresses are called and people told."""
+    """Run hooks one after the other, each to its end. `pings` says whether to ping URLs and notify people."""
     failed: list[str] = []
     unanswered: list[str] = []
     for words in hooks:
@@ -92,21 +92,21 @@ def run_hooks(
 
 
 def stands_alone(words: tuple[str, ...]) -> bool:
-    """Whether it is no program."""
+    """Return whether a hook is a URL or a channel instead of a program."""
     return len(words) == 1 and words[0].startswith(("https://", "http://", TELL))
 
 
 def _heard(word: str, occasion: Occasion, timeout_s: float, tell: Tell | None) -> str:
-    """Why a ping or a message was not heard; empty if it was."""
+    """Return why a ping or a message did not arrive, or an empty string."""
     if not word.startswith(TELL):
         return _ping(word, timeout_s)
     channel = word.removeprefix(TELL)
     wrong = "there are no channels" if tell is None else tell(channel, occasion.hook, occasion.sentence())
-    return f"channel {channel} could not be told: {wrong}" if wrong else ""
+    return f"channel {channel} could not be notified: {wrong}" if wrong else ""
 
 
 def _program(words: tuple[str, ...], occasion: Occasion, inherited: Mapping[str, str], timeout_s: float) -> str:
-    """Why it failed; empty if it did not."""
+    """Run a program, and return why it failed, or an empty string."""
     what = f"the hook {words[0]} ({occasion.hook})"
     try:
         result = run_program(words, ends_at=time.monotonic() + timeout_s, env=occasion.environ(inherited))
@@ -119,15 +119,15 @@ def _program(words: tuple[str, ...], occasion: Occasion, inherited: Mapping[str,
 
 
 def _ping(url: str, timeout_s: float) -> str:
-    """Why it was not heard; empty if it was. Its path is a secret of its own, so it is not told."""
+    """Ping a URL, and return why it failed, or an empty string. Its path may be a secret, so it is not shown."""
     ends_at = time.monotonic() + min(timeout_s, PING_S)
     try:
         scheme, host, port = origin(url)
         reply = bounded(lambda: request("GET", url, ends_at=ends_at), ends_at)
     except DrtoolError as error:
-        return f"a ping was not heard: {error.message.replace(url, _place(url))}"
+        return f"a ping failed: {error.message.replace(url, _place(url))}"
     heard = 200 <= reply.status < 300
-    return "" if heard else f"a ping was not heard: {scheme}://{host}:{port} answered with status {reply.status}"
+    return "" if heard else f"a ping failed: {scheme}://{host}:{port} answered with status {reply.status}"
 
 
 def _place(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Stretches that an interruption waits for: the end of something that must be undone."""
+"""Sections of code that defer interruptions, such as the end of something that must be undone."""
 
 import signal
 import threading
@@ -10,10 +10,10 @@ from drtool.errors import INTERRUPTS
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """An interruption that comes meanwhile takes effect afterwards.
+    """Defer interruptions until the end of the block.
 
-    Handlers run in the main thread, whichever thread a signal went to; so blocking signals would not do, and other threads
-    have nothing to fear.
+    Signal handlers run in the main thread, whichever thread received the signal. Blocking signals would therefore not
+    suffice, and other threads need no protection.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

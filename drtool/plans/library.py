@@ -1,8 +1,8 @@
-"""The plans in a directory: which there are, and which one is meant by an id or a file's name.
+"""The plans in a directory, and the lookup of a plan by id or file name.
 
 Invariants
-    A broken plan is listed with what is wrong; it never hides the others, nor a command that lists them.
-    A plan that is found in the directory, and every file it includes, passed `check_trusted`.
+    A broken plan is listed with its error. It hides neither other plans nor the command that lists them.
+    A plan found in the directory, and every file it includes, passed `check_trusted`.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ SUFFIXES = (".yaml", ".yml")
 
 
 class Listed(Struct, frozen=True, kw_only=True):
-    """One file of a directory: its plan, or what is wrong with it."""
+    """One file of a directory: its plan, or its error."""
 
     file: Path
     plan: Plan | None
@@ -34,7 +34,7 @@ class Listed(Struct, frozen=True, kw_only=True):
 
 
 def list_plans(directory: Path, trust: Trust) -> tuple[Listed, ...]:
-    """Every plan in a directory, by name of file. Files that only others include are none. Raises UsageError."""
+    """Return every plan in a directory, by file name, without files that are only for inclusion. Raises UsageError."""
     return tuple(_listed(file, trust) for file in plan_files(directory))
 
 
@@ -55,7 +55,7 @@ def plan_files(directory: Path) -> tuple[Path, ...]:
     try:
         names = sorted(file for file in directory.iterdir() if file.suffix in SUFFIXES and file.is_file())
     except OSError as error:
-        raise UsageError(f"the directory of plans {directory} cannot be read: {error.strerror}") from None
+        raise UsageError(f"the plans directory {directory} cannot be read: {error.strerror}") from None
     return tuple(file for file in names if not file.name.startswith(".") and not _is_fragment(file))
 
 
@@ -67,7 +67,7 @@ def _listed(file: Path, trust: Trust) -> Listed:
 
 
 def _is_fragment(file: Path) -> bool:
-    """Whether a file has parts of plans, and neither an id nor steps that could be run: it is for others to include."""
+    """Return whether a file is only for inclusion: it has parts of a plan, but no id."""
     try:
         value = parse(file.read_bytes(), str(file)).value
     except (OSError, ConfigError):
@@ -76,14 +76,14 @@ def _is_fragment(file: Path) -> bool:
 
 
 def find_plan(word: str, here: Path, directory: Path | None) -> Path:
-    """The file that is meant: a path, or the id of a plan in the directory of plans. Raises UsageError."""
+    """Return the file of a plan: `word` is a path, or the id of a plan in the plans directory. Raises UsageError."""
     path = here / word
     if "/" in word or path.suffix in SUFFIXES:
         return path
     if directory is None:
         raise UsageError(
-            f"there is no plan {word!r}: no directory of plans is configured",
-            hint="name the file, as in ./drill.yaml, or put `plans: DIRECTORY` into the configuration",
+            f"there is no plan {word!r}: no plans directory is configured",
+            hint="name the file, as in ./drill.yaml, or set `plans: DIRECTORY` in the configuration",
         )
     found = _with_id(word, directory)
     if len(found) > 1:
@@ -95,7 +95,7 @@ def find_plan(word: str, here: Path, directory: Path | None) -> Path:
 
 
 def _with_id(word: str, directory: Path) -> list[Path]:
-    """By the id that stands in the file; a file that cannot be understood goes by its name."""
+    """Return the plans with this id. A file that cannot be parsed goes by its file name."""
     return [file for file in plan_files(directory) if _id_of(file) == word]
 
 

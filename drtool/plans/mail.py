@@ -1,8 +1,8 @@
 """Mail to people, through an SMTP server.
 
 Invariants
-    A password is sent over verified TLS only, or to this host itself. The rest goes without TLS where the server has none.
-    Every step has an end. Lines of the message cannot become headers.
+    A password is sent over verified TLS only, or to this host itself. Without a password, TLS is used if the server offers
+    it. Every step has a deadline. Lines of the message cannot become headers.
 """
 
 import smtplib
@@ -23,7 +23,7 @@ _SUBJECT_MAX = 120
 
 
 def send(mail: EmailConfig, subject: str, text: str, *, password: Callable[[], str], ends_at: float) -> None:
-    """Hand a mail to the server. `ends_at` is by `time.monotonic()`. Raises DrtoolError: it was not accepted, and why."""
+    """Send a mail. `ends_at` is by `time.monotonic()`. Raises DrtoolError if the server did not accept it."""
     where = urlsplit(mail.server)
     message = _message(mail, subject, text)
     host, port = where.hostname or "localhost", where.port or _PORTS[where.scheme]
@@ -33,7 +33,7 @@ def send(mail: EmailConfig, subject: str, text: str, *, password: Callable[[], s
             if mail.user is not None:
                 _log_in(server, mail.user, password, host)
             refused = server.send_message(message)
-            with suppress(smtplib.SMTPException, OSError):  # the mail is accepted, whatever is answered to the farewell
+            with suppress(smtplib.SMTPException, OSError):  # the mail is already accepted
                 server.quit()
         finally:
             server.close()
@@ -43,7 +43,7 @@ def send(mail: EmailConfig, subject: str, text: str, *, password: Callable[[], s
         code, said = next(iter(error.recipients.values()))
         raise DrtoolError(f"{host}:{port} answered {code}: {_said(said)}") from None
     except UnicodeError:
-        raise DrtoolError(f"{host}:{port}: a user name or password beyond ASCII cannot be sent to it") from None
+        raise DrtoolError(f"{host}:{port}: a user name or password must be ASCII for this server") from None
     except (smtplib.SMTPException, ssl.SSLError) as error:
         raise DrtoolError(f"{host}:{port}: {error}") from None
     except OSError as error:
@@ -69,7 +69,7 @@ def _connected(scheme: str, host: str, port: int, timeout_s: float) -> smtplib.S
 
 def _log_in(server: smtplib.SMTP, user: str, password: Callable[[], str], host: str) -> None:
     if not isinstance(server.sock, ssl.SSLSocket) and not is_this_host(host):
-        raise DrtoolError(f"{host} offers no TLS, and a password is not sent without it", hint="use smtps://")
+        raise DrtoolError(f"{host} offers no TLS, and a password is not sent without TLS", hint="use smtps://")
     server.login(user, password())
 
 

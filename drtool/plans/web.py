@@ -1,9 +1,9 @@
-"""HTTP for probes and channels: verified TLS, few redirects, bounded bodies, an end.
+"""HTTP for probes and channels: verified TLS, few redirects, bounded bodies, a deadline.
 
 Invariants
-    Certificates are verified against the host's authorities, always. A redirect from https to http is not followed.
-    Headers (they may hold secrets) are sent to the origin that the plan names, and to no other.
-    Of a URL that a server redirects to, only the origin is shown: its path and query may carry a secret.
+    Certificates are always verified against the host's authorities. A redirect from https to http is not followed.
+    Headers, which may contain secrets, are sent only to the origin that the plan names.
+    Only the origin of a redirect's URL is shown, because its path and query may contain a secret.
     At most `BODY_BYTES` of a body are read.
 """
 
@@ -30,9 +30,9 @@ class WebReply(Struct, frozen=True, kw_only=True):
     status: int
     body: bytes
     truncated: bool
-    """Whether the body was longer than what is read."""
+    """Whether the body was longer than the part that was read."""
     url: str
-    """Which answered, to be shown: after a redirect only its origin."""
+    """The URL that answered, as shown to users. After a redirect, only its origin."""
 
 
 def request(
@@ -44,7 +44,7 @@ def request(
     body: bytes | None = None,
     wanted_status: int | None = None,
 ) -> WebReply:
-    """Asks, and follows redirects unless `wanted_status` is the redirect's own. Raises DrtoolError: no answer, and why."""
+    """Send a request and follow redirects, unless `wanted_status` is a redirect status. Raises DrtoolError if it fails."""
     first, shown = origin(url), url
     for _ in range(REDIRECTS + 1):
         sent = dict(headers or {}) if origin(url, shown) == first else {}
@@ -62,7 +62,7 @@ def _target_of(url: str, location: str, shown: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        raise DrtoolError(f"{shown} redirects to what is no URL") from None
+        raise DrtoolError(f"{shown} redirects to an invalid URL") from None
 
 
 def _place(url: str) -> str:
@@ -75,26 +75,26 @@ def _place(url: str) -> str:
 
 
 def origin(url: str, shown: str | None = None) -> tuple[str, str, int]:
-    """Return (scheme, host, port) of an http or https URL. Raises DrtoolError, which names it as `shown`."""
+    """Return (scheme, host, port) of an http or https URL. Raises DrtoolError, which shows the URL as `shown`."""
     shown = url if shown is None else shown
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise DrtoolError(f"{shown} is no URL") from None
+        raise DrtoolError(f"{shown} is not a URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise DrtoolError(f"{shown} is no http or https URL")
+        raise DrtoolError(f"{shown} is not an http or https URL")
     if parts.username is not None or parts.password is not None:
-        raise DrtoolError(f"{parts.hostname}: a URL with a user or a password", hint="put it into a header")
+        raise DrtoolError(f"{parts.hostname}: a URL must not contain a user or a password", hint="put it into a header")
     if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
-        raise DrtoolError(f"{shown!r}: a URL with blanks or control characters")
+        raise DrtoolError(f"{shown!r}: a URL must not contain blanks or control characters")
     return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)
 
 
 def _once(
     method: str, where: tuple[str, str], headers: Mapping[str, str], body: bytes | None, ends_at: float
 ) -> tuple[WebReply, str | None]:
-    """`where`: the URL, and how it is shown."""
+    """Send one request. `where` is the URL, and the URL as shown."""
     url, shown = where
     scheme, host, port = origin(url, shown)
     timeout_s = max(0.05, ends_at - time.monotonic())
@@ -106,7 +106,7 @@ def _once(
     own = {"User-Agent": f"drtool/{__version__}", "Connection": "close", "Accept-Encoding": "identity"}
     try:
         connection.request(method, _target(urlsplit(url)), body=body, headers=own | dict(headers))
-        with connection.getresponse() as answer:  # one that is not read to its end keeps its socket
+        with connection.getresponse() as answer:  # closes the socket of a response that is not read to its end
             data, truncated = _body(answer, ends_at)
             reply = WebReply(status=answer.status, body=data, truncated=truncated, url=shown)
             return reply, answer.getheader("Location")
@@ -133,20 +133,20 @@ def _body(answer: http.client.HTTPResponse, ends_at: float) -> tuple[bytes, bool
 
 
 def told(error: Exception) -> str:
-    """Why there was no answer, in a few words."""
+    """Return the reason of a failed request in a few words."""
     match error:
         case ssl.SSLCertVerificationError():
-            return f"its certificate cannot be verified: {error.verify_message}"
+            return f"the certificate cannot be verified: {error.verify_message}"
         case ssl.SSLError():
-            return f"no TLS: {error.reason or error}"
+            return f"TLS failed: {error.reason or error}"
         case socket.gaierror():
-            return f"the name is not known: {error.strerror}"
+            return f"the name cannot be resolved: {error.strerror}"
         case TimeoutError():
             return "no answer in time"
         case ConnectionRefusedError():
             return "the connection was refused"
         case http.client.HTTPException():
-            return f"no HTTP: {type(error).__name__}: {error}"
+            return f"not an HTTP response: {type(error).__name__}: {error}"
         case OSError():
             return error.strerror or str(error)
         case _:
@@ -154,7 +154,7 @@ def told(error: Exception) -> str:
 
 
 def is_this_host(host: str) -> bool:
-    """Return whether a host's name or address is that of this machine, so that nothing leaves it."""
+    """Return whether a host name or address is that of this machine, so that nothing leaves it."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -231,7 +231,7 @@ steps:
     document = done.document
     assert (done.code, document["verdict"]) == (9, "unproven")
     assert document["unproven"] == [
-        "objective rto: the run was not told when the incident was (--incident-at)",
+        "objective rto: the time of the incident was not given (--incident-at)",
         "objective rpo: nothing was restored",
     ]
     assert document["reason"] == document["unproven"][0]

@@ -72,6 +72,6 @@ def test_what_is_left_is_exit_8_and_stays_listed(shell):
     path.symlink_to("/")
     done = shell("scratch", "remove", "--run", "r1", "--json")
     assert done.code == 8
-    assert done.document["left"] == [{"path": str(path), "reason": "it is no directory"}]
+    assert done.document["left"] == [{"path": str(path), "reason": "it is not a directory"}]
     assert len(shell("scratch", "list", "--json").document["spaces"]) == 1
     assert "left " in shell("scratch", "remove", "--run", "r1").out

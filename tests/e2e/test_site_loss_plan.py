@@ -82,7 +82,7 @@ def test_a_system_whose_packages_are_not_all_back_fails_the_comparison(shell, tm
 
 @pytest.mark.parametrize(
     ("source", "why"),
-    [("home", "is of no system"), ("host", "a system is restored whole: leave `paths` and `exclude` out")],
+    [("home", "is of no system"), ("host", "a system is restored as a whole; leave out `paths` and `exclude`")],
 )
 def test_what_is_no_whole_system_is_told_beforehand(shell, source, why):
     more = "" if source == "home" else "paths: [/etc/passwd], "
@@ -115,4 +115,4 @@ def test_a_host_is_not_held_against_another_one_whose_source_has_the_same_name(s
     done = shell("plan", "run", "whose.yaml", "--json")
     path, live = sorted(done.document["steps"], key=lambda row: row["id"] == "live")
     assert (live["status"], f"as recorded in snapshot {mine[:8]}" in live["detail"]) == ("passed", True), live
-    assert (path["status"], "of which of them this is" in path["detail"]) == ("failed", True), path
+    assert (path["status"], "so the snapshot is ambiguous" in path["detail"]) == ("failed", True), path

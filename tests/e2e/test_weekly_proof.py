@@ -116,7 +116,7 @@ def test_a_site_that_is_away_is_not_proven(cron):
     done = cron.run(WEEKLY)
     site.with_name("away").rename(site)
     assert done.code == 9
-    assert "present: too few copies could be seen: a/main cannot be reached" in done.out.splitlines()[0]
+    assert "present: too few copies were found: a/main unreachable" in done.out.splitlines()[0]
 
 
 def test_a_wrong_password_is_told_once_and_not_for_each_step(cron):

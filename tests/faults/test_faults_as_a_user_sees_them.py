@@ -73,7 +73,7 @@ def test_the_only_disk_without_a_byte_left_still_shows_and_restores_and_says_why
         ran = alone(*words)
         assert ran.code == 6, (words, ran.err)
         assert "has no room left" in ran.err
-        assert "make room there" in ran.err
+        assert "free space there" in ran.err
         assert "recover" not in ran.err
     assert alone("snapshots").code == 0
     assert alone("restore", "latest", "--to", os.fspath(place / "back")).code == 0

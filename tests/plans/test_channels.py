@@ -81,8 +81,8 @@ def test_a_header_file_that_others_may_read_is_not_used(hook, tmp_path):
     token.write_text("Bearer abc")
     token.chmod(0o644)
     ops = channels(ops=webhook(hook, Authorization=HeaderFile(file=str(token))))
-    assert "others may read" in ops.can_tell("ops")
-    assert "others may read" in ops.tell("ops", "fail", "x")
+    assert "is readable by others" in ops.can_tell("ops")
+    assert "is readable by others" in ops.tell("ops", "fail", "x")
     assert hook.heard == []
 
 
@@ -112,7 +112,7 @@ def test_a_program_that_fails_hangs_or_is_missing_is_told():
 def test_an_unknown_channel_is_told_with_the_nearest():
     ops = channels(operators=ChannelConfig(command=("true",)))
     assert ops.can_tell("operatrs") == "there is no channel 'operatrs'; the nearest known one is 'operators'"
-    assert "has none" in channels().tell("ops", "end", "x")
+    assert "defines none" in channels().tell("ops", "end", "x")
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_several_targets_suffer_together_or_not_at_all(ground, tmp_path):
         path.rename(tmp_path / path.name)
     other.place.rmdir()
     with (
-        pytest.raises(Refused, match="b/main, which does not answer as it is"),
+        pytest.raises(Refused, match="b/main, which does not answer now"),
         inject(ground.overlays, injection(ground, "offline", sufferers=both)),
     ):
         pass
@@ -181,7 +181,7 @@ def test_the_kill_switch_ends_it_and_prevents_the_next(own, ground, tmp_path):
 
 def test_a_target_that_is_away_already_proves_nothing(ground):
     ground.place.rename(ground.root / "moved")
-    with pytest.raises(Refused, match="no fault is injected at a/main, which does not answer as it is"):
+    with pytest.raises(Refused, match="no fault is injected at a/main, which does not answer now"):
         inject(ground.overlays, injection(ground, "offline")).__enter__()
     assert not ground.faults.exists()
 
@@ -208,7 +208,7 @@ def test_an_object_that_is_not_there_cannot_be_corrupted(ground):
 def test_a_fault_that_is_not_in_force_is_no_fault(kind, ground, monkeypatch):
     monkeypatch.setattr(Overlays, "in_force", lambda _self: ())
     before = stored(ground)
-    with pytest.raises(DrtoolError, match=f"the fault {kind} at a/main is not in force"):
+    with pytest.raises(DrtoolError, match=f"the fault {kind} at a/main is not active"):
         inject(ground.overlays, injection(ground, kind)).__enter__()
     assert not ground.faults.exists()
     assert stored(ground) == before
@@ -221,7 +221,7 @@ def test_a_target_that_goes_away_meanwhile_is_not_taken_for_the_fault(ground):
         calls.append(spec)
         return FaultyStore(open_store(spec), Faults(offline=len(calls) > 1))
 
-    with pytest.raises(DrtoolError, match="the target failed otherwise: injected fault"):
+    with pytest.raises(DrtoolError, match="the target failed for another reason: injected fault"):
         inject(ground.overlays, injection(ground, "slow"), opener).__enter__()
     assert not ground.faults.exists()
 

@@ -43,7 +43,7 @@ def test_other_kinds_are_drawn_by_prefix_and_single_ones_by_name():
 @pytest.mark.parametrize(
     ("selector", "words"),
     [
-        ("random:41", "asks for 41 objects below packs/, and there are 40"),
+        ("random:41", "asks for 41 objects below packs/, but there are 40"),
         ("random:2:index/", "there are 1"),
         ("random:0", "write random:5"),
         ("random", "write random:5"),

@@ -107,5 +107,5 @@ def test_people_are_told_through_a_channel(tmp_path):
     assert (said["channel"], said["event"]) == ("ops", "after_backup")
     assert said["message"].startswith("drtool backup ended with 5, 2 snapshots stored: x")
     silent = run_hooks([("notify:none",)], TOLD, PATH, timeout_s=20, tell=channels.tell)
-    assert "channel none could not be told" in silent.unanswered[0]
+    assert "channel none could not be notified" in silent.unanswered[0]
     assert not silent.failed

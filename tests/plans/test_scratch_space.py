@@ -127,7 +127,7 @@ def test_the_space_of_a_process_that_was_killed_is_known_and_can_be_removed(stat
 def test_the_space_of_a_process_at_work_is_removed_only_by_force(state, tmp_path):
     with other_process(state, tmp_path, "wait") as process:
         path = Path(process.stdout.readline().strip())
-        with pytest.raises(Refused, match=f"process {process.pid} of run r1 is at work"):
+        with pytest.raises(Refused, match=f"process {process.pid} of run r1 is running"):
             remove_scratch(state, "r1")
         with pytest.raises(Refused):
             remove_scratch(state, "r1", dry_run=True)
@@ -163,9 +163,9 @@ def test_no_run_no_removal(state):
 
 @pytest.mark.parametrize("run", ["", "..", "a/b", ".hidden", "-x", "a b", "x" * 101, "r.1"])
 def test_a_run_that_could_lead_elsewhere_is_refused(run, state):
-    with pytest.raises(UsageError, match="not the id of a run"):
+    with pytest.raises(UsageError, match="not a run id"):
         make(state, run).__enter__()
-    with pytest.raises(UsageError, match="not the id of a run"):
+    with pytest.raises(UsageError, match="not a run id"):
         remove_scratch(state, run)
 
 
@@ -214,7 +214,7 @@ def test_the_roomiest_root_is_taken_and_one_with_inodes(tmp_path, monkeypatch):
 
 def test_a_root_where_others_could_replace_ours_is_refused(state, tmp_path):
     tmp_path.chmod(0o777)
-    with pytest.raises(UsageError, match="everybody may replace"):
+    with pytest.raises(UsageError, match="any user may replace"):
         make(state, roots=(tmp_path,)).__enter__()
     tmp_path.chmod(0o1777)
     with make(state, roots=(tmp_path,)) as scratch:
@@ -237,8 +237,8 @@ def test_no_record_leads_a_removal_elsewhere(change, state, tmp_path):
     with make(state) as scratch:
         register(state, change(scratch.record, outside))
         (bad, space) = list_scratch(state).unreadable
-        assert (bad.path.endswith(".json"), space.reason) == (True, "no record names it")
-        with pytest.raises(Refused, match="without a record that can be read"):
+        assert (bad.path.endswith(".json"), space.reason) == (True, "it has no record")
+        with pytest.raises(Refused, match="without a readable record"):
             remove_scratch(state, "r1")
         assert remove_scratch(state, "r1", force=True).left == ()
         assert not scratch.path.exists()
@@ -252,7 +252,7 @@ def test_a_link_in_its_place_is_no_space(state, tmp_path):
     with make(state) as scratch:
         scratch.path.rmdir()
         scratch.path.symlink_to(outside)
-    assert (scratch.removed, [each.reason for each in scratch.left]) == (False, ["it is no directory"])
+    assert (scratch.removed, [each.reason for each in scratch.left]) == (False, ["it is not a directory"])
     assert (outside / "kept").exists()
     assert list_scratch(state).spaces[0].present
 
@@ -410,7 +410,7 @@ def test_what_is_gone_already_is_success(tmp_path):
     assert remove_tree(tmp_path / "none") == ()
     assert remove_tree(tmp_path / "no/such/parent") == ()
     (tmp_path / "file").touch()
-    assert [left.reason for left in remove_tree(tmp_path / "file")] == ["it is no directory"]
+    assert [left.reason for left in remove_tree(tmp_path / "file")] == ["it is not a directory"]
     assert (tmp_path / "file").exists()
 
 
@@ -428,7 +428,7 @@ def test_a_directory_that_is_moved_away_meanwhile_stops_the_removal(tmp_path, mo
 
     monkeypatch.setattr(os, "rmdir", rmdir)
     (left,) = remove_tree(top)
-    assert "somebody moves directories" in left.reason
+    assert "its parent was moved" in left.reason
     assert (outside / "kept").exists()
 
 

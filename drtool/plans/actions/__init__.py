@@ -1,1 +1,1 @@
-"""What steps do: for each `uses` one module, which foresees what it would do, and does it."""
+"""The actions of steps: one module for each `uses`, which previews its work and performs it."""

@@ -1,8 +1,8 @@
-"""`approve`: a person says yes.
+"""`approve`: approval by a person.
 
 Invariants
-    Silence is never a yes: when time is up the step has failed. A no ends it, with who said it.
-    The dry run says whether anybody could be asked at all; where nobody can, the plan does not begin.
+    Silence is never a yes: when the time is up, the step fails. A no ends it, and is recorded with its author.
+    The dry run checks whether a person can be asked at all. If not, the plan does not begin.
 """
 
 import json
@@ -20,7 +20,7 @@ _LINES, _CHARACTERS = 20, 300
 
 
 class ApproveAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Approve = asked.action
@@ -43,7 +43,7 @@ class ApproveAction:
 
 
 def _nobody(action: Approve, around: Around) -> str:
-    """Why nobody could answer; empty if somebody can. Whoever is told of `approval` can answer from a terminal."""
+    """Return why no person can answer, or an empty string. Any receiver of `approval` can answer from a terminal."""
     problem = around.can_ask(action.channel)
     if not problem or action.channel is not None:
         return problem
@@ -66,7 +66,7 @@ def _outcome(answer: Answer | None, prompt: str, shown: list[str], asked: Asked,
     if answer is None and work.cancelled.is_set():
         return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled", evidence=evidence)
     if answer is None:
-        detail = f"nobody answered within {duration_text(asked.step.timeout_s)}"
+        detail = f"there was no answer within {duration_text(asked.step.timeout_s)}"
         return Outcome(status="failed", cause="timeout", detail=detail, evidence=evidence, human_s=asked.step.timeout_s)
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     evidence |= {"yes": answer.yes, "by": answer.by, "channel": answer.channel, "at": at}
@@ -83,10 +83,10 @@ def _outcome(answer: Answer | None, prompt: str, shown: list[str], asked: Asked,
 
 
 def _shown(action: Approve, around: Around) -> Iterator[str]:
-    """What a person should have seen before answering: some lines of each step that is named."""
+    """Yield what a person should see before answering: some lines of each named step."""
     for step in action.show:
         facts = {**around.evidence(step), **around.outputs(step)}
-        lines = list(_lines(facts)) or ["it told nothing"]
+        lines = list(_lines(facts)) or ["no results"]
         yield f"{step}:"
         yield from (f"  {line}" for line in lines[:_LINES])
         if len(lines) > _LINES:

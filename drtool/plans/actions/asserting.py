@@ -1,8 +1,8 @@
-"""`assert`: what must be true, each statement with the values that it was judged by.
+"""`assert`: statements that must be true, each reported with the values that it was evaluated from.
 
 Invariants
-    What is not known is unproven, never passed; one that is false is failed, whatever is not known of the others.
-    An empty list proves nothing, and is refused.
+    An unknown statement is unproven, never passed. A false one fails the step, even if others are unknown.
+    An empty list proves nothing and is refused.
 """
 
 from typing import Literal, TypeAlias
@@ -22,22 +22,22 @@ Judged: TypeAlias = Literal["holds", "fails", "unknown", "senseless"]
 
 
 class Statement(Struct, frozen=True):
-    """One of `that`, as it was judged."""
+    """One statement of `that`, evaluated."""
 
     text: str
     judged: Judged
     told: str
-    """By which values; or why it cannot be told."""
+    """The values of its parts, or why it cannot be evaluated."""
     needs: frozenset[str] = frozenset()
 
 
 class AssertAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         statements = _judged(asked)
         if not statements:
-            return Foresight(verdict="cannot run", detail="`that` is empty: it would prove nothing")
+            return Foresight(verdict="cannot run", detail="`that` is empty, so it would prove nothing")
         bad = [each for each in statements if each.judged in ("fails", "senseless")]
         if bad:
             return Foresight(verdict="cannot run", detail=around.redact(_detail(asked, bad)))
@@ -49,7 +49,7 @@ class AssertAction:
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
         statements = _judged(asked)
         if not statements:
-            return Outcome(status="failed", cause="refused", detail="`that` is empty: it proves nothing")
+            return Outcome(status="failed", cause="refused", detail="`that` is empty, so it proves nothing")
         evidence = {
             "that": [
                 {"text": each.text, "judged": each.judged, "told": around.redact(each.told)} for each in statements
@@ -87,16 +87,16 @@ def _statement(asked: Asked, expression: Expression) -> Statement:
         return Statement(text, "senseless", f"{text}: {error.message}")
     if isinstance(value, Unknown):
         needs = ", ".join(sorted(value.needs))
-        return Statement(text, "unknown", f"{text}: not known" + (f", it needs {needs}" if needs else ""), value.needs)
+        return Statement(text, "unknown", f"{text}: unknown" + (f"; it needs {needs}" if needs else ""), value.needs)
     if not isinstance(value, bool):
-        return Statement(text, "senseless", f"{text}: that is {text_of(value)!r}, neither true nor false")
+        return Statement(text, "senseless", f"{text}: it is {text_of(value)!r}, neither true nor false")
     sides = _sides(asked, expression.root)
     told = f"{text} ({sides})" if sides else text
-    return Statement(text, "holds" if value else "fails", told if value else f"not so: {told}")
+    return Statement(text, "holds" if value else "fails", told if value else f"false: {told}")
 
 
 def _sides(asked: Asked, root: Node) -> str:
-    """The values of both sides of a comparison, or of what a function was given; empty where they stand there already."""
+    """Return the values of the operands of a comparison or call, without those that are literals."""
     match root:
         case Binary():
             nodes: tuple[Node, ...] = (root.left, root.right)
@@ -117,6 +117,6 @@ def _side(asked: Asked, node: Node) -> str:
     try:
         value: Maybe = asked.evaluate(Expression(text, node))
     except ExpressionError:
-        return ""  # the statement was decided without it
-    known = "not known" if isinstance(value, Unknown) else "null" if value is None else text_of(value)
+        return ""  # the statement did not depend on it
+    known = "unknown" if isinstance(value, Unknown) else "null" if value is None else text_of(value)
     return "" if known == text else f"{text} = {known if len(known) <= _SHOWN else known[:_SHOWN] + '…'}"

@@ -1,4 +1,4 @@
-"""`backup`: a configured source, as `drtool backup --source` does it."""
+"""`backup`: backs up a configured source, as `drtool backup --source` does."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ _DEGRADED, _INCOMPLETE = 5, 3
 
 
 class BackupAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Backup = asked.action
@@ -26,7 +26,7 @@ class BackupAction:
         if later is not None:
             return later
         if around.config_path is None:
-            return cannot("there is no configuration, so there is no source")
+            return cannot("there is no configuration, so no source is defined")
         sources = load_config(around.config_path).sources
         if action.source not in sources:
             return cannot(f"{around.config_path} has no source {action.source!r}{nearest(action.source, sources)}")
@@ -41,10 +41,10 @@ class BackupAction:
                 name.partition("/")[0] for name in repository.targets.storing() if repository.targets.reachable(name)
             }
         if tentative:
-            return cannot("the manifest has no quorum: nothing could be written down")
+            return cannot("the manifest has no quorum, so no snapshot could be recorded")
         if len(sites) < max(1, least):
-            return cannot(f"{len(sites)} sites that store can be reached, and {max(1, least)} are needed")
-        short = f"; {len(sites)} of {wanted} sites can be reached" if len(sites) < wanted else ""
+            return cannot(f"only {len(sites)} storing sites are reachable, but {max(1, least)} are needed")
+        short = f"; {len(sites)} of {wanted} sites are reachable" if len(sites) < wanted else ""
         return Foresight(verdict="would change", detail=f"the repository: a snapshot of {action.source}{short}")
 
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
@@ -55,7 +55,7 @@ class BackupAction:
 
 
 def _uncapturable(config: SourceConfig, around: Around) -> str:
-    """Why a source that is more than files could not be captured now; empty if it could, or is none."""
+    """Return why a source other than files cannot be captured now, or an empty string."""
     assert around.config_path is not None
     try:
         source = captured_source(config, around.config_path.parent)
@@ -67,11 +67,11 @@ def _uncapturable(config: SourceConfig, around: Around) -> str:
 
 
 def _drop(_: object) -> None:
-    """What is only worth telling when something is stored."""
+    """Ignore messages that matter only when something is stored."""
 
 
 def _unreadable(paths: tuple[str, ...], directory: Path) -> str:
-    """Why nothing can be backed up from there; empty if something can."""
+    """Return why nothing can be backed up from the paths, or an empty string."""
     for name in paths:
         path = directory / Path(name)
         try:
@@ -91,7 +91,7 @@ def _unreadable(paths: tuple[str, ...], directory: Path) -> str:
 def _judged(document: dict[str, Any], exit_code: int) -> Outcome:
     rows = document["snapshots"]
     if len(rows) != 1:
-        return Outcome(status="failed", cause="error", detail=f"it stored {len(rows)} snapshots, and one was asked for")
+        return Outcome(status="failed", cause="error", detail=f"it stored {len(rows)} snapshots instead of 1")
     row = rows[0]
     outputs = {
         "snapshot_id": row["id"],
@@ -111,7 +111,5 @@ def _judged(document: dict[str, Any], exit_code: int) -> Outcome:
         )
         return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
     owed = ", ".join(one["target"] for one in row["owed"])
-    detail = f"snapshot {row['id'][:8]}" + (
-        f", with fewer copies than promised: {owed} is away" if row["degraded"] else ""
-    )
+    detail = f"snapshot {row['id'][:8]}" + (f", degraded: {owed} is unreachable" if row["degraded"] else "")
     return Outcome(status="passed", detail=detail, outputs=outputs, evidence=evidence)

@@ -1,8 +1,8 @@
-"""`compare`: two sides that must be alike; what is not is named.
+"""`compare`: checks that two sides are alike, and names the differences.
 
 Invariants
-    Sides that cannot be compared are unproven, never equal; so are two sides with nothing in them.
-    A snapshot's side is restored into scratch by a program of its own, and read there like any other directory.
+    Sides that cannot be compared are unproven, never equal. So are two empty sides.
+    A snapshot is restored into scratch by a child process, and read there like any other directory.
 """
 
 import os
@@ -26,7 +26,7 @@ from drtool.plans.language.results import RESULTS
 
 OUTPUTS = RESULTS["compare"]
 ROWS = 200
-"""So many differences are named; all are counted."""
+"""The maximum number of differences that are listed. All are counted."""
 _ASPECTS: tuple[Aspect, ...] = ("tree", "hash", "metadata")
 _WORDS = ("live", "recorded", "snapshot")
 Kind: TypeAlias = Literal["path", "live", "recorded", "snapshot", "dsn"]
@@ -35,13 +35,13 @@ Kind: TypeAlias = Literal["path", "live", "recorded", "snapshot", "dsn"]
 class Side(Struct, frozen=True):
     kind: Kind
     text: str
-    """A path, a DSN, the name of a source, or the beginning of a snapshot's id."""
+    """A path, a DSN, the name of a source, or the beginning of a snapshot id."""
     path: str | None = None
-    """Inside the snapshot."""
+    """The path inside the snapshot."""
 
 
 def side(text: str) -> Side:
-    """What a side is, by how it is written."""
+    """Parse a side as written in a plan."""
     word, colon, rest = text.partition(":")
     if colon and rest.startswith("//"):
         return Side("dsn", text)
@@ -53,7 +53,7 @@ def side(text: str) -> Side:
 
 
 class CompareAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Compare = asked.action
@@ -89,13 +89,13 @@ class CompareAction:
             left, right = _roots(sides, asked, around, work)
             return _compared(action, left, right, work)
         except TimeUp:
-            return Outcome(status="failed", cause="timeout", detail="its time was up before all was compared")
+            return Outcome(status="failed", cause="timeout", detail="the time ran out during the comparison")
         except WasCancelled:
-            return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled before all was compared")
+            return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled during the comparison")
 
 
 def unprovable(action: Compare, sides: Sequence[Side], *, known: bool = True) -> str:
-    """Why these sides cannot be compared in this version; empty if they can."""
+    """Return why these sides cannot be compared, or an empty string."""
     kinds = [one.kind for one in sides]
     if comparing_systems.wanted(action):
         return comparing_systems.unfit(action, kinds)
@@ -103,7 +103,7 @@ def unprovable(action: Compare, sides: Sequence[Side], *, known: bool = True) ->
         return comparing_databases.unfit(action, kinds, known=known)
     rows = [what for what in action.what if what not in _ASPECTS]
     if rows:
-        return f"{', '.join(rows)}: of files, {', '.join(_ASPECTS)} are compared; one side of a database is a DSN"
+        return f"{', '.join(rows)}: for files, compare {', '.join(_ASPECTS)}; for a database, one side must be a DSN"
     for one in sides:
         if not one.text:
             return "a side is empty: name a path, or snapshot:ID:PATH"
@@ -122,7 +122,7 @@ def _absent(sides: Sequence[Side]) -> str:
 
 
 def _pinned(one: Side, around: Around) -> str:
-    """The whole id of a snapshot's side. NoSuchSnapshot if there is none, or if `latest` could be of several sources."""
+    """Return the full id of a snapshot side. Raises NoSuchSnapshot if there is none, or `latest` is ambiguous."""
     if one.kind != "snapshot":
         return ""
     with around.repository() as repository:
@@ -131,13 +131,15 @@ def _pinned(one: Side, around: Around) -> str:
         selected = select(list(repository.view.state.snapshots), one.text, now_ns=time.time_ns(), holds=holds)
     if selected.others:
         known = ", ".join(sorted(map(source_words, (selected.snapshot, *selected.others))))
-        raise NoSuchSnapshot(f"which snapshot is {one.text}? There are snapshots of {known}", hint="name one by its id")
+        raise NoSuchSnapshot(f"{one.text} is ambiguous: there are snapshots of {known}", hint="name one by its id")
     return selected.snapshot.id.hex()
 
 
 def _roots(sides: Sequence[Side], asked: Asked, around: Around, work: Work) -> tuple[Path, Path]:
-    """Where both sides lie on the disk. A live path is also looked for below the other side's root: a restore that recreates
-    absolute paths has it there."""
+    """Return the paths of both sides on disk.
+
+    A live path is also looked up below the other side's root, because a restore that recreates absolute paths puts it there.
+    """
     places = [
         _restored(one, asked.pins.get(name, one.text), around, work) if one.kind == "snapshot" else Path(one.text)
         for name, one in zip("lr", sides, strict=True)
@@ -150,13 +152,13 @@ def _roots(sides: Sequence[Side], asked: Asked, around: Around, work: Work) -> t
     for number, one in enumerate(sides):
         name = os.path.basename((one.path or "").rstrip("/"))
         whole = one.kind == "snapshot" and places[1 - number].is_file() and places[number].is_dir()
-        if whole and name and (places[number] / name).is_file():  # PATH was a file
+        if whole and name and (places[number] / name).is_file():  # the path in the snapshot was a file
             places[number] /= name
     return places[0], places[1]
 
 
 def _restored(one: Side, wanted: str, around: Around, work: Work) -> Path:
-    """A snapshot's side, put into scratch. Raises DrtoolError."""
+    """Restore a snapshot side into scratch. Raises DrtoolError."""
     row = _row(wanted, around, work)
     scratch = work.scratch(row["bytes"] * 11 // 10, row["files"] * 2 + 1000)
     to = scratch / "side"
@@ -164,7 +166,7 @@ def _restored(one: Side, wanted: str, around: Around, work: Work) -> Path:
     result, document = around.drtool(["restore", "--to", str(to), "--", name], work)
     _check_end(result.ended_by)
     if result.exit_code or document.get("errors"):
-        last = result.stderr.strip().splitlines()[-1:] or ["it says no more"]
+        last = result.stderr.strip().splitlines()[-1:] or ["no further message"]
         raise DrtoolError(f"snapshot {row['id'][:8]} could not be restored to compare it: {last[0]}")
     return to
 
@@ -174,7 +176,7 @@ def _row(wanted: str, around: Around, work: Work) -> dict[str, Any]:
     _check_end(result.ended_by)
     rows = [row for row in document.get("snapshots", ()) if row["id"].startswith(wanted.lower())]
     if len(rows) != 1:
-        raise DrtoolError(f"{len(rows)} snapshots' ids begin with {wanted!r}: one is wanted")
+        raise DrtoolError(f"{len(rows)} snapshot ids begin with {wanted!r} instead of 1")
     return dict(rows[0])
 
 
@@ -188,7 +190,7 @@ def _check_end(ended_by: str) -> None:
 def _compared(action: Compare, left: Path, right: Path, work: Work) -> Outcome:
     missing = [str(path) for path in (left, right) if not os.path.lexists(path)]
     if len(missing) == 2:
-        return Outcome(status="unproven", detail=f"neither {left} nor {right} is there: nothing was compared")
+        return Outcome(status="unproven", detail=f"neither {left} nor {right} exists, so nothing was compared")
     if missing:
         return _differ([Found("/", f"there is no {missing[0]}")], 1, 0, {"left": str(left), "right": str(right)})
     comparison = Comparison([each for each in _ASPECTS if each in action.what], action.exclude, _looker(work))
@@ -204,17 +206,17 @@ def _compared(action: Compare, left: Path, right: Path, work: Work) -> Outcome:
         return _differ(kept, count, len(unread), evidence)
     if unread:
         evidence["unread"] = [f"{row.path}: {row.reason}" for row in unread]
-        detail = f"{len(unread)} could not be read, the first is {unread[0].path}: {unread[0].reason}"
+        detail = f"{len(unread)} entries could not be read, first {unread[0].path}: {unread[0].reason}"
         return Outcome(status="unproven", detail=detail, evidence=evidence)
     if left.is_dir() and comparison.entries == 1:
-        return Outcome(status="unproven", detail="both sides are empty: nothing was compared", evidence=evidence)
+        return Outcome(status="unproven", detail="both sides are empty, so nothing was compared", evidence=evidence)
     outputs = {"equal": True, "differences": 0, "paths": []}
     detail = f"{comparison.entries} entries are alike"
     return Outcome(status="passed", detail=detail, outputs=outputs, evidence=evidence)
 
 
 def _gathered(found: Iterator[Found]) -> tuple[list[Found], list[Found], int]:
-    """(the first differences, the first that could not be read, how many differ)."""
+    """Return (the first differences, the first unreadable entries, the number of differences)."""
     kept: list[Found] = []
     unread: list[Found] = []
     count = 0

@@ -1,8 +1,8 @@
-"""`compare` of a database with what was recorded of it: rows and schema, as they were when the snapshot was taken.
+"""`compare` of a database with its recorded inventory: rows and schema at the time of the snapshot.
 
 Invariants
-    The record is that of the snapshot which a needed step restored into this very DSN; else of the source's newest snapshot.
-    What was not recorded is unproven, never equal.
+    The record is that of the snapshot that a needed step restored into this DSN, else of the source's newest snapshot.
+    Anything that was not recorded is unproven, never equal.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ _ROOM_BYTES, _ROOM_FILES = 256 << 20, 10_000
 
 
 def unfit(action: Compare, kinds: Sequence[str], *, known: bool) -> str:
-    """Why sides of which one is a database or a record cannot be compared; empty if they can. A DSN may not be `known` yet."""
+    """Return why a database or record cannot be compared, or an empty string. A DSN may not be `known` yet."""
     if sorted(kinds) != ["dsn", "recorded"] and (known or "recorded" not in kinds):
-        return "a database is compared with what was recorded of it: one side a DSN, the other recorded:SOURCE"
+        return "a database is compared with its record: one side must be a DSN, the other recorded:SOURCE"
     others = [what for what in action.what if what not in WHAT]
-    return f"{', '.join(others)}: of a database, {' and '.join(WHAT)} are compared" if others else ""
+    return f"{', '.join(others)}: for a database, compare {' and '.join(WHAT)}" if others else ""
 
 
 def compared(action: Compare, dsn: str, source: str, asked: Asked, around: Around, work: Work) -> Outcome:
-    """Raises TimeUp, WasCancelled, DrtoolError."""
+    """Compare a database with its record. Raises TimeUp, WasCancelled or DrtoolError."""
     snapshot = restored_into("dsn", dsn, asked, around) or str(recorded_rows(source, around, work)[-1]["id"])
     files = recorded_files(snapshot, around, work)
     found = sorted(files.glob(f"*/{NAME}"))
@@ -61,7 +61,7 @@ def _judged(action: Compare, snapshot: str, chosen: list[Database], found: list[
 
 
 def restored_into(output: str, place: str, asked: Asked, around: Around) -> str:
-    """The snapshot that a needed step put there, by one of its outputs; empty if none did."""
+    """Return the snapshot that a needed step restored to `place`, by its output `output`, or an empty string."""
     for need in asked.step.needs:
         outputs = around.outputs(need.step)
         if outputs.get(output) == place:
@@ -70,20 +70,20 @@ def restored_into(output: str, place: str, asked: Asked, around: Around) -> str:
 
 
 def recorded_rows(source: str, around: Around, work: Work) -> list[dict[str, Any]]:
-    """The snapshots of a source, the newest last. Raises DrtoolError if there are none."""
+    """Return the snapshots of a source, the newest last. Raises DrtoolError if there are none."""
     result, document = around.drtool(["snapshots", "--source", source], work)
     rows = list(document.get("snapshots", ()))
     if result.exit_code or not rows:
-        raise DrtoolError(f"source {source} has no snapshot, so nothing was recorded of it")
+        raise DrtoolError(f"source {source} has no snapshot, so nothing was recorded")
     return rows
 
 
 def recorded_files(snapshot: str, around: Around, work: Work) -> Path:
-    """The inventory, and of databases the schemas, of a snapshot, without its dumps."""
+    """Restore the inventory of a snapshot, and the schemas of databases, without its dumps."""
     to = work.scratch(_ROOM_BYTES, _ROOM_FILES) / f"recorded-{snapshot[:8]}"
     words = ["restore", "--to", str(to), "--include", NAME, "--include", "schema.sql", "--", snapshot]
     result, document = around.drtool(words, work)
     if result.exit_code or document.get("errors"):
-        last = result.stderr.strip().splitlines()[-1:] or ["it says no more"]
-        raise DrtoolError(f"what snapshot {snapshot[:8]} records could not be read: {last[0]}")
+        last = result.stderr.strip().splitlines()[-1:] or ["no further message"]
+        raise DrtoolError(f"the record of snapshot {snapshot[:8]} could not be read: {last[0]}")
     return to

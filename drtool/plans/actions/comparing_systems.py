@@ -1,9 +1,9 @@
-"""`compare` of a host with what was recorded of it: packages and units, of this host (`live:/`) or of one that was restored.
+"""`compare` of a host with its recorded inventory: packages and units, of this host (`live:/`) or of a restored one.
 
 Invariants
-    A restored one is read from its own files (the package manager's database, the links of enabled units), never from the
-    inventory that came with it: that would compare the record with itself.
-    What one of both sides does not know is unproven, never equal.
+    A restored host is read from its own files (the package manager's database, the links of enabled units), never from the
+    restored inventory. That would compare the record with itself.
+    Anything that only one side knows is unproven, never equal.
 """
 
 from collections.abc import Sequence
@@ -26,17 +26,15 @@ def wanted(action: Compare) -> bool:
 
 
 def unfit(action: Compare, kinds: Sequence[str]) -> str:
-    """Why these sides cannot be compared; empty if they can."""
+    """Return why these sides cannot be compared, or an empty string."""
     if sorted(kinds) not in (["path", "recorded"], ["live", "recorded"]):
-        return (
-            "a system is compared with what was recorded of it: one side a path, or live:/, the other recorded:SOURCE"
-        )
+        return "a system is compared with its record: one side must be a path or live:/, the other recorded:SOURCE"
     others = [what for what in action.what if what not in WHAT]
-    return f"{', '.join(others)}: of a system, {' and '.join(WHAT)} are compared" if others else ""
+    return f"{', '.join(others)}: for a system, compare {' and '.join(WHAT)}" if others else ""
 
 
 def compared(action: Compare, kind: str, place: str, source: str, asked: Asked, around: Around, work: Work) -> Outcome:
-    """Raises TimeUp, WasCancelled, DrtoolError."""
+    """Compare a system with its record. Raises TimeUp, WasCancelled or DrtoolError."""
     snapshot = restored_into("path", place, asked, around) or _newest(kind, source, around, work)
     record = recorded_files(snapshot, around, work) / INVENTORY.decode().lstrip("/")
     if not record.is_file():
@@ -70,13 +68,13 @@ def compared(action: Compare, kind: str, place: str, source: str, asked: Asked, 
 
 
 def _newest(kind: str, source: str, around: Around, work: Work) -> str:
-    """Of this host for `live:/`, if there is one: others may call a source of theirs the same. Raises DrtoolError."""
+    """Return the newest snapshot, for `live:/` one of this host if there is one. Raises DrtoolError if ambiguous."""
     rows = recorded_rows(source, around, work)
     mine = [row for row in rows if kind == "live" and row["host"] == around.host]
     hosts = sorted({str(row["host"]) for row in mine or rows})
     if len(hosts) > 1:
         raise DrtoolError(
-            f"{', '.join(hosts)} each have a source {source}: of which of them this is, it does not tell",
-            hint="let the step need the one that restored it",
+            f"{', '.join(hosts)} each have a source {source}, so the snapshot is ambiguous",
+            hint="let the step need the step that restored it",
         )
     return str((mine or rows)[-1]["id"])

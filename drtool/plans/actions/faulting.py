@@ -1,7 +1,7 @@
-"""`fault`: an overlay, injected under guards, held while others need it, always taken away, with proof.
+"""`fault`: an overlay injected under guards, held while other steps need it, always removed, with proof.
 
 Invariants
-    Victims are chosen in the dry run and pinned. The guards are asked then, and once more right before the injection.
+    Victims are chosen in the dry run and pinned. The guards are checked then, and again right before the injection.
 """
 
 import os
@@ -29,7 +29,7 @@ OUTPUTS = RESULTS["fault"]
 
 
 class FaultAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Fault = asked.action
@@ -46,7 +46,7 @@ class FaultAction:
             return cannot("; ".join(refused))
         told = ", ".join(f"{target} ({len(names)} objects)" if names else target for target, names in victims.items())
         detail = (
-            f"{told}: {action.type} for {duration_text(action.duration_s or 0)} at most; undone by removing its overlay"
+            f"{told}: {action.type} for {duration_text(action.duration_s or 0)} at most, undone by removing its overlay"
         )
         return Foresight(verdict="would change", detail=detail, pins={"victims": victims})
 
@@ -82,7 +82,7 @@ class FaultAction:
 
 
 def _victims(action: Fault, repository: Repository, around: Around) -> dict[str, list[str]]:
-    """Targets, each with the objects that are to be corrupted there. Raises ValueError."""
+    """Return the targets, each with its objects to corrupt. Raises ValueError."""
     wanted = action.target
     storing = repository.targets.storing()
     if wanted.target is not None:
@@ -109,7 +109,7 @@ def _victims(action: Fault, repository: Repository, around: Around) -> dict[str,
 
 
 def _drawn(selector: str, rows: list[ObjectInfo], seed: str, names: list[str]) -> dict[str, list[str]]:
-    """Objects of one target or of several, drawn by their own names; of each the first target that has it."""
+    """Draw objects by name from one or several targets, and assign each to its first holder."""
     holders: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for row in rows:
@@ -135,14 +135,14 @@ def _refusals(action: Fault, repository: Repository, around: Around, victims: di
 
 
 def _switch(around: Around) -> str:
-    """The kill switch that is on; empty if none is."""
+    """Return the kill switch that is on, or an empty string."""
     own = around.plan.guards.kill_switch or ""
     paths = (os.fspath(OverlayFiles(around.state_dir).stop_path), own)
     return next((path for path in paths if path and os.path.lexists(path)), "")
 
 
 def guards_of(around: Around) -> Guards:
-    """The plan's guards, as faults are judged by them."""
+    """Return the plan's guards in the form that judges faults."""
     guards = around.plan.guards
     only = None if guards.only_sites is None else frozenset(map(SiteName, guards.only_sites))
     return Guards(
@@ -171,7 +171,7 @@ def _proof(fault: Injected, outputs: dict[str, Any], *, cancelled: bool) -> Outc
         left = tuple(f"the fault {path}" for path in fault.left)
         return Outcome(
             status="failed",
-            detail="the fault could not be taken away",
+            detail="the fault could not be removed",
             outputs=outputs,
             evidence=evidence,
             leftovers=left,
@@ -180,11 +180,11 @@ def _proof(fault: Injected, outputs: dict[str, Any], *, cancelled: bool) -> Outc
         return Outcome(
             status="aborted",
             cause="cancelled",
-            detail="ended with the run, and taken away",
+            detail="ended with the run, and removed",
             outputs=outputs,
             evidence=evidence,
         )
     if fault.ended_by in ("stopped", "cleared"):
         word = "the kill switch" if fault.ended_by == "stopped" else "`drtool fault clear`"
         return Outcome(status="failed", detail=f"{word} ended it before its time", outputs=outputs, evidence=evidence)
-    return Outcome(status="passed", detail=f"{fault.ended_by}, and taken away", outputs=outputs, evidence=evidence)
+    return Outcome(status="passed", detail=f"{fault.ended_by}, and removed", outputs=outputs, evidence=evidence)

@@ -1,8 +1,8 @@
-"""`plan`: another plan, carried out as a run of its own; its verdict is this step's.
+"""`plan`: another plan, executed as a run of its own. Its verdict becomes this step's.
 
 Invariants
-    The dry run is the nested plan's own dry run. What runs is the copy that was kept when this run began, if there is one.
-    A nested verdict that is not `passed` is never taken for one: what it could not prove is unproven here too.
+    The dry run is the nested plan's own dry run. The run uses the copy stored at the start of this run, if there is one.
+    Only the nested verdict `passed` passes this step. Anything that the nested run could not prove is unproven here too.
 """
 
 import os
@@ -23,7 +23,7 @@ _INTERRUPTED = (129, 130, 143)
 
 
 class PlanAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: NestedPlan = asked.action
@@ -65,7 +65,7 @@ def _words(path: Path, action: NestedPlan, around: Around, *more: str) -> list[s
 
 
 def _directory(asked: Asked, around: Around) -> Path:
-    """Where the plan's own file lies: the step may stand in a file that it includes."""
+    """Return the directory of the plan's main file. The step may be in an included file."""
     place = Path(asked.step.place.file)
     for row in around.plan.files:
         parts = Path(row.file).parts
@@ -75,10 +75,10 @@ def _directory(asked: Asked, around: Around) -> Path:
 
 
 def _watching(asked: Asked) -> Work:
-    """A dry run's own limits: it neither has scratch nor goes on."""
+    """Return a `Work` for a dry run: only a deadline, without scratch."""
 
-    def none(*_: object) -> Any:  # noqa: ANN401 - never called by whoever starts a program
-        raise AssertionError("a dry run has none of this")
+    def none(*_: object) -> Any:  # noqa: ANN401 - never called when starting a program
+        raise AssertionError("not available in a dry run")
 
     return Work(
         attempt=1,
@@ -106,9 +106,9 @@ def _outcome(action: NestedPlan, result: ChildResult, document: dict[str, Any], 
     outputs = {"run_id": run, "verdict": verdict} if document else {}
     if result.ended_by != "itself":
         cause: Any = result.ended_by
-        word = "its time was up" if cause == "timeout" else "the run was cancelled"
+        word = "the time ran out" if cause == "timeout" else "the run was cancelled"
         status: Result = "failed" if cause == "timeout" else "aborted"
-        detail = f"{action.file} was ended: {word}; look at its own run: drtool plan history"
+        detail = f"{action.file} was ended: {word}; see its own run in drtool plan history"
         return Outcome(status=status, cause=cause, detail=detail, outputs=outputs, evidence=evidence, leftovers=left)
     if result.exit_code == 0 and verdict == "passed":
         return Outcome(status="passed", detail=detail, outputs=outputs, evidence=evidence)

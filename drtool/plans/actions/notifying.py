@@ -1,4 +1,4 @@
-"""`notify`: one message through one channel."""
+"""`notify`: sends one message through one channel."""
 
 from drtool.config.document import Placeholder
 from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
@@ -9,7 +9,7 @@ OUTPUTS = RESULTS["notify"]
 
 
 class NotifyAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Notify = asked.action
@@ -18,7 +18,7 @@ class NotifyAction:
             return Foresight(verdict="cannot run", detail=around.redact(problem))
         if asked.missing:
             return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
-        return Foresight(verdict="ok", detail=around.redact(f"tells {action.channel}: {action.message}"))
+        return Foresight(verdict="ok", detail=around.redact(f"notifies {action.channel}: {action.message}"))
 
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
         action: Notify = asked.action
@@ -26,6 +26,6 @@ class NotifyAction:
         problem = around.redact(around.tell(action.channel, "step", message))
         evidence = {"channel": action.channel, "message": message}
         if problem:
-            detail = f"channel {action.channel} could not be told: {problem}"
+            detail = f"channel {action.channel} could not be notified: {problem}"
             return Outcome(status="failed", cause="error", detail=detail, evidence=evidence)
-        return Outcome(status="passed", detail=f"{action.channel} was told", evidence=evidence)
+        return Outcome(status="passed", detail=f"{action.channel} was notified", evidence=evidence)

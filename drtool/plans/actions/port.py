@@ -1,14 +1,14 @@
-"""What an action is handed, and what it gives back: the seam between running a plan and doing what its steps say.
+"""The port of actions: the seam between running a plan and performing its steps.
 
     class Wait:                                          # drtool/plans/actions/waiting.py
         def foresee(self, asked: Asked, around: Around) -> Foresight: ...
         def act(self, asked: Asked, around: Around, work: Work) -> Outcome: ...
 
 Invariants
-    `foresee` changes nothing, anywhere: it is the dry run, and comes before every real run. What it pins is handed to `act`.
-    `act` runs in a thread of its own. It never forks with Python code: the verbs of drtool run as programs (`Around.drtool`), in
-    process groups that are killed when time is up. It looks at `work.cancelled` at least every second.
-    Nothing that is a secret leaves through an outcome: `around.redact` goes over all of it once more.
+    `foresee` changes nothing, anywhere: it is the dry run, and precedes every real run. Its pins are passed to `act`.
+    `act` runs in a thread of its own. It never forks with Python code: the commands of drtool run as programs
+    (`Around.drtool`), in process groups that are killed when the time is up. It checks `work.cancelled` every second.
+    No secret leaves through an outcome: `around.redact` is applied to all of it once more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,48 +33,48 @@ Cause: TypeAlias = Literal["", "timeout", "error", "refused", "cancelled"]
 
 
 class Foresight(Struct, frozen=True, kw_only=True):
-    """What a step would do, found out without doing it."""
+    """The preview of a step's effect, obtained without performing it."""
 
     verdict: Foreseen
     detail: str = ""
-    """`cannot run`: why; `would change`: what; `deferred`: which step it needs; `ok`: what was checked."""
+    """`cannot run`: the reason; `would change`: the changes; `deferred`: the needed step; `ok`: what was checked."""
     provable: bool = True
-    """False: it would run, but what it would do cannot be known beforehand (a program without `check`)."""
+    """False: it would run, but its effect cannot be known in advance (a program without `check`)."""
     pins: dict[str, Any] = {}
-    """What is decided now and handed to `act` as it is: snapshot ids, seeds, victims. Plain JSON values."""
+    """Choices made now and passed to `act` unchanged: snapshot ids, seeds, victims. Plain JSON values."""
     outputs: dict[str, Any] = {}
-    """Of those outputs that are known already, the values."""
+    """The values of outputs that are already known."""
     estimate_s: float | None = None
     evidence: dict[str, Any] = {}
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What became of an attempt. `outputs` are all that the action knows of (see OUTPUTS); plain JSON values."""
+    """The outcome of an attempt. `outputs` are all outputs of the action (see OUTPUTS), as plain JSON values."""
 
     status: Result
     detail: str = ""
-    """One sentence; of a failure: what, where, what next."""
+    """One sentence. For a failure: what, where, what next."""
     outputs: dict[str, Any] = {}
     evidence: dict[str, Any] = {}
-    """For the report: figures, excerpts, rows. Bounded: a few hundred rows."""
+    """For the report: figures, excerpts, rows. Bounded to a few hundred rows."""
     cause: Cause = ""
     human_s: float = 0.0
     leftovers: tuple[str, ...] = ()
-    """What could not be undone or removed, each as a person would look for it."""
+    """Anything that could not be undone or removed, each with its location."""
 
 
 class ChildResult(Struct, frozen=True, kw_only=True):
-    """A program that ended, or was killed with all its children when time was up or the run was cancelled."""
+    """The result of a program that ended, or was killed with all its children by a timeout or a cancellation."""
 
     exit_code: int
-    """Negative: killed by that signal."""
+    """Negative if it was killed by that signal."""
     stdout: bytes
     stderr: str
-    """Its last 64 KiB, redacted."""
+    """The last 64 KiB, redacted."""
     seconds: float
     ended_by: Literal["itself", "timeout", "cancelled"] = "itself"
     truncated: bool = False
-    """Whether stdout was longer than what is kept (16 MiB)."""
+    """Whether stdout was longer than the part that is kept (16 MiB)."""
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -85,14 +85,16 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 def nothing_is_known(_: "Expression") -> Maybe:
-    """Of a step that is asked outside any run."""
+    """Evaluate an expression outside any run: it is unknown."""
     return Unknown(frozenset())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The step, with its `with` filled in. While resolving, what is not known yet is a placeholder: `missing` says which steps
-    it would come from."""
+    """A step with its `with` filled in.
+
+    During the dry run, a value that is not known yet is a placeholder, and `missing` holds the steps that will supply it.
+    """
 
     key: str
     step: "Step"
@@ -101,43 +103,43 @@ class Asked:
     missing: frozenset[str] = frozenset()
     pins: Mapping[str, Any] = field(default_factory=dict)
     evaluate: "Callable[[Expression], Maybe]" = nothing_is_known
-    """What a bare expression (`that`, `until`) is worth now, as the step sees it. From any thread. Raises ExpressionError."""
+    """Evaluate a bare expression (`that`, `until`) as the step sees it now. Thread-safe. Raises ExpressionError."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Around:
-    """The world of one run, the same for all its steps."""
+    """The environment of one run, shared by all its steps."""
 
     run: str
     plan: "Plan"
     live: bool
     started: Moment
-    """What `now` means in this run."""
+    """The meaning of `now` in this run."""
     incident: Moment | None
     folder: Path
-    """The run's own, private; files that are evidence may be put there."""
+    """The run's own private folder, which may hold files of evidence."""
     state_dir: Path
     cache_dir: Path
     scratch_roots: Sequence[Path]
     config_path: Path | None
     environ: Mapping[str, str]
-    """What child programs inherit; without the repository's password."""
+    """The environment of child programs, without the repository's password."""
     redact: Callable[[str], str]
     repository: Callable[[], "AbstractContextManager[Repository]"]
-    """Opens it read-only: every store raises on a write. For `foresee` alone; raises DrtoolError."""
+    """Open it read-only: every store raises on a write. Only for `foresee`. Raises DrtoolError."""
     drtool: "Drtool"
     program: "Program"
     ask: "Ask"
     can_ask: Callable[[str | None], str]
-    """Why nobody could answer an approval through that channel; empty if somebody can."""
+    """Return why no person can answer an approval through that channel, or an empty string."""
     tell: Callable[[str, str, str], str]
-    """(channel, event, message) → why it could not be told; empty if it was."""
+    """(channel, event, message) to the reason why it was not sent, or an empty string."""
     can_tell: Callable[[str], str]
     outputs: Callable[[str], Mapping[str, Any]]
-    """What a step that ended gave (its own names, not those of `outputs:`); for `approve`'s `show`, compare."""
+    """The outputs of an ended step, under the action's own names. Used by `show` of `approve`, and by compare."""
     evidence: Callable[[str], Mapping[str, Any]]
     host: str = ""
-    """This host, as its snapshots call it."""
+    """The name of this host in its snapshots."""
 
 
 @dataclass(kw_only=True)
@@ -146,29 +148,29 @@ class Work:
 
     attempt: int
     ends_at: float
-    """By `time.monotonic()`: the step's timeout. Whoever waits passes what is left on to what it waits for."""
+    """The step's deadline, by `time.monotonic()`. Pass the remaining time on to anything that is waited for."""
     cancelled: Event
     released: Event
-    """Of a fault: nobody needs it any more."""
+    """For a fault: its dependents have ended."""
     injected: Callable[[dict[str, Any]], None]
-    """Of a fault: it is in force; its outputs."""
+    """For a fault: report that it is active, with its outputs."""
     scratch: Callable[[int, int], Path]
-    """(bytes, files) → a private empty directory that lasts until the run ends, however it ends. DrtoolError: no room."""
+    """(bytes, files) to a private empty directory that lasts until the end of the run. Raises DrtoolError without room."""
     at_end: Callable[[Callable[[], Sequence[str]]], None]
-    """Called when the run ends, last first; what it returns are leftovers. For servers that outlive their step."""
+    """Register a call for the end of the run, in reverse order. It returns leftovers. For servers that outlive their step."""
     progress: Callable[[str], None]
 
 
 class Drtool(Protocol):
-    """Runs a command of drtool itself, with this run's configuration and password, and `--json`."""
+    """Runs a command of drtool with this run's configuration and password, and `--json`."""
 
     def __call__(self, words: Sequence[str], work: Work) -> tuple[ChildResult, dict[str, Any]]:
-        """Its document (empty if it printed none). The password is handed over by a pipe, never by a word or the environment."""
+        """Return its document, or an empty one if it printed none. The password is passed through a pipe, never in arguments."""
         ...
 
 
 class Program(Protocol):
-    """Runs any program: a list of words, in a process group of its own."""
+    """Runs any program, given as a list of words, in a process group of its own."""
 
     def __call__(
         self,
@@ -181,18 +183,18 @@ class Program(Protocol):
         stdin: bytes | None = None,
         user: str | None = None,
     ) -> ChildResult:
-        """DrtoolError if it cannot be started: named, with what to install."""
+        """Run a program. Raises DrtoolError if it cannot be started, with its name and what to install."""
         ...
 
 
 class Ask(Protocol):
     def __call__(self, key: str, prompt: str, shown: Sequence[str], channel: str | None, work: Work) -> Answer | None:
-        """A person's answer; None when time was up or the run was cancelled."""
+        """Return a person's answer, or None if the time ran out or the run was cancelled."""
         ...
 
 
 class Action(Protocol):
-    """One module of this package has one of these for each `uses`."""
+    """The interface of an action. Each module of this package implements it for one `uses`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight: ...
 

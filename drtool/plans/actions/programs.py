@@ -1,8 +1,8 @@
-"""Running programs with an end: each is killed with all its children when time is up, and when this process is gone.
+"""Running programs with a deadline. Each is killed with all its children when the time is up or this process dies.
 
 Invariants
-    No shell, no Python between fork and exec. Output beyond what is kept is read and dropped, so nobody blocks on a full pipe.
-    Whatever happens, when a call returns nothing that it started is left; what could not be ended is an error that names it.
+    No shell, and no Python between fork and exec. Output beyond the limit is read and dropped, so no full pipe blocks.
+    When a call returns, none of its processes is left. One that could not be ended is an error that names it.
     A program that runs as another user has that user's groups, and none of ours.
 """
 
@@ -25,7 +25,7 @@ KEPT_BYTES = 16 << 20
 ERRORS_BYTES = 64 << 10
 LOOK_S = 0.1
 DRAIN_BYTES = 1 << 20
-"""What a pipe holds at most: so much is read after a program's end, however much others go on writing into it."""
+"""The capacity of a pipe: at most this is read after a program's end, even if others keep writing into it."""
 _CHUNK = 1 << 16
 
 
@@ -40,7 +40,7 @@ def run_program(
     user: str | None = None,
     pass_fds: Sequence[int] = (),
 ) -> ChildResult:
-    """Runs `argv` to its end, or ends it. `ends_at` is by `time.monotonic()`. Raises DrtoolError if it cannot be started."""
+    """Run `argv` until it ends, or end it. `ends_at` is by `time.monotonic()`. Raises DrtoolError if it cannot be started."""
     began_at = time.monotonic()
     child = _started(argv, env, cwd, stdin, user, pass_fds)
     try:
@@ -77,13 +77,13 @@ def _started(
     except FileNotFoundError:
         if cwd is not None and not cwd.is_dir():
             raise DrtoolError(f"{argv[0]} cannot be started: there is no directory {cwd}") from None
-        raise DrtoolError(f"there is no program {argv[0]}", hint="install it, or name it by its whole path") from None
+        raise DrtoolError(f"there is no program {argv[0]}", hint="install it, or give its full path") from None
     except (OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
         raise DrtoolError(f"{argv[0]} cannot be started: {error}") from None
 
 
 def _identity(user: str | None) -> Identity | None:
-    """Whom to run as; None if that is who we are. LookupError if there is no such user."""
+    """Return the identity to run as, or None for the current user. Raises LookupError if there is no such user."""
     if user is None:
         return None
     entry = pwd.getpwnam(user)
@@ -95,7 +95,7 @@ def _identity(user: str | None) -> Identity | None:
 def _follow(
     child: Tethered, stdin: bytes, ends_at: float, cancelled: Event | None
 ) -> tuple[Literal["itself", "timeout", "cancelled"], bytes, bytes, bool]:
-    """Feeds and reads it until it ends, or has to."""
+    """Feed and read a child until it ends or must be ended."""
     streams = _Streams(child, stdin)
     with streams.selector:
         while child.poll() is None:
@@ -109,7 +109,7 @@ def _follow(
 
 
 class _Streams:
-    """What goes into a child and what comes out, without blocking on any of it."""
+    """The pipes of a child, served without blocking."""
 
     def __init__(self, child: Tethered, stdin: bytes) -> None:
         self.selector = selectors.DefaultSelector()
@@ -128,7 +128,7 @@ class _Streams:
         return bytes(self._kept), bytes(self._errors), self._truncated
 
     def move(self, patience_s: float) -> int:
-        """How many bytes came."""
+        """Move data once, and return the number of bytes read."""
         came = 0
         for key, _ in self.selector.select(patience_s):
             if key.fileobj is self._child.stdin:
@@ -144,10 +144,10 @@ class _Streams:
         return came
 
     def drain(self) -> None:
-        """What was written before the end is still in the pipes."""
+        """Read the data that was written before the end and is still in the pipes."""
         stdin = self._child.stdin
         if stdin is not None and not stdin.closed:
-            self.selector.unregister(stdin)  # nobody reads it any more
+            self.selector.unregister(stdin)  # it has no reader any more
         came = 0
         while came < 2 * DRAIN_BYTES and (more := self.move(0)):
             came += more
@@ -162,7 +162,7 @@ class _Streams:
 
 
 def _part(descriptor: int) -> bytes | None:
-    """None: nothing yet; empty: nothing any more."""
+    """Return the next bytes, None if there are none yet, or empty bytes at the end."""
     try:
         return os.read(descriptor, _CHUNK)
     except BlockingIOError:
@@ -172,7 +172,7 @@ def _part(descriptor: int) -> bytes | None:
 def _fed(selector: selectors.BaseSelector, stream: IO[bytes], waiting: memoryview) -> memoryview:
     try:
         waiting = waiting[os.write(stream.fileno(), waiting[:_CHUNK]) :]
-    except BrokenPipeError:  # it does not want the rest
+    except BrokenPipeError:  # it closed its stdin
         waiting = waiting[len(waiting) :]
     if not waiting:
         selector.unregister(stream)

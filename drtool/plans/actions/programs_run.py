@@ -1,9 +1,9 @@
 """`run`: a program of the plan's own, in a process group that ends with its step.
 
 Invariants
-    The dry run starts nothing but `check`. Without one, what the program would do cannot be known: that is said.
-    A plan of scope scratch does not run what changes what is live, unless a person approves it first.
-    Secrets reach it through `env` and `stdin`, never through words.
+    The dry run starts only `check`. Without one, the effect of the program cannot be known, and the report shows that.
+    A plan with scope scratch does not run a program that changes production, unless a person approves it first.
+    Secrets reach it through `env` and `stdin`, never in arguments.
 """
 
 import os
@@ -27,7 +27,7 @@ _SHELL = "/bin/sh"
 
 
 class RunAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Run = asked.action
@@ -41,9 +41,9 @@ class RunAction:
             changes = action.changes != "nothing"
             return Foresight(
                 verdict="would change" if changes else "ok",
-                detail=f"what is {action.changes}, by {told}: it has no `check`, so what it would do cannot be known"
+                detail=f"{action.changes} by {told}; it has no `check`, so its effect cannot be known"
                 if changes
-                else f"{told}: it has no `check`, so whether it would work cannot be known",
+                else f"{told}; it has no `check`, so whether it would work cannot be known",
                 provable=False,
             )
         checked = _start(action, action.check, around, time.monotonic() + min(_CHECK_S, asked.step.timeout_s))
@@ -60,7 +60,7 @@ class RunAction:
 
 
 def _problem(action: Run, around: Around) -> str:
-    """Why it could not even be started; empty if it could."""
+    """Return why it could not even be started, or an empty string."""
     for program in [_SHELL if action.shell else action.argv[0], *action.check[:1]]:
         if missing := cannot_start(program, around, action):
             return missing
@@ -72,14 +72,14 @@ def _problem(action: Run, around: Around) -> str:
 
 
 def cannot_start(program: str, around: Around, action: Run | None = None) -> str:
-    """Why a program could not be started; empty if it could. Its PATH is the one that it would have."""
+    """Return why a program could not be started, or an empty string. The PATH is the program's own."""
     env = {**around.environ, **(action.env if action else {})}
     name = program
     if "/" in program and action is not None and action.cwd is not None:
         name = os.path.join(action.cwd, program)
     if shutil.which(name, path=env.get("PATH", os.defpath)):
         return ""
-    return f"there is no program {program}: install it, or name it by its whole path"
+    return f"there is no program {program}: install it, or give its full path"
 
 
 def _user_problem(user: str) -> str:
@@ -116,10 +116,10 @@ def _outcome(action: Run, result: ChildResult, around: Around) -> Outcome:
     }
     outputs = {"exit_code": result.exit_code, "stdout": stdout[:STDOUT_CHARACTERS].rstrip("\n")}
     if result.ended_by == "cancelled":
-        detail = f"{_told(action)} was ended, with all that it had started: the run was cancelled"
+        detail = f"{_told(action)} was ended with all its children: the run was cancelled"
         return Outcome(status="aborted", cause="cancelled", detail=around.redact(detail), evidence=evidence)
     if result.ended_by == "timeout":
-        detail = f"{_told(action)} did not end in time and was killed, with all that it had started"
+        detail = f"{_told(action)} did not end in time and was killed with all its children"
         return Outcome(status="failed", cause="timeout", detail=around.redact(detail), evidence=evidence)
     problem = unlike(action.expect, result)
     if problem:
@@ -131,7 +131,7 @@ def _outcome(action: Run, result: ChildResult, around: Around) -> Outcome:
 
 
 def unlike(expect: RunExpect, result: ChildResult) -> str:
-    """What is not as expected; empty if all is. DrtoolError: the pattern is none."""
+    """Return the first unmet expectation, or an empty string. Raises DrtoolError for an invalid pattern."""
     if result.exit_code not in expect.exit_codes:
         wanted = " or ".join(map(str, expect.exit_codes))
         return f"{_end(result)} instead of {wanted}"
@@ -144,11 +144,11 @@ def unlike(expect: RunExpect, result: ChildResult) -> str:
 
 
 def found(pattern: str, text: str) -> bool:
-    """Whether a pattern is found in a text. Raises DrtoolError."""
+    """Return whether a pattern is found in a text. Raises DrtoolError."""
     try:
         return re.search(pattern, text, re.MULTILINE) is not None
     except re.error as error:
-        raise DrtoolError(f"{pattern!r} is no regular expression: {error}") from None
+        raise DrtoolError(f"{pattern!r} is not a regular expression: {error}") from None
 
 
 def _end(result: ChildResult) -> str:
@@ -158,10 +158,10 @@ def _end(result: ChildResult) -> str:
 
 
 def _last(result: ChildResult) -> str:
-    """The last line of what it complained about."""
+    """Return the last line of stderr, with a separator."""
     lines = result.stderr.strip().splitlines()
     return f": {lines[-1][:300]}" if lines else ""
 
 
 def _told(action: Run) -> str:
-    return "a line of the shell" if action.shell else action.argv[0]
+    return "a shell line" if action.shell else action.argv[0]

@@ -1,8 +1,8 @@
-"""`rebalance`: copies moved to where the ring wants them, never beyond what the step allows.
+"""`rebalance`: moves copies to their places by the ring, within the limits of the step.
 
 Invariants
-    The dry run is the verb's own, on a repository whose stores raise on a write. The limits go with the verb: it refuses before
-    it touches anything.
+    The dry run is that of the command, on a repository whose stores raise on a write. The command gets the limits too, and
+    refuses before it touches anything.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ _GOOD = (0, 4, 5)
 
 
 class RebalanceAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Rebalance = asked.action
@@ -44,7 +44,7 @@ class RebalanceAction:
 
 def _foreseen(found: RebalanceResult) -> Foresight:
     if found.lost:
-        return cannot(f"{len(found.lost)} objects have no good copy anywhere, {found.lost[0]} first")
+        return cannot(f"{len(found.lost)} objects have no good copy at any site, {found.lost[0]} first")
     evidence = {
         "moves": {"copies": found.moves.objects, "bytes": found.moves.bytes, "fraction": found.moves.fraction},
         "rebuilt": {"copies": found.rebuilt.objects, "bytes": found.rebuilt.bytes},
@@ -52,11 +52,13 @@ def _foreseen(found: RebalanceResult) -> Foresight:
         "minimum_fraction": found.minimum_fraction,
         "away": [f"{row.target}: {row.reason}" for row in found.away],
     }
-    away = f"; {', '.join(row.target for row in found.away)} cannot be reached" if found.away else ""
+    away = f"; {', '.join(row.target for row in found.away)} unreachable" if found.away else ""
     if not (found.moves.objects or found.removed.objects or found.rebuilt.objects):
-        return Foresight(verdict="ok", detail=f"every copy is where the ring wants it{away}", evidence=evidence)
-    detail = f"places: {found.moves.objects} copies made ({found.moves.bytes} bytes), {found.removed.objects} removed"
-    return Foresight(verdict="would change", detail=f"{detail} once the new are read back{away}", evidence=evidence)
+        return Foresight(verdict="ok", detail=f"every copy is in its place by the ring{away}", evidence=evidence)
+    detail = f"{found.moves.objects} copies made ({found.moves.bytes} bytes), {found.removed.objects} removed"
+    return Foresight(
+        verdict="would change", detail=f"{detail} after the new copies are read back{away}", evidence=evidence
+    )
 
 
 def _moved(document: dict[str, Any], _exit_code: int) -> Outcome:
@@ -66,7 +68,7 @@ def _moved(document: dict[str, Any], _exit_code: int) -> Outcome:
         detail = (
             f"{len(document['lost'])} objects have no good copy"
             if document["lost"]
-            else "copies are missing: a target is away"
+            else "copies are missing: a target is unreachable"
         )
         return Outcome(status="failed", detail=detail, outputs=outputs, evidence={"away": document["away"]})
     return Outcome(status="passed", detail=f"{moves['objects']} objects moved", outputs=outputs)

@@ -1,4 +1,4 @@
-"""Which action each `uses` is: imported when a plan uses it."""
+"""The action for each `uses`, imported on first use."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -24,7 +24,7 @@ MODULES: dict[str, tuple[str, str]] = {
 
 
 class Actions(Mapping[str, Action]):
-    """By `uses`; each is made once."""
+    """Actions by `uses`. Each is created once."""
 
     def __init__(self) -> None:
         self._made: dict[str, Action] = {}

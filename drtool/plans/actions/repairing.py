@@ -1,8 +1,8 @@
-"""`repair`: every copy back where it should be, never beyond what the step allows.
+"""`repair`: restores every copy to its place, within the limits of the step.
 
 Invariants
-    The dry run is the verb's own, on a repository whose stores raise on a write. The limits go with the verb: it refuses before
-    it touches anything.
+    The dry run is that of the command, on a repository whose stores raise on a write. The command gets the limits too, and
+    refuses before it touches anything.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ _GOOD = (0, 4, 5)
 
 
 class RepairAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Repair = asked.action
@@ -58,18 +58,16 @@ class RepairAction:
 def _foreseen(found: RepairResult) -> Foresight:
     lost = [row.object for row in found.unrepairable if not row.perhaps]
     if lost:
-        return cannot(f"{len(lost)} objects have no good copy anywhere, {lost[0]} first")
+        return cannot(f"{len(lost)} objects have no good copy at any site, {lost[0]} first")
     amounts = {"copied": found.copied, "rebuilt": found.rebuilt, "removed": found.removed}
     evidence: dict[str, Any] = {name: {"copies": it.objects, "bytes": it.bytes} for name, it in amounts.items()}
     evidence["away"] = [f"{row.target}: {row.reason}" for row in found.away]
     told = ", ".join(f"{it.objects} {name}" for name, it in amounts.items() if it.objects)
-    away = f"; {', '.join(row.target for row in found.away)} cannot be reached" if found.away else ""
+    away = f"; {', '.join(row.target for row in found.away)} unreachable" if found.away else ""
     if not told:
         return Foresight(verdict="ok", detail=f"every copy is where it should be{away}", evidence=evidence)
     size_bytes = found.copied.bytes + found.rebuilt.bytes
-    detail = (
-        f"copies: {told}, {size_bytes} bytes to write; each from a good one, which stays until the new is read back"
-    )
+    detail = f"copies: {told}, {size_bytes} bytes to write; a good copy stays until the new one is read back"
     return Foresight(verdict="would change", detail=detail + away, evidence=evidence)
 
 
@@ -83,7 +81,7 @@ def _repaired(document: dict[str, Any], _exit_code: int) -> Outcome:
     }
     evidence = {"unrepairable": document["unrepairable"][:ROWS_MAX], "away": document["away"]}
     if lost:
-        detail = f"{len(lost)} objects have no good copy anywhere, {lost[0]} first"
+        detail = f"{len(lost)} objects have no good copy at any site, {lost[0]} first"
         return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
     if document["degraded"]:
         away = ", ".join(row["target"] for row in document["away"])

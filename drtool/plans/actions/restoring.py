@@ -1,7 +1,7 @@
-"""`restore`: files of a snapshot, into scratch or onto a path, or a database into a server; read again and compared, unless
-`verify: none`.
+"""`restore`: files of a snapshot into scratch or onto a path, or a database into a server.
 
-The dry run pins the snapshot, looks for every path, and for a good copy of every pack at the sites that are permitted.
+Restored files are read back and compared, unless `verify: none`. The dry run pins the snapshot, looks up every path, and
+looks for a good copy of every pack at the permitted sites.
 """
 
 import os
@@ -33,11 +33,11 @@ from drtool.trees import Entry, FileType, find_entry, walk
 
 OUTPUTS = RESULTS["restore"]
 _INCOMPLETE = 3
-_NO_STREAM = "to: stream: a step's output has nowhere to go; restore into scratch, and name the file"
+_NO_STREAM = "to: stream cannot be used in a step, which has no output; restore into scratch, and name the file"
 
 
 class RestoreAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Restore = asked.action
@@ -48,7 +48,7 @@ class RestoreAction:
             return cannot(_NO_STREAM)
         wanted = databases.wanted(action)
         if action.exclude and action.verify == "hash":
-            return cannot("exclude cannot be verified by hash; leave it out, or say verify: none")
+            return cannot("exclude cannot be verified by hash; leave it out, or write verify: none")
         with around.repository() as repository:
             repository.load_index()
             snapshot = only(chosen(repository, action.snapshot, around.started, around.run))
@@ -73,7 +73,7 @@ class RestoreAction:
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
         action: Restore = asked.action
         pins = asked.pins
-        if not pins:  # what it needed was not known beforehand
+        if not pins:  # its inputs were not known in the dry run
             seen = self.foresee(asked, around)
             if seen.verdict == "cannot run":
                 return Outcome(status="failed", cause="error", detail=seen.detail)
@@ -97,14 +97,14 @@ class RestoreAction:
 
 
 def permitted(repository: Repository, action: Restore, around: Around) -> list[SiteName]:
-    """The sites that may be read from."""
+    """Return the sites that may be read from."""
     never = kept_off_sites(around.plan)
     wanted = set(action.from_sites)
     return [site for site in repository.targets.sites() if site not in never and (not wanted or site in wanted)]
 
 
 def _missing(repository: Repository, snapshot: Snapshot, sites: list[SiteName]) -> str:
-    """Which packs no permitted site has; empty if all are there."""
+    """Describe the packs that no permitted site has, or return an empty string."""
     problems: list[str] = []
     needed = needed_packs(repository, [snapshot.root], lambda error: problems.append(error.message))
     if problems:
@@ -128,7 +128,7 @@ def _missing(repository: Repository, snapshot: Snapshot, sites: list[SiteName]) 
 
 
 def measured(repository: Repository, snapshot: Snapshot, paths: tuple[str, ...]) -> tuple[int, int]:
-    """(bytes, files) of what is asked for. DrtoolError for a path that is not in the snapshot."""
+    """Return (bytes, files) of the requested paths. Raises DrtoolError for a path that is not in the snapshot."""
     if not paths:
         return snapshot.counts.bytes, snapshot.counts.files
     size_bytes = files = 0
@@ -142,7 +142,7 @@ def measured(repository: Repository, snapshot: Snapshot, paths: tuple[str, ...])
 
 
 def _file_name(repository: Repository, snapshot: Snapshot, paths: tuple[str, ...]) -> str:
-    """Of a single path that is no directory, its name; else empty."""
+    """Return the name of a single path that is not a directory, or an empty string."""
     if len(paths) != 1:
         return ""
     entry = find_entry(snapshot.root, os.fsencode(paths[0]), repository.trees)
@@ -150,14 +150,14 @@ def _file_name(repository: Repository, snapshot: Snapshot, paths: tuple[str, ...
 
 
 def _place(action: Restore, name: str) -> Path:
-    """The directory to restore into: of a file that goes where it was, or takes the place of another, the one above."""
+    """Return the directory to restore into. For a file restored to its own name, this is its parent."""
     to = Path(action.to.path or "")
     in_place = name and to.name == name and (to == Path(action.paths[0]) or not to.is_dir())
     return to.parent if in_place else to
 
 
 def _parts(action: Restore, to: Path) -> list[tuple[str, Path]]:
-    """Each path, empty for everything, and where it goes."""
+    """Return each path (empty for the whole snapshot) with its destination."""
     if len(action.paths) < 2:
         return [("".join(action.paths), to)]
     return [(path, to / f"{number}") for number, path in enumerate(action.paths)]
@@ -191,7 +191,7 @@ def _with_room(
         return Foresight(verdict="ok", detail=f"{told}, into scratch", pins=pins, outputs=outputs)
     to = _place(action, name)
     if action.overwrite is None and not action.delete and to.is_dir() and any(to.iterdir()):
-        return cannot(f"{to} is not empty, and the step does not say overwrite:")
+        return cannot(f"{to} is not empty, and the step has no `overwrite`")
     lacks = room_at(to).lacks(size_bytes, files)
     if lacks:
         return cannot(f"{to} is too small: {lacks}")
@@ -200,7 +200,7 @@ def _with_room(
 
 
 def _with_deletions(seen: Foresight, action: Restore, repository: Repository, snapshot: Snapshot) -> Foresight:
-    """The verb's own dry run: how many names would go, and whether all could."""
+    """Preview the deletions by the command's own dry run: how many names, and whether all can be deleted."""
     deleted = 0
     for path, place in _parts(action, Path(seen.pins["to"])):
         request = RestoreRequest(
@@ -218,12 +218,12 @@ def _with_deletions(seen: Foresight, action: Restore, repository: Repository, sn
         if errors:
             return cannot(f"{errors[0].path}: {errors[0].message}")
         deleted += result.deleted
-    told = f"{seen.detail}; {deleted} names that the snapshot has not would be deleted"
+    told = f"{seen.detail}; {deleted} names that are not in the snapshot would be deleted"
     return replace(seen, detail=told, evidence=seen.evidence | {"deleted": deleted})
 
 
 def _of_database(seen: Foresight, inventory: Inventory, action: Restore) -> Foresight:
-    """What would be loaded, and where; that the dumps can be laid down is known."""
+    """Extend a preview of restored dumps by the database to load and its destination."""
     pins = dict(seen.pins)
     names = ", ".join(database.name for database in inventory.databases)
     pins["consistent_at"] = databases.consistent_at(pins, list(inventory.databases))
@@ -251,7 +251,7 @@ def _judged(document: dict[str, Any], exit_code: int) -> Outcome:
     deleted = document["deleted"]
     if errors or (exit_code == _INCOMPLETE and not uncaptured):
         first = f": {errors[0]['path']}: {errors[0]['message']}" if errors else ""
-        detail = f"{len(errors)} items did not come back{first}"
+        detail = f"{len(errors)} items were not restored{first}"
         evidence = {"errors": errors[:ROWS_MAX], "deleted": deleted}
         return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
     evidence = {"verified": bool(document.get("verified")), "deleted": deleted}
@@ -259,7 +259,7 @@ def _judged(document: dict[str, Any], exit_code: int) -> Outcome:
 
 
 def _together(done: list[Outcome], pins: Any, to: Path) -> Outcome:  # noqa: ANN401 - as above
-    """Several paths are one step: all came back, or it failed."""
+    """Merge the outcomes of several paths: the step passes only if all were restored."""
     outputs = {
         "snapshot_id": pins["snapshot"],
         "consistent_at": pins["consistent_at"],
@@ -274,9 +274,7 @@ def _together(done: list[Outcome], pins: Any, to: Path) -> Outcome:  # noqa: ANN
     told = f"{outputs['file_count']} files of snapshot {pins['snapshot'][:8]}"
     told += (f", {deleted} others deleted" if deleted else "") + (", compared" if verified else "")
     if outputs["not_captured"]:
-        told += (
-            f"; of {outputs['not_captured']} items the backup could not read some attributes, so they are not restored"
-        )
+        told += f"; attributes of {outputs['not_captured']} items could not be backed up, so they are not restored"
     evidence = worst.evidence | {"deleted": deleted}
     return Outcome(
         status=worst.status, detail=worst.detail or told, outputs=outputs, evidence=evidence, cause=worst.cause

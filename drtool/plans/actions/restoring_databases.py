@@ -1,9 +1,9 @@
-"""Databases, for `restore` and `compare`: dumps of a snapshot into a server, held against what was recorded.
+"""Databases, for `restore` and `compare`: the dumps of a snapshot are loaded into a server and compared with the record.
 
 Invariants
-    The files are restored and compared by the verb, like any others; then they are loaded, and the load is held against the
-    inventory: a server whose rows or schema differ has not been restored.
-    Scratch servers end with the run, passed or failed; what was waited for ends when the step's time is up.
+    The command restores and compares the files like any others. Then they are loaded, and the server is compared with the
+    inventory: if rows or schema differ, the database is not restored.
+    Scratch servers end with the run, passed or failed. All waiting ends with the step's timeout.
 """
 
 import time
@@ -26,25 +26,25 @@ ROWS = 50
 
 
 def wanted(action: Restore) -> bool:
-    """Whether the step wants a database, and not files alone."""
+    """Return whether the step restores a database, and not files alone."""
     return action.to.engine not in (None, "system") or action.to.dsn is not None
 
 
 def unfit(action: Restore, repository: Repository, snapshot: Snapshot, around: Around) -> tuple[str, Inventory | None]:
-    """Why its snapshot cannot be loaded, or ""; and what the snapshot records."""
+    """Return why the snapshot cannot be loaded (or ""), and its inventory."""
     engine, short = action.to.engine, snapshot.id.hex()[:8]
     if action.paths or action.exclude:
-        return "a database is restored whole: leave `paths` and `exclude` out", None
+        return "a database is restored as a whole; leave out `paths` and `exclude`", None
     inventory = recorded(repository, snapshot)
     if inventory is None:
-        return f"snapshot {short} is of no database, and the step says engine: {engine}", None
+        return f"snapshot {short} is not of a database, but the step has engine: {engine}", None
     if inventory.drtool != engine:
-        return f"snapshot {short} is of {inventory.drtool}, and the step says engine: {engine}", None
+        return f"snapshot {short} is of {inventory.drtool}, but the step has engine: {engine}", None
     return _lacking(action, inventory, around), inventory
 
 
 def _lacking(action: Restore, inventory: Inventory, around: Around) -> str:
-    """What this host, or the server behind the DSN, has not got."""
+    """Return what this host, or the server of the DSN, is missing."""
     engine = engine_of(inventory.drtool)
     problem = engine.lacks(around.environ, inventory, scratch=action.to.dsn is None)
     if problem or action.to.dsn is None:
@@ -57,7 +57,7 @@ def _lacking(action: Restore, inventory: Inventory, around: Around) -> str:
 
 
 def watch_of(work: Work) -> Callable[[], None]:
-    """Raises when the step has to end."""
+    """Return a function that raises when the step must end."""
 
     def watch() -> None:
         if work.cancelled.is_set():
@@ -69,7 +69,7 @@ def watch_of(work: Work) -> Callable[[], None]:
 
 
 def load(action: Restore, pins: Any, files: Path, around: Around, work: Work) -> Outcome:  # noqa: ANN401 - pinned by `foresee`
-    """Puts restored dumps into a server, and compares."""
+    """Load restored dumps into a server, and compare it with the record."""
     try:
         inventory = read_inventory((files / str(action.to.engine) / NAME).read_bytes())
         target = _target(action, pins, inventory, around, work)
@@ -82,9 +82,9 @@ def load(action: Restore, pins: Any, files: Path, around: Around, work: Work) ->
         told = f"{error.message}; {error.hint}" if error.hint else error.message
         return Outcome(status="failed", cause="error", detail=around.redact(told))
     except OSError as error:
-        return Outcome(status="failed", cause="error", detail=f"what was restored cannot be read: {error}")
+        return Outcome(status="failed", cause="error", detail=f"the restored files cannot be read: {error}")
     except TimeUp:
-        return Outcome(status="failed", cause="timeout", detail="its time was up before the database was loaded")
+        return Outcome(status="failed", cause="timeout", detail="the time ran out before the database was loaded")
     except WasCancelled:
         return Outcome(
             status="aborted", cause="cancelled", detail="the run was cancelled before the database was loaded"
@@ -124,7 +124,7 @@ def _judged(
     if found:
         first = f"{found[0].where}: {found[0].detail}"
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        detail = f"loaded, and not as recorded: {first}{more}"
+        detail = f"loaded, but not as recorded: {first}{more}"
         return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
     told = f"{', '.join(database.name for database in chosen)} in {inventory.drtool} {target.version}"
     proof = f"; {' and '.join(what)} as recorded" if what else ""
@@ -132,6 +132,6 @@ def _judged(
 
 
 def consistent_at(pins: Any, chosen: list[Database]) -> str:  # noqa: ANN401 - as above
-    """The oldest moment of any of them; the snapshot's where none is recorded."""
+    """Return the oldest consistency time of the databases, or that of the snapshot if any is not recorded."""
     moments = [database.consistent_at for database in chosen if database.consistent_at is not None]
     return min(moments) if moments and len(moments) == len(chosen) else str(pins["consistent_at"])

@@ -1,6 +1,6 @@
-"""A system, for `restore`: its files, and whether what they tell of it is what was recorded.
+"""A system, for `restore`: its files, and a comparison of the system they describe with the record.
 
-The files themselves are restored and compared like any others; then packages, units, users and the rest are read from them.
+The files are restored and compared like any others. Then packages, units, users and the rest are read from them.
 """
 
 from pathlib import Path
@@ -22,11 +22,11 @@ def wanted(action: Restore) -> bool:
 
 
 def unfit(action: Restore, repository: Repository, snapshot: Snapshot) -> str:
-    """Why the snapshot cannot be restored as a system; empty if it can."""
+    """Return why the snapshot cannot be restored as a system, or an empty string."""
     if action.to.dsn is not None:
-        return "a system is restored into scratch or a path, not behind a DSN"
+        return "a system is restored into scratch or a path, not into a DSN"
     if action.paths or action.exclude:
-        return "a system is restored whole: leave `paths` and `exclude` out"
+        return "a system is restored as a whole; leave out `paths` and `exclude`"
     try:
         recorded_system(repository, snapshot)
     except DrtoolError as error:
@@ -35,13 +35,11 @@ def unfit(action: Restore, repository: Repository, snapshot: Snapshot) -> str:
 
 
 def judged(files: Path, around: Around) -> Outcome:
-    """What was restored below `files`, against its own inventory."""
+    """Compare the system restored below `files` with its own inventory."""
     try:
         recorded = read_system((files / INVENTORY.decode().lstrip("/")).read_bytes())
     except (OSError, DrtoolError) as error:
-        return Outcome(
-            status="failed", cause="error", detail=f"the inventory that was restored cannot be read: {error}"
-        )
+        return Outcome(status="failed", cause="error", detail=f"the restored inventory cannot be read: {error}")
     found = restored_system(files, around.environ)
     unknown = lacking(recorded, found, WHAT)
     known = counted(recorded, found, WHAT)
@@ -54,10 +52,10 @@ def judged(files: Path, around: Around) -> Outcome:
     }
     if rows:
         more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
-        detail = f"restored, and not as recorded: {rows[0]}{more}"
+        detail = f"restored, but not as recorded: {rows[0]}{more}"
         return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
     if not any(known.values()):
-        return Outcome(status="unproven", detail="nothing of the record can be told from files", evidence=evidence)
+        return Outcome(status="unproven", detail="nothing in the record can be checked from files", evidence=evidence)
     told = f"{known['packages']} packages and {known['units']} units of {recorded.hostname} are as recorded"
-    blind = f"; not told by files: {', '.join(unknown)}" if unknown else ""
+    blind = f"; not checked: {', '.join(unknown)}" if unknown else ""
     return Outcome(status="passed", detail=told + blind, outputs=outputs, evidence=evidence)

@@ -1,4 +1,4 @@
-"""Which snapshot a step means: chosen once, while the plan is resolved, and pinned by its id."""
+"""The choice of a step's snapshot, made once during the dry run and pinned by id."""
 
 import random
 import time
@@ -14,7 +14,7 @@ from drtool.repository import Repository
 
 
 def chosen(repository: Repository, choice: SnapshotChoice, started: Moment, seed: str) -> list[Snapshot]:
-    """The snapshots that are meant: one, or without a source one for each host and source. Raises NoSuchSnapshot."""
+    """Return the chosen snapshots: one, or without a source one per host and source. Raises NoSuchSnapshot."""
     snapshots = list(repository.view.state.snapshots)
     if choice.id is not None:
         return [select(snapshots, choice.id, now_ns=time.time_ns()).snapshot]
@@ -33,23 +33,23 @@ def chosen(repository: Repository, choice: SnapshotChoice, started: Moment, seed
         raise NoSuchSnapshot("there is no snapshot")
     if choice.source is None and choice.select == "random" and choice.within_s is not None:
         since_ns = started.value_ns - choice.within_s * 1e9
-        # what is not backed up any more does not keep the others from being proven; its own objective tells of it
+        # a source that is no longer backed up must not block the others; its own objective reports it
         groups = {name: each for name, each in groups.items() if max(row.time_ns for row in each) >= since_ns} or groups
     return [_of_one(repository, group, choice, started, seed) for group in groups.values()]
 
 
 def only(snapshots: Sequence[Snapshot]) -> Snapshot:
-    """The one that a restore brings back."""
+    """Return the single snapshot of a restore."""
     if len(snapshots) > 1:
         told = ", ".join(sorted({f"{row.source or '-'} of {row.host}" for row in snapshots}))
-        raise DrtoolError(f"which snapshot? There are several sources: {told}", hint="name one: snapshot: {source: …}")
+        raise DrtoolError(f"several sources have snapshots: {told}", hint="name one: snapshot: {source: …}")
     return snapshots[0]
 
 
 def _of_one(
     repository: Repository, rows: Iterable[Snapshot], choice: SnapshotChoice, started: Moment, seed: str
 ) -> Snapshot:
-    """Of the snapshots of one source."""
+    """Choose one of the snapshots of one source."""
     found = sorted(rows, key=lambda row: (row.time_ns, row.sequence))
     copies = repository.view.state.policy.copies
     told = f"source {choice.source}" if choice.source else f"{found[0].host}"
@@ -66,10 +66,10 @@ def _of_one(
     if choice.select == "latest-verified":
         verified = [row for row in found if last_verified(repository.view.state, row, copies) is not None]
         if not verified:
-            raise NoSuchSnapshot(f"no snapshot of {told} was verified whole", hint="drtool verify --level full")
+            raise NoSuchSnapshot(f"no snapshot of {told} was fully verified", hint="drtool verify --level full")
         return verified[-1]
     if choice.within_s is not None:
         found = [row for row in found if started.value_ns - row.time_ns <= choice.within_s * 1e9]
         if not found:
-            raise NoSuchSnapshot(f"{told} has no snapshot of the last {duration_text(choice.within_s)}")
+            raise NoSuchSnapshot(f"{told} has no snapshot from the last {duration_text(choice.within_s)}")
     return random.Random(f"{seed}/{told}").choice(found)

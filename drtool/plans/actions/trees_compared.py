@@ -1,8 +1,8 @@
-"""Two trees on the disk, side by side: names and kinds, contents, metadata.
+"""Comparison of two directory trees: names and kinds, contents, metadata.
 
 Invariants
-    Contents are read from both sides and compared byte by byte. Memory: the names of the directories on the way down.
-    What cannot be read is told as such, and is neither equal nor different.
+    Contents are read from both sides and compared byte by byte. Memory holds the names of the directories on the way down.
+    Unreadable entries are reported as such, and count as neither equal nor different.
 """
 
 import os
@@ -29,7 +29,7 @@ _KINDS = {
 
 
 class Found(Struct, frozen=True):
-    """One name where the sides are not alike; or where that cannot be told."""
+    """One name where the sides differ, or cannot be compared."""
 
     path: str
     reason: str
@@ -37,7 +37,7 @@ class Found(Struct, frozen=True):
 
 
 class Comparison:
-    """`found` yields what is to be told, and counts on the way; `look` is called often, and may raise to end it."""
+    """A comparison. `found` yields the findings and counts entries. `look` is called often, and may raise to end it."""
 
     def __init__(self, aspects: Sequence[Aspect], exclude: Sequence[str], look: Callable[[], None]) -> None:
         self._aspects, self._exclude, self._look = frozenset(aspects), Matcher(exclude), look
@@ -45,7 +45,7 @@ class Comparison:
         self.read_bytes = 0
 
     def found(self, left: bytes, right: bytes) -> Iterator[Found]:
-        """`left` and `right` are there: files, directories or links."""
+        """Yield the findings. `left` and `right` exist: files, directories or links."""
         waiting = [b""]
         while waiting:
             below = waiting.pop()
@@ -84,9 +84,9 @@ class Comparison:
             yield Found(path, f"{_KINDS[kinds[0]]} left, {_KINDS[kinds[1]]} right")
             return
         if kinds[0] == stat.S_IFLNK and os.readlink(left) != os.readlink(right):
-            yield Found(path, "points elsewhere")
+            yield Found(path, "points to a different target")
         if kinds[0] in (stat.S_IFCHR, stat.S_IFBLK) and one.st_rdev != other.st_rdev:
-            yield Found(path, "another device")
+            yield Found(path, "a different device")
         if "hash" in self._aspects and kinds[0] == stat.S_IFREG:
             yield from self._contents(left, right, path, one.st_size, other.st_size)
         if "metadata" in self._aspects and (below or kinds[0] != stat.S_IFDIR):
@@ -102,7 +102,7 @@ class Comparison:
                 self._look()
                 part = one.read(_PART)
                 if part != _exactly(other, len(part)):
-                    yield Found(path, f"other content, within the {_PART >> 20} MiB from byte {at}")
+                    yield Found(path, f"different content, within the {_PART >> 20} MiB from byte {at}")
                     return
                 if not part:
                     return
@@ -111,7 +111,7 @@ class Comparison:
 
 
 def _exactly(file: "RawIOBase", size: int) -> bytes:
-    """So many bytes; fewer where the file ends. Of nothing, one byte is tried: the other side may go on."""
+    """Read that many bytes, or fewer at the end. For 0, try to read one byte: the other side may be longer."""
     kept = b""
     while len(kept) < max(1, size):
         part = file.read(max(1, size) - len(kept))
@@ -122,18 +122,18 @@ def _exactly(file: "RawIOBase", size: int) -> bytes:
 
 
 def _opened(path: bytes) -> int:
-    """Neither a link nor a pipe that took the file's place is followed or waited for."""
+    """Open a file without following a link or waiting for a pipe that took its place."""
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _unlike_metadata(one: os.stat_result, other: os.stat_result) -> Iterator[str]:
-    """Owners are compared where root looks: others restore as themselves. A link has no mode of its own."""
+    """Yield metadata differences. Owners are compared only by root. A link has no mode of its own."""
     if not stat.S_ISLNK(one.st_mode) and stat.S_IMODE(one.st_mode) != stat.S_IMODE(other.st_mode):
         yield f"mode {stat.S_IMODE(one.st_mode):04o} left, {stat.S_IMODE(other.st_mode):04o} right"
     if os.geteuid() == 0 and (one.st_uid, one.st_gid) != (other.st_uid, other.st_gid):
         yield f"owner {one.st_uid}:{one.st_gid} left, {other.st_uid}:{other.st_gid} right"
     if not stat.S_ISLNK(one.st_mode) and one.st_mtime_ns != other.st_mtime_ns:
-        yield "another modification time"
+        yield "a different modification time"
 
 
 def _text(below: bytes) -> str:

@@ -1,7 +1,7 @@
-"""What the actions that run drtool's own verbs share: how a verb ended, judged strictly.
+"""Shared parts of the actions that run drtool's own commands: a strict judgement of how the command ended.
 
 Invariants
-    A verb that printed no document has failed, whatever its exit code. One that was ended is never taken for done.
+    A command without a document has failed, whatever its exit code. A command that was ended never counts as done.
 """
 
 from collections.abc import Callable, Collection
@@ -17,12 +17,12 @@ ROWS_MAX = 200
 def ended(
     result: ChildResult, document: dict[str, Any], around: Around, judge: Judge, good: Collection[int]
 ) -> Outcome:
-    """The outcome of a verb: `judge` sees its document when it ended by itself, with one of the exit codes in `good`."""
+    """Return the outcome of a command. `judge` reads its document if its exit code is in `good`."""
     if result.ended_by == "cancelled":
-        return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled while it was at work")
+        return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled before it had finished")
     if result.ended_by == "timeout":
         return Outcome(
-            status="failed", cause="timeout", detail=f"it was not done after {result.seconds:.0f} s, and was ended"
+            status="failed", cause="timeout", detail=f"it had not finished after {result.seconds:.0f} s and was ended"
         )
     if "error" in document:
         error = document["error"]
@@ -40,19 +40,19 @@ def ended(
         return Outcome(
             status="failed",
             cause="error",
-            detail=f"its document is not as it should be: {error!r}",
+            detail=f"its document is invalid: {error!r}",
             evidence={"exit_code": result.exit_code},
         )
 
 
 def limits(max_objects: int | None, max_bytes: int | None) -> list[str]:
-    """As options of a verb."""
+    """Return the limits as options of a command."""
     words = ["--max-objects", str(max_objects)] if max_objects is not None else []
     return [*words, "--max-bytes", str(max_bytes)] if max_bytes is not None else words
 
 
 def deferred(asked: Asked) -> Foresight | None:
-    """For a step whose `with` is not known in full yet."""
+    """Return a deferred preview if `with` is not fully known yet, else None."""
     if not asked.missing:
         return None
     return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")

@@ -1,8 +1,8 @@
-"""`verify`: what is stored, looked at, read, or really restored; judged by what was looked at, never by an exit code alone.
+"""`verify`: lists, reads or restores stored data. The verdict is based on the checked data, never on an exit code alone.
 
 Invariants
-    A verification that looked at nothing proves nothing: it is unproven.
-    `tolerance` counts objects, of those that were really looked at; a share of a sample is never taken for the whole.
+    A verification that checked nothing proves nothing: it is unproven.
+    `tolerance` counts objects among those that were checked. A share of a sample never stands for the whole.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ _GOOD = (0, 4, 5)
 
 
 class VerifyAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Verify = asked.action
@@ -40,13 +40,13 @@ class VerifyAction:
         with around.repository() as repository:
             unknown = sorted(set(action.sites) - set(repository.targets.sites()))
             if unknown:
-                return cannot(f"there is no site {unknown[0]}; there are {', '.join(repository.targets.sites())}")
+                return cannot(f"there is no site {unknown[0]}; the sites are {', '.join(repository.targets.sites())}")
             snapshots = _snapshots(action, repository, around)
             if action.level == "restore":
                 return _would_restore(snapshots, around)
             sites = action.sites or _permitted(repository, around)
             if not sites and kept_off_sites(around.plan):
-                return cannot("the plan keeps off every site, so none is left to be looked at")
+                return cannot("the plan excludes every site, so there is nothing to check")
             return _would_read(action, repository, snapshots, sites)
 
     def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
@@ -69,13 +69,13 @@ class VerifyAction:
 
 
 def _permitted(repository: Repository, around: Around) -> tuple[str, ...]:
-    """The sites that may be looked at, where the plan keeps its hands off some; empty: all of them, in one go."""
+    """Return the sites that may be checked if the plan excludes some, else empty: all of them, in one go."""
     kept_off = kept_off_sites(around.plan)
     return tuple(site for site in repository.targets.sites() if site not in kept_off) if kept_off else ()
 
 
 def _snapshots(action: Verify, repository: Repository, around: Around) -> list[Snapshot]:
-    """Those that are meant; none: everything that is stored. A trial restore without a choice takes the newest of each source."""
+    """Return the chosen snapshots, or none for everything. A trial restore without a choice takes each source's newest."""
     if action.snapshot is None and action.level != "restore":
         return []
     return chosen(repository, action.snapshot or SnapshotChoice(), around.started, action.seed or around.run)
@@ -91,19 +91,19 @@ def _would_restore(snapshots: list[Snapshot], around: Around) -> Foresight:
     names = ", ".join(row.id.hex()[:8] for row in snapshots)
     return Foresight(
         verdict="ok",
-        detail=f"restores {names} for a trial: {total_bytes} bytes",
+        detail=f"restores {names} as a trial: {total_bytes} bytes",
         pins={"snapshots": [row.id.hex() for row in snapshots]},
         evidence={"bytes": total_bytes},
     )
 
 
 def trial_directory(around: Around) -> Path:
-    """Where `verify --level restore` restores to: where temporary files go."""
+    """Return the directory that `verify --level restore` restores to: that of temporary files."""
     return Path(around.environ.get("TMPDIR") or gettempdir())
 
 
 def _would_read(action: Verify, repository: Repository, snapshots: list[Snapshot], sites: Sequence[str]) -> Foresight:
-    """Draws what would be read, site by site as it will be done."""
+    """Preview the reads by drawing them, site by site as in the real run."""
     count = None
     requests = [_request(action, snapshot, site) for snapshot in snapshots or (None,) for site in sites or (None,)]
     if action.level == "sample":
@@ -117,7 +117,7 @@ def _would_read(action: Verify, repository: Repository, snapshots: list[Snapshot
         "sites": list(sites),
     }
     away = sorted({row.target for one in found for row in one.offline})
-    told = f"; {', '.join(away)} cannot be reached" if away else ""
+    told = f"; {', '.join(away)} unreachable" if away else ""
     if not any(one.copies for one in found):
         return cannot(f"there is nothing to verify{told}")
     read, read_bytes = sum(len(one.read) for one in found), sum(one.read_bytes for one in found)
@@ -149,7 +149,7 @@ def _request(action: Verify, snapshot: Snapshot | None, site: str | None) -> Ver
 
 
 def _count(action: Verify, copies: int) -> int:
-    """How many copies the sample has."""
+    """Return the number of copies in the sample."""
     sample = action.sample
     share = ceil(copies * sample.fraction) if sample.fraction is not None else 0
     return max(sample.count or 0, share, sample.min_count, 1)
@@ -193,25 +193,28 @@ def _judged(action: Verify, document: dict[str, Any]) -> Outcome:
     tolerance = action.tolerance
     problems = [f"{len(missing)} missing"] if len(missing) > tolerance.missing else []
     problems += [f"{len(damaged)} damaged"] if len(damaged) > tolerance.damaged else []
-    problems += [f"{len(differing)} not restored as they were"] if differing else []
+    problems += [f"{len(differing)} not restored correctly"] if differing else []
     problems += [f"{len(lost)} without any good copy"] if lost else []
     away = ", ".join(row["target"] for row in document["offline"])
     if problems:
         return Outcome(status="failed", detail=", ".join(problems), outputs=outputs, evidence=evidence)
     if not looked_at:
-        detail = "nothing was looked at" + (f": {away} cannot be reached" if away else "")
+        detail = "nothing was checked" + (f": {away} unreachable" if away else "")
         return Outcome(status="unproven", detail=detail, outputs=outputs, evidence=evidence)
-    if document["degraded"] and action.level in ("structure", "full"):  # the others speak of what they read only
-        detail = "too few copies could be seen" + (f": {away} cannot be reached" if away else "; repair completes them")
+    if document["degraded"] and action.level in ("structure", "full"):  # the other levels report only what they read
+        detail = "too few copies were found" + (f": {away} unreachable" if away else "; repair completes them")
         return Outcome(status="unproven", detail=detail, outputs=outputs, evidence=evidence)
-    told = f"; {away} could not be looked at" if away else ""
-    told += "".join(f"; {row['target']} cannot be written" for row in document["refusing"])
+    told = f"; {away} could not be checked" if away else ""
+    told += "".join(f"; {row['target']} not writable" for row in document["refusing"])
     told += "".join(f"; {row['site']} cannot vote" for row in document["voters"])
     return Outcome(status="passed", detail=_told(action, document) + told, outputs=outputs, evidence=evidence)
 
 
 def _looked_at(action: Verify, document: dict[str, Any]) -> int:
-    """Snapshots restored, copies read, or packs listed: whatever the level really did. Named objects may be the catalogue's."""
+    """Return the number of checked items: snapshots restored, copies read, or packs listed, depending on the level.
+
+    Named objects may belong to the catalogue.
+    """
     if action.level == "restore":
         return len(document.get("restored", ()))
     named = int(document["checked"]["catalogue"]) if action.objects else 0
@@ -225,7 +228,7 @@ def _told(action: Verify, document: dict[str, Any]) -> str:
     within = f"{bad} missing or damaged, which is within the tolerance" if bad else "nothing missing, nothing damaged"
     if action.level == "restore":
         names = ", ".join(row["snapshot"][:8] for row in document["restored"])
-        return f"{names} really restored and compared"
+        return f"{names} restored and compared"
     if action.level == "structure":
         return f"{document['checked']['packs']} packs listed, {within}"
     told = f"{bound['read']} copies read, {within}"
@@ -239,7 +242,7 @@ def _nothing() -> dict[str, Any]:
 
 
 def _together(outcomes: list[Outcome]) -> Outcome:
-    """Of several sites or snapshots: the worst, with all that was found."""
+    """Merge the outcomes of several sites or snapshots: the worst status, with all findings."""
     if len(outcomes) == 1:
         return outcomes[0]
     ranks = {"failed": 0, "aborted": 1, "unproven": 2, "passed": 3}

@@ -1,8 +1,8 @@
-"""`wait`: for so long, or until something holds.
+"""`wait`: waits for a duration, or until an expression holds.
 
 Invariants
-    It ends by its step's timeout at the latest, and within a second of being cancelled.
-    What is not known yet does not hold.
+    It ends by its step's timeout at the latest, and within a second of a cancellation.
+    An unknown expression does not hold.
 """
 
 import time
@@ -19,7 +19,7 @@ EVERY_S = 5.0
 
 
 class WaitAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         action: Wait = asked.action
@@ -29,7 +29,7 @@ class WaitAction:
             return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
         if action.duration_s > asked.step.timeout_s:
             limit = duration_text(asked.step.timeout_s)
-            detail = f"it waits for {duration_text(action.duration_s)}, and its timeout is {limit}"
+            detail = f"it waits for {duration_text(action.duration_s)}, but its timeout is {limit}"
             return Foresight(verdict="cannot run", detail=detail)
         return Foresight(
             verdict="ok", detail=f"waits for {duration_text(action.duration_s)}", estimate_s=action.duration_s
@@ -59,8 +59,8 @@ def _foreseen_until(asked: Asked, action: Wait) -> Foresight:
     if isinstance(value, Unknown):
         return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(value.needs)) or 'the run'}")
     if not isinstance(value, bool):
-        return Foresight(verdict="cannot run", detail=f"until {action.until.text}: that is neither true nor false")
-    told = "holds already" if value else f"waits for at most {duration_text(asked.step.timeout_s)}"
+        return Foresight(verdict="cannot run", detail=f"until {action.until.text}: it is neither true nor false")
+    told = "already holds" if value else f"waits for at most {duration_text(asked.step.timeout_s)}"
     return Foresight(verdict="ok", detail=f"{action.until.text}: {told}")
 
 
@@ -68,26 +68,26 @@ def _waited(duration_s: float, began_at: float, work: Work) -> Outcome:
     if not pause(duration_s, work.ends_at, work.cancelled):
         return _cancelled(began_at)
     if time.monotonic() < began_at + duration_s - 0.001:
-        detail = f"its time was up before {duration_text(duration_s)} had passed"
+        detail = f"the time ran out before {duration_text(duration_s)} had passed"
         return Outcome(status="failed", cause="timeout", detail=detail, outputs=_outputs(began_at))
     return Outcome(status="passed", detail=f"waited for {duration_text(duration_s)}", outputs=_outputs(began_at))
 
 
 def _unmet(asked: Asked, action: Wait) -> str:
-    """Why it goes on waiting; empty if it need not."""
+    """Return why to keep waiting, or an empty string."""
     assert action.until is not None
     try:
         value = asked.evaluate(action.until)
     except ExpressionError as error:
-        return f"{action.until.text} cannot be told: {error.message}"
+        return f"{action.until.text} cannot be evaluated: {error.message}"
     if isinstance(value, Unknown):
-        return f"{action.until.text} is not known: it needs {', '.join(sorted(value.needs))}"
-    return "" if value is True else f"{action.until.text} never held"
+        return f"{action.until.text} is unknown; it needs {', '.join(sorted(value.needs))}"
+    return "" if value is True else f"{action.until.text} was never true"
 
 
 def _cancelled(began_at: float) -> Outcome:
     return Outcome(
-        status="aborted", cause="cancelled", detail="the run was cancelled while it waited", outputs=_outputs(began_at)
+        status="aborted", cause="cancelled", detail="the run was cancelled while waiting", outputs=_outputs(began_at)
     )
 
 

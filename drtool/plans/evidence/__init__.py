@@ -1,1 +1,1 @@
-"""What a run proves: its objectives, measured."""
+"""The evidence of runs: objectives, history, and records in the catalogue."""

@@ -1,7 +1,7 @@
-"""The runs that anybody knows of: those that the catalogue has, and those in this host's journals. PURE.
+"""The history of runs: those in the catalogue, and those in this host's journals. PURE.
 
 Invariants
-    A run that both know is one row; where they disagree about it, the row says so and neither is believed.
+    A run in both is one row. If the two differ, the row reports the problem, and its figures are not used.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +15,15 @@ from drtool.manifest.records import RecordedRun
 from drtool.plans.evidence.past import PastRun
 
 ESTIMATED_FROM = 5
-"""How many of the last runs an estimate is made of."""
+"""How many of the last runs an estimate is based on."""
 TREND_RUNS = 20
 
 
 class HistoryRow(Struct, frozen=True, kw_only=True):
-    """`measured` and `targets` in seconds, by objective; `here`: its journal is on this host; `problem`: why it
-    proves nothing."""
+    """One run. `measured` and `targets` are seconds by objective. `here`: its journal is on this host.
+
+    `problem` is the reason why the run proves nothing.
+    """
 
     run_id: str
     plan: str
@@ -41,7 +43,7 @@ class HistoryRow(Struct, frozen=True, kw_only=True):
 
 
 class Estimate(Struct, frozen=True, kw_only=True):
-    """What the last runs took, in seconds; `runs` is 0 where the plan itself says so and there is none."""
+    """The seconds that the last runs took. `runs` is 0 if the value is the plan's own estimate."""
 
     min: float
     median: float
@@ -50,7 +52,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
 
 
 def history(recorded: Iterable[RecordedRun], past: Iterable[PastRun], host: str) -> list[HistoryRow]:
-    """All runs, oldest first."""
+    """Return all runs, oldest first."""
     rows = {run.id: _recorded(run) for run in recorded}
     for run in past:
         known = rows.get(run.run_id)
@@ -59,7 +61,7 @@ def history(recorded: Iterable[RecordedRun], past: Iterable[PastRun], host: str)
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
-    """Of the newest of `values`, which are oldest first; None where nobody knows anything."""
+    """Return an estimate from the newest of `values` (given oldest first), or None if there are none."""
     newest = values[-ESTIMATED_FROM:]
     if not newest:
         return None
@@ -68,7 +70,7 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 
 
 def estimates(rows: Iterable[HistoryRow], plan: str) -> dict[str, Estimate | None]:
-    """By objective, of a plan's runs: of those that came so far, whatever became of them afterwards."""
+    """Return an estimate per objective from the runs of a plan that measured it, including failed ones."""
     found: dict[str, list[float]] = {}
     for row in rows:
         if row.plan == plan and not row.problem:
@@ -79,7 +81,7 @@ def estimates(rows: Iterable[HistoryRow], plan: str) -> dict[str, Estimate | Non
 
 
 def step_estimates(past: Iterable[PastRun], plan: str, own_s: Mapping[str, float | None]) -> dict[str, Estimate | None]:
-    """By step, of this host's runs that are over, oldest first; else what the plan says itself (`own_s`: of all its steps)."""
+    """Return an estimate per step from this host's finished runs (given oldest first), else the plan's own (`own_s`)."""
     took: dict[str, list[float]] = {}
     for run in past:
         if run.plan == plan and run.verdict and not run.problem:
@@ -111,7 +113,7 @@ def _recorded(run: RecordedRun) -> HistoryRow:
 
 
 def _here(run: PastRun, host: str) -> HistoryRow:
-    """One that no site knows of: it is under way, died, could not be recorded, or cannot be read."""
+    """Return the row of a run that is not in the catalogue: in progress, dead, not recorded, or unreadable."""
     began_ns = round(datetime.fromisoformat(run.began).timestamp() * 1e9) if run.began else 0
     return HistoryRow(
         run_id=run.run_id,
@@ -132,7 +134,7 @@ def _here(run: PastRun, host: str) -> HistoryRow:
 def _both(known: HistoryRow, run: PastRun) -> HistoryRow:
     problem = run.problem
     if not problem and run.digest != known.digest:
-        problem = "the journal here is not the one that was recorded: one of the two was changed"
+        problem = "the journal here differs from the recorded one: one of the two was changed"
     return replace(known, here=True, problem=problem)
 
 

@@ -1,8 +1,8 @@
-"""How long the folders of runs are kept: after a run, those of its plan that are older than the plan's `report.keep` go.
+"""Retention of run folders. After a run, its plan's older runs are removed according to `report.keep`.
 
 Invariants
-    What is not over, is at work, cannot be believed, or is not in the catalogue yet, stays, however old it is.
-    A folder goes as a whole: it is moved away first, so that nobody reads half of one; a crash leaves it to the next time.
+    A run of any age stays if it is unfinished, in progress, damaged, or not yet in the catalogue.
+    A folder is moved away before it is removed, so that no reader sees half of one. After a crash the next run removes it.
 """
 
 import os
@@ -21,7 +21,7 @@ _GONE = "runs.removed"
 
 
 def remove_old(state_dir: Path, plan: str, keep_s: float, now_s: float) -> list[str]:
-    """The runs of `plan` that were removed, oldest first. Raises OSError."""
+    """Remove old runs of `plan`, and return them, oldest first. Raises OSError."""
     runs, gone = state_dir / RUNS, state_dir / _GONE
     old = list(_old(runs, plan, now_s - keep_s))
     if old:
@@ -43,17 +43,17 @@ def _old(runs: Path, plan: str, before_s: float) -> Iterator[Path]:
 
 
 def _ended_s(folder: Path, plan: str) -> float | None:
-    """When the run ended; None for one that is not over, is another plan's, owes its record, or cannot be believed."""
+    """Return the end of a run that may be removed, or None: unfinished, of another plan, not recorded, or damaged."""
     try:
         if is_written(folder):
             return None
         events, _ = read(folder)
     except (DrtoolError, OSError):
-        return None  # `plan history` says what is wrong with it; a person decides
+        return None  # `plan history` shows the problem; a person decides
     began = next((event for event in events if isinstance(event, RunBegan)), None)
     ended = next((event for event in reversed(events) if isinstance(event, RunEnded)), None)
     if began is None or ended is None or began.plan != plan:
         return None
     if began.config and not (folder / MARK).is_file():
-        return None  # a run without a configuration has no catalogue to be in
+        return None  # a run without a configuration has no catalogue to record it in
     return datetime.fromisoformat(ended.at).timestamp()

@@ -1,15 +1,15 @@
-"""How long recovery took, and how old what came back was, against what the plan asks for. PURE, of a run's events.
+"""The objectives of a run, measured: how long recovery took, and how old the restored data was. PURE, over a run's events.
 
-    RTO        from the run's start (or, where `clock: incident`, from the incident) to `recovered`; of a plan that has no such
-               milestone, or skipped it, to the end of its last step
+    RTO        from the run's start (with `clock: incident`: from the incident) to `recovered`. If the plan has no such
+               milestone, or skipped it: to the end of its last step
     WRT        from `recovered` to `validated`
     detection  from the incident to `detected`
-    RPO        from the incident (or the run's start) back to the data's own consistency time: the oldest that was restored
+    RPO        from the incident (or the run's start) back to the consistency time of the oldest restored data
 
 Invariants
-    What was not measured is never met: `met` is then None, and it is listed as not proven. Nothing is 0 because nobody knows it.
-    Time counts by the wall clock across a resume. Machine time and the time of people are told apart;
-    of people who are waited for at once the time counts once.
+    An objective that was not measured is never met: `met` is None, and it is listed as not proven. Unknown is never 0.
+    Time is wall-clock time across a resume. Machine time and human time are separate. Simultaneous waits for several
+    people count once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,18 +25,18 @@ from drtool.plans.running.building import steps_by_id
 from drtool.plans.running.tasks import task_id
 
 _DECISIVE = ("rto", "wrt", "rpo")
-"""When something was noticed is a person's to say, and of a drill nobody can."""
+"""Only a person can report when an incident was detected. A drill cannot measure it."""
 
 
 class Measures(Struct, frozen=True, kw_only=True):
-    """`values`: by objective `{target, measured, met}` in seconds, and `human_s`, `machine_s`."""
+    """The measured objectives. `values` maps each to `{target, measured, met}` in seconds, and holds `human_s`, `machine_s`."""
 
     values: dict[str, dict[str, Any]]
     missed: tuple[str, ...] = ()
     unproven: tuple[str, ...] = ()
-    """Set and not measured, of those that a run must measure: it has not passed then."""
+    """Objectives that are set, must be measured, and were not. The run has then not passed."""
     unmeasured: tuple[str, ...] = ()
-    """The others: they are told."""
+    """Other objectives that were not measured. They are only reported."""
 
 
 class _Measured(Struct, frozen=True):
@@ -44,17 +44,17 @@ class _Measured(Struct, frozen=True):
     target_s: float | None
     value_s: float | None
     why: str
-    """Why there is no value."""
+    """The reason why there is no value."""
 
 
 def measure(plan: Plan, events: Sequence[Event]) -> Measures:
-    """Of a run that is about to be concluded."""
+    """Measure the objectives of a run that is about to be concluded."""
     began = next(event for event in events if isinstance(event, RunBegan))
     rows = list(_all(plan.objectives, plan, began, events))
     values = {row.name: _row(row) for row in rows if row.target_s is not None or row.value_s is not None}
     values |= {"time": _times(events)}
     missed = [
-        f"{row.name}: {duration_text(row.value_s)}, and {duration_text(row.target_s)} is the objective"
+        f"{row.name}: {duration_text(row.value_s)}, more than the objective of {duration_text(row.target_s)}"
         for row in rows
         if row.value_s is not None and row.target_s is not None and row.value_s > row.target_s
     ]
@@ -72,7 +72,7 @@ def _all(objectives: Objectives, plan: Plan, began: RunBegan, events: Sequence[E
     incident_s = _seconds(began.incident_at) if began.incident_at else None
     at = {event.milestone: _seconds(event.at) for event in events if isinstance(event, Reached)}
     zero_s = incident_s if objectives.clock == "incident" else start_s
-    known = "the run was not told when the incident was (--incident-at)"
+    known = "the time of the incident was not given (--incident-at)"
     recovered_s = at.get("recovered", _end_of_steps(plan, events))
     yield _between("rto", objectives.rto_s, zero_s, recovered_s, known, "recovered")
     yield _between(
@@ -83,22 +83,25 @@ def _all(objectives: Objectives, plan: Plan, began: RunBegan, events: Sequence[E
 
 
 def _rpo(target_s: float | None, times: list[float | None], start_s: float, incident_s: float | None) -> _Measured:
-    """By the oldest of what was restored; unknown if any of it does not say of when it is, or is newer than the incident. What
-    a run without one stored itself has lost nothing from before its start."""
+    """Measure RPO by the oldest restored data.
+
+    It is unknown if the time of any of it is unknown, or later than the incident. Without an incident, data that the run
+    itself stored counts as no loss.
+    """
     known = [one for one in times if one is not None]
     if not times:
         return _Measured("rpo", target_s, None, "nothing was restored")
     if len(known) < len(times):
-        return _Measured("rpo", target_s, None, "not all that was restored says of when it is")
+        return _Measured("rpo", target_s, None, "some restored data has no consistency time")
     if incident_s is None:
         return _Measured("rpo", target_s, max(0.0, start_s - min(known)), "")
     if min(known) > incident_s:
-        return _Measured("rpo", target_s, None, "what was restored is newer than the incident")
+        return _Measured("rpo", target_s, None, "the restored data is newer than the incident")
     return _Measured("rpo", target_s, incident_s - min(known), "")
 
 
 def _end_of_steps(plan: Plan, events: Sequence[Event]) -> float | None:
-    """For a plan in which nothing says when all is recovered: the end of its last step, if all were carried out; else None."""
+    """Return the end of the last step, if all steps were executed and none reached `recovered`; else None."""
     ends = {event.key: event for event in events if isinstance(event, Ended) and event.retry_at_s is None}
     if any(
         step.milestone == "recovered" and ends[step.id].status != "skipped" for step in plan.steps if step.id in ends
@@ -118,13 +121,13 @@ def _between(
         return _Measured(name, target_s, None, no_start)
     if to_s is not None and to_s < from_s:
         return _Measured(
-            name, target_s, None, f"{end} was reached before it began: the order is wrong, or the clock went back"
+            name, target_s, None, f"{end} was reached before its start: the order is wrong, or the clock went back"
         )
     return _Measured(name, target_s, None if to_s is None else to_s - from_s, f"no step reached {end}")
 
 
 def _consistent(plan: Plan, events: Sequence[Event]) -> Iterator[float | None]:
-    """The consistency times of what was really restored; None where one is not known."""
+    """Yield the consistency times of the data that was restored, or None where one is unknown."""
     steps = steps_by_id(plan)
     for event in events:
         if not isinstance(event, Ended) or event.status not in ("passed", "tolerated") or ":" in event.key:
@@ -148,7 +151,7 @@ def _times(events: Sequence[Event]) -> dict[str, Any]:
 
 
 def _together_s(stretches: Sequence[tuple[float, float]]) -> float:
-    """How long at least one of them lasted."""
+    """Return how long at least one of the stretches lasted."""
     whole_s, reached_s = 0.0, 0.0
     for from_s, to_s in sorted(stretches):
         whole_s += max(0.0, to_s - max(from_s, reached_s))
@@ -163,7 +166,7 @@ def _row(row: _Measured) -> dict[str, Any]:
 
 
 def _seconds(text: str) -> float:
-    """RFC 3339, with as many digits as there are."""
+    """Parse an RFC 3339 time with any number of fraction digits."""
     head, dot, tail = text.replace("Z", "+00:00").partition(".")
     if not dot:
         return datetime.fromisoformat(head).timestamp()

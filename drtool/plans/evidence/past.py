@@ -1,4 +1,4 @@
-"""A run of this host, as its journal tells it. PURE."""
+"""A run of this host, as read from its journal. PURE."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class PastRun(Struct, frozen=True, kw_only=True):
-    """One run of this host. `verdict` is empty while it is not over; `problem`: why its journal cannot be believed."""
+    """One run of this host. `verdict` is empty while it is unfinished. `problem` is why its journal is not trusted."""
 
     run_id: str
     plan: str = ""
@@ -21,4 +21,4 @@ class PastRun(Struct, frozen=True, kw_only=True):
     problem: str = ""
     objectives: dict[str, dict[str, Any]] = {}
     step_seconds: dict[str, float] = {}
-    """What each step took that came out, all its attempts together."""
+    """The seconds of each step that succeeded, all its attempts together."""

@@ -1,8 +1,8 @@
-"""Which plans were to pass every so often, and whether they did. PURE.
+"""Plans with `must_pass_every`, and whether they passed in time. PURE.
 
 Invariants
-    A plan that never passed is not proven, however often it ran. A time that lies ahead proves nothing: clocks may be wrong,
-    and what they say is then told, not believed.
+    A plan that never passed is not proven, however often it ran. A time in the future proves nothing, because clocks may be
+    wrong. It is reported, but not used.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ AHEAD_NS = 3600 * 10**9
 
 
 class Proof(Struct, frozen=True, kw_only=True):
-    """`verdict`: of the newest run, empty if there was none. `met` is None for a plan that asks for nothing."""
+    """The proof of one plan. `verdict` is that of the newest run, or empty. `met` is None without `must_pass_every`."""
 
     id: str
     verdict: str = ""
@@ -26,9 +26,9 @@ class Proof(Struct, frozen=True, kw_only=True):
 
 
 def proofs(recorded: Iterable[RecordedRun], configured: Mapping[str, float | None], now_ns: int) -> list[Proof]:
-    """By plan: of those that ran anywhere, and those that are configured here (id → how often it must pass, seconds).
+    """Return the proof of each plan that ran anywhere, or is in `configured` (id to its `must_pass_every`, in seconds).
 
-    What the configured plan asks for counts, else what the newest run says that it was.
+    The configured plan's value applies, or else that recorded by the newest run.
     """
     runs: dict[str, list[RecordedRun]] = {name: [] for name in configured}
     for run in recorded:
@@ -37,7 +37,7 @@ def proofs(recorded: Iterable[RecordedRun], configured: Mapping[str, float | Non
 
 
 def told(proof: Proof, now_ns: int) -> str:
-    """Why a proof is missing, for `problems`."""
+    """Return why a proof is missing, for `problems`."""
     from drtool.plans.language.values import duration_text
 
     wanted = duration_text(proof.must_pass_every_seconds or 0.0)

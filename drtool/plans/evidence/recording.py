@@ -1,8 +1,8 @@
-"""What of a run goes into the catalogue, so that it is evidence on every site; and which runs of this host still owe it.
+"""The record of a run in the catalogue, which makes it evidence at every site, and the runs that are not recorded yet.
 
 Invariants
-    A run is recorded once it is over, by its journal alone: whoever comes later records what a run could not.
-    That a run is recorded is marked in its folder only after the catalogue has said so.
+    A run is recorded once it is finished, from its journal alone. A later command records a run that could not do so.
+    A run's folder is marked as recorded only after the catalogue has confirmed it.
 """
 
 import os
@@ -22,7 +22,7 @@ OBJECTIVES = ("rto", "rpo", "wrt", "detection")
 
 
 def record_of(events: Sequence[Event], digest: str) -> RecordedRun | None:
-    """The record of a run; `digest` is its journal's head. None while it is not over."""
+    """Return the record of a run, or None while it is unfinished. `digest` is the head of its journal."""
     began = next((event for event in events if isinstance(event, RunBegan)), None)
     ended = next((event for event in reversed(events) if isinstance(event, RunEnded)), None)
     if began is None or ended is None:
@@ -50,7 +50,7 @@ def record_of(events: Sequence[Event], digest: str) -> RecordedRun | None:
 
 
 def owed(state_dir: Path, config: str) -> Iterator[tuple[Path, RecordedRun]]:
-    """Runs of this host, with this configuration, that are over and not recorded; oldest first. Without one none can be."""
+    """Yield this host's finished but unrecorded runs with this configuration, oldest first. None if `config` is empty."""
     if not config:
         return
     try:
@@ -66,14 +66,14 @@ def owed(state_dir: Path, config: str) -> Iterator[tuple[Path, RecordedRun]]:
                 continue
             events, digest = read(folder)
         except (DrtoolError, OSError):
-            continue  # `plan history` tells of it; nobody vouches for such a run
+            continue  # `plan history` reports it; a damaged run is never recorded
         row = record_of(events, digest)
         if row is not None and next(e for e in events if isinstance(e, RunBegan)).config == config:
             yield folder, row
 
 
 def mark(folder: Path, sequence: int) -> None:
-    """Notes that the catalogue has it, since which change."""
+    """Mark the folder as recorded in the catalogue by change `sequence`."""
     part = folder / f".{MARK}"
     part.write_text(f"{sequence}\n")
     os.replace(part, folder / MARK)

@@ -1,1 +1,1 @@
-"""Faults that a drill injects: who may suffer (`guards`, `windows`, `victims`: pure), injecting, and clearing away."""
+"""Faults that a drill injects. `guards`, `windows` and `victims` (pure) decide; the others inject and clear."""

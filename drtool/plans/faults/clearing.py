@@ -1,8 +1,8 @@
-"""What faults there are on this host, and ending them by hand: needs no repository, no configuration, no password.
+"""Listing and manual removal of the faults on this host. It needs no repository, configuration or password.
 
 Invariants
-    Clearing removes files and nothing else: the targets were never touched. Whoever held the fault finds that it is over.
-    The kill switch is a person's, and is left where it is.
+    Clearing only removes files, because the targets were never touched. The process that holds a fault notices its end.
+    The kill switch was set by a person, and stays.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from drtool.repository.processes import boot_time_s
 
 
 class FaultRow(Struct, frozen=True, kw_only=True):
-    """One row of `fault list`. `ends_in_seconds`: 0 if it is over."""
+    """One row of `fault list`. `ends_in_seconds` is 0 if the fault is over."""
 
     id: str
     run: str
@@ -32,7 +32,7 @@ class FaultRow(Struct, frozen=True, kw_only=True):
 
 
 class FaultList(Struct, frozen=True, kw_only=True):
-    """`stopped`: the kill switch is on, so that nothing is in force."""
+    """The faults. `stopped` means that the kill switch is on, so that no fault is active."""
 
     faults: tuple[FaultRow, ...]
     unreadable: tuple[BadFile, ...]
@@ -41,17 +41,17 @@ class FaultList(Struct, frozen=True, kw_only=True):
 
 
 class Clearing(Struct, frozen=True, kw_only=True):
-    """What `fault clear` removed, or would; `left` could not be removed."""
+    """The faults that `fault clear` removed, or would remove, and those it could not (`left`)."""
 
     cleared: tuple[FaultRow, ...]
     removed: tuple[BadFile, ...]
-    """Files that were no overlays."""
+    """Files that were not valid overlays."""
     left: tuple[BadFile, ...]
     dry_run: bool
 
 
 def list_faults(state_dir: Path, run: str | None = None) -> FaultList:
-    """The faults of a run, or all; with the files that cannot be understood."""
+    """List the faults of a run, or all, and the unreadable files."""
     files = OverlayFiles(state_dir)
     shelf, stopped = files.read(), files.stopped()
     rows = (_row(record, stopped=stopped) for record in shelf.records if run in {None, record.run})
@@ -59,7 +59,7 @@ def list_faults(state_dir: Path, run: str | None = None) -> FaultList:
 
 
 def clear_faults(state_dir: Path, run: str | None = None, *, dry_run: bool = False) -> Clearing:
-    """Ends the faults of a run, or all; without a run also removes what cannot be understood."""
+    """End the faults of a run, or all. Without a run, unreadable files are removed too."""
     files, found = OverlayFiles(state_dir), list_faults(state_dir, run)
     strays = found.unreadable if run is None else ()
     left: dict[str, BadFile] = {}
@@ -81,7 +81,7 @@ def clear_faults(state_dir: Path, run: str | None = None, *, dry_run: bool = Fal
 
 
 def _removed(files: OverlayFiles, names: Sequence[str]) -> str:
-    """Why they could not be removed; empty if they are gone."""
+    """Remove files, and return why that failed, or an empty string."""
     try:
         files.remove_files(*names)
     except OSError as error:

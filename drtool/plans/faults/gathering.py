@@ -1,8 +1,8 @@
-"""How things stand, for the guards: by what every target lists now, what is known to be damaged, and what drills do already.
+"""The facts for the guards: the current listing of every target, known damage, and active faults.
 
 Invariants
-    A copy counts only where it is listed with its right size and nothing says that it is damaged. Of objects that the index does
-    not name nobody knows which copies are good: they have none.
+    A copy counts only if it is listed with its right size and not known to be damaged. Objects that the index does not name
+    have no known good copies.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from drtool.repository.inventory import Inventory, take_inventory
 
 
 class Standing:
-    """A repository as it is at one moment; lists every target once."""
+    """A repository at one moment. Every target is listed once."""
 
     def __init__(self, repository: Repository) -> None:
         repository.load_index()
@@ -26,12 +26,12 @@ class Standing:
         self._damaged = {(target, name) for target, name in repository.findings.all()}
 
     def victim(self, target: TargetName, objects: Iterable[str] = ()) -> Victim:
-        """A target, and objects there, with what the guards ask of them."""
+        """Return a target and its chosen objects, as the guards need them."""
         listed = self.inventory.objects.get(target, {})
         return Victim(target=target, objects=tuple(self._object(name, listed) for name in sorted(set(objects))))
 
     def facts(self, now: datetime, kill_switch: str = "") -> Facts:
-        """For `judge`. `kill_switch`: the path of one that is on."""
+        """Return the facts for `judge`. `kill_switch` is the path of one that is on."""
         repository = self._repository
         manifest = repository.manifest.status()
         reachable = {row.site for row in manifest.acceptors if row.reachable and not row.problem}
@@ -68,7 +68,7 @@ class Standing:
 
 
 def _expected(repository: Repository) -> dict[str, int]:
-    """Every object that holds data, by name, with its size."""
+    """Return every object that holds data, with its size, by name."""
     packs = {pack_object(pack.pack): pack.size_bytes for pack in repository.index.packs()}
     return packs | {segment_object(ref.id): ref.size_bytes for ref in repository.view.state.segments}
 

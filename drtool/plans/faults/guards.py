@@ -1,10 +1,9 @@
-"""Whether a fault may be injected: every guard against every victim, before anything happens.
+"""The decision whether a fault may be injected: every guard against every victim, in advance.
 
 Invariants
-    A refusal names the guard, the victim and the number that was exceeded. What is not known is refused, not assumed.
-    Victims are judged in order, and those that are allowed count for the next; so do the faults that are in force already,
-    whichever run's they are.
-    Losing the manifest's quorum is refused unless a guard allows it in so many words.
+    A refusal names the guard, the victim and the exceeded number. An unknown state is refused.
+    Victims are judged in order. Allowed victims count for the following ones, and so do the active faults of all runs.
+    Losing the manifest's quorum is refused unless a guard explicitly allows it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,12 +15,12 @@ from drtool.model import FaultKind, SiteName, TargetName, site_of
 from drtool.plans.faults.windows import Window, closing_time
 
 MUTES = frozenset({"offline", "read-only", "full"})
-"""The faults under which a voter's register cannot be written."""
+"""The faults that make a voter's register unwritable."""
 REGISTER = "manifest/acc/"
 
 
 class ObjectFacts(Struct, frozen=True, kw_only=True):
-    """An object that is to be corrupted, or is: how large it is, and the targets that hold a good copy of it."""
+    """An object that is corrupted or will be: its size, and the targets with a good copy of it."""
 
     name: str
     size_bytes: int
@@ -29,21 +28,21 @@ class ObjectFacts(Struct, frozen=True, kw_only=True):
 
 
 class CopyGroup(Struct, frozen=True, kw_only=True):
-    """So many objects of which exactly these targets hold good copies."""
+    """The number of objects of which exactly these targets hold good copies."""
 
     copies: frozenset[TargetName]
     objects: int
 
 
 class Victim(Struct, frozen=True, kw_only=True):
-    """A target that is to suffer; `corrupt` also says which objects there."""
+    """A target for a fault. For `corrupt`, also the objects there."""
 
     target: TargetName
     objects: tuple[ObjectFacts, ...] = ()
 
 
 class Active(Struct, frozen=True, kw_only=True):
-    """A fault that is in force already."""
+    """A fault that is already active."""
 
     run: str
     kind: FaultKind
@@ -58,7 +57,7 @@ class FaultRequest(Struct, frozen=True, kw_only=True):
 
 
 class Voter(Struct, frozen=True, kw_only=True):
-    """A site's vote, and the target that its register lies on."""
+    """A voting site, and the target that holds its register."""
 
     site: SiteName
     target: TargetName
@@ -66,7 +65,7 @@ class Voter(Struct, frozen=True, kw_only=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """How things stand. `groups` is every object of the repository, by who holds it."""
+    """The current state. `groups` covers every object of the repository, by the targets that hold it."""
 
     now: datetime
     sites: frozenset[SiteName]
@@ -75,17 +74,17 @@ class Facts(Struct, frozen=True, kw_only=True):
     groups: tuple[CopyGroup, ...]
     active: tuple[Active, ...] = ()
     kill_switch: str = ""
-    """The path of the kill switch that is on; empty: none is."""
+    """The path of the kill switch that is on, or an empty string."""
 
 
 class Guards(Struct, frozen=True, kw_only=True):
-    """What a plan allows. None: no such limit."""
+    """The limits that a plan sets. None: no limit."""
 
     only_sites: frozenset[SiteName] | None = None
     never_sites: frozenset[SiteName] = frozenset()
     max_sites_affected: int | None = None
     min_healthy_copies: int = 1
-    """Of every object that a fault touches, on other sites, while it lasts."""
+    """The copies, on other sites, of every object that a fault touches while it is active."""
     max_objects: int | None = None
     max_bytes: int | None = None
     max_duration_s: float | None = None
@@ -94,7 +93,7 @@ class Guards(Struct, frozen=True, kw_only=True):
 
 
 class Ruling(Struct, frozen=True, kw_only=True):
-    """What became of one victim; `guard` and `reason` are empty where it is allowed."""
+    """The decision about one victim. `guard` and `reason` are empty if it is allowed."""
 
     target: TargetName
     objects: tuple[str, ...] = ()
@@ -104,7 +103,7 @@ class Ruling(Struct, frozen=True, kw_only=True):
 
 
 class _Case(Struct, frozen=True, kw_only=True):
-    """One victim before the guards, with all that is or will be in force besides."""
+    """One victim before the guards, with all other active and allowed faults."""
 
     request: FaultRequest
     facts: Facts
@@ -118,12 +117,12 @@ class _Case(Struct, frozen=True, kw_only=True):
 
     @property
     def after(self) -> tuple[Active, ...]:
-        """What is in force with this victim."""
+        """The active faults including this victim."""
         return (*self.before, Active(run=self.request.run, kind=self.request.kind, victim=self.victim))
 
 
 def judge(request: FaultRequest, facts: Facts, guards: Guards) -> tuple[Ruling, ...]:
-    """One ruling for each victim, in order."""
+    """Return one ruling for each victim, in order."""
     before, rulings = facts.active, []
     for victim in request.victims:
         case = _Case(request=request, facts=facts, guards=guards, victim=victim, before=before)
@@ -135,7 +134,7 @@ def judge(request: FaultRequest, facts: Facts, guards: Guards) -> tuple[Ruling, 
 
 
 def refusals(rulings: Iterable[Ruling]) -> tuple[str, ...]:
-    """The reasons of those that are refused; empty: inject."""
+    """Return the reasons of the refused victims. If empty, the fault may be injected."""
     return tuple(ruling.reason for ruling in rulings if not ruling.allowed)
 
 
@@ -160,7 +159,7 @@ def _kill_switch(case: _Case) -> Iterator[str]:
 
 def _known(case: _Case) -> Iterator[str]:
     if case.site not in case.facts.sites:
-        yield f"there is no site {case.site}; there are {_list(case.facts.sites)}"
+        yield f"there is no site {case.site}; the sites are {_list(case.facts.sites)}"
     if case.request.kind == "corrupt" and not case.victim.objects:
         yield "it names no objects to corrupt"
 
@@ -173,14 +172,14 @@ def _only_sites(case: _Case) -> Iterator[str]:
 
 def _never_sites(case: _Case) -> Iterator[str]:
     if case.site in case.guards.never_sites:
-        yield f"site {case.site} must never be"
+        yield f"site {case.site} must never be affected"
 
 
 def _sites_affected(case: _Case) -> Iterator[str]:
     limit = case.guards.max_sites_affected
     others = {site_of(active.victim.target) for active in case.before} - {case.site}
     if limit is not None and len(others) + 1 > limit:
-        yield f"with {_list(others) or 'it'} it makes {len(others) + 1} sites affected, and {limit} may be"
+        yield f"with {_list(others) or 'it'} it affects {len(others) + 1} sites, more than the limit of {limit}"
 
 
 def _duration(case: _Case) -> Iterator[str]:
@@ -188,7 +187,7 @@ def _duration(case: _Case) -> Iterator[str]:
     if not case.request.duration_s > 0:
         yield f"it would last {case.request.duration_s:g} s"
     elif limit_s is not None and case.request.duration_s > limit_s:
-        yield f"it would last {case.request.duration_s:g} s, and {limit_s:g} s are allowed"
+        yield f"it would last {case.request.duration_s:g} s, more than the limit of {limit_s:g} s"
 
 
 def _windows(case: _Case) -> Iterator[str]:
@@ -197,24 +196,24 @@ def _windows(case: _Case) -> Iterator[str]:
         return
     closing = [at for window in windows if (at := closing_time(window, now)) is not None]
     if not closing:
-        yield f"{now:%a %H:%M %Z} is in none of {', '.join(window.text for window in windows)}"
+        yield f"{now:%a %H:%M %Z} is outside the windows {', '.join(window.text for window in windows)}"
         return
     ends = now + timedelta(seconds=case.request.duration_s)
     if ends > max(closing):
         local = max(closing).astimezone(now.tzinfo)
-        yield f"it would last until {ends:%a %H:%M %Z}, and the window closes at {local:%a %H:%M}"
+        yield f"it would last until {ends:%a %H:%M %Z}, but the window closes at {local:%a %H:%M}"
 
 
 def _objects(case: _Case) -> Iterator[str]:
     limit, count = case.guards.max_objects, sum(1 for _ in _own_objects(case))
     if limit is not None and count > limit:
-        yield f"it makes {count} objects of this run corrupted, and {limit} may be"
+        yield f"this run would corrupt {count} objects, more than the limit of {limit}"
 
 
 def _bytes(case: _Case) -> Iterator[str]:
     limit_bytes, size_bytes = case.guards.max_bytes, sum(each.size_bytes for each in _own_objects(case))
     if limit_bytes is not None and size_bytes > limit_bytes:
-        yield f"the objects that this run corrupts would have {size_bytes} bytes, and {limit_bytes} are allowed"
+        yield f"this run would corrupt objects of {size_bytes} bytes, more than the limit of {limit_bytes}"
 
 
 def _own_objects(case: _Case) -> Iterator[ObjectFacts]:
@@ -222,7 +221,7 @@ def _own_objects(case: _Case) -> Iterator[ObjectFacts]:
 
 
 def _healthy_copies(case: _Case) -> Iterator[str]:
-    """Of what this fault makes unreadable, enough must stay readable on other sites, whatever else is in force."""
+    """Check that all data made unreadable keeps enough good copies on other sites, with all active faults included."""
     least = case.guards.min_healthy_copies
     if case.request.kind not in {"offline", "corrupt"}:
         return
@@ -231,18 +230,18 @@ def _healthy_copies(case: _Case) -> Iterator[str]:
     for each in _touched(case, away):
         left = {site_of(target) for target in each.copies - away - rotten.get(each.name, frozenset())} - {case.site}
         if len(left) < least:
-            yield f"object {each.name} would have {len(left)} good copies on other sites, and {least} must stay"
+            yield f"object {each.name} would have {len(left)} good copies on other sites instead of {least}"
             return
     if case.request.kind == "offline":
         for group in case.facts.groups:
             left = {site_of(target) for target in group.copies - away} - {case.site}
             if case.victim.target in group.copies and len(left) < least:
-                yield f"{group.objects} objects would have {len(left)} good copies on other sites, and {least} must stay"
+                yield f"{group.objects} objects would have {len(left)} good copies on other sites instead of {least}"
                 return
 
 
 def _touched(case: _Case, away: frozenset[TargetName]) -> Iterator[ObjectFacts]:
-    """The single objects that this fault may make unreadable: its own; and, for a target that goes, those that rot elsewhere."""
+    """Yield the objects that this fault may make unreadable: its own, and for a lost target those corrupted elsewhere."""
     yield from case.victim.objects
     if case.victim.target in away:
         yield from (
@@ -251,7 +250,7 @@ def _touched(case: _Case, away: frozenset[TargetName]) -> Iterator[ObjectFacts]:
 
 
 def _rotten(faults: Iterable[Active]) -> dict[str, frozenset[TargetName]]:
-    """By object: where it comes back corrupted."""
+    """Return, by object, the targets where it is read corrupted."""
     found: dict[str, frozenset[TargetName]] = {}
     for active in faults:
         for each in active.victim.objects:
@@ -269,11 +268,11 @@ def _quorum(case: _Case) -> Iterator[str]:
     ]
     if len(left) < case.facts.quorum:
         total = len(case.facts.voters)
-        yield (f"it holds one of {total} votes; {len(left)} would be left, and the manifest needs {case.facts.quorum}")
+        yield (f"it holds one of {total} votes; {len(left)} would be left, but the manifest needs {case.facts.quorum}")
 
 
 def _mutes(active: Active, voter: Voter) -> bool:
-    """Whether a voter cannot vote under a fault."""
+    """Return whether a fault keeps a voter from voting."""
     if active.victim.target != voter.target:
         return False
     return active.kind in MUTES or any(each.name.startswith(REGISTER) for each in active.victim.objects)

@@ -1,14 +1,14 @@
-"""Injecting a fault: overlays written, proven to be in force, held, and always taken away again.
+"""Injection of a fault: overlays are written, proven to be active, held, and always removed.
 
-    with inject(overlays, injection) as fault:       # in force, proven
+    with inject(overlays, injection) as fault:       # active, proven
         why = fault.hold(lambda: dependents_have_ended())
     fault.removed, fault.ended_at                     # the proof of undo
 
 Invariants
-    A target that does not answer before the fault proves nothing by not answering under it: such a fault is refused.
-    No probe writes: what it would write meets a read-only store below the overlay.
-    Whatever happens in the block, the files are gone afterwards, or named in `left`. A process that is killed leaves them to
-    the next command, which sees that their owner is gone.
+    A target must answer before the fault, because otherwise its silence under the fault would prove nothing.
+    No probe writes to a target: below the overlay is a read-only store.
+    After the block the files are gone, or listed in `left`. The files of a killed process are removed by the next command,
+    which sees that their owner is gone.
 """
 
 import os
@@ -35,18 +35,18 @@ from drtool.repository.spec import TargetSpec
 LOOK_S = 0.2
 
 Ending: TypeAlias = Literal["released", "expired", "stopped", "cleared"]
-"""Why a fault is over: its dependents ended; its time was up; the kill switch; somebody cleared it."""
+"""Why a fault ended: its dependents ended, its time was up, the kill switch, or a person cleared it."""
 
 
 class Sufferer(Struct, frozen=True, kw_only=True):
-    """A target that is to suffer, and for `corrupt` the objects there."""
+    """A target for the fault, and for `corrupt` the objects there."""
 
     spec: TargetSpec
     objects: tuple[str, ...] = ()
 
 
 class Injection(Struct, frozen=True, kw_only=True):
-    """What is to be injected; the guards have allowed it."""
+    """A fault to inject, which the guards have allowed."""
 
     run: str
     step: str
@@ -58,12 +58,12 @@ class Injection(Struct, frozen=True, kw_only=True):
     bytes_per_second: int | None = None
     flip_bytes: int = 1
     kill_switch: str = ""
-    """A file that ends the fault by existing, besides the one in the state directory."""
+    """A file whose existence ends the fault, besides the one in the state directory."""
 
 
 @dataclass
 class Fault:
-    """A fault while it lasts, and afterwards the proof of what became of it. Times are RFC 3339, by the wall clock."""
+    """A fault while it is active, and afterwards the proof of its end. Times are RFC 3339, by the wall clock."""
 
     injection: Injection
     overlays: Overlays
@@ -77,7 +77,7 @@ class Fault:
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Every object that was corrupted, by its name below the target; sorted."""
+        """Every object that was corrupted, by its name at the target, sorted."""
         return tuple(sorted({name for record in self.records for name in record.objects}))
 
     @property
@@ -86,11 +86,11 @@ class Fault:
 
     @property
     def latest_end_s(self) -> float:
-        """How much longer it lasts if nobody ends it."""
+        """The remaining time until it ends without intervention."""
         return max((record.boot_deadline_s for record in self.records), default=0.0) - boot_time_s()
 
     def over(self) -> Ending | None:
-        """Why it has ended by itself; None while all of it is in force."""
+        """Return why the fault is over, or None while it is fully active."""
         files = _files(self.overlays)
         if _switch(files, self.injection):
             return "stopped"
@@ -100,7 +100,7 @@ class Fault:
         return None if {record.id for record in self.records} <= there else "cleared"
 
     def hold(self, until: Callable[[], bool], look_s: float = LOOK_S) -> Ending:
-        """Waits until `until` says so, or the fault is over; which of them it was. The kill switch and `fault clear` end it."""
+        """Wait until `until()` is true or the fault is over, and return which. The kill switch and `fault clear` end it."""
         while not until():
             self.ended_by = self.over()
             if self.ended_by is not None:
@@ -112,7 +112,7 @@ class Fault:
 
 @contextmanager
 def inject(overlays: Overlays, injection: Injection, opener: Opener = open_store) -> Iterator[Fault]:
-    """The fault, in force and proven. `Refused` if the kill switch is on, or a target does not answer to begin with."""
+    """Inject a fault and prove that it is active. Raises Refused if the kill switch is on or a target does not answer."""
     files = _files(overlays)
     _check(files, injection)
     for sufferer in injection.sufferers:
@@ -125,31 +125,31 @@ def inject(overlays: Overlays, injection: Injection, opener: Opener = open_store
             prove(overlays, sufferer.spec, record, opener)
         yield fault
     finally:
-        if os.getpid() == owner:  # a forked child that falls out of the block ends nothing
+        if os.getpid() == owner:  # a forked child that leaves the block ends nothing
             with uninterrupted():
                 _undo(files, fault)
 
 
 def _check(files: OverlayFiles, injection: Injection) -> None:
     if not 0 < injection.duration_s <= LONGEST_S:
-        raise UsageError(f"a fault lasts more than 0 s and {LONGEST_S:.0f} s at most, not {injection.duration_s:g} s")
-    if injection.kind == "corrupt" and not all(sufferer.objects for sufferer in injection.sufferers):
-        raise UsageError("a fault that corrupts names the objects to corrupt")
-    if injection.kind == "slow" and injection.latency_s <= 0 and injection.bytes_per_second is None:
-        raise UsageError("a fault that slows down says by how much: a latency, a rate, or both")
-    if not boot_id():
-        raise Refused(
-            "this system does not tell when it was started, so a fault might outlive its end; drills with faults need Linux"
+        raise UsageError(
+            f"a fault must last more than 0 s and at most {LONGEST_S:.0f} s, not {injection.duration_s:g} s"
         )
+    if injection.kind == "corrupt" and not all(sufferer.objects for sufferer in injection.sufferers):
+        raise UsageError("a corrupt fault needs the objects to corrupt")
+    if injection.kind == "slow" and injection.latency_s <= 0 and injection.bytes_per_second is None:
+        raise UsageError("a slow fault needs a latency, a rate, or both")
+    if not boot_id():
+        raise Refused("this system has no boot id, so a fault might outlive its end; drills with faults need Linux")
     switch = _switch(files, injection)
     if switch:
         raise Refused(
-            f"the kill switch {switch} is on: nothing is injected", hint=f"remove {switch} to allow faults again"
+            f"the kill switch {switch} is on, so nothing is injected", hint=f"remove {switch} to allow faults again"
         )
 
 
 def _switch(files: OverlayFiles, injection: Injection) -> str:
-    """The kill switch that is on; empty if none is."""
+    """Return the kill switch that is on, or an empty string."""
     paths = (str(files.stop_path), injection.kill_switch)
     return next((path for path in paths if path and os.path.lexists(path)), "")
 

@@ -1,8 +1,8 @@
-"""Proof that a fault is in force, and that it is the fault and nothing else: the target answered before.
+"""Proof that a fault is active, and that it causes the failure: the target answered before.
 
 Invariants
-    No probe changes a target: below the overlay lies a read-only store, which would refuse what an overlay let through.
-    A target that hangs is given up in time.
+    No probe changes a target: below the overlay is a read-only store, which refuses anything that an overlay lets through.
+    A target that hangs is abandoned after a timeout.
 """
 
 import time
@@ -25,14 +25,14 @@ _NOTHING = "probe/drill"
 
 
 def check_answers(overlays: Overlays, spec: TargetSpec, objects: Sequence[str], opener: Opener) -> None:
-    """`Refused` unless the target answers, and holds the objects that are to be corrupted."""
+    """Raise Refused unless the target answers and holds the objects to corrupt."""
 
     def ask() -> None:
         with closing(overlays.opened(spec, opener)) as store:
             _ask(store)
             for name in objects:
                 if not store.stat(name):
-                    raise Refused(f"{name} at {spec.name} is empty: there is nothing to corrupt")
+                    raise Refused(f"{name} at {spec.name} is empty, so there is nothing to corrupt")
 
     try:
         Errand(ask).result(ANSWER_TIMEOUT_S + OBJECT_TIMEOUT_S * len(objects), spec.url)
@@ -40,12 +40,12 @@ def check_answers(overlays: Overlays, spec: TargetSpec, objects: Sequence[str], 
         raise Refused(f"no fault is injected at {spec.name}: {error.message}") from error
     except StoreError as error:
         raise Refused(
-            f"no fault is injected at {spec.name}, which does not answer as it is: {error.message}", hint=error.hint
+            f"no fault is injected at {spec.name}, which does not answer now: {error.message}", hint=error.hint
         ) from error
 
 
 def prove(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener: Opener) -> None:
-    """Raises DrtoolError unless the overlay does what it is for."""
+    """Raise DrtoolError unless the overlay has its effect."""
     timeout_s = ANSWER_TIMEOUT_S + OBJECT_TIMEOUT_S * len(record.objects) + 2 * record.latency_s
 
     def ask() -> str:
@@ -54,13 +54,13 @@ def prove(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener: O
     try:
         problem = Errand(ask).result(timeout_s, spec.url)
     except StoreError as error:
-        problem = f"the target failed otherwise: {error.message}"
+        problem = f"the target failed for another reason: {error.message}"
     if problem:
-        raise DrtoolError(f"the fault {record.kind} at {spec.name} is not in force: {problem}")
+        raise DrtoolError(f"the fault {record.kind} at {spec.name} is not active: {problem}")
 
 
 def _refused(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener: Opener) -> str:
-    """For the faults that refuse: that one call is refused, by this very overlay."""
+    """Check a fault that refuses calls: the call must be refused by this very overlay."""
     try:
         with closing(overlays.opened(spec, lambda spec: ReadOnlyStore(opener(spec)))) as store:
             if record.kind == "offline":
@@ -70,7 +70,7 @@ def _refused(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener
             else:
                 store.delete(_NOTHING)
     except StoreError as error:
-        return "" if error.hint == record.hint else f"the target failed otherwise: {error.message}"
+        return "" if error.hint == record.hint else f"the target failed for another reason: {error.message}"
     return "it answered"
 
 
@@ -80,7 +80,7 @@ def _slow(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener: O
         size_bytes = _ask(store)
         took_s = time.monotonic() - began
     least_s = record.latency_s + size_bytes / (record.bytes_per_second or float("inf"))
-    return "" if took_s >= least_s else f"it answered within {took_s:.3g} s, and {least_s:.3g} s were to pass"
+    return "" if took_s >= least_s else f"it answered in {took_s:.3g} s instead of at least {least_s:.3g} s"
 
 
 def _corrupted(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, opener: Opener) -> str:
@@ -88,12 +88,12 @@ def _corrupted(overlays: Overlays, spec: TargetSpec, record: OverlayRecord, open
         for name in record.objects:
             place = next(iter(flips(record, name, medium.stat(name))))
             if medium.get(name, place, 1) == store.get(name, place, 1):
-                return f"{name} came back whole"
+                return f"{name} was read without corruption"
     return ""
 
 
 def _ask(store: VoterStore) -> int:
-    """One call that every target answers; how many bytes it moved."""
+    """Make one call that every target answers, and return the number of bytes it moved."""
     try:
         return len(store.get(MARKER_OBJECT))
     except ObjectMissing:

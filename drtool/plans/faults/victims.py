@@ -1,8 +1,8 @@
-"""Which objects a fault is to concern: those that are named, or some that a seed draws.
+"""The choice of objects for a fault: named ones, or some drawn by a seed.
 
 Invariants
-    The same seed and inventory give the same victims, in whatever order the inventory comes. An object more or less changes
-    nothing about the others' lots.
+    The same seed and inventory give the same victims, in any order of the inventory. Adding or removing an object does not
+    change the draws of the others.
 """
 
 import re
@@ -17,9 +17,9 @@ PACKS = "packs/"
 
 
 def choose_victims(selector: str, inventory: Iterable[ObjectInfo], seed: str) -> tuple[ObjectInfo, ...]:
-    """`random:5` are five packs, `random:5:index/` five below there, anything else is one object's name; sorted by name.
+    """Return objects sorted by name: `random:5` is five packs, `random:5:index/` five below `index/`, else one by name.
 
-    Raises ValueError, in words, when there are not enough of them.
+    Raises ValueError if there are not enough of them.
     """
     match = _RANDOM.fullmatch(selector)
     if match is None:
@@ -31,7 +31,7 @@ def choose_victims(selector: str, inventory: Iterable[ObjectInfo], seed: str) ->
         (_lot(seed, info.name), info) for info in inventory if info.name.startswith(prefix) and info.size_bytes
     )
     if len(drawn) < wanted:
-        raise ValueError(f"{selector} asks for {wanted} objects below {prefix}, and there are {len(drawn)}")
+        raise ValueError(f"{selector} asks for {wanted} objects below {prefix}, but there are {len(drawn)}")
     return tuple(sorted((info for _, info in drawn[:wanted]), key=lambda info: info.name))
 
 
@@ -40,7 +40,7 @@ def _named(name: str, inventory: Iterable[ObjectInfo]) -> ObjectInfo:
     if found is None:
         raise ValueError(f"there is no object {name!r}")
     if not found.size_bytes:
-        raise ValueError(f"the object {name!r} is empty: there is nothing to corrupt")
+        raise ValueError(f"the object {name!r} is empty, so there is nothing to corrupt")
     return found
 
 

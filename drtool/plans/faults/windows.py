@@ -1,8 +1,8 @@
-"""When faults may be injected: `Tue-Thu 09:00-15:00 Europe/Berlin`.
+"""Time windows for faults: `Tue-Thu 09:00-15:00 Europe/Berlin`.
 
 Invariants
-    A window opens and closes by the clocks of its time zone, summer time included. One that closes before it opens ends the next
-    day and belongs to the day on which it opened.
+    A window opens and closes by the clocks of its time zone, including summer time. A window whose end is before its start
+    ends the next day, and belongs to the day on which it opened.
     A fault must end in the window in which it begins.
 """
 
@@ -22,7 +22,7 @@ _DAY_MINUTES = 24 * 60
 
 
 class Window(Struct, frozen=True, kw_only=True):
-    """`days` are 0 (Monday) to 6; times are minutes after midnight."""
+    """A window. `days` are 0 (Monday) to 6; times are minutes after midnight."""
 
     text: str
     days: frozenset[int]
@@ -32,22 +32,22 @@ class Window(Struct, frozen=True, kw_only=True):
 
 
 def parse_window(text: str, zone_of: Callable[[str], tzinfo]) -> Window:
-    """`[DAYS] HH:MM-HH:MM [ZONE]`; without days every day, without a zone UTC. Raises ValueError."""
+    """Parse `[DAYS] HH:MM-HH:MM [ZONE]`. The default is every day, in UTC. Raises ValueError."""
     match = _WINDOW.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"not a window (write Tue-Thu 09:00-15:00 Europe/Berlin): {text!r}")
     try:
         zone = zone_of(match["zone"]) if match["zone"] else UTC
     except (KeyError, ValueError, OSError):
-        raise ValueError(f"no time zone of that name: {match['zone']!r}, in {text!r}") from None
+        raise ValueError(f"unknown time zone {match['zone']!r} in {text!r}") from None
     begins, ends = _minutes(match["begins"]), _minutes(match["ends"])
     if begins in {ends, _DAY_MINUTES}:
-        raise ValueError(f"a window that is never open: {text!r}")
+        raise ValueError(f"the window {text!r} is never open")
     return Window(text=text.strip(), days=_days(match["days"], text), begins=begins, ends=ends, zone=zone)
 
 
 def closing_time(window: Window, now: datetime) -> datetime | None:
-    """When the window that is open now closes, in UTC; None: it is shut."""
+    """Return when the window that is open now closes, in UTC, or None if it is closed."""
     moment = now.astimezone(UTC)
     today = now.astimezone(window.zone).date()
     ends = (
@@ -61,7 +61,7 @@ def closing_time(window: Window, now: datetime) -> datetime | None:
 
 
 def _opening(window: Window, day: date) -> tuple[datetime, datetime]:
-    """From when to when it is open that began on a day."""
+    """Return the start and end of the window that opens on a day."""
     last = day if window.ends > window.begins else day + timedelta(days=1)
     return _at(day, window.begins, window.zone), _at(last, window.ends, window.zone)
 
@@ -75,7 +75,7 @@ def _at(day: date, minutes: int, zone: tzinfo) -> datetime:
 def _minutes(text: str) -> int:
     hours, minutes = map(int, text.split(":"))
     if hours * 60 + minutes > _DAY_MINUTES:
-        raise ValueError(f"no time of day: {text}")
+        raise ValueError(f"not a time of day: {text}")
     return hours * 60 + minutes
 
 
@@ -86,9 +86,9 @@ def _days(text: str | None, whole: str) -> frozenset[int]:
 
 
 def _range(part: str, whole: str) -> Iterator[int]:
-    """`Tue`, or `Sat-Mon`, which goes over the end of the week."""
+    """Read `Tue`, or `Sat-Mon`, which wraps around the end of the week."""
     names = [name.capitalize() for name in part.split("-")]
     if len(names) > 2 or not set(names) <= set(DAYS):
-        raise ValueError(f"no days of the week (Mon Tue Wed Thu Fri Sat Sun): {part!r}, in {whole!r}")
+        raise ValueError(f"not days of the week (Mon Tue Wed Thu Fri Sat Sun): {part!r}, in {whole!r}")
     first, last = DAYS.index(names[0]), DAYS.index(names[-1])
     return (day % 7 for day in range(first, last + 1 + (7 if last < first else 0)))

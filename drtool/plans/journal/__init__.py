@@ -1,1 +1,1 @@
-"""What a run did, in an order that nobody can change afterwards, and what follows from it."""
+"""The journal: a tamper-evident record of a run, and what follows from it."""

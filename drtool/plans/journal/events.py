@@ -1,11 +1,11 @@
-"""What a run writes down: one frozen struct for each kind of line.
+"""The events of a journal: one frozen struct for each kind of line.
 
 A *key* names a piece of work: `fetch`, `fetch[2]` (an item of `foreach`), `undo:fetch` (a second undo: `undo:fetch.2`),
-`confirm:fetch`. Secrets never get here: outputs and details are redacted before.
+`confirm:fetch`. Secrets are redacted from outputs and details before they get here.
 
 Invariants
-    An intent (`Began`) is durable before anything is done, an outcome (`Ended`) before anything follows from it.
-    New fields only at the end, with a default; an unknown event is refused, since its meaning is.
+    An intent (`Began`) is durable before the work begins, and an outcome (`Ended`) before anything follows from it.
+    New fields are added only at the end, with a default. An unknown event is refused, because its meaning is unknown.
 """
 
 from typing import Any, Literal, TypeAlias
@@ -19,16 +19,16 @@ Verdict: TypeAlias = Literal["passed", "failed", "unproven", "aborted", "missed"
 
 class Line(Struct, frozen=True, kw_only=True, tag_field="event"):
     at: str
-    """RFC 3339, by the wall clock: for people."""
+    """RFC 3339, by the wall clock, for readers."""
     elapsed_s: float = 0.0
-    """Since the run began, sleep included; of a resumed run by the wall clock across the gap."""
+    """Seconds since the run began, including system sleep. A resumed run counts the gap by the wall clock."""
 
 
 class RunBegan(Line, frozen=True, kw_only=True, tag="run-began"):
     run: str
     plan: str
     digest: str
-    """SHA-256 of the plan's file, and of those that it includes, in their order."""
+    """SHA-256 of the plan's file and its includes, in their order."""
     host: str
     user: str
     version: str
@@ -42,14 +42,14 @@ class RunBegan(Line, frozen=True, kw_only=True, tag="run-began"):
     title: str = ""
     exercise: str = ""
     started: str = ""
-    """What `now` means in this run, to the nanosecond."""
+    """The meaning of `now` in this run, to the nanosecond."""
     config: str = ""
-    """The configuration that led to the repository: the run is recorded there."""
+    """The configuration of the repository in which the run is recorded."""
     must_pass_every_s: float | None = None
 
 
 class Pinned(Line, frozen=True, kw_only=True, tag="pinned"):
-    """What was resolved once, at the start: snapshot ids, times, seeds. By step key."""
+    """Choices resolved once, at the start: snapshot ids, times, seeds. By step key."""
 
     values: dict[str, dict[str, Any]]
 
@@ -74,7 +74,7 @@ class Expanded(Line, frozen=True, kw_only=True, tag="expanded"):
 
 
 class Injected(Line, frozen=True, kw_only=True, tag="injected"):
-    """A fault is in force: its outputs are known, those that wait for it may begin."""
+    """A fault is active: its outputs are known, and its dependents may begin."""
 
     key: str
     outputs: dict[str, Any] = {}
@@ -86,12 +86,12 @@ class Ended(Line, frozen=True, kw_only=True, tag="ended"):
     attempt: int = 1
     seconds: float = 0.0
     human_s: float = 0.0
-    """How much of it was waiting for a person."""
+    """How much of `seconds` was spent waiting for a person."""
     outputs: dict[str, Any] = {}
     detail: str = ""
     evidence: dict[str, Any] = {}
     retry_at_s: float | None = None
-    """It failed and will be tried again when so much time has elapsed."""
+    """Set if the attempt failed and will be retried at this elapsed time."""
     leftovers: tuple[str, ...] = ()
     cause: Literal["", "timeout", "error", "refused", "cancelled", "doubt"] = ""
 
@@ -127,7 +127,7 @@ class Cancelled(Line, frozen=True, kw_only=True, tag="cancelled"):
 
 
 class Measured(Line, frozen=True, kw_only=True, tag="measured"):
-    """The objectives of the run; seconds, None: not measured."""
+    """The objectives of the run, in seconds. None: not measured."""
 
     values: dict[str, dict[str, Any]]
 

@@ -1,9 +1,9 @@
-"""The journal of one run: JSON lines, each with the digest of the line before, each on the disk before it counts.
+"""The journal file of one run: JSON lines, each with the digest of the previous line, each durable before it counts.
 
 Invariants
-    A line is durable when `append` returns. A line that was cut off by a crash is dropped, and was never acted upon.
-    A line that was changed, left out or put in afterwards breaks the chain, which is told with the number of the line.
-    One process at a time writes: whoever comes second is refused.
+    A line is durable when `append` returns. A line cut off by a crash is dropped; nothing had followed from it.
+    A line that was changed, removed or inserted afterwards breaks the chain. The error names the number of the line.
+    Only one process writes at a time. A second one is refused.
 """
 
 import fcntl
@@ -35,11 +35,11 @@ class Journal:
         self._descriptor = descriptor
         self.events = events
         self.head = head
-        """Digest of the last line: it stands for the whole run."""
+        """Digest of the last line, which authenticates the whole run."""
 
     @classmethod
     def create(cls, folder: Path) -> "Journal":
-        """A new one; the folder is made, for this user alone. FileExistsError if there is one already."""
+        """Create a journal and its folder, readable by this user only. Raises FileExistsError if there is one already."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / JOURNAL_FILE
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND, 0o600)
@@ -50,7 +50,7 @@ class Journal:
 
     @classmethod
     def resume(cls, folder: Path) -> "Journal":
-        """The one that is there, to be written on. What a crash cut off is removed."""
+        """Open an existing journal for appending. An incomplete last line is removed."""
         path = folder / JOURNAL_FILE
         descriptor = _locked(_opened(path, os.O_RDWR | os.O_APPEND), path)
         try:
@@ -63,11 +63,11 @@ class Journal:
         return cls(path, descriptor, events, head)
 
     def append(self, event: Event) -> None:
-        """Durable when it returns. OSError if it cannot be: then the run must not go on."""
+        """Append an event durably. After an OSError the run must not continue."""
         line = _line(event, self.head)
         if len(line) > LINE_BYTES_MAX:
             raise DrtoolError(
-                f"{self.path}: a line of {len(line)} bytes; a step's outputs are too large to be written down"
+                f"{self.path}: a step's outputs are too large for the journal: a line of {len(line)} bytes"
             )
         _write_all(self._descriptor, line)
         os.fsync(self._descriptor)
@@ -89,7 +89,7 @@ class Journal:
 
 
 def read(folder: Path) -> tuple[list[Event], str]:
-    """The events of a run and its head, whoever writes it now. FormatError if the chain is broken."""
+    """Return the events of a run and its head, even while it is being written. Raises FormatError if the chain is broken."""
     path = folder / JOURNAL_FILE
     descriptor = _opened(path, os.O_RDONLY)
     try:
@@ -100,9 +100,9 @@ def read(folder: Path) -> tuple[list[Event], str]:
 
 
 def read_damaged(folder: Path) -> tuple[list[Event], str, str]:
-    """What of a run later lines vouch for, the digest there, and what is wrong with the rest: empty, nothing is.
+    """Return the events vouched for by later lines, the digest at that point, and the problem after it (or an empty string).
 
-    Where a line does not follow from the one before, either of the two was changed: neither is told.
+    If a line does not match the digest of the previous one, either may have been changed, so neither is returned.
     """
     path = folder / JOURNAL_FILE
     descriptor = _opened(path, os.O_RDONLY)
@@ -114,7 +114,7 @@ def read_damaged(folder: Path) -> tuple[list[Event], str, str]:
 
 
 def is_written(folder: Path) -> bool:
-    """Whether a process has it open for writing."""
+    """Return whether a process has the journal open for writing."""
     descriptor = _opened(folder / JOURNAL_FILE, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -126,7 +126,7 @@ def is_written(folder: Path) -> bool:
 
 
 def parse(data: bytes, path: Path) -> tuple[list[Event], str, int]:
-    """(events, digest of the last line, bytes of whole lines); an unfinished last line does not count."""
+    """Return (events, digest of the last line, bytes of whole lines). An incomplete last line does not count."""
     events, head, whole_bytes, problem = _scan(data, path)
     if problem is not None:
         raise problem
@@ -134,7 +134,7 @@ def parse(data: bytes, path: Path) -> tuple[list[Event], str, int]:
 
 
 def _scan(data: bytes, path: Path) -> tuple[list[Event], str, int, FormatError | None]:
-    """As `parse`; up to the last line before the first that does not follow, and what is wrong with that one."""
+    """Parse up to the last line before the first broken one, and return the error of that one too."""
     events: list[Event] = []
     head, at = GENESIS, 0
     before = (head, at)
@@ -155,13 +155,13 @@ def _parsed(line: bytes, head: str, where: str) -> Event:
         prev = fields.pop("prev", None)
         event: Event = msgspec.convert(fields, Event)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise FormatError(f"{where}: no line of a journal: {error}") from None
+        raise FormatError(f"{where}: not a line of a journal: {error}") from None
     if prev != head:
-        raise FormatError(f"{where}: this line does not follow from the one before: the journal was changed")
+        raise FormatError(f"{where}: this line does not match the digest of the previous one: the journal was changed")
     try:
         datetime.fromisoformat(event.at)
     except ValueError:
-        raise FormatError(f"{where}: {event.at!r} is no time") from None
+        raise FormatError(f"{where}: {event.at!r} is not a time") from None
     return event
 
 
@@ -171,7 +171,7 @@ def _line(event: Event, head: str) -> bytes:
 
 
 def _writable(value: Any) -> Any:  # noqa: ANN401 - any plain value
-    """Bytes that are no UTF-8 (in names of files, in what programs print) as `\\xff`: JSON has no word for them."""
+    """Return a value with non-UTF-8 bytes (in file names and program output) as `\\xff`, because JSON cannot hold them."""
     if isinstance(value, str):
         return (
             value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -188,7 +188,7 @@ def _locked(descriptor: int, path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise Refused(f"the run of {path.parent.name} is at work in another process") from None
+        raise Refused(f"run {path.parent.name} is in progress in another process") from None
     return descriptor
 
 
@@ -202,7 +202,7 @@ def _opened(path: Path, flags: int) -> int:
 def _read(descriptor: int, path: Path) -> bytes:
     size_bytes = os.fstat(descriptor).st_size
     if size_bytes > BYTES_MAX:
-        raise FormatError(f"{path}: a journal of {size_bytes} bytes; at most {BYTES_MAX} are read")
+        raise FormatError(f"{path}: the journal has {size_bytes} bytes, more than the limit of {BYTES_MAX}")
     parts: list[bytes] = []
     at = 0
     while part := os.pread(descriptor, 1 << 20, at):
@@ -212,7 +212,7 @@ def _read(descriptor: int, path: Path) -> bytes:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """A write that fails half-way takes back what it wrote, so that the next line follows a whole one."""
+    """Write all data. A failed write is undone, so that the next line follows a complete one."""
     before_bytes = os.fstat(descriptor).st_size
     view = memoryview(data)
     try:

@@ -1,1 +1,1 @@
-"""Running a plan: what comes next is decided by pure functions over the journal; effects happen around them."""
+"""Running a plan. Pure functions over the journal decide what comes next; effects happen around them."""

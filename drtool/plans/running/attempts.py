@@ -1,8 +1,8 @@
-"""One attempt of one step, in a thread of its own; what comes of it goes through a queue to the run's main loop.
+"""One attempt of one step, in a thread of its own. Its messages go through a queue to the main loop of the run.
 
 Invariants
-    Whatever an action does, exactly one outcome arrives for each attempt. An exception that is no error of ours is an outcome
-    too, with its traceback in the evidence: it is our bug, and it does not end the run's cleaning up.
+    Exactly one outcome arrives for each attempt. An unexpected exception is an outcome too, with its traceback in the
+    evidence: it is a bug in drtool, but the run still cleans up.
 """
 
 import queue
@@ -19,7 +19,7 @@ from drtool.errors import DrtoolError, Refused
 from drtool.plans.actions.port import Action, Around, Asked, Outcome, Work
 
 GRACE_S = 30.0
-"""So much longer than its timeout an action may take to end what it does."""
+"""How long an action may take to stop after its timeout."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ Message: TypeAlias = HasEnded | IsInjected | Says
 
 
 class Attempt:
-    """A thread that carries out an action."""
+    """A thread that executes an action."""
 
     def __init__(
         self,
@@ -82,16 +82,16 @@ class Attempt:
 
     @property
     def overdue(self) -> bool:
-        """Whether it should have ended long ago."""
+        """Whether the attempt should have ended long ago."""
         return time.monotonic() > self.work.ends_at + GRACE_S
 
     def given_up(self) -> HasEnded:
-        """The outcome of one that does not end."""
+        """Return the outcome of an attempt that does not end."""
         outcome = Outcome(
             status="failed",
             cause="timeout",
-            detail="it did not end when its time was up, and was left behind",
-            leftovers=(f"{self.key}: still at work in this process",),
+            detail="it did not end after its timeout and was left running",
+            leftovers=(f"{self.key}: still running in this process",),
         )
         return HasEnded(self.key, self.number, outcome, time.monotonic() - self.began_at)
 
@@ -107,7 +107,7 @@ def _outcome(action: Action, asked: Asked, around: Around, work: Work) -> Outcom
         evidence = {"traceback": traceback.format_exc(limit=12)}
         outcome = Outcome(
             status="failed",
-            detail=f"a bug of drtool: {type(error).__name__}: {error}",
+            detail=f"a bug in drtool: {type(error).__name__}: {error}",
             cause="error",
             evidence=evidence,
         )

@@ -1,4 +1,4 @@
-"""A plan as tasks and edges. PURE."""
+"""Conversion of a plan to tasks and edges. PURE."""
 
 from typing import Literal
 
@@ -10,11 +10,11 @@ from drtool.plans.running.tasks import Edge, Graph, Retries, Task
 
 STATUS_FUNCTIONS = frozenset({"success", "failed", "ran", "always"})
 STEADY_BEFORE, STEADY_AFTER = "before.", "after."
-"""What the ids of the steady state's probes begin with, where they are tasks of the run: no step's id holds a dot."""
+"""Prefix of the ids of the steady state's probes, where they are tasks of the run. No step's id contains a dot."""
 
 
 def graph_of(plan: Plan) -> Graph:
-    """Everything that a run of the plan does."""
+    """Return the tasks of a run of the plan."""
     tasks = [_task(step, "preconditions") for step in (*_steady(plan, "before"), *plan.preconditions)]
     tasks += [_task(step, "steps") for step in plan.steps]
     tasks += [_task(step, "always") for step in (*_steady(plan, "after"), *plan.always)]
@@ -22,7 +22,7 @@ def graph_of(plan: Plan) -> Graph:
 
 
 def steps_by_id(plan: Plan) -> dict[str, Step]:
-    """Every step that is a task, by the task's id."""
+    """Return every step that is a task, by the task's id."""
     steps = (*_steady(plan, "before"), *plan.preconditions, *plan.steps, *_steady(plan, "after"), *plan.always)
     return {step.id: step for step in steps}
 
@@ -63,12 +63,12 @@ def _task(step: Step, phase: Phase) -> Task:
 
 
 def handles(condition: Expression) -> bool:
-    """Whether it asks what became of other steps."""
+    """Return whether a condition refers to the status of other steps."""
     return any(isinstance(node, Call) and node.name in STATUS_FUNCTIONS for node in walk(condition.root))
 
 
 def _nature(step: Step) -> Literal["retry", "ask", "skip"]:
-    """What is done twice without harm is tried again; of the rest a person says what became of it."""
+    """Return the default of `on_resume`: idempotent work is retried, and a person is asked about the rest."""
     action = step.action
     if isinstance(action, Run):
         return "retry" if action.idempotent or action.changes == "nothing" else "ask"

@@ -1,7 +1,7 @@
-"""drtool's own verbs as programs: each step that backs up, restores or verifies is a process of its own, which can be ended.
+"""drtool's own commands as child processes. Each backup, restore or verify step is a process that can be ended.
 
 Invariants
-    The password goes through a pipe that only the child has: neither words nor the environment hold it.
+    The password goes through a pipe that only the child holds. It is neither in the arguments nor in the environment.
 """
 
 import os
@@ -19,7 +19,7 @@ _PASSWORDS = ("DRTOOL_PASSWORD", "DRTOOL_PASSWORD_FILE", "DRTOOL_PASSWORD_COMMAN
 
 
 class DrtoolProgram:
-    """Fulfils `port.Drtool`."""
+    """An implementation of `port.Drtool`."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class DrtoolProgram:
     def __call__(self, words: Sequence[str], work: Work) -> tuple[ChildResult, dict[str, Any]]:
         ours, theirs = os.pipe()
         try:
-            os.write(theirs, self._password() + b"\n")  # far less than a pipe holds
+            os.write(theirs, self._password() + b"\n")  # far less than the capacity of a pipe
             os.close(theirs)
             result = run_program(
                 [*self._start(ours), *words],
@@ -61,4 +61,4 @@ def _document(stdout: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(stdout, type=dict[str, Any])
     except (msgspec.MsgspecError, RecursionError):
-        return {}  # the action says that there was none
+        return {}  # the action reports that there was none

@@ -1,12 +1,13 @@
-"""What a run does next: `decide(graph, state, …)`. PURE: the elapsed time and the conditions' values are handed in.
+"""The next decisions of a run: `decide(graph, state, …)`. PURE: elapsed time and the values of conditions are passed in.
 
-Phases follow one another: preconditions, steps, undo (only where the run will not pass), always. A phase ends when each of its
-tasks has ended. `always` runs whatever happened, after an interruption too; so does undo.
+The phases are preconditions, steps, undo (only if the run will not pass) and always. A phase ends when each of its tasks
+has ended. `always` and undo run after any outcome, including an interruption.
 
 Invariants
-    Nothing begins before what it needs has ended (or begun, or is in force). A task whose needs failed is blocked, unless its
-    `if` asks what became of them. A fault ends only after those that wait for it have, or when nobody can come any more.
-    After a failure that nobody tolerates, or a cancellation, no step begins, but those that handle it.
+    No task begins before the tasks that it needs have ended (or begun, or been injected). A task is blocked if a task that
+    it needs failed, unless its `if` refers to the status of other steps. A fault ends after its dependents have ended, or
+    when none can begin any more.
+    After a failure that is not tolerated, or a cancellation, only steps that handle it begin.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,13 +29,13 @@ class Start(Struct, frozen=True):
 
 
 class Expand(Struct, frozen=True):
-    """Find out the items of a `foreach`."""
+    """Resolve the items of a `foreach`."""
 
     task: str
 
 
 class Settle(Struct, frozen=True):
-    """It ends without doing anything (more)."""
+    """End a task without doing anything (more)."""
 
     key: str
     status: Status
@@ -42,28 +43,28 @@ class Settle(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """A fault is not needed any more."""
+    """End a fault that is no longer needed."""
 
     key: str
 
 
 class Rest(Struct, frozen=True):
-    """Nothing to do before something ends, or so much time has elapsed."""
+    """Wait until something ends, or until so much time has elapsed."""
 
     until_s: float | None = None
 
 
 class Finish(Struct, frozen=True):
-    """All phases are over."""
+    """End the run: all phases are over."""
 
 
 Decision: TypeAlias = Start | Expand | Settle | Release | Rest | Finish
 Judge: TypeAlias = Callable[[Task], bool | str]
-"""Whether a task's `if` holds, or why that cannot be said. Asked when all that it needs has ended."""
+"""Whether a task's `if` holds, or why that is not known. Called when all tasks that it needs have ended."""
 
 
 def decide(graph: Graph, state: RunState, elapsed_s: float, judge: Judge) -> list[Decision]:
-    """Everything that can be done now; when all of it is written down, ask again. Never empty."""
+    """Return everything that can be done now, never an empty list. Call again once all of it is in the journal."""
     for phase in PHASES:
         found = list(_in_doubt(graph, state, phase)) or list(_in_phase(graph, state, phase, elapsed_s, judge))
         if found:
@@ -72,7 +73,7 @@ def decide(graph: Graph, state: RunState, elapsed_s: float, judge: Judge) -> lis
 
 
 def will_pass(graph: Graph, state: RunState) -> bool:
-    """Whether nothing has happened yet that keeps the run from passing."""
+    """Return whether nothing has happened so far that keeps the run from passing."""
     return state.cancelled is None and not any(_spoils(state, task) for task in graph.tasks)
 
 
@@ -91,12 +92,14 @@ def _in_phase(graph: Graph, state: RunState, phase: Phase, elapsed_s: float, jud
         retry_at_s = min((at for key, at in state.retry_at_s.items() if key not in state.running), default=None)
         if state.running or retry_at_s is not None:
             yield Rest(retry_at_s)
-        else:  # a graph that was checked has no such task; one that was not must not wait for ever
-            yield from (Settle(task.id, "blocked", "nothing that it waits for can happen") for task in waiting)
+        else:  # impossible in a checked graph; an unchecked one must not wait for ever
+            yield from (
+                Settle(task.id, "blocked", "none of the steps that it waits for can happen") for task in waiting
+            )
 
 
 def _room(graph: Graph, state: RunState, acts: list[Decision]) -> int:
-    """How many more may begin. Faults only hold; they take no place."""
+    """Return how many more tasks may begin. Faults take no place, because they only hold."""
     busy = sum(not graph.task(key).holds for key in state.running)
     busy += sum(isinstance(act, Start) and not graph.task(act.key).holds for act in acts)
     return graph.max_parallel - busy
@@ -129,7 +132,7 @@ def _for_task(
 def _again(
     state: RunState, task: Task, key: str, elapsed_s: float, room: int, item: int | None = None
 ) -> Iterator[Decision]:
-    """A task that failed and has attempts left."""
+    """Decide about a task that failed and has attempts left."""
     if state.cancelled is not None and task.phase != "always":
         yield Settle(key, "aborted", f"{_cancelled(state)}, before another attempt")
     elif state.retry_at_s[key] <= elapsed_s and room > 0:
@@ -159,7 +162,7 @@ def _items(state: RunState, task: Task, elapsed_s: float, room: int) -> Iterator
 
 
 def _all_items(state: RunState, task: Task, keys: list[str]) -> Settle:
-    """The worst of them is the task's own; a task without items has nothing to show."""
+    """Return the end of a `foreach` task: the worst status of its items, or `skipped` if there are none."""
     statuses = [state.status(key) for key in keys]
     for status in ("failed", "aborted", "blocked", "unproven", "simulated"):
         bad = sum(one == status for one in statuses)
@@ -169,7 +172,7 @@ def _all_items(state: RunState, task: Task, keys: list[str]) -> Settle:
 
 
 def _may_begin(graph: Graph, state: RunState, task: Task, judge: Judge) -> Settle | bool | None:
-    """True, or how it ends at once; None while it has to wait."""
+    """Return True, or the decision that ends the task at once, or None while it has to wait."""
     if state.cancelled is not None and task.phase != "always":
         return Settle(task.id, "aborted", _cancelled(state))
     met = [_met(state, edge) for edge in task.needs]
@@ -187,12 +190,12 @@ def _may_begin(graph: Graph, state: RunState, task: Task, judge: Judge) -> Settl
             return Settle(task.id, "blocked", stop)
     holds = judge(task) if task.conditional else True
     if isinstance(holds, str):
-        return Settle(task.id, "failed", f"its condition cannot be judged: {holds}")
+        return Settle(task.id, "failed", f"its condition cannot be evaluated: {holds}")
     return True if holds else Settle(task.id, "skipped", "its condition does not hold")
 
 
 def _met(state: RunState, edge: Edge) -> str | None:
-    """`good`, `bad` or `skipped`; None: not yet."""
+    """Return `good`, `bad` or `skipped`, or None if the edge is not decided yet."""
     status = state.status(edge.task)
     if edge.until == "injected":
         if edge.task in state.injected:
@@ -205,7 +208,7 @@ def _met(state: RunState, edge: Edge) -> str | None:
 
 
 def _stops(graph: Graph, state: RunState, task: str) -> bool:
-    """Whether what became of a task keeps those that need it from beginning. What is optional may fail."""
+    """Return whether the outcome of a task blocks its dependents. An optional task may fail."""
     return not graph.task(task).optional or state.status(task) != "failed"
 
 
@@ -219,7 +222,7 @@ def _became(state: RunState, tasks: list[str]) -> str:
 
 
 def _stopped_by(graph: Graph, state: RunState) -> str:
-    """Why no further step begins: a failure that ends the plan, or a precondition that is not known to hold; else empty."""
+    """Return why no further step begins (a failure that ends the plan, or an unproven precondition), or an empty string."""
     for task in (*graph.of("preconditions"), *graph.of("steps")):
         status = state.status(task.id)
         if task.optional or status not in ("failed", "unproven"):
@@ -232,7 +235,7 @@ def _stopped_by(graph: Graph, state: RunState) -> str:
 
 
 def _nobody_waits(graph: Graph, state: RunState, fault: Task) -> bool:
-    """Whether all that wait for the fault's being in force have ended; one that nobody waits for goes on till its time is up."""
+    """Return whether all dependents of a fault have ended. A fault without dependents lasts until its time is up."""
     if fault.id not in state.injected:
         return False
     dependents = [task for task in graph.tasks if Edge(fault.id, "injected") in task.needs]
@@ -242,8 +245,7 @@ def _nobody_waits(graph: Graph, state: RunState, fault: Task) -> bool:
 
 
 def _undo(graph: Graph, state: RunState) -> Iterator[Decision]:
-    """One after the other, of what began the last first; each is tried, whatever became of the others. Only where the run will
-    not pass."""
+    """Undo one step after the other, the last one begun first. All are tried, even if some fail. Nothing if the run will pass."""
     if will_pass(graph, state):
         return
     keys = [
@@ -271,7 +273,7 @@ def _spoils(state: RunState, task: Task) -> bool:
 
 
 def _in_doubt(graph: Graph, state: RunState, phase: Phase) -> Iterator[Decision]:
-    """Those that had begun when the process died: `RunState.attempts` ends in an outcome whose cause is `doubt`."""
+    """Decide about tasks that were running when the process died: their last attempt has the cause `doubt`."""
     for key, ends in state.attempts.items():
         if ends[-1].cause != "doubt" or key in state.ended or key in state.running:
             continue
@@ -290,11 +292,9 @@ def _phase_of(graph: Graph, key: str) -> Phase:
 def _after_doubt(graph: Graph, state: RunState, key: str) -> Iterator[Decision]:
     task = graph.task(key)
     if state.cancelled is not None and task.phase != "always":
-        yield Settle(key, "aborted", f"{_cancelled(state)}; whether it took effect is not known")
+        yield Settle(key, "aborted", f"{_cancelled(state)}; whether it took effect is unknown")
     elif task.on_resume == "skip":
-        yield Settle(
-            key, "unproven", "it was at work when the run was interrupted; whether it took effect is not known"
-        )
+        yield Settle(key, "unproven", "it was running when the run was interrupted; whether it took effect is unknown")
     elif task.on_resume == "retry":
         yield Start(key, state.attempt(key), _item_of(key))
     else:
@@ -302,7 +302,7 @@ def _after_doubt(graph: Graph, state: RunState, key: str) -> Iterator[Decision]:
 
 
 def _after_question(state: RunState, key: str, how: str) -> Decision:
-    """`confirm`: a step that looks whether it took effect; `ask`: a person who says whether it is to be done (again)."""
+    """Resolve a doubt. `confirm` runs a step that checks the effect; `ask` asks a person whether to do the step (again)."""
     if CONFIRM + key in state.running:
         return Rest()
     answer = state.status(CONFIRM + key)
@@ -311,8 +311,8 @@ def _after_question(state: RunState, key: str, how: str) -> Decision:
     if (answer in GOOD) == (how == "ask"):
         return Start(key, state.attempt(key), _item_of(key))
     if how == "confirm":
-        return Settle(key, "passed", "it had taken effect before the run was interrupted: confirmed")
-    return Settle(key, "aborted", "whether it took effect is not known, and nobody said that it is to be done again")
+        return Settle(key, "passed", "confirmed: it had taken effect before the run was interrupted")
+    return Settle(key, "aborted", "whether it took effect is unknown, and repeating it was not approved")
 
 
 def _item_of(key: str) -> int | None:

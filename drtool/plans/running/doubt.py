@@ -1,4 +1,4 @@
-"""What a process that goes on with a run writes down first: of what had begun and has no outcome, nobody knows. PURE."""
+"""The first events of a resumed run: work that had begun and has no outcome is in doubt. PURE."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from drtool.plans.running.state import RunState
 
 
 def doubts(state: RunState, elapsed_s: float, at: str) -> Iterator[Ended]:
-    """An outcome that is no end, for each piece of work that was under way when the process died."""
+    """Yield an outcome for each piece of work that was running when the process died. It is retried, so it is not final."""
     for key, began in list(state.running.items()):
         yield Ended(
             at=at,
@@ -15,7 +15,7 @@ def doubts(state: RunState, elapsed_s: float, at: str) -> Iterator[Ended]:
             key=key,
             status="aborted",
             attempt=began.attempt,
-            detail="the process was gone before it ended",
+            detail="the process died before it ended",
             cause="doubt",
             retry_at_s=elapsed_s,
         )

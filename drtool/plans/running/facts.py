@@ -1,4 +1,4 @@
-"""What expressions may know in a run: the state of the journal, as values of the language. PURE."""
+"""The values that expressions see in a run: the journal's state, in the types of the plan language. PURE."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from drtool.plans.running.tasks import UNDO, item_key, task_id, undone
 
 
 class Given(Struct, frozen=True, kw_only=True):
-    """What a run was given, once: by the names of the plan."""
+    """The fixed values of a run, under the plan's names."""
 
     run: str
     scope: str
@@ -29,7 +29,7 @@ class Given(Struct, frozen=True, kw_only=True):
 
 
 def context_for(plan: Plan, state: RunState, given: Given, key: str | None, now: Moment | Unknown) -> Context:
-    """What the piece of work `key` sees; None: what stands outside all steps."""
+    """Return the context of the piece of work `key`. None stands for expressions outside all steps."""
     facts = Facts(
         now=now,
         run={"id": given.run, "scope": given.scope, "started": given.started},
@@ -50,7 +50,7 @@ def context_for(plan: Plan, state: RunState, given: Given, key: str | None, now:
 
 
 def outcomes(plan: Plan, state: RunState) -> dict[str, Outcome]:
-    """Of each step that ended, or is a fault in force, how it stands."""
+    """Return the outcome so far of each step that has ended, or is an active fault."""
     found = {}
     for name, step in steps_by_id(plan).items():
         status = state.status(name) or ("injected" if name in state.injected else None)
@@ -67,12 +67,12 @@ def outcomes(plan: Plan, state: RunState) -> dict[str, Outcome]:
 
 
 def _own_outcome(step: Step, state: RunState, key: str) -> Outcome:
-    """Of the very piece of work that is undone: what it did not get to give is null, not unknown."""
+    """Return the outcome of the piece of work being undone. An output that it did not produce is null, not unknown."""
     return Outcome(statuses=(str(state.status(key) or "aborted"),), outputs=_row(step, state, key))
 
 
 def _outputs(step: Step, state: RunState, keys: list[str]) -> dict[str, Any]:
-    """Under the plan's names; of a `foreach`, lists in the items' order."""
+    """Return outputs under the plan's names. With `foreach`, each is a list in the order of the items."""
     rows = [_row(step, state, key) for key in keys]
     if step.foreach is None:
         return rows[0]
@@ -85,7 +85,7 @@ def _row(step: Step, state: RunState, key: str) -> dict[str, Any]:
 
 
 def typed(value: Any, kind: ValueKind) -> Any:  # noqa: ANN401 - any plain value
-    """A plain value of a journal as the kind that it is."""
+    """Convert a plain value from the journal to its kind."""
     if value is None:
         return None
     if kind == "timestamp" and isinstance(value, str):
@@ -96,7 +96,7 @@ def typed(value: Any, kind: ValueKind) -> Any:  # noqa: ANN401 - any plain value
 
 
 def steady(state: RunState) -> dict[str, Maybe]:
-    """The share of bad and good answers while it was looked at."""
+    """Return the share of bad and good answers of the probes during the steps."""
     during = [sample for sample in state.samples if sample.when == "during"]
     if not during:
         return {"failing": 0.0, "passing": 1.0}

@@ -1,4 +1,4 @@
-"""The plan of a run, kept beside its journal: what is resumed is what began, whatever became of the files meanwhile."""
+"""The copy of a plan beside the journal of its run. A resumed run uses this copy, even if the original changed since."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ FOLDER = "plan"
 
 
 def keep_plan(plan: Plan, directory: Path, folder: Path) -> None:
-    """Copies the plan's files, below `directory`, into a run's folder."""
+    """Copy the plan's files, which are below `directory`, into a run's folder."""
     for row in plan.files:
         to = folder / FOLDER / row.file
         to.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -23,7 +23,7 @@ def keep_plan(plan: Plan, directory: Path, folder: Path) -> None:
 
 
 def kept_plan(folder: Path, name: str, digest: str) -> Plan:
-    """The plan that a run began with; `name` is its own file's. FormatError if it is not the one of the journal."""
+    """Load the plan that a run began with, from its main file `name`. Raises FormatError if its digest differs."""
     plan = load_plan(folder / FOLDER / name)
     if plan.digest != digest:
         raise FormatError(f"{folder / FOLDER}: this is not the plan that the run began with")

@@ -1,8 +1,8 @@
-"""The repository as a dry run sees it: nothing that it does is kept, neither at the sites nor on this host.
+"""Read-only access to the repository for dry runs. Nothing is kept, neither at the sites nor on this host.
 
 Invariants
-    Stores raise on a write. What reading notes on this host (which changes it saw confirmed) goes to a copy of the state
-    directory, which is thrown away; the faults of drills are heeded all the same.
+    Stores raise on a write. Local state that reading updates (the confirmed changes) goes to a temporary copy of the state
+    directory. The faults of drills still apply.
 """
 
 import shutil
@@ -19,7 +19,7 @@ from drtool.repository import Repository, RepositorySpec, open_repository
 
 @contextmanager
 def read_only(spec: Callable[[], RepositorySpec], emit: Emit) -> Iterator[Repository]:
-    """Opens it; `spec` is asked then, since that may ask for a password. Raises DrtoolError."""
+    """Open the repository. `spec` is called on entry, because it may prompt for a password. Raises DrtoolError."""
     asked = spec()
     with tempfile.TemporaryDirectory(prefix="drtool-plan-") as scratch:
         state_dir = Path(scratch) / "state"

@@ -1,8 +1,8 @@
-"""The dry run: every step is asked what it would do, in an order in which it could be done. It always comes before a run.
+"""The dry run: asks every step what it would do, in a possible order of execution. It precedes every run.
 
 Invariants
-    Nothing is changed: actions are asked to foresee, with stores that raise on a write.
-    What is decided here (snapshot ids, seeds, victims) is pinned, and what a run does later is what was foreseen.
+    Nothing is changed. Actions preview their work with stores that raise on a write.
+    Choices made here (snapshot ids, seeds, victims) are pinned, so the run later does what was previewed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ from drtool.plans.running.tasks import undo_key
 
 
 class Resolved(Struct, frozen=True, kw_only=True):
-    """What one step would do."""
+    """The preview of one step."""
 
     id: str
     uses: str
@@ -34,7 +34,7 @@ class Resolved(Struct, frozen=True, kw_only=True):
 
     @property
     def status(self) -> str:
-        """As a person reads it, and `--json` has it: `ok`, `would change …`, `cannot run: …`, `deferred (needs …)`."""
+        """The text shown and given by `--json`: `ok`, `would change …`, `cannot run: …`, `deferred (needs …)`."""
         verdict, detail = self.foresight.verdict, self.foresight.detail
         if verdict == "deferred":
             return f"deferred ({detail})" if detail else "deferred"
@@ -52,12 +52,12 @@ class Resolution(Struct, frozen=True, kw_only=True):
 
     @property
     def cannot(self) -> tuple[Resolved, ...]:
-        """Those that keep the plan from running."""
+        """The steps that keep the plan from running."""
         return tuple(row for row in self.rows if row.foresight.verdict == "cannot run" and not row.optional)
 
     @property
     def unprovable(self) -> tuple[Resolved, ...]:
-        """What would run, but cannot be foreseen; and what is optional and cannot run."""
+        """Steps that would run but cannot be previewed, and optional steps that cannot run."""
         return tuple(
             row
             for row in self.rows
@@ -68,7 +68,7 @@ class Resolution(Struct, frozen=True, kw_only=True):
 def resolve(
     plan: Plan, actions: Mapping[str, Action], around: Around, context_of: Callable[[str], Context]
 ) -> Resolution:
-    """Asks every step, each undo and each `confirm` too."""
+    """Preview every step, including each undo and each `confirm`."""
     rows: list[Resolved] = []
     for step in steps_by_id(plan).values():
         rows.append(_resolved(step.id, step, actions, around, context_of(step.id)))
@@ -84,7 +84,7 @@ def _resolved(key: str, step: Step, actions: Mapping[str, Action], around: Aroun
     try:
         foresight = _foreseen(key, step, actions[step.uses], around, context)
     except (NoPassword, WrongPassword):
-        raise  # not this step's doing, and the same for all of them
+        raise  # not specific to this step
     except DrtoolError as error:
         foresight = Foresight(verdict="cannot run", detail=_sentence(error))
     return Resolved(id=key, uses=step.uses, name=step.name, optional=step.optional, foresight=foresight)
@@ -133,12 +133,12 @@ def _needs(value: object) -> frozenset[str]:
 
 
 def items_of(step: Step, context: Context) -> list[Any]:
-    """The items of a `foreach`, as plain values. ExpressionError, or DrtoolError where it is no list."""
+    """Return the items of a `foreach` as plain values. Raises ExpressionError, or DrtoolError if it is not a list."""
     found = _items(step, context)
     if isinstance(found, Unknown):
         raise DrtoolError(f"the items of {step.id} are not known yet")
     if not isinstance(found, list | tuple):
-        raise DrtoolError(f"foreach of {step.id} is no list, but {found!r}")
+        raise DrtoolError(f"foreach of {step.id} is not a list: {found!r}")
     return [written(item) for item in found]
 
 
@@ -157,6 +157,6 @@ def _sentence(error: DrtoolError) -> str:
 
 
 def lines(resolution: Resolution) -> Iterator[str]:
-    """For a terminal without colours."""
+    """Yield the rows for a terminal without colours."""
     for row in resolution.rows:
         yield f"{row.id}: {row.status}"

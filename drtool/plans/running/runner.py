@@ -1,10 +1,11 @@
-"""The main loop of a run: decide, write down, act, hear what came of it.
+"""The main loop of a run: decide, record, act, receive messages.
 
 Invariants
-    What is decided is decided by `deciding.decide` from the journal alone. Every intent is durable before its step begins, every
-    outcome before anything follows from it. If the journal cannot be written, everything is ended and nothing more begins.
-    One thread (the caller's) writes; steps run in threads of their own and only put messages into a queue.
-    Undo and `always` run whatever happened, an interruption too; a second interruption ends them, and they are leftovers.
+    Decisions come from `deciding.decide` and the journal alone. Every intent is durable before its step begins, and every
+    outcome before anything follows from it. If the journal cannot be written, all work is ended and none begins.
+    Only the caller's thread writes. Steps run in threads of their own and only put messages into a queue.
+    Undo and `always` run after any outcome, including an interruption. A second interruption ends them, and they are then
+    reported as leftovers.
 """
 
 import dataclasses
@@ -44,11 +45,11 @@ LOOK_S = 0.5
 
 
 def ignore(event: Event) -> None:
-    """For a run that nobody listens to."""
+    """Ignore an event, for a run without listeners."""
 
 
 class Runner:
-    """One run, from its first step to its last. `interrupted` is asked all the time: what a signal said, or empty."""
+    """One run, from its first step to its last. `interrupted` returns the signal received, or an empty string; it is polled."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class Runner:
         return self._elapsed_before_s + time.monotonic() - self._began_at
 
     def run(self) -> None:
-        """Until all phases are over."""
+        """Run until all phases are over."""
         try:
             while not self._turn():
                 pass
@@ -96,13 +97,13 @@ class Runner:
             raise
 
     def resume(self) -> None:
-        """The same, of a run whose process died: what it had begun is in doubt."""
+        """Continue a run whose process died. Work that had begun is in doubt."""
         for event in doubts(self.state, self.elapsed_s, _now()):
             self._write(event)
         self.run()
 
     def close(self) -> list[str]:
-        """Ends what was to outlive its step, last first. What is left."""
+        """End everything that outlives its step, in reverse order, and return what is left."""
         left: list[str] = []
         for ending in reversed(self._endings):
             try:
@@ -113,7 +114,7 @@ class Runner:
         return left
 
     def _turn(self) -> bool:
-        """Whether it is over."""
+        """Take one turn of the loop, and return whether the run is over."""
         self._watch()
         decisions = decide(self.graph, self.state, self.elapsed_s, self._judge)
         for decision in decisions:
@@ -174,7 +175,7 @@ class Runner:
             raise DrtoolError(f"{step.place}: with.{'.'.join(map(str, problem.path))}: {problem.message}")
         if filled.needs:
             raise DrtoolError(
-                f"{step.place}: a value is not known, though it should be: {', '.join(sorted(filled.needs))}"
+                f"{step.place}: a value is unexpectedly unknown; it needs {', '.join(sorted(filled.needs))}"
             )
         foreseen_as = undo_key(task_id(key), undone(key)[1]) if key.startswith(UNDO) else task_id(key)
         pins = self.state.pinned.get(foreseen_as, {})
@@ -183,7 +184,7 @@ class Runner:
         )
 
     def _evaluated(self, expression: Expression, sees: str) -> Maybe:
-        """Asked by steps, in threads of their own."""
+        """Evaluate an expression for a step. Called from the step's own thread."""
         with self._noting:
             return evaluate(expression, self._context(sees))
 
@@ -241,9 +242,9 @@ class Runner:
                 del self._attempts[key]
                 self._note_end(message)
             case Says():
-                pass  # shown by whoever listens to the journal's own events; nothing is decided by it
+                pass  # shown by listeners; no decision depends on it
             case _:
-                pass  # the outcome of an attempt that was given up
+                pass  # the late outcome of an abandoned attempt
 
     def _note_end(self, ended: HasEnded) -> None:
         key, outcome = ended.key, ended.outcome
@@ -341,7 +342,7 @@ class Runner:
         return any(task.phase == "always" and task.id in self.state.order for task in self.graph.tasks)
 
     def _end_everything(self) -> None:
-        """The journal cannot be written, or this is a bug: nothing is left at work, as far as that can be had."""
+        """Cancel all work, as far as possible. Called when the journal cannot be written, or after a bug."""
         for attempt in (*self._attempts.values(), *self._sampling.values()):
             attempt.work.cancelled.set()
         ends_at = time.monotonic() + 10.0
@@ -389,8 +390,8 @@ class Runner:
 
 
 def _question(step: Step) -> Step:
-    """What a person is asked about a step that may have taken effect."""
-    prompt = f"{step.id} was at work when the run was interrupted. Is it to be done (again)?"
+    """Return the question to a person about a step that may have taken effect."""
+    prompt = f"{step.id} was running when the run was interrupted. Run it (again)?"
     return replace(step, uses="approve", inputs={"prompt": prompt}, condition=None, foreach=None)
 
 

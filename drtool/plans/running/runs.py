@@ -1,8 +1,8 @@
-"""The runs of this host: a folder for each, with its journal; and which of them may not run at once.
+"""The runs of this host, each a folder with its journal, and the concurrency groups.
 
 Invariants
-    A concurrency group is held by a lock of the kernel's: a process that is killed holds nothing.
-    Ids sort by the time of their beginning.
+    A concurrency group is a kernel lock, so a killed process holds none.
+    Run ids sort by their start times.
 """
 
 import fcntl
@@ -24,25 +24,25 @@ _GROUPS = "groups"
 
 
 class GroupBusy(DrtoolError):
-    """Another run holds this plan's concurrency group."""
+    """Raised when another run holds the plan's concurrency group."""
 
     exit_code = 75
 
 
 def new_run_id(now: datetime) -> str:
-    """`20261123-140500-3f2a`: when it began, in UTC, and a random word."""
+    """Return an id such as `20261123-140500-3f2a`: the start in UTC, and a random word."""
     return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def folder_of(state_dir: Path, run: str) -> Path:
-    """Where a run's journal is. UsageError for what is no id."""
+    """Return the folder of a run's journal. Raises UsageError if `run` is not a run id."""
     if not run or not all(letter in "abcdefghijklmnopqrstuvwxyz0123456789-" for letter in run) or len(run) > 64:
-        raise UsageError(f"{run!r} is no run", hint="`drtool plan history` lists them")
+        raise UsageError(f"{run!r} is not a run id", hint="`drtool plan history` lists them")
     return state_dir / RUNS / run
 
 
 def past_runs(state_dir: Path) -> Iterator[PastRun]:
-    """All of them, oldest first."""
+    """Yield all runs of this host, oldest first."""
     try:
         names = sorted(os.listdir(state_dir / RUNS))
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def past_runs(state_dir: Path) -> Iterator[PastRun]:
 
 
 def last_unfinished(state_dir: Path) -> str | None:
-    """The newest run that is neither over nor at work."""
+    """Return the newest run that is neither finished nor running."""
     found = [
         row.run_id
         for row in past_runs(state_dir)
@@ -87,7 +87,7 @@ def _past(folder: Path) -> PastRun:
 
 
 def _step_seconds(events: Iterable[Event]) -> dict[str, float]:
-    """By step; neither items of a `foreach` nor undo."""
+    """Return the seconds per step, without the items of a `foreach` and undo."""
     took: dict[str, float] = {}
     came_out = []
     for event in events:
@@ -99,7 +99,7 @@ def _step_seconds(events: Iterable[Event]) -> dict[str, float]:
 
 @contextmanager
 def held_group(state_dir: Path, group: str | None) -> Iterator[None]:
-    """Holds a concurrency group, if the plan names one. GroupBusy if another run does."""
+    """Hold the concurrency group, if the plan names one. Raises GroupBusy if another run holds it."""
     if group is None:
         yield
         return
@@ -112,7 +112,7 @@ def held_group(state_dir: Path, group: str | None) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise GroupBusy(f"another run of the group {group!r} is at work on this host") from None
+            raise GroupBusy(f"another run of the group {group!r} is in progress on this host") from None
         yield
     finally:
         os.close(descriptor)

@@ -1,8 +1,8 @@
-"""Secrets of a plan: read once, when the run begins, and taken out of everything that is written or shown.
+"""Secrets of a plan: read once at the start of the run, and removed from everything that is written or shown.
 
 Invariants
-    A secret is never empty, and never shorter than what can be taken out of text without taking the text apart.
-    What is redacted is redacted in every form that programs print: as it is, percent-encoded, in base64, as JSON has it.
+    A secret has a minimum length, so that it can be removed from text without destroying the text.
+    A secret is redacted in every form in which programs print it: plain, percent-encoded, base64, and JSON-escaped.
 """
 
 import base64
@@ -27,22 +27,20 @@ _BYTES_MAX = 64 << 10
 
 
 def read_secrets(refs: Mapping[str, SecretRef], environ: Mapping[str, str]) -> dict[str, str]:
-    """Each by its name. UsageError names the secret and where it was looked for, never what was found."""
+    """Read each secret, by name. A UsageError names the secret and its location, never its value."""
     return {name: _checked(name, _read(name, ref, environ)) for name, ref in refs.items()}
 
 
 def _checked(name: str, value: str) -> str:
     if len(value) < SHORTEST:
-        raise UsageError(
-            f"secret {name}: it has fewer than {SHORTEST} characters, so it could not be kept out of reports"
-        )
+        raise UsageError(f"secret {name}: it has fewer than {SHORTEST} characters, too few to redact it from reports")
     return value
 
 
 def _read(name: str, ref: SecretRef, environ: Mapping[str, str]) -> str:
     if ref.env is not None:
         if not environ.get(ref.env):
-            raise UsageError(f"secret {name}: the environment has no {ref.env}")
+            raise UsageError(f"secret {name}: the environment variable {ref.env} is not set")
         return environ[ref.env]
     if ref.command:
         result = run_program(ref.command, ends_at=time.monotonic() + COMMAND_TIMEOUT_S, env=environ)
@@ -58,7 +56,7 @@ def _file(name: str, ref: SecretRef, environ: Mapping[str, str]) -> bytes:
         directory = environ.get("CREDENTIALS_DIRECTORY")
         if not directory:
             raise UsageError(
-                f"secret {name}: systemd handed over no credentials",
+                f"secret {name}: systemd passed no credentials",
                 hint="set LoadCredential= in the unit that runs the plan",
             )
         path = Path(directory) / ref.systemd_credential
@@ -66,7 +64,7 @@ def _file(name: str, ref: SecretRef, environ: Mapping[str, str]) -> bytes:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             if mode & 0o077 and ref.systemd_credential is None:
-                raise UsageError(f"secret {name}: others may read {path}", hint=f"chmod 600 {path}")
+                raise UsageError(f"secret {name}: {path} is readable by others", hint=f"chmod 600 {path}")
             return file.read(_BYTES_MAX)
     except OSError as error:
         raise UsageError(f"secret {name}: {path} cannot be read: {error.strerror}") from None
@@ -77,7 +75,7 @@ def _line(data: bytes) -> str:
 
 
 def redactor(secrets: Mapping[str, str]) -> Callable[[str], str]:
-    """Takes every form of every secret out of a text; the longest first."""
+    """Return a function that removes every form of every secret from a text, the longest first."""
     forms = {form for value in secrets.values() for form in _forms(value) if len(form) >= SHORTEST}
     ordered = sorted(forms, key=len, reverse=True)
 
@@ -90,7 +88,7 @@ def redactor(secrets: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def _without_ends(text: str, forms: Sequence[str]) -> str:
-    """What was cut somewhere in a secret begins or ends with a part of it."""
+    """Redact a part of a secret at the beginning or end of a text that was cut inside a secret."""
     for form in forms:
         for length in range(len(form) - 1, SHORTEST - 1, -1):
             if text.endswith(form[:length]):
@@ -110,7 +108,7 @@ def _forms(value: str) -> set[str]:
 
 
 def _inside(raw: bytes) -> Iterator[str]:
-    """As base64 of something longer that holds it, at each of the places in a group of three where it may begin."""
+    """Yield the base64 forms of a secret inside a longer text, at each offset within a group of three bytes."""
     for before in (1, 2):
         whole = before + len(raw)
         text = base64.b64encode(b"\0" * before + raw).decode()
@@ -118,7 +116,7 @@ def _inside(raw: bytes) -> Iterator[str]:
 
 
 def redacted(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401 - any plain value
-    """The same value without secrets, keys too."""
+    """Return a value with secrets removed, from keys too."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):

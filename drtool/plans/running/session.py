@@ -1,8 +1,9 @@
-"""A run from its file to its verdict: resolve, write down, run, clean up, conclude, record, tell.
+"""A run from its file to its verdict: resolve, run, clean up, conclude, record, notify.
 
 Invariants
-    Nothing is changed before every step was resolved: what cannot run is told with its reasons, and ends the run at once.
-    Scratch goes when the run ends, however it ends. What could not be removed makes the verdict.
+    Nothing is changed before every step was resolved. Steps that cannot run are reported with their reasons, and end the
+    run at once.
+    Scratch is removed at the end of every run. Leftovers that could not be removed decide the verdict.
 """
 
 import os
@@ -39,7 +40,7 @@ Measure = Callable[[Plan, Sequence[Event]], Measures]
 
 
 class Run(Struct, frozen=True, kw_only=True):
-    """What a run needs besides its plan."""
+    """The inputs of a run besides its plan."""
 
     plan: Plan
     given: Given
@@ -52,7 +53,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What became of it."""
+    """The result of a run."""
 
     run_id: str
     conclusion: Conclusion
@@ -63,7 +64,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 def foresee(run: Run) -> Resolution:
-    """The dry run: always performed, changes nothing."""
+    """Perform the dry run, which precedes every run and changes nothing."""
     state = RunState()
     now = Unknown(frozenset({"now"}), "timestamp")
 
@@ -74,22 +75,22 @@ def foresee(run: Run) -> Resolution:
 
 
 def check_before(run: Run) -> None:
-    """What no dry run changes: live plans want `--live`, windows are open. Raises DrtoolError."""
+    """Check conditions outside the dry run: `--live` for live plans, and open windows. Raises DrtoolError."""
     if run.plan.scope == "live" and not run.live:
-        raise UsageError(f"plan {run.plan.id} changes what is live", hint="look at its dry run, then add --live")
+        raise UsageError(f"plan {run.plan.id} changes production", hint="check its dry run, then add --live")
     if not in_window(run.plan.guards, datetime.now(UTC)):
         raise DrtoolError(f"no window of plan {run.plan.id} is open: {'; '.join(run.plan.guards.windows)}")
 
 
 def group_of(run: Run) -> str | None:
-    """The concurrency group, its expressions filled in."""
+    """Return the concurrency group, with its expressions filled in."""
     text = run.plan.concurrency.group
     if text is None:
         return None
     value = fill_text(text, context_for(run.plan, RunState(), run.given, None, run.given.started))
     if isinstance(value, Unknown):
         raise UsageError(
-            f"the concurrency group {text!r} needs what only a run knows: {', '.join(sorted(value.needs))}"
+            f"the concurrency group {text!r} needs values that only a run knows: {', '.join(sorted(value.needs))}"
         )
     return str(value)
 
@@ -102,7 +103,7 @@ def carry_out(
     heard: Callable[[Event], None] = ignore,
     begun: Callable[[], None] = lambda: None,
 ) -> Result:
-    """A real run; `begun` is called when its folder is there. GroupBusy if another one holds its group."""
+    """Perform a real run. `begun` is called once its folder exists. Raises GroupBusy if another run holds its group."""
     with held_group(run.around.state_dir, group_of(run)), Journal.create(run.around.folder) as journal:
         begun()
         journal.append(_began(run))
@@ -117,7 +118,7 @@ def carry_on(
     interrupted: Callable[[], str],
     heard: Callable[[Event], None] = ignore,
 ) -> Result:
-    """Goes on with a run whose process died."""
+    """Continue a run whose process died."""
     with held_group(run.around.state_dir, group_of(run)), Journal.resume(run.around.folder) as journal:
         gap_s = _gap_s(journal.events)
         journal.append(Resumed(at=_now(), elapsed_s=gap_s, host=run.host, user=run.user))
@@ -190,13 +191,13 @@ def _finish(
 
 
 class _ScratchSpaces:
-    """Rooms for restored data, all of them removed when the run ends."""
+    """Scratch directories for restored data. All are removed at the end of the run."""
 
     def __init__(self, run: Run, spaces: ExitStack, left: list[str]) -> None:
         self._run, self._spaces, self._left = run, spaces, left
 
     def take_over(self) -> None:
-        """What this run's process that died had restored: what ended then is there still."""
+        """Take over the scratch of this run's dead process. Data that it had restored is still there."""
         found, _ = records(self._run.around.state_dir)
         for record in found:
             if record.run == self._run.around.run:
@@ -245,7 +246,7 @@ def _began(run: Run) -> RunBegan:
 
 
 def _gap_s(events: Sequence[Event]) -> float:
-    """How much had elapsed, and how long nobody was at work since, by the wall clock; never negative."""
+    """Return the time elapsed before the gap plus the gap itself, by the wall clock. Never negative."""
     last = events[-1]
     gone_s = time.time() - datetime.fromisoformat(last.at).timestamp()
     return last.elapsed_s + max(0.0, gone_s)
@@ -256,7 +257,7 @@ def _now() -> str:
 
 
 def user_name() -> str:
-    """Who runs it, for the report."""
+    """Return the name of the user, for the report."""
     import pwd
 
     try:
@@ -266,5 +267,5 @@ def user_name() -> str:
 
 
 def started_now() -> Moment:
-    """What `now` will mean in a run that begins now."""
+    """Return the meaning of `now` in a run that begins now."""
     return Moment(time.time_ns())

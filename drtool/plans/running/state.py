@@ -1,7 +1,7 @@
-"""Where a run stands: the journal's events, folded. PURE.
+"""The state of a run: the fold of its journal's events. PURE.
 
 Invariants
-    The same events give the same state, whoever wrote them: a resumed run knows what the first process knew.
+    The same events give the same state. A resumed run has all the state of the first process.
 """
 
 from collections.abc import Iterable
@@ -28,13 +28,13 @@ BAD = frozenset({"failed", "blocked", "aborted"})
 
 
 class RunState:
-    """Mutable: `apply` takes each event once, in order."""
+    """The mutable state. `apply` takes each event once, in order."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.run: RunBegan | None = None
         self.pinned: dict[str, dict[str, Any]] = {}
         self.order: list[str] = []
-        """Keys in the order in which they first began."""
+        """Keys, in the order of their first beginning."""
         self.running: dict[str, Began] = {}
         self.injected: dict[str, dict[str, Any]] = {}
         self.ended: dict[str, Ended] = {}
@@ -68,7 +68,7 @@ class RunState:
                 self._note(event)
 
     def _note(self, event: Event) -> None:
-        """What is said of the run as a whole. `Resumed` and `Measured` change nothing of where it stands."""
+        """Record an event that concerns the whole run. `Resumed` and `Measured` do not change the state."""
         match event:
             case RunBegan():
                 self.run = event
@@ -96,19 +96,19 @@ class RunState:
         else:
             self.retry_at_s[event.key] = event.retry_at_s
         if event.cause == "doubt":
-            self.injected.pop(event.key, None)  # whoever held it is gone
+            self.injected.pop(event.key, None)  # the process that held it is gone
 
     def status(self, key: str) -> Status | None:
-        """How a key ended; None while it has not."""
+        """Return the final status of a key, or None while it has none."""
         ended = self.ended.get(key)
         return ended.status if ended else None
 
     def outputs(self, key: str) -> dict[str, Any] | None:
-        """What is known of a key's outputs; of a fault from when it is in force."""
+        """Return the known outputs of a key. Those of a fault are known once it is injected."""
         if key in self.ended:
             return {**self.injected.get(key, {}), **self.ended[key].outputs}
         return self.injected.get(key)
 
     def attempt(self, key: str) -> int:
-        """Which attempt would be the next."""
+        """Return the number of the next attempt."""
         return len(self.attempts.get(key, ())) + 1

@@ -1,4 +1,4 @@
-"""What deciding needs to know of a plan: tasks and the edges between them, without what they do. PURE."""
+"""The decision-relevant part of a plan: tasks and the edges between them, without their actions. PURE."""
 
 from typing import Literal, TypeAlias
 
@@ -11,14 +11,14 @@ UNDO, CONFIRM = "undo:", "confirm:"
 
 
 class Edge(Struct, frozen=True):
-    """Waits for another task: for its end, its start, or (of a fault) until it is in force."""
+    """A dependency on another task: on its end, its start, or (for a fault) its injection."""
 
     task: str
     until: Until = "ended"
 
 
 class Retries(Struct, frozen=True, kw_only=True):
-    """How often, after which pauses (seconds), and after which causes. `jitter`: up to such a share is added."""
+    """How often to retry, with which pauses (seconds), after which causes. `jitter` is the largest share added to a pause."""
 
     attempts: int = 1
     backoff_s: float = 0.0
@@ -28,37 +28,37 @@ class Retries(Struct, frozen=True, kw_only=True):
     only: tuple[str, ...] = ()
 
     def pause_s(self, attempt: int, luck: float) -> float:
-        """Before the attempt after number `attempt`; `luck` from 0 to 1."""
+        """Return the pause after attempt number `attempt`. `luck` is from 0 to 1."""
         plain_s = min(self.max_s, self.backoff_s * self.factor ** min(attempt - 1, 64))
         return plain_s * (1 + self.jitter * luck)
 
     def again(self, attempt: int, cause: str) -> bool:
-        """Whether there is another attempt after number `attempt` ended so."""
+        """Return whether another attempt follows attempt number `attempt`, which ended with `cause`."""
         return (
             attempt < self.attempts and (not self.only or cause in self.only) and cause not in ("cancelled", "refused")
         )
 
 
 class Task(Struct, frozen=True, kw_only=True):
-    """One step of a plan, as deciding sees it."""
+    """One step of a plan, reduced to what decisions need."""
 
     id: str
     phase: Phase = "steps"
     needs: tuple[Edge, ...] = ()
     conditional: bool = False
-    """Whether it has an `if`."""
+    """Whether the task has an `if`."""
     handles: bool = False
-    """Whether its `if` asks what became of others: then it may run after a failure."""
+    """Whether its `if` refers to the status of other steps, so that it may run after a failure."""
     each: bool = False
-    """Whether it is done for each of several items."""
+    """Whether it runs for each of several items."""
     max_parallel: int = 1
     on_failure: Literal["fail", "continue", "tolerate"] = "fail"
     optional: bool = False
     retries: Retries = Retries()
     undo: int = 0
-    """How many steps undo it."""
+    """The number of its undo steps."""
     holds: bool = False
-    """A fault: it goes on until those that wait for its being in force have ended."""
+    """Whether it is a fault, which lasts until its dependents have ended."""
     on_resume: Literal["retry", "confirm", "ask", "skip"] = "retry"
 
 
@@ -72,7 +72,7 @@ class Graph(Struct, frozen=True, kw_only=True):
         return tuple(task for task in self.tasks if task.phase == phase)
 
     def task(self, key: str) -> Task:
-        """The task that a key belongs to."""
+        """Return the task that a key belongs to."""
         wanted = task_id(key)
         return next(task for task in self.tasks if task.id == wanted)
 
@@ -82,18 +82,18 @@ def item_key(task: str, number: int) -> str:
 
 
 def undo_key(key: str, number: int) -> str:
-    """`undo:fetch`, and of a step with several, counted from 0: `undo:fetch.2`, `undo:fetch.3`."""
+    """Return `undo:fetch`, or with several undo steps, counted from 0: `undo:fetch.2`, `undo:fetch.3`."""
     return UNDO + key if number == 0 else f"{UNDO}{key}.{number + 1}"
 
 
 def undone(key: str) -> tuple[str, int]:
-    """What such a key undoes, and by which of its undo steps."""
+    """Return the key that an undo key belongs to, and the number of the undo step."""
     whole = key.removeprefix(UNDO)
     name, _, number = whole.rpartition(".")
     return (name, int(number) - 1) if number.isdigit() and name else (whole, 0)
 
 
 def task_id(key: str) -> str:
-    """`fetch` of `fetch[2]`, `undo:fetch.2`, `confirm:fetch[2]`."""
+    """Return the task of a key: `fetch` for `fetch[2]`, `undo:fetch.2` and `confirm:fetch[2]`."""
     name = undone(key)[0] if key.startswith(UNDO) else key.removeprefix(CONFIRM)
     return name.partition("[")[0]

@@ -1,4 +1,4 @@
-"""Who is told what while a run goes on: the plan's `notify`, applied to the journal's events. PURE."""
+"""Notifications during a run: the plan's `notify`, applied to the journal's events. PURE."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,7 +8,7 @@ from drtool.plans.running.tasks import UNDO
 
 
 def announcements(plan: Plan, run: str, event: Event) -> Iterator[tuple[str, str, str]]:
-    """(channel, event, message) for each that wants to hear of it."""
+    """Yield (channel, event, message) for each notification that an event causes."""
     names = dict(_happened(plan, run, event))
     asked = event.inputs.get("channel") or asked_channel(plan) if isinstance(event, Began) else None
     for wish in plan.notify:
@@ -18,12 +18,12 @@ def announcements(plan: Plan, run: str, event: Event) -> Iterator[tuple[str, str
 
 
 def asked_channel(plan: Plan) -> str | None:
-    """Through which the questions of steps that name no channel go, with their words: the first that wants to hear of them."""
+    """Return the channel for questions of steps that name none: the first that is notified of approvals."""
     return next((wish.channel for wish in plan.notify if "approval" in wish.events), None)
 
 
 def untold(plan: Plan, can_tell: Callable[[str], str]) -> list[str]:
-    """The channels of `notify` that nobody could be told through, each with why."""
+    """Return the channels of `notify` that cannot be used, each with the reason."""
     problems = {wish.channel: can_tell(wish.channel) for wish in plan.notify}
     return [f"{channel}: {problem}" for channel, problem in problems.items() if problem]
 
@@ -44,6 +44,6 @@ def _happened(plan: Plan, run: str, event: Event) -> Iterator[tuple[EventName, s
             if verdict == "missed":
                 yield "objective", told
             if left:
-                yield "cleanup", f"{head} left behind: {'; '.join(left)}"
+                yield "cleanup", f"{head} has leftovers: {'; '.join(left)}"
         case _:
             pass

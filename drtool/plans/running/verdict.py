@@ -1,8 +1,8 @@
-"""What a run comes to: the verdict in one word, and the exit code. PURE.
+"""The conclusion of a run: the verdict in one word, and the exit code. PURE.
 
 Invariants
-    `unproven` is never `passed`; what was skipped because of a condition is neither. What is optional and did not come out is
-    listed as not proven, and does not keep a run from passing.
+    `unproven` is never `passed`. A step skipped by its condition is neither. An optional step that did not pass is listed as
+    not proven, but does not keep the run from passing.
 """
 
 from collections.abc import Iterable
@@ -23,10 +23,10 @@ class Conclusion(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     exit_code: int
     unproven: tuple[str, ...] = ()
-    """Each with its reason; what is optional too."""
+    """Unproven steps, optional ones included, each with its reason."""
     leftovers: tuple[str, ...] = ()
     reason: str = ""
-    """Why it did not pass, in one sentence: the first cause."""
+    """The first cause for not passing, in one sentence."""
 
 
 def conclude(
@@ -40,17 +40,19 @@ def conclude(
     unsteady: str = "",
     unanswered: str = "",
 ) -> Conclusion:
-    """Of a run all of whose phases are over. `missed`, `unproven`: objectives, and `unmeasured`, which decide nothing;
-    `leftovers`: what the run's end could not remove; `unsteady`: why the steady state did not hold; `unanswered`: why nobody
-    knows. A run of which no step was carried out proves nothing.
+    """Conclude a run after all its phases.
+
+    `missed` and `unproven` are objectives; `unmeasured` are objectives that decide nothing. `leftovers` could not be removed
+    at the end. `unsteady` is why the steady state did not hold, `unanswered` why that is not known.
+    A run without any executed step proves nothing.
     """
     left = [*leftovers, *(one for ended in state.ended.values() for one in ended.leftovers)]
     left += [
-        f"{key} did not come out: {state.ended[key].detail}" for key in _with(state, *BAD) if _is_cleanup(graph, key)
+        f"{key} did not succeed: {state.ended[key].detail}" for key in _with(state, *BAD) if _is_cleanup(graph, key)
     ]
     counted = [key for key in _with(state, "failed", "aborted", "blocked") if _counts(graph, key)]
     refused = [key for key in counted if state.status(key) == "aborted"]
-    # what is only blocked because nobody knows whether a precondition holds has not failed
+    # a step that is blocked only by an unproven precondition has not failed
     in_doubt = any(state.status(task.id) == "unproven" and not task.optional for task in graph.of("preconditions"))
     failed = [
         key
@@ -64,7 +66,7 @@ def conclude(
     if steps and not any(
         state.status(key) in (*BAD, "passed", "tolerated", "unproven") for key in steps if key in state.ended
     ):
-        hard.append("no step was carried out: all were skipped")
+        hard.append("no step was executed: all were skipped")
     hard += unproven
     found: list[tuple[int, Verdict, str]] = []
     if state.cancelled is not None:
@@ -84,12 +86,12 @@ def conclude(
 
 
 def _with(state: RunState, *statuses: str) -> list[str]:
-    """The keys that ended so, the worst status first, then as they ended."""
+    """Return the keys with these statuses, in the order of `statuses`, then of their ends."""
     return [key for status in statuses for key in state.ended if state.status(key) == status]
 
 
 def _first(state: RunState, keys: list[str]) -> str:
-    """The first cause: what failed before what was blocked by it."""
+    """Return the first cause: a failed step comes before the steps that it blocked."""
     return f"{keys[0]}: {state.ended[keys[0]].detail}" if keys else ""
 
 
@@ -105,7 +107,7 @@ def _is_cleanup(graph: Graph, key: str) -> bool:
 
 
 def _counts(graph: Graph, key: str) -> bool:
-    """Whether its failing is the run's: not of what is optional or cleans up, nor of questions after a resume."""
+    """Return whether a failure of the key is one of the run. Optional steps, cleanup and resume questions do not count."""
     return ":" not in key and not key.endswith("]") and not _optional(graph, key) and not _is_cleanup(graph, key)
 
 

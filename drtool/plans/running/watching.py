@@ -1,5 +1,6 @@
-"""What ends a run before its plan does: its longest duration, the kill switch, a window that closes, `abort_if`. PURE but for
-looking whether a file exists.
+"""Conditions that end a run early: the longest duration, the kill switch, a window that closes, `abort_if`.
+
+PURE, except for checking whether a file exists.
 """
 
 import os
@@ -17,13 +18,13 @@ from drtool.plans.running.state import RunState
 
 
 def reasons_to_stop(guards: Guards, elapsed_s: float, now: datetime, context: Context, at: str) -> Iterator[Cancelled]:
-    """Why the run must end now; the first is enough."""
+    """Yield the reasons to end the run now. The first is enough."""
     if guards.max_duration_s is not None and elapsed_s >= guards.max_duration_s:
         yield _cancelled(
             at, elapsed_s, f"it took longer than max_duration, {duration_text(guards.max_duration_s)}", "timeout"
         )
     if guards.kill_switch is not None and os.path.lexists(guards.kill_switch):
-        yield _cancelled(at, elapsed_s, f"the kill switch {guards.kill_switch} is on", "kill-switch")
+        yield _cancelled(at, elapsed_s, f"the kill switch {guards.kill_switch} exists", "kill-switch")
     if guards.windows and not in_window(guards, now):
         yield _cancelled(at, elapsed_s, f"no window is open ({'; '.join(guards.windows)})", "window")
     for condition in guards.abort_if:
@@ -31,7 +32,7 @@ def reasons_to_stop(guards: Guards, elapsed_s: float, now: datetime, context: Co
             holds = truth(condition, context)
         except ExpressionError as error:
             yield _cancelled(
-                at, elapsed_s, f"abort_if {condition.text!r} cannot be judged: {error.message}", "abort_if"
+                at, elapsed_s, f"abort_if {condition.text!r} cannot be evaluated: {error.message}", "abort_if"
             )
             continue
         if holds is True and not isinstance(holds, Unknown):
@@ -39,31 +40,31 @@ def reasons_to_stop(guards: Guards, elapsed_s: float, now: datetime, context: Co
 
 
 def in_window(guards: Guards, now: datetime) -> bool:
-    """Whether one of the windows is open; without any, always."""
+    """Return whether one of the windows is open, or there are none."""
     windows = [parse_window(text, ZoneInfo) for text in guards.windows]
     return not windows or any(closing_time(window, now.astimezone(UTC)) is not None for window in windows)
 
 
 def unsteady(steady: SteadyState | None, state: RunState) -> str:
-    """Why the steady state did not hold while it was looked at; empty if it did."""
+    """Return why the steady state did not hold during the steps, or an empty string."""
     during = [sample for sample in state.samples if sample.when == "during"]
     if steady is None or not during:
-        return ""  # `unanswered` tells of it
+        return ""  # `unanswered` reports it
     failing = sum(not sample.passed for sample in during)
     if failing / len(during) <= steady.allow_failing:
         return ""
     last = next(sample for sample in reversed(during) if not sample.passed)
     return (
-        f"the steady state did not hold: {failing} of {len(during)} answers were bad, and {steady.allow_failing:.0%} may be"
-        f" (the last: {last.probe}: {last.detail})"
+        f"the steady state did not hold: {failing} of {len(during)} answers were bad, more than the allowed"
+        f" {steady.allow_failing:.0%} (the last: {last.probe}: {last.detail})"
     )
 
 
 def unanswered(steady: SteadyState | None, state: RunState) -> str:
-    """Why nobody knows whether the steady state held; empty if it was looked at, or need not be."""
+    """Return why it is unknown whether the steady state held, or an empty string."""
     if steady is None or "during" not in steady.when or any(sample.when == "during" for sample in state.samples):
         return ""
-    return "the steady state was never answered for while the run was at work"
+    return "the steady state was not probed during the run"
 
 
 def _cancelled(at: str, elapsed_s: float, reason: str, cause: str) -> Cancelled:

@@ -1,4 +1,4 @@
-"""Room for what a run restores: private, sized beforehand, registered before it exists, removed whatever happens."""
+"""Scratch directories for restored data: private, sized in advance, registered before creation, always removed."""
 
 from drtool.plans.scratch.registry import ScratchRecord, ScratchRow, list_scratch, remove_scratch
 from drtool.plans.scratch.removing import Leftover, remove_tree

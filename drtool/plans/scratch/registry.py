@@ -1,9 +1,9 @@
-"""Which scratch spaces there are on this host: a file for each in the state directory, written before the space exists.
+"""The scratch spaces of this host: one file each in the state directory, written before the space exists.
 
 Invariants
-    A space's directory is named after its run and a random word, and the file must agree: no file, however wrong, leads a removal
-    to any other directory.
-    The space of a process that is alive is removed only by force.
+    A space's directory is named after its run and a random word, and its record must agree. Even a wrong record cannot
+    lead a removal to any other directory.
+    The space of a live process is removed only with force.
 """
 
 import os
@@ -23,26 +23,26 @@ from drtool.stores.names import TEMPORARY_PREFIX
 
 SCRATCH = "scratch"
 UNFINISHED_S = 60.0
-"""A record that has been unfinished for so long is one that nobody writes any more."""
+"""An incomplete record older than this is abandoned."""
 _PREFIX, _RECORD = "drtool-", ".json"
 _RUN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}", re.ASCII)
 _NAME = re.compile(r"(?P<run>[A-Za-z0-9_][A-Za-z0-9_-]{0,99})\.(?P<word>[0-9a-f]{16})", re.ASCII)
 
 
 class ScratchRecord(Struct, frozen=True, kw_only=True):
-    """One scratch space. `name`: its run and a random word, joined by a dot."""
+    """One scratch space. `name` is its run and a random word, joined by a dot."""
 
     name: str
     run: str
     path: str
     owner: ProcessMark
     size_bytes: int
-    """What was asked for."""
+    """The requested size."""
     inodes: int
     created_at: str
 
     def check(self, name: str) -> None:
-        """Raises ValueError unless it is the record of the space of that name."""
+        """Raise ValueError unless this is the record of the space called `name`."""
         match = _NAME.fullmatch(name)
         path = Path(self.path)
         if match is None or self.name != name or self.run != match["run"]:
@@ -52,7 +52,7 @@ class ScratchRecord(Struct, frozen=True, kw_only=True):
 
 
 class ScratchRow(Struct, frozen=True, kw_only=True):
-    """One row of `scratch list`. `process`: what is known of the owner; `present`: whether the directory is there."""
+    """One row of `scratch list`. `process` is the state of the owner; `present` is whether the directory exists."""
 
     run: str
     name: str
@@ -67,11 +67,11 @@ class ScratchRow(Struct, frozen=True, kw_only=True):
 class ScratchList(Struct, frozen=True, kw_only=True):
     spaces: tuple[ScratchRow, ...]
     unreadable: tuple[Leftover, ...]
-    """Files that name no space, and directories that no file names."""
+    """Records that describe no valid space, and directories without a record."""
 
 
 class ScratchRemoval(Struct, frozen=True, kw_only=True):
-    """What `scratch remove` removed, or would; `left` is what it could not."""
+    """The spaces that `scratch remove` removed, or would remove, and those it could not (`left`)."""
 
     removed: tuple[ScratchRow, ...]
     left: tuple[Leftover, ...]
@@ -79,9 +79,9 @@ class ScratchRemoval(Struct, frozen=True, kw_only=True):
 
 
 def check_run(run: str) -> None:
-    """Raises UsageError unless a directory can be named after the run."""
+    """Raise UsageError unless a directory can be named after the run."""
     if not _RUN.fullmatch(run):
-        raise UsageError(f"not the id of a run: {run!r}", hint="letters, digits, - and _, 100 at most")
+        raise UsageError(f"not a run id: {run!r}", hint="use at most 100 letters, digits, - and _")
 
 
 def directory_name(name: str) -> str:
@@ -89,7 +89,7 @@ def directory_name(name: str) -> str:
 
 
 def register(state_dir: Path, record: ScratchRecord) -> None:
-    """Writes the record, durably; one that is there is replaced."""
+    """Write the record durably, replacing an existing one."""
     directory = state_dir / SCRATCH
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _tidy(directory)
@@ -101,24 +101,24 @@ def register(state_dir: Path, record: ScratchRecord) -> None:
 
 
 def forget(state_dir: Path, name: str) -> None:
-    """Removes the record; nothing is left that it would lead to."""
+    """Remove the record of a space that is gone."""
     directory = state_dir / SCRATCH
     (directory / (name + _RECORD)).unlink(missing_ok=True)
     _tidy(directory)
-    with suppress(OSError):  # other spaces are there
+    with suppress(OSError):  # other spaces remain
         directory.rmdir()
 
 
 def _tidy(directory: Path) -> None:
-    """Removes records that processes left unfinished that were killed."""
-    with suppress(OSError):  # gone since; or of another user, whom we leave alone
+    """Remove incomplete records left by killed processes."""
+    with suppress(OSError):  # already gone, or owned by another user
         for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
             if path.lstat().st_mtime < time.time() - UNFINISHED_S:
                 path.unlink()
 
 
 def records(state_dir: Path) -> tuple[list[ScratchRecord], list[Leftover]]:
-    """The spaces, by name; and what lies there and is none."""
+    """Return the spaces by name, and all invalid entries."""
     found, bad = [], []
     for path in _entries(state_dir):
         if path.suffix != _RECORD:
@@ -134,7 +134,7 @@ def records(state_dir: Path) -> tuple[list[ScratchRecord], list[Leftover]]:
             found.append(record)
     known = {directory_name(record.name) for record in found}
     bad += [
-        Leftover(path=str(path), reason="no record names it")
+        Leftover(path=str(path), reason="it has no record")
         for path in _entries(state_dir)
         if path.name.startswith(_PREFIX) and path.name not in known
     ]
@@ -149,30 +149,28 @@ def _entries(state_dir: Path) -> list[Path]:
 
 
 def list_scratch(state_dir: Path) -> ScratchList:
-    """Every scratch space of this host."""
+    """List every scratch space of this host."""
     found, bad = records(state_dir)
     return ScratchList(spaces=tuple(map(_row, found)), unreadable=tuple(bad))
 
 
 def remove_scratch(state_dir: Path, run: str, *, force: bool = False, dry_run: bool = False) -> ScratchRemoval:
-    """Removes the spaces of a run. `Refused` while the process that made them may be alive, unless by force."""
+    """Remove the spaces of a run. Raises Refused while the process that made them may be alive, unless forced."""
     check_run(run)
     found, bad = records(state_dir)
     rows = [_row(record) for record in found if record.run == run]
     strays = [Path(each.path) for each in bad if _run_of(Path(each.path)) == run]
     if not rows and not strays:
-        raise DrtoolError(
-            f"there is no scratch space of run {run}", hint="drtool scratch list shows those that are there"
-        )
+        raise DrtoolError(f"there is no scratch space of run {run}", hint="drtool scratch list shows the existing ones")
     for row in rows:
         if row.process != "gone" and not force:
             raise Refused(
                 f"the scratch space {row.path} is in use: process {row.pid} of run {run} {_STANDING[row.process]}",
-                hint="wait for it, or stop it; --force removes the space all the same",
+                hint="wait for it, or stop it; --force removes the space anyway",
             )
     if strays and not force:
         raise Refused(
-            f"{strays[0]} is a scratch space of run {run} without a record that can be read, so perhaps in use",
+            f"{strays[0]} is a scratch space of run {run} without a readable record, so it may be in use",
             hint="make sure that the run has ended, then repeat with --force",
         )
     left = [] if dry_run else [leftover for row in rows for leftover in clear_away(state_dir, row.name, Path(row.path))]
@@ -182,7 +180,7 @@ def remove_scratch(state_dir: Path, run: str, *, force: bool = False, dry_run: b
 
 
 def _run_of(path: Path) -> str | None:
-    """Whose space a name in the state directory stands for: that of a directory, or of a record."""
+    """Return the run that a directory or record belongs to, by its name."""
     match = _NAME.fullmatch(path.name.removeprefix(_PREFIX).removesuffix(_RECORD))
     return match["run"] if match else None
 
@@ -195,14 +193,14 @@ def _removed(path: Path) -> tuple[Leftover, ...]:
 
 
 _STANDING = {
-    "alive": "is at work",
-    "elsewhere": "is another machine's",
-    "unknown": "is in a container that cannot be looked into",
+    "alive": "is running",
+    "elsewhere": "is on another machine",
+    "unknown": "is in a container that cannot be inspected",
 }
 
 
 def clear_away(state_dir: Path, name: str, path: Path) -> tuple[Leftover, ...]:
-    """Removes a space and then its record, which stays while anything is left."""
+    """Remove a space and then its record. The record stays while anything is left."""
     left = remove_tree(path)
     if not left:
         forget(state_dir, name)

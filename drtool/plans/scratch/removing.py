@@ -1,9 +1,9 @@
-"""Removing a directory tree that may hold anything: restored systems have read-only directories, mounts, names without end.
+"""Removal of an arbitrary directory tree. Restored systems have read-only directories, mounts and very long names.
 
 Invariants
-    Nothing outside the tree is touched: no symbolic link is followed, no mount point is crossed, and the way up is checked to be
-    the way that led down. Two descriptors are open at a time, however deep the tree is.
-    What cannot be removed is named, with the reason; the rest goes all the same.
+    Nothing outside the tree is touched: no symbolic link is followed, no mount point is crossed, and each way up is checked
+    to be the way that led down. Only two descriptors are open at a time, at any depth.
+    Anything that cannot be removed is reported with the reason; the rest is removed.
 """
 
 import errno
@@ -19,14 +19,14 @@ _PEEK = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os
 
 
 class Leftover(Struct, frozen=True, kw_only=True):
-    """What could not be removed."""
+    """An entry that could not be removed."""
 
     path: str
     reason: str
 
 
 def remove_tree(path: Path) -> tuple[Leftover, ...]:
-    """Removes the directory and all below it; what is left. That it is gone already is success."""
+    """Remove a directory and everything below it, and return the leftovers. A missing directory counts as removed."""
     try:
         parent = os.open(path.parent, _DIRECTORY)
     except FileNotFoundError:
@@ -40,14 +40,14 @@ def remove_tree(path: Path) -> tuple[Leftover, ...]:
 
 
 class _Level:
-    """A directory on the way down: its name in the one above, which one it was, and what is still to be done in it."""
+    """A directory on the way down: its name in its parent, its identity, and its remaining entries."""
 
     def __init__(self, name: str, descriptor: int) -> None:
         self.name = name
         self.identity = _identity(descriptor)
         self.pending = os.listdir(descriptor)
         self.spared = False
-        """Something in it is left, so that it stays as well."""
+        """Something in it is left, so it stays as well."""
 
 
 class _Removal:
@@ -66,7 +66,7 @@ class _Removal:
         return tuple(self._left)
 
     def _next(self, here: int, name: str) -> int:
-        """Removes an entry; a directory is entered instead, and becomes where we are."""
+        """Remove an entry, or enter it if it is a directory. Return the descriptor of the current directory."""
         if self._unlinked(here, name):
             return here
         below = self._enter(here, name)
@@ -76,7 +76,7 @@ class _Removal:
         return below
 
     def _unlinked(self, here: int, name: str) -> bool:
-        """False for a directory. What cannot be removed is noted, and done with."""
+        """Unlink an entry, and record a failure. Return False for a directory."""
         try:
             os.unlink(name, dir_fd=here)
         except FileNotFoundError:
@@ -88,13 +88,13 @@ class _Removal:
         return True
 
     def _enter(self, above: int, name: str) -> int | None:
-        """Opens a directory and makes its entries removable; None if it is not to be entered, or gone."""
+        """Open a directory and make its entries removable. None if it must not be entered, or is gone."""
         try:
             here = _opened(above, name)
         except FileNotFoundError:
             return None
         except OSError as error:
-            reason = "it is no directory" if error.errno in {errno.ENOTDIR, errno.ELOOP} else _reason(error)
+            reason = "it is not a directory" if error.errno in {errno.ENOTDIR, errno.ELOOP} else _reason(error)
             self._spare(name, reason)
             return None
         try:
@@ -112,7 +112,7 @@ class _Removal:
         return here
 
     def _leave(self, here: int) -> int | None:
-        """Goes up from a directory that is done, and removes it; None at the top, or if the way up leads elsewhere."""
+        """Go up from an emptied directory and remove it. None at the top, or if the way up leads elsewhere."""
         level = self._levels.pop()
         if not self._levels:
             os.close(here)
@@ -122,7 +122,7 @@ class _Removal:
         os.close(here)
         if _identity(above) != self._levels[-1].identity:
             os.close(above)
-            self._spare(level.name, "somebody moves directories there at this moment")
+            self._spare(level.name, "its parent was moved during the removal")
             self._levels.clear()
             return None
         self._rmdir(above, level)
@@ -134,7 +134,7 @@ class _Removal:
         except FileNotFoundError:
             pass
         except OSError as error:
-            if level.spared:  # what is in it has been named
+            if level.spared:  # its contents are already reported
                 self._spare_level()
             else:
                 self._spare(level.name, _reason(error))
@@ -154,7 +154,7 @@ def _opened(above: int, name: str) -> int:
     try:
         return os.open(name, _ENTER, dir_fd=above)
     except PermissionError:
-        # its owner may enter once it may be read; through O_PATH, so that no link is followed meanwhile
+        # the owner may enter it once it is readable; O_PATH ensures that no link is followed meanwhile
         peek = os.open(name, _PEEK, dir_fd=above)
         try:
             os.chmod(f"/proc/self/fd/{peek}", stat.S_IRWXU)
@@ -181,7 +181,7 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 
 def _place(descriptor: int) -> tuple[int, str]:
-    """The mount that an open directory is on; a bind mount of the same file system is another one."""
+    """Return the mount of an open directory. A bind mount of the same file system is a different one."""
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
             mount = next((line for line in file if line.startswith("mnt_id:")), "")

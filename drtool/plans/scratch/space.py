@@ -1,12 +1,12 @@
-"""Making a scratch space, and removing it whatever happens in between.
+"""The creation of a scratch space, and its removal after any outcome.
 
     with make_scratch(state_dir, run, size_bytes=…, inodes=…, roots=(…,)) as scratch:
         restore(to=scratch.path)
-    scratch.left        # what could not be removed: the run ends with 8
+    scratch.left        # the leftovers: the run exits with 8
 
 Invariants
-    Refused before anything exists where there is not room for a tenth more than was asked for, in bytes and in inodes.
-    The record is durable before the directory is made: a process that is killed leaves nothing that `scratch list` does not know.
+    Creation is refused, before anything exists, without room for a tenth more than requested, in bytes and inodes.
+    The record is durable before the directory exists, so `scratch list` shows everything that a killed process leaves.
 """
 
 import os
@@ -28,32 +28,34 @@ from drtool.plans.scratch.removing import Leftover
 from drtool.repository.processes import this_process
 
 MARGIN_TENTHS = 1
-"""How much more must be free than was asked for: directories, and what grows meanwhile."""
+"""The extra free space required beyond the requested amount, for directories and concurrent growth."""
 
 
 class NoRoom(DrtoolError):
-    """No place for scratch has room for what is to be restored."""
+    """Raised when no scratch root has room for the data to restore."""
 
 
 class Room(Struct, frozen=True, kw_only=True):
-    """What is free where a directory is, or would be made. `inodes` None: as many as one likes."""
+    """The free space at an existing or future directory. `inodes` is None if they are unlimited."""
 
     free_bytes: int
     inodes: int | None
 
     def lacks(self, size_bytes: int, inodes: int) -> str:
-        """What there is too little of, in words; empty if there is enough."""
+        """Describe the shortage, or return an empty string."""
         need_bytes, need_inodes = _with_margin(size_bytes), _with_margin(inodes)
         if self.free_bytes < need_bytes:
-            return f"{need_bytes} bytes are needed (a tenth more than {size_bytes}) and {self.free_bytes} are free"
+            return (
+                f"{need_bytes} bytes are needed (a tenth more than {size_bytes}), but only {self.free_bytes} are free"
+            )
         if self.inodes is not None and self.inodes < need_inodes:
-            return f"{need_inodes} inodes are needed (a tenth more than {inodes}) and {self.inodes} are free"
+            return f"{need_inodes} inodes are needed (a tenth more than {inodes}), but only {self.inodes} are free"
         return ""
 
 
 @dataclass
 class Scratch:
-    """A scratch space while it lasts; afterwards, what became of it."""
+    """A scratch space while it exists, and afterwards the result of its removal."""
 
     record: ScratchRecord
     removed: bool = False
@@ -65,12 +67,12 @@ class Scratch:
 
 
 def roots_of(state_dir: Path, temporary: Path | None) -> tuple[Path, ...]:
-    """Where scratch may be by default: the state directory, and the directory for temporary files."""
+    """Return the default scratch roots: the state directory, and the directory for temporary files."""
     return (state_dir / SCRATCH, *([temporary] if temporary is not None else []))
 
 
 def room_at(root: Path) -> Room:
-    """What is free there; of a directory that is yet to be made, where it would be made."""
+    """Return the free space at `root`, or at its nearest existing parent."""
     while not root.exists() and root != root.parent:
         root = root.parent
     status = os.statvfs(root)
@@ -78,7 +80,7 @@ def room_at(root: Path) -> Room:
 
 
 def choose_root(roots: Sequence[Path], size_bytes: int, inodes: int) -> Path:
-    """The one with the most room; the first of those with as much. Raises NoRoom if that is not enough."""
+    """Return the root with the most free space, the first among equals. Raises NoRoom if none has enough."""
     rooms = [(root, room_at(root)) for root in roots]
     root, room = max(rooms, key=lambda each: each[1].free_bytes)
     fitting = [each for each, its in rooms if not its.lacks(size_bytes, inodes)]
@@ -87,8 +89,8 @@ def choose_root(roots: Sequence[Path], size_bytes: int, inodes: int) -> Path:
     if fitting:  # more bytes, but too few inodes
         return fitting[0]
     raise NoRoom(
-        f"there is no room for scratch at {root}: {room.lacks(size_bytes, inodes)}",
-        hint="name another root for scratch, make room there, or restore less",
+        f"not enough room for scratch at {root}: {room.lacks(size_bytes, inodes)}",
+        hint="choose another scratch root, free space there, or restore less",
     )
 
 
@@ -96,7 +98,7 @@ def choose_root(roots: Sequence[Path], size_bytes: int, inodes: int) -> Path:
 def make_scratch(
     state_dir: Path, run: str, *, size_bytes: int, inodes: int, roots: Sequence[Path]
 ) -> Iterator[Scratch]:
-    """A new, empty, private directory. Raises NoRoom before anything is made."""
+    """Create an empty, private directory. Raises NoRoom before anything is made."""
     check_run(run)
     root = choose_root(roots, size_bytes, inodes)
     name = f"{run}.{secrets.token_hex(8)}"
@@ -116,7 +118,7 @@ def make_scratch(
 
 @contextmanager
 def take_over(state_dir: Path, record: ScratchRecord) -> Iterator[Scratch]:
-    """The space of a run that is resumed: as it was left, and this process's from now on."""
+    """Take over the space of a resumed run, with its contents. This process owns it from now on."""
     if record.owner.standing() != "gone":
         raise Refused(f"the scratch space {record.path} may still be in use by process {record.owner.pid}")
     with _held(state_dir, replace(record, owner=this_process())) as scratch:
@@ -131,7 +133,7 @@ def _held(state_dir: Path, record: ScratchRecord) -> Iterator[Scratch]:
             register(state_dir, record)
         yield scratch
     finally:
-        if os.getpid() == owner:  # a forked child that falls out of the block removes nothing
+        if os.getpid() == owner:  # a forked child that leaves the block removes nothing
             with uninterrupted():
                 scratch.left = clear_away(state_dir, record.name, scratch.path)
                 scratch.removed = not scratch.left
@@ -142,12 +144,12 @@ def _with_margin(count: int) -> int:
 
 
 def _usable(root: Path) -> Path:
-    """The root itself, without links; a directory in which others could replace ours is refused."""
+    """Return the root without links. A directory where others could replace the space is refused."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     real = root.resolve()
     mode = real.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         raise UsageError(
-            f"{root} is no place for scratch: everybody may replace what lies there", hint=f"chmod +t {root}"
+            f"{root} cannot be used for scratch, because any user may replace files there", hint=f"chmod +t {root}"
         )
     return real

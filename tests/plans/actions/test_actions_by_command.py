@@ -77,4 +77,4 @@ def test_a_question_reaches_a_channel_and_is_answered_from_elsewhere(host):
 def test_without_terminal_and_channel_nothing_begins(host):
     code, document = host.run("plan", "run", host.plan("  - {id: go, uses: approve, with: {prompt: Go?}}\n"))
     assert code == 1
-    assert document["steps"][0]["status"].startswith("cannot run: nobody is at a terminal")
+    assert document["steps"][0]["status"].startswith("cannot run: there is no terminal")

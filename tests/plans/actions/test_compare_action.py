@@ -102,14 +102,14 @@ def other_time(root):
 @pytest.mark.parametrize(
     ("change", "path", "word", "seen_by"),
     [
-        (changed_content, "/d/b", "other content", {"hash"}),
+        (changed_content, "/d/b", "different content", {"hash"}),
         (cut_short, "/d/b", "3000 bytes left, 1 right", {"hash"}),
         (gone, "/a", "only left", {"tree", "hash", "metadata"}),
         (added, "/d/new", "only right", {"tree", "hash", "metadata"}),
         (made_a_directory, "/a", "a file left, a directory right", {"tree", "hash", "metadata"}),
-        (linked_elsewhere, "/link", "points elsewhere", {"tree", "hash", "metadata"}),
+        (linked_elsewhere, "/link", "points to a different target", {"tree", "hash", "metadata"}),
         (other_mode, "/d/c", "mode", {"metadata"}),
-        (other_time, "/a", "another modification time", {"metadata"}),
+        (other_time, "/a", "a different modification time", {"metadata"}),
     ],
 )
 def test_every_difference_is_named_by_those_who_look_for_it(tmp_path, both, change, path, word, seen_by):
@@ -178,7 +178,7 @@ def test_single_files(tmp_path):
     for name in "abc":
         (tmp_path / name).write_bytes(b"x" if name < "c" else b"y")
     assert act(tmp_path, tmp_path / "a", f"live:{tmp_path}/b", ["hash"]).status == "passed"
-    assert act(tmp_path, tmp_path / "a", tmp_path / "c", ["hash"]).detail.startswith("/: other content")
+    assert act(tmp_path, tmp_path / "a", tmp_path / "c", ["hash"]).detail.startswith("/: different content")
 
 
 def test_a_live_path_is_found_below_what_was_restored(tmp_path, both):

@@ -205,7 +205,7 @@ def test_within_is_the_end_of_asking(pages, tmp_path):
 def test_too_few_good_answers_in_a_row_are_failed(pages, tmp_path):
     outcome = act(tmp_path, type="http", url=pages.url, every="300ms", within="500ms", successes=9)
     assert outcome.status == "failed"
-    assert "more good answers in a row were wanted" in outcome.detail
+    assert "more consecutive good answers were required" in outcome.detail
 
 
 def test_a_cancelled_probe_ends_soon(pages, tmp_path):
@@ -306,7 +306,7 @@ def test_no_redirect_leads_from_https_to_http(secure, tmp_path, monkeypatch):
 
 def test_a_port_without_tls_is_failed(pages, tmp_path):
     outcome = act(tmp_path, type="tls", host="127.0.0.1", port=pages.server_port)
-    assert (outcome.status, "no TLS" in outcome.detail) == ("failed", True)
+    assert (outcome.status, "TLS failed" in outcome.detail) == ("failed", True)
 
 
 # -- metric

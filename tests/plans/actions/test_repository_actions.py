@@ -155,7 +155,7 @@ def test_a_restore_that_deletes_says_what_would_go_and_takes_what_the_command_wo
     clutter(other)
     seen = stored.foresee("restore", inputs)
     assert (seen.verdict, seen.evidence["deleted"]) == ("would change", 4)
-    assert "4 names that the snapshot has not would be deleted" in seen.detail
+    assert "4 names that are not in the snapshot would be deleted" in seen.detail
     done = stored.act("restore", inputs, pins=seen.pins)
     assert (done.status, done.evidence["deleted"]) == ("passed", 4), done
     stored.world.restore(other, path=stored.home, delete=True)
@@ -280,7 +280,7 @@ def test_what_is_not_backed_up_any_more_keeps_nothing_else_from_a_trial(stored):
     seen = stored.foresee("verify", {"level": "restore", "snapshot": {"select": "random", "within": "90d"}})
     assert (seen.verdict, len(seen.pins["snapshots"])) == ("ok", 1), seen
     by_name = {"level": "restore", "snapshot": {"source": "retired", "select": "random", "within": "90d"}}
-    with pytest.raises(DrtoolError, match="source retired has no snapshot of the last 90d"):
+    with pytest.raises(DrtoolError, match="source retired has no snapshot from the last 90d"):
         stored.foresee("verify", by_name)
 
 
@@ -373,13 +373,13 @@ def test_guards_are_asked_again_right_before_the_injection(stored):
 
 def test_a_plan_that_keeps_off_every_site_verifies_none(world):
     seen = Ground(world, Guards(never_sites=("a", "b", "c"))).foresee("verify", {"level": "structure"})
-    assert (seen.verdict, "keeps off every site" in seen.detail) == ("cannot run", True)
+    assert (seen.verdict, "excludes every site" in seen.detail) == ("cannot run", True)
 
 
 def test_the_kill_switch_and_forbidden_sites_are_told_beforehand(world):
     ground = Ground(world, Guards(never_sites=("a",), kill_switch=str(world.root / "STOP")))
     inputs = {"type": "slow", "target": {"site": "a"}, "amount": {"latency": "1s"}, "duration": "60s"}
-    assert "site a must never be" in ground.foresee("fault", inputs).detail
+    assert "site a must never be affected" in ground.foresee("fault", inputs).detail
     (world.root / "STOP").touch()
     inputs["target"] = {"site": "b"}
     assert "STOP exists" in ground.foresee("fault", inputs).detail

@@ -94,7 +94,7 @@ def test_expectations_decide(tmp_path, expect, status):
 
 
 def test_a_pattern_that_is_none_is_an_error(tmp_path):
-    with pytest.raises(DrtoolError, match="no regular expression"):
+    with pytest.raises(DrtoolError, match="not a regular expression"):
         act(tmp_path, argv=["true"], expect={"stdout_matches": "("})
 
 

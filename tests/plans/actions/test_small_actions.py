@@ -37,7 +37,7 @@ def test_it_waits_for_so_long(tmp_path):
 
 def test_a_wait_beyond_its_timeout_cannot_run(tmp_path):
     found = wait.foresee(asked("wait", {"duration": "2h"}, timeout_s=60.0), around(tmp_path))
-    assert (found.verdict, found.detail) == ("cannot run", "it waits for 2h, and its timeout is 1m")
+    assert (found.verdict, found.detail) == ("cannot run", "it waits for 2h, but its timeout is 1m")
 
 
 def test_a_wait_whose_time_is_up_has_failed(tmp_path):
@@ -97,7 +97,7 @@ def test_a_true_statement_passes_with_its_values(tmp_path):
 def test_a_false_one_fails_with_the_values_of_both_sides_and_the_message(tmp_path):
     outcome, found = judged(tmp_path, ["true", "vars.a == len(vars.b)"], "too few", vars={"a": 3, "b": (1, 2)})
     assert outcome.status == "failed"
-    assert outcome.detail == "too few: not so: vars.a == len(vars.b) (vars.a = 3, len(vars.b) = 2)"
+    assert outcome.detail == "too few: false: vars.a == len(vars.b) (vars.a = 3, len(vars.b) = 2)"
     assert found.verdict == "cannot run"
 
 
@@ -211,7 +211,7 @@ def test_what_is_to_be_seen_is_shown_without_secrets(tmp_path):
 
 
 def test_where_nobody_can_answer_it_cannot_run(tmp_path):
-    nobody = around(tmp_path, can_ask=lambda channel: "nobody is at a terminal")
+    nobody = around(tmp_path, can_ask=lambda channel: "there is no terminal")
     assert approve.foresee(asked("approve", {"prompt": "Go?"}), nobody).verdict == "cannot run"
 
 

@@ -81,7 +81,7 @@ def test_what_both_know_is_one_row_and_a_difference_is_told(tmp_path):
     (row,) = history([same], past_runs(tmp_path), "a")
     assert (row.recorded, row.here, row.problem, row.measured) == (True, True, "", {"rto": 3.0})
     (row,) = history([recorded(1)], past_runs(tmp_path), "a")
-    assert "is not the one that was recorded" in row.problem
+    assert "differs from the recorded one" in row.problem
     assert estimates([row], "drill") == {}
 
 

@@ -72,7 +72,7 @@ def test_a_journal_that_was_changed_is_told(tmp_path, change):
     else:
         lines.append(b'{"prev": "00", "event": "cancelled", "at": "x", "reason": "y"}\n')
     path.write_bytes(b"".join(lines))
-    with pytest.raises(FormatError, match=r"journal\.jsonl:[0-9]+: this line does not follow"):
+    with pytest.raises(FormatError, match=r"journal\.jsonl:[0-9]+: this line does not match"):
         read(tmp_path / "r1")
     with pytest.raises(FormatError):
         Journal.resume(tmp_path / "r1")
@@ -93,7 +93,7 @@ def test_no_bytes_are_anything_but_events_or_an_error_of_ours(data):
 def test_one_writes_at_a_time_also_across_processes(tmp_path):
     folder = tmp_path / "r1"
     with Journal.create(folder):
-        with pytest.raises(Refused, match="at work in another process"):
+        with pytest.raises(Refused, match="in progress in another process"):
             Journal.resume(folder)
         assert is_written(folder)
         code = f"from pathlib import Path; from drtool.plans.journal.file import Journal; Journal.resume(Path({str(folder)!r}))"
@@ -151,5 +151,5 @@ def test_names_that_are_no_text_are_written_down(tmp_path):
 def test_a_time_that_is_none_is_told(tmp_path):
     with Journal.create(tmp_path / "r1") as journal:
         journal.append(Cancelled(at="yesterday", reason="z"))
-    with pytest.raises(FormatError, match="'yesterday' is no time"):
+    with pytest.raises(FormatError, match="'yesterday' is not a time"):
         read(tmp_path / "r1")

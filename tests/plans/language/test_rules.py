@@ -57,7 +57,7 @@ def probe(text: str) -> str:
         (HEAD + "schedule: {cron: '0 24 * * *'}\n" + ONE, "schedule.cron: hour: expected 0 to 23, not '24'"),
         (HEAD + "schedule: {cron: '@daily'}\n" + ONE, "not cron's five fields"),
         (HEAD + "guards: {windows: ['Tue-Thu 9-15']}\n" + ONE, "guards.windows[0]: not a window"),
-        (HEAD + "guards: {windows: ['Tue 09:00-15:00 Europe/Atlantis']}\n" + ONE, "no time zone of that name"),
+        (HEAD + "guards: {windows: ['Tue 09:00-15:00 Europe/Atlantis']}\n" + ONE, "unknown time zone"),
         (HEAD + "guards: {only_sites: [a], never_sites: [a]}\n" + ONE, "a is in both only_sites and never_sites"),
         (HEAD + "guards: {never_sites: ['${{ vars.lost }}']}\n" + ONE, "guards.never_sites[0]: there is no variable 'lost'"),
         (HEAD + "concurrency: {group: 'x-${{ steps.a }}'}\n" + ONE, "concurrency.group: step 'a' may not have ended"),

@@ -91,17 +91,17 @@ def test_an_action_that_is_broken_fails_with_its_traceback_and_the_rest_is_clean
 
     run = bench.run(TWO, {"a": broken})
     ended = next(event for event in run.events if isinstance(event, Ended) and event.key == "a")
-    assert "a bug of drtool" in ended.detail
+    assert "a bug in drtool" in ended.detail
     assert "ZeroDivisionError" in ended.evidence["traceback"]
     assert "z" in bench.actions.done
 
 
 def test_an_error_of_ours_is_told_with_its_hint(bench):
     def refused(asked, around, work):
-        raise DrtoolError("there is no room", hint="make some")
+        raise DrtoolError("not enough room", hint="make some")
 
     run = bench.run(TWO, {"a": refused})
-    assert run.conclusion.reason == "a: there is no room; make some"
+    assert run.conclusion.reason == "a: not enough room; make some"
 
 
 def test_outputs_conditions_and_items(bench):
@@ -338,8 +338,8 @@ def test_every_undo_is_tried_whatever_becomes_of_the_others_each_with_its_own_ti
         "passed",
     ]
     told = "\n".join(run.conclusion.leftovers)
-    assert "undo:b: still at work" in told
-    assert "undo:b.2 did not come out" in told
+    assert "undo:b: still running" in told
+    assert "undo:b.2 did not succeed" in told
     assert "with.argv" in told
     assert (run.conclusion.verdict, run.conclusion.exit_code) == ("failed", 1)
 

@@ -1,4 +1,4 @@
-"""`probe`: asking something that is there, for real, in the dry run too; nothing is changed by it."""
+"""`probe`: real queries of existing things, in the dry run too. They change nothing."""
 
 from drtool.plans.actions.probing.asking import OUTPUTS, ProbeAction
 

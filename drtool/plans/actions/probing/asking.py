@@ -1,9 +1,9 @@
-"""Asking, again and again if a plan says so, until the answer is as expected or time is up.
+"""Probing, repeated if the plan says so, until the answer is as expected or the time is up.
 
 Invariants
-    An answer that is not as expected is failed; not being able to ask is unproven, and never passed.
-    `successes` good answers must come one after the other: a bad one between them begins the count anew.
-    The dry run asks once. Where the answer is not as expected yet, and something before may change that, it is deferred.
+    An unexpected answer is failed. If asking is impossible, the result is unproven, never passed.
+    `successes` good answers must be consecutive: a bad answer between them resets the count.
+    The dry run asks once. If the answer is not as expected yet, but an earlier step may change that, it is deferred.
 """
 
 import time
@@ -36,13 +36,13 @@ from drtool.plans.language.values import duration_text
 
 OUTPUTS = RESULTS["probe"]
 ONE_S = 30.0
-"""So long one answer may take; also in the dry run."""
+"""The longest time for one answer, also in the dry run."""
 EVERY_S = 1.0
 _EXCERPT = 2000
 
 
 class Told(Struct, frozen=True, kw_only=True):
-    """What came of asking once. `reply` is None if there was no way to ask."""
+    """The result of asking once. `reply` is None if asking was impossible."""
 
     reply: Reply | None
     detail: str
@@ -50,7 +50,7 @@ class Told(Struct, frozen=True, kw_only=True):
 
 
 class ProbeAction:
-    """Fulfils `port.Action`."""
+    """An implementation of `port.Action`."""
 
     def foresee(self, asked: Asked, around: Around) -> Foresight:
         probe: Probe = asked.action
@@ -75,7 +75,9 @@ class ProbeAction:
             try:
                 told = ask(probe, around, min(ends_at, time.monotonic() + ONE_S), work.cancelled)
             except WasCancelled:
-                return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled while it asked")
+                return Outcome(
+                    status="aborted", cause="cancelled", detail="the run was cancelled while waiting for an answer"
+                )
             attempts += 1
             in_a_row = in_a_row + 1 if told.reply is not None and told.reply.good else 0
             if in_a_row >= (probe.successes if probe.within_s is not None else 1):
@@ -84,11 +86,11 @@ class ProbeAction:
             if time.monotonic() + every_s > min(until, work.ends_at):
                 return _outcome(told, around, began_at, attempts, lacking=probe.successes - in_a_row)
             if not pause(every_s, work.ends_at, work.cancelled):
-                return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled between two answers")
+                return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled between two attempts")
 
 
 def ask(probe: Probe, around: Around, ends_at: float, cancelled: Event | None = None) -> Told:
-    """Once. Raises WasCancelled."""
+    """Ask once. Raises WasCancelled."""
     began_at = time.monotonic()
     reply: Reply | None
     try:
@@ -124,7 +126,7 @@ def _reply(probe: Probe, around: Around, ends_at: float, cancelled: Event | None
 
 
 def _waits_for(asked: Asked, around: Around) -> str:
-    """What may change the answer before it counts; empty: nothing that the plan knows of."""
+    """Return what may still change the answer, or an empty string."""
     if asked.step.needs:
         return ", ".join(need.step for need in asked.step.needs)
     if asked.key.startswith("undo:"):
@@ -139,7 +141,7 @@ def _outcome(told: Told, around: Around, began_at: float, attempts: int, lacking
     seconds = round(time.monotonic() - began_at, 3)
     detail = around.redact(told.detail)
     if told.reply is None:
-        detail = f"nobody could be asked: {detail}"
+        detail = f"the probe could not be sent: {detail}"
         return Outcome(status="unproven", detail=detail, evidence={"attempts": attempts})
     value = around.redact(told.reply.value) if isinstance(told.reply.value, str) else told.reply.value
     outputs: dict[str, Any] = {
@@ -155,7 +157,7 @@ def _outcome(told: Told, around: Around, began_at: float, attempts: int, lacking
     }
     if lacking:
         if told.reply.good:
-            detail += f"; {lacking} more good answers in a row were wanted"
+            detail += f"; {lacking} more consecutive good answers were required"
         if attempts > 1:
             detail += f" (after {attempts} attempts)"
         return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)

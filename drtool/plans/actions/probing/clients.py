@@ -1,7 +1,7 @@
-"""Databases' client programs: a script on stdin, rows on stdout.
+"""Client programs of databases: a script on stdin, rows on stdout.
 
 Invariants
-    Nothing of a query, and no password, is in the words of a program. Of a DSN that is none, nothing is repeated.
+    No query and no password is in the arguments of a program. An invalid DSN is never repeated in a message.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def complaint(result: ChildResult) -> str:
 
 
 def dsn_url(dsn: str) -> Url:
-    """Split a DSN. Raises CannotAsk, which repeats nothing of it: it may be a secret."""
+    """Split a DSN. Raises CannotAsk, which does not repeat it because it may contain a secret."""
     try:
         return parse_url(dsn)
     except ValueError as error:
@@ -48,4 +48,4 @@ def dsn_url(dsn: str) -> Url:
 
 def refuse_nul(text: str) -> None:
     if "\0" in text:
-        raise CannotAsk("a NUL character can stand in no query and in no parameter")
+        raise CannotAsk("queries and parameters must not contain a NUL character")

@@ -1,7 +1,7 @@
 """Probes of this host: a file, a program.
 
 Invariants
-    What may not be looked at is not known: neither there nor absent.
+    A file that may not be inspected is unknown: neither present nor absent.
 """
 
 import os
@@ -28,17 +28,17 @@ def ask_file(probe: FileProbe, ends_at: float) -> Reply:
     try:
         found = os.stat(path)
         if not expect.exists:
-            return bad(f"{path} is there, and must not be", found.st_size)
+            return bad(f"{path} exists, but must not", found.st_size)
         problem = _unlike(probe, found, ends_at)
     except (FileNotFoundError, NotADirectoryError):
         if not expect.exists and os.path.islink(path):
-            return bad(f"{path} is a link, and must not be there")
+            return bad(f"{path} exists as a link, but must not")
         return bad(f"there is no {path}") if expect.exists else good(f"there is no {path}")
     except (OSError, ValueError) as error:
-        raise CannotAsk(f"{path} cannot be looked at: {getattr(error, 'strerror', None) or error}") from None
+        raise CannotAsk(f"{path} cannot be inspected: {getattr(error, 'strerror', None) or error}") from None
     if problem:
         return bad(f"{path}: {problem}", found.st_size)
-    return good(f"{path} is there, with {found.st_size} bytes", found.st_size)
+    return good(f"{path} exists, with {found.st_size} bytes", found.st_size)
 
 
 def _unlike(probe: FileProbe, found: os.stat_result, ends_at: float) -> str:
@@ -51,7 +51,7 @@ def _unlike(probe: FileProbe, found: os.stat_result, ends_at: float) -> str:
     if expect.contains is None and expect.sha256 is None:
         return ""
     if not stat.S_ISREG(found.st_mode):
-        return "it is no file, so it has no content"
+        return "it is not a regular file, so it has no content"
     digest, contains = _read(probe.path, (expect.contains or "").encode(), ends_at)
     if expect.sha256 is not None and digest != expect.sha256:
         return f"its SHA-256 is {digest}; expected {expect.sha256}"
@@ -59,7 +59,7 @@ def _unlike(probe: FileProbe, found: os.stat_result, ends_at: float) -> str:
 
 
 def _read(path: str, wanted: bytes, ends_at: float) -> tuple[str, bool]:
-    """(its SHA-256, whether it contains that)."""
+    """Return (the file's SHA-256, whether it contains `wanted`)."""
     hasher, contains, tail = sha256(), not wanted, b""
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
         while part := file.read(_PART):

@@ -1,7 +1,7 @@
-"""MySQL and MariaDB, through their client: one query, in a transaction that may only read.
+"""MySQL and MariaDB, through their client: one query, in a read-only transaction.
 
 Invariants
-    The password goes over the client's environment, query and values over its stdin, in hexadecimal.
+    The password goes through the client's environment; query and values go over its stdin, in hexadecimal.
 """
 
 import re
@@ -21,7 +21,7 @@ def ask_mysql(probe: SqlProbe, around: Around, ends_at: float, cancelled: Event 
     scheme, user, password, host, port, path, query = dsn_url(probe.dsn)
     if scheme not in ("mysql", "mariadb") or query.keys() - {"socket"}:
         raise CannotAsk(
-            "the DSN is none of MySQL: write mysql://USER@HOST/DATABASE, or mysql://USER@/DATABASE?socket=PATH"
+            "the DSN is not one for MySQL; write mysql://USER@HOST/DATABASE, or mysql://USER@/DATABASE?socket=PATH"
         )
     left_s = max(2, round(ends_at - time.monotonic()))
     words = [
@@ -45,14 +45,17 @@ def ask_mysql(probe: SqlProbe, around: Around, ends_at: float, cancelled: Event 
     if result.exit_code:
         return bad(complaint(result))
     if result.truncated:
-        return bad("the answer is longer than what is read; select less")
+        return bad("the answer exceeds the limit; select less")
     lines = result.stdout.decode("utf-8", "replace").splitlines()
     return judged(probe.expect, [[mysql_cell(text) for text in line.split("\t")] for line in lines], more=False)
 
 
 def mysql_script(query: str, params: Sequence[Scalar | None]) -> str:
-    """For mysql's stdin. Query and values are in hexadecimal, so nothing in them can end a literal; PREPARE takes exactly one
-    statement, and binds each `?`."""
+    """Return the script for mysql's stdin.
+
+    Query and values are in hexadecimal, so nothing in them can end a literal. PREPARE accepts exactly one statement, and binds
+    each `?`.
+    """
     lines = [f"SET @p{number} = {_mysql_literal(value)};" for number, value in enumerate(params, 1)]
     lines.append(f"SET @statement = {_mysql_literal(query.strip().rstrip(';'))};")
     lines += ["START TRANSACTION READ ONLY;", "PREPARE drtool_probe FROM @statement;"]
@@ -70,7 +73,7 @@ def _mysql_literal(value: Scalar | None) -> str:
 
 
 def mysql_cell(text: str) -> Cell:
-    """As `--batch` prints it: `\\n`, `\\t`, `\\\\`, and NULL."""
+    """Decode a cell as printed by `--batch`: `\\n`, `\\t`, `\\\\`, and NULL."""
     if text == "NULL":
         return None
     return cell(re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t", "0": "\0"}.get(match[1], match[1]), text))

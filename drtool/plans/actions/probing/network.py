@@ -1,8 +1,8 @@
-"""Probes of what lies below: ports, names, certificates.
+"""Probes of the network: ports, names, certificates.
 
 Invariants
-    A certificate is good if this host's authorities vouch for it, for that name, and long enough.
-    A name server that does not answer is no answer: then nothing is known of the name.
+    A certificate is good if this host's authorities vouch for it, for that name, and for long enough.
+    A failing name server is not an answer: nothing is then known about the name.
 """
 
 import ipaddress
@@ -27,12 +27,12 @@ def ask_tcp(probe: TcpProbe, ends_at: float) -> Reply:
         return bad(f"{place}: {told(error)}", False)
 
 
-def ask_dns(probe: DnsProbe, ends_at: float) -> Reply:  # noqa: ARG001 - the resolver has its own patience
+def ask_dns(probe: DnsProbe, ends_at: float) -> Reply:  # noqa: ARG001 - the resolver has its own timeout
     family = socket.AF_INET if probe.record == "A" else socket.AF_INET6
     try:
         rows = socket.getaddrinfo(probe.name, None, family, socket.SOCK_STREAM)
     except UnicodeError:
-        return bad(f"{probe.name!r} is no name", [])
+        return bad(f"{probe.name!r} is not a valid name", [])
     except socket.gaierror as error:
         if error.errno in _NO_ANSWER:
             raise CannotAsk(f"{probe.name}: the name server did not answer: {error.strerror}") from None
@@ -68,7 +68,7 @@ def ask_tls(probe: TlsProbe, ends_at: float) -> Reply:
     detail = f"{place}: the certificate is valid until {ends}"
     wanted_s = probe.expect.valid_for_s
     if wanted_s is not None and left_s < wanted_s:
-        return bad(f"{detail}; expected for another {duration_text(wanted_s)}", round(left_s))
+        return bad(f"{detail}; expected it for another {duration_text(wanted_s)}", round(left_s))
     return good(detail, round(left_s))
 
 

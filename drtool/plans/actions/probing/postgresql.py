@@ -1,7 +1,7 @@
-"""PostgreSQL, through psql: one query, in a transaction that may only read.
+"""PostgreSQL, through psql: one query, in a read-only transaction.
 
 Invariants
-    The DSN goes over psql's environment, everything else over its stdin. Values are bound by the server, never pasted.
+    The DSN goes through psql's environment, everything else over its stdin. The server binds values; they are never pasted.
 """
 
 import csv
@@ -30,25 +30,28 @@ def ask_postgresql(probe: SqlProbe, around: Around, ends_at: float, cancelled: E
     if result.exit_code:
         return bad(complaint(result))
     if result.truncated:
-        return bad("the answer is longer than what is read; select less")
+        return bad("the answer exceeds the limit; select less")
     rows = list(csv.reader(io.StringIO(result.stdout.decode("utf-8", "replace"))))
     return judged(probe.expect, [[None if text == nothing else cell(text) for text in row] for row in rows], more=False)
 
 
 def postgres_environment(dsn: str) -> dict[str, str]:
-    """Return what libpq reads from its environment: a DSN in an argument would stand in `ps`. Raises CannotAsk."""
+    """Return the environment for libpq, because a DSN in an argument would appear in `ps`. Raises CannotAsk."""
     try:
         variables = dsn_environment(dsn)
     except ValueError as error:
         raise CannotAsk(str(error)) from None
     if "PGOPTIONS" in variables:
-        raise CannotAsk("a probe sets the options of its session itself: leave `options` out of the DSN")
+        raise CannotAsk("a probe sets the session options; leave `options` out of the DSN")
     return variables
 
 
 def postgres_script(query: str, params: Sequence[Scalar | None]) -> str:
-    """For psql's stdin. Query and values are psql variables, quoted by psql; `\\gexec` sends the statement to the server as it
-    is, so that no backslash in it is a command of psql's. With parameters it is prepared, and `$1` is bound."""
+    """Return the script for psql's stdin.
+
+    Query and values are psql variables, quoted by psql. `\\gexec` sends the statement to the server unchanged, so that no
+    backslash in it is a psql command. With parameters it is prepared, and `$1` is bound.
+    """
     query = query.strip().rstrip(";")
     lines = ["\\set ON_ERROR_STOP on"]
     lines += [

@@ -1,4 +1,4 @@
-"""What a probe got: an answer, good or bad; or that it could not even ask."""
+"""The result of a probe: a good or bad answer, or the inability to ask."""
 
 import math
 from typing import Any
@@ -9,18 +9,18 @@ from drtool.errors import DrtoolError
 
 
 class CannotAsk(DrtoolError):
-    """There was no way to ask, so nothing is known: unproven, neither good nor bad."""
+    """Raised when there is no way to ask. The result is unproven, neither good nor bad."""
 
 
 class Reply(Struct, frozen=True, kw_only=True):
     good: bool
-    """Whether it is as expected."""
+    """Whether the answer is as expected."""
     detail: str
-    """What was found; if it is not good, what was expected."""
+    """The finding. If it is not good, also what was expected."""
     value: Any = None
     """A plain value: the body, the first cell, the sample."""
     status: int | None = None
-    """Of HTTP, or a program's exit code."""
+    """The HTTP status, or a program's exit code."""
 
 
 def bad(detail: str, value: Any = None, status: int | None = None) -> Reply:  # noqa: ANN401 - any plain value
@@ -32,7 +32,7 @@ def good(detail: str, value: Any = None, status: int | None = None) -> Reply:  #
 
 
 def unlike_number(number: float, low: float | None, high: float | None) -> str:
-    """Why a number is not between the two; empty if it is. No number is between nothing and nothing."""
+    """Return why a number is out of bounds, or an empty string. NaN is out of any bounds."""
     if math.isnan(number):
         return "it is not a number"
     if low is not None and number < low:

@@ -1,4 +1,4 @@
-"""What a query gave, and what is expected of it."""
+"""The rows of a query, and their expectations."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ Row = Sequence[Cell]
 
 
 def judged(expect: SqlExpect, rows: Sequence[Row], more: bool) -> Reply:
-    """What the rows are worth. `more`: there are more than these."""
+    """Judge the rows. `more` says that there are more than these."""
     value = rows[0][0] if rows and rows[0] else None
     if expect.rows is not None and (more or len(rows) != expect.rows):
         return bad(f"{'more than ' if more else ''}{len(rows)} rows; expected {expect.rows}", value)
@@ -35,7 +35,7 @@ def _unlike(expect: SqlExpect, value: Cell) -> str:
 
 
 def _equal(wanted: Scalar, value: Cell) -> bool:
-    """Client programs print everything as text: `t`, `1`; a text that looks like a number is one then."""
+    """Compare with a printed value. Clients print everything as text (`t`, `1`); numeric text is compared as a number."""
     if isinstance(wanted, bool):
         return value in ((1, "t", "true") if wanted else (0, "f", "false"))
     if isinstance(wanted, str):
@@ -44,7 +44,7 @@ def _equal(wanted: Scalar, value: Cell) -> bool:
 
 
 def cell(text: str) -> Cell:
-    """A value as a client program prints it: a number where it is written like one."""
+    """Parse a value as printed by a client program: a number if it is written like one."""
     match = _NUMBER.fullmatch(text)
     if match is None or text == "-0":
         return text

@@ -1,4 +1,4 @@
-"""Probes by SQL: one query, in a transaction that may only read; parameters are bound, never pasted."""
+"""SQL probes: one query in a read-only transaction. Parameters are bound, never pasted."""
 
 from threading import Event
 
@@ -11,7 +11,7 @@ from drtool.plans.language.probes import SqlProbe
 
 
 def ask_sql(probe: SqlProbe, around: Around, ends_at: float, cancelled: Event | None) -> Reply:
-    """Raises CannotAsk: no client program, or no DSN that could be understood."""
+    """Ask a database. Raises CannotAsk without a client program or a valid DSN."""
     match probe.engine:
         case "postgresql":
             return ask_postgresql(probe, around, ends_at, cancelled)

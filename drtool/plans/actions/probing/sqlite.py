@@ -1,4 +1,4 @@
-"""SQLite, opened read-only: no file that was not there is left beside the database."""
+"""SQLite, opened read-only. No new file is left beside the database."""
 
 import os
 import sqlite3
@@ -47,28 +47,31 @@ def _plain(value: object) -> Cell:
 
 
 def sqlite_path(dsn: str) -> Path:
-    """`sqlite:///srv/app.db`, or the path itself. Raises CannotAsk."""
+    """Return the path of `sqlite:///srv/app.db`, or of a plain path. Raises CannotAsk."""
     if "://" in dsn:
         parts = urlsplit(dsn)
         if parts.scheme not in ("sqlite", "sqlite3") or parts.netloc:
-            raise CannotAsk("the DSN is none of SQLite: write sqlite:///PATH, or the path")
+            raise CannotAsk("the DSN is not one for SQLite; write sqlite:///PATH, or the path")
         return Path(unquote(parts.path))
     return Path(dsn)
 
 
 def _sqlite_uri(path: Path) -> str:
-    """Read-only. A database in WAL mode that nobody has open has no `-wal`; a reader would make one, and leave it there, so it is
-    opened as the unchanging file that it is. One whose `-wal` lost its `-shm` is not at rest, and not in use: not to be read."""
+    """Return a read-only URI.
+
+    A database in WAL mode that no process has open has no `-wal`. A reader would create one and leave it there, so the file is
+    opened as immutable. If it has a `-wal` without a `-shm`, it is neither at rest nor in use, so it must not be read.
+    """
     try:
         with path.open("rb") as file:
             header = file.read(100)
     except FileNotFoundError:
-        return f"file:{quote(os.fspath(path))}?mode=ro"  # SQLite says that there is none
+        return f"file:{quote(os.fspath(path))}?mode=ro"  # SQLite reports that it is missing
     except OSError as error:
         raise CannotAsk(f"{path} cannot be read: {error.strerror}") from None
     log, index = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
     if header[18:20] != b"\x02\x02" or (log.exists() and index.exists()):
         return f"file:{quote(os.fspath(path))}?mode=ro"
     if log.exists() and log.stat().st_size:
-        raise CannotAsk(f"{path} has a -wal without its -shm: nobody has it open, and to read it would change it")
+        raise CannotAsk(f"{path} has a -wal without its -shm: no process has it open, and reading would change it")
     return f"file:{quote(os.fspath(path))}?mode=ro&immutable=1"

@@ -1,8 +1,8 @@
-"""Probes over HTTP: a page, and a sample of a page in Prometheus' text format.
+"""HTTP probes: a page, and a sample from a page in the Prometheus text format.
 
 Invariants
-    A page that is longer than what is read proves nothing by what is missing in it.
-    A metric means exactly one sample; none, or several, is not as expected.
+    A text that is missing in the part that was read of a longer page is not proven to be missing.
+    A metric must match exactly one sample. None, or several, is not as expected.
 """
 
 import re
@@ -78,7 +78,7 @@ def _judged(probe: MetricProbe, value: float, status: int) -> Reply:
 
 
 def matching(page: str, metric: str, labels: dict[str, str]) -> Iterator[float]:
-    """The values of all samples of that name that have these labels. A line that is none is passed over."""
+    """Yield the values of all samples with this name and these labels. Invalid lines are skipped."""
     for line in page.split("\n"):
         sample = _SAMPLE.fullmatch(line)
         if sample is None or sample[1] != metric:
