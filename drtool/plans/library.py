@@ -55,7 +55,7 @@ def plan_files(directory: Path) -> tuple[Path, ...]:
     try:
         names = sorted(file for file in directory.iterdir() if file.suffix in SUFFIXES and file.is_file())
     except OSError as error:
-        raise UsageError(f"the plans directory {directory} cannot be read: {error.strerror}") from None
+        raise UsageError(f"the directory of plans {directory} cannot be read: {error.strerror}") from None
     return tuple(file for file in names if not file.name.startswith(".") and not _is_fragment(file))
 
 
@@ -82,7 +82,7 @@ def find_plan(word: str, here: Path, directory: Path | None) -> Path:
         return path
     if directory is None:
         raise UsageError(
-            f"there is no plan {word!r}: no plans directory is configured",
+            f"there is no plan {word!r}: no directory of plans is configured",
             hint="name the file, as in ./drill.yaml, or set `plans: DIRECTORY` in the configuration",
         )
     found = _with_id(word, directory)

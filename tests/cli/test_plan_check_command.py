@@ -87,8 +87,8 @@ def test_the_list_has_the_broken_ones_too(shell):
 def test_without_a_directory_of_plans(tmp_path):
     shell = shell_in(tmp_path)
     (tmp_path / "drtool.yaml").write_text("repository: x\n")
-    assert "no plans directory is configured" in shell("plan", "list").err
-    assert "no plans directory is configured" in shell("plan", "check", "weekly").err
+    assert "no directory of plans is configured" in shell("plan", "list").err
+    assert "no directory of plans is configured" in shell("plan", "check", "weekly").err
     (tmp_path / "plans").mkdir()
     assert shell("plan", "list").out == f"there are no plans in {tmp_path}/plans\n"
     (tmp_path / "drtool.yaml").write_text("plans: nowhere\n")

@@ -134,7 +134,7 @@ NAMED = {
     "sources: {s: {postgresql: {programs: named}}}": "directory of programs",
     "notify: {channels: {c: {command: [./named]}}}": "command of a channel",
     "notify: {channels: {c: {webhook: 'https://x', headers: {A: {file: named}}}}}": "header file",
-    "plans: named": "plans directory",
+    "plans: named": "directory of plans",
 }
 
 

@@ -195,7 +195,7 @@ steps:
     assert told["nobody"] == "cannot run: source orders has no snapshot; there are snapshots of home"
     assert "no-such-tool-at-all" in told["tool"]
     assert "/not/there is not in snapshot" in told["absent"]
-    assert told["yes"].startswith("cannot run: nobody is at a terminal")
+    assert told["yes"].startswith("cannot run: there is no terminal")
     assert "packs of snapshot" in told["lost"]
     assert "are not at b" in told["lost"]
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if "cache" not in path.parts}

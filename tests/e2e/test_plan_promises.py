@@ -155,7 +155,7 @@ def test_all_that_stands_in_the_way_is_named_before_anything_changes(shell, tmp_
             assert told["nothing"] == "cannot run: source orders has no snapshot; there are snapshots of home"
             assert "are not at b" in told["gone"]
             assert "no-such-tool-at-all" in told["tool"]
-            assert told["asked"].startswith("cannot run: nobody is at a terminal")
+            assert told["asked"].startswith("cannot run: there is no terminal")
             assert told["small"].startswith(f"cannot run: {small} is too small")
             assert not mark.exists()
         assert everything(shell) == before
