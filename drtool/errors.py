@@ -65,12 +65,12 @@ EXIT_PRECEDENCE: tuple[int, ...] = (129, 130, 143, 141, 2, 75, 10, 12, 6, 11, 1,
 
 
 def worst_exit(*codes: int) -> int:
-    """The one exit code to report when all of `codes` apply."""
+    """Return the one exit code to report when all of `codes` apply."""
     return min(codes or (0,), key=EXIT_PRECEDENCE.index)
 
 
 class DrtoolError(Exception):
-    """A failure that we understand: no traceback, one sentence, an exit code."""
+    """An expected failure: no traceback, one sentence, an exit code."""
 
     exit_code: ClassVar[int] = 1
     transient: ClassVar[bool] = False
@@ -82,7 +82,7 @@ class DrtoolError(Exception):
 
     @property
     def kind(self) -> str:
-        """The class as JSON readers see it: `no_quorum` for `NoQuorum`."""
+        """Return the class name for JSON readers: `no_quorum` for `NoQuorum`."""
         name = type(self).__name__
         return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
 
@@ -92,7 +92,7 @@ class UsageError(DrtoolError):
 
 
 class ConfigError(UsageError):
-    """One or several problems; each is a line of the message."""
+    """One or several problems. Each is a line of the message."""
 
     def __init__(self, *problems: str, hint: str | None = None) -> None:
         super().__init__("\n".join(problems), hint=hint)
@@ -100,7 +100,7 @@ class ConfigError(UsageError):
 
 
 class NoPassword(UsageError):
-    """None was found, or could be read; to JSON readers a usage error like any other."""
+    """No password was found or could be read. JSON readers see a usage error."""
 
     @property
     def kind(self) -> str:
@@ -137,11 +137,11 @@ class WrongPassword(DrtoolError):
 
 
 class Interrupted(BaseException):
-    """One of `INTERRUPTS`: what is stored is kept, the next run reuses it."""
+    """One of `INTERRUPTS` arrived. Stored data is kept, and the next run reuses it."""
 
     kind: ClassVar[str] = "interrupted"
-    message: ClassVar[str] = "interrupted; what was stored so far is kept"
-    hint: ClassVar[str | None] = "run the same command again: it reuses what is stored"
+    message: ClassVar[str] = "interrupted; the data stored so far is kept"
+    hint: ClassVar[str | None] = "run the same command again: it reuses the stored data"
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(self.message)
@@ -165,7 +165,7 @@ class NoSuchSnapshot(DrtoolError):
 
 
 class Rejected(DrtoolError):
-    """The manifest's state machine said no; `reason` is a stable word that callers branch on."""
+    """The manifest's state machine refused. `reason` is a stable word that callers branch on."""
 
     def __init__(self, reason: str, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -181,13 +181,13 @@ class Forked(DrtoolError):
 
 
 class StoreError(DrtoolError):
-    """A target failed; `target` is its name, empty while only the store itself is known."""
+    """A target failed. `target` is its name, empty while only the store itself is known."""
 
     def __init__(self, message: str, *, target: str = "", hint: str | None = None, retry_after_s: float = 0.0) -> None:
         super().__init__(message, hint=hint)
         self.target = target
         self.retry_after_s = retry_after_s
-        """How long the server asks to be left alone."""
+        """The seconds that the server asked to wait."""
 
 
 class ObjectMissing(StoreError):
@@ -207,13 +207,13 @@ class TargetResting(TargetOffline):
 
 
 class TargetHeld(TargetOffline):
-    """What was not sent, since the server asked to be left alone for `retry_after_s`."""
+    """The request was not sent, because the server asked to wait for `retry_after_s`."""
 
     transient = True
 
 
 class TargetUnanswered(TargetOffline):
-    """What a write that was sent and never answered ends in; where nothing was sent, it is a plain `TargetOffline`."""
+    """A write was sent and never answered. If nothing was sent, `TargetOffline` is raised instead."""
 
     transient = True
 

@@ -1,22 +1,22 @@
-"""The one way in which foreign text becomes visible: names, labels, tags, messages, whoever wrote them. PURE.
+"""The one escaping of foreign text before it is shown: names, labels, tags and messages of any origin. PURE.
 
 Invariants
-    What comes out moves no cursor, changes no colour, turns no text around and ends no line: control characters (C0, C1),
-    format characters (bidirectional overrides, zero-width ones), line and paragraph separators, unassigned characters and
-    bytes that are not UTF-8 appear as `\\xNN`, byte by byte.
-    JSON does without: its own escapes keep every character.
+    The output moves no cursor, changes no colour, reverses no text and ends no line. Control characters (C0, C1), format
+    characters (bidirectional overrides, zero-width ones), line and paragraph separators, unassigned characters and bytes
+    that are not UTF-8 appear as `\\xNN`, byte by byte.
+    JSON does not need it: its own escapes keep every character.
 """
 
 
 def printable(text: str) -> str:
-    """One line of `text`, with everything escaped that a terminal, a page or a log reader would obey."""
+    """Return one line of `text`, with everything escaped that a terminal, a page or a log reader would interpret."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
 
 
 def printable_lines(text: str) -> str:
-    """The same for text of our own that has several lines: line feeds and tabs stay."""
+    """Do the same for drtool's own text of several lines: line feeds and tabs stay."""
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.replace("\r\n", "\n").split("\n"))
 
 
@@ -27,5 +27,5 @@ def _escaped(letter: str) -> str:
 
 
 def _is_byte(letter: str) -> bool:
-    """Whether `letter` stands for one byte that was not UTF-8 (PEP 383)."""
+    """Return whether `letter` stands for one byte that was not UTF-8 (PEP 383)."""
     return "\udc80" <= letter <= "\udcff"

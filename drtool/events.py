@@ -1,6 +1,6 @@
-"""What a long operation reports while it runs: frozen facts, handed to one callable.
+"""The events that a long operation reports while it runs: frozen values, passed to one callable.
 
-Operations never draw and never log; they emit. `cli` renders the events, tests collect them.
+Operations never draw or log; they emit. `cli` renders the events, and tests collect them.
 """
 
 import os
@@ -14,7 +14,7 @@ def _snake(name: str) -> str:
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=_snake):
-    """The base of every event; in `--json-lines` each is one object with its name in `event`: `item_failed`."""
+    """The base of every event. In `--json-lines` each is one object with its name in `event`, such as `item_failed`."""
 
 
 class Stage(Event, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class Stage(Event, frozen=True, kw_only=True):
 
 
 class Progress(Event, frozen=True, kw_only=True):
-    """How far it is. All figures are totals so far; `total_*` is None until known."""
+    """The progress so far. All figures are totals, and `total_*` is None until known."""
 
     files: int = 0
     total_files: int | None = None
@@ -35,14 +35,14 @@ class Progress(Event, frozen=True, kw_only=True):
 
 
 class ItemFailed(Event, frozen=True, kw_only=True):
-    """One file or object could not be handled; the rest goes on."""
+    """One file or object could not be handled. The rest continues."""
 
     path: str
     message: str
 
 
 class ItemChanged(Event, frozen=True, kw_only=True):
-    """What became of one item, or in a dry run would: `change` is `new`, `changed`, `removed`, ….
+    """One item changed, or would change in a dry run. `change` is `new`, `changed`, `removed`, ….
 
     `what` names the parts of a changed item that differ: `content`, `owner`, `mode`, ….
     """
@@ -53,26 +53,26 @@ class ItemChanged(Event, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, path: bytes, change: str, what: Iterable[str] = ()) -> "ItemChanged":
-        """Return the event of a path of a file system."""
+        """Return the event for a path of a file system."""
         return cls(path=os.fsdecode(path), change=change, what=tuple(what))
 
 
 class TargetFailed(Event, frozen=True, kw_only=True):
-    """A target refused or failed; what it misses is owed to it."""
+    """A target refused or failed. The missing objects are owed to it."""
 
     target: str
     reason: str
 
 
 class SnapshotStored(Event, frozen=True, kw_only=True):
-    """A snapshot is in the catalogue: whatever happens to the rest of the run, it can be restored."""
+    """A snapshot is in the catalogue. It can be restored, whatever happens to the rest of the run."""
 
     snapshot: str
     source: str
 
 
 class Warned(Event, frozen=True, kw_only=True):
-    """Something that a person should know, in one sentence."""
+    """A warning for people, in one sentence."""
 
     message: str
 
@@ -89,4 +89,4 @@ Emit = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """An `Emit` for callers that do not watch."""
+    """Ignore an event, for callers that do not watch."""

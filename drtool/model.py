@@ -1,6 +1,6 @@
-"""The nouns that everybody shares: names and ids, as types that the checker tells apart.
+"""The names and ids that all packages share, as types that the type checker distinguishes.
 
-Ids are raw bytes inside the program and hexadecimal wherever a person or another program sees them.
+Ids are raw bytes inside the program, and hexadecimal wherever a person or another program sees them.
 """
 
 from enum import IntEnum
@@ -37,11 +37,11 @@ RepositoryId = NewType("RepositoryId", bytes)
 
 
 FaultKind: TypeAlias = Literal["offline", "slow", "read-only", "full", "corrupt"]
-"""What a drill can make a target look like."""
+"""The faults that a drill can inject at a target."""
 
 
 class ChunkKind(IntEnum):
-    """What a chunk is; each kind has its own id key, so a tree page never collides with a file that looks like one."""
+    """The kind of a chunk. Each kind has its own id key, so a tree page never collides with a file of equal bytes."""
 
     DATA = 1
     TREE = 2
@@ -56,18 +56,18 @@ class ObjectInfo(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def site_of(target: TargetName) -> SiteName:
-    """The site that a target stands on: `paris` for `paris/nas`."""
+    """Return the site of a target: `paris` for `paris/nas`."""
     return SiteName(target.partition("/")[0])
 
 
 def pack_object(pack: PackId) -> str:
-    """Where a pack lies below a target: `packs/ab/ab…`."""
+    """Return the object name of a pack: `packs/ab/ab…`."""
     name = pack.hex()
     return f"packs/{name[:2]}/{name}"
 
 
 def segment_object(segment: SegmentId) -> str:
-    """Where an index segment lies below a target: `index/ab…`."""
+    """Return the object name of an index segment: `index/ab…`."""
     return f"index/{segment.hex()}"
 
 

@@ -1,4 +1,4 @@
-"""`plan history`, `plan report`: what was run, and what it proves."""
+"""`plan history` and `plan report`: the runs of plans, and what each run proves."""
 
 import os
 import secrets
@@ -31,13 +31,13 @@ _STYLES: dict[str, Style] = {
 
 def plan_history(
     context: typer.Context,
-    plan: Annotated[str | None, typer.Argument(metavar="[PLAN]", help="Only the runs of this plan.")] = None,
+    plan: Annotated[str | None, typer.Argument(metavar="[PLAN]", help="Show only the runs of this plan.")] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
     """List the runs of plans: of every host from the catalogue, and of this host from its journals.
 
-    A run of this host that could not be recorded when it ended is recorded now. Where a journal is not the one that was recorded,
-    the row says so. Without any site this host's own runs are listed all the same.
+    A finished run of this host that is not in the catalogue yet is recorded now. A row says so if its journal differs
+    from the recorded one. If no site is reachable, the runs of this host are still listed.
 
     Examples:
         drtool plan history
@@ -57,20 +57,21 @@ def plan_history(
 def plan_report(
     context: typer.Context,
     run: Annotated[
-        str, typer.Argument(metavar="[RUN]", help="A run of this host, or the beginning of its id.")
+        str, typer.Argument(metavar="[RUN]", help="Report this run of this host: an id or a unique prefix of one.")
     ] = "latest",
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page, complete in itself.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a self-contained HTML page.")
     ] = None,
     junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, for CI servers.")
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI servers.")
     ] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Tell what a run of this host did, step by step, and what it proves: here, as a page, as JUnit XML, or as JSON.
+    """Report step by step what a run of this host did and proved: as text, a page, JUnit XML or JSON.
 
-    The page shows first what was not proven. A journal that was changed or cut afterwards is no evidence: the report says so, and
-    the exit code is 4. It is made of the journal alone; the catalogue is asked whether it recorded this very run.
+    The page begins with the requirements that were not proven. Exit 4 if the journal was changed or cut afterwards,
+    because the run is then no evidence. The report is made from the journal alone. The catalogue is only asked
+    whether it recorded the same run.
 
     Examples:
         drtool plan report --html drill.html
@@ -97,8 +98,10 @@ def _no_evidence(around: "Surroundings") -> str:
 
 
 def _story(call: "Call", word: str) -> "tuple[Story, Path, str]":
-    """The run that is meant, where it is, and what is wrong with its journal. Raises DrtoolError; DamageFound if nothing of it
-    can be read."""
+    """Return the named run, its folder, and what is wrong with its journal.
+
+    Raise DrtoolError if no single run matches, and DamageFound if the journal is unreadable.
+    """
     from drtool.plans.evidence.recording import MARK
     from drtool.plans.journal.file import read_damaged
     from drtool.plans.running.runs import RUNS, folder_of
@@ -108,17 +111,19 @@ def _story(call: "Call", word: str) -> "tuple[Story, Path, str]":
     names = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
     found = names[-1:] if word == "latest" else [name for name in names if name.startswith(word)]
     if len(found) != 1:
-        what = f"{len(found)} runs of this host begin with {word!r}" if found else f"this host knows no run {word!r}"
-        raise DrtoolError(what if word != "latest" else "no plan was run on this host", hint="drtool plan history")
+        what = (
+            f"{len(found)} runs of this host begin with {word!r}" if found else f"there is no run {word!r} on this host"
+        )
+        raise DrtoolError(what if word != "latest" else "no plan has run on this host", hint="drtool plan history")
     folder = folder_of(call.state_dir, found[0])
     events, digest, damage = read_damaged(folder)
     story = story_of(events, digest)
     if story is None and damage:
-        raise DamageFound(f"run {found[0]} is no evidence, and nothing of it can be told: {damage}")
+        raise DamageFound(f"run {found[0]} is no evidence, because its journal cannot be read: {damage}")
     if story is None:
         raise DrtoolError(f"run {found[0]} never began: its journal is empty")
     if not damage and story.ended is None and (folder / MARK).exists():
-        damage = f"{folder}: this run was recorded as over, and the end of its journal is missing"
+        damage = f"{folder}: this run was recorded as finished, but the end of its journal is missing"
     return story, folder, damage
 
 
@@ -132,12 +137,13 @@ def _surroundings(
     last = earlier[-TREND_RUNS:]
     known = next((row for row in recorded or () if row.id == story.run.run), None)
     if known is None:
-        told = "could not be asked" if recorded is None else "this run is not in it"
+        told = "could not be read" if recorded is None else "this run is not in it"
     elif known.digest == story.digest:
-        told = f"this very run is recorded at the sites, with the verdict {known.verdict}"
+        told = f"this run is recorded at the sites with the verdict {known.verdict}"
     else:
         told = (
-            f"the sites recorded another journal for this run, with the verdict {known.verdict}: this one was changed"
+            f"the sites recorded a different journal for this run, with the verdict {known.verdict}: this one "
+            "was changed"
         )
     return Surroundings(
         trends={goal.name: [row.measured.get(goal.name) for row in last] for goal in story.goals},
@@ -150,7 +156,7 @@ def _surroundings(
 
 
 def _needs(story: "Story", folder: Path) -> dict[str, list[str]]:
-    """Which step waited for which, by the plan as it was kept; nothing if that cannot be read any more."""
+    """Return which step waited for which, from the stored plan. Return nothing if that plan cannot be read."""
     from drtool.plans.running.building import graph_of
     from drtool.plans.running.kept_plan import kept_plan
 
@@ -162,7 +168,9 @@ def _needs(story: "Story", folder: Path) -> dict[str, list[str]]:
 
 
 def _write(path: Path, text: str) -> None:
-    """For this user alone: a report tells of places and people. A device or a pipe is written to. Raises DrtoolError."""
+    """Write for this user only, because a report names places and people. A device or a pipe is written to. Raise
+    DrtoolError.
+    """
     data = text.encode("utf-8", "replace")
     try:
         if path.exists() and not path.is_file():
@@ -249,14 +257,16 @@ def _report_view(document: Document) -> View:
 
 
 def _recorded(call: "Call", manifest_from: list[str] | None) -> "tuple[RecordedRun, ...] | None":
-    """The catalogue's; None if there is none. One that cannot be opened is told of, and keeps nobody from what is here."""
+    """Return the catalogue's runs, or None if there is no catalogue. If it cannot be opened, warn and return None."""
     if call.settings.config_path is None and manifest_from is None:
         return None
     try:
         with call.open_anyhow(sites(manifest_from)) as repository:
             return repository.view.state.runs
     except DrtoolError as error:
-        call.emit(Warned(message=f"the catalogue could not be asked, only this host: {error.message}"))
+        call.emit(
+            Warned(message=f"the catalogue could not be read, so only runs of this host are shown: {error.message}")
+        )
         return None
 
 
@@ -286,7 +296,7 @@ def _row(row: "HistoryRow") -> Document:
 def _history_view(document: Document) -> View:
     rows = document["runs"]
     if not rows:
-        return view(line("no run of any plan is known"))
+        return view(line("no plan has run yet"))
     head = table("RUN PLAN HOST BEGAN TOOK> RTO> RPO> VERDICT RECORDED", [_cells(row) for row in rows])
     problems: list[Line | Table] = [
         line(Cell("! ", "bad"), f"{row['run_id']}: {row['problem']}") for row in rows if row["problem"]
@@ -295,7 +305,7 @@ def _history_view(document: Document) -> View:
 
 
 def _cells(row: Document) -> tuple[Cell | str, ...]:
-    verdict = "not believed" if row["problem"] else row["verdict"]
+    verdict = "not trusted" if row["problem"] else row["verdict"]
     return (
         Cell(row["run_id"], "strong"),
         row["plan"] or "-",

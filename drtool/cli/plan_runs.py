@@ -1,4 +1,4 @@
-"""`plan run`, `plan resume`, `plan approve`: carrying a plan out, going on with one, saying yes."""
+"""`plan run`, `plan resume` and `plan approve`: run a plan, resume a run, and answer its questions."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from drtool.plans.running.resolving import Resolution
     from drtool.plans.running.session import Result, Run
 
-Live = Annotated[bool, typer.Option("--live", help="Allow what changes production; a plan of scope live needs it.")]
+Live = Annotated[bool, typer.Option("--live", help="Allow changes to production; a plan of scope live needs this.")]
 _STYLES: dict[str, Style] = {
     "passed": "good",
     "tolerated": "good",
@@ -42,22 +42,23 @@ _STYLES: dict[str, Style] = {
 def plan_run(
     context: typer.Context,
     plan: Annotated[
-        str, typer.Argument(metavar="FILE|ID", help="A plan's file, or its id in the configured directory.")
+        str, typer.Argument(metavar="FILE|ID", help="Run this plan: a file, or an id in the configured directory.")
     ],
     dry_run: DryRun = False,
     live: Live = False,
     variables: Annotated[
-        list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A value for one of the plan's variables.")
+        list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="Set a variable of the plan; repeatable.")
     ] = None,
     incident_at: Annotated[
         str | None,
-        typer.Option("--incident-at", metavar="TIME", help="When the disaster happened: RTO and RPO count from there."),
+        typer.Option("--incident-at", metavar="TIME", help="Measure RTO and RPO from this time of the incident."),
     ] = None,
 ) -> None:
-    """Carry out a plan: every step is resolved first, without changing anything; then it runs, is measured and written down.
+    """Run a plan: resolve every step without changing anything, then execute, measure and record it.
 
-    A plan that could not run ends with 1 before anything is changed, and says why, step by step. Ctrl-C ends what is under way;
-    undo and `always` run all the same, unless it comes a second time. What ran stands in the journal: `drtool plan history`.
+    If a step cannot run, the command exits with 1 before anything is changed and gives the reason for each such step.
+    Ctrl-C ends the current steps, and then undo and `always` still run. A second Ctrl-C skips them. The journal
+    records the run: `drtool plan history`.
 
     Examples:
         drtool plan run single-file --var source=home --var path=/home/ann/thesis --dry-run
@@ -65,7 +66,7 @@ def plan_run(
         drtool plan run game-day --var victim=attic --live
     """
     call: Call = context.obj
-    file = plan_file(call, plan)  # a word that names none is told before anything heavy is imported
+    file = plan_file(call, plan)  # an unknown plan is refused before anything heavy is imported
 
     from drtool.cli.plan_recording import expected
     from drtool.cli.plan_world import world
@@ -90,7 +91,7 @@ def plan_run(
         check_before(run)
     if loaded.objectives.clock == "incident" and loaded.objectives.rto_s is not None and incident_at is None:
         call.emit(
-            Warned(message="rto counts from the incident: without --incident-at it cannot be measured, nor passed")
+            Warned(message="rto counts from the incident: without --incident-at it can be neither measured nor passed")
         )
     resolution = foresee(run)
     if dry_run or resolution.cannot:
@@ -115,12 +116,13 @@ def plan_run(
 def plan_resume(
     context: typer.Context,
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="By default the last one that is not over.")
+        str | None, typer.Argument(metavar="[RUN]", help="Resume this run; by default, the last unfinished one.")
     ] = None,
 ) -> None:
-    """Go on with a run whose process died: what had ended is not done again, what was under way is in doubt.
+    """Resume a run whose process died, without repeating finished steps.
 
-    Each step's `on_resume` says what becomes of it then. The plan is the one that the run began with.
+    Steps that were running have an unknown outcome. The `on_resume` of each step decides how it continues. The plan
+    is the one that the run began with.
 
     Examples:
         drtool plan resume
@@ -141,12 +143,12 @@ def plan_resume(
     call: Call = context.obj
     run_id = run or last_unfinished(call.state_dir)
     if run_id is None:
-        raise DrtoolError("no run is unfinished", hint="drtool plan history lists those that are over")
+        raise DrtoolError("no run is unfinished", hint="drtool plan history lists the finished ones")
     folder = folder_of(call.state_dir, run_id)
     state = RunState(read(folder)[0])
     began = state.run
     if began is None or state.over is not None:
-        raise DrtoolError(f"run {run_id} is over" if state.over else f"run {run_id} never began")
+        raise DrtoolError(f"run {run_id} is finished" if state.over else f"run {run_id} never began")
     plan = kept_plan(folder, _own_file(began), began.digest)
     started = Moment(moment_ns(began.started or began.at))
     incident = Moment(moment_ns(began.incident_at)) if began.incident_at else None
@@ -169,12 +171,12 @@ def plan_resume(
 
 def plan_approve(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run that asks; it says so when it does.")],
-    step: Annotated[str, typer.Argument(metavar="STEP", help="The step that waits.")],
-    no: Annotated[bool, typer.Option("--no", help="Refuse instead.")] = False,
-    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A word for the report.")] = "",
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Answer this run; it prints its id when it asks.")],
+    step: Annotated[str, typer.Argument(metavar="STEP", help="Answer for this step.")],
+    no: Annotated[bool, typer.Option("--no", help="Refuse instead of approving.")] = False,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Add a note for the report.")] = "",
 ) -> None:
-    """Answer a run that waits for a person, from another terminal of this host.
+    """Answer a run that waits for approval, from another terminal on this host.
 
     Examples:
         drtool plan approve 20261123-140500-3f2a go
@@ -189,10 +191,10 @@ def plan_approve(
     folder = folder_of(call.state_dir, run)
     state = RunState(read(folder)[0])
     if state.over is not None or not is_written(folder):
-        raise Refused(f"run {run} is not at work: there is nothing to approve", hint=f"drtool plan resume {run}")
+        raise Refused(f"run {run} is not running, so there is nothing to approve", hint=f"drtool plan resume {run}")
     waiting = [key for key, began in state.running.items() if began.uses == "approve"]
     if step not in waiting:
-        asked = f"; it waits for {', '.join(waiting)}" if waiting else "; it waits for nobody"
+        asked = f"; it waits for {', '.join(waiting)}" if waiting else "; it waits for no answer"
         raise UsageError(f"run {run} does not wait for an answer to {step}{asked}")
     answer(folder, step, yes=not no, note=note)
     document = {"run_id": run, "step": step, "yes": not no}
@@ -213,20 +215,20 @@ def _moment(word: str | None, started: Any) -> Any:  # noqa: ANN401 - a Moment
     except ValueError as error:
         raise UsageError(f"--incident-at: {error}") from None
     if moment > started:
-        raise UsageError(f"--incident-at {word}: that is yet to come")
+        raise UsageError(f"--incident-at {word} is in the future")
     return moment
 
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], str]]:
-    """While a run is at work, signals are words that it hears; it ends itself."""
+    """Collect signals as words while a run is at work, because the run ends itself."""
     heard: list[str] = []
 
     def note(number: int, _frame: "FrameType | None") -> None:
         heard.append(signal.Signals(number).name + (" again" * min(len(heard), 1)))
 
     taken = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a lost terminal ends a run as well, but under nohup
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a lost terminal ends a run too, except under nohup
         taken.append(signal.SIGHUP)
     before = {number: signal.signal(number, note) for number in taken}
     try:
@@ -237,7 +239,7 @@ def _signals() -> Iterator[Callable[[], str]]:
 
 
 def _telling(call: Call, run: "Run") -> "Callable[[Event], None]":
-    """Shows what happens, and tells those who want to know."""
+    """Return a handler that shows events and notifies the plan's channels."""
     from drtool.plans.journal.events import Began, Ended, Injected
     from drtool.plans.running.telling import announcements
 
@@ -247,12 +249,12 @@ def _telling(call: Call, run: "Run") -> "Callable[[Event], None]":
         elif isinstance(event, Injected):
             call.emit(StepNoted(step=event.key, status="injected"))
         elif isinstance(event, Ended):
-            again = "; it is tried again" if event.retry_at_s is not None else ""
+            again = "; it is retried" if event.retry_at_s is not None else ""
             call.emit(StepNoted(step=event.key, status=event.status, detail=event.detail + again))
         for channel, name, message in announcements(run.plan, run.around.run, event):
             problem = run.around.tell(channel, name, message)
             if problem:
-                call.emit(Warned(message=f"channel {channel} could not be told of {name}: {problem}"))
+                call.emit(Warned(message=f"channel {channel} did not receive {name}: {problem}"))
 
     return hear
 
@@ -262,7 +264,7 @@ def _show(call: Call, run: "Run", result: "Result", likely: "Expected") -> None:
 
     problem = record_owed(call).get(result.run_id, "")
     if call.settings.config_path is None:
-        problem = "no configuration names a repository to record it in"
+        problem = "the configuration names no repository to record it in"
         call.emit(Warned(message=f"not recorded: {problem}"))
     document = _done(run, result, likely) | {"recorded": not problem, "record_problem": problem}
     document["removed_runs"] = remove_old_runs(call, run)
@@ -291,7 +293,7 @@ def _foreseen(run: "Run", resolution: "Resolution", likely: "Expected", *, dry_r
             if target is not None or name in likely.objectives
         },
         "unproven": [
-            f"{row.id}: {row.foresight.detail or 'cannot be known beforehand'}" for row in resolution.unprovable
+            f"{row.id}: {row.foresight.detail or 'cannot be checked beforehand'}" for row in resolution.unprovable
         ],
         "leftovers": [],
         "untold": untold(run.plan, run.around.can_tell),
@@ -354,7 +356,7 @@ def _done(run: "Run", result: "Result", likely: "Expected") -> Document:
 
 
 def _uses(run: "Run", key: str) -> str:
-    """Of what never began."""
+    """Return the action of a step that never began."""
     from drtool.plans.running.building import steps_by_id
     from drtool.plans.running.tasks import task_id
 
@@ -362,7 +364,7 @@ def _uses(run: "Run", key: str) -> str:
 
 
 def run_view(document: Document) -> View:
-    """One line without a terminal when all is well; a table of the steps on a terminal."""
+    """Show one line without a terminal if the run passed; on a terminal, show a table of the steps."""
     verdict = document["verdict"]
     cannot = [row for row in document["steps"] if row["status"].startswith("cannot run")]
     head: list[Cell | str] = [
@@ -381,10 +383,10 @@ def run_view(document: Document) -> View:
         head += [f"; {name} {_told(row)}" for name, row in objectives.items()]
         objectives = {}
     parts.append(line(*head))
-    unproven = "  not known before: " if document["dry_run"] else "  not proven "
+    unproven = "  not checked beforehand: " if document["dry_run"] else "  not proven "
     parts += [line(Cell(unproven, "warn"), text) for text in document["unproven"]]
     parts += [line(Cell("  left ", "bad"), text) for text in document["leftovers"]]
-    parts += [line(Cell("  not told ", "warn"), text) for text in document.get("untold", ())]
+    parts += [line(Cell("  not notified ", "warn"), text) for text in document.get("untold", ())]
     told = _asked if document["dry_run"] else _told
     parts += [line(f"  {name} {told(row)}; {_before(row)}") for name, row in objectives.items()]
     return view(*parts)
@@ -399,7 +401,7 @@ def _step_row(row: Document) -> tuple[Cell | str, ...]:
 
 
 def _takes(row: Document) -> Cell | str:
-    """What it took, else what it may take."""
+    """Return the time that a step took, or its estimate."""
     if row["seconds"] is not None:
         return duration(row["seconds"])
     likely = row["estimate"]
@@ -413,16 +415,16 @@ def _told(values: Document) -> str:
 
 
 def _asked(values: Document) -> str:
-    """What a dry run has to say."""
-    return "at will" if values["target"] is None else f"at most {duration(values['target'])}"
+    """Return an objective's target for a dry run."""
+    return "no target" if values["target"] is None else f"at most {duration(values['target'])}"
 
 
 def _before(values: Document) -> str:
-    """What it came to in the runs before."""
+    """Return an objective's results in earlier runs."""
     likely = values.get("estimate")
     if likely is None:
-        return "no run to estimate it from"
+        return "no earlier run to estimate from"
     if likely["runs"] == 1:
-        return f"{duration(likely['median'])} in the one run before"
+        return f"{duration(likely['median'])} in the one earlier run"
     between = f"{duration(likely['min'])} to {duration(likely['max'])}"
     return f"{duration(likely['median'])} ({between}) in the last {likely['runs']} runs"

@@ -1,4 +1,4 @@
-"""The world of a plan's run, as the command line knows it: configuration, secrets, who can be asked and told."""
+"""The surroundings of a plan's run on the command line: configuration, secrets, approvals and notifications."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ def world(
     incident: Moment | None,
     resolved: "dict[str, Value] | None" = None,
 ) -> Run:
-    """All that a run needs; `resolved`: the variables' values where they are known from before."""
+    """Return everything that a run needs. `resolved` holds the variables' values if they are known from before."""
     settings = call.settings
     make_private(settings.state_dir)
     values = resolve_vars(plan, variables, started) if resolved is None else resolved
@@ -77,7 +77,7 @@ def world(
         can_ask=lambda channel: approver.can_ask(channel) and approver.can_ask(channel or asks),
         tell=channels.tell,
         can_tell=channels.can_tell,
-        outputs=lambda _: {},  # a run that is at work says what ended in it
+        outputs=lambda _: {},  # the journal of an active run records what ended in it
         evidence=lambda _: {},
         host=settings.host,
     )
@@ -94,7 +94,7 @@ def world(
 
 
 def with_guards(plan: Plan, given: Given) -> Plan:
-    """The plan, the sites in its guards and its kill switch filled in: they may stand in variables."""
+    """Return the plan with the variables in its guards' sites and kill switch filled in."""
     context = context_for(plan, RunState(), given, None, given.started)
 
     def words(texts: Sequence[str]) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def _spec(call: Call) -> "Callable[[], RepositorySpec]":
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a value of the language
-    """As the journal has it, and `resolve_vars` would read it again."""
+    """Return a value as the journal stores it and `resolve_vars` can read it back."""
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -1,4 +1,4 @@
-"""`plan list`, `plan check`: what plans there are, and whether each could be understood."""
+"""`plan list` and `plan check`: list plans, and check their syntax and references."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def plan_list(context: typer.Context) -> None:
-    """List the plans in the configured directory (`plans:`, else `plans` beside the configuration).
+    """List the plans in the configured directory (`plans:`, or `plans` beside the configuration).
 
-    A plan that cannot be understood is listed too, with what is wrong. Nothing is opened or run.
+    An invalid plan is listed too, with its error. Nothing is opened or run.
 
     Examples:
         drtool plan list
@@ -33,7 +33,7 @@ def plan_list(context: typer.Context) -> None:
     if directory is None:
         raise UsageError(
             "no directory of plans is configured",
-            hint="put `plans: DIRECTORY` into the configuration; see docs/plans.md",
+            hint="add `plans: DIRECTORY` to the configuration; see docs/plans.md",
         )
     listed = list_plans(directory, call.settings.trust)
     document = {"directory": str(directory), "plans": [_row(each) for each in listed]}
@@ -43,14 +43,15 @@ def plan_list(context: typer.Context) -> None:
 def plan_check(
     context: typer.Context,
     plans: Annotated[
-        list[str] | None, typer.Argument(metavar="FILE|ID…", help="Files, or ids of plans in the configured directory.")
+        list[str] | None,
+        typer.Argument(metavar="FILE|ID…", help="Check these files, or ids of plans in the configured directory."),
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of plans, for editors.")] = False,
 ) -> None:
-    """Check that plans can be run: every error with file, line and column, and the nearest known name.
+    """Check plans, and report every error with file, line, column and the nearest known name.
 
-    Without a name, every plan of the configured directory is checked.
-    Nothing is opened or run: `plan run --dry-run` also looks at the repository. Exit 2 when a plan has errors.
+    Without a name, every plan in the configured directory is checked. Nothing is opened or run. `plan run --dry-run`
+    also checks the repository. Exit 2 if a plan has errors.
 
     Examples:
         drtool plan check
@@ -73,12 +74,12 @@ def plan_check(
         except ConfigError as error:
             errors += error.problems
     if errors:
-        raise ConfigError(*errors, hint="docs/plans.md tells every key")
+        raise ConfigError(*errors, hint="docs/plans.md explains every key")
     call.show({"plans": rows}, _check_view(rows))
 
 
 def _schema() -> tuple[Document, View]:
-    """As it lies in the package: making it anew would load the whole language."""
+    """Return the schema file of the package. Generating it would import the whole plan language."""
     import json
     from importlib.resources import files
 
@@ -88,7 +89,7 @@ def _schema() -> tuple[Document, View]:
 
 
 def plans_directory(call: "Call") -> Path | None:
-    """Where the plans are; None: nowhere."""
+    """Return the directory of the plans, or None if there is none."""
     path, config = call.settings.config_path, call.settings.config
     if path is None:
         return None
@@ -98,7 +99,7 @@ def plans_directory(call: "Call") -> Path | None:
 
 
 def plan_file(call: "Call", word: str) -> Path:
-    """The file that FILE or ID names; the configuration is only asked about an ID. Raises UsageError."""
+    """Return the file that FILE or ID names. The configuration is read only for an ID. Raise UsageError."""
     from drtool.plans.library import SUFFIXES, find_plan
 
     is_file = "/" in word or word.endswith(SUFFIXES)
@@ -106,7 +107,9 @@ def plan_file(call: "Call", word: str) -> Path:
 
 
 def trusted_plan(call: "Call", word: str, file: Path) -> "Plan":
-    """The plan in `file`, which FILE or ID named. Raises ConfigError, also for one that an untrusted user could have written."""
+    """Return the plan in `file`, which FILE or ID named. Raise ConfigError, also for one that an untrusted user may have
+    written.
+    """
     from drtool.plans.language import load_plan
     from drtool.plans.library import read_trusted
 
@@ -114,7 +117,9 @@ def trusted_plan(call: "Call", word: str, file: Path) -> "Plan":
 
 
 def _trust(call: "Call", word: str) -> "Trust":
-    """Return who may have written a plan: a file that was named is trusted as the person is, one found by its id is not."""
+    """Return who may have written a plan: a file named on the command line is trusted as the user is, one found by id is
+    not.
+    """
     from drtool.plans.library import SUFFIXES
 
     return trust_of(named=True) if "/" in word or word.endswith(SUFFIXES) else call.settings.trust
@@ -125,7 +130,7 @@ def _named_plan(call: "Call", word: str) -> "tuple[Path, Trust]":
 
 
 def _all_plans(call: "Call") -> "list[tuple[Path, Trust]]":
-    """Return every plan of the configured directory. Raises UsageError if there is none."""
+    """Return every plan of the configured directory. Raise UsageError if there is none."""
     from drtool.plans.library import plan_files
 
     directory = plans_directory(call)
@@ -133,7 +138,7 @@ def _all_plans(call: "Call") -> "list[tuple[Path, Trust]]":
         raise UsageError("no plan is named, and there is no directory of plans", hint="drtool plan check FILE|ID…")
     found = [(file, call.settings.trust) for file in plan_files(directory)]
     if not found:
-        raise UsageError(f"the directory of plans {directory} holds no plan", hint="drtool plan check FILE")
+        raise UsageError(f"the directory of plans {directory} contains no plan", hint="drtool plan check FILE")
     return found
 
 

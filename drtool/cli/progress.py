@@ -1,7 +1,7 @@
-"""The progress of a long operation on a terminal: three figures, a bar once the total is known, an ETA as a range.
+"""The progress of a long operation on a terminal: three figures, a bar once the total is known, and an ETA as a range.
 
 Invariants
-    Redrawn from `update` alone, at most ten times a second: no thread runs, so the process may fork at any time.
+    It is redrawn only by `update`, at most ten times a second. No thread runs, so the process may fork at any time.
     Rich is imported when the first frame is due, not before.
 """
 
@@ -23,7 +23,7 @@ FIRST_ETA_S = 2.0
 
 
 class Pace:
-    """How fast it goes, overall and of late; what that says about the end."""
+    """The overall and the recent rate, and the remaining time that follows from them."""
 
     def __init__(self, started_s: float) -> None:
         self._started_s = started_s
@@ -35,12 +35,12 @@ class Pace:
             self._recent.popleft()
 
     def rate(self) -> float:
-        """Bytes per second of late."""
+        """Return the recent rate in bytes per second."""
         (first_s, first_bytes), (last_s, last_bytes) = self._recent[0], self._recent[-1]
         return (last_bytes - first_bytes) / (last_s - first_s) if last_s > first_s else 0.0
 
     def remaining_s(self, total_bytes: int) -> tuple[float, float] | None:
-        """The shortest and the longest time that the recent and the overall rate let expect; None: too early to say."""
+        """Return the shortest and longest time left by the recent and the overall rate, or None if it is too early."""
         last_s, done = self._recent[-1]
         elapsed_s = last_s - self._started_s
         overall = done / elapsed_s if elapsed_s > 0 else 0.0
@@ -52,7 +52,7 @@ class Pace:
 
 
 def eta(span_s: tuple[float, float] | None) -> str:
-    """`2-4 min left`; one figure where both ends read the same."""
+    """Return `2-4 min left`, or one figure if both ends read the same."""
     if span_s is None:
         return ""
     low, high = (duration(round(end) if end >= 10 else end) for end in span_s)
@@ -60,7 +60,7 @@ def eta(span_s: tuple[float, float] | None) -> str:
 
 
 class ProgressDisplay:
-    """Draws on one terminal until closed."""
+    """A progress display on one terminal, until it is closed."""
 
     def __init__(self, stream: TextIO, *, color: bool) -> None:
         self._stream = stream
@@ -83,7 +83,7 @@ class ProgressDisplay:
             self._draw(now_s)
 
     def clear(self) -> None:
-        """Leaves the screen free; the next update draws again."""
+        """Clear the display. The next update draws it again."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -132,7 +132,7 @@ class ProgressDisplay:
 
 
 def _figures(stage: str, facts: Progress) -> str:
-    """What the three figures are called: a backup stores what is new, a restore writes what differs."""
+    """Name the three figures: a backup stores new data, a restore writes data that differs."""
     scanned = size(facts.processed_bytes)
     if stage == "restoring":
         return f"in place {scanned}   written {size(facts.stored_bytes)}"

@@ -1,4 +1,4 @@
-"""`prune`: give back the room of what no snapshot refers to."""
+"""`prune`: free the space of data that no snapshot needs."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,16 +17,20 @@ def prune(
     context: typer.Context,
     dry_run: DryRun = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Also when what other hosts forgot is more than a third of everything.")
+        bool,
+        typer.Option(
+            "--yes", help="Prune even if more than a third of all data goes because other hosts forgot snapshots."
+        ),
     ] = False,
 ) -> None:
-    """Remove what no snapshot refers to, while backups run.
+    """Delete data that no snapshot needs, while backups may run.
 
-    Packs that are mostly waste are rewritten. What a running backup may still need, and what lies on a target that is away,
-    stays pending: the next prune finishes it. What another host forgot is kept until this one has known that for seven days.
+    Packs with mostly unneeded data are rewritten. Data that a running backup may still need, and data on an
+    unreachable target, stay pending until a later prune. If another host forgot a snapshot, its data is kept until
+    this host has seen that for seven days.
 
-    Exit 4 if a pack that snapshots need has no good copy left: it stays, and all else is done.
-    Exit 11, and nothing is removed: if more than a third of everything would go because of what other hosts forgot.
+    Exit 4 if a pack that snapshots need has no good copy left. The pack stays, and everything else is done. Exit 11,
+    with nothing deleted, if more than a third of all data would go because other hosts forgot snapshots.
 
     Examples:
         drtool prune --dry-run
@@ -48,7 +52,7 @@ def prune(
 
 
 def ending(document: Document) -> int:
-    """Return the exit code. A dry run ends as the act would: the first objection goes into its document."""
+    """Return the exit code. A dry run exits as the real run would, and its document holds the first objection."""
     if not document["objections"]:
         return DamageFound.exit_code if document["lost"] else 0
     document["error"] = {"kind": Refused("").kind, **document["objections"][0]}
@@ -63,7 +67,7 @@ def prune_view(document: Document) -> View:
         parts.append(line(Cell(f"{would}rewritten ", "dim"), _amount(document["repacked"])))
     parts.append(line(Cell("kept ", "dim"), _amount(document["kept"])))
     if document["pending"]["packs"]:
-        parts.append(line(Cell("pending ", "warn"), f"{_amount(document['pending'])}: the next prune goes on"))
+        parts.append(line(Cell("pending ", "warn"), f"{_amount(document['pending'])}; a later prune continues"))
     if document["swept_files"]:
         parts.append(
             line(Cell("swept ", "dim"), count(document["swept_files"], "file"), " of writers that were killed")

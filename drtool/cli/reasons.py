@@ -1,8 +1,8 @@
-"""Why a command did not end with 0, in one line: for hooks, channels and logs, whose readers do not see the screen.
+"""The reasons for an exit code other than 0 in one line, for hooks, channels and logs.
 
 Invariants
-    Pure: read from the document that was shown. Each fault names what it concerns: a source, a file, a target, an object.
-    At most `_NAMED` faults are named, and the others are counted. A line has at most `_LINE_MAX` letters.
+    Pure: the reasons are read from the document that was shown. Each names a source, a file, a target or an object.
+    At most `_NAMED` faults are named, and the others are counted. A line has at most `_LINE_MAX` characters.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ _LINE_MAX = 800
 
 
 def reason_of(command: str, document: object) -> str:
-    """Return what is wrong according to the `document` of backup, verify or prune; empty if nothing is."""
+    """Return what is wrong according to the `document` of backup, verify or prune. Return "" if nothing is."""
     if not isinstance(document, dict):
         return ""
     faults = {"backup": _of_backup, "verify": _of_verify, "prune": _of_prune}.get(command)

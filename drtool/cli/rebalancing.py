@@ -1,4 +1,4 @@
-"""`ring preview` and `rebalance`: what moves when the ring changes, and moving it."""
+"""`ring preview` and `rebalance`: show what a change of the ring moves, and move it."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,23 +21,24 @@ _SHOWN = 20
 def ring_preview(
     context: typer.Context,
     add: Annotated[
-        list[str] | None, typer.Option("--add", metavar="SITE[/NAME][=WEIGHT]", help="Imagine one target more.")
+        list[str] | None, typer.Option("--add", metavar="SITE[/NAME][=WEIGHT]", help="Assume one more target.")
     ] = None,
     weight: Annotated[
-        list[str] | None, typer.Option("--weight", metavar="SITE[/NAME]=N", help="Imagine another weight.")
+        list[str] | None, typer.Option("--weight", metavar="SITE[/NAME]=N", help="Assume this weight for a target.")
     ] = None,
     drain: Annotated[
-        list[str] | None, typer.Option("--drain", metavar="SITE[/NAME]", help="Imagine it being drained.")
+        list[str] | None, typer.Option("--drain", metavar="SITE[/NAME]", help="Assume that this target is drained.")
     ] = None,
     remove: Annotated[
         list[str] | None,
-        typer.Option("--remove", metavar="SITE[/NAME]", help="Imagine it gone, with all that it holds."),
+        typer.Option("--remove", metavar="SITE[/NAME]", help="Assume that this target is gone with all its data."),
     ] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Say what `rebalance` would move: now, or if the ring were changed as the options say.
+    """Show what `rebalance` would move now, or after the changes that the options describe.
 
-    Nothing is changed and nothing is moved. Counted by what every target lists now, copy by copy, as `rebalance` itself does.
+    Nothing is changed or moved. The figures count single copies in the current listing of every target, as
+    `rebalance` does.
 
     Examples:
         drtool ring preview
@@ -63,19 +64,20 @@ def rebalance(
     context: typer.Context,
     dry_run: DryRun = False,
     max_objects: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Refuse, with nothing touched, if it is more objects.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Refuse, with nothing changed, if more objects would be written."),
     ] = None,
     max_bytes: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Refuse, with nothing touched, if more is to be written.")
+        str | None, typer.Option(metavar="SIZE", help="Refuse, with nothing changed, if more bytes would be written.")
     ] = None,
 ) -> None:
-    """Move copies to where the ring wants them: after `target add`, `set` or `drain`, or when a site was away.
+    """Move copies to the targets that the ring assigns: after `target add`, `set` or `drain`, or after an outage.
 
-    A new copy is read back before an old one goes. Stopped at any time, it goes on where it stopped when run again; backups may
-    run meanwhile. What a site that is away may have is left alone: if it stays away, that is for `repair`.
+    A new copy is read back before an old one is deleted. If stopped, it continues when run again. Backups may run
+    meanwhile. Data of an unreachable site is left alone. If the site is lost, `repair` replaces its copies.
 
-    Exit 1 when copies that are one too many stay because another mover is at work, 4 when nothing is left of something, 5 when
-    something has fewer copies than promised.
+    Exit 1 if extra copies stay because another mover is at work, 4 if all copies of something are lost, 5 if
+    something has fewer copies than configured.
 
     Examples:
         drtool target add oslo/nas /mnt/oslo/drtool && drtool rebalance
@@ -100,7 +102,7 @@ def rebalance(
 
 
 def target_name(word: str) -> "TargetName":
-    """`SITE[/NAME]`; NAME is `main` where nobody says otherwise."""
+    """Parse `SITE[/NAME]`. NAME defaults to `main`."""
     from drtool.model import TargetName
 
     site, slash, name = word.partition("/")
@@ -108,9 +110,9 @@ def target_name(word: str) -> "TargetName":
 
 
 def whole_weight(word: str, said: str) -> int:
-    """A weight: a whole number from 1 up."""
+    """Parse a weight: a whole number from 1 up."""
     if not (word.isascii() and word.isdecimal()) or int(word) < 1:
-        raise UsageError(f"{said}: {word!r} is no weight", hint="a weight is a whole number from 1 up")
+        raise UsageError(f"{said}: {word!r} is not a weight", hint="a weight is a whole number from 1 up")
     return int(word)
 
 
@@ -125,8 +127,8 @@ def preview_view(document: Document) -> View:
     moves = document["moves"]
     head = line(
         Cell(f"ring epoch {document['from_epoch']} to {document['to_epoch']}: ", "strong"),
-        f"{_amount(moves)} would move, {_percent(moves['fraction'])} of all copies"
-        f" (at least {_percent(document['minimum_fraction'])} have to)",
+        f"{_amount(moves)} would move, {_percent(moves['fraction'])} of all copies (the minimum is "
+        f"{_percent(document['minimum_fraction'])})",
     )
     rows = [
         (Cell(row["target"], "strong"), *_counted(row["gains"]), *_counted(row["gives"])) for row in document["targets"]
@@ -137,8 +139,8 @@ def preview_view(document: Document) -> View:
         expected = document["expected"]
         parts.append(
             line(
-                Cell("of any amount of data ", "dim"),
-                f"{_percent(expected['fraction'])} moves, and {_percent(expected['minimum_fraction'])} would have to",
+                Cell("for new data ", "dim"),
+                f"{_percent(expected['fraction'])} would move; the minimum is {_percent(expected['minimum_fraction'])}",
             )
         )
     return view(*parts, *_waiting(document, document["waiting"]))
@@ -157,7 +159,7 @@ def rebalance_view(document: Document) -> View:
     parts += [line(Cell("lost ", "bad"), f"{name}: no good copy was found") for name in document["lost"][:_SHOWN]]
     hidden = len(document["lost"]) - _SHOWN
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden > 0 else []
-    few = "something has fewer copies than promised: drtool repair"
+    few = "something has fewer copies than configured: drtool repair"
     parts += [line(Cell(few, "warn"))] if document["degraded"] else []
     return view(*parts)
 
@@ -165,7 +167,7 @@ def rebalance_view(document: Document) -> View:
 def _waiting(document: Document, objects: int) -> list[Line]:
     lines = [line(Cell("away ", "warn"), f"{row['target']}: {row['reason']}") for row in document["away"]]
     if objects:
-        lines.append(line(Cell(f"{count(objects, 'object')} not yet where the ring wants every copy", "warn")))
+        lines.append(line(Cell(f"{count(objects, 'object')} not yet at all the targets that the ring assigns", "warn")))
     return lines
 
 

@@ -1,11 +1,11 @@
-"""The only module that draws: results to stdout; progress, warnings and failures to stderr.
+"""The only module that draws: results to stdout, and progress, warnings and failures to stderr.
 
 Invariants
-    `--json` puts exactly one document on stdout, `--json-lines` events and then that document; nothing else goes there.
-    A pipe gets no control codes. Every cell, summary and message passes `printable`: it neither moves a cursor nor ends a line.
-    Nothing is drawn by a thread: a backup forks while the progress is on the screen.
-    When the reader of stdout goes away (`| head`), the rest is dropped in silence and the exit code stays what it was;
-    when stdout is full, that is said, and a success becomes a failure.
+    `--json` puts exactly one document on stdout. `--json-lines` puts events and then that document. Nothing else goes there.
+    A pipe gets no control codes. Every cell, summary and message passes `printable`, so none moves a cursor or ends a line.
+    No thread draws, because a backup forks while the progress is on the screen.
+    If the reader of stdout goes away (`| head`), the rest is dropped silently and the exit code stays the same. If stdout is
+    full, an error is shown, and a success becomes a failure.
 """
 
 import os
@@ -42,14 +42,14 @@ _FIRST_LINES = 100
 
 
 class Form(Struct, frozen=True, kw_only=True):
-    """How this run is to show itself."""
+    """The output form of this run."""
 
     json: bool = False
     json_lines: bool = False
     quiet: bool = False
     verbose: bool = False
     traces: bool = False
-    """Whether to show what the protocols do."""
+    """Whether to show the protocols' steps."""
     color: bool = True
 
     @property
@@ -58,7 +58,7 @@ class Form(Struct, frozen=True, kw_only=True):
 
 
 class Screen:
-    """One run's output."""
+    """The output of one run."""
 
     def __init__(self, form: Form, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self.form = form
@@ -72,12 +72,12 @@ class Screen:
         self._document_written = False
         self._items: _Items = "dropped"
         self.changes: list[ItemChanged] = []
-        """For a document: the items of this command, where it names them."""
+        """The items that this command changed, for its document."""
         self.failure = ""
-        """Why the command failed, in one sentence."""
+        """The reason why the command failed, in one sentence."""
         self.lost = False
         self._unread = False
-        """Whether something could not be written to stdout although somebody reads it."""
+        """Whether stdout refused data although its reader is still there."""
 
     @property
     def draws(self) -> bool:
@@ -85,7 +85,7 @@ class Screen:
         return _draws(self._stdout)
 
     def emit(self, event: Event) -> None:
-        """Takes an operation's event: draws it, prints it as JSON, or drops it, as the form says."""
+        """Take an operation's event and draw it, print it as JSON, or drop it, as the form requires."""
         if self._lines is not None and not self._document_written:
             self._lines.take(event)
         if isinstance(event, SnapshotStored):
@@ -100,9 +100,9 @@ class Screen:
             self._tell(event)
 
     def name_items(self, *, dry_run: bool) -> bool:
-        """Show each `ItemChanged` from now on, as the form says; return whether that is to be seen anywhere.
+        """Handle each `ItemChanged` from now on as the form requires. Return whether they appear anywhere.
 
-        Those of a dry run are its result. Of other runs, `--verbose` shows them beside the result.
+        In a dry run, they are the result. In other runs, `--verbose` shows them beside the result.
         """
         if self.form.documents:
             self._items = "collected" if dry_run or self.form.verbose else "dropped"
@@ -113,7 +113,7 @@ class Screen:
         return self._items != "dropped"
 
     def show(self, document: object, view: View, *, failed: bool = False) -> None:
-        """The result: the document, or what a person reads of it. `--quiet` shows it only if something is wrong."""
+        """Show the result, as the document or the text. With `--quiet`, show it only if something is wrong."""
         self.end_progress()
         if self.form.documents:
             self._write(as_json(document))
@@ -124,7 +124,7 @@ class Screen:
             self._release()
 
     def stream(self, lines: Iterable[Line]) -> None:
-        """A result for a person that may be long: each line as it comes."""
+        """Print a text result that may be long, line by line."""
         self.end_progress()
         if self.form.quiet:
             return
@@ -132,11 +132,11 @@ class Screen:
             if self._unread:
                 return
             self._write(self._line(each))
-            if number < _FIRST_LINES:  # somebody waits for the beginning
+            if number < _FIRST_LINES:  # a person waits for the first lines
                 self.flush()
 
     def fail(self, error: DrtoolError | Interrupted) -> None:
-        """A failure: the error document, and a sentence with what to do next on stderr."""
+        """Show a failure: the error document, and on stderr a sentence with a hint."""
         self.end_progress()
         self._release()
         self.failure = error.message
@@ -156,32 +156,32 @@ class Screen:
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """The ids of the snapshots that this command stored."""
+        """Return the ids of the snapshots that this command stored."""
         return tuple(row.snapshot for row in self._stored)
 
     def complain(self, text: str) -> None:
-        """A warning that comes when the result is out already, and is shown whatever the form."""
+        """Show a warning that comes after the result, in any form of output."""
         self.end_progress()
         self._say("warn", "warning: ", text)
 
     def say(self, text: str) -> None:
-        """Text of our own for a person, beside the result."""
+        """Print a text of drtool's own on stderr, beside the result."""
         self.end_progress()
         if not self.form.quiet:
             self._say("", "", *text.split("\n"))
 
     def text(self, text: str) -> None:
-        """Ready text for stdout: help, a version."""
+        """Print a prepared text on stdout: help or a version."""
         self._write(text)
 
     def trace(self, text: str) -> None:
-        """A line that only `--verbose` shows."""
+        """Print a line that only `--verbose` shows."""
         if self.form.verbose:
             self._clear()
             self._say("dim", "", text)
 
     def trace_lines(self, text: str) -> None:
-        """The same for several lines, such as a traceback."""
+        """Print several such lines, for example a traceback."""
         for each in text.split("\n"):
             self.trace(each)
 
@@ -193,7 +193,7 @@ class Screen:
             self._lines.end()
 
     def finish(self) -> None:
-        """Gives everything to the system; a reader that has gone is no failure."""
+        """Write everything out. A reader that has gone is not a failure."""
         self.end_progress()
         if self._failed_items > _ITEMS_SHOWN and not self.form.documents:
             self._say("warn", "", f"… and {self._failed_items - _ITEMS_SHOWN} more (--json lists every one)")
@@ -207,7 +207,7 @@ class Screen:
         self._progress.update(event)
 
     def _clear(self) -> None:
-        """Takes the progress off the screen, so that a line can be written where it stood."""
+        """Remove the progress from the screen, so that a line can be written in its place."""
         if self._progress is not None:
             self._progress.clear()
 
@@ -221,7 +221,11 @@ class Screen:
         if isinstance(event, Warned):
             self._say("warn", "warning: ", event.message)
         elif isinstance(event, TargetFailed):
-            self._say("warn", "warning: ", f"target {event.target}: {event.reason}; what it misses is owed to it")
+            self._say(
+                "warn",
+                "warning: ",
+                f"target {event.target}: {event.reason}; `repair` will copy the missing objects to it",
+            )
         elif isinstance(event, StepNoted):
             if is_terminal(self._stderr):
                 detail = brief(event.detail) if event.status in ("passed", "tolerated") else event.detail
@@ -241,13 +245,13 @@ class Screen:
             self.trace(_words_of(event))
 
     def _say(self, style: Style, head: str, *texts: str) -> None:
-        """Each text is a line of its own, the first one behind `head`."""
+        """Write each text as a line of its own, the first one after `head`."""
         lines = [printable(text) for text in texts]
         lines[0] = self._styled(Cell(head, style), self._stderr) + lines[0]
         try:
             self._stderr.write("\n".join(lines) + "\n")
             self._stderr.flush()
-        except OSError:  # a message that nobody can read must not end the work that it is about
+        except OSError:  # a message that cannot be shown must not end the work that it is about
             _abandon(self._stderr)
 
     def _draw(self, view: View) -> None:
@@ -291,14 +295,14 @@ class Screen:
             self._give_up(error)
 
     def flush(self) -> None:
-        """Gives what is written so far to the system; a reader that has gone is no failure, a full disk is `lost`."""
+        """Write out what is buffered. A reader that has gone is not a failure; a full disk sets `lost`."""
         try:
             self._stdout.flush()
         except OSError as error:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        """Nobody reads any more, which is no failure; or the result cannot be kept, as on a full disk, which is one."""
+        """Stop writing: the reader has gone, which is not a failure, or the result cannot be stored, which is one."""
         _abandon(self._stdout)
         self._unread = True
         if not isinstance(error, BrokenPipeError) and not self.lost:
@@ -312,7 +316,7 @@ def _words_of(event: ItemChanged) -> str:
 
 
 def _abandon(stream: TextIO) -> None:
-    """Send what is still buffered, and all that follows, to /dev/null, as Python's documentation advises."""
+    """Send buffered and later output to /dev/null, as Python's documentation advises."""
     occupy(stream.fileno())
 
 
@@ -321,7 +325,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def _draws(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal that understands control codes."""
+    """Return whether `stream` is a terminal that understands control codes."""
     return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
@@ -329,7 +333,7 @@ _NARROW = re.compile(r"[\x20-\x7e]*")
 
 
 def _width(text: str) -> int:
-    """How many columns `text` takes once drawn; wide letters take two."""
+    """Return the number of columns that `text` takes when drawn. Wide letters take two."""
     text = printable(text)
     if _NARROW.fullmatch(text):
         return len(text)

@@ -1,4 +1,4 @@
-"""`repair`: every object back on its promised copies."""
+"""`repair`: restore the configured number of copies of every object."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -21,29 +21,32 @@ def repair(
     context: typer.Context,
     dry_run: DryRun = False,
     read_all: Annotated[
-        bool, typer.Option("--read-all", help="Read every copy first; otherwise what `verify` found is relied upon.")
+        bool, typer.Option("--read-all", help="Read every copy first instead of relying on the findings of `verify`.")
     ] = False,
     object_: Annotated[
         list[str] | None,
-        typer.Option("--object", metavar="NAME", help="Only this object, by its name below a target; repeatable."),
+        typer.Option(
+            "--object", metavar="NAME", help="Repair only this object, by its name below a target; repeatable."
+        ),
     ] = None,
-    site: Annotated[str | None, typer.Option(metavar="SITE", help="Only this site's copies.")] = None,
+    site: Annotated[str | None, typer.Option(metavar="SITE", help="Repair only copies at this site.")] = None,
     max_objects: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Refuse, with nothing touched, if it is more objects.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Refuse, with nothing changed, if more objects would be written."),
     ] = None,
     max_bytes: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Refuse, with nothing touched, if more is to be written.")
+        str | None, typer.Option(metavar="SIZE", help="Refuse, with nothing changed, if more bytes would be written.")
     ] = None,
 ) -> None:
-    """Bring every object back to its promised copies at its right places, from what survives.
+    """Restore the configured number of copies of every object, from the copies that survive.
 
-    Fills sites that were away or lost objects, replaces damaged copies, takes away copies that are one too many, and brings
-    registers that lag up to date. Damaged pages of the catalogue and key slots are replaced from any copy whose contents are
-    whole. Parts of the index that every site has lost are rebuilt from this host's cache or from the packs. Stopped at any
-    time, it goes on where it stopped when run again.
+    Missing copies are made at sites that were away or lost data. Damaged copies are replaced, extra copies are
+    deleted, and lagging registers are updated. Damaged pages of the catalogue and key slots are replaced from any
+    sound copy. Parts of the index that every site has lost are rebuilt from this host's cache or from the packs. If
+    stopped, it continues when run again.
 
-    Exit 1 when its session was expired meanwhile, 4 when something cannot be repaired, 5 when something still has fewer copies
-    than promised.
+    Exit 1 if its session expired meanwhile, 4 if something cannot be repaired, 5 if something still has fewer copies
+    than configured.
 
     Examples:
         drtool repair --dry-run
@@ -74,7 +77,7 @@ def repair(
 
 
 def show_moved(call: "Call", document: Document, shown: View, code: int) -> None:
-    """Show what a repair or rebalance did; if that is a failure because it was stopped, the error as well."""
+    """Show what a repair or rebalance did. If it was stopped by an error, show the error too."""
     failure = Rejected(document["stopped"], document["why"], hint=document["hint"]) if code == 1 else None
     if failure is not None:
         document["error"] = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
@@ -84,7 +87,7 @@ def show_moved(call: "Call", document: Document, shown: View, code: int) -> None
 
 
 def limit_bytes(word: str | None) -> int | None:
-    """`--max-bytes`."""
+    """Parse `--max-bytes`."""
     from drtool.config.units import size_bytes
 
     try:
@@ -98,7 +101,7 @@ def repair_view(document: Document) -> View:
     parts += [line(Cell("mended ", "good"), words) for words in document["manifest"]]
     parts += [line(Cell("away ", "warn"), f"{row['target']}: {row['reason']}") for row in document["away"]]
     for row in document["unrepairable"][:_SHOWN]:
-        perhaps = f"; perhaps {', '.join(row['perhaps'])} has it" if row["perhaps"] else ""
+        perhaps = f"; {', '.join(row['perhaps'])} may have one" if row["perhaps"] else ""
         parts.append(line(Cell("lost ", "bad"), f"{row['object']}: no good copy was found{perhaps}"))
     hidden = len(document["unrepairable"]) - _SHOWN
     parts += [line(Cell(f"  … and {hidden} more (--json lists every one)", "dim"))] if hidden > 0 else []
@@ -112,7 +115,7 @@ _ACTS = {"copied": "", "rebuilt": "", "removed": " of extra copies"}
 
 
 def _done(document: Document) -> Iterator[Line]:
-    """Yield what was done, without what came to nothing; and how long it took."""
+    """Yield the work that was done, without zero amounts, and the time it took."""
     would, took = "would be " if document["dry_run"] else "", f", {duration(document['wall_seconds'])}"
     done = [(act, words) for act, words in _ACTS.items() if document[act]["objects"]]
     for act, words in done:
@@ -124,13 +127,15 @@ def _done(document: Document) -> Iterator[Line]:
 
 
 def _few(document: Document) -> str:
-    """What is needed for the promised copies. Lost data has lines of its own."""
+    """Return what is needed for the configured copies. Lost data has lines of its own."""
     if document["away"]:
         names = ", ".join(row["target"] for row in document["away"])
-        return f"something has fewer copies than promised: bring {names} back, or replace it, and run this again"
+        return f"something has fewer copies than configured: bring {names} back or replace it, and run this again"
     if document["unrepairable"]:
         return ""
-    return "something has fewer copies than promised: drtool status says why, drtool target add makes room for them"
+    return (
+        "something has fewer copies than configured: `drtool status` gives the reasons, `drtool target add` adds room"
+    )
 
 
 def _amount(amount: Document) -> str:

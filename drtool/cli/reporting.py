@@ -1,4 +1,4 @@
-"""`report`: the repository as one page."""
+"""`report`: write one page about the repository."""
 
 import os
 import time
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 def report(
     context: typer.Context,
-    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Where the page goes.")] = None,
+    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write the page to this file.")] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Write a page about the repository: problems, sources, sites, ring, snapshots over time, verification, drills.
+    """Write an HTML page about the repository: problems, sources, sites, ring, snapshots, verification, drills.
 
-    One file, complete in itself: no script, nothing from elsewhere, in light and dark. Its exit codes are those of `status`; the
-    page is written whatever they are.
+    The page is one self-contained file without scripts and external parts, for light and dark displays. The exit
+    codes are those of `status`. The page is written in every case.
 
     Examples:
         drtool report --html /var/www/backup.html
@@ -72,7 +72,7 @@ def report(
 
 
 def write_page(path: Path, text: str) -> None:
-    """The whole page, or the one that was there. Raises UsageError."""
+    """Write the whole page, or leave an existing one unchanged. Raise UsageError."""
     from drtool.operations.scheduling.files import write_whole
 
     try:

@@ -1,4 +1,4 @@
-"""`restore`: a snapshot, or a part of it, back onto a disk."""
+"""`restore`: restore a snapshot, or a part of it."""
 
 import os
 from functools import partial
@@ -46,37 +46,50 @@ def restore(
         bool,
         typer.Option("--all-sources", help="Restore the newest snapshot of every source of this host, or of --host."),
     ] = False,
-    to: Annotated[str | None, typer.Option(metavar="DIR", help="Where to; made if it is not there.")] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Restore into this directory; it is created if missing.")
+    ] = None,
     in_place: Annotated[
-        bool, typer.Option("--in-place", help="To where it was; without --overwrite, what differs is overwritten.")
+        bool,
+        typer.Option(
+            "--in-place",
+            help="Restore to the original place; files that differ are overwritten unless --overwrite says otherwise.",
+        ),
     ] = False,
     to_dsn: Annotated[
-        str | None, typer.Option(metavar="DSN", help="Of a database's snapshot: the server to load it into.")
+        str | None, typer.Option(metavar="DSN", help="Load a database snapshot into this server.")
     ] = None,
     database: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="With --to-dsn: only this database.")
+        list[str] | None, typer.Option(metavar="NAME", help="With --to-dsn, load only this database; repeatable.")
     ] = None,
-    include: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Only what this matches.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Not what this matches.")] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Restore only paths that match this pattern; repeatable."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out paths that match this pattern; repeatable.")
+    ] = None,
     overwrite: Annotated[
         Literal["always", "if-changed", "never"] | None,
-        typer.Option(help="For a DIR that is not empty: compare content, or size and time, or only add."),
+        typer.Option(help="Handle existing files: compare content, or size and time, or only add missing files."),
     ] = None,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Remove what the snapshot does not have, within the selection.")
+        bool, typer.Option("--delete", help="Delete files that the snapshot does not have, within the selection.")
     ] = False,
     numeric_owner: Annotated[
-        bool, typer.Option("--numeric-owner", help="Owners by number, even where this host knows the name.")
+        bool, typer.Option("--numeric-owner", help="Restore owners by number, even if this host has the name.")
     ] = False,
     map_owner: Annotated[
-        list[str] | None, typer.Option(metavar="FROM:TO", help="A user's files go to another, by name or number.")
+        list[str] | None,
+        typer.Option(metavar="FROM:TO", help="Give one user's files to another, by name or number; repeatable."),
     ] = None,
     map_group: Annotated[
-        list[str] | None, typer.Option(metavar="FROM:TO", help="A group's files go to another, by name or number.")
+        list[str] | None,
+        typer.Option(metavar="FROM:TO", help="Give one group's files to another, by name or number; repeatable."),
     ] = None,
-    from_site: Annotated[list[str] | None, typer.Option(metavar="SITE", help="Read copies of this site only.")] = None,
+    from_site: Annotated[list[str] | None, typer.Option(metavar="SITE", help="Read copies at this site only.")] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all of it again, and compare it with the snapshot.")
+        bool, typer.Option("--verify", help="Read all restored data again and compare it with the snapshot.")
     ] = False,
     dry_run: DryRun = False,
     host: Hosts = None,
@@ -84,16 +97,17 @@ def restore(
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Bring back a snapshot, or one path of it.
+    """Restore a snapshot, or one path of it.
 
-    SNAPSHOT:PATH puts the contents of PATH into DIR; without PATH, the absolute paths are recreated below DIR. Only what
-    differs is written. With --verify everything is read again afterwards, hashed and compared; what differs is an error.
-    Owners are restored by name where this host has the name, else by number. A restore that was interrupted goes on when it is
-    started again with --overwrite if-changed.
-    With --to-dsn the databases of a snapshot are loaded into a server that has none of that name, and compared with the record.
+    SNAPSHOT:PATH puts the contents of PATH into DIR. Without PATH, the absolute paths are recreated below DIR. Only
+    data that differs is written. With --verify, everything is read again afterwards and compared, and a difference is
+    an error. Owners are restored by name if this host has the name, otherwise by number. To continue an interrupted
+    restore, run it again with --overwrite if-changed. With --to-dsn, the databases of a snapshot are loaded into a
+    server that has no database of that name, and compared with the record.
 
-    With --all-sources every source of a host comes back in one command: this host, or --host HOST. Where two sources hold
-    different things at one path, the older snapshot goes to DIR/_sources. Of databases the dumps are restored.
+    With --all-sources, every source of a host is restored in one command: of this host, or of --host HOST. If two
+    sources hold different content at one path, the older snapshot goes to DIR/_sources. For databases, the dumps are
+    restored.
 
     Examples:
         drtool restore --all-sources --to /mnt/rescue --verify
@@ -112,7 +126,7 @@ def restore(
     if all_sources:
         refuse_beside_all(snapshot, in_place, to_dsn, database, include, exclude, delete)
     elif snapshot is None:
-        raise UsageError("the snapshot is missing", hint="write latest or the beginning of an id, or --all-sources")
+        raise UsageError("no snapshot given", hint="write latest or a prefix of an id, or --all-sources")
     elif to_dsn is not None:
         files_only = (to, in_place, include, exclude, overwrite, delete, verify, numeric_owner, map_owner, map_group)
         _check_alone(snapshot, any(each for each in files_only))
@@ -148,15 +162,16 @@ def _check_place(to: str | None, in_place: bool, database: list[str] | None) -> 
         raise UsageError("--in-place and --to name two destinations", hint="give one of them")
     if not (to or in_place) or database:
         raise UsageError(
-            "--database goes with --to-dsn" if database else f"--to is {'missing' if to is None else 'empty'}",
-            hint="name the directory to restore into, --in-place for where it was, or for a database the server: --to-dsn DSN",
+            "--database needs --to-dsn" if database else f"--to is {'missing' if to is None else 'empty'}",
+            hint="name the directory with --to, use --in-place for the original place, or load a database into a "
+            "server with --to-dsn DSN",
         )
 
 
 def _check_verify(partly: object) -> None:
     if partly:
         raise UsageError(
-            "--verify is for whole snapshots and whole paths", hint="leave out --include, --exclude and --dry-run"
+            "--verify needs a whole snapshot or a whole path", hint="leave out --include, --exclude and --dry-run"
         )
 
 
@@ -170,7 +185,7 @@ def _restore_one(
     in_place: bool,
     verify: bool,
 ) -> None:
-    """One snapshot, or a path of it."""
+    """Restore one snapshot, or a path of it."""
     from drtool.operations.recorded import clear_old_logs
     from drtool.operations.restore import restore as run_restore
     from drtool.operations.verify import Compared
@@ -181,7 +196,7 @@ def _restore_one(
     if in_place:
         request = replace(request, to=_place_of(repository, chosen, path), in_place=True)
     for log in [] if request.dry_run else clear_old_logs(repository, request):
-        call.emit(Warned(message=f"{log} of the old database was removed: it would be replayed into this one"))
+        call.emit(Warned(message=f"{log} of the old database was removed, because it would be replayed into this one"))
     result = run_restore(repository, request, call.emit)
     document = document_of(result) | {"changes": call.changes()}
     if verify:
@@ -197,15 +212,15 @@ def _restore_one(
 
 
 def _place_of(repository: "Repository", snapshot: "Snapshot", path: bytes | None) -> bytes:
-    """Where what is restored was when it was backed up."""
+    """Return the place of the data when it was backed up."""
     from drtool.operations.inventories import recorded
     from drtool.trees import FileType, find_entry
 
     inventory = recorded(repository, snapshot)
     if inventory is not None and inventory.drtool != "sqlite":
         raise UsageError(
-            f"a snapshot of {inventory.drtool} has no place of its own in the file system",
-            hint="--to-dsn DSN loads it into a server, --to DIR restores its files",
+            f"a snapshot of {inventory.drtool} has no original place in the file system",
+            hint="--to-dsn DSN loads it into a server, and --to DIR restores its files",
         )
     whole = b"/" + (path or b"").strip(b"/")
     entry = find_entry(snapshot.root, whole, repository.trees) if path else None
@@ -215,7 +230,7 @@ def _place_of(repository: "Repository", snapshot: "Snapshot", path: bytes | None
 def _check_alone(snapshot: str, files_too: bool) -> None:
     if files_too or split_snapshot(snapshot)[1] is not None:
         raise UsageError(
-            "--to-dsn loads whole databases: it goes with --database, --from-site and --dry-run",
+            "--to-dsn loads whole databases and can only be combined with --database, --from-site and --dry-run",
             hint="restore files of the snapshot with --to DIR",
         )
 
@@ -230,7 +245,7 @@ def _load(
     narrowed: "Narrowing",
     manifest_from: list[str] | None,
 ) -> None:
-    """Databases into a server."""
+    """Load databases into a server."""
     from drtool.cli.captured import inherited
     from drtool.operations.database import DatabaseRequest, restore_database
     from drtool.sources.configured import access_of
@@ -273,9 +288,10 @@ def differing(
     compared: "Compared",
     excludes: "Collection[str]" = (),
 ) -> "list[RestoreError]":
-    """Return what is not on the disk as the snapshot has it, without what `errors` says already; count in `compared`.
+    """Return the differences between the disk and the snapshot that `errors` does not list. Count the comparisons in
+    `compared`.
 
-    Of an item that only lacks attributes, the content is compared nevertheless.
+    The content of an item is compared even if its attributes could not be set.
     """
     from drtool.operations.restore import destination_of
     from drtool.operations.restore.request import RestoreError

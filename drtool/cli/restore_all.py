@@ -1,4 +1,4 @@
-"""`restore --all-sources`: everything of a host, in one command."""
+"""`restore --all-sources`: restore every source of a host in one command."""
 
 import os
 import time
@@ -28,40 +28,40 @@ _DATABASES = {"postgresql": "PostgreSQL", "mysql": "MySQL", "redis": "Redis"}
 
 
 def count_missing(document: Document) -> int:
-    """Return how many of the listed items are missing, or differ by more than attributes that could not be set."""
+    """Return the number of listed items that are missing, or differ by more than attributes that could not be set."""
     return sum(not row["restored"] for row in document["errors"])
 
 
 def refuse_beside_all(snapshot: str | None, *others: object) -> None:
-    """UsageError for what does not go with --all-sources."""
+    """Raise UsageError for options that cannot be combined with --all-sources."""
     if snapshot is not None:
         raise UsageError(
-            "--all-sources restores the newest snapshot of each source, and a SNAPSHOT is named too",
+            "--all-sources restores the newest snapshot of each source and cannot be combined with a SNAPSHOT",
             hint="leave one of them out",
         )
     if any(others):
         raise UsageError(
-            "--all-sources restores whole snapshots: --in-place, --to-dsn, --database, --include, --exclude and --delete do not "
-            "go with it",
+            "--all-sources restores whole snapshots and cannot be combined with --in-place, --to-dsn, "
+            "--database, --include, --exclude or --delete",
             hint="restore a single source: drtool restore latest --source NAME …",
         )
 
 
 def compared_words(document: Document) -> list[str]:
-    """Return what `--verify` compared, in one sentence, if it did."""
+    """Return the result of `--verify` in one sentence, if it ran."""
     if "compared" not in document:
         return []
     done = document["compared"]
     words = f"compared {count(done['items'], 'item')} with the snapshot, {size(done['bytes'])} read again"
     if done["content_only"]:
-        words += f"; of {count(done['content_only'], 'item')} only type and content"
+        words += f"; of {count(done['content_only'], 'item')}, only type and content"
     if done["not_captured"]:
-        words += f"; {count(done['not_captured'], 'item')} not, since the backup could not read all of them"
+        words += f"; {count(done['not_captured'], 'item')} left out, because the backup could not read all of them"
     return [words]
 
 
 def restore_all(call: "Call", repository: "Repository", how: "How", narrow: Narrowing, *, verify: bool) -> None:
-    """Restore every source that `narrow` admits of the host that is meant."""
+    """Restore every source that `narrow` admits, of the selected host."""
     from drtool.operations.all_sources import newest_of_each
     from drtool.operations.all_sources import restore_all as run_restore_all
     from drtool.operations.verify import Compared
@@ -89,12 +89,13 @@ def _host(call: "Call", repository: "Repository", narrow: Narrowing) -> str:
 
     if len(narrow.hosts) > 1:
         raise UsageError(
-            "--all-sources restores one host, and several are named", hint="one command and one DIR for each host"
+            "--all-sources restores one host, but several are named",
+            hint="run one command with its own DIR for each host",
         )
     here, wanted = call.settings.host, narrow.hosts[0] if narrow.hosts else None
     host = host_meant(repository.view.state.snapshots, here, wanted)
     if wanted is None and host != here:
-        call.emit(Warned(message=f"no snapshot is of this host, {here}; all are of {host}, which is restored"))
+        call.emit(Warned(message=f"this host, {here}, has no snapshots; all are of {host}, which is restored"))
     return host
 
 
@@ -109,7 +110,7 @@ def _verified(call: "Call", repository: "Repository", compared: "Compared") -> "
 
 
 def _without_snapshot(call: "Call", rows: "Sequence[Snapshot]", narrowing: Narrowing) -> list[str]:
-    """The sources of this host's configuration that no snapshot is of."""
+    """Return the sources of this host's configuration that have no snapshot."""
     if rows[0].host != call.settings.host or narrowing.tags:
         return []
     wanted = narrowing.sources or tuple(call.settings.config.sources)
@@ -180,7 +181,7 @@ def all_view(document: Document) -> View:
 
 
 def _database_words(row: Document) -> str:
-    """Return what was restored of a database, and how to go on."""
+    """Return what was restored of a database, and how to continue."""
     where = os.path.join(row["to"], row["database"])
     engine = _DATABASES[row["database"]]
     how = (
@@ -188,4 +189,4 @@ def _database_words(row: Document) -> str:
         if row["database"] == "redis"
         else f"drtool restore {row['snapshot'][:SHORT_ID]} --to-dsn DSN loads them into a server"
     )
-    return f"{_name(row)} is of a {engine} server: its dumps are in {where}; {how}"
+    return f"{_name(row)} is a {engine} database: its dumps are in {where}; {how}"

@@ -1,4 +1,4 @@
-"""`schedule show|install|remove`: timers for what the configuration and the plans say."""
+"""`schedule show|install|remove`: timers for the jobs of the configuration and the plans."""
 
 import os
 import shutil
@@ -25,27 +25,31 @@ if TYPE_CHECKING:
     from drtool.operations.scheduling.daemons import Starter
     from drtool.plans.language import Plan
 
-Systemd = Annotated[bool, typer.Option("--systemd", help="systemd timers; the default where systemd runs.")]
-Cron = Annotated[bool, typer.Option("--cron", help="/etc/cron.d/drtool, or a block in the user's crontab.")]
-User = Annotated[bool, typer.Option("--user", help="This user's, not the system's; the default without root.")]
-Directory = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Files there; nothing is told to systemd or to cron.")
+Systemd = Annotated[bool, typer.Option("--systemd", help="Use systemd timers; the default where systemd runs.")]
+Cron = Annotated[bool, typer.Option("--cron", help="Use /etc/cron.d/drtool, or a block in the user's crontab.")]
+User = Annotated[
+    bool, typer.Option("--user", help="Use the timers of this user instead of the system; the default without root.")
 ]
-Everything = Annotated[bool, typer.Option("--all", help="Those of every configuration, not only of this one.")]
+Directory = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Write the files there, without notifying systemd or cron.")
+]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Select the timers of every configuration, not only of this one.")
+]
 _SYSTEMCTL_S = 60.0
 _UNSTARTED = {
-    "systemd": "systemd does not run on this host, so nothing starts these jobs: take --cron",
+    "systemd": "systemd does not run on this host, so nothing starts these jobs: use --cron",
     "cron": "neither cron nor systemd runs on this host, so nothing starts these jobs: start a cron daemon",
 }
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """Which timers are meant."""
+    """The timers that the options select."""
 
     systemd: bool
     user: bool
     directory: Path | None
-    """None: the user's crontab."""
+    """None for the user's crontab."""
     given: bool
     """Whether the directory was named on the command line."""
 
@@ -61,10 +65,10 @@ def schedule_show(
     user: User = False,
     directory: Directory = None,
 ) -> None:
-    """Show what is scheduled, what differs from the configuration, and when each job runs next.
+    """Show the scheduled jobs, their differences from the configuration, and the next run of each.
 
-    Without `schedule:` in the configuration the defaults are shown. Nothing is changed, and the repository is not opened.
-    A job is active if systemd has its timer loaded, or if a cron daemon runs.
+    Without `schedule:` in the configuration, the defaults are shown. Nothing is changed, and the repository is not
+    opened. A job is active if systemd has loaded its timer, or if a cron daemon runs.
 
     Examples:
         drtool schedule show
@@ -93,11 +97,12 @@ def schedule_install(
     directory: Directory = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Install timers for backup, prune, verify, status and the plans that say when they run.
+    """Install timers for backup, prune, verify, status, and plans with a schedule.
 
-    When: `schedule:` of the configuration, else daily and weekly defaults. Running it again brings what is installed up to date;
-    files that it did not write are never touched (exit 11), nor what belongs to another configuration: each has timers of its
-    own. Exit 1 if neither systemd nor cron runs here to start the jobs. --dry-run prints exactly what would be written.
+    The times come from `schedule:` in the configuration, or are daily and weekly defaults. Running the command again
+    updates the installed timers. It never touches files that it did not write (exit 11) or the timers of another
+    configuration. Exit 1 if neither systemd nor cron runs here to start the jobs. --dry-run prints exactly what would
+    be written.
 
     Examples:
         drtool schedule install --dry-run
@@ -112,7 +117,8 @@ def schedule_install(
     if place.password_file is None and not call.settings.config.password_command:
         call.emit(
             Warned(
-                message="the configuration names no password_file or password_command: without it every job ends with 2"
+                message="the configuration names neither password_file nor password_command: without one, every "
+                "job exits with 2"
             )
         )
     _warn_of_owner(call, place.config)
@@ -121,7 +127,7 @@ def schedule_install(
 
 
 def _warn_of_owner(call: "Call", config: Path) -> None:
-    """Warn if another user could change what the jobs do; the configuration was named, so it is used all the same."""
+    """Warn if another user could change what the jobs do. The configuration was named, so it is used all the same."""
     try:
         check_config(config, trust_of(named=False))
     except ConfigError as error:
@@ -138,7 +144,7 @@ def schedule_remove(
     everything: Everything = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Take away what `schedule install` installed for this configuration, and nothing else.
+    """Remove the timers that `schedule install` installed for this configuration, and nothing else.
 
     The configuration need not exist any more: name it with --config.
 
@@ -154,7 +160,7 @@ def schedule_remove(
 
 
 def _whose(call: "Call", wish: Wish) -> str | None:
-    """Return the configuration whose timers go, as marks name it; None: there is one at most, so all go."""
+    """Return the configuration of the timers to remove, as their marks name it, or None to remove all timers."""
     from drtool.cli.settings import find_config, named_config
     from drtool.operations.scheduling.files import configurations
     from drtool.operations.scheduling.systemd import owner
@@ -167,7 +173,7 @@ def _whose(call: "Call", wish: Wish) -> str | None:
     if len(found) > 1:
         raise UsageError(
             f"several configurations have timers here: {', '.join(found)}",
-            hint="name one with --config FILE, or take those of all with --all",
+            hint="name one with --config FILE, or remove the timers of all with --all",
         )
     return None
 
@@ -205,7 +211,7 @@ def _place(call: "Call", *, user: bool) -> "Place":
 
 
 def _named(wish: Wish, jobs: "list[Job]", place: "Place", repository: str) -> "Place":
-    """Return the place with the prefix that its units have beside those of other configurations."""
+    """Return the place with the prefix of its units, which separates them from those of other configurations."""
     if not wish.systemd or wish.directory is None:
         return place
     from drtool.operations.scheduling.files import prefix_for
@@ -223,7 +229,7 @@ def _others(wish: Wish, config: Path) -> list[str]:
 
 
 def _program() -> tuple[str, ...]:
-    """How this very program is called from anywhere."""
+    """Return the command that starts this program from anywhere."""
     own = Path(sys.argv[0])
     if own.name == "drtool":
         found = own if "/" in sys.argv[0] else shutil.which("drtool")
@@ -239,12 +245,12 @@ def _jobs(call: "Call") -> "list[Job]":
 
 
 def _unanswered(plan: "Plan") -> str:
-    """A variable that has to be given on the command line; empty if there is none."""
+    """Return a variable that must be given on the command line, or "" if there is none."""
     return next((name for name, var in plan.vars.items() if var.required and var.default is None), "")
 
 
 def _plan_jobs(call: "Call") -> "list[Job]":
-    """The plans of the configured directory that say when they run."""
+    """Return the jobs of the plans in the configured directory that have a schedule."""
     from drtool.cli.plans import plans_directory
 
     directory = plans_directory(call)
@@ -257,11 +263,12 @@ def _plan_jobs(call: "Call") -> "list[Job]":
     for listed in list_plans(directory.absolute(), call.settings.trust):
         plan = listed.plan
         if plan is None:
-            call.emit(Warned(message=f"a plan cannot be understood and is not scheduled: {listed.error}"))
+            call.emit(Warned(message=f"a plan is invalid and is not scheduled: {listed.error}"))
         elif plan.schedule is not None and (lacks := _unanswered(plan)):
             call.emit(
                 Warned(
-                    message=f"plan {plan.id} is not scheduled: nobody would give its variable {lacks}; set a default"
+                    message=f"plan {plan.id} is not scheduled: variable {lacks} has no value in a scheduled run; "
+                    "set a default"
                 )
             )
         elif plan.schedule is not None:
@@ -294,7 +301,9 @@ def _changes(wish: Wish, jobs: "list[Job]", place: "Place") -> "list[Change]":
 
 
 def _removals(wish: Wish, config: str | None) -> "list[Change]":
-    """Return what takes a configuration's timers away; None: those of all. In a directory: units and cron's file."""
+    """Return the changes that remove a configuration's timers, or all timers for None. In a directory: units and cron's
+    file.
+    """
     from drtool.operations.scheduling.files import cron_file_change, crontab_change, unit_changes
 
     if wish.directory is None:
@@ -337,7 +346,7 @@ def _carry_out(call: "Call", wish: Wish, changes: "list[Change]", timers: list[s
 
 
 def _telling(timers: list[str], going: list[str], *, user: bool) -> list[list[str]]:
-    """What systemd has to be told."""
+    """Return the systemctl commands that activate the change."""
     control = ["systemctl", "--user"] if user else ["systemctl"]
     commands = [[*control, "disable", "--now", *going]] if going else []
     commands.append([*control, "daemon-reload"])
@@ -372,7 +381,7 @@ def _state(job: "Job", place: "Place", changes: "list[Change]") -> str:
 
 
 def _is_active(job: "Job", wish: Wish, place: "Place") -> bool | None:
-    """Return whether something will start it; None where that cannot be learned: files in a directory, no answer."""
+    """Return whether something will start the job, or None if that is unknown: files in a directory, or no answer."""
     from drtool.operations.scheduling.daemons import is_timer_active, runs
 
     if wish.given:
@@ -383,7 +392,7 @@ def _is_active(job: "Job", wish: Wish, place: "Place") -> bool | None:
 
 
 def _host_zone() -> tzinfo:
-    """Return this host's time zone; where it has no name that is known here, the offset of this moment."""
+    """Return this host's time zone. If its name is unknown here, return the current offset."""
     from drtool.cli.settings import host_timezone
 
     try:
@@ -421,7 +430,7 @@ def _show_view(document: Document) -> View:
         for row in document["jobs"]
     ]
     parts: list[Line] = [
-        line(Cell(f"{path}: installed, and nothing asks for it any more", "warn")) for path in document["left_over"]
+        line(Cell(f"{path}: installed, but no longer needed", "warn")) for path in document["left_over"]
     ]
     parts += [line(Cell(f"{path} has timers of its own here", "dim")) for path in document["others"]]
     head = line(Cell(f"{document['kind']}, {document['where']}", "dim"))

@@ -1,4 +1,4 @@
-"""`scratch list` and `scratch remove`: what runs restored to look at, and have not removed."""
+"""`scratch list` and `scratch remove`: scratch spaces, the directories that runs restored into and did not remove."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _LEFTOVERS = 8
 _PROCESS = {
-    "alive": Cell("at work", "good"),
+    "alive": Cell("running", "good"),
     "gone": Cell("gone", "warn"),
     "elsewhere": Cell("on another machine", "dim"),
     "unknown": Cell("in a container", "dim"),
@@ -21,9 +21,9 @@ _PROCESS = {
 
 
 def scratch_list(context: typer.Context) -> None:
-    """List the scratch spaces of runs on this host: where, how large they were to become, whether their process is alive.
+    """List the scratch spaces of runs on this host: path, requested size, and state of their process.
 
-    A run removes its own. One whose process was killed is left, with what was restored into it.
+    A run removes its own scratch spaces. If its process was killed, they stay with the data restored into them.
 
     Examples:
         drtool scratch list
@@ -38,14 +38,14 @@ def scratch_list(context: typer.Context) -> None:
 
 def scratch_remove(
     context: typer.Context,
-    run: Annotated[str, typer.Option("--run", metavar="RUN", help="The run whose scratch spaces are removed.")],
-    force: Annotated[bool, typer.Option("--force", help="Even if its process is at work.")] = False,
+    run: Annotated[str, typer.Option("--run", metavar="RUN", help="Remove the scratch spaces of this run.")],
+    force: Annotated[bool, typer.Option("--force", help="Remove them even if the run's process is alive.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Remove the scratch spaces of a run that was killed, and all that was restored into them.
+    """Remove the scratch spaces of a run that was killed, with all data restored into them.
 
-    Needs no repository and no configuration. Never follows a link and never crosses a mount point; what cannot be removed is
-    listed, exit 8.
+    This needs no repository and no configuration. It follows no links and crosses no mount points. Exit 8 if
+    something cannot be removed; each such item is listed.
 
     Examples:
         drtool scratch remove --run 20261123-140500-3f2a --dry-run
@@ -65,7 +65,7 @@ def list_view(document: Document) -> View:
             str(row["pid"]),
             _PROCESS[row["process"]],
             local(row["created_at"]),
-            row["path"] if row["present"] else Cell("(not made)", "dim"),
+            row["path"] if row["present"] else Cell("(not created)", "dim"),
         )
         for row in document["spaces"]
     ]

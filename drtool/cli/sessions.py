@@ -1,4 +1,4 @@
-"""`session list` and `expire`: who is writing to the repository."""
+"""`session list` and `session expire`: the sessions of writers."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SHORT_ID = 8
 _PROCESS = {
-    "alive": Cell("at work", "good"),
+    "alive": Cell("running", "good"),
     "gone": Cell("gone", "warn"),
     "elsewhere": Cell("on another host", "dim"),
     "unknown": Cell("unknown", "dim"),
@@ -21,11 +21,11 @@ _PROCESS = {
 
 
 def session_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """List the writers that are at work: what each does, where, since when, and whether its process is alive.
+    """List the open sessions: kind, source, host, start, and state of the process.
 
-    A backup ends its session with its snapshot. If its process dies, the next backup on that host ends the session, or prune
-    does after an hour without a sign of life. After a reboot, in another container or on a copy of the machine the process is
-    "unknown".
+    A backup ends its session with its snapshot. If its process dies, the next backup on that host ends the session.
+    Otherwise prune ends it after an hour without a renewal. After a reboot, in another container or on a copy of the
+    machine, the state of the process is "unknown".
 
     Examples:
         drtool session list
@@ -41,15 +41,15 @@ def session_list(context: typer.Context, manifest_from: ManifestFrom = None) -> 
 
 def session_expire(
     context: typer.Context,
-    session: Annotated[str, typer.Argument(metavar="ID", help="A unique prefix of a session's id.")],
-    force: Annotated[bool, typer.Option("--force", help="Even if its process is at work on this host.")] = False,
+    session: Annotated[str, typer.Argument(metavar="ID", help="End this session: a unique prefix of its id.")],
+    force: Annotated[bool, typer.Option("--force", help="End it even if its process is alive on this host.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """End the session of a writer that will not come back.
 
-    Nothing is lost if a backup does come back: it begins another session, checks what it has stored, and goes on. A repair or
-    rebalance (KIND mover) takes copies away, so make sure that its process has ended, and that no copy of its machine runs
-    (a clone, or a snapshot that was resumed); then use --force.
+    Nothing is lost if a backup does come back: it opens another session, checks what it has stored, and continues. A
+    repair or rebalance (KIND mover) deletes copies. First make sure that its process has ended and that no copy of
+    its machine runs, such as a clone or a resumed VM snapshot. Then use --force.
 
     Examples:
         drtool session expire 3f2a
@@ -100,7 +100,7 @@ def expiry_view(document: Document) -> View:
     return view(
         line(
             done,
-            f"session {row['id'][:SHORT_ID]}: {row['kind']}{source} on {row['host']}, "
-            f"last heard of {_age(row['renewed_age_seconds'])} ago",
+            f"session {row['id'][:SHORT_ID]}: {row['kind']}{source} on {row['host']}, renewed "
+            f"{_age(row['renewed_age_seconds'])} ago",
         )
     )

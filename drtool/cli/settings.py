@@ -1,8 +1,9 @@
-"""What surrounds a run, resolved once: environment, configuration, directories, password. Nothing below `cli` reads these.
+"""The settings of a run, resolved once: environment, configuration, directories, password. No module below `cli` reads
+these.
 
 Invariants
-    The orders of lookup are those of docs/cli.md. A password is read only when it is needed, once, and never from an argument.
-    Nothing of a configuration is used before its file, and every file that it names, passed `check_trusted`.
+    The lookup orders are those of docs/cli.md. A password is read once, when it is needed, and never from an argument.
+    Nothing of a configuration is used before the file, and every file that it names, has passed `check_trusted`.
 """
 
 import os
@@ -26,18 +27,18 @@ CONFIG_NAME = "drtool.yaml"
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that a command needs to know of the world around it."""
+    """The settings that a command needs."""
 
     config_path: Path | None
-    """Where the configuration was found; None: nowhere."""
+    """The path of the configuration, or None if there is none."""
     config: Config
     cache_dir: Path
     state_dir: Path
     data_dir: Path
-    """Holds the sites of the embedded default."""
+    """The directory for the sites of the built-in default."""
     password: Callable[[], bytes]
     password_given: bool
-    """Whether a password will be found without asking."""
+    """Whether a password can be found without asking."""
     host: str
     user: str
     timezone: str
@@ -45,11 +46,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     directory: Path
     """The working directory."""
     trust: Trust
-    """Which files the configuration may name."""
+    """The users who may have written the files that the configuration names."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """The global options that settings depend on."""
+    """The global options that affect the settings."""
 
     config: str | None = None
     password_file: str | None = None
@@ -63,7 +64,7 @@ def resolve(
     load: Callable[[Path], Config] = load_config,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Settings:
-    """Read the configuration, if there is one. Raises ConfigError; what `load` raises passes."""
+    """Read the configuration, if there is one. Raise ConfigError. Errors of `load` pass through."""
     path = find_config(options, environ, directory)
     trust = trust_of(named=named_config(options, environ, directory) is not None)
     config = load(path) if path else Config()
@@ -85,15 +86,15 @@ def resolve(
     )
 
 
-# Measured on a backup of many small and of one large file: two pack buffers a process, arenas, the interpreter.
+# Measured on a backup of many small files and of one large file: two pack buffers per process, arenas, the interpreter.
 OWN_MEMORY_BYTES = 100 * 1024 * 1024
 WORKER_MEMORY_BYTES = 60 * 1024 * 1024
 FAR_WORKER_MEMORY_BYTES = WORKER_MEMORY_BYTES + 36 * 1024 * 1024
-"""Across a network more packs are under way at once, and more is read ahead."""
+"""Across a network, more packs are in transit at once, and more is read ahead."""
 
 
 def worker_count(config: Config) -> int:
-    """`auto` is one for each core that this process may use; never more than `limits.memory` has room for."""
+    """Return the number of workers. `auto` is one per usable core, limited by the memory in `limits.memory`."""
     if config.limits.workers != "auto":
         wanted = config.limits.workers
     else:
@@ -106,7 +107,7 @@ def worker_count(config: Config) -> int:
 
 
 def find_config(options: Options, environ: Mapping[str, str], directory: Path) -> Path | None:
-    """The configuration file; one that is named explicitly need not exist (`init` writes it there)."""
+    """Return the configuration file. One that is named explicitly need not exist, because `init` writes it there."""
     named = named_config(options, environ, directory)
     if named is not None:
         return named if named.exists() else None
@@ -119,7 +120,7 @@ def find_config(options: Options, environ: Mapping[str, str], directory: Path) -
 
 
 def load_trusted(options: Options, environ: Mapping[str, str], directory: Path) -> Callable[[Path], Config]:
-    """Return a reader of the configuration that refuses what an untrusted user could have written."""
+    """Return a reader of the configuration that refuses files that an untrusted user may have written."""
     trust = trust_of(named=named_config(options, environ, directory) is not None)
 
     def load(path: Path) -> Config:
@@ -132,16 +133,16 @@ def load_trusted(options: Options, environ: Mapping[str, str], directory: Path) 
 
 
 def named_config(options: Options, environ: Mapping[str, str], directory: Path) -> Path | None:
-    """The file that `--config` or `$DRTOOL_CONFIG` names."""
+    """Return the file that `--config` or `$DRTOOL_CONFIG` names."""
     name = options.config or environ.get("DRTOOL_CONFIG")
     return directory / name if name else None
 
 
 class PasswordOrigin(Struct, frozen=True, kw_only=True):
-    """Where a password comes from: one of these."""
+    """The origin of a password. Exactly one of the fields is set."""
 
     told: str
-    """In words, for people."""
+    """The origin in words, for people."""
     value: str | None = None
     file: Path | None = None
     command: str | tuple[str, ...] | None = None
@@ -150,7 +151,7 @@ class PasswordOrigin(Struct, frozen=True, kw_only=True):
 def password_origin(
     options: Options, environ: Mapping[str, str], config: Config, config_path: Path | None
 ) -> PasswordOrigin | None:
-    """The first source of the contract's order that is given; None: ask."""
+    """Return the first given origin in the documented order, or None to ask."""
     beside = config_path.parent if config_path else Path()
     if options.password_file:
         return PasswordOrigin(told="--password-file", file=Path(options.password_file))
@@ -174,7 +175,7 @@ def password_source(
     config_path: Path | None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Callable[[], bytes] | None:
-    """How to get the password from there; None: ask."""
+    """Return a reader of the password from its origin, or None to ask."""
     origin = password_origin(options, environ, config, config_path)
     if origin is None:
         return None
@@ -187,15 +188,15 @@ def password_source(
 
 
 def first_line(data: bytes, origin: str) -> bytes:
-    """A password: the first line without its end. Raises NoPassword if that is empty."""
+    """Return a password: the first line without its end. Raise NoPassword if it is empty."""
     line = data.partition(b"\n")[0].removesuffix(b"\r")
     if not line:
-        raise NoPassword(f"the password from {origin} is empty", hint="put it on the first line")
+        raise NoPassword(f"the password from {origin} is empty", hint="put it in the first line")
     return line
 
 
 def password_from_file(path: Path, warn: Callable[[str], None] = lambda _: None) -> Callable[[], bytes]:
-    """How to get a password from the file. One that everybody may write is refused; of one that everybody may read, `warn`."""
+    """Return a reader of the password file. It refuses a world-writable file, and calls `warn` for a world-readable one."""
 
     def read() -> bytes:
         try:
@@ -238,7 +239,7 @@ def _from_command(command: str | tuple[str, ...]) -> Callable[[], bytes]:
 
 
 def ask_password(question: str = "Password: ") -> bytes:
-    """Asks on the terminal, unseen; NoPassword where there is none."""
+    """Ask on the terminal without echo. Raise NoPassword if there is no terminal."""
     if not sys.stdin.isatty():
         raise NoPassword(
             "no password: none is configured, and there is no terminal to ask on",
@@ -253,7 +254,7 @@ def ask_password(question: str = "Password: ") -> bytes:
 
 
 def state_directory(environ: Mapping[str, str]) -> Path:
-    """What this host must remember: the one directory that is found without any configuration."""
+    """Return the state directory. It must be found without any configuration."""
     if environ.get("DRTOOL_STATE_DIR"):
         return Path(environ["DRTOOL_STATE_DIR"]).absolute()
     if os.getuid() == 0:
@@ -268,7 +269,7 @@ def _directory(environ: Mapping[str, str], own: str | None, base: str, default: 
 
 
 def _base(environ: Mapping[str, str], variable: str, default: str) -> Path:
-    """An XDG base directory; the specification says that a relative one is to be ignored."""
+    """Return an XDG base directory. The specification says to ignore a relative one."""
     value = environ.get(variable, "")
     return Path(value) if value.startswith("/") else Path(environ.get("HOME") or _home()) / default
 
@@ -288,7 +289,7 @@ def _user(environ: Mapping[str, str]) -> str:
 
 
 def host_timezone(environ: Mapping[str, str]) -> str:
-    """This host's IANA time zone, as `init` records it for retention."""
+    """Return this host's IANA time zone, which `init` records for retention."""
     given = environ.get("TZ", "").strip(":")
     if given and not given.startswith("/"):
         return given

@@ -1,4 +1,4 @@
-"""`site list`, `add`, `replace` and `remove`: who votes on the catalogue."""
+"""`site list`, `add`, `replace` and `remove`: the sites, and their votes on the catalogue."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ SiteArgument = Annotated[str, typer.Argument(metavar="SITE", help="A site of the
 
 
 def site_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """List the sites: who votes, on which target the vote lies, who is reached, and how many may be lost.
+    """List the sites: votes, targets, reachability, and how many may be lost.
 
     Examples:
         drtool site list
@@ -41,13 +41,14 @@ def site_add(
     context: typer.Context,
     site: SiteArgument,
     arbiter: Annotated[
-        str | None, typer.Option(metavar="URL", help="An empty directory: a new site that only votes.")
+        str | None, typer.Option(metavar="URL", help="Create a new site that only votes, in this empty directory.")
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Give a vote to a site that so far only stores, or let one vote again whose register was lost.
+    """Give a vote to a site that only stores data, or restore the vote of a site that lost its register.
 
-    With --arbiter, a new site that votes and holds no copies: with two sites, the third vote that lets any one be lost.
+    With --arbiter, create a new site that votes and holds no copies. With two sites, it is the third vote, so that
+    any one may be lost.
 
     Examples:
         drtool site add attic
@@ -68,9 +69,9 @@ def site_add(
 
 
 def site_remove(context: typer.Context, site: SiteArgument, dry_run: DryRun = False) -> None:
-    """Take a site's vote away. What it stores stays there, and new copies go on being put there.
+    """Take a site's vote away. It keeps its data and still receives new copies.
 
-    Refused if the voters that are left could decide nothing.
+    The command refuses if the remaining voters could not decide anything.
 
     Examples:
         drtool site remove attic --dry-run
@@ -83,22 +84,24 @@ def site_remove(context: typer.Context, site: SiteArgument, dry_run: DryRun = Fa
 
 def site_replace(
     context: typer.Context,
-    old: Annotated[str, typer.Argument(metavar="OLD", help="The site that is gone, or is to go.")],
-    new: Annotated[
-        str, typer.Argument(metavar="NEW[/NAME]=URL", help="The site in its stead; it may keep the old name.")
-    ],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Replace this site, which is gone or will go.")],
+    new: Annotated[str, typer.Argument(metavar="NEW[/NAME]=URL", help="Use this new place; it may keep the old name.")],
     gone: Annotated[
-        bool, typer.Option("--gone", help="Give up what only the old site has, or may have: it is gone for good.")
+        bool,
+        typer.Option(
+            "--gone", help="Give up data that only the old site has or may have, because it is gone for good."
+        ),
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Put a new place in a site's stead: it takes the vote and the weight of the old one, whose targets are lost from then on.
+    """Replace a site with an empty directory, which takes over its vote and its weight.
 
-    The new place is an empty directory, or one that is yet to be made. It is also the way back for a site whose disk came back
-    empty: `site replace attic attic=URL`. Copies that were on the old site are missing until `drtool repair` makes them.
+    The targets of the old site are lost from then on. The new place is an empty directory, or one that does not exist
+    yet. Use the command too if a site's disk came back empty: `site replace attic attic=URL`. Copies on the old site
+    are missing until `drtool repair` makes them.
 
-    Refused (11) if the old site has the only good copy of anything, or may have it, unless --gone. While the old place still
-    answers, `repair` and `restore` go on reading it: wipe it after `repair`, not before.
+    The command refuses (exit 11) if the old site has or may have the only good copy of something, unless --gone is
+    given. While the old place still answers, `repair` and `restore` read it. Wipe it only after `repair`.
 
     Examples:
         drtool site replace attic garage=/mnt/garage/drtool
@@ -117,10 +120,10 @@ def site_replace(
 
 
 def _place(call: "Call", word: str) -> tuple[str, str | None, tuple[str, Access]]:
-    """`NEW[/NAME]=URL`."""
+    """Parse `NEW[/NAME]=URL`."""
     name, equals, url = word.partition("=")
     if not equals:
-        raise UsageError(f"{word!r} says no place", hint="write drtool site replace OLD NEW=/mnt/new/drtool")
+        raise UsageError(f"{word!r} has no URL", hint="write drtool site replace OLD NEW=/mnt/new/drtool")
     site, slash, target = name.partition("/")
     place = place_at(url, call.settings.directory)
     return check_name(site, "site"), check_name(target, "target") if slash else None, place
@@ -171,7 +174,7 @@ def _vote(row: Document) -> Cell:
 
 def _tolerance(document: Document) -> str:
     lost = document["tolerates"]
-    return f"writing goes on with {lost or 'none'} of them lost"
+    return f"writing continues with {lost or 'none'} of them lost"
 
 
 def _advice(document: Document) -> list[Line]:
@@ -182,21 +185,19 @@ def change_view(document: Document, *, nothing: bool) -> View:
     site, dry = document["site"], document["dry_run"]
     if nothing:
         done = (
-            f"{document['url']} is in its stead already"
+            f"{document['url']} has already replaced it"
             if document["url"]
-            else "it votes already, and its register is sound"
+            else "it already votes, and its register is sound"
         )
         return view(line(f"nothing to do for {site}: {done}"))
     would, done = _VERBS[document["verb"]]
     parts = [line(Cell(f"would {would} " if dry else f"{done} ", "warn" if dry else "good"), _what(document))]
     parts.append(line(f"voters: {', '.join(document['voters'])} ({document['needed']} needed; {_tolerance(document)})"))
     if document["lost"]:
-        parts.append(
-            line(f"lost from now on: {', '.join(document['lost'])}; `drtool repair` makes the copies that are missing")
-        )
+        parts.append(line(f"lost from now on: {', '.join(document['lost'])}; `drtool repair` makes the missing copies"))
     if document["stays"]:
         parts.append(
-            line(f"{', '.join(document['stays'])} goes on storing: its copies stay, and new ones are put there")
+            line(f"{', '.join(document['stays'])} still stores data: its copies stay, and it receives new ones")
         )
     return view(*parts, *_advice(document))
 

@@ -1,4 +1,4 @@
-"""What a configuration lacks: the targets that the catalogue has and the file does not name, and the other way round."""
+"""Differences between a configuration and the catalogue: targets that only one of them names."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def tell_stale(call: "Call", repository: "Repository") -> Document:
-    """Report what is to be edited in the configuration, which no command changes; return it for the document."""
+    """Report the edits that the configuration needs, and return them for the document. No command edits it."""
     path = call.check_configured()
     document = lacking(repository, call.configured_targets(), str(path))
     words = stale_words(document)
@@ -25,7 +25,7 @@ def tell_stale(call: "Call", repository: "Repository") -> Document:
 
 
 def lacking(repository: "Repository", configured: "Iterable[TargetSpec]", file: str) -> Document:
-    """Return the lines to add under `sites:` of a configuration, and the targets to take out of it."""
+    """Return the lines to add under `sites:` of a configuration, and the targets to remove from it."""
     from drtool.repository.places import full_url
 
     named = {spec.name: full_url(spec.url) for spec in configured}
@@ -49,8 +49,8 @@ def lacking(repository: "Repository", configured: "Iterable[TargetSpec]", file: 
 
 
 def stale_words(document: Document) -> str:
-    """Return what is to be edited, in one sentence; empty if nothing is."""
+    """Return the necessary edits in one sentence, or "" if there are none."""
     lines = ", ".join(f"`{row['line']}`" for row in document["add"])
     parts = [f"add {lines} under `sites:`"] if lines else []
-    parts += [f"take out {', '.join(document['remove'])}"] if document["remove"] else []
+    parts += [f"remove {', '.join(document['remove'])}"] if document["remove"] else []
     return f"edit {document['file']}: {', '.join(parts)}" if parts else ""

@@ -1,10 +1,10 @@
 """The standard streams, which are open from the first line of a command on.
 
 Invariants
-    Descriptors 0, 1 and 2 are never free: a file that is opened later cannot receive one of them, so a message or a child's
-    output cannot end up in a pack. A stream that was closed reads as empty and takes what is written.
-    Every byte that stdout is given is written, or an OSError says why not. Python's own stream ignores short writes when
-    `PYTHONUNBUFFERED` is set, and fails where a non-blocking pipe is full.
+    Descriptors 0, 1 and 2 are never free. A file that is opened later cannot receive one of them, so a message or a child's
+    output cannot end up in a pack. A closed stream reads as empty and accepts writes.
+    Every byte for stdout is written, or an OSError gives the reason. Python's own stream ignores short writes if
+    `PYTHONUNBUFFERED` is set, and fails if a non-blocking pipe is full.
 """
 
 import errno
@@ -28,7 +28,7 @@ def _open(number: int, name: str) -> bool:
     was_closed = not _is_open(number)
     if was_closed:
         occupy(number)
-    if getattr(sys, name) is None:  # as Python leaves it when the descriptor was closed
+    if getattr(sys, name) is None:  # Python leaves None if the descriptor was closed
         stream = open(number, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
     return was_closed
@@ -53,7 +53,7 @@ def _is_open(number: int) -> bool:
 
 
 class FullWriter(io.RawIOBase):
-    """A descriptor that takes every byte that it is given, or raises OSError with the name of the stream."""
+    """A writer to a descriptor that accepts every byte, or raises OSError with the name of the stream."""
 
     def __init__(self, number: int, name: str) -> None:
         self._number, self._name = number, name

@@ -1,4 +1,4 @@
-"""`survive`: what would be left."""
+"""`survive`: show which snapshots survive the loss of sites."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,18 +19,16 @@ def survive(
     context: typer.Context,
     lose: Annotated[
         list[str] | None,
-        typer.Option(
-            "--lose", metavar="SITE|SITE/TARGET", help="Imagine this one gone; repeated: all of them at once."
-        ),
+        typer.Option("--lose", metavar="SITE|SITE/TARGET", help="Assume that this site or target is lost; repeatable."),
     ] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Say which snapshots could still be restored if sites were lost.
+    """Show which snapshots could still be restored if sites were lost.
 
-    Without options each site and each pair of sites is tried. Judged by what every target lists now and by what `verify` found
-    damaged; what cannot be looked at counts as lost. Nothing is changed.
+    Without options, each site and each pair of sites is tried. The answer uses the current listing of every target
+    and the damage that `verify` found. A target that cannot be read counts as lost. Nothing is changed.
 
-    Exit 4 when something cannot be restored as things are, 7 when the loss of fewer sites than there are promised copies would
+    Exit 4 if something cannot be restored now. Exit 7 if losing fewer sites than there are configured copies would
     cost a snapshot.
 
     Examples:
@@ -64,7 +62,7 @@ def survive_view(document: Document) -> View:
         ]
         if short:
             parts.append(
-                line(Cell("a loss that the promised copies should cover would cost snapshots: drtool repair", "bad"))
+                line(Cell("losing fewer sites than the configured copies would cost snapshots: drtool repair", "bad"))
             )
     return view(*parts)
 
@@ -72,7 +70,7 @@ def survive_view(document: Document) -> View:
 def _one(document: Document) -> list[Line]:
     summary = document["summary"]
     whole = summary["restorable"] == summary["total"]
-    what = f"without {' + '.join(document['lost'])}" if document["lost"] else "as things are"
+    what = f"without {' + '.join(document['lost'])}" if document["lost"] else "now"
     parts = [
         line(
             Cell(f"{summary['restorable']} of {count(summary['total'], 'snapshot')}", "good" if whole else "bad"),
@@ -102,7 +100,7 @@ def _row(row: Document) -> list[Cell | str]:
 
 
 def _catalogue(row: Document) -> str:
-    """What becomes of the manifest."""
+    """Return the state of the catalogue."""
     quorum, copies = row["quorum"], row["catalogue_copies"]
     if not quorum["reachable"]:
         return f"read-only (no voter; copies: {copies})" if copies else "catalogue lost"

@@ -1,4 +1,4 @@
-"""`tag` and `hold`: what is said of snapshots afterwards."""
+"""`tag` and `hold`: marks on stored snapshots."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -31,16 +31,16 @@ Words = list[str] | None
 def tag(
     context: typer.Context,
     snapshots: Names,
-    add: Annotated[Words, typer.Option("--add", metavar="TAG", help="Mark them with it as well.")] = None,
-    remove: Annotated[Words, typer.Option("--remove", metavar="TAG", help="Take this one away.")] = None,
-    set_: Annotated[Words, typer.Option("--set", metavar="TAG", help="These and no others; '' for none.")] = None,
+    add: Annotated[Words, typer.Option("--add", metavar="TAG", help="Add this tag; repeatable.")] = None,
+    remove: Annotated[Words, typer.Option("--remove", metavar="TAG", help="Remove this tag; repeatable.")] = None,
+    set_: Annotated[Words, typer.Option("--set", metavar="TAG", help="Set exactly these tags; '' sets none.")] = None,
     host: Hosts = None,
     having: Tags = None,
     source: Sources = None,
 ) -> None:
-    """Change the tags of snapshots that are stored.
+    """Change the tags of stored snapshots.
 
-    Rules with --keep-tag, and --tag everywhere, see the tags as they are now.
+    Every --tag and --keep-tag uses the current tags.
 
     Examples:
         drtool tag latest --source home --add before-upgrade
@@ -53,7 +53,7 @@ def tag(
     if set_ is None and not add and not remove:
         raise UsageError("nothing to change", hint="add --add TAG, --remove TAG or --set TAG")
     if "" in (*(add or ()), *(remove or ())) or (set_ is not None and "" in set_ and len(set_) > 1):
-        raise UsageError("a tag is empty", hint="leave it out; --set '' alone takes all tags away")
+        raise UsageError("a tag is empty", hint="leave it out; --set '' alone removes all tags")
 
     def alter(row: "Snapshot", mark: "Mark") -> "Mark":
         kept = [word for word in row.tags if word not in (remove or ())]
@@ -68,19 +68,19 @@ def tag(
 def hold(
     context: typer.Context,
     snapshots: Names,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for those who come later.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Record the reason for the hold.")] = "",
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="When it ends: RFC 3339, or from now on: 90d.")
+        str | None, typer.Option(metavar="TIME", help="End the hold at this time: RFC 3339, or from now on: 90d.")
     ] = None,
     release: Annotated[bool, typer.Option("--release", help="End the hold.")] = False,
     host: Hosts = None,
     having: Tags = None,
     source: Sources = None,
 ) -> None:
-    """Keep snapshots whatever the rules say, until they are released or the time is up.
+    """Keep snapshots regardless of the retention rules, until released or expired.
 
-    `forget` keeps what is held, and refuses (exit 11) to forget it by name, on every host. `latest` is one snapshot of one
-    source: if there are several, name the source, or a path in it.
+    `forget` keeps held snapshots on every host, and refuses (exit 11) to forget one by name. `latest` selects one
+    snapshot of one source. If there are several sources, name the source or a path in it.
 
     Examples:
         drtool hold latest --source home --reason 'audit 2026'
@@ -89,7 +89,7 @@ def hold(
     """
     call: Call = context.obj
     if release and (reason or until is not None):
-        raise UsageError("--release ends a hold: --reason and --until are for one that begins", hint="leave them out")
+        raise UsageError("--release ends a hold and cannot be combined with --reason or --until", hint="leave them out")
     until_ns = 0 if until is None else _until_ns(until)
 
     def alter(_row: "Snapshot", mark: "Mark") -> "Mark":
@@ -114,15 +114,17 @@ def _mark(call: "Call", names: list[str], narrow: "Narrowing", alter: "Altering"
 
 
 def _chosen(call: "Call", repository: "Repository", text: str, narrow: "Narrowing") -> bytes:
-    """Return the id of the snapshot that `text` names. A path only says which `latest`: marks are of whole snapshots."""
+    """Return the id of the snapshot that `text` names. A path only selects among `latest`, because marks apply to whole
+    snapshots.
+    """
     name, path = split_snapshot(text)
     if path and parse_latest(name) is None:
-        raise UsageError(f"{text}: a whole snapshot is marked, and its id names it", hint=f"write {name}")
+        raise UsageError(f"{text}: marks apply to whole snapshots, so give the id without a path", hint=f"write {name}")
     return chosen_snapshot(call, repository, name, narrow, path).id
 
 
 def hold_words(row: Document) -> str:
-    """`held until 2027-01-31 00:00:00: audit`; empty for what is not held."""
+    """Return `held until 2027-01-31 00:00:00: audit`, or "" if the snapshot is not held."""
     if not row["held"]:
         return ""
     until = f" until {local(row['hold_until'])}" if row["hold_until"] else ""
@@ -141,7 +143,7 @@ def _until_ns(text: str) -> int:
         ) from None
     if not now_ns < until_ns < 2**63:
         raise UsageError(
-            f"--until {text!r} is over already", hint="leave it out to hold for ever; --release ends a hold"
+            f"--until {text!r} is in the past", hint="leave it out to hold indefinitely; --release ends a hold"
         )
     return until_ns
 

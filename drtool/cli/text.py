@@ -1,4 +1,4 @@
-"""Values as people read them, and as JSON carries them: sizes, times, durations, names from foreign file systems."""
+"""Formatting of values for people and for JSON: sizes, times, durations, names from foreign file systems."""
 
 import json
 import time
@@ -17,7 +17,7 @@ count = counted
 
 
 def size(count_bytes: float) -> str:
-    """`512 B`, `1.5 KiB`, `20.0 GiB`."""
+    """Return `512 B`, `1.5 KiB`, `20.0 GiB`."""
     if count_bytes < 1024:
         return f"{count_bytes:.0f} B"
     power = 1
@@ -27,12 +27,12 @@ def size(count_bytes: float) -> str:
 
 
 def brief(text: str, most: int = 100) -> str:
-    """As much as fits: what is cut stands in `--json`."""
+    """Return as much of `text` as fits. `--json` has all of it."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def duration(seconds: float) -> str:
-    """`0.8 s`, `42 s`, `3 min 05 s`, `2 h 10 min`, `4 d 3 h`."""
+    """Return `0.8 s`, `42 s`, `3 min 05 s`, `2 h 10 min`, `4 d 3 h`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
 
 
 def utc(time_ns: int) -> str:
-    """RFC 3339 in UTC with nine fractional digits; `@seconds` where that format has no year."""
+    """Return RFC 3339 in UTC with nine fractional digits, or `@seconds` for a year that the format cannot express."""
     seconds, fraction = divmod(time_ns, 10**9)
     if not _FIRST_S <= seconds < _END_S:
         return f"@{seconds}.{fraction:09}"
@@ -55,7 +55,7 @@ def utc(time_ns: int) -> str:
 
 
 def local(time_text: str) -> str:
-    """A document's time as the terminal shows it: local, to the second."""
+    """Return a document's time for the terminal: local, to the second."""
     if not time_text or time_text.startswith("@"):
         return time_text
     moment = datetime.fromisoformat(f"{time_text[:19]}+00:00")
@@ -66,11 +66,11 @@ def local(time_text: str) -> str:
 
 
 Document = dict[str, Any]
-"""A result as JSON carries it; its fields are those of docs/cli.md."""
+"""A result in its JSON form. Its fields are those of docs/cli.md."""
 
 
 def document_of(result: object) -> Document:
-    """An operation's result as its JSON document: `time_ns` becomes `time`, in RFC 3339; so does any `…_ns`."""
+    """Return an operation's result as its JSON document. `time_ns` becomes `time` in RFC 3339, and so does any `…_ns`."""
     document: Document = _with_times(msgspec.to_builtins(result))
     return document
 
@@ -87,5 +87,5 @@ def _with_times(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def as_json(value: object) -> str:
-    """One line; every non-ASCII character escaped, so that lone surrogates survive any pipe."""
+    """Return one line of JSON. Non-ASCII characters are escaped, so lone surrogates survive any pipe."""
     return json.dumps(msgspec.to_builtins(value))

@@ -1,4 +1,4 @@
-"""Which files may direct this process: the configuration, and what it names."""
+"""Trust in the files that direct this process: the configuration, and the files that it names."""
 
 import os
 import shlex
@@ -36,21 +36,23 @@ def check_named_files(config: Config, path: Path, directory: Path, trust: Trust)
 
 
 def trust_of(*, named: bool) -> Trust:
-    """Whose files this process believes. The user behind `sudo` is not among them: sudo may allow one command only."""
+    """Return the users whose files are trusted. The user behind `sudo` is not among them, because sudo may allow a
+    single command.
+    """
     return Trust(uids=frozenset({0, os.geteuid()}), named=named, unmapped_uid=_unmapped_uid())
 
 
 def _unmapped_uid() -> int | None:
-    """The owner that stands for all others in a user namespace, as rootless containers have one; None elsewhere."""
+    """Return the owner that stands for all unmapped ones in a user namespace, as in rootless containers. None elsewhere."""
     try:
         if Path("/proc/self/uid_map").read_text().split() == ["0", "0", _EVERY_UID]:
             return None
         return int(Path("/proc/sys/kernel/overflowuid").read_text())
-    except (OSError, ValueError):  # no Linux, or no /proc
+    except (OSError, ValueError):  # not Linux, or no /proc
         return None
 
 
 def _kind_of(path: Path) -> str:
     if not path.exists():
-        return "a link to nothing"
+        return "a link with a missing target"
     return "a directory" if path.is_dir() else "a FIFO or a device"

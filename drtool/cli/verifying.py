@@ -1,4 +1,4 @@
-"""`verify`: is everything there, is it whole, does it come back?"""
+"""`verify`: check that everything is there, is whole, and can be restored."""
 
 import os
 import re
@@ -33,39 +33,47 @@ def verify(
     level: Annotated[
         Literal["structure", "sample", "full", "restore"] | None,
         typer.Option(
-            help="structure: every object is there with its size (the default); sample: read, hash and decrypt the next part"
-            " of a round; full: all; restore: restore for a trial, and compare."
+            help="Choose the check: structure (default) compares names and sizes; sample reads, hashes and "
+            "decrypts the next part of a round; full reads everything; restore does trial restores and "
+            "compares."
         ),
     ] = None,
     sample: Annotated[
-        str | None, typer.Option(metavar="5%|N", help="Read that share of all copies, or that many; else 5%.")
+        str | None,
+        typer.Option(metavar="5%|N", help="Read this share of all copies, or this number of copies (default 5%)."),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(metavar="20GiB|10m", help="Read for so many bytes, or for so long (s, m, h).")
+        str | None, typer.Option(metavar="20GiB|10m", help="Read this many bytes, or for this long (s, m, h).")
     ] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Then repair what was found.")] = False,
-    snapshot: Annotated[str | None, typer.Option(metavar="SNAPSHOT", help="Only what this one needs.")] = None,
-    site: Annotated[str | None, typer.Option(metavar="SITE", help="Only this site's copies.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what was found.")] = False,
+    snapshot: Annotated[
+        str | None, typer.Option(metavar="SNAPSHOT", help="Check only data that this snapshot needs.")
+    ] = None,
+    site: Annotated[str | None, typer.Option(metavar="SITE", help="Check only copies at this site.")] = None,
     object_: Annotated[
         list[str] | None,
-        typer.Option("--object", metavar="NAME", help="Only this object, by its name below a target; repeatable."),
+        typer.Option(
+            "--object", metavar="NAME", help="Check only this object, by its name below a target; repeatable."
+        ),
     ] = None,
     seed: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Draw the sample by this, the same each time; no part of a round."),
+        typer.Option(metavar="TEXT", help="Draw a repeatable sample from this seed, independent of rounds."),
     ] = None,
     host: Hosts = None,
     tag: Tags = None,
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Check that what should be stored is stored, is whole, and comes back.
+    """Check that stored data is complete and undamaged, and can be restored.
 
-    Every level also checks the catalogue itself at every site: pages, registers, key slots and markers.
+    Every level also checks the catalogue at every site: pages, registers, key slots and markers.
 
-    Samples go round: each run reads what has waited longest, on whichever host it runs, until a round has read every copy once.
+    Samples work in rounds. Each run, on any host, reads the copies that have waited longest, until a round has read
+    every copy once.
 
-    restore puts the snapshot, or the newest of each source, into a directory below TMPDIR, compares it and removes it.
+    The level restore puts the snapshot, or the newest of each source, into a directory below TMPDIR, compares it and
+    removes it.
 
     Examples:
         drtool verify
@@ -87,7 +95,7 @@ def verify(
     if object_ and level == "restore":
         raise UsageError("--level restore takes snapshots, not objects", hint="leave --object out")
     if repair and manifest_from:
-        raise UsageError("--repair needs the manifest's quorum", hint="leave --manifest-from out")
+        raise UsageError("--repair needs a quorum", hint="leave --manifest-from out")
     call.begin("verify")
     with call.open_repository(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, snapshot, narrowing(host, tag, source)) if snapshot else None
@@ -110,7 +118,7 @@ def verify(
 
 
 def _sample(sample: str | None, budget: str | None) -> "Sample | None":
-    """What the two options ask for; None if neither is there."""
+    """Return the sample that the two options request, or None without them."""
     from drtool.operations.verify import Sample
 
     if sample is None and budget is None:
@@ -127,7 +135,8 @@ def _share_or_count(word: str) -> tuple[float | None, int | None]:
     if re.fullmatch("[0-9]{1,12}", word, re.ASCII) and int(word) > 0:
         return None, int(word)
     raise UsageError(
-        f"--sample {word}: that is no share and no number", hint="write 5%, up to 100%, or 200: so many copies"
+        f"--sample {word} is neither a share nor a number",
+        hint="write 5%, up to 100%, or a number of copies such as 200",
     )
 
 
@@ -140,12 +149,12 @@ def _bytes_or_time(word: str) -> tuple[int | None, float | None]:
     with suppress(ValueError):
         bytes_wanted = None if match else size_bytes(word)
     if not bytes_wanted and not time_s:
-        raise UsageError(f"--budget {word}: that is no size and no time", hint="write 20GiB, or 10m (s, m, h)")
+        raise UsageError(f"--budget {word} is neither a size nor a time", hint="write 20GiB, or 10m (s, m, h)")
     return bytes_wanted, time_s
 
 
 def _repaired(call: "Call", repository: "Repository", found: object, request: "VerifyRequest") -> Document:
-    """Repairs, looks again, and says what became of what was found."""
+    """Repair, check again, and report the outcome of each finding."""
     from drtool.operations.repair import RepairRequest
     from drtool.operations.repair import repair as run_repair
     from drtool.operations.verify import VerifyResult, healed
@@ -161,7 +170,7 @@ def _repaired(call: "Call", repository: "Repository", found: object, request: "V
 
 
 def _newest(repository: "Repository") -> "list[Snapshot]":
-    """The newest snapshot of each host's sources."""
+    """Return the newest snapshot of each host's sources."""
     newest: dict[tuple[str, str], Snapshot] = {}
     for row in repository.view.state.snapshots:
         key = (row.host, row.source)
@@ -171,7 +180,7 @@ def _newest(repository: "Repository") -> "list[Snapshot]":
 
 
 def _restored(call: "Call", repository: "Repository", snapshots: "list[Snapshot]") -> Document:
-    """Restores each into a directory of its own, compares, and leaves nothing there."""
+    """Restore each into a directory of its own, compare it, and remove the directory."""
     rows: list[Document] = []
     differing: list[Document] = []
     _demand_room(snapshots)
@@ -179,20 +188,20 @@ def _restored(call: "Call", repository: "Repository", snapshots: "list[Snapshot]
         with tempfile.TemporaryDirectory(prefix="drtool-verify-", ignore_cleanup_errors=True) as scratch:
             restored, found = _try_one(call, repository, snapshot, os.path.join(os.fsencode(scratch), b"restored"))
         if os.path.lexists(scratch):
-            call.emit(Warned(message=f"what was restored for a trial could not be removed: {scratch}"))
+            call.emit(Warned(message=f"the trial restore could not be removed: {scratch}"))
         rows += restored
         differing += found
     return {"restored": rows, "differing": differing}
 
 
 def _demand_room(snapshots: "list[Snapshot]") -> None:
-    """One is restored at a time; all must fit before the first begins."""
+    """Check the room for the largest snapshot before the first restore. They are restored one at a time."""
     free_bytes = shutil.disk_usage(tempfile.gettempdir()).free
     for snapshot in snapshots:
         if snapshot.counts.bytes > free_bytes:
             raise Refused(
-                f"snapshot {snapshot.id.hex()[:SHORT_ID]} has {size(snapshot.counts.bytes)}, and {tempfile.gettempdir()} has"
-                f" {size(free_bytes)} free; nothing was restored",
+                f"snapshot {snapshot.id.hex()[:SHORT_ID]} has {size(snapshot.counts.bytes)}, but "
+                f"{tempfile.gettempdir()} has only {size(free_bytes)} free; nothing was restored",
                 hint="set TMPDIR to a place with more room",
             )
 
@@ -200,7 +209,7 @@ def _demand_room(snapshots: "list[Snapshot]") -> None:
 def _try_one(
     call: "Call", repository: "Repository", snapshot: "Snapshot", to: bytes
 ) -> tuple[list[Document], list[Document]]:
-    """What came back, if anything did, and what is not as it should be."""
+    """Restore one snapshot. Return the restored row, if any, and the differences."""
     from drtool.operations.restore import RestoreRequest, destination_of
     from drtool.operations.restore import restore as run_restore
     from drtool.operations.verify import Differing, Restored, differences
@@ -227,8 +236,10 @@ def _try_one(
 
 
 def verify_exit(document: Document) -> int:
-    """4 for what is missing or damaged where it was looked for, and was not repaired, or does not come back; 5 when an absent
-    target leaves too few copies.
+    """Return the exit code.
+
+    4 means missing or damaged objects at targets that were checked and that were not repaired, or a failed trial
+    restore. 5 means that an absent target leaves too few copies.
     """
     mended = {(row["target"], row["object"]) for row in document["repaired"]}
     found = {(row["target"], row["object"]) for row in (*document["missing"], *document["damaged"])}
@@ -250,7 +261,7 @@ def verify_view(document: Document) -> View:
         if lost["packs"]
         else Cell(f"{count(bad, 'object')} missing or damaged", "bad")
         if bad
-        else Cell("nothing could be looked at", "bad")
+        else Cell("nothing could be checked", "bad")
         if blind
         else Cell(f"nothing missing, nothing damaged{' at the targets that answer' if away else ''}", "good")
     )
@@ -280,13 +291,11 @@ def verify_view(document: Document) -> View:
     parts += [line(Cell("  cannot be written ", "bad"), f"{r['target']}: {r['reason']}") for r in document["refusing"]]
     parts += [line(Cell("  cannot vote ", "bad"), f"{row['site']}: {row['reason']}") for row in document["voters"]]
     parts += (
-        [line(f"  {_objects(document['misplaced'])} not where the ring wants every copy")]
+        [line(f"  {_objects(document['misplaced'])} not at all the targets that the ring assigns")]
         if document["misplaced"]
         else []
     )
-    parts += (
-        [line(f"  {_objects(document['owed'])} owed to sites that should hold them too")] if document["owed"] else []
-    )
+    parts += [line(f"  {_objects(document['owed'])} owed to other sites")] if document["owed"] else []
     few = "  too few copies: drtool repair" + (f"; if that is not enough, bring back {', '.join(away)}" if away else "")
     parts += [line(Cell(few, "warn"))] if document["degraded"] and not document["unrepairable"] else []
     hidden = sum(max(0, len(document[key]) - _SHOWN) for key in ("missing", "damaged", "affected", "differing"))
@@ -295,17 +304,17 @@ def verify_view(document: Document) -> View:
 
 
 def _unread_index(checked: Document) -> list[Line]:
-    """What was not looked at because nothing says that it is there."""
+    """Return what was not checked because the index that lists it is unreadable."""
     unread = checked["segments"] - checked["segments_read"]
     if not unread:
         return []
-    what = "packs that only these name were not looked at" if checked["segments_read"] else "no pack was looked at"
+    what = "packs that only these list were not checked" if checked["segments_read"] else "no pack was checked"
     words = f"{unread} of {count(checked['segments'], 'index segment')} cannot be read, so {what}"
     return [line(Cell(f"  {words}: drtool repair rebuilds the index, then verify again", "bad"))]
 
 
 def loss_lines(lost: Document) -> list[str]:
-    """What is lost, what to do about it, and what is no loss."""
+    """Return what is lost, the remedies, and what is not lost."""
     lines = [lost["headline"], *lost["remedies"], lost["hope"], lost["leftovers"]]
     return [words for words in lines if words]
 
@@ -319,19 +328,21 @@ def _objects(number: int) -> str:
 
 
 def _coverage(document: Document) -> list[Line]:
-    """What was read, and what that says of the rest."""
+    """Return what was read, and what follows for the rest."""
     parts = []
     bound = document["bound_95"]
     if document["level"] == "sample" and bound["read"]:
         parts.append(
             line(
-                f"  read {count(bound['read'], 'copy', 'copies')} of {bound['of']:,} that waited; at 95 % confidence"
-                f" {_percent(bound['bad_fraction'])} of these are bad at most"
+                f"  read {count(bound['read'], 'copy', 'copies')} of {bound['of']:,} pending; at 95 % confidence"
+                f" at most {_percent(bound['bad_fraction'])} of these are bad"
             )
         )
     parts += [_round_line(row) for row in document["rounds"]]
     if document["rounds"] and not document["recorded"] and bound["read"]:
-        parts.append(line(Cell("  how far this came could not be recorded: the next run reads the same again", "warn")))
+        parts.append(
+            line(Cell("  the progress could not be recorded: the next run reads the same copies again", "warn"))
+        )
     parts += [
         line(
             Cell("  restored ", "good"),

@@ -1,4 +1,4 @@
-"""What a result looks like to a person, as values: lines and tables that `render` draws, on a terminal or into a pipe."""
+"""A result for people as values: lines and tables that `render` draws, on a terminal or into a pipe."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,14 +9,14 @@ Style = Literal["", "good", "bad", "warn", "dim", "strong"]
 
 
 class Cell(Struct, frozen=True):
-    """A piece of text, and what it means for the reader."""
+    """A piece of text with its meaning for the reader."""
 
     text: str
     style: Style = ""
 
 
 class Line(Struct, frozen=True):
-    """Cells side by side, without anything between them."""
+    """Cells side by side, with nothing between them."""
 
     cells: tuple[Cell, ...]
 
@@ -26,14 +26,14 @@ class Line(Struct, frozen=True):
 
 
 class Table(Struct, frozen=True):
-    """Rows under headings; a heading that ends in `>` is right-aligned, the last column may be as long as it likes."""
+    """Rows under headings. A heading that ends in `>` is right-aligned. The last column has no maximum width."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
 
 class View(Struct, frozen=True):
-    """A result: everything for a terminal; `summary`, where given, is the one line for a pipe, or one for each snapshot."""
+    """A result: everything for a terminal. `summary`, if given, is the one line for a pipe, or one line per snapshot."""
 
     parts: tuple[Line | Table, ...]
     summary: str | tuple[str, ...] | None = None
@@ -44,7 +44,7 @@ def line(*cells: Cell | str) -> Line:
 
 
 def table(headings: str, rows: Sequence[Sequence[Cell | str]]) -> Table:
-    """`table("ID FILES> PATHS", rows)`."""
+    """Return the table of `table("ID FILES> PATHS", rows)`."""
     cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row) for row in rows)
     return Table(tuple(headings.split()), cells)
 

@@ -1,4 +1,4 @@
-"""The configuration that `init` and `connect` write: a few keys in force, everything else as commented examples."""
+"""The configuration that `init` and `connect` write: a few active keys, and everything else as commented examples."""
 
 import json
 import os
@@ -13,30 +13,30 @@ from drtool.errors import ConfigError
 from drtool.escaping import printable
 
 _EXAMPLES = """\
-# What this host backs up; each source becomes a snapshot of its own. Patterns are gitignore's.
+# The sources of this host. Each becomes a snapshot of its own. Patterns are those of gitignore.
 # sources:
 #   home:
 #     paths: [/home, /srv]
 #     exclude: ["*.tmp", ".cache/"]
 #     exclude_caches: true
 #     exclude_larger_than: 20GiB
-#     ignore_files: true        # .drtoolignore files leave things out, too
+#     ignore_files: true        # apply .drtoolignore files
 #     one_file_system: true
-#     ignore_inode: true        # for file systems whose inode numbers do not last (FUSE, some network shares)
+#     ignore_inode: true        # for file systems with unstable inode numbers (FUSE, some network shares)
 #   orders: {postgresql: {dsn: "service=orders"}}           # every database, and the roles
 #   shop:   {mysql: {dsn: "mysql://backup@localhost/"}}     # MariaDB, too
 #   app:    {sqlite: {path: /srv/app/app.db}}               # while it is in use
 #   cache:  {redis: {dsn: "redis://localhost:6379"}}
-#   ldap:   {stream: {command: [slapcat, -n, "1"], name: ldap.ldif}}  # what a command prints
+#   ldap:   {stream: {command: [slapcat, -n, "1"], name: ldap.ldif}}  # the output of a command
 
-# What `drtool forget` keeps, of each source.
+# The snapshots of each source that `drtool forget` keeps.
 # retention: {keep_last: 3, keep_daily: 7, keep_weekly: 5, keep_monthly: 12}
 
-# When `drtool schedule install` lets things run; what must hold, or `drtool status` says so.
+# The times for `drtool schedule install`, and the objectives that `drtool status` checks.
 # schedule: {backup: daily 01:00, prune: daily 02:30, verify: weekly sun 03:00, status: daily 06:45, jitter: 30m}
 # objectives: {home: {rpo: 26h, copies: 2, proven: 35d}}
 
-# What runs around backup, verify and prune: lists of words, no shell; addresses are pinged.
+# Commands around backup, verify and prune, as lists of words without a shell. URLs are pinged.
 # hooks:
 #   before_backup: [mount, /mnt/nas]
 #   after_backup: [[umount, /mnt/nas], "https://hc-ping.com/…"]
@@ -46,7 +46,7 @@ _EXAMPLES = """\
 # limits:
 #   workers: auto          # processes; auto is one for each core
 #   memory: 256MiB
-#   upload: 20MiB/s        # to each target, whatever the number of workers
+#   upload: 20MiB/s        # to each target, for all workers together
 #   download: 50MiB/s
 """
 
@@ -64,7 +64,7 @@ class Place(Struct, frozen=True, kw_only=True):
 
 
 class Chosen(Struct, frozen=True, kw_only=True):
-    """What `init` decided, or `connect` found."""
+    """The decisions of `init`, or the findings of `connect`."""
 
     label: str
     places: tuple[Place, ...]
@@ -74,17 +74,17 @@ class Chosen(Struct, frozen=True, kw_only=True):
 
 
 def config_text(chosen: Chosen) -> str:
-    """A drtool.yaml. JSON's quoting is valid YAML, so any path survives."""
+    """Return a drtool.yaml. JSON's quoting is valid YAML, so any path survives."""
     lines = [
-        "# drtool's configuration: how this host reaches the repository, and what it backs up.",
-        "# It holds no secrets. Keep a copy, and the password, where no site's loss reaches them.",
+        "# The configuration of drtool: how this host reaches the repository, and what it backs up.",
+        "# It holds no secrets. Keep a copy, and the password, where the loss of a site cannot reach them.",
         "",
         f"repository: {_quoted(chosen.label)}",
         "",
         "# Where the password is; see also password_command.",
         f"{'' if chosen.use_password_file else '# '}password_file: {_quoted(chosen.password_file or '/etc/drtool/password')}",
         "",
-        "sites:                     # a site is what may fail as a whole",
+        "sites:                     # a site is whatever can fail as a whole",
     ]
     site = ""
     for place in sorted(chosen.places, key=lambda place: place.name):
@@ -97,13 +97,13 @@ def config_text(chosen: Chosen) -> str:
 
 
 def target_text(place: Place) -> str:
-    """A target's entry under `sites:`, in one line: `office: {main: {url: "file:///mnt/office"}}`."""
+    """Return a target's entry under `sites:` in one line: `office: {main: {url: "file:///mnt/office"}}`."""
     site, _, name = place.name.partition("/")
     return f"{_quoted(site)}: {{{_quoted(name)}: {{{_keys_of(place)}}}}}"
 
 
 def _keys_of(place: Place) -> str:
-    """What differs from a target's defaults, and its URL."""
+    """Return a target's URL and its differences from the defaults."""
     pairs = [f"url: {_quoted(place.url)}"]
     pairs += [f"{key}: {_quoted(value)}" for key, value in asdict(place.access).items() if value is not None]
     pairs += [f"weight: {place.weight}"] if place.weight != 1 else []
@@ -113,13 +113,13 @@ def _keys_of(place: Place) -> str:
 
 
 def _remark(place: Place) -> str:
-    """A comment ends with its line, whatever the words in it."""
+    """Return a comment as one line, whatever characters it contains."""
     words = printable(" ".join(place.comment.split()))
     return f"  # {words}" if words else ""
 
 
 def _quoted(text: str) -> str:
-    """Plain where YAML cannot misread it, else in double quotes."""
+    """Return plain text where YAML cannot misread it, otherwise double quotes."""
     plain = (
         text.isascii() and text.replace("-", "").replace("_", "").isalpha() and text not in ("true", "false", "null")
     )
@@ -127,7 +127,10 @@ def _quoted(text: str) -> str:
 
 
 def write_config(path: Path, text: str) -> None:
-    """Writes and reads it back under another name, then links it into place: never half a file, never over another."""
+    """Write and read back under another name, then link into place.
+
+    The file is never half written, and never replaces another.
+    """
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:

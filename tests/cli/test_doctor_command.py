@@ -135,7 +135,7 @@ def test_no_configuration_is_a_finding(tmp_path):
     shell.environ |= {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "none")}
     done = shell("doctor", "--json")
     assert done.code == 2
-    assert "there is no configuration" in found(done, "config", "error")[0]["message"]
+    assert "no configuration found" in found(done, "config", "error")[0]["message"]
 
 
 def test_a_wrong_password_leaves_the_targets(shell):

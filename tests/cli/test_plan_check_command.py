@@ -120,4 +120,4 @@ def test_without_a_name_every_plan_of_the_directory_is_checked(shell):
     assert done.code == 0
     assert [row["id"] for row in done.document["plans"]] == ["weekly"]
     (shell.directory / "drills/first.yaml").unlink()
-    assert "holds no plan" in shell("plan", "check", "--json").error["message"]
+    assert "contains no plan" in shell("plan", "check", "--json").error["message"]

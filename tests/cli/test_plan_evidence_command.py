@@ -149,7 +149,7 @@ def test_a_report_needs_no_repository(proven):
         assert told.document["catalogue_agrees"] is None
     assert proven("plan", "run", "proof").code == 0
     assert proven("plan", "report", "2", "--json").code == 1, "two runs begin so"
-    assert proven("plan", "report", "99", "--json").error["message"] == "this host knows no run '99'"
+    assert proven("plan", "report", "99", "--json").error["message"] == "there is no run '99' on this host"
 
 
 def test_no_secret_is_in_history_or_report(proven):
@@ -189,7 +189,7 @@ def test_without_a_configuration_a_run_is_nobodys_evidence_and_says_so(proven, t
     alone = shell_in(tmp_path)
     done = alone("plan", "run", "alone.yaml", "--json")
     assert (done.code, done.document["recorded"]) == (0, False)
-    assert "no configuration names a repository" in done.document["record_problem"]
+    assert "the configuration names no repository" in done.document["record_problem"]
     assert "not recorded" in done.err
     (row,) = alone("plan", "history", "--json").document["runs"]
     assert (row["verdict"], row["recorded"], row["problem"]) == ("passed", False, "")

@@ -91,7 +91,7 @@ def test_everything_of_this_host_comes_back_and_nothing_is_mixed(stored, tmp_pat
 
 def test_dumps_of_databases_are_restored_as_files_and_it_says_how_to_load_them(stored, tmp_path):
     done = stored("restore", "--all-sources", "--to", str(tmp_path / "out"))
-    assert "source shop is of a PostgreSQL server: its dumps are in" in done.err
+    assert "source shop is a PostgreSQL database: its dumps are in" in done.err
     assert "--to-dsn DSN loads them" in done.err
 
 
@@ -189,7 +189,7 @@ def test_the_only_host_that_there_is_is_meant_on_a_machine_with_another_name(tmp
     assert (empty.code, "no snapshots yet" in empty.err) == (1, True)
     backup(shell, str(tmp_path / "tree"), "--host", "lost", day=1)
     done = shell("restore", "--all-sources", "--to", "out")
-    assert (done.code, f"no snapshot is of this host, {HERE}; all are of lost" in done.err) == (0, True)
+    assert (done.code, f"this host, {HERE}, has no snapshots; all are of lost" in done.err) == (0, True)
 
 
 def test_two_sqlite_databases_come_back_where_they_were(tmp_path):

@@ -19,7 +19,7 @@ def test_schedule_from_dry_run_to_removal(shell):
     foreseen = shell("schedule", "install", "--dry-run", *words)
     assert foreseen.code == 0
     assert "broken.yaml" in foreseen.err
-    assert "plan asks is not scheduled: nobody would give its variable site" in foreseen.err
+    assert "plan asks is not scheduled: variable site has no value" in foreseen.err
     assert not (shell.directory / "units").exists()
     texts = {row["path"]: row["text"] for row in foreseen.document["changes"]}
     assert shell("schedule", "install", *words).code == 0

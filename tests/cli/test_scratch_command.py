@@ -43,7 +43,7 @@ def test_a_space_in_use_is_refused_and_one_that_was_left_is_removed(shell):
         (row,) = shell("scratch", "list", "--json").document["spaces"]
         assert (row["run"], row["process"], row["pid"], row["asked_bytes"]) == ("r1", "alive", process.pid, 3 << 20)
         listed = shell("scratch", "list").out
-        assert "at work" in listed
+        assert "running" in listed
         assert "3.0 MiB" in listed
         refused = shell("scratch", "remove", "--run", "r1", "--json")
         assert (refused.code, refused.error["kind"]) == (11, "refused")

@@ -44,7 +44,7 @@ def test_a_session_is_listed_refused_forced_and_ended(stored):
         (row,) = stored("session", "list", "--json").document["sessions"]
         assert (row["kind"], row["source"], row["process"]) == ("backup", "home", "alive")
         assert row["opened"].endswith("Z")
-        assert "at work" in stored("session", "list").out
+        assert "running" in stored("session", "list").out
         refused = stored("session", "expire", row["id"][:8], "--json")
         assert (refused.code, refused.error["kind"]) == (11, "refused")
         assert str(row["pid"]) in refused.error["message"]

@@ -49,11 +49,11 @@ def test_a_vote_is_taken_and_given_back(founded_shell):
     shell = founded_shell
     done = shell("site", "remove", "b")
     assert done.code == 0
-    assert "b/main goes on storing" in done.out
+    assert "b/main still stores data" in done.out
     assert "2 sites vote" in done.out
     assert shell("site", "add", "b", "--json").document["changed"]
     again = shell("site", "add", "b")
-    assert (again.code, again.out) == (0, "nothing to do for b: it votes already, and its register is sound\n")
+    assert (again.code, again.out) == (0, "nothing to do for b: it already votes, and its register is sound\n")
 
 
 def test_a_new_site_stores_first_and_votes_when_it_is_given_a_vote(founded_shell):

@@ -38,7 +38,7 @@ def test_programs_do_not_inherit_the_password():
     [
         (["restore", "latest", "--to-dsn", "x", "--to", "y"], "--to-dsn loads whole databases"),
         (["restore", "latest:/postgresql", "--to-dsn", "x"], "--to-dsn loads whole databases"),
-        (["restore", "latest", "--to", "x", "--database", "y"], "--database goes with --to-dsn"),
+        (["restore", "latest", "--to", "x", "--database", "y"], "--database needs --to-dsn"),
         (["restore", "latest"], "--to is missing"),
     ],
 )

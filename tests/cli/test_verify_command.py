@@ -124,7 +124,7 @@ def test_packs_that_an_unreadable_index_alone_names_are_said_to_be_unread(tmp_pa
     fresh = {"DRTOOL_CACHE_DIR": str(tmp_path / "fresh")}
     done = shell("verify", "--level", "full", **fresh)
     assert done.code == 4
-    what = "packs that only these name were not looked at" if lost == 1 else "no pack was looked at"
+    what = "packs that only these list were not checked" if lost == 1 else "no pack was checked"
     assert f"{lost} of 2 index segments cannot be read, so {what}: drtool repair" in done.out
     document = shell("verify", "--json", **fresh).document
     assert (document["checked"]["segments"], document["checked"]["segments_read"]) == (2, 2 - lost)
