@@ -307,7 +307,7 @@ def differing(
             request.path,
             owners=request.owners,
             imperfect=imperfect,
-            in_place=request.in_place or os.path.realpath(request.to) == b"/",
+            in_place=request.in_place,
             compared=compared,
         )
         found = [

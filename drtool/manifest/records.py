@@ -128,6 +128,9 @@ class Snapshot(Row, frozen=True):
     counts: Counts
     program: str
     sequence: int = 0
+    hidden: tuple[str, ...] | None = None
+    """What the process that took it could not see of files: `trusted` attributes, the attributes and flags of `unreadable`
+    directories on the way. None: it is not recorded."""
 
 
 class Mark(Row, frozen=True):

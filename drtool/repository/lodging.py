@@ -1,6 +1,9 @@
 """Where this host keeps what the repository consists of: nothing of a user's, and nothing to back up or to clean away."""
 
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
 
 from drtool.model import TargetName
 from drtool.repository.places import is_directory
@@ -21,10 +24,29 @@ def targets_here(repository: Repository) -> dict[TargetName, bytes]:
     }
 
 
-def lived_in(repository: Repository) -> frozenset[bytes]:
-    """The real paths of all that: targets, state and cache."""
+class Lodging(NamedTuple):
+    """The directories of targets, state and cache."""
+
+    paths: frozenset[bytes]
+    """Real paths."""
+    identities: frozenset[tuple[int, int]]
+    """Device and inode of those that can be looked at: another path may lead to them, by a mount."""
+
+
+def lived_in(repository: Repository) -> Lodging:
+    """Return where targets, state and cache are."""
     spec = repository.spec
-    return frozenset((*targets_here(repository).values(), *map(_real, (spec.state_dir, spec.cache_dir))))
+    targets = targets_here(repository)
+    own = [_real(spec.state_dir), _real(spec.cache_dir)]
+    reachable = [path for name, path in targets.items() if repository.targets.reachable(name)]
+    return Lodging(frozenset((*targets.values(), *own)), frozenset(_identities([*reachable, *own])))
+
+
+def _identities(paths: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+    for path in paths:
+        with suppress(OSError):  # it is not there
+            found = os.stat(path)
+            yield found.st_dev, found.st_ino
 
 
 def _real(path: "os.PathLike[str]") -> bytes:

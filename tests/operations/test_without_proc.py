@@ -8,14 +8,15 @@ from three_sites import fill, noise, portrait
 
 from drtool.operations.restore import RestoreRequest, destination_of
 from drtool.operations.verify import differences
-from drtool.sources.filesystem import attributes, putback, without_proc
+from drtool.sources.filesystem import attributes, inodes, putback, without_proc
 
 
 @pytest.fixture(autouse=True)
 def no_proc(monkeypatch):
-    for module in (attributes, putback, without_proc):
+    for module in (attributes, inodes, putback, without_proc):
         monkeypatch.setattr(module, "HAS_PROC", False)
-    monkeypatch.setattr(putback, "_through", lambda handle: f"/nowhere/{handle}")
+    for module in (inodes, putback):
+        monkeypatch.setattr(module, "through", lambda handle: f"/nowhere/{handle}")
 
 
 def test_everything_comes_back_as_it_was(world):

@@ -42,7 +42,7 @@ from drtool.repository.recognition import mend_markers
 from drtool.repository.session import Overtaken, WriterSession
 from drtool.repository.workers import WINDOW
 from drtool.repository.writing import PackSink, PackWritten, Writer
-from drtool.sources.filesystem import Problem, hidden_from_us
+from drtool.sources.filesystem import Problem, hidden_from_us, hidden_kinds
 from drtool.sources.inventory import Inventory
 from drtool.sources.port import Readable, Source
 from drtool.trees import Entry, write_content
@@ -406,6 +406,7 @@ class BackupRun:
                 errors=len(scan.problems),
             ),
             program=f"drtool {__version__}",
+            hidden=hidden_kinds(),
         )
 
     def report(self, snapshot: Snapshot, started: float) -> SnapshotReport:

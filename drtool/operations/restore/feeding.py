@@ -12,7 +12,15 @@ from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
 from drtool.model import ChunkId
-from drtool.operations.restore.files import TAKEN, FileRestorer, failure, not_captured, words
+from drtool.operations.restore.files import (
+    TAKEN,
+    FileRestorer,
+    failure,
+    finish_beside,
+    not_captured,
+    replaced_parts,
+    words,
+)
 from drtool.operations.restore.messages import (
     FilePut,
     FilesOfFolder,
@@ -65,17 +73,31 @@ def _message_bytes(place: Place) -> int:
 
 
 class _LargeFile:
+    """A file that workers write in parts, under a temporary name. It and its directory stay open until it is complete.
+
+    So the temporary file is found again, and no other restore takes it for abandoned, whatever happens to the directory's name.
+    """
+
     def __init__(
-        self, names: tuple[bytes, ...], entry: Entry, temporary: bytes, change: str, what: tuple[str, ...]
+        self, folder: Folder, names: tuple[bytes, ...], entry: Entry, change: str, what: tuple[str, ...]
     ) -> None:
-        self.names, self.entry, self.temporary = names, entry, temporary
+        self.folder, self.names, self.entry = folder, names, entry
         self.change, self.what = change, what
+        self.fd, self.temporary = folder.create_beside(entry)
         self.missing = 0
         self.handed_over = False
         self.written_bytes = 0
         self.error = ""
         self.full = False
-        self.last_task = 0
+
+    def close(self) -> None:
+        os.close(self.fd)
+        self.folder.close()
+
+    def discard(self) -> None:
+        """Remove the temporary file."""
+        with suppress(OSError):  # its directory was removed, and the file with it
+            self.folder.discard(self.temporary)
 
 
 def _holes_within(holes: tuple[tuple[int, int], ...], start: int, end: int) -> tuple[tuple[int, int], ...]:
@@ -150,11 +172,9 @@ class Feeder:
         """Ends the workers; after an interruption also the large files that were under way."""
         self._pool.close()
         for file in self._unfinished:
-            with suppress(OSError), self._folder(file) as folder:
-                folder.discard(file.temporary)
-
-    def _folder(self, file: _LargeFile) -> Folder:
-        return Folder(self._root.descend(file.names), self._root.applier, existed=True)
+            file.discard()
+            file.close()
+        self._unfinished.clear()
 
     def _send_window(self) -> None:
         """Jobs are numbered so that a window of n files never takes more than n of them."""
@@ -244,25 +264,15 @@ class Feeder:
         """Hands a large file over in parts; what became of it, if that is known at once."""
         if missing := not_captured(entry):
             return FilePut(error=missing)
-        change: str = "new"
-        what: tuple[str, ...] = ()
-        with Folder(self._root.descend(names), self._root.applier, existed=True) as folder:
-            found = folder.stat(entry.name)
-            if found is not None:
-                change = "changed"
-                if self._overwrite == "never":
-                    return FilePut(skipped=True)
-                if self._overwrite is None:
-                    return FilePut(error=TAKEN)
-                if found.st_mode >> 12 == entry.type and self._files.content_holds(folder, entry, found):
-                    return self._files.correct(folder, entry)
-                same_type = found.st_mode >> 12 == entry.type
-                what = ("content", *folder.applier.stat_differing(found, entry)) if same_type else ("type",)
-                if not same_type:
-                    folder.clear(entry.name)
-            fd, temporary = folder.create_beside(entry)
-            os.close(fd)
-        file = _LargeFile(names, entry, temporary, change, what)
+        folder = Folder(self._root.descend(names), self._root.applier, existed=True)
+        try:
+            file = self._opened_large(folder, names, entry)
+        except BaseException:
+            folder.close()
+            raise
+        if isinstance(file, FilePut):
+            folder.close()
+            return file
         self._unfinished.add(file)
         try:
             self._hand_over(file)
@@ -271,6 +281,19 @@ class Feeder:
         file.handed_over = True
         self._complete(file)
         return None
+
+    def _opened_large(self, folder: Folder, names: tuple[bytes, ...], entry: Entry) -> _LargeFile | FilePut:
+        """The temporary file to write, or what became of the file if nothing is to be written."""
+        found = folder.stat(entry.name)
+        if found is None:
+            return _LargeFile(folder, names, entry, "new", ())
+        if self._overwrite == "never":
+            return FilePut(skipped=True)
+        if self._overwrite is None:
+            return FilePut(error=TAKEN)
+        if found.st_mode >> 12 == entry.type and self._files.content_holds(folder, entry, found):
+            return self._files.correct(folder, entry)
+        return _LargeFile(folder, names, entry, "changed", replaced_parts(folder, entry, found))
 
     def _hand_over(self, file: _LargeFile) -> None:
         light = replace(file.entry, content=b"", xattrs=())
@@ -306,28 +329,27 @@ class Feeder:
             return
         put = FilePut(error=file.error, full=file.full)
         try:
-            with self._folder(file) as folder:
-                if file.error:
-                    folder.discard(file.temporary)
-                else:
-                    put = self._finish_large(folder, file)
+            if not file.error:
+                put = self._finish_large(file)
         except OSError as error:
             put = failure(error)
+        if put.error:
+            file.discard()
+        file.close()
         self._unfinished.discard(file)
         self._results.ended(file.names, file.entry, put)
 
-    def _finish_large(self, folder: Folder, file: _LargeFile) -> FilePut:
-        fd = folder.open_file(file.temporary, write=True)
-        try:
-            os.ftruncate(fd, file.entry.size_bytes)  # a hole at the end is written by nobody
-            if self._overwrite is None and folder.stat(file.entry.name) is not None:
-                raise OSError(errno.EEXIST, TAKEN)
-            problems = folder.finish_file(fd, file.entry, lock=False)
-            folder.replace(file.temporary, file.entry.name)
-            problems += folder.applier.lock(fd, file.entry)
-        except OSError:
-            folder.discard(file.temporary)
-            raise
-        finally:
-            os.close(fd)
+    def _finish_large(self, file: _LargeFile) -> FilePut:
+        os.ftruncate(file.fd, file.entry.size_bytes)  # nothing is written for a hole at the end
+        if self._overwrite is None and file.folder.stat(file.entry.name) is not None:
+            raise OSError(errno.EEXIST, TAKEN)
+        self._check_place(file)
+        problems = finish_beside(file.folder, file.fd, file.temporary, file.entry)
+        problems += file.folder.applier.lock(file.fd, file.entry)
         return FilePut(file.written_bytes, problems=problems, change=file.change, what=file.what)
+
+    def _check_place(self, file: _LargeFile) -> None:
+        """OSError if the names no longer lead to the directory that the file was begun in."""
+        with Folder(self._root.descend(file.names), self._root.applier, existed=False) as now:
+            if not os.path.sameopenfile(now.fd, file.folder.fd):
+                raise OSError(errno.ESTALE, "another directory took the place of the one that it is in")

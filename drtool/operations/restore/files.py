@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from blake3 import blake3
 from msgspec.structs import replace
@@ -23,11 +23,16 @@ from drtool.operations.restore.request import Overwrite
 from drtool.packing import ZeroIds
 from drtool.repository import Repository
 from drtool.repository.reading import ChunkReader
-from drtool.sources.filesystem import Folder, is_hole, write_data
+from drtool.sources.filesystem import Folder, is_hole, same_time, write_data
 from drtool.trees import Entry, read_content
 
 _ENDLESS = 1 << 63
+MakeWay = Callable[[], object]
 TAKEN = "its name is taken since the restore began, perhaps by another name that this file system takes for the same"
+
+
+def none_in_the_way() -> None:
+    """Empty nothing: no directory stands in the place of the file, or none may go."""
 
 
 class FileRestorer:
@@ -41,10 +46,11 @@ class FileRestorer:
         self._chunks = chunks
         self._overwrite = overwrite
 
-    def put(self, folder: Folder, entry: Entry, *, lock: bool = True) -> FilePut:
+    def put(self, folder: Folder, entry: Entry, *, lock: bool = True, make_way: MakeWay = none_in_the_way) -> FilePut:
         """Restores `entry` into `folder`; never raises for what concerns this file alone.
 
         Without `lock` the caller makes it immutable or append-only later, after it has linked its other names.
+        `make_way` empties a directory that stands in its place, when the file is complete.
         """
         if missing := not_captured(entry):
             return FilePut(error=missing)
@@ -55,7 +61,7 @@ class FileRestorer:
         except (OSError, DrtoolError) as error:
             return failure(error)
         try:
-            return self._existing(folder, entry, lock=lock)
+            return self._existing(folder, entry, lock=lock, make_way=make_way)
         except (OSError, DrtoolError) as error:
             return failure(error)
 
@@ -102,34 +108,35 @@ class FileRestorer:
         in_hole = sum(entry.holes[at]) >= offset + size_bytes
         return size_bytes if in_hole and chunk == self._zeros(size_bytes) else 0
 
-    def _existing(self, folder: Folder, entry: Entry, *, lock: bool) -> FilePut:
+    def _existing(self, folder: Folder, entry: Entry, *, lock: bool, make_way: MakeWay) -> FilePut:
         found = folder.stat(entry.name)
         if self._overwrite == "never":
             return FilePut(skipped=True)
         if self._overwrite is None:
             return FilePut(error=TAKEN)
-        if found is None or not stat.S_ISREG(found.st_mode):
-            folder.clear(entry.name)
-            put = self._new(folder, entry, lock=lock)
-            return put if found is None else replace(put, change="changed", what=("type",))
-        if self.content_holds(folder, entry, found):
+        if found is None:
+            return self._new(folder, entry, lock=lock)
+        if stat.S_ISREG(found.st_mode) and self.content_holds(folder, entry, found):
             return self.correct(folder, entry, lock=lock)
-        what = ("content", *folder.applier.stat_differing(found, entry))
-        return replace(self._replace(folder, entry, lock=lock), change="changed", what=what)
+        what = replaced_parts(folder, entry, found)
+        return replace(self._replace(folder, entry, lock=lock, make_way=make_way), change="changed", what=what)
 
     def correct(self, folder: Folder, entry: Entry, *, lock: bool = True) -> FilePut:
         """Give a file that has its content already the entry's metadata, if it has another."""
         if folder.matches(entry):
             return FilePut()
         what = folder.differing(entry)
-        return FilePut(problems=folder.correct(entry, lock=lock), change="changed", what=what)
+        problems = folder.correct(entry, lock=lock)
+        if problems:
+            missing = folder.differing(entry)
+            what = tuple(part for part in what if part not in missing)
+        return FilePut(problems=problems, change="changed" if what else "", what=what)
 
-    def _replace(self, folder: Folder, entry: Entry, *, lock: bool) -> FilePut:
+    def _replace(self, folder: Folder, entry: Entry, *, lock: bool, make_way: MakeWay) -> FilePut:
         fd, temporary = folder.create_beside(entry)
         try:
             written = self._write(fd, entry, None)
-            problems = folder.finish_file(fd, entry, lock=False)
-            folder.replace(temporary, entry.name)
+            problems = finish_beside(folder, fd, temporary, entry, make_way)
             if lock:
                 problems += folder.applier.lock(fd, entry)
         except BaseException:
@@ -150,7 +157,7 @@ class FileRestorer:
         if found.st_nlink > 1 and not folder.matches(entry):
             return False
         if self._overwrite == "if-changed":
-            return found.st_mtime_ns == entry.mtime_ns
+            return same_time(found, entry.mtime_ns)
         fd = folder.open_file(entry.name)
         try:
             return self._same_chunks(fd, entry)
@@ -183,6 +190,21 @@ class FileRestorer:
             written += write_data(fd, entry, offset, text)
             offset += len(text)
         return written
+
+
+def replaced_parts(folder: Folder, entry: Entry, found: os.stat_result) -> tuple[str, ...]:
+    """Return the parts in which what is replaced differs from the file that takes its name."""
+    return ("content", *folder.differing(entry)) if found.st_mode >> 12 == entry.type else ("type",)
+
+
+def finish_beside(
+    folder: Folder, fd: int, temporary: bytes, entry: Entry, make_way: MakeWay = none_in_the_way
+) -> list[str]:
+    """Let a completely written temporary file take its name, with its metadata. Returns what could not be set."""
+    problems = folder.finish_file(fd, entry, lock=False) + folder.keep_unseen(fd, entry)
+    make_way()
+    folder.replace(temporary, entry.name)
+    return problems
 
 
 def not_captured(entry: Entry) -> str:

@@ -3,13 +3,14 @@
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from drtool.errors import Refused
 from drtool.manifest.records import Snapshot
 from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.walk import named_entry, start
 from drtool.repository import Repository
-from drtool.sources.filesystem import Applier, Folder, plan_detours
+from drtool.sources.filesystem import Applier, Detours, Folder, Sight, plan_detours
 from drtool.trees import Entry, Fetch, FileType, read_directory, split_path
 
 Names = tuple[bytes, ...]
@@ -19,28 +20,57 @@ class _Way(dict[bytes, "_Way"]):
     """The names that lead on, and where from there."""
 
 
-def is_in_place(request: RestoreRequest, above: Names) -> bool:
-    """Return whether things come back to where they were; `above` leads to what is restored in the snapshot."""
-    return request.in_place or os.path.realpath(request.to) == b"/" + b"/".join(above)
-
-
 def open_destination(repository: Repository, request: RestoreRequest, above: Names) -> Folder:
     """Open the directory to restore into, created if absent. Refused if a symbolic link that was none is on the way in place."""
-    applier = Applier(request.owners)
-    if not is_in_place(request, above):
-        return Folder.destination(request.to, applier)
-    detours = plan_detours(_named(request.snapshot, repository.trees))
+    applier = Applier(request.owners, Sight.of(request.snapshot.hidden))
     if not request.in_place:
-        folder = Folder.destination(request.to, applier)
-        folder.detours = detours.below(above)
-        return folder
+        return _marked(repository, request, above, Folder.destination(request.to, applier))
+    detours = plan_detours(_named(request.snapshot, repository.trees))
+    entries = _entries(request.snapshot, above, repository.trees)
+    with _refusing(request, above, detours):
+        return Folder.in_place(above, detours, applier, entries)
+
+
+def look_at_destination(repository: Repository, request: RestoreRequest, above: Names) -> Folder | None:
+    """Open the directory to restore into if it is there, and create nothing. Refused as by `open_destination`."""
+    applier = Applier(request.owners, Sight.of(request.snapshot.hidden))
+    if not request.in_place:
+        if not os.path.isdir(request.to):
+            return None
+        return _marked(repository, request, above, Folder.destination(request.to, applier))
+    detours = plan_detours(_named(request.snapshot, repository.trees))
+    with _refusing(request, above, detours):
+        return Folder.found_in_place(above, detours, applier)
+
+
+def _marked(repository: Repository, request: RestoreRequest, above: Names, folder: Folder) -> Folder:
+    """Return a destination that was named, which goes through links in place if it is where things were.
+
+    `above` leads to what is restored in the snapshot. The directory itself is compared: a name may lead to it by a link, or it
+    may be mounted in two places.
+    """
+    with suppress(OSError):
+        if os.path.samestat(os.fstat(folder.fd), os.stat(_path(above))):
+            folder.is_in_place = True
+            folder.detours = plan_detours(_named(request.snapshot, repository.trees)).below(above)
+    return folder
+
+
+@contextmanager
+def _refusing(request: RestoreRequest, above: Names, detours: Detours) -> Iterator[None]:
     try:
-        return Folder.in_place(above, detours, applier, _entries(request.snapshot, above, repository.trees))
+        yield
     except OSError as error:
+        steps = (above[:depth] for depth in range(1, len(above) + 1))
+        why = next((f"{_path(step)}: {detours.refused[step]}" for step in steps if step in detours.refused), "")
         raise Refused(
-            f"{os.fsdecode(request.to)} cannot be reached as it was when it was backed up: {error.strerror}",
+            f"{os.fsdecode(request.to)} cannot be reached as it was when it was backed up: {why or error.strerror}",
             hint="--to DIR restores into any directory, through symbolic links, too",
         ) from error
+
+
+def _path(names: Names) -> str:
+    return os.fsdecode(b"/" + b"/".join(names))
 
 
 def destination_of(repository: Repository, request: RestoreRequest) -> Folder:

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from drtool.errors import DrtoolError
 from drtool.events import Emit
 from drtool.operations.restore.aliases import names_in
+from drtool.operations.restore.directories import destination_entry
 from drtool.operations.restore.files import FileRestorer, failure, not_captured
-from drtool.operations.restore.in_place import open_destination, refusal
+from drtool.operations.restore.in_place import look_at_destination, refusal
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.sweep import Sweep
@@ -25,14 +26,26 @@ from drtool.trees import Entry, FileType
 
 
 def preview(
-    repository: Repository, request: RestoreRequest, walk: Walk, above: tuple[bytes, ...], top: bytes, emit: Emit
+    repository: Repository,
+    request: RestoreRequest,
+    walk: Walk,
+    above: tuple[bytes, ...],
+    top: bytes,
+    named: Entry | None,
+    emit: Emit,
 ) -> Tally:
-    """The figures that the restore itself would give, as far as looking can tell. `top` names the tree that it takes."""
+    """The figures that the restore itself would give, as far as looking can tell. `top` names the tree that it takes.
+
+    `named`: the entry that it names, None for the whole tree.
+    """
     tally = Tally(emit, above, request)
     look = _Look(repository, request, above)
     in_snapshot = partial(names_in, top=top, fetch=repository.trees)
     sweep = Sweep(look.root, request, above, lived_in(repository), in_snapshot, tally.failed, tally.removed)
     try:
+        itself = destination_entry(request, named)
+        if itself is not None:
+            _note(tally, sweep, (), itself, *look.would_become(itself, is_way=sweep.leads(())))
         sweep.enter(walk.top)
         for frame, entry, child in walk:
             if child is None:
@@ -44,11 +57,10 @@ def preview(
             else:
                 sweep.enter(child)
                 if child.included or not request.includes:
-                    change, what = look.would_enter(frame.names, entry)
-                    what = sweep.set_parts(child.names, what)
-                    change = "" if change == "changed" and not what else change
-                    tally.changed(child.names, change, what)
-                    tally.directory_ended(child.names, entry, [])
+                    if look.would_mend(child.names):
+                        tally.changed(child.names, "new", ("link",))
+                    enters = look.would_enter(frame.names, entry, is_way=sweep.leads(child.names))
+                    _note(tally, sweep, child.names, entry, *enters)
             _leave(walk, sweep)
         _leave(walk, sweep)
         for names, message in walk.unreadable:
@@ -57,6 +69,25 @@ def preview(
     finally:
         look.close()
     return tally
+
+
+def _note(
+    tally: Tally,
+    sweep: Sweep,
+    names: tuple[bytes, ...],
+    entry: Entry,
+    change: str,
+    what: tuple[str, ...],
+    is_settable: bool,
+) -> None:
+    """One directory, and what would become of its metadata."""
+    what = sweep.set_parts(names, what)
+    problems = sweep.lost_link(entry) if change == "new" else []
+    if change == "changed" and not is_settable and what != ("type",):
+        problems += _refused(what)
+        what = ()
+    tally.changed(names, "" if change == "changed" and not what else change, what)
+    tally.directory_ended(names, entry, problems)
 
 
 def _leave(walk: Walk, sweep: Sweep) -> None:
@@ -71,7 +102,7 @@ class _Look:
     def __init__(self, repository: Repository, request: RestoreRequest, above: tuple[bytes, ...]) -> None:
         self._overwrite = request.overwrite
         self._files = FileRestorer(repository, repository.chunks, request.replacing)
-        self.root = _open_root(repository, request, above)
+        self.root = look_at_destination(repository, request, above)
         self._linked: dict[LinkGroup, tuple[int, int] | None] = {}
         """Groups of hard links, and the inode that a group has at the destination and will keep."""
 
@@ -110,21 +141,35 @@ class _Look:
             return None if found is None else (found.st_dev, found.st_ino)
         return None
 
-    def would_enter(self, names: tuple[bytes, ...], entry: Entry) -> tuple[str, tuple[str, ...]]:
-        """Whether a directory would be `new` or `changed`, and in which parts."""
+    def would_mend(self, names: tuple[bytes, ...]) -> bool:
+        """Whether a symbolic link on the way is missing and would be made again."""
+        detour = self.root.detours.ways.get(names) if self.root is not None else None
+        return detour is not None and bool(detour.missing)
+
+    def would_become(self, entry: Entry, *, is_way: bool) -> tuple[str, tuple[str, ...], bool]:
+        """As `would_enter`, of the destination itself."""
         if self.root is None:
-            return "new", ()
+            return "new", (), True
+        return self._entered(self.root, replace(entry, name=b"."), is_way=is_way)
+
+    def would_enter(self, names: tuple[bytes, ...], entry: Entry, *, is_way: bool) -> tuple[str, tuple[str, ...], bool]:
+        """Whether a directory would be `new` or `changed`, in which parts, and whether these may be set."""
+        if self.root is None:
+            return "new", (), True
         try:
             if (*names, entry.name) in self.root.detours:
                 names, entry = (*names, entry.name), replace(entry, name=b".")
             with Folder(self.root.descend(names), self.root.applier, existed=True) as folder:
-                found = folder.stat(entry.name)
-                what = folder.differing(entry)
+                return self._entered(folder, entry, is_way=is_way)
         except OSError:
-            return "new", ()
-        if self._overwrite == "never" and found is not None:
-            return "", ()
-        return ("new", ()) if found is None else ("changed" if what else "", what)
+            return "new", (), True
+
+    def _entered(self, folder: Folder, entry: Entry, *, is_way: bool) -> tuple[str, tuple[str, ...], bool]:
+        found = folder.stat(entry.name)
+        if found is None:
+            return "new", (), True
+        what = () if self._overwrite == "never" else folder.differing(entry, is_way=is_way)
+        return "changed" if what else "", what, folder.applier.may_set(found)
 
     def _at(self, names: tuple[bytes, ...], entry: Entry) -> FilePut:
         whole = FilePut(_data_bytes(entry), change="new")
@@ -161,11 +206,17 @@ class _Look:
         what = folder.differing(entry) if same_type else ("type",)
         if same_type and entry.type == FileType.FILE:
             if self._files.content_holds(folder, entry, found):
+                if what and not folder.applier.may_set(found):
+                    return FilePut(problems=_refused(what))
                 return FilePut(change="changed" if what else "", what=what)
             what = ("content", *what)
         elif not what:
             return FilePut()
         return FilePut(_data_bytes(entry), change="changed", what=what)
+
+
+def _refused(parts: tuple[str, ...]) -> list[str]:
+    return [f"{part}: {os.strerror(errno.EPERM)}" for part in parts]
 
 
 def _data_bytes(entry: Entry) -> int:
@@ -177,10 +228,3 @@ def _check_empty(folder: Folder, name: bytes) -> None:
     with Folder(folder.descend((name,)), folder.applier, existed=True) as inside:
         if not inside.is_empty():
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
-
-
-def _open_root(repository: Repository, request: RestoreRequest, above: tuple[bytes, ...]) -> Folder | None:
-    """Return the destination, if it is there: nothing is created."""
-    if not os.path.isdir(request.to):
-        return None
-    return open_destination(repository, request, above)

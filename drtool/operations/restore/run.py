@@ -5,15 +5,11 @@ Invariants
     Directory metadata comes last, after everything in the directory; in memory are a window of files and what waits.
 """
 
-import errno
 import os
 import stat
 import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -21,9 +17,10 @@ from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import Emit, Progress, Stage, Warned
 from drtool.model import SiteName, counted
 from drtool.operations.restore.aliases import names_in, remember, taken_for
+from drtool.operations.restore.directories import Directories, destination_entry, unlock_destination
 from drtool.operations.restore.feeding import Feeder
-from drtool.operations.restore.files import TAKEN, FileRestorer, failure, is_full, words
-from drtool.operations.restore.in_place import open_destination, refusal
+from drtool.operations.restore.files import TAKEN, FileRestorer, MakeWay, failure, not_captured, words
+from drtool.operations.restore.in_place import open_destination
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.preview import preview
 from drtool.operations.restore.request import RestoreRequest, RestoreResult
@@ -38,6 +35,7 @@ from drtool.sources.filesystem import Folder, HardLinks, reason
 from drtool.trees import Entry, FileType
 
 PROGRESS_S = 0.1
+_Action = Callable[[Folder, tuple[bytes, ...], Entry], FilePut]
 
 
 def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> RestoreResult:
@@ -59,7 +57,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
     walk = Walk(top, request.includes, request.excludes, repository.trees, above)
     emit(Stage(name="looking" if request.dry_run else "restoring"))
     if request.dry_run:
-        tally = preview(repository, request, walk, above, _top(request, named), emit)
+        tally = preview(repository, request, walk, above, _top(request, named), named, emit)
     else:
         _warn_of_room(request, emit)
         run = RestoreRun(repository, request, walk, above, emit, named)
@@ -144,36 +142,9 @@ def _check_sites(repository: Repository, sites: tuple[str, ...]) -> None:
             raise UsageError(f"--from-site {site}: there is no such site", hint=f"there are {', '.join(known)}")
 
 
-def _keeps_metadata(request: RestoreRequest) -> bool:
-    """Return whether the destination keeps its mode, owner and times: part of a directory, or a shared one like /tmp."""
-    try:
-        found = os.stat(request.to)
-    except FileNotFoundError:
-        return bool(request.includes)
-    return bool(request.includes) or request.overwrite == "never" or bool(found.st_mode & stat.S_ISVTX)
-
-
-def _unlock(to: bytes) -> None:
-    """Give its owner the right to write to the destination, which gets its own mode when everything is in it."""
-    with suppress(FileNotFoundError):
-        found = os.stat(to)
-        if found.st_mode & 0o700 != 0o700 and found.st_uid == os.geteuid() != 0:
-            os.chmod(to, stat.S_IMODE(found.st_mode) | 0o700)
-
-
 def _top(request: RestoreRequest, named: Entry | None) -> bytes:
     """Return what names the tree that is put into the destination; nothing does if that is a single file."""
     return request.snapshot.root if named is None else named.subtree
-
-
-class _Ending(NamedTuple):
-    """A directory to finish once every job up to `after` is done."""
-
-    after: int
-    names: tuple[bytes, ...]
-    entry: Entry
-    relock: int
-    """The flags to give back to a directory that stays as it is; 0 for one that gets all of its metadata."""
 
 
 class RestoreRun:
@@ -191,15 +162,14 @@ class RestoreRun:
         self._request = request
         self._walk = walk
         self._emit = emit
-        is_directory = named is not None and named.type == FileType.DIRECTORY
-        self._named = named if is_directory and not _keeps_metadata(request) else None
-        if self._named is not None:
-            _unlock(request.to)
+        itself = destination_entry(request, named)
+        is_new = not os.path.exists(request.to)
+        if itself is not None:
+            unlock_destination(request.to)
         self._root = open_destination(repository, request, above)
         self._names_in = partial(names_in, top=_top(request, named), fetch=repository.trees)
         self._links = HardLinks(self._root)
         self._files = FileRestorer(repository, repository.chunks, request.replacing)
-        self._endings: deque[_Ending] = deque()
         self._shown_at = 0.0
         self.tally = Tally(emit, above, request)
         self.tally.imperfect((), self._root.applier.way_problems)
@@ -212,6 +182,7 @@ class RestoreRun:
             self.tally.failed,
             self.tally.removed,
         )
+        self._directories = Directories(self._root, request, itself, is_new, self._sweep, self.tally)
         self._feeder = Feeder(
             repository, self._root, request.replacing, request.workers, self._files, self.tally, self._tick
         )
@@ -228,8 +199,7 @@ class RestoreRun:
             self._feeder.finish()
             self._check_room()
             self._lock_links()
-            self._finish_directories(everything=True)
-            self._finish_destination()
+            self._directories.finish_all()
             self.tally.deleted = self._sweep.deleted
             self._count_imperfect()
         finally:
@@ -263,29 +233,38 @@ class RestoreRun:
         if child is not None:
             if child.included or not self._request.includes:
                 child.included = True
-                self._make(child)
+                self._directories.make(child)
             if not child.broken:
                 self._sweep.enter(child)
             return
-        if not self._make(frame):
+        if not self._directories.make(frame):
             self.tally.skipped += frame.kept
             return
-        self._sweep.clear_way(frame, entry)
-        if self._root.detours and (*frame.names, entry.name) in self._root.detours:
-            self.tally.ended(frame.names, entry, self._guarded(frame.names, entry, self._behind_link))
-            return
-        if entry.type == FileType.FILE and entry.links == 1:
+        action = self._action(frame, entry)
+        if action is None:
             self._feeder.take(frame.names, entry)
-            return
-        put = self._guarded(frame.names, entry, self._special if entry.links == 1 else self._linked)
-        self.tally.ended(frame.names, entry, put)
+        else:
+            self.tally.ended(frame.names, entry, self._guarded(frame.names, entry, action))
+
+    def _action(self, frame: Frame, entry: Entry) -> _Action | None:
+        """Return how one name that is no directory is restored; None for a file that a worker can write."""
+        if self._root.detours and (*frame.names, entry.name) in self._root.detours:
+            return self._behind_link
+        make_way = partial(self._sweep.clear_way, frame, entry)
+        if entry.links > 1:
+            return partial(self._linked, make_way=make_way)
+        if entry.type != FileType.FILE:
+            return partial(self._special, make_way=make_way)
+        if self._sweep.is_folder_in_way(frame):
+            return lambda folder, _, entry: self._files.put(folder, entry, make_way=make_way)
+        return None
 
     def _is_alias(self, frame: Frame, entry: Entry) -> bool:
         """Whether the destination takes a name for another one of the directory, which is reported."""
-        if not remember(frame, entry.name) or not self._make(frame):
+        if not remember(frame, entry.name) or not self._directories.make(frame):
             return False
         try:
-            with self._folder(frame.names) as folder:
+            with self._directories.folder(frame.names) as folder:
                 why = taken_for(folder, entry.name, self._names_in(frame))
         except (OSError, DrtoolError) as error:
             why = words(error)
@@ -293,104 +272,37 @@ class RestoreRun:
             self.tally.failed((*frame.names, entry.name), why)
         return bool(why)
 
-    def _make(self, frame: Frame) -> bool:
-        """Makes a directory and those above it; False if that failed, which is reported once."""
-        if frame.made or frame.parent is None or frame.entry is None:
-            return not frame.broken
-        if not self._make(frame.parent):
-            frame.broken, frame.kept = frame.parent.broken, frame.parent.kept
-            return False
-        try:
-            if why := refusal(self._root, frame.names, is_way=self._sweep.is_way(frame.names)):
-                raise OSError(errno.ELOOP, why)
-            is_behind_link = self._root.goes_through(frame.names)
-            entry = replace(frame.entry, name=b".") if is_behind_link else frame.entry
-            with self._folder(frame.names if is_behind_link else frame.parent.names) as parent:
-                found = parent.stat(entry.name)
-                if found is not None and self._request.overwrite == "never" and not stat.S_ISDIR(found.st_mode):
-                    frame.kept = True
-                    return False
-                if found is not None and self._request.replacing is None:
-                    raise OSError(errno.EEXIST, TAKEN)
-                is_folder = found is not None and stat.S_ISDIR(found.st_mode)
-                what = parent.differing(entry) if self._request.names_items and is_folder else ()
-                what = self._sweep.set_parts(frame.names, what) if what else ()
-                with parent.enter(entry.name) as made:
-                    frame.locked = made.locked
-        except OSError as error:
-            frame.broken = True
-            self.tally.full = self.tally.full or is_full(error)
-            self.tally.failed(frame.names, words(error))
-            return False
-        frame.made = True
-        frame.stays = found is not None and self._request.overwrite == "never"
-        if not is_folder:
-            self.tally.changed(frame.names, "new" if found is None else "changed", ("type",) if found else ())
-        elif what and not frame.stays:
-            self.tally.changed(frame.names, "changed", what)
-        return True
-
     def _leave(self) -> None:
         """Directories that the walk has left are finished when the files handed over so far are done."""
         for frame in self._walk.left:
             self._sweep.leave(frame)
-            if frame.entry is not None and frame.made and (frame.locked or not frame.stays):
-                relock = frame.locked if frame.stays else 0
-                self._endings.append(_Ending(self._feeder.last_task(), frame.names, frame.entry, relock))
+            self._directories.left(frame, self._feeder.last_task())
         self._walk.left.clear()
         for names, message in self._walk.unreadable:
             self.tally.failed(names, message)
         self._walk.unreadable.clear()
-        self._finish_directories()
-
-    def _finish_directories(self, *, everything: bool = False) -> None:
-        done = self._feeder.done_up_to()
-        while self._endings and (everything or self._endings[0].after <= done):
-            ending = self._endings.popleft()
-            try:
-                with self._folder(ending.names) as folder:
-                    if ending.relock:
-                        self.tally.imperfect(ending.names, folder.relock(ending.relock))
-                        continue
-                    problems = folder.finish(
-                        ending.entry,
-                        with_times=not self._sweep.is_way(ending.names),
-                        with_owner=self._sweep.gives_owner(ending.names),
-                    )
-            except OSError as error:
-                problems = [words(error)]
-            self.tally.directory_ended(ending.names, ending.entry, problems)
+        self._directories.finish_up_to(self._feeder.done_up_to())
 
     def _lock_links(self) -> None:
         for names, problems in self._links.lock():
             self.tally.imperfect(names, problems)
 
-    def _finish_destination(self) -> None:
-        """The destination of a directory's contents gets that directory's metadata."""
-        if self._named is not None:
-            with_owner, with_times = self._sweep.gives_owner(()), not self._sweep.is_way(())
-            problems = self._root.finish(self._named, with_owner=with_owner, with_times=with_times)
-            self.tally.directory_ended((), self._named, problems)
-
-    def _folder(self, names: tuple[bytes, ...]) -> Folder:
-        return Folder(self._root.descend(names), self._root.applier, existed=True)
-
-    def _guarded(
-        self, names: tuple[bytes, ...], entry: Entry, action: Callable[[Folder, tuple[bytes, ...], Entry], FilePut]
-    ) -> FilePut:
+    def _guarded(self, names: tuple[bytes, ...], entry: Entry, action: _Action) -> FilePut:
         try:
-            with self._folder(names) as folder:
+            with self._directories.folder(names) as folder:
                 return action(folder, names, entry)
         except (OSError, DrtoolError) as error:
             return failure(error)
 
     def _behind_link(self, _: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
-        """Restore a file that was backed up through a symbolic link, which stays."""
+        """Restore a file that was backed up through a symbolic link, which stays or is made again."""
+        self._root.goes_through((*names, entry.name))
+        self._root.mend_link((*names, entry.name))
         fd, name = self._root.behind((*names, entry.name))
         with Folder(fd, self._root.applier, existed=True) as folder:
             return self._files.put(folder, replace(entry, name=name))
 
-    def _linked(self, folder: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
+    def _linked(self, folder: Folder, names: tuple[bytes, ...], entry: Entry, make_way: MakeWay) -> FilePut:
         """Restore one name of a file with several: a link to the first one, or a copy if it cannot be linked."""
         found = folder.stat(entry.name)
         if found is not None and self._request.overwrite == "never":
@@ -399,35 +311,44 @@ class RestoreRun:
             return FilePut()
         if found is not None and self._request.replacing is None:
             return FilePut(error=TAKEN)
-        if found is not None and stat.S_ISDIR(found.st_mode):
-            folder.clear(entry.name)
         refused = None
         try:
-            if self._links.link(entry, folder):
+            if self._links.link(entry, folder, make_way):
                 return FilePut(change="new") if found is None else FilePut(change="changed", what=("link",))
         except OSError as error:
             refused = f"{reason('hard link', error)}; it is a copy now"
         is_file = entry.type == FileType.FILE
-        put = self._files.put(folder, entry, lock=False) if is_file else self._special(folder, names, entry)
+        if is_file:
+            put = self._files.put(folder, entry, lock=False, make_way=make_way)
+        else:
+            put = self._special(folder, names, entry, make_way)
         now = folder.stat(entry.name)
         if put.error or put.skipped or now is None:
             return put
         self._links.remember(entry, (*names, entry.name), now)
         return replace(put, problems=[refused, *put.problems]) if refused else put
 
-    def _special(self, folder: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
+    def _special(self, folder: Folder, _: tuple[bytes, ...], entry: Entry, make_way: MakeWay) -> FilePut:
+        if missing := not_captured(entry):
+            return FilePut(error=missing)
         found = folder.stat(entry.name)
-        if found is not None:
-            if self._request.overwrite == "never":
-                return FilePut(skipped=True)
-            if self._request.replacing is None:
-                return FilePut(error=TAKEN)
-            if found.st_mode >> 12 == entry.type and found.st_nlink <= entry.links and folder.matches(entry):
-                return FilePut()
-            what = folder.differing(entry) if self._request.names_items else ()
-            folder.clear(entry.name)
-            return FilePut(problems=folder.make(entry), change="changed", what=what)
-        return FilePut(problems=folder.make(entry), change="new")
+        if found is None:
+            return FilePut(problems=folder.make(entry), change="new")
+        if self._request.overwrite == "never":
+            return FilePut(skipped=True)
+        if self._request.replacing is None:
+            return FilePut(error=TAKEN)
+        if found.st_mode >> 12 == entry.type and found.st_nlink <= entry.links and folder.matches(entry):
+            return FilePut()
+        what = folder.differing(entry) if self._request.names_items else ()
+        temporary, problems = folder.make_beside(entry)
+        try:
+            make_way()
+            folder.replace(temporary, entry.name)
+        except BaseException:
+            folder.discard(temporary)
+            raise
+        return FilePut(problems=problems, change="changed", what=what)
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -19,10 +19,10 @@ from typing import NamedTuple
 from drtool.errors import DrtoolError
 from drtool.operations.restore.aliases import other_spellings
 from drtool.operations.restore.files import not_captured, words
-from drtool.operations.restore.in_place import is_in_place
 from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.select import Selection, Verdict
 from drtool.operations.restore.walk import Frame
+from drtool.repository.lodging import Lodging
 from drtool.sources.filesystem import Folder
 from drtool.trees import Entry, FileType, split_path
 
@@ -48,7 +48,7 @@ class Sweep:
         root: Folder | None,
         request: RestoreRequest,
         above: Names,
-        lived_in: frozenset[bytes],
+        lived_in: Lodging,
         names_in: Callable[[Frame], Iterable[bytes]],
         failed: Callable[[Names, str], None],
         removed: Callable[[bytes], None],
@@ -64,7 +64,7 @@ class Sweep:
         self._base = os.path.realpath(request.to)
         self._whole = len(above) == len(split_path(request.path or b""))
         """Not a single file, beside which others may stand."""
-        self._in_place = is_in_place(request, above)
+        self._in_place = root.is_in_place if root is not None else request.in_place
         self._spares_way = self._in_place or os.path.ismount(self._base)
         self._is_root = os.geteuid() == 0
         self._paths = [tuple(split_path(path)) for path in request.snapshot.paths]
@@ -77,6 +77,7 @@ class Sweep:
             return
         try:
             with Folder(self._root.descend(frame.names), self._root.applier, existed=False) as folder:
+                frame.lived_in = self._is_home(folder) or (frame.parent is not None and frame.parent.lived_in)
                 if entry is not None and not_captured(entry):
                     return
                 frame.there = _listing(folder)
@@ -108,9 +109,13 @@ class Sweep:
                         found[path[len(whole)]] = stat.S_ISDIR(stands.st_mode)
         return found
 
+    def is_folder_in_way(self, frame: Frame) -> bool:
+        """Whether a directory stands in the place of the entry just met, and gives way to it with all that it holds."""
+        return self._request.delete and frame.stands is True and self._request.overwrite != "never"
+
     def clear_way(self, frame: Frame, entry: Entry) -> bool:
         """Before anything but a directory takes the place of a directory: empties that; whether it is empty then."""
-        if not self._request.delete or frame.stands is not True or self._request.overwrite == "never":
+        if not self.is_folder_in_way(frame):
             return False
         if self._root is None or not_captured(entry):
             return False
@@ -145,7 +150,7 @@ class Sweep:
             self._empty(_Step((*frame.names, name), taken, taken, device))
 
     def _sweeps(self, frame: Frame) -> bool:
-        if not self._whole or self._lives_in(frame.names):
+        if not self._whole or frame.lived_in or self._lives_in(frame.names):
             return False
         return self._inside(frame.names) or not self._spares_way
 
@@ -153,9 +158,20 @@ class Sweep:
         """Whether a directory of this host only leads to what was backed up: its times are its own affair."""
         return self._in_place and not self._inside(names)
 
+    def leads(self, names: Names) -> bool:
+        """Whether a directory of the snapshot only leads to what was backed up."""
+        return not self._inside(names)
+
     def gives_owner(self, names: Names) -> bool:
         """Whether a directory is given its owner: who is not root cannot, and need not for what leads to his files."""
         return self._is_root or self._inside(names)
+
+    def lost_link(self, entry: Entry) -> list[str]:
+        """Return in words that a directory in place was reached through a symbolic link, and is a directory now."""
+        if not self._in_place or not entry.link_target:
+            return []
+        target = os.fsdecode(entry.link_target)
+        return [f"link: it was a symbolic link to {target}, where it cannot lead now, and is a directory"]
 
     def set_parts(self, names: Names, parts: tuple[str, ...]) -> tuple[str, ...]:
         """Return those parts of a directory's metadata that a restore sets, of those that differ."""
@@ -208,6 +224,8 @@ class Sweep:
         if self._lives_in(step.names):
             raise OSError(0, "this repository lives there")
         with self._open(step.names) as folder:
+            if self._is_home(folder):
+                raise OSError(0, "this repository lives there")
             if os.fstat(folder.fd).st_dev != step.device:
                 raise OSError(0, "another file system is mounted there")
             for name, is_directory in sorted(_listing(folder).items()):
@@ -252,7 +270,11 @@ class Sweep:
 
     def _lives_in(self, names: Names) -> bool:
         path = os.path.join(self._base, *names)
-        return any(path == place or path.startswith(place + b"/") for place in self._lived_in)
+        return any(path == place or path.startswith(place + b"/") for place in self._lived_in.paths)
+
+    def _is_home(self, folder: Folder) -> bool:
+        found = os.fstat(folder.fd)
+        return (found.st_dev, found.st_ino) in self._lived_in.identities
 
     def _mounted(self, folder: Folder, frame: Frame) -> bool:
         """Whether it is a mount point: when it is empty in the snapshot, what is mounted there was not backed up."""

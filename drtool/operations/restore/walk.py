@@ -21,6 +21,7 @@ class Frame:
         "entry",
         "included",
         "kept",
+        "lived_in",
         "locked",
         "made",
         "marks",
@@ -30,6 +31,7 @@ class Frame:
         "stands",
         "stays",
         "there",
+        "what",
     )
 
     def __init__(
@@ -47,8 +49,12 @@ class Frame:
         self.included = included
         self.entries = entries
         self.stays = False
+        self.lived_in = False
+        """It is, or lies in, a directory of this repository's own."""
         self.locked = 0
         """The flags of a directory that stays as it is, but was unlocked so that things could be put into it."""
+        self.what: tuple[str, ...] = ()
+        """The parts of its metadata that differ from what stands there, if they are to be named."""
         self.met = False
         """It holds something in the snapshot."""
         self.there: dict[bytes, bool] = {}

@@ -20,14 +20,17 @@ from drtool.operations.verify.request import Differing
 from drtool.packing import ZeroIds
 from drtool.repository import Repository
 from drtool.sources.filesystem import (
+    EVERYTHING,
     Folder,
     LinkGroup,
     OwnerIds,
+    Sight,
     decided_by_restore,
     flags_of,
     is_hole,
     link_group,
     open_leased,
+    same_time,
     xattrs_in,
     xattrs_of,
 )
@@ -153,13 +156,15 @@ def differences(
     `in_place`: directories that only lead to what was backed up keep their times and owners, and are not compared.
     `imperfect`: paths of which some attributes are known to be wrong: only type and content are compared.
     """
-    comparer = Comparer(repository, owners)
+    comparer = Comparer(repository, owners, Sight.of(snapshot.hidden))
     links = _HardLinks()
-    ways = _ways(snapshot.paths) if in_place else set()
+    on_the_way = _ways(snapshot.paths)
+    in_place = in_place or root.is_in_place
     with closing(_Places(root)) as places:
         for name, entry, below in _restored(repository, snapshot, path):
             content_only = bool(imperfect) and os.fsdecode(name) in imperfect
-            content_only = content_only or name in ways
+            is_way = name in on_the_way
+            content_only = content_only or (is_way and in_place)
             if compared is not None:
                 compared.count(entry, content_only=content_only)
             try:
@@ -167,7 +172,7 @@ def differences(
                 if content_only:
                     reason = comparer.essence_difference(entry, place)
                 else:
-                    reason = comparer.difference(entry, place) or links.difference(entry, name, place)
+                    reason = comparer.difference(entry, place, is_way=is_way) or links.difference(entry, name, place)
             except OSError as error:
                 reason = f"it is not there: {error.strerror}"
             if reason:
@@ -202,15 +207,17 @@ def _restored(repository: Repository, snapshot: Snapshot, path: bytes | None) ->
 class Comparer:
     """Compares single names with their entries; owners are those that a restore with `owners` gives."""
 
-    def __init__(self, repository: Repository, owners: OwnerIds = _BY_NAME) -> None:
+    def __init__(self, repository: Repository, owners: OwnerIds = _BY_NAME, sight: Sight = EVERYTHING) -> None:
+        """`sight`: what the snapshot saw of the files that it has."""
         self._repository = repository
+        self._sight = sight
         self._owners = owners
         self._key = repository.keyring.id_key(ChunkKind.DATA)
         self._zeros = ZeroIds(self._key)
 
-    def difference(self, entry: Entry, place: Place, *, restored: bool = True) -> str:
+    def difference(self, entry: Entry, place: Place, *, restored: bool = True, is_way: bool = False) -> str:
         """Why one name is not as it should be; empty if it is. Of what was not `restored`, the time may be another, and
-        the owner is compared whoever asks."""
+        the owner is compared whoever asks. `is_way`: it is a directory that only leads to what was backed up."""
         if entry.uncaptured:
             return ""
         reason = self.essence_difference(entry, place)
@@ -222,15 +229,15 @@ class Comparer:
         uid, gid = self._owner(entry) if restored else (entry.uid, entry.gid)
         if (os.geteuid() == 0 or not restored) and (found.st_uid, found.st_gid) != (uid, gid):
             return f"it belongs to {found.st_uid}:{found.st_gid} instead of {uid}:{gid}"
-        if restored and found.st_mtime_ns != entry.mtime_ns:
+        if restored and not same_time(found, entry.mtime_ns):
             return "its time is another one"
-        return self._attributes_difference(entry, place, found) if restored else ""
+        return self._attributes_difference(entry, place, found, is_way=is_way) if restored else ""
 
     def _owner(self, entry: Entry) -> tuple[int, int]:
         """Return the numbers that a restore gives to the entry's owner on this host."""
         return self._owners.uid(entry.user, entry.uid), self._owners.gid(entry.group, entry.gid)
 
-    def _attributes_difference(self, entry: Entry, place: Place, found: os.stat_result) -> str:
+    def _attributes_difference(self, entry: Entry, place: Place, found: os.stat_result, *, is_way: bool) -> str:
         if entry.type in _DEVICES and found.st_rdev != entry.rdev:
             return f"its device number is {found.st_rdev} instead of {entry.rdev}"
         try:
@@ -240,8 +247,11 @@ class Comparer:
             return f"its attributes cannot be read: {error.strerror}"
         wanted = dict(self._owners.xattrs(entry)[0])
         for name in sorted(name for name in wanted.keys() | here.keys() if decided_by_restore(name)):
-            if wanted.get(name) != here.get(name):
+            is_seen = name in wanted or self._sight.of_xattr(name, entry, is_way=is_way) is not False
+            if is_seen and wanted.get(name) != here.get(name):
                 return f"its attribute {os.fsdecode(name)} is another one"
+        if not entry.flags & ~flags and self._sight.of_flags(entry, is_way=is_way) is False:
+            return ""
         return "" if flags == entry.flags else f"its flags are {flags:#x} instead of {entry.flags:#x}"
 
     def essence_difference(self, entry: Entry, place: Place) -> str:

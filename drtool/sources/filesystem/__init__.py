@@ -28,7 +28,7 @@ from drtool.sources.filesystem.excludes import (
 from drtool.sources.filesystem.links import HardLinks, LinkGroup, link_group
 from drtool.sources.filesystem.owners import OwnerIds, OwnerNames, read_group_mapping, read_user_mapping
 from drtool.sources.filesystem.patterns import Matcher
-from drtool.sources.filesystem.putback import Folder, write_data
+from drtool.sources.filesystem.putback import Folder
 from drtool.sources.filesystem.reading import (
     gone,
     open_directory,
@@ -42,14 +42,20 @@ from drtool.sources.filesystem.reading import (
     with_uncaptured,
 )
 from drtool.sources.filesystem.removing import count
-from drtool.sources.filesystem.rights import hidden_from_us
+from drtool.sources.filesystem.rights import hidden_from_us, hidden_kinds
 from drtool.sources.filesystem.roots import Problem, Roots, join, plan_roots
+from drtool.sources.filesystem.sight import EVERYTHING, TRUSTED, UNREADABLE, Sight
+from drtool.sources.filesystem.times import same_time
+from drtool.sources.filesystem.writing import write_data
 
 __all__ = [
     "ACL_ACCESS",
     "ACL_DEFAULT",
     "ACL_GROUP",
     "ACL_USER",
+    "EVERYTHING",
+    "TRUSTED",
+    "UNREADABLE",
     "Applier",
     "Captured",
     "Detours",
@@ -63,6 +69,7 @@ __all__ = [
     "Recent",
     "Roots",
     "Rules",
+    "Sight",
     "attributes_of",
     "capture_directory",
     "complete",
@@ -72,6 +79,7 @@ __all__ = [
     "flags_of",
     "gone",
     "hidden_from_us",
+    "hidden_kinds",
     "hole_at",
     "holes_of",
     "idle_reason",
@@ -95,6 +103,7 @@ __all__ = [
     "read_patterns",
     "read_user_mapping",
     "reason",
+    "same_time",
     "settle_directory",
     "still_same",
     "text_of",

@@ -159,15 +159,22 @@ class Describer:
             fd = open_for_read(self._dir_fd, entry.name)
         except FileNotFoundError:
             raise
-        except OSError:
-            # Whoever opens it for its content will fail likewise and say so; here only attributes are at stake.
-            return entry if to_be_read else self._with_content_of(item.old, self.by_name(entry))
+        except OSError as error:
+            if to_be_read:
+                return entry  # opening it for its content will fail likewise, and that is reported
+            return self._without_flags(self._with_content_of(item.old, self.by_name(entry)), error)
         try:
             if sparse and self._still_same(fd, entry):
                 entry = self._ask(entry, "holes", lambda: replace(entry, holes=holes_of(fd, entry.size_bytes)))
             return entry if to_be_read else self._unread(fd, entry, item.old)
         finally:
             os.close(fd)
+
+    def _without_flags(self, entry: Entry, error: OSError) -> Entry:
+        """The entry of a file that cannot be opened, so that its flags are not known."""
+        message = reason("flags", error)
+        self._problems.append(Problem(join(self._path, entry.name), message))
+        return replace(entry, uncaptured=(*entry.uncaptured, message))
 
     def _unread(self, fd: int, entry: Entry, old: Entry | None) -> Entry:
         """A file whose content is known already: it is empty, or the old entry's."""

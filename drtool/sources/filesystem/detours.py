@@ -27,6 +27,8 @@ class Detour(NamedTuple):
 
     identity: tuple[int, int]
     file: bytes = b""
+    missing: bytes = b""
+    """The words of a link that stood there and is gone: it can be made again."""
 
 
 class Detours:
@@ -91,9 +93,30 @@ def descend(fd: int, names: Names, detours: Detours) -> int:
     return fd
 
 
+def make_step(fd: int, name: bytes, detour: Detour | None) -> bool:
+    """Make what leads on if nothing is there: a symbolic link that was there, or a directory. Whether that is a new directory."""
+    if detour is not None and detour.missing:
+        make_link(fd, name, detour)
+        return False
+    try:
+        os.mkdir(name, 0o700, dir_fd=fd)
+    except FileExistsError:
+        return False
+    return True
+
+
+def make_link(fd: int, name: bytes, detour: Detour) -> bool:
+    """Make a missing link again. Returns whether it was missing."""
+    try:
+        os.symlink(detour.missing, name, dir_fd=fd)
+    except FileExistsError:
+        return False
+    return True
+
+
 def open_behind(folder: int, name: bytes, detour: Detour) -> int:
     """A descriptor of the directory that holds the file to which the link `name` leads."""
-    target = os.readlink(name, dir_fd=folder)
+    target = detour.missing or os.readlink(name, dir_fd=folder)
     below = open_directory(folder, _directory_of(target), follow=True)
     if _identity(os.fstat(below)) != detour.identity or target.rpartition(b"/")[2] != detour.file:
         os.close(below)
@@ -108,6 +131,7 @@ def _directory_of(target: bytes) -> bytes:
 
 def _step(fd: int, name: bytes, detour: Detour | None, *, last: bool) -> int:
     follow = detour is not None
+    name = (detour.missing if detour is not None else b"") or name
     try:
         below = open_directory(fd, name, follow=follow) if last else open_passage(fd, name, follow=follow)
     except PermissionError:
@@ -125,7 +149,7 @@ def _detour(folder: int, name: bytes, entry: Entry) -> Detour | None:
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        return None
+        return _missing(folder, entry) if entry.link_target else None
     if not stat.S_ISLNK(found.st_mode):
         return None
     target = os.readlink(name, dir_fd=folder)
@@ -141,6 +165,19 @@ def _detour(folder: int, name: bytes, entry: Entry) -> Detour | None:
     if identity == (entry.device, entry.inode):
         return Detour(identity)
     return Detour(_check_plain(folder, target, identity))
+
+
+def _missing(folder: int, entry: Entry) -> Detour | None:
+    """Return where a link would lead that is gone; None if that is no place to go through to."""
+    try:
+        if entry.type == FileType.FILE:
+            return _file_detour(folder, entry.link_target, entry)._replace(missing=entry.link_target)
+        identity = _identity_of(folder, entry.link_target)
+        if identity != (entry.device, entry.inode):
+            _check_plain(folder, entry.link_target, identity)
+        return Detour(identity, missing=entry.link_target)
+    except OSError:
+        return None
 
 
 def _file_detour(folder: int, target: bytes, entry: Entry) -> Detour:

@@ -9,6 +9,7 @@ Invariants
 
 import errno
 import os
+from collections.abc import Callable
 
 from blake3 import blake3
 
@@ -49,9 +50,9 @@ class HardLinks:
         first = self._first.get(link_group(entry))
         return first is not None and first[1] == _identity(found)
 
-    def link(self, entry: Entry, folder: Folder) -> bool:
-        """Make `entry.name` in `folder` a further name of its group, in place of what is there (no directory: `clear`
-        that); False if the group has no file here yet.
+    def link(self, entry: Entry, folder: Folder, make_way: Callable[[], object] = lambda: None) -> bool:
+        """Make `entry.name` in `folder` a further name of its group, in place of what is there, for which `make_way` is
+        called first; False if the group has no file here yet.
 
         OSError if linking failed (EMLINK, EXDEV, …): restore the content instead, and report that.
         """
@@ -68,6 +69,7 @@ class HardLinks:
                 temporary = temporary_name()
                 _link(source, names[-1], identity, folder, temporary)
                 try:
+                    make_way()
                     folder.replace(temporary, entry.name)
                 except OSError:
                     folder.discard(temporary)

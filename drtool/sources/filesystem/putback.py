@@ -15,42 +15,48 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Self, TypeVar
+from typing import Self
 
 from msgspec.structs import replace
 
 from drtool.errors import UsageError
-from drtool.sources.filesystem.acls import ACL_DEFAULT, ACLS
-from drtool.sources.filesystem.applying import Applier, prepare_flags
-from drtool.sources.filesystem.attributes import HAS_XATTRS, LOCKING_FLAGS, flags_of, set_flags
-from drtool.sources.filesystem.detours import Detours, Names, descend, open_behind
+from drtool.sources.filesystem.applying import Applier, Tidy, prepare_flags
+from drtool.sources.filesystem.attributes import LOCKING_FLAGS, flags_of, set_flags
+from drtool.sources.filesystem.detours import Detours, Names, descend, make_link, make_step, open_behind
+from drtool.sources.filesystem.inheritance import forget_inherited, passes_on
+from drtool.sources.filesystem.inodes import OLD, PATH, Inode, through, unlock_directory
 from drtool.sources.filesystem.reading import is_passage, open_directory, open_leased, open_top, reason
 from drtool.sources.filesystem.removing import remove, retry_unlocked, unlock
-from drtool.sources.filesystem.without_proc import HAS_PROC, in_directory
+from drtool.sources.filesystem.times import proves_exactness
+from drtool.sources.filesystem.without_proc import HAS_PROC
 from drtool.trees import Entry, FileType
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OLD = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
 _NO_DETOURS = Detours()
-_NS_PER_S = 10**9
-_Answer = TypeVar("_Answer")
 
 
 class Folder:
     """An open directory at the destination. Close it, or use it in a `with` statement."""
 
-    __slots__ = ("_exact_times", "applier", "detours", "existed", "fd", "locked", "passes_on", "way")
+    __slots__ = (
+        "_exact_times",
+        "applier",
+        "detours",
+        "existed",
+        "fd",
+        "is_in_place",
+        "locked",
+        "passes_on",
+        "way",
+    )
 
     def __init__(
         self, fd: int, applier: Applier, *, existed: bool, detours: Detours = _NO_DETOURS, locked: int = 0
     ) -> None:
         self.fd = fd
-        self.way: int | str = _through(fd) if is_passage(fd) else fd
+        self.way: int | str = through(fd) if is_passage(fd) else fd
         """Leads to the directory's metadata: its descriptor, unless we may not read it."""
         self.locked = locked
         """The flags that it had when `enter` made it changeable; 0 if it was."""
@@ -58,7 +64,9 @@ class Folder:
         self._exact_times = False
         self.existed = existed
         self.detours = detours
-        self.passes_on = existed and (isinstance(self.way, int) or HAS_PROC) and _passes_on(self.way)
+        self.is_in_place = False
+        """It is the directory that was backed up."""
+        self.passes_on = existed and (isinstance(self.way, int) or HAS_PROC) and passes_on(self.way)
         """New names in it inherit ACLs or flags, which must be taken off them."""
 
     @classmethod
@@ -86,12 +94,9 @@ class Folder:
         created: dict[int, Entry] = {}
         try:
             for number, name in enumerate(names, start=1):
-                is_new = False
-                with suppress(FileExistsError):
-                    os.mkdir(name, 0o700, dir_fd=at)
-                    is_new = True
-                way = Detours({(name,): detours.ways[names[:number]]} if names[:number] in detours.ways else {})
-                below = descend(at, (name,), way)
+                detour = detours.ways.get(names[:number])
+                is_new = make_step(at, name, detour)
+                below = descend(at, (name,), Detours({(name,): detour} if detour else {}))
                 entry = entries[number - 1] if is_new and number <= len(entries) else None
                 if entry is not None:
                     created[os.dup(below)] = entry
@@ -102,9 +107,27 @@ class Folder:
             os.close(at)
             applier = applier or Applier()
             for made, entry in created.items():
-                applier.way_problems += applier.apply(made, entry, tidy=False, lock=False)
+                applier.way_problems += applier.apply(made, entry, tidy=Tidy.INHERITED, lock=False)
                 os.close(made)
-        return cls(fd, applier, existed=True, detours=detours.below(names))
+        return cls._in_place(fd, names, detours, applier)
+
+    @classmethod
+    def found_in_place(cls, names: Names, detours: Detours, applier: Applier) -> "Folder | None":
+        """As `in_place`, and None if it is not there: nothing is created."""
+        top = open_top()
+        try:
+            fd = descend(top, (*names, b"."), detours)
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(top)
+        return cls._in_place(fd, names, detours, applier)
+
+    @classmethod
+    def _in_place(cls, fd: int, names: Names, detours: Detours, applier: Applier) -> "Folder":
+        folder = cls(fd, applier, existed=True, detours=detours.below(names))
+        folder.is_in_place = True
+        return folder
 
     def __enter__(self) -> Self:
         return self
@@ -132,16 +155,16 @@ class Folder:
         in it, unless `delete`."""
         return remove(self.fd, name, recursive=delete)
 
-    def enter(self, name: bytes, *, delete: bool = False) -> "Folder":
+    def enter(self, name: bytes) -> "Folder":
         """The subdirectory `name`, made if absent; what is there and is no directory gives way.
 
         Give it its own metadata with `finish` when everything in it is done.
         """
         found = self.stat(name)
         if found is not None and not stat.S_ISDIR(found.st_mode):
-            self.clear(name, delete=delete)
+            self._put_folder_over(name)
             found = None
-        if found is None:
+        elif found is None:
             os.mkdir(name, 0o700, dir_fd=self.fd)
         fd = self._open_folder(name)
         try:
@@ -149,35 +172,65 @@ class Folder:
             if found is not None:
                 unlock(fd)
             elif self.passes_on:
-                _forget_inherited(fd)
+                forget_inherited(fd)
             return Folder(fd, self.applier, existed=found is not None, locked=flags if flags & LOCKING_FLAGS else 0)
         except BaseException:
             os.close(fd)
+            raise
+
+    def _put_folder_over(self, name: bytes) -> None:
+        """A new directory in place of something that is none, which stays if no directory can be made."""
+        temporary = temporary_name()
+        os.mkdir(temporary, 0o700, dir_fd=self.fd)
+        try:
+            self.clear(name)
+            self._rename(temporary, name)
+        except BaseException:
+            self.clear(temporary)
             raise
 
     def _open_folder(self, name: bytes) -> int:
         if os.geteuid() == 0:
             return open_directory(self.fd, name)
         # An owner may have locked himself out, by its mode or by his umask; `finish` sets the right mode.
-        handle = os.open(name, _PATH | os.O_DIRECTORY, dir_fd=self.fd)
+        handle = os.open(name, PATH | os.O_DIRECTORY, dir_fd=self.fd)
         try:
             found = os.fstat(handle)
             if found.st_mode & 0o700 != 0o700 and found.st_uid == os.geteuid():
-                _unlock_directory(handle, stat.S_IMODE(found.st_mode) | 0o700)
+                unlock_directory(handle, stat.S_IMODE(found.st_mode) | 0o700)
         finally:
             os.close(handle)
         return descend(self.fd, (name,), _NO_DETOURS)
 
-    def finish(self, entry: Entry, *, with_times: bool = True, with_owner: bool = True) -> list[str]:
-        """Give this directory its own metadata, unless it has it; after everything in it. Returns what could not be set."""
+    def finish(
+        self,
+        entry: Entry,
+        *,
+        with_times: bool = True,
+        with_owner: bool = True,
+        is_way: bool = False,
+        locked: int = 0,
+    ) -> list[str]:
+        """Give this directory its own metadata, unless it has it; after everything in it. Returns what could not be set.
+
+        `is_way`: it only leads to what was backed up. `locked`: the flags that it had before `enter`.
+        """
         found = os.fstat(self.fd)
         if not with_times:
             entry = replace(entry, mtime_ns=found.st_mtime_ns)
-        if self.existed and self.applier.stat_matches(found, entry):
-            is_closed = not isinstance(self.way, int)  # its attributes are not for us to read, and less so to set
-            if is_closed or self.applier.matches(self.fd, found, entry):
-                return []
-        return self.applier.apply(self.way, entry, tidy=self.existed, with_owner=with_owner)
+        problems = []
+        if not self._is_as_in(entry, found, is_way=is_way):
+            tidy = Tidy.OLDER if self.existed else Tidy.NOTHING
+            problems = self.applier.apply(self.way, entry, tidy=tidy, with_owner=with_owner, is_way=is_way)
+        if locked & ~entry.flags and not self.applier.decides_flags(entry, is_way=is_way):
+            problems += self.relock(flags_of(self.fd) | locked)
+        return problems
+
+    def _is_as_in(self, entry: Entry, found: os.stat_result, *, is_way: bool) -> bool:
+        if not self.existed or not self.applier.stat_matches(found, entry):
+            return False
+        is_closed = not isinstance(self.way, int)  # its attributes are not for us to read, and less so to set
+        return is_closed or self.applier.matches(self.fd, found, entry, is_way=is_way)
 
     def relock(self, flags: int) -> list[str]:
         """Give it back the flags that it had before `enter`. Returns what could not be set."""
@@ -217,8 +270,18 @@ class Folder:
         return fd, temporary
 
     def replace(self, temporary: bytes, name: bytes) -> None:
-        """Let a finished temporary file take its name, in place of what is there (no directory: `clear` that)."""
-        retry_unlocked(self.fd, name, lambda: os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd))
+        """Let what is finished take its name, in place of what is there.
+
+        OSError ENOTEMPTY if that is a directory with something in it.
+        """
+        try:
+            retry_unlocked(self.fd, name, lambda: self._rename(temporary, name))
+        except IsADirectoryError:
+            self.clear(name)
+            retry_unlocked(self.fd, name, lambda: self._rename(temporary, name))
+
+    def _rename(self, old: bytes, new: bytes) -> None:
+        os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def discard(self, name: bytes) -> None:
         """Remove a file that could not be completed."""
@@ -229,7 +292,7 @@ class Folder:
 
         Correct in place only if its link count is 1: other names of the file may lie outside of the restore.
         """
-        fd = open_leased(name, _OLD | (os.O_RDWR if write else os.O_RDONLY), self.fd)
+        fd = open_leased(name, OLD | (os.O_RDWR if write else os.O_RDONLY), self.fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "no regular file", name)
@@ -241,8 +304,9 @@ class Folder:
         Without `lock` the file does not become immutable or append-only yet, so that it can be renamed and linked.
         """
         exact = self._exact_times
-        problems = self.applier.apply(fd, entry, tidy=self.passes_on, lock=lock, exact_times=exact)
-        if not exact and entry.mtime_ns % _NS_PER_S:  # one stat tells of all files of the directory
+        tidy = Tidy.INHERITED if self.passes_on else Tidy.NOTHING
+        problems = self.applier.apply(fd, entry, tidy=tidy, lock=lock, exact_times=exact)
+        if not exact and proves_exactness(entry.mtime_ns):  # one stat tells of all files of the directory
             self._exact_times = os.fstat(fd).st_mtime_ns == entry.mtime_ns
         return problems
 
@@ -255,12 +319,33 @@ class Folder:
             os.mkfifo(name, 0o600, dir_fd=self.fd)
         else:
             os.mknod(name, entry.type << 12 | 0o600, entry.rdev, dir_fd=self.fd)
-        return self.correct(entry, existed=self.passes_on)
+        return self.correct(entry, tidy=Tidy.INHERITED if self.passes_on else Tidy.NOTHING)
 
-    def correct(self, entry: Entry, *, existed: bool = True, lock: bool = True) -> list[str]:
+    def make_beside(self, entry: Entry) -> tuple[bytes, list[str]]:
+        """As `make`, under a temporary name, to be renamed over `entry.name` by `replace`."""
+        temporary = temporary_name()
+        try:
+            return temporary, self.make(replace(entry, name=temporary))
+        except BaseException:
+            self.discard(temporary)
+            raise
+
+    def correct(self, entry: Entry, *, tidy: Tidy = Tidy.OLDER, lock: bool = True) -> list[str]:
         """Give what is under the entry's name its metadata, contents untouched. Returns what could not be set."""
-        with self._target(entry) as target:
-            return target.reach(lambda way: self.applier.apply(way, entry, tidy=existed, lock=lock))
+        with self._inode(entry) as inode:
+            return inode.reach(lambda way: self.applier.apply(way, entry, tidy=tidy, lock=lock))
+
+    def keep_unseen(self, fd: int, entry: Entry) -> list[str]:
+        """Give a file that takes the name of another one those attributes of it that the snapshot could not see.
+
+        Returns what could not be set.
+        """
+        found = self.stat(entry.name)
+        if found is None or found.st_mode >> 12 != entry.type:
+            return []
+        with self._inode(entry) as inode:
+            pairs = inode.reach(lambda way: self.applier.unseen(way, entry))
+        return self.applier.set_xattrs(fd, pairs)
 
     def lock(self, name: bytes, entry: Entry) -> list[str]:
         """Make an existing file immutable or append-only if its entry is. Returns what could not be set."""
@@ -285,12 +370,12 @@ class Folder:
             return False
         if entry.type == FileType.SYMLINK and os.readlink(entry.name, dir_fd=self.fd) != entry.link_target:
             return False
-        with self._target(entry) as target:
-            return target.reach(lambda way: self.applier.matches(way, found, entry))
+        with self._inode(entry) as inode:
+            return inode.reach(lambda way: self.applier.matches(way, found, entry))
 
-    def differing(self, entry: Entry) -> tuple[str, ...]:
+    def differing(self, entry: Entry, *, is_way: bool = False) -> tuple[str, ...]:
         """Return the parts in which what is under the entry's name differs from it, contents left aside; empty if nothing
-        is there or nothing differs."""
+        is there or nothing differs. Of a directory that we may not read, only what its stat tells."""
         found = self.stat(entry.name)
         if found is None:
             return ()
@@ -298,8 +383,10 @@ class Folder:
             return ("type",)
         link = entry.type == FileType.SYMLINK
         target = link and os.readlink(entry.name, dir_fd=self.fd) != entry.link_target
-        with self._target(entry) as inode:
-            parts = inode.reach(lambda way: self.applier.differing(way, found, entry))
+        with self._inode(entry) as inode:
+            if inode.is_closed and entry.type == FileType.DIRECTORY:
+                return self.applier.stat_differing(found, entry)
+            parts = inode.reach(lambda way: self.applier.differing(way, found, entry, is_way=is_way))
         return ("target", *parts) if target else parts
 
     def descend(self, names: Names) -> int:
@@ -312,6 +399,14 @@ class Folder:
             raise OSError(errno.ELOOP, refusal)
         return names in self.detours.ways
 
+    def mend_link(self, names: Names) -> bool:
+        """Make a missing symbolic link on the way again, if it is to be gone through. Returns whether it was missing."""
+        detour = self.detours.ways[names]
+        if not detour.missing:
+            return False
+        with Folder(self.descend(names[:-1]), self.applier, existed=False) as folder:
+            return make_link(folder.fd, names[-1], detour)
+
     def behind(self, names: Names) -> tuple[int, bytes]:
         """A descriptor of the directory, and the name in it, of a file that a detour leads to. OSError if it is refused."""
         self.goes_through(names)
@@ -319,54 +414,8 @@ class Folder:
         with Folder(self.descend(names[:-1]), self.applier, existed=False) as folder:
             return open_behind(folder.fd, names[-1], detour), detour.file
 
-    def _target(self, entry: Entry) -> "_Target":
-        return _Target(self.fd, entry)
-
-
-class _Target:
-    """Access to one inode's metadata: a descriptor where it has flags, else `/proc/self/fd/N` of an O_PATH one.
-
-    Without /proc it is reached by its name.
-    """
-
-    __slots__ = ("_dir_fd", "_fd", "_name", "_way")
-
-    def __init__(self, dir_fd: int, entry: Entry) -> None:
-        self._dir_fd, self._name = dir_fd, entry.name
-        self._fd = os.open(entry.name, _PATH, dir_fd=dir_fd)
-        if os.fstat(self._fd).st_mode >> 12 != entry.type:
-            os.close(self._fd)
-            raise OSError(errno.ESTALE, "it was replaced meanwhile", entry.name)
-        self._way: int | str = _through(self._fd)
-        if entry.type in (FileType.FILE, FileType.DIRECTORY):
-            self._reopen()
-
-    def _reopen(self) -> None:
-        try:
-            if HAS_PROC:
-                fd = open_leased(_through(self._fd), _OLD & ~os.O_NOFOLLOW)
-            else:
-                fd = open_leased(self._name, _OLD, self._dir_fd)
-        except PermissionError:
-            return  # not readable for us: everything but its flags can be set without opening it
-        same = os.path.sameopenfile(fd, self._fd)
-        os.close(self._fd)
-        self._fd = self._way = fd
-        if not same:
-            os.close(fd)
-            raise OSError(errno.ESTALE, "it was replaced meanwhile", self._name)
-
-    def reach(self, action: Callable[[int | str | bytes], _Answer]) -> _Answer:
-        """Return what `action` returns for the way to the inode."""
-        if HAS_PROC or isinstance(self._way, int):
-            return action(self._way)
-        return in_directory(self._dir_fd, lambda: action(self._name))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+    def _inode(self, entry: Entry) -> Inode:
+        return Inode(self.fd, entry)
 
 
 def temporary_name() -> bytes:
@@ -374,77 +423,8 @@ def temporary_name() -> bytes:
     return b".drtool-" + secrets.token_hex(8).encode()
 
 
-def write_data(fd: int, entry: Entry, offset: int, data: bytes | memoryview) -> int:
-    """Write `data`, which belongs at `offset`, except zeros where the entry has holes; returns how much was written.
-
-    Within a new file of `create_file` that leaves the holes as they were.
-    """
-    if not entry.holes:
-        return _write_all(fd, offset, memoryview(data))
-    return sum(
-        _write_all(fd, offset + start, memoryview(data)[start:end]) for start, end in _solid(entry, offset, data)
-    )
-
-
-def _solid(entry: Entry, offset: int, data: bytes | memoryview) -> Iterator[tuple[int, int]]:
-    """The parts of `data` that must be written, as (start, end) within it."""
-    at = 0
-    for hole, length in entry.holes:
-        start = min(max(hole - offset, at), len(data))
-        end = min(max(hole + length - offset, start), len(data))
-        # A file that changed while it was backed up may have data where the map of its holes, taken first, has none.
-        if end > start and bytes(data[start:end]) == bytes(end - start):
-            if start > at:
-                yield at, start
-            at = end
-    if at < len(data):
-        yield at, len(data)
-
-
-def _write_all(fd: int, offset: int, data: memoryview) -> int:
-    done = os.pwrite(fd, data, offset)
-    while done < len(data):
-        done += os.pwrite(fd, data[done:], offset + done)
-    return done
-
-
-def _through(handle: int) -> str:
-    return f"/proc/self/fd/{handle}"
-
-
-def _unlock_directory(handle: int, mode: int) -> None:
-    if HAS_PROC:
-        os.chmod(_through(handle), mode)
-    else:
-        in_directory(handle, lambda: os.chmod(".", mode))
-
-
 def _open_destination(path: bytes) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
-        return os.open(path, _PATH & ~os.O_NOFOLLOW | os.O_DIRECTORY)  # names can be put into it all the same
-
-
-def _passes_on(way: int | str) -> bool:
-    if isinstance(way, int) and flags_of(way):
-        return True
-    return HAS_XATTRS and os.fsdecode(ACL_DEFAULT) in _names(way)
-
-
-def _names(way: int | str) -> list[str]:
-    try:
-        return os.listxattr(way)
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:
-            return []
-        raise
-
-
-def _forget_inherited(fd: int) -> None:
-    """A new directory in one that passes something on: take it off before anything is put into it."""
-    if HAS_XATTRS:
-        for acl in set(map(os.fsdecode, ACLS)) & set(_names(fd)):
-            os.removexattr(fd, acl)
-    if flags_of(fd):
-        set_flags(fd, 0)
+        return os.open(path, PATH & ~os.O_NOFOLLOW | os.O_DIRECTORY)  # names can be put into it all the same

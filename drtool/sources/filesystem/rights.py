@@ -3,17 +3,19 @@
 import os
 from pathlib import Path
 
+from drtool.sources.filesystem.sight import TRUSTED, UNREADABLE
+
 _STATUS = Path("/proc/self/status")
+_USER_IDS = Path("/proc/self/uid_map")
+_ALL_USERS = ["0", "0", "4294967295"]
 _CAP_DAC_READ_SEARCH = 2
 _CAP_SYS_ADMIN = 21
 
 
 def unseen(status: str) -> list[str]:
     """Return what stays hidden from root with the rights that /proc/PID/status lists, in words. PURE."""
-    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    try:
-        effective = int(lines["CapEff"], 16)
-    except (KeyError, ValueError):
+    effective = _effective(status)
+    if effective is None:
         return []
     hidden = []
     if not effective >> _CAP_SYS_ADMIN & 1:
@@ -31,3 +33,30 @@ def hidden_from_us() -> list[str]:
         return unseen(_STATUS.read_text("utf-8", "replace"))
     except OSError:
         return []  # no /proc: a rescue system, which takes no rights away
+
+
+def hidden_kinds() -> tuple[str, ...]:
+    """Return the kinds of attributes that a snapshot of this process lacks, for its record (see `sight`)."""
+    try:
+        return kinds(_STATUS.read_text("utf-8", "replace"), _USER_IDS.read_text("utf-8", "replace"))
+    except OSError:
+        return () if os.geteuid() == 0 else (TRUSTED, UNREADABLE)
+
+
+def kinds(status: str, user_ids: str) -> tuple[str, ...]:
+    """The same of the texts of /proc/PID/status and /proc/PID/uid_map. PURE.
+
+    In a user namespace of its own a process has its rights over that namespace only, and sees no `trusted.*` attributes.
+    """
+    effective = _effective(status) or 0
+    is_initial = user_ids.split() == _ALL_USERS
+    sees = {TRUSTED: is_initial and effective >> _CAP_SYS_ADMIN & 1, UNREADABLE: effective >> _CAP_DAC_READ_SEARCH & 1}
+    return tuple(kind for kind, seen in sees.items() if not seen)
+
+
+def _effective(status: str) -> int | None:
+    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    try:
+        return int(lines["CapEff"], 16)
+    except (KeyError, ValueError):
+        return None
