@@ -1,1 +1,1 @@
-"""The verbs. No verb imports another; what two of them share lies in `repository`."""
+"""The verbs. No verb imports another: code that two of them share lives in `repository`."""

@@ -1,9 +1,9 @@
-"""Every source of a host, restored below one directory: the newest snapshot of each.
+"""Restore of all sources of a host below one directory, each from its newest snapshot.
 
 Invariants
-    No file of one source is replaced by another's: a snapshot that holds other things at the same path as a newer one goes into
-    a directory of its own.
-    A source that fails does not keep the others from coming back.
+    No file of one source is replaced by another's: a snapshot that has different content at the same path as a newer
+    one goes into a directory of its own.
+    A source that fails does not keep the others from being restored.
 """
 
 import os
@@ -30,21 +30,21 @@ from drtool.trees import Fetch, read_directory
 from drtool.trees.compare import clashes
 
 ASIDE = b"_sources"
-"""Below the destination: the snapshots that hold other things at the same paths as a newer one."""
+"""Below the destination: the snapshots that have different content at the same paths as a newer one."""
 
 How = Callable[..., RestoreRequest]
-"""A request without its snapshot: where everything goes, and how."""
+"""A restore request without its snapshot: the destination and the options."""
 
 SQLITE_INVENTORY = b"/sqlite/inventory.json"
 
 Check = Callable[[RestoreRequest, RestoreResult], list[RestoreError]]
-"""What is wrong with a source that was just restored, beside what its result says."""
+"""Return the faults of a source that was just restored, in addition to those in its result."""
 
 
 class Placed(Struct, frozen=True, kw_only=True):
-    """A snapshot and where it goes. `clash`: the path that kept it from going beside the others.
+    """A snapshot and its destination. `clash`: the path that kept it from going beside the others.
 
-    `without_inventory`: a newer SQLite source beside it has one at the same path; the database itself has its own.
+    `without_inventory`: a newer SQLite source beside it has an inventory at the same path, and this one's is left out.
     """
 
     snapshot: Snapshot
@@ -54,7 +54,9 @@ class Placed(Struct, frozen=True, kw_only=True):
 
 
 class SourceRestored(Struct, frozen=True, kw_only=True):
-    """One source. `database`: its kind, if the restored files are a database's dumps. `failed`: why nothing came back."""
+    """One source. `database`: the kind, if the restored files are dumps of a database. `failed`: why nothing was
+    restored.
+    """
 
     snapshot: str
     time_ns: int
@@ -75,7 +77,7 @@ class SourceRestored(Struct, frozen=True, kw_only=True):
 
 
 class AllRestored(Struct, frozen=True, kw_only=True):
-    """Sums over all sources, and each of them, the oldest first. `other_hosts`: those that this was not about."""
+    """Sums over all sources, and each source, oldest first. `other_hosts`: hosts with snapshots that were not restored."""
 
     host: str
     to: str
@@ -93,7 +95,7 @@ class AllRestored(Struct, frozen=True, kw_only=True):
 
 
 def host_meant(snapshots: Iterable[Snapshot], here: str, wanted: str | None) -> str:
-    """Return the host whose sources are meant: the one that is named, else this one, else the only one that there is.
+    """Return the host to restore: the named one, else this host, else the only host that has snapshots.
 
     NoSuchSnapshot names the hosts that have snapshots.
     """
@@ -112,13 +114,15 @@ def host_meant(snapshots: Iterable[Snapshot], here: str, wanted: str | None) -> 
 
 
 def restore_words(host: str, hosts: Collection[str]) -> list[str]:
-    """Return the words of the command that restores all of `host`; of several hosts, each into a directory of its own."""
+    """Return the words of the command that restores all of `host`. With several hosts, each gets its own directory."""
     directory = "restored" if len(set(hosts)) < 2 else f"restored-{_safe(host)}"
     return ["restore", "--all-sources", "--host", host, "--to", directory]
 
 
 def newest_of_each(snapshots: Iterable[Snapshot], narrowing: Narrowing, now_ns: int, emit: Emit) -> list[Snapshot]:
-    """Return the newest snapshot of each source, the newest first; one that is dated in the future only if there is no other."""
+    """Return the newest snapshot of each source, newest first. One dated in the future is used only if there is no
+    other.
+    """
     groups: dict[object, list[Snapshot]] = {}
     for row in narrowed(snapshots, narrowing):
         groups.setdefault(source_of(row), []).append(row)
@@ -134,7 +138,7 @@ def newest_of_each(snapshots: Iterable[Snapshot], narrowing: Narrowing, now_ns: 
 
 
 def placed(snapshots: Sequence[Snapshot], to: bytes, fetch: Fetch) -> list[Placed]:
-    """Return where each snapshot goes; they come the newest first. One that clashes with a newer one goes aside."""
+    """Return the destination of each of `snapshots` (newest first). One that clashes with a newer one goes aside."""
     beside: list[Snapshot] = []
     found = []
     for row in snapshots:
@@ -150,7 +154,10 @@ def placed(snapshots: Sequence[Snapshot], to: bytes, fetch: Fetch) -> list[Place
 
 
 def _clashes(row: Snapshot, other: Snapshot, fetch: Fetch) -> Iterator[bytes]:
-    """Yield the inventory's path, and the first other one. What cannot be read is reported by its own restore."""
+    """Yield the inventory's path, if both have one, and the first other path that clashes.
+
+    A snapshot that cannot be read yields nothing here: its own restore reports the error.
+    """
     try:
         if any(entry.name == ASIDE for entry in read_directory(row.root, fetch)):
             yield b"/" + ASIDE
@@ -163,7 +170,7 @@ def _clashes(row: Snapshot, other: Snapshot, fetch: Fetch) -> Iterator[bytes]:
 
 
 def _directory_name(row: Snapshot) -> bytes:
-    """`orders-3f2a1b2c`: no two snapshots share it, and every file system takes it."""
+    """Return a name such as `orders-3f2a1b2c`: unique to the snapshot, and valid on every file system."""
     return f"{_safe(row.source or 'paths')}-{row.id.hex()[:8]}".encode()
 
 
@@ -172,12 +179,12 @@ def _safe(name: str) -> str:
 
 
 def restore_all(repository: Repository, rows: Sequence[Snapshot], how: How, check: Check, emit: Emit) -> AllRestored:
-    """Restore the snapshots `rows`, which come the newest first, below one directory."""
+    """Restore the snapshots `rows` (newest first) below one directory."""
     started = time.monotonic()
     first = how(snapshot=rows[0])
     check_destination(first)
     plan = placed(rows, first.to, repository.trees)
-    how = partial(how, overwrite=first.overwrite or "always")  # by now the directory may hold the other sources
+    how = partial(how, overwrite=first.overwrite or "always")  # the directory may already hold other sources
     done = [_one(repository, each, _request(how, each), check, emit) for each in reversed(plan)]
     host = rows[0].host
     return AllRestored(
@@ -235,7 +242,7 @@ def _one(repository: Repository, each: Placed, request: RestoreRequest, check: C
 
 
 def _kind(repository: Repository, row: Snapshot) -> str | None:
-    """The kind of database whose dumps the snapshot holds; None of any other, and of one that cannot be read."""
+    """Return the kind of database whose dumps the snapshot holds, or None if it holds none or cannot be read."""
     try:
         inventory = recorded(repository, row)
     except DrtoolError:

@@ -1,6 +1,6 @@
-"""The replicated catalogue itself: what its voters say, whether it is sound, and how it goes on when most of them are gone.
+"""The replicated catalogue itself: the state of its voters, its soundness, and its recovery when most voters are lost.
 
-A forced recovery is a plan first: what is shown, and refused without consent, is what is carried out.
+A forced recovery starts as a plan. The plan that was shown and consented to is the one that is carried out.
 """
 
 from collections import Counter
@@ -23,12 +23,12 @@ from drtool.repository.readiness import medium_mismatch
 from drtool.repository.voters import even_number
 
 Phase: TypeAlias = Literal["prepare", "accept", "decide", "confirm"]
-"""How far an acceptor is with its newest ballot, by the textbook's names: it has promised; it has accepted; a quorum has
-accepted the same; and this host saw that confirmed."""
+"""How far an acceptor is with its newest ballot, in the textbook's terms: it promised it, it accepted it, a quorum
+accepted the same ballot, and this host saw that confirmed."""
 
 
 class Acceptor(Struct, frozen=True, kw_only=True):
-    """One voter. `lag`: changes behind the newest head; None if the acceptor cannot be read."""
+    """One voter. `lag`: changes behind the newest head, or None if the acceptor cannot be read."""
 
     site: SiteName
     reachable: bool
@@ -41,7 +41,10 @@ class Acceptor(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """`recovery`: the id of the forced recovery that began this generation, if one did. `agreed`: a quorum has the head."""
+    """The state of the register. `agreed`: a quorum has the head.
+
+    `recovery`: the id of the forced recovery that began this generation, if one did.
+    """
 
     generation: int
     recovery: str
@@ -55,7 +58,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """`manifest check`: what was looked at, and what does not fit."""
+    """The result of `manifest check`: the sites that were inspected, and the problems found."""
 
     generation: int
     config: int
@@ -65,14 +68,14 @@ class Checked(Struct, frozen=True, kw_only=True):
 
 
 class CopyRead(Struct, frozen=True):
-    """A copy of the catalogue that a recovery goes on from, and when its newest change was made."""
+    """A copy of the catalogue that a recovery continues from, and when its newest change was made."""
 
     site: SiteName
     time_ns: int
 
 
 class Recovery(Struct, frozen=True, kw_only=True):
-    """What a forced recovery keeps and gives up. `lost_changes`: as far as this host knows; there may be more."""
+    """What a forced recovery keeps and gives up. `lost_changes`: a lower bound, from the changes this host has seen."""
 
     survivors: list[SiteName]
     given_up: list[SiteName]
@@ -89,13 +92,15 @@ class Recovery(Struct, frozen=True, kw_only=True):
     brought_back: int
     dry_run: bool
     voters: dict[SiteName, TargetName | None] = {}
-    """Who votes afterwards; the target of each register that begins there, None where one is left."""
+    """The voters after the recovery. A site whose register is new maps to its target, and one that has a register to
+    None.
+    """
     copies: list[CopyRead] = []
-    """The sites of which a copy of the catalogue is read, and no register."""
+    """The sites that contribute a copy of the catalogue but no register."""
 
 
 def status(repository: Repository) -> Status:
-    """What every acceptor says of itself."""
+    """Return what each acceptor reports about itself."""
     found = repository.manifest.status()
     chosen = _chosen(found)
     confirmed = repository.view.confirmed_sequence >= found.sequence and not repository.view.tentative
@@ -113,7 +118,7 @@ def status(repository: Repository) -> Status:
 
 
 def _chosen(found: ManifestStatus) -> str | None:
-    """The ballot that a quorum has accepted, if it is seen."""
+    """Return the ballot that a quorum accepted, or None if none is seen."""
     counts = Counter(row.accepted for row in found.acceptors if row.accepted and row.problem is None)
     ballot, votes = max(counts.items(), key=lambda item: item[1], default=(None, 0))
     return ballot if votes >= found.quorum.needed else None
@@ -143,7 +148,7 @@ def _acceptor(row: AcceptorStatus, phase: Phase | None) -> Acceptor:
 
 
 def check(repository: Repository) -> Checked:
-    """Every record, chain, digest, page and witness at every site that answers."""
+    """Check every record, chain, digest, page and witness at every site that answers."""
     problems = repository.manifest.check()
     silent = {row.site for row in problems if row.kind == "unreachable"}
     config = repository.view.config
@@ -157,16 +162,19 @@ def check(repository: Repository) -> Checked:
 
 
 def compact(repository: Repository, *, dry_run: bool) -> Compacted:
-    """Deletes what no head names any more, at every voter that answers."""
+    """Delete the manifest objects that no head refers to any more, at every voter that answers."""
     return repository.manifest.compact(dry_run=dry_run)
 
 
 def plan_recovery(
     repository: Repository, names: Sequence[str], arbiters: Sequence[TargetSpec] = (), *, dry_run: bool
 ) -> Recovery:
-    """What a recovery from these sites would keep. `Refused` while a quorum answers. `arbiters`: new places that vote."""
+    """Return what a recovery from these sites would keep. `arbiters` are new places that vote.
+
+    `Refused` while a quorum answers.
+    """
     if not names:
-        raise UsageError("which sites are left is not said", hint="drtool manifest recover --from SITE --from SITE …")
+        raise UsageError("no surviving site is named", hint="drtool manifest recover --from SITE --from SITE …")
     config = repository.view.config
     unsuited = [voter.site for voter in config.voters if medium_mismatch(repository, voter.site) is not None]
     may_decide = len(config.voters) - len(unsuited) >= config.quorum
@@ -204,7 +212,7 @@ def plan_recovery(
 
 
 def recover(repository: Repository, plan: Recovery, emit: Emit, arbiters: Sequence[TargetSpec] = ()) -> Recovery:
-    """Carries it out; then this host's own changes that were given up are made again, as far as it remembers them."""
+    """Carry out the recovery, then redo this host's own changes that were given up, as far as its journal has them."""
     modes = {site: repository.targets.register(name).mode for site, name in _registers(repository).items()}
     more = stand(repository, plan.voters, arbiters)
     repository.adopt(repository.manifest.recover(plan.survivors, modes, more))
@@ -224,6 +232,6 @@ def recover(repository: Repository, plan: Recovery, emit: Emit, arbiters: Sequen
 
 
 def _registers(repository: Repository) -> dict[SiteName, TargetName]:
-    """The targets at hand that hold a voter's register."""
+    """Return the reachable targets that hold a voter's register."""
     rows = repository.view.config.voters
     return {row.site: row.target for row in rows if repository.targets.reachable(row.target)}

@@ -1,4 +1,4 @@
-"""`diff`: what two snapshots, or two places in them, differ in; streamed."""
+"""`diff`: the differences between two snapshots, or between two places in them, as a stream."""
 
 import os
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ Place = tuple[Snapshot, bytes | None]
 
 
 def diff(repository: Repository, first: Place, second: Place, *, metadata: bool = False) -> Iterator[Difference]:
-    """Every difference, by path in the first snapshot; those of metadata alone only if they are asked for.
+    """Yield every difference, by path in the first snapshot. Differences in metadata alone need `metadata`.
 
-    DrtoolError if a place is not in its snapshot, or one is a file and the other a directory.
+    DrtoolError if a place is not in its snapshot, or if one is a file and the other a directory.
     """
     where = b"/" + b"/".join(split_path(first[1] or b""))
     old, new = _found(repository, first), _found(repository, second)
@@ -26,7 +26,7 @@ def diff(repository: Repository, first: Place, second: Place, *, metadata: bool 
 
 
 def _differences(repository: Repository, where: bytes, old: Entry | bytes, new: Entry | bytes) -> Iterator[Difference]:
-    """`old` and `new` are directories, by the names of their contents, or single entries."""
+    """Yield the differences of `old` and `new`: two directories (bytes, their subtrees) or two single entries."""
     if isinstance(old, bytes) and isinstance(new, bytes):
         yield from compare(old, new, where.rstrip(b"/") + b"/", repository.trees)
     elif isinstance(old, Entry) and isinstance(new, Entry):
@@ -35,7 +35,7 @@ def _differences(repository: Repository, where: bytes, old: Entry | bytes, new: 
             yield Difference(where, change, old, new)
     else:
         raise DrtoolError(
-            f"{os.fsdecode(where)} is a directory on one side and not on the other", hint="compare what is above it"
+            f"{os.fsdecode(where)} is a directory on one side and not on the other", hint="compare the parents"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a host that has just been attached can see: sites and how they are reached, the quorum, the newest snapshots."""
+"""The view of a host that has just been attached: sites and how they are reached, the quorum, the newest snapshots."""
 
 from msgspec import Struct
 
@@ -9,7 +9,7 @@ from drtool.repository.targets import UNNAMED
 
 
 class ReachedTarget(Struct, frozen=True, kw_only=True):
-    """One place of the repository; `url` is where this host found it, else what the manifest says."""
+    """One place of the repository. `url` is where this host reached it, else the URL in the manifest."""
 
     name: TargetName
     url: str
@@ -34,7 +34,7 @@ class Quorum(Struct, frozen=True):
 
 
 class Connected(Struct, frozen=True, kw_only=True):
-    """`newest`: of each host and source. `holds_copies`: whether a place that stores was reached."""
+    """`newest`: one snapshot per host and source. `holds_copies`: whether a storing place was reached."""
 
     repository_id: str
     label: str
@@ -47,7 +47,7 @@ class Connected(Struct, frozen=True, kw_only=True):
 
 
 def what_is_there(repository: Repository) -> Connected:
-    """Looks around, through what opening the repository has reached. Targets that are lost for ever are left out."""
+    """Describe the repository as opening it found it. Permanently lost targets are left out."""
     state = repository.view.state
     voters = {voter.site for voter in repository.view.config.voters}
     targets = [

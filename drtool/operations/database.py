@@ -1,9 +1,9 @@
-"""Databases of a snapshot, loaded into a server that somebody else runs, and held against what was recorded.
+"""Restore of a snapshot's databases into a running server, compared afterwards with the recorded inventory.
 
 Invariants
-    A database that is there and holds anything is never touched. What could not be restored, and what differs from the record
-    afterwards, is an error.
-    The dumps are staged in a private directory, sized beforehand, gone afterwards.
+    An existing database that is not empty is never touched. A database that could not be restored, or that differs from
+    the record afterwards, is an error.
+    The dumps are staged in a private directory. Its free space is checked first, and it is removed afterwards.
 """
 
 import os
@@ -30,17 +30,17 @@ class DatabaseRequest(Struct, frozen=True, kw_only=True):
     snapshot: Snapshot
     dsn: str
     databases: tuple[str, ...] = ()
-    """All without a choice."""
+    """Empty: all databases."""
     from_sites: tuple[str, ...] = ()
     environ: Mapping[str, str] = {}
     access: Access = NO_ACCESS
-    """How the source of the snapshot reaches its server, if it is configured here."""
+    """How the source of the snapshot reaches its server, if that source is configured on this host."""
     dry_run: bool = False
     workers: int = 2
 
 
 class DatabaseResult(Struct, frozen=True, kw_only=True):
-    """`errors`: what is not as it was recorded; `compared`: what that was looked for in."""
+    """`errors`: differences from the record. `compared`: the aspects that were compared."""
 
     snapshot: str
     engine: str
@@ -54,12 +54,16 @@ class DatabaseResult(Struct, frozen=True, kw_only=True):
 
 
 def restore_database(repository: Repository, request: DatabaseRequest, emit: Emit) -> DatabaseResult:
-    """Raises DrtoolError: no database, no programs, no server, or a dump that does not load; Refused: something is there."""
+    """Restore the databases of a snapshot into a server.
+
+    DrtoolError: no database, a program or the server is missing, or a dump does not load. Refused: a database is not
+    empty.
+    """
     started = time.monotonic()
     inventory = recorded(repository, request.snapshot)
     if inventory is None:
         raise DrtoolError(
-            f"snapshot {request.snapshot.id.hex()[:8]} is of no database", hint="restore its files with --to DIR"
+            f"snapshot {request.snapshot.id.hex()[:8]} is not of a database", hint="restore its files with --to DIR"
         )
     engine = engine_of(inventory.drtool)
     lacking = engine.lacks(request.environ, inventory, scratch=False)
@@ -91,7 +95,7 @@ def _loaded(
     what: list[str],
     emit: Emit,
 ) -> list[RestoreError]:
-    """Stages, loads and compares; the differences."""
+    """Stage the dumps, load them, compare, and return the differences."""
     with staged(repository.spec.state_dir, request.snapshot.counts.bytes) as room:
         files = room / "files"
         wanted = RestoreRequest(
@@ -104,7 +108,7 @@ def _loaded(
         if restored.errors:
             first = restored.errors[0]
             raise DrtoolError(
-                f"{len(restored.errors)} files of the snapshot did not come back: {first.path}: {first.message}"
+                f"{len(restored.errors)} files of the snapshot could not be restored: {first.path}: {first.message}"
             )
         emit(Stage(name="loading"))
         try:

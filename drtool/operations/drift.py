@@ -1,6 +1,7 @@
-"""`drift`: what of this host is no longer as a snapshot of its system has it. Nothing is changed.
+"""`drift`: the differences between this host and a snapshot of its system. Nothing is changed.
 
-Files are compared by their contents: each is cut where the snapshot cut it, and hashed. Package databases are not: packages are.
+Files are compared by content: each is cut at the snapshot's chunk boundaries and hashed. Of a package database only the
+packages are compared, not its files.
 """
 
 import os
@@ -35,7 +36,7 @@ _OURS = os.path.dirname(INVENTORY)
 
 
 class Unknown(Struct, frozen=True):
-    """What could not be compared, and why."""
+    """An item that could not be compared, and why."""
 
     what: str
     reason: str
@@ -44,19 +45,19 @@ class Unknown(Struct, frozen=True):
 class Drift(Struct, kw_only=True):
     snapshot: str
     host: str
-    """The one that was recorded."""
+    """The recorded host."""
     compared: dict[str, int] = {}
-    """How many of each there were to compare."""
+    """How many items of each aspect were compared."""
     differences: list[Difference] = []
     unknown: list[Unknown] = []
 
 
 def recorded_system(repository: Repository, snapshot: Snapshot) -> System:
-    """What the snapshot records. Raises DrtoolError for one of something else."""
+    """Return the recorded system. DrtoolError if the snapshot is of something else."""
     entry = find_entry(snapshot.root, INVENTORY, repository.trees)
     if entry is None or entry.type != FileType.FILE or entry.size_bytes > INVENTORY_BYTES_MAX:
         raise DrtoolError(
-            f"snapshot {snapshot.id.hex()[:8]} is of no system",
+            f"snapshot {snapshot.id.hex()[:8]} is not of a system",
             hint="name the source that is: --source NAME; `sources: {host: {system: {}}}` configures one",
         )
     return read_system(b"".join(map(repository.chunks, read_content(entry, repository.trees))))
@@ -70,7 +71,7 @@ def drift(
     what: Sequence[str] = ASPECTS,
     excludes: Sequence[str] = (),
 ) -> Drift:
-    """Raises DrtoolError if the snapshot is of no system, or cannot be read."""
+    """Compare this host with the snapshot. DrtoolError if the snapshot is not of a system, or cannot be read."""
     recorded = recorded_system(repository, snapshot)
     repository.load_index()
     found = present_system(environ)
@@ -88,7 +89,7 @@ def drift(
 
 
 class _Files:
-    """The snapshot's files against those of this host."""
+    """The snapshot's files, compared with those of this host."""
 
     def __init__(self, repository: Repository, snapshot: Snapshot, excludes: Sequence[str]) -> None:
         self._repository = repository
@@ -97,7 +98,7 @@ class _Files:
         self._paths = tuple(path for path in snapshot.paths if path != _OURS)
         self._rules = Rules(plan_roots(self._paths), excludes)
         self._names: dict[bytes, set[bytes]] = {}
-        """What the snapshot has in each directory that it took whole."""
+        """The snapshot's names in each directory that it captured whole."""
         self.unread: list[Unknown] = []
         self.count = 0
 
@@ -121,7 +122,7 @@ class _Files:
                 yield from self._added(directory, names)
 
     def _is_taken(self, path: bytes) -> bool:
-        """Whether it is one of the snapshot's paths or below one; those above are only the way there."""
+        """Return whether it is one of the snapshot's paths or below one. Those above only lead there."""
         within = any(path == each or path.startswith(each.rstrip(b"/") + b"/") for each in self._paths)
         return within and path != _OURS and not path.startswith(_OURS + b"/")
 
@@ -136,7 +137,7 @@ class _Files:
             self.unread.append(Unknown(name, error.strerror or str(error)))
             return None
         if entry.type == FileType.FILE and os.path.isfile(path) and not os.access(path, os.R_OK):
-            self.unread.append(Unknown(name, "it may not be read"))
+            self.unread.append(Unknown(name, "permission denied"))
             return None
         self.count += 1
         is_behind_link = entry.link_target and entry.type in (FileType.DIRECTORY, FileType.FILE)
@@ -151,7 +152,7 @@ class _Files:
         except OSError as error:
             if os.path.isdir(directory):
                 self.unread.append(Unknown(os.fsdecode(directory), error.strerror or str(error)))
-            return  # else it was told as removed, or changed
+            return  # otherwise it was already reported as removed or changed
         scope = self._rules.scope(directory)
         for item in sorted(items, key=lambda item: item.name):
             is_directory = item.is_dir(follow_symlinks=False)
@@ -160,5 +161,5 @@ class _Files:
 
 
 def _is_socket(item: "os.DirEntry[bytes]") -> bool:
-    """Which no snapshot has: the program that listens makes it."""
+    """Return whether it is a socket. Snapshots hold none: the listening program creates it."""
     return stat.S_ISSOCK(item.stat(follow_symlinks=False).st_mode)

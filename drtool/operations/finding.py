@@ -1,7 +1,7 @@
-"""`find`: in which snapshots something is, by its name or its path; streamed.
+"""`find`: the snapshots that hold a name or a path, as a stream.
 
 Invariants
-    A directory that several snapshots share, and in which nothing was found, is read once.
+    A directory that several snapshots share, and that has no match, is read once.
 """
 
 import fnmatch
@@ -16,11 +16,13 @@ from drtool.repository import Repository
 from drtool.trees import Entry, FileType, read_directory
 
 BARREN_MAX = 400_000
-"""How many directories without a match are remembered: some 60 MB."""
+"""How many directories without a match are remembered (about 60 MB)."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """`patterns` as a shell knows them; one with a slash is held against the whole path. `types`: `f`, `d`, `l`; empty: any."""
+    """`patterns` are shell patterns; one with a slash must match the whole path. `types`: `f`, `d`, `l`; empty means
+    any.
+    """
 
     patterns: tuple[str, ...]
     ignore_case: bool = False
@@ -54,7 +56,7 @@ class _Patterns:
 
 
 def find(repository: Repository, snapshots: Iterable[Snapshot], wanted: Wanted) -> Iterator[Match]:
-    """Every match, snapshot by snapshot as they come, in the order of the paths."""
+    """Yield every match, in the order of `snapshots` and then of paths."""
     patterns = _Patterns(wanted)
     barren: set[bytes] = set()
     for snapshot in snapshots:
@@ -89,12 +91,17 @@ def _in(repository: Repository, snapshot: Snapshot, patterns: _Patterns, barren:
 
 
 def _key(patterns: _Patterns, above: bytes, subtree: bytes) -> bytes:
-    """Whether a whole path matches depends on where the directory is."""
+    """Return the key under which a directory without a match is remembered.
+
+    Whether a whole path matches depends on where the directory is, so the key includes the path if one is wanted.
+    """
     return subtree if patterns.path is None else subtree + above
 
 
 def _any(patterns: Sequence[str], flags: int) -> re.Pattern[str] | None:
-    """One expression for all; None for none. A path's pattern may begin in the middle: `etc/*.conf`."""
+    """Return one expression for all patterns, or None for none. A pattern with a slash may match at any depth:
+    `etc/*.conf`.
+    """
     if not patterns:
         return None
     rules = (

@@ -1,4 +1,4 @@
-"""Whether a snapshot holds a path: asked of many snapshots, each directory that they share is read once."""
+"""Whether a snapshot holds a path. When many snapshots are asked, each directory that they share is read once."""
 
 from collections.abc import Callable, Sequence
 from operator import eq
@@ -8,7 +8,9 @@ from drtool.trees import Fetch, read_directory, split_path
 
 
 def holder_of(fetch: Fetch, path: bytes) -> Callable[[Snapshot], bool]:
-    """Return a test for snapshots that hold `path`; every one holds `/`. DrtoolError if a directory cannot be read."""
+    """Return a test for snapshots that hold `path`. Every snapshot holds `/`. DrtoolError if a directory cannot be
+    read.
+    """
     parts = split_path(path)
     known: dict[tuple[bytes, int], bool] = {}
 
@@ -19,7 +21,7 @@ def holder_of(fetch: Fetch, path: bytes) -> Callable[[Snapshot], bool]:
 
 
 def _may_hold(row: Snapshot, parts: Sequence[bytes]) -> bool:
-    """Whether the path lies on the way to, or below, what was backed up; nothing else needs to be read."""
+    """Return whether the path leads to, or lies below, what was backed up. If not, nothing needs to be read."""
     stored = [split_path(path) for path in row.paths]
     related = any(all(map(eq, parts, each)) for each in stored)
     return related or parts[:1] == [b"sqlite"]  # the inventory lies beside the database's own path

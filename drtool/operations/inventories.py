@@ -1,7 +1,7 @@
-"""What a snapshot records of a database: its inventory, read back from the snapshot itself.
+"""The inventory that a snapshot of a database records, read back from the snapshot itself.
 
 Invariants
-    A snapshot is of a database only if it holds an inventory that says so, wherever it came from and whatever it is called.
+    A snapshot is of a database only if it holds an inventory that says so, regardless of its source and name.
 """
 
 import os
@@ -16,7 +16,9 @@ _INVENTORY_BYTES_MAX = 64 << 20
 
 
 def recorded(repository: Repository, snapshot: Snapshot) -> Inventory | None:
-    """The inventory of a snapshot of a database; None of any other. Raises DrtoolError, FormatError."""
+    """Return the inventory of a snapshot of a database, or None for any other snapshot. Raises DrtoolError,
+    FormatError.
+    """
     here = {os.fsdecode(entry.name) for entry in read_directory(snapshot.root, repository.trees)}
     for kind in KINDS:
         if kind not in here:

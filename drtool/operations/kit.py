@@ -1,4 +1,4 @@
-"""What a recovery kit has to say: where the repository lies, what opens it, and what is stored there."""
+"""The content of a recovery kit: where the repository is, how to open it, and what is stored there."""
 
 import time
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from drtool.repository.slots import keeps_slots, read_slots, table_of
 
 
 class KitPlace(Struct, frozen=True, kw_only=True):
-    """One target: how to get at it, and whether it can be opened by itself."""
+    """One target: its URL, and whether it has key slots and data (see `_opens`)."""
 
     name: TargetName
     url: str
@@ -34,7 +34,7 @@ class KitSlot(Struct, frozen=True, kw_only=True):
 
 
 class KitSource(Struct, frozen=True, kw_only=True):
-    """What one host stores under one name; `newest_ns` is when its newest snapshot was taken."""
+    """The snapshots of one source of one host. `newest_ns` is the time of the newest one."""
 
     host: str
     source: str
@@ -43,7 +43,7 @@ class KitSource(Struct, frozen=True, kw_only=True):
 
 
 class Kit(Struct, frozen=True, kw_only=True):
-    """`password` is None unless it is to stand on the page."""
+    """`password` is None unless it is to be printed on the page."""
 
     label: str
     repository_id: str
@@ -60,7 +60,7 @@ class Kit(Struct, frozen=True, kw_only=True):
 
 
 def recovery_kit(repository: Repository, *, with_password: bool) -> Kit:
-    """Everything that somebody needs who has nothing else. UsageError if nothing could be opened with it."""
+    """Return everything needed to recover without any other information. UsageError if no target keeps key slots."""
     view = repository.view
     places = sorted(_places(repository), key=lambda place: (not _opens(place), not place.reachable, place.name))
     if not any(place.keys for place in places):
@@ -85,12 +85,12 @@ def recovery_kit(repository: Repository, *, with_password: bool) -> Kit:
 
 
 def _opens(place: KitPlace) -> bool:
-    """Whether everything on the page can begin there."""
+    """Return whether the repository can be opened and restored from this place alone."""
     return place.keys and place.data
 
 
 def _places(repository: Repository) -> list[KitPlace]:
-    """The manifest's word on where targets are; this host's configuration where it knows better, without credentials."""
+    """Return the targets of the manifest, with this host's URL where the target is reachable. No credentials."""
     targets = repository.targets
     keepers = keeps_slots(targets, repository.view.state.targets)
     return [
@@ -139,14 +139,14 @@ def _sources(snapshots: Iterable[Snapshot]) -> list[KitSource]:
 
 
 def _password(repository: Repository) -> str:
-    """As people can type it."""
+    """Return the password in printable form. UsageError if it has none."""
     try:
         text = repository.spec.password().decode()
     except UnicodeDecodeError:
         text = "\0"
     if not text.isprintable():
         raise UsageError(
-            "the password holds bytes that nobody could read off a page",
+            "the password contains bytes that cannot be printed",
             hint="leave it out, or add one for the kit: drtool key add --label 'recovery kit'",
         )
     return text

@@ -1,4 +1,4 @@
-"""Looking into a snapshot: its entries, one directory or everything below."""
+"""`ls`: the entries of a snapshot, of one directory or of everything below it."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from drtool.trees import Entry, FileType, find_entry, split_path, walk
 
 
 class Listed(Struct, frozen=True, kw_only=True):
-    """One row of `ls`. `target` is a symlink's; `mtime_ns` is nanoseconds since 1970."""
+    """One row of `ls`. `target`: the target of a symlink. `mtime_ns`: nanoseconds since 1970."""
 
     path: str
     type: str
@@ -35,13 +35,13 @@ class Listing(Struct, frozen=True, kw_only=True):
 
 
 def ls(repository: Repository, snapshot: Snapshot, path: bytes | None, recursive: bool) -> Listing:
-    """What is at `path` (None: at the root): a directory's entries, or the one file. DrtoolError if nothing is."""
+    """List `path` (None: the root): a directory's entries, or the one file. DrtoolError if it does not exist."""
     rows = list(stream(repository, snapshot, path, recursive))
     return Listing(snapshot=snapshot.id.hex(), entries=rows, tentative=repository.view.tentative)
 
 
 def stream(repository: Repository, snapshot: Snapshot, path: bytes | None, recursive: bool) -> Iterator[Listed]:
-    """The same, entry by entry."""
+    """Yield the same rows one by one."""
     return (_listed(where, entry) for where, entry in _entries(repository, snapshot, path, recursive))
 
 

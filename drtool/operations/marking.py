@@ -1,7 +1,8 @@
-"""Tags and holds: what is said of snapshots after they were stored.
+"""Tags and holds: marks that are put on snapshots after they were stored.
 
 Invariants
-    Each change is made on the marks that are there: of two at the same moment both count, or one is done again.
+    Each change is computed from the current marks. When two changes collide, one is computed again, so both take
+    effect.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,9 @@ Altering = Callable[[Snapshot, Mark], Mark]
 
 
 def mark(repository: Repository, ids: Sequence[bytes], alter: Altering) -> list[tuple[Snapshot, Mark]]:
-    """Alter the marks of these snapshots; return what they are now. NoSuchSnapshot if one was forgotten meanwhile."""
+    """Alter the marks of these snapshots, and return them as they are now. NoSuchSnapshot if one was forgotten
+    meanwhile.
+    """
     for _ in range(TRIES):
         state = repository.view.state
         before = _marked(state, ids)
@@ -48,5 +51,5 @@ def _marked(state: State, ids: Sequence[bytes]) -> list[tuple[Snapshot, Mark]]:
 
 
 def held(state: State, now_ns: int) -> set[bytes]:
-    """The snapshots that must not be forgotten."""
+    """Return the snapshots under a hold, which must not be forgotten."""
     return {row.snapshot for row in state.marks if row.holds(now_ns)}

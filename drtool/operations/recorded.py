@@ -1,4 +1,4 @@
-"""Where the files of a database's snapshot go, and what of an old database must not stay beside them."""
+"""Where the files of a database snapshot are restored, and which leftovers of an old database must be removed there."""
 
 import os
 from pathlib import Path
@@ -13,13 +13,15 @@ from drtool.trees import Entry, FileType, split_path
 
 
 def clear_old_logs(repository: Repository, request: RestoreRequest) -> list[Path]:
-    """Before a SQLite database is put over an old one: removes the old one's `-wal`, `-shm` and `-journal`; what was removed."""
+    """Remove the `-wal`, `-shm` and `-journal` of an old SQLite database that is about to be replaced. Return what was
+    removed.
+    """
     if request.overwrite == "never" or (request.overwrite is None and not request.delete):
         return []
     try:
         inventory = recorded(repository, request.snapshot)
     except DrtoolError:
-        return []  # it cannot be read, so neither can be said what it is; the restore itself names what is lost
+        return []  # it cannot be read, so its kind is unknown. The restore itself reports the loss
     if inventory is None or inventory.drtool != "sqlite":
         return []
     places = [_place(request, database.dump) for database in inventory.databases]
@@ -27,7 +29,7 @@ def clear_old_logs(repository: Repository, request: RestoreRequest) -> list[Path
 
 
 def _place(request: RestoreRequest, dump: str) -> Path | None:
-    """Where a file of the snapshot would be put; None if it is left out."""
+    """Return the destination of a file of the snapshot, or None if it is left out."""
     parts = split_path(os.fsencode(dump))
     above = split_path(request.path or b"")
     if above == parts:

@@ -1,11 +1,11 @@
-"""The snapshot that a name stands for, narrowed by host, tag and source.
+"""Selection of the snapshot that a name means, narrowed by host, tag and source.
 
-Pure: time is handed in. Snapshots come in the manifest's order, oldest change first.
+Pure: the time is a parameter. Snapshots come in the manifest's order, oldest change first.
 
 Invariants
-    Where `latest` could have meant several sources, the result says which it chose and names the others.
-    `latest` is the newest by snapshot time; of two with the same time, the one that the manifest recorded later.
-    A snapshot dated more than an hour after now is passed over, with a warning, unless nothing else matches: one wrong
+    Where `latest` could mean several sources, the result says which one it chose and names the others.
+    `latest` is the newest by snapshot time. Of two with the same time, it is the one that the manifest recorded later.
+    A snapshot dated more than an hour after now is skipped, with a warning, unless nothing else matches: one wrong
     clock must not hide every later backup.
 """
 
@@ -19,11 +19,11 @@ from drtool.operations.snapshot_names import LATEST, Latest, parse_latest
 
 FUTURE_NS = 3600 * 10**9
 OTHERS_SHOWN = 4
-"""In sentences; documents name all."""
+"""Sources named in a sentence. Documents name all."""
 
 
 class Listed(Protocol):
-    """What selection reads of a snapshot."""
+    """The attributes of a snapshot that selection reads."""
 
     @property
     def id(self) -> bytes: ...
@@ -45,9 +45,9 @@ S = TypeVar("S", bound=Listed)
 
 
 class Narrowing(Struct, frozen=True, kw_only=True):
-    """Empty means any. Of `hosts` and `sources` one must match; of `tags`, all.
+    """A filter. An empty field matches everything. One of `hosts` and one of `sources` must match, and all of `tags`.
 
-    A source without a name is called by its paths, as `source_name` writes them.
+    A source without a name is referred to by its paths, as `source_name` writes them.
     """
 
     hosts: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Narrowing(Struct, frozen=True, kw_only=True):
 
 
 class Selected(Struct, Generic[S], frozen=True):
-    """The snapshot that is meant, and what a person should know about the choice."""
+    """The chosen snapshot, and what a person should know about the choice."""
 
     snapshot: S
     warnings: tuple[str, ...] = ()
@@ -79,7 +79,9 @@ class Selected(Struct, Generic[S], frozen=True):
 
 
 def narrowed(snapshots: Iterable[S], narrowing: Narrowing, latest: int | None = None) -> list[S]:
-    """Those that `narrowing` admits, oldest first by time; with `latest`, the newest that many of each host and source."""
+    """Return the snapshots that `narrowing` admits, oldest first. `latest`: only that many newest of each host and
+    source.
+    """
     rows = sorted(filter(narrowing.admits, snapshots), key=_age)
     if latest is None:
         return rows
@@ -101,7 +103,7 @@ def select(
     narrowing: Narrowing | None = None,
     holds: Callable[[S], bool] | None = None,
 ) -> Selected[S]:
-    """Return the snapshot that `name` means. `latest` passes over snapshots that do not hold the wanted path, by `holds`.
+    """Return the snapshot that `name` means. `latest` skips snapshots that fail `holds`, the test for the wanted path.
 
     NoSuchSnapshot if there is none, or more than one; UsageError if the name is malformed.
     """
@@ -121,13 +123,13 @@ def select(
 
 
 def _without_future(rows: list[S], now_ns: int) -> tuple[list[S], list[str]]:
-    """Return the snapshots that are not dated in the future, or all if there are no others; and what is to be said of it."""
+    """Return the snapshots that are not dated in the future, or all if there are no others, and the warnings about it."""
     past = [row for row in rows if row.time_ns <= now_ns + FUTURE_NS]
     future = len(rows) - len(past)
     if not past:
         return rows, ["every snapshot that matches is dated in the future; taking the newest"]
     counted = "1 snapshot is" if future == 1 else f"{future} snapshots are"
-    return past, [f"{counted} dated more than an hour after now and passed over for {LATEST}"] if future else []
+    return past, [f"{counted} dated more than an hour after now and skipped for {LATEST}"] if future else []
 
 
 def _until(rows: list[S], until_ns: int, name: str) -> list[S]:
@@ -141,9 +143,9 @@ def _until(rows: list[S], until_ns: int, name: str) -> list[S]:
 
 
 def _latest(rows: list[S], latest: Latest, warnings: list[str], holds: Callable[[S], bool] | None) -> Selected[S]:
-    """Return the newest of `rows` that holds the path; with `back`, of those that are at least so far back in its source."""
+    """Return the newest of `rows` that holds the path. With `back`, start that many snapshots earlier in its source."""
     newest = next((row for row in reversed(rows) if holds is None or holds(row)), None)
-    if newest is None:  # the caller says what is missing where
+    if newest is None:  # the caller reports the missing path
         nowhere = [f"the path is in none of the {len(rows)} snapshots that match"] if len(rows) > 1 else []
         return Selected(rows[-1], (*warnings, *nowhere), by_latest=True)
     heads = {source_of(row): row for row in rows}
@@ -164,9 +166,10 @@ def _older_words(row: Listed, wanted: Listed) -> str:
 
 
 def _back(rows: Sequence[S], newest: S, back: int) -> list[S]:
-    """Return the snapshots of the same source from the one that is `back` before the newest on, the newest first.
+    """Return the snapshots of the source of `newest`, newest first, without its `back` newest ones.
 
-    Older ones are counted as `snapshots --latest` counts them: those without a source's name are one source of their host.
+    They are counted as `snapshots --latest` counts them: all snapshots without a source name are one source of their
+    host.
     """
     key: Callable[[Listed], Hashable] = host_and_name if back else source_of
     same = [row for row in reversed(rows) if key(row) == key(newest)]
@@ -179,33 +182,33 @@ def _back(rows: Sequence[S], newest: S, back: int) -> list[S]:
 
 
 def host_and_name(row: Listed) -> tuple[str, ...]:
-    """Return what `snapshots --latest` tells sources apart by."""
+    """Return the key by which `snapshots --latest` distinguishes sources."""
     return row.host, row.source
 
 
 def source_of(row: Listed) -> tuple[str, str, frozenset[bytes]]:
-    """Return what tells a source from others: host and name; without a name, host and set of paths."""
+    """Return the key that identifies a source: host and name, or host and set of paths if it has no name."""
     return row.host, row.source, frozenset() if row.source else frozenset(row.paths)
 
 
 def source_name(row: Listed) -> str:
-    """Return what `--source` calls a source: its name; without one, its paths, in the order of their names."""
+    """Return the name that `--source` accepts: the source's name, or its sorted paths if it has none."""
     return row.source or " ".join(path.decode("utf-8", "backslashreplace") for path in sorted(row.paths))
 
 
 def source_words(row: Listed) -> str:
-    """Return a source as a person calls it."""
+    """Return a source in words for people."""
     return f"source {row.source} of {row.host}" if row.source else f"{source_name(row)} of {row.host}"
 
 
 def _is_called(row: Listed, word: str) -> bool:
-    """Return whether `--source word` means this source. A slash at the end, as a shell completes it, says nothing."""
+    """Return whether `--source word` means this source. A trailing slash, as shells complete it, is ignored."""
     text = word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return source_name(row) in (text, text.rstrip("/") or "/") if not row.source else row.source == word
 
 
 def choice_words(selected: Selected[S]) -> str | None:
-    """Return which source `latest` chose, and the others; None if there was no choice."""
+    """Return which source `latest` chose and which others there are, or None if there was no choice."""
     if not selected.others:
         return None
     others = sorted(map(source_words, selected.others))
@@ -227,7 +230,7 @@ def _choosing(selected: Selected[S]) -> str:
 WHOLE_PATHS = (
     "paths in a snapshot are whole, from / on: `drtool find NAME` finds one, `drtool ls -R SNAPSHOT` lists all"
 )
-"""What whoever named one that there is not may want to know."""
+"""The hint for a path that does not exist."""
 
 
 def _by_prefix(snapshots: Sequence[S], name: str) -> S:

@@ -1,7 +1,7 @@
-"""Who is writing, as the manifest knows it; and the end of a session whose writer will not come back.
+"""The open sessions in the manifest, and the expiry of a session whose writer will not come back.
 
-A wrong guess costs a backup a re-check, never data: it opens another session and goes on. A mover that is ended while it works
-stops before its next deletions.
+Expiring a live session never loses data. A backup opens another session, checks its references again and goes on. A
+mover stops before its next deletions.
 """
 
 import time
@@ -20,7 +20,7 @@ SHORT_ID = 8
 
 
 class OpenSession(Struct, frozen=True, kw_only=True):
-    """One row of `session list`. Times are by the writers' clocks; `…_sequence` is the change that did it."""
+    """One row of `session list`. Times are from the writers' clocks. `…_sequence` is the number of the change."""
 
     id: str
     kind: str
@@ -41,19 +41,19 @@ class Sessions(Struct, frozen=True, kw_only=True):
 
 
 class Expiry(Struct, frozen=True, kw_only=True):
-    """What `session expire` ends, or would end."""
+    """The session that `session expire` ends, or would end."""
 
     expired: OpenSession
     dry_run: bool
 
 
 def sessions(repository: Repository) -> Sessions:
-    """The sessions that are open, oldest first."""
+    """Return the open sessions, oldest first."""
     return Sessions(sessions=_described(repository, repository.view.state.sessions))
 
 
 def plan_expiry(repository: Repository, prefix: str, *, force: bool, dry_run: bool) -> Expiry:
-    """The session that `prefix` names. `Refused` if its process is at work here, unless by force."""
+    """Return the session that `prefix` names. `Refused` if its process is alive on this host, unless forced."""
     (row,) = _described(repository, [_by_prefix(repository.view.state.sessions, prefix)])
     if row.process == "alive" and not force:
         raise Refused(
@@ -71,7 +71,7 @@ def plan_expiry(repository: Repository, prefix: str, *, force: bool, dry_run: bo
 
 
 def expire(repository: Repository, expiry: Expiry) -> None:
-    """Ends it, by a change of its own."""
+    """End the session, in a change of its own."""
     (row,) = (row for row in repository.view.state.sessions if row.id.hex() == expiry.expired.id)
     repository.adopt(repository.manifest.commit(ExpireSession(expired=row.id)).view)
 
@@ -119,7 +119,7 @@ def _age_s(then_ns: int, now_ns: int) -> float:
 
 
 def _times(repository: Repository, rows: Iterable[Session]) -> dict[int, int]:
-    """When each session was opened, from the log; what cannot be read there stays unknown."""
+    """Return when each session was opened, from the log. Unreadable ones are absent."""
     never_renewed = {row.opened: row.time_ns for row in rows if row.opened == row.renewed}
     others = {row.opened for row in rows} - never_renewed.keys()
     if not others:
@@ -132,5 +132,5 @@ def _times(repository: Repository, rows: Iterable[Session]) -> dict[int, int]:
 
 
 def _ns(text: str) -> int:
-    """The log's time, to the microsecond."""
+    """Return the log's time, exact to the microsecond."""
     return int(datetime.fromisoformat(text).timestamp() * 1e6) * 1000

@@ -1,6 +1,7 @@
-"""The grammar of snapshot names: a prefix of an id, `latest`, `latest~N`, `latest@TIME`; and `:PATH` after any of them.
+"""The grammar of snapshot names: a prefix of an id, `latest`, `latest~N` or `latest@TIME`, each optionally with
+`:PATH`.
 
-Pure, but that a TIME without an offset is of this host's time zone.
+Pure, except that a TIME without an offset is in this host's time zone.
 """
 
 import re
@@ -21,14 +22,14 @@ _TIME_HINT = "write latest@2026-01-31, latest@2026-01-31T22:30 or latest@2026-01
 
 
 class Latest(Struct, frozen=True):
-    """`latest`: the newest snapshot, or an older one. `back`: so many before it; `until_ns`: none that is later."""
+    """`latest`: the newest snapshot or an older one. `back`: that many before it. `until_ns`: not later than this."""
 
     back: int = 0
     until_ns: int | None = None
 
 
 def split_name(text: str) -> tuple[str, str | None]:
-    """Split `SNAPSHOT:PATH`: at the first colon that is no part of a TIME. None: no path was given."""
+    """Split `SNAPSHOT:PATH` at the first colon that is not part of a TIME. The path is None if there is no colon."""
     dated = _DATED.fullmatch(text)
     if dated is not None:
         return dated.group(1), dated.group(2)
@@ -37,7 +38,7 @@ def split_name(text: str) -> tuple[str, str | None]:
 
 
 def parse_latest(name: str) -> Latest | None:
-    """Return what a name that begins with `latest` means; None for the prefix of an id. UsageError if it is malformed."""
+    """Return the meaning of a name that begins with `latest`, or None for an id prefix. UsageError if it is malformed."""
     if name == LATEST:
         return Latest()
     if name.startswith(f"{LATEST}~"):

@@ -1,7 +1,7 @@
-"""Who votes after a recovery beside the registers that are left: survivors that never voted, and new arbiters.
+"""The voters after a recovery beyond the surviving registers: survivors that did not vote before, and new arbiters.
 
 Invariants
-    A survivor without a register votes only if its medium can, and the configuration does not forbid it.
+    A survivor without a register votes only if its medium supports it and the configuration allows it.
     An arbiter's place holds its marker and the key slots before the catalogue names it.
 """
 
@@ -25,9 +25,9 @@ ABLE_PLACE = "name an empty directory on a local file system, or on a server tha
 def voters_after(
     repository: Repository, found: Survivors, arbiters: Sequence[TargetSpec]
 ) -> dict[SiteName, TargetName | None]:
-    """Return the sites that would vote; the target for those whose register begins, None for those that have one.
+    """Return the sites that would vote: the target where a new register begins, or None where one exists.
 
-    `UsageError` if there are none, or if an arbiter's place or name will not do.
+    `UsageError` if there are none, or if an arbiter's place or name is unsuitable.
     """
     voters: dict[SiteName, TargetName | None] = dict.fromkeys(found.with_register())
     reasons: list[str] = []
@@ -41,13 +41,13 @@ def voters_after(
         voters[spec.site] = spec.name
     if not voters:
         raise UsageError(
-            f"no place is left that can vote ({'; '.join(sorted(reasons))}); nothing was changed", hint=ABLE_PLACE
+            f"no remaining place can vote ({'; '.join(sorted(reasons))}), so nothing was changed", hint=ABLE_PLACE
         )
     return dict(sorted(voters.items()))
 
 
 def _able_target(repository: Repository, site: SiteName) -> tuple[TargetName | None, list[str]]:
-    """The first target of a site that can hold a register; else why each cannot."""
+    """Return the first target of a site that can hold a register, or else the reasons why none can."""
     reasons: list[str] = []
     for name in repository.targets.of_site(site):
         if not repository.targets.reachable(name):
@@ -63,7 +63,7 @@ def _able_target(repository: Repository, site: SiteName) -> tuple[TargetName | N
 def _check_arbiter(repository: Repository, state: State, spec: TargetSpec) -> None:
     if any(site_of(row.name) == spec.site and row.state != "lost" for row in state.targets):
         raise UsageError(
-            f"--arbiter {spec.site}: site {spec.site} is there already", hint="give the arbiter another name"
+            f"--arbiter {spec.site}: site {spec.site} already exists", hint="give the arbiter another name"
         )
     look_at_place(repository, spec)
     reason = why_no_vote(spec, vote_verdict(spec))
@@ -74,7 +74,7 @@ def _check_arbiter(repository: Repository, state: State, spec: TargetSpec) -> No
 def stand(
     repository: Repository, voters: Mapping[SiteName, TargetName | None], arbiters: Sequence[TargetSpec]
 ) -> Standing:
-    """Prepare the arbiters' places, and return what the recovery needs to let the new voters begin."""
+    """Prepare the arbiters' places, and return what the recovery needs to start the new voters."""
     for spec in arbiters:
         admit(repository, spec)
         repository.manifest.add_site(spec.site, register_at(repository.targets, spec.site))

@@ -1,7 +1,8 @@
-"""`stats`: how much there is, how little of it had to be stored, and what was spent on copies.
+"""`stats`: the size of the snapshots, of the data stored for them, and of all copies.
 
 Invariants
-    What targets hold is what they list now; one that cannot be listed is named, and its copies are not guessed.
+    Sizes at targets come from listings taken now. A target that cannot be listed is named, and its copies are not
+    guessed.
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,11 @@ from drtool.trees import FileType, read_content, walk
 
 
 class StatsResult(Struct, frozen=True, kw_only=True):
-    """Sizes in bytes. `restored_bytes`: of all these snapshots, each restored by itself; `unique_bytes`: what is different of
-    that, before compression; `packed_bytes`: the packs of files' contents, once; `tree_bytes`: those of names and attributes,
-    once; `stored_bytes`: everything at all targets that could be listed. Of chosen snapshots only the first four are known.
+    """Sizes in bytes. Of chosen snapshots only the first four fields are set.
+
+    `restored_bytes`: all these snapshots, each restored on its own. `unique_bytes`: the distinct chunks of that, before
+    compression. `packed_bytes`: one copy of the packs of file contents. `tree_bytes`: one copy of the packs of names
+    and attributes. `stored_bytes`: everything at all targets that could be listed.
     """
 
     snapshots: int
@@ -31,14 +34,14 @@ class StatsResult(Struct, frozen=True, kw_only=True):
     tree_bytes: int | None = None
     stored_bytes: int | None = None
     deduplication: float | None = None
-    """How often each byte is there in the snapshots: restored by unique."""
+    """How often each byte occurs in the snapshots: restored by unique."""
     compression: float | None = None
     """Unique by packed."""
     unlisted: list[str] = []
 
 
 def stats(repository: Repository) -> StatsResult:
-    """Of everything, by the index and the targets' listings: no snapshot is looked into."""
+    """Return the figures of everything, from the index and the targets' listings. No snapshot is read."""
     rows = list(repository.view.state.snapshots)
     packs = {pack.pack: pack for pack in repository.index.packs()}.values()
     data = [pack for pack in packs if pack.kind == PackKind.DATA]
@@ -62,7 +65,7 @@ def stats(repository: Repository) -> StatsResult:
 
 
 def stats_of(repository: Repository, snapshots: Sequence[Snapshot]) -> StatsResult:
-    """Of these snapshots, by walking them; what they share counts once. Needs some 100 bytes of memory a chunk."""
+    """Return the figures of these snapshots by walking them. Shared chunks count once. Needs about 100 bytes a chunk."""
     seen: set[ChunkId] = set()
     unique_bytes = 0
     for snapshot in snapshots:

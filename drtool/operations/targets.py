@@ -1,4 +1,4 @@
-"""The places that hold copies: what each one has, and what the ring means it to have."""
+"""The places that hold copies: the content of each, and its intended share by the ring."""
 
 from msgspec import Struct
 
@@ -10,7 +10,7 @@ from drtool.ring import expected_shares, shares
 
 
 class TargetReport(Struct, frozen=True, kw_only=True):
-    """One target. What is counted is what it lists now; None where it could not be listed."""
+    """One target. Counts come from a listing taken now, and are None where it could not be listed."""
 
     name: str
     site: str
@@ -22,7 +22,7 @@ class TargetReport(Struct, frozen=True, kw_only=True):
     objects: int | None
     bytes: int | None
     share: float | None
-    """Of all that the listed targets hold."""
+    """Of everything that the listed targets hold."""
     expected_share: float
     """Of all copies of packs, by weight."""
 
@@ -33,7 +33,7 @@ class TargetsResult(Struct, frozen=True, kw_only=True):
 
 
 class RingShare(Struct, frozen=True, kw_only=True):
-    """One target's part of the ring: measured on a sample of imagined packs, and what its weight entitles it to."""
+    """One target's share of the ring: measured on a sample of imaginary packs, and expected from its weight."""
 
     name: str
     site: str
@@ -50,7 +50,7 @@ class RingResult(Struct, frozen=True, kw_only=True):
 
 
 def targets(repository: Repository) -> TargetsResult:
-    """Lists every reachable target and counts."""
+    """List every reachable target and count its objects."""
     inventory = take_inventory(repository.targets)
     held = {name: sum(objects.values()) for name, objects in inventory.objects.items()}
     total = sum(held.values())
@@ -77,7 +77,7 @@ def targets(repository: Repository) -> TargetsResult:
 
 
 def _arbiter(repository: Repository, row: Target) -> TargetReport:
-    """A place that holds no packs and has no share."""
+    """Return the report of an arbiter, which holds no packs and has no share."""
     return TargetReport(
         name=row.name,
         site=site_of(row.name),
@@ -94,7 +94,7 @@ def _arbiter(repository: Repository, row: Target) -> TargetReport:
 
 
 def ring(repository: Repository) -> RingResult:
-    """The placement in force."""
+    """Return the current placement."""
     placed = repository.view.state.ring
     measured, expected = shares(repository.placement), expected_shares(placed)
     rows = [

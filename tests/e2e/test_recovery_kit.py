@@ -168,7 +168,7 @@ def test_a_password_that_nobody_can_read_off_a_page_is_not_put_on_one(stored, tm
     added = stored("key", "add", "--new-password-file", str(new), "--json").document
     try:
         done = stored("key", "kit", "--with-password", "--password-file", str(new))
-        assert (done.code, "off a page" in done.err) == (2, True)
+        assert (done.code, "cannot be printed" in done.err) == (2, True)
     finally:
         assert stored("key", "remove", added["id"]).code == 0
 

@@ -82,7 +82,7 @@ def test_a_system_whose_packages_are_not_all_back_fails_the_comparison(shell, tm
 
 @pytest.mark.parametrize(
     ("source", "why"),
-    [("home", "is of no system"), ("host", "a system is restored as a whole; leave out `paths` and `exclude`")],
+    [("home", "is not of a system"), ("host", "a system is restored as a whole; leave out `paths` and `exclude`")],
 )
 def test_what_is_no_whole_system_is_told_beforehand(shell, source, why):
     more = "" if source == "home" else "paths: [/etc/passwd], "

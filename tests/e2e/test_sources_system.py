@@ -81,7 +81,7 @@ def test_drift_finds_what_changed_and_nothing_else(shell, stored):
 
 def test_drift_says_which_snapshots_it_cannot_use(shell, stored):
     ran = shell("drift", "--source", "extra", "--json")
-    assert (ran.code, "is of no system" in ran.error["message"]) == (1, True)
+    assert (ran.code, "is not of a system" in ran.error["message"]) == (1, True)
     ran = shell("drift", "--what", "colour", "--json")
     assert (ran.code, "--what colour" in ran.error["message"]) == (2, True)
     ran = shell("drift", "--host", "other", "--json")

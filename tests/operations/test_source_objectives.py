@@ -24,7 +24,7 @@ DAY_S = 86_400
         (
             Objective(copies=3),
             (1, 2, None),
-            "on 2 of the 3 sites that are wanted; the repository promises no more than 2",
+            "on 2 sites instead of 3; the repository promises no more than 2",
         ),
         (Objective(proven=DAY_S), (1, 2, Proven(5, ever=False)), ""),
         (Objective(proven=DAY_S), (1, 2, Proven(DAY_S * 2, ever=False)), "nothing was proven for 2 d"),

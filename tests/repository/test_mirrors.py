@@ -115,7 +115,7 @@ def test_a_recovery_from_a_copy_begins_at_an_arbiter(world):
     shutil.rmtree(world.directory("a/main"))
     judge = TargetSpec(name=TargetName("judge/main"), url=str(world.root / "judge"), vote="only")
     with world.open(anyhow=True) as repository:
-        with pytest.raises(UsageError, match="no place is left that can vote"):
+        with pytest.raises(UsageError, match="no remaining place can vote"):
             plan_recovery(repository, ["b"], dry_run=False)
         plan = plan_recovery(repository, ["b"], [judge], dry_run=False)
         assert (plan.given_up, list(plan.voters), [row.site for row in plan.copies]) == (["a"], ["judge"], ["b"])

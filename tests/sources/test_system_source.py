@@ -483,7 +483,7 @@ def test_drift_from_a_snapshot_of_something_else_is_refused(world, tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "src/f").write_text("x")
     world.backup(tmp_path / "src")
-    with world.open() as repository, pytest.raises(DrtoolError, match="is of no system"):
+    with world.open() as repository, pytest.raises(DrtoolError, match="is not of a system"):
         drift(repository, next(iter(repository.view.state.snapshots)), dict(os.environ))
 
 
