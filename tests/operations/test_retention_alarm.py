@@ -39,8 +39,8 @@ def test_back_dated_ones_that_displace_the_newest_of_each_day():
         *range(10, 16)
     ]  # of the day before: that can be
     assert [int.from_bytes(id_) for id_ in found["back-dated"].pushed] == [10, 3, 4, 5, 6, 7]
-    assert "6 snapshots added since the last run are dated far before others" in found["back-dated"].message
-    assert "6 snapshots would go" in found["back-dated"].message
+    assert "6 snapshots added since the last run are dated long before snapshots" in found["back-dated"].message
+    assert "6 snapshots to be removed" in found["back-dated"].message
 
 
 def test_a_clock_that_fell_back_makes_fresh_backups_look_like_the_oldest():
@@ -81,7 +81,7 @@ def test_a_flood_that_ends_the_history():
     assert list(found) == ["flood"]
     assert len(found["flood"].pushed) == 7
     assert (
-        "would push out 7 of 7 that were to stay; in 0 hours they would end a history of 6 days"
+        "would push out 7 of 7 that would stay: 0 hours of new snapshots would end a history of 6 days"
         in found["flood"].message
     )
 

@@ -31,7 +31,7 @@ DAY_S = 86_400
         (
             Objective(proven=DAY_S),
             (1, 2, Proven(DAY_S * 2, ever=True)),
-            "that is proven is 2 d old, and 24 h are allowed",
+            "newest proven snapshot is 2 d old, and 24 h are allowed",
         ),
         (Objective(proven=DAY_S), (1, 2, Proven(5, ever=True)), ""),
     ],

@@ -76,7 +76,7 @@ def test_a_month_in_which_nothing_is_verified_any_more_turns_red_on_the_right_da
         if told:
             red[day] = told
     assert sorted(red) == [41, 42]
-    assert "the newest snapshot that is proven is 35.2 d old, and 35 d are allowed" in red[41][0]
+    assert "the newest proven snapshot is 35.2 d old, and 35 d are allowed" in red[41][0]
 
 
 def test_what_was_never_verified_turns_red_though_old_snapshots_are_forgotten(life):

@@ -1,4 +1,4 @@
-"""Doctor: what of the configuration, this host and the targets is not as it should be, and what to do about it."""
+"""`doctor`: problems of the configuration, this host and the targets, each with a remedy."""
 
 from drtool.operations.doctor.findings import Diagnosis, Finding, TargetReport
 from drtool.operations.doctor.request import ConfigProblem, DoctorRequest, PasswordSource

@@ -1,8 +1,8 @@
-"""Gathers what the catalogue says: opened without a quorum, through private copies of this host's own memory.
+"""The facts about the catalogue, gathered without a quorum and through a private copy of this host's state.
 
 Invariants
-    No register is written, and nothing of this host's state or cache: a copy of the state, in a directory of its own that is
-    removed afterwards, is what opening works with. So this works where the state directory is broken, too.
+    No register is written, and neither is this host's state or cache. Opening works with a copy of the state in a
+    directory of its own, which is removed afterwards. So this also works if the state directory is broken.
 """
 
 import shutil
@@ -29,9 +29,9 @@ from drtool.repository.readiness import medium_mismatch
 
 
 def gather_catalogue(spec: RepositorySpec, private: Path) -> CatalogueFacts:
-    """Opens the repository; whatever is wrong with it is what was to be found out."""
+    """Open the repository and return its facts, or the refusal if it cannot be opened."""
     state = private / "state"
-    with suppress(OSError):  # what of it cannot be copied is less that this host remembers (`shutil.Error` is one)
+    with suppress(OSError):  # without a file, less state is remembered (`shutil.Error` is an OSError)
         shutil.copytree(spec.state_dir, state, symlinks=True)
     state.mkdir(mode=0o700, exist_ok=True)
     careful = replace(spec, state_dir=state, cache_dir=private / "cache", manifest_from=(ANY_SITE,), read_only=True)
@@ -77,7 +77,7 @@ def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
 def _losses(
     repository: Repository, acceptors: Iterable[AcceptorStatus], copies: Iterable[MirrorStatus]
 ) -> Iterator[Exposure]:
-    """The losses that take the quorum, by what holds the catalogue now."""
+    """Return the losses that would take the quorum, given where the catalogue is now."""
     config, voters = repository.view.config, voters_of(repository.view.config)
     rows = repository.view.state.targets
     storing = [row.name for row in rows if row.state == "active" and not row.votes_only]
@@ -93,7 +93,7 @@ def _losses(
 
 
 def _is_vouched(spec: TargetSpec | None) -> bool:
-    """Whether a person said that it may vote."""
+    """Return whether the configuration says `vote: true`."""
     return spec is not None and spec.vote == "true"
 
 

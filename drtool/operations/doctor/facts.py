@@ -1,13 +1,15 @@
-"""What was found, as values: gathered by `host`, `targets` and `catalogue`, judged by `judging`. PURE."""
+"""The gathered facts as values: filled in by `host`, `targets` and `catalogue`, assessed by `judging`. Pure."""
 
 from msgspec import Struct
 
 Refusal = tuple[str, str, str | None]
-"""An error's kind, its message, what to do."""
+"""An error's kind, its message and its hint."""
 
 
 class DirectoryFacts(Struct, frozen=True, kw_only=True):
-    """A directory of drtool's own; `mode` is None while it does not exist, and the rest is of the nearest one that does."""
+    """A directory of drtool's own. `mode` is None if it does not exist: the other fields are then of its nearest
+    parent.
+    """
 
     role: str
     path: str
@@ -18,7 +20,7 @@ class DirectoryFacts(Struct, frozen=True, kw_only=True):
 
 
 class FileFacts(Struct, frozen=True, kw_only=True):
-    """A file that should be there; `secret`: for this user's eyes only. `mode` is None if it cannot be looked at."""
+    """A required file. `secret`: only this user may read it. `mode` is None if it cannot be inspected."""
 
     role: str
     path: str
@@ -28,7 +30,7 @@ class FileFacts(Struct, frozen=True, kw_only=True):
 
 
 class SourceFacts(Struct, frozen=True, kw_only=True):
-    """One path of a source; `contains`: what of drtool lies in it."""
+    """One path of a source. `contains`: the parts of drtool's own data that lie in it."""
 
     name: str
     path: str
@@ -37,7 +39,7 @@ class SourceFacts(Struct, frozen=True, kw_only=True):
 
 
 class UncapturableFacts(Struct, frozen=True, kw_only=True):
-    """A source that is more than files and could not be captured now, and why."""
+    """A source other than plain files that cannot be captured at present, and why."""
 
     name: str
     problem: str
@@ -60,9 +62,9 @@ class HostFacts(Struct, frozen=True, kw_only=True):
 
 
 class TargetFacts(Struct, frozen=True, kw_only=True):
-    """What is known of one target so far; it grows step by step, so that what hangs leaves what came before.
+    """The facts about one target. They grow step by step, so that a target that hangs keeps the earlier results.
 
-    `place` stands for what is lost at once with it, such as a device or a server; `step` is what is being tried.
+    `place` names the device or server with which it would be lost. `step` is the current attempt.
     """
 
     name: str
@@ -71,9 +73,9 @@ class TargetFacts(Struct, frozen=True, kw_only=True):
     place: str | None = None
     step: str | None = None
     refusal: Refusal | None = None
-    """Why it cannot be used at all."""
+    """Why the target cannot be used."""
     foreign: str | None = None
-    """Why it is not the target that it should be."""
+    """Why this is not the expected target."""
     unmarked: bool = False
     repository: str | None = None
     reached: bool = False
@@ -91,7 +93,7 @@ class TargetFacts(Struct, frozen=True, kw_only=True):
 
 
 class VoterFacts(Struct, frozen=True, kw_only=True):
-    """One voter, as it says itself."""
+    """One voter's own report."""
 
     site: str
     target: str
@@ -103,7 +105,9 @@ class VoterFacts(Struct, frozen=True, kw_only=True):
 
 
 class CatalogueFacts(Struct, frozen=True, kw_only=True):
-    """`refusal`: why it could not be opened; `unknown`: configured targets that it does not know; `unnamed`: the reverse."""
+    """`refusal`: why the catalogue could not be opened. `unknown`: configured targets that it lacks. `unnamed`: the
+    reverse.
+    """
 
     refusal: Refusal | None = None
     repository: str = ""
@@ -116,24 +120,27 @@ class CatalogueFacts(Struct, frozen=True, kw_only=True):
     """Targets that opening did not accept, and why."""
     problems: tuple[str, ...] = ()
     losses: tuple[tuple[str, str, bool], ...] = ()
-    """Losses that take the quorum: what would happen, what to do, whether a copy of the catalogue is left elsewhere."""
+    """Losses that would take the quorum: the event, the remedy, and whether a copy of the catalogue would remain
+    elsewhere.
+    """
     copies_damaged: tuple[str, ...] = ()
     copies_behind: tuple[str, ...] = ()
-    """Of the catalogue, at targets without a register; each in a sentence."""
+    """Copies of the catalogue at targets without a register, each described in a sentence."""
     mover: tuple[str, str, bool] | None = None
-    """The repair or rebalance that takes copies away: who, what to do, and whether it shows no sign of life."""
+    """The repair or rebalance that removes copies: its description, the hint, and whether it shows no sign of life."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """Everything. `catalogue` is None where it was not looked at; `overlaps`: pairs of targets that are one place.
+    """All facts. `catalogue` is None if it was not inspected. `overlaps`: pairs of targets in the same place.
 
-    `beyond`: targets that this host reached where the configuration does not lead, with the place, and what it says of them.
+    `beyond`: targets that this host reached at a URL that the configuration does not name: the target, that URL, and
+    the configured one.
     """
 
     config_path: str | None
     config_problems: tuple[tuple[str, str, str | None], ...]
     password: tuple[str, str | None, str | None]
-    """Where it comes from, why it could not be had, what to do."""
+    """Where it comes from, why it could not be obtained, and the hint."""
     host: HostFacts
     targets: tuple[TargetFacts, ...]
     overlaps: tuple[tuple[str, str], ...]

@@ -1,4 +1,4 @@
-"""What doctor tells: findings, and what was measured of each target. PURE."""
+"""The results of `doctor`: findings, and the measurements of each target. Pure."""
 
 from typing import Literal, TypeAlias
 
@@ -8,7 +8,7 @@ Level: TypeAlias = Literal["ok", "note", "warning", "error"]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """`what` is a short word that scripts may look for; `where` a target, a site, a file with its line; `hint` what to do."""
+    """`what`: a short word for scripts. `where`: a target, a site, or a file with its line. `hint`: the remedy."""
 
     level: Level
     what: str
@@ -18,7 +18,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class TargetReport(Struct, frozen=True, kw_only=True):
-    """What was measured of one target; None: it could not be, or was not to be tried.
+    """The measurements of one target. None: it failed, or was not attempted.
 
     `clock_skew_seconds`: how far its clock is ahead of this host's. `votes`: whether the catalogue has a voter there.
     """

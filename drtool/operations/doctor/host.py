@@ -1,4 +1,4 @@
-"""Gathers what can be known of this host. Nothing is written: whether something may be, the system tells."""
+"""The facts about this host. Nothing is written: permissions come from the operating system."""
 
 import os
 import resource
@@ -26,7 +26,7 @@ USUAL_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk"
 
 
 def gather_host(request: DoctorRequest) -> HostFacts:
-    """Looks at directories, files, limits, libraries."""
+    """Inspect directories, files, limits and libraries."""
     schemes = {scheme_of(target.url) for target in request.targets}
     needed = [(FOR_SCHEME[scheme], f"{scheme}:// targets") for scheme in sorted(schemes) if scheme in FOR_SCHEME]
     core = resource.getrlimit(resource.RLIMIT_CORE)[0]
@@ -93,7 +93,7 @@ def _file(role: str, path: Path, *, secret: bool) -> FileFacts:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
         return FileFacts(role=role, path=str(path), secret=secret, mode=None, problem=str(error.strerror))
-    problem = None if os.access(path, os.R_OK) else "it may not be read"
+    problem = None if os.access(path, os.R_OK) else "permission denied"
     return FileFacts(role=role, path=str(path), secret=secret, mode=mode, problem=problem)
 
 
@@ -111,7 +111,7 @@ def _source(request: DoctorRequest, name: str, path: Path) -> SourceFacts:
 
 
 def _uncapturable(request: DoctorRequest) -> Iterator[UncapturableFacts]:
-    """As a dry run of each such source finds out: programs, versions, whether a server answers."""
+    """Return the sources that a dry run would fail to capture: missing programs, wrong versions, no server."""
     state_dir = next((path for role, path in request.directories if role == "state directory"), Path())
     around = Around(state_dir=state_dir, environ=request.environ, warn=_drop, problem=_drop)
     for name, config in request.captures:
@@ -124,7 +124,7 @@ def _uncapturable(request: DoctorRequest) -> Iterator[UncapturableFacts]:
 
 
 def _drop(_: object) -> None:
-    """What is only worth telling when something is stored."""
+    """Drop an event: warnings matter only for a real backup."""
 
 
 def _is_inside(target: TargetSpec, path: Path) -> bool:

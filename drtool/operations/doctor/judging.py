@@ -1,8 +1,8 @@
-"""What the facts mean: findings, the worst first. PURE.
+"""Assessment of the facts: findings, worst first. Pure.
 
 Invariants
-    A fact that is not known yields no finding that claims something of it.
-    Every warning and every error says what to do.
+    A fact that is unknown yields no finding that makes a claim about it.
+    Every warning and every error has a hint.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ CACHE_ROOM_BYTES = 1 << 30
 LITTLE_ROOM_BYTES = 64 << 20
 OTHERS = 0o077
 CONFIG = "config"
-"""The beginning of what configuration errors are called: they alone make the exit code 2."""
+"""The prefix of configuration findings. They alone make the exit code 2."""
 
 
 def diagnose(facts: Facts) -> Diagnosis:
-    """Everything that there is to say."""
+    """Return all findings."""
     found = [*_config(facts), *_password(facts), *_host(facts.host), *_targets(facts), *judge_catalogue(facts)]
     found.sort(key=lambda finding: ORDER.index(finding.level))
     votes = {voter.target for voter in facts.catalogue.voters} if facts.catalogue and facts.catalogue.voters else None
@@ -45,7 +45,7 @@ def diagnose(facts: Facts) -> Diagnosis:
 
 
 def exit_code(diagnosis: Diagnosis) -> int:
-    """2 if nothing but the configuration is in error, 1 if anything else is."""
+    """Return 2 if only the configuration is in error, 1 if anything else is, else 0."""
     errors = [finding for finding in diagnosis.findings if finding.level == "error"]
     if not errors:
         return 0
@@ -56,7 +56,7 @@ def _config(facts: Facts) -> Iterator[Finding]:
     for where, message, hint in facts.config_problems:
         yield Finding(level="error", what=CONFIG, where=where, message=message, hint=hint or "correct the file")
     if facts.config_path is not None and not facts.config_problems:
-        yield Finding(level="ok", what=CONFIG, where=facts.config_path, message="the configuration is understood")
+        yield Finding(level="ok", what=CONFIG, where=facts.config_path, message="the configuration is valid")
 
 
 def _password(facts: Facts) -> Iterator[Finding]:
@@ -96,7 +96,7 @@ def _file(file: FileFacts) -> Iterator[Finding]:
             level="warning",
             what=f"{what}-mode",
             where=file.path,
-            message=f"the {file.role} has mode {file.mode:04o}: others on this host may get at it",
+            message=f"the {file.role} has mode {file.mode:04o}: other users of this host may be able to read it",
             hint=f"chmod 600 {file.path}",
         )
 
@@ -104,7 +104,7 @@ def _file(file: FileFacts) -> Iterator[Finding]:
 def _directory(directory: DirectoryFacts) -> Iterator[Finding]:
     what, where = directory.role.replace(" ", "-"), directory.path
     if not directory.writable:
-        why = directory.problem or "it may not be written"
+        why = directory.problem or "it is not writable"
         yield Finding(
             level="error",
             what=what,
@@ -117,7 +117,7 @@ def _directory(directory: DirectoryFacts) -> Iterator[Finding]:
             level="warning",
             what=f"{what}-mode",
             where=where,
-            message=f"the {directory.role} has mode {directory.mode:04o}: others on this host may look into it",
+            message=f"the {directory.role} has mode {directory.mode:04o}: other users may be able to read it",
             hint=f"chmod 700 {where}",
         )
     wanted_bytes = CACHE_ROOM_BYTES if "cache" in directory.role else LITTLE_ROOM_BYTES
@@ -147,7 +147,7 @@ def _sources(host: HostFacts) -> Iterator[Finding]:
                 level="warning",
                 what="source-contains",
                 where=where,
-                message=f"{source.path} contains the {inside}: each backup would store what the one before stored",
+                message=f"{source.path} contains the {inside}: each backup would store the previous ones again",
                 hint="exclude it in the source, or put it elsewhere",
             )
 
@@ -159,7 +159,7 @@ def _uncapturable(host: HostFacts) -> Iterator[Finding]:
             what="source-uncapturable",
             where=f"source {source.name}",
             message=source.problem,
-            hint=source.hint or "a backup of it would fail now; drtool backup --dry-run --source tells what it finds",
+            hint=source.hint or "a backup of it would fail now: drtool backup --dry-run --source shows the details",
         )
 
 
@@ -169,7 +169,7 @@ def _tools(host: HostFacts) -> Iterator[Finding]:
             level="error",
             what="tool-missing",
             where=program,
-            message=f"there is no program {program}, which is needed for {purpose}",
+            message=f"the program {program} is missing, which is needed for {purpose}",
             hint="install it, or correct the configuration",
         )
     for library, purpose in host.missing_libraries:
@@ -196,7 +196,7 @@ def _limits(host: HostFacts) -> Iterator[Finding]:
             level="warning",
             what="open-files",
             where="this host",
-            message=f"a process may open {host.files_max} files; drtool wants {FILES_MIN}",
+            message=f"a process may open {host.files_max} files; drtool needs {FILES_MIN}",
             hint=f"ulimit -n {FILES_MIN}, or LimitNOFILE= in the service",
         )
     if host.core_bytes_max != 0:

@@ -1,4 +1,4 @@
-"""What the facts about the catalogue mean: its quorum, its voters, who is in it. PURE."""
+"""Assessment of the facts about the catalogue: its quorum, its voters, its members. Pure."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -9,7 +9,7 @@ _WHERE = "the catalogue"
 
 
 def judge_catalogue(facts: Facts) -> Iterator[Finding]:
-    """Nothing where it was not looked at."""
+    """Yield the findings, or nothing if the catalogue was not inspected."""
     seen = facts.catalogue
     if seen is None:
         return
@@ -39,14 +39,14 @@ def _quorum(seen: CatalogueFacts) -> Iterator[Finding]:
             what="no-quorum",
             where=_WHERE,
             message=f"it needs {seen.needed} voters, and {seen.reachable} of {len(seen.voters)} can be reached",
-            hint="bring the others back; `drtool manifest recover`, if they are lost for ever",
+            hint="bring the others back, or run `drtool manifest recover` if they are lost for good",
         )
     elif seen.reachable == seen.needed < len(seen.voters):
         yield Finding(
             level="warning",
             what="quorum",
             where=_WHERE,
-            message="one more voter gone, and nothing can be written",
+            message="if one more voter fails, nothing can be written",
             hint="bring back the one that is away, or replace it: drtool site replace",
         )
     else:
@@ -55,7 +55,7 @@ def _quorum(seen: CatalogueFacts) -> Iterator[Finding]:
 
 
 def _losses(seen: CatalogueFacts) -> Iterator[Finding]:
-    """One loss takes the quorum: an error only if it takes the catalogue as well."""
+    """Yield a finding for each loss that takes the quorum. It is an error only if it takes the catalogue as well."""
     for message, hint, is_left in seen.losses:
         yield Finding(
             level="warning" if is_left else "error",
@@ -80,22 +80,22 @@ def _voter(voter: VoterFacts, target: TargetFacts | None) -> Iterator[Finding]:
             what="voter",
             where=f"site {voter.site}",
             message=f"its voter cannot be used: {voter.problem}",
-            hint=f"drtool manifest check says more; drtool site replace {voter.site} begins it anew",
+            hint=f"drtool manifest check shows details, and drtool site replace {voter.site} starts a new one",
         )
     elif voter.lag:
         yield Finding(
             level="note",
             what="voter-lags",
             where=f"site {voter.site}",
-            message=f"its voter is {voter.lag} changes behind: it was away, and takes part again from the next change on",
+            message=f"its voter is {voter.lag} changes behind: it was away, and will catch up at the next change",
         )
     if target is not None and target.can_vote is False and not voter.vouched:
         yield Finding(
             level="error",
             what="vote",
             where=voter.target,
-            message=f"the catalogue has a voter there, and it should not vote: {target.vote_reason}",
-            hint=f"drtool site replace {voter.site}, at a place that may vote; or `vote: true`, if you know better",
+            message=f"the catalogue has a voter there, but it should not vote: {target.vote_reason}",
+            hint=f"drtool site replace {voter.site}, at a place that may vote, or set `vote: true` to override this",
         )
 
 
@@ -106,7 +106,7 @@ def _membership(seen: CatalogueFacts, targets: Mapping[str, TargetFacts], beyond
                 level="warning",
                 what="unknown-target",
                 where=name,
-                message="the configuration names it, and the catalogue does not know it: nothing is stored there",
+                message="the configuration names it, but it is not in the catalogue, so nothing is stored there",
                 hint="add it (drtool target add), or take it out of the configuration",
             )
     for name in (name for name in seen.unnamed if name not in beyond):
@@ -114,8 +114,8 @@ def _membership(seen: CatalogueFacts, targets: Mapping[str, TargetFacts], beyond
             level="note",
             what="unnamed-target",
             where=name,
-            message="it is one of the repository's, and this host's configuration does not name it",
-            hint="name it under `sites:`, unless other hosts alone are to use it",
+            message="it belongs to the repository, but this host's configuration does not name it",
+            hint="name it under `sites:`, unless only other hosts should use it",
         )
     for name, why in seen.refused:
         target = targets.get(name)
@@ -124,6 +124,6 @@ def _membership(seen: CatalogueFacts, targets: Mapping[str, TargetFacts], beyond
                 level="error",
                 what="refused-target",
                 where=name,
-                message=f"it was reached and is not used: {why}",
-                hint="what `drtool target list` says of it helps; so does drtool repair, once it is right",
+                message=f"it was reached but is not used: {why}",
+                hint="see `drtool target list`, and run drtool repair once it is corrected",
             )

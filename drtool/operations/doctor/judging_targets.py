@@ -1,4 +1,4 @@
-"""What the facts about targets mean. PURE."""
+"""Assessment of the facts about targets. Pure."""
 
 import shlex
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from drtool.operations.doctor.findings import Finding
 
 SKEW_WARNED_S = 60
 SKEW_REFUSED_S = 15 * 60
-"""S3 does not take what is signed by a clock that is further off."""
+"""S3 rejects requests signed by a clock that is further off."""
 ROOM_BYTES = 1 << 30
 
 
 def judge_target(target: TargetFacts, facts: Facts) -> Iterator[Finding]:
-    """One target by itself, and against the repository that most of them belong to."""
+    """Yield the findings about one target, on its own and compared with the repository of most targets."""
     yield from _clock(target)
     if target.refusal is not None:
         _, message, hint = target.refusal
@@ -36,14 +36,14 @@ def judge_target(target: TargetFacts, facts: Facts) -> Iterator[Finding]:
 
 
 def judge_beyond(facts: Facts) -> Iterator[Finding]:
-    """Targets that this host reached where the configuration does not lead: they are used in need, and only by this host."""
+    """Yield a note for each target that only this host reached, at a URL that the configuration does not have."""
     for name, url, configured in facts.beyond:
         says = "does not name it" if configured is None else f"says {configured}"
         yield Finding(
             level="warning",
             what="known-target",
             where=name,
-            message=f"this host reached it at {url}, and the configuration {says}",
+            message=f"this host reached it at {url}, but the configuration {says}",
             hint=f"correct it under `sites:`; `{shlex.join(('drtool', 'connect', url))} --write-config FILE` writes a whole file",
         )
 
@@ -54,7 +54,7 @@ def _clock(target: TargetFacts) -> Iterator[Finding]:
         return
     refused = target.kind == "s3" and abs(skew_s) > SKEW_REFUSED_S
     way = "behind" if skew_s > 0 else "ahead of"
-    more = ", and S3 refuses what is signed more than 15 minutes off" if refused else ""
+    more = ", and S3 rejects requests signed more than 15 minutes off" if refused else ""
     yield Finding(
         level="error" if refused else "warning",
         what="clock",
@@ -65,17 +65,17 @@ def _clock(target: TargetFacts) -> Iterator[Finding]:
 
 
 def _hung(target: TargetFacts) -> Finding:
-    """It did not end in time: what hangs, or is only slow."""
+    """Return the finding about a target that did not finish in time, because it hangs or is slow."""
     if not target.reached:
         message = f"it did not answer in time ({target.step})"
-        hint = "a mount that hangs? mount it anew, or take its disk or server for lost"
+        hint = "if a mount hangs, mount it again; otherwise its disk or server may be lost"
         return Finding(level="error", what="unreachable", where=target.name, message=message, hint=hint)
     return Finding(
         level="warning",
         what="slow",
         where=target.name,
-        message=f"it was reached, and {target.step} did not end in time",
-        hint="look at the line and at the server; drtool benchmark measures both",
+        message=f"it was reached, but {target.step} did not finish in time",
+        hint="check the connection and the server (drtool benchmark measures both)",
     )
 
 
@@ -85,8 +85,8 @@ def _identity(target: TargetFacts, facts: Facts) -> Iterator[Finding]:
             level="error",
             what="no-repository",
             where=target.name,
-            message="it can be reached and holds no repository; an unmounted disk looks like this",
-            hint="mount it; or add it anew: drtool target add",
+            message="it can be reached but holds no repository, as an unmounted disk would",
+            hint="mount it, or add it again: drtool target add",
         )
     elif target.foreign is not None:
         yield Finding(
@@ -104,28 +104,28 @@ def _identity(target: TargetFacts, facts: Facts) -> Iterator[Finding]:
                 level="error",
                 what="another-repository",
                 where=target.name,
-                message=f"it belongs to the repository {target.repository}, which not all targets belong to",
-                hint="leave the targets of one repository under `sites:`",
+                message=f"it belongs to the repository {target.repository}, but other targets do not",
+                hint="keep only the targets of one repository under `sites:`",
             )
 
 
 def _writing(target: TargetFacts) -> Iterator[Finding]:
     if target.write_refusal is not None:
         _, message, hint = target.write_refusal
-        hint = hint or "look at its server, and at its log"
+        hint = hint or "check its server and the server's log"
         yield Finding(level="error", what="write", where=target.name, message=message, hint=hint)
     if target.delete_refusal is not None:
         yield Finding(
             level="warning",
             what="delete",
             where=target.name,
-            message=f"it may be written, and nothing deleted: {target.delete_refusal[1]}",
-            hint="right for a place that only grows; else prune needs permission to delete",
+            message=f"it can be written, but nothing can be deleted: {target.delete_refusal[1]}",
+            hint="correct for an append-only place; otherwise prune needs permission to delete",
         )
     if target.write_tried and target.delete_refusal is None and target.write_refusal is None:
-        yield Finding(level="ok", what="write", where=target.name, message="written, read and deleted")
+        yield Finding(level="ok", what="write", where=target.name, message="writing, reading and deleting work")
     if target.leftovers:
-        message = f"the remains of {target.leftovers} earlier trials below probe/ were removed"
+        message = f"{target.leftovers} leftovers of earlier tests below probe/ were removed"
         yield Finding(level="note", what="leftovers", where=target.name, message=message)
 
 
@@ -135,21 +135,21 @@ def _keeping(target: TargetFacts) -> Iterator[Finding]:
             level="note",
             what="locked",
             where=target.name,
-            message="its bucket locks objects: what is deleted stays until its lock ends",
-            hint="count on that room being used; prune frees it later",
+            message="its bucket locks objects: deleted objects stay until their lock ends",
+            hint="expect that space to be used until prune can free it",
         )
     elif target.keeps_versions:
         yield Finding(
             level="note",
             what="versions",
             where=target.name,
-            message="its bucket keeps older versions: what is deleted still takes room",
-            hint="a lifecycle rule that ends noncurrent versions gives the room back",
+            message="its bucket keeps older versions: deleted objects still take space",
+            hint="a lifecycle rule that expires noncurrent versions frees the space",
         )
 
 
 def judge_places(facts: Facts) -> Iterator[Finding]:
-    """Targets against each other."""
+    """Yield the findings that compare targets with each other."""
     for one, other in facts.overlaps:
         yield Finding(
             level="error",
@@ -169,6 +169,6 @@ def judge_places(facts: Facts) -> Iterator[Finding]:
                 level="warning",
                 what="one-failure-domain",
                 where=", ".join(sites),
-                message=f"these sites are all on one {place}: what takes that takes all their copies",
-                hint="a site is what is lost at once: put them on different disks or servers, or make them one site",
+                message=f"these sites are all on one {place}: losing it loses all their copies",
+                hint="put them on different disks or servers, or make them one site (a site is a failure domain)",
             )

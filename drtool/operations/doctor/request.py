@@ -1,4 +1,4 @@
-"""What doctor is to look at; handed in by the command line, which alone reads the environment."""
+"""The request of `doctor`. The command line fills it in, since only it reads the environment."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from drtool.repository.spec import RepositorySpec, TargetSpec
 
 
 class ConfigProblem(Struct, frozen=True, kw_only=True):
-    """What is wrong with the configuration; `where` is the file, with line and column where they are known."""
+    """A fault of the configuration. `where` is the file, with line and column if they are known."""
 
     where: str
     message: str
@@ -18,7 +18,7 @@ class ConfigProblem(Struct, frozen=True, kw_only=True):
 
 
 class PasswordSource(Struct, frozen=True, kw_only=True):
-    """Where the password comes from, in words; `file`, if it is one; and why none could be had."""
+    """Where the password comes from, in words. `file`: if it comes from one. `problem`: why none could be obtained."""
 
     told: str
     file: Path | None = None
@@ -27,7 +27,7 @@ class PasswordSource(Struct, frozen=True, kw_only=True):
 
 
 class DoctorRequest(Struct, frozen=True, kw_only=True):
-    """`spec` is None where there is no password, or no target: then the catalogue is not looked at."""
+    """`spec` is None without a password or a target: the catalogue is then not inspected."""
 
     config_path: Path | None
     config_problems: tuple[ConfigProblem, ...]
@@ -35,18 +35,18 @@ class DoctorRequest(Struct, frozen=True, kw_only=True):
     sources: tuple[tuple[str, Path], ...]
     """Each source's name with each of its paths."""
     directories: tuple[tuple[str, Path], ...]
-    """What drtool writes on this host: what it is for, and where."""
+    """The directories that drtool writes on this host: role and path."""
     password: PasswordSource
     programs: tuple[tuple[str, str], ...]
-    """A program that the configuration needs, and what for."""
+    """The programs that the configuration needs, and for which purpose."""
     has_agent: bool
-    """Whether an SSH agent is offered to this process."""
+    """Whether this process has access to an SSH agent."""
     home: Path
     spec: RepositorySpec | None
     read_only: bool = False
     captures: tuple[tuple[str, SourceConfig], ...] = ()
-    """Sources that are more than files."""
+    """Sources other than plain files."""
     beside: Path = Path()
     """The directory of the configuration."""
     environ: Mapping[str, str] = {}
-    """What programs that a source runs inherit."""
+    """The environment of programs that a source runs."""

@@ -1,7 +1,7 @@
-"""Doctor: gathers on all sides at once, and judges in the end.
+"""`doctor`: gathers the facts concurrently, then assesses them.
 
 Invariants
-    What hangs costs `targets.TOTAL_S` and no more; what was learnt before counts.
+    Targets that hang cost at most `targets.TOTAL_S`, and their earlier results count.
 """
 
 import itertools
@@ -24,15 +24,15 @@ from drtool.stores import Errand
 
 
 def doctor(request: DoctorRequest, emit: Emit) -> Diagnosis:
-    """Looks at everything, and says what is not as it should be."""
-    emit(Stage(name="looking at this host"))
+    """Inspect everything, and return the diagnosis."""
+    emit(Stage(name="inspecting this host"))
     host = gather_host(request)
-    emit(Stage(name="looking at the targets"))
+    emit(Stage(name="inspecting the targets"))
     ends_at = time.monotonic() + TOTAL_S
     beyond = beyond_configuration(request.spec.state_dir, request.targets) if request.spec else []
     named = {spec.name: spec.url for spec in request.targets}
     specs = (*request.targets, *(spec for spec in beyond if spec.name not in named))
-    # a thread that hangs may still write there, so what cannot be removed is left
+    # a hung thread may still write there, so files that cannot be removed are left
     with tempfile.TemporaryDirectory(prefix="drtool-doctor-", ignore_cleanup_errors=True) as private:
         catalogue = _begin(request, Path(private))
         targets = gather_targets(specs, ends_at, read_only=request.read_only)

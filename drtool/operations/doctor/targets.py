@@ -1,9 +1,10 @@
-"""Gathers what can be known of the targets: all at once, each on a thread of its own, in bounded time.
+"""The facts about the targets, gathered concurrently, each on its own thread, in bounded time.
 
 Invariants
-    Nothing is written to a place whose marker does not say that it is this very target of the repository that most targets
-    belong to: an unmounted disk is not filled, another repository's place is not touched. With `read_only`, nothing at all.
-    What is written lies below `probe/` and is removed again.
+    A target is written to only if its marker says that it is this target of the repository that most targets belong to.
+    So an unmounted disk is not filled, and another repository's place is not touched. With `read_only` nothing is
+    written.
+    Test objects are written below `probe/` and removed again.
 """
 
 import os
@@ -26,14 +27,14 @@ from drtool.stores import Errand, Medium
 from drtool.stores.scratch import Scratch, modified_at_s, remove_leftovers
 
 LOOK_S = 6.0
-"""Who has not answered by then is not written to."""
+"""A target that has not answered by then is not written to."""
 TOTAL_S = 30.0
 QUESTIONS = 5
 _TRIAL = b"drtool doctor was here"
 
 
 def gather_targets(specs: Iterable[TargetSpec], ends_at: float, *, read_only: bool) -> tuple[TargetFacts, ...]:
-    """Looks at all of them; then tries those that may be written. `ends_at` is of the monotonic clock."""
+    """Inspect all targets, then test the writable ones. `ends_at` is a time of the monotonic clock."""
     examinations = [_Examination(spec) for spec in specs]
     looking = {one: Errand(one.look) for one in examinations}
     _wait(looking, min(ends_at, time.monotonic() + LOOK_S))
@@ -46,7 +47,7 @@ def gather_targets(specs: Iterable[TargetSpec], ends_at: float, *, read_only: bo
 
 
 def commonest(repositories: Iterable[str | None]) -> str | None:
-    """The repository that more targets belong to than to any other; None if there is no such one."""
+    """Return the repository that more targets belong to than to any other, or None if there is a tie or none."""
     found = Counter(name for name in repositories if name is not None).most_common(2)
     if not found or (len(found) > 1 and found[0][1] == found[1][1]):
         return None
@@ -57,12 +58,12 @@ def _wait(errands: "Mapping[_Examination, Errand[None]]", ends_at: float) -> Non
     for one, errand in errands.items():
         try:
             errand.result(ends_at - time.monotonic(), one.facts.name)
-        except TargetHung:  # `step` says in what
+        except TargetHung:  # `step` names the attempt that hung
             pass
 
 
 class _Examination:
-    """One target; `facts` is replaced as a whole, so that whoever reads it meanwhile sees a state that it had."""
+    """One target. `facts` is replaced as a whole, so a concurrent reader always sees a consistent state."""
 
     def __init__(self, spec: TargetSpec) -> None:
         self._spec = spec
@@ -70,7 +71,7 @@ class _Examination:
         self.facts = TargetFacts(name=spec.name, url=spec.url, kind=scheme_of(spec.url), step="opening it")
 
     def look(self) -> None:
-        """What can be learnt without writing."""
+        """Gather the facts that need no writing."""
         try:
             self._store = store = open_store(self._spec)
             self._ask_time(store)
@@ -90,7 +91,7 @@ class _Examination:
         return mine and facts.step is None and facts.refusal is None
 
     def try_writing(self) -> None:
-        """Writes, reads, deletes; what a register needs is tried by the medium itself."""
+        """Write, read and delete a test object. The medium itself tests the operations of a register."""
         store = self._store
         assert store is not None
         scratch = Scratch(store)
@@ -116,10 +117,10 @@ class _Examination:
             store.put(name, _TRIAL)
             after_s = time.time()
             if store.get(name) != _TRIAL:
-                raise StoreError("what was written is not what is read")
+                raise StoreError("the data read differs from the data written")
         except (DrtoolError, OSError) as error:
             self._note(write_refusal=refusal_of(error))
-            with suppress(DrtoolError, OSError):  # a full disk keeps nothing, an unanswered write may have arrived
+            with suppress(DrtoolError, OSError):  # a full disk keeps nothing, but an unanswered write may have arrived
                 scratch.clear()
             return
         self._note(write_tried=True)
@@ -158,7 +159,7 @@ class _Examination:
             self._note(keeps_versions=versions(), keeps_locked=locked())
 
     def _place(self) -> str:
-        """What is lost at once with this target."""
+        """Return the device or server with which this target would be lost."""
         if self.facts.kind == "file":
             return f"device {os.stat(local_path(self._spec.url)).st_dev}"
         place, options = options_of(self._spec.url)
@@ -173,7 +174,7 @@ class _Examination:
 
 
 def _latency_s(store: Medium) -> float:
-    """The median of a few small reads; that an object is missing is an answer as well."""
+    """Return the median of a few small reads. A missing object counts as an answer."""
     taken_s = []
     for _ in range(QUESTIONS):
         began_s = time.monotonic()
@@ -184,14 +185,14 @@ def _latency_s(store: Medium) -> float:
 
 
 def _apart_s(there_s: float, before_s: float, after_s: float) -> float:
-    """How far that clock is ahead of ours. What lies within the asking, or the second to which it counts, is nothing."""
+    """Return how far their clock is ahead of ours. A difference within the request's duration or 1 s counts as 0."""
     if before_s - 1 <= there_s <= after_s + 1:
         return 0.0
     return round(there_s - (before_s + after_s) / 2, 3)
 
 
 def refusal_of(error: DrtoolError | OSError) -> Refusal:
-    """An error as facts carry it."""
+    """Return an error as the facts record it."""
     if isinstance(error, DrtoolError):
         return error.kind, error.message, error.hint
     return "os_error", f"{error.filename or 'the system'}: {error.strerror or error}", None

@@ -1,1 +1,1 @@
-"""Snapshots as a file system that is only read: what there is (`view`), and how the kernel asks for it (`serving`)."""
+"""Snapshots as a read-only file system: the tree that is shown (`view`), and the FUSE side (`serving`)."""

@@ -1,9 +1,10 @@
-"""A view as the kernel asks for it, through libfuse; in the foreground, until it is unmounted.
+"""The FUSE file system over a view, served in the foreground until it is unmounted.
 
 Invariants
-    Nothing can be written: the kernel refuses, and nothing here would know how.
-    What cannot be read is an input/output error for whoever reads it, and a warning here; the mount goes on.
-    Names of one file have one inode number, in each view of their snapshot; all other names have numbers of their own.
+    The mount is read-only: the kernel refuses writes, and no write operation is implemented.
+    Data that cannot be read gives the reading process an input/output error and a warning here. The mount goes on.
+    All names of one hard-linked file have the same inode number, in each view of their snapshot. Every other name has
+    its own.
 """
 
 import errno
@@ -41,7 +42,7 @@ def mount(
     allow_other: bool = False,
     mounted: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serves until somebody unmounts it, or a signal ends it. DrtoolError if it cannot be mounted."""
+    """Serve until the directory is unmounted or a signal arrives. DrtoolError if it cannot be mounted."""
     fuse = _library()
     ahead = repository.objects.ahead()
     chunks = ChunkReader(repository.index.locations, repository.objects, ahead)
@@ -49,7 +50,7 @@ def mount(
         repository, View(lambda: shown_now(repository, admits, emit), repository.trees), chunks, emit, mounted
     )
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)  # libfuse takes those that nobody has taken, and unmounts
+        signal.signal(number, signal.SIG_DFL)  # libfuse handles only signals with the default action: it unmounts
     options = {"allow_other": True, "default_permissions": True} if allow_other else {}  # modes are then checked
     try:
         fuse.FUSE(
@@ -72,28 +73,28 @@ def mount(
 
 
 def shown_now(repository: Repository, admits: Callable[[Snapshot], bool], emit: Emit) -> list[Snapshot]:
-    """Return the snapshots as they are by now. What was found damaged so far is recorded: a mount may go on for weeks."""
+    """Return the current snapshots. Damage found so far is recorded here, since a mount may run for weeks."""
     try:
         repository.adopt(repository.manifest.read())
     except DrtoolError as error:
-        emit(Warned(message=f"what came since is not shown: {error.message}"))
+        emit(Warned(message=f"newer snapshots are not shown: {error.message}"))
     record_reads(repository, emit)
     return [row for row in repository.view.state.snapshots if admits(row)]
 
 
 def _library() -> Any:  # noqa: ANN401 - mfusepy has no types
-    """Raises DrtoolError where libfuse is not here."""
+    """Return the libfuse binding. DrtoolError if libfuse or /dev/fuse is missing."""
     if not os.path.exists("/dev/fuse"):
         raise DrtoolError("this system has no /dev/fuse", hint="modprobe fuse; in a container: --device /dev/fuse")
     try:
         import mfusepy
     except (ImportError, OSError, AttributeError) as error:
-        raise DrtoolError(f"libfuse is not here: {error}", hint="apt-get install fuse3") from None
+        raise DrtoolError(f"libfuse is missing: {error}", hint="apt-get install fuse3") from None
     return mfusepy
 
 
 class _Operations:
-    """Every question of the kernel's that a file system which is only read has to answer."""
+    """The kernel requests that a read-only file system must answer."""
 
     use_ns = True
 
@@ -178,7 +179,7 @@ class _Operations:
 
     @contextmanager
     def _answering(self, path: str) -> Iterator[None]:
-        """Whoever asked gets an input/output error; the reason is told here."""
+        """Turn an error into an input/output error for the reading process, and warn with the reason."""
         try:
             yield
         except (DrtoolError, EOFError) as error:
@@ -188,9 +189,9 @@ class _Operations:
 
 
 def linked_inode(tree: bytes, entry: Entry) -> int:
-    """Return the inode number that all names of one file have in the snapshot whose root is `tree`.
+    """Return the inode number that all names of one file share in the snapshot whose root is `tree`.
 
-    The number that was captured cannot be shown: another file system of the snapshot may use it, too.
+    The recorded inode number is unsuitable, since another file system in the same snapshot may use it, too.
     """
     return _number_of(repr((tree, link_group(entry))).encode())
 
@@ -200,7 +201,7 @@ def _number_of(key: bytes) -> int:
 
 
 def attributes(node: Node) -> dict[str, int]:
-    """As stat(2) tells them. Directories of the mount's own belong to whoever mounted it."""
+    """Return the attributes as stat(2) names them. The mount's own directories belong to the user who mounted it."""
     if isinstance(node, Folder):
         return _plain(stat.S_IFDIR | 0o555, node.time_ns)
     if isinstance(node, Link):

@@ -1,4 +1,4 @@
-"""What a mounted repository looks like: directories of snapshots, and in each the tree as it was.
+"""The tree that a mounted repository shows: directories of snapshots, each with its tree as it was.
 
     snapshots/2026-11-23T14.05.00Z-3f2a91c0/…   all, by time
     hosts/web1/2026-11-23T14.05.00Z-3f2a91c0/…  by the host that made them
@@ -6,8 +6,8 @@
     latest                                      a link to the newest
 
 Invariants
-    Nothing is read before it is asked for. What is kept is bounded: some directories' entries, some blocks of files.
-    Trees and contents never change, so what was once read stays right; the list of snapshots is looked at anew now and then.
+    Nothing is read before it is requested. The caches are bounded: entries of some directories, some blocks of files.
+    Trees and contents never change, so cached data stays valid. The list of snapshots is refreshed every `REFRESH_S`.
 """
 
 import time
@@ -23,7 +23,7 @@ from drtool.model import ChunkId
 from drtool.trees import Entry, Fetch, FileType, read_content, read_directory
 
 ENTRIES_KEPT = 100_000
-"""Over all directories that are kept, or as many as the largest of them has, and `ENTRIES_BESIDE`."""
+"""Limit over all cached directories. If the largest has more, the limit is its size plus `ENTRIES_BESIDE`."""
 ENTRIES_BESIDE = 20_000
 REFRESH_S = 30.0
 FUTURE_NS = 3600 * 10**9
@@ -32,13 +32,13 @@ Names = Mapping[bytes, "Folder | Entry | Link"]
 
 
 class Link(Struct, frozen=True):
-    """A link of the mount's own."""
+    """A symbolic link that the mount itself adds."""
 
     target: bytes
 
 
 class Folder(Struct, frozen=True):
-    """A directory of the mount's own, or (with `subtree`) the root of a snapshot."""
+    """A directory that the mount itself adds, or (with `subtree`) the root of a snapshot."""
 
     names: "Names" = {}
     subtree: bytes = b""
@@ -49,7 +49,7 @@ Node = Folder | Entry | Link
 
 
 class View:
-    """`snapshots` tells what there is now; `fetch` reads trees."""
+    """The tree. `snapshots` returns the current snapshots, and `fetch` reads trees."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class View:
         self._kept_entries = 0
 
     def node(self, parts: Iterable[bytes]) -> Node | None:
-        """What is at a path; None if nothing is. DrtoolError if that cannot be read."""
+        """Return the node at a path, or None if there is none. DrtoolError if it cannot be read."""
         node: Node | None = self._top()
         for part in parts:
             node = self._child(node, part)
@@ -82,7 +82,7 @@ class View:
         return b""
 
     def list(self, node: Node) -> Iterator[tuple[bytes, Node]]:
-        """The names in a directory, as they come; those of a stored one sorted."""
+        """Yield the names in a directory. Those of a stored directory come sorted."""
         if isinstance(node, Folder) and not node.subtree:
             yield from node.names.items()
             return
@@ -115,7 +115,7 @@ class View:
         return kept
 
     def _make_room(self) -> None:
-        """The oldest go; but the largest, which costs most to read again, does not make room for those above it."""
+        """Evict the oldest directories. The largest costs most to read again, so it is spared for the ones above it."""
         largest = max(self._kept, key=lambda subtree: len(self._kept[subtree]))
         allowed = max(ENTRIES_KEPT, len(self._kept[largest]) + ENTRIES_BESIDE)
         newest = next(reversed(self._kept))
@@ -136,7 +136,7 @@ class View:
 
 
 def top_of(snapshots: Iterable[Snapshot]) -> Folder:
-    """The directories above the trees."""
+    """Return the root directory, with the directories above the snapshot trees."""
     rows = sorted(snapshots, key=lambda row: (row.time_ns, row.sequence))
     all_: dict[bytes, Node] = {}
     ids: dict[bytes, Node] = {}
@@ -158,13 +158,15 @@ def top_of(snapshots: Iterable[Snapshot]) -> Folder:
 
 
 def _directory_of(host: str) -> bytes:
-    """A host's name as the name of a directory."""
+    """Return the directory name for a host."""
     name = host.encode("utf-8", "replace").replace(b"/", b"_")
     return name.replace(b".", b"_") if name in (b".", b"..") else name
 
 
 def name_of(snapshot: Snapshot) -> bytes:
-    """`2026-11-23T14.05.00Z-3f2a91c0`: sorts by time; without colons, which other systems do not take."""
+    """Return a name such as `2026-11-23T14.05.00Z-3f2a91c0`. It sorts by time, and has no colons for the sake of other
+    systems.
+    """
     try:
         moment = datetime.fromtimestamp(snapshot.time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H.%M.%SZ")
     except (OverflowError, OSError, ValueError):
@@ -173,7 +175,7 @@ def name_of(snapshot: Snapshot) -> bytes:
 
 
 class OpenFile:
-    """One file that somebody reads, from anywhere in it. `length_of` knows a chunk's length without reading it."""
+    """One open file with random access. `length_of` returns a chunk's length without reading the chunk."""
 
     def __init__(
         self,
@@ -190,7 +192,7 @@ class OpenFile:
         self.size_bytes = entry.size_bytes
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """Shorter only where the file ends."""
+        """Return the bytes at `offset`. The result is shorter than requested only at the end of the file."""
         end = min(offset + size_bytes, self.size_bytes)
         parts = []
         while offset < end:
@@ -202,7 +204,7 @@ class OpenFile:
         return b"".join(parts)
 
     def _chunk_at(self, offset: int) -> int:
-        """Its number; chunks are counted up to there and no further."""
+        """Return the number of the chunk at `offset`. Chunks are counted up to there and no further."""
         while self._known_bytes <= offset:
             chunk = next(self._rest, None)
             if chunk is None:

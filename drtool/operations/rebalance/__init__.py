@@ -1,4 +1,4 @@
-"""Copies go to where the ring wants them; and what that would move, before anything is changed."""
+"""Rebalancing: copies move to where the ring places them, and a preview shows the moves first."""
 
 from drtool.operations.rebalance.preview import preview
 from drtool.operations.rebalance.request import PreviewRequest, RebalanceRequest, RebalanceResult, RingPreview

@@ -1,4 +1,4 @@
-"""At which ring everything was last where it belonged: a row of evidence in the manifest."""
+"""The ring epoch at which all copies were last in place, as a row of evidence in the manifest."""
 
 import time
 
@@ -15,7 +15,7 @@ FIRST_EPOCH = 1
 
 
 def settled_epoch(state: State) -> int:
-    """The ring epoch that a rebalance last brought everything to; the first, if none ever did."""
+    """Return the ring epoch that a rebalance last completed, or the first one if none did."""
     for row in state.evidence:
         if row.kind == KIND and row.detail.isdecimal():
             return min(int(row.detail), state.ring_epoch)
@@ -23,11 +23,11 @@ def settled_epoch(state: State) -> int:
 
 
 def settle_epoch(repository: Repository, epoch: int, emit: Emit) -> None:
-    """Writes down that all is where the ring of that epoch wants it."""
+    """Record that all copies are where the ring of that epoch places them."""
     if settled_epoch(repository.view.state) == epoch:
         return
     row = Evidence("", KIND, SnapshotId(b""), time.time_ns(), str(epoch))
     try:
         repository.adopt(repository.manifest.commit(Record(evidence=(row,))).view)
-    except DrtoolError as error:  # everything is in place; that nobody wrote it down costs a figure in the next preview
-        emit(Warned(message=f"that everything is in place could not be recorded: {error.message}"))
+    except DrtoolError as error:  # without the record, only a figure in the next preview is missing
+        emit(Warned(message=f"the completed rebalance could not be recorded: {error.message}"))

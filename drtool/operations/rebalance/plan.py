@@ -1,6 +1,6 @@
-"""What the work on all objects amounts to: copies made and taken, target by target, and the least that had to be made. Pure.
+"""The totals of the work on all objects: copies made and removed, by target, and the least that had to be made. Pure.
 
-Whatever a target will have more than now must be written there; so much is the least, for any way to reach the same amounts.
+The least is the sum of what each target will have more than now: any way to the same amounts must write that much.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from drtool.repository.reconciling import Job
 
 
 class Totals(Struct, frozen=True):
-    """Sums over all jobs that somebody has a copy for. `bytes_after`: of all copies, once everything is done."""
+    """Sums over all jobs that have a copy to read from. `bytes_after`: of all copies, once everything is done."""
 
     copied: Amount
     removed: Amount
@@ -30,7 +30,7 @@ class Totals(Struct, frozen=True):
         return self.moves_of(self.copied)
 
     def moves_of(self, copied: Amount) -> Moves:
-        """`copied` as a part of all that there is in the end."""
+        """Return `copied` as a fraction of all bytes in the end."""
         return Moves(copied.objects, copied.bytes, self._part(copied.bytes))
 
     @property
@@ -42,7 +42,7 @@ class Totals(Struct, frozen=True):
 
 
 def totals(jobs: Iterable[Job]) -> Totals:
-    """What carrying out `jobs` does."""
+    """Return the totals of carrying out `jobs`."""
     movable = [job for job in jobs if job.sources]
     gains: Counter[TargetName] = Counter()
     gives: Counter[TargetName] = Counter()

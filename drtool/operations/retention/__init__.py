@@ -1,7 +1,7 @@
-"""Which snapshots stay: rules judged over groups of snapshots, and an alarm when something wants to trick them. Pure.
+"""Retention: rules applied to groups of snapshots, and an alarm when snapshots may have been added to trick them. Pure.
 
-`rules` says what a policy is, `periods` what a day is, `groups` which snapshots are judged together, `judging` what stays and
-why, `alarm` when a person should look first. Time and time zone are handed in.
+`rules` defines a policy, `periods` the calendar, `groups` which snapshots are judged together, `judging` which ones
+stay and why, and `alarm` when a person should look first. Time and time zone are parameters.
 """
 
 from drtool.operations.retention.alarm import Alarm, alarms

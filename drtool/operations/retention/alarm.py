@@ -1,20 +1,20 @@
-"""When a person should look before snapshots go: new ones may want to trick the rules into dropping old ones.
+"""The alarm that stops retention when new snapshots may have been added to make the rules drop old ones.
 
-Who can add snapshots but not remove any (a compromised host whose credentials may not delete, a clock that fell back to 1970, a
-job that ran wild) decides through their dates and their number what retention drops. What was added to a group since this host
-last judged it is therefore looked at:
+An attacker or a faulty host that can add snapshots but not remove any (credentials that may not delete, a clock that
+fell back to 1970, a runaway job) controls through dates and numbers which snapshots retention drops. Therefore the
+snapshots that were added to a group since this host last judged it are checked:
 
-    back-dated   it is dated more than a day before a snapshot that the manifest recorded earlier, and without it and its like
-                 something would stay that goes now: so a snapshot that is itself dropped at once for being dated too early
-                 counts as well. More than an hour is enough where that is at least three snapshots, and more than a third of
-                 those that would stay.
-    flood        more than a third, and at least three, of those that the same rules would keep without the new ones would go,
-                 all of them kept by `last` alone; they go back more than a day, and the new ones took less than a third of
-                 that time. (The rules of periods cannot be flooded: what time itself did not end, no honest date ends.)
+    back-dated   One is dated more than a day before a snapshot that the manifest recorded earlier, and without the new
+    ones of this kind some snapshot would stay that goes now. A new snapshot that is dropped at once because of its
+    early date counts as well. More than an hour is enough if at least three snapshots would go, and more than a third
+    of those that would stay.
+    flood        More than a third, and at least three, of the snapshots that the same rules would keep without the new
+    ones would go, and only `last` kept them. They cover more than a day, and the new ones were added in less than a
+    third of that time. (Period rules cannot be flooded: honest dates never end a period before its time.)
 
 Invariants
-    The first time that a host judges a group nothing is new: a policy that is introduced, or made stricter, gives no alarm.
-    Backups at the group's own rhythm give no alarm, however many went in between.
+    When a host judges a group for the first time, nothing is new. So a new or stricter policy gives no alarm.
+    Backups at the group's own rhythm give no alarm, regardless of their number.
     Snapshots from the future neither give an alarm nor make another one back-dated.
 """
 
@@ -38,7 +38,7 @@ AlarmKind: TypeAlias = Literal["back-dated", "flood"]
 
 
 class Alarm(Struct, frozen=True):
-    """`added`: the suspicious new snapshots. `pushed`: what would go because of them; ids, oldest first."""
+    """`added`: the suspicious new snapshots. `pushed`: the ids that would go because of them, oldest first."""
 
     kind: AlarmKind
     group: str
@@ -48,7 +48,7 @@ class Alarm(Struct, frozen=True):
 
 
 def alarms(group: Group[S], rules: Rules, calendar: Calendar, now_ns: int, known: int | None) -> list[Alarm]:
-    """What is suspicious in a group. `known`: the change up to which this host judged it before; None: it never did."""
+    """Return the alarms of a group. `known`: the last change that this host had judged, or None if it never judged it."""
     past = [row for row in group.snapshots if row.time_ns <= now_ns]
     new = [row for row in past if known is not None and row.sequence > known]
     if not new:
@@ -71,12 +71,12 @@ def alarms(group: Group[S], rules: Rules, calendar: Calendar, now_ns: int, known
 
 
 def _many(stayed: Sequence[S]) -> int:
-    """How many of these are more than a third, and at least three."""
+    """Return how many of these are more than a third, and at least three."""
     return max(FEWEST_PUSHED, len(stayed) // SHARE + 1)
 
 
 def _late(past: Sequence[S], new: Iterable[S], slack_ns: int) -> list[S]:
-    """Those of the new ones that are dated so much before one that was recorded earlier."""
+    """Return the new snapshots dated more than `slack_ns` before one that was recorded earlier."""
     newest_ns: dict[bytes, int] = {}
     so_far_ns = past[0].time_ns
     for row in sorted(past, key=lambda row: row.sequence):
@@ -87,8 +87,8 @@ def _late(past: Sequence[S], new: Iterable[S], slack_ns: int) -> list[S]:
 
 def _back_dated(group: Group[S], late: Sequence[S], pushed: Sequence[S]) -> Alarm:
     message = (
-        f"{group.name}: {_count(late)} added since the last run {_are(late)} dated far before others that were there "
-        f"already; because of that {_count(pushed)} would go"
+        f"{group.name}: {_count(late)} added since the last run {_are(late)} dated long before snapshots that were "
+        f"recorded earlier, and would cause {_count(pushed)} to be removed"
     )
     return Alarm("back-dated", group.name, _ids(late), _ids(pushed), message)
 
@@ -102,8 +102,8 @@ def _flood(group: Group[S], new: Sequence[S], stayed: Sequence[S], pushed: Seque
     if lost_ns <= DAY_NS or SHARE * took_ns >= lost_ns:
         return []
     message = (
-        f"{group.name}: {_count(new)} added since the last run would push out {len(pushed)} of {len(stayed)} that were to "
-        f"stay; in {_time(took_ns)} they would end a history of {_time(lost_ns)}"
+        f"{group.name}: {_count(new)} added since the last run would push out {len(pushed)} of {len(stayed)} that "
+        f"would stay: {_time(took_ns)} of new snapshots would end a history of {_time(lost_ns)}"
     )
     return [Alarm("flood", group.name, _ids(new), _ids(pushed), message)]
 

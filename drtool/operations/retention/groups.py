@@ -1,4 +1,6 @@
-"""Which snapshots are judged together: those of one host and source, or, where a source has no name, of one set of paths."""
+"""Groups of snapshots that are judged together: by host and source, or by host and set of paths if a source has no
+name.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -11,7 +13,7 @@ DEFAULT_GROUPING: tuple[Grouping, ...] = ("host", "source")
 
 
 class Judged(Protocol):
-    """What retention reads of a snapshot."""
+    """The attributes of a snapshot that retention reads."""
 
     @property
     def id(self) -> bytes: ...
@@ -33,19 +35,19 @@ S = TypeVar("S", bound=Judged)
 
 
 class Group(Struct, Generic[S], frozen=True):
-    """Snapshots that are judged together, oldest first. `name` tells one group from another, and is for people too."""
+    """Snapshots that are judged together, oldest first. `name` identifies the group, also to people."""
 
     name: str
     snapshots: tuple[S, ...]
 
 
 def age(snapshot: Judged) -> tuple[int, int]:
-    """Sorts by time; of two with one time, the one that the manifest recorded later is the newer."""
+    """Return the sort key: the time, and of two with the same time, the order in the manifest."""
     return snapshot.time_ns, snapshot.sequence
 
 
 def grouped(snapshots: Iterable[S], by: Sequence[Grouping] = DEFAULT_GROUPING) -> list[Group[S]]:
-    """Every snapshot in one group; sorted by name."""
+    """Return the groups, sorted by name. Every snapshot is in exactly one."""
     groups: dict[str, list[S]] = {}
     for row in snapshots:
         groups.setdefault(name_of(row, by), []).append(row)
@@ -53,7 +55,7 @@ def grouped(snapshots: Iterable[S], by: Sequence[Grouping] = DEFAULT_GROUPING) -
 
 
 def name_of(snapshot: Judged, by: Sequence[Grouping]) -> str:
-    """`host web1, source home`; `host web1, paths /etc /srv`; all of them, if nothing tells them apart."""
+    """Return a name such as `host web1, source home` or `host web1, paths /etc /srv`, or `all snapshots` without `by`."""
     return ", ".join(_word(snapshot, word) for word in by) or "all snapshots"
 
 
@@ -72,5 +74,5 @@ def _set(words: Iterable[str]) -> str:
 
 
 def _quoted(word: str) -> str:
-    """Plain where that cannot be taken for more than one word, or none: two groups never have one name."""
+    """Return the word, quoted if it could be read as several words or as none. So no two groups have the same name."""
     return repr(word) if word in {"", "-"} or set(word) & set(" ,'\"\n") else word

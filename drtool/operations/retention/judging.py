@@ -1,16 +1,16 @@
-"""What stays of one group of snapshots, and why.
+"""The snapshots of one group that stay, and why.
 
 Invariants
-    Every snapshot is either kept or removed. One that is kept without a reason is dated in the future: it stays whatever the
-    rules say, takes no slot, and moves no other.
-    Rules do not see one another: what several keep is what any of them keeps. The order of the snapshots does not matter.
-    A rule of periods keeps the newest snapshot of each of the newest periods that have one; while it has slots left, the group's
-    oldest stays as well, so that history does not get shorter than the slots allow.
-    Judged again, what was kept is kept. A snapshot that is added does not bring back what would have gone without it (but for
-    `within`, by less than a day, where counting back meets the end of a short month or a change of clocks).
+    Every snapshot is either kept or removed. One that is kept without a reason is dated in the future: it stays
+    regardless of the rules, takes no slot, and displaces no other.
+    Rules are independent: a snapshot stays if any rule keeps it. The order of the snapshots does not matter.
+    A period rule keeps the newest snapshot of each of the newest periods that have one. While it has slots left, the
+    group's oldest stays as well, so the history does not get shorter than the slots allow.
+    Judging the kept snapshots again keeps them all. Adding a snapshot does not keep one that would have gone without it
+    (except for `within`, by less than a day, where counting back meets the end of a short month or a change of clocks).
 
-The meaning is restic's (internal/data/snapshot_policy.go, by behaviour), but for two things: restic lets snapshots from the
-future take slots, and takes each snapshot's own time zone for its periods.
+The meaning is restic's (internal/data/snapshot_policy.go, by behaviour), with two exceptions: restic lets snapshots
+from the future take slots, and uses each snapshot's own time zone for its periods.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ from drtool.operations.retention.rules import Period, Rules
 
 
 class Kept(Struct, Generic[S], frozen=True):
-    """A snapshot that stays. `as_oldest`: those of the reasons that keep it only because it is the group's oldest."""
+    """A snapshot that stays. `as_oldest`: the reasons that keep it only because it is the group's oldest."""
 
     snapshot: S
     reasons: tuple[str, ...]
@@ -34,14 +34,14 @@ class Kept(Struct, Generic[S], frozen=True):
 
 
 class Judgement(Struct, Generic[S], frozen=True):
-    """What becomes of a group; both oldest first."""
+    """The result for a group. Both lists are oldest first."""
 
     keep: tuple[Kept[S], ...]
     remove: tuple[S, ...]
 
 
 class _Reason(Struct, frozen=True):
-    """Why one rule keeps one snapshot."""
+    """The reason why one rule keeps one snapshot."""
 
     snapshot: bytes
     words: tuple[str, ...]
@@ -49,7 +49,7 @@ class _Reason(Struct, frozen=True):
 
 
 def judge(snapshots: Iterable[S], rules: Rules, calendar: Calendar, now_ns: int) -> Judgement[S]:
-    """Applies `rules` to the snapshots of one group. `now_ns` says which of them are dated in the future."""
+    """Apply `rules` to the snapshots of one group. Snapshots after `now_ns` are dated in the future."""
     rows = sorted(snapshots, key=age)
     past = [row for row in reversed(rows) if row.time_ns <= now_ns]
     found: dict[bytes, list[_Reason]] = {}
@@ -66,7 +66,7 @@ def _kept(row: S, reasons: Sequence[_Reason], now_ns: int) -> Kept[S]:
 
 
 def _reasons(past: Sequence[S], rules: Rules, calendar: Calendar) -> Iterator[_Reason]:
-    """All reasons of all rules; `past` is newest first."""
+    """Yield all reasons of all rules. `past` is newest first."""
     newest_ns = past[0].time_ns
     yield from _one_of_each(past, lambda row: row.id, ("last",), slots=rules.last)
     for period, number in rules.counted:
@@ -88,7 +88,7 @@ def _one_of_each(
     slots: int = UNLIMITED,
     since_ns: int = BEGINNING_NS,
 ) -> Iterator[_Reason]:
-    """The newest of each kind, while there are slots and they are young enough; and the oldest of all likewise."""
+    """Yield the newest of each kind, and then the oldest of all, while slots are left and it is not before `since_ns`."""
     seen: set[Hashable] = set()
     for row in rows:
         if slots == 0 or row.time_ns <= since_ns:

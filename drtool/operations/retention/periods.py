@@ -1,11 +1,12 @@
-"""Hours, days, ISO weeks, months and years as the clock on the wall of one time zone shows them.
+"""Hours, days, ISO weeks, months and years by the wall clock of one time zone.
 
 Invariants
-    The answer depends on the instant and the zone alone: the same on every host.
-    A period is what the clock calls it: the hour that is shown twice when a clock goes back is one hour, and a day lasts 23 or
-    25 hours when a clock changes in it.
-    Where the clock leaves a choice, the earlier instant is taken, so that more stays: of an instant that is shown twice, of one
-    that is skipped, and of a day that the month does not have (a month before 31 March is its last day of February).
+    The result depends only on the instant and the zone, so it is the same on every host.
+    Periods follow the wall clock: the hour that occurs twice when a clock goes back is one hour, and a day lasts 23 or
+    25 hours if a clock changes in it.
+    Where the clock is ambiguous, the earlier instant is taken, so more snapshots stay. This concerns an instant that is
+    shown twice, one that is skipped, and a day that the month does not have (a month before 31 March is the last day of
+    February).
 """
 
 from calendar import monthrange
@@ -18,7 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _NS = 10**9
 _HOUR_NS = 3600 * _NS
-# What no calendar holds, in every zone with a margin, counts as the first or the last year that one holds.
+# Times outside the calendar's range (with a margin for every zone) count as the first or the last year in it.
 _FIRST_S = (datetime(2, 1, 1, tzinfo=UTC) - _EPOCH) // _SECOND
 _LAST_S = (datetime(9998, 1, 1, tzinfo=UTC) - _EPOCH) // _SECOND
 BEGINNING_NS = -(2**80)
@@ -26,13 +27,13 @@ BEGINNING_NS = -(2**80)
 
 
 class Calendar:
-    """The clock on the wall."""
+    """The wall clock of one time zone."""
 
     def __init__(self, zone: tzinfo) -> None:
         self._zone = zone
 
     def period(self, period: Period, time_ns: int) -> tuple[int, ...]:
-        """The name of the period that an instant is in."""
+        """Return the key of the period that contains an instant."""
         moment = self._local(time_ns)
         match period:
             case "hourly":
@@ -47,7 +48,7 @@ class Calendar:
                 return (moment.year,)
 
     def before(self, time_ns: int, span: Span) -> int:
-        """The instant that lies `span` before another: years and months first, then days, by the clock; then hours, by time."""
+        """Return the instant `span` before another: years and months, then days, by the clock, and then hours of time."""
         start_ns = time_ns
         if any(span[:3]):
             moment = self._local(time_ns)
@@ -61,12 +62,12 @@ class Calendar:
         return datetime.fromtimestamp(min(max(time_ns // _NS, _FIRST_S), _LAST_S), self._zone)
 
     def _instant(self, shown: datetime) -> int:
-        """The first instant, in seconds, at which the clock shows (or skips) this."""
+        """Return the first instant, in seconds, at which the clock shows (or skips) this."""
         return min((shown.replace(tzinfo=self._zone, fold=fold) - _EPOCH) // _SECOND for fold in (0, 1))
 
 
 def _day_before(day: date, span: Span) -> date | None:
-    """None: before the calendar's beginning."""
+    """Return the day `span` earlier, or None if it is before the calendar begins."""
     years, month = divmod(day.year * 12 + day.month - 1 - span.years * 12 - span.months, 12)
     if years < 1:
         return None

@@ -1,6 +1,6 @@
-"""A retention policy as data: how many of which periods stay, what is young enough to stay, which tags keep.
+"""A retention policy as data: how many of each period stay, which age stays, and which tags keep a snapshot.
 
-The words and their meaning are restic's (`restic forget`), except where the group's module says otherwise.
+The words and their meaning are restic's (`restic forget`), with the exceptions listed in `judging`.
 """
 
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from msgspec import Struct
 from drtool.config.units import UNLIMITED, Span
 
 FORGET_GRACE_NS = 7 * 24 * 3600 * 10**9
-"""How long prune leaves alone what a snapshot held that another host forgot."""
+"""How long prune spares the data of a snapshot that another host forgot."""
 
 Period: TypeAlias = Literal["hourly", "daily", "weekly", "monthly", "yearly"]
 PERIODS: tuple[Period, ...] = ("hourly", "daily", "weekly", "monthly", "yearly")
 
 
 class Rules(Struct, frozen=True, kw_only=True):
-    """What stays. 0 and an empty span keep nothing; UNLIMITED keeps every one; each rule is judged alone."""
+    """What stays. 0 and an empty span keep nothing, and UNLIMITED keeps every one. Each rule is applied on its own."""
 
     last: int = 0
     hourly: int = 0
@@ -36,17 +36,17 @@ class Rules(Struct, frozen=True, kw_only=True):
 
     @property
     def counted(self) -> Iterator[tuple[Period, int]]:
-        """The periods of which a number stays."""
+        """Return the periods with a number of snapshots to keep."""
         return ((period, number) for period in PERIODS if (number := getattr(self, period)))
 
     @property
     def recent(self) -> Iterator[tuple[Period, Span]]:
-        """The periods of which those that are young enough stay."""
+        """Return the periods with a maximum age."""
         return ((period, span) for period in PERIODS if any(span := getattr(self, f"within_{period}")))
 
     @property
     def empty(self) -> bool:
-        """Whether they would keep nothing."""
+        """Return whether the rules would keep nothing."""
         return self == Rules()
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Timers: what runs when, as files of systemd or of cron, and what is installed of it."""
+"""Timers: the jobs of a configuration as systemd or cron files, and their installation."""
 
 from drtool.operations.scheduling.files import Change, apply
 from drtool.operations.scheduling.jobs import Job, Place, jobs_of

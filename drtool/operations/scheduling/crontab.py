@@ -1,8 +1,8 @@
 """Jobs as lines of cron: a file in /etc/cron.d, or a marked block in a user's crontab.
 
 Invariants
-    Only what stands between the marks is ever replaced or removed, and of several blocks only that of this configuration.
-    cron reads `%` as the end of a line, so it is escaped; words are quoted for the shell that cron starts.
+    Only the text between the marks is ever replaced or removed, and only in the block of this configuration.
+    cron reads `%` as the end of a line, so it is escaped. Words are quoted for the shell that cron starts.
 """
 
 import shlex
@@ -17,7 +17,7 @@ _HEAD = f"SHELL=/bin/sh\nPATH={_PATH}\n"
 
 
 def block(jobs: list[Job], place: Place) -> str:
-    """The lines, between marks. `-q`: mail comes only when something is wrong."""
+    """Return the lines between marks. Jobs run with `-q`, so that mail is sent only when something is wrong."""
     lines = [BEGIN, mark(place.config)]
     for job in jobs:
         if job.zone:
@@ -28,13 +28,13 @@ def block(jobs: list[Job], place: Place) -> str:
 
 def _line(job: Job, place: Place) -> str:
     words = (f"DRTOOL_CONFIG={shlex.quote(str(place.config))}", *map(shlex.quote, (*place.program, "-q", *job.words)))
-    if place.user:  # a line `PATH=…` would hold for the user's own lines below, too
+    if place.user:  # a line `PATH=…` would also apply to the user's own lines below it
         words = (f"PATH={_PATH}", *words)
     wait_s = place.offset_s(job)
     command = (f"sleep {wait_s}; " if wait_s else "") + " ".join(words)
     if any(letter < " " or letter == "\x7f" for letter in command):
         raise ConfigError(
-            "cron cannot run what has a line break or another control character in its name",
+            "cron cannot run a name that contains a line break or another control character",
             hint="rename it, or take --systemd",
         )
     user = "" if place.user else "root "
@@ -42,15 +42,17 @@ def _line(job: Job, place: Place) -> str:
 
 
 def with_file_block(text: str, ours: str, config: str | None) -> str | None:
-    """Return the file of /etc/cron.d with `ours` in place of the block of `config`; None if no block is left."""
+    """Return the file in /etc/cron.d with `ours` in place of the block of `config`, or None if no block is left."""
     found = with_block(text or _HEAD, ours, config)
     return found if BEGIN in found else None
 
 
 def with_block(table: str, ours: str, config: str | None) -> str:
-    """Return a crontab in which `ours` stands where the block of `config` stood, or at the end; empty: without that block.
+    """Return a crontab with `ours` in place of the block of `config`, or at the end. An empty `ours` removes that
+    block.
 
-    `config`: as `owner_of` gives it; None is every configuration. Raises ConfigError where the marks are damaged.
+    `config` is in the form of `owner_of`, and None means every configuration. Raises ConfigError if the marks are
+    damaged.
     """
     parts = _parts(table)
     own = [number for number, part in enumerate(parts) if _is_block_of(part, config)]
@@ -61,7 +63,7 @@ def with_block(table: str, ours: str, config: str | None) -> str:
 
 
 def block_of(table: str, config: str) -> str:
-    """Return the block of a configuration; empty if there is none."""
+    """Return the block of a configuration, or an empty string."""
     return "".join(part for part in _parts(table) if _is_block_of(part, config))
 
 
@@ -75,7 +77,7 @@ def _is_block_of(part: str, config: str | None) -> bool:
 
 
 def _parts(table: str) -> list[str]:
-    """Return the table cut into blocks of ours, each from mark to mark, and what is between them."""
+    """Return the table split into drtool's blocks, each from mark to mark, and the text between them."""
     parts, inside = [""], False
     for line in table.splitlines(keepends=True):
         word = line.rstrip("\n")
@@ -94,4 +96,4 @@ def _parts(table: str) -> list[str]:
 
 
 def _damaged() -> ConfigError:
-    return ConfigError("the marks of drtool's block in the crontab are damaged", hint="mend them: crontab -e")
+    return ConfigError("the marks of drtool's block in the crontab are damaged", hint="repair them: crontab -e")

@@ -1,4 +1,4 @@
-"""Whether this host has anything that starts jobs: systemd, or a cron daemon."""
+"""Detection of the program that starts jobs on this host: systemd or a cron daemon."""
 
 import subprocess
 from pathlib import Path
@@ -19,7 +19,7 @@ _GENERATORS = (
 
 
 def runs(starter: Starter) -> bool:
-    """Return whether it runs on this host. Where processes cannot be listed, cron is assumed to."""
+    """Return whether it runs on this host. If processes cannot be listed, cron is assumed to run."""
     if starter == "systemd":
         return SYSTEMD.is_dir()
     if any(Path(path).exists() for path in _PID_FILES):
@@ -30,7 +30,7 @@ def runs(starter: Starter) -> bool:
 
 
 def is_timer_active(timer: str, *, user: bool) -> bool | None:
-    """Return whether systemd has the timer loaded and waiting; None if it does not answer."""
+    """Return whether systemd has the timer loaded and waiting, or None if it does not answer."""
     command = ["systemctl", *(["--user"] if user else []), "is-active", "--quiet", "--", timer]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_SYSTEMCTL_S)

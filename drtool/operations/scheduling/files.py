@@ -1,9 +1,10 @@
-"""What is installed, what should be, and the way from one to the other.
+"""The installed timer files, the wanted ones, and the changes from one to the other.
 
 Invariants
-    A change is computed first, shown by a dry run, and is exactly what is done without it.
-    A file that `schedule install` did not write is never replaced or removed, and neither is what belongs to another
-    configuration. Each file appears whole or not at all.
+    A change is computed first. A dry run shows it, and a real run carries out exactly that value.
+    A file that `schedule install` did not write, or that belongs to another configuration, is never replaced or
+    removed.
+    Each file appears whole or not at all.
 """
 
 import os
@@ -23,13 +24,15 @@ _CRONTAB_S = 30
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """One file, or the crontab of this user (`path` is None): as it is, as it shall be; None: not there."""
+    """A change to one file, or to this user's crontab (`path` None). `before` and `after` are None where it does not
+    exist.
+    """
 
     path: Path | None
     before: str | None
     after: str | None
     installed: bool
-    """Whether there is something of this configuration in it now."""
+    """Whether it currently contains anything of this configuration."""
 
     @property
     def verb(self) -> str:
@@ -39,7 +42,9 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 def installed(directory: Path) -> dict[str, str]:
-    """Return the files there that `schedule install` made, for any configuration: units of systemd, and cron's file."""
+    """Return the files in `directory` that `schedule install` wrote for any configuration: systemd units and cron's
+    file.
+    """
     if not directory.is_dir():
         return {}
     found = [*sorted(directory.glob("drtool-*.service")), *sorted(directory.glob("drtool-*.timer"))]
@@ -49,22 +54,25 @@ def installed(directory: Path) -> dict[str, str]:
 
 
 def configurations(directory: Path | None) -> list[str]:
-    """Return the configurations, as marks name them, that have timers there. None: in this user's crontab."""
+    """Return the configurations, in the form of `owner_of`, with timers in `directory` (None: in this user's crontab)."""
     texts = [_crontab("-l", None)] if directory is None else list(installed(directory).values())
     return sorted({name for text in texts for name in (owners(text) or [owner_of(text)]) if name})
 
 
 def prefix_for(directory: Path, wanted: Iterable[str], config: Path, repository: str) -> str:
-    """Return what the names of a configuration's units begin with: `drtool`, unless another configuration has such names."""
+    """Return the prefix of a configuration's unit names: `drtool`, unless another configuration already uses such a
+    name.
+    """
     here = installed(directory)
     taken = any(name in here and owner_of(here[name]) != owner(config) for name in wanted)
     return own_prefix(repository, config) if taken else "drtool"
 
 
 def unit_changes(directory: Path, wanted: Mapping[str, str], config: str | None) -> list[Change]:
-    """Return the way from the units that a configuration has to those that are wanted, and nothing else.
+    """Return the changes that turn the configuration's installed units into the wanted ones.
 
-    `config`: as marks name it; None is every configuration. Raises Refused where another file is in the way.
+    `config` is in the form of `owner_of`, and None means every configuration. Raises Refused if another file is in the
+    way.
     """
     here = installed(directory)
     for name in wanted:
@@ -79,9 +87,9 @@ def unit_changes(directory: Path, wanted: Mapping[str, str], config: str | None)
 
 
 def cron_file_change(directory: Path, block: str, config: str | None) -> list[Change]:
-    """Return the change to cron's file of the system; an empty `block` takes that of the configuration away.
+    """Return the change to the system's cron file. An empty `block` removes the block of the configuration.
 
-    Raises Refused where another file is in the way.
+    Raises Refused if another file is in the way.
     """
     path = directory / CRON_FILE
     before = installed(directory).get(CRON_FILE)
@@ -94,7 +102,7 @@ def cron_file_change(directory: Path, block: str, config: str | None) -> list[Ch
 
 
 def crontab_change(block: str, config: str | None) -> Change:
-    """Return the change to the crontab of this user; an empty `block` takes that of the configuration away."""
+    """Return the change to this user's crontab. An empty `block` removes the block of the configuration."""
     before = _crontab("-l", None)
     has = config is None or bool(block_of(before, config))
     return Change(path=None, before=before, after=with_block(before, block, config), installed=has)
@@ -109,7 +117,7 @@ def _check_free(path: Path) -> None:
 
 
 def apply(change: Change) -> None:
-    """Carries one change out."""
+    """Carry out one change."""
     if change.verb == "keep":
         return
     if change.path is None:
@@ -122,7 +130,7 @@ def apply(change: Change) -> None:
 
 
 def write_whole(path: Path, data: bytes, *, mode: int) -> None:
-    """Writes beside, then renames: a reader sees the old file or the new one."""
+    """Write a temporary file and rename it, so that a reader sees either the old file or the new one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as out:
@@ -136,7 +144,7 @@ def write_whole(path: Path, data: bytes, *, mode: int) -> None:
 
 
 def _crontab(word: str, text: str | None) -> str:
-    """`crontab -l`, or `crontab -` with a new table. A user without one has an empty one."""
+    """Run `crontab -l`, or `crontab -` with a new table. A user without a crontab has an empty one."""
     given = None if text is None else text.encode("utf-8", "surrogateescape")
     try:
         done = subprocess.run(
@@ -148,9 +156,9 @@ def _crontab(word: str, text: str | None) -> str:
             timeout=_CRONTAB_S,
         )
     except FileNotFoundError:
-        raise DrtoolError("there is no cron here: the program crontab is missing", hint="take --systemd") from None
+        raise DrtoolError("cron is not installed: the program crontab is missing", hint="take --systemd") from None
     except subprocess.TimeoutExpired:
-        raise DrtoolError("crontab did not end in time") from None
+        raise DrtoolError("crontab did not finish in time") from None
     said = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode and not (text is None and "no crontab" in said):
         raise DrtoolError(f"crontab {word} failed: {said or f'exit code {done.returncode}'}")

@@ -1,4 +1,4 @@
-"""What is to run, and when: the schedule of a configuration as a list of jobs.
+"""The schedule of a configuration as a list of jobs.
 
 Pure: nothing is read here. Two calls with the same configuration give the same jobs.
 """
@@ -20,12 +20,12 @@ from drtool.config.schema import Retention
 from drtool.config.urls import scheme_of
 from drtool.operations.scheduling.daemons import Starter
 
-_TOLD = {
+_DESCRIPTIONS = {
     "backup": "Back up with drtool",
-    "prune": "Give back the room of old snapshots of drtool",
-    "verify": "Read, check and repair what drtool stored",
+    "prune": "Free the space of old drtool snapshots",
+    "verify": "Read, check and repair the data that drtool stored",
     "repair": "Bring every object back to its promised copies with drtool",
-    "status": "Say whether drtool's objectives are met",
+    "status": "Check that drtool's objectives are met",
 }
 
 
@@ -39,13 +39,13 @@ class Job(Struct, frozen=True, kw_only=True):
     jitter_s: int
     zone: str = ""
     sandboxed: bool = True
-    """Whether it needs no more than to read everything and to write to the targets."""
+    """Whether it only needs to read everything and to write to the targets."""
     stored_anyway: bool = False
-    """Whether exit codes 3 and 5 say that the work was done."""
+    """Whether exit codes 3 and 5 mean that the snapshot was stored."""
 
 
 class Place(Struct, frozen=True, kw_only=True):
-    """Where jobs run: how drtool is called here, and what it needs to reach."""
+    """The environment of jobs: the command that runs drtool, and the paths that it needs."""
 
     program: tuple[str, ...]
     config: Path
@@ -53,28 +53,28 @@ class Place(Struct, frozen=True, kw_only=True):
     password_file: Path | None
     writable: tuple[Path, ...]
     user: bool
-    """Whether they are one user's, not the system's."""
+    """Whether the jobs belong to one user rather than to the system."""
     prefix: str = "drtool"
-    """What the names of units begin with."""
+    """The prefix of unit names."""
 
     def offset_s(self, job: Job) -> int:
-        """This host's own moment within the jitter: always the same one."""
+        """Return this host's fixed offset within the jitter. It is the same in every call."""
         if not job.jitter_s:
             return 0
         return int.from_bytes(hashlib.sha256(f"{self.host}\0{job.name}".encode()).digest()[:8]) % job.jitter_s
 
 
 def own_prefix(repository: str, config: Path) -> str:
-    """Return a prefix that no other configuration of this host has: the label, and a few letters from the path."""
+    """Return a prefix unique to this configuration: the label, and four digits of a hash of the path."""
     label = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in repository.lower())[:24]
     short = hashlib.sha256(os.fsencode(config)).hexdigest()[:4]
     return "-".join(filter(None, ("drtool", label.strip("-"), short)))
 
 
 def next_start(job: Job, place: Place, starter: Starter, now: datetime, here: tzinfo) -> datetime | None:
-    """Return when a job starts next after `now`; `here` is this host's time zone.
+    """Return when a job starts next after `now`. `here` is this host's time zone.
 
-    cron has that zone for all its lines, and its lines wait for this host's own moment. systemd adds up to `jitter_s`.
+    cron uses that zone for all its lines, and each line includes this host's offset. systemd adds up to `jitter_s`.
     """
     if starter == "systemd":
         return next_time(job.when, now, ZoneInfo(job.zone) if job.zone else here)
@@ -84,12 +84,12 @@ def next_start(job: Job, place: Place, starter: Starter, now: datetime, here: tz
 
 
 def jobs_of(config: Config, plans: Sequence[Job] = ()) -> list[Job]:
-    """The jobs of a configuration, and those of its plans."""
+    """Return the jobs of a configuration and those of its plans."""
     schedule = config.schedule or Schedule()
     found = [
         Job(
             name=name,
-            told=_TOLD[name],
+            told=_DESCRIPTIONS[name],
             words=_words(name, config, schedule),
             when=when,
             jitter_s=schedule.jitter,
@@ -103,7 +103,7 @@ def jobs_of(config: Config, plans: Sequence[Job] = ()) -> list[Job]:
 
 def _words(name: str, config: Config, schedule: Schedule) -> tuple[str, ...]:
     if name == "backup":
-        return ("backup", "--skip-if-running")  # two first backups at once would both store everything
+        return ("backup", "--skip-if-running")  # two concurrent first backups would both store everything
     if name == "verify":
         return ("verify", "--budget", schedule.verify_budget, "--repair")
     if name == "prune":
@@ -112,12 +112,12 @@ def _words(name: str, config: Config, schedule: Schedule) -> tuple[str, ...]:
 
 
 def _retains(config: Config) -> bool:
-    """Whether the configuration says what `forget` keeps."""
+    """Return whether the configuration sets retention rules for `forget`."""
     return replace(config.retention, timezone=None) != Retention()
 
 
 def _runs_programs(config: Config) -> bool:
-    """Hooks, dumps and password commands may need anything."""
+    """Return whether the configuration runs programs (hooks, dumps, password commands), which may need any access."""
     hooks = config.hooks
     listed = (getattr(hooks, field) for field in hooks.__struct_fields__ if field != "timeout")
     commands = any(not word[0].startswith(("https://", "http://")) for each in listed for word in each)
@@ -127,7 +127,7 @@ def _runs_programs(config: Config) -> bool:
 
 
 def writable_places(config: Config, base: Path) -> tuple[Path, ...]:
-    """What jobs write to on this host's own disks, besides state and cache."""
+    """Return the local paths that jobs write to, besides state and cache."""
     urls = (target.place(base)[0] for targets in config.sites.values() for target in targets.values())
     places = [Path(url.removeprefix("file://")) for url in urls if scheme_of(url) == "file"]
     if config.metrics_file is not None:

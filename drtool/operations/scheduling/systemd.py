@@ -1,8 +1,8 @@
-"""Jobs as units of systemd: a service and a timer each.
+"""Jobs as systemd units: a service and a timer each.
 
 Invariants
-    The same jobs at the same place give the same bytes. A name that means something to systemd is quoted.
-    A machine that was off catches up; each host begins at a moment of its own.
+    The same jobs at the same place give the same bytes. A name with characters that systemd interprets is quoted.
+    A job missed while the machine was off runs at the next start, and each host starts at its own offset.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 
 
 def units(jobs: list[Job], place: Place) -> dict[str, str]:
-    """The text of each unit file, by its name."""
+    """Return the text of each unit file by file name."""
     files = {}
     for job in jobs:
         files[f"{place.prefix}-{job.name}.service"] = _service(job, place)
@@ -24,18 +24,18 @@ def units(jobs: list[Job], place: Place) -> dict[str, str]:
 
 
 def mark(config: Path) -> str:
-    """Return the line that says which configuration a unit or a block of cron belongs to."""
+    """Return the line that records which configuration a unit or a cron block belongs to."""
     return f"{_MARK}{_plain(config)}{_MARK_END}"
 
 
 def owner_of(text: str) -> str:
-    """Return which configuration a file or block was made from, as `mark` writes it; empty if none of ours made it."""
+    """Return the configuration that a file or block was made from, as `mark` writes it, or an empty string."""
     rest = text[:8192].partition(_MARK)[2]
     return rest.partition(_MARK_END)[0] if _MARK_END in rest.partition("\n")[0] else ""
 
 
 def owner(config: Path) -> str:
-    """Return a configuration's path as marks have it."""
+    """Return a configuration's path as marks record it."""
     return _plain(config)
 
 
@@ -53,7 +53,7 @@ def _service(job: Job, place: Place) -> str:
         f"Environment={_quoted(f'DRTOOL_CONFIG={place.config}')}",
     ]
     if job.stored_anyway:
-        lines += ["# 3: some files could not be read; 5: a site was away. Both are stored; status tells of them."]
+        lines += ["# 3: some files could not be read; 5: a site was away. Both are stored; drtool status reports them."]
         lines += ["SuccessExitStatus=3 5"]
     lines += [] if place.user else _of_the_system(job, place)
     lines += ["Nice=10", "IOSchedulingClass=idle", "TimeoutStartSec=infinity"]
@@ -61,7 +61,7 @@ def _service(job: Job, place: Place) -> str:
 
 
 def _of_the_system(job: Job, place: Place) -> list[str]:
-    """A service of the system has directories of its own, the password as a credential, and no more rights than it needs."""
+    """Return the lines of a system service: its own directories, the password as a credential, minimal rights."""
     lines = []
     if place.password_file is not None:
         lines += [f"LoadCredential=password:{str(place.password_file).replace('%', '%%')}"]
@@ -74,7 +74,7 @@ def _of_the_system(job: Job, place: Place) -> list[str]:
         "Environment=DRTOOL_STATE_DIR=%S/drtool DRTOOL_CACHE_DIR=%C/drtool",
     ]
     if not job.sandboxed:
-        return [*lines, "# Not confined: it runs programs of the configuration or of a plan, which may need anything."]
+        return [*lines, "# Not sandboxed: it runs programs of the configuration or of a plan, which may need more."]
     return [
         *lines,
         "# It reads everything, and writes to its own directories and the targets.",
@@ -112,7 +112,7 @@ def _timer(job: Job, place: Place) -> str:
 
 
 def calendar(when: Cron) -> list[str]:
-    """Cron's fields as `OnCalendar=`; where either day suffices, there are two of them."""
+    """Return Cron's fields as `OnCalendar=` values. There are two where cron matches either day field."""
     clock = f"{_listed(when.hours, 24)}:{_listed(when.minutes, 60)}:00"
     months = _listed(when.months, 12)
     every = len(when.weekdays) == len(_DAYS)
@@ -128,7 +128,7 @@ def _listed(numbers: frozenset[int], every: int) -> str:
 
 
 def _plain(path: Path) -> str:
-    """A path in a comment: one line, whatever it is called."""
+    """Return a path for a comment: on one line, with any other characters escaped."""
     return str(path).encode("unicode_escape").decode("ascii")
 
 
@@ -137,7 +137,7 @@ def _escaped(text: str) -> str:
 
 
 def _quoted(word: str, *, expands: bool = False) -> str:
-    """A word as systemd reads it back: blanks do not split it, specifiers (and in commands variables) are not expanded."""
+    """Return a word quoted for systemd: not split at blanks, specifiers (and in commands variables) not expanded."""
     safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     safe = safe.replace("$", "$$") if expands else safe
     safe = "".join(f"\\x{ord(letter):02x}" if letter < " " or letter == "\x7f" else letter for letter in safe)
