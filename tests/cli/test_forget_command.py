@@ -210,7 +210,7 @@ def test_an_alarm(own):
     refused = own("forget", "--keep-last", "6")
     assert (refused.code, refused.out) == (11, "")
     assert "3 snapshots added since the last run would push out 3 of 6" in refused.err
-    assert "go on with --yes" in refused.err
+    assert "add --yes if they are right" in refused.err
     assert own("forget", "--keep-last", "6", "--yes").code == 0
 
 

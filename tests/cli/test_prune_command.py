@@ -95,4 +95,4 @@ def test_a_pack_that_is_needed_and_left_nowhere_is_exit_4(shell, words):
     done = shell("--json", *words)
     assert done.code == 4
     assert len(done.document.get("prune", done.document)["lost"]) == 1
-    assert "drtool verify says what is lost" in done.err
+    assert "drtool verify lists the lost files" in done.err

@@ -74,7 +74,7 @@ def test_drift_finds_what_changed_and_nothing_else(shell, stored):
     assert drifted.code == 1
     assert set(drifted.document["compared"]) == {"files", "users"}
     told = shell("drift", stored, "--what", "files")
-    assert f"  M {extra / 'kept/file'}: its content is another one" in told.out
+    assert f"  M {extra / 'kept/file'}: its content differs" in told.out
     (extra / "kept/file").write_text("one")
     (extra / "kept/new").unlink()
 

@@ -353,7 +353,7 @@ def test_one_object_of_the_catalogue_can_be_verified_and_repaired_by_its_name(st
     assert ([row.object for row in result.damaged], result.checked.catalogue) == ([name], 3)
     repaired(stocked, objects=frozenset({name}))
     assert found(stocked) == copies(stocked, "b", [second])
-    with pytest.raises(DrtoolError, match="no object that should be"):
+    with pytest.raises(DrtoolError, match="is not an object of this repository"):
         stocked.verify(objects=frozenset({"manifest/obj/typo"}))
 
 

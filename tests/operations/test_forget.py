@@ -97,7 +97,7 @@ def test_a_group_that_would_be_left_empty_is_refused(world):
     assert (len(shown.keep), len(shown.remove)) == (1, 2)
     with pytest.raises(Refused, match="nothing was forgotten: no snapshot would be left of host here") as caught:
         run(world, "tag keep")
-    assert (caught.value.exit_code, caught.value.hint) == (11, "if that is meant, say so with --allow-empty")
+    assert (caught.value.exit_code, caught.value.hint) == (11, "add --allow-empty if that is intended")
     assert len(left(world)) == 3
     assert run(world, "tag keep", allow_empty=True).objections == []
     assert left(world) == ["03-03 12:00"]
@@ -109,7 +109,7 @@ def test_a_snapshot_from_the_future_stays_is_reported_and_does_not_make_a_group_
         run(world, "tag keep")
     result = run(world, "last 1")
     assert [(row.reasons, row.future) for row in result.keep] == [(["last"], False), ([], True)]
-    message = "host here, source home: 1 snapshot is dated in the future, kept, and counted for nothing"
+    message = "host here, source home: 1 snapshot is dated in the future: kept, and ignored by the rules"
     assert world.warnings().count(message) == 2
 
 
@@ -172,7 +172,7 @@ def test_days_are_those_of_the_repositorys_time_zone(world, monkeypatch):
 def test_a_time_zone_that_is_not_known_here_is_an_error_and_nothing_happens(world, zone):
     store(world, *MARCH[:2])
     set_zone(world, zone)
-    with pytest.raises(DrtoolError, match="knows no time zone") as caught:
+    with pytest.raises(DrtoolError, match="has no data for time zone") as caught:
         run(world, "last 1")
     assert caught.value.exit_code == 1
     assert len(left(world)) == 2

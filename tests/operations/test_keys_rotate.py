@@ -214,7 +214,7 @@ def meanwhile(monkeypatch, first, generation):
 def test_of_two_rotations_at_once_one_wins_and_no_number_stands_for_two_keys(keys, monkeypatch):
     keys.store_something(1)
     meanwhile(monkeypatch, keys.rotate, 2)
-    with pytest.raises(Rejected, match="somebody else changed"):
+    with pytest.raises(Rejected, match="changed by another run"):
         keys.rotate()
     listed = keys.keys()
     assert listed.generation == 3, "2 was drawn by the other one and never used"
@@ -225,7 +225,7 @@ def test_of_two_rotations_at_once_one_wins_and_no_number_stands_for_two_keys(key
 
 def test_a_password_that_is_added_during_a_rotation_is_not_lost(keys, monkeypatch):
     meanwhile(monkeypatch, lambda: keys.add(SECOND), 2)
-    with pytest.raises(Rejected, match="somebody else changed"):
+    with pytest.raises(Rejected, match="changed by another run"):
         keys.rotate()
     opens_completely(keys, [PASSWORD, SECOND], 0)
     assert keys.problems() == []

@@ -65,9 +65,9 @@ def test_with_two_copies_on_three_sites_any_two_restore_everything_and_no_single
 @pytest.mark.parametrize(
     ("sites", "needed", "words"),
     [
-        (1, 1, "the one site restores everything; when it is lost, everything is"),
+        (1, 1, "the only site restores everything, and its loss is the loss of everything"),
         (3, 1, "any one of the 3 sites that store restores everything"),
-        (3, 3, "all 3 sites are needed to restore everything; the loss of any one costs data"),
+        (3, 3, "all 3 sites are needed to restore everything, so the loss of any one loses data"),
         (3, None, "nothing can be restored without a site that keeps key slots"),
     ],
 )

@@ -463,7 +463,7 @@ def test_a_pack_that_is_needed_and_left_nowhere_is_named_and_stays(world):
     for path in copies:
         path.unlink()
     assert run(world).lost == [name]
-    assert any("drtool verify says what is lost" in words for words in world.warnings())
+    assert any("drtool verify lists the lost files" in words for words in world.warnings())
 
 
 def test_a_pack_that_may_be_at_a_target_that_is_away_is_not_called_lost(world):

@@ -43,7 +43,7 @@ def test_nothing_is_rewritten_while_one_site_alone_takes_packs(world):
     result = only_to(world, "b", "c")
     assert result.repacked.packs == 0
     assert {site: world.names(site) for site in "abc"} == before
-    assert any("stays as it is: 1 sites take packs now" in words for words in world.warnings())
+    assert any("is kept: 1 sites accept packs now" in words for words in world.warnings())
     with world.open() as repository:
         repository.targets.fail("b/main", "full")
         repository.targets.fail("c/main", "full")
@@ -62,7 +62,7 @@ def test_a_site_that_fills_up_in_the_middle_leaves_the_old_packs_where_they_are(
     result = run(world, unused_share=0.0)
     assert result.repacked.packs == 0
     assert copies_of(world) >= 2
-    assert any("could be copied to 1 sites, and 2 are to have it" in words for words in world.warnings())
+    assert any("could be copied to 1 sites, but must be on 2" in words for words in world.warnings())
     monkeypatch.undo()
     assert run(world, unused_share=0.0).repacked.packs == 1
     live = {row.pack.hex() for row in _packs(world)}

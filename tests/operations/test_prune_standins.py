@@ -76,7 +76,7 @@ def test_where_each_of_two_packs_has_a_damaged_copy_both_stay_until_repair_made_
     rot(*(path for path in (*twice[0], *twice[1]) if path not in (first, second)))  # the good ones lie on two sites
     assert run(world).removed.packs == 0
     assert all(there([*twice[0], *twice[1]]))
-    assert any("stays as it is" in words and "drtool repair first" in words for words in world.warnings())
+    assert any("is kept" in words and "drtool repair first" in words for words in world.warnings())
     restores(world)
     with world.open() as repository:
         assert repair(repository, RepairRequest(), world.heard.append).rebuilt.objects == 2, (

@@ -95,7 +95,7 @@ def test_data_in_what_was_a_hole_is_found_and_replaced(world, huge, offset):
         file.seek(offset)
         file.write(b"spoilt"[: HUGE - offset])
     os.utime(out / "huge", ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert look(world, huge, out) == ["its content is another one"]
+    assert look(world, huge, out) == ["its content differs"]
     assert world.restore(out, path=huge.parent, overwrite="always").errors == []
     assert look(world, huge, out) == []
 

@@ -111,7 +111,7 @@ def test_a_site_that_cannot_be_looked_at_counts_as_lost_and_is_named(stocked):
 def test_without_any_voter_or_key_slot_nothing_is_restorable_and_it_says_why(stocked):
     told = outlook(stocked, *"abcde")
     assert told.summary.restorable == 0
-    assert any("no voter is left" in reason for reason in told.reasons)
+    assert any("no voter and no copy of the catalogue is left" in reason for reason in told.reasons)
     for site in "bcde":
         shutil.rmtree(stocked.directory(site) / "keys")
     told = outlook(stocked, "a/main")
@@ -242,7 +242,7 @@ def test_index_segments_count_as_what_they_name_does(stocked):
         shutil.rmtree(stocked.directory(site) / "index")
     told = outlook(stocked)
     assert told.summary.restorable == 0
-    assert any("index segments would be nowhere: `drtool repair`" in reason for reason in told.reasons)
+    assert any("index segments would be missing: `drtool repair`" in reason for reason in told.reasons)
     assert exit_code(told) == 4
     with stocked.open() as repository:
         repair(repository, RepairRequest(), ignore)

@@ -111,7 +111,7 @@ def test_a_name_that_is_taken_is_no_second_target_and_the_same_one_is_there_alre
     assert (again.changed, again.weight, again.to_epoch) == (False, 1, 2)
     assert any("--weight 9" in words for words in again.advice)
     elsewhere = World(world.root / "elsewhere", keyrings=world.keyrings)
-    with world.open() as repository, pytest.raises(UsageError, match="there is a target d/main already"):
+    with world.open() as repository, pytest.raises(UsageError, match="target d/main already exists"):
         add_at(repository, D, elsewhere.root)
     with world.open() as repository, pytest.raises(UsageError, match="configuration says that a/main is at"):
         add_at(repository, "a/main", elsewhere.root)
@@ -195,7 +195,7 @@ def test_two_who_change_the_ring_at_once_both_succeed(world):
 def test_two_who_add_the_same_name_elsewhere_do_not_overrule_each_other(world, place):
     with world.open() as stale:
         add(world)
-        with pytest.raises(UsageError, match="there is a target d/main already"):
+        with pytest.raises(UsageError, match="target d/main already exists"):
             add_at(stale, D, place / "another")
     assert rows(world)[D].url == f"file://{world.directory('d')}"
 

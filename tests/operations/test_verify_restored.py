@@ -74,8 +74,8 @@ def unlink_and_copy(path):
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("d/a", same_time(set_attribute), "its attribute user.more is another one"),
-        ("d/two", same_time(unlink_and_copy), "it is no hard link of"),
+        ("d/a", same_time(set_attribute), "its attribute user.more differs"),
+        ("d/two", same_time(unlink_and_copy), "it is not a hard link of"),
         ("d/same", lambda path: (path.unlink(), os.link(path.parent / "a", path)), "it is a hard link of"),
         ("d/zero", lambda path: (path.unlink(), os.mknod(path, 0o20644, os.makedev(1, 3))), "its device number"),
     ],

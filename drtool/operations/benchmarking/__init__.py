@@ -1,4 +1,4 @@
-"""Benchmark: what this machine and these targets can do, measured with drtool's own code, and the settings that follow."""
+"""`benchmark`: the speed of this machine and its targets, measured with drtool's own code, and advice on settings."""
 
 from drtool.operations.benchmarking.request import BenchmarkRequest
 from drtool.operations.benchmarking.results import BenchmarkResult, CompressionSpeed, MachineSpeed, TargetSpeed

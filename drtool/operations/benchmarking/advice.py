@@ -1,7 +1,7 @@
-"""The settings that follow from what was measured. PURE.
+"""Advice on settings, derived from the measurements. Pure.
 
 Invariants
-    Each sentence says whether it was measured or computed; what was not measured is in none of them.
+    Each sentence says whether its figure was measured or computed. Missing measurements are not used.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ WORTH_IT = 1.2
 
 
 class Setup(Struct, frozen=True, kw_only=True):
-    """`weights` of all configured targets that store, by name; `upload_bytes_s`: what `limits.upload` says."""
+    """`weights`: of all configured storing targets, by name. `upload_bytes_s`: the value of `limits.upload`."""
 
     copies: int
     weights: Mapping[str, int]
@@ -25,7 +25,7 @@ class Setup(Struct, frozen=True, kw_only=True):
 
 
 def advise(machine: MachineSpeed, targets: Sequence[TargetSpeed], setup: Setup) -> list[str]:
-    """In words, the most important last."""
+    """Return the advice as sentences, the most important last."""
     return [*_workers(machine, targets, setup), *_lines(targets, setup), *_backup(machine, targets, setup)]
 
 
@@ -35,11 +35,11 @@ def _workers(machine: MachineSpeed, targets: Sequence[TargetSpeed], setup: Setup
     if machine.workers > 1:
         told = f"measured: {machine.workers} workers pack {gain:.1f} times as much as one"
         yield f"{told} ({_rate(all_)} against {_rate(one)}): " + (
-            "leave limits.workers: auto" if gain >= WORTH_IT else "limits.workers: 1 would do, and take less memory"
+            "leave limits.workers: auto" if gain >= WORTH_IT else "limits.workers: 1 would suffice, and use less memory"
         )
     slowest = min((rate for _, rate in _takers(targets, setup)), default=None)
     if slowest is not None and slowest < one < all_:
-        told = f"computed: one worker packs faster than the slowest target takes its part ({_rate(slowest)})"
+        told = f"computed: one worker packs faster than the slowest target accepts its share ({_rate(slowest)})"
         yield f"{told}: limits.workers: 1 is enough for data that does not compress"
 
 
@@ -50,19 +50,19 @@ def _lines(targets: Sequence[TargetSpeed], setup: Setup) -> Iterator[str]:
             continue
         yield (
             f"measured: {target.parallel} transfers at once to {target.name} carry {several / one:.1f} times as much as one; "
-            "drtool sends several by itself where that helps"
+            "drtool uses several where that helps"
         )
         best = max(one, several)
         if setup.upload_bytes_s is not None and setup.upload_bytes_s < best:
             limit = _rate(setup.upload_bytes_s)
-            yield f"computed: limits.upload ({limit}) is less than {target.name} can take ({_rate(best)}, measured)"
+            yield f"computed: limits.upload ({limit}) is less than {target.name} can accept ({_rate(best)}, measured)"
         elif setup.upload_bytes_s is None and best >= 1.25 * MIB:
             limit = f"limits.upload: {int(best * 0.8) // MIB}MiB/s"
-            yield f"computed: to leave a fifth of the line to {target.name} to others: {limit}"
+            yield f"computed: to leave a fifth of the connection to {target.name} free: {limit}"
 
 
 def _backup(machine: MachineSpeed, targets: Sequence[TargetSpeed], setup: Setup) -> Iterator[str]:
-    """How long the first backup of much would take, and what holds it up."""
+    """Yield how long a large first backup would take, and its bottleneck."""
     steps = [("packing on this machine", machine.all_workers_pack_random_bytes_per_second)]
     if machine.disk_read_bytes_per_second is not None:
         steps.append(
@@ -80,7 +80,7 @@ def _backup(machine: MachineSpeed, targets: Sequence[TargetSpeed], setup: Setup)
 
 
 def _takers(targets: Sequence[TargetSpeed], setup: Setup) -> Iterator[tuple[str, float]]:
-    """Each measured target that stores, and how much new data a second it lets through: it gets its share of the copies."""
+    """Yield each measured storing target, and the rate of new data it allows given its share of the copies."""
     total = sum(setup.weights.values())
     for target in targets:
         rates = [

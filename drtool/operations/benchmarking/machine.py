@@ -1,9 +1,11 @@
-"""Measures this machine: each step of a backup by itself, then all of them, on one core and in every worker.
+"""The benchmark of this machine: each step of a backup on its own, then all of them, on one core and in every worker.
 
-The data is made here: random bytes, which nothing can compress, and lines like a log's, which compress well. Nothing is kept.
+The data is generated here: random bytes, which are incompressible, and log-like lines, which compress well. Nothing is
+kept.
 
 Invariants
-    Workers are forked before any thread is begun. The file that is read back has no name, so nothing is left of a killed run.
+    Workers are forked before any thread starts. The file that is read back has no name, so a killed run leaves nothing
+    behind.
 """
 
 import mmap
@@ -41,7 +43,7 @@ class _Went(msgspec.Struct, frozen=True):
 
 
 def measure_machine(workers: int, directory: Path) -> MachineSpeed:
-    """Takes about two seconds."""
+    """Measure everything. This takes about two seconds."""
     random, text = random_bytes(), log_lines()
     keyring = Keyring.draw(RepositoryId(os.urandom(16)))
     all_random, all_text = _all_workers(workers, keyring, random, text)
@@ -64,12 +66,12 @@ def measure_machine(workers: int, directory: Path) -> MachineSpeed:
 
 
 def random_bytes(length: int = DATA_BYTES) -> bytes:
-    """Different every time, and of no pattern: BLAKE3's output, which comes faster than the system's."""
+    """Return different bytes each time, without a pattern: BLAKE3's output, which is faster than the system's."""
     return blake3(os.urandom(32)).digest(length=length)
 
 
 def log_lines() -> bytes:
-    """Lines like a log's, none of them twice."""
+    """Return unique log-like lines."""
     stamps = memoryview(random_bytes(1 * MIB)).cast("I")
     lines = (
         b"2026-11-23T%08x INFO request %d from 10.0.%d.7 took %d us\n" % (s, i, s % 251, s % 99_991)
@@ -79,7 +81,9 @@ def log_lines() -> bytes:
 
 
 def _rate(step: Callable[[], int]) -> float:
-    """Bytes a second of a step that tells how many it handled; the first run, in which everything is cold, does not count."""
+    """Return the bytes per second of a step that returns how many bytes it handled. The first (cold) run does not
+    count.
+    """
     step()
     done_bytes, began_s = 0, time.monotonic()
     while True:
@@ -111,7 +115,7 @@ def _compression(level: int, text: bytes) -> CompressionSpeed:
 
 
 def _packing_rate(keyring: Keyring, data: bytes) -> float:
-    """What a worker does with a file's bytes, but for reading and storing them."""
+    """Return a worker's rate for the bytes of a file, without reading and storing them."""
     builder = PackBuilder(keyring, PackKind.DATA, zstandard.ZstdCompressor(level=COMPRESSION_LEVEL))
     cutter, key = Cutter(CutBounds()), keyring.id_key(ChunkKind.DATA)
     view = memoryview(data)
@@ -131,7 +135,7 @@ def _packing_rate(keyring: Keyring, data: bytes) -> float:
 
 
 def _all_workers(count: int, keyring: Keyring, random: bytes, text: bytes) -> tuple[float, float]:
-    """All of them at once, in processes of their own, as in a backup."""
+    """Return the rates of all workers at once, in processes of their own, as in a backup."""
 
     def serve(channel: "Channel[_Went, _Go]") -> None:
         while (request := channel.receive()) is not None:
@@ -146,7 +150,7 @@ def _all_workers(count: int, keyring: Keyring, random: bytes, text: bytes) -> tu
 
 
 def _disk_rate(directory: Path, data: bytes) -> float | None:
-    """Reading a file that is not in memory any more; None where none can be written, or forgotten by the system."""
+    """Return the rate of reading an uncached file, or None if none can be written or evicted from the cache."""
     if not hasattr(os, "posix_fadvise"):
         return None
     room = memoryview(mmap.mmap(-1, 4 * MIB))

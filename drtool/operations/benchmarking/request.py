@@ -1,4 +1,4 @@
-"""What is to be measured, and of what setup the advice is to speak."""
+"""The request of `benchmark`: what to measure, and the setup for the advice."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ MIB = 1 << 20
 
 
 class BenchmarkRequest(Struct, frozen=True, kw_only=True):
-    """`seconds` are for each target and direction, as `size_bytes` at most are; `directory`: where reading a disk is tried."""
+    """`seconds` and `size_bytes`: limits for each target and direction. `directory`: where disk reading is measured."""
 
     targets: tuple[TargetSpec, ...]
     directory: Path

@@ -1,10 +1,12 @@
-"""What was measured. PURE. Every rate is in bytes a second; None was not measured, whatever the reason."""
+"""The results of `benchmark`. Pure. Rates are in bytes per second. None: not measured, for any reason."""
 
 from msgspec import Struct
 
 
 class CompressionSpeed(Struct, frozen=True, kw_only=True):
-    """One level of zstd on text; `ratio`: how many bytes of text became one. `used`: the level that drtool stores with."""
+    """One level of zstd on text. `ratio`: original size by compressed size. `used`: whether drtool stores with this
+    level.
+    """
 
     level: int
     bytes_per_second: float
@@ -13,7 +15,9 @@ class CompressionSpeed(Struct, frozen=True, kw_only=True):
 
 
 class MachineSpeed(Struct, frozen=True, kw_only=True):
-    """One core, but for what says `all_workers`. `pack_…`: cut, hashed, compressed, sealed and named, as a backup does."""
+    """Rates of one core, except for `all_workers_…`. `pack_…`: chunking, hashing, compressing and sealing as in a
+    backup.
+    """
 
     cpus: int
     workers: int
@@ -30,7 +34,7 @@ class MachineSpeed(Struct, frozen=True, kw_only=True):
 
 
 class TargetSpeed(Struct, frozen=True, kw_only=True):
-    """`put_…` and `get_…` by one transfer after the other, `parallel_…` with so many at once, of `object_bytes` each."""
+    """`put_…`, `get_…`: sequential transfers. `parallel_…`: `parallel` transfers at once. Each is of `object_bytes`."""
 
     name: str
     near: bool

@@ -1,4 +1,4 @@
-"""Benchmark: this machine first, then one target after the other, then what follows."""
+"""`benchmark`: measures this machine, then each target in turn, and derives advice."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ from drtool.repository.spec import TargetSpec
 
 
 def benchmark(request: BenchmarkRequest, storing: dict[TargetName, int], emit: Emit) -> BenchmarkResult:
-    """Measures; `storing` are the weights of all configured targets that store, for the advice."""
+    """Measure. `storing`: the weights of all configured storing targets, for the advice."""
     emit(Stage(name="measuring this machine"))
     machine = measure_machine(request.workers, request.directory)
     targets = _targets(request, emit)
@@ -35,7 +35,7 @@ def _targets(request: BenchmarkRequest, emit: Emit) -> list[TargetSpeed]:
             speeds.append(_unmeasured(spec, refused[spec.name]))
         elif repositories[spec.name] != common[0][0] or (len(common) > 1 and common[0][1] == common[1][1]):
             speeds.append(
-                _unmeasured(spec, f"it belongs to the repository {repositories[spec.name]}, and others do not")
+                _unmeasured(spec, f"it belongs to the repository {repositories[spec.name]}, but other targets do not")
             )
         else:
             emit(Stage(name=f"measuring {spec.name}"))

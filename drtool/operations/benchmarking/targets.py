@@ -1,9 +1,9 @@
-"""Measures targets, one after the other: small requests, then objects of a pack's size there and back.
+"""The benchmark of targets, one after the other: small requests, then uploads and downloads of pack-sized objects.
 
 Invariants
-    Nothing is written to a place whose marker does not say that it is this very target, and of the repository that most of the
-    targets belong to. Everything lies below `probe/`, and is removed in the end, also on Ctrl-C; of a run that was killed, the
-    next one removes it. What is limited by `limits.upload` is not limited here: it is the target that is measured.
+    A target is written to only if its marker says that it is this target of the repository that most targets belong to.
+    Everything is written below `probe/` and removed at the end, also on Ctrl-C. The next run removes the leftovers of a
+    killed one. `limits.upload` does not apply, since the target itself is measured.
 """
 
 import itertools
@@ -37,14 +37,14 @@ QUESTIONS_S = 1.5
 TRIAL_BYTES = 1 * MIB
 OBJECT_BYTES_MIN = 64 * 1024
 ROOM_SHARE = 4
-"""At most this part of the free room is used."""
+"""At most this fraction of the free space is used."""
 CLEAR_S = 30.0
 STOP_S = 5.0
 _TICK_S = 0.2
 
 
 def repositories_at(specs: Sequence[TargetSpec]) -> tuple[dict[TargetName, str], dict[TargetName, str]]:
-    """Which repository each target belongs to; and of those that cannot be used, why. All are asked at once."""
+    """Return the repository of each target, and why the others cannot be used. All targets are asked at once."""
     errands = {spec.name: Errand(partial(_repository_at, spec)) for spec in specs}
     ends_at = time.monotonic() + OPEN_TIMEOUT_S
     found: dict[TargetName, str] = {}
@@ -69,7 +69,7 @@ def _repository_at(spec: TargetSpec) -> str:
 
 
 def measure_target(spec: TargetSpec, seconds: float, size_bytes: int) -> TargetSpeed:
-    """What it can do; a failure ends it, and what was measured before stands."""
+    """Return the speed of a target. A failure ends the measurement, and earlier figures remain."""
     speed = TargetSpeed(name=spec.name, near=is_directory(spec.url))
     try:
         store = open_in_time(spec)
@@ -78,12 +78,12 @@ def measure_target(spec: TargetSpec, seconds: float, size_bytes: int) -> TargetS
     try:
         return _Trial(store, speed, seconds, size_bytes).run()
     finally:
-        with suppress(StoreError):  # nothing is lost by a farewell that fails
+        with suppress(StoreError):  # a failure to close loses nothing
             store.close()
 
 
 class _Trial:
-    """One target's trial."""
+    """The measurement of one target."""
 
     def __init__(self, medium: Medium, speed: TargetSpeed, seconds: float, size_bytes: int) -> None:
         self._medium, self._speed = medium, speed
@@ -105,13 +105,13 @@ class _Trial:
         try:
             Errand(self._scratch.clear).result(CLEAR_S, self._speed.name)
         except DrtoolError as error:
-            problem = self._speed.problem or f"what was written below probe/ could not be removed: {error.message}"
+            problem = self._speed.problem or f"the test objects below probe/ could not be removed: {error.message}"
             self._speed = replace(self._speed, problem=problem)
 
     def _measure(self) -> None:
         self._small_requests()
         length = self._object_bytes()
-        buffer = memoryview(mmap.mmap(-1, length))  # page-aligned, as a pack's is
+        buffer = memoryview(mmap.mmap(-1, length))  # page-aligned, as for a pack
         buffer[:] = random_bytes(length)
         self._speed = replace(self._speed, object_bytes=length, parallel=AHEAD_MAX)
         once = self._move(1, self._puts(buffer, "one"))
@@ -136,12 +136,12 @@ class _Trial:
         self._speed = replace(self._speed, latency_seconds=median(taken_s), latency_p95_seconds=worst)
 
     def _object_bytes(self) -> int:
-        """A pack's size; less where the line would take most of the time for one, or where there is little room."""
+        """Return a pack's size, or less if one would take most of the time or the free space is small."""
         free_bytes = self._store.free_bytes()
         if free_bytes is not None:
             self._size_bytes = min(self._size_bytes, free_bytes // ROOM_SHARE)
         if self._size_bytes < TRIAL_BYTES:
-            raise TargetFull(f"there is too little room to measure with ({free_bytes} bytes are free)")
+            raise TargetFull(f"there is too little free space for the test ({free_bytes} bytes are free)")
         began_s = time.monotonic()
         self._store.put(self._scratch.name("trial"), random_bytes(TRIAL_BYTES))
         rate = TRIAL_BYTES / max(1e-6, time.monotonic() - began_s)
@@ -154,12 +154,12 @@ class _Trial:
             yield _Move(name, memoryview(buffer).nbytes, lambda name=name: self._store.put(name, buffer))  # type: ignore[misc]
 
     def _gets(self, names: Sequence[str], length: int) -> "Iterator[_Move]":
-        """Each once where the system would remember it; as often as there is time for across a network."""
+        """Yield each download once where the system caches it, and repeatedly across a network."""
         for name in names if self._speed.near else itertools.cycle(names):
             yield _Move(name, length, lambda name=name: _got(self._store, name, length))  # type: ignore[misc]
 
     def _move(self, threads: int, moves: "Iterator[_Move]") -> "_Moved":
-        """Half of a direction's time and bytes."""
+        """Make transfers for half of a direction's time and bytes."""
         crew = _Crew(moves, time.monotonic() + self._seconds / 2, self._size_bytes // 2)
         return crew.work(threads)
 
@@ -172,7 +172,7 @@ class _Move:
 
 
 class _Moved:
-    """What was moved; `rate` is None if nothing was."""
+    """The result of transfers. `rate` is None if nothing was transferred."""
 
     def __init__(self, names: Sequence[str], size_bytes: int, taken_s: float) -> None:
         self.names = names
@@ -180,7 +180,7 @@ class _Moved:
 
 
 class _Crew:
-    """Threads that take one transfer after the other until the time, or the bytes, are used up."""
+    """Threads that make transfers until the time or the bytes are used up."""
 
     def __init__(self, moves: Iterator[_Move], ends_at: float, size_bytes: int) -> None:
         self._moves, self._ends_at, self._left_bytes = moves, ends_at, size_bytes
@@ -190,7 +190,9 @@ class _Crew:
         self._moved_bytes = 0
 
     def work(self, threads: int) -> _Moved:
-        """At least one transfer is made. On Ctrl-C those under way may end first, for a while: then they can be removed."""
+        """Make at least one transfer. On Ctrl-C, wait a while for running transfers to end, so that they can be
+        removed.
+        """
         began_s = time.monotonic()
         errands = [Errand(self._serve) for _ in range(threads)]
         try:
@@ -224,4 +226,4 @@ class _Crew:
 
 def _got(store: Store, name: str, length: int) -> None:
     if len(store.get(name, 0, length)) != length:
-        raise StoreError(f"{name} came back shorter than it was written")
+        raise StoreError(f"{name} was read back shorter than it was written")

@@ -1,9 +1,10 @@
-"""`dump`: one file of a snapshot as a stream of bytes, or a directory as a tar or zip archive; nothing is kept in between.
+"""`dump`: one file of a snapshot as a stream of bytes, or a directory as a tar or zip archive, without temporary files.
 
 Invariants
-    Every byte was authenticated before it goes out. What cannot be read whole ends the stream with an error: a reader never
-    gets an archive that looks whole and is not.
-    Names in an archive are relative, and none holds `..`. Memory is bounded by a few chunks, whatever the size of a file.
+    Every byte is authenticated before it is written. Data that cannot be read whole ends the stream with an error, so a
+    reader never gets an archive that looks complete but is not.
+    Names in an archive are relative, and none contains `..`. Memory is bounded by a few chunks, regardless of file
+    sizes.
 """
 
 import os
@@ -32,7 +33,7 @@ Archive = Literal["tar", "zip"]
 
 AHEAD_CHUNKS = 32
 NAME_BYTES_MAX = 65_535
-"""Of a name in a zip archive."""
+"""Limit of a name in a zip archive."""
 _UNREAD = "left out: its content could not be read when the snapshot was taken"
 _ZIP_FROM = (1980, 1, 1, 0, 0, 0)
 _ZIP_TO = (2107, 12, 31, 23, 59, 58)
@@ -44,11 +45,13 @@ class Dumped(Struct, frozen=True, kw_only=True):
     files: int
     bytes: int
     errors: int = 0
-    """Items and attributes that are left out, and reported: the backup could not read them, or the archive cannot hold them."""
+    """Items and attributes that are left out and reported: unreadable during the backup, or not supported by the
+    archive.
+    """
 
 
 class Place(Struct, frozen=True):
-    """What is to be dumped: an entry, or (None) everything of the snapshot."""
+    """What to dump: an entry, or (None) the whole snapshot."""
 
     snapshot: Snapshot
     path: bytes
@@ -56,7 +59,7 @@ class Place(Struct, frozen=True):
 
 
 def place_of(repository: Repository, snapshot: Snapshot, path: bytes | None) -> Place:
-    """DrtoolError if nothing is there."""
+    """Return the place of `path`. DrtoolError if it does not exist."""
     parts = split_path(path or b"")
     where = b"/" + b"/".join(parts)
     entry = find_entry(snapshot.root, where, repository.trees) if parts else None
@@ -69,7 +72,7 @@ def place_of(repository: Repository, snapshot: Snapshot, path: bytes | None) -> 
 
 
 def dump_file(repository: Repository, place: Place, out: BinaryIO) -> Dumped:
-    """The content of one file. DrtoolError if it is none, or cannot be read whole."""
+    """Write the content of one file. DrtoolError if it is not a file, or cannot be read whole."""
     entry = place.entry
     if entry is None or entry.type != FileType.FILE:
         what = "a directory" if entry is None or entry.type == FileType.DIRECTORY else FileType(entry.type).word
@@ -85,7 +88,7 @@ def dump_file(repository: Repository, place: Place, out: BinaryIO) -> Dumped:
 
 
 def dump_archive(repository: Repository, place: Place, kind: Archive, out: BinaryIO, emit: Emit) -> Dumped:
-    """A directory's contents, or one entry, as an archive."""
+    """Write a directory's contents, or one entry, as an archive."""
     writer = _tar if kind == "tar" else _zip
     if place.entry is not None and place.entry.type == FileType.DIRECTORY and _lost(place.entry):
         raise DrtoolError(f"{os.fsdecode(place.path)}: its content could not be read when the snapshot was taken")
@@ -94,7 +97,7 @@ def dump_archive(repository: Repository, place: Place, kind: Archive, out: Binar
 
 
 def list_of(repository: Repository, place: Place) -> Iterator[tuple[bytes, Entry]]:
-    """(relative name, entry) of everything that an archive of `place` holds."""
+    """Yield (relative name, entry) for everything that an archive of `place` holds."""
     entry = place.entry
     if entry is None:
         yield from walk(place.snapshot.root, b"", repository.trees)
@@ -105,7 +108,7 @@ def list_of(repository: Repository, place: Place) -> Iterator[tuple[bytes, Entry
 
 
 class _Contents:
-    """Reads files' contents, some chunks ahead where they come from a server."""
+    """Reader of file contents. It reads some chunks ahead if they come from a server."""
 
     def __init__(self, repository: Repository) -> None:
         self._trees = repository.trees
@@ -113,7 +116,7 @@ class _Contents:
         self._chunks = ChunkReader(repository.index.locations, repository.objects, self._ahead)
 
     def pieces(self, entry: Entry) -> Iterator[bytes]:
-        """The content, in order; FormatError if it is not as long as the entry says."""
+        """Yield the content in order. FormatError if its length differs from the entry's."""
         ids = read_content(entry, self._trees)
         left = entry.size_bytes
         waiting = deque((chunk, self._chunks.expect([chunk])) for chunk in islice(ids, AHEAD_CHUNKS))
@@ -134,7 +137,7 @@ class _Contents:
 
 
 class _Stream:
-    """Pieces as a file that is read, for `tarfile`."""
+    """Pieces as a readable file, for `tarfile`."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._rest = pieces, b""
@@ -155,16 +158,14 @@ class _Stream:
 def _tar(
     contents: _Contents, place: Place, entries: Iterator[tuple[bytes, Entry]], out: BinaryIO, emit: Emit
 ) -> Dumped:
-    archive = tarfile.open(  # noqa: SIM115 - one that broke off must not be closed: that would end it well
+    archive = tarfile.open(  # noqa: SIM115 - closing an incomplete archive would make it look complete
         fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
     )
     try:
         done = _fill_tar(archive, contents, place, entries, emit)
     except BaseException:
-        archive.fileobj.closed = True  # type: ignore[attr-defined] # else tarfile's stream writes its rest when it is collected
-        with suppress(
-            OSError
-        ):  # some readers take an archive without an end for a whole one, but none a header cut off
+        archive.fileobj.closed = True  # type: ignore[attr-defined] # else its rest is written when it is collected
+        with suppress(OSError):  # some readers accept an archive without an end, but none a truncated header
             out.write(b"drtool: this archive is incomplete\n")
         raise
     archive.close()
@@ -184,7 +185,7 @@ def _fill_tar(
 
 
 class _Filler:
-    """Adds members to a tar archive, and counts what it added."""
+    """Adds members to a tar archive, and counts them."""
 
     def __init__(self, archive: tarfile.TarFile, contents: _Contents, place: Place, emit: Emit) -> None:
         self._archive, self._contents, self._place, self._emit = archive, contents, place, emit
@@ -192,7 +193,7 @@ class _Filler:
         self.files = self.bytes = self.errors = 0
 
     def add(self, name: bytes, entry: Entry) -> None:
-        self._archive.members.clear()  # type: ignore[attr-defined]  # it remembers every member, and no reader needs that
+        self._archive.members.clear()  # type: ignore[attr-defined]  # it remembers every member needlessly
         header = header_of(name, entry)
         if entry.links > 1 and entry.type != FileType.DIRECTORY:
             first = self._first.setdefault(link_group(entry), header.info.name)
@@ -205,7 +206,7 @@ class _Filler:
         else:
             self._archive.addfile(header.info)
         for what in header.lost:
-            why = f"{what} left out: a tar archive has no way to hold that"
+            why = f"{what} left out: a tar archive cannot hold it"
             self.errors += _told(self._place, name, self._emit, why)
         for what in entry.uncaptured:
             why = f"it could not be read when the snapshot was taken, so it is not in the archive: {what}"
@@ -221,7 +222,7 @@ class _Filler:
 
 
 def within(pieces: Iterator[bytes], ranges: Ranges) -> Iterator[bytes]:
-    """The bytes of a stream that are in `ranges`, which ascend; the stream is read to its end."""
+    """Yield the bytes of a stream that are in `ranges` (ascending). The stream is read to its end."""
     at = number = 0
     for piece in pieces:
         end = at + len(piece)
@@ -242,7 +243,7 @@ def _zip(
     try:
         done = _fill_zip(archive, contents, place, entries, emit)
     except BaseException:
-        archive.fp = None  # else its end is written when it goes out of sight, and it looks whole
+        archive.fp = None  # otherwise its end is written when it is collected, and it looks complete
         raise
     archive.close()
     return done
@@ -267,16 +268,16 @@ def _fill_zip(
 
 
 def _not_for_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry) -> str:
-    """Return why a zip archive cannot hold `entry`; empty if it can."""
+    """Return why a zip archive cannot hold `entry`, or an empty string if it can."""
     if _lost(entry):
         return _UNREAD
     if entry.type not in (FileType.FILE, FileType.DIRECTORY, FileType.SYMLINK):
         word = FileType(entry.type).word
-        return f"left out: a zip archive has no way to hold a {word.replace('_', ' ')}; tar has"
+        return f"left out: a zip archive cannot hold a {word.replace('_', ' ')}, but a tar archive can"
     if len(info.filename.encode()) > NAME_BYTES_MAX:
-        return f"left out: its name has more than {NAME_BYTES_MAX:,} bytes, which a zip archive cannot hold; tar can"
+        return f"left out: its name has more than {NAME_BYTES_MAX:,} bytes, too long for a zip archive, but not for tar"
     if info.filename in archive.NameToInfo:
-        return "left out: its name is no UTF-8, and in a zip archive it is the same as another file's; tar keeps both"
+        return "left out: its name is not UTF-8, and a zip archive would give it another file's name (tar keeps both)"
     return ""
 
 
@@ -294,7 +295,7 @@ def _zip_info(name: bytes, entry: Entry) -> zipfile.ZipInfo:
 
 
 def _lost(entry: Entry) -> bool:
-    """Return whether the backup could not read what a file or directory holds, or where a symlink points."""
+    """Return whether the backup could not read the content of a file or directory, or the target of a symlink."""
     return any(word.startswith(("content", "link target")) for word in entry.uncaptured)
 
 

@@ -1,8 +1,8 @@
-"""The headers of a tar member: pax records for what the old format cannot hold, ACLs and holes as GNU tar writes them.
+"""The headers of a tar member: pax records beyond the old format's limits, ACLs and holes in GNU tar's notation.
 
 Invariants
-    What GNU tar (`--acls --xattrs`) and libarchive read from a member is what the entry says, to the nanosecond.
-    An attribute that no header can hold is returned to the caller, who reports it.
+    GNU tar (`--acls --xattrs`) and libarchive read exactly the entry's values from a member, to the nanosecond.
+    An attribute that no header can hold is returned to the caller, which reports it.
 
 Sources: pax(1) of POSIX.1-2017; the `SCHILY.*` keywords of star(5); "Storing Sparse Files, PAX Format 1.0" of GNU tar's manual.
 """
@@ -40,10 +40,10 @@ _FLAGS = {
     0x20000: "topdir",
     0x800000: "nocow",
 }
-"""The names that libarchive gives to the inode flags; GNU tar leaves them out with a warning."""
+"""The names that libarchive gives to the inode flags. GNU tar ignores them with a warning."""
 
 Ranges = list[tuple[int, int]]
-"""(offset, length) of what is data."""
+"""(offset, length) of the data."""
 
 
 class Header(NamedTuple):
@@ -55,7 +55,7 @@ class Header(NamedTuple):
 
     @property
     def map(self) -> bytes:
-        """What precedes the data of a sparse file: its ranges, filled up to a block."""
+        """Return the map that precedes the data of a sparse file: its ranges, padded to a block."""
         return b"" if self.ranges is None else _map_of(self.ranges)
 
 
@@ -84,7 +84,7 @@ def header_of(name: bytes, entry: Entry) -> Header:
 
 
 def sparse(header: Header, entry: Entry) -> Header:
-    """Return the header of a file with holes, which tells readers where its data goes."""
+    """Return the header of a file with holes, which lists where its data goes."""
     if not entry.holes:
         return header
     ranges = list(_data_ranges(entry))
@@ -96,7 +96,7 @@ def sparse(header: Header, entry: Entry) -> Header:
         "GNU.sparse.realsize": str(entry.size_bytes),
         **info.pax_headers,
     }
-    info.name = f"GNUSparseFile.0/{entry.inode}"  # what a reader without sparse files makes of it
+    info.name = f"GNUSparseFile.0/{entry.inode}"  # the name that a reader without sparse support uses
     info.size = len(_map_of(ranges)) + sum(length for _, length in ranges)
     return header._replace(ranges=ranges)
 
@@ -107,7 +107,7 @@ def _decimal(time_ns: int) -> str:
 
 
 def _attributes(entry: Entry) -> tuple[dict[str, str], list[str]]:
-    """Return the pax records of an entry's attributes, and in words those that no record can hold."""
+    """Return the pax records of an entry's attributes, and descriptions of those that no record can hold."""
     records: dict[str, str] = {}
     lost = []
     for key, value in entry.xattrs:
@@ -130,7 +130,7 @@ def _record(key: bytes, value: bytes) -> tuple[str, str | None]:
 
 
 def acl_text(value: bytes) -> str | None:
-    """Return a POSIX ACL, as Linux stores it in an attribute, as acl(5) writes it; None if it is malformed."""
+    """Return a POSIX ACL in the text form of acl(5), from its Linux attribute. None if it is malformed."""
     entries = read_acl(value)
     if entries is None:
         return None
@@ -152,7 +152,7 @@ def _data_ranges(entry: Entry) -> Iterator[tuple[int, int]]:
     if at < entry.size_bytes:
         yield at, entry.size_bytes - at
     else:
-        yield entry.size_bytes, 0  # a hole at the end: the file's length is where this range of nothing is
+        yield entry.size_bytes, 0  # a hole at the end: this empty range marks the file's length
 
 
 def _map_of(ranges: Ranges) -> bytes:

@@ -1,4 +1,4 @@
-"""`forget`: takes snapshots out of the catalogue, by retention rules or by name. What they held stays until prune takes it."""
+"""`forget`: removes snapshots from the catalogue, by retention rules or by name. Their data stays until a prune."""
 
 from drtool.operations.forget.request import ForgetRequest, ForgetResult
 from drtool.operations.forget.run import forget

@@ -1,9 +1,9 @@
-"""What a request would do to one state of the manifest: the value that is shown, checked and committed.
+"""The effect of a request on one state of the manifest: the value that is shown, checked and committed.
 
 Invariants
-    The same state, request and memory give the same plan: the dry run shows what the act does.
-    A plan removes only what it judged, and says which hosts' snapshots it judged: the manifest refuses it if any of those were
-    forgotten meanwhile. Snapshots that were added meanwhile stay.
+    The same state, request and memory give the same plan, so a dry run shows the effect of a real run.
+    A plan removes only snapshots that it judged, and names their hosts. The manifest refuses it if any of those hosts'
+    snapshots were forgotten meanwhile. Snapshots that were added meanwhile stay.
 """
 
 from collections import Counter
@@ -24,36 +24,36 @@ from drtool.operations.retention import Alarm, Calendar, Group, Judgement, Kept,
 from drtool.operations.selection import choice_words, select
 
 HELD = "held"
-"""The reason that no rule gives."""
+"""The reason for a snapshot that stays because of a hold rather than a rule."""
 
 
 class JudgedGroup(Struct, frozen=True):
-    """A group and what becomes of it."""
+    """A group and its judgement."""
 
     group: Group[Snapshot]
     judgement: Judgement[Snapshot]
     alarms: tuple[Alarm, ...] = ()
 
     named: bool = False
-    """Whether a person named every snapshot that goes: then an empty group is what was asked for."""
+    """Whether the user named every snapshot that goes, which makes an empty group intended."""
 
     @property
     def emptied(self) -> bool:
-        """Whether rules leave nothing; a snapshot from the future is as good as nothing."""
+        """Return whether the rules leave nothing. A snapshot from the future does not count."""
         future = sum(kept.future for kept in self.judgement.keep)
         left = len(self.group.snapshots) - len(self.judgement.remove) - future
         return not self.named and bool(self.judgement.remove) and not left
 
 
 class Plan(Struct, frozen=True):
-    """A judgement over all groups that are looked at."""
+    """The judgement of all groups in question."""
 
     state: State
     groups: tuple[JudgedGroup, ...]
     held: tuple[Snapshot, ...] = ()
-    """Those that are named though they are held."""
+    """Snapshots that the user named although they are held."""
     notes: tuple[str, ...] = ()
-    """Which source `latest` chose, where there were several."""
+    """Which source `latest` chose, if there were several."""
 
     @property
     def removed(self) -> list[Snapshot]:
@@ -64,7 +64,7 @@ class Plan(Struct, frozen=True):
         return [alarm for judged in self.groups for alarm in judged.alarms]
 
     def op(self) -> ForgetSnapshots:
-        """The change that carries it out, on no other state of the snapshots that were judged."""
+        """Return the change that carries it out. It applies only to the state of the snapshots that were judged."""
         touched = (judged.group for judged in self.groups if judged.judgement.remove)
         hosts = {row.host for group in touched for row in group.snapshots}
         counts = Counter(row.host for row in self.state.snapshots)
@@ -76,9 +76,10 @@ class Plan(Struct, frozen=True):
 
 
 def plan_forget(state: State, request: ForgetRequest, known: Callable[[str], int | None]) -> Plan:
-    """What would stay and go. `known`: up to which change this host judged a group before, by the group's name.
+    """Return which snapshots stay and go. `known` returns the change up to which this host has judged a group before.
 
-    NoSuchSnapshot if a snapshot that is named is none; DrtoolError if the repository's time zone is not known here.
+    NoSuchSnapshot if a named snapshot does not exist. DrtoolError if the repository's time zone is unknown on this
+    host.
     """
     if request.rules is None:
         return _by_name(state, request)
@@ -90,7 +91,7 @@ def plan_forget(state: State, request: ForgetRequest, known: Callable[[str], int
 
 
 def _with_held(judged: JudgedGroup, must_stay: Collection[bytes]) -> JudgedGroup:
-    """What is held stays as well, for that reason; it takes no other's place."""
+    """Return the judgement with held snapshots kept for that reason. They displace no other."""
     before = judged.judgement
     keep = [
         replace(kept, reasons=(*kept.reasons, HELD)) if kept.snapshot.id in must_stay else kept for kept in before.keep
@@ -109,9 +110,9 @@ def _judged(
 
 
 def _by_name(state: State, request: ForgetRequest) -> Plan:
-    """Exactly the snapshots that are named, whatever else their groups hold.
+    """Return a plan for exactly the named snapshots, regardless of the rest of their groups.
 
-    `latest` that could have meant another source names no snapshot: the last one of a group does not go by it.
+    `latest` does not name a snapshot if several sources could be meant, so it never removes the last one of a group.
     """
     rows = list(state.snapshots)
     meant = [select(rows, name, now_ns=request.now_ns, narrowing=request.narrowing) for name in request.snapshots]
@@ -129,7 +130,7 @@ def _named(group: Group[Snapshot], chosen: Collection[bytes], named: Collection[
 
 
 def objections(plan: Plan, request: ForgetRequest) -> list[Objection]:
-    """What speaks against carrying a plan out."""
+    """Return the objections to carrying a plan out."""
     emptied = [judged.group.name for judged in plan.groups if judged.emptied]
     found = []
     if plan.held:
@@ -137,10 +138,10 @@ def objections(plan: Plan, request: ForgetRequest) -> list[Objection]:
         found.append(Objection(message=what, hint=f"end the hold: drtool hold {plan.held[0].id.hex()[:8]} --release"))
     if emptied and not request.allow_empty:
         what = f"no snapshot would be left of {_listed(emptied)}"
-        found.append(Objection(message=what, hint="if that is meant, say so with --allow-empty"))
+        found.append(Objection(message=what, hint="add --allow-empty if that is intended"))
     if plan.alarms and not request.yes:
         what = "; ".join(alarm.message for alarm in plan.alarms)
-        hint = "look at them with --dry-run and `drtool snapshots`; if all is well, go on with --yes"
+        hint = "check them with --dry-run and `drtool snapshots`, then add --yes if they are right"
         found.append(Objection(message=what, hint=hint))
     return found
 
@@ -150,11 +151,11 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def zone_of(name: str) -> tzinfo:
-    """The time zone that periods are counted in. DrtoolError if this host does not know it."""
+    """Return the time zone in which periods are counted. DrtoolError if this host does not have it."""
     try:
         return UTC if name == "UTC" else ZoneInfo(name)  # UTC also where no time zone data is installed
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise DrtoolError(
-            f"this host knows no time zone {name!r}, in which the repository counts its days and weeks",
+            f"this host has no data for time zone {name!r}, in which the repository counts days and weeks",
             hint="install the system's time zone data (tzdata; tzdata-legacy for old names), or run it on another host",
         ) from None

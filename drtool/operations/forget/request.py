@@ -1,4 +1,4 @@
-"""What `forget` is asked, and what it answers."""
+"""The request and the result of `forget`."""
 
 from msgspec import Struct
 
@@ -8,7 +8,7 @@ from drtool.operations.selection import Narrowing
 
 
 class ForgetRequest(Struct, frozen=True, kw_only=True):
-    """Either `rules`, or `snapshots` by name. `now_ns` says what lies in the future."""
+    """Either `rules` or `snapshots` by name. Snapshots after `now_ns` are in the future."""
 
     now_ns: int
     rules: Rules | None = None
@@ -16,12 +16,12 @@ class ForgetRequest(Struct, frozen=True, kw_only=True):
     narrowing: Narrowing = Narrowing()
     by: tuple[Grouping, ...] = DEFAULT_GROUPING
     allow_empty: bool = False
-    """Also if a group loses its last snapshot."""
+    """Proceed even if a group loses its last snapshot."""
     yes: bool = False
-    """Also if there is an alarm."""
+    """Proceed even if there is an alarm."""
     dry_run: bool = False
     go_on_as_if: bool = False
-    """After a dry run the repository looks as if that had been done, so that what comes next can be previewed as well."""
+    """After a dry run, leave the view as if it had been a real run, so that the next step can be previewed as well."""
 
 
 class SnapshotRow(Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class SnapshotRow(Struct, frozen=True, kw_only=True):
 
 
 class KeptRow(SnapshotRow, frozen=True, kw_only=True):
-    """A snapshot that stays; `as_oldest`: reasons that hold only because it is its group's oldest."""
+    """A snapshot that stays. `as_oldest`: the reasons that hold only because it is its group's oldest."""
 
     reasons: list[str]
     as_oldest: list[str]
@@ -52,10 +52,10 @@ class Objection(Struct, frozen=True, kw_only=True):
 
 
 class ForgetResult(Struct, frozen=True, kw_only=True):
-    """What stays and what goes, group by group, oldest first. By name, only what goes.
+    """The snapshots that stay and go, group by group, oldest first. By name, only those that go.
 
-    `grace_until_ns`: until then no other host's prune takes what the removed snapshots held; None: nothing is removed.
-    `objections` are a dry run's: each would have stopped the act.
+    `grace_until_ns`: no other host's prune removes their data before then, or None if nothing is removed.
+    `objections`: in a dry run, each would have stopped the real run.
     """
 
     keep: list[KeptRow]

@@ -1,8 +1,8 @@
-"""`forget`, carried out: judge, show or commit, and judge again where others were faster.
+"""The execution of `forget`: plan, show or commit, and plan again if another change came first.
 
 Invariants
-    Nothing is removed while anything speaks against it: a group that would be left empty, an alarm that nobody has looked at.
-    Of runs at the same moment each removes what it judged on the very state that its change is applied to.
+    Nothing is removed while there is an objection, such as a group that would be left empty, or an alarm without `yes`.
+    Of concurrent runs, each removes only what it judged on the very state that its change applies to.
 """
 
 import os
@@ -27,7 +27,7 @@ CHANGED = ("no-such-snapshot", "forgotten-since")
 
 
 def forget(repository: Repository, request: ForgetRequest, emit: Emit) -> ForgetResult:
-    """Judges and, unless it is a dry run, removes. Refused if that is not safe; Rejected if others are always faster."""
+    """Plan and, unless it is a dry run, remove. Refused if that is not safe. Rejected if others are always faster."""
     if not request.dry_run and repository.manifest.settle():
         repository.adopt(repository.manifest.read())
     emit(Stage(name="judging"))
@@ -42,7 +42,7 @@ def forget(repository: Repository, request: ForgetRequest, emit: Emit) -> Forget
 
 
 def _carry_out(repository: Repository, request: ForgetRequest, plan: Plan, memory: Memory) -> Plan:
-    """The plan that was committed: this one, or what became of it when others were faster."""
+    """Commit the plan and return it, or the new plan if another change came first."""
     for _ in range(TRIES):
         for objection in objections(plan, request):
             raise Refused(f"nothing was forgotten: {objection.message}", hint=objection.hint)
@@ -64,7 +64,7 @@ def _carry_out(repository: Repository, request: ForgetRequest, plan: Plan, memor
 
 
 def _as_if(repository: Repository, plan: Plan, request: ForgetRequest) -> View:
-    """The view that there would be; nothing of it is in the manifest."""
+    """Return the view as it would be. Nothing is written to the manifest."""
     view, state = repository.view, plan.state
     marks = (Forgotten(row, state.sequence, request.now_ns, repository.spec.host) for row in plan.removed)
     rest = state.snapshots.without(row.id for row in plan.removed)
@@ -73,14 +73,14 @@ def _as_if(repository: Repository, plan: Plan, request: ForgetRequest) -> View:
 
 
 def _warn(plan: Plan, request: ForgetRequest, emit: Emit) -> None:
-    """Report snapshots from the future, alarms that the caller chose to pass over, and a choice among several sources."""
+    """Warn about future snapshots, alarms that the caller overrides, and a choice among several sources."""
     for note in plan.notes:
         emit(Warned(message=note))
     for judged in plan.groups:
         future = sum(kept.future for kept in judged.judgement.keep)
         if future:
             what = "1 snapshot is" if future == 1 else f"{future:,} snapshots are"
-            emit(Warned(message=f"{judged.group.name}: {what} dated in the future, kept, and counted for nothing"))
+            emit(Warned(message=f"{judged.group.name}: {what} dated in the future: kept, and ignored by the rules"))
     for alarm in plan.alarms if request.yes else ():
         emit(Warned(message=alarm.message))
 

@@ -1,4 +1,4 @@
-"""The verbs on passwords: `key list`, `key add`, `key remove`, `key rotate`."""
+"""The commands on passwords: `key list`, `key add`, `key remove`, `key rotate`."""
 
 from drtool.operations.keys.adding import KeyAdded, add_key
 from drtool.operations.keys.listing import KeyList, list_keys

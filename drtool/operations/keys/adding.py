@@ -1,7 +1,7 @@
-"""`key add`: one more password.
+"""`key add`: adds a password.
 
 Invariants
-    The slot is durable on a target before the manifest names it; a slot that the manifest refused is taken away again.
+    The slot is durable on a target before the manifest names it. A slot that the manifest refused is deleted again.
 """
 
 from msgspec import Struct
@@ -27,7 +27,7 @@ from drtool.repository.slots import delete_slots, put_slots
 
 
 class KeyAdded(Struct, frozen=True, kw_only=True):
-    """`missing`: the targets that should hold the slot and do not."""
+    """`missing`: the targets that should hold the slot but do not."""
 
     id: str
     label: str
@@ -36,7 +36,7 @@ class KeyAdded(Struct, frozen=True, kw_only=True):
 
 
 def add_key(repository: Repository, password: bytes, label: str, emit: Emit) -> KeyAdded:
-    """Stores a slot for `password` on every target that can be reached, and makes it known."""
+    """Store a slot for `password` on every reachable target, and record it in the manifest."""
     check_label(label)
     if password == repository.spec.password():
         raise UsageError("that is the password that this run was opened with", hint="choose another one")
@@ -47,11 +47,13 @@ def add_key(repository: Repository, password: bytes, label: str, emit: Emit) -> 
     failed = put_slots(repository.targets, held.keepers, {slot.id: slot.text})
     if len(failed) == len(held.keepers):
         told = "; ".join(f"{target}: {why}" for target, why in failed.items())
-        raise StoreError(f"no target took the key slot ({told})", hint="nothing was added; free one of them")
+        raise StoreError(f"no target accepted the key slot ({told})", hint="nothing was added; free one of them")
 
     def with_it(table: KeyTable) -> KeyTable:
         if table.generation != slot.row.generation:
-            raise Rejected(CHANGED, "the keys were rotated meanwhile; nothing was added", hint="run the command again")
+            raise Rejected(
+                CHANGED, "the keys were rotated meanwhile, so nothing was added", hint="run the command again"
+            )
         return replace(table, slots=(*table.slots, slot.row))
 
     try:

@@ -1,4 +1,4 @@
-"""`key list`: which passwords open the repository, and where their slots lie."""
+"""`key list`: the passwords that open the repository, and the targets that hold their slots."""
 
 from msgspec import Struct
 
@@ -9,7 +9,7 @@ from drtool.repository.slots import SlotsHeld, found_slots, problems_with_slots,
 
 
 class SlotReport(Struct, frozen=True, kw_only=True):
-    """One slot. `recorded`: the manifest knows it; `generation` and `created_ns` are then known as well."""
+    """One slot. `recorded`: it is in the manifest. Only then are `generation` and `created_ns` known."""
 
     id: str
     label: str
@@ -24,7 +24,7 @@ class SlotReport(Struct, frozen=True, kw_only=True):
 
 
 class KeeperReport(Struct, frozen=True, kw_only=True):
-    """One target: whether it is to keep slots, and whether its own could be read."""
+    """One target: whether it should keep slots, and whether its slots could be read."""
 
     target: TargetName
     keeps: bool
@@ -40,7 +40,7 @@ class KeyList(Struct, frozen=True, kw_only=True):
 
 
 def list_keys(repository: Repository) -> KeyList:
-    """Reads the slots of every target that can be reached."""
+    """Read the slots of every reachable target."""
     state = repository.view.state
     held = read_slots(repository.targets, state.targets)
     table = table_of(state.keys, held, repository.id)

@@ -1,9 +1,9 @@
-"""`key remove`: a password that is not to open the repository any more.
+"""`key remove`: removes a password.
 
 Invariants
-    The last slot never goes, nor one beside which only slots are left that no target can show.
-    A target that holds no other slot keeps this one until it takes another: what lies there opens with it.
-    The manifest says that it went before any target deletes it: what lies on an absent target goes when that comes back.
+    The last slot is never removed, nor one without which the remaining slots are at no reachable target.
+    A target without another slot keeps this one until it gets another, since it is needed to open that target.
+    The manifest records the removal before any target deletes the slot. An absent target deletes it when it comes back.
 """
 
 from msgspec import Struct
@@ -26,11 +26,11 @@ from drtool.operations.keys.table import (
 from drtool.repository import Repository
 from drtool.repository.slots import SlotsHeld, delete_slots, found_slots, read_slots
 
-ONLY_ONE = "it takes no other key slot, and without one nothing there could be opened"
+ONLY_ONE = "it accepts no other key slot, and without one its data could not be opened"
 
 
 class KeyRemoval(Struct, frozen=True, kw_only=True):
-    """What goes, and from where. `left`: how many passwords open the repository afterwards."""
+    """The slot that goes, and the targets. `left`: how many passwords open the repository afterwards."""
 
     id: str
     label: str
@@ -42,14 +42,16 @@ class KeyRemoval(Struct, frozen=True, kw_only=True):
 
 
 def plan_removal(repository: Repository, prefix: str, *, in_use: bool) -> KeyRemoval:
-    """Which slot an id's beginning means, and what its removal would do. Refused if that locks somebody out."""
+    """Return the slot that an id prefix means, and the effect of removing it. Refused if nothing else would open the
+    repository.
+    """
     held = read_slots(repository.targets, repository.view.state.targets)
     row = _meant(repository, held, prefix)
     left = _check_left(recorded(repository, held), held, row)
     if is_in_use(repository, row) and not in_use:
         raise Refused(
             f"key slot {row.id.hex()} ({row.label}) is the one that opened this run",
-            hint="open with another password; or give --in-use if this one is meant",
+            hint="open with another password, or add --in-use to remove this one",
         )
     return KeyRemoval(
         id=row.id.hex(),
@@ -63,7 +65,7 @@ def plan_removal(repository: Repository, prefix: str, *, in_use: bool) -> KeyRem
 
 
 def remove_key(repository: Repository, plan: KeyRemoval, emit: Emit) -> KeyRemoval:
-    """Makes it known that the slot went, then deletes it wherever it can be reached."""
+    """Record that the slot is removed, then delete it at every reachable target."""
     emit(Stage(name="removing a key slot"))
     held = make_ready(repository, emit)
     gone = bytes.fromhex(plan.id)
@@ -82,7 +84,7 @@ def remove_key(repository: Repository, plan: KeyRemoval, emit: Emit) -> KeyRemov
 
 
 def _opens_with_nothing_else(held: SlotsHeld, table: KeyTable, name: TargetName) -> bool:
-    """Whether a target that keeps slots is not seen to hold one that stays."""
+    """Return whether a target that keeps slots shows none of those that stay."""
     return name in held.keepers and not any(name in held.holders(row) for row in table.slots)
 
 
@@ -92,20 +94,20 @@ def _meant(repository: Repository, held: SlotsHeld, prefix: str) -> SlotRow:
     if len(meant) == 1:
         return rows[meant[0]]
     what = f"{len(meant)} key slots begin with" if meant else "no key slot begins with"
-    raise DrtoolError(f"{what} {prefix!r}; nothing was done", hint="`drtool key list` shows their ids")
+    raise DrtoolError(f"{what} {prefix!r}, so nothing was done", hint="`drtool key list` shows their ids")
 
 
 def _check_left(table: KeyTable, held: SlotsHeld, row: SlotRow) -> int:
-    """How many slots are left without `row`. Refused if nobody could open the repository any more."""
+    """Return how many slots are left without `row`. Refused if the repository could not be opened any more."""
     rest = [other for other in table.slots if other.id != row.id]
     if not rest:
         raise Refused(
-            f"key slot {row.id.hex()} ({row.label}) is the last one: without it nobody could open the repository",
+            f"key slot {row.id.hex()} ({row.label}) is the last one: without it the repository could not be opened",
             hint="add another password first: drtool key add",
         )
     if not any(held.holders(other) for other in rest):
         raise Refused(
-            f"beside key slot {row.id.hex()} ({row.label}) no target that can be reached holds another one",
+            f"besides key slot {row.id.hex()} ({row.label}), no reachable target holds another one",
             hint="bring back a target that does, or add another password first: drtool key add",
         )
     return len(rest)

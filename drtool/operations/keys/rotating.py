@@ -1,15 +1,15 @@
-"""`key rotate`: a new master key for new objects. Old objects stay readable, by every password that is kept.
+"""`key rotate`: a new master key for new objects. Old objects stay readable with every password that is kept.
 
-The steps; a run that dies between any two of them leaves a repository that each remaining password opens completely:
-    1. a number is drawn for the new key, in the manifest: no number ever stands for two keys;
-    2. new slots, with all keys, for each password that is kept, at most targets that keep slots; the old ones stay;
-    3. the manifest names the new slots and the new key: from here on it seals what is new;
-    4. the old slots are deleted; from absent targets when they come back.
+A run that dies between two of these steps leaves a repository that each remaining password opens completely:
+    1. A number is drawn for the new key, in the manifest. No number ever stands for two keys.
+    2. New slots with all keys are stored for each kept password, at most targets that keep slots. The old ones stay.
+    3. The manifest names the new slots and the new key, which seals new objects from then on.
+    4. The old slots are deleted, at absent targets when they come back.
 
 Invariants
-    A target that took no new slot keeps its old ones: what lies there opens with them.
-    Nothing is sealed under a key before a majority of the targets that keep slots hold it for every password that is kept.
-    A password that is not kept opens what is older, and is told why it does not open the rest.
+    A target that accepted no new slot keeps its old ones, which are needed to open it.
+    Nothing is sealed under a key before a majority of the targets that keep slots hold it for every kept password.
+    A password that is not kept opens older objects, and its user gets a message about why it does not open newer ones.
 """
 
 import os
@@ -45,7 +45,7 @@ AGAIN = "run the command again"
 
 
 class KeptSlot(Struct, frozen=True, kw_only=True):
-    """A password that is kept: its old slots, and the new one (empty in a dry run)."""
+    """A kept password: its old slots, and the new one (empty in a dry run)."""
 
     label: str
     replaces: list[str]
@@ -58,7 +58,9 @@ class DroppedSlot(Struct, frozen=True, kw_only=True):
 
 
 class Rotation(Struct, frozen=True, kw_only=True):
-    """What goes and what comes. `missing`: targets that should hold the new slots and do not; `still_at`: old ones lie there."""
+    """The effect of a rotation. `missing`: targets that should hold the new slots but do not. `still_at`: targets that
+    still have old ones.
+    """
 
     previous_generation: int
     generation: int | None
@@ -71,22 +73,22 @@ class Rotation(Struct, frozen=True, kw_only=True):
 
 
 class RotationPlan(Struct, frozen=True):
-    """Passwords with the old slots that they open, and the slots of all others."""
+    """The passwords with the old slots that they open, and the slots of all others."""
 
     passwords: list[tuple[bytes, list[SlotRow]]]
     dropped: list[SlotRow]
 
 
 def plan_rotation(repository: Repository, others: Sequence[tuple[str, bytes]], *, drop_others: bool) -> RotationPlan:
-    """Which passwords are kept: the one in use, and `others` (each with the name of its file).
+    """Return the passwords to keep: the one in use, and `others` (each with the name of its file).
 
-    Refused if a slot is left that none of them opens, unless `drop_others`; WrongPassword for one that opens nothing.
+    Refused if a slot is left that none of them opens, unless `drop_others`. WrongPassword for one that opens nothing.
     """
     held = read_slots(repository.targets, repository.view.state.targets)
     demand_keepers(held)
     rows = {row.id: row for row in _slots_that_count(repository, held)}
     in_use = repository.spec.password()
-    # Not only the slot in use: one left by a rotation that died may have opened before the one of the manifest.
+    # Try all slots, not only the one in use: a slot left by a dead rotation may have opened first.
     own = [row for row in rows.values() if is_in_use(repository, row) or _opens(held, row, in_use)]
     passwords = [(in_use, own)]
     for origin, password in others:
@@ -103,13 +105,13 @@ def plan_rotation(repository: Repository, others: Sequence[tuple[str, bytes]], *
         names = ", ".join(f"{row.id.hex()} ({row.label})" for row in dropped)
         raise Refused(
             f"these passwords would not open what is stored from now on: {names}",
-            hint="name a file with each: --also-password-file F; or give them up: --drop-others",
+            hint="name a file with each (--also-password-file F), or give them up (--drop-others)",
         )
     return RotationPlan(passwords, dropped)
 
 
 def _slots_that_count(repository: Repository, held: SlotsHeld) -> list[SlotRow]:
-    """What the manifest names, and the slot in use. What else lies there counts only where nobody wrote down any slots."""
+    """Return the slots of the manifest and the slot in use. Others count only if the manifest never recorded any slots."""
     found = list(found_slots(held, repository.id))
     table = repository.view.state.keys
     others = [row for row in found if is_in_use(repository, row) or not table.epoch]
@@ -117,7 +119,7 @@ def _slots_that_count(repository: Repository, held: SlotsHeld) -> list[SlotRow]:
 
 
 def preview(repository: Repository, plan: RotationPlan) -> Rotation:
-    """What the rotation would do."""
+    """Return the effect of the rotation."""
     held = read_slots(repository.targets, repository.view.state.targets)
     return Rotation(
         previous_generation=repository.view.state.keys.generation,
@@ -132,7 +134,7 @@ def preview(repository: Repository, plan: RotationPlan) -> Rotation:
 
 
 def rotate_keys(repository: Repository, plan: RotationPlan, emit: Emit) -> Rotation:
-    """Carries out a plan."""
+    """Carry out a plan."""
     emit(Stage(name="rotating keys"))
     held = make_ready(repository, emit)
     previous = repository.view.state.keys.generation
@@ -147,7 +149,7 @@ def rotate_keys(repository: Repository, plan: RotationPlan, emit: Emit) -> Rotat
     left_over = {
         **failed,
         **delete_slots(repository.targets, renewed, old),
-    }  # what took no new slot keeps what opens it
+    }  # a target without a new slot keeps its old ones
     return Rotation(
         previous_generation=previous,
         generation=number,
@@ -161,7 +163,7 @@ def rotate_keys(repository: Repository, plan: RotationPlan, emit: Emit) -> Rotat
 
 
 def _draw_number(repository: Repository, held: SlotsHeld) -> int:
-    """The new key's number, which the manifest has not given to any key before, in whatever generation of its own."""
+    """Return the new key's number, which the manifest has never given to a key, in any recovery generation."""
     first = (repository.view.config.generation - 1) << RECOVERY_SHIFT
 
     def drawn(table: KeyTable) -> KeyTable:
@@ -171,16 +173,16 @@ def _draw_number(repository: Repository, held: SlotsHeld) -> int:
 
 
 def _store(repository: Repository, held: SlotsHeld, slots: Sequence[NewSlot]) -> dict[TargetName, str]:
-    """Puts the new slots; Refused, and none is left, unless most targets that keep slots hold them."""
+    """Store the new slots. Refused, with none left behind, unless most targets that keep slots hold them."""
     failed = put_slots(repository.targets, held.keepers, {slot.id: slot.text for slot in slots})
     if 2 * (len(held.keepers) - len(failed)) > len(held.keepers):
         return failed
     delete_slots(repository.targets, held.keepers, [slot.id for slot in slots])
     told = "; ".join(f"{target}: {why}" for target, why in failed.items())
     raise Refused(
-        f"{len(failed)} of {len(held.keepers)} targets that keep key slots did not take the new ones ({told}); "
-        "nothing was changed",
-        hint="a key that few places hold is easily lost with them: bring them back, then rotate",
+        f"{len(failed)} of {len(held.keepers)} targets that keep key slots did not accept the new ones ({told}), "
+        "so nothing was changed",
+        hint="a key at few places is easily lost with them: bring the others back, then rotate",
     )
 
 
@@ -191,7 +193,9 @@ def _commit(
 
     def rotated(table: KeyTable) -> KeyTable:
         if repository.view.state.keys.epoch != base:
-            raise Rejected(CHANGED, "somebody else changed the key slots meanwhile; nothing was rotated", hint=AGAIN)
+            raise Rejected(
+                CHANGED, "the key slots were changed by another run meanwhile, so nothing was rotated", hint=AGAIN
+            )
         rows = tuple(slot.row for slot in slots)
         return replace(table, generation=number, slots=rows, removed=removed_with(table, gone))
 
@@ -199,8 +203,8 @@ def _commit(
         change_table(repository, held, rotated)
     except NoQuorum as error:
         raise NoQuorum(
-            f"whether the keys are rotated is not decided: {error.message}",
-            hint="old and new key slots are both in place, and every password goes on; run the command again later",
+            f"it is not decided whether the keys are rotated: {error.message}",
+            hint="old and new key slots are both in place, so every password still works: run the command again later",
         ) from None
     except Rejected:
         delete_slots(repository.targets, held.keepers, [slot.id for slot in slots])

@@ -1,8 +1,9 @@
-"""Changing the manifest's table of key slots: what it says now, what it is to say, and one change that makes it so.
+"""Changes of the manifest's table of key slots, each as one commit.
 
 Invariants
-    Every change names the epoch that it follows: of two that are made at once, one sees the other or is refused.
-    A table without rows, from before slots were written down, begins with the one slot that is known to open: the one in use.
+    Every change names the epoch that it follows. Of two concurrent changes, one sees the other or is refused.
+    An empty table, from before slots were recorded, starts with the one slot known to open the repository: the one in
+    use.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +27,7 @@ CHANGED = "keys-changed"
 
 
 class Unheld(Struct, frozen=True, kw_only=True):
-    """A target that does not hold what it should, or may still hold what it should not."""
+    """A target that does not hold a slot it should hold, or may still hold one that it should not."""
 
     target: TargetName
     reason: str
@@ -44,7 +45,7 @@ class NewSlot(Struct, frozen=True):
 
 
 def make_ready(repository: Repository, emit: Emit) -> SlotsHeld:
-    """Finishes what an earlier run left half done, puts slots right, and reads them all."""
+    """Finish the work of an interrupted run, repair slots, and read them all."""
     if repository.manifest.settle():
         repository.adopt(repository.manifest.read())
     repository.keyring.seal_under(repository.view.state.keys.generation)
@@ -54,7 +55,7 @@ def make_ready(repository: Repository, emit: Emit) -> SlotsHeld:
 
 
 def recorded(repository: Repository, held: SlotsHeld) -> KeyTable:
-    """The table to change."""
+    """Return the table to change."""
     table = repository.view.state.keys
     if table.epoch:
         return table
@@ -62,14 +63,14 @@ def recorded(repository: Repository, held: SlotsHeld) -> KeyTable:
 
 
 def is_in_use(repository: Repository, row: SlotRow) -> bool:
-    """Whether this run was opened with that slot."""
+    """Return whether this run was opened with that slot."""
     return row.id.hex() == repository.keyring.slot
 
 
 def change_table(repository: Repository, held: SlotsHeld, change: Callable[[KeyTable], KeyTable]) -> KeyTable:
-    """Commits what `change` makes of the table; made again on a newer one when somebody else was faster.
+    """Commit the result of `change` on the table, and recompute it on a newer one if another change came first.
 
-    `Rejected` is final. After any other failure the change may yet be made, and what it names must stay where it is.
+    `Rejected` is final. After any other failure the change may still take effect, so the slots that it names must stay.
     """
     for _ in range(TRIES):
         table = change(recorded(repository, held))
@@ -83,27 +84,27 @@ def change_table(repository: Repository, held: SlotsHeld, change: Callable[[KeyT
             continue
         first = not repository.view.state.keys.epoch
         repository.adopt(committed.view)
-        if first:  # what was missing before could not be judged, let alone put right
+        if first:  # before that, missing slots could not be recognised
             repository.mend_slots(thorough=True)
         return new
-    raise Rejected(CHANGED, "others keep changing the key slots; nothing was done", hint="run the command again")
+    raise Rejected(CHANGED, "others keep changing the key slots, so nothing was done", hint="run the command again")
 
 
 def new_slot(repository: Repository, masters: dict[int, bytes], password: bytes, label: str) -> NewSlot:
-    """A slot with these keys, newest last."""
+    """Return a slot with these keys, newest last."""
     keyring = Keyring(repository.id, masters)
     slot = seal_slot(keyring, password, label)
     return NewSlot(slot_row(slot, repository.spec.host, keyring.generation), slot.encode())
 
 
 def keys_in_force(repository: Repository) -> dict[int, bytes]:
-    """The keys up to the one that new objects are sealed under; not those of a rotation that was never finished."""
+    """Return the keys up to the one that seals new objects, without those of an unfinished rotation."""
     keyring = repository.keyring
     return {number: key for number, key in keyring.masters.items() if number <= keyring.generation}
 
 
 def demand_keepers(held: SlotsHeld) -> None:
-    """Refused if there is nowhere to put a slot."""
+    """Raise `Refused` if no target keeps slots."""
     if not held.keepers:
         raise Refused(
             "no target keeps key slots: each has `keys: false`", hint="allow at least one target to keep them"
@@ -126,5 +127,5 @@ def removed_with(table: KeyTable, ids: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 def may_hold(repository: Repository, held: SlotsHeld) -> Sequence[TargetName]:
-    """Every target that may have a slot: those that are to, and all that can be reached."""
+    """Return every target that may have a slot: those that should, and all reachable ones."""
     return sorted({*held.keepers, *repository.targets.online()})

@@ -1,4 +1,4 @@
-"""Where copies may lie: targets come, change, are drained, and go."""
+"""The places for copies: adding, changing, draining and removing targets."""
 
 from drtool.operations.placing.adding import add_target
 from drtool.operations.placing.altering import drain_target, set_target

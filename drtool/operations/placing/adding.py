@@ -1,8 +1,8 @@
 """`target add`: a new place for copies, prepared before the manifest names it.
 
 Invariants
-    A place holds its marker and the key slots before the ring wants anything there.
-    The configuration is never edited: the manifest holds the URL, and this host finds it there.
+    A place holds its marker and the key slots before the ring places anything there.
+    The configuration is never edited. The manifest holds the URL, and this host reads it from there.
 """
 
 from msgspec.structs import replace
@@ -25,7 +25,7 @@ from drtool.repository.places import full_url, overlap
 def add_target(
     repository: Repository, target: TargetSpec, weight: int | None, *, dry_run: bool, emit: Emit
 ) -> TargetChange:
-    """Makes `target` one of the ring's. `UsageError` if its name is taken, `Refused` if its place is not free."""
+    """Add `target` to the ring. `UsageError` if its name is taken, `Refused` if its place is not free."""
     spec = _as_configured(repository, target, weight)
     row = row_of(spec, repository.spec.host)
     there = repository.target_rows().get(row.name)
@@ -44,9 +44,9 @@ def add_target(
         before = next((known for known in state.targets if known.name == row.name), None)
         if before is not None and before.state != "lost":
             if (before.url, before.host) == (row.url, row.host):
-                return state.targets  # somebody else has just done the same
+                return state.targets  # a concurrent run has done the same
             _check_name(before)
-        # one that takes the name of an earlier target is told apart from it by its marker
+        # a target that reuses an earlier name is distinguished by its marker
         return with_row(state.targets, replace(row, id=target_id if before is not None else ""))
 
     emit(Stage(name="committing"))
@@ -56,7 +56,7 @@ def add_target(
 
 
 def _as_configured(repository: Repository, target: TargetSpec, weight: int | None) -> TargetSpec:
-    """The target with what this host's configuration says of it, if it names it."""
+    """Return the target with the settings of this host's configuration, if it is named there."""
     known = next((spec for spec in repository.spec.targets if spec.name == target.name), None)
     if known is None:
         return replace(target, weight=weight or 1)
@@ -85,13 +85,13 @@ def _known(there: Target, weight: int | None) -> list[str]:
 def _check_name(there: Target | None) -> None:
     if there is not None and there.state != "lost":
         raise UsageError(
-            f"there is a target {there.name} already, at {there.url}",
+            f"target {there.name} already exists, at {there.url}",
             hint=f"choose another name, or drain and remove that one first: drtool target drain {there.name}",
         )
 
 
 def _check_apart(repository: Repository, target: TargetSpec) -> None:
-    """One target inside another would hold the other's objects, or be held as one of them."""
+    """Refuse overlapping targets: one inside another would hold the other's objects, or count as one of them."""
     for name, spec in repository.targets.specs.items():
         if repository.targets.reachable(name) and name != target.name and overlap(target.url, spec.url):
             raise Refused(
@@ -104,10 +104,8 @@ def _advice(repository: Repository, row: Target) -> list[str]:
     words = []
     if site_of(row.name) not in {site_of(known.name) for known in state.targets if known.state != "lost"}:
         words.append(
-            f"{site_of(row.name)} is a new site: it stores, and does not vote until drtool site add {site_of(row.name)}"
+            f"{site_of(row.name)} is a new site: it stores but does not vote until drtool site add {site_of(row.name)}"
         )
-    words.append(
-        "drtool rebalance moves there what the ring wants there from now on; new backups go there by themselves"
-    )
+    words.append("drtool rebalance moves the target's share of the old data there, and new backups use it at once")
     words.append(f"other hosts reach it once their configurations name {row.name}")
     return words

@@ -1,4 +1,4 @@
-"""`target set` and `target drain`: another weight, another address (`relocating.py`), out of use and back into use."""
+"""`target set` and `target drain`: changes of weight, address (`relocating.py`) and state."""
 
 from collections.abc import Callable
 
@@ -32,9 +32,9 @@ def set_target(
     dry_run: bool,
     emit: Emit,
 ) -> TargetChange:
-    """Another weight, another address; `active` ends a drain. `gone`: the copy at the old address is given up, if there is one.
+    """Change a target's weight or address. `active` ends a drain. `gone` gives up a copy at the old address.
 
-    An arbiter's place has an address, too, but neither weight nor state.
+    An arbiter's place has an address but neither weight nor state.
     """
     rows = repository.view.state.targets
     only_moves = url is not None and weight is None and not active
@@ -75,12 +75,12 @@ def set_target(
 
 
 def drain_target(repository: Repository, name: TargetName, *, dry_run: bool, emit: Emit) -> TargetChange:
-    """Nothing new goes there from now on; `rebalance` empties it. `Refused` if the rest has no room for all copies."""
+    """Stop placing objects there, so that `rebalance` can empty it. `Refused` if the rest has no room for all copies."""
 
     def rows_after(state: State) -> Rows:
         return drained(state.targets, name, state.policy.copies)
 
-    advice = [f"drtool rebalance empties it, then drtool target remove {name} takes it out"]
+    advice = [f"drtool rebalance empties it, then drtool target remove {name} removes it"]
 
     def commit(rows: Callable[[State], Rows]) -> None:
         set_rows(repository, rows)

@@ -1,4 +1,4 @@
-"""A change of the targets as a value: what `--dry-run` shows is what is carried out."""
+"""A change of the targets as a value: `--dry-run` shows it, and a real run carries out the same value."""
 
 from msgspec import Struct
 
@@ -9,9 +9,10 @@ from drtool.repository.copying import Amount
 
 
 class TargetChange(Struct, frozen=True, kw_only=True):
-    """What `target add|set|drain|remove` does, or would do. `from_epoch` and `to_epoch` are the ring's.
+    """The effect of `target add|set|drain|remove`. `from_epoch` and `to_epoch` are epochs of the ring.
 
-    `holds`: what a target that goes has still; `below_copies`: how many objects are on fewer sites than promised without it.
+    `holds`: the contents of a target to be removed. `below_copies`: how many objects are on fewer sites than promised
+    without it.
     """
 
     verb: str
@@ -41,7 +42,7 @@ def change_of(
     below_copies: int = 0,
     advice: list[str] | None = None,
 ) -> TargetChange:
-    """The change of one target, from the present ring to the next if anything is `changed`."""
+    """Return the change of one target, from the present ring to the next if anything is `changed`."""
     epoch = repository.view.state.ring_epoch
     return TargetChange(
         verb=verb,

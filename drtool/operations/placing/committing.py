@@ -1,8 +1,9 @@
-"""How a change of the targets comes into force: one commit, on the newest ring that there is.
+"""The commit of a change of the targets, based on the newest ring.
 
 Invariants
-    Who changes the ring at the same moment is followed, not overruled: what is to be done is decided anew on what they left.
-    While a mover takes copies away, no target with copies goes; a mover whose process is provably gone is ended first.
+    A concurrent change of the ring is not overwritten: this change is computed again on its result.
+    While a mover removes copies, no target with copies is removed. A mover whose process is provably dead is ended
+    first.
 """
 
 import time
@@ -22,10 +23,10 @@ _AGAIN = ("ring-changed", "session-not-open", "mover-open")
 
 
 def set_rows(repository: Repository, rows_after: Callable[[State], Rows], session: WriterSession | None = None) -> bool:
-    """Put what `rows_after` makes of the newest state into force, and return whether that changes anything.
+    """Commit the result of `rows_after` on the newest state, and return whether it changes anything.
 
-    `session` is this process's own mover session: it ends with the change. `Rejected` if a mover is in the way for long. The
-    view that is adopted is the one of the change.
+    `session`: this process's own mover session, which ends with the change. `Rejected` if a mover is in the way for
+    long. The adopted view is that of the change.
     """
     deadline_s = time.monotonic() + movers.PATIENCE_S
     while True:
@@ -48,6 +49,6 @@ def set_rows(repository: Repository, rows_after: Callable[[State], Rows], sessio
 
 
 def _commit(repository: Repository, change: SetRing) -> View:
-    """With the end of movers whose processes are gone."""
+    """Commit the change together with the end of movers whose processes are dead."""
     gone = expiries(repository, (row for row in repository.view.state.sessions if row.kind == "mover"))
     return repository.manifest.commit([*gone, change]).view

@@ -1,10 +1,10 @@
-"""A target at another address: a directory that was moved as it is, or the one of two copies that is to go on.
+"""The move of a target to another address: a moved directory, or the chosen one of two copies.
 
 Invariants
-    A target's address changes only to where this very target is found, and only when it is not found at the old one, unless a
-    person says that the copy there is given up.
-    The register of a voter begins a new life at its new address, in a new configuration: a copy that is left anywhere holds a
-    register that has ended.
+    A target's address changes only to a place where this very target is found, and only if it is not found at the old
+    one, unless a person gives up the copy there.
+    A voter's register starts a new incarnation at its new address, in a new configuration. So a copy left elsewhere
+    holds a register that has ended.
 """
 
 from drtool.config.urls import Access
@@ -22,13 +22,13 @@ from drtool.repository.relocation import MovedRegister, drop_stale_registers
 
 
 def check_moved_there(repository: Repository, row: Target, url: str, access: Access, *, gone: bool) -> None:
-    """`Refused` if the target still answers at its old address, unless that copy is `gone`; DrtoolError if it is not at `url`."""
+    """Raise `Refused` if it still answers at its old address, unless `gone`, and DrtoolError if it is not at `url`."""
     targets = repository.targets
     if not gone and targets.reachable(row.name) and full_url(targets.specs[row.name].url) != full_url(url):
         raise Refused(
-            f"{row.name} is still at {targets.specs[row.name].url}: it cannot be at {url} as well",
-            hint="move the directory, or unmount the old one; if the copy at the old address is out of date and not to be used"
-            f" any more: drtool target set {row.name} --url {url} --gone",
+            f"{row.name} is still at {targets.specs[row.name].url}: so it cannot be at {url} as well",
+            hint="move the directory or unmount the old one, or give up the copy at the old address if it is out of date:"
+            f" drtool target set {row.name} --url {url} --gone",
         )
     store = open_in_time(TargetSpec(name=row.name, url=url, access=access), overlays=targets.overlays)
     try:
@@ -42,13 +42,13 @@ def check_moved_there(repository: Repository, row: Target, url: str, access: Acc
         or (row.id and marker.target_id != row.id)
     ):
         raise DrtoolError(
-            f"what lies at {url} is not {row.name} of this repository",
-            hint="name the place that holds its drtool.json; for an empty one: drtool target add SITE/NAME URL",
+            f"the contents of {url} are not {row.name} of this repository",
+            hint="name the place that holds its drtool.json, or add an empty place: drtool target add SITE/NAME URL",
         )
 
 
 def relocate(repository: Repository, name: TargetName, url: str, access: Access, rows: Rows) -> None:
-    """Commits `rows`, in which the target has its new address; a voter's register begins anew there, in the same commit."""
+    """Commit `rows` with the target's new address. A voter's register starts anew there, in the same commit."""
     state, targets = repository.view.state, repository.targets
     ring = SetRing(state.ring_epoch + 1, rows)
     voter = next((voter for voter in state.config.voters if voter.target == name), None)

@@ -1,12 +1,12 @@
-"""`target remove`: a target is forgotten, once nothing that is needed lies there alone.
+"""`target remove`: removes a target from the ring, once no needed data is only there.
 
-Nobody is to write there between the look at what it holds and its end: it is drained first, so that whoever begins from then on
-writes elsewhere; whoever began before must be done, or be ended.
+No run may write there between the inspection and the removal. The target is drained first, so runs that start later
+write elsewhere. Runs that started earlier must end, or be expired.
 
 Invariants
-    Refused while the target has the only copy of anything, may have it, or holds a voter's register.
-    No copy is taken away between the look and the change: the mover session is held meanwhile.
-    What lies there is not touched.
+    Refused while the target has, or may have, the only copy of anything, or holds a voter's register.
+    No copy is removed between the inspection and the change, since the mover session is held meanwhile.
+    Existing objects are left in place.
 """
 
 from collections.abc import Iterator
@@ -36,16 +36,18 @@ RING_CHANGES = ("set-ring", "found")
 def remove_target(
     repository: Repository, name: TargetName, *, gone_for_good: bool, dry_run: bool, emit: Emit
 ) -> TargetChange:
-    """Takes a target out of the ring. `Refused` if anything would be lost by that.
+    """Remove a target from the ring. `Refused` if anything would be lost.
 
-    `gone_for_good`: it cannot be reached and never will be; what only it had is lost already.
+    `gone_for_good`: it is unreachable for ever, and copies that only it had are lost already.
     """
     state = repository.view.state
     row = row_named(state.targets, name)
     check_register(repository.view.config, name)
     without(state.targets, name, state.policy.copies)
     if gone_for_good and repository.targets.reachable(name):
-        raise UsageError(f"{name} is there, at {repository.targets.specs[name].url}", hint="repeat this without --gone")
+        raise UsageError(
+            f"{name} is reachable, at {repository.targets.specs[name].url}", hint="repeat this without --gone"
+        )
     if row.state != "lost" and not row.votes_only:
         if not dry_run:
             emit(Stage(name="draining"))
@@ -71,7 +73,7 @@ def remove_target(
 
 
 def _judged(repository: Repository, row: Target, *, gone_for_good: bool, emit: Emit) -> Holdings:
-    """Return what the target holds; `Refused` if something would be lost without it."""
+    """Return what the target holds. `Refused` if something would be lost without it."""
     if row.votes_only or (row.state == "lost" and not repository.targets.reachable(row.name)):
         return Holdings()
     emit(Stage(name="listing"))
@@ -81,7 +83,7 @@ def _judged(repository: Repository, row: Target, *, gone_for_good: bool, emit: E
 
 
 def _forget(repository: Repository, row: Target, emit: Emit, session: WriterSession | None = None) -> None:
-    """Takes it out of the ring that its objects were judged by; a ring that changed since is for another run."""
+    """Remove it from the ring on which its objects were judged. If the ring has changed since, refuse."""
     epoch = repository.view.state.ring_epoch
 
     def rows_after(state: State) -> Rows:
@@ -95,13 +97,13 @@ def _forget(repository: Repository, row: Target, emit: Emit, session: WriterSess
 
 
 def _stop_writing_there(repository: Repository, name: TargetName) -> None:
-    """Drains the target, and ends the sessions of dead processes: neither writes there from here on."""
+    """Drain the target and end the sessions of dead processes, so that neither writes there from now on."""
     end_dead_sessions(repository)
     set_rows(repository, lambda state: drained(state.targets, name, state.policy.copies))
 
 
 def _check_writers(repository: Repository, row: Target, *, dry_run: bool) -> None:
-    """Who began before the target was drained may still write there, and what is written is not known before the end."""
+    """Refuse while a session is open that began before the drain: it may still write there."""
     for session in _older_writers(repository, whenever=dry_run and row.state == "active"):
         raise Refused(
             f"a {session.kind} on {session.host} (process {session.pid}) began before {row.name} was drained, "
@@ -111,7 +113,7 @@ def _check_writers(repository: Repository, row: Target, *, dry_run: bool) -> Non
 
 
 def _older_writers(repository: Repository, *, whenever: bool) -> Iterator[Session]:
-    """The writers that are at work since before the last change of the ring; or `whenever` they began."""
+    """Yield the writers that began before the last change of the ring, or all with `whenever`."""
     view = repository.view
     dead = set(gone(view.state.sessions, identify(repository)))
     writers = [row for row in view.state.sessions if row.kind in WRITERS and row.id not in dead]
@@ -130,31 +132,31 @@ def _check_only_copies(repository: Repository, row: Target, held: Holdings, *, g
     if gone_for_good:
         emit(
             Warned(
-                message=f"{held.only.objects} objects were perhaps on {name} alone: drtool verify says what is missing"
+                message=f"{held.only.objects} objects may have been only on {name}: drtool verify lists what is missing"
             )
         )
         return
     if held.condemned == held.only.objects:
         raise Refused(
-            f"{name} has the only copy of {held.condemned} packs that prune has condemned, and may take back",
-            hint="drtool prune ends that",
+            f"{name} has the only copy of {held.condemned} packs that prune has condemned but may take back",
+            hint="drtool prune resolves that",
         )
     if repository.targets.reachable(name):
         empty = "drtool repair" if row.state == "lost" else f"drtool target drain {name} && drtool rebalance"
         raise Refused(
             f"{name} has the only good copy of {held.only.objects} objects ({held.only.bytes} bytes)",
-            hint=f"{empty} copies them elsewhere; then remove it",
+            hint=f"{empty} copies them elsewhere, then remove it",
         )
     raise Refused(
         f"{name} cannot be reached, and may have the only copy of {held.only.objects} objects ({held.only.bytes} bytes)",
-        hint=f"bring it back; if it is gone for good, with what only it had: drtool target remove {name} --gone",
+        hint=f"bring it back, or give it and those copies up for good: drtool target remove {name} --gone",
     )
 
 
 def _advice(repository: Repository, row: Target, below: int) -> Iterator[str]:
     if below:
-        yield "drtool repair makes the copies that are missing then"
+        yield "drtool repair then makes the missing copies"
     if repository.targets.reachable(row.name):
-        yield f"what lies at {row.url} is not touched, the key slots there neither: wipe it before it leaves your hands"
+        yield f"the data at {row.url} is left in place, including the key slots: wipe it before you give it away"
     if any(spec.name == row.name for spec in repository.spec.targets):
-        yield f"the configuration still names {row.name}: take it out there"
+        yield f"the configuration still names {row.name}: remove it there"

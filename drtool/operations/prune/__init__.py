@@ -1,4 +1,4 @@
-"""Removal of what nothing refers to, while backups run."""
+"""`prune`: removal of unreferenced data while backups run."""
 
 from drtool.operations.prune.request import PruneRequest, PruneResult
 from drtool.operations.prune.run import prune

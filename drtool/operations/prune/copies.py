@@ -1,7 +1,7 @@
-"""On how many sites objects are, so that nothing is traded for fewer copies than it had.
+"""The number of sites that hold an object, so that no rewrite leaves fewer copies than before.
 
 Invariants
-    A target out of sight counts as having what was written to it: its copy comes back with it.
+    A target that cannot be listed counts as having the objects written to it, since its copies come back with it.
 """
 
 from collections.abc import Collection, Iterable
@@ -17,10 +17,10 @@ from drtool.repository.placement import distinct_sites
 
 
 class Copies:
-    """What the targets list, and what those that cannot be listed were given."""
+    """The objects that the targets list, and those that were written to targets that cannot be listed."""
 
     def __init__(self, repository: Repository, inventory: Inventory, damaged: Collection[Copy] = ()) -> None:
-        """`damaged`: copies that were found so in this run."""
+        """`damaged`: copies that were found damaged in this run."""
         self._repository, self._inventory, self._damaged = repository, inventory, damaged
         self._packs = {row.pack: row for row in repository.index.packs()}
         self._named_at: dict[PackId, int] = {}
@@ -31,55 +31,55 @@ class Copies:
                 self._named_at[row.pack] = max(sites, self._named_at.get(row.pack, 0))
 
     def of(self, pack: PackId) -> int:
-        """How many sites have a pack that the index names, or may have it."""
+        """Return how many sites have, or may have, a pack that the index names."""
         return distinct_sites(self.holders(pack))
 
     def holders(self, pack: PackId) -> list[TargetName]:
-        """Return the targets that have a pack that the index names, or may have it."""
+        """Return the targets that have, or may have, a pack that the index names."""
         row = self._packs[pack]
         return self._holders(pack_object(pack), row.size_bytes, row.targets)
 
     def listed(self, pack: PackId) -> list[TargetName]:
-        """Return the targets that list a pack whole and can be asked for it."""
+        """Return the reachable targets that list a pack whole."""
         row = self._packs[pack]
         return self._listed(pack_object(pack), row.size_bytes)
 
     def findable(self, pack: PackId) -> int:
-        """On how many sites both it and an index segment that names it are."""
+        """Return on how many sites both the pack and an index segment that names it are."""
         return min(self.of(pack), self._named_at.get(pack, 0))
 
     def needed(self, pack: PackId) -> int:
-        """On how many sites its contents must be before it goes: as many as are promised, or as have it."""
+        """Return on how many sites its contents must be before it is removed: the promised number, or fewer if fewer
+        have it.
+        """
         return min(self._repository.view.state.policy.copies, self.of(pack))
 
     def needed_of_segment(self, ref: SegmentRef) -> int:
-        """The same, of an index segment."""
+        """Return the same for an index segment."""
         return min(self._repository.view.state.policy.copies, self._of_segment(ref))
 
     def owed(self, refs: Iterable[SegmentRef]) -> int:
-        """How many sites without room must get index segments later; what goes makes the room."""
+        """Return how many full sites must get index segments later, when removals have freed space."""
         held = {site_of(target) for ref in refs for target in ref.targets}
         return len({site_of(target) for target in self._repository.targets.full} - held)
 
     @property
     def writable_sites(self) -> int:
-        """How many sites take new objects now."""
+        """Return how many sites accept new objects now."""
         targets = self._repository.targets
         ring = {row.name for row in self._repository.view.state.ring.targets if row.state == "active"}
         return distinct_sites(name for name in targets.storing() if name in ring and targets.writable(name))
 
     def refusal(self, use: PackUse) -> str:
-        """Why a pack cannot be rewritten now without losing copies; empty if it can."""
+        """Return why a pack cannot be rewritten now without losing copies, or an empty string if it can."""
         needed, writable = self.needed(use.pack), self.writable_sites
         return (
-            f"{writable} sites take packs now, and {needed} are to have what is needed of it"
-            if writable < needed
-            else ""
+            f"{writable} sites accept packs now, but its live contents must be on {needed}" if writable < needed else ""
         )
 
     def _of_segment(self, ref: SegmentRef) -> int:
         held = distinct_sites(self._holders(segment_object(ref.id), ref.size_bytes, ref.targets))
-        return held or distinct_sites(ref.targets)  # all that is known of one that is younger than the listing
+        return held or distinct_sites(ref.targets)  # for a segment newer than the listing, nothing else is known
 
     def _holders(self, name: str, size_bytes: int, written: tuple[TargetName, ...]) -> list[TargetName]:
         unseen = [t for t in written if self._repository.may_hold(t, self._inventory)]
@@ -91,5 +91,5 @@ class Copies:
 
 
 def sites_with(repository: Repository, name: str, written: Iterable[TargetName]) -> int:
-    """Read back what was just written, and return on how many sites it is whole."""
+    """Read back the objects just written, and return on how many sites they are whole."""
     return distinct_sites(target for target in written if is_whole(repository.targets, target, name))

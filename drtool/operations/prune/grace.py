@@ -1,10 +1,11 @@
-"""When forgotten snapshots may go: what this host forgot at once, what others forgot when it has seen it so for the grace.
+"""When the data of forgotten snapshots may go: at once for this host's own, and after the grace for those of other
+hosts.
 
-This host is this state directory: any host may call itself by this one's label.
+A host is identified by its state directory, since any host may use this one's label.
 
 Invariants
-    No clock of another host is read: the grace counts from when this host first saw that a snapshot was forgotten, so that one
-    that was forgotten under a wrong date gets all of it. Losing the notes only makes it later.
+    The grace counts from the time at which this host first saw that a snapshot was forgotten, and no other host's clock
+    is read. So a snapshot forgotten under a wrong date gets the whole grace. Losing the notes only makes it longer.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,7 @@ NOTES = "forgotten-seen"
 
 
 def first_seen(forgotten: Iterable[Forgotten], seen: Mapping[str, int], now_ns: int) -> dict[str, int]:
-    """When this host first saw each of them (ns since 1970 by its own clock); a note from the future counts from now."""
+    """Return when this host first saw each of them (ns since 1970, own clock). A time in the future counts as now."""
     return {row.snapshot.id.hex(): min(seen.get(row.snapshot.id.hex(), now_ns), now_ns) for row in forgotten}
 
 
@@ -38,7 +39,7 @@ def due(forgotten: Iterable[Forgotten], request: PruneRequest, seen: Mapping[str
 
 
 class Grace(Struct, frozen=True):
-    """What may go in this run, whatever is forgotten meanwhile by others."""
+    """What may go in this run, regardless of what others forget meanwhile."""
 
     request: PruneRequest
     seen: Mapping[str, int]
@@ -52,7 +53,7 @@ class Grace(Struct, frozen=True):
 
 
 def grace_of(repository: Repository, request: PruneRequest) -> Grace:
-    """By this host's notes, which a dry run only reads."""
+    """Return the grace, from this host's notes. A dry run only reads them."""
     path = repository.state_dir / NOTES
     seen = first_seen(repository.view.state.forgotten, _read(path), request.now_ns)
     if not request.dry_run:

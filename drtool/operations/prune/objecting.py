@@ -1,4 +1,4 @@
-"""What speaks against a prune: so much would go because of what other hosts forgot that somebody should look first."""
+"""Objections to a prune: other hosts' forgotten snapshots would remove so much that a person should look first."""
 
 from drtool.errors import Refused
 from drtool.operations.forget.request import Objection
@@ -11,7 +11,9 @@ LARGE_SHARE = 1 / 3
 
 
 def objections(seen: Survey, decided: PrunePlan, request: PruneRequest) -> list[Objection]:
-    """One, if what other hosts forgot would take more than a third of everything with it, and nobody said yes."""
+    """Return an objection if other hosts' forgotten snapshots would remove more than a third of everything, unless
+    `yes`.
+    """
     forgotten = others(seen.grace.due(seen.view.state.forgotten), seen.grace.mine)
     going_bytes = sum(use.size_bytes for use in decided.remove)
     total_bytes = sum(use.size_bytes for use in seen.uses)
@@ -21,12 +23,12 @@ def objections(seen: Survey, decided: PrunePlan, request: PruneRequest) -> list[
     return [
         Objection(
             message=f"{going_bytes} of {total_bytes} bytes would go, because {hosts} forgot {len(forgotten)} snapshots",
-            hint="look at `drtool forget --dry-run` and `drtool manifest log` there; `drtool prune --yes` if that is right",
+            hint="check `drtool forget --dry-run` and `drtool manifest log` there, then run `drtool prune --yes` if that is right",
         )
     ]
 
 
 def demand_nothing_objects(seen: Survey, decided: PrunePlan, request: PruneRequest) -> None:
-    """`Refused` by the first objection."""
+    """Raise `Refused` for the first objection."""
     for objection in objections(seen, decided, request):
         raise Refused(objection.message, hint=objection.hint)

@@ -1,7 +1,7 @@
-"""Which packs go and which are rewritten: pure.
+"""The choice of packs to remove and to rewrite. Pure.
 
-A pack without live text goes. Of the others, the emptiest are rewritten until what is not live is at most `unused_share` of
-what is stored: rewriting a pack that is nearly full of live text costs much and frees little.
+A pack without live text is removed. Of the others, the emptiest are rewritten until unused data is at most
+`unused_share` of the stored data. Rewriting a pack that is nearly full of live text would cost much and free little.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ UNUSED_SHARE = 0.10
 
 
 class PackUse(Struct, frozen=True):
-    """A pack: its size where it is stored, the text in it without padding, how much of that is live; all in bytes."""
+    """A pack: its stored size, the text in it without padding, and the live part of that text. All in bytes."""
 
     pack: PackId
     size_bytes: int
@@ -23,12 +23,12 @@ class PackUse(Struct, frozen=True):
 
     @property
     def unused_bytes(self) -> int:
-        """What of its size is waste, in proportion to its text."""
+        """Return the wasted part of its size, in proportion to its text."""
         return self.size_bytes * max(0, self.text_bytes - self.live_bytes) // max(1, self.text_bytes)
 
 
 class PrunePlan(Struct, frozen=True):
-    """What happens to each pack."""
+    """The decision for each pack."""
 
     remove: tuple[PackUse, ...]
     rewrite: tuple[PackUse, ...]
@@ -36,7 +36,7 @@ class PrunePlan(Struct, frozen=True):
 
 
 def plan(uses: Iterable[PackUse], unused_share: float = UNUSED_SHARE) -> PrunePlan:
-    """Removes what is dead, rewrites the emptiest of the rest until little enough is unused."""
+    """Remove dead packs, and rewrite the emptiest others until little enough is unused."""
     remove: list[PackUse] = []
     rest: list[PackUse] = []
     for use in uses:

@@ -1,4 +1,4 @@
-"""What a prune is asked to do, and its document."""
+"""The request and the result of `prune`."""
 
 from msgspec import Struct
 
@@ -9,9 +9,9 @@ from drtool.operations.retention.rules import FORGET_GRACE_NS
 
 
 class PruneRequest(Struct, frozen=True, kw_only=True):
-    """`now_ns` decides which snapshots that other hosts forgot are past their grace. `yes`: also when much would go.
+    """`now_ns` decides which snapshots that other hosts forgot are past their grace. `yes`: remove even a large share.
 
-    `as_if_forgotten`: snapshots that the dry run of `forget` before this one would have forgotten.
+    `as_if_forgotten`: snapshots that the preceding dry run of `forget` would have forgotten.
     """
 
     now_ns: int
@@ -21,12 +21,12 @@ class PruneRequest(Struct, frozen=True, kw_only=True):
     yes: bool = False
     dry_run: bool = False
     names_items: bool = False
-    """Of a dry run: emit an `item_changed` for each object that would be copied, removed, …."""
+    """In a dry run: emit an `item_changed` for each object that would be copied, removed, …."""
     as_if_forgotten: frozenset[SnapshotId] = frozenset()
 
 
 class Amount(Struct, frozen=True):
-    """Packs, and their bytes where they are stored, each counted once however many copies there are."""
+    """Packs and their stored bytes. Each pack counts once, regardless of its number of copies."""
 
     packs: int = 0
     bytes: int = 0
@@ -36,15 +36,18 @@ class Amount(Struct, frozen=True):
 
 
 class Waiting(Struct, frozen=True):
-    """Why something is pending."""
+    """Why packs are pending."""
 
     reason: str
     packs: int = 0
 
 
 class PruneResult(Struct, frozen=True, kw_only=True):
-    """`removed`: deleted everywhere, the last of it by this run; `repacked`: rewritten; `kept`; `pending`: condemned, or not
-    yet deleted everywhere. `objections` are a dry run's: each would have stopped the act."""
+    """The result. `removed`: deleted everywhere, the last copies by this run. `repacked`: rewritten.
+
+    `pending`: condemned, or not yet deleted everywhere. `objections`: in a dry run, each would have stopped the real
+    run.
+    """
 
     removed: Amount
     repacked: Amount
@@ -55,6 +58,6 @@ class PruneResult(Struct, frozen=True, kw_only=True):
     wall_seconds: float
     objections: list[Objection] = []
     lost: list[str] = []
-    """Packs that snapshots need and of which no good copy is left or may be at a target that is away."""
+    """Packs that snapshots need and that have no good copy, nor may have one at an unreachable target."""
     swept_files: int = 0
-    """Temporary files that killed writers had left at the targets."""
+    """Temporary files of killed writers that were removed at the targets."""

@@ -1,9 +1,9 @@
-"""Live chunks out of packs that are mostly waste, into new packs; and index segments without what goes.
+"""Rewriting: live chunks of mostly wasted packs move into new packs, and index segments drop removed packs.
 
 Invariants
-    A pack stays unless all its live chunks are in new packs, each read back whole on as many sites as are promised, or as held
-    the old one. So do old index segments.
-    Memory is bounded: at most `ROWS_AT_ONCE` rows are in hand, and one pack of each kind is being filled.
+    A pack stays unless all its live chunks are in new packs, each read back whole on as many sites as are promised, or
+    as held the old one. The same holds for old index segments.
+    Memory is bounded: at most `ROWS_AT_ONCE` rows, and one pack of each kind being filled.
 """
 
 import heapq
@@ -30,7 +30,7 @@ _ID_BYTES = 32
 
 
 class Rewriter:
-    """Copies what is live in some packs."""
+    """Copier of the live chunks of some packs."""
 
     def __init__(
         self, repository: Repository, writer: Writer, marks: Marks, copies: Copies, tick: Callable[[int], None]
@@ -41,13 +41,13 @@ class Rewriter:
         self._tick = tick
         self._fresh: list[PackWritten] = []
         self.written: list[PackWritten] = []
-        """New packs that stand in place of old ones."""
+        """New packs that replace old ones."""
         self.spare: list[PackWritten] = []
-        """New packs that nothing needs, since what they hold stays where it was."""
+        """New packs that are not needed, since their chunks also stay in the old packs."""
         self._sinks = {kind: self._sink(writer, kind) for kind in PackKind}
 
     def rewrite(self, uses: Iterable[PackUse]) -> tuple[list[PackUse], dict[PackId, str]]:
-        """The packs whose live chunks are all durable in new ones, on enough sites; why not for the others."""
+        """Return the packs whose live chunks are all durable in new ones on enough sites, and why others are not."""
         done: list[PackUse] = []
         failed: dict[PackId, str] = {}
         for batch in _batches(uses, self._marks.live_rows_of):
@@ -64,13 +64,13 @@ class Rewriter:
 
     def _flush(self) -> None:
         for sink in self._sinks.values():
-            with suppress(StoreError):  # what did not get through is missing from `_fresh`, and its old pack stays
+            with suppress(StoreError):  # a failed pack is missing from `_fresh`, so its old pack stays
                 sink.flush()
 
     def _settle(
         self, uses: Iterable[PackUse], rows: Mapping[PackId, Rows], failed: dict[PackId, str]
     ) -> Iterator[PackUse]:
-        """Those that may go; and which of the new packs are of use then."""
+        """Yield the packs that may go, and sort out which of the new packs are then needed."""
         whole = {pack.pack: self._sites(pack) for pack in self._fresh}
         sites = {chunk: whole[pack.pack] for pack in self._fresh for chunk in _chunks(pack)}
         wanted: set[ChunkId] = set()
@@ -78,9 +78,7 @@ class Rewriter:
             reached = min(sites.get(chunk, 0) for _, chunk in rows[use.pack])
             needed = self._copies.needed(use.pack)
             if reached < needed:
-                failed[use.pack] = (
-                    f"what is needed of it could be copied to {reached} sites, and {needed} are to have it"
-                )
+                failed[use.pack] = f"its live data could be copied to {reached} sites, but must be on {needed}"
                 continue
             wanted.update(chunk for _, chunk in rows[use.pack])
             yield use
@@ -89,7 +87,7 @@ class Rewriter:
         self._fresh.clear()
 
     def _sites(self, pack: PackWritten) -> int:
-        """Return on how many sites a new pack is whole: it is read back before an old one goes."""
+        """Return on how many sites a new pack is whole. It is read back before an old one is removed."""
         return sites_with(self._repository, pack_object(pack.pack), pack.targets)
 
     def _sink(self, writer: Writer, kind: PackKind) -> PackSink:
@@ -104,7 +102,7 @@ class Rewriter:
         )
 
     def _live(self, packs: frozenset[PackId]) -> dict[PackId, list[tuple[Location, ChunkId]]]:
-        """The live chunks of these packs, in the order in which they lie there."""
+        """Return the live chunks of these packs, in storage order."""
         found: dict[PackId, list[tuple[Location, ChunkId]]] = {}
         for reader in self._repository.index.readers():
             numbers = {number for number, row in enumerate(reader.packs) if row.pack in packs}
@@ -119,7 +117,7 @@ class Rewriter:
         return found
 
     def _copy(self, rows: Rows) -> None:
-        for at, _ in rows:  # all of them can be read before any is written again
+        for at, _ in rows:  # read all of them before writing any
             self._repository.chunks.at(at)
         for at, chunk in rows:
             self._sinks[PackKind(at.pack.kind)].add(chunk, self._repository.chunks.at(at))
@@ -145,10 +143,10 @@ def _batches(uses: Iterable[PackUse], rows_of: Callable[[PackId], int]) -> Itera
 def segments_without(
     repository: Repository, writer: Writer, gone: Collection[PackId], copies: Copies
 ) -> tuple[tuple[SegmentRef, ...], tuple[SegmentId, ...]] | None:
-    """New segments, durable, for those that name a pack that goes; and the ones that they stand for.
+    """Return new durable segments in place of those that name a removed pack, and the ids of the replaced ones.
 
-    None if the new ones would be, or are, on fewer sites than they should. A site that is full does not hold that up: an index
-    can be made anew from the packs, and nothing but deleting makes room there.
+    None if the new ones would be, or are, on too few sites. Full sites do not prevent it: an index can be rebuilt from
+    the packs, and only deletion makes space there.
     """
     affected = [
         ref
@@ -170,7 +168,7 @@ def segments_without(
 
 
 def _groups(refs: Iterable[SegmentRef]) -> Iterator[list[SegmentRef]]:
-    """As many together as one segment may have rows."""
+    """Yield the segments in groups that fit into one segment."""
     group: list[SegmentRef] = []
     rows = 0
     for ref in refs:

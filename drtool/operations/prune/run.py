@@ -1,11 +1,13 @@
-"""One prune: condemn what nothing refers to, remove what stayed so, delete it, cross off who has done so.
+"""One prune: condemn unreferenced packs, remove those that stayed unreferenced, delete them, and record where that is
+done.
 
-Each step is one change of the manifest; a run that dies leaves a state from which the next one goes on.
+Each step is one change of the manifest. A run that dies leaves a state from which the next one continues.
 
 Invariants
     Nothing is condemned or removed unless everything that the snapshots need was read.
-    Backups go on meanwhile. What sessions from before the condemning might still refer to waits for the next run.
-    Deletion is the last step, after the removal is chosen; a target that did not acknowledge it stays pending.
+    Backups go on meanwhile. Packs that sessions from before the condemnation might still reference wait for the next
+    run.
+    Deletion is the last step, after the removal is chosen. A target that did not acknowledge it stays pending.
 """
 
 import time
@@ -42,18 +44,18 @@ from drtool.repository.writing import PackWritten, Writer
 from drtool.stores import Store
 
 ATTEMPTS = 8
-FEW_SITES = "fewer sites take index segments now than are to have them"
-OWED = "targets without room miss new index segments: `drtool repair` stores them, once what goes was deleted there"
+FEW_SITES = "fewer sites accept index segments now than must have them"
+OWED = "full targets miss new index segments: `drtool repair` stores them once the removed objects are deleted there"
 OVERTAKEN = (
-    "another run ended this prune's session, or goes on with it, so this one stopped; the next prune finishes its work"
+    "another run ended or took over this prune's session, so this one stopped, and the next prune finishes its work"
 )
 OVERTAKEN_BY = (NOT_OPEN, "not-removing", "condemned-already")
-"""All but the first need two lives of one session: a machine that was cloned, or put back, in the middle of a prune."""
+"""All but the first need two machines with one session: a clone, or a machine restored in the middle of a prune."""
 TRY_AGAIN = ("changed-since", "segments-changed", "not-condemned")
 
 
 def prune(repository: Repository, request: PruneRequest, emit: Emit) -> PruneResult:
-    """Removes what nothing refers to; `Refused` if that cannot be told, or would be suspiciously much."""
+    """Remove unreferenced data. `Refused` if references cannot be determined, or if too much would go."""
     started = time.monotonic()
     if request.dry_run:
         return _preview(repository, request, emit, started)
@@ -73,17 +75,17 @@ def prune(repository: Repository, request: PruneRequest, emit: Emit) -> PruneRes
         except Rejected as error:
             if error.reason not in OVERTAKEN_BY:
                 raise
-            raise Overtaken(OVERTAKEN, hint="run it again: it goes on from what is there") from error
+            raise Overtaken(OVERTAKEN, hint="run it again to continue") from error
         finally:
             session.abandon()
 
 
 def _at_work(repository: Repository) -> str:
-    """Name the other prune, once more from the newest view: it may have begun after this one looked."""
+    """Return a message about the other prune, from a fresh view, since it may have begun after the last one was read."""
     repository.adopt(repository.manifest.read())
     row = next((row for row in repository.view.state.sessions if row.kind == "prune"), None)
     who = f" ({described(row)})" if row is not None else ""
-    return f"another prune, or a repair of the index, is at work{who}: run this again when it is done"
+    return f"another prune, or a repair of the index, is in progress{who}: run this again when it is done"
 
 
 def _result(request: PruneRequest, started: float, **parts: "Amount | list[Waiting] | list[Objection]") -> PruneResult:
@@ -98,7 +100,7 @@ def _result(request: PruneRequest, started: float, **parts: "Amount | list[Waiti
 
 
 def _preview(repository: Repository, request: PruneRequest, emit: Emit, started: float) -> PruneResult:
-    """What a prune would do now, if no backup were at work."""
+    """Return what a prune would do now if no backup were in progress."""
     emit(Stage(name="marking"))
     state = repository.view.state
     condemned = listed_names(repository, state.condemned)
@@ -134,11 +136,13 @@ def _name_packs(emit: Emit, change: str, packs: Iterable[PackId]) -> None:
 
 
 def _lost(repository: Repository, seen: Survey, emit: Emit) -> list[str]:
-    """Return the packs that snapshots need still and that have no copy left, as far as this run listed and read them."""
+    """Return the packs that snapshots still need and that have no copy, as far as this run listed and read them."""
     lost = seen.without_copy() & {row.pack for row in repository.index.packs()}
     if lost:
         packs = "1 pack that snapshots need has" if len(lost) == 1 else f"{len(lost)} packs that snapshots need have"
-        emit(Warned(message=f"{packs} no good copy left: drtool verify says what is lost, and what brings it back"))
+        emit(
+            Warned(message=f"{packs} no good copy left: drtool verify lists the lost files and how to bring them back")
+        )
     return sorted(map(pack_object, lost))
 
 
@@ -182,11 +186,11 @@ class _Run:
         )
 
     def _survey(self, view: View) -> Survey:
-        self._rewritten = frozenset()  # what is seen now finds the chunks where they were copied to
+        self._rewritten = frozenset()  # the new survey finds the chunks in their new packs
         return self._stand_ins.survey(view, self._grace, self._session.renew)
 
     def _condemn(self, seen: Survey) -> View:
-        """Decides, rewrites what is mostly waste, and condemns what goes."""
+        """Decide, rewrite mostly wasted packs, and condemn what is to go."""
         decided = plan(seen.uses, self._request.unused_share)
         demand_nothing_objects(seen, decided, self._request)
         self._emit(Stage(name="rewriting"))
@@ -208,7 +212,7 @@ class _Run:
         return self._repository.manifest.commit(op).view
 
     def _rewrite(self, seen: Survey, uses: Sequence[PackUse]) -> tuple[list[PackUse], list[PackWritten]]:
-        """The packs that may go, and new ones that nothing needs."""
+        """Return the packs that may go, and the new ones that are not needed."""
         refusals = ((use.pack, self._stand_ins.refusal(seen, use.pack) or seen.copies.refusal(use)) for use in uses)
         failed = {pack: why for pack, why in refusals if why}
         uses = [use for use in uses if use.pack not in failed]
@@ -232,23 +236,23 @@ class _Run:
 
     def _tell_what_stays(self, why_not: Mapping[PackId, str]) -> None:
         for pack, why in why_not.items():
-            self._emit(Warned(message=f"pack {pack.hex()[:16]}… stays as it is: {why}"))
+            self._emit(Warned(message=f"pack {pack.hex()[:16]}… is kept: {why}"))
 
     def _make_known(self, packs: Sequence[PackWritten], needed_sites: int) -> bool:
-        """Whether the index segment that names them is on enough sites."""
+        """Return whether the index segment that names them is on enough sites."""
         self._session.add(packs)
         new = set(self._session.checkpoint())
         refs = (ref for ref in self._repository.view.state.segments if ref.id in new)
         return all(sites_with(self._repository, segment_object(ref.id), ref.targets) >= needed_sites for ref in refs)
 
     def _remove(self, seen: Survey, condemned: Condemned) -> tuple[View, Survey]:
-        """Takes back what is needed after all, removes the rest for good, deletes it; or leaves it to the next run."""
+        """Take back what is needed after all, then remove and delete the rest, or leave it to the next run."""
         names = listed_names(self._repository, condemned)
         for _ in range(ATTEMPTS):
             view = self._repository.manifest.read()
             older = [row for row in view.state.sessions if row.kind == "backup" and row.opened < condemned.sequence]
             if older:
-                what = f"{len(older)} backup{'s' if len(older) > 1 else ''} from before at work"
+                what = f"{len(older)} backup{'s' if len(older) > 1 else ''} from before in progress"
                 self._waiting.append(Waiting(what, len(names.packs)))
                 return view, seen
             if any(view.state.snapshots.since(seen.view.sequence)):
@@ -270,7 +274,7 @@ class _Run:
         return self._repository.manifest.read(), seen
 
     def _commit_removal(self, seen: Survey, condemned: Condemned, names: Names, view: View) -> View | None:
-        """The view after the removal; None if the index without what goes would lose copies."""
+        """Return the view after the removal, or None if the new index segments would be on too few sites."""
         needed = frozenset(
             pack
             for pack in names.packs - self._rewritten
@@ -303,7 +307,7 @@ class _Run:
         return self._repository.manifest.commit(op).view
 
     def _tell_of_targets(self) -> list[TargetName]:
-        """Those that are there and take nothing."""
+        """Report the targets that are reachable but not writable, and return them."""
         targets = self._repository.targets
         unable = [name for name in targets.online() if not targets.writable(name)]
         for name in unable:
@@ -311,11 +315,11 @@ class _Run:
         return unable
 
     def _delete_removals(self, view: View) -> View:
-        """Deletes what is being removed wherever it can be reached, and crosses those targets off."""
+        """Delete the objects being removed at every reachable target, and record those targets as done."""
         for removal in view.state.removing:
             self._emit(Stage(name="deleting"))
             done = self._delete(removal)
-            if set(removal.pending) <= set(done):  # counted once, when nothing of it is left anywhere
+            if set(removal.pending) <= set(done):  # counted once, when no copy is left anywhere
                 self._removed += Amount(removal.objects.count, removal.objects.bytes)
             if done:
                 view = self._repository.manifest.commit(Removed(removal.sequence, done, self._session.id)).view
@@ -325,7 +329,7 @@ class _Run:
         objects = frozenset(listed_names(self._repository, removal).objects())
         there = {name for name, row in self._repository.target_rows().items() if row.state != "lost"}
         pending = [name for name in removal.pending if name in there]
-        gone = [name for name in removal.pending if name not in there]  # given up for ever: nothing is read there again
+        gone = [name for name in removal.pending if name not in there]  # given up for good: nothing is read there again
         with ThreadPoolExecutor(max(1, len(pending)), "delete") as threads:
             results = {name: threads.submit(self._delete_at, name, objects) for name in pending}
             while wait(results.values(), RENEW_S).not_done:
@@ -333,7 +337,7 @@ class _Run:
         return (*gone, *(name for name, done in results.items() if done.result()))
 
     def _delete_at(self, target: TargetName, objects: frozenset[str]) -> bool:
-        """Whether nothing of `objects` is left there."""
+        """Return whether none of `objects` is left there."""
         targets = self._repository.targets
         try:
             store = targets.store(target)

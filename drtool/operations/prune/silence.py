@@ -1,9 +1,10 @@
-"""Sessions of other hosts that have not renewed for long: expired by what this host itself has seen of them.
+"""Expiry of other hosts' sessions that have not been renewed for long, based on this host's own observations.
 
 Invariants
-    No clock of another host is read. This host notes when it first saw a session at its present renewal; when that is longer
-    ago than the grace, by its own clock, the session is expired. A wrong guess costs that writer a second look, never data.
-    Losing the notes, or a clock that jumps, only makes it sooner or later.
+    No clock of another host is read. This host notes when it first saw a session's latest renewal. When that is longer
+    ago than the grace by its own clock, the session is expired. Expiring a live session makes its writer check again,
+    and loses no data.
+    Losing the notes, or a clock that jumps, only changes when a session expires.
 """
 
 from pathlib import Path
@@ -22,7 +23,7 @@ NOTES = "sessions-seen"
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
-    """A session's last renewal, as a sequence, and when this host first saw it so (ns since 1970 by its own clock)."""
+    """A session's last renewal, as a sequence, and when this host first saw it (ns since 1970, own clock)."""
 
     renewed: int
     since_ns: int
@@ -31,7 +32,7 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
 def silent(
     sessions: tuple[Session, ...], seen: dict[str, Seen], now_ns: int, grace_s: float
 ) -> tuple[list[Session], dict[str, Seen]]:
-    """The sessions that were silent for longer than the grace, and the notes to keep. Pure."""
+    """Return the sessions that were silent for longer than the grace, and the notes to keep. Pure."""
     notes: dict[str, Seen] = {}
     for row in sessions:
         known = seen.get(row.id.hex())
@@ -42,7 +43,7 @@ def silent(
 
 
 def expire_silent(repository: Repository, request: PruneRequest, emit: Emit) -> None:
-    """Expires backup and prune sessions that this host has seen silent for the grace. A mover never expires so."""
+    """Expire backup and prune sessions that this host has seen silent for the grace. A mover never expires this way."""
     path = repository.spec.state_dir / "repositories" / repository.id.hex() / NOTES
     sessions = tuple(row for row in repository.view.state.sessions if row.kind in ("backup", "prune"))
     late, notes = silent(sessions, _read(path), request.now_ns, request.session_grace_s)
@@ -55,7 +56,7 @@ def expire_silent(repository: Repository, request: PruneRequest, emit: Emit) -> 
                 raise
         else:
             what = f"session {row.id.hex()[:8]} of {row.host} was silent for {request.session_grace_s / 60:.0f} minutes"
-            emit(Warned(message=f"{what} and was expired; if it lives, it looks everything up again"))
+            emit(Warned(message=f"{what} and was expired (if it is alive, it checks its references again)"))
 
 
 def _read(path: Path) -> dict[str, Seen]:

@@ -1,12 +1,12 @@
-"""Packs that stand in for others: what goes because its chunks lie in another pack goes only after that one was read.
+"""Stand-ins: a pack that goes because its chunks are also in another pack goes only after that other pack was read.
 
-Chunks lie in two packs where two backups stored them at the same moment, or where one was stored again. One of the packs is waste
-then. A listing cannot tell which of them is whole.
+Chunks are in two packs if two backups stored them at the same time, or if one was stored again. Then one pack is waste,
+but a listing cannot show which of them is whole.
 
 Invariants
-    A pack goes in favour of another only if this prune has read that one whole, on as many sites as are promised, or as hold
-    either of them. Otherwise both stay.
-    Only packs that stand in for a pack that is about to go are read, each once in a run.
+    A pack is removed in favour of another only if this prune has read that one whole, on as many sites as are promised,
+    or as hold either of them. Otherwise both stay.
+    Only packs that stand in for one that is about to go are read, each once per run.
 """
 
 from collections.abc import Callable, Collection
@@ -28,7 +28,7 @@ WORKERS = 4
 
 
 class StandIns:
-    """What this prune has read of packs that stand in for others."""
+    """What this prune has read of stand-in packs."""
 
     def __init__(self, repository: Repository, request: PruneRequest, emit: Emit) -> None:
         self._repository, self._request, self._emit = repository, request, emit
@@ -36,7 +36,9 @@ class StandIns:
         self._damaged: set[Copy] = set()
 
     def survey(self, view: View, grace: Grace, alive: Callable[[], None]) -> Survey:
-        """Look at everything, and again as long as a copy turns out damaged: another pack may be the better one then."""
+        """Survey everything, and again whenever a copy turns out damaged, since another pack may then be the better
+        one.
+        """
         while True:
             seen = survey(self._repository, view, grace, alive, self._damaged)
             decided = plan(seen.uses, self._request.unused_share)
@@ -45,20 +47,20 @@ class StandIns:
                 return seen
 
     def refusal(self, seen: Survey, pack: PackId) -> str:
-        """Return why a pack may not go in favour of others, or "" if it may."""
+        """Return why a pack may not go in favour of others, or an empty string if it may."""
         for other in seen.marks.stand_ins.get(pack, ()):
             whole = self._whole.get(other, frozenset())
             promised = self._repository.view.state.policy.copies
             needed = max(1, min(promised, distinct_sites([*seen.copies.holders(pack), *whole])))
             if distinct_sites(whole) < needed:
                 return (
-                    f"what is needed of it was found whole in another pack at {distinct_sites(whole)} sites, and {needed} "
-                    "are to have it: drtool repair first"
+                    f"its live data is whole in another pack at {distinct_sites(whole)} sites, but must be at {needed}: "
+                    "run drtool repair first"
                 )
         return ""
 
     def _read(self, seen: Survey, going: Collection[PackId], alive: Callable[[], None]) -> bool:
-        """Read what stands in for packs that go, as far as it was not read before; return whether any of it is damaged."""
+        """Read the unread stand-ins of packs that go, and return whether any of them is damaged."""
         others = {other for pack in going for other in seen.marks.stand_ins.get(pack, ())} - self._whole.keys()
         copies = [(other, target) for other in sorted(others) for target in seen.copies.listed(other)]
         found: dict[PackId, set[TargetName]] = {other: set() for other in others}

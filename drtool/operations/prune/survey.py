@@ -1,7 +1,7 @@
-"""What is stored, and what of it the snapshots need: the basis of a prune, read once from one view of the manifest.
+"""The stored objects and the live part of them: the basis of a prune, read once from one view of the manifest.
 
 Invariants
-    If anything that a snapshot needs cannot be read, nothing is known, and nothing is removed.
+    If anything that a snapshot needs cannot be read, no pack is known to be unused, so nothing is removed.
     A pack that a target may hold, though it cannot be listed now, is not lost.
 """
 
@@ -43,7 +43,7 @@ class Names(Struct, frozen=True):
 
 
 def names_of(listed: NameList) -> Names:
-    """The names in a list of the manifest."""
+    """Return the names in a list of the manifest."""
     return Names(
         frozenset(map(PackId, _split(listed.packs))),
         frozenset(map(SegmentId, _split(listed.segments))),
@@ -55,11 +55,11 @@ def _split(joined: bytes) -> Iterator[bytes]:
 
 
 def unasked() -> None:
-    """Nobody waits for a sign of life."""
+    """Do nothing: the default where no sign of life is needed."""
 
 
 class Survey(Struct, frozen=True):
-    """One look: the view, what the targets list, what is live, how full each pack is, and what no index names."""
+    """One survey: the view, the listings, the live data, the use of each pack, and objects that no index names."""
 
     view: View
     inventory: Inventory
@@ -73,12 +73,12 @@ class Survey(Struct, frozen=True):
     condemned: Names
 
     def without_copy(self) -> set[PackId]:
-        """Return the packs with something live of which no copy counts by now, nor may be at a target out of sight."""
+        """Return the packs with live data that have no good copy, and none that may be at an unreachable target."""
         return {use.pack for use in self.uses if use.live_bytes and not self.copies.holders(use.pack)}
 
 
 def listed_names(repository: Repository, *rows: Condemned | Removal | None) -> Names:
-    """What these rows of the manifest name, together."""
+    """Return the union of the names that these rows of the manifest list."""
     packs, segments = Names().packs, Names().segments
     for row in rows:
         if row is not None:
@@ -95,9 +95,9 @@ def survey(
     alive: Callable[[], None] = unasked,
     damaged: Collection[Copy] = (),
 ) -> Survey:
-    """Look at everything; `Refused` if something that is needed cannot be read. `alive` is called again and again.
+    """Survey everything. `Refused` if something needed cannot be read. `alive` is called repeatedly.
 
-    `damaged`: copies that were found so in this run, which do not count.
+    `damaged`: copies that were found damaged in this run, which do not count.
     """
     repository.adopt(view)
     condemned = listed_names(repository, view.state.condemned)
@@ -129,20 +129,20 @@ def survey(
 
 
 def demand_index(repository: Repository) -> None:
-    """`Refused` unless every index segment of the view can be read."""
+    """Raise `Refused` unless every index segment of the view can be read."""
     for segment, why in repository.load_index().items():
         raise _unknown(f"index segment {segment.hex()[:16]}… cannot be read: {why}")
 
 
 def _unknown(why: str) -> Refused:
     return Refused(
-        f"what the snapshots need cannot be told: {why}; nothing was removed",
-        hint="bring missing targets back, then `drtool repair`: it rebuilds the index, too; `drtool verify` names what stays",
+        f"the data that snapshots need cannot be determined, so nothing was removed: {why}",
+        hint="bring missing targets back, then run `drtool repair`, which also rebuilds the index (`drtool verify` lists the rest)",
     )
 
 
 def _uses(repository: Repository, marks: Marks, elsewhere: frozenset[PackId]) -> Iterator[PackUse]:
-    """Each pack that the index names once, those apart that are on their way out already."""
+    """Yield each pack that the index names once, except those that are already being removed."""
     seen: set[PackId] = set()
     for row in repository.index.packs():
         if row.pack not in seen and row.pack not in elsewhere:
@@ -151,7 +151,7 @@ def _uses(repository: Repository, marks: Marks, elsewhere: frozenset[PackId]) ->
 
 
 def _orphans(repository: Repository, inventory: Inventory, condemned: Names, removing: Names) -> Names:
-    """Listed objects that neither the index nor the manifest names: of runs that died, or of folded segments."""
+    """Return the listed objects that neither the index nor the manifest names, left by dead runs or merged segments."""
     packs = {row.pack for row in repository.index.packs()} | condemned.packs | removing.packs
     segments = {ref.id for ref in repository.view.state.segments} | condemned.segments | removing.segments
     listed = {name for objects in inventory.objects.values() for name in objects}

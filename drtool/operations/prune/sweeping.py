@@ -1,4 +1,4 @@
-"""The temporary files that killed writers left at the targets go, once nobody can still be writing them."""
+"""Removal of the temporary files that killed writers left at the targets, once they are old enough."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,12 +9,12 @@ from drtool.model import TargetName
 from drtool.repository import Repository
 
 OLD_S = 24 * 3600.0
-"""No write takes so long; and a clock may be wrong by some hours. A file that goes too early fails its writer, no more."""
+"""Longer than any write takes, with a margin for wrong clocks. A file removed too early only fails its writer."""
 DIRECTORIES_AT_ONCE = 32
 
 
 def sweep(repository: Repository, emit: Emit) -> int:
-    """How many were removed, over all targets that can be written."""
+    """Return how many files were removed, over all writable targets."""
     targets = repository.targets
     names = [name for name in targets.online() if targets.writable(name)]
     with ThreadPoolExecutor(max(1, len(names)), "sweep") as threads:

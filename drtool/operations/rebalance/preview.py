@@ -1,7 +1,7 @@
-"""`ring preview`: what a rebalance would move, now or after changes of the ring that are only imagined.
+"""`ring preview`: the moves of a rebalance, now or after imagined changes of the ring.
 
 Invariants
-    The very plan that a rebalance carries out is counted: with the same inventories and the same ring, the same copies move.
+    The preview counts the plan that a rebalance would carry out: the same inventories and ring give the same moves.
 """
 
 from collections.abc import Callable, Collection
@@ -24,11 +24,11 @@ from drtool.repository.moving import Look, jobs_of, look
 from drtool.ring import Placement, movement
 
 SAMPLE = 4096
-"""Imagined packs; a quarter of them is then known to within a fortieth of itself."""
+"""Number of imagined packs. It estimates a quarter of them to within a fortieth of itself."""
 
 
 def preview(repository: Repository, request: PreviewRequest, emit: Emit) -> RingPreview:
-    """Moves nothing. `UsageError` or `Refused` for changes that could not be made."""
+    """Return the moves without making any. `UsageError` or `Refused` for changes that could not be made."""
     state = repository.view.state
     placement = repository.placement
     if request.imagines:
@@ -50,7 +50,7 @@ def preview(repository: Repository, request: PreviewRequest, emit: Emit) -> Ring
 
 
 def _imagined(state: State, request: PreviewRequest) -> Rows:
-    """The targets as the changes leave them, one after the other."""
+    """Return the targets after applying the changes in order."""
     copies = state.policy.copies
     changes: list[Callable[[Rows], Rows]] = [
         *(lambda rows, add=add: with_row(rows, _new(rows, *add)) for add in request.add),
@@ -66,12 +66,12 @@ def _imagined(state: State, request: PreviewRequest) -> Rows:
 
 def _new(rows: Rows, name: TargetName, weight: int) -> Target:
     if any(row.name == name and row.state != "lost" for row in rows):
-        raise UsageError(f"there is a target {name} already", hint=f"for another weight: --weight {name}={weight}")
+        raise UsageError(f"target {name} already exists", hint=f"for another weight: --weight {name}={weight}")
     return Target(name, weight, "active", "")
 
 
 def _without(seen: Look, removed: Collection[TargetName]) -> Look:
-    """Without what lies on targets that are to be forgotten: nothing can be copied from there afterwards."""
+    """Return the view without the targets to be forgotten, since nothing can be copied from them afterwards."""
     objects = {name: held for name, held in seen.inventory.objects.items() if name not in removed}
     unlisted = {name: why for name, why in seen.inventory.unlisted.items() if name not in removed}
     return replace(seen, inventory=Inventory(objects, unlisted))

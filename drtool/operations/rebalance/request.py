@@ -1,4 +1,4 @@
-"""What a rebalance or a preview of one is asked to do, and their documents."""
+"""The requests and results of a rebalance and its preview."""
 
 from msgspec import Struct
 
@@ -10,14 +10,14 @@ class RebalanceRequest(Struct, frozen=True, kw_only=True):
     workers: int = 2
     dry_run: bool = False
     names_items: bool = False
-    """Of a dry run: emit an `item_changed` for each object that would be copied, removed, …."""
+    """In a dry run: emit an `item_changed` for each object that would be copied, removed, …."""
     max_objects: int | None = None
     max_bytes: int | None = None
-    """Refused if more would have to be done."""
+    """Refuse to do more than this."""
 
 
 class PreviewRequest(Struct, frozen=True, kw_only=True):
-    """Changes of the ring to imagine; none: the ring as it is."""
+    """Imagined changes of the ring. Without any, the ring stays as it is."""
 
     add: tuple[tuple[TargetName, int], ...] = ()
     weight: tuple[tuple[TargetName, int], ...] = ()
@@ -31,7 +31,7 @@ class PreviewRequest(Struct, frozen=True, kw_only=True):
 
 
 class Moves(Struct, frozen=True):
-    """New copies; `fraction`: their bytes, of those of all copies that there are afterwards."""
+    """New copies. `fraction`: their bytes as a fraction of all copies afterwards."""
 
     objects: int
     bytes: int
@@ -39,7 +39,7 @@ class Moves(Struct, frozen=True):
 
 
 class Arriving(Struct, frozen=True):
-    """What one target gets, and what it gives away."""
+    """The copies that one target gains and gives away."""
 
     target: TargetName
     gains: Amount
@@ -47,7 +47,7 @@ class Arriving(Struct, frozen=True):
 
 
 class Expectation(Struct, frozen=True):
-    """What the change of the ring moves of any amount of data, and what every placement would have to."""
+    """The fraction of any amount of data that the change of the ring moves, and the least that any placement must move."""
 
     fraction: float
     minimum_fraction: float
@@ -59,10 +59,11 @@ class Away(Struct, frozen=True):
 
 
 class RingPreview(Struct, frozen=True, kw_only=True):
-    """What `rebalance` would move. `minimum_fraction`: what targets will have more than now, of all that is there then.
+    """The moves of a `rebalance`. `minimum_fraction`: what targets will have more than now, as a fraction of all bytes
+    then.
 
-    `from_epoch`: the ring that a rebalance last brought everything to (1: none has); of an imagined ring, the present one.
-    `waiting`: objects that cannot be where the ring wants them while the targets in `away` are.
+    `from_epoch`: the ring that a rebalance last completed (1: none), or the present one for an imagined ring.
+    `waiting`: objects that cannot be where the ring places them while the targets in `away` are unreachable.
     """
 
     from_epoch: int
@@ -77,11 +78,12 @@ class RingPreview(Struct, frozen=True, kw_only=True):
 
 
 class RebalanceResult(Struct, frozen=True, kw_only=True):
-    """What was moved. `rebuilt`: damaged copies that were replaced on the way; `removed`: copies that were one too many.
+    """The result of a rebalance. `rebuilt`: damaged copies that were replaced on the way. `removed`: surplus copies.
 
-    `left`: objects that are not where the ring wants them yet; `degraded`: some have fewer copies than promised.
-    `stopped`: why copies that are one too many are still there, for programs (`mover-open`, `ring-changed` or `expired`, empty
-    if none are); `why` and `hint`: for people.
+    `left`: objects that are not yet where the ring places them. `degraded`: some have fewer copies than promised.
+    `stopped`: why surplus copies remain, for programs (`mover-open`, `ring-changed` or `expired`, empty if none
+    remain).
+    `why` and `hint` are the same for people.
     """
 
     from_epoch: int

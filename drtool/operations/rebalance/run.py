@@ -1,11 +1,13 @@
-"""One rebalance: desired minus observed, copy by copy, with the old ones taken away batch by batch.
+"""A rebalance: makes the missing copies and removes the surplus ones, batch by batch.
 
-It may be stopped at any time and run again: each run begins with what it observes.
+It may be stopped at any time and run again, since each run starts from what it observes.
 
 Invariants
-    At no moment is an object on fewer good copies than before, or than promised: a new copy is read back before an old one goes.
-    The mover session is held for a batch of removals only: the ring may change in between, and then the rest is planned anew.
-    What a target that is away may have is not copied a second time; that is for `repair`, if it stays away.
+    An object never has fewer good copies than before, or than promised: a new copy is read back before an old one is
+    removed.
+    The mover session is held for one batch of removals only. If the ring changes in between, the rest is planned again.
+    A copy that an unreachable target may have is not made a second time. That is the task of `repair`, if it stays
+    away.
 """
 
 import time
@@ -35,7 +37,7 @@ POLL_S = 0.5
 
 
 class Plan(Struct, frozen=True):
-    """The work, for one ring."""
+    """The work for one ring."""
 
     ring: Ring
     seen: Look
@@ -44,7 +46,7 @@ class Plan(Struct, frozen=True):
 
 
 class _Done(Struct):
-    """What was done so far, over all plans; `outcomes` are those of the last one. Changes."""
+    """The work done so far, over all plans. `outcomes` are those of the last plan. Mutable."""
 
     copied: Amount = Amount()
     rebuilt: Amount = Amount()
@@ -54,7 +56,7 @@ class _Done(Struct):
 
 
 def rebalance(repository: Repository, request: RebalanceRequest, emit: Emit) -> RebalanceResult:
-    """Brings every copy to where the ring wants it."""
+    """Bring every copy to where the ring places it."""
     started = time.monotonic()
     if not request.dry_run:
         end_dead_sessions(repository)
@@ -94,14 +96,14 @@ def rebalance(repository: Repository, request: RebalanceRequest, emit: Emit) -> 
 
 
 def make_plan(repository: Repository, placement: Placement, workers: int, emit: Emit) -> Plan:
-    """Looks at what there is, and what `placement` makes of it."""
+    """Inspect the copies, and return the work that `placement` requires."""
     seen = look(repository, emit, placement, workers=workers)
     jobs = jobs_of(repository, seen, placement, leave_to_absent=True)
     return Plan(placement.ring, seen, jobs, totals(jobs))
 
 
 def _carry_out(repository: Repository, plan: Plan, request: RebalanceRequest, done: _Done, emit: Emit) -> None:
-    """Copies and takes away, batch by batch, until all is done or something is in the way."""
+    """Copy and remove batch by batch, until all is done or something prevents it."""
     due = [job for job in plan.jobs if job.readable and not job.idle]
     mover = Mover(repository, plan.ring, sum(job.expected.size_bytes for job in due), request.workers, emit)
     done.outcomes, done.last = [], Taken()
@@ -120,7 +122,9 @@ def _carry_out(repository: Repository, plan: Plan, request: RebalanceRequest, do
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """What is written before anything goes: little enough that no target needs much more room than in the end."""
+    """Yield the jobs in batches. All of a batch is written before anything is removed, so a batch is small enough that
+    no target needs much more space than in the end.
+    """
     batch: list[Job] = []
     size_bytes = 0
     for job in jobs:
@@ -134,7 +138,7 @@ def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 
 
 def _take(mover: Mover, outcomes: Sequence[Outcome]) -> Taken:
-    """Takes what is one copy too many; another mover's turn is waited for, for a while."""
+    """Remove surplus copies. If another mover is at work, wait for up to `PATIENCE_S`."""
     deadline_s = time.monotonic() + PATIENCE_S
     while True:
         taken = mover.take_surplus(outcomes)
@@ -144,14 +148,14 @@ def _take(mover: Mover, outcomes: Sequence[Outcome]) -> Taken:
 
 
 def _imagined(plan: Plan) -> _Done:
-    """What a run does if every copy that is listed is whole, and no target fails."""
+    """Return the result of a run in which every listed copy is whole and no target fails."""
     rebuilt = amount((job, len(job.bad)) for job in plan.jobs if job.sources)
     outcomes = [Outcome(job, job.write, job.bad) for job in plan.jobs if job.readable and not job.idle]
     return _Done(plan.totals.copied, rebuilt, plan.totals.removed, outcomes)
 
 
 def _is_stuck(job: Job) -> bool:
-    """Whether nothing can be done for an object that is not where the ring wants it."""
+    """Return whether nothing can be done for an object that is not where the ring places it."""
     return bool(job.sources) and job.idle and not job.complete
 
 
@@ -160,20 +164,20 @@ def _in_place(outcome: Outcome) -> bool:
 
 
 def _degraded(repository: Repository, plan: Plan, outcomes: Sequence[Outcome]) -> bool:
-    """Whether anything is on fewer sites than promised after all this, as far as can be seen."""
+    """Return whether anything visible is on fewer sites than promised afterwards."""
     copies = repository.view.state.policy.copies
     after = {o.job.expected.name: o.holders for o in outcomes}
     return any(distinct_sites((*after.get(job.expected.name, job.sources), *job.perhaps)) < copies for job in plan.jobs)
 
 
 def away(repository: Repository, inventory: Inventory) -> list[Away]:
-    """The targets that could not be listed, or cannot be written."""
+    """Return the targets that could not be listed or cannot be written."""
     reasons = {**inventory.unlisted, **repository.owing()}
     return [Away(target, why) for target, why in sorted(reasons.items())]
 
 
 def exit_code(result: RebalanceResult) -> int:
-    """Return 1 if surplus copies stay, 4 if there is no copy of something, 5 if something has fewer copies than promised."""
+    """Return 1 if surplus copies remain, 4 if something has no copy, 5 if something has fewer copies than promised."""
     if result.stopped:
         return 1
     if result.lost:

@@ -1,4 +1,4 @@
-"""Every object back on its promised copies, at its right places."""
+"""`repair`: brings every object back to its promised copies at its desired places."""
 
 from drtool.operations.repair.request import RepairRequest, RepairResult
 from drtool.operations.repair.run import repair

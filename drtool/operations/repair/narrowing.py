@@ -1,7 +1,7 @@
-"""A part of the work only: some objects, or one site's copies. Pure.
+"""Restriction of the work to some objects, or to one site's copies. Pure.
 
 Invariants
-    Narrowed work never takes a copy away that the whole work would have replaced first.
+    Restricted work never removes a copy that the whole work would have replaced first.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from drtool.repository.reconciling import Job
 
 
 def narrowed(jobs: Sequence[Job], objects: frozenset[str] | None, site: SiteName | None) -> list[Job]:
-    """Of these objects, what is to be done at this site."""
+    """Return the jobs for these objects, with only the work at this site."""
     chosen = [job for job in jobs if objects is None or job.expected.name in objects]
     return chosen if site is None else [_at_site(job, site) for job in chosen]
 

@@ -1,4 +1,4 @@
-"""What a repair is asked to do, and its document."""
+"""The request and the result of `repair`."""
 
 from msgspec import Struct
 
@@ -8,24 +8,24 @@ from drtool.repository.losses import LossReport
 
 
 class RepairRequest(Struct, frozen=True, kw_only=True):
-    """`read_all`: read every copy whole first; otherwise sizes, and what verification found, are relied upon."""
+    """`read_all`: read every copy whole first. Otherwise sizes and the findings of verification are relied upon."""
 
     workers: int = 2
     read_all: bool = False
     dry_run: bool = False
     names_items: bool = False
-    """Of a dry run: emit an `item_changed` for each object that would be copied, removed, …."""
+    """In a dry run: emit an `item_changed` for each object that would be copied, removed, …."""
     objects: frozenset[str] | None = None
-    """Only these, by their names below a target."""
+    """Only these objects, by their names below a target."""
     site: SiteName | None = None
-    """Only its copies."""
+    """Only the copies of this site."""
     max_objects: int | None = None
     max_bytes: int | None = None
-    """Refused if more would have to be done."""
+    """Refuse to do more than this."""
 
 
 class Unrepairable(Struct, frozen=True):
-    """An object of which no good copy was found; `perhaps` names targets that are away and may have one."""
+    """An object without a good copy. `perhaps`: unreachable targets that may have one."""
 
     object: str
     perhaps: list[TargetName]
@@ -37,10 +37,11 @@ class Away(Struct, frozen=True):
 
 
 class RepairResult(Struct, frozen=True, kw_only=True):
-    """`copied`: new copies; `rebuilt`: damaged ones replaced; `removed`: copies that were one too many.
+    """`copied`: new copies. `rebuilt`: replaced damaged copies. `removed`: surplus copies.
 
-    `stopped`: why copies that are one too many are still there, for programs (`mover-open`, `ring-changed` or `expired`, empty
-    if none are); `why` and `hint`: for people.
+    `stopped`: why surplus copies remain, for programs (`mover-open`, `ring-changed` or `expired`, empty if none
+    remain).
+    `why` and `hint` are the same for people.
     """
 
     copied: Amount
@@ -53,7 +54,7 @@ class RepairResult(Struct, frozen=True, kw_only=True):
     dry_run: bool
     wall_seconds: float
     lost: LossReport = LossReport()
-    """What no good copy is left of, and what may bring it back."""
+    """The data without a good copy, and what may bring it back."""
     stopped: str = ""
     why: str = ""
     hint: str = ""

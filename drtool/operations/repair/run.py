@@ -1,6 +1,6 @@
-"""One repair: what should be where, against what is; then copy, rebuild, and take what is too much.
+"""One repair: compares desired and observed copies, then copies, rebuilds, and removes surplus ones.
 
-It may be stopped at any time and run again: each run begins with what it observes.
+It may be stopped at any time and run again, since each run starts from what it observes.
 """
 
 import time
@@ -43,7 +43,7 @@ EXPIRED = "expired"
 
 
 def repair(repository: Repository, request: RepairRequest, emit: Emit) -> RepairResult:
-    """Brings every object to its promised copies at its right places, from what survives."""
+    """Bring every object to its promised copies at its desired places, from the surviving ones."""
     started = time.monotonic()
     reach_given_up(repository)
     began = repository.view.sequence
@@ -91,7 +91,7 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
 
 
 def _check_names(repository: Repository, request: RepairRequest, seen: Look, catalogue: CatalogueAudit) -> None:
-    """Refuse names of objects that would not be looked at: silence must not pass for a repair."""
+    """Refuse unknown object names: no output must not be mistaken for a repair."""
     known = repository.targets.sites()
     if request.site is not None and request.site not in known:
         raise UsageError(f"--site {request.site}: there is no such site", hint=f"there are {', '.join(known)}")
@@ -99,11 +99,11 @@ def _check_names(repository: Repository, request: RepairRequest, seen: Look, cat
     unknown = sorted(name for name in (request.objects or frozenset()) - names if not is_replaced(name))
     if unknown:
         hint = "name objects as `verify` does: packs/…, index/…, manifest/…, keys/…"
-        raise DrtoolError(f"{unknown[0]} is no object that should be", hint=hint)
+        raise DrtoolError(f"{unknown[0]} is not an object of this repository", hint=hint)
 
 
 def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
-    """Bring registers that lag, went back or lost everything up to date. Key slots go first: no head is sealed without them."""
+    """Update registers that lag, went back or were lost. Key slots go first, since every head is sealed with them."""
     emit(Stage(name="manifest"))
     before = {row.site: row for row in repository.manifest.status().acceptors}
     lagged = {row.target for row in repository.manifest.mirrors(repository.view) if not row.is_current}
@@ -125,7 +125,7 @@ def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
 def _mend_catalogue(
     repository: Repository, request: RepairRequest, audit: CatalogueAudit, began: int, emit: Emit
 ) -> MendedCatalogue:
-    """Replace what is damaged or missing of the catalogue, and record what stays damaged."""
+    """Replace damaged and missing objects of the catalogue, and record those that stay damaged."""
     if request.dry_run:
         return preview_mending(repository, audit.faults)
     words = list(mend_markers(repository))
@@ -139,12 +139,12 @@ def _mend_catalogue(
         mended.left = again.left
     untold = remember_faults(repository, replace(audit, faults=mended.left), contents=True, judged=began)
     if untold:
-        emit(Warned(message=f"what was found of the catalogue is not recorded for other hosts yet: {untold}"))
+        emit(Warned(message=f"the findings about the catalogue are not recorded for other hosts yet: {untold}"))
     return mended
 
 
 def _mend_index(repository: Repository, request: RepairRequest, seen: Look, emit: Emit) -> tuple[Look, Reindexed]:
-    """Index segments that no site has are stored again or built anew; then another look, since that names other packs."""
+    """Store index segments that no site has, or rebuild them, then look again, since new segments name other packs."""
     found = prospect(repository, seen.inventory, seen.bad)
     if not found.lost:
         return seen, Reindexed()
@@ -175,12 +175,12 @@ def _carry_out(
 
 
 def _imagined(jobs: Sequence[Job]) -> list[Outcome]:
-    """What a run would do if every copy that is listed is whole; what nobody has is lost."""
+    """Return the outcomes of a run in which every listed copy is whole. Objects without a copy are lost."""
     return [Outcome(job, job.write, job.bad) if job.readable else Outcome(job, lost=True) for job in jobs if _due(job)]
 
 
 def _due(job: Job) -> bool:
-    """Whether there is something to do, or something to say."""
+    """Return whether there is something to do or to report."""
     return not job.idle or not job.readable
 
 
@@ -191,7 +191,7 @@ def _unrepairable(expected: Expected, inventory: Inventory) -> Unrepairable:
 
 
 def _nowhere(repository: Repository, outcomes: Sequence[Outcome], seen: Look) -> Nowhere:
-    """Sort out the packs of which no good copy was found."""
+    """Classify the packs without a good copy."""
     names = [o.job.expected.name for o in outcomes if o.lost and o.job.expected.name.startswith("packs/")]
     packs = {PackId(bytes.fromhex(name.rpartition("/")[2])) for name in names}
     return sorted_out(repository, seen.inventory, packs)
@@ -200,7 +200,7 @@ def _nowhere(repository: Repository, outcomes: Sequence[Outcome], seen: Look) ->
 def _degraded(
     repository: Repository, jobs: Sequence[Job], outcomes: Sequence[Outcome], unneeded: Collection[str]
 ) -> bool:
-    """Return whether anything that is needed is on fewer sites than promised after all this."""
+    """Return whether any needed object is on fewer sites than promised afterwards."""
     copies = repository.view.state.policy.copies
     after = {o.job.expected.name: o.holders for o in outcomes}
     needed = [job for job in jobs if job.expected.name not in unneeded]
@@ -208,7 +208,7 @@ def _degraded(
 
 
 def exit_code(result: RepairResult) -> int:
-    """Return 1 if the session was expired, 4 if something stays unrepairable, 5 if something has fewer copies than promised."""
+    """Return 1 if the session expired, 4 if something is unrepairable, 5 if something has fewer copies than promised."""
     if result.stopped == EXPIRED:
         return 1
     if any(not row.perhaps for row in result.unrepairable):

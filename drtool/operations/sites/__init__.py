@@ -1,4 +1,4 @@
-"""Who votes on the catalogue, and how that changes."""
+"""The sites that vote on the catalogue, and changes of them."""
 
 from drtool.operations.sites.applying import carry_out
 from drtool.operations.sites.change import Change

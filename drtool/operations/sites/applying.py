@@ -1,8 +1,8 @@
-"""Carrying out a change of the voters.
+"""Execution of a change of the voters.
 
 Invariants
     A new place holds its marker and the key slots before the manifest names it.
-    Ring and voters change in one commit: no host sees a site that votes and has no place, or the other way round.
+    Ring and voters change in one commit, so no host sees a voting site without a place, or the reverse.
 """
 
 from collections.abc import Sequence
@@ -32,10 +32,11 @@ def carry_out(
     emit: Emit,
     session: WriterSession | None = None,
 ) -> None:
-    """Makes the change; `target` is the replacement's. Another change meanwhile: `Rejected`, and nothing happened.
+    """Make the change. `target`: the replacement. `Rejected`, with nothing changed, if another change was made
+    meanwhile.
 
-    `session`: the mover session under which the change was judged; it ends with the change.
-    Where there is nothing to change, voters that an earlier run left behind are brought up to date.
+    `session`: the mover session under which the change was planned. It ends with the change.
+    If there is nothing to change, voters that an earlier run left behind are brought up to date.
     """
     for message in mend_markers(repository):
         emit(Warned(message=message))
@@ -72,13 +73,15 @@ def carry_out(
 
 
 def _member(repository: Repository, site: SiteName, target: TargetName, voter: Voter | None, *, fresh: bool) -> Member:
-    """A register that begins anew moves on in the way that its place offers."""
+    """Return the member. A fresh register uses the update mode that its place offers."""
     mode = repository.targets.register(target).mode if voter is None or fresh else voter.mode
     return Member(site, target, mode=mode, fresh=fresh)
 
 
 def _ring_with(repository: Repository, change: Change, spec: TargetSpec, target_id: str) -> SetRing:
-    """The old site's targets are lost, the new one is there; one of the same name is told apart by its marker."""
+    """Return the ring with the old site's targets lost and the new one added. A target of the same name gets the new
+    id.
+    """
     state = repository.view.state
     was_there = any(row.name == spec.name for row in state.targets)
     new = replace(row_of(spec, repository.spec.host), id=target_id if was_there else "")
@@ -89,7 +92,7 @@ def _ring_with(repository: Repository, change: Change, spec: TargetSpec, target_
 
 
 def _ring_without(repository: Repository, gone: Sequence[TargetName]) -> SetRing:
-    """With these given up: while they hold a voter's register they cannot be left out."""
+    """Return the ring with these given up. While they hold a voter's register they cannot be removed from it."""
     state = repository.view.state
     rows = (replace(row, state="lost") if row.name in gone else row for row in state.targets)
     return SetRing(state.ring_epoch + 1, tuple(rows))

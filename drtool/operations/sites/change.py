@@ -1,4 +1,4 @@
-"""A change of the voters as a value: what `--dry-run` shows is what is carried out."""
+"""A change of the voters as a value: `--dry-run` shows it, and a real run carries out the same value."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from drtool.repository.voters import even_number
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """What a change of the voters does, or would do. `fresh`: sites whose register begins anew.
+    """The effect of a change of the voters. `fresh`: sites that get a new register.
 
-    Of a replacement: `only_there` counts the objects that perhaps only the old site has, `below_copies` those that are on fewer
-    sites than promised without it.
+    For a replacement: `only_there` counts the objects that may exist only at the old site, and `below_copies` those
+    that are on fewer sites than promised without it.
     """
 
     verb: str
@@ -83,13 +83,13 @@ def rows_of(repository: Repository, site: SiteName) -> list[Target]:
 
 
 def known_rows(repository: Repository, site: SiteName) -> list[Target]:
-    """The targets of a site that is there; `UsageError` names those that are."""
+    """Return the targets of a site. `UsageError` if there is no such site."""
     rows = rows_of(repository, site)
     if not rows:
         names = ", ".join(sorted({site_of(row.name) for row in repository.view.state.targets}))
         raise UsageError(
             f"there is no site {site}",
-            hint=f"there are {names}; a new one comes with target add",
+            hint=f"there are {names} (drtool target add creates a new one)",
         )
     return rows
 

@@ -1,4 +1,4 @@
-"""`site list`: every site that the manifest names, whether it votes, and how its register is."""
+"""`site list`: every site in the manifest, whether it votes, and the state of its register."""
 
 from msgspec import Struct
 
@@ -11,7 +11,7 @@ from drtool.repository.voters import even_number
 
 
 class Site(Struct, frozen=True, kw_only=True):
-    """One row of `site list`. `register`: the target that holds it; `problem`: what ails it, or why it is not reached."""
+    """One row of `site list`. `register`: the target that holds it. `problem`: its fault, or why it is unreachable."""
 
     name: SiteName
     votes: bool
@@ -25,7 +25,7 @@ class Site(Struct, frozen=True, kw_only=True):
 
 
 class Sites(Struct, frozen=True, kw_only=True):
-    """`tolerates`: how many voters may be lost while writing goes on."""
+    """`tolerates`: how many voters may be lost while writing remains possible."""
 
     sites: list[Site]
     generation: int
@@ -36,7 +36,7 @@ class Sites(Struct, frozen=True, kw_only=True):
 
 
 def sites(repository: Repository) -> Sites:
-    """Every site that the manifest names, and how its voter is."""
+    """Return every site in the manifest, with the state of its voter."""
     config = repository.view.config
     status = repository.manifest.status()
     acceptors = {row.site: row for row in status.acceptors}

@@ -1,7 +1,7 @@
-"""What a change of the voters would do, and why it may not: `site add`, `remove` and `replace` before they are carried out.
+"""Plans of `site add`, `site remove` and `site replace`: their effect, and the reasons to refuse them.
 
 Invariants
-    The last voter is never removed, and no change is begun that leaves voters which could not decide.
+    The last voter is never removed, and no change is started that leaves voters without a quorum.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ ABLE_PLACE = "choose a directory on a local file system, or another server"
 
 
 def plan_addition(repository: Repository, site: SiteName, *, dry_run: bool) -> Change:
-    """A vote for a site that stores, or a new life for a voter's register that is lost or damaged."""
+    """Plan a vote for a storing site, or a new incarnation of a register that is lost or damaged."""
     known_rows(repository, site)
     voters = repository.view.config.voters
     fresh = [site] if voter_of(repository, site) is None or _is_unsound(repository, site) else []
@@ -38,10 +38,10 @@ def plan_addition(repository: Repository, site: SiteName, *, dry_run: bool) -> C
 
 
 def plan_arbiter(repository: Repository, target: TargetSpec, *, dry_run: bool) -> Change:
-    """A new site that only votes, at an empty directory."""
+    """Plan a new site that only votes, at an empty directory."""
     if any(row.state != "lost" for row in rows_of(repository, target.site)):
         raise UsageError(
-            f"site {target.site} is there already",
+            f"site {target.site} already exists",
             hint="name the arbiter's own site: drtool site add NAME --arbiter URL",
         )
     _check_room(repository)
@@ -66,13 +66,13 @@ def plan_arbiter(repository: Repository, target: TargetSpec, *, dry_run: bool) -
 def _check_room(repository: Repository) -> None:
     if len(repository.view.config.voters) >= VOTERS_MAX:
         raise UsageError(
-            f"{VOTERS_MAX} sites vote already; more make nothing safer and every commit slower",
+            f"{VOTERS_MAX} sites vote already, and more would make commits slower without adding safety",
             hint="drtool site remove SITE first",
         )
 
 
 def plan_removal(repository: Repository, site: SiteName, *, dry_run: bool) -> Change:
-    """A site without a vote; what it stores stays, and stays in the ring. An arbiter's place is given up."""
+    """Plan a site without a vote. Its data and its place in the ring remain. An arbiter's place is given up."""
     known_rows(repository, site)
     voters = repository.view.config.voters
     if voter_of(repository, site) is None:
@@ -95,9 +95,9 @@ def plan_removal(repository: Repository, site: SiteName, *, dry_run: bool) -> Ch
 def plan_replacement(
     repository: Repository, old: SiteName, target: TargetSpec, *, gone_for_good: bool, dry_run: bool, emit: Emit
 ) -> Change:
-    """`target`, on its own or the old site's name, in place of all targets of `old`, with its vote if it has one.
+    """Plan the replacement of all targets of `old`, and of its vote if it has one, by `target`, on either site's name.
 
-    `Refused` if `old` has the only copy of anything, or may have it, unless it is `gone_for_good`.
+    `Refused` if `old` has, or may have, the only copy of anything, unless it is `gone_for_good`.
     """
     rows = known_rows(repository, old)
     if _is_replaced(repository, old, target):
@@ -139,7 +139,9 @@ def plan_replacement(
 def _held_there(
     repository: Repository, site: SiteName, names: Sequence[TargetName], *, gone_for_good: bool, emit: Emit
 ) -> Holdings:
-    """What the old targets hold; `Refused` if nobody else has some of it. If they are gone, what is lost is only said."""
+    """Return what the old targets hold. `Refused` if some of it may be nowhere else, or a warning if they are gone for
+    good.
+    """
     if not names:
         return Holdings()
     emit(Stage(name="listing"))
@@ -148,12 +150,12 @@ def _held_there(
     except Refused as error:
         if not gone_for_good:
             raise
-        emit(Warned(message=f"what only {site} had cannot be determined: {error.message}"))
+        emit(Warned(message=f"the data that only {site} had cannot be determined: {error.message}"))
         return Holdings()
     if held.only.objects and gone_for_good:
         emit(
             Warned(
-                message=f"{held.only.objects} objects were perhaps on {site} alone: drtool verify says what is missing"
+                message=f"{held.only.objects} objects may have been only on {site}: drtool verify lists what is missing"
             )
         )
     elif held.only.objects:
@@ -165,20 +167,20 @@ def _only_there(repository: Repository, site: SiteName, names: Sequence[TargetNa
     what = f"{held.only.objects} objects ({held.only.bytes} bytes)"
     if not all(map(repository.targets.reachable, names)):
         return Refused(
-            f"{site} cannot be reached, and may have the only copy of {what}; nothing was changed",
-            hint="bring it back; if it is gone for good, with what only it had, repeat the command with --gone",
+            f"{site} cannot be reached, and may have the only copy of {what}, so nothing was changed",
+            hint="bring it back, or add --gone to give up the site and those copies for good",
         )
     several = repository.view.state.policy.copies > 1
     emptied = f"drtool target add NEW URL && drtool target drain {names[0]} && drtool rebalance"
     return Refused(
-        f"{site} has the only good copy of {what}; nothing was changed",
+        f"{site} has the only good copy of {what}, so nothing was changed",
         hint=f"{'drtool repair' if several else emptied} copies them elsewhere; then repeat the command, or add --gone to"
         " give them up",
     )
 
 
 def successor(rows: Sequence[Target], target: TargetSpec) -> TargetSpec:
-    """The new target with what it inherits: the weight of all that it replaces, whether it only votes, whether it has slots."""
+    """Return the new target with the inherited weight of all that it replaces, and whether it only votes or has slots."""
     present = [row for row in rows if row.state != "lost"] or list(rows)
     if not present:
         return target
@@ -198,7 +200,7 @@ def place_for(
     url: str,
     access: Access = NO_ACCESS,
 ) -> TargetSpec:
-    """The replacement's target; where nobody named it and the site keeps its name, it keeps its only target's name too."""
+    """Return the replacement's target. An unnamed one at a site that keeps its name also keeps its only target's name."""
     present = [row.name for row in rows_of(repository, old) if row.state != "lost"]
     kept = present[0] if name is None and site == old and len(present) == 1 else TargetName(f"{site}/{name or 'main'}")
     known = repository.targets.specs.get(kept)
@@ -206,7 +208,7 @@ def place_for(
 
 
 def _is_replaced(repository: Repository, old: SiteName, target: TargetSpec) -> bool:
-    """Whether an earlier run, that did not live to say so, has done this very thing."""
+    """Return whether an earlier run that died before it could report has already made this change."""
     there = repository.target_rows().get(target.name)
     given_up = all(row.state == "lost" for row in rows_of(repository, old)) and voter_of(repository, old) is None
     return target.site != old and given_up and there is not None and there.state == "active" and there.url == target.url
@@ -215,7 +217,7 @@ def _is_replaced(repository: Repository, old: SiteName, target: TargetSpec) -> b
 def _check_name_is_free(repository: Repository, old: SiteName, target: TargetSpec) -> None:
     if target.site != old and any(row.state != "lost" for row in rows_of(repository, target.site)):
         raise UsageError(
-            f"site {target.site} is there already, and cannot take the place of {old} as well",
+            f"site {target.site} already exists, and cannot also replace {old}",
             hint="give the new site a name of its own: drtool site replace OLD NEW=URL",
         )
 
@@ -228,42 +230,44 @@ def _reachable_voters(repository: Repository, but: SiteName) -> int:
 def _check_rest(repository: Repository, site: SiteName, rest: Sequence[SiteName]) -> None:
     if not rest:
         raise Refused(
-            f"site {site} is the only one that votes: without it nobody could read or write the manifest",
+            f"site {site} is the only voter: without it the manifest cannot be read or written",
             hint="give another site a vote first: drtool site add SITE",
         )
     reachable = _reachable_voters(repository, site)
     if reachable < quorum_of(len(rest), repository.view.config.liars):
         raise Refused(
             f"without {site} the voters would be {', '.join(rest)}, and only {reachable} of them can be reached: "
-            "they could decide nothing",
-            hint="bring them back, or remove or replace first what is gone",
+            "they would not be a quorum",
+            hint="bring them back, or first remove or replace the lost ones",
         )
 
 
 def _check_others_decide(repository: Repository, site: SiteName) -> None:
-    """A site that keeps its name gives up its old register before the others have agreed to the new one."""
+    """Refuse unless the others form a quorum: a site that keeps its name gives up its old register before they agree."""
     config = repository.view.config
     if _reachable_voters(repository, site) < config.quorum:
         raise Refused(
-            f"the other voters cannot decide without {site} as it is, and under its own name its new place would hide the old",
+            f"the other voters are no quorum without {site}, and the new place would hide the old one under its name",
             hint=f"give the new place another name: drtool site replace {site} NEW=URL",
         )
 
 
 def _is_unsound(repository: Repository, site: SiteName) -> bool:
-    """Whether a voter's register answers, and is not what it was, or lies on a medium of another kind than it was made for."""
+    """Return whether a voter's register answers but went back, is damaged, or is on a medium of another kind than
+    before.
+    """
     rows = {row.site: row for row in repository.manifest.status().acceptors}
     row = rows.get(site)
     if row is not None and not row.reachable:
         raise DrtoolError(
-            f"site {site} votes already and cannot be reached: {row.problem}",
-            hint="bring it back, or put another place in its stead: drtool site replace",
+            f"site {site} already votes but cannot be reached: {row.problem}",
+            hint="bring it back, or replace it: drtool site replace",
         )
     return row is not None and (row.problem is not None or medium_mismatch(repository, site) is not None)
 
 
 def register_place(repository: Repository, site: SiteName) -> TargetName:
-    """The target that can hold the site's register: where it lies already, else the first able one by name."""
+    """Return the target for the site's register: its present one, or else the first suitable one by name."""
     reasons: list[str] = []
     voter = voter_of(repository, site)
     here = voter.target if voter else None
@@ -272,11 +276,11 @@ def register_place(repository: Repository, site: SiteName) -> TargetName:
             reasons.append(f"{row.name}: {repository.targets.failures.get(row.name, 'it is lost')}")
             continue
         spec = repository.targets.specs[row.name]
-        wanted = replace(spec, vote="auto" if spec.vote == "false" else spec.vote)  # whoever runs `site add` means it
+        wanted = replace(spec, vote="auto" if spec.vote == "false" else spec.vote)  # `site add` is explicit
         reason = why_no_vote(wanted, vote_verdict(spec))
         if reason is None:
             return row.name
         reasons.append(f"{row.name}: {reason}")
     raise UsageError(
-        f"site {site} cannot vote ({'; '.join(reasons)})", hint="`vote: true` in the configuration vouches"
+        f"site {site} cannot vote ({'; '.join(reasons)})", hint="`vote: true` in the configuration overrides this"
     )

@@ -1,4 +1,4 @@
-"""`site replace`: another place takes a site's vote and its share, and the old one's copies are given up."""
+"""`site replace`: another place takes over a site's vote and share, and the old copies are given up."""
 
 from drtool.events import Emit, ignore
 from drtool.model import SiteName
@@ -12,10 +12,10 @@ from drtool.repository.movers import movers_away
 def replace_site(
     repository: Repository, old: SiteName, target: TargetSpec, *, gone_for_good: bool, dry_run: bool, emit: Emit
 ) -> Change:
-    """Plan it, and carry it out unless it is a dry run.
+    """Plan the replacement, and carry it out unless it is a dry run.
 
-    What is refused is refused before anything is written. Then the copies are judged again while no mover takes any away:
-    `Rejected`, with the session in the way, if one goes on for long.
+    Refusals come before anything is written. Then the copies are checked again under a mover session, while no other
+    mover removes any: `Rejected`, naming the session in the way, if one stays open for long.
     """
 
     def plan(emit: Emit) -> Change:

@@ -1,4 +1,4 @@
-"""`status`: how the repository is now, on one screen."""
+"""`status`: the current state of the repository, on one screen."""
 
 from drtool.operations.status.proven import last_verified
 from drtool.operations.status.result import (

@@ -1,4 +1,4 @@
-"""How many sites hold what, by the targets' listings."""
+"""The number of sites that hold each object, from the targets' listings."""
 
 import time
 from collections import Counter
@@ -11,11 +11,11 @@ from drtool.repository.inventory import Inventory
 from drtool.repository.losses import packs_nowhere
 
 WALK_S = 5.0
-"""So long all sources together may take to be walked, where copies are missing."""
+"""Limit on walking the trees of all sources, which is needed where copies are missing."""
 
 
 class Copies:
-    """On how many sites the data lies, by the listings and without the copies that are known to be damaged."""
+    """The number of sites that hold the data, from the listings and without copies known to be damaged."""
 
     def __init__(self, repository: Repository, inventory: Inventory) -> None:
         evidence = Evidence(repository, inventory)
@@ -24,28 +24,32 @@ class Copies:
         self._segments = [len(sites) for sites in evidence.weak_segments().values()]
         self._weak = evidence.weak_packs()
         self.nowhere = packs_nowhere(repository, evidence)
-        """The packs without a copy that counts."""
+        """The packs without a good copy."""
         self._used = [len(sites) for pack, sites in self._weak.items() if pack not in self.nowhere.unneeded]
         staying = self._weak.keys() - repository.going_packs(repository.view, to_read=True)
         self._staying = [len(self._weak[pack]) for pack in staying - self.nowhere.unneeded]
         self.below = len(staying - self.nowhere.all)
-        """How many packs are on a site, and on fewer than promised; without those that prune takes away."""
+        """How many packs are on at least one site, but on fewer than promised, without those that prune removes."""
         self._ends_at = time.monotonic() + WALK_S
 
     @property
     def fewest(self) -> int:
-        """The fewest sites that hold any pack that stays, or any index segment, at most the promised copies."""
+        """Return the smallest number of sites of any remaining pack or index segment, at most the promised copies."""
         return min((self._promised, *self._staying, *self._segments))
 
     def of(self, snapshot: Snapshot) -> int:
-        """The fewest sites that hold any part of it. Where that takes too long, or a tree cannot be read: of anything at all."""
+        """Return the smallest number of sites of any part of a snapshot. If that takes too long or a tree cannot be
+        read, return that of anything at all.
+        """
         floor = min(self._used, default=self._promised)
         found = fewest_sites(self._repository, snapshot.root, self._weak, floor, self._ends_at)
         return min((found, *self._segments))
 
 
 def alone_at(repository: Repository, inventory: Inventory) -> dict[SiteName, int]:
-    """How many packs and index segments only this site has, where more than one copy is promised; damaged copies do not count."""
+    """Return how many packs and index segments are only at each site although more copies are promised. Damaged ones do
+    not count.
+    """
     if repository.view.state.policy.copies < 2:
         return {}
     damaged = repository.findings.all()

@@ -1,6 +1,7 @@
-"""Which snapshots are proven: all that they need was read whole after they were taken.
+"""Proven snapshots: all their data was read whole after they were taken.
 
-With c copies of everything on n sites, any n - c + 1 sites hold at least one of each: so many must have been read whole.
+With c copies of everything on n sites, any n - c + 1 sites hold at least one copy of each object, so that many must
+have been read whole.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,19 +15,19 @@ from drtool.operations.objectives import Proven
 
 
 class Reading(Struct, frozen=True):
-    """Everything up to change `sequence` was read whole, and that was complete at `time_ns`."""
+    """Everything up to change `sequence` was read whole, completed at `time_ns`."""
 
     sequence: int
     time_ns: int
 
 
 def last_verified(state: State, snapshot: Snapshot, copies: int | None) -> int | None:
-    """Since when all that this snapshot needs was read after it was taken."""
+    """Return when the reading of all of this snapshot's data, after it was taken, was complete. None: not yet."""
     return _complete_ns(_read_whole(state), _needed(state, copies), snapshot.sequence)
 
 
 def newest_reading(state: State, copies: int | None) -> Reading | None:
-    """The reading that proves most."""
+    """Return the reading that proves most."""
     rows, needed = _read_whole(state), _needed(state, copies)
     sequences = sorted((row.sequence for row in rows), reverse=True)
     if len(sequences) < needed:
@@ -37,16 +38,16 @@ def newest_reading(state: State, copies: int | None) -> Reading | None:
 
 
 def newest_proven(rows: Iterable[Snapshot], reading: Reading | None) -> Snapshot | None:
-    """The newest of these snapshots that `reading` proves."""
+    """Return the newest of these snapshots that `reading` proves."""
     proven = [row for row in rows if reading is not None and row.sequence <= reading.sequence]
     return max(proven, key=lambda row: (row.time_ns, row.sequence), default=None)
 
 
 def proven_of(state: State, rows: Sequence[Snapshot], reading: Reading | None, now_ns: int) -> Proven:
-    """How old the newest proven snapshot of a source is; or for how long nothing of the source was proven.
+    """Return the age of a source's newest proven snapshot, or how long the source has had none.
 
-    Snapshots that were forgotten waited as well: where the oldest that is left had a parent, the wait began with the last
-    reading, or with the repository.
+    Forgotten snapshots waited as well: if the oldest remaining one had a parent, the wait began with the last reading,
+    or with the repository.
     """
     newest = newest_proven(rows, reading)
     if newest is not None:
@@ -67,13 +68,13 @@ def _needed(state: State, copies: int | None) -> int:
 
 
 def _read_whole(state: State) -> list[Coverage]:
-    """What says that a site that stores was read whole."""
+    """Return the records of storing sites that were read whole."""
     storing = _storing(state)
     return [row for row in state.coverage if row.level == "full" and row.site in storing]
 
 
 def _complete_ns(rows: Iterable[Coverage], needed: int, sequence: int) -> int | None:
-    """When so many sites had been read after change `sequence`; None: they have not."""
+    """Return when the needed number of sites had been read after change `sequence`, or None if they have not."""
     times = sorted((row.time_ns for row in rows if row.sequence >= sequence), reverse=True)
     return times[needed - 1] if len(times) >= needed else None
 

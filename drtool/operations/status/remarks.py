@@ -1,6 +1,6 @@
-"""What `status` says about the repository, each line a problem or a notice.
+"""The remarks of `status` on the repository: problems and notices.
 
-One function per subject, listed in `SUBJECTS`. docs/status.md has a row for every line.
+There is one function per subject, listed in `SUBJECTS`. docs/status.md has a row for every line.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -24,7 +24,7 @@ from drtool.repository.targets import UNNAMED
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """The facts that remarks are made from."""
+    """The facts behind the remarks."""
 
     repository: Repository
     inventory: Inventory
@@ -33,39 +33,39 @@ class Seen(Struct, frozen=True, kw_only=True):
     needs: Mapping[TargetName, Need]
     free_bytes: Mapping[TargetName, int]
     below: int
-    """Packs on fewer sites than promised, but on one."""
+    """The number of packs on at least one site but on fewer than promised."""
     nowhere: Nowhere
-    """Packs on no site."""
+    """The packs on no site."""
     loss: LossReport
     alone: dict[SiteName, int]
-    """Objects that only this site holds, against the promise."""
+    """The number of objects that only this site holds, contrary to the promise."""
     current: frozenset[SiteName]
-    """Voters whose register is sound and has the newest head."""
+    """The voters with a sound register that has the newest head."""
     copies: list[MirrorStatus]
-    """Of the catalogue, at targets that hold no register."""
+    """Copies of the catalogue at targets without a register."""
     now_ns: int
 
 
 def remarks(seen: Seen) -> Iterable[Remark]:
-    """Every line about the repository, in the order of `SUBJECTS`."""
+    """Yield every remark about the repository, in the order of `SUBJECTS`."""
     for about in SUBJECTS:
         yield from about(seen)
 
 
 def about_certainty(seen: Seen) -> Iterable[Remark]:
-    """Whether the catalogue can be read for certain, and written."""
+    """Yield remarks on whether the catalogue can be read for certain, and written."""
     quorum, error = seen.quorum, seen.repository.uncertain
     if quorum.reachable < quorum.needed:
         yield problem(f"no quorum: the manifest needs {quorum.needed} voters and {quorum.reachable} can vote")
     elif quorum.reachable == quorum.needed < len(seen.repository.view.config.voters):
-        yield problem("if one more voter fails, nothing can be written: bring back or replace the one that is away")
+        yield problem("if one more voter fails, nothing can be written: bring back or replace the unreachable one")
     if error is not None and quorum.reachable >= quorum.needed:
         yield problem(error.message)
     yield from map(problem, seen.repository.view.problems)
 
 
 def about_targets(seen: Seen) -> Iterable[Remark]:
-    """Which targets cannot be reached."""
+    """Yield the unreachable targets."""
     repository = seen.repository
     for target, why in sorted(seen.inventory.unlisted.items()):
         yield problem(f"target {target} is offline: {why}")
@@ -77,16 +77,16 @@ def about_targets(seen: Seen) -> Iterable[Remark]:
 
 
 def about_writing(seen: Seen) -> Iterable[Remark]:
-    """Which targets and voters would refuse the next backup."""
+    """Yield the targets and voters that would refuse the next backup."""
     yield from map(problem, seen.ready.messages())
     behind = [row for row in seen.ready.manifest.acceptors if row.lag and not row.refusal and not row.problem]
     for row in behind:
         changes = "1 change" if row.lag == 1 else f"{row.lag} changes"
-        yield notice(f"voter {row.site} is {changes} behind; the next backup brings it up to date")
+        yield notice(f"voter {row.site} is {changes} behind, and the next backup brings it up to date")
 
 
 def about_voters(seen: Seen) -> Iterable[Remark]:
-    """Whether the loss of one site, or of this machine, takes the catalogue or stops all writing."""
+    """Yield remarks if the loss of one site, or of this machine, takes the catalogue or stops all writing."""
     repository, state = seen.repository, seen.repository.view.state
     storing = [row.name for row in state.targets if row.state == "active" and not row.votes_only]
     voters = voters_of(repository.view.config)
@@ -103,13 +103,13 @@ def about_voters(seen: Seen) -> Iterable[Remark]:
 
 
 def about_catalogue_copies(seen: Seen) -> Iterable[Remark]:
-    """Copies of the catalogue at targets that hold no register: damaged, ahead of the voters, or behind them."""
+    """Yield the copies of the catalogue, at targets without a register, that are damaged, ahead or behind."""
     yield from map(problem, faults_of(seen.copies))
     yield from map(notice, lags_of(seen.copies, seen.now_ns))
 
 
 def about_room(seen: Seen) -> Iterable[Remark]:
-    """Where the next backup may not fit."""
+    """Yield the targets where the next backup may not fit."""
     for name, need in sorted(seen.needs.items()):
         free_bytes = seen.free_bytes.get(name)
         if name in seen.ready.refusals:
@@ -123,12 +123,12 @@ def about_room(seen: Seen) -> Iterable[Remark]:
 def _small(name: TargetName, free_bytes: int, need: Need) -> Remark:
     words = f"target {name} has {mib(free_bytes)} free, and the last backup stored {mib(need.last_bytes)} there"
     if free_bytes < need.next_bytes:
-        return problem(f"{words}: drtool forget --prune gives room back, drtool target add adds some")
-    return notice(f"{words}; it was the first of its source, and the next one needs less")
+        return problem(f"{words}: drtool forget --prune frees space, drtool target add adds some")
+    return notice(f"{words} (it was the first of its source, and the next one needs less)")
 
 
 def about_copies(seen: Seen) -> Iterable[Remark]:
-    """What is lost, has fewer copies than promised, or would be lost with one site."""
+    """Yield the data that is lost, has fewer copies than promised, or would be lost with one site."""
     loss = seen.loss
     if loss.packs:
         yield problem(f"{loss.headline}. {'; '.join(loss.remedies)}")
@@ -142,11 +142,11 @@ def about_copies(seen: Seen) -> Iterable[Remark]:
         yield problem(f"{packs} fewer than {promised} good copies at the sites that answer: drtool repair")
     for site, objects in seen.alone.items():
         lone, it = ("1 object is", "it") if objects == 1 else (f"{objects} objects are", "them")
-        yield problem(f"the loss of {site} alone would cost data: {lone} nowhere else; drtool repair copies {it}")
+        yield problem(f"the loss of {site} alone would cost data: {lone} nowhere else: drtool repair copies {it}")
 
 
 def about_damage(seen: Seen) -> Iterable[Remark]:
-    """What was found damaged, or cannot be read."""
+    """Yield the objects that are damaged or cannot be read."""
     repository = seen.repository
     beyond = {pack_object(pack) for pack in seen.nowhere.all}
     live = {segment_object(row.id) for row in repository.view.state.segments}
@@ -160,7 +160,7 @@ def about_damage(seen: Seen) -> Iterable[Remark]:
     if damage:
         yield problem(f"damaged copies were found at {', '.join(sorted(damage))}: drtool repair replaces them")
     for target, why in sorted(repository.targets.unmarked.items()):
-        yield problem(f"target {target} is recognised by what lies there, but {why}: drtool repair puts it right")
+        yield problem(f"target {target} is recognised by its contents, but {why}: drtool repair corrects it")
     for segment, why in repository.index.unavailable.items():
         yield problem(f"index segment {segment.hex()[:16]}… cannot be read: {why}")
     yield from map(problem, repository.slot_problems())
@@ -168,13 +168,13 @@ def about_damage(seen: Seen) -> Iterable[Remark]:
 
 
 def _is_there(seen: Seen, target: TargetName, name: str, beyond: Collection[str]) -> bool:
-    """Return whether a copy that was found damaged is still there, as far as can be seen, and can be replaced."""
+    """Return whether a copy that was found damaged still seems to exist, and can be replaced."""
     listed = seen.inventory.objects.get(target)
     return name not in beyond and (listed is None or is_catalogue(name) or name in listed)
 
 
 def about_work(seen: Seen) -> Iterable[Remark]:
-    """What was begun and is not finished."""
+    """Yield unfinished work."""
     for row in seen.repository.view.state.targets:
         left = len(seen.inventory.objects.get(row.name, ()))
         if row.state == "draining" and left:
@@ -183,9 +183,7 @@ def about_work(seen: Seen) -> Iterable[Remark]:
     if mover is not None:
         words = f"{mover.text}: {mover.hint}"
         yield (
-            problem(f"copies that are one too many stay, and no target can go: {words}")
-            if mover.stuck
-            else notice(words)
+            problem(f"surplus copies remain, and no target can be removed: {words}") if mover.stuck else notice(words)
         )
     yield from map(problem, seen.repository.targets.overlays.problems())
 

@@ -1,8 +1,10 @@
-"""The document of `status`, and its two kinds of remarks.
+"""The result of `status`, and its two kinds of remarks.
 
 Invariants
-    A problem is a promise that is broken, or that the next backup cannot keep, until a person acts. A notice needs no action.
-    `healthy` means that there is no problem. The exit code follows from the same list: 0 exactly where `healthy` is true.
+    A problem is a promise that is broken, or that the next backup cannot keep, until a person acts. A notice needs no
+    action.
+    `healthy` means that there is no problem. The exit code follows from the same list: it is 0 exactly if `healthy` is
+    true.
 """
 
 from collections.abc import Iterable
@@ -24,29 +26,31 @@ class Remark(Struct, frozen=True):
 
 
 def problem(text: str) -> Remark:
-    """A broken promise: `status` exits 7."""
+    """Return a broken promise, which makes `status` exit with 7."""
     return Remark("problem", text)
 
 
 def notice(text: str) -> Remark:
-    """Something worth knowing that breaks no promise."""
+    """Return a fact worth knowing that breaks no promise."""
     return Remark("notice", text)
 
 
 class TargetStatus(Struct, frozen=True, kw_only=True):
-    """`state` as the manifest says: active, draining, lost, arbiter; unknown for what only this host's configuration names."""
+    """`state` as in the manifest: active, draining, lost or arbiter, or unknown if only this host's configuration names
+    it.
+    """
 
     name: TargetName
     state: str
     reachable: bool
     reason: str | None = None
     writable: bool | None = None
-    """Whether it took an object just now. None: it was not tried."""
+    """Whether it accepted an object just now. None: not tried."""
     objects: int
     bytes: int
     free_bytes: int | None = None
     last_backup_bytes: int | None = None
-    """What the last backup stored there, by the ring's shares."""
+    """The bytes that the last backup stored there, by the ring's shares."""
 
 
 class SiteStatus(Struct, frozen=True, kw_only=True):
@@ -54,27 +58,27 @@ class SiteStatus(Struct, frozen=True, kw_only=True):
     reachable: bool
     votes: bool
     voter_problem: str | None = None
-    """Why its vote does not count now."""
+    """Why its vote does not count at present."""
     targets: list[TargetStatus]
 
 
 class SourceStatus(Struct, frozen=True, kw_only=True):
-    """`copies` is the smallest number of sites that hold any pack of the newest snapshot; None: nothing is stored."""
+    """`copies`: the smallest number of sites of any pack of the newest snapshot, or None if nothing is stored."""
 
     name: str
     host: str
     newest_snapshot: str | None
-    """None: this host's configuration says what must hold for it, and there is no snapshot."""
+    """None: this host's configuration sets objectives for it, but there is no snapshot."""
     age_seconds: float | None
     rpo_seconds: float | None = None
     met: bool | None = None
-    """Whether its objectives are met. None: it has none, or it is another host's."""
+    """Whether its objectives are met. None: it has none, or it belongs to another host."""
     missed: list[str] = []
     snapshots: int = 0
     last_verified_ns: int | None = None
-    """Since when all that the newest proven snapshot needs was read whole."""
+    """When the reading of all data of the newest proven snapshot was complete."""
     proven_snapshot: str | None = None
-    """The newest snapshot that was read whole after it was taken. None: there is none."""
+    """The newest snapshot that was read whole after it was taken, or None."""
     proven_age_seconds: float | None = None
     copies: int | None
 
@@ -85,7 +89,7 @@ class QuorumStatus(Struct, frozen=True):
 
 
 class StatusResult(Struct, frozen=True, kw_only=True):
-    """Made by `judged`, so that `healthy` and the lists agree."""
+    """The result, completed by `judged`, which keeps `healthy` and the lists consistent."""
 
     healthy: bool = True
     quorum: QuorumStatus
@@ -97,10 +101,10 @@ class StatusResult(Struct, frozen=True, kw_only=True):
     sequence: int
     tentative: bool
     catalogue_copies: list[MirrorStatus] = []
-    """Of the catalogue, at targets that store and hold no voter's register."""
+    """Copies of the catalogue at storing targets without a voter's register."""
 
     def judged(self, remarks: Iterable[Remark]) -> "StatusResult":
-        """The same result with these remarks as well."""
+        """Return the result with these remarks added."""
         listed = list(remarks)
         problems = [*self.problems, *(row.text for row in listed if row.level == "problem")]
         notices = [*self.notices, *(row.text for row in listed if row.level == "notice")]
@@ -108,7 +112,7 @@ class StatusResult(Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """6 without a quorum, else 7 if there is a problem, else 0."""
+        """Return 6 without a quorum, 7 if there is a problem, else 0."""
         if self.quorum.reachable < self.quorum.needed:
             return 6
         return 0 if self.healthy else 7

@@ -1,8 +1,9 @@
-"""How much room the next backup needs at each target, judged by the last one.
+"""The space that the next backup needs at each target, estimated from the last one.
 
-The last backup counts for each source as its largest of the week before the newest snapshot, spread as the ring spreads packs.
-The first snapshot of a source stores everything, and its successors little. So it counts only while it is alone, and of it a
-quarter must fit again.
+The last backup counts, for each source, as its largest of the week before the newest snapshot, spread as the ring
+spreads packs.
+A source's first snapshot stores everything, and later ones little. So the first counts only while it is alone, and only
+a quarter of it must fit again.
 """
 
 from collections.abc import Sequence
@@ -17,24 +18,24 @@ from drtool.ring.shares import expected_shares
 WEEK_NS = 7 * 86_400 * 10**9
 LEAST_BYTES = 4 << 20
 MOST_TRIED_BYTES = 16 << 20
-"""About one pack: more is not claimed for a trial."""
+"""About one pack. A trial claims no more than this."""
 OF_FIRST = 4
 
 
 class Need(Struct, frozen=True):
-    """`last_bytes`: what the last backup stored at one target. `next_bytes`: what must fit there for the next one."""
+    """`last_bytes`: stored by the last backup at one target. `next_bytes`: must fit there for the next one."""
 
     last_bytes: int
     next_bytes: int
 
     @property
     def tried_bytes(self) -> int:
-        """The room that a trial claims."""
+        """Return the space that a trial claims."""
         return min(max(self.next_bytes, LEAST_BYTES), MOST_TRIED_BYTES)
 
 
 def needs_of(repository: Repository) -> dict[TargetName, Need]:
-    """The need of every target that gets packs."""
+    """Return the need of every target that gets packs."""
     state = repository.view.state
     last, following = _stored(list(state.snapshots))
     shares = expected_shares(state.ring)
@@ -42,12 +43,12 @@ def needs_of(repository: Repository) -> dict[TargetName, Need]:
 
 
 def mib(size_bytes: int) -> str:
-    """`96 MiB`; at least one digit of what is smaller."""
+    """Return a size such as `96 MiB`, with one decimal below 10 MiB."""
     return f"{size_bytes >> 20} MiB" if size_bytes >= 10 << 20 else f"{size_bytes / (1 << 20):.1f} MiB"
 
 
 def _stored(snapshots: Sequence[Snapshot]) -> tuple[int, int]:
-    """What a backup of every source stored, over all copies; and as much of it as must fit again."""
+    """Return the bytes that a backup of every source stored, over all copies, and the part that must fit again."""
     latest_ns = max((row.started_ns for row in snapshots), default=0)
     sources: dict[tuple[str, str], list[Snapshot]] = {}
     for row in snapshots:

@@ -1,4 +1,4 @@
-"""One look at everything: sites, quorum, copies, sources."""
+"""`status`: gathers sites, quorum, copies and sources in one pass."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,9 @@ def status(
     *,
     now_ns: int | None = None,
 ) -> StatusResult:
-    """Return how the repository is now. `objectives`: of this host's sources. `now_ns`: in place of the clock."""
+    """Return the current state of the repository. `objectives`: of this host's sources. `now_ns`: in place of the
+    clock.
+    """
     emit(Stage(name="looking"))
     now_ns = time.time_ns() if now_ns is None else now_ns
     mirrors = look_at_copies(repository)

@@ -1,4 +1,4 @@
-"""Each site and its targets: reachable or not, writable or not, what they hold, how much room is left."""
+"""Each site and its targets: whether they are reachable and writable, their contents and free space."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from drtool.repository.readiness import Readiness, reason_of
 def sites_of(
     repository: Repository, inventory: Inventory, ready: Readiness, needs: Mapping[TargetName, Need]
 ) -> list[SiteStatus]:
-    """Every site of the manifest and of this host's configuration, by name."""
+    """Return every site in the manifest and in this host's configuration, by name."""
     voters = {voter.site for voter in repository.view.config.voters}
     names = sorted({*repository.target_rows(), *repository.targets.specs})
     rows = [_target(repository, inventory, ready, needs, name) for name in names]
@@ -61,7 +61,7 @@ def _target(
 
 
 def _room(repository: Repository, inventory: Inventory, name: TargetName) -> tuple[int | None, str | None]:
-    """The free space, and why the target cannot be reached."""
+    """Return the free space, or why the target cannot be reached."""
     targets = repository.targets
     if name not in inventory.objects and name in targets.storing():
         return None, inventory.unlisted.get(name, "not in this host's configuration")

@@ -1,4 +1,4 @@
-"""The newest snapshot of each source, its age, its copies and its proof, against the source's objectives."""
+"""The newest snapshot of each source, its age, copies and proof, compared with the source's objectives."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from drtool.repository import Repository
 def sources_of(
     repository: Repository, copies: Copies, objectives: Mapping[str, Objective], now_ns: int
 ) -> list[SourceStatus]:
-    """Every source of every host that has a snapshot, or an objective here."""
+    """Return every source of any host that has a snapshot, or an objective in this configuration."""
     rows: dict[tuple[str, str], list[Snapshot]] = {(repository.spec.host, name): [] for name in objectives}
     for row in repository.view.state.snapshots:
         rows.setdefault((row.host, row.source), []).append(row)
@@ -36,7 +36,7 @@ def _source(
     wanted: Objective | None,
     now_ns: int,
 ) -> SourceStatus:
-    """A snapshot that is dated in the future says nothing about age, if there are others."""
+    """Return a source's status. A snapshot dated in the future says nothing about age, so others are preferred."""
     state = repository.view.state
     past = [row for row in rows if row.time_ns <= now_ns + FUTURE_NS] or rows
     newest = max(past, key=lambda row: (row.time_ns, row.sequence), default=None)

@@ -1,4 +1,4 @@
-"""Which snapshots could still be restored if sites or targets were gone."""
+"""`survive`: which snapshots could still be restored after the loss of sites or targets."""
 
 from drtool.operations.survive.request import SurviveRequest, SurviveResult
 from drtool.operations.survive.run import survive

@@ -1,7 +1,8 @@
-"""What is left of what is needed after a loss: pure.
+"""Assessment of a loss: which needs are still met. Pure.
 
-Targets are bits. A chunk is needed from any of the places that hold it: a pack, and an index segment that names it there. A
-snapshot's need is the set of the needs of its chunks; there are few distinct ones, since few sets of targets hold packs.
+Targets are bits. A chunk can come from any place that holds it: a pack together with an index segment that names the
+chunk there. A snapshot's need is the set of the needs of its chunks. Few of them are distinct, since few sets of
+targets hold packs.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,19 +15,19 @@ Mask: TypeAlias = int
 """One bit for each target."""
 
 Need: TypeAlias = frozenset[tuple[Mask, Mask]]
-"""Places to have something from, each as the targets with the pack and the targets with its index segment. Empty: nowhere."""
+"""The places of a chunk, each as the targets with the pack and the targets with its index segment. Empty: no place."""
 
 NOWHERE: Need = frozenset()
 
 
 class Bits:
-    """Which bit stands for which target."""
+    """The bit of each target."""
 
     def __init__(self, targets: Iterable[TargetName]) -> None:
         self._bits = {name: 1 << number for number, name in enumerate(sorted(targets))}
 
     def mask(self, targets: Iterable[TargetName]) -> Mask:
-        """The bits of those among the targets that are known."""
+        """Return the bits of the known ones among the targets."""
         mask = 0
         for name in targets:
             mask |= self._bits.get(name, 0)
@@ -34,17 +35,17 @@ class Bits:
 
 
 def is_met(need: Need, lost: Mask) -> bool:
-    """Whether some place is left whole."""
+    """Return whether some place survives the loss."""
     return any(pack & ~lost and segment & ~lost for pack, segment in need)
 
 
 def are_met(needs: Iterable[Need], lost: Mask) -> bool:
-    """Whether everything is left somewhere."""
+    """Return whether every need is met after the loss."""
     return all(is_met(need, lost) for need in needs)
 
 
 def losses(sites: Sequence[SiteName]) -> list[tuple[SiteName, ...]]:
-    """Each site, and each pair of sites, if there is a third."""
+    """Return each site, and each pair of sites if there are more than two."""
     pairs = combinations(sites, 2) if len(sites) > 2 else ()
     return [*((site,) for site in sites), *pairs]
 
@@ -55,10 +56,10 @@ def sites_that_suffice(
     copies: int,
     segments: int,
 ) -> int | None:
-    """Return the smallest number such that any so many of the storing sites restore everything; None if not even all do.
+    """Return the smallest number such that any so many of the storing sites restore everything, or None if all do not.
 
-    A pack lies on `copies` of them and what names it on `segments`; the worst of all placements is judged. Each site
-    that stores holds the catalogue, and a key slot if it is among those that are `opening`.
+    A pack is on `copies` of them and its index segment on `segments`. The worst of all placements counts. Each storing
+    site holds the catalogue, and a key slot if it is in `opening`.
     """
     order = sorted(storing)
     bits = Bits([TargetName(site) for site in order])
@@ -75,7 +76,7 @@ def sites_that_suffice(
 def named_targets(
     words: Collection[str], by_site: Mapping[SiteName, Collection[TargetName]]
 ) -> tuple[frozenset[TargetName], list[str]]:
-    """The targets that sites' and targets' names mean, and the words that mean nothing."""
+    """Return the targets that the names of sites and targets mean, and the names without a meaning."""
     every = {name for names in by_site.values() for name in names}
     meant: set[TargetName] = set()
     unknown = []

@@ -1,9 +1,9 @@
-"""What each snapshot needs, and which targets have it: one walk over all trees, each of them entered once.
+"""The needs of each snapshot, and the targets that meet them: one walk over all trees, entering each tree once.
 
 Invariants
-    Only listings count, and what is ruled out does not; a tree that cannot be read is needed and nowhere.
-    Memory: some bytes a directory, and at most `CHUNKS_MAX` chunks. Of packs that nobody would have, `MISSING_MAX` are told
-    apart.
+    Only listed copies that are not ruled out count. A tree that cannot be read is a need that nothing meets.
+    Memory: a few bytes per directory, and at most `CHUNKS_MAX` chunks. At most `MISSING_MAX` missing packs are
+    distinguished.
 """
 
 from collections.abc import Collection, Iterator
@@ -21,11 +21,11 @@ from drtool.trees import FileType, read_content, read_directory
 CHUNKS_MAX = 200_000
 MISSING_MAX = 1024
 _SOMEWHERE = PackId(b"")
-"""Stands for packs that nobody can name: what would tell of them cannot be read."""
+"""Stands for packs that cannot be identified, since the data that would name them cannot be read."""
 
 
 class Below(Struct, frozen=True):
-    """What a tree and everything below it needs, by number, a bit each; and which packs of it nobody would have."""
+    """Bit sets for a tree and everything below it: the numbers of its needs, and its packs that would be missing."""
 
     needs: int = 0
     missing: int = 0
@@ -35,8 +35,9 @@ class Below(Struct, frozen=True):
 
 
 class Needs:
-    """The distinct needs below trees. `lost`: those of the targets that are imagined to be gone; `ruled_out`: copies that are
-    listed and do not count."""
+    """The distinct needs below trees. `lost`: the targets that are imagined to be gone. `ruled_out`: listed copies that
+    do not count.
+    """
 
     def __init__(
         self, repository: Repository, inventory: Inventory, bits: Bits, lost: Mask, ruled_out: Collection[Copy]
@@ -51,13 +52,15 @@ class Needs:
         self._packs: dict[PackId, Mask] = {}
         self._numbers: dict[Need, int] = {}
         self.distinct: list[Need] = []
-        """Every need that was met, by number; a set of needs is one number with their bits."""
+        """Every distinct need, by number. A set of needs is an integer with their bits."""
         self._missing: dict[PackId, int] = {}
         self._chunks: dict[ChunkId, Below] = {}
         self._trees: dict[bytes, Below] = {}
 
     def of(self, root: bytes) -> tuple[list[Need], int]:
-        """The distinct needs of everything below a tree, the tree included; how many packs of it nobody would have."""
+        """Return the distinct needs of a tree and everything below it, and the number of its packs that would be
+        missing.
+        """
         found = self._trees.get(root)
         if found is None:
             found = self._walk(root)
@@ -65,7 +68,7 @@ class Needs:
         return needs, found.missing.bit_count()
 
     def _walk(self, root: bytes) -> Below:
-        """Depth first without recursion: a directory is done when all that are below it are."""
+        """Walk depth first without recursion: a directory is finished after all directories below it."""
         stack: list[tuple[bytes, Below, list[bytes]]] = [(root, *self._enter(root))]
         while True:
             tree, found, below = stack[-1]
@@ -85,7 +88,7 @@ class Needs:
             stack[-1] = above, theirs | found, rest
 
     def _enter(self, tree: bytes) -> tuple[Below, list[bytes]]:
-        """(what one directory itself needs, the directories in it)."""
+        """Return (what one directory itself needs, the directories in it)."""
         found, below = Below(), []
         met: list[ChunkId] = []
 
@@ -100,7 +103,7 @@ class Needs:
                 elif entry.type == FileType.FILE:
                     for chunk in read_content(entry, fetch):
                         found |= self._need_of(chunk)
-        except DrtoolError:  # nobody can say what was in it
+        except DrtoolError:  # its contents are unknown
             found |= Below(self._numbered(NOWHERE), self._missing_bit(_SOMEWHERE))
         for chunk in met:
             found |= self._need_of(chunk)
@@ -124,19 +127,19 @@ class Needs:
                 yield row.pack, self._pack_mask(row.pack, row.size_bytes), segment
 
     def _pack_to_blame(self, places: Collection[tuple[PackId, Mask, Mask]]) -> PackId:
-        """Of the packs that hold a lost chunk one, always the same."""
+        """Return one of the packs that hold a lost chunk, always the same one."""
         gone = [pack for pack, mask, _ in places if not mask & ~self._lost]
         return min(gone or [pack for pack, _, _ in places], default=_SOMEWHERE)
 
     def _numbered(self, need: Need) -> int:
-        """The bit of this need."""
+        """Return the bit of this need."""
         number = self._numbers.setdefault(need, len(self.distinct))
         if number == len(self.distinct):
             self.distinct.append(need)
         return 1 << number
 
     def _missing_bit(self, pack: PackId) -> int:
-        """The bit of this pack; the last one stands for all that are more."""
+        """Return the bit of this pack. The last bit stands for all further packs."""
         return 1 << self._missing.setdefault(pack, min(len(self._missing), MISSING_MAX - 1))
 
     def _pack_mask(self, pack: PackId, size_bytes: int) -> Mask:

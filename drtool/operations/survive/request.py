@@ -1,4 +1,4 @@
-"""What is imagined to be lost, and what would be left: the document of `survive`."""
+"""The request and the result of `survive`."""
 
 from msgspec import Struct
 
@@ -6,13 +6,13 @@ from drtool.model import TargetName
 
 
 class SurviveRequest(Struct, frozen=True, kw_only=True):
-    """`lose`: sites and targets, as a person names them; empty: each site and each pair of sites is tried."""
+    """`lose`: sites and targets as the user names them. Empty: try each site and each pair of sites."""
 
     lose: tuple[str, ...] = ()
 
 
 class Outlook(Struct, frozen=True):
-    """One snapshot after a loss. `missing_packs`: packs that it needs and nobody would have."""
+    """One snapshot after a loss. `missing_packs`: packs that it needs and that no target would have."""
 
     id: str
     host: str
@@ -23,7 +23,7 @@ class Outlook(Struct, frozen=True):
 
 
 class QuorumLeft(Struct, frozen=True):
-    """`reachable`: voters that would be left. With fewer than `needed` nothing can be changed, until `manifest recover`."""
+    """`reachable`: the remaining voters. With fewer than `needed` nothing can be changed until `manifest recover`."""
 
     needed: int
     reachable: int
@@ -35,9 +35,10 @@ class Tally(Struct, frozen=True):
 
 
 class Scenario(Struct, frozen=True, kw_only=True):
-    """One loss. `reasons`: what stands in the way of everything, in words; `promised`: no more sites than may be lost.
+    """One loss. `reasons`: why nothing could be restored, in words. `promised`: it loses no more sites than the promise
+    allows.
 
-    `catalogue_copies`: targets without a voter that would be left with a copy of the catalogue.
+    `catalogue_copies`: remaining targets that have no voter but a copy of the catalogue.
     """
 
     lost: list[str]
@@ -50,14 +51,14 @@ class Scenario(Struct, frozen=True, kw_only=True):
 
 
 class Away(Struct, frozen=True):
-    """A target that could not be looked at: it counts as lost."""
+    """A target that could not be inspected. It counts as lost."""
 
     target: TargetName
     reason: str
 
 
 class SurviveResult(Struct, frozen=True, kw_only=True):
-    """`snapshots` and `summary` are after losing `lost`; `scenarios` are each site and each pair, where nothing was named."""
+    """`snapshots` and `summary` assume the loss of `lost`. `scenarios`: each site and each pair, if nothing was named."""
 
     lost: list[str]
     quorum: QuorumLeft

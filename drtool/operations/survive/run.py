@@ -1,11 +1,12 @@
-"""What would be left after a loss, by what every target lists now.
+"""The effect of a loss, from the current listings of all targets.
 
 Invariants
     Nothing is guessed: a target that cannot be listed counts as lost, and is named. Nothing is changed.
-    A snapshot counts as restorable if the catalogue that names it, a key slot that opens it, and everything that it is made of
-    are left. A head, of a voter or in a copy, counts only if the sites that are left give back, whole, every object that it
-    names. Files' contents are not read; `verify` does that. What it found damaged, or cannot be read while trees are walked,
-    does not count as there.
+    A snapshot counts as restorable if the catalogue that names it, a key slot that opens it, and all its data remain. A
+    head, of a voter or in a copy of the catalogue, counts only if the remaining sites return every object that it
+    names, whole.
+    File contents are not read, which is the task of `verify`. Copies that verify found damaged, or that cannot be read
+    during the walk over trees, do not count.
 """
 
 import time
@@ -39,8 +40,10 @@ from drtool.repository.slots import read_slots
 
 
 class _Holder(Struct, frozen=True):
-    """A register that can be read, or a copy of the catalogue: where it is, how many changes it is behind, and the objects
-    that its head needs, and that lie there. Only a register `votes`."""
+    """A readable register or a copy of the catalogue. Only a register `votes`.
+
+    `lag`: how many changes it is behind. `needs`: the objects that its head needs. `holds`: the objects it has.
+    """
 
     target: TargetName
     lag: int
@@ -50,7 +53,7 @@ class _Holder(Struct, frozen=True):
 
 
 class _Walked(Struct, frozen=True):
-    """A snapshot, what it needs, and how many packs of that nobody would have after the loss that was named."""
+    """A snapshot, its needs, and how many of its packs would be missing after the loss that was named."""
 
     snapshot: Snapshot
     needs: list[Need]
@@ -58,7 +61,7 @@ class _Walked(Struct, frozen=True):
 
 
 class _Stock(Struct, frozen=True):
-    """All that was looked at, before anything is imagined."""
+    """Everything that was inspected, before any loss is imagined."""
 
     repository: Repository
     inventory: Inventory
@@ -71,8 +74,10 @@ class _Stock(Struct, frozen=True):
 
 
 class _Left(Struct, frozen=True):
-    """What a loss leaves: voters; holders of a register or a copy of the catalogue; the last change that those know which have
-    the catalogue together, -1 if none; key slots."""
+    """The state after a loss. `holders`: registers and copies of the catalogue.
+
+    `known_up_to`: the last change in a head whose objects are all held, or -1. `slots`: whether a key slot remains.
+    """
 
     voters: int
     holders: int
@@ -85,14 +90,14 @@ class _Left(Struct, frozen=True):
 
 
 def survive(repository: Repository, request: SurviveRequest, emit: Emit) -> SurviveResult:
-    """What each snapshot would come to if `request.lose` were gone; with nothing named, if each site and each pair were."""
+    """Return the fate of each snapshot if `request.lose` were gone, or if each site and each pair were."""
     started = time.monotonic()
     by_site = _targets_by_site(repository)
     lost, unknown = named_targets(request.lose, by_site)
     if unknown:
         every = [*by_site, *(name for names in by_site.values() for name in names)]
         raise UsageError(
-            f"--lose {unknown[0]}: there is no such site or target{nearest(unknown[0], every)}",
+            f"--lose {unknown[0]}: no such site or target{nearest(unknown[0], every)}",
             hint=f"there are {', '.join(every)}",
         )
     stock = _take_stock(repository, lost, emit)
@@ -113,7 +118,7 @@ def survive(repository: Repository, request: SurviveRequest, emit: Emit) -> Surv
 
 
 def exit_code(result: SurviveResult) -> int:
-    """4 if something cannot be restored as things are; 7 if a loss within the promise would cost a snapshot."""
+    """Return 4 if something cannot be restored now, or 7 if a loss within the promise would cost a snapshot, else 0."""
     short = [row for row in result.scenarios if row.promised and row.summary.restorable < row.summary.total]
     if not result.lost and result.summary.restorable < result.summary.total:
         return 4
@@ -121,7 +126,7 @@ def exit_code(result: SurviveResult) -> int:
 
 
 def _targets_by_site(repository: Repository) -> dict[SiteName, list[TargetName]]:
-    """Every site's targets: those that the manifest or this host's configuration names and that are not given up."""
+    """Return the targets of every site that the manifest or this host's configuration names and that are not given up."""
     names = {name for name, row in repository.target_rows().items() if row.state != "lost"} | set(
         repository.targets.specs
     )
@@ -132,7 +137,7 @@ def _targets_by_site(repository: Repository) -> dict[SiteName, list[TargetName]]
 
 
 def _counting(repository: Repository, by_site: dict[SiteName, list[TargetName]]) -> list[SiteName]:
-    """Return the sites whose loss can change anything: not those that were given up and do not answer."""
+    """Return the sites whose loss matters. Sites that were given up and do not answer are left out."""
     rows = repository.target_rows()
     gone = {name for name, row in rows.items() if row.state == "lost" and not repository.targets.reachable(name)}
     return [site for site, names in by_site.items() if not gone.issuperset(names)]
@@ -142,7 +147,7 @@ def _take_stock(repository: Repository, lost: Collection[TargetName], emit: Emit
     emit(Stage(name="listing"))
     repository.load_index()
     inventory = take_inventory(repository.targets)
-    repository.set_lost_packs_aside(to_look=True)  # what they held may have been stored again elsewhere
+    repository.set_lost_packs_aside(to_look=True)  # their contents may have been stored again elsewhere
     bits = Bits(inventory.objects)
     return _Stock(
         repository=repository,
@@ -160,7 +165,7 @@ def _take_stock(repository: Repository, lost: Collection[TargetName], emit: Emit
 
 
 def _walk_all(repository: Repository, inventory: Inventory, bits: Bits, lost: Mask, emit: Emit) -> list[_Walked]:
-    """All snapshots; all again if a copy turned out bad meanwhile that counted as there before."""
+    """Walk all snapshots. Start again if a copy that counted turned out bad during the walk."""
     ruled_out: frozenset[Copy] = repository.findings.all()
     rows = list(repository.view.state.snapshots)
     while True:
@@ -177,7 +182,7 @@ def _walk_all(repository: Repository, inventory: Inventory, bits: Bits, lost: Ma
 
 
 def _with_slots(repository: Repository) -> frozenset[TargetName]:
-    """Targets with a whole copy of a slot that the manifest names; of a repository that names none yet, with any."""
+    """Return the targets with a whole copy of a slot that the manifest names, or of any slot if it names none yet."""
     held = read_slots(repository.targets, repository.view.state.targets)
     slots = repository.view.state.keys.slots
     if not slots:
@@ -194,20 +199,20 @@ def _voters(repository: Repository) -> Iterator[_Holder]:
 
 
 def _copies(repository: Repository) -> Iterator[_Holder]:
-    """The copies of the catalogue at targets without a register, of the generation that is in force."""
+    """Yield the copies of the catalogue, of the current generation, at targets without a register."""
     for row in repository.manifest.mirrors(repository.view):
         if row.lag is None:
             continue
         try:
             learned = repository.manifest.mirror_at(row.target)
-        except DrtoolError:  # its pages are lost
+        except DrtoolError:  # its pages are missing
             continue
         if learned is not None:
             yield _Holder(row.target, row.lag, *_pages_at(repository, row.target, learned), votes=False)
 
 
 def _objects_at(repository: Repository, voter: Voter) -> tuple[frozenset[str] | None, frozenset[str]]:
-    """(what the voter's head needs, None if that cannot be read; which objects the voter gives back whole)."""
+    """Return (the objects that the voter's head needs or None if unreadable, the objects that the voter returns whole)."""
     try:
         learned = repository.manifest.read_offline(voter.site).learned
     except DrtoolError:
@@ -218,7 +223,7 @@ def _objects_at(repository: Repository, voter: Voter) -> tuple[frozenset[str] | 
 def _pages_at(
     repository: Repository, target: TargetName, learned: Learned
 ) -> tuple[frozenset[str] | None, frozenset[str]]:
-    """(what a head needs, None if the target cannot be read; which objects the target gives back whole)."""
+    """Return (the objects that a head needs or None if the target cannot be read, the objects that it returns whole)."""
     try:
         store = repository.targets.store(target)
         listed = [info.name for info in store.list(OBJECTS)]
@@ -226,7 +231,7 @@ def _pages_at(
         return None, frozenset()
     needs = object_names(learned) - {
         row.name for row in lists_of(learned.state)
-    }  # no restore needs what prune takes away
+    }  # no restore needs objects that prune removes
     return frozenset(map(object_key, needs)), frozenset(read_pages(store, listed))
 
 
@@ -236,7 +241,7 @@ def _of_sites(stock: _Stock, sites: Collection[SiteName], by_site: dict[SiteName
 
 
 def _is_promised(repository: Repository, lost: Collection[TargetName]) -> bool:
-    """Whether so few sites storing copies lose something that the promised copies should cover it."""
+    """Return whether the loss hits so few storing sites that the promised copies should cover it."""
     storing = set(repository.targets.storing())
     hit = {site_of(name) for name in lost if name in storing}
     return len(hit) < repository.view.state.policy.copies
@@ -267,16 +272,16 @@ def _left(stock: _Stock, lost: Collection[TargetName]) -> _Left:
 
 def _reasons(stock: _Stock, left: _Left) -> Iterator[str]:
     if not left.holders:
-        yield "no voter is left, and no copy of the catalogue: nothing says what there is"
+        yield "no voter and no copy of the catalogue is left, so nothing could be found"
     elif left.known_up_to < 0:
-        yield "the sites that are left have no whole copy of some pages of the catalogue: `drtool repair` brings them there"
+        yield "the remaining sites have no whole copy of some pages of the catalogue: `drtool repair` copies them there"
     elif left.known_up_to < stock.repository.view.sequence:
-        yield "the sites that are left do not have the newest changes of the catalogue: `drtool repair` brings them there"
+        yield "the remaining sites do not have the newest changes of the catalogue: `drtool repair` copies them there"
     if not left.slots:
-        yield "no key slot is left: no password opens anything"
+        yield "no key slot is left, so no password opens the repository"
     nowhere = sum(not mask & ~left.lost for mask in stock.segments)
     if nowhere and left.known_up_to >= 0 and left.slots:
-        yield f"{nowhere} index segments would be nowhere: `drtool repair` rebuilds them from the packs that are left"
+        yield f"{nowhere} index segments would be missing: `drtool repair` rebuilds them from the remaining packs"
 
 
 def _outlooks(stock: _Stock, lost: Collection[TargetName]) -> list[Outlook]:

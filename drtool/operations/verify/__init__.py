@@ -1,4 +1,4 @@
-"""Verify: is what should exist there, is it whole, does it come back?"""
+"""`verify`: whether the expected objects exist, are whole, and can be restored."""
 
 from drtool.operations.verify.request import (
     Damaged,

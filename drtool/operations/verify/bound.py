@@ -1,7 +1,8 @@
-"""How bad it can be where only a sample was read: exact, without tables.
+"""The upper bound on damage if only a sample was read: exact, without tables.
 
-Source: Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial" (1934). Drawn
-without replacement, or in proportion from several sites, a sample says at least as much (Hoeffding 1956), so the bound holds.
+Source: Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial" (1934).
+A sample drawn without replacement, or in proportion from several sites, says at least as much (Hoeffding 1956), so the
+bound holds.
 """
 
 from math import exp, fsum, lgamma, log, log1p
@@ -11,9 +12,9 @@ _HALVINGS = 60
 
 
 def upper_bound(read: int, bad: int, population: int) -> float | None:
-    """With 95 % confidence at most this fraction of the population is bad; None if nothing was read.
+    """Return the fraction of the population that is bad at most, at 95 % confidence, or None if nothing was read.
 
-    `read` of `population` were drawn at random and `bad` of these are bad. Exact if all were read.
+    Of `population`, `read` were drawn at random, and `bad` of these are bad. Exact if all were read.
     """
     if not 0 <= bad <= read <= population:
         raise ValueError(f"{bad} bad of {read} read of {population}")
@@ -32,7 +33,7 @@ def upper_bound(read: int, bad: int, population: int) -> float | None:
 
 
 def _at_most(bad: int, read: int, fraction: float) -> float:
-    """The probability of at most `bad` in `read` draws."""
+    """Return the probability of at most `bad` in `read` draws."""
     if fraction >= 1.0:
         return 0.0
     terms = (

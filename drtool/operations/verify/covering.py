@@ -1,8 +1,9 @@
-"""Reading copies, all of them or the next of a round, and writing down how far that came.
+"""Reading of copies, all of them or the next ones of a round, and the record of the coverage.
 
 Invariants
-    A copy counts as read only when its bytes were. What a target that went away still had is unknown, not damaged.
-    A run that dies loses at most `RECORD_EVERY_S` of what it covered.
+    A copy counts as read only if its bytes were read. Unread copies of a target that went away are unknown, not
+    damaged.
+    A run that dies loses at most `RECORD_EVERY_S` of its coverage.
 """
 
 import time
@@ -40,9 +41,9 @@ RECORD_EVERY_S = 300.0
 
 
 class Covered(Struct):
-    """What was read. `outcomes`: why a copy is bad, empty if it is whole, None if it could not be read after all.
+    """The copies read. `outcomes`: why a copy is bad, empty if it is whole, None if it could not be read after all.
 
-    `population`: how many copies of each target might have been drawn; `left`: targets that went away meanwhile.
+    `population`: how many copies of each target were eligible. `left`: targets that went away meanwhile.
     """
 
     rounds: list[SiteRound]
@@ -53,14 +54,14 @@ class Covered(Struct):
 
     @property
     def whole(self) -> frozenset[Finding]:
-        """What was read and is as it should be."""
+        """Return the copies that were read and are whole."""
         return frozenset(copy for copy, problem in self.outcomes.items() if problem == "")
 
     @property
     def bound(self) -> Bound:
-        """What this says of all copies that might have been drawn, but for those of targets that went away.
+        """Return the bound for all eligible copies, except those of targets that went away.
 
-        A target that leaves takes some of the sample with it, and not by chance: what was read there before counts no more.
+        A target that goes away removes a part of the sample that is not random, so its earlier results do not count.
         """
         drawn = [problem for (target, _), problem in self.outcomes.items() if target not in self.left]
         read, bad = sum(problem is not None for problem in drawn), sum(bool(problem) for problem in drawn)
@@ -69,7 +70,7 @@ class Covered(Struct):
         return Bound(upper_bound(read, bad, population), read, bad, population)
 
     def rounds_after(self, repository: Repository) -> list[RoundStatus]:
-        """How far each site's round has come."""
+        """Return the progress of each site's round."""
         full = {row.site: row.time_ns for row in repository.view.state.coverage if row.level == FULL}
         return [self._status(row, full.get(row.site)) for row in self.rounds]
 
@@ -88,7 +89,7 @@ class Covered(Struct):
 def cover(
     repository: Repository, wanted: Sequence[Expected], inventory: Inventory, request: VerifyRequest, emit: Emit
 ) -> Covered:
-    """Reads what the level asks for. Targets that went away meanwhile leave the inventory."""
+    """Read the copies that the level requires. Targets that went away meanwhile are removed from the inventory."""
     if request.level == "structure":
         return Covered([])
     emit(Stage(name="reading"))
@@ -103,11 +104,11 @@ def cover(
 def draw(
     repository: Repository, wanted: Sequence[Expected], inventory: Inventory, request: VerifyRequest
 ) -> tuple[Covered, list[Copy]]:
-    """The copies that are to be read, in their order; reads nothing."""
+    """Return the copies to read, in order. Nothing is read."""
     copies = [Copy(target, e) for e in wanted for target in inventory.holders(e.name, e.size_bytes)]
     if request.level == "full":
         return Covered([], Counter(copy.target for copy in copies)), copies
-    # a round passes over nothing: where a target cannot be listed, its site's round waits for it
+    # a round skips nothing: if a target cannot be listed, its site's round waits for it
     away = {site_of(target) for target in inventory.unlisted}
     covered = Covered([row for row in _rounds(repository, request, copies) if row.site not in away])
     covered.population = Counter(copy.target for row in covered.rounds for copy in row.waiting)
@@ -116,7 +117,7 @@ def draw(
 
 
 def _rounds(repository: Repository, request: VerifyRequest, copies: Sequence[Copy]) -> list[SiteRound]:
-    """One snapshot's copies, and those of a seed, are a round of their own, that nobody else goes on with."""
+    """Return the rounds. The copies of one snapshot, or of a seed, form a separate round that no other run continues."""
     state = repository.view.state
     drawn = request.seed if request.seed is not None else str(time.time_ns() if request.partial else 0)
 
@@ -127,7 +128,7 @@ def _rounds(repository: Repository, request: VerifyRequest, copies: Sequence[Cop
 
 
 def _count(request: VerifyRequest, copies: int) -> int | None:
-    """How many copies at most."""
+    """Return the maximum number of copies to read, or None for no limit."""
     sample = request.sample
     if sample.copies is not None:
         return sample.copies
@@ -175,9 +176,9 @@ def record(
     unsound: set[SiteName],
     emit: Emit,
 ) -> bool:
-    """Writes down what was covered; False if there is nothing to write, or nobody to agree.
+    """Record the coverage. Return False if there is nothing to record, or no quorum.
 
-    `unsound` sites, where something is damaged or missing, were not read whole, whatever was read there.
+    Sites in `unsound`, where something is damaged or missing, do not count as read whole.
     """
     if request.level == "structure":
         return False
@@ -193,7 +194,7 @@ def record(
 
 
 def _begun(repository: Repository, request: VerifyRequest, covered: Covered, unsound: set[SiteName]) -> list[Coverage]:
-    """How far each site's round has come, and whether this run or an earlier one of the round found something wrong there."""
+    """Return the progress of each site's round, and whether this or an earlier run of the round found damage there."""
     if request.partial:
         return []
     wrong = unsound | {site_of(row.target) for row in covered.damaged}
@@ -208,7 +209,7 @@ def _commit(repository: Repository, rows: Sequence[Coverage], emit: Emit) -> boo
     try:
         repository.manifest.commit(Record(coverage=tuple(rows)))
     except DrtoolError as error:
-        emit(Warned(message=f"what was verified could not be recorded: {error.message}"))
+        emit(Warned(message=f"the result could not be recorded: {error.message}"))
         return False
     return True
 
@@ -216,7 +217,7 @@ def _commit(repository: Repository, rows: Sequence[Coverage], emit: Emit) -> boo
 def _read_whole(
     repository: Repository, request: VerifyRequest, inventory: Inventory, unsound: set[SiteName]
 ) -> Iterator[Coverage]:
-    """Every site whose targets were all there, and whole, was read as of this view."""
+    """Yield a record, as of this view, for every site whose targets were all reachable and whole."""
     if request.partial:
         return
     view, now_ns = repository.view, _now_ns(request)

@@ -1,4 +1,4 @@
-"""What of the things found is a loss, and what is not needed any more."""
+"""Classification of the findings: what is lost, and what is not needed any more."""
 
 import os
 from collections.abc import Collection
@@ -18,7 +18,7 @@ AFFECTED_MAX = 10_000
 
 
 class Found(Struct, frozen=True):
-    """What the listings and reads showed. `nowhere`: objects of which no good copy was seen, however often it was looked."""
+    """The result of listings and reads. `nowhere`: objects without a good copy in any look."""
 
     standings: list[Standing]
     missing: list[Missing]
@@ -27,7 +27,7 @@ class Found(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """The same without packs that nothing needs any more, and the losses. `lost`: names of objects."""
+    """The same without packs that are not needed any more, and the losses. `lost`: names of objects."""
 
     standings: list[Standing]
     missing: list[Missing]
@@ -38,7 +38,7 @@ class Verdict(Struct, frozen=True):
 
 
 def judged(repository: Repository, request: VerifyRequest, found: Found, inventory: Inventory) -> Verdict:
-    """Return what is lost, of which snapshots. One site alone proves no loss."""
+    """Return the losses and the snapshots that they affect. One site alone proves no loss."""
     nowhere = Nowhere() if request.site is not None else _nowhere(repository, found.standings, inventory)
     lost = {pack_object(pack) for pack in nowhere.lost} & set(found.nowhere)
     if request.site is None and not inventory.unlisted:
@@ -65,7 +65,7 @@ def _nowhere(repository: Repository, standings: list[Standing], inventory: Inven
 def _affected(
     repository: Repository, request: VerifyRequest, nowhere: Nowhere
 ) -> tuple[list[tuple[Snapshot, list[bytes]]], bool]:
-    """Return the paths that need something lost, snapshot by snapshot, and whether these are all."""
+    """Return the paths that need lost data, snapshot by snapshot, and whether the list is complete."""
     losses, left = Losses(repository, nowhere), AFFECTED_MAX
     rows: list[tuple[Snapshot, list[bytes]]] = []
     for snapshot in [request.snapshot] if request.snapshot else list(repository.view.state.snapshots):

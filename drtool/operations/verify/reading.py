@@ -1,6 +1,6 @@
-"""Reading one target's objects whole: their names against their bytes, then every seal, block and chunk id.
+"""Reading of one target's objects whole: first their bytes against their names, then every seal, block and chunk id.
 
-A pack that passes would restore: everything that a restore relies on was done with it.
+A pack that passes can be restored, since this performs every check that a restore relies on.
 """
 
 from collections import deque
@@ -25,7 +25,7 @@ _ID_BYTES = 32
 class Reader:
     """Reads copies a few at a time, so that memory stays at a few objects.
 
-    `left`: targets that went away, and why; `unread`: copies that are there and were not given, and why.
+    `left`: targets that went away, and why. `unread`: copies that exist but could not be read, and why.
     """
 
     def __init__(self, targets: Targets, keyring: Keyring, workers: int) -> None:
@@ -34,7 +34,9 @@ class Reader:
         self.unread: dict[Copy, str] = {}
 
     def read(self, copies: Iterable[Copy], may_go_on: Callable[[], bool]) -> Iterator[tuple[Copy, str | None]]:
-        """Each copy with why it is bad, empty if it is whole, None if its target went away; in order, until told to stop."""
+        """Yield each copy, in order until `may_go_on` is false, with why it is bad: empty if whole, None if its target
+        went away.
+        """
         pool = ThreadPoolExecutor(self._workers, "verify")
         under_way: deque[tuple[Copy, Future[str | None]]] = deque()
         coming = iter(copies)
@@ -52,7 +54,7 @@ class Reader:
                     self._targets.announce()
                 yield copy, problem.result()
         finally:
-            pool.shutdown(cancel_futures=True)  # an interruption waits for what is being read, not for all the rest
+            pool.shutdown(cancel_futures=True)  # an interruption waits only for the objects being read
 
     def _problem(self, copy: Copy) -> str | None:
         if copy.target in self.left:
@@ -73,17 +75,19 @@ class Reader:
         return None
 
     def _waited(self, target: TargetName, error: TargetOffline, attempt: int) -> bool:
-        """Wait for a server that stopped answering: no other target can answer for its copies."""
+        """Wait for a server that stopped answering, since no other target can stand in for its copies."""
         why = f"{target}: {error.message}"
         return self._targets.may_return(target, error) and self._targets.wait_for([target], attempt, why)
 
 
 def problem_with(store: Store, name: str, keyring: Keyring) -> str:
-    """Why an object is not what it should be; empty if it is. A target's refusal says nothing about the object and is raised."""
+    """Return why an object is bad, or an empty string. A target's refusal says nothing about the object, so it is
+    raised.
+    """
     try:
         data = store.get(name)
         if object_name(data).hex() != name.rpartition("/")[2]:
-            return "its bytes are not those that its name promises"
+            return "its content does not match its name"
         if name.startswith("index/"):
             unseal_segment(keyring, data)
         else:
@@ -117,4 +121,4 @@ def _check_chunks(text: memoryview, ids: bytes, lengths: tuple[int, ...], keys: 
         start += length
         wanted = ids[number * _ID_BYTES : (number + 1) * _ID_BYTES]
         if all(blake3(chunk, key=key).digest() != wanted for key in keys):
-            raise DrtoolError("a chunk in it is not what its id promises")
+            raise DrtoolError("a chunk in it does not match its id")

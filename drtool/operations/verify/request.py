@@ -1,4 +1,4 @@
-"""What a verification is asked to look at, and its document."""
+"""The request and the result of `verify`."""
 
 from typing import Literal
 
@@ -13,10 +13,10 @@ SAMPLE_SHARE = 0.05
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """How much of a round to read at level `sample`: whatever is reached first; nothing given: a twentieth of all copies."""
+    """How much of a round to read at level `sample`: up to the first limit reached. Default: a twentieth of all copies."""
 
     share: float | None = None
-    """Of all copies, 0 to 1."""
+    """A fraction of all copies, 0 to 1."""
     copies: int | None = None
     size_bytes: int | None = None
     time_s: float | None = None
@@ -28,16 +28,16 @@ class VerifyRequest(Struct, frozen=True, kw_only=True):
     site: str | None = None
     snapshot: Snapshot | None = None
     objects: frozenset[str] | None = None
-    """Only these, by their names below a target."""
+    """Only these objects, by their names below a target."""
     seed: str | None = None
-    """At level `sample`: drawn by this from all copies, and no part of a round."""
+    """At level `sample`: draw from all copies with this seed, outside any round."""
     workers: int = 2
     now_ns: int | None = None
-    """When this is, in place of the clock."""
+    """The current time, in place of the clock."""
 
     @property
     def partial(self) -> bool:
-        """Whether it is no part of a round, and does not count as having read a site whole."""
+        """Return whether the run is outside any round, and does not count as having read a site whole."""
         return self.snapshot is not None or self.objects is not None or self.seed is not None
 
 
@@ -53,7 +53,7 @@ class Damaged(Struct, frozen=True):
 
 
 class Affected(Struct, frozen=True):
-    """A path of a snapshot that cannot be restored from what was found."""
+    """A path of a snapshot that cannot be restored, given the findings."""
 
     snapshot: str
     path: str
@@ -65,10 +65,10 @@ class Checked(Struct, frozen=True):
 
 
 class LookedAt(Struct, frozen=True):
-    """Packs, and the bytes of all their copies; `catalogue`: copies of pages, register records, key slots and markers.
+    """Packs, and the bytes of all their copies. `catalogue`: copies of pages, register records, key slots and markers.
 
-    `segments`, `segments_read`: how many index segments there are, and how many could be read. The packs that the others alone
-    name were not looked at.
+    `segments`, `segments_read`: the number of index segments, and of readable ones. Packs that only unreadable segments
+    name were not checked.
     """
 
     packs: int
@@ -84,15 +84,17 @@ class OfflineTarget(Struct, frozen=True):
 
 
 class UnableVoter(Struct, frozen=True):
-    """A voter whose site answers and whose vote does not count."""
+    """A voter whose site is reachable but whose vote does not count."""
 
     site: SiteName
     reason: str
 
 
 class Bound(Struct, frozen=True):
-    """At 95 % confidence at most `bad_fraction` of the `of` copies is bad; None where nothing was read. `read` of them were
-    drawn and read, `bad` of these were. At level `full` all are read, and the fraction is exact.
+    """At 95 % confidence at most `bad_fraction` of the `of` copies is bad, or None if nothing was read.
+
+    `read` of them were drawn and read, and `bad` of these were bad. At level `full` all are read, and the fraction is
+    exact.
     """
 
     bad_fraction: float | None
@@ -102,8 +104,8 @@ class Bound(Struct, frozen=True):
 
 
 class RoundStatus(Struct, frozen=True, kw_only=True):
-    """How far a site's round has come, this run included. `before_ns`: when the site was last read whole, if it ever was:
-    what this round has not read yet was last read then.
+    """The progress of a site's round, including this run. `before_ns`: when the site was last read whole, if ever. The
+    part that this round has not read yet was last read then.
     """
 
     site: SiteName
@@ -115,7 +117,7 @@ class RoundStatus(Struct, frozen=True, kw_only=True):
 
 
 class Restored(Struct, frozen=True):
-    """A snapshot that was restored for a trial."""
+    """A snapshot that was restored as a test."""
 
     snapshot: str
     files: int
@@ -124,7 +126,7 @@ class Restored(Struct, frozen=True):
 
 
 class Differing(Struct, frozen=True):
-    """A path that did not come back as the snapshot has it."""
+    """A path that was not restored as in the snapshot."""
 
     snapshot: str
     path: str
@@ -132,7 +134,7 @@ class Differing(Struct, frozen=True):
 
 
 class VerifyResult(Struct, frozen=True, kw_only=True):
-    """`degraded`: some object is on fewer sites than promised, counting only what was found whole."""
+    """`degraded`: some object is on fewer sites than promised, counting only whole copies."""
 
     level: str
     checked: LookedAt
@@ -142,19 +144,19 @@ class VerifyResult(Struct, frozen=True, kw_only=True):
     repaired: list[Missing] = []
     unrepairable: list[Missing]
     lost: LossReport = LossReport()
-    """What no good copy is left of, and what may bring it back."""
+    """The data without a good copy, and what may bring it back."""
     bound_95: Bound
     wall_seconds: float
     offline: list[OfflineTarget]
     refusing: list[OfflineTarget] = []
-    """Targets that can be read and take no object."""
+    """Targets that can be read but not written."""
     voters: list[UnableVoter] = []
     misplaced: int
-    """Objects with all their copies, but not all where the ring wants them."""
+    """Objects with all their copies, but not all where the ring places them."""
     owed: int
-    """Trees and index segments that a site should have as well, beyond the promised copies."""
+    """Trees and index segments that a site should also have, beyond the promised copies."""
     unreferenced: Checked
-    """Packs that no live segment names: left by runs that died; prune removes them."""
+    """Packs that no live segment names. Dead runs left them, and prune removes them."""
     degraded: bool
     rounds: list[RoundStatus]
     """At level `sample`."""
@@ -162,21 +164,21 @@ class VerifyResult(Struct, frozen=True, kw_only=True):
     """At level `restore`."""
     differing: list[Differing] = []
     recorded: bool
-    """Whether what was covered stands in the manifest, for the next run to go on from."""
+    """Whether the coverage is recorded in the manifest, so that the next run can continue."""
     tentative: bool = False
 
 
 class ChosenCopy(Struct, frozen=True):
-    """One object at one target, to be read."""
+    """One copy to read: an object at a target."""
 
     target: TargetName
     object: str
 
 
 class Prospect(Struct, frozen=True, kw_only=True):
-    """What a verification would look at: `copies` are listed with their right size, `read` of them would be read.
+    """What a verification would read. `copies`: listed with their right size. `read`: those that would be read.
 
-    `bound_if_clean`: what could be said at 95 % confidence if all of those are good.
+    `bound_if_clean`: the bound at 95 % confidence if all of those are good.
     """
 
     copies: int

@@ -1,6 +1,6 @@
-"""A restored tree against the snapshot: what is on the disk is read again, with nothing of what wrote it.
+"""Comparison of a restored tree with the snapshot. The disk is read again, independently of the code that wrote it.
 
-Contents are compared by the ids of their chunks: a file is cut where the snapshot cut it, and each piece is hashed.
+Contents are compared by chunk ids: a file is cut at the snapshot's chunk boundaries, and each piece is hashed.
 """
 
 import errno
@@ -43,7 +43,7 @@ _BY_NAME = OwnerIds()
 
 
 class Place(NamedTuple):
-    """A name in an open directory; without the directory it is an absolute path."""
+    """A name in an open directory, or an absolute path without one."""
 
     name: bytes
     dir_fd: int | None = None
@@ -67,7 +67,7 @@ class Place(NamedTuple):
 
 
 class _Places:
-    """Where each restored name is: paths may be longer than the kernel takes, and in place symbolic links may lead on."""
+    """Access to each restored name, for paths longer than the kernel allows, and in place across symbolic links."""
 
     def __init__(self, root: Folder) -> None:
         self._root = root
@@ -78,7 +78,7 @@ class _Places:
         os.close(self._fd)
 
     def at(self, place: bytes) -> Place:
-        """OSError if what is above it is not there. Good until the next call."""
+        """Return the place, valid until the next call. OSError if a parent directory does not exist."""
         *above, name = split_path(place)
         names = tuple(above)
         if (*names, name) in self._root.detours and self._root.goes_through((*names, name)):
@@ -97,13 +97,13 @@ class _Places:
 
 
 class Compared(Struct):
-    """How much of a restored tree was compared; of `content_only` items, type and content alone."""
+    """How much of a restored tree was compared. For `content_only` items only type and content were."""
 
     items: int = 0
     bytes: int = 0
     content_only: int = 0
     not_captured: int = 0
-    """Items that the backup could not read whole: there is nothing to compare them with."""
+    """Items that the backup could not read whole, so there is nothing to compare them with."""
 
     def count(self, entry: Entry, *, content_only: bool) -> None:
         """Count one item."""
@@ -116,14 +116,14 @@ class Compared(Struct):
 
 
 class _HardLinks:
-    """The files with several names that were met so far, in the snapshot and on the disk."""
+    """The hard-linked files met so far, in the snapshot and on the disk."""
 
     def __init__(self) -> None:
         self._first: dict[LinkGroup | bytes, tuple[tuple[int, int], bytes]] = {}
         self._group: dict[tuple[int, int], tuple[LinkGroup | bytes, bytes]] = {}
 
     def difference(self, entry: Entry, name: bytes, place: Place) -> str:
-        """Return why a name does not share an inode with the names that it should share it with, and with no other."""
+        """Return why a name does not share an inode with exactly the names that it should share it with."""
         if entry.type == FileType.DIRECTORY or entry.uncaptured:
             return ""
         found = place.stat()
@@ -133,7 +133,7 @@ class _HardLinks:
         identity = found.st_dev, found.st_ino
         first, first_name = self._first.setdefault(group, (identity, name))
         if first != identity:
-            return f"it is no hard link of {os.fsdecode(first_name)}"
+            return f"it is not a hard link of {os.fsdecode(first_name)}"
         other, other_name = self._group.setdefault(identity, (group, name))
         return "" if other == group else f"it is a hard link of {os.fsdecode(other_name)}, which is another file"
 
@@ -149,12 +149,13 @@ def differences(
     in_place: bool = False,
     compared: Compared | None = None,
 ) -> Iterator[Differing]:
-    """Every path of the snapshot that is not below the directory as it should be. DrtoolError if a tree cannot be read.
+    """Yield every path of the snapshot that differs below the directory. DrtoolError if a tree cannot be read.
 
-    `path`: what of the snapshot was restored; the contents of a directory are right below then, a file by its name. What could
-    not be captured when the snapshot was taken is not asked for. Owners are compared where root restored.
+    `path`: the part of the snapshot that was restored. A directory's contents are then directly below, and a file has
+    its own name.
+    Attributes that could not be captured are not compared. Owners are compared if root restored.
     `in_place`: directories that only lead to what was backed up keep their times and owners, and are not compared.
-    `imperfect`: paths of which some attributes are known to be wrong: only type and content are compared.
+    `imperfect`: paths with attributes that are known to be wrong. Only their type and content are compared.
     """
     comparer = Comparer(repository, owners, Sight.of(snapshot.hidden))
     links = _HardLinks()
@@ -174,7 +175,7 @@ def differences(
                 else:
                     reason = comparer.difference(entry, place, is_way=is_way) or links.difference(entry, name, place)
             except OSError as error:
-                reason = f"it is not there: {error.strerror}"
+                reason = f"it is missing: {error.strerror}"
             if reason:
                 yield Differing(snapshot.id.hex(), os.fsdecode(name), reason)
 
@@ -189,7 +190,7 @@ def _ways(paths: Collection[bytes]) -> set[bytes]:
 
 
 def _restored(repository: Repository, snapshot: Snapshot, path: bytes | None) -> Iterator[tuple[bytes, Entry, bytes]]:
-    """Each path that was restored, its entry, and where it is below the directory."""
+    """Yield each restored path, its entry, and its location below the directory."""
     inner = b"/" + b"/".join(split_path(path)) if path is not None else b"/"
     if inner == b"/":
         yield from ((name, entry, name) for name, entry in walk(snapshot.root, b"/", repository.chunks))
@@ -205,10 +206,10 @@ def _restored(repository: Repository, snapshot: Snapshot, path: bytes | None) ->
 
 
 class Comparer:
-    """Compares single names with their entries; owners are those that a restore with `owners` gives."""
+    """Compares single names with their entries. Owners are mapped as in a restore with `owners`."""
 
     def __init__(self, repository: Repository, owners: OwnerIds = _BY_NAME, sight: Sight = EVERYTHING) -> None:
-        """`sight`: what the snapshot saw of the files that it has."""
+        """`sight`: the attributes that the backup could see."""
         self._repository = repository
         self._sight = sight
         self._owners = owners
@@ -216,8 +217,11 @@ class Comparer:
         self._zeros = ZeroIds(self._key)
 
     def difference(self, entry: Entry, place: Place, *, restored: bool = True, is_way: bool = False) -> str:
-        """Why one name is not as it should be; empty if it is. Of what was not `restored`, the time may be another, and
-        the owner is compared whoever asks. `is_way`: it is a directory that only leads to what was backed up."""
+        """Return why a name differs from its entry, or an empty string.
+
+        If the name was not `restored`, its time may differ, and its owner is compared for every user. `is_way`: it is a
+        directory that only leads to what was backed up.
+        """
         if entry.uncaptured:
             return ""
         reason = self.essence_difference(entry, place)
@@ -230,11 +234,11 @@ class Comparer:
         if (os.geteuid() == 0 or not restored) and (found.st_uid, found.st_gid) != (uid, gid):
             return f"it belongs to {found.st_uid}:{found.st_gid} instead of {uid}:{gid}"
         if restored and not same_time(found, entry.mtime_ns):
-            return "its time is another one"
+            return "its time differs"
         return self._attributes_difference(entry, place, found, is_way=is_way) if restored else ""
 
     def _owner(self, entry: Entry) -> tuple[int, int]:
-        """Return the numbers that a restore gives to the entry's owner on this host."""
+        """Return the numeric ids that a restore gives to the entry's owner on this host."""
         return self._owners.uid(entry.user, entry.uid), self._owners.gid(entry.group, entry.gid)
 
     def _attributes_difference(self, entry: Entry, place: Place, found: os.stat_result, *, is_way: bool) -> str:
@@ -249,19 +253,19 @@ class Comparer:
         for name in sorted(name for name in wanted.keys() | here.keys() if decided_by_restore(name)):
             is_seen = name in wanted or self._sight.of_xattr(name, entry, is_way=is_way) is not False
             if is_seen and wanted.get(name) != here.get(name):
-                return f"its attribute {os.fsdecode(name)} is another one"
+                return f"its attribute {os.fsdecode(name)} differs"
         if not entry.flags & ~flags and self._sight.of_flags(entry, is_way=is_way) is False:
             return ""
         return "" if flags == entry.flags else f"its flags are {flags:#x} instead of {entry.flags:#x}"
 
     def essence_difference(self, entry: Entry, place: Place) -> str:
-        """Return why type, link target or content of one name are not as they should be; empty if they are."""
+        """Return why the type, link target or content of a name differs, or an empty string."""
         if any(what.startswith(("content", "link target")) for what in entry.uncaptured):
             return ""
         try:
             found = place.stat()
         except OSError as error:
-            return f"it is not there: {error.strerror}"
+            return f"it is missing: {error.strerror}"
         if found.st_mode >> 12 != entry.type:
             return "it is of another kind"
         if entry.type == FileType.SYMLINK:
@@ -279,7 +283,7 @@ class Comparer:
                 os.close(fd)
         except OSError as error:
             return f"it cannot be read: {error.strerror}"
-        return "" if same else "its content is another one"
+        return "" if same else "its content differs"
 
     def _same_chunks(self, entry: Entry, fd: int) -> bool:
         offset = 0
@@ -309,7 +313,7 @@ def _length_of(repository: Repository, chunk: ChunkId) -> int:
 
 
 def _hash_of(descriptor: int, length: int, key: bytes) -> bytes:
-    """The id of the next `length` bytes; of fewer where the file ends."""
+    """Return the id of the next `length` bytes, or of fewer at the end of the file."""
     hasher = blake3(key=key)
     while length > 0:
         piece = os.read(descriptor, min(length, 1 << 20))

@@ -1,12 +1,12 @@
-"""In which order copies are read when not all are read at once, and how far a round has come: pure.
+"""The order in which copies are read when not all are read at once, and the progress of a round. Pure.
 
-A round reads every copy at a site once. Its order is drawn anew for each round, by a keyed hash, so that nobody who lacks the
-keys can know what is read next, and any next stretch of it is a random sample of what has not been read in this round. One
-number, the position of the last copy that was read, says which were: that is all that the manifest remembers, whatever the
-number of copies, and any host goes on from there.
+A round reads every copy at a site once. Its order is drawn for each round by a keyed hash. So without the keys the next
+copies cannot be predicted, and any next stretch of the round is a random sample of its unread copies. The position of
+the last copy that was read is a single number, which is all that the manifest records. Any host can continue from
+there.
 
-What arrives behind that position is for the next round. So within a round nothing is read twice, and what has waited longest
-(since the last round, or for ever) always comes before what was just read.
+Copies that arrive behind that position wait for the next round. So within a round nothing is read twice, and the copies
+that have waited longest (since the last round, or since they were stored) come before those just read.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ FULL = "full"
 ROUND_END = 2**63 - 1
 
 DrawKey = Callable[[SiteName, int], bytes]
-"""32 bytes for one round at one site that only who has the keys can know."""
+"""Returns 32 bytes for one round at one site that cannot be computed without the keys."""
 
 
 class Copy(Struct, frozen=True):
@@ -37,7 +37,7 @@ class Copy(Struct, frozen=True):
 
 
 class SiteRound(Struct, frozen=True):
-    """A site's round as it stands. `waiting`: copies that it has not read, in its order; `read_bytes`: of those that it has."""
+    """A site's current round. `waiting`: its unread copies, in order. `read_bytes`: the size of those already read."""
 
     site: SiteName
     number: int
@@ -49,7 +49,7 @@ class SiteRound(Struct, frozen=True):
 
 
 def position_of(key: bytes, target: TargetName, name: str) -> int:
-    """Where in the round a copy is read: from 1 to 2^63 - 1."""
+    """Return a copy's position in the round, from 1 to 2^63 - 1."""
     digest = blake3(f"{target}\0{name}".encode(), key=key).digest()
     return (int.from_bytes(digest[:8], "big") >> 1) or 1
 
@@ -57,7 +57,7 @@ def position_of(key: bytes, target: TargetName, name: str) -> int:
 def rounds_of(
     copies: Iterable[Copy], coverage: Iterable[Coverage], sequence: int, draw_key: DrawKey
 ) -> list[SiteRound]:
-    """Every site's round: the one that was begun, or a new one at this point of the manifest."""
+    """Return every site's round: the one in progress, or a new one at this point of the manifest."""
     by_site: dict[SiteName, list[Copy]] = {}
     for copy in copies:
         by_site.setdefault(site_of(copy.target), []).append(copy)
@@ -80,7 +80,7 @@ def _round(site: SiteName, copies: Sequence[Copy], row: Coverage | None, sequenc
 
 
 def in_proportion(rounds: Iterable[SiteRound]) -> Iterator[Copy]:
-    """What waits at all sites as one sequence: after any number of copies each site has given its share, but for one."""
+    """Yield the waiting copies of all sites, interleaved so that each site is always within one copy of its share."""
     queues = [site.waiting for site in rounds if site.waiting]
     given = [0] * len(queues)
     for _ in range(sum(map(len, queues))):
@@ -93,7 +93,7 @@ def in_proportion(rounds: Iterable[SiteRound]) -> Iterator[Copy]:
 
 
 def within(copies: Iterable[Copy], count_max: int | None, bytes_max: int | None) -> Iterator[Copy]:
-    """The first of them, as many and as much as is allowed; one in any case, so that every run comes further."""
+    """Yield the first copies up to the limits, but at least one, so that every run makes progress."""
     taken_bytes = 0
     for taken, copy in enumerate(copies):
         over = bytes_max is not None and taken_bytes + copy.expected.size_bytes > bytes_max
@@ -106,9 +106,10 @@ def within(copies: Iterable[Copy], count_max: int | None, bytes_max: int | None)
 def advanced(
     rounds: Iterable[SiteRound], outcomes: Mapping[tuple[TargetName, str], str | None], time_ns: int
 ) -> list[Coverage]:
-    """The records of rounds after a run. `outcomes`: what was read, and why a copy is bad; None: it could not be read after all.
+    """Return the records of rounds after a run. `outcomes`: why a copy that was read is bad, or None if it could not be
+    read.
 
-    A site comes as far as it was read without a gap.
+    A site advances as far as it was read without a gap.
     """
     rows: list[Coverage] = []
     for site in rounds:

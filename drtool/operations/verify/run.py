@@ -1,8 +1,8 @@
 """One verification: inventories against the catalogue, then every byte of every copy, or of a sample.
 
 Invariants
-    Findings never stop the rest. Only what a listing or a read showed is reported; what cannot be reached is said to be so.
-    Nothing is written but the record of what was covered, and one small object at each target, to see that it can be.
+    A finding never stops the run. Only what a listing or a read showed is reported, and unreachable targets are named.
+    Nothing is written except the record of the coverage, and one small object at each target as a write test.
 """
 
 import time
@@ -39,7 +39,7 @@ from drtool.repository.readiness import readiness, reason_of
 
 
 def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> VerifyResult:
-    """Checks all that the catalogue needs, or what one snapshot needs, on every reachable target or one site's."""
+    """Check everything that the catalogue, or one snapshot, needs, on every reachable target or those of one site."""
     started, began = time.monotonic(), repository.view.sequence
     _check_site(repository, request.site)
     emit(Stage(name="listing"))
@@ -63,9 +63,7 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
     found = list(damaged)
     damaged += _known(wanted, inventory, before - covered.whole, damaged)
     read_in_vain = {(row.target, row.object) for row in damaged}
-    copies = (
-        1 if request.site else repository.view.state.policy.copies
-    )  # of one site alone, one is all that can be asked
+    copies = 1 if request.site else repository.view.state.policy.copies  # one site alone can have one copy at most
     standings = _standings(wanted, inventory, copies, damaged)
     missing, nowhere = _missing(standings), {s.expected.name for s in standings if not s.holders}
     if missing or damaged:
@@ -111,7 +109,7 @@ def verify(repository: Repository, request: VerifyRequest, emit: Emit) -> Verify
 def healed(
     repository: Repository, found: VerifyResult, emit: Emit
 ) -> tuple[list[Missing], list[Missing], VerifyResult]:
-    """After a repair: (what was found and is as it should be now, what is not, how everything stands)."""
+    """Return, after a repair, (findings that are corrected, those that are not, the new result)."""
     now = verify(repository, VerifyRequest(), emit)
     left = {(row.target, row.object) for row in now.missing} | {(row.target, row.object) for row in now.damaged}
     left |= repository.findings.all()
@@ -131,7 +129,7 @@ def _remember(
     began: int,
     emit: Emit,
 ) -> None:
-    """Record what was found damaged: it stands until it was read again and is whole, or is gone."""
+    """Record what was found damaged. A finding stands until the copy was read again and is whole, or is gone."""
     found = {(row.target, row.object) for row in damaged}
     listed = {(target, name) for target, objects in inventory.objects.items() for name in objects}
     sound = {copy for copy in before if copy[0] in inventory.objects and (copy not in listed or copy in covered.whole)}
@@ -139,13 +137,13 @@ def _remember(
     whole = inventory.objects.keys() - unread if request.level == "full" and not request.partial else ()
     untold = repository.findings.update(found, sound - found, judged=began, read_whole=whole)
     if untold:
-        emit(Warned(message=f"what was found damaged, or whole again, is not recorded for other hosts yet: {untold}"))
+        emit(Warned(message=f"the findings are not recorded for other hosts yet: {untold}"))
 
 
 def _known(
     wanted: list[Expected], inventory: Inventory, known: Collection[Finding], found: list[Damaged]
 ) -> list[Damaged]:
-    """Return copies that an earlier read found damaged, of this host or another, and that this run did not read again."""
+    """Return copies that an earlier read, by any host, found damaged and that this run did not read again."""
     sizes = {e.name: e.size_bytes for e in wanted}
     told = {(row.target, row.object) for row in found}
     return [
@@ -162,7 +160,7 @@ def _check_site(repository: Repository, site: str | None) -> None:
 
 
 def _look_at_catalogue(repository: Repository, request: VerifyRequest, began: int) -> CatalogueAudit:
-    """Return what the sites hold of the catalogue; record what is damaged there. `_remember` says if it could not be recorded."""
+    """Return the audit of the catalogue, and record damage there. `_remember` reports if it could not be recorded."""
     contents = request.level != "structure"
     site = SiteName(request.site) if request.site is not None else None
     audit = audit_catalogue(repository, contents=contents, site=site).about(request.objects)
@@ -171,19 +169,19 @@ def _look_at_catalogue(repository: Repository, request: VerifyRequest, began: in
 
 
 def _check_objects(request: VerifyRequest, wanted: list[Expected], catalogue: CatalogueAudit) -> None:
-    """Refuse names of objects that would not be looked at: silence must not pass for a verdict."""
+    """Refuse unknown object names: no output must not be mistaken for a verdict."""
     names = {expected.name for expected in wanted} | catalogue.names()
     unknown = sorted(name for name in (request.objects or frozenset()) - names if not is_replaced(name))
     if unknown:
         where = f" at site {request.site}" if request.site else ""
         raise DrtoolError(
-            f"{unknown[0]} is no object that should be{where}",
-            hint="name objects as `verify` does: packs/…, index/…, manifest/…, keys/…; what prune removed cannot be verified",
+            f"{unknown[0]} is not an object of this repository{where}",
+            hint="name objects as `verify` does: packs/…, index/…, manifest/…, keys/… (objects that prune removed cannot be verified)",
         )
 
 
 def prospect(repository: Repository, request: VerifyRequest, emit: Emit) -> Prospect:
-    """What a verification would read, drawn as it would draw it; nothing is read but listings."""
+    """Return what a verification would read, drawn in the same way. Only listings are read."""
     _check_site(repository, request.site)
     repository.load_index()
     inventory = _of_site(take_inventory(repository.targets), request.site)
@@ -206,18 +204,18 @@ def prospect(repository: Repository, request: VerifyRequest, emit: Emit) -> Pros
 
 
 def _look_again(repository: Repository, request: VerifyRequest, emit: Emit) -> tuple[list[Expected], Inventory]:
-    """What should be and what is, a moment later: while others remove and move objects, one look may fall between."""
+    """Look again a moment later: while other runs remove and move objects, a single look may fall between two steps."""
     try:
         if not repository.view.tentative:
             repository.adopt(repository.manifest.read())
     except DrtoolError as error:
-        emit(Warned(message=f"what was found is judged by the catalogue as it was at the beginning: {error.message}"))
+        emit(Warned(message=f"the findings are judged by the catalogue as of the start: {error.message}"))
     inventory = _of_site(take_inventory(repository.targets), request.site)
     return list(_expected(repository, request, inventory, emit)), inventory
 
 
 def _still_there(damaged: list[Damaged], wanted: list[Expected], inventory: Inventory) -> list[Damaged]:
-    """Those that are needed still and not gone; what is gone and needed is missing."""
+    """Return the damaged copies that are still needed and still exist. Needed ones that are gone are missing."""
     names = {e.name for e in wanted}
     return [
         row
@@ -247,7 +245,7 @@ def _of_site(inventory: Inventory, site: str | None) -> Inventory:
 
 
 def _expected(repository: Repository, request: VerifyRequest, inventory: Inventory, emit: Emit) -> Iterator[Expected]:
-    """All that should be; of one site, what should be there and whatever else of it stands there."""
+    """Yield every expected object. For one site: those it should have, and any others of them that it has."""
     state = repository.view.state
     packs: Iterable[SegmentPack] = repository.index.packs()
     if request.snapshot is not None:
@@ -276,7 +274,9 @@ def _wrong_sizes(wanted: list[Expected], inventory: Inventory) -> list[Damaged]:
 def _bad_segments(
     repository: Repository, wanted: list[Expected], inventory: Inventory, found: list[Damaged]
 ) -> list[Damaged]:
-    """Copies of index segments that could not be used just now: without a good one nobody knows what else there should be."""
+    """Return the copies of index segments that were unusable just now. Without a good one, the packs that it names are
+    unknown.
+    """
     sizes = {e.name: e.size_bytes for e in wanted if e.name.startswith("index/")}
     known = {(row.target, row.object) for row in found}
     return [

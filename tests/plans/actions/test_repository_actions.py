@@ -260,7 +260,7 @@ def test_verifying_nothing_proves_nothing(stored):
 def test_an_object_that_should_not_be_is_no_object_to_verify(stored):
     done = stored.act("verify", {"level": "full", "objects": ["packs/ab/abcd"]}, pins={"snapshots": []})
     assert (done.status, done.cause) == ("failed", "error")
-    assert "packs/ab/abcd is no object that should be" in done.detail
+    assert "packs/ab/abcd is not an object of this repository" in done.detail
 
 
 def test_a_trial_restore_is_a_verification(stored):
