@@ -53,12 +53,12 @@ def test_a_target_gets_its_share_of_the_copies():
     assert f"about {100 * GIB / (30 * MIB) / 60:.0f} min" in advice[-1]
     assert "one worker packs faster" in advice[1]
     assert any("to a/x carry 2.0 times as much" in text for text in advice)
-    assert any("a/x to others: limits.upload: 16MiB/s" in text for text in advice)
+    assert any("a/x free: limits.upload: 16MiB/s" in text for text in advice)
 
 
 def test_a_limit_holds_and_is_named_where_it_is_what_holds():
     advice = advise(machine(), [far("a/x", 50, 50)], setup("a/x", copies=1, upload_bytes_s=5 * MIB))
-    assert any("limits.upload (5.00 MiB/s) is less than a/x can take" in text for text in advice)
+    assert any("limits.upload (5.00 MiB/s) is less than a/x can accept" in text for text in advice)
     assert f"{100 * GIB / (5 * MIB) / 3600:.1f} h (5.00 MiB/s)" in advice[-1]
 
 

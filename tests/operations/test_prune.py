@@ -124,7 +124,7 @@ def test_a_backup_at_work_is_waited_for_by_leaving_what_it_may_need(world):
         session = repository.begin(writer, "slow")
         result = run(world)
         assert result.pending.packs > 0
-        assert "at work" in result.waiting[0].reason
+        assert "in progress" in result.waiting[0].reason
         session.abandon()
         writer.close()
     result = run(world)

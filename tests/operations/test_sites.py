@@ -310,7 +310,7 @@ def test_two_sites_get_their_third_vote_afterwards_and_may_give_it_up(place):
     world.backup(source)
     assert not world.names("judge", "packs")
     (place / "away").rename(world.directory("a"))
-    with world.open() as repository, pytest.raises(UsageError, match="there already"):
+    with world.open() as repository, pytest.raises(UsageError, match="already exists"):
         plan_arbiter(repository, judge, dry_run=True)
     replace_site(world, "judge", "referee", place / "referee")
     assert rows(world)["referee/main"].votes_only
@@ -379,7 +379,7 @@ def test_lost_targets_that_still_answer_are_read_by_repair_and_restore(world, tw
     first, second = twice
     replace_for_good(world, first)
     replace_for_good(world, second)
-    assert any("perhaps on" in words for words in world.warnings())
+    assert any("may have been only on" in words for words in world.warnings())
     assert restored(world) == portrait(world.root / "source")
     found = mend(world)
     assert (found.unrepairable, found.degraded) == ([], False)

@@ -427,7 +427,7 @@ def test_a_target_that_is_away_may_have_the_only_copy_of_something(four):
         remove(four, "d/main")
     assert "--gone" in caught.value.hint
     remove(four, "d/main", gone=True)
-    assert any("perhaps on d/main alone" in words for words in four.warnings())
+    assert any("may have been only on d/main" in words for words in four.warnings())
     with four.open() as repository:
         pack = bytes.fromhex(name.rpartition("/")[2])
         assert pack in repository.lost_packs(take_inventory(repository.targets)), "nobody waits for it any more"
@@ -436,7 +436,7 @@ def test_a_target_that_is_away_may_have_the_only_copy_of_something(four):
 
 
 def test_gone_is_what_is_away_only(four):
-    with pytest.raises(UsageError, match="d/main is there"):
+    with pytest.raises(UsageError, match="d/main is reachable"):
         remove(four, "d/main", gone=True)
 
 

@@ -31,7 +31,7 @@ def same_time(change):
     [
         ("d/file", same_time(flip), "content"),
         ("d/file", same_time(lambda path: os.truncate(path, 99_999)), "99999 bytes instead of 100000"),
-        ("d/file", lambda path: path.unlink(), "not there"),
+        ("d/file", lambda path: path.unlink(), "it is missing"),
         ("d/file", lambda path: os.utime(path, ns=(1, 1)), "time"),
         ("d/file", lambda path: path.chmod(0o600), "mode is 0600"),
         ("d/link", lambda path: (path.unlink(), path.symlink_to("elsewhere")), "points elsewhere"),

@@ -23,7 +23,7 @@ def objections(seen: Survey, decided: PrunePlan, request: PruneRequest) -> list[
     return [
         Objection(
             message=f"{going_bytes} of {total_bytes} bytes would go, because {hosts} forgot {len(forgotten)} snapshots",
-            hint="check `drtool forget --dry-run` and `drtool manifest log` there, then run `drtool prune --yes` if that is right",
+            hint="check `drtool forget --dry-run` and `drtool manifest log` there, then `drtool prune --yes` if that is right",
         )
     ]
 

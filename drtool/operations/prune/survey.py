@@ -137,7 +137,7 @@ def demand_index(repository: Repository) -> None:
 def _unknown(why: str) -> Refused:
     return Refused(
         f"the data that snapshots need cannot be determined, so nothing was removed: {why}",
-        hint="bring missing targets back, then run `drtool repair`, which also rebuilds the index (`drtool verify` lists the rest)",
+        hint="bring missing targets back, then run `drtool repair`, which also rebuilds the index (see also `drtool verify`)",
     )
 
 

@@ -176,7 +176,7 @@ def _check_objects(request: VerifyRequest, wanted: list[Expected], catalogue: Ca
         where = f" at site {request.site}" if request.site else ""
         raise DrtoolError(
             f"{unknown[0]} is not an object of this repository{where}",
-            hint="name objects as `verify` does: packs/…, index/…, manifest/…, keys/… (objects that prune removed cannot be verified)",
+            hint="name objects as `verify` does: packs/…, index/…, manifest/…, keys/… (prune may have removed it)",
         )
 
 
