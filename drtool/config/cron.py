@@ -1,8 +1,8 @@
-"""Cron's five fields, and the moments that they mean.
+"""Cron's five fields, and the times that they match.
 
 Invariants
-    As cron(8): if both day fields are restricted, either suffices; Sunday is 0 and 7.
-    The next moment is found, or it is said that there is none (30 February), in bounded time.
+    As in cron(8): if both day fields are restricted, either suffices. Sunday is 0 and 7.
+    The search for the next time is bounded, and finds that there is none for impossible dates (30 February).
 """
 
 import re
@@ -19,7 +19,7 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, 1)}),
     ("day of the week", 0, 7, {name: number for number, name in enumerate(_DAYS)}),
 )
-_SEARCH_DAYS = 366 * 8 + 2  # 29 February comes again after eight years at the latest, within our lives
+_SEARCH_DAYS = 366 * 8 + 2  # 29 February recurs after at most eight years until 2400
 
 
 class Cron(Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class Cron(Struct, frozen=True, kw_only=True):
 
 
 def parse_cron(text: object) -> Cron:
-    """`17 3 * * 0`: minute, hour, day of the month, month, day of the week. Raises ValueError."""
+    """Parse `17 3 * * 0`: minute, hour, day of the month, month, day of the week. Raises ValueError."""
     words = text.split() if isinstance(text, str) else []
     if len(words) != len(_FIELDS):
         raise ValueError(f"not cron's five fields (minute hour day month weekday, such as '17 3 * * 0'): {text!r}")
@@ -59,9 +59,9 @@ def parse_cron(text: object) -> Cron:
 
 
 def next_time(cron: Cron, after: datetime, zone: tzinfo) -> datetime | None:
-    """The first moment after `after`, in UTC, at which the fields match in `zone`; None: there is none.
+    """Return the first time after `after`, in UTC, at which the fields match in `zone`, or None.
 
-    A time that the clocks skip in spring runs at the moment that stands for it.
+    A time that the clocks skip in spring runs at the time that replaces it.
     """
     local = after.astimezone(zone)
     for ahead in range(_SEARCH_DAYS):
@@ -81,7 +81,7 @@ def next_time(cron: Cron, after: datetime, zone: tzinfo) -> datetime | None:
 
 
 def longest_gap_s(cron: Cron, start: datetime, zone: tzinfo) -> float | None:
-    """The longest wait between two of the next moments, over a year at most; None: it never comes, or only once."""
+    """Return the longest wait between two matching times within a year. None if there is at most one."""
     longest: float | None = None
     moment = next_time(cron, start, zone)
     for _ in range(400):
@@ -125,7 +125,7 @@ _CLOCK = re.compile("([0-9]{1,2}):([0-9]{2})")
 
 
 def parse_when(text: object) -> Cron:
-    """`hourly`, `daily 02:00`, `weekly sun 03:00`, `monthly 1 04:00`, or cron's five fields. Raises ValueError."""
+    """Parse `hourly`, `daily 02:00`, `weekly sun 03:00`, `monthly 1 04:00`, or cron's fields. Raises ValueError."""
     words = text.split() if isinstance(text, str) else []
     match words:
         case ["hourly"]:

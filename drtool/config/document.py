@@ -1,10 +1,10 @@
-"""A YAML file as a typed, frozen value; every error says file, line, column, path and the nearest known name.
+"""Conversion of a YAML file to a typed, frozen value. Errors give file, line, column, path and the nearest known name.
 
-Used for the configuration and for plans. Types are msgspec Structs; a field marked `LATER` is known but refused.
+Used for the configuration and for plans. Types are msgspec Structs. A field marked `LATER` is known but refused.
 
 Invariants
-    All problems of a file are reported at once, in the order in which they stand.
-    A mapping's unknown key is an error, whatever the struct's own `forbid_unknown_fields` says.
+    All problems of a file are reported at once, in the order of the file.
+    An unknown key of a mapping is an error, whatever the struct's own `forbid_unknown_fields` is.
 """
 
 import os
@@ -21,24 +21,24 @@ from drtool.errors import ConfigError
 
 T = TypeVar("T")
 TypeForm = Any
-"""A type as msgspec takes it: a class, `int | None`, `dict[str, X]`, `Annotated[…]`; typing has no name for all of these yet."""
+"""A type for msgspec: a class, `int | None`, `dict[str, X]`, `Annotated[…]`. typing has no common name for these yet."""
 
 LATER = msgspec.Meta(extra={"later": True})
 """Marks a key that the contract names and this version refuses: `Annotated[Any, LATER]`."""
 
 
 def read_as(read: Callable[[Any], Any]) -> msgspec.Meta:
-    """Marks a value that people write in their way: `Annotated[int, read_as(size_of)]`; `read` raises ValueError."""
+    """Mark a value with its own text form: `Annotated[int, read_as(size_of)]`. `read` raises ValueError."""
     return msgspec.Meta(extra={"read": read})
 
 
 def load_document(path: FilePath, kind: type[T]) -> T:
-    """Reads `path` as a `kind`. Raises ConfigError, also when the file cannot be read."""
+    """Read a file as a `kind`. Raises ConfigError, also if the file is unreadable."""
     return convert(read_document(path), kind)
 
 
 def read_document(path: FilePath) -> Parsed:
-    """The file's plain value with the place of each part, for callers that check more than types."""
+    """Return a file's plain value with the place of each part, for callers with checks beyond types."""
     try:
         return parse(path.read_bytes(), os.fspath(path))
     except OSError as error:
@@ -46,7 +46,7 @@ def read_document(path: FilePath) -> Parsed:
 
 
 def convert(document: Parsed, kind: type[T]) -> T:
-    """`document` as a `kind`, or one ConfigError that lists every problem."""
+    """Convert a document to a `kind`. Raises one ConfigError that lists every problem."""
     examined = examine(document.value, kind)
     if examined.problems:
         problems = sorted(examined.problems, key=lambda problem: document.place(problem.path))
@@ -56,14 +56,14 @@ def convert(document: Parsed, kind: type[T]) -> T:
 
 
 class Problem(NamedTuple):
-    """What is wrong, and where in the document."""
+    """An error, and its path in the document."""
 
     path: Path
     message: str
 
 
 class Examined(NamedTuple):
-    """A value of the type asked for, if there are no problems."""
+    """A value of the requested type, or the problems."""
 
     value: Any
     problems: tuple[Problem, ...]
@@ -71,7 +71,7 @@ class Examined(NamedTuple):
 
 
 def examine(value: Value, kind: TypeForm, at: Path = ()) -> Examined:
-    """`value`, which stands at `at`, as a `kind`; or all that is wrong with it."""
+    """Convert a value at path `at` to a `kind`, or return all its problems."""
     checker = _Checker()
     visited = checker.visit(value, kind, at)
     if checker.problems:
@@ -80,13 +80,16 @@ def examine(value: Value, kind: TypeForm, at: Path = ()) -> Examined:
 
 
 class Placeholder(str):  # noqa: SLOT000 - a text cannot have slots with something in them
-    """Stands where a value is not known yet. It fits where a text may stand, or a list of texts; of a number nothing is left
-    but the field's default. What is chosen from a few words must be written out."""
+    """A stand-in for a value that is not known yet.
+
+    It fits where a text or a list of texts is allowed. A number falls back to the field's default. Words from a fixed set must
+    be written out.
+    """
 
     needs: frozenset[str]
-    """Names of what has to happen first."""
+    """The steps that must run first."""
     several: bool | None
-    """Whether it will be a list; None: that is not known either."""
+    """Whether it will be a list. None: unknown."""
 
     def __new__(cls, text: str, needs: frozenset[str], *, several: bool | None = None) -> Self:
         made = super().__new__(cls, text)
@@ -96,8 +99,8 @@ class Placeholder(str):  # noqa: SLOT000 - a text cannot have slots with somethi
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; the nearest known one is 'x'`, or which are known when none is near."""
-    import difflib  # 10 ms, needed only when something is wrong
+    """Return `; the nearest known one is 'x'`, or all known words if none is near."""
+    import difflib  # takes 10 ms, and is needed only for errors
 
     names = sorted(known)
     close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.5)
@@ -107,14 +110,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class _Checker:
-    """Visits value and type together; collects problems instead of stopping at the first."""
+    """A walk over a value and its type. It collects problems instead of stopping at the first."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.hint: str | None = None
 
     def visit(self, value: Value, kind: TypeForm, path: Path) -> Value:
-        """`value`, ready for msgspec.convert; problems are recorded, never raised."""
+        """Return `value` prepared for msgspec.convert. Problems are recorded, never raised."""
         limited, (kind, reads) = kind, _bare(kind)
         if isinstance(value, Placeholder):
             return self._placeholder(value, kind, path, read=bool(reads))
@@ -134,7 +137,7 @@ class _Checker:
         before = len(self.problems)
         items = [self.visit(each, item, (*path, index)) for index, each in enumerate(value)]
         if _metas(limited) and len(self.problems) == before:
-            self._leaf(items, limited, path)  # how many there may be
+            self._leaf(items, limited, path)  # checks the length
         return items
 
     def _mapping(self, value: dict[str, Value], arguments: tuple[TypeForm, ...], path: Path) -> Value:
@@ -149,10 +152,10 @@ class _Checker:
             return [value]
         if str in plain:
             if value.several:
-                self._problem(path, "expected text, and this is a list")
+                self._problem(path, "expected text, but this is a list")
             return value
         if not set(plain) & {int, float} and not read:
-            self._problem(path, "must be written out; no expression may stand here")
+            self._problem(path, "must be written out; expressions are not allowed here")
         return _DROPPED
 
     def _read(self, value: Value, read: Callable[[Any], Any], path: Path) -> Value:
@@ -163,7 +166,7 @@ class _Checker:
             return value
 
     def _member(self, value: Value, kind: TypeForm, path: Path) -> TypeForm:
-        """Which member of a union a mapping or list is meant to be; the union itself where msgspec can tell."""
+        """Return the union member that a mapping or list stands for, or the union if msgspec can decide."""
         if _origin(kind) not in (Union, UnionType) or not isinstance(value, dict | list):
             return kind
         members = [_bare(member)[0] for member in get_args(kind)]
@@ -207,13 +210,13 @@ class _Checker:
         return result
 
     def _refused_below(self, path: Path) -> bool:
-        """A key that is not built yet may stand for one that is missing: `{postgresql: …}` for `paths`."""
+        """Return whether a problem exists below `path`: a key refused as not built may replace a missing one."""
         return any(problem[0][: len(path)] == path for problem in self.problems)
 
     def _field(self, value: Value, field: FieldInfo, path: Path) -> Value:
         if any((meta.extra or {}).get("later") for meta in _metas(field.type)):
-            self.hint = "remove it: drtool never ignores what a file says, so it refuses what it cannot do yet"
-            self._problem(path, "not built yet: this version knows the key but cannot honour it")
+            self.hint = "remove it; drtool refuses settings that it cannot honour yet"
+            self._problem(path, "not built yet in this version")
             return value
         return self.visit(value, field.type, path)
 
@@ -235,7 +238,7 @@ def _metas(kind: TypeForm) -> list[msgspec.Meta]:
 
 
 def _bare(kind: TypeForm) -> tuple[TypeForm, list[Callable[[Any], Any]]]:
-    """A type without marks of ours, and the readers that stood on it; other limits stay for msgspec to check."""
+    """Return a type without our marks, and their readers. Other limits stay for msgspec to check."""
     readers = [meta.extra["read"] for meta in _metas(kind) if meta.extra and "read" in meta.extra]
     while _origin(kind) is Annotated and (readers or _is_container(get_args(kind)[0])):
         kind = get_args(kind)[0]
@@ -259,7 +262,7 @@ def _is_struct(kind: TypeForm) -> bool:
 
 
 def _choice(kind: TypeForm, value: Value) -> str:
-    """What might have been meant, where one of a few words was expected; else empty."""
+    """Return a suggestion if one of a few words was expected, else an empty string."""
     known = [word for member in _members(kind) if _origin(member) is Literal for word in get_args(member)]
     if not known or not isinstance(value, str) or not all(isinstance(word, str) for word in known):
         return ""
@@ -269,7 +272,7 @@ def _choice(kind: TypeForm, value: Value) -> str:
 
 
 def _plain(error: msgspec.ValidationError, value: Value) -> str:
-    """msgspec's sentence in a person's words, without its own path, with what was given."""
+    """Return msgspec's error in plain words, without its path, and with the given value."""
     message = str(error).partition(" - at `")[0].replace("`", "")
     message = message[:1].lower() + message[1:]
     message = " ".join(_WORDS.get(word, word) for word in message.replace(",", " ,").split(" ")).replace(" ,", ",")
@@ -277,7 +280,7 @@ def _plain(error: msgspec.ValidationError, value: Value) -> str:
 
 
 _DROPPED: Any = object()
-"""A field that is left to its default."""
+"""A field that keeps its default."""
 
 _WORDS = {
     "object": "a mapping",

@@ -1,6 +1,6 @@
-"""Faults as people write them, in drills and tests: `offline`, `slow: 2s`, `full: 1MiB`, `{damaged: packs/, share: 10%}`.
+"""The text form of faults in drills and tests: `offline`, `slow: 2s`, `full: 1MiB`, `{damaged: packs/, share: 10%}`.
 
-Errors name the word, and the nearest one that is known. Reading computes a value; injecting is `stores.FaultyStore`'s.
+Errors name the word, and the nearest known one. Reading gives a value; `stores.FaultyStore` injects it.
 """
 
 import re
@@ -19,7 +19,7 @@ _SIGNED = re.compile(r"([+-]?)\s*(.+)")
 
 
 def read_faults(spec: object) -> Faults:
-    """`offline`, or a mapping of faults to how bad they are. Raises ConfigError.
+    """Read `offline`, or a mapping of faults to their degree. Raises ConfigError.
 
     Example: read_faults({"slow": "2s", "full": "1MiB"})
     """
@@ -46,7 +46,7 @@ def _pair(word: object, value: object) -> dict[str, Any]:
 
 def _flag(value: object) -> bool:
     if value not in (True, False) or not isinstance(value, bool):
-        raise ValueError(f"it is there or it is not, and takes no {value!r}")
+        raise ValueError(f"it is only true or false, not {value!r}")
     return value
 
 
@@ -72,7 +72,7 @@ def _signed_bytes(value: object) -> int:
 
 
 def _names(value: object) -> frozenset[str]:
-    """Objects' names; `packs/` are all below it, and `all` everything."""
+    """Read names of objects. `packs/` means all below it, and `all` means everything."""
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, list | tuple) or not listed or not all(isinstance(name, str) and name for name in listed):
         raise ValueError(f"not an object's name, nor a list of them: {value!r}")
@@ -81,14 +81,14 @@ def _names(value: object) -> frozenset[str]:
 
 def _partial(value: object) -> str:
     if value not in ("failing", "silent"):
-        raise ValueError(f"either the writer is told, or not: {value!r}")
+        raise ValueError(f"expected failing or silent, not {value!r}")
     return str(value)
 
 
 def _calls(value: object) -> frozenset[int]:
     listed = value if isinstance(value, list | tuple) else [value]
     if not all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in listed):
-        raise ValueError(f"not numbers of calls, counted from 1: {value!r}")
+        raise ValueError(f"not call numbers, counted from 1: {value!r}")
     return frozenset(listed)
 
 

@@ -1,4 +1,4 @@
-"""The files that a configuration names, and that drtool would run or obey."""
+"""The files that a configuration names, and that drtool would run or trust."""
 
 import os
 import shlex
@@ -14,9 +14,9 @@ Named: TypeAlias = tuple[str, Path]
 
 
 def named_files(config: Config, beside: Path, directory: Path) -> Iterator[Named]:
-    """Every such file; names are below `beside`, programs of commands below the working `directory`.
+    """Yield every such file. Names are relative to `beside`, programs of commands to the working `directory`.
 
-    A program without a slash is left out: it is found through PATH, which is the administrator's.
+    A program without a slash is left out: it is found through PATH, which belongs to the administrator.
     """
     if config.password_file is not None:
         yield "password file", beside / config.password_file
@@ -66,5 +66,5 @@ def _programs(role: str, commands: Iterable[Sequence[str]], directory: Path) -> 
 def _words(command: str | tuple[str, ...] | None) -> Sequence[str]:
     try:
         return shlex.split(command) if isinstance(command, str) else command or ()
-    except ValueError:  # an open quote: running it says so
+    except ValueError:  # an unclosed quote is reported when the command runs
         return ()

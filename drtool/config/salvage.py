@@ -1,7 +1,7 @@
-"""What can be used of a configuration that has faults: for commands that tell what is wrong, and for nothing else.
+"""The usable part of a faulty configuration, only for commands that report the faults.
 
 Invariants
-    Whatever the file holds, the faults come back as one ConfigError, and what is usable is what a file without them would mean.
+    Any content gives one ConfigError with all faults. The usable part means the same as a file without the faulty parts.
 """
 
 from pathlib import Path
@@ -15,11 +15,11 @@ from drtool.config.yaml import Parsed
 from drtool.errors import ConfigError
 
 _BY_NAME = {"sites": 2, "sources": 1}
-"""Of these, each entry stands for itself; so many levels down."""
+"""Keys with independent entries, and the number of levels of entries."""
 
 
 def salvage(path: Path) -> tuple[Config, ConfigError | None]:
-    """The configuration, and what is wrong with it."""
+    """Return the configuration, and its faults."""
     try:
         return load_config(path), None
     except ConfigError as error:
@@ -38,7 +38,7 @@ def salvage(path: Path) -> tuple[Config, ConfigError | None]:
 
 
 def _kept(file: str, path: tuple[str, ...], value: Any, levels: int) -> Any:  # noqa: ANN401 - any YAML value
-    """`value` without the entries that have faults."""
+    """Return `value` without the faulty entries."""
     if levels == 0 or not isinstance(value, dict):
         return value
     found = {name: _kept(file, (*path, name), entry, levels - 1) for name, entry in value.items()}

@@ -1,8 +1,8 @@
-"""drtool.yaml as typed, frozen values: every key of the contract, all defaults.
+"""drtool.yaml as typed, frozen values: every key of the contract, with all defaults.
 
 Invariants
-    A key that is read is honoured; one that this version cannot honour yet stands here as `Later` and is refused.
-    Nothing here reads the environment; a relative path is below the directory of the file that names it.
+    A key that is read is honoured. One that this version cannot honour yet is declared as `Later` and refused.
+    Nothing here reads the environment. A relative path is below the directory of the file that names it.
 """
 
 import re
@@ -24,7 +24,7 @@ _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*")
 
 
 def vote_word(value: object) -> object:
-    """`vote: auto|true|false|only`; true and false are YAML's own. Raises ValueError."""
+    """Read `vote: auto|true|false|only`, where true and false are YAML booleans. Raises ValueError."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, str) or value not in {"auto", "only"}:
@@ -33,15 +33,17 @@ def vote_word(value: object) -> object:
 
 
 class TargetConfig(Struct, frozen=True, kw_only=True):
-    """How this host reaches one target."""
+    """One target, and how this host accesses it."""
 
     url: Annotated[str, read_as(check_url)]
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1
     keys: bool = True
-    """Whether key slots may lie there."""
+    """Whether key slots may be stored there."""
     vote: Annotated[Vote, read_as(vote_word)] = "auto"
-    """Whether its site may vote through it: auto, where the file system is known to be safe; or as a person says; `only` votes
-    and stores nothing. Read by `init`; afterwards the manifest says."""
+    """Whether its site may vote through it. auto: if the file system is known to be safe. `only`: vote, but store nothing.
+
+    Read by `init`. Afterwards the manifest decides.
+    """
     max_bytes: Later = None
     endpoint: str | None = None
     region: str | None = None
@@ -55,7 +57,7 @@ class TargetConfig(Struct, frozen=True, kw_only=True):
         self.place(Path("/"))
 
     def place(self, directory: Path) -> tuple[str, Access]:
-        """Where it is, and how this host gets in; names of files are below `directory`. Raises ValueError."""
+        """Return its URL, and this host's access. File names are relative to `directory`. Raises ValueError."""
         return read_url(
             self.url,
             directory,
@@ -70,7 +72,7 @@ class TargetConfig(Struct, frozen=True, kw_only=True):
 
 
 class Redundancy(Struct, frozen=True, kw_only=True):
-    """Read by `init` only; afterwards the manifest says."""
+    """The redundancy of a new repository. Read only by `init`; afterwards the manifest decides."""
 
     copies: Annotated[int, Meta(ge=1, le=16)] | None = None
     minimum: Annotated[int, Meta(ge=1, le=16)] = 1
@@ -83,14 +85,14 @@ class Redundancy(Struct, frozen=True, kw_only=True):
 
 
 class StreamConfig(Struct, frozen=True, kw_only=True):
-    """A command whose output is stored as one file."""
+    """A command with output that is stored as one file."""
 
     command: Annotated[tuple[str, ...], Meta(min_length=1)]
-    """A list of words; no shell."""
+    """A list of words, run without a shell."""
     name: Annotated[str, Meta(min_length=1)] = "stdin"
-    """The file's name in the snapshot; it may hold slashes."""
+    """The file's name in the snapshot. It may contain slashes."""
     allow_empty: bool = False
-    """Whether a command that ends well and prints nothing may be stored; else that is a failure."""
+    """Whether empty output of a successful command may be stored. Otherwise it is a failure."""
 
 
 class SqliteConfig(Struct, frozen=True, kw_only=True):
@@ -100,35 +102,35 @@ class SqliteConfig(Struct, frozen=True, kw_only=True):
 
 
 class PostgresqlConfig(Struct, frozen=True, kw_only=True):
-    """A PostgreSQL server: every database of it, and its roles."""
+    """A PostgreSQL server: all its databases and roles."""
 
     dsn: str = ""
-    """As libpq takes it: keywords or a URI. Empty: what the environment and libpq's defaults say."""
+    """A DSN for libpq: keywords or a URI. Empty: the environment and libpq's defaults apply."""
     databases: Annotated[tuple[str, ...], Meta(min_length=1)] = ()
-    """Only these."""
+    """Only these databases."""
     run_as: str | None = None
-    """The user of this host that the client programs run as, for peer authentication; drtool itself is root then."""
+    """The local user for the client programs, for peer authentication. drtool itself must run as root."""
     programs: str | None = None
-    """The directory of the client programs, where PATH does not find the right version."""
+    """The directory of the client programs, if PATH has no suitable version."""
     count_rows: bool = True
     """Counting reads every table once more."""
     lock_timeout: Annotated[int, read_as(seconds)] = 600
-    """So long a table may stay locked by others before it is left out and reported."""
+    """How long to wait for a locked table before it is left out and reported."""
 
 
 class MysqlConfig(Struct, frozen=True, kw_only=True):
-    """A MySQL or MariaDB server: every database of it, and its users."""
+    """A MySQL or MariaDB server: all its databases and users."""
 
     dsn: str = ""
-    """mysql://USER@HOST/ or mysql://USER@/?socket=PATH. Empty: what the clients' own option files say."""
+    """mysql://USER@HOST/ or mysql://USER@/?socket=PATH. Empty: the clients' own option files apply."""
     databases: Annotated[tuple[str, ...], Meta(min_length=1)] = ()
-    """Only these."""
+    """Only these databases."""
     defaults_file: str | None = None
     """An option file of the client programs, with the password."""
     count_rows: bool = True
     """Counting reads every table twice more."""
     lock_timeout: Annotated[int, read_as(seconds)] = 600
-    """So long a table may stay locked by others before it is left out and reported."""
+    """How long to wait for a locked table before it is left out and reported."""
 
 
 class RedisConfig(Struct, frozen=True, kw_only=True):
@@ -139,16 +141,16 @@ class RedisConfig(Struct, frozen=True, kw_only=True):
 
 
 class SystemConfig(Struct, frozen=True, kw_only=True):
-    """This host's system: packages, units, users, settings, with `/etc` and what else a rebuild needs."""
+    """This host's system: packages, units, users, settings, with `/etc` and other files that a rebuild needs."""
 
     paths: tuple[str, ...] = ()
-    """More directories and files to take along."""
+    """Additional directories and files."""
     exclude: tuple[str, ...] = ()
-    """gitignore patterns over all the files that are taken."""
+    """gitignore patterns for all files of the source."""
 
 
 class SourceConfig(Struct, frozen=True, kw_only=True):
-    """What one snapshot holds: directories and files of this host, or one of the other kinds."""
+    """The contents of a snapshot: directories and files of this host, or one of the other kinds."""
 
     paths: Annotated[tuple[str, ...], Meta(min_length=1)] = ()
     exclude: tuple[str, ...] = ()
@@ -156,11 +158,11 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
     one_file_system: bool = False
     exclude_larger_than: Annotated[int | None, read_as(lambda text: text if text is None else size_bytes(text))] = None
     ignore_files: bool = False
-    """`.drtoolignore` files leave things out, too."""
+    """Whether `.drtoolignore` files exclude files as well."""
     ignore_inode: bool = False
     ignore_ctime: bool = False
     max_shrink: Annotated[float | None, read_as(share)] = 0.9
-    """The share of rows, files or bytes that may be gone since the last snapshot; `off` is any."""
+    """The share of rows, files or bytes that may be gone since the last snapshot. `off`: any."""
     stream: StreamConfig | None = None
     postgresql: PostgresqlConfig | None = None
     mysql: MysqlConfig | None = None
@@ -173,7 +175,7 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
         if not kinds:
             raise ValueError(f"the key 'paths' is missing, or another kind of source: {', '.join(_KINDS[1:])}")
         if len(kinds) > 1:
-            raise ValueError(f"{' and '.join(kinds)}: a source is of one kind; make each a source of its own")
+            raise ValueError(f"{' and '.join(kinds)}: a source has one kind; define a source for each")
         for_paths = (
             self.exclude,
             self.exclude_caches,
@@ -187,12 +189,12 @@ class SourceConfig(Struct, frozen=True, kw_only=True):
 
     @property
     def kind(self) -> str:
-        """`paths`, or the key of the other kinds that is there."""
+        """`paths`, or the key of another kind of source."""
         return next(kind for kind in _KINDS if getattr(self, kind) not in (None, ()))
 
     @property
     def named_paths(self) -> tuple[str, ...]:
-        """The directories and files that somebody named."""
+        """The directories and files that the configuration names."""
         return self.paths if self.system is None else self.system.paths
 
 
@@ -200,7 +202,7 @@ _KINDS = ("paths", "stream", "sqlite", "postgresql", "mysql", "redis", "system")
 
 
 def words(value: object) -> object:
-    """A list of words; one alone needs no brackets. Raises ValueError."""
+    """Read a list of words. A single word needs no brackets. Raises ValueError."""
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, list) or not all(isinstance(word, str) and word for word in listed):
         raise ValueError("expected a word, or a list of words")
@@ -208,7 +210,7 @@ def words(value: object) -> object:
 
 
 def zone_name(value: object) -> object:
-    """`Europe/Berlin`, `UTC`. Raises ValueError for what no time zone is called."""
+    """Check the name of a time zone: `Europe/Berlin`, `UTC`. Raises ValueError."""
     if not isinstance(value, str) or not _ZONE.fullmatch(value):
         raise ValueError("expected the name of a time zone, such as Europe/Berlin or UTC")
     return value
@@ -219,7 +221,7 @@ Within = Annotated[Span, read_as(span)]
 
 
 class Retention(Struct, frozen=True, kw_only=True):
-    """What `forget` keeps when its command line does not say. `timezone` is read by `init` only; then the manifest says."""
+    """The default rules of `forget`. `timezone` is read only by `init`; afterwards the manifest decides."""
 
     keep_last: Count = 0
     keep_hourly: Count = 0
@@ -241,48 +243,48 @@ class Limits(Struct, frozen=True, kw_only=True):
     memory: Annotated[int | None, read_as(lambda text: text if text is None else size_bytes(text))] = None
     workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = "auto"
     upload: Annotated[int | None, read_as(lambda text: text if text is None else rate_bytes_s(text))] = None
-    """Bytes a second to each target, together over this command's processes."""
+    """Bytes per second to each target, for all processes of this command together."""
     patience: Annotated[int, read_as(seconds)] = 900
-    """Seconds for which a server that stopped answering is waited for, where no other target can serve."""
+    """Seconds to wait for a server that stopped answering, if no other target can serve."""
     download: Annotated[int | None, read_as(lambda text: text if text is None else rate_bytes_s(text))] = None
 
 
 class HeaderFile(Struct, frozen=True, kw_only=True):
-    """A header's value that is a secret: one line of a file that only its owner may read."""
+    """A secret value of a header: one line of a file that only its owner may read."""
 
     file: Annotated[str, Meta(min_length=1)]
 
 
 class EmailConfig(Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
-    """A mail to each address of `to`, given to an SMTP server."""
+    """A mail to each address of `to`, sent through an SMTP server."""
 
     to: Annotated[tuple[str, ...], Meta(min_length=1), read_as(words)]
     sender: Annotated[str, Meta(min_length=1)]
     server: Annotated[str, Meta(pattern="^smtps?://[^/@]+$")] = "smtp://localhost:25"
-    """smtps: TLS from the start. smtp: TLS as soon as the server offers it."""
+    """smtps: TLS from the start. smtp: TLS if the server offers it."""
     user: str | None = None
     password_file: str | None = None
     """One line of a file that only its owner may read."""
 
     def __post_init__(self) -> None:
         if any("\n" in text or "\r" in text for text in (*self.to, self.sender)):
-            raise ValueError("an address has no line break")
+            raise ValueError("an address must not contain a line break")
         if (self.user is None) != (self.password_file is None):
-            raise ValueError("user and password_file belong together")
+            raise ValueError("user and password_file must be given together")
 
 
 class ChannelConfig(Struct, frozen=True, kw_only=True):
-    """How people are told of something: a program that reads JSON, a URL that it is posted to, or mail. Exactly one of them."""
+    """A way to notify people. Exactly one of: a program that reads JSON, a URL that receives it, or mail."""
 
     command: Annotated[tuple[str, ...], read_as(words)] = ()
     webhook: Annotated[str, Meta(pattern="^https?://")] | None = None
     headers: dict[str, str | HeaderFile] = {}
-    """Of the webhook."""
+    """The headers of the webhook."""
     email: EmailConfig | None = None
 
     def __post_init__(self) -> None:
         if [bool(self.command), self.webhook is not None, self.email is not None].count(True) != 1:
-            raise ValueError("a channel is one of command, webhook and email")
+            raise ValueError("a channel has exactly one of command, webhook and email")
         if self.headers and self.webhook is None:
             raise ValueError("only a webhook has headers")
 
@@ -295,7 +297,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """drtool.yaml."""
 
     repository: Annotated[str, Meta(min_length=1, max_length=200)] = "drtool"
-    """A label; the repository's id lives in its manifest."""
+    """A label. The repository's id is in its manifest."""
     password_file: str | None = None
     password_command: Annotated[tuple[str, ...], Meta(min_length=1)] | str | None = None
     sites: dict[str, dict[str, TargetConfig]] = {}
@@ -304,20 +306,20 @@ class Config(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     retention: Retention = Retention()
     objectives: dict[str, Objective] = {}
-    """What must hold for a source, by its name."""
+    """The requirements for each source, by its name."""
     hooks: Hooks = Hooks()
     schedule: Schedule | None = None
-    """None: what `schedule install` takes where nothing is said."""
+    """None: the defaults of `schedule install`."""
     metrics_file: str | None = None
-    """Where node_exporter's textfile collector looks: a name that ends in `.prom`."""
+    """A file for node_exporter's textfile collector, with a name that ends in `.prom`."""
     plans: str | None = None
     """The directory of plans."""
     notify: NotifyConfig = NotifyConfig()
-    """Channels that plans tell people through."""
+    """The channels through which plans and hooks notify people."""
 
 
 def load_config(path: Path) -> Config:
-    """Reads and checks drtool.yaml. Raises ConfigError with file, line, column and the nearest known key."""
+    """Read and check drtool.yaml. Raises ConfigError with file, line, column and the nearest known key."""
     document = read_document(path)
     config = convert(document, Config)
     names: list[tuple[tuple[str, ...], str]] = [(("sites", site), site) for site in config.sites]
@@ -330,19 +332,23 @@ def load_config(path: Path) -> Config:
         raise document.error(("hooks",), f"there is no channel {channel!r} under `notify: channels:`")
     for place, name in names:
         if not _NAME.fullmatch(name):
-            raise document.error(place, f"{name!r} is no name; use letters, digits, '.', '_' and '-', at most 64")
+            raise document.error(
+                place, f"{name!r} is not a valid name; use letters, digits, '.', '_' and '-', at most 64"
+            )
     return config
 
 
 def check_name(name: str, what: str) -> str:
-    """`name` if it can name a site, a target or a source. Raises UsageError."""
+    """Return `name` if it can name a site, a target or a source. Raises UsageError."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a {what}; use letters, digits, '.', '_' and '-', at most 64")
+        raise UsageError(
+            f"{name!r} is not a valid name for a {what}; use letters, digits, '.', '_' and '-', at most 64"
+        )
     return name
 
 
 def place_at(word: str, directory: Path) -> tuple[str, Access]:
-    """Where a URL or path of the command line leads, and how this host gets in. Raises UsageError."""
+    """Return the URL and access of a place given on the command line. Raises UsageError."""
     try:
         return read_url(word, directory)
     except ValueError as error:

@@ -1,10 +1,11 @@
-"""Whether a file may direct drtool, which may run as root: who owns it, and who else can change it.
+"""Whether a file may direct drtool, which may run as root: its owner, and who else can change it.
 
 Invariants
-    A file that drtool finds by itself, and every directory and link on the way to it, belongs to a trusted owner, and no other
-    user can write it. A sticky directory, such as /tmp, may be writable by all, because what lies in it is checked too.
-    Of a file that the user names, only one that every user of the host can write is refused.
-    A group that has no member but the owner counts as the owner (user private groups, umask 002), unless the file has an ACL.
+    A file that drtool finds on its own, and every directory and link on its path, has a trusted owner, and no other user can
+    write it. A sticky directory such as /tmp may be writable by all, because its entries are checked too.
+    A file that the user names is refused only if every user of the host can write it.
+    A group without members other than the owner counts as the owner (user private groups, umask 002), unless the file has
+    an ACL.
 """
 
 import grp
@@ -26,14 +27,14 @@ _LINKS_MAX = 40
 
 
 class Trust(Struct, frozen=True, kw_only=True):
-    """Which files are believed."""
+    """The rules for trusted files."""
 
     uids: frozenset[int]
     """Trusted owners: root, and the user that drtool runs as."""
     named: bool = False
-    """Whether the user named the file; if not, drtool found it."""
+    """Whether the user named the file, or drtool found it."""
     unmapped_uid: int | None = None
-    """Inside a user namespace, the owner that stands for every user outside of it; None elsewhere."""
+    """In a user namespace, the owner that stands for every user outside of it, else None."""
 
 
 class _Fault(NamedTuple):
@@ -80,7 +81,7 @@ def _fault(path: Path, found: os.stat_result, trust: Trust) -> _Fault | None:
 
 
 def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Every directory and link on the way to `path`, then the file; links are resolved one at a time, as the kernel does."""
+    """Yield every directory and link on the way to `path`, then the file. Links are resolved one at a time, as in the kernel."""
     here = Path("/")
     yield here, here.lstat()
     waiting, links = deque(path.absolute().parts[1:]), 0
@@ -103,9 +104,9 @@ def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _is_private(path: Path, found: os.stat_result) -> bool:
-    """Whether the group that may write `path` has no member but the owner."""
+    """Return whether the group that may write `path` has no member but the owner."""
     if hasattr(os, "listxattr") and _ACL in os.listxattr(path):
-        return False  # the group's bits are the mask of an ACL then, which may name anybody
+        return False  # the group's bits are then the mask of an ACL, which may name any user
     owner = _user(found.st_uid)
     try:
         members = set(grp.getgrgid(found.st_gid).gr_mem)

@@ -1,4 +1,4 @@
-"""Quantities as people write them in files and options: sizes, spans of the calendar, numbers to keep."""
+"""Text forms of quantities in files and options: sizes, calendar spans, numbers to keep."""
 
 import re
 from datetime import datetime
@@ -9,7 +9,7 @@ _POWERS = {letter: power for power, letter in enumerate("KMGTPE", 1)}
 
 
 def size_bytes(text: object) -> int:
-    """`256MiB` is 256 · 2^20, `20 MB` is 20 · 10^6, a plain number is bytes. Raises ValueError."""
+    """Read a size: `256MiB` is 256 · 2^20, `20 MB` is 20 · 10^6, a plain number is bytes. Raises ValueError."""
     match = _SIZE.fullmatch(str(text).strip()) if isinstance(text, str | int) and not isinstance(text, bool) else None
     if match is None:
         raise ValueError(f"not a size (write 256MiB, 20GB or a number of bytes): {text!r}")
@@ -29,13 +29,13 @@ def share(text: object) -> float | None:
 
 
 def rate_bytes_s(text: object) -> int:
-    """`20MiB/s`: a size, each second; at least 1 KiB. Raises ValueError."""
+    """Read a rate such as `20MiB/s`, at least 1 KiB/s. Raises ValueError."""
     word = text.strip() if isinstance(text, str) else ""
     if not word.endswith("/s"):
         raise ValueError(f"not a rate (write 20MiB/s, 500kB/s): {text!r}")
     rate = size_bytes(word.removesuffix("/s"))
     if rate < RATE_BYTES_S_MIN:
-        raise ValueError(f"a rate below 1KiB/s would never end: {text!r}")
+        raise ValueError(f"a rate must be at least 1KiB/s: {text!r}")
     return rate
 
 
@@ -46,7 +46,7 @@ _SPAN_UNITS = "ymdh"
 
 
 class Span(NamedTuple):
-    """A stretch of the calendar: a month is as long as the month that it is counted in."""
+    """A calendar span. The length of a month is that of the month it is counted in."""
 
     years: int = 0
     months: int = 0
@@ -58,7 +58,7 @@ class Span(NamedTuple):
 
 
 def span(text: object) -> Span:
-    """`1y2m3d4h`, any part of it, in any order. Raises ValueError."""
+    """Read `1y2m3d4h`, or any of its parts, in any order. Raises ValueError."""
     word = text.strip() if isinstance(text, str) else ""
     found = _SPAN_PART.findall(word)
     parts = {unit: int(number) for number, unit in found}
@@ -68,7 +68,7 @@ def span(text: object) -> Span:
 
 
 def keep_count(text: object) -> int:
-    """How many to keep: a whole number, or `unlimited` (UNLIMITED). Raises ValueError."""
+    """Read a number to keep: a whole number, or `unlimited` (UNLIMITED). Raises ValueError."""
     word = str(text).strip() if isinstance(text, str | int) and not isinstance(text, bool) else ""
     if word == "unlimited":
         return UNLIMITED
@@ -78,7 +78,7 @@ def keep_count(text: object) -> int:
 
 
 def time_ns_of(text: str) -> int:
-    """RFC 3339 with any offset, to nanoseconds since 1970. Raises ValueError."""
+    """Convert RFC 3339 with any offset to nanoseconds since 1970. Raises ValueError."""
     moment = datetime.fromisoformat(text.strip())
     if moment.tzinfo is None:
         raise ValueError("the offset is missing; end the time with Z or +02:00")

@@ -1,12 +1,12 @@
-"""A target's URL: where the place is, the same for every host, apart from how this host gets in.
+"""A target's URL: its location, which is the same for every host, separate from this host's access.
 
     file:///mnt/nas/drtool                                a directory; a plain path means the same
     s3://BUCKET/PREFIX?endpoint=https://s3.example.org    endpoint, region, path_style: where; profile, storage_class: how
     sftp://USER@HOST:PORT/srv/drtool                      identity_file, known_hosts: how
 
 Invariants
-    What says where a place is stands in the URL, and so in the manifest: one URL and the password lead back to everything.
-    What says how this host gets in (`Access`) never leaves it. A URL that holds a password is refused.
+    The location is in the URL, and so in the manifest: one URL and the password suffice to recover everything.
+    This host's `Access` never leaves the host. A URL with a password in it is refused.
 """
 
 import os
@@ -27,7 +27,7 @@ _FILES = frozenset({"identity_file", "known_hosts"})
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """How this host gets in. None: as the host's own configuration for S3 or SSH says."""
+    """This host's access to a target. None: the host's own configuration for S3 or SSH applies."""
 
     profile: str | None = None
     storage_class: str | None = None
@@ -39,20 +39,20 @@ NO_ACCESS = Access()
 
 
 def scheme_of(url: str) -> str:
-    """`file`, `s3` or `sftp`. Raises ValueError for what is no kind of target."""
+    """Return `file`, `s3` or `sftp`. Raises ValueError for any other scheme."""
     found = _SCHEME.match(url)
     if found is None or url.startswith(FILE_SCHEME):
         return "file"
     scheme = found[1].lower()
     if scheme not in _WHERE:
-        raise ValueError(f"{found[1]}:// is no kind of target; use a path, file://, s3:// or sftp://")
+        raise ValueError(f"{found[1]}:// is not a kind of target; use a path, file://, s3:// or sftp://")
     return scheme
 
 
 def read_url(text: str, directory: Path, **options: str | bool | None) -> tuple[str, Access]:
-    """The URL in full, and the access, from what a person wrote in one URL or in keys beside it.
+    """Return the full URL and the access, from a user's URL and separate options.
 
-    A plain path is below `directory`, as are the names of files. Nothing is percent-encoded. Raises ValueError.
+    A plain path and file names are relative to `directory`. Nothing is percent-encoded. Raises ValueError.
     """
     if not text:
         raise ValueError("expected a URL or a path")
@@ -64,7 +64,7 @@ def read_url(text: str, directory: Path, **options: str | bool | None) -> tuple[
     place, _, query = text.partition("?")
     for key, value in _pairs(query):
         if given.setdefault(key, value) != value:
-            raise ValueError(f"the URL says {key}={value}, and the key beside it {given[key]}")
+            raise ValueError(f"the URL has {key}={value}, but the key {key} is {given[key]}")
     _check_keys(scheme, given)
     how = {key: _file(given[key], directory) if key in _FILES else given[key] for key in _HOW[scheme] if key in given}
     where = {key: _checked(key, given[key]) for key in _WHERE[scheme] if key in given}
@@ -72,20 +72,20 @@ def read_url(text: str, directory: Path, **options: str | bool | None) -> tuple[
 
 
 def options_of(url: str) -> tuple[str, dict[str, str]]:
-    """A full URL without its query, and what the query says."""
+    """Split a full URL into the part before its query, and the options of the query."""
     place, _, query = url.partition("?")
     return place, dict(_pairs(query))
 
 
 def told_with(url: str, access: Access) -> str:
-    """The URL as a person would write it on a command line to get in just so."""
+    """Return the URL as a user would write it on a command line to get this access."""
     how = {key: value for key, value in asdict(access).items() if value is not None}
     place, where = options_of(url) if scheme_of(url) != "file" else (url, {})
     return place + _query(where | how)
 
 
 def check_url(text: object) -> str:
-    """The text, if it is the URL or the path of a target. Raises ValueError."""
+    """Return the text if it is the URL or path of a target. Raises ValueError."""
     if not isinstance(text, str) or not text:
         raise ValueError("expected a URL or a path")
     read_url(text, Path("/"))
@@ -105,7 +105,7 @@ def _canonical(scheme: str, place: str) -> str:
     if parts.password is not None:
         raise ValueError(f"a URL must not hold a password; {_INSTEAD[scheme]}")
     if parts.fragment:
-        raise ValueError("'#' has no meaning in a target's URL")
+        raise ValueError("a target's URL must not contain '#'")
     return _bucket(parts.netloc, parts.path) if scheme == "s3" else _server(parts.netloc, parts.path)
 
 
@@ -117,18 +117,20 @@ _INSTEAD = {
 
 def _bucket(bucket: str, path: str) -> str:
     if not _BUCKET.fullmatch(bucket):
-        raise ValueError(f"{bucket!r} is no name of a bucket; write s3://BUCKET/PREFIX")
+        raise ValueError(f"{bucket!r} is not a valid bucket name; write s3://BUCKET/PREFIX")
     prefix = path.strip("/")
     if prefix and (not _PREFIX.fullmatch(prefix) or len(prefix) > 256 or ".." in prefix.split("/")):
-        raise ValueError(f"{prefix!r} cannot be a prefix; lower-case letters, digits, '.', '_' and '-', joined by '/'")
+        raise ValueError(
+            f"{prefix!r} is not a valid prefix; use lower-case letters, digits, '.', '_' and '-', joined by '/'"
+        )
     return f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
 
 
 def _server(netloc: str, path: str) -> str:
     if not _has_host(f"//{netloc}"):
-        raise ValueError("an sftp:// URL names a server: sftp://backup@nas.example.org/srv/drtool")
+        raise ValueError("an sftp:// URL needs a server: sftp://backup@nas.example.org/srv/drtool")
     if not path.strip("/") or ".." in path.split("/"):
-        raise ValueError("an sftp:// URL names a directory by its absolute path: sftp://nas.example.org/srv/drtool")
+        raise ValueError("an sftp:// URL needs the absolute path of a directory: sftp://nas.example.org/srv/drtool")
     return f"sftp://{netloc}{os.path.normpath('/' + path.strip('/'))}"
 
 
@@ -136,7 +138,7 @@ def _has_host(url: str) -> bool:
     parts = urlsplit(url)
     try:
         return bool(parts.hostname) and parts.port != 0
-    except ValueError:  # no number, or too large a one
+    except ValueError:  # the port is invalid
         return False
 
 
@@ -158,8 +160,8 @@ def _check_keys(scheme: str, given: dict[str, str]) -> None:
     known = (*_WHERE.get(scheme, ()), *_HOW.get(scheme, ()))
     for key, value in given.items():
         if key not in known:
-            suits = f"it knows {', '.join(known)}" if known else "a directory needs none"
-            raise ValueError(f"{key} is nothing that a {scheme}:// target knows; {suits}")
+            suits = f"use {', '.join(known)}" if known else "a directory has no options"
+            raise ValueError(f"{key} is not an option of {scheme}:// targets; {suits}")
         if not value:
             raise ValueError(f"{key} is empty")
 
@@ -170,13 +172,13 @@ def _word(value: str | bool) -> str:
 
 def _checked(key: str, value: str) -> str:
     if key == "path_style" and value not in ("true", "false"):
-        raise ValueError(f"path_style is true or false, not {value!r}")
+        raise ValueError(f"path_style must be true or false, not {value!r}")
     if key == "endpoint":
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not _has_host(value) or parts.query or parts.fragment:
             raise ValueError(f"endpoint {value!r} is not like https://s3.example.org")
         if parts.username is not None:
-            raise ValueError(f"an endpoint must not hold a name or a password; {_INSTEAD['s3']}")
+            raise ValueError(f"an endpoint must not contain a user name or a password; {_INSTEAD['s3']}")
         return value.rstrip("/")
     return value
 

@@ -1,13 +1,13 @@
-"""Strict YAML 1.2: text to plain values, each with the place where it stands.
+"""Strict YAML 1.2: text to plain values, each with its place in the file.
 
 Invariants
-    Only `true`/`false` are booleans, `null`/`~`/nothing is null, `010` is ten; `22:30`, dates, `yes`,
-    `.inf` and `1_000` are text.
+    Only `true`/`false` are booleans. `null`/`~`/nothing is null, and `010` is ten. `22:30`, dates, `yes`, `.inf` and `1_000`
+    are text.
     Duplicate keys, tags, anchors, aliases, merge keys and a second document are refused, so a file means what it shows.
-    Size and depth are checked before anything recurses: no file, however made, takes more than a moment or the stack.
+    Size and depth are checked before any recursion, so no file takes long to read or exhausts the stack.
 
-We read ruamel.yaml's parser events and resolve scalars ourselves: its constructors read dates and `1_000`, accept tags
-and merge keys, and obey `%YAML 1.1`.
+drtool reads the parser events of ruamel.yaml and resolves scalars on its own: the constructors of ruamel.yaml read dates and
+`1_000`, accept tags and merge keys, and obey `%YAML 1.1`.
 """
 
 import re
@@ -19,10 +19,10 @@ from drtool.errors import ConfigError
 MAX_DEPTH = 32
 MAX_SIZE_BYTES = 256 * 1024
 MAX_REFUSED = 20
-"""So many things are told of a file that are not read; a bomb has a hundred thousand."""
+"""The maximum number of refusals that are reported. A YAML bomb has a hundred thousand."""
 
 Path = tuple[str | int, ...]
-"""Where in a document: `("sites", "paris", "nas")`; list items by index."""
+"""A path in a document: `("sites", "paris", "nas")`. List items go by index."""
 
 Place = tuple[int, int]
 """Line and column, from 1."""
@@ -39,7 +39,7 @@ _NULLS = frozenset(("", "~", "null"))
 
 
 def describe_path(path: Path) -> str:
-    """A path as people write it: `sources.home.paths[0]`."""
+    """Return a path as people write it: `sources.home.paths[0]`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -47,7 +47,7 @@ def describe_path(path: Path) -> str:
 
 
 def scalar(text: str) -> Value:
-    """What an unquoted scalar means."""
+    """Return the value of an unquoted scalar."""
     if text in _NULLS:
         return None
     if text in ("true", "false"):
@@ -60,22 +60,22 @@ def scalar(text: str) -> Value:
 
 
 class Parsed:
-    """One document: its value, and where each part of it stands."""
+    """One document: its value, and the place of each part."""
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.value: Value = None
         self.places: dict[Path, Place] = {}
-        """Of each value; a mapping's value by the place of its key."""
+        """The place of each value. A mapping's value has the place of its key."""
 
     def place(self, path: Path) -> Place:
-        """Where `path` stands, or the nearest thing around it that does."""
+        """Return the place of `path`, or of its nearest enclosing value."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, (1, 1))
 
     def error(self, path: Path, message: str, *, hint: str | None = None) -> ConfigError:
-        """`message` about the value at `path`, with file, line and column."""
+        """Return an error about the value at `path`, with file, line and column."""
         return ConfigError(self.sentence(path, message), hint=hint)
 
     def sentence(self, path: Path, message: str) -> str:
@@ -85,9 +85,9 @@ class Parsed:
 
 
 def parse(data: bytes, file: str) -> Parsed:
-    """Reads one document. Raises ConfigError that names file, line and column."""
+    """Parse one document. Raises ConfigError with file, line and column."""
     if len(data) > MAX_SIZE_BYTES:
-        raise ConfigError(f"{file}:1:1: the file has {len(data)} bytes; at most {MAX_SIZE_BYTES} are read")
+        raise ConfigError(f"{file}:1:1: the file has {len(data)} bytes, more than the limit of {MAX_SIZE_BYTES}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -97,7 +97,7 @@ def parse(data: bytes, file: str) -> Parsed:
 
 
 class _Builder:
-    """Walks the parser's events once; one method for each kind of node."""
+    """One walk over the parser's events, with one method for each kind of node."""
 
     def __init__(self, file: str, text: str) -> None:
         self._parsed = Parsed(file)
@@ -137,9 +137,9 @@ class _Builder:
 
     def _check_document(self, event: ParserEvent, number: int) -> None:
         if number > 1:
-            raise self._refusal(_place(event), "a second document begins here; a file holds one")
+            raise self._refusal(_place(event), "a second document begins here; only one is allowed")
         if event.version is not None and tuple(event.version) != (1, 2):
-            raise self._refusal(_place(event), "only YAML 1.2 is read")
+            raise self._refusal(_place(event), "only YAML 1.2 is supported")
 
     def _node(self, event: ParserEvent, path: Path, place: Place | None) -> Value:
         place = place or _place(event)
@@ -154,9 +154,9 @@ class _Builder:
 
     def _check_node(self, event: ParserEvent, kind: str, path: Path, place: Place) -> None:
         if kind == "Alias" or event.anchor is not None:
-            self._refuse(place, "anchors and aliases (& and *) are not read; write the value out", path)
+            self._refuse(place, "anchors and aliases (& and *) are not supported; write the value out", path)
         if kind != "Alias" and event.ctag is not None:
-            self._refuse(place, f"tags (here {event.ctag}) are not read", path)
+            self._refuse(place, f"tags (here {event.ctag}) are not supported", path)
         if len(path) > MAX_DEPTH:
             raise self._refusal(place, f"nested deeper than {MAX_DEPTH} levels")
 
@@ -172,7 +172,7 @@ class _Builder:
             key = self._key(event, path)
             if key in items:
                 first = self._parsed.places[(*path, key)][0]
-                self._refuse(_place(event), f"the key {key!r} stands here twice (first on line {first})", path)
+                self._refuse(_place(event), f"the key {key!r} is given twice (first on line {first})", path)
             items[key] = self._node(next(self._events), (*path, key), _place(event))
         return items
 
@@ -182,11 +182,11 @@ class _Builder:
             raise self._refusal(place, "a key must be plain text", path)
         self._check_node(event, "Scalar", path, place)
         if event.value == "<<" and event.implicit[0]:
-            self._refuse(place, "merge keys (<<) are not read; write the keys out", path)
+            self._refuse(place, "merge keys (<<) are not supported; write the keys out", path)
         return _joined(event.value)
 
     def _refuse(self, place: Place, message: str, path: Path) -> None:
-        """Remembers it and goes on, so that all that is not read is told at once; the document is never given out."""
+        """Record a refusal and go on, so that all are reported at once. The document is then never returned."""
         self._refused.append(self._refusal(place, message, path).message)
         if len(self._refused) == MAX_REFUSED:
             raise ConfigError(*self._refused, "… and perhaps more")
@@ -197,7 +197,7 @@ class _Builder:
 
 
 def _joined(text: str) -> str:
-    r"""JSON writes a letter beyond U+FFFF as two escapes (`"\ud83d\ude00"`), and ruamel.yaml leaves them two."""
+    r"""Join surrogate pairs: JSON writes a letter beyond U+FFFF as `"\ud83d\ude00"`, and ruamel.yaml leaves it as two."""
     if not any("\ud800" <= letter <= "\udbff" for letter in text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

@@ -1,1 +1,1 @@
-"""Pages for people: the recovery kit."""
+"""Reports for people and monitoring: HTML pages, the recovery kit, JUnit, Prometheus."""

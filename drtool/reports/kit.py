@@ -1,9 +1,9 @@
-"""The recovery kit as a page to print and as plain text: what to do on a machine that has nothing, in order.
+"""The recovery kit as a page to print and as plain text: the steps from an empty machine to restored data, in order.
 
 Invariants
-    Both forms say the same; the commands are the same, character by character.
-    The page needs nothing but itself: no script, no font, no picture from elsewhere. What comes from outside is escaped.
-    It fits on one sheet: long lists are cut, and say so.
+    Both forms say the same. The commands are identical, character by character.
+    The page is self-contained: no script, font or picture from elsewhere. Text from outside is escaped.
+    It fits on one sheet. Long lists are cut, with a note.
 """
 
 import shlex
@@ -29,7 +29,7 @@ QR_BORDER = 4
 
 
 class Step(Struct, frozen=True):
-    """One thing to do: a sentence, command lines, and what else to know."""
+    """One thing to do: a sentence, command lines, and a note."""
 
     what: str
     commands: tuple[str, ...]
@@ -37,7 +37,7 @@ class Step(Struct, frozen=True):
 
 
 def steps(kit: Kit) -> list[Step]:
-    """From a bare machine to restored files."""
+    """Return the steps from an empty machine to restored files."""
     return [
         Step(
             "Install drtool on any Linux with Python 3.11 or newer (as root, if the files have several owners):",
@@ -46,19 +46,19 @@ def steps(kit: Kit) -> list[Step]:
                 "drtool-venv/bin/pip install -f drtool-wheels drtool-wheels/drtool-*.whl",
                 'PATH="$PWD/drtool-venv/bin:$PATH"',
             ),
-            "Keep the directory drtool-wheels with this kit: `pip wheel -w drtool-wheels .` in drtool's source makes it. "
-            f"Any version from {kit.version} on will do.",
+            "Keep the directory drtool-wheels with this kit: `pip wheel -w drtool-wheels .` in drtool's source creates it. "
+            f"Use version {kit.version} or later.",
         ),
         _connecting(kit),
-        Step("See what is there:", ("drtool snapshots",)),
+        Step("List the snapshots:", ("drtool snapshots",)),
         Step(
-            "Restore everything into an empty directory, and look at it:",
+            "Restore everything into an empty directory, and check the result:",
             tuple(_commands(kit, _into_a_directory)),
-            "The newest snapshot of each source of a host. Where two sources hold different things at one path, the older one is "
-            "in the directory `_sources`; of databases it restores the dumps and says how to load them.",
+            "This restores the newest snapshot of each source of a host. If two sources differ at one path, the older one is put "
+            "into the directory `_sources`. For databases it restores the dumps and prints how to load them.",
         ),
         Step(
-            "Or put it straight where it was; what differs there is replaced:",
+            "Or restore everything to its original place, replacing files that differ:",
             tuple(_commands(kit, _in_place)),
             _others(kit),
         ),
@@ -68,20 +68,20 @@ def steps(kit: Kit) -> list[Step]:
 def _connecting(kit: Kit) -> Step:
     first = _first(kit)
     note = (
-        "A file:// place is a directory: attach its disk, mount it, and name the directory that holds drtool.json. "
-        "If this place is gone, name another one from below, without a remark that it keeps no key slot or no data. "
-        "Or name several, of which those that answer are used."
+        "A file:// place is a directory: attach and mount its disk, and give the directory that contains drtool.json. "
+        "If this place is lost, use another one from the list below that has a key slot and data. "
+        "You can also give several, and those that answer are used."
     )
-    return Step("Connect; the password is asked for:", (f"drtool connect {shlex.quote(first.url)}",), note)
+    return Step("Connect, and enter the password when asked:", (f"drtool connect {shlex.quote(first.url)}",), note)
 
 
 def _first(kit: Kit) -> KitPlace:
-    """The place to begin at; they come sorted by how well that goes."""
+    """Return the place to begin at. Places are sorted by suitability."""
     return next(place for place in kit.places if place.keys)
 
 
 def _commands(kit: Kit, words: Callable[[str, list[str]], list[str]]) -> Iterator[str]:
-    """One command line for each host; without snapshots, for the host that will have some."""
+    """Yield one command line per host, or one without a host if there are no snapshots."""
     hosts = _hosts(kit)
     for host in hosts[:HOSTS_MAX]:
         yield shlex.join(("drtool", *words(host, hosts)))
@@ -98,34 +98,34 @@ def _in_place(host: str, _hosts: list[str]) -> list[str]:
 
 
 def _hosts(kit: Kit) -> list[str]:
-    """The hosts that have snapshots; the one that made the kit first."""
+    """Return the hosts that have snapshots, starting with the host that made the kit."""
     return sorted({source.host for source in kit.sources}, key=lambda host: (host != kit.host, host))
 
 
 def _others(kit: Kit) -> str:
     more = len(_hosts(kit)) - HOSTS_MAX
-    told = f"{more} more hosts have snapshots: `drtool snapshots` names them." if more > 0 else ""
-    return f"Only on the machine that takes that host's place. {told}".rstrip() if len(_hosts(kit)) > 1 else told
+    told = f"{more} more hosts have snapshots. `drtool snapshots` lists them." if more > 0 else ""
+    return f"Do this only on the machine that replaces that host. {told}".rstrip() if len(_hosts(kit)) > 1 else told
 
 
 def closing(kit: Kit) -> str:
-    """What to add where the catalogue has no quorum, and how many sites bring everything back."""
+    """Return the advice for a catalogue without a quorum, and the number of sites that suffice for recovery."""
     promise = str(kit.promise)
     return (
-        f"With fewer than {kit.quorum} of the {kit.voters} voting sites at hand, add `--manifest-from any` to `snapshots` and "
-        f"`restore`. {promise[:1].upper()}{promise[1:]}, once every copy is made; `drtool survive` says what holds for what is "
-        "stored."
+        f"With fewer than {kit.quorum} of the {kit.voters} voting sites available, add `--manifest-from any` to `snapshots` and "
+        f"`restore`. {promise[:1].upper()}{promise[1:]}, once all copies exist. `drtool survive` shows what applies to the data "
+        "stored now."
     )
 
 
 def connect_code(kit: Kit) -> str:
-    """What the first QR code says."""
+    """Return the text of the first QR code."""
     first = _first(kit)
     return f"drtool connect {shlex.quote(first.url)}\nrepository {kit.repository_id}"
 
 
 def html_page(kit: Kit) -> str:
-    """A page of its own, to be printed on one sheet."""
+    """Return a self-contained page, to be printed on one sheet."""
     kit = _printable(kit)
     parts = (
         _html_head(kit),
@@ -140,7 +140,7 @@ def html_page(kit: Kit) -> str:
 
 
 def text_page(kit: Kit, *, dark: bool = False) -> str:
-    """The same as plain text; command lines begin with four spaces and `$ `. `dark`: for a terminal with a dark ground."""
+    """Return the same as plain text. Command lines begin with four spaces and `$ `. `dark` is for dark terminals."""
     kit = _printable(kit)
     parts = [
         f"RECOVERY KIT: {kit.label}",
@@ -174,7 +174,7 @@ def text_page(kit: Kit, *, dark: bool = False) -> str:
 
 
 def _printable(kit: Kit) -> Kit:
-    """The same with every text in it escaped, except for the password, which must be typed as it is."""
+    """Return the kit with every text escaped, except the password, which must be typed as it is."""
     return msgspec.convert({**_shown(msgspec.to_builtins(kit)), "password": kit.password}, Kit)
 
 
@@ -217,7 +217,7 @@ def _more(rows: Sequence[object], shown: int) -> list[str]:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Broken between words only: what stands in a note may be typed as it is."""
+    """Wrap text between words only, because parts of a note may be typed literally."""
     import textwrap
 
     return textwrap.wrap(text, WIDTH - 3, break_long_words=False, break_on_hyphens=False)
@@ -247,7 +247,7 @@ def _html_step(step: Step) -> str:
 
 
 def _marked(text: str) -> str:
-    """Escaped, with what stands between backquotes as code."""
+    """Return escaped text, with parts between backquotes as code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
 
@@ -272,7 +272,7 @@ def _svg(text: str) -> str:
 
 
 def _blocks(text: str, *, dark: bool) -> str:
-    """A QR code in half blocks, two rows to a line; on paper ink is dark, on a `dark` terminal it is light."""
+    """Return a QR code in half blocks, two rows per line. Ink is dark on paper, and light on a `dark` terminal."""
     rows = [[bool(bit) != dark for bit in row] for row in segno.make_qr(text, error="m").matrix_iter(border=QR_BORDER)]
     if len(rows) % 2:
         rows.append([dark] * len(rows[0]))
@@ -282,8 +282,8 @@ def _blocks(text: str, *, dark: bool) -> str:
 
 
 _ADVICE = (
-    "Keep one copy where no loss of a site reaches it, the password apart from it or in a sealed envelope. Print it again when "
-    "places or passwords change: `drtool key kit`. Try it once a year on a machine that has nothing."
+    "Keep one copy at a place that no loss of a site affects, with the password apart from it or in a sealed envelope. Print "
+    "it again (`drtool key kit`) when places or passwords change. Try it once a year on an empty machine."
 )
 
 _PAGE = """<!DOCTYPE html>

@@ -1,12 +1,12 @@
 """Figures for Prometheus, as a text file for node_exporter's textfile collector.
 
 Invariants
-    The file holds what the newest run of each command found, whichever command wrote it last: that is remembered beside
-    this host's state, for each configuration in a file of its own. Configurations that name the same file share it.
-    Every sample names its repository and its configuration, so no two configurations of a host have a series in common.
+    The file holds the results of the newest run of each command. The runs are remembered in this host's state directory,
+    in one file per configuration. Configurations that name the same metrics file share it.
+    Every sample has labels for its repository and configuration, so no two configurations of a host share a series.
     A series ends when its source is no longer configured, or its configuration is gone.
     A reader sees the old file or the new one, and may be another user (0644).
-    Every sample's time is a figure of its own: the collector refuses timestamps in the file.
+    The time of each sample is a figure of its own, because the collector refuses timestamps in the file.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ from drtool.operations.scheduling.files import write_whole
 Json = dict[str, Any]
 _FOLDER, _LOCK = "metrics", "lock"
 _GOOD = (0, 3, 5)
-"""What `backup` ends with when snapshots are stored."""
+"""The exit codes of `backup` with which snapshots are stored."""
 
 
 class Owner(Struct, frozen=True, kw_only=True):
@@ -36,51 +36,51 @@ class Owner(Struct, frozen=True, kw_only=True):
     config: str
     """Its absolute path."""
     repository: str
-    """The label that it gives to its repository."""
+    """The label of its repository."""
     host: str
     sources: frozenset[str]
-    """The sources that it names."""
+    """The names of its sources."""
     file: Path
-    """Where its figures go."""
+    """The metrics file."""
 
     @property
     def memory(self) -> str:
-        """Return the name of the file in which its runs are remembered."""
+        """The name of the file that remembers its runs."""
         return hashlib.sha256(os.fsencode(self.config)).hexdigest()[:16] + ".json"
 
 
 _HELP = {
-    "last_run_timestamp_seconds": "When the command ended last.",
-    "last_run_exit_code": "What it ended with: 0 done, 3 incomplete, 5 too few copies, others see docs/cli.md.",
+    "last_run_timestamp_seconds": "When the command last ended.",
+    "last_run_exit_code": "Its exit code: 0 done, 3 incomplete, 5 too few copies, others see docs/cli.md.",
     "last_run_duration_seconds": "How long it took.",
-    "last_success_timestamp_seconds": "When it ended last with 0, or, having stored everything it could, with 3 or 5.",
-    "backup_last_success_timestamp_seconds": "When a snapshot of the source was stored last.",
+    "last_success_timestamp_seconds": "When it last ended with 0, or for backup with 3 or 5.",
+    "backup_last_success_timestamp_seconds": "When a snapshot of the source was last stored.",
     "backup_duration_seconds": "How long the last snapshot of the source took.",
-    "backup_exit_code": "What the last backup of the source ended with: 0 done, 3 incomplete, 5 too few copies, others failed.",
-    "backup_copies": "The smallest number of sites that the last backup of the source wrote or saw anything of it at.",
+    "backup_exit_code": "Exit code of the last backup of the source: 0 done, 3 incomplete, 5 too few copies, others failed.",
+    "backup_copies": "The smallest number of sites with a copy of any part of the source, as written or seen by its last backup.",
     "backup_files": "Files in the last snapshot of the source.",
     "backup_errors": "Items of the source that could not be read.",
-    "backup_processed_bytes": "Bytes that the last backup of the source looked at.",
+    "backup_processed_bytes": "Bytes that the last backup of the source processed.",
     "backup_added_bytes": "New unique bytes in it.",
     "backup_stored_bytes": "Bytes written for it, over all copies.",
-    "verify_missing": "Objects that the last verify missed.",
+    "verify_missing": "Objects that the last verify found missing.",
     "verify_damaged": "Objects that the last verify found damaged.",
     "verify_checked_bytes": "Bytes that the last verify checked.",
-    "prune_removed_bytes": "Bytes that the last prune gave back.",
+    "prune_removed_bytes": "Bytes that the last prune freed.",
     "status_timestamp_seconds": "When the figures of status were taken.",
     "healthy": "Whether status found no problem.",
     "problems": "How many problems status found.",
     "notices": "How many notices status gave; they need no action.",
     "quorum_needed": "Voters that a change needs.",
-    "quorum_reachable": "Voters that can be reached.",
+    "quorum_reachable": "Reachable voters.",
     "site_up": "Whether the site answers.",
-    "target_writable": "Whether the target took an object just now.",
-    "target_free_bytes": "The room that is left at the target.",
-    "target_last_backup_bytes": "What the last backup stored there, by the ring's shares.",
-    "source_newest_timestamp_seconds": "Of when the newest snapshot of the source is.",
-    "source_last_verified_timestamp_seconds": "Since when all that its newest proven snapshot needs was read whole.",
-    "source_proven_timestamp_seconds": "Of when the newest snapshot of the source is that was read whole.",
-    "source_copies": "The smallest number of sites that hold anything of it.",
+    "target_writable": "Whether the target accepted a test object.",
+    "target_free_bytes": "Free space at the target.",
+    "target_last_backup_bytes": "Bytes that the last backup stored there, by the ring's shares.",
+    "source_newest_timestamp_seconds": "Time of the newest snapshot of the source.",
+    "source_last_verified_timestamp_seconds": "When everything that its newest proven snapshot needs had last been read whole.",
+    "source_proven_timestamp_seconds": "Time of the newest snapshot of the source that was read whole.",
+    "source_copies": "The smallest number of sites with a copy of any part of it.",
     "source_objective_met": "Whether its objectives are met.",
 }
 
@@ -103,7 +103,7 @@ def publish(state_dir: Path, owner: Owner, command: str, run: Json) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Two commands that end at the same time do not lose each other's run."""
+    """Lock the folder, so that two commands that end at the same time keep both runs."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -129,7 +129,7 @@ def _with_run(runs: Json, owner: Owner, command: str, run: Json) -> Json:
 
 
 def _all(folder: Path) -> list[Json]:
-    """Return what is remembered of each configuration that still exists."""
+    """Return the remembered runs of each configuration that still exists."""
     found = [_read(path) for path in sorted(folder.glob("*.json"))]
     return [row for row in found if {"config", "file", "runs"} <= set(row) and os.path.lexists(row["config"])]
 
@@ -139,7 +139,7 @@ def _source(key: str) -> str:
 
 
 def _read(path: Path) -> Json:
-    """What is remembered; what cannot be read counts as nothing."""
+    """Return the remembered runs, or nothing if the file is unreadable."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -148,7 +148,7 @@ def _read(path: Path) -> Json:
 
 
 def run_of(command: str, document: object, *, exit_code: int, began_s: float, ended_s: float, host: str = "") -> Json:
-    """Return one run as it is remembered: its figures, taken out of its document. `host` is where it ran."""
+    """Return one run to remember: the figures from its document. `host` is where it ran."""
     found = document if isinstance(document, dict) else {}
     sources = {}
     if command == "backup":
@@ -232,7 +232,7 @@ def _samples(memory: Json) -> Iterator[Sample]:
 
 
 def _is_wanted(row: Json, memory: Json) -> bool:
-    """Whether a source has series: other hosts' sources, and those that this configuration names."""
+    """Return whether a source has series: it is of another host, or configured here."""
     return row["host"] != memory["host"] or row["name"] in memory["configured"]
 
 
@@ -240,7 +240,7 @@ def _status_samples(status: Json, time_s: float) -> Iterable[Sample]:
     yield "status_timestamp_seconds", {}, time_s
     yield "healthy", {}, status["healthy"]
     yield "problems", {}, len(status["problems"])
-    yield "notices", {}, len(status.get("notices", ()))  # earlier versions remembered none
+    yield "notices", {}, len(status.get("notices", ()))  # earlier versions recorded no notices
     yield "quorum_needed", {}, status["quorum"]["needed"]
     yield "quorum_reachable", {}, status["quorum"]["reachable"]
     for site in status["sites"]:
@@ -264,7 +264,7 @@ def _source_samples(sources: Iterable[Json], time_s: float) -> Iterable[Sample]:
 
 
 def _target_samples(targets: Iterable[Json]) -> Iterable[Sample]:
-    """What is not known, or was not tried, has no sample."""
+    """Yield the samples of targets. Unknown or untested values have none."""
     for row in targets:
         for figure in ("writable", "free_bytes", "last_backup_bytes"):
             if row.get(figure) is not None:

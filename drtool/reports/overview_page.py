@@ -1,8 +1,8 @@
 """The report of a repository: problems first, then sources, sites, the ring, snapshots over time, verification, drills.
 
 Invariants
-    It tells what `status` and the catalogue say at one moment, and when that was. Nothing in it asks anybody anything.
-    What a drawing shows stands in words as well. Times are UTC.
+    It shows the results of `status` and the catalogue at one moment, and the time of that moment.
+    Everything in a drawing is also given in words. Times are UTC.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 class Dot(Struct, frozen=True, kw_only=True):
-    """A snapshot in the drawing: whose it is, and of when."""
+    """A snapshot in the drawing: its source and host, and its time."""
 
     source: str
     host: str
@@ -31,7 +31,7 @@ class Dot(Struct, frozen=True, kw_only=True):
 
 
 class Overview(Struct, frozen=True, kw_only=True):
-    """Everything that the page tells."""
+    """All data of the page."""
 
     label: str
     repository: str
@@ -48,7 +48,7 @@ class Overview(Struct, frozen=True, kw_only=True):
 
 
 def overview_page(seen: Overview) -> str:
-    """The whole page."""
+    """Return the whole page."""
     return document(
         f"{seen.label}: {'well' if _well(seen) else 'needs attention'}",
         tag("h1", seen.label),
@@ -72,7 +72,7 @@ def _verdict(seen: Overview) -> Markup:
     problems = seen.status["problems"]
     notices = [tag("p", badge("notice", "dim"), f" {text}") for text in seen.status.get("notices", ())]
     if not problems:
-        lead = tag("p", badge("well", "good"), " Nothing is wrong that is known.", cls="lead")
+        lead = tag("p", badge("well", "good"), " No problem is known.", cls="lead")
         return tag("div", lead, *notices, cls="verdict good")
     told = "1 thing needs attention" if len(problems) == 1 else f"{len(problems):,} things need attention"
     lead = tag("p", badge("attention", "bad"), f" {told}:", cls="lead")
@@ -105,7 +105,7 @@ def _sources(seen: Overview) -> Markup:
         copies = "-" if row["copies"] is None else str(row["copies"])
         rows.append((row["name"] or "(paths)", row["host"], newest, age, allowed, copies, _when(row), _objective(row)))
     return _rows_or(
-        table(columns, rows, "Each source, its newest snapshot, and what must hold"), rows, "Nothing is stored yet."
+        table(columns, rows, "Each source, its newest snapshot, and its objectives"), rows, "Nothing is stored yet."
     )
 
 
@@ -114,7 +114,7 @@ def _when(row: Json) -> Markup:
 
 
 def _still(text: str) -> Markup:
-    """Not broken into lines."""
+    """Wrap text so that it is not broken into lines."""
     return tag("span", text, cls="still")
 
 
@@ -148,7 +148,7 @@ def _sites(seen: Overview) -> Markup:
             votes = _vote(site, row)
             free = "-" if row["free_bytes"] is None else size_text(row["free_bytes"])
             rows.append((row["name"], f"{row['objects']:,}", size_text(row["bytes"]), free, votes, _state(row)))
-    return table(columns, rows, "Each place that holds copies, and whether it answers")
+    return table(columns, rows, "Each target, and whether it is reachable")
 
 
 def _vote(site: Json, row: Json) -> Markup | str:
@@ -176,12 +176,12 @@ def _ring(seen: Overview) -> Markup:
         (row["name"], str(row["weight"]), _percent(row["share"]), _percent(row["expected_share"]), _bar(row))
         for row in seen.ring["targets"]
     ]
-    return table(columns, rows, f"What the ring of epoch {seen.ring['epoch']} gives each target")
+    return table(columns, rows, f"The share of each target in the ring of epoch {seen.ring['epoch']}")
 
 
 def _bar(row: Json) -> Markup:
     width, wanted = 400 * min(1.0, row["share"]), 400 * min(1.0, row["expected_share"])
-    told = f"{_percent(row['share'])} of all copies; {_percent(row['expected_share'])} by weight"
+    told = f"{_percent(row['share'])} of all copies, {_percent(row['expected_share'])} by weight"
     tone = "warn" if row["state"] != "active" else "good"
     ground = tag("line", x1="0", x2="400", y1="13.5", y2="13.5", cls="grid")
     bar = tag("rect", x="0", y="2", width=f"{width:.2f}", height="10", rx="1.5", cls=tone)
@@ -194,15 +194,15 @@ def _coverage(seen: Overview) -> Markup:
         Column("Site"),
         Column("Level"),
         Column("Round", figure=True),
-        Column("Last told"),
-        Column("What it proves"),
+        Column("Last report"),
+        Column("Result"),
     ]
     rows = [
         (row.site, row.level, str(row.round), _still(moment(row.time_ns)), _proof(row))
         for row in sorted(seen.coverage, key=lambda row: (row.site, row.level))
     ]
     return _rows_or(
-        table(columns, rows, "How far verification of each site has come"), rows, "Nothing was verified yet."
+        table(columns, rows, "Progress of the verification of each site"), rows, "Nothing has been verified yet."
     )
 
 
@@ -240,14 +240,14 @@ def _drills(seen: Overview) -> list[Markup]:
     notices = [
         tag(
             "div",
-            tag("p", f"{row['id']} is to pass every {seconds_text(row['must_pass_every_seconds'])}, and did not."),
+            tag("p", f"{row['id']} must pass every {seconds_text(row['must_pass_every_seconds'])}, but did not."),
             cls="notice bad",
         )
         for row in due
     ]
     return [
         *notices,
-        _rows_or(table(columns, rows, "The last runs of plans"), rows, "No plan was run yet: drtool plan list"),
+        _rows_or(table(columns, rows, "The last runs of plans"), rows, "No plan has run yet: drtool plan list"),
     ]
 
 
@@ -261,11 +261,11 @@ def _measured(run: RecordedRun, name: str) -> str:
 
 def _run_verdict(verdict: str) -> Markup:
     tone: Tone = TONES.get(verdict, "dim")
-    return badge(verdict or "not over", tone)
+    return badge(verdict or "unfinished", tone)
 
 
 def moment(time_ns: int) -> str:
-    """`2026-01-31 22:30 UTC`; `@seconds` where the calendar has no such time."""
+    """Return `2026-01-31 22:30 UTC`, or `@seconds` if the calendar has no such time."""
     try:
         return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (OverflowError, ValueError, OSError):

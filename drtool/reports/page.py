@@ -1,8 +1,8 @@
-"""The frame of every page that drtool writes: one file that needs nothing but itself, in light and in dark.
+"""The frame of every HTML page that drtool writes: one self-contained file, in light and dark.
 
 Invariants
-    No script, no font, no picture, no address from elsewhere; the page's own policy forbids them. All text is escaped.
-    Nothing is told by colour alone: every mark has its word.
+    No script, font, picture or address from elsewhere; the page's own policy forbids them. All text is escaped.
+    No information is given by colour alone: every mark has a word.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,18 +17,18 @@ Tone = Literal["good", "bad", "warn", "dim", ""]
 
 
 class Markup(str):
-    """Text that is HTML already; everything else is escaped where it is put in."""
+    """Text that is already HTML. All other text is escaped when it is inserted."""
 
     __slots__ = ()
 
 
 def html(value: object) -> str:
-    """A value as it stands in the page: markup as it is, anything else escaped."""
+    """Return a value for the page: markup unchanged, anything else escaped."""
     return value if isinstance(value, Markup) else escape(printable_lines(str(value)))
 
 
 def tag(name: str, *inner: object, **attributes: object) -> Markup:
-    """`tag("td", text, cls="figure")`: an element; `cls` is its class, `_` in a name stands for `-`."""
+    """Return an element: `tag("td", text, cls="figure")`. `cls` is its class, and `_` in a name stands for `-`."""
     words = "".join(
         f' {"class" if key == "cls" else key.replace("_", "-")}="{html(value)}"'
         for key, value in attributes.items()
@@ -44,11 +44,11 @@ def badge(word: str, tone: Tone) -> Markup:
 class Column(Struct, frozen=True):
     title: str
     figure: bool = False
-    """Whether it holds numbers, which stand at the right."""
+    """Whether it contains numbers, which are right-aligned."""
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], caption: str) -> Markup:
-    """Scrolls by itself where the window is narrower; the caption is for those who do not see where it stands."""
+    """Return a table that scrolls in a narrow window. The caption is for screen readers."""
     head = (tag("th", column.title, scope="col", cls="figure" if column.figure else "") for column in columns)
     body = (
         tag(
@@ -69,7 +69,7 @@ def section(title: str, *inner: object, anchor: str = "") -> Markup:
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> Markup:
-    """Names and what they are, as a list; those that are empty are left out."""
+    """Return names and values as a list, without empty ones."""
     return tag(
         "dl",
         *(tag("div", tag("dt", name), tag("dd", value)) for name, value in rows if value not in (None, "")),
@@ -78,7 +78,7 @@ def facts(rows: Iterable[tuple[str, object]]) -> Markup:
 
 
 def document(title: str, *body: object) -> str:
-    """The whole page."""
+    """Return the whole page."""
     return _PAGE.format(title=html(title), style=_STYLE, body="\n".join(map(html, body)))
 
 

@@ -1,7 +1,7 @@
-"""Two drawings for the report of a run: when each step was at work, and how an objective went over the last runs. SVG, in lines.
+"""Two SVG drawings for the report of a run: the working times of its steps, and the trend of an objective.
 
 Invariants
-    Each drawing has a title that says in words what it shows; the tables beside it hold the same figures.
+    Each drawing has a title that describes it in words. The tables beside it hold the same figures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,17 +25,17 @@ _TREND_WIDTH, _TREND_HEIGHT = 420, 96
 
 
 def gantt(works: Sequence[Work], path: Sequence[str], wall_s: float) -> Markup:
-    """A bar a step; those on the critical path have an outline and a star before their names."""
+    """Return a chart with one bar per step. Steps on the critical path have an outline and a star."""
     total_s = max(wall_s, 0.001)
     scale = (_WIDTH - _NAMES - 110) / total_s
     height = _TOP + _ROW * len(works) + 8
     rows = [_bar(work, index, scale, work.key in path) for index, work in enumerate(works)]
-    title = f"When each of {len(works)} steps was at work, over {seconds_text(wall_s)}; a star marks the critical path"
+    title = f"Working times of {len(works)} steps, over {seconds_text(wall_s)}. A star marks the critical path"
     return _svg(_WIDTH, height, title, *_axis(total_s, scale, height), *rows, cls="wide")
 
 
 def trend(values: Sequence[float | None], target: float | None, title: str) -> Markup:
-    """A point a run, oldest first; a run that did not come so far is a gap. The broken line is the objective."""
+    """Return a chart with one point per run, oldest first. A run without a value is a gap. The dashed line is the objective."""
     known = [value for value in values if value is not None]
     top = max([*known, target or 0.0, 0.001]) * 1.15
     step = (_TREND_WIDTH - 40) / max(1, len(values) - 1) if len(values) > 1 else 0.0
@@ -73,8 +73,8 @@ def trend(values: Sequence[float | None], target: float | None, title: str) -> M
 
 
 def _asked(target: float, y: float) -> list[Markup]:
-    """The broken line of an objective, and what it says; its words stand where there is room."""
-    words = tag("text", f"{seconds_text(target)} asked for", x="12", y=f"{y - 5 if y > 24 else y + 14:.1f}", cls="soft")
+    """Return the dashed line of an objective, with its label where there is room."""
+    words = tag("text", f"objective {seconds_text(target)}", x="12", y=f"{y - 5 if y > 24 else y + 14:.1f}", cls="soft")
     return [
         tag("line", x1="12", x2=str(_TREND_WIDTH - 12), y1=f"{y:.1f}", y2=f"{y:.1f}", cls="target"),
         words,
@@ -109,7 +109,7 @@ def _bar(work: Work, index: int, scale: float, critical: bool) -> Markup:
 
 
 def _told(work: Work) -> str:
-    """How long, and in a word what no colour should tell alone."""
+    """Return the duration, and in words what must not be given by colour alone."""
     took = seconds_text(work.ended_s - work.began_s)
     return took if work.status == "passed" else f"{took} {work.status or 'no end'}"
 
@@ -125,7 +125,7 @@ def _axis(total_s: float, scale: float, height: int) -> Iterator[Markup]:
 
 
 def _step(total_s: float) -> float:
-    """Between two lines of the axis: about six of them, at round times."""
+    """Return the distance of the axis lines: about six of them, at round times."""
     rough = total_s / 6
     for nice in (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200):
         if nice >= rough:
@@ -134,7 +134,7 @@ def _step(total_s: float) -> float:
 
 
 def seconds_text(value: float) -> str:
-    """A duration as people say it."""
+    """Return a duration as people write it."""
     if 0 < value < 0.05:
         return "< 0.1 s"
     if value < 10:

@@ -1,7 +1,7 @@
-"""A run of a plan as JUnit XML: each step a case, what failed a failure, what could not be proven an error.
+"""A plan's run as JUnit XML: each step is a case, a failed step a failure, an unproven one an error.
 
 Invariants
-    A step that never ran is skipped, never passed; a run that died has an error of its own.
+    A step that never ran is skipped, never passed. A run that died has an error of its own.
 """
 
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -14,7 +14,7 @@ _SKIPPED = ("skipped", "blocked", "simulated")
 
 
 def junit(story: Story, problem: str = "") -> str:
-    """One test suite; `problem`: why the journal is no evidence."""
+    """Return one test suite. `problem` is why the journal is not valid evidence."""
     suite = Element(
         "testsuite", name=_clean(story.run.plan), timestamp=story.run.at[:19], hostname=_clean(story.run.host)
     )
@@ -31,14 +31,14 @@ def junit(story: Story, problem: str = "") -> str:
             if goal.measured is None:
                 SubElement(case, "error", message="it was not measured", type="unproven")
             elif goal.met is False:
-                message = f"{goal.measured} s, and {goal.target} s is the objective"
+                message = f"{goal.measured} s, more than the objective of {goal.target} s"
                 SubElement(case, "failure", message=message, type="missed")
     if problem:
         case = SubElement(suite, "testcase", classname=_clean(story.run.plan), name="the journal", time="0")
         SubElement(case, "error", message=_clean(problem), type="damaged")
     if story.ended is None:
         case = SubElement(suite, "testcase", classname=_clean(story.run.plan), name="the run itself", time="0")
-        SubElement(case, "error", message="it is not over", type="unfinished")
+        SubElement(case, "error", message="it is unfinished", type="unfinished")
     cases = suite.findall("testcase")
     for name, kind in (("tests", ""), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(name, str(len(cases) if not kind else sum(case.find(kind) is not None for case in cases)))
@@ -67,7 +67,7 @@ def _case(suite: Element, story: Story, work: Work) -> None:
     if work.status in _FAILED:
         SubElement(case, "failure", message=detail, type=work.status)
     elif work.status in ("unproven", ""):
-        SubElement(case, "error", message=detail or "nobody knows how it ended", type=work.status or "unknown")
+        SubElement(case, "error", message=detail or "its end is unknown", type=work.status or "unknown")
     elif work.status in _SKIPPED:
         SubElement(case, "skipped", message=detail or work.status)
     elif detail:
@@ -75,5 +75,5 @@ def _case(suite: Element, story: Story, work: Work) -> None:
 
 
 def _clean(text: str) -> str:
-    """What XML has no characters for, and what would turn text around, is escaped."""
+    """Escape characters that XML does not have, and those that change the text direction."""
     return printable_lines(text)

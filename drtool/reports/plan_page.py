@@ -1,4 +1,4 @@
-"""The report of one run of a plan as a page: the verdict in words, what was not proven, then what was."""
+"""The report of a plan's run as a page: the verdict in words, then what was not proven, then what was."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,34 +13,34 @@ from drtool.reports.plan_story import Goal, Story, Work, critical_path
 
 SHOWN_CHARACTERS = 6000
 _VERDICTS = {
-    "passed": "Everything that this plan asks for was done and proven.",
-    "failed": "A step failed: this plan does not work as it is.",
-    "unproven": "Nothing failed, and something that the plan requires could not be proven either way.",
-    "missed": "Everything was done, and an objective was missed.",
-    "leftovers": "The work was done, and not everything that the run had made could be taken away again.",
-    "aborted": "The run was ended before it was through.",
-    "unfinished": "The run is not over: it is at work, or its process died. `drtool plan resume` goes on with it.",
+    "passed": "Everything that this plan requires was done and proven.",
+    "failed": "A step failed, so this plan does not work now.",
+    "unproven": "Nothing failed, but something that the plan requires could not be proven.",
+    "missed": "Everything was done, but an objective was missed.",
+    "leftovers": "The work was done, but not everything that the run had created could be removed.",
+    "aborted": "The run was ended before it was complete.",
+    "unfinished": "The run is unfinished: it is in progress, or its process died. `drtool plan resume` continues it.",
 }
 _NAMES = {"rto": "RTO", "rpo": "RPO", "wrt": "WRT", "detection": "detection"}
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
-    """What a journal alone does not say: how earlier runs went (oldest first), what waited for what, what the sites have."""
+    """Data besides the journal: earlier runs (oldest first), dependencies of steps, and the records at the sites."""
 
     trends: Mapping[str, Sequence[float | None]] = {}
     needs: Mapping[str, Sequence[str]] = {}
     recorded: str = ""
-    """In words: whether the catalogue has this run, and the same one."""
+    """A sentence that says whether the catalogue has this run, and whether the records agree."""
     agrees: bool | None = None
-    """None: nobody could be asked."""
+    """None: the catalogue was unreachable."""
     damage: str = ""
-    """Why the journal is no evidence: its chain is broken, or its end is missing."""
+    """Why the journal is not valid evidence: its chain is broken, or its end is missing."""
     estimates: Mapping[str, Estimate | None] = {}
-    """What the runs before this one came to, by objective."""
+    """The results of earlier runs, by objective."""
 
 
 def page(story: Story, around: Surroundings) -> str:
-    """The whole page."""
+    """Return the whole page."""
     run = story.run
     path = critical_path(story.works, around.needs)
     return document(
@@ -64,9 +64,9 @@ def _head(story: Story, damage: str) -> Markup:
     run = story.run
     verdict, words = story.verdict, _VERDICTS.get(story.verdict, "")
     if verdict == "passed" and story.unproven:
-        words = "Every step that must pass did, and not everything was proven."
+        words = "Every required step passed, but not everything was proven."
     if damage:
-        verdict, words = "no evidence", "The journal was changed or cut: nothing here is proven."
+        verdict, words = "no evidence", "The journal was changed or cut, so nothing here is proven."
     tone = "bad" if damage else TONES.get(verdict, "warn")
     reason = damage or (story.ended.reason if story.ended is not None else "")
     return Markup(
@@ -87,7 +87,7 @@ def _head(story: Story, damage: str) -> Markup:
                 ("Took", seconds_text(story.wall_s)),
                 ("Of that, waiting for people", seconds_text(story.human_s) if story.human_s else ""),
                 (
-                    "Of that, machines at work",
+                    "Of that, machine time",
                     seconds_text(max(0.0, story.wall_s - story.human_s)) if story.human_s else "",
                 ),
                 ("Exercise", run.exercise),
@@ -102,11 +102,11 @@ def _head(story: Story, damage: str) -> Markup:
 def _not_proven(story: Story, around: Surroundings) -> Markup:
     parts = []
     if around.agrees is False and not around.damage:
-        parts.append(_notice("Do not believe this report", [around.recorded], bad=True))
+        parts.append(_notice("Do not trust this report", [around.recorded], bad=True))
     if story.unproven:
         parts.append(_notice("Not proven", story.unproven))
     if story.leftovers:
-        parts.append(_notice("Left behind", story.leftovers, bad=True))
+        parts.append(_notice("Leftovers", story.leftovers, bad=True))
     if story.cancelled is not None:
         parts.append(_notice("Ended early", [story.cancelled.reason], bad=True))
     return Markup("".join(parts))
@@ -125,9 +125,9 @@ def _goals(story: Story, around: Surroundings) -> Markup:
     columns = (
         Column("Objective"),
         Column("Verdict"),
-        Column("Asked for", figure=True),
+        Column("Required", figure=True),
         Column("Measured", figure=True),
-        Column("Runs before"),
+        Column("Earlier runs"),
     )
     rows = [
         (
@@ -139,7 +139,7 @@ def _goals(story: Story, around: Surroundings) -> Markup:
         )
         for goal in story.goals
     ]
-    return Markup(table(columns, rows, "What was asked for, and what was measured") + _trends(story, around))
+    return Markup(table(columns, rows, "Objectives and measured values") + _trends(story, around))
 
 
 def _trends(story: Story, around: Surroundings) -> Markup:
@@ -156,7 +156,7 @@ def _trends(story: Story, around: Surroundings) -> Markup:
 
 def _before(likely: Estimate | None) -> str:
     if likely is None:
-        return "none that came so far"
+        return "no earlier value"
     between = f"{seconds_text(likely.min)} to {seconds_text(likely.max)}"
     return (
         f"{seconds_text(likely.median)}, {between} in {likely.runs}" if likely.runs > 1 else seconds_text(likely.median)
@@ -165,7 +165,7 @@ def _before(likely: Estimate | None) -> str:
 
 def _met(goal: Goal) -> Markup:
     if goal.met is None:
-        return badge("not proven", "warn") if goal.target is not None else badge("told", "dim")
+        return badge("not proven", "warn") if goal.target is not None else badge("reported", "dim")
     return badge("met", "good") if goal.met else badge("missed", "bad")
 
 
@@ -179,7 +179,7 @@ def _course(story: Story, path: Sequence[str]) -> Markup:
 
 
 def _step(work: Work, critical: bool, needs: Sequence[str]) -> Markup:
-    """Opened already where something is to be looked into."""
+    """Return the details of a step, opened if they need attention."""
     marks = [badge(work.status or "no end", TONES.get(work.status, "dim"))]
     if work.milestone:
         marks.append(badge(work.milestone, "dim"))
@@ -223,7 +223,7 @@ def _inside(work: Work) -> Iterator[Markup]:
             yield tag("h3", title)
             yield tag("pre", _shown(values))
     if work.leftovers:
-        yield _notice("Left behind", work.leftovers, bad=True, inner=True)
+        yield _notice("Leftovers", work.leftovers, bad=True, inner=True)
 
 
 def _faults(story: Story) -> Iterator[Markup]:
@@ -233,12 +233,12 @@ def _faults(story: Story) -> Iterator[Markup]:
     columns = (Column("Fault"), Column("At"), Column("From"), Column("To"), Column("Undo"))
     rows = [_fault(work) for work in faults]
     told = "Faults are overlays on this host: no stored byte was changed."
-    yield section("Faults", tag("p", told, cls="soft"), table(columns, rows, "What was made to fail, and how it ended"))
+    yield section("Faults", tag("p", told, cls="soft"), table(columns, rows, "The injected faults, and how they ended"))
 
 
 def _fault(work: Work) -> tuple[object, ...]:
     seen = work.evidence
-    undone = badge("taken away", "good") if seen.get("removed") else badge("not proven", "warn")
+    undone = badge("removed", "good") if seen.get("removed") else badge("not proven", "warn")
     told = Markup(f"{undone} {html(seen.get('ended_by', ''))}")
     targets = ", ".join(map(str, seen.get("targets", ())))
     objects = seen.get("objects", ())
@@ -253,7 +253,7 @@ def _people(story: Story) -> Iterator[Markup]:
             (tag("code", row.key), "yes" if row.yes else "no", row.by, row.channel, _time(row.at))
             for row in story.answers
         ]
-        yield section("Approvals", table(columns, rows, "Who said yes, and who said no"))
+        yield section("Approvals", table(columns, rows, "The answers of people"))
 
 
 def _steady(story: Story) -> Iterator[Markup]:
@@ -263,7 +263,7 @@ def _steady(story: Story) -> Iterator[Markup]:
             Column("When"),
             Column("Good", figure=True),
             Column("Bad", figure=True),
-            Column("Last told"),
+            Column("Last report"),
         )
         groups: dict[tuple[str, str], list[Any]] = {}
         for sample in story.samples:
@@ -278,7 +278,7 @@ def _steady(story: Story) -> Iterator[Markup]:
             )
             for (probe, when), samples in groups.items()
         ]
-        yield section("Steady state", table(columns, rows, "What was to hold all the while"))
+        yield section("Steady state", table(columns, rows, "The conditions that had to hold during the run"))
 
 
 def _provenance(story: Story, around: Surroundings) -> Markup:
@@ -307,7 +307,7 @@ def _provenance(story: Story, around: Surroundings) -> Markup:
 def _chain(damage: str) -> Markup:
     if damage:
         return Markup(f"{badge('NOT verified', 'bad')} {html(damage)}")
-    return Markup(f"{badge('verified', 'good')} every line follows from the one before")
+    return Markup(f"{badge('verified', 'good')} every line matches the digest of the previous one")
 
 
 def _shown(values: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""What happened in a run of a plan, put together from its journal: what a report shows. PURE.
+"""The story of a plan's run: the data of its report, collected from its journal. PURE.
 
 Invariants
-    Everything is from the journal, of whatever version; the plan itself only adds which step waited for which.
+    Everything comes from the journal, of any version. The plan itself adds only which step waited for which.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class Work(Struct, frozen=True, kw_only=True):
-    """One step, one item of a `foreach`, one undo. Times in seconds since the run began; `status` empty: it never ended."""
+    """One step, one item of a `foreach`, or one undo. Times are seconds since the start. `status` is empty if it never ended."""
 
     key: str
     uses: str
@@ -59,7 +59,7 @@ class Work(Struct, frozen=True, kw_only=True):
 
 
 class Goal(Struct, frozen=True, kw_only=True):
-    """An objective, in seconds. `met` is None where it was not measured, or nothing was asked for."""
+    """An objective, in seconds. `met` is None if it was not measured, or has no target."""
 
     name: str
     target: float | None
@@ -81,7 +81,7 @@ class Story(Struct, frozen=True, kw_only=True):
     resumes: tuple[Resumed, ...]
     cancelled: Cancelled | None
     digest: str
-    """Of the journal's last line."""
+    """The digest of the journal's last line."""
 
     @property
     def verdict(self) -> str:
@@ -89,7 +89,7 @@ class Story(Struct, frozen=True, kw_only=True):
 
 
 def story_of(events: Sequence[Event], digest: str) -> Story | None:
-    """None for a journal in which no run began."""
+    """Return the story, or None for a journal in which no run began."""
     began = next((event for event in events if isinstance(event, RunBegan)), None)
     if began is None:
         return None
@@ -115,7 +115,7 @@ def story_of(events: Sequence[Event], digest: str) -> Story | None:
 
 
 def critical_path(works: Sequence[Work], needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The steps that made the run as long as it was, first to last: from the end back over what each waited for."""
+    """Return the steps that determined the length of the run, in order: from the last step back over its waits."""
     ended = {work.key: work for work in works if work.status not in ("", "skipped", "blocked") and ":" not in work.key}
     at = max((work for work in ended.values() if work.key in needs), key=lambda work: work.ended_s, default=None)
     path: list[str] = []
@@ -127,7 +127,7 @@ def critical_path(works: Sequence[Work], needs: Mapping[str, Sequence[str]]) -> 
 
 
 def _waited_until_s(began_s: float, waited: Work) -> float:
-    """Until when what began then had waited for another: its end, or, where that came later, only its beginning."""
+    """Return until when the later work waited for `waited`: its end, or only its start if it ended after that work began."""
     return waited.ended_s if waited.ended_s <= began_s + _AT_ONCE_S else waited.began_s
 
 
@@ -190,7 +190,7 @@ def _unproven(works: Sequence[Work], goals: Sequence[Goal]) -> Iterator[str]:
         if work.status == "unproven" and not work.key.endswith("]"):
             yield f"{work.key}: {work.detail}" if work.detail else work.key
         elif not work.status:
-            yield f"{work.key}: it began, and nobody knows how it ended"
+            yield f"{work.key}: it began, but its end is unknown"
     for goal in goals:
         if goal.target is not None and goal.measured is None:
             yield f"objective {goal.name}: it was not measured"

@@ -1,7 +1,7 @@
-"""Snapshots over time as a drawing: a row for each source, a mark wherever there is a snapshot.
+"""A chart of snapshots over time: one row per source, with a mark at each snapshot.
 
 Invariants
-    At most `ROWS` rows of `COLUMNS` marks, whatever the number of snapshots. What is not drawn is said.
+    At most `ROWS` rows of `COLUMNS` marks, for any number of snapshots. A note says what is not drawn.
 """
 
 from collections import Counter, defaultdict
@@ -27,10 +27,10 @@ class Dotted(Protocol):
 
 
 def timeline(dots: Sequence[Dotted], now_ns: int) -> Markup:
-    """From the oldest snapshot to now; those from the future stand at the right edge."""
+    """Return the chart from the oldest snapshot to now. Snapshots from the future are at the right edge."""
     if not dots:
         return Markup("")
-    first_ns = min(*(dot.time_ns for dot in dots), now_ns - 86_400 * 10**9)  # a day at least
+    first_ns = min(*(dot.time_ns for dot in dots), now_ns - 86_400 * 10**9)  # at least one day
     span_ns = max(1, now_ns - first_ns)
     rows: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
     for dot in dots:
@@ -38,7 +38,7 @@ def timeline(dots: Sequence[Dotted], now_ns: int) -> Markup:
         rows[dot.host, dot.source][column] += 1
     shown = sorted(rows.items(), key=lambda row: (-sum(row[1].values()), row[0]))[:ROWS]
     height = _TOP + _ROW * len(shown) + 6
-    title = f"When the snapshots of {len(rows)} sources were taken, over {max(1, span_ns // (86_400 * 10**9))} days"
+    title = f"Times of the snapshots of {len(rows)} sources, over {max(1, span_ns // (86_400 * 10**9))} days"
     parts = [
         *_axis(first_ns, span_ns, height),
         *(_row(index, key, marks) for index, (key, marks) in enumerate(sorted(shown))),

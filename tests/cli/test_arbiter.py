@@ -110,7 +110,7 @@ def test_votes_as_the_configuration_says(shell):
     ("words", "part"),
     [
         (("--target", "a=a", "--target", "b=b", "--arbiter", "a=x"), "a is already a site"),
-        (("--target", "a=a", "--target", "b=b", "--arbiter", "ftp://x/y"), "no kind of target"),
+        (("--target", "a=a", "--target", "b=b", "--arbiter", "ftp://x/y"), "not a kind of target"),
         (("--arbiter", ""), "expected a URL"),
         (("--target", "a=a", "--copies", "2", "--arbiter", "x"), "2 copies need 2 sites"),
     ],

@@ -40,24 +40,24 @@ def test_where_and_how_are_told_apart(text, url, access):
     ("text", "words"),
     [
         ("", "expected a URL"),
-        ("s3://UPPER/x", "no name of a bucket"),
-        ("s3://acme/Up", "cannot be a prefix"),
-        ("s3://acme/a/../b", "cannot be a prefix"),
+        ("s3://UPPER/x", "not a valid bucket name"),
+        ("s3://acme/Up", "not a valid prefix"),
+        ("s3://acme/a/../b", "not a valid prefix"),
         ("s3://key:secret@acme/x", "must not hold a password"),
         ("sftp://me:secret@attic/srv", "must not hold a password"),
-        ("s3://acme/x?endpoint=https://me:secret@s3.example.org", "must not hold a name or a password"),
+        ("s3://acme/x?endpoint=https://me:secret@s3.example.org", "must not contain a user name or a password"),
         ("s3://acme/x?endpoint=s3.example.org", "is not like https://"),
         ("s3://acme/x?endpoint=http://s3.example.org:527272", "is not like https://"),
-        ("s3://acme/x?endpiont=https://s3.example.org", "knows endpoint, region, path_style, profile, storage_class"),
-        ("s3://acme/x?identity_file=/x", "nothing that a s3:// target knows"),
+        ("s3://acme/x?endpiont=https://s3.example.org", "use endpoint, region, path_style, profile, storage_class"),
+        ("s3://acme/x?identity_file=/x", "not an option of s3:// targets"),
         ("s3://acme/x?endpoint", "not KEY=VALUE"),
         ("s3://acme/x?profile=", "profile is empty"),
         ("s3://acme/x?path_style=maybe", "true or false"),
-        ("sftp://attic", "a directory by its absolute path"),
-        ("sftp:///srv", "names a server"),
-        ("sftp://attic:x/srv", "names a server"),
-        ("sftp://attic/srv/../x", "a directory by its absolute path"),
-        ("ftp://x/y", "no kind of target"),
+        ("sftp://attic", "the absolute path of a directory"),
+        ("sftp:///srv", "needs a server"),
+        ("sftp://attic:x/srv", "needs a server"),
+        ("sftp://attic/srv/../x", "the absolute path of a directory"),
+        ("ftp://x/y", "not a kind of target"),
     ],
 )
 def test_what_leads_nowhere_says_why(text, words):
@@ -84,9 +84,9 @@ def test_keys_beside_the_url_mean_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ("url: /x, profile: backup", "a directory needs none"),
-        ("url: 's3://acme/x?region=eu', region: us", "the URL says region=eu, and the key beside it us"),
-        ("url: 'sftp://attic/srv', storage_class: X", "sftp:// target knows"),
+        ("url: /x, profile: backup", "a directory has no options"),
+        ("url: 's3://acme/x?region=eu', region: us", "the URL has region=eu, but the key region is us"),
+        ("url: 'sftp://attic/srv', storage_class: X", "an option of sftp:// targets"),
     ],
 )
 def test_keys_that_do_not_suit_the_place_say_so(tmp_path, keys, words):

@@ -79,7 +79,7 @@ def test_what_is_not_utf8_is_refused_with_its_line():
 
 
 def test_a_huge_file_is_refused_unread():
-    with pytest.raises(ConfigError, match="at most"):
+    with pytest.raises(ConfigError, match="more than the limit"):
         parse(b" " * (MAX_SIZE_BYTES + 1), "f.yaml")
 
 

@@ -97,12 +97,12 @@ def test_with_one_disk_left_the_kit_says_what_else_to_type(stored, bare):
     disk = bare.directory / "disk"
     shutil.copytree(stored.directory / "c", disk)
     bare.environ["DRTOOL_PASSWORD"] = PASSWORD
-    (extra,) = re.findall(r"fewer than 2 of the 3 voting sites at hand, add `(--manifest-from any)`", kit)
+    (extra,) = re.findall(r"fewer than 2 of the 3 voting sites available, add `(--manifest-from any)`", kit)
     for site in "abc":
         (stored.directory / site).rename(stored.directory / f"{site}.burnt")
     try:
         connect, snapshots, look, _ = commands(kit)
-        assert "holds drtool.json" in kit
+        assert "contains drtool.json" in kit
         assert bare(*connect[1:]).code == 10, "the disk is not where it was"
         for words in ([*connect[:2], str(disk)], [*snapshots, *extra.split()], [*look, *extra.split()]):
             done = bare(*words[1:])

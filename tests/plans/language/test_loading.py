@@ -130,9 +130,9 @@ always:
         (HEAD + ONE + "objectives: {confidence: 95}\n", "not a share (write 2%"),
         (HEAD + ONE + "vars: {A B: {type: string}}\n", "p.yaml:6:8: vars.A B: expected text matching regex"),
         (HEAD + ONE + "vars: {a: {type: strng}}\n", "p.yaml:6:12: vars.a.type: expected string, int,"),
-        (HEAD + ONE + "id: q\n", "p.yaml:6:1: the key 'id' stands here twice (first on line 2)"),
+        (HEAD + ONE + "id: q\n", "p.yaml:6:1: the key 'id' is given twice (first on line 2)"),
         (HEAD + "steps: &x []\n", "anchors and aliases"),
-        ("%YAML 1.1\n---\n" + HEAD + ONE, "only YAML 1.2 is read"),
+        ("%YAML 1.1\n---\n" + HEAD + ONE, "only YAML 1.2 is supported"),
         (HEAD + "title2: !!str x\n" + ONE, "tags"),
         ("- a\n", "p.yaml:1:1: expected a mapping, got a list"),
         ("", "p.yaml:1:1: expected a mapping, got nothing"),
@@ -195,10 +195,13 @@ def test_a_missing_file_is_one_sentence(tmp_path):
         ("needs: ['a:injected']", "only a fault is injected, but 'a' is a verify step"),
         (
             "with: {level: full, seed: '${{ steps.a.outputs.bad }}'}",
-            "steps[1].with.seed: expected text, and this is a list",
+            "steps[1].with.seed: expected text, but this is a list",
         ),
         ("with: {level: full, seed: 'x ${{ vars.nope }}'}", "steps[1].with.seed: there is no variable 'nope'"),
-        ("with: {level: '${{ vars.s }}'}", "steps[1].with.level: must be written out; no expression may stand here"),
+        (
+            "with: {level: '${{ vars.s }}'}",
+            "steps[1].with.level: must be written out; expressions are not allowed here",
+        ),
         ("with: {level: full, seed: '${{ vars.s'}", "steps[1].with.seed: ${{ is never closed by }}"),
     ],
 )
