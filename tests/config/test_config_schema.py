@@ -1,4 +1,4 @@
-"""drtool.yaml: every key of the contract is known; what cannot be honoured yet is refused, never ignored."""
+"""drtool.yaml: every key of the contract is recognised. A key that is not built yet is refused, never ignored."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def load(tmp_path: Path, text: str):
     return load_config(path)
 
 
-def test_what_is_built_is_read(tmp_path):
+def test_every_supported_key_is_read(tmp_path):
     config = load(tmp_path, GOOD)
     assert config.sites["paris"]["nas"].weight == 4
     assert not config.sites["paris"]["disk"].keys
@@ -53,7 +53,7 @@ def test_what_is_built_is_read(tmp_path):
         "sites: {f: {b: {url: /x, max_bytes: 5}}}",
     ],
 )
-def test_what_is_not_built_yet_says_so(tmp_path, key):
+def test_a_key_that_is_not_built_yet_is_refused(tmp_path, key):
     with pytest.raises(ConfigError, match="not built yet") as caught:
         load(tmp_path, key)
     assert caught.value.exit_code == 2
@@ -91,7 +91,7 @@ def test_what_is_not_built_yet_says_so(tmp_path, key):
         ("retention: {timezone: 'CET-1CEST,M3.5.0'}", "expected the name of a time zone"),
     ],
 )
-def test_what_is_wrong_says_where(tmp_path, text, words):
+def test_an_error_names_its_place(tmp_path, text, words):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     assert words in caught.value.message
@@ -106,7 +106,7 @@ def test_sizes(text, count_bytes):
 
 
 @pytest.mark.parametrize("text", ["", "MiB", "-3", "1 banana", True, None, "1e3"])
-def test_no_sizes(text):
+def test_invalid_sizes_are_refused(text):
     with pytest.raises(ValueError, match="not a size"):
         size_bytes(text)
 
@@ -127,7 +127,7 @@ def test_spans(text, wanted):
 
 
 @pytest.mark.parametrize("text", ["", "d", "7", "1w", "1d1d", "1d 2h", "-1d", "1.5d", "1D", "1000000y", 7, True, None])
-def test_no_spans(text):
+def test_invalid_spans_are_refused(text):
     with pytest.raises(ValueError, match="not a time span"):
         span(text)
 
@@ -138,7 +138,7 @@ def test_numbers_to_keep(text, wanted):
 
 
 @pytest.mark.parametrize("text", ["", "-1", -1, "x", "1e3", 1.5, True, None, "10000000000", "\u0663"])
-def test_no_numbers_to_keep(text):
+def test_invalid_numbers_to_keep_are_refused(text):
     with pytest.raises(ValueError, match="not a number to keep"):
         keep_count(text)
 

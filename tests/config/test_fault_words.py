@@ -1,4 +1,4 @@
-"""Faults in words: what each means, and what a mistake is told."""
+"""The text form of faults: the meaning of each word, and the answers to mistakes."""
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_words_mean_faults(spec, faults):
         (["offline"], "a word or a mapping", "write `offline`, or `slow: 2s`"),
     ],
 )
-def test_a_mistake_is_told_with_the_right_words(spec, words, hint):
+def test_a_mistake_is_answered_with_the_correct_form(spec, words, hint):
     with pytest.raises(ConfigError) as caught:
         read_faults(spec)
     assert words in caught.value.message

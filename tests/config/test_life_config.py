@@ -45,7 +45,7 @@ def test_everyday_life_is_read(tmp_path):
         ("objectives: {home: {rpo: 1 day}}", "not a duration"),
     ],
 )
-def test_what_is_wrong_there_is_said_with_its_line(tmp_path, text, words):
+def test_an_error_names_its_line(tmp_path, text, words):
     with pytest.raises(ConfigError, match=words) as caught:
         load(tmp_path, text)
     assert ":3:" in caught.value.message

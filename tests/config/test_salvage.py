@@ -1,4 +1,4 @@
-"""What can be used of a configuration with faults."""
+"""The usable part of a faulty configuration."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def written(tmp_path):
     return write
 
 
-def test_without_faults_all_of_it(written):
+def test_a_configuration_without_faults_is_kept_whole(written):
     config, fault = written(GOOD)
     assert fault is None
     assert (config.repository, list(config.sites), list(config.sources)) == ("home", ["a", "b"], ["x"])
@@ -39,7 +39,7 @@ def test_one_bad_target_or_source_leaves_the_others(written):
 
 
 @pytest.mark.parametrize("text", ["sites: [\n", "- a\n", "3\n", "\x00"])
-def test_what_is_no_mapping_leaves_nothing(written, text):
+def test_a_file_that_is_not_a_mapping_leaves_nothing(written, text):
     config, fault = written(text)
     assert fault is not None
     assert config == Config()

@@ -1,4 +1,4 @@
-"""What people write for a place, and what it comes to."""
+"""Target URLs as users write them, and their meaning."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ HERE = Path("/etc/drtool")
         ("sftp://[::1]:22/srv", "sftp://[::1]:22/srv", NO_ACCESS),
     ],
 )
-def test_where_and_how_are_told_apart(text, url, access):
+def test_location_and_access_are_separated(text, url, access):
     assert read_url(text, HERE) == (url, access)
     assert read_url(told_with(url, access), HERE) == (url, access)
 
@@ -60,7 +60,7 @@ def test_where_and_how_are_told_apart(text, url, access):
         ("ftp://x/y", "not a kind of target"),
     ],
 )
-def test_what_leads_nowhere_says_why(text, words):
+def test_an_invalid_url_is_refused_with_the_reason(text, words):
     with pytest.raises(ValueError, match=words) as caught:
         read_url(text, HERE)
     assert "secret" not in str(caught.value)
@@ -89,7 +89,7 @@ def test_keys_beside_the_url_mean_the_same(tmp_path):
         ("url: 'sftp://attic/srv', storage_class: X", "an option of sftp:// targets"),
     ],
 )
-def test_keys_that_do_not_suit_the_place_say_so(tmp_path, keys, words):
+def test_keys_of_another_kind_of_target_are_refused(tmp_path, keys, words):
     file = tmp_path / "drtool.yaml"
     file.write_text(f"sites: {{a: {{b: {{{keys}}}}}}}")
     with pytest.raises(ConfigError, match=words) as caught:

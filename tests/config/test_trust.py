@@ -1,4 +1,4 @@
-"""Whose files are believed: everything on the way to a file that drtool found by itself, and the bits of one that was named."""
+"""Trusted files: the whole path of a file that drtool found, and the mode of one that was named."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ NAMED = Trust(uids=OURS.uids, named=True)
 
 @pytest.fixture
 def place(tmp_path) -> Path:
-    """A directory that only its owner may change."""
+    """Return a directory that only its owner may change."""
     made = tmp_path / "place"
     made.mkdir(mode=0o755)
     return made
@@ -28,7 +28,7 @@ def written(path: Path, mode: int = 0o600) -> Path:
 
 
 def fault(path: Path, trust: Trust = OURS) -> str:
-    """Why the file is refused, and the remedy; empty if it is believed."""
+    """Return why the file is refused and the remedy, or an empty string."""
     try:
         check_trusted(path, "configuration", trust)
     except ConfigError as error:
@@ -37,12 +37,12 @@ def fault(path: Path, trust: Trust = OURS) -> str:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o755, 0o400])
-def test_a_file_of_ones_own_is_believed(place, mode):
+def test_the_users_own_file_is_trusted(place, mode):
     assert fault(written(place / "drtool.yaml", mode)) == ""
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])
-def test_a_file_that_others_may_write_is_not(place, mode):
+def test_a_file_that_others_may_write_is_not_trusted(place, mode):
     path = written(place / "drtool.yaml", mode)
     assert fault(path) == (
         f"the configuration {path} is not used: other users can write {path} (mode {mode:04o}): chmod go-w {path}"
@@ -50,13 +50,13 @@ def test_a_file_that_others_may_write_is_not(place, mode):
     assert fault(path, NAMED).endswith(f"every user of this host can write it (mode {mode:04o}): chmod o-w {path}")
 
 
-def test_a_file_of_another_user_is_not_unless_it_was_named(place):
+def test_another_users_file_is_trusted_only_if_it_was_named(place):
     path = written(place / "drtool.yaml")
     assert "belongs to" in fault(path, STRANGER)
     assert fault(path, Trust(uids=STRANGER.uids, named=True)) == ""
 
 
-def test_a_directory_that_others_may_write_spoils_what_lies_below_it(place):
+def test_files_below_a_directory_that_others_may_write_are_not_trusted(place):
     (place / "below").mkdir()
     path = written(place / "below/drtool.yaml")
     place.chmod(0o777)
@@ -79,7 +79,7 @@ def test_every_link_on_the_way_is_followed_and_checked(place, tmp_path):
     assert str(path) in fault(tmp_path / "link.yaml")
 
 
-def test_links_in_a_circle_end_in_one_sentence(place):
+def test_a_cycle_of_links_gives_one_sentence(place):
     (place / "a").symlink_to("b")
     (place / "b").symlink_to("a")
     assert "too many links" in fault(place / "a")
@@ -114,8 +114,8 @@ def test_an_acl_that_lets_another_user_write_is_seen(place, monkeypatch):
     assert "other users can write" in fault(path)
 
 
-def test_in_a_container_directories_of_outside_are_no_fault(tmp_path):
-    """The owner of `/` is not mapped there. A file needs an owner that is."""
+def test_in_a_container_unmapped_directories_are_accepted(tmp_path):
+    """The owner of `/` is not mapped there. A file needs a mapped owner."""
     path = written(tmp_path / "drtool.yaml")
     outside = Trust(uids=STRANGER.uids, unmapped_uid=0)
     if os.geteuid() == 0:

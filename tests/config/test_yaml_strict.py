@@ -1,4 +1,4 @@
-"""A file means what it shows: YAML 1.2, and nothing that surprises."""
+"""Strict YAML 1.2: a file means what it shows."""
 
 import json
 import time
@@ -73,7 +73,7 @@ def test_refused_with_its_line(text, line, words):
     assert caught.value.exit_code == 2
 
 
-def test_what_is_not_utf8_is_refused_with_its_line():
+def test_a_file_that_is_not_utf8_is_refused_with_its_line():
     with pytest.raises(ConfigError, match=r"f\.yaml:2:1: the file is not UTF-8"):
         parse(b"a: 1\nb: \xff", "f.yaml")
 
@@ -91,7 +91,7 @@ def test_a_bomb_takes_no_time(text):
     assert time.process_time() - before < 5
 
 
-def test_each_value_knows_its_place():
+def test_each_value_has_its_place():
     parsed = parse(b"a:\n  b:\n    - x\n    -   y\n", "f.yaml")
     assert parsed.place(("a", "b", 1)) == (4, 9)
     assert parsed.place(("a", "b", 7)) == (2, 3)
@@ -108,11 +108,11 @@ values = st.recursive(
 
 @given(values)
 @example({"": [None, {"a": "\u2028"}]})
-def test_json_is_read_as_what_it_says(document):
+def test_json_is_read_with_its_own_meaning(document):
     assert value(json.dumps(document)) == document
 
 
-def test_all_that_is_not_read_is_told_at_once():
+def test_all_unsupported_parts_are_reported_at_once():
     with pytest.raises(ConfigError) as caught:
         value("a: &x 1\nb: !!str 2\nc: *x\nd: {<<: {e: 1}}\na: 3\n")
     told = caught.value.message.splitlines()

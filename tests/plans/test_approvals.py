@@ -1,4 +1,4 @@
-"""A person's answer: from another process, at a real terminal, in time or not at all."""
+"""A person's answer: from another process or a real terminal, in time or not at all."""
 
 import os
 import pty
@@ -24,7 +24,7 @@ def alone(folder, **more):
 
 
 def elsewhere(folder, key, **words):
-    """Answers from another process, as `plan approve` does."""
+    """Answer from another process, as `plan approve` does."""
     script = "import sys; from pathlib import Path; from drtool.plans.approvals import answer; "
     script += f"answer(Path(sys.argv[1]), sys.argv[2], **{words!r})"
     return subprocess.Popen([sys.executable, "-c", script, folder, key])
@@ -39,7 +39,7 @@ def test_an_answer_of_another_process_arrives(tmp_path, yes):
     assert found.waited_s > 0
 
 
-def test_an_answer_lies_there_for_nobody_else(tmp_path):
+def test_an_answer_is_readable_by_its_user_only(tmp_path):
     answer(tmp_path, "confirm:put-back[2]", yes=True)
     (file,) = (tmp_path / FOLDER).iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
@@ -54,7 +54,7 @@ def test_the_first_answer_counts(tmp_path):
     assert not take(tmp_path, "go").yes
 
 
-def test_of_many_answers_at_once_one_is_taken_and_the_others_hear_of_it(tmp_path):
+def test_of_simultaneous_answers_one_counts_and_the_others_are_refused(tmp_path):
     others = [elsewhere(tmp_path, "go", yes=number % 2 == 0) for number in range(4)]
     codes = sorted(other.wait() for other in others)
     assert codes == [0, 1, 1, 1]
@@ -68,7 +68,7 @@ def test_an_answer_is_used_once(tmp_path):
     assert [path.name.startswith("used-") for path in (tmp_path / FOLDER).iterdir()] == [True]
 
 
-def test_an_answer_to_another_step_is_none(tmp_path):
+def test_an_answer_to_another_step_does_not_count(tmp_path):
     answer(tmp_path, "go", yes=True)
     assert alone(tmp_path).ask("go[1]", "Go?", (), None, work(0.4)) is None
 
@@ -81,7 +81,7 @@ def test_silence_and_a_cancelled_run_are_no_answer(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "yes", '{"yes": 1}', '{"yes": true, "by": "x", "at_ns": 1, "more": 2}'])
-def test_what_is_no_answer_is_never_taken_for_one(tmp_path, text):
+def test_an_invalid_answer_never_counts(tmp_path, text):
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "go.json").write_text(text)
     (tmp_path / FOLDER / "go.json").chmod(0o600)
@@ -101,7 +101,7 @@ def test_an_answer_that_others_could_write_or_a_link_is_refused(tmp_path):
         take(tmp_path, "go")
 
 
-def test_who_cannot_be_asked_is_told_beforehand(tmp_path):
+def test_the_impossibility_to_ask_is_known_in_advance(tmp_path):
     assert "there is no terminal" in alone(tmp_path).can_ask(None)
     assert "no channel 'ops'" in alone(tmp_path).can_ask("ops")
     told = alone(tmp_path, tell=lambda *words: "", can_tell=lambda name: "" if name == "ops" else "no such")
@@ -119,7 +119,7 @@ def test_a_channel_is_told_how_to_answer(tmp_path):
     assert message.splitlines() == ["Go?", "rows: 3", f"To answer: drtool plan approve {tmp_path.name} go [--no]"]
 
 
-def test_where_the_channel_fails_nobody_is_waited_for(tmp_path):
+def test_after_a_failed_channel_the_step_does_not_wait(tmp_path):
     approver = alone(tmp_path, tell=lambda *words: "hung up")
     with pytest.raises(DrtoolError, match="through channel ops: hung up"):
         approver.ask("go", "Go?", (), "ops", work())
@@ -172,7 +172,7 @@ def test_a_person_at_the_terminal_answers(terminal, typed, yes):
     assert b"/a: gone" in terminal.seen
 
 
-def test_other_words_are_asked_about_again(terminal):
+def test_the_question_is_repeated_after_other_words(terminal):
     thread, found = asking(terminal, work())
     terminal.until(b"[yes/no]")
     os.write(terminal.ours, b"perhaps\n")
@@ -182,7 +182,7 @@ def test_other_words_are_asked_about_again(terminal):
     assert not found[0].yes
 
 
-def test_what_was_typed_before_the_question_is_no_answer(terminal):
+def test_input_before_the_question_is_not_an_answer(terminal):
     os.write(terminal.ours, b"yes\n")
     time.sleep(0.1)
     thread, found = asking(terminal, work(1.0))
@@ -213,7 +213,7 @@ def test_while_the_terminal_is_asked_another_process_may_answer(terminal, tmp_pa
     assert found[0].channel == "plan approve"
 
 
-def test_a_terminal_is_heard_where_a_thousand_files_are_open(tmp_path):
+def test_a_terminal_works_with_a_thousand_open_files(tmp_path):
     held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
     crowded = Terminal(tmp_path)
     try:

@@ -45,7 +45,7 @@ def webhook(server, **headers):
     return ChannelConfig(webhook=f"http://127.0.0.1:{server.server_port}/secret-path", headers=headers)
 
 
-def test_a_webhook_gets_what_is_said_as_json(hook, tmp_path):
+def test_a_webhook_gets_the_message_as_json(hook, tmp_path):
     token = tmp_path / "token"
     token.write_text("Bearer abc\n")
     token.chmod(0o600)
@@ -59,19 +59,19 @@ def test_a_webhook_gets_what_is_said_as_json(hook, tmp_path):
     assert (body["channel"], body["event"], body["message"]) == ("ops", "fail", "two\nlines")
 
 
-def test_a_webhook_that_refuses_is_told_without_its_path(hook):
+def test_a_refusing_webhook_is_reported_without_its_path(hook):
     hook.status = 500
     problem = channels(ops=webhook(hook)).tell("ops", "fail", "x")
     assert problem.endswith("answered with status 500")
     assert "secret-path" not in problem
 
 
-def test_a_webhook_that_does_not_answer_is_given_up(hook):
+def test_a_webhook_without_an_answer_is_abandoned(hook):
     hook.hangs_s = 30
     assert "no answer in time" in channels(0.5, ops=webhook(hook)).tell("ops", "fail", "x")
 
 
-def test_a_webhook_that_is_not_there_is_told():
+def test_a_missing_webhook_is_reported():
     one = ChannelConfig(webhook="http://127.0.0.1:9/")
     assert "refused" in channels(ops=one).tell("ops", "fail", "x")
 
@@ -93,13 +93,13 @@ def test_a_secret_header_is_not_sent_in_the_clear(tmp_path):
     assert "without TLS" in channels(ops=one).can_tell("ops")
 
 
-def test_a_program_reads_what_is_said(tmp_path):
+def test_a_program_reads_the_message(tmp_path):
     one = ChannelConfig(command=("sh", "-c", f"cat > {tmp_path}/heard"))
     assert channels(ops=one).tell("ops", "start", "begins") == ""
     assert json.loads((tmp_path / "heard").read_text())["message"] == "begins"
 
 
-def test_a_program_that_fails_hangs_or_is_missing_is_told():
+def test_a_program_that_fails_hangs_or_is_missing_is_reported():
     failing = ChannelConfig(command=("sh", "-c", "echo no route >&2; exit 4"))
     hanging = ChannelConfig(command=("sleep", "60"))
     missing = ChannelConfig(command=("no-such-program",))
@@ -109,7 +109,7 @@ def test_a_program_that_fails_hangs_or_is_missing_is_told():
     assert ops.can_tell("missing") == ops.tell("missing", "end", "x") == "there is no program no-such-program"
 
 
-def test_an_unknown_channel_is_told_with_the_nearest():
+def test_an_unknown_channel_is_reported_with_the_nearest():
     ops = channels(operators=ChannelConfig(command=("true",)))
     assert ops.can_tell("operatrs") == "there is no channel 'operatrs'; the nearest known one is 'operators'"
     assert "defines none" in channels().tell("ops", "end", "x")
@@ -119,7 +119,7 @@ def test_an_unknown_channel_is_told_with_the_nearest():
     "text",
     ["{}", "{command: [cat], webhook: 'http://x'}", "{command: [cat], headers: {A: b}}", "{webhook: 'ftp://x'}"],
 )
-def test_a_channel_is_one_thing(tmp_path, text):
+def test_a_channel_has_exactly_one_kind(tmp_path, text):
     file = tmp_path / "drtool.yaml"
     file.write_text(f"notify: {{channels: {{ops: {text}}}}}\n")
     with pytest.raises(ConfigError, match=r"drtool\.yaml"):
@@ -136,7 +136,7 @@ def test_channels_are_read_from_the_configuration(tmp_path):
     assert found["hook"].headers == {"A": HeaderFile(file="/t")}
 
 
-def test_nothing_of_a_message_is_in_the_words_of_a_program(tmp_path):
+def test_no_part_of_a_message_is_in_the_arguments_of_a_program(tmp_path):
     one = ChannelConfig(
         command=("sh", "-c", f"cat /proc/$$/cmdline > {tmp_path}/words; env > {tmp_path}/env; cat > /dev/null")
     )

@@ -1,4 +1,4 @@
-"""What the verbs see of a fault: three real sites, nothing stored is touched, and all is well as soon as it is over."""
+"""Faults as the commands see them: three real sites, no stored byte changes, and all is well when the fault is over."""
 
 import stat
 import time
@@ -22,14 +22,14 @@ SIZE = 6_000_000
 @pytest.fixture
 def source(world):
     directory = fill(world.root / "source", {f"{i}": noise(SIZE // 6, i) for i in range(6)})
-    for number in range(3):  # a pack each, and its tree's
+    for number in range(3):  # one pack each, and one for its tree
         (directory / f"more{number}").write_bytes(noise(SIZE // 6, 10 + number))
         world.backup(directory)
     return directory
 
 
 def stored(world):
-    """Every file that the sites hold, to its times. Whoever looks whether a site can be written touches directories."""
+    """Return every file at the sites with its times. Directories are left out, because checks for writability touch them."""
     held = {site: everything(world.directory(site)) for site in "abc"}
     return {site: {name: row for name, row in rows.items() if not is_directory(row)} for site, rows in held.items()}
 

@@ -1,4 +1,4 @@
-"""What the guards are told of a real repository."""
+"""The facts that the guards get from a real repository."""
 
 from datetime import UTC, datetime
 
@@ -21,7 +21,7 @@ def stored(world):
 
 
 def ask(world, kind, target, *objects, guards=ANY, run="r1"):
-    """The ruling on one victim, and the facts that it was judged by."""
+    """Return the ruling on one victim, and the facts behind it."""
     with world.open() as repository:
         standing = Standing(repository)
         facts = standing.facts(NOW)
@@ -42,14 +42,17 @@ def test_a_repository_that_is_well_can_do_without_one_site(stored):
     assert all(len(group.copies) >= 2 for group in facts.groups)
 
 
-def test_what_another_drill_takes_away_counts(stored):
+def test_the_faults_of_another_drill_count(stored):
     with holder(stored.root / stored.state, "b/main", stored.directory("b"), "offline"):
         ruling, facts = ask(stored, "offline", "a/main")
         assert [(active.run, active.kind, active.victim.target) for active in facts.active] == [
             ("killed", "offline", "b/main")
         ]
         assert {voter.site for voter in facts.voters if voter.reachable} == {"a", "c"}
-    assert ruling.guard in {"min_healthy_copies", "quorum"}  # chance says whether b had the other copy of something
+    assert ruling.guard in {
+        "min_healthy_copies",
+        "quorum",
+    }  # it depends on chance whether b had the other copy of an object
     assert ask(stored, "offline", "a/main")[0].allowed
 
 
@@ -71,7 +74,7 @@ def test_a_pack_whose_other_copy_is_gone_or_rotten_is_not_corrupted(stored):
     assert not ask(stored, "corrupt", f"{victim}/main", pack)[0].allowed
 
 
-def test_of_an_object_that_the_index_does_not_name_no_copy_is_known(stored):
+def test_an_object_outside_the_index_has_no_known_copies(stored):
     ruling, _ = ask(stored, "corrupt", "a/main", "drtool.json")
     assert ruling.guard == "min_healthy_copies"
 

@@ -1,4 +1,4 @@
-"""Guards: every one refuses what it is for, by name, victim and number; and what they allow together keeps what they promise."""
+"""Guards: each refuses by name, victim and number. All allowed faults together keep the guards' promises."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -153,7 +153,7 @@ def test_a_fault_lasts_some_time(duration_s):
     assert judge(asked("slow", "paris", duration_s=duration_s), facts(), Guards())[0].guard == "max_duration"
 
 
-def test_what_is_allowed_counts_for_the_next_victim():
+def test_an_allowed_victim_counts_for_the_next():
     rulings = judge(asked("slow", "paris", "oslo", "rome"), facts(), Guards(max_sites_affected=2))
     assert [ruling.allowed for ruling in rulings] == [True, True, False]
     rulings = judge(asked("offline", "paris", "rome"), facts(), Guards())
@@ -252,8 +252,8 @@ victims = st.builds(lambda site, objects: rotten(site, *objects), sites, st.list
     ),
     up=st.sets(sites),
 )
-def test_what_the_guards_allow_together_keeps_what_they_promise(kind, wanted, before, guards, up):
-    # the same object has the same copies wherever it is named
+def test_all_allowed_faults_together_keep_the_promises_of_the_guards(kind, wanted, before, guards, up):
+    # the same object has the same copies everywhere
     copies = {}
     rows = [each for v in [*wanted, *(a.victim for a in before)] for each in v.objects]
     for each in rows:

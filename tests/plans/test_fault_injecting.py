@@ -1,4 +1,4 @@
-"""Injecting: in force and proven, held, and gone afterwards, whatever happened in between."""
+"""Injection: the fault is active and proven, held, and gone afterwards, after any outcome of the block."""
 
 import os
 import signal
@@ -60,7 +60,7 @@ def test_it_is_in_force_in_the_block_and_gone_afterwards(kind, ground):
     assert stored(ground) == before
 
 
-def test_several_targets_suffer_together_or_not_at_all(ground, tmp_path):
+def test_several_targets_are_faulted_together_or_not_at_all(ground, tmp_path):
     other = Ground(tmp_path, "b/main")
     both = (Sufferer(spec=ground.spec), Sufferer(spec=other.spec))
     with inject(ground.overlays, injection(ground, "offline", sufferers=both)) as fault:
@@ -132,7 +132,7 @@ def test_kill_9_leaves_nothing_that_the_next_command_does_not_drop(ground):
     assert ground.store().get(PACK) == BYTES
 
 
-def test_a_fork_that_falls_out_of_the_block_ends_nothing(ground):
+def test_a_fork_that_leaves_the_block_ends_nothing(ground):
     manager = inject(ground.overlays, injection(ground, "offline"))
     with manager:
         assert in_a_child(lambda: manager.__exit__(None, None, None)) == 0
@@ -140,7 +140,7 @@ def test_a_fork_that_falls_out_of_the_block_ends_nothing(ground):
     assert not ground.faults.exists()
 
 
-def test_it_is_held_until_it_is_not_needed_any_more(ground):
+def test_a_fault_is_held_while_it_is_needed(ground):
     turns = iter([False, False, True])
     with inject(ground.overlays, injection(ground, "offline")) as fault:
         assert fault.hold(lambda: next(turns), look_s=0.01) == "released"
@@ -186,7 +186,7 @@ def test_a_target_that_is_away_already_proves_nothing(ground):
     assert not ground.faults.exists()
 
 
-def test_nor_does_one_that_another_drill_keeps_away(ground):
+def test_a_target_that_another_drill_keeps_away_proves_nothing(ground):
     ground.put("offline", run="r0")
     with pytest.raises(Refused, match="run r0"):
         inject(ground.overlays, injection(ground, "slow")).__enter__()
@@ -235,7 +235,7 @@ def test_a_target_that_goes_away_meanwhile_is_not_taken_for_the_fault(ground):
         ("corrupt", {"sufferers": ()}),
     ],
 )
-def test_what_makes_no_sense_is_refused(kind, more, ground):
+def test_a_meaningless_fault_is_refused(kind, more, ground):
     if "sufferers" in more:
         more = {"sufferers": (Sufferer(spec=ground.spec),)}
     with pytest.raises(UsageError):
@@ -243,7 +243,7 @@ def test_what_makes_no_sense_is_refused(kind, more, ground):
     assert not ground.faults.exists()
 
 
-def test_what_cannot_be_removed_is_named(ground, monkeypatch):
+def test_a_file_that_cannot_be_removed_is_named(ground, monkeypatch):
     with inject(ground.overlays, injection(ground, "offline")) as fault:
 
         def refuse(*_args, **_more):

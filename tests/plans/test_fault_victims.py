@@ -1,4 +1,4 @@
-"""Which objects a seed draws."""
+"""The objects that a seed draws."""
 
 import pytest
 from hypothesis import given
@@ -52,6 +52,6 @@ def test_other_kinds_are_drawn_by_prefix_and_single_ones_by_name():
         ("empty", "there is nothing to corrupt"),
     ],
 )
-def test_too_few_are_refused_in_words(selector, words):
+def test_too_few_objects_are_refused_with_the_reason(selector, words):
     with pytest.raises(ValueError, match=words):
         choose_victims(selector, [*PACKS, *REST, ObjectInfo("empty", 0)], "1")

@@ -1,4 +1,4 @@
-"""When faults may be injected."""
+"""The windows in which faults may be injected."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -47,7 +47,7 @@ def test_a_window_is_open_by_the_clocks_of_its_zone(window, now, closing):
     ["", "always", "Tue-Thu", "9:00-15:00", "09:00-09:00", "24:00-02:00", "25:00-26:00", "09:00-24:30", "Moo 09:00-10:00",
      "Mon-Tue-Wed 09:00-10:00", "Mon 09:00-10:00 Mars/Olympus", "Mon 09:00-10:00 ../../etc/passwd", "Mon 09:00"],
 )  # fmt: skip
-def test_what_is_no_window_is_refused_in_words(text):
+def test_an_invalid_window_is_refused_with_the_reason(text):
     with pytest.raises(ValueError, match=r"window|time|days"):
         parse_window(text, ZoneInfo)
 

@@ -1,4 +1,4 @@
-"""Hooks: programs with an end, no shell, no secrets; pings that decide nothing."""
+"""Hooks: programs with a time limit, without a shell or secrets, and pings without effect on the command."""
 
 import http.server
 import json
@@ -17,7 +17,7 @@ PATH = {"PATH": "/usr/bin:/bin"}
 
 @pytest.fixture
 def web():
-    """An address, and what was asked there. `/bad` answers 500, `/mute` never."""
+    """Return a URL and the requests that it received. `/bad` answers 500, `/mute` never answers."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -63,7 +63,7 @@ def test_there_is_no_shell(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["$(echo a); b"]
 
 
-def test_a_failure_is_told_and_stops_only_where_it_should(tmp_path):
+def test_a_failure_is_reported_and_stops_only_where_it_should(tmp_path):
     hooks = [("sh", "-c", "echo no disk >&2; exit 3"), ("/no/such/program",), ("touch", str(tmp_path / "ran"))]
     stopped = run_hooks(hooks, TOLD, PATH, timeout_s=20, stop_at_failure=True)
     assert len(stopped.failed) == 1
@@ -91,7 +91,7 @@ def test_pings_are_one_get_each_and_only_warn(web):
     assert len(asked) == 2
 
 
-def test_a_ping_that_nobody_answers_costs_a_bounded_time_and_keeps_its_path_to_itself(web):
+def test_an_unanswered_ping_takes_bounded_time_and_does_not_show_its_path(web):
     base, _ = web
     done = run_hooks([(f"{base}/mute",), ("http://127.0.0.1:1/secret",)], TOLD, PATH, timeout_s=0.3)
     assert len(done.unanswered) == 2
@@ -99,7 +99,7 @@ def test_a_ping_that_nobody_answers_costs_a_bounded_time_and_keeps_its_path_to_i
     assert "mute" not in "".join(done.unanswered)
 
 
-def test_people_are_told_through_a_channel(tmp_path):
+def test_people_are_notified_through_a_channel(tmp_path):
     out = tmp_path / "told"
     channels = Channels(NotifyConfig(channels={"ops": ChannelConfig(command=("sh", "-c", f"cat > {out}"))}))
     assert run_hooks([("notify:ops",)], TOLD, PATH, timeout_s=20, tell=channels.tell) == Outcome()

@@ -33,14 +33,14 @@ def test_a_mail_reaches_every_address_and_says_what_happened():
     assert message.get_content().splitlines() == ["disk \u00e4 is full", "Bcc: victim@example.org"]
 
 
-def test_what_the_server_answers_is_the_reason():
+def test_the_servers_answer_is_the_reason():
     with smtp_server() as box:
         box.refuses = "550 no such user here"
         assert "answered 550: no such user here" in tell(box)
     assert "refused" in tell(box), "the server is gone"
 
 
-def test_a_server_that_says_nothing_is_given_up():
+def test_a_silent_server_is_abandoned():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         box = type("Box", (), {"url": f"smtp://127.0.0.1:{silent.getsockname()[1]}"})
         assert tell(box, timeout_s=0.5)

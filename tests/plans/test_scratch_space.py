@@ -1,4 +1,4 @@
-"""Scratch space: private, sized, known before it exists; and removed, whatever is in it and whatever happens."""
+"""Scratch spaces: private, with enough room, listed before they exist, and removed with any contents, after any outcome."""
 
 import ctypes
 import os
@@ -102,7 +102,7 @@ def test_an_exception_or_a_signal_removes_it(state):
     assert (scratch.removed, scratch.path.exists()) == (True, False)
 
 
-def test_a_fork_that_falls_out_of_the_block_removes_nothing(state):
+def test_a_fork_that_leaves_the_block_removes_nothing(state):
     manager = make(state)
     with manager as scratch:
         assert in_a_child(lambda: manager.__exit__(None, None, None)) == 0
@@ -110,7 +110,7 @@ def test_a_fork_that_falls_out_of_the_block_removes_nothing(state):
     assert not scratch.path.exists()
 
 
-def test_the_space_of_a_process_that_was_killed_is_known_and_can_be_removed(state, tmp_path):
+def test_the_space_of_a_killed_process_is_listed_and_can_be_removed(state, tmp_path):
     with other_process(state, tmp_path / "elsewhere", "die") as process:
         path = Path(process.stdout.readline().strip())
         process.wait()
@@ -124,7 +124,7 @@ def test_the_space_of_a_process_that_was_killed_is_known_and_can_be_removed(stat
     assert list_scratch(state).spaces == ()
 
 
-def test_the_space_of_a_process_at_work_is_removed_only_by_force(state, tmp_path):
+def test_the_space_of_a_running_process_is_removed_only_by_force(state, tmp_path):
     with other_process(state, tmp_path, "wait") as process:
         path = Path(process.stdout.readline().strip())
         with pytest.raises(Refused, match=f"process {process.pid} of run r1 is running"):
@@ -156,7 +156,7 @@ def space_records(state):
     return records(state)[0]
 
 
-def test_no_run_no_removal(state):
+def test_a_run_without_a_space_removes_nothing(state):
     with pytest.raises(DrtoolError, match="there is no scratch space of run r9"):
         remove_scratch(state, "r9")
 
@@ -196,7 +196,7 @@ def test_too_little_room_is_refused_before_anything_is_made(asked, words, state)
     assert not state.exists()
 
 
-def test_the_roomiest_root_is_taken_and_one_with_inodes(tmp_path, monkeypatch):
+def test_the_root_with_the_most_room_and_enough_inodes_is_chosen(tmp_path, monkeypatch):
     rooms = {
         "few": Room(free_bytes=10, inodes=None),
         "many": Room(free_bytes=1000, inodes=5),
@@ -275,7 +275,7 @@ def test_links_are_removed_and_not_followed(tmp_path):
     assert everything(outside) == before
 
 
-def test_read_only_and_locked_directories_go(tmp_path):
+def test_read_only_and_locked_directories_are_removed(tmp_path):
     top = tmp_path / "top"
     for mode in (0o000, 0o100, 0o400, 0o500, 0o555):
         (top / f"{mode:o}/below").mkdir(parents=True)
@@ -284,10 +284,10 @@ def test_read_only_and_locked_directories_go(tmp_path):
         (top / f"{mode:o}/below").chmod(mode)
         (top / f"{mode:o}").chmod(mode)
     top.chmod(0o555)
-    if os.getuid() == 0:  # root is refused nothing; a plain user is
+    if os.getuid() == 0:  # root is never refused, but an ordinary user is
         tmp_path.chmod(0o777)
         for path in (tmp_path, *tmp_path.parents):
-            if not path.stat().st_mode & 0o001:  # pytest keeps its directories to its user
+            if not path.stat().st_mode & 0o001:  # the directories of pytest are private to its user
                 path.chmod(path.stat().st_mode | 0o055)
         for path, _, files in os.walk(top, topdown=False):
             for name in files:
@@ -303,7 +303,7 @@ def test_read_only_and_locked_directories_go(tmp_path):
     assert not top.exists()
 
 
-def test_a_tree_deeper_than_any_path_or_stack_goes(tmp_path):
+def test_a_tree_deeper_than_any_path_or_stack_is_removed(tmp_path):
     top = tmp_path / "top"
     top.mkdir()
     here = os.open(top, os.O_RDONLY)
@@ -316,10 +316,12 @@ def test_a_tree_deeper_than_any_path_or_stack_goes(tmp_path):
     descriptors = len(os.listdir("/proc/self/fd"))
     assert remove_tree(top) == ()
     assert not top.exists()
-    assert len(os.listdir("/proc/self/fd")) <= descriptors  # fewer: what earlier tests left may be collected meanwhile
+    assert (
+        len(os.listdir("/proc/self/fd")) <= descriptors
+    )  # fewer, because leftovers of earlier tests may be collected meanwhile
 
 
-def test_names_that_are_no_text_go(tmp_path):
+def test_names_that_are_not_text_are_removed(tmp_path):
     top = tmp_path / "top"
     top.mkdir()
     for name in (b"caf\xe9", b"a\nb", b"-rf", b" ", b"x" * 255):
@@ -334,7 +336,7 @@ def immutable(path):
     return subprocess.run(["chattr", "+i", path], capture_output=True, check=False).returncode == 0
 
 
-def test_what_is_immutable_is_named_and_the_rest_goes(tmp_path):
+def test_immutable_files_are_named_and_the_rest_is_removed(tmp_path):
     top = tmp_path / "top"
     (top / "a/b").mkdir(parents=True)
     for name in ("a/b/fixed", "a/b/loose", "a/loose", "loose"):
@@ -363,7 +365,7 @@ def test_an_immutable_directory_is_named_once(tmp_path):
 
 
 def mount(source, target):
-    """A bind mount, in a mount namespace of this process's own."""
+    """Make a bind mount in a mount namespace of this process."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(os.fsencode(source), os.fsencode(target), None, 4096, None):
         raise OSError(ctypes.get_errno(), "mount")
@@ -371,7 +373,7 @@ def mount(source, target):
 
 def private_mounts():
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(0x00020000) or libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None):  # ours alone, from here on
+    if libc.unshare(0x00020000) or libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None):  # private from here on
         raise OSError(ctypes.get_errno(), "unshare")
 
 
@@ -406,7 +408,7 @@ def test_no_mount_is_crossed_not_even_of_the_same_file_system(tmp_path):
     assert everything(outside) == before
 
 
-def test_what_is_gone_already_is_success(tmp_path):
+def test_a_missing_directory_counts_as_removed(tmp_path):
     assert remove_tree(tmp_path / "none") == ()
     assert remove_tree(tmp_path / "no/such/parent") == ()
     (tmp_path / "file").touch()
@@ -414,7 +416,7 @@ def test_what_is_gone_already_is_success(tmp_path):
     assert (tmp_path / "file").exists()
 
 
-def test_a_directory_that_is_moved_away_meanwhile_stops_the_removal(tmp_path, monkeypatch):
+def test_a_directory_moved_during_the_removal_stops_it(tmp_path, monkeypatch):
     top, outside = tmp_path / "top", tmp_path / "outside"
     (top / "a/b/c").mkdir(parents=True)
     outside.mkdir()
@@ -433,7 +435,7 @@ def test_a_directory_that_is_moved_away_meanwhile_stops_the_removal(tmp_path, mo
 
 
 @pytest.mark.sampled
-def test_killed_at_any_step_nothing_exists_that_is_not_listed(state):
+def test_after_a_kill_at_any_step_every_space_is_listed(state):
     def run():
         with make(state) as scratch:
             (scratch.path / "below").mkdir()

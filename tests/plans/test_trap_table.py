@@ -1,4 +1,4 @@
-"""The table of traps names tests that exist, and each trap has one."""
+"""The table of traps names existing tests, at least one for each trap."""
 
 import ast
 import re

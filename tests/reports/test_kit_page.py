@@ -1,4 +1,4 @@
-"""The recovery kit: both forms say the same, hold nothing from elsewhere, and their codes can be read by a machine."""
+"""The recovery kit: both forms have the same content, nothing is loaded from elsewhere, and its codes are machine-readable."""
 
 import os
 import re
@@ -43,7 +43,7 @@ SECRET = replace(KIT, password=PASSWORD)
 
 
 def parsed(kit):
-    """The page as the strictest reader sees it; browsers are lenient."""
+    """Parse the page strictly, because browsers are lenient."""
     return ET.fromstring(html_page(kit).partition("\n")[2])
 
 
@@ -77,7 +77,7 @@ def test_a_repository_without_snapshots_has_a_kit_too():
 
 
 @pytest.mark.parametrize("form", [lambda kit: words(parsed(kit)), text_page])
-def test_everything_that_is_needed_is_on_it(form):
+def test_the_kit_contains_everything_needed(form):
     text = form(KIT)
     for place in PLACES:
         assert place.name in text
@@ -98,7 +98,7 @@ def test_everything_that_is_needed_is_on_it(form):
 
 
 @pytest.mark.parametrize("form", [html_page, text_page])
-def test_the_password_is_there_only_if_it_was_asked_for(form):
+def test_the_password_is_included_only_on_request(form):
     assert "battery" not in form(KIT)
     assert "battery" in form(SECRET)
 
@@ -108,7 +108,7 @@ def test_without_the_password_there_is_room_to_write_it():
     assert parsed(KIT).find(".//p[@class='blank']") is not None
 
 
-def test_the_page_is_whole_by_itself():
+def test_the_page_is_self_contained():
     page = html_page(SECRET)
     assert page.startswith("<!DOCTYPE html>")
     assert not re.search(r"<script|<img|<link|<iframe|@import|url\(|\bon\w+=|src=", page)
@@ -138,7 +138,7 @@ def test_long_lists_are_cut_and_say_so():
 
 
 def decoded(rows, place):
-    """What a reader sees in a picture of these modules (True is dark)."""
+    """Decode a picture of these modules (True is dark)."""
     if shutil.which("zbarimg") is None:
         if os.environ.get("CI"):
             pytest.fail("zbarimg is missing: install zbar-tools")
@@ -152,7 +152,7 @@ def decoded(rows, place):
 
 
 def modules_of_svg(svg):
-    """The picture that the strokes of an inline SVG draw: `M x y`, `m dx dy`, `h length`, each one module thick."""
+    """Return the picture drawn by an inline SVG: `M x y`, `m dx dy`, `h length`, each stroke one module thick."""
     size = int(svg.attrib["viewBox"].split()[2])
     rows = [[False] * size for _ in range(size)]
     stroke = next(path for path in svg if path.attrib.get("stroke") == "#000")
@@ -169,7 +169,7 @@ def modules_of_svg(svg):
 
 
 def modules_of_text(block, *, dark):
-    """The picture that half blocks draw."""
+    """Return the picture drawn by half blocks."""
     lines = block.split("\n")
     width = max(map(len, lines)) + 4
     glyphs = {" ": (False, False), "▀": (True, False), "▄": (False, True), "█": (True, True)}

@@ -1,4 +1,4 @@
-"""Figures for Prometheus, read back by Prometheus' own parser."""
+"""Figures for Prometheus, read back by its own parser."""
 
 import stat
 
@@ -42,7 +42,7 @@ def run(command, document, code=0, at=1000.0):
 
 
 class Configuration:
-    """A drtool.yaml, and what it leaves in the file of figures."""
+    """A drtool.yaml, and its part of the metrics file."""
 
     def __init__(self, directory, name="drtool.yaml", sources=(HOSTILE, "home", "dump")):
         self.state = directory / "state"
@@ -106,7 +106,7 @@ def test_every_sample_is_read_back(configuration):
     assert found["drtool_last_run_duration_seconds", ("command", "backup")] == 3
 
 
-def test_a_failure_keeps_when_it_last_went_well(configuration):
+def test_a_failure_keeps_the_time_of_the_last_success(configuration):
     configuration.ran("backup", BACKUP)
     found = configuration.ran("backup", {"error": {}}, 6, at=5000.0)
     assert found["drtool_last_success_timestamp_seconds", ("command", "backup")] == 1000
@@ -114,7 +114,7 @@ def test_a_failure_keeps_when_it_last_went_well(configuration):
     assert found["drtool_backup_files", ("host", "web1"), ("source", SHOWN)] == 6
 
 
-def test_the_file_is_for_everybody_and_memory_that_is_damaged_starts_over(configuration):
+def test_the_file_is_world_readable_and_damaged_memory_starts_over(configuration):
     configuration.ran("verify", {})
     (memory,) = (configuration.state / "metrics").glob("*.json")
     memory.write_text("[")

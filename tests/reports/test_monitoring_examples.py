@@ -1,4 +1,4 @@
-"""examples/monitoring: the alert rules and the dashboard ask for figures that drtool writes, in the language of Prometheus."""
+"""examples/monitoring: the alert rules and the dashboard are valid PromQL over figures that drtool writes."""
 
 import json
 import re

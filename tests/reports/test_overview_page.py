@@ -1,4 +1,4 @@
-"""The report of a repository: problems first, nothing hostile gets through, a browser shows it without a word of complaint."""
+"""The report of a repository: problems come first, hostile text is escaped, and a browser shows it without errors."""
 
 from html.parser import HTMLParser
 
@@ -84,7 +84,7 @@ def seen():
 
 
 class Strict(HTMLParser):
-    """Every element closed, none that could do anything, nothing from elsewhere."""
+    """A parser that requires closed elements, no active content, and nothing from elsewhere."""
 
     VOID = ("meta", "br", "hr")
 
@@ -112,7 +112,7 @@ def test_the_page_is_well_formed_and_nothing_hostile_gets_through(seen):
     assert "default-src &#x27;none&#x27;" in page or "default-src 'none'" in page
 
 
-def test_problems_stand_first_and_everything_is_told(seen):
+def test_problems_come_first_and_everything_is_shown(seen):
     page = overview_page(seen)
     assert page.index("2 things need attention") < page.index("Sources</h2>")
     for words in ("rome/nas", "there is no snapshot", "52.0 %", "50.0 % of this round read", "damage was found", "2 held",
@@ -120,7 +120,7 @@ def test_problems_stand_first_and_everything_is_told(seen):
         assert words in page, words
 
 
-def test_a_repository_that_is_well_and_empty_says_so(seen):
+def test_a_healthy_empty_repository(seen):
     status = seen.status | {"healthy": True, "problems": [], "sources": [], "plans": []}
     page = overview_page(replace(seen, status=status, dots=(), runs=(), coverage=()))
     for words in (

@@ -1,4 +1,4 @@
-"""The report of a run: what was not proven stands first, nothing is believed that was changed, nothing hostile gets through."""
+"""The report of a run: unproven parts come first, changed journals are not trusted, hostile text is escaped."""
 
 import re
 from xml.etree.ElementTree import fromstring
@@ -80,7 +80,7 @@ def story():
     return story_of(events(), "d" * 64)
 
 
-def test_what_was_not_proven_stands_before_everything_else(story):
+def test_unproven_parts_come_first(story):
     text = page(story, AROUND)
     assert text.index("Not proven") < text.index("Objectives") < text.index("Steps")
     assert "objective rpo: it was not measured" in text
@@ -100,18 +100,18 @@ def test_nothing_hostile_gets_through():
     fromstring(junit(story_of(hostile, "d")).split("\n", 1)[1])
 
 
-def test_what_passed_says_proven_only_where_all_was():
+def test_a_passed_run_is_called_proven_only_if_everything_was():
     assert "not everything was proven" in page(story_of(events("passed"), "d"), AROUND)
     run = [events()[0], *_step("fetch", 0.0, 2.0), RunEnded(at=AT, elapsed_s=2.0, verdict="passed", exit_code=0)]
     assert "was done and proven" in page(story_of(run, "d"), AROUND)
 
 
-def test_the_critical_path_is_what_the_end_waited_for(story):
+def test_the_critical_path_leads_to_the_end(story):
     assert critical_path(story.works, NEEDS) == ("fetch", "flaky", "rot", "proof")
     assert critical_path(story.works, {}) == ()
 
 
-def test_a_journal_that_is_not_the_recorded_one_is_not_to_be_believed(story):
+def test_a_journal_that_differs_from_the_record_is_not_trusted(story):
     text = page(story, Surroundings(recorded="the sites recorded another journal", agrees=False))
     assert "Do not trust this report" in text
 
@@ -125,26 +125,26 @@ def test_a_journal_that_was_changed_or_cut_proves_nothing(story):
     assert suite.find("testcase[@name='the journal']/error").get("message") == "line 7 does not follow"
 
 
-def test_what_was_looked_for_and_not_found_is_open_to_the_reader(story):
+def test_steps_that_need_attention_are_open(story):
     text = page(story, AROUND)
     opened = set(re.findall(r'id="step-([a-z]+)" open="open"', text))
     assert opened == {"proof", "broken"}
 
 
-def test_the_runs_before_say_what_this_one_might_have_taken(story):
+def test_earlier_runs_give_the_expected_values(story):
     likely = {"rto": Estimate(min=4.0, median=5.0, max=8.0, runs=3)}
     text = page(story, Surroundings(estimates=likely))
     assert "5 s, 4 s to 8 s in 3" in text
-    assert "no earlier value" in text, "of what nobody knows it is said, never 0"
+    assert "no earlier value" in text, "an unknown value is reported as such, never as 0"
 
 
-def test_a_fault_that_is_held_longer_is_not_what_the_end_waited_for():
+def test_a_fault_held_longer_is_not_on_the_critical_path():
     held = [*_step("slow", 0.0, 5.0), *_step("rot", 0.0, 9.0, uses="fault"), *_step("look", 5.0, 8.0)]
     works = story_of([events()[0], *held], "d").works
     assert critical_path(works, {"slow": [], "look": ["slow", "rot"]}) == ("slow", "look")
 
 
-def test_a_run_that_died_is_not_over():
+def test_a_run_that_died_is_unfinished():
     story = story_of(events()[:5], "d" * 64)
     assert story.verdict == "unfinished"
     assert "unfinished" in page(story, Surroundings())
@@ -152,7 +152,7 @@ def test_a_run_that_died_is_not_over():
     assert suite.find("testcase[@name='the run itself']/error") is not None
 
 
-def test_junit_tells_failures_from_what_nobody_knows(story):
+def test_junit_separates_failures_from_unknown_ends(story):
     suite = fromstring(junit(story).split("\n", 1)[1])
     found = {
         case.get("name"): [kind.tag for kind in case if kind.tag != "system-out"] for case in suite.iter("testcase")

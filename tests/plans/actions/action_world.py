@@ -1,4 +1,4 @@
-"""A world of a run for one action: real programs, real clocks; who is asked and told is what a test says."""
+"""The environment of one action in a run: real programs and clocks, with answers and channels set by the test."""
 
 import threading
 import time

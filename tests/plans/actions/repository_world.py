@@ -1,4 +1,4 @@
-"""The world of a run with a real repository at three sites, its configuration, and drtool's verbs as programs."""
+"""The environment of a run with a real repository at three sites, its configuration, and drtool's commands as programs."""
 
 import os
 import threading
@@ -21,7 +21,7 @@ ACTIONS = Actions()
 
 
 class Ground:
-    """A world with a source, `home`, of a few packs; and what a step's action needs around it."""
+    """A world with a source, `home`, of a few packs, and the environment of a step's action."""
 
     def __init__(self, world, guards=None, sites=None, size_bytes=300_000):
         self.world, root = world, world.root
@@ -63,7 +63,7 @@ class Ground:
             opening.unlock = derive
 
     def foresee(self, uses, inputs, **more):
-        """What it would do; nothing changes anywhere."""
+        """Return the preview of a step. It changes nothing anywhere."""
         before = self.portrait()
         found = ACTIONS[uses].foresee(asked(uses, inputs, **more), self.around)
         assert self.portrait() == before
@@ -95,6 +95,6 @@ class Ground:
         return path
 
     def portrait(self):
-        """Every byte, name and time that a dry run must leave as it is."""
+        """Return every byte, name and time that a dry run must not change."""
         places = {name: self.world.root / name for name in ("a", "b", "c", "home", "state", "scratch", "out")}
         return {name: everything(place) for name, place in places.items() if place.exists()}

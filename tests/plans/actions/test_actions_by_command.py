@@ -1,4 +1,4 @@
-"""The same from the command line: a snapshot compared with what is live, a question answered from another process."""
+"""Actions on the command line: a snapshot compared with live files, a question answered from another process."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Actions in real runs: what one hands on another asserts, waits for and shows; a secret stays out of the journal."""
+"""Actions in real runs: outputs are asserted, waited for and shown, and a secret stays out of the journal."""
 
 import subprocess
 import sys
@@ -120,7 +120,7 @@ steps:
     assert CANARY not in repr(result)
 
 
-def test_a_precondition_that_is_not_so_is_told_before_anything_runs(tmp_path):
+def test_a_false_precondition_is_reported_before_anything_runs(tmp_path):
     run = made(
         tmp_path,
         f"""

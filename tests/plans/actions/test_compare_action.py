@@ -1,4 +1,4 @@
-"""`compare`: what differs is named and counted; what cannot be told is never equal."""
+"""`compare`: differences are named and counted. Sides that cannot be compared are never equal."""
 
 import os
 import threading
@@ -112,7 +112,7 @@ def other_time(root):
         (other_time, "/a", "a different modification time", {"metadata"}),
     ],
 )
-def test_every_difference_is_named_by_those_who_look_for_it(tmp_path, both, change, path, word, seen_by):
+def test_each_kind_of_comparison_names_its_differences(tmp_path, both, change, path, word, seen_by):
     change(both[1])
     if change is not other_time:
         settle(both[1])
@@ -124,7 +124,7 @@ def test_every_difference_is_named_by_those_who_look_for_it(tmp_path, both, chan
             assert path in outcome.outputs["paths"]
 
 
-def test_what_is_excluded_is_not_compared(tmp_path, both):
+def test_excluded_files_are_not_compared(tmp_path, both):
     changed_content(both[1])
     (both[1] / "d/new.tmp").write_bytes(b"")
     settle(both[1])
@@ -159,7 +159,7 @@ def test_a_side_that_is_gone_differs_and_cannot_run(tmp_path, both):
     assert (later.verdict, later.detail.startswith("needs make")) == ("deferred", True)
 
 
-def test_what_cannot_be_read_is_unproven_unless_something_differs(tmp_path, both, monkeypatch):
+def test_unreadable_files_are_unproven_unless_something_differs(tmp_path, both, monkeypatch):
     real = os.open
 
     def refuse(path, *words, **more):
@@ -181,7 +181,7 @@ def test_single_files(tmp_path):
     assert act(tmp_path, tmp_path / "a", tmp_path / "c", ["hash"]).detail.startswith("/: different content")
 
 
-def test_a_live_path_is_found_below_what_was_restored(tmp_path, both):
+def test_a_live_path_is_found_below_the_restored_root(tmp_path, both):
     below = tmp_path / "scratch" / str(both[0]).lstrip("/")
     below.parent.mkdir(parents=True)
     both[1].rename(below)
@@ -200,7 +200,7 @@ def test_a_live_path_is_found_below_what_was_restored(tmp_path, both):
         ("live:", ["hash"]),
     ],
 )
-def test_what_no_snapshot_records_is_unproven_and_cannot_run(tmp_path, both, right, what):
+def test_data_that_no_snapshot_records_is_unproven_and_cannot_run(tmp_path, both, right, what):
     assert act(tmp_path, both[0], right, what).status == "unproven"
     assert foresee(tmp_path, both[0], right, what).verdict == "cannot run"
 
@@ -210,7 +210,7 @@ def test_what_is_not_known_yet_is_deferred(tmp_path, both):
     assert (found.verdict, found.detail) == ("deferred", "needs f")
 
 
-def test_time_up_and_cancelling_end_it(tmp_path, both):
+def test_a_timeout_and_a_cancellation_end_it(tmp_path, both):
     outcome = act(tmp_path, *both, one=work(-1))
     assert (outcome.status, outcome.cause) == ("failed", "timeout")
     one = work()
@@ -234,7 +234,7 @@ def test_a_file_without_end_is_left_soon(tmp_path):
     st.dictionaries(st.sampled_from("abcd"), st.binary(max_size=3)),
     st.dictionaries(st.sampled_from("abcd"), st.binary(max_size=3)),
 )
-def test_found_is_what_differs(tmp_path_factory, one, other):
+def test_exactly_the_differences_are_found(tmp_path_factory, one, other):
     root = tmp_path_factory.mktemp("trees")
     for name, files in (("l", one), ("r", other)):
         (root / name).mkdir()
@@ -255,7 +255,7 @@ def test_how_sides_are_written():
     assert side("postgresql://h/d") == Side("dsn", "postgresql://h/d")
 
 
-# -- a snapshot's side: restored by a program of drtool's own
+# -- a snapshot side is restored by a drtool child process
 
 
 ID = "3f2a" * 8
@@ -297,7 +297,7 @@ def test_a_snapshot_is_restored_into_scratch_and_compared(tmp_path, both):
     assert rooms[0][0] >= 3001
 
 
-def test_latest_of_several_sources_is_a_question_and_no_comparison(tmp_path, both):
+def test_latest_of_several_sources_is_ambiguous(tmp_path, both):
     other = SimpleNamespace(id=b"\xff" * 16, host="web", source="etc", paths=(), tags=(), time_ns=2, sequence=2)
     alone, _, _ = world_with_snapshot(tmp_path, None)
     assert foresee(tmp_path, "snapshot:latest", both[0], **alone).pins == {"l": ID}

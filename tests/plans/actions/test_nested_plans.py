@@ -1,4 +1,4 @@
-"""`plan`: a nested plan's dry run is the dry run, its verdict the step's."""
+"""`plan`: the nested plan's dry run is the step's dry run, and its verdict is the step's."""
 
 from types import SimpleNamespace
 
@@ -47,14 +47,14 @@ def test_a_step_of_an_included_file_names_plans_as_its_own_plan_does(tmp_path):
     assert world.words[0][-1] == f"{tmp_path}/plans/inner.yaml"
 
 
-def test_what_cannot_run_inside_cannot_run_outside(tmp_path):
+def test_a_step_that_cannot_run_keeps_the_outer_plan_from_running(tmp_path):
     steps = [{"id": "a", "status": "cannot run: no psql"}]
     world = World(tmp_path, child(1), {"steps": steps})
     found = nested.foresee(world.asked(), world.around)
     assert (found.verdict, found.detail) == ("cannot run", "inner.yaml: a: cannot run: no psql")
 
 
-def test_what_is_unprovable_inside_is_unprovable_outside(tmp_path):
+def test_an_unprovable_inner_step_makes_the_outer_step_unprovable(tmp_path):
     world = World(tmp_path, child(), {"steps": [], "unproven": ["a: unknown"]})
     assert not nested.foresee(world.asked(), world.around).provable
 
@@ -92,14 +92,14 @@ def test_only_a_proven_verdict_passes(tmp_path, code, verdict, status):
 
 
 @pytest.mark.parametrize(("ended_by", "status"), [("timeout", "failed"), ("cancelled", "aborted")])
-def test_one_that_is_ended_says_where_its_own_run_is(tmp_path, ended_by, status):
+def test_an_ended_nested_run_names_its_own_run(tmp_path, ended_by, status):
     world = World(tmp_path, child(143, ended_by=ended_by), {})
     outcome = nested.act(world.asked(), world.around, work())
     assert (outcome.status, outcome.cause) == (status, ended_by)
     assert "plan history" in outcome.detail
 
 
-def test_what_runs_is_what_was_kept_when_the_run_began(tmp_path):
+def test_the_copy_from_the_start_of_the_run_is_executed(tmp_path):
     world = World(tmp_path, child(), {"verdict": "passed", "run_id": "r1"})
     kept = world.around.folder / FOLDER / "inner.yaml"
     kept.parent.mkdir(parents=True)

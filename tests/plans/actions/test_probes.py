@@ -1,4 +1,4 @@
-"""Probes of real servers on this host, files and programs."""
+"""Probes of real servers, files and programs on this host."""
 
 import hashlib
 import os
@@ -52,7 +52,7 @@ class Pages(BaseHTTPRequestHandler):
 
 class Quiet(ThreadingHTTPServer):
     def handle_error(self, request, client_address):
-        pass  # those who ask hang up early, on purpose
+        pass  # some probes hang up early on purpose
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_page_answers(pages, tmp_path):
         ({"matches": "^moon"}, "matches '^moon'"),
     ],
 )
-def test_what_is_not_as_expected_is_failed_and_said(pages, tmp_path, expect, why):
+def test_an_unexpected_answer_fails_with_the_reason(pages, tmp_path, expect, why):
     outcome = act(tmp_path, type="http", url=pages.url, expect=expect)
     assert outcome.status == "failed"
     assert why in outcome.detail
@@ -165,35 +165,35 @@ def test_a_server_that_drips_is_given_up(pages, tmp_path):
 
 
 @pytest.mark.parametrize("url", ["http://user:pw@127.0.0.1/", "http://127.0.0.1:x/", "http:///x"])
-def test_urls_that_mean_nothing_good_are_refused(tmp_path, url):
+def test_invalid_urls_are_refused(tmp_path, url):
     outcome = act(tmp_path, type="http", url=url)
     assert outcome.status == "failed"
     assert "pw" not in outcome.detail
 
 
-def test_nobody_there_is_failed_not_unproven(tmp_path):
+def test_no_server_is_failed_not_unproven(tmp_path):
     outcome = act(tmp_path, type="http", url="http://127.0.0.1:9/")
     assert (outcome.status, "refused" in outcome.detail) == ("failed", True)
 
 
-def test_no_secret_in_what_is_told_of_a_page(pages, tmp_path):
+def test_no_secret_is_in_the_detail_of_a_page(pages, tmp_path):
     pages.pages["/secret"] = (500, {}, f"token {CANARY}".encode())
     outcome = act(tmp_path, type="http", url=f"{pages.url}/secret", headers={"X": CANARY}, expect={"contains": CANARY})
     assert pages.heard[0][1]["X"] == CANARY
     assert CANARY not in repr(outcome)
 
 
-# -- again and again
+# -- repetition
 
 
-def test_it_asks_until_the_answer_came_so_often_in_a_row(pages, tmp_path):
+def test_it_asks_until_enough_consecutive_good_answers(pages, tmp_path):
     answers = [503, 200, 503, 200, 200, 200]
     pages.pages["/"] = lambda handler: (answers.pop(0), {}, b"")
     outcome = act(tmp_path, type="http", url=pages.url, every="20ms", within="10s", successes=3)
     assert (outcome.status, outcome.outputs["attempts"], answers) == ("passed", 6, [])
 
 
-def test_within_is_the_end_of_asking(pages, tmp_path):
+def test_within_limits_the_repetition(pages, tmp_path):
     pages.pages["/"] = (503, {}, b"")
     began = time.monotonic()
     outcome = act(tmp_path, type="http", url=pages.url, every="50ms", within="400ms")
@@ -202,7 +202,7 @@ def test_within_is_the_end_of_asking(pages, tmp_path):
     assert time.monotonic() - began < 15
 
 
-def test_too_few_good_answers_in_a_row_are_failed(pages, tmp_path):
+def test_too_few_consecutive_good_answers_fail(pages, tmp_path):
     outcome = act(tmp_path, type="http", url=pages.url, every="300ms", within="500ms", successes=9)
     assert outcome.status == "failed"
     assert "more consecutive good answers were required" in outcome.detail
@@ -228,7 +228,7 @@ def test_the_dry_run_asks_for_real(pages, tmp_path):
     assert (found.verdict, "404" in found.detail) == ("cannot run", True)
 
 
-def test_the_dry_run_defers_what_is_to_come(pages, tmp_path):
+def test_the_dry_run_defers_an_answer_that_a_step_may_change(pages, tmp_path):
     gone = {"type": "http", "url": f"{pages.url}/gone"}
     missing = foresee(tmp_path, {"context": context(steps=needs("db"))}, type="http", url="${{ steps.db.outputs.url }}")
     assert (missing.verdict, missing.detail) == ("deferred", "needs db")
@@ -277,7 +277,7 @@ def secure(tmp_path):
     yield from served(server, "https")
 
 
-def test_a_certificate_that_nobody_vouches_for_is_failed(secure, tmp_path):
+def test_an_untrusted_certificate_fails(secure, tmp_path):
     for inputs in (
         {"type": "http", "url": secure.url},
         {"type": "tls", "host": "127.0.0.1", "port": secure.server_port},
@@ -380,7 +380,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     assert act(tmp_path, type="file", path=f"{tmp_path}/pipe", expect={"contains": "x"}).status == "failed"
 
 
-def test_what_may_not_be_looked_at_is_unproven(tmp_path):
+def test_a_file_that_may_not_be_inspected_is_unproven(tmp_path):
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     outcome = act(tmp_path, type="file", path=str(loop))
@@ -406,6 +406,6 @@ def test_a_program_that_is_not_there_is_unproven_and_cannot_run(tmp_path):
     assert (found.verdict, "no-such-program" in found.detail) == ("cannot run", True)
 
 
-def test_no_secret_of_a_command_is_told(tmp_path):
+def test_no_secret_of_a_command_is_shown(tmp_path):
     inputs = {"type": "command", "argv": ["sh", "-c", 'echo "$T"; echo "$T" >&2; exit 1'], "env": {"T": CANARY}}
     assert CANARY not in repr((act(tmp_path, **inputs), foresee(tmp_path, **inputs)))

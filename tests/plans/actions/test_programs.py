@@ -1,4 +1,4 @@
-"""Programs of plans: whatever they do, the call returns, and nobody is left."""
+"""Programs of plans: the call always returns, and no process is left."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(tethered, "GRACE_S", 0.3)
 
 
-def test_what_a_program_says_is_kept():
+def test_the_output_of_a_program_is_kept():
     result = sh("printf out; printf err >&2; exit 3")
     assert (result.exit_code, result.stdout, result.stderr) == (3, b"out", "err")
     assert result.ended_by == "itself"
@@ -55,18 +55,18 @@ def test_a_program_that_is_not_there_is_named():
     assert "install it" in caught.value.hint
 
 
-def test_a_directory_that_is_not_there_is_not_taken_for_the_program(tmp_path):
+def test_a_missing_directory_is_not_reported_as_a_missing_program(tmp_path):
     with pytest.raises(DrtoolError, match=r"there is no directory .*/gone"):
         run("/bin/true", cwd=tmp_path / "gone")
 
 
-def test_a_file_that_is_no_program_is_told(tmp_path):
+def test_a_file_that_is_not_a_program_is_reported(tmp_path):
     (tmp_path / "data").write_text("no program")
     with pytest.raises(DrtoolError, match="cannot be started"):
         run(str(tmp_path / "data"))
 
 
-def test_a_user_that_is_not_there_is_told():
+def test_a_missing_user_is_reported():
     with pytest.raises(DrtoolError, match="cannot be started"):
         run("/bin/true", user="no-such-user-here")
 
@@ -78,14 +78,14 @@ def test_another_user_has_none_of_our_groups():
     assert b"0" not in run("id", "-G", user="nobody").stdout.split()
 
 
-def test_pipes_that_are_fuller_than_they_can_hold_block_nobody():
+def test_full_pipes_do_not_block():
     text = "import sys; sys.stdout.write('o' * 3_000_000); sys.stderr.write('e' * 3_000_000)"
     result = python(text)
     assert len(result.stdout) == 3_000_000
     assert result.stderr == "e" * ERRORS_BYTES
 
 
-def test_output_beyond_what_is_kept_is_dropped_and_told(monkeypatch):
+def test_output_beyond_the_limit_is_dropped_and_marked(monkeypatch):
     monkeypatch.setattr(programs, "KEPT_BYTES", 100_000)
     result = python("import sys; sys.stdout.write('x' * 1_000_000)")
     assert result.stdout == b"x" * 100_000
@@ -111,7 +111,7 @@ def test_a_program_that_closed_its_output_is_waited_for():
     assert result.seconds >= 0.5
 
 
-def test_time_up_ends_it_and_what_it_started(tmp_path):
+def test_a_timeout_ends_a_program_and_its_children(tmp_path):
     result = sh(f"sleep 60 & echo $! > {tmp_path}/pid; echo before; wait", within_s=0.5)
     assert result.ended_by == "timeout"
     assert result.exit_code == -signal.SIGTERM
@@ -119,7 +119,7 @@ def test_time_up_ends_it_and_what_it_started(tmp_path):
     assert not alive((tmp_path / "pid").read_text().strip())
 
 
-def test_who_ignores_being_asked_is_killed(impatient, tmp_path):
+def test_a_program_that_ignores_sigterm_is_killed(impatient, tmp_path):
     line = f"trap '' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done"
     result = sh(line, within_s=0.4)
     assert (result.ended_by, result.exit_code) == ("timeout", -signal.SIGKILL)
@@ -135,12 +135,12 @@ def test_a_cancelled_run_ends_it_soon():
     assert time.monotonic() - began < 30
 
 
-def test_what_is_left_behind_in_the_group_is_ended_with_it(tmp_path):
+def test_processes_left_in_the_group_are_ended_too(tmp_path):
     began = time.monotonic()
     result = sh(f"sleep 60 & echo $! > {tmp_path}/pid; exit 0")
     assert (result.exit_code, result.ended_by) == (0, "itself")
     assert not alive((tmp_path / "pid").read_text().strip())
-    assert time.monotonic() - began < 30, "one that ended and that nobody buries is not waited for"
+    assert time.monotonic() - began < 30, "a zombie that is never reaped is not waited for"
 
 
 def test_a_child_that_goes_on_writing_does_not_keep_the_call(impatient):
@@ -151,7 +151,7 @@ def test_a_child_that_goes_on_writing_does_not_keep_the_call(impatient):
     assert time.monotonic() - began < 30
 
 
-def test_what_was_written_just_before_the_end_is_read():
+def test_output_written_just_before_the_end_is_read():
     for _ in range(10):
         assert len(python("import os; os.write(1, b'x' * 60_000); os._exit(0)").stdout) == 60_000
 
@@ -160,7 +160,7 @@ def test_the_environment_is_what_is_given():
     assert run("/usr/bin/env", env={"A": "b"}).stdout == b"A=b\n"
 
 
-def test_signals_that_end_it_are_told():
+def test_the_signal_that_ended_it_is_reported():
     assert sh("kill -KILL $$").exit_code == -signal.SIGKILL
 
 
@@ -173,22 +173,22 @@ def test_no_descriptor_of_ours_is_left_or_handed_on(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_who_leaves_the_group_is_ended_all_the_same(impatient, tmp_path):
-    """`timeout` makes itself a group of its own."""
+def test_a_process_that_leaves_the_group_is_ended_too(impatient, tmp_path):
+    """`timeout` moves itself to a group of its own."""
     line = f"timeout 60 sh -c 'echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done' & wait"
     assert sh(line, within_s=0.5).ended_by == "timeout"
     assert not alive((tmp_path / "pid").read_text().strip())
 
 
-def test_a_program_that_kills_its_own_group_is_told_as_such():
+def test_a_program_that_kills_its_own_group_is_reported_as_killed():
     assert sh("kill -TERM 0; sleep 5").exit_code == -signal.SIGTERM
 
 
-def test_where_somebody_kills_the_tether_nobody_is_left(tmp_path):
+def test_killing_the_tether_leaves_no_process(tmp_path):
     result = sh(f"echo $$ > {tmp_path}/pid; sleep 0.5; kill -KILL $PPID; sleep 60")
     assert result.exit_code == -signal.SIGKILL
     assert not alive((tmp_path / "pid").read_text().strip())
 
 
-def test_signals_that_we_ignore_are_the_programs_own_again():
+def test_ignored_signals_are_reset_for_the_program():
     assert sh("kill -PIPE $$; echo survived").exit_code == -signal.SIGPIPE

@@ -1,4 +1,4 @@
-"""Backup, restore, verify, repair, rebalance and fault on a real repository: foreseen without a trace, done by real programs."""
+"""Backup, restore, verify, repair, rebalance and fault on a real repository: previews without effects, real programs."""
 
 import threading
 import time
@@ -27,14 +27,14 @@ def stored(ground):
 
 
 def lose(ground, site, name=None):
-    """An object of a site, gone from it."""
+    """Remove an object from a site."""
     victim = name or ground.world.names(site)[0]
     (ground.world.directory(site) / victim).unlink()
     return victim
 
 
 def fullest(ground):
-    """A site that has both the data's pack and the trees'."""
+    """Return a site that has both the data's pack and the trees'."""
     return max("abc", key=lambda site: len(ground.world.names(site)))
 
 
@@ -136,7 +136,7 @@ def test_an_engine_that_is_not_there_is_named(stored):
     assert (seen.verdict, "postgresql" in seen.detail) == ("cannot run", True)
 
 
-def test_a_destination_that_is_not_empty_needs_leave(stored):
+def test_a_destination_that_is_not_empty_needs_overwrite(stored):
     stored.out.mkdir()
     (stored.out / "mine").write_text("x")
     seen = stored.foresee("restore", {"to": {"path": str(stored.out)}})
@@ -144,11 +144,11 @@ def test_a_destination_that_is_not_empty_needs_leave(stored):
 
 
 def clutter(out):
-    """A destination with much that the snapshot has not, and a file that is not as it was."""
+    """Fill a destination with entries that are not in the snapshot, and one changed file."""
     fill(out, {"extra": b"x", "more/of/it": b"x", "0": b"other"})
 
 
-def test_a_restore_that_deletes_says_what_would_go_and_takes_what_the_command_would(stored):
+def test_the_preview_of_a_deleting_restore_equals_the_command(stored):
     inputs = {"to": {"path": str(stored.out)}, "paths": [str(stored.home)], "delete": True}
     clutter(stored.out)
     other = stored.world.root / "other"
@@ -164,7 +164,7 @@ def test_a_restore_that_deletes_says_what_would_go_and_takes_what_the_command_wo
     assert (stored.out / "0").read_bytes() == noise(300_000, 0)
 
 
-def test_what_is_excluded_is_not_deleted(stored):
+def test_excluded_files_are_not_deleted(stored):
     clutter(stored.out)
     inputs = {"to": {"path": str(stored.out)}, "paths": [str(stored.home)], "delete": True}
     inputs |= {"exclude": ["more"], "verify": "none"}
@@ -174,8 +174,8 @@ def test_what_is_excluded_is_not_deleted(stored):
     assert (stored.out / "more/of/it").exists()
 
 
-def test_what_would_not_give_way_is_told_beforehand(stored):
-    """The repository lives where the snapshot is to take over."""
+def test_an_obstacle_to_a_restore_is_reported_in_advance(stored):
+    """The repository is at the destination of the snapshot."""
     inputs = {"to": {"path": str(stored.world.root)}, "paths": [str(stored.home)], "delete": True}
     seen = stored.foresee("restore", inputs)
     assert (seen.verdict, "this repository lives there" in seen.detail) == ("cannot run", True), seen
@@ -211,7 +211,7 @@ def test_a_file_goes_into_a_directory_even_of_its_own_name(stored):
     assert sorted(path.name for path in (stored.out / "1").iterdir()) == ["1", "mine"]
 
 
-def test_what_is_verified_is_drawn_by_its_seed(stored):
+def test_the_seed_determines_the_sample(stored):
     inputs = {"level": "sample", "sample": {"count": 3}, "seed": "weekly"}
     one, two = (stored.foresee("verify", inputs) for _ in range(2))
     assert one.evidence["sample"] == two.evidence["sample"]
@@ -275,7 +275,7 @@ def test_trial_restores_of_several_sources_tell_of_each_snapshot(stored):
     assert all(row.id.hex()[:8] in done.detail for row in stored.world.snapshots()), done.detail
 
 
-def test_what_is_not_backed_up_any_more_keeps_nothing_else_from_a_trial(stored):
+def test_a_retired_source_does_not_block_the_trials_of_others(stored):
     stored.world.backup(stored.home, source="retired", time_ns=time.time_ns() - 100 * 86_400 * 10**9)
     seen = stored.foresee("verify", {"level": "restore", "snapshot": {"select": "random", "within": "90d"}})
     assert (seen.verdict, len(seen.pins["snapshots"])) == ("ok", 1), seen
@@ -303,7 +303,7 @@ def test_a_repair_is_foreseen_and_goes_no_further_than_allowed(stored):
     assert names[1] not in stored.world.names(site)
 
 
-def test_what_has_no_good_copy_cannot_be_repaired(stored):
+def test_an_object_without_a_good_copy_cannot_be_repaired(stored):
     victim = next(n for n in stored.world.names("a") if n)
     for site in "abc":
         if victim in stored.world.names(site):
@@ -323,7 +323,7 @@ def corrupting(site):
 
 
 def held(ground, inputs, pins, until):
-    """Injects in a thread that is not the main one; `until` is called once it is in force."""
+    """Inject in a thread other than the main one. `until` is called once the fault is active."""
     work, came, done = ground.work(), threading.Event(), []
     work.injected = lambda outputs: (done.append(outputs), came.set())
     thread = threading.Thread(target=lambda: done.append(ground.act("fault", inputs, pins=pins, work=work)))
@@ -355,7 +355,7 @@ def test_a_fault_corrupts_its_victims_is_found_and_leaves_nothing(stored):
     assert not list((stored.around.state_dir / "faults").glob("*.json"))
 
 
-def test_a_fault_that_is_cancelled_is_taken_away(stored):
+def test_a_cancelled_fault_is_removed(stored):
     inputs = {"type": "offline", "target": {"site": "a"}, "duration": "60s"}
     pins = stored.foresee("fault", inputs).pins
     proof = held(stored, inputs, pins, lambda work, _: work.cancelled.set())
@@ -365,18 +365,18 @@ def test_a_fault_that_is_cancelled_is_taken_away(stored):
 def test_guards_are_asked_again_right_before_the_injection(stored):
     inputs = {"type": "offline", "target": {"site": "a"}, "duration": "60s"}
     pins = stored.foresee("fault", inputs).pins
-    (stored.world.root / "b").rename(stored.world.root / "gone")  # since
+    (stored.world.root / "b").rename(stored.world.root / "gone")  # after the dry run
     refused = stored.act("fault", inputs, pins=pins)
     assert (refused.status, refused.cause) == ("failed", "refused")
     assert not list(stored.around.state_dir.glob("faults/*.json"))
 
 
-def test_a_plan_that_keeps_off_every_site_verifies_none(world):
+def test_a_plan_that_excludes_every_site_verifies_none(world):
     seen = Ground(world, Guards(never_sites=("a", "b", "c"))).foresee("verify", {"level": "structure"})
     assert (seen.verdict, "excludes every site" in seen.detail) == ("cannot run", True)
 
 
-def test_the_kill_switch_and_forbidden_sites_are_told_beforehand(world):
+def test_the_kill_switch_and_forbidden_sites_are_reported_in_advance(world):
     ground = Ground(world, Guards(never_sites=("a",), kill_switch=str(world.root / "STOP")))
     inputs = {"type": "slow", "target": {"site": "a"}, "amount": {"latency": "1s"}, "duration": "60s"}
     assert "site a must never be affected" in ground.foresee("fault", inputs).detail

@@ -1,4 +1,4 @@
-"""`run`: what the dry run starts, what a run expects, and where secrets do not go."""
+"""`run`: the programs that a dry run starts, the expectations of a run, and where secrets do not go."""
 
 import os
 import threading
@@ -60,7 +60,7 @@ def test_a_check_that_fails_is_why_it_cannot_run(tmp_path):
         ({"argv": ["true"], "env": {"PATH": "/empty"}}, "there is no program true"),
     ],
 )
-def test_what_is_missing_is_named(tmp_path, inputs, why):
+def test_a_missing_part_is_named(tmp_path, inputs, why):
     found = foresee(tmp_path, **inputs)
     assert found.verdict == "cannot run"
     assert why in found.detail
@@ -93,7 +93,7 @@ def test_expectations_decide(tmp_path, expect, status):
     assert act(tmp_path, argv=["sh", "-c", "echo out; exit 3"], expect=expect).status == status
 
 
-def test_a_pattern_that_is_none_is_an_error(tmp_path):
+def test_an_invalid_pattern_is_an_error(tmp_path):
     with pytest.raises(DrtoolError, match="not a regular expression"):
         act(tmp_path, argv=["true"], expect={"stdout_matches": "("})
 
@@ -108,7 +108,7 @@ def test_stdin_and_directory_are_given(tmp_path):
     assert act(tmp_path, argv=["pwd"], cwd=str(tmp_path)).outputs["stdout"] == str(tmp_path)
 
 
-def test_time_up_is_a_timeout_and_kills_the_group(tmp_path):
+def test_a_timeout_kills_the_group(tmp_path):
     outcome = act(tmp_path, 0.4, argv=[f"sleep 50 & echo $! > {tmp_path}/pid; wait"], shell=True)
     assert (outcome.status, outcome.cause) == ("failed", "timeout")
     pid = int((tmp_path / "pid").read_text())

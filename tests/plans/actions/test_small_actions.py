@@ -1,4 +1,4 @@
-"""`wait`, `assert`, `notify`, `approve`: what each does, says, and never takes for a yes."""
+"""`wait`, `assert`, `notify`, `approve`: their effects and messages, and that only a yes is a yes."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ wait, judge = waiting.WaitAction(), asserting.AssertAction()
 notify, approve = notifying.NotifyAction(), approving.ApproveAction()
 
 
-def test_each_declares_what_it_hands_on():
+def test_each_action_declares_its_results():
     for uses, module in (("wait", waiting), ("assert", asserting), ("notify", notifying), ("approve", approving)):
         assert RESULTS[uses] == module.OUTPUTS
 
@@ -27,7 +27,7 @@ def test_each_declares_what_it_hands_on():
 # -- wait
 
 
-def test_it_waits_for_so_long(tmp_path):
+def test_it_waits_for_the_duration(tmp_path):
     began = time.monotonic()
     outcome = wait.act(asked("wait", {"duration": "300ms"}), around(tmp_path), work())
     assert outcome.status == "passed"
@@ -40,7 +40,7 @@ def test_a_wait_beyond_its_timeout_cannot_run(tmp_path):
     assert (found.verdict, found.detail) == ("cannot run", "it waits for 2h, but its timeout is 1m")
 
 
-def test_a_wait_whose_time_is_up_has_failed(tmp_path):
+def test_a_wait_that_times_out_has_failed(tmp_path):
     outcome = wait.act(asked("wait", {"duration": "1h"}), around(tmp_path), work(0.2))
     assert (outcome.status, outcome.cause) == ("failed", "timeout")
 
@@ -54,7 +54,7 @@ def test_a_wait_is_cancelled_within_a_second(tmp_path):
     assert time.monotonic() - began < 30
 
 
-def test_until_is_asked_again_and_again(tmp_path):
+def test_until_is_evaluated_repeatedly(tmp_path):
     values = {"ready": False}
     one = asked("wait", {"until": "vars.ready", "every": "50ms"}, context=context(vars=values))
     threading.Timer(0.3, values.update, [{"ready": True}]).start()
@@ -63,7 +63,7 @@ def test_until_is_asked_again_and_again(tmp_path):
 
 
 @pytest.mark.parametrize("value", [False, needs("other")])
-def test_what_never_holds_or_is_never_known_fails_in_time(tmp_path, value):
+def test_an_until_that_never_holds_or_stays_unknown_fails_in_time(tmp_path, value):
     one = asked("wait", {"until": "vars.ready", "every": "50ms"}, context=context(vars={"ready": value}))
     outcome = wait.act(one, around(tmp_path), work(0.3))
     assert (outcome.status, outcome.cause) == ("failed", "timeout")
@@ -94,21 +94,21 @@ def test_a_true_statement_passes_with_its_values(tmp_path):
     assert found.verdict == "ok"
 
 
-def test_a_false_one_fails_with_the_values_of_both_sides_and_the_message(tmp_path):
+def test_a_false_statement_fails_with_both_values_and_the_message(tmp_path):
     outcome, found = judged(tmp_path, ["true", "vars.a == len(vars.b)"], "too few", vars={"a": 3, "b": (1, 2)})
     assert outcome.status == "failed"
     assert outcome.detail == "too few: false: vars.a == len(vars.b) (vars.a = 3, len(vars.b) = 2)"
     assert found.verdict == "cannot run"
 
 
-def test_what_is_not_known_is_unproven_never_passed(tmp_path):
+def test_an_unknown_statement_is_unproven_never_passed(tmp_path):
     outcome, found = judged(tmp_path, ["true", "steps.a > 1"], steps=Names("step", {"a": needs("a", kind="number")}))
     assert outcome.status == "unproven"
     assert "it needs a" in outcome.detail
     assert (found.verdict, found.detail) == ("deferred", "needs a")
 
 
-def test_a_false_one_is_failed_whatever_else_is_not_known(tmp_path):
+def test_a_false_statement_fails_even_if_others_are_unknown(tmp_path):
     outcome, _ = judged(tmp_path, ["vars.u == 1", "vars.a == 2"], vars={"u": needs("u"), "a": 1})
     assert outcome.status == "failed"
     assert "vars.a = 1" in outcome.detail
@@ -126,7 +126,7 @@ def test_an_empty_list_proves_nothing(tmp_path):
     assert (outcome.status, outcome.cause, found.verdict) == ("failed", "refused", "cannot run")
 
 
-def test_no_secret_in_what_is_told_of_a_statement(tmp_path):
+def test_no_secret_is_in_the_detail_of_a_statement(tmp_path):
     outcome, found = judged(tmp_path, ["vars.a == 'b'"], vars={"a": CANARY})
     assert CANARY not in repr((outcome, found))
 
@@ -134,7 +134,7 @@ def test_no_secret_in_what_is_told_of_a_statement(tmp_path):
 # -- notify
 
 
-def test_a_channel_is_told_and_its_trouble_is_a_failure(tmp_path):
+def test_a_channel_is_notified_and_its_failure_fails_the_step(tmp_path):
     said = []
     one = asked("notify", {"channel": "ops", "message": f"done {CANARY}"})
     world = around(tmp_path, tell=lambda *words: said.append(words) or "")
@@ -145,7 +145,7 @@ def test_a_channel_is_told_and_its_trouble_is_a_failure(tmp_path):
     assert "it hung up" in outcome.detail
 
 
-def test_a_channel_that_is_not_there_cannot_be_told(tmp_path):
+def test_a_missing_channel_cannot_be_notified(tmp_path):
     found = notify.foresee(
         asked("notify", {"channel": "opps", "message": "x"}), around(tmp_path, can_tell=lambda name: f"no {name}")
     )
@@ -187,14 +187,14 @@ def answered(tmp_path, answer, **inputs):
     return approve.act(asked("approve", {"prompt": "Go?"} | inputs), world, one), questions
 
 
-def test_a_yes_passes_with_who_said_it_and_how_long_it_took(tmp_path):
+def test_a_yes_passes_with_its_author_and_duration(tmp_path):
     outcome, _ = answered(tmp_path, Answer(yes=True, by="ann@web1", channel="terminal", waited_s=12.5))
     assert (outcome.status, outcome.human_s) == ("passed", 12.5)
     assert outcome.outputs["by"] == "ann@web1"
     assert set(outcome.outputs) == set(RESULTS["approve"])
 
 
-def test_a_no_aborts_with_who_said_it(tmp_path):
+def test_a_no_aborts_with_its_author(tmp_path):
     outcome, _ = answered(tmp_path, Answer(yes=False, by="ann@web1", channel="plan approve", waited_s=1.0))
     assert (outcome.status, outcome.cause) == ("aborted", "refused")
     assert outcome.detail == "ann@web1 said no (plan approve)"
@@ -205,17 +205,17 @@ def test_silence_is_a_timeout(tmp_path):
     assert (outcome.status, outcome.cause, outcome.human_s) == ("failed", "timeout", 30.0)
 
 
-def test_what_is_to_be_seen_is_shown_without_secrets(tmp_path):
+def test_the_evidence_of_steps_is_shown_without_secrets(tmp_path):
     _, questions = answered(tmp_path, None, show=["differences"])
     assert questions[0][2] == ["differences:", "  rows:", "  - /a: gone", "  - /b: ‹secret›"]
 
 
-def test_where_nobody_can_answer_it_cannot_run(tmp_path):
+def test_without_a_person_to_ask_it_cannot_run(tmp_path):
     nobody = around(tmp_path, can_ask=lambda channel: "there is no terminal")
     assert approve.foresee(asked("approve", {"prompt": "Go?"}), nobody).verdict == "cannot run"
 
 
-def test_who_is_told_of_approvals_can_answer(tmp_path):
+def test_a_receiver_of_approvals_can_answer(tmp_path):
     plan = SimpleNamespace(notify=(SimpleNamespace(events=("approval",), channel="ops"),), always=(), files=())
     world = around(tmp_path, plan=plan, can_ask=lambda channel: "" if channel == "ops" else "no terminal")
     found = approve.foresee(asked("approve", {"prompt": "Go?", "expected": "5m"}), world)

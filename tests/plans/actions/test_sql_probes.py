@@ -1,4 +1,4 @@
-"""SQL probes: a real SQLite, with a log beside it; a real PostgreSQL where one is installed; what MySQL would be sent."""
+"""SQL probes: a real SQLite with a log beside it, a real PostgreSQL where one is installed, and the script for MySQL."""
 
 import hashlib
 import os
@@ -91,7 +91,7 @@ def test_a_sqlite_at_rest_in_wal_mode_gets_no_files_beside_it(tmp_path, database
     assert state_of(database.parent) == before
 
 
-def test_a_sqlite_in_use_tells_what_is_only_in_its_log(tmp_path, database):
+def test_a_sqlite_in_use_shows_rows_that_are_only_in_its_log(tmp_path, database):
     connection = sqlite3.connect(database)
     connection.execute("pragma journal_mode = wal")
     connection.execute("insert into t values(4, 'late')")
@@ -101,7 +101,7 @@ def test_a_sqlite_in_use_tells_what_is_only_in_its_log(tmp_path, database):
     assert outcome.status == "passed"
 
 
-def test_a_copy_with_a_log_but_nobody_at_work_is_unproven_and_left_alone(tmp_path, database):
+def test_a_copy_with_an_unused_log_is_unproven_and_unchanged(tmp_path, database):
     connection = sqlite3.connect(database)
     connection.execute("pragma journal_mode = wal")
     connection.execute("insert into t values(4, 'late')")
@@ -124,7 +124,7 @@ def test_no_database_is_failed_and_none_is_made(tmp_path):
     assert act(tmp_path, "sqlite", tmp_path / "text.db", "select * from t", expect={"rows": 1}).status == "failed"
 
 
-def test_a_query_without_end_is_given_up(tmp_path, database):
+def test_an_endless_query_is_abandoned(tmp_path, database):
     query = "with recursive r(n) as (select 1 union all select n + 1 from r) select count(*) from r"
     inputs = {"type": "sql", "engine": "sqlite", "dsn": str(database), "query": query, "expect": {"rows": 1}}
     began = time.monotonic()
@@ -274,7 +274,7 @@ def test_a_wrong_password_and_no_server_are_failed(tmp_path, cluster):
     )
 
 
-def test_neither_password_nor_query_is_in_the_words_of_a_program(tmp_path, cluster):
+def test_neither_password_nor_query_is_in_the_arguments_of_a_program(tmp_path, cluster):
     seen, over = [], threading.Event()
 
     def watch():
@@ -336,7 +336,7 @@ def test_no_value_can_leave_its_literal(text):
     assert script.splitlines()[0] == f"SET @p1 = CONVERT(X'{text.encode().hex()}' USING utf8mb4);"
 
 
-def test_what_mysql_is_sent():
+def test_the_script_for_mysql():
     script = mysql_script("select count(*) from t where a = ? and b = ?;", [True, None])
     assert script.splitlines() == [
         "SET @p1 = 1;",
@@ -349,7 +349,7 @@ def test_what_mysql_is_sent():
     ]
 
 
-def test_what_mysql_answers_is_understood(tmp_path):
+def test_the_answer_of_mysql_is_parsed(tmp_path):
     asked_with = []
 
     def client(argv, **more):

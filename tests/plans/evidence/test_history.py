@@ -1,4 +1,4 @@
-"""What was run, as the catalogue and the journals tell it; what it proves, and for how long."""
+"""The history of runs in the catalogue and the journals: what it proves, and for how long."""
 
 import os
 
@@ -75,7 +75,7 @@ def test_a_journal_that_was_changed_is_not_recorded(tmp_path):
     assert list(owed(tmp_path, "/c.yaml")) == []
 
 
-def test_what_both_know_is_one_row_and_a_difference_is_told(tmp_path):
+def test_a_run_in_catalogue_and_journal_is_one_row_and_a_difference_is_reported(tmp_path):
     events, head = journal(tmp_path, "r1")
     same = record_of(events, head)
     (row,) = history([same], past_runs(tmp_path), "a")
@@ -85,7 +85,7 @@ def test_what_both_know_is_one_row_and_a_difference_is_told(tmp_path):
     assert estimates([row], "drill") == {}
 
 
-def test_runs_that_no_site_knows_are_listed_too(tmp_path):
+def test_runs_that_are_not_in_the_catalogue_are_listed_too(tmp_path):
     journal(tmp_path, "r1", over=False)
     os.makedirs(tmp_path / RUNS / "20261123-140500-aaaa")
     (tmp_path / RUNS / "20261123-140500-aaaa" / "journal.jsonl").write_text("{}\n")
@@ -102,7 +102,7 @@ def test_an_estimate_is_made_of_the_last_five():
     assert "wrt" not in found
 
 
-def test_what_did_not_come_so_far_says_nothing_of_how_long_it_takes():
+def test_a_run_without_a_value_does_not_count_for_the_estimate():
     rows = [recorded(1, verdict="failed", objectives=(RunObjective("rto", 600.0, None),))]
     assert estimates(history(rows, [], "a"), "drill") == {}
 
@@ -126,7 +126,7 @@ def test_a_plan_is_proven_by_a_run_that_passed_in_time(runs, met):
         assert "plan drill must pass every 7d" in told(proof, NOW_NS)
 
 
-def test_a_plan_that_asks_for_nothing_is_neither_met_nor_missed():
+def test_a_plan_without_must_pass_every_is_neither_met_nor_missed():
     asking, silent = proofs([recorded(1, plan="b", must_pass_every_s=60.0)], {"c": None}, NOW_NS)
     assert (asking.id, asking.met) == ("b", True)
     assert (silent.id, silent.met, silent.verdict) == ("c", None, "")
@@ -137,7 +137,7 @@ def test_a_run_under_way_is_at_work(tmp_path):
     assert history([], [row], "a")[0].verdict == "at work"
 
 
-def test_what_a_step_took_is_told_of_its_last_five_runs_else_of_the_plan():
+def test_a_steps_estimate_is_from_its_last_five_runs_or_from_the_plan():
     runs = [
         PastRun(run_id=f"r{n}", plan="drill", verdict="passed", step_seconds={"fetch": float(n)}) for n in range(1, 8)
     ]
@@ -152,7 +152,7 @@ def test_what_a_step_took_is_told_of_its_last_five_runs_else_of_the_plan():
     assert found["wait"] is None
 
 
-def test_a_step_took_all_its_attempts_and_counts_only_if_it_came_out(tmp_path):
+def test_a_steps_time_includes_all_attempts_and_counts_only_if_it_succeeded(tmp_path):
     at = "2026-11-23T14:05:00.250Z"
     journal(tmp_path, "r1", over=False)
     with Journal.resume(tmp_path / RUNS / "r1") as written:

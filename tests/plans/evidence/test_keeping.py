@@ -1,4 +1,4 @@
-"""What becomes of old runs' folders: they go, but never evidence that nobody else has."""
+"""Retention of run folders: old ones are removed, but never the only copy of evidence."""
 
 import os
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def test_old_runs_go_and_newer_ones_stay(tmp_path):
 
 
 @pytest.mark.parametrize("why", [{"over": False}, {"recorded": False}, {"plan": "other"}])
-def test_what_is_not_over_or_not_recorded_or_not_the_plans_stays(tmp_path, why):
+def test_an_unfinished_or_unrecorded_run_or_one_of_another_plan_stays(tmp_path, why):
     run(tmp_path, "r1", **why)
     assert remove_old(tmp_path, "drill", KEEP_S, NOW_S) == []
     assert left(tmp_path) == ["r1"]
@@ -54,7 +54,7 @@ def test_a_run_without_a_catalogue_owes_it_nothing(tmp_path):
     assert remove_old(tmp_path, "drill", KEEP_S, NOW_S) == ["r1"]
 
 
-def test_a_journal_that_cannot_be_believed_stays(tmp_path):
+def test_a_damaged_journal_stays(tmp_path):
     file = run(tmp_path, "r1") / "journal.jsonl"
     file.write_bytes(file.read_bytes().replace(b'"drill"', b'"drull"'))
     assert remove_old(tmp_path, "drill", KEEP_S, NOW_S) == []
@@ -66,7 +66,7 @@ def test_a_run_at_work_stays(tmp_path):
         assert remove_old(tmp_path, "drill", KEEP_S, NOW_S) == []
 
 
-def test_what_a_crash_left_half_removed_goes_the_next_time(tmp_path):
+def test_a_removal_cut_short_by_a_crash_is_completed_next_time(tmp_path):
     (tmp_path / "runs.removed" / "r0").mkdir(parents=True)
     assert remove_old(tmp_path, "drill", KEEP_S, NOW_S) == []
     assert os.listdir(tmp_path) == []

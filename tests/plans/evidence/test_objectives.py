@@ -1,4 +1,4 @@
-"""Objectives of a run, measured from its events: nothing unknown is ever met."""
+"""Objectives of a run, measured from its events. An unknown value is never met."""
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_rto_wrt_and_rpo(measured):
 
 
 @pytest.mark.parametrize("other", [None, at(59)])
-def test_what_does_not_say_of_when_it_is_makes_rpo_unknown(measured, other):
+def test_data_without_a_consistency_time_makes_rpo_unknown(measured, other):
     found = measured("{rpo: 1h}", restored("one", at(30)), restored("two", other))
     assert (found.values["rpo"]["measured"] is None) == (other is None)
     assert bool(found.unproven) == (other is None)
@@ -76,7 +76,7 @@ def test_a_milestone_that_failed_leaves_rto_unknown(measured):
     assert found.unproven == ("objective rto: no step reached recovered",)
 
 
-def test_the_clock_of_the_incident_wants_to_be_told(measured):
+def test_the_incident_clock_needs_the_time_of_the_incident(measured):
     reached = Reached(at=at(120), milestone="recovered", key="one")
     assert measured("{rto: 1m, clock: incident}", reached).values["rto"]["measured"] is None
     assert measured("{rto: 1m, clock: incident}", reached, incident=at(30)).values["rto"]["met"] is False
@@ -92,7 +92,7 @@ def test_the_clock_of_the_incident_wants_to_be_told(measured):
         ([], 0),
     ],
 )
-def test_people_who_are_waited_for_at_once_are_waited_for_once(measured, waits, human_s):
+def test_simultaneous_waits_for_people_count_once(measured, waits, human_s):
     asked = [
         Ended(at=at(60 + to), elapsed_s=to, key=f"ask{number}", status="passed", human_s=to - since)
         for number, (since, to) in enumerate(waits)
@@ -101,13 +101,13 @@ def test_people_who_are_waited_for_at_once_are_waited_for_once(measured, waits, 
     assert found.values["time"] == {"wall_seconds": 120, "human_seconds": human_s, "machine_seconds": 120 - human_s}
 
 
-def test_what_was_stored_after_the_start_has_lost_nothing_from_before(measured):
+def test_data_stored_after_the_start_counts_as_no_loss(measured):
     found = measured("{rpo: 0s}", restored("one", at(90)))
     assert found.values["rpo"] == {"target": 0.0, "measured": 0.0, "met": True}
     assert found.unproven == ()
 
 
-def test_what_decides_and_what_is_only_listed(measured):
+def test_decisive_objectives_and_those_only_listed(measured):
     found = measured("{rto: 1m, wrt: 1m, rpo: 1m, detection: 1m}")
     assert [row.split(": ")[0] for row in found.unproven] == ["objective rto", "objective wrt", "objective rpo"]
     assert [row.split(": ")[0] for row in found.unmeasured] == ["objective detection"]

@@ -1,4 +1,4 @@
-"""The journal of a run: what was appended is there, what was cut off is not, what was changed is told."""
+"""The journal of a run: appended lines are there, cut-off lines are not, and changed lines are detected."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def written(folder, count=3):
         return list(journal.events), journal.head
 
 
-def test_what_was_written_is_read_and_goes_on(tmp_path):
+def test_a_journal_is_read_and_continued(tmp_path):
     there, head = written(tmp_path / "r1")
     assert read(tmp_path / "r1") == (there, head)
     assert (tmp_path / "r1").stat().st_mode & 0o777 == 0o700
@@ -57,7 +57,7 @@ def test_cut_anywhere_it_is_a_prefix_and_can_be_written_on(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["flipped", "left out", "twice", "swapped", "appended"])
-def test_a_journal_that_was_changed_is_told(tmp_path, change):
+def test_a_changed_journal_is_detected(tmp_path, change):
     written(tmp_path / "r1")
     path = tmp_path / "r1" / JOURNAL_FILE
     lines = path.read_bytes().splitlines(keepends=True)
@@ -128,7 +128,7 @@ def test_no_run_is_one_sentence(tmp_path):
         read(tmp_path / "r9")
 
 
-def test_what_comes_before_a_changed_line_can_still_be_told(tmp_path):
+def test_the_lines_before_a_changed_one_are_still_readable(tmp_path):
     there, head = written(tmp_path / "r1", 2)
     assert read_damaged(tmp_path / "r1") == (there, head, "")
     path = tmp_path / "r1" / JOURNAL_FILE
@@ -141,14 +141,14 @@ def test_what_comes_before_a_changed_line_can_still_be_told(tmp_path):
     assert read_damaged(tmp_path / "r1")[:2] == ([], GENESIS)
 
 
-def test_names_that_are_no_text_are_written_down(tmp_path):
+def test_names_that_are_not_text_are_recorded(tmp_path):
     with Journal.create(tmp_path / "r1") as journal:
         journal.append(Cancelled(at="2026-11-23T14:05:00Z", reason="caf\udce9 and \u00e9"))
     (event,), _ = read(tmp_path / "r1")
     assert event.reason == "caf\\xe9 and \u00e9"
 
 
-def test_a_time_that_is_none_is_told(tmp_path):
+def test_an_invalid_time_is_reported(tmp_path):
     with Journal.create(tmp_path / "r1") as journal:
         journal.append(Cancelled(at="yesterday", reason="z"))
     with pytest.raises(FormatError, match="'yesterday' is not a time"):

@@ -1,4 +1,4 @@
-"""Expressions: what they are worth, what they refuse, and that no text can make them misbehave."""
+"""Expressions: their values and errors, and that no text can make them misbehave."""
 
 import time
 
@@ -118,7 +118,7 @@ def test_worth(text, value):
         ("same_set(steps.fetch.outputs.a, [])", {"fetch"}, "bool"),
     ],
 )
-def test_what_is_unknown_says_what_it_needs_and_of_what_kind_it_will_be(text, needs, kind):
+def test_an_unknown_value_has_its_needs_and_kind(text, needs, kind):
     assert worth(text) == Unknown(frozenset(needs), kind)
 
 
@@ -155,7 +155,7 @@ def test_what_is_unknown_says_what_it_needs_and_of_what_kind_it_will_be(text, ne
         ("vars.at + 36500d + 36500d" + " + 36500d" * 90, "outside the calendar"),
     ],
 )
-def test_what_makes_no_sense_says_why(text, words):
+def test_a_meaningless_expression_is_refused_with_the_reason(text, words):
     with pytest.raises(ExpressionError) as caught:
         worth(text)
     assert words in caught.value.message
@@ -188,7 +188,7 @@ def test_what_makes_no_sense_says_why(text, words):
         ("x" * (MAX_LENGTH + 1), 0, "at most"),
     ],
 )
-def test_what_cannot_be_read_says_where(text, at, words):
+def test_a_syntax_error_has_its_position(text, at, words):
     if words is None:
         with pytest.raises(ExpressionError, match="unknown function"):
             worth(text)
@@ -237,7 +237,7 @@ trees = st.recursive(
 
 @given(trees)
 @settings(max_examples=sample(400), deadline=None)
-def test_what_is_printed_is_read_as_the_same_tree(tree):
+def test_printed_text_parses_to_the_same_tree(tree):
     text = printed(tree)
     assert parse_expression(text) == Expression(text, tree)
     assert printed(parse_expression(text).root) == text

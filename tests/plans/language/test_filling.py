@@ -1,4 +1,4 @@
-"""A step's inputs with their expressions filled in: what is known is typed, what is not is named."""
+"""A step's inputs with their expressions filled in: known values are typed, unknown ones are named."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def filled(name: str, facts: Facts = GIVEN):
     return fill(step.uses, step.inputs, context_of(PLAN, step, facts))
 
 
-def test_known_values_are_read_like_what_is_written():
+def test_known_values_are_read_like_written_ones():
     sample = filled("sample")
     assert (sample.problems, sample.unknown) == ((), ())
     assert isinstance(sample.action, Verify)
@@ -84,7 +84,7 @@ def test_known_values_are_read_like_what_is_written():
     assert pause.duration_s == 61.5
 
 
-def test_what_is_filled_in_has_the_same_limits():
+def test_filled_in_values_have_the_same_limits():
     wrong = filled("sample", Facts(vars={**GIVEN.vars, "count": 0}, run=GIVEN.run))
     assert wrong.action is None
     assert [(path, message) for path, message in wrong.problems] == [
@@ -92,7 +92,7 @@ def test_what_is_filled_in_has_the_same_limits():
     ]
 
 
-def test_what_is_not_known_yet_is_named_and_stands_in_no_number():
+def test_unknown_values_are_named_and_never_numbers():
     heal = filled("heal")
     assert isinstance(heal.action, Repair)
     assert heal.action.objects == ("‹${{ steps.sample.outputs.bad }}›",)
@@ -132,13 +132,13 @@ def test_outputs_of_a_skipped_step_are_null_and_never_a_crash():
     assert truth(condition, context_of(PLAN, STEPS["heal"], facts)) is False
 
 
-def test_a_step_sees_what_it_needs_and_no_others():
+def test_a_step_sees_only_the_steps_that_it_needs():
     assert reachable(PLAN, STEPS["show"]) == {"heal", "sample", "back"}
     assert reachable(PLAN, STEPS["other"]) == {"show", "heal", "sample", "back"}
     assert reachable(PLAN, STEPS["back"]) == frozenset()
 
 
-def test_what_stands_outside_steps_is_filled_in_too():
+def test_expressions_outside_steps_are_filled_in_too():
     assert fill_text(PLAN.concurrency.group or "", context_of(PLAN, None, GIVEN)) == "restore-orders"
     assert fill_text("no holes", context_of(PLAN, None)) == "no holes"
 

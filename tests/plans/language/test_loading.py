@@ -1,4 +1,4 @@
-"""From files to plans: every error of all files at once, each with its place and the nearest name."""
+"""Loading of plans: every error of all files at once, each with its place and the nearest name."""
 
 import copy
 import hashlib
@@ -217,7 +217,7 @@ def test_names_and_kinds_are_checked_before_a_run(tmp_path, step, sentence):
     assert len(told) == 1
 
 
-def test_a_circle_is_named_once(tmp_path):
+def test_a_cycle_is_reported_once(tmp_path):
     step = "  - {{id: {}, uses: verify, needs: [{}], with: {{level: full}}}}\n"
     told = problems(tmp_path, HEAD + "steps:\n" + step.format("a", "b") + step.format("b", "c") + step.format("c", "a"))
     assert told == ["p.yaml:5:27: steps[0].needs: steps need each other in a cycle: a → b → c → a"]
@@ -264,7 +264,7 @@ def fragment(directory: Path, name: str, text: str) -> str:
     return hashlib.sha256((directory / name).read_bytes()).hexdigest()
 
 
-def test_what_is_included_stands_before_what_includes_it(tmp_path):
+def test_included_parts_come_before_those_of_the_including_file(tmp_path):
     (tmp_path / "sub").mkdir()
     inner = fragment(tmp_path / "sub", "inner.yaml", "vars: {x: {type: string, default: hello}}\n")
     pin = fragment(
@@ -306,7 +306,7 @@ def test_what_is_included_stands_before_what_includes_it(tmp_path):
         ("include: [bad.yaml]", "bad.yaml:2:30: steps[0].with.levl: unknown key 'levl'"),
     ],
 )
-def test_what_cannot_be_included_says_where(tmp_path, text, sentence):
+def test_a_failed_include_names_its_place(tmp_path, text, sentence):
     fragment(tmp_path, "f.yaml", "vars: {x: {type: string}}\n")
     fragment(tmp_path, "loop.yaml", "include: [loop.yaml]\n")
     fragment(tmp_path, "whole.yaml", "id: x\ntitle: y\n")
@@ -349,7 +349,7 @@ def test_a_nested_plan_is_loaded_too_and_counts_for_the_digest(tmp_path):
         ("file: live.yaml", "scope: scratch, but the plan 'inner' is live"),
     ],
 )
-def test_what_cannot_be_nested_says_why(tmp_path, text, sentence):
+def test_a_plan_that_cannot_be_nested_is_refused_with_the_reason(tmp_path, text, sentence):
     (tmp_path / "inner.yaml").write_text(INNER)
     (tmp_path / "live.yaml").write_text(
         INNER.replace("required: true", "default: 3").replace("vars", "scope: live\nvars")
@@ -359,7 +359,7 @@ def test_what_cannot_be_nested_says_why(tmp_path, text, sentence):
     assert any(sentence in line for line in told), told
 
 
-# --- no file, however broken, makes anything but a plan or our error
+# --- any file gives a plan or our own error
 
 ODD = st.sampled_from(
     [

@@ -1,4 +1,4 @@
-"""The schema that editors use: current, and true to what loads. Checked by a small validator of our own."""
+"""The schema for editors: it is current and agrees with the loader. Checked by a small validator of our own."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def is_type(value: Any, name: str) -> bool:
 
 
 def valid(value: Any, schema: dict[str, Any]) -> bool:
-    """JSON Schema, as far as ours goes; a word that is not implemented here fails loudly."""
+    """Validate by the parts of JSON Schema that our schema uses. An unimplemented keyword fails."""
     assert not set(schema) - KNOWN
     if "$ref" in schema and not valid(value, SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]):
         return False
@@ -109,11 +109,11 @@ def plan(uses: str, inputs: dict[str, Any], **more: Any) -> dict[str, Any]:
         (plan("probe", {"type": "smtp", "host": "x"}), False),
         (plan("run", {"argv": ["x"]}, compensate={"id": "u", "uses": "run", "with": {"argv": ["y"]}}), True),
         (plan("run", {"argv": ["x"]}, compensate=[{"id": "u", "uses": "run", "with": {"arg": ["y"]}}]), False),
-        (HEAD, True),  # that there are steps at all is for `plan check`
+        (HEAD, True),  # `plan check` checks that there are steps
         ({**HEAD, "version": 2}, False),
         ({**HEAD, "sites": {"a": "online", "b": {"state": "any", "min_free": "5GiB"}}}, True),
         ({"version": 1, "steps": [], "vars": {"x": {"type": "int"}}}, True),
-        ({"version": 1, "guards": {}}, False),  # a part that plans include has no guards
+        ({"version": 1, "guards": {}}, False),  # an included part has no guards
     ],
 )
 def test_an_editor_sees_what_the_loader_sees(document, good):

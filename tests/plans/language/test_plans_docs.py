@@ -1,4 +1,4 @@
-"""docs/plans.md and the language say the same."""
+"""docs/plans.md and the language agree."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ REST = "steps: [{id: a, uses: verify, with: {level: full}}]\n"
 
 
 def rows(heading: str) -> dict[str, list[str]]:
-    """The rows of the first table under a heading or a header row: first cell → all cells."""
+    """Return the rows of the first table under a heading or a header row: first cell to all cells."""
     table = PAGE.partition(heading)[2].partition("\n\n")[0]
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines() if line.startswith("|")]
     return {word: row for row in cells for word in re.findall(r"`([a-z_]+)", row[0])}
@@ -35,7 +35,7 @@ def names(struct) -> set[str]:
     return set(struct.__struct_encode_fields__)
 
 
-def test_every_key_is_told():
+def test_every_key_is_documented():
     assert set(rows("| key | meaning; default |\n")) == names(PlanForm)
     assert set(rows("## Steps\n\n| key | meaning; default |\n")) == names(StepForm)
     told = " ".join(rows("| key | meaning; default |\n")["guards"])
@@ -44,7 +44,7 @@ def test_every_key_is_told():
     assert all(name in variables for name in names(Var))
 
 
-def test_every_action_is_told_with_all_it_takes_and_gives():
+def test_every_action_is_documented_with_inputs_and_results():
     told = rows("| uses | with | results |\n")
     assert set(told) == set(KINDS)
     for uses, row in told.items():
@@ -53,7 +53,7 @@ def test_every_action_is_told_with_all_it_takes_and_gives():
             assert {name for name in names(KINDS[uses]) if f"`{name}" not in row[1]} == set()
 
 
-def test_every_probe_is_told_with_all_it_takes():
+def test_every_probe_is_documented_with_its_inputs():
     told = rows("| probe | with | expect |\n")
     probes = {probe.__struct_config__.tag: probe for probe in get_args(Probe)}
     assert set(told) == set(probes)
@@ -64,7 +64,7 @@ def test_every_probe_is_told_with_all_it_takes():
         assert kind is None or all(f"`{key}" in told[name][2] for key in names(kind))
 
 
-def test_every_root_and_function_is_told():
+def test_every_root_and_function_is_documented():
     plan = load_plan(Path("x.yaml"), lambda _: ("version: 1\nid: x\ntitle: X\n" + REST).encode())
     assert set(rows("| root | |\n")) == {*context_of(plan, None).roots, "item"}
     assert set(rows("| function | is |\n")) == set(_FUNCTIONS)

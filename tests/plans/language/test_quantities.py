@@ -1,4 +1,4 @@
-"""Durations, shares, moments, cron: as people write them, and nothing else."""
+"""The text forms of durations, shares, times and cron fields, and the refusal of all others."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -23,7 +23,7 @@ def test_durations(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "5", 5, True, None, "-5s", "5 s", "1m1h", "1h1h", "h", "1e3s", "99999999d", "٣s"])
-def test_no_durations(text):
+def test_invalid_durations_are_refused(text):
     with pytest.raises(ValueError, match=r"not a duration|100 years"):
         duration_s(text)
 
@@ -94,6 +94,6 @@ def test_the_longest_gap_of_a_year():
 @pytest.mark.parametrize(
     "text", ["", "* * * *", "60 * * * *", "* * 0 * *", "* * * 13 *", "5-1 * * * *", "*/0 * * * *", "a * * * *", "@daily", 5, None]
 )  # fmt: skip
-def test_no_cron(text):
+def test_invalid_cron_fields_are_refused(text):
     with pytest.raises(ValueError, match=r"cron|expected|backwards"):
         parse_cron(text)

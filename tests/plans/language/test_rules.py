@@ -1,4 +1,4 @@
-"""What `plan check` refuses although every word of it is understood; and what it must not refuse."""
+"""Well-formed plans that `plan check` refuses, and similar ones that it must accept."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ BACK = "with: {snapshot: {source: home}, to: {path: /srv}, overwrite: always}"
 
 
 def told(text: str) -> list[str]:
-    """What is wrong with a plan; empty: nothing."""
+    """Return the problems of a plan."""
     try:
         load_plan(Path("p.yaml"), lambda _: text.encode())
     except ConfigError as error:
@@ -77,7 +77,7 @@ def probe(text: str) -> str:
             ),
             "with.labels.dsn: secrets may be used only",
         ),
-        # where no expression is filled in, none may seem to be
+        # an expression is refused where none would be filled in
         (step("name: 'x ${{ run.id }}', uses: verify, with: {level: full}"), "steps[0].name: expressions are not allowed here"),
         (HEAD.replace("T", "'${{ run.id }}'") + ONE, "title: expressions are not allowed here"),
         (HEAD + ONE + "guards: {kill_switch: '/x/${{ run.id }}'}\n", "guards.kill_switch: expressions are not allowed"),
@@ -181,7 +181,7 @@ def test_values_are_never_pasted_into_a_query(role):
     assert problem.endswith("values are never pasted into SQL; write $1 (PostgreSQL) or ?, and pass them in `params`")
 
 
-# --- what changes production wants a person's yes
+# --- changes of production need an approval
 
 
 @pytest.mark.parametrize(
@@ -225,28 +225,28 @@ def test_live_may_change_production_but_overwrites_only_behind_an_approval():
 @pytest.mark.parametrize(
     "steps",
     [
-        # the question can be skipped where the step runs
+        # the question can be skipped although the step runs
         ASK.replace("uses", "if: 'false', uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
         # its answer does not count
         ASK.replace("uses", "on_failure: continue, uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
         ASK.replace("uses", "optional: true, uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
-        # nobody may be asked
+        # it may be that no person is asked
         ASK.replace("uses", "foreach: [], uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
         ASK.replace("uses", "on_resume: skip, uses") + f"  - {{id: s, needs: [ask], uses: restore, {BACK}}}\n",
-        # the step runs whatever was answered
+        # the step runs after any answer
         ASK + f"  - {{id: s, needs: [ask], if: always(), uses: restore, {BACK}}}\n",
-        # it need not be answered yet
+        # it may not be answered yet
         ASK + f"  - {{id: s, needs: ['ask:started'], uses: restore, {BACK}}}\n",
-        # what stands between passes the answer over
+        # a step between them ignores the answer
         ASK
         + "  - {id: m, needs: [ask], if: always(), uses: verify, with: {level: full}}\n"
         + f"  - {{id: s, needs: [m], uses: restore, {BACK}}}\n",
-        # it stands behind, or beside
+        # it comes after the step, or beside it
         f"  - {{id: s, uses: restore, {BACK}}}\n" + ASK.replace("uses", "needs: [s], uses"),
         f"  - {{id: s, uses: restore, {BACK}}}\n" + ASK,
     ],
 )
-def test_an_approval_that_can_be_passed_by_is_none(steps):
+def test_an_approval_that_can_be_bypassed_does_not_count(steps):
     refused = told(f"{HEAD}scope: live\nsteps:\n{steps}")
     assert len(refused) == 1
     assert "that cannot be skipped" in refused[0]
@@ -261,7 +261,7 @@ def test_an_approval_counts_through_others_and_under_the_same_condition():
     assert told(text) == []
 
 
-def test_secrets_may_stand_where_nobody_sees_them():
+def test_secrets_are_allowed_where_they_are_never_shown():
     more = "secrets: {s: {systemd-credential: S}, t: {command: [pass, show, t]}}\n"
     assert (
         told(step("uses: run, with: {argv: [x], env: {P: '${{ secrets.s }}'}, stdin: '${{ secrets.t }}'}", more=more))
@@ -273,6 +273,6 @@ def test_secrets_may_stand_where_nobody_sees_them():
     assert told(step(f"uses: probe, with: {{{dsn}}}", more=more)) == []
 
 
-def test_all_broken_rules_are_told_at_once():
+def test_all_broken_rules_are_reported_at_once():
     text = step("uses: restore, on_failure: tolerate, with: {to: {}, snapshot: {select: at}}")
     assert len(told(text)) == 3

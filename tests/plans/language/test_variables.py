@@ -1,4 +1,4 @@
-"""The values of variables: typed, pinned to one beginning, and told with the place of their declaration."""
+"""The values of variables: typed, with times resolved once, and errors that name the declaration."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_defaults_are_typed_and_times_are_pinned():
     }
 
 
-def test_what_is_given_is_read_by_type():
+def test_given_values_are_read_by_type():
     found = values(
         "source=a=b",
         "n=-7",
@@ -93,7 +93,7 @@ def test_all_variables_without_a_value_are_named_at_once():
         (["source=x", "source=y"], "given twice"),
     ],
 )
-def test_what_is_wrong_names_the_variable_and_where_it_is_declared(words, sentence):
+def test_an_error_names_the_variable_and_its_declaration(words, sentence):
     with pytest.raises(UsageError) as caught:
         values(*words)
     assert sentence in caught.value.message

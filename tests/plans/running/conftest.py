@@ -1,4 +1,4 @@
-"""A run with real threads, a real journal and real scratch; its actions do what a test says."""
+"""A run with real threads, a real journal and real scratch. Its actions follow a script."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ HEAD = "version: 1\nid: t\ntitle: a test\n"
 
 
 class Scripted:
-    """Every action: `script` maps keys to an Outcome, a function of (asked, around, work), or a list of these by attempt."""
+    """All actions. `script` maps keys to an Outcome, a function of (asked, around, work), or a list of these by attempt."""
 
     def __init__(self, script):
         self.script, self.done, self.threads = script, [], set()

@@ -1,4 +1,4 @@
-"""A run without effects: outcomes are given beforehand, time is counted; it may be killed after any line of its journal."""
+"""A run without effects: outcomes are given in advance, time is simulated. It may be killed after any line of its journal."""
 
 from drtool.plans.journal.events import Began, Cancelled, Ended, Expanded, Injected
 from drtool.plans.running.deciding import Expand, Finish, Release, Rest, Settle, Start, decide
@@ -14,7 +14,7 @@ class Killed(Exception):
 
 
 class Simulated:
-    """`outcomes` by key: statuses of the attempts, the last one for all that follow; `passed` where none is given."""
+    """`outcomes` by key: the statuses of the attempts, the last one also for all later ones. The default is `passed`."""
 
     def __init__(self, graph, outcomes=None, items=None, conditions=None, kill_after=None, cancel_after=None):
         self.graph, self.outcomes = graph, outcomes or {}
@@ -34,7 +34,7 @@ class Simulated:
             self.write(Cancelled(at=AT, reason="Ctrl-C"))
 
     def resume(self):
-        """What another process makes of the journal."""
+        """Continue as another process would, from the journal."""
         self.state, self.holding = RunState(self.events), {}
         for event in doubts(self.state, self.now_s, AT):
             self.write(event)

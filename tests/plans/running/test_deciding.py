@@ -1,4 +1,4 @@
-"""What a run does next: order, failures, retries, faults, undo, always; and that a run killed anywhere ends the same."""
+"""Decisions of a run: order, failures, retries, faults, undo, always. A run killed at any point ends the same way."""
 
 import pytest
 from hypothesis import given, settings
@@ -25,12 +25,12 @@ def ran(graph, **more):
     return Simulated(graph, **more).run()
 
 
-def test_each_waits_for_what_it_needs():
+def test_each_task_waits_for_its_needs():
     done = ran(graph(task("c", "a", "b"), task("a"), task("b", "a"))).done
     assert done == ["a", "b", "c"]
 
 
-def test_at_once_but_not_more_than_allowed():
+def test_tasks_run_in_parallel_up_to_the_limit():
     run = Simulated(graph(*(task(f"t{n}") for n in range(9)), max_parallel=3))
     most = 0
     plain = run.write
@@ -76,7 +76,7 @@ def test_tolerated_counts_as_good():
     assert will_pass(found.graph, found.state)
 
 
-def test_what_is_optional_may_fail_or_be_unproven():
+def test_an_optional_task_may_fail_or_be_unproven():
     for status in ("failed", "unproven"):
         found = ran(graph(task("a", optional=True), task("b", "a")), outcomes={"a": status})
         assert found.statuses() == {"a": status, "b": "passed"}
@@ -92,7 +92,7 @@ def test_a_condition_that_does_not_hold_skips_it_and_those_that_need_it():
     assert found.done == []
 
 
-def test_a_condition_that_cannot_be_judged_fails():
+def test_a_condition_that_cannot_be_evaluated_fails():
     found = ran(graph(task("a", conditional=True)), conditions={"a": "vars.x is no number"})
     assert found.statuses() == {"a": "failed"}
 
@@ -112,7 +112,7 @@ def test_tried_again_after_growing_pauses():
     assert len(found.done) == 1
 
 
-def test_items_one_failing_is_the_task_failing_and_all_can_be_seen():
+def test_one_failing_item_fails_the_task_and_all_are_visible():
     each = task("a", each=True, max_parallel=2)
     found = ran(graph(each, task("b", "a")), items={"a": "xyz"})
     assert found.statuses() == {"a": "passed", "b": "passed"}
@@ -130,7 +130,7 @@ def test_a_fault_is_held_until_those_that_wait_for_it_have_ended():
     assert lines.index(("Ended", "b")) < lines.index(("Ended", "f")) < lines.index(("Began", "c"))
 
 
-def test_a_fault_that_nobody_waits_for_lasts_its_time_and_ends_at_once_when_the_plan_fails():
+def test_a_fault_without_dependents_lasts_its_time_unless_the_plan_fails():
     found = ran(graph(task("f", holds=True), task("a", "f")))
     assert found.statuses() == {"f": "passed", "a": "passed"}
     found = ran(graph(task("f", holds=True), task("a")), outcomes={"a": "failed"})
@@ -156,7 +156,7 @@ def test_undo_runs_in_reverse_and_only_where_the_run_does_not_pass():
     found = ran(tasks, outcomes={"c": "failed", "undo:b": "failed"})
     assert found.done == ["a", "b", "c", "undo:b", "undo:a", "z"], "one undo that fails does not stop the next"
     found = ran(tasks, outcomes={"b": "failed"})
-    assert "undo:b" in found.done, "armed before it began: it may have done half of it"
+    assert "undo:b" in found.done, "armed before it began, because it may have done half of its work"
 
 
 def test_several_undo_steps_are_pieces_of_work_of_their_own():
@@ -167,14 +167,14 @@ def test_several_undo_steps_are_pieces_of_work_of_their_own():
     assert [task_id(key) for key in undone] == ["b", "b", "b", "b", "a", "a"]
 
 
-def test_always_runs_whatever_happened():
+def test_always_runs_after_any_outcome():
     tasks = graph(
         task("p", phase="preconditions"), task("a"), task("y", phase="always"), task("z", "y", phase="always")
     )
     found = ran(tasks, outcomes={"p": "failed"})
     assert found.statuses() == {"p": "failed", "a": "blocked", "y": "passed", "z": "passed"}
     found = ran(tasks, outcomes={"p": "unproven"})
-    assert found.statuses()["a"] == "blocked", "what is not known to hold does not hold"
+    assert found.statuses()["a"] == "blocked", "an unproven precondition blocks the step"
     assert conclude(tasks, found.state).verdict == "unproven", "and nothing has failed"
     assert conclude(tasks, ran(tasks, outcomes={"p": "failed"}).state).verdict == "failed"
     two = graph(task("p", phase="preconditions"), task("q", phase="preconditions"), task("a"))
@@ -195,7 +195,7 @@ def test_always_runs_whatever_happened():
         ("confirm", {"confirm:a": "failed"}, "passed"),
     ],
 )
-def test_what_was_under_way_when_the_process_died(policy, outcomes, expected):
+def test_work_that_was_running_when_the_process_died(policy, outcomes, expected):
     run = Simulated(graph(task("a", on_resume=policy), task("b", "a")), outcomes=outcomes, kill_after=1)
     with pytest.raises(Killed):
         run.run()
@@ -206,7 +206,7 @@ def test_what_was_under_way_when_the_process_died(policy, outcomes, expected):
     assert again == (0 if policy == "skip" or (policy == "confirm" and not outcomes) else 1)
 
 
-def test_a_fault_whose_holder_died_is_injected_anew():
+def test_a_fault_is_injected_again_after_its_holder_died():
     tasks = graph(task("f", holds=True), task("a", "f:injected"))
     run = Simulated(tasks, kill_after=3)
     with pytest.raises(Killed):
@@ -222,7 +222,7 @@ def test_a_fault_whose_holder_died_is_injected_anew():
 
 @st.composite
 def graphs(draw):
-    """Any acyclic plan of up to eight steps, with whatever became of them."""
+    """Draw any acyclic plan of up to eight steps, with an outcome for each."""
     count = draw(st.integers(1, 8))
     tasks, outcomes = [], {}
     for number in range(count):
@@ -256,7 +256,7 @@ def graphs(draw):
 
 
 def check_order(run):
-    """No line comes before what it stands upon."""
+    """Check that no line comes before those it depends on."""
     began, ended, injected = set(), set(), set()
     for event in run.events:
         match event:
@@ -315,7 +315,7 @@ def test_killed_after_any_line_a_plan_that_is_resumed_ends(made, twice):
                 for event in run.events
                 if isinstance(event, Ended) and event.key == key and event.retry_at_s is None
             ]
-            assert len(ends) == 1, "what had ended is not done again"
+            assert len(ends) == 1, "a finished step is not repeated"
 
 
 @settings(max_examples=sample(100))

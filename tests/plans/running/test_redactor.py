@@ -1,4 +1,4 @@
-"""Secrets are taken out in every form in which they come, also where they were cut."""
+"""Secrets are redacted in every form, also where text was cut inside them."""
 
 import base64
 import html

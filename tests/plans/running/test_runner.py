@@ -51,7 +51,7 @@ def test_all_pass(bench):
         ({"a": Outcome(status="aborted", detail="ann said no")}, "aborted", 1),
     ],
 )
-def test_what_a_run_comes_to_and_always_ran(bench, script, verdict, code):
+def test_the_verdict_of_a_run_and_always_ran(bench, script, verdict, code):
     run = bench.run(TWO, script)
     assert (run.conclusion.verdict, run.conclusion.exit_code) == (verdict, code)
     assert "z" in bench.actions.done
@@ -96,7 +96,7 @@ def test_an_action_that_is_broken_fails_with_its_traceback_and_the_rest_is_clean
     assert "z" in bench.actions.done
 
 
-def test_an_error_of_ours_is_told_with_its_hint(bench):
+def test_our_own_error_is_reported_with_its_hint(bench):
     def refused(asked, around, work):
         raise DrtoolError("not enough room", hint="make some")
 
@@ -134,7 +134,7 @@ steps:
     assert [run.statuses[f"d[{n}]"] for n in range(3)] == ["passed"] * 3
 
 
-def test_what_is_pinned_is_handed_on_and_written_down(bench):
+def test_pins_are_passed_on_and_recorded(bench):
     seen = []
     run = bench.run(
         TWO,
@@ -162,7 +162,7 @@ def test_the_dry_run_changes_nothing_and_names_each_reason(bench):
     assert bench.actions.done == []
 
 
-def test_ctrl_c_ends_what_is_under_way_and_cleans_up(bench):
+def test_ctrl_c_ends_running_steps_and_cleans_up(bench):
     def waits(asked, around, work):
         bench.interrupts.append("SIGINT")
         return FAILED if work.cancelled.wait(60) else Outcome(status="passed")
@@ -227,7 +227,7 @@ def test_scratch_lasts_until_the_end_and_is_gone_then(bench):
     assert not places[0].exists()
 
 
-def test_what_was_to_outlive_its_step_is_ended_last_first(bench):
+def test_resources_that_outlive_their_step_end_in_reverse_order(bench):
     ended = []
 
     def starts(name):
@@ -241,7 +241,7 @@ def test_what_was_to_outlive_its_step_is_ended_last_first(bench):
     assert ended == ["b", "a"]
 
 
-def test_no_secret_is_written_down_in_any_form(bench):
+def test_no_secret_is_recorded_in_any_form(bench):
     canary = "c4nary/with+signs&more"
     run = bench.run(
         "secrets: {key: {env: THE_KEY}}\n" + TWO,
@@ -270,7 +270,7 @@ def test_one_run_of_a_group_at_a_time(bench):
     assert bench.run(grouped).conclusion.verdict == "passed"
 
 
-def test_a_live_plan_wants_its_word(bench):
+def test_a_live_plan_needs_its_option(bench):
     with pytest.raises(UsageError) as caught:
         check_before(bench.made("scope: live" + TWO))
     assert "--live" in caught.value.hint
@@ -316,7 +316,7 @@ steps:
 """
 
 
-def test_every_undo_is_tried_whatever_becomes_of_the_others_each_with_its_own_time(bench, monkeypatch):
+def test_every_undo_is_tried_with_its_own_timeout_even_if_others_fail(bench, monkeypatch):
     monkeypatch.setattr(attempts, "GRACE_S", 0.5)
     left_s = {}
 
@@ -344,7 +344,7 @@ def test_every_undo_is_tried_whatever_becomes_of_the_others_each_with_its_own_ti
     assert (run.conclusion.verdict, run.conclusion.exit_code) == ("failed", 1)
 
 
-def test_each_undo_has_what_was_pinned_for_it(bench):
+def test_each_undo_has_its_own_pins(bench):
     seen = {}
     script = {f"foresee {key}": Foresight(verdict="ok", pins={"of": key}) for key in ("undo:b", "undo:b.2", "undo:b.3")}
     script |= {
@@ -355,7 +355,7 @@ def test_each_undo_has_what_was_pinned_for_it(bench):
     assert seen == {"undo:b": "undo:b", "undo:b.3": "undo:b.3"}
 
 
-def test_a_first_interruption_lets_the_undo_that_is_at_work_finish(bench):
+def test_a_first_interruption_lets_the_running_undo_finish(bench):
     def waits(asked, around, work):
         bench.interrupts.append("SIGINT")
         return FAILED if work.cancelled.wait(2) else Outcome(status="passed")
@@ -396,8 +396,8 @@ print(done.conclusion.verdict, sorted(done.statuses.items()))
 
 
 @pytest.mark.sampled
-def test_killed_after_any_line_it_is_resumed_and_nothing_stays(tmp_path):
-    """The process is really killed, the journal is really the disk's; scratch of the first process is taken over and removed."""
+def test_a_run_killed_after_any_line_is_resumed_without_leftovers(tmp_path):
+    """The process is really killed and the journal is on disk. The first process's scratch is taken over and removed."""
     text = TWO.replace("id: b,", "id: b, milestone: recovered,")
     lines = 0
     for after in range(1, 30, STRIDE):
@@ -410,7 +410,7 @@ def test_killed_after_any_line_it_is_resumed_and_nothing_stays(tmp_path):
             capture_output=True,
             text=True,
         )
-        if first.returncode == 0:  # it has fewer lines than that
+        if first.returncode == 0:  # its journal has fewer lines
             lines = after
             break
         assert first.returncode == -signal.SIGKILL, first.stderr

@@ -1,4 +1,4 @@
-"""What an undo may know: its own piece of work, one item of a `foreach` among others, also one that was cut off."""
+"""The facts of an undo: those of its own piece of work, such as one item of a `foreach`, even if it was cut off."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_each_item_is_undone_by_its_own_outputs():
     assert words("undo:each[1].2") == ("rm", "/s/b", "b")
 
 
-def test_an_undo_that_lacks_what_was_cut_off_says_so_instead_of_waiting_for_it():
+def test_an_undo_reports_a_value_that_its_step_never_produced():
     (undo,) = PLAN.steps[0].compensate
     filled = fill(undo.uses, undo.inputs, context_for(PLAN, STATE, GIVEN, "undo:each[2]", Moment(0)))
     assert filled.unknown == ()
