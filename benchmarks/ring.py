@@ -126,10 +126,10 @@ def main() -> None:
     print("# The ring, measured\n")
     print(f"`python benchmarks/ring.py --sample {sample} > benchmarks/ring-results.md`\n")
     print(
-        "Share error: the worst target's share against what its weight entitles it to; after ± the standard deviation of the\n"
-        "sample for the lightest target, which is part of it. Minimum: the part of all copies that a join must move; join and\n"
-        "leave: what they do move, over that minimum. Lookups: `desired` a second of one CPU; build: milliseconds of CPU to lay\n"
-        "the ring out.\n"
+        "Share error: the difference between the worst target's share and its entitlement by weight. The figure after ± is\n"
+        "the standard deviation of the sample for the lightest target, which is part of the error. Minimum: the part of all\n"
+        "copies that a join must move. Join and leave: the copies that they really move, divided by the minimum. Lookups:\n"
+        "`desired` per second of one CPU. Build: milliseconds of CPU to lay out the ring.\n"
     )
     print("| targets | copies | share error | minimum | join | leave | lookups/s | build ms |")
     print("|---|---|---|---|---|---|---|---|")
