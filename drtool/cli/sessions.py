@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drtool.cli.options import DryRun, ManifestFrom, sites
+from drtool.cli.look import SHORT_ID
 from drtool.cli.text import Document, count, document_of, duration, local
 from drtool.cli.view import Cell, View, line, table, view
 
 if TYPE_CHECKING:
     from drtool.cli.call import Call
 
-SHORT_ID = 8
 _PROCESS = {
     "alive": Cell("running", "good"),
     "gone": Cell("gone", "warn"),
