@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import typer
 
-from drtool.cli.app import build
-from drtool.cli.arguments import arrange
-from drtool.cli.parser import Family
+from drtool.cli.core.app import build
+from drtool.cli.core.arguments import arrange
+from drtool.cli.core.parser import Family
 
 _REDIRECTION = re.compile(r"\s\d?[<>]{1,2}&?\s*[^\s;|&]+")
 _AT_ONCE = {"-h", "--help", "--version", "--install-completion", "--show-completion"}

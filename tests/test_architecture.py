@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from thoroughness import spread
 
+from drtool.cli.core.registry import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "drtool"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -49,6 +51,12 @@ VIOLATIONS = {
     "a tree reads a file": ("trees/stray.py", "import os.path\n", "Pure modules"),
     "the state machine writes a log": ("manifest/state.py", "\nimport logging\n", "Pure modules"),
     "an operation draws": ("operations/stray.py", "from rich.table import Table\n", "Typer and Rich"),
+    "what commands share imports a command": (
+        "cli/core/text.py",
+        "\nfrom drtool.cli.commands.stats import stats\n",
+        "Layers of cli",
+    ),
+    "a command imports another": ("cli/commands/ls.py", "\nfrom drtool.cli.commands.find import find\n", "Commands"),
     "a store reads YAML": ("stores/stray.py", "from ruamel.yaml import YAML\n", "YAML"),
 }
 
@@ -104,6 +112,17 @@ def test_only_the_command_line_reads_the_environment():
 
 def test_no_file_is_longer_than_a_reader_can_hold():
     assert [(p.name, n) for p in MODULES if (n := p.read_text().count("\n")) > 450] == []
+
+
+def test_each_command_has_a_module_of_its_name():
+    """The function `plan_run` of the command `plan run` is in commands/plan/run.py, and nothing else is beside the commands."""
+    place = PACKAGE / "cli" / "commands"
+    for path in COMMANDS:
+        tree = ast.parse(place.joinpath(*path).with_suffix(".py").read_text())
+        assert "_".join(path) in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, path
+    names = {path[0] for path in COMMANDS}
+    others = {each.stem for each in place.iterdir() if not each.name.startswith("_")} - names
+    assert [each for each in sorted(others) if not any(each.startswith(f"{name}_") for name in names)] == []
 
 
 def test_every_module_says_what_it_is():

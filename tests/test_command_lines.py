@@ -17,8 +17,8 @@ STARTERS = {
     "create_subprocess_shell", "run_program", "started", "_started", "piped", "fed", "complaints", "drtool",
 }  # fmt: skip
 KNOWN = {
-    "cli/scheduling.py": "systemctl with the names of our own units, which begin with drtool-",
-    "cli/settings.py": "the password command of the user",
+    "cli/commands/schedule/timers.py": "systemctl with the names of our own units, which begin with drtool-",
+    "cli/core/passwords.py": "the password command of the user",
     "operations/scheduling/files.py": "crontab -l and crontab -",
     "operations/scheduling/daemons.py": "systemctl with the name of a timer of ours, behind --",
     "plans/actions/backing_up.py": "drtool backup: every value follows its option",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from drtool_lines import command_lines, named, parse
 
-from drtool.cli import commands, parser
+from drtool.cli.core import parser, registry
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -37,11 +37,11 @@ def mentioned(text):
         words = span.split()
         if "drtool" in words:
             yield from command_lines(span)
-        elif any(tuple(words[:n]) in commands.COMMANDS and words[n].startswith("--") for n in (1, 2) if len(words) > n):
+        elif any(tuple(words[:n]) in registry.COMMANDS and words[n].startswith("--") for n in (1, 2) if len(words) > n):
             yield words
 
 
-@pytest.mark.parametrize("path", list(commands.COMMANDS), ids=" ".join)
+@pytest.mark.parametrize("path", list(registry.COMMANDS), ids=" ".join)
 def test_the_examples_of_a_command_parse_and_show_it(path):
     examples = [words for example in parser.command(path).examples for words in command_lines(example)]
     assert path in [parse(words) for words in examples]

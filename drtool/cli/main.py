@@ -13,8 +13,8 @@ import os
 import sys
 
 from drtool import __version__
-from drtool.cli.arguments import Arguments, arrange
-from drtool.cli.streams import buffer_stdout, occupy, open_all
+from drtool.cli.core.arguments import Arguments, arrange
+from drtool.cli.core.streams import buffer_stdout, occupy, open_all
 
 TYPE_CHECKING = (
     False  # type checkers treat this name as true; importing typing would double the time of `drtool --version`
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from drtool.cli.call import Call
-    from drtool.cli.render import Form
+    from drtool.cli.core.call import Call
+    from drtool.cli.core.render import Form
 
 
 def main() -> None:
@@ -41,8 +41,8 @@ def run(argv: Sequence[str]) -> int:
     if not sys.platform.startswith(("linux", "darwin")):
         sys.stderr.write("drtool runs on Linux (and, as best effort, on macOS)\n")
         return 2
-    from drtool.cli.call import Call
-    from drtool.cli.render import Screen
+    from drtool.cli.core.call import Call
+    from drtool.cli.core.render import Screen
 
     buffer_stdout()
     sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -73,7 +73,7 @@ def _print_version(*, as_json: bool) -> int:
 
 
 def _form(arguments: Arguments) -> Form:
-    from drtool.cli.render import Form
+    from drtool.cli.core.render import Form
 
     return Form(
         json=arguments.has("--json"),
@@ -97,12 +97,12 @@ def _carry_out(call: Call, arguments: Arguments) -> int:
         call.screen.fail(call.completed(error))
         return error.exit_code
     except OSError as error:
-        from drtool.cli.crash import refused
+        from drtool.cli.core.crash import refused
 
         call.screen.fail(refused(call, error))
         return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is reported, never shown raw
-        from drtool.cli.crash import report
+        from drtool.cli.core.crash import report
 
         call.screen.fail(report(call, error))
         return 1
@@ -125,7 +125,7 @@ def _end(call: Call, code: int) -> int:
 def _parse_and_call(call: Call, arguments: Arguments) -> None:
     import typer
 
-    from drtool.cli.app import BEGINNING, build
+    from drtool.cli.core.app import BEGINNING, build
     from drtool.errors import Interrupted, UsageError
 
     if arguments.dangling:

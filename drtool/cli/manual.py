@@ -6,10 +6,10 @@ from textwrap import wrap
 from typing import Any, cast
 
 from drtool import __version__
-from drtool.cli.app import build
-from drtool.cli.call import Call
-from drtool.cli.commands import COMMANDS, Path
-from drtool.cli.parser import Command, command
+from drtool.cli.core.app import build
+from drtool.cli.core.call import Call
+from drtool.cli.core.parser import Command, command
+from drtool.cli.core.registry import COMMANDS, Path
 from drtool.errors import EXIT_MEANINGS
 
 _DESCRIPTION = """\

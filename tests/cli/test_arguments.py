@@ -5,8 +5,8 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drtool.cli import commands, parser
-from drtool.cli.arguments import COMMAND_VALUES, GLOBAL_FLAGS, GLOBAL_VALUES, arrange
+from drtool.cli.core import parser, registry
+from drtool.cli.core.arguments import COMMAND_VALUES, GLOBAL_FLAGS, GLOBAL_VALUES, arrange
 
 flags = st.sampled_from(sorted(GLOBAL_FLAGS)).map(lambda flag: [flag])
 valued = st.sampled_from(sorted(GLOBAL_VALUES))
@@ -62,7 +62,7 @@ def test_examples(words, moved, rest):
 def test_the_table_of_options_with_values_is_what_the_parser_takes():
     """Of built commands, exactly; options of commands that are not built yet stand in the table already."""
     taking, flags_ = set(), set()
-    for path in commands.COMMANDS:
+    for path in registry.COMMANDS:
         for option in parser.command(path).params:
             if option.param_type_name == "option":
                 names = {name for name in option.opts if name not in ("-h", "--help")}
@@ -74,9 +74,9 @@ def test_the_table_of_options_with_values_is_what_the_parser_takes():
 
 
 def test_the_root_takes_the_global_options_and_no_others():
-    from drtool.cli.app import build
-    from drtool.cli.call import Call
-    from drtool.cli.render import Form, Screen
+    from drtool.cli.core.app import build
+    from drtool.cli.core.call import Call
+    from drtool.cli.core.render import Form, Screen
 
     root = build(Call(Screen(Form()), ()))
     options = {name for option in root.params for name in option.opts} - {"--install-completion", "--show-completion"}

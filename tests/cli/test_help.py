@@ -6,7 +6,7 @@ import re
 import pytest
 
 from drtool import errors
-from drtool.cli import commands, parser
+from drtool.cli.core import parser, registry
 from drtool.cli.main import run
 
 
@@ -23,13 +23,13 @@ def signals():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("path", list(commands.COMMANDS), ids=" ".join)
+@pytest.mark.parametrize("path", list(registry.COMMANDS), ids=" ".join)
 def test_help_shows_examples_and_the_exit_codes_that_can_happen(path, capsys):
     assert run([*path, "--help"]) == 0
     text = capsys.readouterr().out
     codes = text.partition("Exit codes:")[2]
     for code, meaning in errors.EXIT_MEANINGS.items():
-        assert (f" {code}  {meaning.split(',')[0][:30]}" in codes) == (code in commands.COMMANDS[path].exits)
+        assert (f" {code}  {meaning.split(',')[0][:30]}" in codes) == (code in registry.COMMANDS[path].exits)
     assert f"Usage: drtool {' '.join(path)}" in text
     assert "\n  drtool " in text.partition("Examples:")[2]
     assert "\x1b" not in text
@@ -38,18 +38,18 @@ def test_help_shows_examples_and_the_exit_codes_that_can_happen(path, capsys):
 def test_the_main_help_lists_everything(capsys):
     assert run(["--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    for path in (*commands.COMMANDS, *commands.LATER):
+    for path in (*registry.COMMANDS, *registry.LATER):
         assert " ".join(path) in text
 
 
-@pytest.mark.parametrize("path", sorted(commands.LATER), ids=" ".join)
+@pytest.mark.parametrize("path", sorted(registry.LATER), ids=" ".join)
 def test_what_is_not_built_yet_is_refused_whatever_its_words(path, capsys):
     assert run(["--json", *path, "x", "--weight", "3", "--some-flag", "--", "-q"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert f"drtool {' '.join(path)} is not built yet" in document["error"]["message"]
 
 
-@pytest.mark.parametrize(("path", "option"), [(p, o) for p, options in commands.LATER_OPTIONS.items() for o in options])
+@pytest.mark.parametrize(("path", "option"), [(p, o) for p, options in registry.LATER_OPTIONS.items() for o in options])
 def test_an_option_that_is_not_built_yet_is_refused(path, option, capsys):
     required = {"restore": ["latest", "--to", "x"]}.get(path[0], [])
     word = option.rstrip("=")
@@ -97,7 +97,7 @@ def test_nothing_at_all_shows_how_to_begin_and_where_the_rest_is(capsys):
     assert "drtool --help" in shown
     named = re.findall("^  drtool ([a-z]+)", shown, re.MULTILINE)
     assert len(named) > 4
-    assert all((name,) in commands.COMMANDS for name in named)
+    assert all((name,) in registry.COMMANDS for name in named)
     assert run(["--help"]) == 0
     assert "Back up and restore" in capsys.readouterr().out
 
@@ -113,7 +113,7 @@ def test_a_bug_of_ours_says_so_and_keeps_its_traceback(capsys, monkeypatch, tmp_
         raise RuntimeError("the moon")
 
     monkeypatch.setenv("DRTOOL_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr("drtool.cli.call.Call.open_repository", broken)
+    monkeypatch.setattr("drtool.cli.core.call.Call.open_repository", broken)
     assert run(["snapshots"]) == 1
     shown = capsys.readouterr()
     assert "RuntimeError: the moon" in shown.err
@@ -149,4 +149,4 @@ def test_commands_of_other_tools_point_to_ours(word, capsys):
     hint = json.loads(capsys.readouterr().out)["error"]["hint"]
     named = re.findall(r"drtool ([a-z]+)", hint)
     assert named or word == "help"
-    assert {(name,) for name in named if name != "session"} <= set(commands.COMMANDS)
+    assert {(name,) for name in named if name != "session"} <= set(registry.COMMANDS)

@@ -17,7 +17,7 @@ import pytest
 from command_shell import TIMEOUT_S, Ran, Shell, shell_in
 
 import drtool
-from drtool.cli.commands import COMMANDS
+from drtool.cli.core.registry import COMMANDS
 from drtool.errors import DrtoolError
 from drtool.escaping import printable, printable_lines
 
@@ -216,7 +216,7 @@ def test_only_the_screen_writes_to_the_streams():
     package = Path(drtool.__file__).parent
     writing = re.compile(r"sys\.std(out|err)\.(write|buffer)")
     found = {str(file.relative_to(package)) for file in package.rglob("*.py") if writing.search(file.read_text())}
-    assert found == {"cli/main.py", "cli/manual.py", "cli/dumping.py"}
+    assert found == {"cli/main.py", "cli/manual.py", "cli/commands/dump.py"}
 
 
 def test_one_line_stays_one_line_and_text_of_our_own_keeps_its_lines():
@@ -229,7 +229,7 @@ def test_one_line_stays_one_line_and_text_of_our_own_keeps_its_lines():
 def test_a_message_with_line_feeds_forges_none():
     import io
 
-    from drtool.cli.render import Form, Screen
+    from drtool.cli.core.render import Form, Screen
     from drtool.events import ItemFailed, TargetFailed, Warned
 
     err = io.StringIO()

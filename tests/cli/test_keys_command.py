@@ -6,9 +6,9 @@ import shutil
 import pytest
 from command_shell import Shell, shell_in
 
-from drtool.cli import founding
-from drtool.cli.call import Call
-from drtool.cli.render import Form, Screen
+from drtool.cli.core import passwords
+from drtool.cli.core.call import Call
+from drtool.cli.core.render import Form, Screen
 from drtool.errors import UsageError
 
 
@@ -144,7 +144,7 @@ def test_without_a_terminal_the_file_for_the_new_password_is_asked_for(shell):
 
 
 def test_a_trivial_password_that_is_typed_is_refused_with_advice(monkeypatch):
-    monkeypatch.setattr(founding, "ask_password_or_none", lambda _question: b"password12")
+    monkeypatch.setattr(passwords, "ask_password_or_none", lambda _question: b"password12")
     with pytest.raises(UsageError, match="too easy to guess: it is a common word") as error:
-        founding.new_password(Call(Screen(Form()), ("init",)))
+        passwords.new_password(Call(Screen(Form()), ("init",)))
     assert "random words" in (error.value.hint or "")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drtool.cli.commands import COMMANDS
+from drtool.cli.core.registry import COMMANDS
 from drtool.cli.manual import manual
 
 PAGE = Path(__file__).parents[2] / "docs/drtool.1"

@@ -8,10 +8,9 @@ import time
 
 import pytest
 
-from drtool.cli.lines import EventLines
-from drtool.cli.progress import Pace, ProgressDisplay, eta
-from drtool.cli.render import Form, Screen
-from drtool.cli.view import Cell, line, table, view
+from drtool.cli.core.progress import Pace, ProgressDisplay, eta
+from drtool.cli.core.render import EventLines, Form, Screen
+from drtool.cli.core.view import Cell, line, table, view
 from drtool.config.units import time_ns_of
 from drtool.errors import Interrupted, NoQuorum
 from drtool.events import ItemFailed, Progress, SnapshotStored, Stage, TargetFailed, Warned
@@ -180,7 +179,7 @@ def test_progress_is_drawn_without_a_thread_and_leaves_nothing_behind(monkeypatc
     import threading
 
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("drtool.cli.progress.INTERVAL_S", 0.0)
+    monkeypatch.setattr("drtool.cli.core.progress.INTERVAL_S", 0.0)
     main, side = pty.openpty()
     with open(side, "w", encoding="utf-8") as err:
         shown = Screen(Form(), io.StringIO(), err)

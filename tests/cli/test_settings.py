@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from drtool.cli import settings
-from drtool.cli.settings import Options, find_config, first_line, password_source, resolve, worker_count
+from drtool.cli.core import passwords
+from drtool.cli.core.options import Options
+from drtool.cli.core.passwords import first_line, password_source
+from drtool.cli.core.settings import find_config, resolve, worker_count
 from drtool.config import Config
 from drtool.config.schema import Limits
 from drtool.errors import UsageError
@@ -117,7 +119,7 @@ def test_without_a_terminal_nobody_is_asked(monkeypatch, tmp_path):
     ],
 )
 def test_directories(monkeypatch, tmp_path, environ, uid, state, cache):
-    monkeypatch.setattr(settings.os, "getuid", lambda: uid)
+    monkeypatch.setattr(passwords.os, "getuid", lambda: uid)
     found = resolve(Options(), {"HOME": "/home/x", **environ}, tmp_path)
     assert (str(found.state_dir), str(found.cache_dir)) == (state, cache)
 

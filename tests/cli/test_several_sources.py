@@ -6,7 +6,7 @@ import shlex
 import pytest
 from command_shell import Shell, shell_in
 
-from drtool.cli.text import utc
+from drtool.cli.core.text import utc
 
 
 @pytest.fixture(scope="module")

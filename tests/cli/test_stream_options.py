@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from drtool.cli.captured import Stdin, command_of, inherited, stream_job
+from drtool.cli.commands.backup_stdin import Stdin, command_of, stream_job
+from drtool.cli.core.passwords import inherited
 from drtool.errors import UsageError
 
 STDIN = Stdin(stdin=True, name=None, command=False)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from drtool.cli.streams import FullWriter
+from drtool.cli.core.streams import FullWriter
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drtool.cli.text import as_json, brief, count, document_of, duration, local, size, utc
+from drtool.cli.core.text import as_json, brief, count, document_of, duration, local, size, utc
 from drtool.config.units import time_ns_of
 from drtool.escaping import printable
 

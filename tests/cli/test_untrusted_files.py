@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from command_shell import Ran, Shell, shell_in
 
-from drtool.cli.settings import Options, load_trusted
+from drtool.cli.core.options import Options
+from drtool.cli.core.settings import load_trusted
 from drtool.errors import ConfigError
 
 STRANGER = 65_534

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from command_shell import shell_in
 
-from drtool.cli import verifying
+from drtool.cli.commands import verify
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_what_makes_no_sense_is_two(shell, words, said):
     ],
 )
 def test_a_budget_is_bytes_or_time(word, amount):
-    assert verifying._bytes_or_time(word) == amount
+    assert verify._bytes_or_time(word) == amount
 
 
 @pytest.mark.parametrize("lost", [1, 2])

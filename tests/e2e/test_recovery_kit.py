@@ -10,7 +10,7 @@ import pytest
 from command_shell import Shell, shell_in
 from three_sites import in_a_child
 
-from drtool.cli.kit import _write
+from drtool.cli.commands.key.kit import _write
 
 PASSWORD = "correct horse"
 

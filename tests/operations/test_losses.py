@@ -7,9 +7,9 @@ import pytest
 from test_backup_evidence import away, flip, holders, is_whole, packs
 from three_sites import World, fill, noise
 
-from drtool.cli.repairing import repair_view
-from drtool.cli.text import document_of
-from drtool.cli.verifying import verify_exit, verify_view
+from drtool.cli.commands.repair import repair_view
+from drtool.cli.commands.verify import verify_exit, verify_view
+from drtool.cli.core.text import document_of
 from drtool.events import ignore
 from drtool.manifest.ops import ForgetSnapshots
 from drtool.operations.repair import RepairRequest, repair

@@ -6,8 +6,8 @@ import threading
 import pytest
 from three_sites import fill, noise
 
-from drtool.cli.text import document_of
-from drtool.cli.verifying import verify_exit
+from drtool.cli.commands.verify import verify_exit
+from drtool.cli.core.text import document_of
 from drtool.model import TargetName
 from drtool.operations.verify import reading
 

@@ -116,14 +116,14 @@ def damage_of_the_catalogue_stays_on_this_host() -> Iterator[None]:
 @variant
 def connect_writes_down_places_that_lead_nowhere() -> Iterator[None]:
     """The configuration of a new host names directories that are not there."""
-    from drtool.cli import connecting
+    from drtool.cli.commands import connect
 
-    write = connecting._write
+    write = connect._write
 
     def misled(call: Any, path: Any, *rest: Any) -> bool:
         written = write(call, path, *rest)
         path.write_text(path.read_text().replace("file://", "file:///nowhere"))
         return written
 
-    with patch.object(connecting, "_write", misled):
+    with patch.object(connect, "_write", misled):
         yield

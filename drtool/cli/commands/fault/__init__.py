@@ -1,0 +1,1 @@
+"""`fault`: show or end the faults that drills inject at targets."""

@@ -1,0 +1,1 @@
+"""`key`: manage the passwords that open the repository."""

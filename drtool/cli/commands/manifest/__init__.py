@@ -1,0 +1,1 @@
+"""`manifest`: inspect, check and recover the replicated catalogue."""

@@ -1,0 +1,1 @@
+"""`plan`: check, run and measure runbooks that rehearse a recovery."""

@@ -1,0 +1,1 @@
+"""`ring`: show or preview which target holds which data."""

@@ -1,0 +1,1 @@
+"""`schedule`: manage timers for backup, prune, verify, status and plans."""

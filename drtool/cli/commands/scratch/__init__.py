@@ -1,0 +1,1 @@
+"""`scratch`: show or remove the directories that runs restore into."""

@@ -1,0 +1,1 @@
+"""`session`: show or end the sessions of running writers."""

@@ -1,0 +1,1 @@
+"""`site`: manage the sites and their votes on the catalogue."""

@@ -1,0 +1,1 @@
+"""`target`: manage the targets, the places that hold copies."""
