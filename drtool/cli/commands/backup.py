@@ -367,13 +367,14 @@ def _summary(row: Document, *, dry_run: bool) -> str:
         head = f"snapshot {row['id'][:SHORT_ID]}"
         outcome = f", {size(row['added_bytes'])} new, {size(row['stored_bytes'])} stored"
     troubles = [f"{len(row['errors'])} not read"] if row["errors"] else []
+    left_out = f", {count(row['sockets'], 'socket')} left out" if row["sockets"] else ""
     copies = row["copies"]
     few = f"DEGRADED: {copies['minimum_written']} of {copies['wanted']} copies; `drtool repair` makes the missing ones"
     troubles += [few] if row["degraded"] else []
     troubles += [f"owed to {', '.join(owed['target'] for owed in row['owed'])}"] if row["owed"] else []
     return (
         f"{head} of {_what(row)}: {count(sum(files.values()), 'file')} ({files['new']:,} new, {files['changed']:,} changed), "
-        f"{size(row['processed_bytes'])} scanned{outcome}, "
+        f"{size(row['processed_bytes'])} scanned{left_out}{outcome}, "
         f"{duration(row['wall_seconds'])}{''.join('; ' + trouble for trouble in troubles)}"
     )
 
@@ -389,6 +390,8 @@ def _snapshot_lines(row: Document, *, dry_run: bool) -> list[Line]:
             f"{files['unmodified']:,} as before; {count(sum(dirs.values()), 'directory', 'directories')}"
         ),
     ]
+    if row["sockets"]:
+        lines.append(line(f"  {count(row['sockets'], 'socket')} left out"))
     if dry_run:
         lines += [line(f"  {fact}") for fact in row["facts"]]
         lines.append(line(f"  scanned {size(row['processed_bytes'])}"))

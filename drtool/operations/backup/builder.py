@@ -19,6 +19,7 @@ from drtool.sources.filesystem import OwnerNames, Problem, join
 from drtool.trees import Entry, FileType, Put, write_content, write_directory
 
 _ID_BYTES = 32
+TORN = "content: it changed each time it was read, so what is stored may mix several of its states"
 _BY_NAME = attrgetter("name")
 _STAT = attrgetter("size_bytes", "mtime_ns", "ctime_ns", "inode", "mode", "uid", "gid", "type")
 _ESSENCE = attrgetter(
@@ -91,6 +92,8 @@ class TreeBuilder:
             force_setattr(entry, "xattrs", read.xattrs)
         if read.flags:
             force_setattr(entry, "flags", read.flags)
+        if read.torn:
+            self._problem(Problem(join(node.path, entry.name), TORN))
         if read.uncaptured:
             self._attributes_failed(node, entry, read.uncaptured)
         force_setattr(entry, "content", read.ids)

@@ -1,4 +1,4 @@
-"""What a backup does with each item: `new`, `changed` or `removed`, for `-v` and dry runs.
+"""What a backup does with each item: `new`, `changed`, `removed` or, of a socket, `skipped`, for `-v` and dry runs.
 
 Invariants
     Items are emitted as their directory is settled, so that nothing accumulates. An item in which nothing differs that a
@@ -32,6 +32,12 @@ class ChangeNotes:
         if self._emit is not None and not node.same:
             for old, new in pairs(node.previous, node.entries):
                 self._walked(node.path, old, new)
+
+    def left_out(self, directory: bytes, sockets: Collection[bytes]) -> None:
+        """The sockets of a directory of the walk."""
+        if self._emit is not None:
+            for name in sockets:
+                self._emit(ItemChanged.of(join(directory, name), "skipped"))
 
     def looked_at(self, node: Node, fresh: Collection[int]) -> None:
         """A directory of a dry run. Its subdirectories are not complete yet; each comes with its own directory.

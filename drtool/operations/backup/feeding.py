@@ -8,10 +8,12 @@ Invariants
 import os
 import stat
 from collections.abc import Callable, Sequence
-from typing import overload
+
+from blake3 import blake3
+from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
-from drtool.model import ChunkId, SegmentId
+from drtool.model import ChunkId, ChunkKind, SegmentId
 from drtool.operations.backup.builder import Node, TreeBuilder
 from drtool.operations.backup.claims import Claims
 from drtool.operations.backup.messages import (
@@ -33,6 +35,7 @@ from drtool.operations.backup.messages import (
     reply_decoder,
     request_decoder,
 )
+from drtool.operations.backup.pieces import LargeFile, Pieces, begins_with
 from drtool.operations.backup.scan import Found
 from drtool.operations.backup.worker import SLOT_BYTES, SMALL_FILE_BYTES, BackupWorker, Slots
 from drtool.packing import Cutter
@@ -48,6 +51,8 @@ from drtool.sources.filesystem import (
     new_holes,
     open_for_read,
     open_same_directory,
+    same_state,
+    stat_between_ticks,
     still_same,
 )
 from drtool.sources.port import Readable
@@ -93,68 +98,6 @@ class _Batch:
             or self.size_bytes >= BATCH_BYTES
             or self.message_bytes >= BATCH_MESSAGE_BYTES
         )
-
-
-class _Ids(Sequence[ChunkId]):
-    """Many ids in one text: a sparse file may have millions."""
-
-    def __init__(self, joined: bytes) -> None:
-        self._joined = joined
-
-    def __len__(self) -> int:
-        return len(self._joined) // _ID_BYTES
-
-    @overload
-    def __getitem__(self, index: int) -> ChunkId: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[ChunkId]: ...
-    def __getitem__(self, index: int | slice) -> ChunkId | list[ChunkId]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        at = index % len(self) * _ID_BYTES
-        return ChunkId(self._joined[at : at + _ID_BYTES])
-
-
-class _Pieces:
-    """The chunks of a large content as they come back, in any order."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._repeats: dict[int, int] = {}
-        self.missing = 0
-
-    def restart(self) -> None:
-        """Forgets what an earlier pass over a changing file stored, when all its pieces have come back."""
-        self._parts = []
-        self._repeats.clear()
-
-    def expect(self, repeats: int = 1) -> int:
-        """Return the number of the next piece, whose ids come so many times one behind the other."""
-        self._parts.append(b"")
-        self.missing += 1
-        part = len(self._parts) - 1
-        if repeats > 1:
-            self._repeats[part] = repeats
-        return part
-
-    def came(self, part: int, ids: bytes) -> None:
-        self._parts[part] = ids * self._repeats.get(part, 1)
-        self.missing -= 1
-
-    def ids(self) -> Sequence[ChunkId]:
-        return _Ids(b"".join(self._parts))
-
-
-class _LargeFile(_Pieces):
-    """Those of a file of the walk; `read` is set when its last piece was handed over."""
-
-    def __init__(self, node: Node, index: int) -> None:
-        super().__init__()
-        self.node = node
-        self.index = index
-        self.read: FileRead | None = None
 
 
 class _Prefix:
@@ -215,7 +158,16 @@ def _filled(view: memoryview, carried: bytes, source: "_Prefix | _Counted") -> t
 class Feeder:
     """The backup's side of its worker pool. Make it while no thread runs: it forks."""
 
-    def __init__(self, repository: Repository, builder: TreeBuilder, workers: int, tick: Hook, idle: Hook) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        builder: TreeBuilder,
+        workers: int,
+        tick: Hook,
+        idle: Hook,
+        *,
+        ignore_ctime: bool = False,
+    ) -> None:
         """`tick` is called between hand-overs; `idle`, which must not use the feeder, while no worker answers."""
         self._builder = builder
         self._tick = tick
@@ -223,9 +175,11 @@ class Feeder:
         self._free_slots = list(range(self._slots.count))
         self._claims = Claims()
         self._cutter = Cutter(repository.bounds)
+        self._id_key = repository.keyring.id_key(ChunkKind.DATA)
+        self._ignore_ctime = ignore_ctime
         self._batch = _Batch()
         self._batches: dict[int, list[tuple[Node, int, bool]]] = {}
-        self._pieces: dict[int, tuple[_Pieces, int]] = {}
+        self._pieces: dict[int, tuple[Pieces, int]] = {}
         self._grown: list[tuple[Node, int, bool]] = []
         self._flushed: list[Flushed] = []
         self._durable: list[PackWritten] = []
@@ -259,7 +213,7 @@ class Feeder:
 
     def take_content(self, source: Readable, count: Callable[[int], None]) -> Sequence[ChunkId]:
         """Cuts and stores what comes, of whatever length, and waits until all of it has a name; `count` hears of each read."""
-        pieces = _Pieces()
+        pieces = Pieces()
         self._cut(_Counted(source, count, self._tick), pieces)
         while pieces.missing:
             self._handle(self._pool.next_reply())
@@ -333,7 +287,7 @@ class Feeder:
                 self._free_slots.append(reply.slot)
                 file, part = self._pieces.pop(reply.task)
                 file.came(part, reply.ids)
-                if isinstance(file, _LargeFile):
+                if isinstance(file, LargeFile):
                     self._complete_large(file)
             case Flushed():
                 self._flushed.append(reply)
@@ -350,7 +304,7 @@ class Feeder:
 
     def _large(self, node: Node, index: int, *, follow: bool) -> None:
         entry = node.entries[index]
-        file = _LargeFile(node, index)
+        file = LargeFile(node, index)
         try:
             dir_fd = open_same_directory(node.path, node.inode)
             try:
@@ -367,35 +321,57 @@ class Feeder:
             )
         self._complete_large(file)
 
-    def _complete_large(self, file: _LargeFile) -> None:
+    def _complete_large(self, file: LargeFile) -> None:
         if file.read is not None and file.missing == 0:
             self._builder.large_file_read(file.node, file.index, file.ids(), file.read)
 
-    def _read_large(self, fd: int, entry: Entry, file: _LargeFile) -> FileRead:
-        before = os.fstat(fd)
+    def _read_large(self, fd: int, entry: Entry, file: LargeFile) -> FileRead:
+        before = stat_between_ticks(fd)
         if not stat.S_ISREG(before.st_mode):
             return FileRead(error="content: it is no regular file any more")
         length = self._pass(fd, before.st_size or _UNBOUNDED, file)
         after = os.fstat(fd)
         if not before.st_size and not after.st_size:  # the size is not known beforehand; what came is the content
             return _described(fd, StatAnew.of(after, length))
-        if (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size) or length != before.st_size:
-            # it changed under us: once more, then it is recorded as what that pass saw
-            while file.missing:
-                self._handle(self._pool.next_reply())
-            file.restart()
-            before = after
-            length = self._pass(fd, before.st_size, file)
+        if length != before.st_size or not self._is_same_state(before, after):
+            return self._read_again(fd, file, before, length)
         anew = None if length == entry.size_bytes and still_same(fd, entry) else StatAnew.of(before, length)
         return _described(fd, anew)
 
-    def _pass(self, fd: int, size_bytes: int, file: _LargeFile) -> int:
+    def _read_again(self, fd: int, file: LargeFile, before: os.stat_result, length: int) -> FileRead:
+        """Read a file once more that changed while it was read. It is recorded in a state that it had, if one was seen."""
+        self._wait_for(file)
+        first, last_bytes = file.joined(), file.last_bytes
+        file.restart()
+        now = stat_between_ticks(fd)
+        length_now = self._pass(fd, now.st_size, file)
+        if length_now == now.st_size and self._is_same_state(now, os.fstat(fd)):
+            return _described(fd, StatAnew.of(now, length_now))
+        self._wait_for(file)
+        if begins_with(file.joined(), first) and self._ends_with(fd, length, last_bytes, first):
+            file.restart(first)  # it only grew, or was written with what it had: both passes saw this
+            return _described(fd, StatAnew.of(before, length))
+        return replace(_described(fd, StatAnew.of(now, length_now)), torn=True)
+
+    def _wait_for(self, file: LargeFile) -> None:
+        while file.missing:
+            self._handle(self._pool.next_reply())
+
+    def _is_same_state(self, one: os.stat_result, other: os.stat_result) -> bool:
+        return same_state(one, other, ignore_ctime=self._ignore_ctime)
+
+    def _ends_with(self, fd: int, end: int, last_bytes: int, ids: bytes) -> bool:
+        """Return whether the last chunk of a first pass is still in the file."""
+        text = os.pread(fd, last_bytes, end - last_bytes)
+        return blake3(text, key=self._id_key).digest() == ids[-_ID_BYTES:]
+
+    def _pass(self, fd: int, size_bytes: int, file: LargeFile) -> int:
         """Reads, cuts and hands over up to `size_bytes`; returns how many there were."""
         prefix = _Prefix(fd, size_bytes, sparse=is_sparse(os.fstat(fd)))
         self._cut(prefix, file)
         return prefix.offset
 
-    def _cut(self, source: "_Prefix | _Counted", file: _Pieces) -> None:
+    def _cut(self, source: "_Prefix | _Counted", file: Pieces) -> None:
         """Hands over a content slot by slot; what the last cut left over comes first in the next slot."""
         carried, ended = b"", False
         while not ended:
@@ -413,7 +389,7 @@ class Feeder:
             carried = bytes(view[used:filled])
             self._hand_over(slot, lengths, file)
 
-    def _take_hole(self, source: "_Prefix | _Counted", carried: bytes, file: _Pieces) -> bool:
+    def _take_hole(self, source: "_Prefix | _Counted", carried: bytes, file: Pieces) -> bool:
         """Take a long hole without reading it, together with what was carried over, and return whether there was one.
 
         Its chunks are those that reading it would give: a run of zeros is cut into pieces of one length, wherever it begins.
@@ -432,9 +408,10 @@ class Feeder:
         source.skip(repeats * length - len(carried))
         return True
 
-    def _hand_over(self, slot: int, lengths: list[int], file: _Pieces, repeats: int = 1) -> None:
+    def _hand_over(self, slot: int, lengths: list[int], file: Pieces, repeats: int = 1) -> None:
         task = self._task()
         self._pieces[task] = (file, file.expect(repeats))
+        file.last_bytes = lengths[-1] if lengths else file.last_bytes
         self._submit(StoreSlot(task, slot, lengths))
 
     def _free_slot(self) -> int:

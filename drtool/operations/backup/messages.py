@@ -103,6 +103,8 @@ class FileRead(Struct, frozen=True, array_like=True, gc=False):
     """Attributes that could not be read, in words; the content is there."""
     holes: tuple[tuple[int, int], ...] = ()
     """Of a file that is described `anew`."""
+    torn: bool = False
+    """It changed while it was read, each time: the content may mix several of its states."""
 
 
 class FilesRead(_Message, frozen=True):

@@ -1,11 +1,12 @@
 """What a backup is asked to do, and its document."""
 
+import os
 from collections.abc import Mapping
 
 from msgspec import Struct
 
 from drtool.model import TargetName
-from drtool.sources.filesystem import Roots, plan_roots
+from drtool.sources.filesystem import Problem, Roots, plan_roots
 from drtool.sources.port import Source
 
 
@@ -73,6 +74,11 @@ class ItemError(Struct, frozen=True):
     message: str
 
 
+def item_error(problem: Problem) -> ItemError:
+    """Return a problem as a row of the document."""
+    return ItemError(os.fsdecode(problem.path), problem.message)
+
+
 class JobFailure(Struct, frozen=True):
     """A source that gave no snapshot; `path` is its name."""
 
@@ -110,6 +116,8 @@ class SnapshotReport(Struct, frozen=True, kw_only=True):
     degraded: bool
     owed: list[OwedReport]
     manifest_bytes: int
+    sockets: int = 0
+    """How many were left out: nothing of a socket can be stored."""
     facts: list[str] = []
     """Of a dry run: what was found out about a source that is more than files."""
 

@@ -16,25 +16,26 @@ from drtool.errors import DrtoolError, Incomplete, Interrupted, NoQuorum
 from drtool.events import Emit, ItemFailed, Progress, SnapshotStored, Stage, TargetFailed, Warned
 from drtool.manifest.records import Counts, Snapshot
 from drtool.model import ChunkId, ChunkKind, SegmentId, SnapshotId
-from drtool.operations.backup.builder import TreeBuilder, has_same_stat
+from drtool.operations.backup.builder import TreeBuilder
 from drtool.operations.backup.changes import ChangeNotes
 from drtool.operations.backup.checkpoints import Checkpoints
 from drtool.operations.backup.feeding import Feeder
 from drtool.operations.backup.known_damage import put_right, record_damage, warn_of_catalogue
+from drtool.operations.backup.preview import preview
 from drtool.operations.backup.request import (
     BackupRequest,
     BackupResult,
     CopiesReport,
-    ItemError,
     JobFailure,
     OwedReport,
     SnapshotReport,
     SourceJob,
+    item_error,
 )
 from drtool.operations.backup.reuse import Reuse, find_damage
 from drtool.operations.backup.scan import Scan, parent_of_job
 from drtool.operations.backup.shrinkage import Amount, check
-from drtool.operations.backup.virtual import Content, VirtualTree, capture, foresee, surroundings
+from drtool.operations.backup.virtual import Content, VirtualTree, capture, surroundings
 from drtool.packing import PackKind
 from drtool.repository import Repository
 from drtool.repository.readiness import readiness
@@ -42,7 +43,7 @@ from drtool.repository.recognition import mend_markers
 from drtool.repository.session import Overtaken, WriterSession
 from drtool.repository.workers import WINDOW
 from drtool.repository.writing import PackSink, PackWritten, Writer
-from drtool.sources.filesystem import Problem, hidden_from_us, hidden_kinds
+from drtool.sources.filesystem import Roots, hidden_from_us, hidden_kinds
 from drtool.sources.inventory import Inventory
 from drtool.sources.port import Readable, Source
 from drtool.trees import Entry, write_content
@@ -92,15 +93,16 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
     started = time.monotonic()
     scan = Scan(job, lambda message: emit(Warned(message=message)))
     if not scan.paths:
-        where = ", ".join(os.fsdecode(path) for path in scan.roots.missing) or "no path"
-        raise Incomplete(f"nothing to back up: {where} does not exist")
+        raise Incomplete(f"nothing to back up: {_why_nothing(scan.roots)}")
     if job.name and job.captured is None and scan.is_empty():  # who names a path by hand sees what is in it
         where = ", ".join(os.fsdecode(path) for path in scan.roots.paths)
         raise Incomplete(f"nothing to back up: {where} is empty; is something not mounted there?")
+    for socket in scan.roots.sockets:
+        emit(Warned(message=f"{os.fsdecode(socket)} is a socket and is left out: nothing of a socket can be stored"))
     for hidden in hidden_from_us() if scan.roots.paths else ():
         emit(Warned(message=hidden))
     if request.dry_run:
-        return _look(repository, request, job, scan, emit, started)
+        return preview(repository, request, job, scan, emit, started)
     with closing(repository.writer(leaves_slow=True)) as writer:
         for attempt in range(ATTEMPTS):
             run = BackupRun(repository, request, job, scan, writer, emit)
@@ -114,59 +116,20 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
         raise AssertionError("unreachable")
 
 
+def _why_nothing(roots: Roots) -> str:
+    """Return in words why none of the named paths can be backed up."""
+    reasons = [f"{os.fsdecode(path)} does not exist" for path in roots.missing]
+    reasons += [f"{os.fsdecode(path)} is a socket, of which nothing can be stored" for path in roots.sockets]
+    reasons += [f"{os.fsdecode(path)}: {message}" for path, message in roots.problems]
+    return ", ".join(reasons) or "no path is named"
+
+
 class _ParentDamaged(DrtoolError):
     """No copy of a tree of the parent snapshot could be read, and what else lies in its pack may be in this snapshot by now."""
 
 
 def _is_repeatable(job: SourceJob) -> bool:
     return job.captured is None or job.captured.again
-
-
-def _look(
-    repository: Repository, request: BackupRequest, job: SourceJob, scan: Scan, emit: Emit, started: float
-) -> SnapshotReport:
-    """What a backup would meet: reads the tree and the parent, stores nothing."""
-    parent = parent_of_job(repository.view.state.snapshots, job, request.host)
-    reuse = Reuse(repository)
-    for message in reuse.warnings():
-        emit(Warned(message=message))
-    scan.checked = reuse.checked
-    builder = TreeBuilder(lambda _, text: ChunkId(blake3(text).digest()), scan.problem, scan.files, scan.names)
-    notes = ChangeNotes(emit if request.names_items else None, scan)
-    facts = foresee(repository, request, job, scan, parent, notes) if job.captured is not None else []
-    for found in scan.directories(parent, repository.trees, builder):
-        notes.looked_at(found.node, found.fresh)
-        for index in found.fresh:
-            entry = found.node.entries[index]
-            old = found.node.previous.get(entry.name)
-            if old is None:
-                scan.files.new += 1
-            elif has_same_stat(reuse.checked(old), entry):  # read again because it is young, and found equal
-                scan.files.unmodified += 1
-            else:
-                scan.files.changed += 1
-    if job.captured is None:  # of other sources a dry run does not know how much they hold
-        files = scan.files.new + scan.files.changed + scan.files.unmodified
-        check(repository, job, parent, Amount(files=files, bytes=scan.processed_bytes), None)
-    return SnapshotReport(
-        id=None,
-        source=job.name,
-        host=request.host,
-        time_ns=request.taken_ns,
-        parent=parent.id.hex() if parent else None,
-        files=scan.files,
-        dirs=builder.directories,
-        errors=[_item(problem) for problem in scan.problems],
-        processed_bytes=scan.processed_bytes,
-        added_bytes=0,
-        stored_bytes=0,
-        wall_seconds=round(time.monotonic() - started, 3),
-        copies=CopiesReport(repository.view.state.policy.copies, 0),
-        degraded=False,
-        owed=[],
-        manifest_bytes=0,
-        facts=facts,
-    )
 
 
 class BackupRun:
@@ -216,12 +179,20 @@ class BackupRun:
             self._emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
         self._judge_what_is_stored(parent)
         # the index is mapped before the fork, so that the workers share it
-        self._feeder = Feeder(self._repository, self._builder, self._request.workers, self._tick, self._idle)
+        self._feeder = Feeder(
+            self._repository,
+            self._builder,
+            self._request.workers,
+            self._tick,
+            self._idle,
+            ignore_ctime=self._job.ignore_ctime,
+        )
         try:
             self._emit(Stage(name="storing"))
             if self._job.captured is not None:
                 self._scan.beside = self._capture(self._job.captured, parent)
             for found in self._scan.directories(parent, self._fetch, self._builder):
+                self._notes.left_out(found.node.path, found.sockets)
                 self._feeder.take(found)
                 self._tick()
                 if self._damaged is not None:
@@ -424,7 +395,7 @@ class BackupRun:
             parent=snapshot.parent.hex() if snapshot.parent else None,
             files=self._scan.files,
             dirs=self._builder.directories,
-            errors=[_item(problem) for problem in self._scan.problems],
+            errors=[item_error(problem) for problem in self._scan.problems],
             processed_bytes=self._scan.processed_bytes,
             added_bytes=self._added_bytes,
             stored_bytes=self._stored_bytes,
@@ -433,6 +404,7 @@ class BackupRun:
             degraded=self._session.degraded or copies < wanted,
             owed=[OwedReport(*item) for item in sorted(owing.items())],
             manifest_bytes=self._session.manifest_bytes,
+            sockets=self._scan.sockets,
         )
 
     def _copies(self, snapshot: Snapshot) -> int:
@@ -440,7 +412,3 @@ class BackupRun:
         if self._reuse.is_short:  # what this run stored must be found to be walked through
             self._repository.load_index()
         return self._reuse.copies(snapshot.root, self._session.minimum_written)
-
-
-def _item(problem: Problem) -> ItemError:
-    return ItemError(os.fsdecode(problem.path), problem.message)

@@ -40,6 +40,8 @@ class Found(NamedTuple):
     node: Node
     fresh: list[int]
     followed: frozenset[bytes]
+    sockets: list[bytes]
+    """Names that are left out: nothing of a socket can be stored."""
 
 
 def parent_of_job(snapshots: Iterable[Snapshot], job: SourceJob, host: str) -> Snapshot | None:
@@ -71,6 +73,7 @@ class Scan:
         ]
         self.files = FileCounts()
         self.processed_bytes = 0
+        self.sockets = len(self.roots.sockets)
         self._rules = Rules(
             self.roots,
             job.excludes,
@@ -178,7 +181,8 @@ class Scan:
         )
         self._count(node, captured.fresh)
         self._hang_beside(node, kept_out)
-        return _Entered(Found(node, captured.fresh, captured.followed), captured.enter)
+        self.sockets += len(captured.sockets)
+        return _Entered(Found(node, captured.fresh, captured.followed, captured.sockets), captured.enter)
 
     def _open(self, path: bytes, *, follow: bool) -> int:
         """Open a directory. One that only leads to what is backed up need not be readable."""

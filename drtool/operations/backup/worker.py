@@ -2,7 +2,7 @@
 
 Invariants
     A file's chunks are what was read in one go under one stat; a file that changed meanwhile is read again once, and
-    then recorded as a state that it had.
+    then recorded as a state that it had. If it changed again, that is reported.
 """
 
 import mmap
@@ -38,7 +38,15 @@ from drtool.packing import Cutter, PackKind
 from drtool.repository import Repository
 from drtool.repository.workers import Channel
 from drtool.repository.writing import Demand, PackSink, Writer
-from drtool.sources.filesystem import attributes_of, gone, new_holes, open_for_read, open_same_directory
+from drtool.sources.filesystem import (
+    attributes_of,
+    gone,
+    new_holes,
+    open_for_read,
+    open_same_directory,
+    same_state,
+    stat_between_ticks,
+)
 
 SMALL_FILE_BYTES = 4 * 1024 * 1024
 """Files up to this size are read whole by one worker; larger ones come in slots."""
@@ -139,6 +147,7 @@ class BackupWorker:
         length = self._fill(fd, file.size_bytes) if file.size_bytes else self._fill_to_end(fd)
         now = os.fstat(fd)
         anew = None
+        torn = False
         if (
             not file.size_bytes and not now.st_size and length
         ):  # /proc, some FUSE mounts: the size is not known beforehand
@@ -150,14 +159,27 @@ class BackupWorker:
                 return FileRead(error="content: it is no regular file any more")
             if now.st_size > SMALL_FILE_BYTES:
                 return FileRead(too_large=True)
-            length = self._fill(fd, now.st_size)
-            anew = StatAnew.of(now, length)
+            length, anew, torn = self._fill_again(fd, length)
         text = self._buffer[:length]
         lengths = [length] if length <= self._cutter.bounds.minimum_bytes else self._cutter.lengths(text, final=True)
         ids = self._store(text, lengths if length else ())
         found = attributes_of(fd)
         holes = new_holes(fd, length) if anew is not None else ()
-        return FileRead(ids, found.xattrs, found.flags, anew, uncaptured=found.uncaptured, holes=holes)
+        return FileRead(ids, found.xattrs, found.flags, anew, uncaptured=found.uncaptured, holes=holes, torn=torn)
+
+    def _fill_again(self, fd: int, length: int) -> tuple[int, StatAnew, bool]:
+        """Read a file once more that is not as it was announced, into the buffer, which holds `length` bytes of it.
+
+        Returns how much of it to store, with which stat, and whether that is known to be no state that it had.
+        """
+        first = bytes(self._buffer[:length])
+        before = stat_between_ticks(fd)
+        length = self._fill(fd, min(before.st_size, SMALL_FILE_BYTES))
+        if length == before.st_size and same_state(before, os.fstat(fd)):
+            return length, StatAnew.of(before, length), False
+        if 0 < len(first) <= length and self._buffer[: len(first)] == first:  # it only grew: both times this was in it
+            return len(first), StatAnew.of(before, len(first)), False
+        return length, StatAnew.of(before, length), True
 
     def _fill(self, fd: int, size_bytes: int) -> int:
         """Reads up to `size_bytes` into the buffer, from the start; fewer if the file has shrunk."""

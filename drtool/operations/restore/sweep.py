@@ -196,7 +196,7 @@ class Sweep:
                 verdict = self._verdict(names, name, is_directory=is_directory, included=included)
                 if is_directory and verdict.enter:
                     folders.append((name, verdict.take))
-                elif not is_directory and verdict.take:
+                elif not is_directory and verdict.take and not _is_socket(folder, name):
                     self._unlink(folder, names, name)
         return folders
 
@@ -283,6 +283,12 @@ class Sweep:
             return False
         with Folder(self._root.descend(frame.names[:-1]), self._root.applier, existed=False) as parent:
             return os.fstat(folder.fd).st_dev != os.fstat(parent.fd).st_dev
+
+
+def _is_socket(folder: Folder, name: bytes) -> bool:
+    """Return whether a name is a socket's: no snapshot has any, so none tells that it is to go."""
+    found = folder.stat(name)
+    return found is not None and stat.S_ISSOCK(found.st_mode)
 
 
 def _is_in_use(folder: Folder, temporary: bytes) -> bool:

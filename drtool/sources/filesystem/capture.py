@@ -2,7 +2,7 @@
 
 Invariants
     Everything is asked relative to the directory's descriptor and no symlink is followed, except where the user named
-    one. FIFOs and devices are never opened; sockets are left out in silence; what vanishes meanwhile is no failure.
+    one. FIFOs and devices are never opened; sockets are left out and named; what vanishes meanwhile is no failure.
     An entry is reused only if size, mtime, ctime and inode agree and neither time is recent (see `Recent`).
     The device number is not compared (it may change with a reboot), except for hard links, whose identity it is part of.
 
@@ -47,6 +47,8 @@ class Captured(NamedTuple):
     problems: list[Problem]
     followed: frozenset[bytes]
     """Names to open with `follow=True`: the user named them, or what lies behind them."""
+    sockets: list[bytes]
+    """Names of sockets: nothing of them can be stored."""
 
 
 class _Item(Protocol):
@@ -110,6 +112,7 @@ def capture_directory(
         and (untouched or all(previous.get(entry.name) is entry for entry in entries)),
         problems=problems,
         followed=followed,
+        sockets=describer.sockets,
     )
 
 

@@ -96,7 +96,7 @@ def settle_directory(entry: Entry, fd: int, subtree: bytes) -> Entry:
 class Describer:
     """Builds the entries of one directory."""
 
-    __slots__ = ("_dir_fd", "_names", "_path", "_problems", "_rules")
+    __slots__ = ("_dir_fd", "_names", "_path", "_problems", "_rules", "sockets")
 
     def __init__(self, dir_fd: int, path: bytes, rules: Rules, names: OwnerNames, problems: list[Problem]) -> None:
         self._dir_fd = dir_fd
@@ -104,11 +104,14 @@ class Describer:
         self._rules = rules
         self._names = names
         self._problems = problems
+        self.sockets: list[bytes] = []
+        """What is left out since nothing of it can be stored."""
 
     def entry(self, item: Changed) -> Entry | None:
         """The entry of a name; None if it is a socket, or has vanished."""
         kind = item.found.st_mode >> 12
         if kind not in _KNOWN:
+            self.sockets.append(item.name)
             return None
         entry = describe_stat(item.name, item.found, self._names)
         try:

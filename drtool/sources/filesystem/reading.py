@@ -25,6 +25,8 @@ _PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _LEASE_WAIT_S = 60.0
 """The kernel ends a lease by force after /proc/sys/fs/lease-break-time, which is 45 s by default."""
 _LEASE_POLL_S = 0.05
+_TICK_NS = 20_000_000
+"""Twice the longest step of the kernel's clock for files, which is 10 ms."""
 
 
 def open_for_read(dir_fd: int, name: bytes, *, follow: bool = False) -> int:
@@ -90,6 +92,28 @@ def still_same(fd: int, entry: Entry, *, ignore_inode: bool = False) -> bool:
         and now.st_size == entry.size_bytes
         and (ignore_inode or now.st_ino == entry.inode)
         and stat.S_ISREG(now.st_mode)
+    )
+
+
+def stat_between_ticks(fd: int) -> os.stat_result:
+    """Return the stat of an open file, once a later write gives it another time.
+
+    The kernel's clock for files stands still for some ms, so two writes may leave the same time.
+    """
+    found = os.fstat(fd)
+    age_ns = time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns)
+    if 0 <= age_ns < _TICK_NS:
+        time.sleep((_TICK_NS - age_ns) / 10**9)
+        found = os.fstat(fd)
+    return found
+
+
+def same_state(one: os.stat_result, other: os.stat_result, *, ignore_ctime: bool = False) -> bool:
+    """Return whether a file was not written to between two looks at it."""
+    return (
+        one.st_size == other.st_size
+        and one.st_mtime_ns == other.st_mtime_ns
+        and (ignore_ctime or one.st_ctime_ns == other.st_ctime_ns)
     )
 
 

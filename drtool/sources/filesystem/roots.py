@@ -34,6 +34,8 @@ class Roots(msgspec.Struct, frozen=True, kw_only=True):
     """Directory → the names in it that are, or lead to, a named path."""
     as_they_are: frozenset[bytes] = frozenset()
     """Named paths that are taken as symlinks if they are symlinks."""
+    sockets: tuple[bytes, ...] = ()
+    """Named paths at which there is a socket: nothing of it can be stored."""
 
     def root_of(self, path: bytes) -> bytes | None:
         """The innermost named path that `path` is or lies below."""
@@ -53,6 +55,7 @@ def plan_roots(paths: Sequence[bytes], as_they_are: Sequence[bytes] = ()) -> Roo
     devices: dict[bytes, int] = {}
     missing: list[bytes] = []
     problems: list[Problem] = []
+    sockets: list[bytes] = []
     follow = dict.fromkeys((absolute(path) for path in as_they_are), False)
     follow |= dict.fromkeys((absolute(path) for path in paths), True)
     for path in follow:
@@ -65,7 +68,9 @@ def plan_roots(paths: Sequence[bytes], as_they_are: Sequence[bytes] = ()) -> Roo
         except OSError as error:
             problems.append(Problem(path, error.strerror or str(error)))
         else:
-            if not stat.S_ISSOCK(found.st_mode):
+            if stat.S_ISSOCK(found.st_mode):
+                sockets.append(path)
+            else:
                 devices[path] = found.st_dev
     named = _names_on_the_way(devices)
     return Roots(
@@ -73,6 +78,7 @@ def plan_roots(paths: Sequence[bytes], as_they_are: Sequence[bytes] = ()) -> Roo
         missing=tuple(missing),
         problems=tuple(problems),
         devices=devices,
+        sockets=tuple(sockets),
         as_they_are=frozenset(path for path in devices if not follow[path] and path not in named),
         named=named or {b"/": frozenset()},  # where nothing is named, nothing is taken
     )
