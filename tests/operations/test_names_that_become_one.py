@@ -46,6 +46,45 @@ def test_the_second_name_is_listed_and_not_counted(world, source, folding, overw
     assert os.listdir(world.root / "out/Docs") == ["a"]
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_dry_run_lists_the_same(world, source, folding, monkeypatch, exists):
+    monkeypatch.setattr(aliases, "file_system_of", lambda _: "vfat")
+    monkeypatch.setattr(aliases, "_ignores_case", lambda _: None)
+    out = world.root / "out"
+    if exists:
+        out.mkdir()
+    foreseen = world.restore(out, path=source, dry_run=True)
+    assert (sorted(os.listdir(out)) if exists else out.exists()) == ([] if exists else False)
+    result = world.restore(out, path=source)
+    assert [(row.path, row.message) for row in foreseen.errors] == [(row.path, row.message) for row in result.errors]
+    assert (foreseen.files, foreseen.bytes) == (result.files, result.bytes)
+
+
+def test_a_dry_run_creates_nothing_and_judges_by_the_names_that_are_there(tmp_path):
+    with Folder.destination(bytes(tmp_path)) as folder:
+        assert not aliases.folding_of(folder.fd).case
+        fill(tmp_path, {"Name": b"1"})
+        before = os.stat(tmp_path).st_mtime_ns
+        assert not aliases.folding_of(folder.fd).case
+        assert os.stat(tmp_path).st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other", "are_one"),
+    [
+        ("vfat", "A", "a", True),
+        ("vfat", "a.", "a", True),
+        ("vfat", "\u00e4", "a\u0308", False),
+        ("hfsplus", "\u00e4", "a\u0308", True),
+        ("hfsplus", "a.", "a", False),
+        ("exfat", "STRASSE", "stra\u00dfe", False),
+    ],
+)
+def test_each_file_system_folds_what_it_folds(kind, one, other, are_one):
+    folding = aliases._KNOWN[kind]
+    assert (folding.of(one.encode()) == folding.of(other.encode())) == are_one
+
+
 def test_a_name_that_is_not_restored_stands_in_no_ones_way(world, source, folding):
     result = world.restore(world.root / "out", path=source, excludes=("README", "Docs", "Big", "Link"))
     assert result.errors == []

@@ -1,22 +1,46 @@
 """Names of one directory that the destination's file system may take for one: case-insensitive and normalising file systems.
 
 Invariants
-    Only names that are equal but for case, composition of characters, and dots and spaces at the end are looked at closer; the
-    file system itself is then asked, with names of nothing.
+    Only names that are equal but for case, composition of characters, and dots and spaces at the end are looked at closer. A
+    restore then asks the file system, with names of new, empty files. A dry run creates nothing: it judges by the names that
+    are there, and by the type of the file system.
 """
 
 import os
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from drtool.operations.restore.walk import Frame
-from drtool.sources.filesystem import Folder
+from drtool.sources.filesystem import Folder, folds_by_flag
 from drtool.sources.filesystem.putback import temporary_name
+from drtool.stores.voting import file_system_of
 from drtool.trees import Fetch, read_directory
 
 NAMES_MAX = 1_000_000
 """So many names of a directory are remembered; two beyond them are told apart when the second cannot be created."""
 _NAME_BYTES_MAX = 255
+
+
+class Folding(NamedTuple):
+    """What a file system takes for no difference between two names."""
+
+    case: bool = False
+    composition: bool = False
+    endings: bool = False
+    """Dots and spaces at the end."""
+
+    def of(self, name: bytes) -> str:
+        """Return what is equal for names that the file system takes for one. PURE."""
+        text = name.decode("utf-8", "surrogateescape")
+        text = unicodedata.normalize("NFD", text) if self.composition else text
+        text = text.lower() if self.case else text
+        return text.rstrip(". ") if self.endings else text
+
+
+_FAT = Folding(case=True, endings=True)
+_APPLE = Folding(case=True, composition=True)
+_KNOWN = {"vfat": _FAT, "msdos": _FAT, "exfat": _FAT, "hfs": _APPLE, "hfsplus": _APPLE, "cifs": _FAT, "smb3": _FAT}
 
 
 def folded(name: bytes) -> bytes:
@@ -45,14 +69,46 @@ def names_in(frame: Frame, top: bytes, fetch: Fetch) -> Iterator[bytes]:
 
 def taken_for(folder: Folder, name: bytes, others: Iterable[bytes]) -> str:
     """Return why `name` cannot be restored beside another, earlier name of its directory; empty if it can."""
+    return _taken(name, others, lambda other: _are_one(folder, other, name))
+
+
+def would_be_taken_for(folding: Folding, name: bytes, others: Iterable[bytes]) -> str:
+    """Return the same for a file system of which it is known what it folds. PURE."""
+    return _taken(name, others, lambda other: folding.of(other) == folding.of(name))
+
+
+def _taken(name: bytes, others: Iterable[bytes], is_one: Callable[[bytes], bool]) -> str:
     for other in others:
         if other >= name:
             return ""
-        if folded(other) == folded(name) and _are_one(folder, other, name):
+        if folded(other) == folded(name) and is_one(other):
             return (
                 f"this file system takes its name for that of {os.fsdecode(other)}, so one of the two is not restored"
             )
     return ""
+
+
+def folding_of(fd: int) -> Folding:
+    """Return what the file system of an open directory folds, as far as that shows without creating a file."""
+    if folds_by_flag(fd):
+        return _APPLE
+    known = _KNOWN.get(file_system_of(fd), Folding())
+    ignores_case = _ignores_case(fd)
+    return known if ignores_case is None else known._replace(case=ignores_case)
+
+
+def _ignores_case(fd: int) -> bool | None:
+    """Return whether a name that is there is found in other letters; None if no name tells it."""
+    listed = set(map(os.fsencode, os.listdir(fd)))
+    for name in listed:
+        swapped = name.swapcase()
+        if swapped not in listed:
+            try:
+                found = os.stat(swapped, dir_fd=fd, follow_symlinks=False)
+            except OSError:
+                return False
+            return os.path.samestat(found, os.stat(name, dir_fd=fd, follow_symlinks=False))
+    return None
 
 
 def other_spellings(folder: Folder, listed: Collection[bytes], wanted: Iterable[bytes]) -> set[bytes]:

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -10,18 +11,18 @@ from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
 from drtool.events import Emit
-from drtool.operations.restore.aliases import names_in
+from drtool.operations.restore.aliases import folding_of, names_in, remember, would_be_taken_for
 from drtool.operations.restore.directories import destination_entry
-from drtool.operations.restore.files import FileRestorer, failure, not_captured
+from drtool.operations.restore.files import FileRestorer, failure, not_captured, words
 from drtool.operations.restore.in_place import look_at_destination, refusal
 from drtool.operations.restore.messages import FilePut
 from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.sweep import Sweep
 from drtool.operations.restore.tally import Tally
-from drtool.operations.restore.walk import Walk
+from drtool.operations.restore.walk import Frame, Walk
 from drtool.repository import Repository
 from drtool.repository.lodging import lived_in
-from drtool.sources.filesystem import Folder, LinkGroup, link_group
+from drtool.sources.filesystem import Folder, LinkGroup, link_group, open_directory_path
 from drtool.trees import Entry, FileType
 
 
@@ -48,7 +49,12 @@ def preview(
             _note(tally, sweep, (), itself, *look.would_become(itself, is_way=sweep.leads(())))
         sweep.enter(walk.top)
         for frame, entry, child in walk:
-            if child is None:
+            is_restored = child is None or child.included or not request.includes
+            if is_restored and (why := look.taken_for(frame, entry, in_snapshot)):
+                tally.failed((*frame.names, entry.name), why)
+                if child is not None:
+                    child.broken = True
+            elif child is None:
                 put = look.would(frame.names, entry, cleared=sweep.clear_way(frame, entry))
                 tally.ended(frame.names, entry, put)
             elif why := look.refusal(child.names, is_way=sweep.is_way(child.names)):
@@ -101,6 +107,7 @@ class _Look:
 
     def __init__(self, repository: Repository, request: RestoreRequest, above: tuple[bytes, ...]) -> None:
         self._overwrite = request.overwrite
+        self._to = request.to
         self._files = FileRestorer(repository, repository.chunks, request.replacing)
         self.root = look_at_destination(repository, request, above)
         self._linked: dict[LinkGroup, tuple[int, int] | None] = {}
@@ -109,6 +116,36 @@ class _Look:
     def close(self) -> None:
         if self.root is not None:
             self.root.close()
+
+    def taken_for(self, frame: Frame, entry: Entry, in_snapshot: Callable[[Frame], Iterable[bytes]]) -> str:
+        """Why one name would not be restored: the file system takes it for another one of its directory."""
+        if not remember(frame, entry.name):
+            return ""
+        try:
+            fd = self._nearest(frame.names)
+        except OSError:
+            return ""  # nothing can be learnt of a place that cannot be reached
+        try:
+            return would_be_taken_for(folding_of(fd), entry.name, in_snapshot(frame))
+        except (OSError, DrtoolError) as error:
+            return words(error)
+        finally:
+            os.close(fd)
+
+    def _nearest(self, names: tuple[bytes, ...]) -> int:
+        """A descriptor of the directory in which the names would be made, or of the nearest one above that is there."""
+        if self.root is None:
+            above = os.path.abspath(self._to)
+            while not os.path.isdir(above):
+                above = os.path.dirname(above)
+            return open_directory_path(above)
+        while True:
+            try:
+                return self.root.descend((*names, b"."))
+            except (FileNotFoundError, NotADirectoryError):
+                if not names:
+                    raise
+                names = names[:-1]
 
     def refusal(self, names: tuple[bytes, ...], *, is_way: bool) -> str:
         """Why nothing would be restored below a directory, because a symbolic link stands in its place."""

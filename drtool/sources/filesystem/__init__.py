@@ -5,6 +5,7 @@ from drtool.sources.filesystem.applying import Applier, decided_by_restore
 from drtool.sources.filesystem.attributes import (
     attributes_of,
     flags_of,
+    folds_by_flag,
     hole_at,
     holes_of,
     is_hole,
@@ -79,6 +80,7 @@ __all__ = [
     "decided_by_restore",
     "describe_stat",
     "flags_of",
+    "folds_by_flag",
     "gone",
     "hidden_from_us",
     "hidden_kinds",

@@ -25,6 +25,7 @@ _UNSUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 _GET_FLAGS = 0x80086601
 _SET_FLAGS = 0x40086602
+_FLAG_CASEFOLD = 0x40000000
 FLAG_IMMUTABLE = 0x10
 FLAG_APPEND = 0x20
 FLAG_COMPRESS = 0x4
@@ -137,6 +138,15 @@ def _flags(fd: int) -> int:
     answer = fcntl.ioctl(fd, _GET_FLAGS, b"\0\0\0\0\0\0\0\0")
     flags: int = struct.unpack_from("=I", answer)[0]
     return flags & SETTABLE_FLAGS
+
+
+def folds_by_flag(fd: int) -> bool:
+    """Return whether an open directory takes names that differ in case for one, as ext4 and f2fs do where it is switched on."""
+    try:
+        flags: int = struct.unpack_from("=I", fcntl.ioctl(fd, _GET_FLAGS, b"\0\0\0\0\0\0\0\0"))[0]
+    except OSError:
+        return False
+    return bool(flags & _FLAG_CASEFOLD) and sys.platform == "linux"
 
 
 def set_flags(fd: int, flags: int) -> None:
