@@ -71,9 +71,13 @@ def restore_database(repository: Repository, request: DatabaseRequest, emit: Emi
         raise DrtoolError(lacking)
     chosen = selected(inventory, request.databases)
     target = engine.connect(request.dsn, request.environ, nobody_watches, request.access)
-    target.check(chosen)
     what = [each for each in _WHAT if not unproven(chosen, (each,))]
-    errors = [] if request.dry_run else _loaded(repository, request, inventory, target, what, emit)
+    try:
+        target.check(chosen)
+        errors = [] if request.dry_run else _loaded(repository, request, inventory, target, what, emit)
+    finally:
+        for left in target.stop():
+            emit(Warned(message=left))
     return DatabaseResult(
         snapshot=request.snapshot.id.hex(),
         engine=inventory.drtool,
@@ -111,13 +115,9 @@ def _loaded(
                 f"{len(restored.errors)} files of the snapshot could not be restored: {first.path}: {first.message}"
             )
         emit(Stage(name="loading"))
-        try:
-            chosen: list[Database] = target.put_back(
-                inventory, files, request.databases, lambda text: emit(Warned(message=text))
-            )
-            emit(Stage(name="comparing"))
-            found = target.differences(chosen, files, what)
-        finally:
-            for left in target.stop():
-                emit(Warned(message=left))
+        chosen: list[Database] = target.put_back(
+            inventory, files, request.databases, lambda text: emit(Warned(message=text))
+        )
+        emit(Stage(name="comparing"))
+        found = target.differences(chosen, files, what)
     return [RestoreError(difference.where, difference.detail) for difference in (*target.problems, *found)]

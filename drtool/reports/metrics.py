@@ -1,52 +1,24 @@
 """Figures for Prometheus, as a text file for node_exporter's textfile collector.
 
 Invariants
-    The file holds the results of the newest run of each command. The runs are remembered in this host's state directory,
-    in one file per configuration. Configurations that name the same metrics file share it.
+    The file holds the results of the newest run of each command: see `remembered_runs`. Configurations that name the same
+    metrics file share it.
     Every sample has labels for its repository and configuration, so no two configurations of a host share a series.
     A series ends when its source is no longer configured, or its configuration is gone.
     A reader sees the old file or the new one, and may be another user (0644).
     The time of each sample is a figure of its own, because the collector refuses timestamps in the file.
 """
 
-import fcntl
-import hashlib
-import json
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-from msgspec import Struct
 
 from drtool.escaping import printable
-from drtool.operations.scheduling.files import write_whole
+from drtool.reports.remembered_runs import Json, Owner, forget_unnamed, remember
 
-Json = dict[str, Any]
-_FOLDER, _LOCK = "metrics", "lock"
+__all__ = ["Owner", "known_metrics", "publish", "run_of", "text_of", "withdraw"]
 _GOOD = (0, 3, 5)
 """The exit codes of `backup` with which snapshots are stored."""
-
-
-class Owner(Struct, frozen=True, kw_only=True):
-    """The configuration that a run belongs to."""
-
-    config: str
-    """Its absolute path."""
-    repository: str
-    """The label of its repository."""
-    host: str
-    sources: frozenset[str]
-    """The names of its sources."""
-    file: Path
-    """The metrics file."""
-
-    @property
-    def memory(self) -> str:
-        """The name of the file that remembers its runs."""
-        return hashlib.sha256(os.fsencode(self.config)).hexdigest()[:16] + ".json"
 
 
 _HELP = {
@@ -92,59 +64,12 @@ def known_metrics() -> frozenset[str]:
 
 def publish(state_dir: Path, owner: Owner, command: str, run: Json) -> None:
     """Remember the newest run of one command, and write the file of figures. Raises OSError."""
-    folder = state_dir / _FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with _locked(folder / _LOCK):
-        memory = _with_run(_read(folder / owner.memory).get("runs", {}), owner, command, run)
-        write_whole(folder / owner.memory, json.dumps(memory).encode(), mode=0o600)
-        shared = [found for found in _all(folder) if found["file"] == str(owner.file)]
-        write_whole(owner.file, text_of(shared).encode("utf-8", "replace"), mode=0o644)
+    remember(state_dir, owner, command, run, text_of)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Lock the folder, so that two commands that end at the same time keep both runs."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _with_run(runs: Json, owner: Owner, command: str, run: Json) -> Json:
-    before = runs.get(command, {})
-    succeeded = run["time_s"] if run["succeeded"] else before.get("last_success_s")
-    earlier = {key: row for key, row in before.get("sources", {}).items() if _source(key) in owner.sources}
-    sources = {key: {**earlier.get(key, {}), **row} for key, row in {**earlier, **run.get("sources", {})}.items()}
-    found = {**runs, command: {**run, "last_success_s": succeeded, "sources": sources}}
-    return {
-        "config": owner.config,
-        "repository": owner.repository,
-        "host": owner.host,
-        "configured": sorted(owner.sources),
-        "file": str(owner.file),
-        "runs": found,
-    }
-
-
-def _all(folder: Path) -> list[Json]:
-    """Return the remembered runs of each configuration that still exists."""
-    found = [_read(path) for path in sorted(folder.glob("*.json"))]
-    return [row for row in found if {"config", "file", "runs"} <= set(row) and os.path.lexists(row["config"])]
-
-
-def _source(key: str) -> str:
-    return key.partition("\0")[2]
-
-
-def _read(path: Path) -> Json:
-    """Return the remembered runs, or nothing if the file is unreadable."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def withdraw(state_dir: Path, config: str) -> None:
+    """Remove the figures of a configuration that no longer names a metrics file. Raises OSError."""
+    forget_unnamed(state_dir, config, text_of)
 
 
 def run_of(command: str, document: object, *, exit_code: int, began_s: float, ended_s: float, host: str = "") -> Json:

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from drtool.errors import DrtoolError
+from drtool.errors import DrtoolError, Refused
 from drtool.sources.inventory import Database, Inventory
 
 _ENGINES = {name: f"drtool.sources.{name}.engine" for name in ("postgresql", "mysql", "redis", "sqlite")}
@@ -44,6 +44,8 @@ class Difference(NamedTuple):
     """`rowcount`, `schema`, or `object` for one that could not be restored."""
     where: str
     detail: str
+    database: str = ""
+    """The database that it was met in; empty for users, roles and what else belongs to the server as a whole."""
 
 
 class Target(Protocol):
@@ -68,7 +70,10 @@ class Target(Protocol):
         ...
 
     def check(self, chosen: Sequence[Database]) -> None:
-        """Raises Refused if something is there that would be lost, as `put_back` does; changes nothing."""
+        """Raises Refused if something is there that would be lost, as `put_back` does; changes nothing but locks of its own.
+
+        Where a restore left one of the databases unfinished, those that are whole are left alone, and are only compared.
+        """
         ...
 
     def put_back(
@@ -137,11 +142,15 @@ def unproven(chosen: Sequence[Database], what: Sequence[str]) -> str:
 def compared_rows(database: Database, counts: Mapping[str, int | None]) -> list[Difference]:
     """Of each table, those that there are against those that were counted."""
     if database.rows is None:
-        return [Difference("rowcount", database.name, "no rows were counted when it was dumped")]
+        why = "no rows were counted when it was dumped"
+        return [Difference("rowcount", database.name, why, database.name)]
     names = sorted({*database.rows, *counts})
     return [
         Difference(
-            "rowcount", f"{database.name}: {name}", f"{_told(counts, name)}; {_told(database.rows, name)} recorded"
+            "rowcount",
+            f"{database.name}: {name}",
+            f"{_told(counts, name)}; {_told(database.rows, name)} recorded",
+            database.name,
         )
         for name in names
         if name not in counts or name not in database.rows or database.rows[name] not in (counts[name], None)
@@ -156,9 +165,32 @@ def _told(counts: Mapping[str, int | None], name: str) -> str:
 def compared_lines(name: str, recorded: Sequence[str], found: Sequence[str]) -> list[Difference]:
     """A schema's lines, whatever their order; the first few that differ."""
     before, after = Counter(recorded), Counter(found)
-    lost = [Difference("schema", name, f"missing: {line}") for line in (before - after).elements()]
-    more = [Difference("schema", name, f"not recorded: {line}") for line in (after - before).elements()]
+    lost = [Difference("schema", name, f"missing: {line}", name) for line in (before - after).elements()]
+    more = [Difference("schema", name, f"not recorded: {line}", name) for line in (after - before).elements()]
     return [*lost[:LINES], *more[:LINES]]
+
+
+def kept_databases(chosen: Sequence[Database], standing: Mapping[str, "Standing"]) -> list[Database]:
+    """Return the databases that are left alone. Raises Refused if they stand in the way of what is to be restored.
+
+    After a restore of several databases that ended with errors, its good ones must not keep the others from being begun again.
+    """
+    kept = [database for database in chosen if standing[database.name].refusal is not None]
+    for database in kept:
+        state = standing[database.name]
+        if state.is_unfinished or not any(each.is_unfinished for each in standing.values()):
+            assert state.refusal is not None
+            raise state.refusal
+    return kept
+
+
+class Standing(NamedTuple):
+    """What is there of a database that is to be restored."""
+
+    is_unfinished: bool
+    """A restore left it unfinished."""
+    refusal: Refused | None
+    """Why it must not be touched."""
 
 
 def below(files: Path, path: str) -> Path:

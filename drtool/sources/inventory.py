@@ -58,6 +58,10 @@ class Inventory(Struct, frozen=True, kw_only=True):
     databases: tuple[Database, ...] = ()
     roles: dict[str, str] | None = None
     """From the catalogue: each role or user, and what it may do and belongs to."""
+    grants: dict[str, tuple[str, ...]] | None = None
+    """From the catalogue of MariaDB: the rights of each user and role, as statements without passwords."""
+    system: dict[str, dict[str, str]] | None = None
+    """From the catalogue of MariaDB: by kind and name, what belongs to the server as a whole, such as plugins."""
     warnings: tuple[str, ...] = ()
     """Lines that the dump programs printed on stderr although they succeeded."""
     missing: tuple[str, ...] = ()

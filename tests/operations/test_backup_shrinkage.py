@@ -143,4 +143,12 @@ def inventory(missing=(), **databases):
     ],
 )
 def test_rows_are_compared_table_by_table(now, found):
-    assert rows_of(inventory(shop={"big": 1000, "log": 10, "odd": None}), now) == found
+    assert rows_of([inventory(shop={"big": 1000, "log": 10, "odd": None})], now) == found
+
+
+def test_an_incomplete_snapshot_does_not_hide_what_there_was(world):
+    job = SourceJob(name="orders", captured=Served({"t": 10, "big": 1000}), max_shrink=0.9)
+    run(world, job)
+    run(world, replace(job, captured=Served({"t": 11}, ("big: it is locked",))))
+    with pytest.raises(Shrunk, match="had 1,011 rows and has 11 rows"):
+        run(world, replace(job, captured=Served({"t": 11})))

@@ -3,9 +3,10 @@
 import stat
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from drtool.reports.metrics import Owner, publish, run_of
+from drtool.reports.metrics import Owner, publish, run_of, withdraw
 
 HOSTILE = 'a"b\\c\nd'
 SHOWN = 'a"b\\c\\x0ad'
@@ -144,3 +145,50 @@ def test_two_configurations_share_a_file_until_one_is_gone(tmp_path):
     second.ran("prune", {"removed": {"packs": 0, "bytes": 0}})
     assert first.figures() == {}
     assert second.figures()[key] == 2000
+
+
+def test_state_directories_that_write_one_file_keep_each_other_s_figures(tmp_path):
+    configuration = Configuration(tmp_path)
+    configuration.ran("backup", BACKUP)
+    second = Configuration(tmp_path, "second.yaml")
+    second.ran("verify", {}, at=1500.0)
+    for state in (configuration.state / "other", configuration.state / "third"):
+        state.mkdir()
+        configuration.state = state
+        configuration.ran("verify", {"checked": {"bytes": 7}, "missing": [], "damaged": []}, at=2000.0)
+    found = configuration.ran("backup", {"error": {}}, 6, at=3000.0)
+    assert found["drtool_last_run_timestamp_seconds", ("command", "verify")] == 2000
+    assert found["drtool_last_run_exit_code", ("command", "backup")] == 6
+    assert found["drtool_last_success_timestamp_seconds", ("command", "backup")] == 1000
+    assert second.figures()["drtool_last_run_timestamp_seconds", ("command", "verify")] == 1500
+
+
+def test_a_file_that_is_named_no_more_loses_the_figures(tmp_path):
+    first, second = Configuration(tmp_path), Configuration(tmp_path, "second.yaml")
+    for each in (first, second):
+        each.owner = replace(each.owner, configured=each.file)
+        each.ran("backup", BACKUP)
+    old, new = first.file, tmp_path / "new.prom"
+    first.owner = replace(first.owner, file=new, configured=new)
+    publish(first.state, first.owner, "backup", run("backup", BACKUP))
+    assert first.figures() == {}
+    assert second.figures() != {}
+    withdraw(second.state, second.owner.config)
+    assert not old.exists()
+    first.path.unlink()
+    second.owner = replace(second.owner, file=old)
+    second.ran("backup", BACKUP)
+    assert not new.exists(), "its configuration is gone"
+
+
+def test_another_program_s_file_is_never_removed_and_hostile_rows_are_dropped(tmp_path):
+    configuration = Configuration(tmp_path)
+    configuration.owner = replace(configuration.owner, configured=configuration.file)
+    configuration.ran("backup", BACKUP)
+    configuration.file.write_text("node_boot_time_seconds 1\n")
+    withdraw(configuration.state, configuration.owner.config)
+    assert configuration.file.exists()
+    rows = ('{"config": "/", "runs": 7}', "[", '{"config": "/", "repository": "x", "runs": {"backup": {}}}')
+    configuration.file.write_text("".join(f"# drtool remembers {row}\n" for row in rows))
+    assert configuration.ran("backup", BACKUP)
+    assert configuration.file.read_text().count("# drtool remembers ") == 1

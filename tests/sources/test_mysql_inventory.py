@@ -193,7 +193,7 @@ def test_objects_in_a_dump_are_found_however_they_are_written():
         "CREATE TABLE `a``b` (\nCREATE SEQUENCE `s` start\n/*!50001 CREATE VIEW `v` AS SELECT\n"
         "/*!50003 CREATE*/ /*!50017 DEFINER=`x`@`%`*/ /*!50003 trigger if not exists `tr` before\n"
         "/*!50106 CREATE*/ /*!50117 DEFINER=`x`@`%`*/ /*!50106 EVENT `e` ON SCHEDULE\n"
-        "CREATE DEFINER=`x`@`%` PROCEDURE `p`()\nCREATE DEFINER=`x`@`%` FUNCTION `f`() RETURNS\n"
+        'CREATE DEFINER="x"@"%" PROCEDURE "p""q"()\nCREATE DEFINER=`x`@`%` FUNCTION `f`() RETURNS\n'
     )
     there = {
         "TABLE": ["a`b"],
@@ -201,12 +201,40 @@ def test_objects_in_a_dump_are_found_however_they_are_written():
         "VIEW": ["v"],
         "TRIGGER": ["tr"],
         "EVENT": ["e"],
-        "PROCEDURE": ["p"],
+        "PROCEDURE": ['p"q'],
         "FUNCTION": ["f"],
     }
     assert lacking({kind: dict.fromkeys(names, "") for kind, names in there.items()}, schema) == []
     more = {kind: dict.fromkeys([*names, "z"], "") for kind, names in there.items()}
     assert len(lacking(more, schema)) == 7
+
+
+def test_routines_of_any_sql_mode_are_found_in_the_dump_whatever_the_server_s_own_is(empty_mariadb, shop):
+    for mode in ("ANSI_QUOTES", "ORACLE"):
+        parts = [f"SET sql_mode='{mode}'", f"CREATE EVENT {mode}_e ON SCHEDULE EVERY 1 DAY DO SELECT 1"]
+        parts += [f'CREATE TRIGGER "{mode}""t" BEFORE INSERT ON t FOR EACH ROW SET @a = 1']
+        if mode == "ORACLE":
+            parts += ["CREATE PROCEDURE o_p AS BEGIN SELECT 1; END", "CREATE PACKAGE pa AS PROCEDURE x; END"]
+            parts += ["CREATE PACKAGE BODY pa AS PROCEDURE x AS BEGIN SELECT 1; END; END"]
+        else:
+            parts += ["CREATE PROCEDURE a_p() SELECT 1", "CREATE FUNCTION a_f() RETURNS INT RETURN 1"]
+        with connected(shop) as session:
+            session.ask("USE shop;\nDELIMITER //\n" + "//\n".join(parts) + "//\nDELIMITER ;\nSELECT 1")
+    shop.ask("SET GLOBAL sql_mode = 'ORACLE', autocommit = 0")
+    try:
+        found = stored(empty_mariadb)
+    finally:
+        shop.ask("SET GLOBAL sql_mode = DEFAULT, autocommit = 1")
+    assert found.errors == []
+    assert {kind: sorted(names) for kind, names in found.inventory.databases[0].objects.items()} == {
+        "EVENT": ["ANSI_QUOTES_e", "ORACLE_e"],
+        "FUNCTION": ["a_f"],
+        "PACKAGE": ["pa"],
+        "PACKAGE BODY": ["pa"],
+        "PROCEDURE": ["a_p", "o_p"],
+        "TABLE": ["t"],
+        "TRIGGER": ['ANSI_QUOTES"t', 'ORACLE"t'],
+    }
 
 
 def test_a_statement_that_fails_shows_no_row(empty_mariadb, shop):

@@ -9,9 +9,12 @@ from mariadb_server import empty_mariadb, start
 from drtool.errors import Refused
 from drtool.sources.databases import nobody_watches
 from drtool.sources.mysql import MysqlSource
+from drtool.sources.mysql.accounts import Record, lacking, of_new_users
 from drtool.sources.mysql.client import Client
 from drtool.sources.mysql.engine import ENGINE
-from drtool.sources.mysql.loading import MARK, errors_of, of_new_users, without_definers
+from drtool.sources.mysql.loading import errors_of, without_definers
+from drtool.sources.mysql.session import connected
+from drtool.sources.mysql.unfinished import MARK, Locks
 
 __all__ = ["empty_mariadb"]
 
@@ -55,9 +58,9 @@ def restored(server, dump, *, user="root"):
     """(everything that is not as recorded, warnings) of a restore by a user."""
     inventory, files = dump
     target = ENGINE.connect(server.url.replace("root@", f"{user}@"), os.environ, nobody_watches)
-    target.check(inventory.databases)
     warned = []
     try:
+        target.check(inventory.databases)
         chosen = target.put_back(inventory, files, (), warned.append)
         found = target.differences(chosen, files, ("rowcount", "schema"))
     finally:
@@ -102,9 +105,71 @@ def test_a_user_without_super_defines_things_himself_and_says_so(empty_mariadb, 
     there.ask("INSERT INTO shop.t VALUES (3)")
     with pytest.raises(Refused, match="has been changed since"):
         restored(other, taken, user="admin")
-    there.ask(f"DELETE FROM shop.{MARK}")
-    with pytest.raises(Refused, match="was interrupted"):
-        restored(other, taken, user="admin")
+
+
+def test_an_interrupted_restore_is_begun_again_unless_somebody_added_something(empty_mariadb, other, shop, tmp_path):
+    there, taken = Client(other.url, os.environ), dumped(empty_mariadb, tmp_path)
+    restored(other, taken)
+    there.ask(f"DELETE FROM shop.t WHERE i = 2; DROP TRIGGER shop.tr; CREATE TABLE shop.{MARK} (content VARCHAR(64))")
+    for change, undo, told in (
+        (
+            "INSERT INTO shop.t VALUES (7), (8)",
+            "DELETE FROM shop.t WHERE i > 6",
+            "3 rows in t, of which 2 were recorded",
+        ),
+        ("CREATE TABLE shop.theirs (i INT)", "DROP TABLE shop.theirs", "the table theirs"),
+        ("CREATE PROCEDURE shop.theirs() SELECT 1", "DROP PROCEDURE shop.theirs", "the procedure theirs"),
+    ):
+        there.ask(change)
+        with pytest.raises(Refused, match=told):
+            restored(other, taken)
+        there.ask(undo)
+    found, warned = restored(other, taken)
+    assert (found, warned) == ([], ["shop was left unfinished by a restore, and is begun again"])
+    assert MARK not in str(there.ask("SHOW TABLES FROM shop"))
+
+
+def test_a_fault_belongs_to_its_database_and_a_second_try_leaves_the_good_one_alone(
+    empty_mariadb, other, shop, tmp_path
+):
+    shop.ask("CREATE DATABASE bad; CREATE TABLE bad.t SELECT 1 i")
+    there = Client(other.url, os.environ)
+    try:
+        found = captured(MysqlSource(empty_mariadb.url, databases=("shop", "bad")))
+        files = found.put(tmp_path / "files")
+        dump = files / "mysql/bad/dump.sql"
+        whole = dump.read_bytes()
+        dump.write_bytes(whole.replace(b"VALUES\n(1)", b"VALUES\n(1, 2)"))
+        problems, _ = restored(other, (found.inventory, files))
+        assert {line.split(":")[0] for line in problems} == {"bad"}
+        assert [MARK in str(there.ask(f"SHOW TABLES FROM {name}")) for name in ("shop", "bad")] == [False, True]
+        there.ask("DELETE FROM shop.t WHERE i = 2")
+        dump.write_bytes(whole)
+        problems, warned = restored(other, (found.inventory, files))
+        assert problems == ["shop: t: 1 rows; 2 rows recorded"]
+        assert "the database shop is there: it is left alone, and compared" in warned
+        with pytest.raises(Refused, match="has a database"):
+            restored(other, (found.inventory, files))
+    finally:
+        for client in (shop, there):
+            client.ask("DROP DATABASE IF EXISTS bad")
+
+
+def test_two_restores_do_not_work_on_one_database(empty_mariadb, other, shop, tmp_path, monkeypatch):
+    monkeypatch.setattr("drtool.sources.mysql.unfinished._END_S", 0)
+    taken = dumped(empty_mariadb, tmp_path)
+    locks = Locks(Client(other.url, os.environ))
+    locks.take(["shop"])
+    with pytest.raises(Refused, match="another restore of the database shop"):
+        restored(other, taken)
+    locks.release()
+    assert restored(other, taken)[0] == []
+
+
+def test_a_database_that_holds_only_routines_is_not_taken_for_empty(empty_mariadb, other, shop, tmp_path):
+    Client(other.url, os.environ).ask("CREATE DATABASE shop; CREATE PROCEDURE shop.theirs() SELECT 1")
+    with pytest.raises(Refused, match="has a database shop"):
+        restored(other, dumped(empty_mariadb, tmp_path))
 
 
 def test_one_statement_that_fails_is_named_without_its_rows(empty_mariadb, other, shop, tmp_path):
@@ -149,6 +214,62 @@ def test_history_comes_back_and_is_compared(empty_mariadb, other, shop, tmp_path
     assert [row.detail for row in found] == ["1 rows with history; 3 recorded"]
 
 
+def test_every_right_and_what_belongs_to_the_server_comes_back_and_is_compared(empty_mariadb, other, shop, tmp_path):
+    there = Client(other.url, os.environ)
+    shop.ask("CREATE PROCEDURE shop.p() SELECT 1; CREATE ROLE aa; CREATE ROLE zz; GRANT aa TO zz; GRANT zz TO clerks")
+    shop.ask("GRANT SELECT ON shop.t TO PUBLIC; GRANT INSERT ON shop.* TO PUBLIC; GRANT RELOAD ON *.* TO clerks")
+    shop.ask("GRANT SELECT (i), UPDATE (i) ON shop.t TO app@localhost; SET DEFAULT ROLE clerks FOR app@localhost")
+    shop.ask("GRANT EXECUTE ON PROCEDURE shop.p TO clerks; GRANT PROXY ON root@localhost TO app@localhost")
+    shop.ask("CREATE USER `o'dd`@`%` REQUIRE SSL; GRANT SELECT ON `sh\\_op`.* TO `o'dd`@`%`")
+    shop.ask(
+        "CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS (HOST '10.0.0.1', USER 'u', PASSWORD 's3cret', DATABASE 'd')"
+    )
+    try:
+        inventory, files = dumped(empty_mariadb, tmp_path)
+        assert inventory.grants["`clerks`"] == (
+            "GRANT EXECUTE ON PROCEDURE `shop`.`p` TO `clerks`",
+            "GRANT RELOAD ON *.* TO `clerks`",
+            "GRANT SELECT ON `shop`.`t` TO `clerks`",
+            "GRANT `zz` TO `clerks`",
+        )
+        assert inventory.system["SERVER"] == {"far": "mysql 10.0.0.1 3306  d u "}
+        assert "s3cret" not in str(inventory)
+        assert restored(other, (inventory, files)) == ([], [])
+        for each in ("PUBLIC", "clerks", "app@localhost", "zz", "`o'dd`@`%`"):
+            assert there.ask(f"SHOW GRANTS FOR {each}") == shop.ask(f"SHOW GRANTS FOR {each}")
+        assert there.ask("SELECT Server_name, Password FROM mysql.servers") == [["far", "s3cret"]]
+        there.ask("DROP DATABASE shop; REVOKE RELOAD ON *.* FROM clerks")
+        problems, warned = restored(other, (inventory, files))
+        assert problems == []
+        assert warned == [
+            "users: `clerks` was there and keeps its rights; of those that were recorded it lacks GRANT RELOAD ON *.* TO `clerks`"
+        ]
+    finally:
+        for client in (shop, there):
+            client.ask("DROP SERVER IF EXISTS far; DROP ROLE IF EXISTS aa, zz; DROP USER IF EXISTS `o'dd`@`%`")
+            with connected(client) as session:
+                session.attempt("REVOKE INSERT ON shop.* FROM PUBLIC")
+                session.attempt("REVOKE SELECT ON shop.t FROM PUBLIC")
+
+
+def test_a_right_that_does_not_come_back_is_named(empty_mariadb, other, shop, tmp_path):
+    inventory, files = dumped(empty_mariadb, tmp_path)
+    path = files / "mysql/users.sql"
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "ON `shop`.`t`" not in line))
+    found, _ = restored(other, (inventory, files))
+    assert "users: missing: GRANT SELECT ON `shop`.`t` TO `clerks`" in found
+
+
+def test_what_the_dump_of_users_lacks_is_named():
+    line = "GRANT SELECT ON *.* TO `a`@`%`"
+    record = Record({"`a`@`%`": (line, "SET DEFAULT ROLE `r` FOR `a`@`%`")}, {"PLUGIN": {"p": "p.so"}})
+    text = f"{line} IDENTIFIED BY PASSWORD '*7';\n/*M!100005 SET DEFAULT ROLE 'r' FOR 'a'@'%' */;\n"
+    assert lacking(record, f"{text}INSTALL PLUGIN `p`  SONAME 'p.so';\n") == []
+    assert lacking(record, "") == [f"the dump of users lacks: {each}" for each in record.grants["`a`@`%`"]] + [
+        "the dump lacks the plugin p"
+    ]
+
+
 def test_roles_that_are_new_may_be_given_to_users_who_are_there():
     new = (
         "/*M!100005 CREATE ROLE 'read only' WITH ADMIN x */;\n"
@@ -176,8 +297,12 @@ def test_messages_hold_no_values():
     stderr = (
         "ERROR 1062 (23000) at line 7: Duplicate entry 'ann's secret' for key 'PRIMARY'\n"
         "ERROR 1146 (42S02) at line 9: Table 'shop.t' doesn't exist\n"
+        "ERROR 1064 (42000) at line 10: You have an error in your SQL syntax near 'ann's secret\nof two lines' at line 1\n"
+        "ERROR 1644 (45000) at line 11: ann's secret is not allowed\n"
     )
     assert [words for _, _, words in errors_of(stderr)] == [
         "ERROR 1062: Duplicate entry '…'",
         "ERROR 1146: Table 'shop.t' doesn't exist",
+        "ERROR 1064: You have an error in your SQL syntax near '…'",
+        "ERROR 1644: a trigger or routine of the database refused it",
     ]

@@ -10,9 +10,9 @@ from drtool.operations.inventories import recorded
 from drtool.sources.databases import nobody_watches
 from drtool.sources.inventory import Inventory
 from drtool.sources.mysql import MysqlSource
+from drtool.sources.mysql.accounts import of_new_users
 from drtool.sources.mysql.client import Client, connection_options, quoted
 from drtool.sources.mysql.engine import ENGINE, url_of
-from drtool.sources.mysql.loading import of_new_users
 
 SETUP = """
 CREATE DATABASE shop;

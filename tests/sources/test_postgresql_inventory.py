@@ -66,7 +66,7 @@ def test_what_the_dump_lacks_is_named(odd):
     )
     try:
         found = stored(odd)
-        assert found.errors == ["the dump lacks subscription feed, which pg_dump left out for this user"]
+        assert found.errors == ["the dump lacks subscription feed: pg_dump left it out"]
         assert found.inventory.databases[0].missing == tuple(found.errors)
         assert any("subscriptions not dumped" in line for line in found.inventory.warnings)
         assert any("subscriptions not dumped" in line for line in found.warnings)
@@ -216,7 +216,26 @@ def test_names_in_a_dump_are_found_whatever_stands_in_them():
     )
     record = {"TABLE": {"s.a\nb": "", "s.c": ""}, "FUNCTION": {"s.f(a integer)": "", "s.f(text)": ""}}
     lost = catalogue.lacking(record, schema)
-    assert [line.partition(",")[0] for line in lost] == [
+    assert [line.partition(":")[0] for line in lost] == [
         "the dump lacks table s.c",
         "the dump lacks function s.f(text)",
     ]
+
+
+def test_an_index_that_was_never_finished_is_warned_of(postgresql):
+    client = postgresql.client
+    client.ask("CREATE DATABASE broken")
+    try:
+        client.ask(
+            "CREATE TABLE t AS SELECT 1 i FROM generate_series(1, 2); CREATE TABLE u (i int PRIMARY KEY)", "broken"
+        )
+        with pytest.raises(DrtoolError, match="could not create unique index"):
+            client.ask("CREATE UNIQUE INDEX CONCURRENTLY half ON t (i)", "broken")
+        found = captured(PostgresqlSource(f"host={postgresql.directory} user=postgres", databases=("broken",)))
+        assert found.errors == []
+        assert any(
+            "broken: the index public.half was never finished and is left out" in line for line in found.warnings
+        )
+        assert list(found.inventory.databases[0].objects["INDEX"]) == ["public.u_pkey"]
+    finally:
+        client.ask("DROP DATABASE broken")

@@ -11,9 +11,10 @@ from drtool.errors import DrtoolError, Refused
 from drtool.sources.databases import nobody_watches
 from drtool.sources.postgresql import PostgresqlSource
 from drtool.sources.postgresql.engine import ENGINE
-from drtool.sources.postgresql.loading import MARK, problems_of, properties_of
+from drtool.sources.postgresql.loading import problems_of, properties_of
 from drtool.sources.postgresql.roles import grantable, modest
 from drtool.sources.postgresql.scratch_server import ScratchServer
+from drtool.sources.postgresql.unfinished import MARK, Locks
 
 __all__ = ["postgresql"]
 
@@ -54,9 +55,9 @@ def restored(server, dump, *, user="postgres", more=""):
     """(everything that is not as recorded, warnings) of a restore by a user."""
     inventory, files = dump
     target = ENGINE.connect(f"host={server.directory} user={user} {more}", os.environ, nobody_watches)
-    target.check(inventory.databases)
     warned = []
     try:
+        target.check(inventory.databases)
         chosen = target.put_back(inventory, files, (), warned.append)
         found = target.differences(chosen, files, ("rowcount", "schema"))
     finally:
@@ -167,10 +168,101 @@ def test_one_object_that_fails_is_named_without_its_rows_and_a_second_try_works(
         with pytest.raises(Refused, match="has been changed since"):
             restored(other, taken)
         other.client.ask(undo, "odd")
-    other.client.ask(f"COMMENT ON SCHEMA {MARK} IS NULL", "odd")
-    with pytest.raises(Refused, match="was interrupted") as error:
+
+
+def test_an_interrupted_restore_is_begun_again_unless_somebody_added_something(source, other, dump):
+    source.ask("CREATE TABLE good AS SELECT generate_series(1, 3) i; CREATE TABLE more (i int)", "odd")
+    taken = dump()
+    assert restored(other, taken)[0] == []
+    other.client.ask(f"DROP TABLE more; CREATE SCHEMA {MARK}", "odd")
+    for change, undo, told in (
+        (
+            "INSERT INTO good VALUES (4)",
+            "DELETE FROM good WHERE i = 4",
+            "4 rows in public.good, of which 3 were recorded",
+        ),
+        ("CREATE TABLE theirs ()", "DROP TABLE theirs", "the table public.theirs"),
+        ("SELECT lo_from_bytea(777, 'theirs')", "SELECT lo_unlink(777)", "1 large objects, of which 0 were recorded"),
+        ("UPDATE good SET i = 5 WHERE i = 1", "UPDATE good SET i = i", "rows in public.good that were written later"),
+    ):
+        other.client.ask(change, "odd")
+        with pytest.raises(Refused, match=told):
+            restored(other, taken)
+        other.client.ask(undo, "odd")
+    again, warned = restored(other, taken, more="dbname=odd")
+    assert (again, warned) == ([], ["odd was left unfinished by a restore, and is begun again"])
+    assert other.client.ask("SELECT count(*) FROM good WHERE i = 1", "odd") == [["1"]]
+
+
+@pytest.mark.thorough
+def test_a_user_who_may_make_no_database_begins_again_inside_of_it(source, other, dump):
+    source.ask("CREATE SCHEMA shop; CREATE TABLE shop.good AS SELECT generate_series(1, 3) i", "odd")
+    other.client.ask("CREATE ROLE plain LOGIN")
+    other.client.ask("CREATE DATABASE odd OWNER plain")
+    taken = dump()
+    try:
+        found, _ = restored(other, taken, user="plain")
+        assert all("may not" in line or "roles" in line or "must be owner" in line for line in found), found
+        again, warned = restored(other, taken, user="plain")
+        assert sorted(again) == sorted(found)
+        assert warned == ["odd was left unfinished by a restore, and is begun again"]
+        assert other.client.ask("SELECT count(*) FROM shop.good", "odd") == [["3"]]
+    finally:
+        other.client.ask("DROP DATABASE odd")
+        other.client.ask("DROP ROLE plain")
+
+
+def test_two_restores_do_not_work_on_one_database(source, other, dump, monkeypatch):
+    monkeypatch.setattr("drtool.sources.postgresql.unfinished._END_S", 0)
+    taken = dump()
+    locks = Locks(other.client)
+    locks.take(["odd"])
+    with pytest.raises(Refused, match="another restore of the database odd"):
         restored(other, taken)
-    assert "drop it" in (error.value.hint or "")
+    locks.release()
+    assert restored(other, taken)[0] == []
+
+
+@pytest.mark.thorough
+def test_a_fault_belongs_to_its_database_and_a_second_try_leaves_the_good_one_alone(
+    source, other, postgresql, tmp_path
+):
+    source.ask("CREATE DATABASE fine")
+    source.ask("CREATE TABLE t AS SELECT 1 i", "fine")
+    try:
+        found = captured(PostgresqlSource(f"host={postgresql.directory} user=postgres", databases=("fine", "odd")))
+        files = found.put(tmp_path / "files")
+        dump = files / "postgresql/odd/dump.pgc"
+        whole = dump.read_bytes()
+        dump.write_bytes(b"rotten")
+        problems, _ = restored(other, (found.inventory, files))
+        assert [line.split(":")[0] for line in problems] == ["odd"]
+        marked = f"SELECT count(*) FROM pg_namespace WHERE nspname = '{MARK}'"
+        assert other.client.ask(marked, "fine") == [["0"]]
+        other.client.ask("CREATE DATABASE odd")
+        other.client.ask(f"CREATE SCHEMA {MARK}", "odd")
+        dump.write_bytes(whole)
+        problems, warned = restored(other, (found.inventory, files))
+        assert problems == []
+        assert "the database fine is there: it is left alone, and compared" in warned
+        with pytest.raises(Refused, match="has a database"):
+            restored(other, (found.inventory, files))
+    finally:
+        for client in (source, other.client):
+            client.ask("DROP DATABASE IF EXISTS fine")
+
+
+def test_what_a_function_raises_at_a_row_is_not_repeated(source, other, dump):
+    raises = "CREATE FUNCTION refuses(t text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN {}; RETURN true; END$$"
+    source.ask("CREATE TABLE bad (secret text)", "odd")
+    source.ask(raises.format("NULL"), "odd")
+    source.ask("ALTER TABLE bad ADD CHECK (refuses(secret)); INSERT INTO bad VALUES ('hidden')", "odd")
+    body = raises.replace("CREATE", "CREATE OR REPLACE").format("RAISE EXCEPTION 'bad is %', t")
+    source.ask(body, "odd")
+    found, _ = restored(other, dump())
+    told = "a function of the database refused it: PL/pgSQL function public.refuses(text) line 1 at RAISE"
+    assert found[0] == f"odd: TABLE DATA bad postgres: {told}"
+    assert not any("hidden" in line for line in found)
 
 
 @pytest.mark.thorough
@@ -294,10 +386,22 @@ def test_messages_hold_no_values():
         'pg_restore: error: COPY failed for table "p": ERROR:  invalid input syntax for type integer: "a secret"\n'
         'CONTEXT:  COPY p, line 1, column i: "a secret"\npg_restore: creating TABLE x\n'
         'pg_restore: error: could not execute query: ERROR:  role "x" does not exist\nCommand was: ALTER TABLE t OWNER TO x;\n'
+        'pg_restore: error: COPY failed for table "p": ERROR:  value "a secret" is out of range for type integer\n'
+        'pg_restore: error: COPY failed for table "p": ERROR:  invalid byte sequence for encoding "UTF8": 0xe4\n'
+        'pg_restore: error: COPY failed for table "p": ERROR:  role "a secret" does not exist\n'
+        'CONTEXT:  PL/pgSQL function public.f(text) line 3 at RAISE\nCOPY p, line 1: "a secret"\n'
+        'pg_restore: error: COPY failed for table "p": ERROR:  plpy.Error: a secret\n'
+        'pg_restore: error: COPY failed for table "p": ERROR:  relation "q" does not exist\n'
+        "CONTEXT:  PL/pgSQL function public.f(text) line 3 at SQL statement\n"
     )
     assert [row.message for row in problems_of(stderr)] == [
         'invalid input syntax for type integer: "…"',
         'role "x" does not exist',
+        'value "…"',
+        'invalid byte sequence for encoding "…"',
+        "a function of the database refused it: PL/pgSQL function public.f(text) line 3 at RAISE",
+        "plpy.Error: …",
+        'relation "q" does not exist',
     ]
 
 

@@ -14,7 +14,7 @@ import pytest
 from drtool.errors import DrtoolError
 from drtool.events import Warned
 from drtool.operations.backup import SourceJob
-from drtool.sources.sqlite import SqliteSource, clear_stale, stale_beside
+from drtool.sources.sqlite import SqliteSource, clear_stale, describe, stale_beside
 from drtool.sources.sqlite import capture as sqlite_capture
 from drtool.sources.sqlite.recovery import copy_rolled_back
 from drtool.sources.staging import STAGING, staged
@@ -295,6 +295,7 @@ def test_a_database_with_collations_and_functions_of_its_own_program_is_stored(w
     (warned,) = [event.message for event in world.heard if isinstance(event, Warned) and "own.db" in event.message]
     assert "the collation by_title" in warned
     assert "the function sortable" in warned
+    assert "the indexes of films, tags were not compared" in warned
     copy = put_back(world, path, tmp_path / "out")
     assert rows(copy, "SELECT count(*) FROM films") == [(500,)]
 
@@ -306,3 +307,20 @@ def test_damage_of_such_a_database_is_found_all_the_same(world, tmp_path):
         file.seek(4096 * 5)
         file.write(b"\xff" * 2048)
     assert "is damaged" in fails(world, path) or "malformed" in fails(world, path)
+
+
+def test_an_index_that_lacks_rows_is_found_beside_tables_that_cannot_be_checked(tmp_path):
+    path = tmp_path / "own.db"
+    with closing(own_program(path)) as connection:
+        connection.execute("CREATE TABLE plain (a)")
+        connection.execute("CREATE INDEX full ON plain (a)")
+        connection.execute("CREATE TABLE other (a)")
+        connection.execute("CREATE INDEX empty ON other (a)")
+        connection.execute("INSERT INTO plain VALUES (1), (2)")
+        assert describe(path, "own", str(path)).checks["not compared"] == "films, tags"
+        connection.execute("PRAGMA writable_schema = on")
+        connection.execute(
+            "UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'empty') WHERE name = 'full'"
+        )
+    with pytest.raises(DrtoolError, match="row 1 missing from index full"):
+        describe(path, "own", str(path))

@@ -86,8 +86,13 @@ class Call:
         """Return the file for Prometheus figures, or None."""
         if self.options.metrics_file is not None:
             return self.settings.directory / self.options.metrics_file
+        return self.configured_metrics_file
+
+    @property
+    def configured_metrics_file(self) -> Path | None:
+        """Where the configuration wants them."""
         named, path = self.settings.config.metrics_file, self.settings.config_path
-        return None if named is None or path is None else path.parent / named
+        return None if named is None or path is None else (path.parent / named).absolute()
 
     def check_open(self, stream: str, hint: str) -> None:
         """Raise UsageError if the standard stream that the user named was closed when drtool started."""
@@ -96,12 +101,25 @@ class Call:
 
     def begin(self, command: str, *, dry_run: bool = False) -> None:
         """Mark the beginning of the work: run the `before` hooks, and prepare the figures for Prometheus."""
+        if not dry_run and self.configured_metrics_file is None:
+            self._withdraw_metrics()
         if dry_run or (self.settings.config.hooks == Hooks() and self.metrics_file is None):
             return
         from drtool.cli.core.life import Life
 
         self._life = Life(self, command)
         self._life.begin()
+
+    def _withdraw_metrics(self) -> None:
+        """Take away the figures that an earlier configuration had written: they would look fresh for ever."""
+        if not (self.settings.state_dir / "metrics").is_dir():
+            return
+        from drtool.reports.metrics import withdraw
+
+        try:
+            withdraw(self.settings.state_dir, self.settings.config_name)
+        except OSError as error:
+            self.screen.complain(f"the old file of figures cannot be removed: {error}")
 
     def name_items(self, *, dry_run: bool) -> bool:
         """Return whether the command is to emit an `ItemChanged` for each item: in a dry run, and with `--verbose`."""

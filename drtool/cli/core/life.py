@@ -9,7 +9,6 @@ Invariants
 
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drtool.errors import DrtoolError, worst_exit
@@ -124,11 +123,12 @@ class Life:
             document = document.get("prune", document)
         settings = call.settings
         owner = Owner(
-            config=str(Path(settings.config_path or "").absolute()),
+            config=settings.config_name,
             repository=settings.config.repository,
             host=settings.host,
             sources=frozenset(settings.config.sources),
             file=path.absolute(),
+            configured=call.configured_metrics_file,
         )
         run = run_of(
             self._command, document, exit_code=code, began_s=self._began_s, ended_s=time.time(), host=settings.host

@@ -17,6 +17,7 @@ from drtool.cli.core.options import Options
 from drtool.cli.core.passwords import ask_password, password_source
 from drtool.cli.core.trust import check_config, check_named_files, trust_of
 from drtool.config import Config, load_config
+from drtool.config.identity import one_spelling
 from drtool.config.trust import Trust
 from drtool.config.urls import scheme_of
 
@@ -44,6 +45,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The working directory."""
     trust: Trust
     """The users who may have written the files that the configuration names."""
+
+    @property
+    def config_name(self) -> str:
+        """The path of the configuration in one spelling; empty without one."""
+        return str(one_spelling(self.config_path, self.config)) if self.config_path is not None else ""
 
 
 def resolve(

@@ -6,8 +6,10 @@ would be the newest one, meet the objectives, and push good snapshots out by the
 Invariants
     Pure, but for reading the inventory of the last snapshot. Small sources are judged only when nothing is left.
     Where rows of a database were counted both times, they are compared; files and bytes are compared in any case.
+    A snapshot in which something is missing does not hide what the one before it had.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from msgspec import Struct
@@ -59,12 +61,14 @@ def _count(number: int, unit: str) -> str:
     return f"{number:,} {unit}{'' if number == 1 else 's'}" if number else f"no {unit}s"
 
 
-def rows_of(before: Inventory, now: Inventory) -> tuple[int, int] | None:
+def rows_of(before: Sequence[Inventory], now: Inventory) -> tuple[int, int] | None:
     """Return the rows then and now, of the tables that were counted then and about which something is known now.
 
+    `before`: the newest first. What an incomplete snapshot lacks is taken from the one before it.
     A table that is gone has none, unless the backup could not store everything. None if nothing can be compared.
     """
-    then, here = _counts(before), _counts(now)
+    then = {table: count for each in reversed(before) for table, count in _counts(each).items()}
+    here = _counts(now)
     uncounted = {database.name for database in now.databases if database.rows is None}
     pairs = []
     for (database, table), count in then.items():
@@ -89,12 +93,15 @@ def check(
     if parent is None or not job.name or job.max_shrink is None:
         return
     before = Amount(files=parent.counts.files, bytes=parent.counts.bytes)
-    if found is not None and found.missing:  # what could not be dumped is named already
-        before = replace(before, files=now.files, bytes=now.bytes)
     if found is not None:
+        whole = _newest_whole(repository, parent)
+        if found.missing:  # what could not be dumped is named already
+            before = replace(before, files=now.files, bytes=now.bytes)
+        elif whole is not None:
+            before = Amount(files=max(before.files, whole.counts.files), bytes=max(before.bytes, whole.counts.bytes))
         with suppress(DrtoolError):  # a damaged parent is reported elsewhere; files and bytes are compared all the same
-            recorded_then = recorded(repository, parent)
-            rows = rows_of(recorded_then, found) if recorded_then is not None else None
+            then = [row for each in (parent, whole) if each is not None and (row := recorded(repository, each))]
+            rows = rows_of(then, found)
             if rows is not None:
                 before, now = replace(before, rows=rows[0]), replace(now, rows=rows[1])
     lost = shrinkage(before, now, job.max_shrink)
@@ -103,3 +110,18 @@ def check(
             f"source {job.name} {lost}; nothing was stored. If this is right, store it once with --accept-shrink",
             hint="is something not mounted, or is this another server?",
         )
+
+
+def _newest_whole(repository: Repository, parent: Snapshot) -> Snapshot | None:
+    """Return the newest snapshot before an incomplete one in which nothing is missing; None if `parent` is complete."""
+    if not parent.counts.errors:
+        return None
+    rows = (
+        row
+        for row in repository.view.state.snapshots
+        if row.host == parent.host
+        and row.source == parent.source
+        and row.sequence < parent.sequence
+        and not row.counts.errors
+    )
+    return max(rows, key=lambda row: row.sequence, default=None)

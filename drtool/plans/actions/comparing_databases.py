@@ -11,7 +11,7 @@ from typing import Any
 
 from drtool.errors import DrtoolError
 from drtool.plans.actions.port import Around, Asked, Outcome, Work
-from drtool.plans.actions.restoring_databases import ROWS, WHAT, watch_of
+from drtool.plans.actions.restoring_databases import ROWS, WHAT, access, watch_of
 from drtool.plans.language.actions import Compare
 from drtool.sources.databases import Difference, engine_of, unproven
 from drtool.sources.inventory import NAME, Database, read_inventory
@@ -39,7 +39,7 @@ def compared(action: Compare, dsn: str, source: str, asked: Asked, around: Aroun
     lacking = unproven(chosen, action.what)
     if lacking:
         return Outcome(status="unproven", detail=lacking)
-    target = engine_of(inventory.drtool).connect(dsn, around.environ, watch_of(work))
+    target = engine_of(inventory.drtool).connect(dsn, around.environ, watch_of(work), access(source, around))
     return _judged(action, snapshot, chosen, target.differences(chosen, files, action.what))
 
 

@@ -174,6 +174,7 @@ def _with_room(
 ) -> Foresight:
     size_bytes, files = size
     pins: dict[str, Any] = {
+        "source": snapshot.source,
         "snapshot": snapshot.id.hex(),
         "consistent_at": moment_text(snapshot.time_ns),
         "bytes": size_bytes,

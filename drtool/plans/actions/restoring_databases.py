@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from drtool.config import load_config
 from drtool.errors import DrtoolError, Refused
 from drtool.manifest.records import Snapshot
 from drtool.operations.inventories import recorded
@@ -18,7 +19,8 @@ from drtool.plans.actions.port import Around, Outcome, Work
 from drtool.plans.bounded import TimeUp, WasCancelled
 from drtool.plans.language.actions import Restore
 from drtool.repository import Repository
-from drtool.sources.databases import Target, engine_of, nobody_watches, unproven
+from drtool.sources.configured import access_of
+from drtool.sources.databases import NO_ACCESS, Access, Target, engine_of, nobody_watches, unproven
 from drtool.sources.inventory import NAME, Database, Inventory, read_inventory
 
 WHAT = ("rowcount", "schema")
@@ -40,17 +42,24 @@ def unfit(action: Restore, repository: Repository, snapshot: Snapshot, around: A
         return f"snapshot {short} is not of a database, but the step has engine: {engine}", None
     if inventory.drtool != engine:
         return f"snapshot {short} is of {inventory.drtool}, but the step has engine: {engine}", None
-    return _lacking(action, inventory, around), inventory
+    return _lacking(action, inventory, around, snapshot.source), inventory
 
 
-def _lacking(action: Restore, inventory: Inventory, around: Around) -> str:
+def access(source: str, around: Around) -> Access:
+    """Return how the backup of a source reaches its server. Raises DrtoolError."""
+    if around.config_path is None:
+        return NO_ACCESS
+    return access_of(load_config(around.config_path).sources.get(source), around.config_path.parent)
+
+
+def _lacking(action: Restore, inventory: Inventory, around: Around, source: str) -> str:
     """Return what this host, or the server of the DSN, is missing."""
     engine = engine_of(inventory.drtool)
     problem = engine.lacks(around.environ, inventory, scratch=action.to.dsn is None)
     if problem or action.to.dsn is None:
         return problem
     try:
-        engine.connect(action.to.dsn, around.environ, nobody_watches)
+        engine.connect(action.to.dsn, around.environ, nobody_watches, access(source, around))
     except DrtoolError as error:
         return error.message
     return ""
@@ -94,7 +103,8 @@ def load(action: Restore, pins: Any, files: Path, around: Around, work: Work) ->
 def _target(action: Restore, pins: Any, inventory: Inventory, around: Around, work: Work) -> Target:  # noqa: ANN401 - as above
     engine = engine_of(inventory.drtool)
     if action.to.dsn is not None:
-        return engine.connect(action.to.dsn, around.environ, watch_of(work))
+        how = access(str(pins.get("source", "")), around)
+        return engine.connect(action.to.dsn, around.environ, watch_of(work), how)
     return engine.start(tuple(around.scratch_roots), around.environ, inventory, pins["bytes"], watch_of(work))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from drtool.config.identity import one_spelling
 from drtool.errors import DrtoolError
 from drtool.manifest.records import RecordedRun, RunObjective
 from drtool.plans.journal.events import Event, Measured, RunBegan, RunEnded
@@ -68,7 +69,8 @@ def owed(state_dir: Path, config: str) -> Iterator[tuple[Path, RecordedRun]]:
         except (DrtoolError, OSError):
             continue  # `plan history` reports it; a damaged run is never recorded
         row = record_of(events, digest)
-        if row is not None and next(e for e in events if isinstance(e, RunBegan)).config == config:
+        began = next(e for e in events if isinstance(e, RunBegan))
+        if row is not None and began.config and one_spelling(Path(began.config)) == one_spelling(Path(config)):
             yield folder, row
 
 

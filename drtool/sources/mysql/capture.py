@@ -15,7 +15,7 @@ from urllib.parse import quote
 from drtool.errors import DrtoolError
 from drtool.sources.filesystem import Problem
 from drtool.sources.inventory import NAME, Database, Inventory, digest
-from drtool.sources.mysql import catalogue
+from drtool.sources.mysql import accounts, catalogue
 from drtool.sources.mysql.client import Client, connection_options
 from drtool.sources.mysql.looking import Server, counts, look, schema_lines
 from drtool.sources.mysql.reach import LockWatch, Reach, reach
@@ -82,10 +82,10 @@ class MysqlSource:
         client, server, chosen = self._looked(around)
         for name in server.directories:
             around.warn(f"mysql: {name} is a directory and no database: it is left out")
-        users, why = _users(client)
         with connected(client) as session:
+            users, record, missing = _users(client, session)
             run = _Run(client, session, around, self._databases, self._lock_timeout_s, count_rows=self._count_rows)
-            if why:
+            for why in missing:
                 run.without_users(why)
             for name in chosen:
                 yield from run.database(name)
@@ -101,6 +101,8 @@ class MysqlSource:
             globals=f"/mysql/{USERS}" if users is not None else None,
             databases=tuple(run.done),
             roles=roles,
+            grants=record.grants if record is not None else None,
+            system=record.system if record is not None else None,
             warnings=tuple(run.warnings),
             missing=tuple(run.missing),
         )
@@ -239,14 +241,14 @@ def _steady(before: dict[str, int | None], after: dict[str, int | None]) -> dict
     return {table: count if after.get(table) == count else None for table, count in before.items()}
 
 
-def _users(client: Client) -> tuple[bytes | None, str]:
-    """(users, roles and what they may do; why they cannot be had, if they cannot)."""
+def _users(client: Client, session: Session) -> tuple[bytes | None, accounts.Record | None, list[str]]:
+    """(users, roles and what they may do; the record of them; what is missing, in words)."""
     if not client.is_mariadb:
-        return None, "users are stored by MariaDB's programs alone; they are left out"
+        return None, None, ["users are stored by MariaDB's programs alone; they are left out"]
     try:
-        return client.run(client.words("dump", "--system=users", "--skip-dump-date", "--skip-comments")), ""
+        return accounts.dumped(client, session)
     except DrtoolError as error:
-        return None, f"users and their rights are left out: {error.message}"
+        return None, None, [f"users and their rights are left out: {error.message}"]
 
 
 def _path(database: str, name: str) -> bytes:

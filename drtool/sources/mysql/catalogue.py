@@ -28,20 +28,24 @@ _NEEDED = {
 }
 _ACCOUNTS = "SELECT DISTINCT GRANTEE FROM information_schema.USER_PRIVILEGES"
 _GRANT = re.compile(r"GRANT (.+?) ON (?:TABLE )?(\*\.\*|`(?:[^`]|``)*`\.(?:\*|`(?:[^`]|``)*`)) TO ", re.DOTALL)
-_NAME = r"(`(?:[^`]|``)+`|[^\s`(]+)"
+_QUOTED = r'`(?:[^`]|``)+`|"(?:[^"]|"")+"'
+"""A name as the server writes it: routines, triggers and packages keep the quotes of the `sql_mode` they were made under."""
+_NAME = rf'({_QUOTED}|[^\s`("]+)'
+ACCOUNT = r'(?:`(?:[^`]|``)*`|"(?:[^"]|"")*")(?:@(?:`(?:[^`]|``)*`|"(?:[^"]|"")*"))?'
+_ROUTINE = rf"^CREATE (?:DEFINER={ACCOUNT} )?"
 _DUMPED = {
     "TABLE": re.compile(rf"^CREATE TABLE (?:IF NOT EXISTS )?{_NAME}", re.MULTILINE),
     "SEQUENCE": re.compile(rf"^CREATE SEQUENCE {_NAME}", re.MULTILINE),
     "VIEW": re.compile(rf"^/\*!50001 (?:CREATE )?(?:ALGORITHM=\w+ )?VIEW {_NAME} ", re.MULTILINE),
     "TRIGGER": re.compile(
-        rf"^/\*!50003 CREATE\*/.*?/\*!50003 TRIGGER\s+(?:IF\s+NOT\s+EXISTS\s+)?(?:`(?:[^`]|``)+`\s*\.\s*)?{_NAME}",
+        rf"^/\*!50003 CREATE\*/.*?/\*!50003 TRIGGER\s+(?:IF\s+NOT\s+EXISTS\s+)?(?:(?:{_QUOTED})\s*\.\s*)?{_NAME}",
         re.MULTILINE | re.IGNORECASE,
     ),
     "EVENT": re.compile(rf"^/\*!50106 CREATE\*/.*? EVENT (?:IF NOT EXISTS )?{_NAME} ON ", re.MULTILINE),
-    "PROCEDURE": re.compile(rf"^CREATE (?:DEFINER=.*? )?PROCEDURE {_NAME}", re.MULTILINE),
-    "FUNCTION": re.compile(rf"^CREATE (?:DEFINER=.*? )?(?:AGGREGATE )?FUNCTION {_NAME}", re.MULTILINE),
-    "PACKAGE": re.compile(rf"^CREATE (?:DEFINER=.*? )?PACKAGE (?!BODY ){_NAME}", re.MULTILINE),
-    "PACKAGE BODY": re.compile(rf"^CREATE (?:DEFINER=.*? )?PACKAGE BODY {_NAME}", re.MULTILINE),
+    "PROCEDURE": re.compile(rf"{_ROUTINE}PROCEDURE {_NAME}", re.MULTILINE),
+    "FUNCTION": re.compile(rf"{_ROUTINE}(?:AGGREGATE )?FUNCTION {_NAME}", re.MULTILINE),
+    "PACKAGE": re.compile(rf"{_ROUTINE}PACKAGE (?!BODY ){_NAME}", re.MULTILINE),
+    "PACKAGE BODY": re.compile(rf"{_ROUTINE}PACKAGE BODY {_NAME}", re.MULTILINE),
 }
 
 
@@ -138,14 +142,19 @@ def lacking(recorded: Mapping[str, Mapping[str, str]], schema: str) -> list[str]
         missing = [name for name in names if name not in dumped]
         if len(set(dumped)) >= len(names) and kind == "TRIGGER":
             continue  # a trigger's own text says its name, and it can be written in many ways
-        lost += [
-            f"the dump lacks {kind.lower()} {name}: the dump program left it out for this user" for name in missing
-        ]
+        lost += [f"the dump lacks {kind.lower()} {name}: the dump program left it out" for name in missing]
     return lost
 
 
 def _unquoted(name: str) -> str:
-    return name[1:-1].replace("``", "`") if name.startswith("`") else name
+    quote = name[:1]
+    return name[1:-1].replace(quote * 2, quote) if quote in ("`", '"') else name
+
+
+def plain_account(account: str) -> str:
+    """An account with back quotes, whatever quotes it was written with."""
+    parts = re.findall(_QUOTED.replace("+", "*"), account)
+    return "@".join(quoted(_unquoted(part)) for part in parts)
 
 
 def _like(pattern: str) -> re.Pattern[str]:

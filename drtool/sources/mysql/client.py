@@ -18,6 +18,12 @@ from drtool.sources.dsn import parse_url
 
 _HOW = "write mysql://USER@HOST/, or mysql://USER@/?socket=PATH"
 _OPTIONS = {"socket": "socket", "ssl-ca": "ssl-ca", "ssl-cert": "ssl-cert", "ssl-key": "ssl-key"}
+PLAIN = (
+    "SET SESSION sql_mode = '', sql_quote_show_create = 1, autocommit = 1, sql_select_limit = 18446744073709551615, "
+    "wait_timeout = 31536000 /*M!100200 , max_statement_time = 0, idle_transaction_timeout = 0, "
+    "idle_readonly_transaction_timeout = 0 *//*!80000 , max_execution_time = 0 */"
+)
+"""Defaults of a server that would change how it writes names, or end a long connection or statement of ours."""
 _ESCAPES = {"n": "\n", "t": "\t", "0": "\0"}
 
 
@@ -83,7 +89,7 @@ class Client:
     def ask(self, sql: str, database: str | None = None) -> list[list[str]]:
         """Return the rows of one query. NULL and a text that reads NULL look the same: select no NULL."""
         options = ("--batch", "--skip-column-names", "--loose-skip-print-query-on-error", "--connect-timeout=15")
-        argv = self.words("", *options, f"--execute={sql}")
+        argv = self.words("", *options, f"--execute={PLAIN};{sql}")
         return cells(self.run([*argv, *([f"--database={database}"] if database is not None else [])]))
 
 

@@ -2,8 +2,8 @@
 
 Invariants
     A scratch server has no network and a socket in a private directory; it syncs nothing, and ends with its process.
-    A database that is there and has tables is never touched, except one that a restore left unfinished and nobody has changed
-    since.
+    A database that is there and has tables is never touched, except one that a restore left unfinished: see `unfinished`.
+    A fault belongs to the database that it was met in: the others are finished.
     Users come before what they define, and rights on objects after these.
 """
 
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from drtool.errors import DrtoolError, Refused
+from drtool.errors import DrtoolError
 from drtool.sources import children
 from drtool.sources.databases import (
     NO_ACCESS,
@@ -26,11 +26,12 @@ from drtool.sources.databases import (
     below,
     compared_lines,
     compared_rows,
+    kept_databases,
     selected,
 )
 from drtool.sources.guarded import Guarded, user_of
 from drtool.sources.inventory import Database, Inventory
-from drtool.sources.mysql import catalogue, loading
+from drtool.sources.mysql import accounts, catalogue, loading, unfinished
 from drtool.sources.mysql.capture import EVENTS, SCHEMA
 from drtool.sources.mysql.client import Client, quoted
 from drtool.sources.mysql.looking import counts as all_counts
@@ -39,7 +40,7 @@ from drtool.sources.mysql.session import Session, connected
 
 OWNER = "mysql"
 START_S = 60.0
-_DEFINER = re.compile(r"DEFINER=`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)?")
+_DEFINER = re.compile(f"DEFINER={catalogue.ACCOUNT}")
 _SETTINGS = (
     "--no-defaults",
     "--skip-networking",
@@ -63,42 +64,49 @@ class MysqlTarget:
         self._marked: list[str] = []
         self._without_definers: list[str] = []
         self._packet_bytes: int | None = None
+        self._locks = unfinished.Locks(client)
 
     def check(self, chosen: Sequence[Database]) -> None:
-        there = look(self._client).databases
-        for database in chosen:
-            if database.name in there and (found := tables(self._client, database.name)):
-                self._check_unfinished(database.name, list(found))
+        self._kept(chosen)
 
-    def _check_unfinished(self, name: str, found: list[str]) -> None:
-        if loading.MARK not in found:
-            raise Refused(
-                f"the server at {self._client.told} has a database {name} with {len(found)} tables",
-                hint="rename or drop it first, or restore into another server",
-            )
-        with connected(self._client) as session:
-            note = loading.mark_of(session, name)
-            if not note:
-                raise Refused(
-                    f"a restore of the database {name} at {self._client.told} was interrupted, so nothing tells whether it was"
-                    " changed since",
-                    hint="drop it, then run the restore again",
-                )
-            if note != loading.content(session, name, found):
-                raise Refused(
-                    f"the database {name} at {self._client.told} was restored with errors, and has been changed since",
-                    hint=f"drop it first; or keep it, and drop its table {loading.MARK}",
-                )
+    def _kept(self, chosen: Sequence[Database]) -> list[Database]:
+        """Lock the databases, and return those that are left alone and only compared. Raises Refused, DrtoolError."""
+        self._locks.take([database.name for database in chosen])
+        return kept_databases(chosen, unfinished.standing(self._client, chosen))
 
     def put_back(
         self, inventory: Inventory, files: Path, databases: Sequence[str], tell: Callable[[str], None]
     ) -> list[Database]:
         chosen = selected(inventory, databases)
-        self.check(chosen)
+        kept = self._kept(chosen)
         users = None
         if inventory.globals is not None:
-            users = self._users(below(files, inventory.globals))
-        restored = []
+            users = self._users(below(files, inventory.globals), [database.name for database in chosen])
+        failed = self._load_all([database for database in chosen if database not in kept], files, tell)
+        for database in kept:
+            tell(f"the database {database.name} is there: it is left alone, and compared")
+        restored = [database for database in chosen if database.name in failed]
+        if not restored:
+            first = self.problems[-1]
+            raise DrtoolError(f"the database {first.where} could not be restored: {first.detail}")
+        if users is not None:
+            self._report([*users.grant(tell), *self._missing_accounts(inventory)])
+            self._report(users.compare(inventory, self.version, tell))
+        for database in restored:
+            schema = below(files, database.schema).read_text("utf-8", "surrogateescape") if database.schema else ""
+            if database.name in self._without_definers:
+                schema = _DEFINER.sub("", schema)
+            left = loading.views_again(self._client, database.name, schema, failed[database.name])
+            self._report((problem.message for problem in left), database.name)
+        self._client.run(self._client.words("check", "--check", "--databases", "--", *(row.name for row in restored)))
+        if self._guarded is not None and len(restored) == 1:
+            self.url = url_of(self._guarded.directory, restored[0].name)
+        return [database for database in chosen if database in restored or database in kept]
+
+    def _load_all(
+        self, chosen: Sequence[Database], files: Path, tell: Callable[[str], None]
+    ) -> dict[str, list[loading.Problem]]:
+        """Return what failed of each database that is there now."""
         failed: dict[str, list[loading.Problem]] = {}
         with connected(self._client) as session:
             self._packet_bytes = loading.raised_packets(session)
@@ -107,31 +115,15 @@ class MysqlTarget:
                 try:
                     failed[database.name] = self._load(session, database, below(files, database.dump), refused, tell)
                 except DrtoolError as error:
-                    self._report(database.name, [f"it could not be restored: {error.message}"])
-                else:
-                    restored.append(database)
-        if not restored:
-            first = self.problems[-1]
-            raise DrtoolError(f"the database {first.where} could not be restored: {first.detail}")
-        if users is not None:
-            self._report("users", [*users.grant(), *self._missing_accounts(inventory)])
-        for database in restored:
-            schema = below(files, database.schema).read_text("utf-8", "surrogateescape") if database.schema else ""
-            if database.name in self._without_definers:
-                schema = _DEFINER.sub("", schema)
-            left = loading.views_again(self._client, database.name, schema, failed[database.name])
-            self._report(database.name, (problem.message for problem in left))
-        self._client.run(self._client.words("check", "--check", "--databases", "--", *(row.name for row in restored)))
-        if self._guarded is not None and len(restored) == 1:
-            self.url = url_of(self._guarded.directory, restored[0].name)
-        return restored
+                    self._report([f"it could not be restored: {error.message}"], database.name)
+        return failed
 
-    def _users(self, file: Path) -> loading.Users | None:
+    def _users(self, file: Path, databases: Sequence[str]) -> accounts.Users | None:
         try:
-            users = loading.Users(self._client, file.read_text("utf-8", "surrogateescape"))
-            self._report("users", users.create())
+            users = accounts.Users(self._client, file.read_text("utf-8", "surrogateescape"), databases)
+            self._report(users.create())
         except DrtoolError as error:
-            self._report("users", [f"they could not be restored: {error.message}"])
+            self._report([f"they could not be restored: {error.message}"])
             return None
         return users
 
@@ -142,8 +134,9 @@ class MysqlTarget:
             there = catalogue.accounts(session)
         return [f"{name} is not there" for name in inventory.roles or {} if sees_all and name not in there]
 
-    def _report(self, where: str, problems: Iterable[str]) -> None:
-        self.problems += [Difference("object", where, problem) for problem in problems]
+    def _report(self, problems: Iterable[str], database: str = "") -> None:
+        """`database`: without one, the problems are of users and their rights."""
+        self.problems += [Difference("object", database or "users", problem, database) for problem in problems]
 
     def _load(
         self,
@@ -155,7 +148,7 @@ class MysqlTarget:
     ) -> list[loading.Problem]:
         name = database.name
         there = name in look(self._client).databases
-        if there and loading.mark_of(session, name) is not None:
+        if there and unfinished.note_of(session, name) is not None:
             tell(f"{name} was left unfinished by a restore, and is begun again")
             session.ask(f"DROP DATABASE {quoted(name)}")
             there = False
@@ -166,9 +159,8 @@ class MysqlTarget:
         if blanked:
             self._without_definers.append(name)
             who = ", ".join(sorted(blanked))
-            self._report(
-                name, [f"what {who} defined is defined by the restoring user, who may name no other (SET USER)"]
-            )
+            told = f"what {who} defined is defined by the restoring user, who may name no other (SET USER)"
+            self._report([told], name)
         return loading.load(self._client, dump)
 
     def differences(self, chosen: Sequence[Database], files: Path, what: Sequence[str]) -> list[Difference]:
@@ -178,7 +170,7 @@ class MysqlTarget:
                 found += self._rows(database)
             if "schema" in what and database.schema is not None:
                 recorded = below(files, database.schema).read_text("utf-8", "surrogateescape")
-                options = (*SCHEMA, *EVENTS, f"--ignore-table={database.name}.{loading.MARK}")
+                options = (*SCHEMA, *EVENTS, f"--ignore-table={database.name}.{unfinished.MARK}")
                 words = self._client.words("dump", *options, "--databases", "--", database.name)
                 dump = self._client.run(words).decode("utf-8", "surrogateescape")
                 if database.name in self._without_definers:
@@ -193,14 +185,19 @@ class MysqlTarget:
 
     def _rows(self, database: Database) -> list[Difference]:
         counts = row_counts(self._client, database.name)
-        for name in (loading.MARK, *database.unsteady):
+        for name in (unfinished.MARK, *database.unsteady):
             counts.pop(name, None)
         rows = {name: count for name, count in (database.rows or {}).items() if name not in database.unsteady}
         found = compared_rows(replace(database, rows=rows if database.rows is not None else None), counts)
         with connected(self._client) as session:
             history = all_counts(session, database.name, list(database.history), " FOR SYSTEM_TIME ALL")
         return found + [
-            Difference("rowcount", f"{database.name}: {name}", f"{history[name]} rows with history; {count} recorded")
+            Difference(
+                "rowcount",
+                f"{database.name}: {name}",
+                f"{history[name]} rows with history; {count} recorded",
+                database.name,
+            )
             for name, count in database.history.items()
             if history[name] != count
         ]
@@ -209,25 +206,25 @@ class MysqlTarget:
         with connected(self._client) as session:
             now = catalogue.objects(session, database.name)
         return [
-            Difference("schema", database.name, f"missing: {kind.lower()} {name}")
+            Difference("schema", database.name, f"missing: {kind.lower()} {name}", database.name)
             for kind, names in (database.objects or {}).items()
             for name in names
             if name not in now.get(kind, {}) and name not in database.unsteady
         ]
 
     def _settle(self, found: Sequence[Difference]) -> None:
-        """Take the marks away if all is as recorded; else note the contents, so that only what nobody changed is begun again."""
+        """Take the mark from each database that is as recorded; let the others be begun again if they stay as they are."""
+        faulty = {row.database for row in (*found, *self.problems)}
         with connected(self._client) as session:
             for name in self._marked:
-                table = f"{quoted(name)}.{loading.MARK}"
-                if found or self.problems:
-                    note = loading.content(session, name, tables(self._client, name))
-                    session.ask(f"INSERT INTO {table} VALUES ('{note}')")  # noqa: S608 - quoted
+                if name in faulty:
+                    unfinished.note_content(session, name, tables(self._client, name))
                 else:
-                    session.ask(f"DROP TABLE {table}")
+                    unfinished.finished(session, name)
         self._marked = []
 
     def stop(self) -> list[str]:
+        self._locks.release()
         if self._guarded is not None:
             return self._guarded.stop()
         if self._packet_bytes is not None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from drtool.sources import children
-from drtool.sources.mysql.client import Client, cells
+from drtool.sources.mysql.client import PLAIN, Client, cells
 
 _ERROR = re.compile(r"^ERROR (\d+) \(\w+\)[^:]*: (.*)$", re.MULTILINE)
 _LAST_WORDS_S = 0.2
@@ -87,11 +87,13 @@ class Session:
 
 @contextmanager
 def connected(client: Client) -> Iterator[Session]:
-    """A connection that lasts. Raises ProgramFailed at its first statement if there is none."""
+    """A connection that lasts. Raises ProgramFailed if there is none."""
     words = client.words("", "--batch", "--skip-column-names", "--unbuffered", "--force", "--connect-timeout=15")
     child = children.started(words, client.environ, stdin=subprocess.PIPE)
     try:
-        yield Session(child, client)
+        session = Session(child, client)
+        session.attempt(PLAIN)
+        yield session
     finally:
         if child.stdin is not None:
             with suppress(OSError):

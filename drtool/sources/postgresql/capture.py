@@ -203,6 +203,10 @@ class _Run:
             self._around.warn(
                 f"postgresql: {shown(name)}: the options of {hidden} user mappings may be hidden from this user"
             )
+        for index in catalogue.invalid_indexes(session):
+            self._heard(name)(
+                f"the index {index} was never finished and is left out: REINDEX INDEX {index}, or drop it"
+            )
         words = ["pg_dump", "--no-password", f"--lock-wait-timeout={self._lock_timeout_s * 1000}"]
         words += [f"--dbname={of_database(name)}", f"--snapshot={snapshot}", *there.options()]
         text = self._client.run(schema_words(words, encoding), heard=self._heard(name))

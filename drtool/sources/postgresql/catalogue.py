@@ -67,6 +67,13 @@ _RELATIONS_ONLY = (
     "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend e WHERE e.deptype = 'e' AND e.objid = {column} "  # noqa: S608 - constants
     f"AND e.classid = 'pg_catalog.pg_class'::regclass) AND {_OF_USERS}"
 )
+_VALID = "((i.indisvalid OR t.relkind = 'p') AND i.indisready)"
+"""An index that CREATE INDEX CONCURRENTLY did not finish is none: no query uses it, and pg_dump leaves it out."""
+_INVALID = (
+    "SELECT format('%I.%I', s.nspname, x.relname) FROM pg_catalog.pg_index i "  # noqa: S608 - constants
+    "JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid JOIN pg_catalog.pg_class t ON t.oid = i.indrelid "
+    f"JOIN pg_catalog.pg_namespace s ON s.oid = x.relnamespace WHERE NOT {_VALID} AND {_OF_USERS} ORDER BY 1"
+)
 _TABLE_RIGHTS, _SEQUENCE_RIGHTS = (_rights("x.relacl", kind, "x.relowner") for kind in ("r", "s"))
 _KINDS = (
     _Kind("pg_namespace", "'SCHEMA'", "x.nspname", _described("x.nspowner", _rights("x.nspacl", "n", "x.nspowner")),
@@ -75,8 +82,8 @@ _KINDS = (
           _described("x.relowner", f"CASE x.relkind WHEN 'S' THEN {_SEQUENCE_RIGHTS} ELSE {_TABLE_RIGHTS} END"),
           schema="relnamespace", where="x.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND x.relpersistence <> 't'"),
     _Kind("pg_class", "'INDEX'", "x.relname", _described("x.relowner"), schema="relnamespace",
-          join="JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid",
-          where="x.relkind IN ('i', 'I') AND " + _RELATIONS_ONLY.format(column="i.indrelid")),
+          join="JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid JOIN pg_catalog.pg_class t ON t.oid = i.indrelid",
+          where=f"x.relkind IN ('i', 'I') AND {_VALID} AND " + _RELATIONS_ONLY.format(column="i.indrelid")),
     _Kind("pg_proc", _ROUTINE, f"x.proname || {_ARGUMENTS}",
           _described("x.proowner", _rights("x.proacl", "f", "x.proowner")), schema="pronamespace"),
     _Kind("pg_type", "CASE x.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END", "x.typname",
@@ -162,6 +169,11 @@ def properties(session: Session) -> dict[str, str]:
     return dict(zip(_NAMES, map(shown, session.ask(_PROPERTIES)[0]), strict=True))
 
 
+def invalid_indexes(session: Session) -> list[str]:
+    """Return the indexes that were never finished; quoted."""
+    return [shown(row[0]) for row in session.ask(_INVALID)]
+
+
 def hidden_mappings(session: Session) -> int:
     """Return how many user mappings show no options, as if they had none: they may hold passwords."""
     return int(session.ask("SELECT count(*) FROM pg_catalog.pg_user_mappings WHERE umoptions IS NULL")[0][0])
@@ -199,7 +211,7 @@ def lacking(recorded: Mapping[str, Mapping[str, str]], schema: str) -> list[str]
             key = (kind, _one_line(name).partition("(")[0] if kind in _SIGNED else _one_line(name))
             left = routines if kind in _SIGNED else dumped
             if left[key] < 1:
-                lost.append(f"the dump lacks {kind.lower()} {name}, which pg_dump left out for this user")
+                lost.append(f"the dump lacks {kind.lower()} {name}: pg_dump left it out")
             left[key] -= 1
     return lost
 

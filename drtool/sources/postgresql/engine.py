@@ -8,7 +8,7 @@ from drtool.sources.children import program
 from drtool.sources.databases import NO_ACCESS, Access, Difference, Watch, selected
 from drtool.sources.guarded import user_of
 from drtool.sources.inventory import Database, Inventory
-from drtool.sources.postgresql import putback, roles
+from drtool.sources.postgresql import putback
 from drtool.sources.postgresql.client import Client
 from drtool.sources.postgresql.dsn import is_local
 from drtool.sources.postgresql.looking import look
@@ -23,35 +23,34 @@ class PostgresqlTarget:
         self.url = url
         self.version = look(client).version
         self.programs = str(server.programs) if server is not None else None
-        self._restore: putback.PutBack | None = None
+        self._restore = putback.PutBack(client, scratch=server is not None)
+        self._began = False
 
     @property
     def problems(self) -> Sequence[Difference]:
-        return self._restore.problems if self._restore is not None else ()
+        return self._restore.problems
 
     def check(self, chosen: Sequence[Database]) -> None:
-        if self._server is None:
-            putback.check_absent(self._client, chosen)
+        self._restore.check(chosen)
 
     def put_back(
         self, inventory: Inventory, files: Path, databases: Sequence[str], tell: Callable[[str], None]
     ) -> list[Database]:
-        self._restore = putback.PutBack(self._client, scratch=self._server is not None, tell=tell)
-        chosen = self._restore.run(inventory, files, selected(inventory, databases))
+        self._began = True
+        chosen = self._restore.run(inventory, files, selected(inventory, databases), tell)
         if self._server is not None:
             own = [database.name for database in chosen if database.name != "postgres"]
             self.url = self._server.url_of(own[0] if len(own) == 1 else "postgres")
         return chosen
 
     def differences(self, chosen: Sequence[Database], files: Path, what: Sequence[str]) -> list[Difference]:
-        found = putback.differences(self._client, chosen, files, what, restore=self._restore)
-        if self._restore is not None:
-            self._restore.settle(found)
+        restore = self._restore if self._began else None
+        found = putback.differences(self._client, chosen, files, what, restore=restore)
+        self._restore.settle(found)
         return found
 
     def stop(self) -> list[str]:
-        left = roles.leave(self._client, self._restore.granted) if self._restore is not None else []
-        return [*left, *(self._server.stop() if self._server is not None else [])]
+        return [*self._restore.leave(), *(self._server.stop() if self._server is not None else [])]
 
 
 class PostgresqlEngine:

@@ -2,8 +2,7 @@
 
 Invariants
     An entry that fails is reported with the server's own first words, and the others are loaded. No row is in a message.
-    A database that is being loaded carries a mark, a schema named `MARK`, until it is whole. By it a later restore tells its
-    own unfinished work, which it begins again, from somebody's data, which it never touches.
+    A database that is being loaded carries a mark until it is whole: see `unfinished`.
 """
 
 import re
@@ -14,8 +13,8 @@ from typing import NamedTuple
 from drtool.sources.children import ProgramFailed
 from drtool.sources.postgresql.client import Client
 from drtool.sources.postgresql.dsn import of_database
+from drtool.sources.postgresql.unfinished import MARK
 
-MARK = "drtool_unfinished_restore"
 RETRIES_MAX = 50
 WRITABLE = "-c default_transaction_read_only=off"
 _SECTION = re.compile(
@@ -29,7 +28,28 @@ _REGRANT = re.compile(
 _OF_DATABASE = re.compile(r"^\d+; \d+ \d+ (?:ACL|COMMENT|SECURITY LABEL) - DATABASE ")
 _EMPTY_PATH = b"SELECT pg_catalog.set_config('search_path', '', false);"
 _HEAD_BYTES = 1 << 16
-_VALUE = re.compile(r'(: )".*"$')
+_READS_ROWS = re.compile(
+    r"(?:TABLE|MATERIALIZED VIEW) DATA |BLOBS? |LARGE OBJECT |(?:CHECK |FK )?CONSTRAINT |INDEX |SEQUENCE SET |"
+    r"(?:TABLE|INDEX) ATTACH "
+)
+"""Entries at which the server reads rows, so that its words may hold some."""
+_RAISED = re.compile(r"at RAISE$|\bPL/(?!pgSQL)")
+"""A context that says that the message was made by a function, out of whatever it had."""
+_KIND = (
+    r"(?:role|schema|relation|type|function|operator|aggregate|extension|column|collation|access method|language|tablespace"
+    r"|server|table|sequence|view|index|database|constraint|text search \w+|foreign-data wrapper|publication|subscription)"
+)
+_OF_NAMES = re.compile(
+    rf"{_KIND} .+ (?:does not exist|already exists|is not available)|permission denied .+|must be .+"
+    r'|(?:new row for relation|insert or update on table|update or delete on table) ".+" violates .+ constraint ".+"'
+    r'|duplicate key value violates unique constraint ".+"|conflicting key value violates exclusion constraint ".+"'
+    r'|could not create (?:unique|exclusion) (?:index|constraint) ".+"|value for domain .+ violates check constraint ".+"'
+    r'|null value in column ".+" violates not-null constraint|column ".+" contains null values'
+    r'|check constraint ".+" is violated by some row|no partition of relation ".+" found for row'
+    r'|could not (?:open|access|load|extend|write to|create) [a-z ]*(?:file|library|directory) ".+"(?:: [A-Z][a-z ]+)?'
+)
+"""The server's words of which every quoted one is a name."""
+_VALUE = re.compile(r'(: )?".*|: .*', re.DOTALL)
 
 
 class Problem(NamedTuple):
@@ -40,20 +60,29 @@ class Problem(NamedTuple):
     message: str
 
 
-def told(message: str) -> str:
+def told(message: str, context: str = "", *, reads_rows: bool = False) -> str:
     """The server's first line, without a value of a row."""
-    return _VALUE.sub(r'\1"…"', message.strip().splitlines()[0] if message.strip() else "it said nothing")
+    first = message.strip().splitlines()[0] if message.strip() else "it said nothing"
+    raised = next((line for line in context.splitlines() if _RAISED.search(line)), None)
+    if raised is not None:
+        return f"a function of the database refused it: {raised.removeprefix('CONTEXT:').strip()}"
+    if not reads_rows or _OF_NAMES.fullmatch(first):
+        return first
+    return _VALUE.sub(lambda match: f'{match[1] or ""}"…"' if '"' in match[0] else ": …", first)
 
 
 def problems_of(stderr: str) -> list[Problem]:
     """What a verbose pg_restore complained of: each error with the entry that it was at."""
     found, number, entry = [], 0, ""
-    for line in stderr.splitlines():
+    for part in re.split(r"^(?=pg_restore: )", stderr, flags=re.MULTILINE):
+        line, _, rest = part.partition("\n")
         if at := re.match(r"pg_restore: from TOC entry (\d+); \d+ \d+ (.*)", line):
             number, entry = int(at[1]), at[2]
         elif error := re.match(r"pg_restore: error: (.*)", line):
             message = error[1].partition("ERROR:  ")[2] or error[1]
-            found.append(Problem(number, entry, told(message)))
+            reads_rows = bool(_READS_ROWS.match(entry))
+            context = rest.partition("CONTEXT:")[2].partition("Command was:")[0]
+            found.append(Problem(number, entry, told(message, context, reads_rows=reads_rows)))
     return found
 
 
@@ -104,9 +133,10 @@ class Loading:
         without_tablespaces: bool,
         without_owners: bool,
         marked: bool,
+        clean: bool = False,
         owner: str = "",
     ) -> None:
-        """`owner`: quoted; empty if it is not known."""
+        """`owner`: quoted; empty if it is not known. `clean`: drop what an unfinished restore left."""
         self._owner, self._quoted = "" if without_owners else owner, '"' + name.replace('"', '""') + '"'
         self._client, self._name, self._dump, self._marked = client, name, dump, marked
         self.has_mark = False
@@ -115,6 +145,7 @@ class Loading:
             *(["--no-tablespaces"] if without_tablespaces else []),
             *(["--no-owner"] if without_owners else []),
         ]
+        self._clean = ["--clean", "--if-exists"] if clean else []
 
     def run(self, there: bool) -> list[Problem]:
         """Return what could not be loaded. Raises DrtoolError if there is no database to load into."""
@@ -126,7 +157,14 @@ class Loading:
             self.has_mark = self._mark()
         if text.rest.strip():
             problems += self._applied(text.rest)
-        argv = ["pg_restore", "--no-password", "--verbose", *self._options, f"--dbname={of_database(self._name)}"]
+        argv = [
+            "pg_restore",
+            "--no-password",
+            "--verbose",
+            *self._options,
+            *self._clean,
+            f"--dbname={of_database(self._name)}",
+        ]
         code, stderr = self._client.fed(argv, self._dump, WRITABLE if self._is_read_only() else "")
         found = problems_of(stderr)
         if code and not found:
@@ -224,20 +262,3 @@ def _reset_search_path(script: Path) -> None:
         if at >= 0:
             file.seek(at)
             file.write(b"RESET search_path;".ljust(len(_EMPTY_PATH)))
-
-
-def is_marked(client: Client, name: str) -> bool:
-    """Whether a restore left this database unfinished. Raises DrtoolError."""
-    return bool(client.ask(f"SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = '{MARK}'", name))  # noqa: S608 - constant
-
-
-def finished(client: Client, name: str) -> None:
-    """Take the mark away."""
-    client.ask(f"SET default_transaction_read_only = off; DROP SCHEMA IF EXISTS {MARK}", name)
-
-
-def drop(client: Client, name: str) -> None:
-    """Drop a database that a restore left unfinished. Raises DrtoolError."""
-    quoted = '"' + name.replace('"', '""') + '"'
-    elsewhere = "template1" if client.entrance() == name else None
-    client.ask(f"DROP DATABASE {quoted}", elsewhere)

@@ -2,8 +2,9 @@
 
 Invariants
     A database that is there and holds anything is never touched, except in a scratch server, and except one that a restore
-    left unfinished and nobody has changed since.
-    What fails is reported, and the rest is restored: the other entries, and the other databases.
+    left unfinished (see `unfinished`).
+    What fails is reported, and the rest is restored: the other entries, and the other databases. A fault belongs to the
+    database that it was met in: the others are finished.
     Proven means compared: the rows of every table that was counted, every line of the schema, every object of the catalogue.
     Of another major version, the lines are not compared: they read differently there.
 """
@@ -11,30 +12,17 @@ Invariants
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from drtool.errors import DrtoolError, Refused
-from drtool.sources.databases import Difference, below, compared_lines, compared_rows, selected
-from drtool.sources.inventory import Database, Inventory, digest
-from drtool.sources.postgresql import catalogue, roles
+from drtool.errors import DrtoolError
+from drtool.sources.databases import Difference, below, compared_lines, compared_rows, kept_databases, selected
+from drtool.sources.inventory import Database, Inventory
+from drtool.sources.postgresql import catalogue, roles, unfinished
 from drtool.sources.postgresql.capture import schema_words
 from drtool.sources.postgresql.client import Client
 from drtool.sources.postgresql.dsn import of_database
-from drtool.sources.postgresql.loading import MARK, Loading, drop, finished, is_marked
-from drtool.sources.postgresql.looking import look, row_counts, schema_lines, tables
+from drtool.sources.postgresql.loading import Loading
+from drtool.sources.postgresql.looking import look, row_counts, schema_lines
+from drtool.sources.postgresql.unfinished import MARK
 
-_OWN = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-_HASH = "count(*), coalesce(sum(pg_catalog.hashtextextended({}, 0)::numeric), 0)"
-_RELATION = _HASH.format("n.nspname || '.' || c.relname || c.relkind::text")
-_FUNCTION = _HASH.format("n.nspname || '.' || p.oid::pg_catalog.regprocedure::text || coalesce(p.prosrc, '')")
-_RELATIONS = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-_FUNCTIONS = "pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-_OBJECTS = " UNION ALL ".join(
-    (
-        f"SELECT 'relations', {_RELATION} FROM {_RELATIONS} WHERE {_OWN}",  # noqa: S608 - constants
-        f"SELECT 'functions', {_FUNCTION} FROM {_FUNCTIONS} WHERE {_OWN}",  # noqa: S608 - constants
-        "SELECT 'large objects', count(*), coalesce(sum(oid::bigint), 0) FROM pg_catalog.pg_largeobject_metadata",
-    )
-)
-_CONTENT = "SELECT count(*), coalesce(sum(pg_catalog.hashtextextended(t::text, 0)::numeric), 0) FROM {} t"
 _PER_SERVER = ("encoding", "collation", "character type")
 """What an empty database that was there already keeps."""
 
@@ -42,19 +30,32 @@ _PER_SERVER = ("encoding", "collation", "character type")
 class PutBack:
     """A restore of some databases into one server."""
 
-    def __init__(self, client: Client, *, scratch: bool, tell: Callable[[str], None]) -> None:
-        self._client, self.is_scratch, self._tell = client, scratch, tell
+    def __init__(self, client: Client, *, scratch: bool) -> None:
+        self._client, self.is_scratch = client, scratch
+        self._tell: Callable[[str], None] = lambda _: None
         self.problems: list[Difference] = []
         self.granted: list[str] = []
         self.made: list[str] = []
         self.marked: list[str] = []
         self.without_owners: list[str] = []
         self.recorded_version = ""
+        self._locks = unfinished.Locks(client)
 
-    def run(self, inventory: Inventory, files: Path, chosen: Sequence[Database]) -> list[Database]:
+    def check(self, chosen: Sequence[Database]) -> list[Database]:
+        """Lock the databases, and return those that are left alone and only compared. Raises Refused, DrtoolError."""
+        if self.is_scratch:
+            return []
+        names = [database.name for database in chosen]
+        unfinished.leave(self._client, names)
+        self._locks.take(names)
+        return kept_databases(chosen, unfinished.standing(self._client, chosen))
+
+    def run(
+        self, inventory: Inventory, files: Path, chosen: Sequence[Database], tell: Callable[[str], None]
+    ) -> list[Database]:
         """Restores globals, then each database, from `files`, where the snapshot was put; those that are there now."""
-        if not self.is_scratch:
-            check_absent(self._client, chosen)
+        self._tell = tell
+        kept = self.check(chosen)
         owners = sorted(
             {owner for database in chosen for owner in catalogue.owners(database.objects, database.properties)}
         )
@@ -67,6 +68,9 @@ class PutBack:
         strangers = roles.strangers(self._client, owners)
         restored = []
         for database in chosen:
+            if database in kept:
+                self._tell(f"the database {database.name} is there: it is left alone, and compared")
+                continue
             try:
                 self._restore(
                     database,
@@ -75,31 +79,31 @@ class PutBack:
                     strangers=strangers,
                 )
             except DrtoolError as error:
-                self.problems.append(Difference("object", database.name, f"it could not be restored: {error.message}"))
+                self._report(database.name, database.name, f"it could not be restored: {error.message}")
             else:
                 restored.append(database)
         if not restored:
             first = next(row for row in reversed(self.problems) if row.what == "object")
             raise DrtoolError(f"the database {first.where} could not be restored: {first.detail}")
-        return restored
+        return [database for database in chosen if database in restored or database in kept]
+
+    def _report(self, database: str, where: str, detail: str) -> None:
+        self.problems.append(Difference("object", where, detail, database))
 
     def _restore(self, database: Database, files: Path, *, without_tablespaces: bool, strangers: Sequence[str]) -> None:
         name = database.name
         there = name in look_at(self._client)
-        if there and not self.is_scratch and is_marked(self._client, name):
+        is_again = there and not self.is_scratch and unfinished.is_marked(self._client, name)
+        if is_again:
             self._tell(f"{name} was left unfinished by a restore, and is begun again")
-            drop(self._client, name)
+        if is_again and unfinished.may_create(self._client):
+            unfinished.drop(self._client, name)
             there = False
         foreign = sorted(set(strangers) & set(catalogue.owners(database.objects, database.properties)))
         if foreign:
             self.without_owners.append(name)
-            self.problems.append(
-                Difference(
-                    "object",
-                    name,
-                    f"what belonged to {', '.join(foreign)} belongs to the restoring user, who may not give it away",
-                )
-            )
+            who = ", ".join(foreign)
+            self._report(name, name, f"what belonged to {who} belongs to the restoring user, who may not give it away")
         loading = Loading(
             self._client,
             name,
@@ -107,6 +111,7 @@ class PutBack:
             without_tablespaces=without_tablespaces,
             without_owners=bool(foreign),
             marked=not self.is_scratch,
+            clean=is_again and there,
             owner=(database.properties or {}).get("owner", ""),
         )
         self.made += [] if there else [name]
@@ -115,9 +120,7 @@ class PutBack:
         finally:
             self.marked += [name] if loading.has_mark else []
         for problem in failed:
-            self.problems.append(
-                Difference("object", f"{name}: {problem.entry}" if problem.entry else name, problem.message)
-            )
+            self._report(name, f"{name}: {problem.entry}" if problem.entry else name, problem.message)
 
     def _missing_roles(self, recorded: Mapping[str, str]) -> list[Difference]:
         with self._client.session() as session:
@@ -132,14 +135,20 @@ class PutBack:
         return major.isdigit() and int(major) != look(client).major
 
     def settle(self, found: Sequence[Difference]) -> None:
-        """Take the marks away if all is as recorded; else note the contents, so that only what nobody changed is begun again."""
+        """Take the mark from each database that is as recorded; let the others be begun again if they stay as they are."""
+        faulty = {row.database for row in (*found, *self.problems)}
         for name in self.marked:
-            if found or self.problems:
-                note = content(self._client, name)
-                self._client.ask(f"SET default_transaction_read_only = off; COMMENT ON SCHEMA {MARK} IS '{note}'", name)
+            if name in faulty:
+                unfinished.note_content(self._client, name)
             else:
-                finished(self._client, name)
+                unfinished.finished(self._client, name)
         self.marked = []
+
+    def leave(self) -> list[str]:
+        """End the restore: locks and memberships go; what could not be undone, in words."""
+        self._locks.release()
+        granted, self.granted = self.granted, []
+        return roles.leave(self._client, granted)
 
 
 def look_at(client: Client) -> set[str]:
@@ -157,61 +166,13 @@ def put_back(
     tell: Callable[[str], None],
 ) -> list[Database]:
     """Restore and settle; what could not be restored is told. Raises DrtoolError, Refused."""
-    restore = PutBack(client, scratch=scratch, tell=tell)
-    chosen = restore.run(inventory, files, selected(inventory, databases))
+    restore = PutBack(client, scratch=scratch)
+    chosen = restore.run(inventory, files, selected(inventory, databases), tell)
     for problem in restore.problems:
         tell(f"{problem.where}: {problem.detail}")
     restore.settle(())
+    restore.leave()
     return chosen
-
-
-def check_absent(client: Client, chosen: Sequence[Database]) -> None:
-    """An empty database of that name is as good as none, and so is one that a restore left unfinished."""
-    there = look(client).databases.keys() | {"template1"}
-    for database in chosen:
-        if database.name not in there:
-            continue
-        with client.session(database.name) as session:
-            ((count,),) = session.ask(
-                "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-                "WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-            )
-        if int(count) or is_marked(client, database.name):
-            _check_unfinished(client, database.name, count)
-
-
-def _check_unfinished(client: Client, name: str, count: str) -> None:
-    if not is_marked(client, name):
-        raise Refused(
-            f"the server at {client.told} has a database {name} with {count} tables and other objects in it",
-            hint="rename or drop it first, or restore into another server",
-        )
-    comment = "SELECT coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') FROM pg_catalog.pg_namespace"
-    found = client.ask(f"{comment} WHERE nspname = '{MARK}'", name)
-    note = "".join(row[0] for row in found if row)  # one empty value reads as a row of none
-    if not note:
-        raise Refused(
-            f"a restore of the database {name} at {client.told} was interrupted, so nothing tells whether it was changed since",
-            hint="drop it, then run the restore again",
-        )
-    if client.entrance() == name:
-        raise Refused(
-            f"the database {name} at {client.told} was restored with errors, and cannot be dropped by way of itself",
-            hint="add dbname=template1 to the DSN",
-        )
-    if note != content(client, name):
-        raise Refused(
-            f"the database {name} at {client.told} was restored with errors, and has been changed since",
-            hint=f"drop it first; or keep it, and drop its schema {MARK}",
-        )
-
-
-def content(client: Client, name: str) -> str:
-    """Return a digest of all rows of a database, and of its tables, functions and large objects."""
-    with client.session(name) as session:
-        rows = [(table.name, session.ask(_CONTENT.format(table.name))) for table in tables(session) if table.counted]
-        objects = session.ask(_OBJECTS)
-    return digest((*(f"{table}: {row}" for table, row in rows), *map(str, objects)))
 
 
 def differences(
@@ -260,7 +221,7 @@ def _record_differences(
     with client.session(database.name) as session:
         now, properties = catalogue.objects(session), catalogue.properties(session)
     lost = [
-        Difference("schema", database.name, f"missing: {kind.lower()} {name}")
+        Difference("schema", database.name, f"missing: {kind.lower()} {name}", database.name)
         for kind, names in (database.objects or {}).items()
         for name in names
         if name not in now.get(kind, {})
@@ -270,7 +231,9 @@ def _record_differences(
         return lost
     kept = () if ours else _PER_SERVER
     return lost + [
-        Difference("schema", database.name, f"its {key}: {properties.get(key, '')!r}; {value!r} recorded")
+        Difference(
+            "schema", database.name, f"its {key}: {properties.get(key, '')!r}; {value!r} recorded", database.name
+        )
         for key, value in (database.properties or {}).items()
         if key not in kept and properties.get(key) != value
     ]

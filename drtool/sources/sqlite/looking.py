@@ -7,6 +7,7 @@ Invariants
 import os
 import re
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from urllib.parse import quote
 from drtool.errors import DrtoolError
 from drtool.sources.inventory import Database, digest
 
-_LACKING = "not available"
+_LACKING, _UNCOMPARED = "not available", "not compared"
 _FAULTS_SHOWN = 5
 _NEEDED = re.compile(r"(no such collation sequence|unknown function): (.+?)(?:\(\))?")
 _OF_STAND_INS = (
@@ -57,8 +58,8 @@ def describe(path: Path, name: str, dump: str) -> Database:
     try:
         with closing(connect(path)) as connection:
             connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-            checks = _checked(connection, name)
             objects = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+            checks = _checked(connection, name, sorted(_tables(objects)))
             return Database(
                 name=name,
                 dump=dump,
@@ -73,27 +74,41 @@ def describe(path: Path, name: str, dump: str) -> Database:
 
 def unchecked(database: Database) -> list[str]:
     """Return what could not be checked, in words."""
-    lacking = database.checks.get(_LACKING)
+    lacking, tables = database.checks.get(_LACKING), database.checks.get(_UNCOMPARED)
     if not lacking:
         return []
-    return [f"its pages are sound, but no index was compared with its rows: that takes {lacking} of its own program"]
+    left = f"the indexes of {tables or 'its tables'} were not compared with their rows"
+    return [f"its pages are sound, but {left}: that takes {lacking} of its own program"]
 
 
-def _checked(connection: sqlite3.Connection, name: str) -> dict[str, str]:
+def _checked(connection: sqlite3.Connection, name: str, tables: Sequence[str]) -> dict[str, str]:
     """Return what was checked, and how. Raises DrtoolError if the database is damaged."""
     try:
         faults = _faults(connection, "integrity_check")
         checks = {"integrity_check": "ok"}
     except sqlite3.OperationalError as error:
+        faults, uncompared = _each_checked(connection, tables)
         lacking = _with_stand_ins(connection, error)
-        faults = [text for text in _faults(connection, "quick_check") if not text.startswith(_OF_STAND_INS)]
-        checks = {"quick_check": "ok", _LACKING: ", ".join(lacking)}
+        faults += [text for text in _faults(connection, "quick_check") if not text.startswith(_OF_STAND_INS)]
+        checks = {"quick_check": "ok", _UNCOMPARED: ", ".join(uncompared), _LACKING: ", ".join(lacking)}
     if faults:
         raise DrtoolError(
-            f"the database {name} is damaged: {'; '.join(faults[:_FAULTS_SHOWN])[:500]}",
+            f"the database {name} is damaged: {'; '.join(dict.fromkeys(faults[:_FAULTS_SHOWN]))[:500]}",
             hint="nothing was stored; the last snapshot before the damage is still there",
         )
     return checks
+
+
+def _each_checked(connection: sqlite3.Connection, tables: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(faults, tables that need what this program lacks); every other table is checked with its indexes."""
+    faults, uncompared = [], []
+    for table in tables:
+        quoted = table.replace('"', '""')
+        try:
+            faults += _faults(connection, f'integrity_check("{quoted}")')
+        except sqlite3.OperationalError:
+            uncompared.append(table)
+    return faults, uncompared
 
 
 def _faults(connection: sqlite3.Connection, check: str) -> list[str]:

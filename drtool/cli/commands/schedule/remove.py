@@ -46,14 +46,16 @@ def schedule_remove(
 def _whose(call: "Call", wish: Wish) -> str | None:
     """Return the configuration of the timers to remove, as their marks name it, or None to remove all timers."""
     from drtool.cli.core.settings import find_config, named_config
+    from drtool.config.identity import spellings
     from drtool.operations.scheduling.files import configurations
     from drtool.operations.scheduling.systemd import owner
 
     here = Path.cwd()
     path = named_config(call.options, os.environ, here) or find_config(call.options, os.environ, here)
-    if path is not None:
-        return owner(path.absolute())
     found = configurations(wish.directory)
+    if path is not None:
+        names = [owner(each) for each in spellings(path)]
+        return next((name for name in names if name in found), names[0])
     if len(found) > 1:
         raise UsageError(
             f"several configurations have timers here: {', '.join(found)}",

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from drtool.cli.core.text import Document
 from drtool.cli.core.view import Cell, Line, View, line, view
+from drtool.config.identity import one_spelling
 from drtool.errors import DrtoolError, UsageError
 from drtool.events import Warned
 
@@ -83,7 +84,8 @@ def place_of(call: "Call", *, user: bool) -> "Place":
     from drtool.operations.scheduling import Place
     from drtool.operations.scheduling.jobs import writable_places
 
-    config, path = call.settings.config, call.check_configured().absolute()
+    config = call.settings.config
+    path = one_spelling(call.check_configured().absolute(), config)
     return Place(
         program=_program(),
         config=path,

@@ -1,0 +1,331 @@
+"""Users, roles and their rights, and what else of a server no database holds: recorded, dumped, brought back, compared.
+
+Invariants
+    The record comes from the server (`SHOW GRANTS`, `mysql.servers`, …), not from the dump. It holds no password.
+    Users and roles that are there keep their passwords and rights. They may be given roles that are new.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from drtool.errors import DrtoolError
+from drtool.sources.inventory import Inventory
+from drtool.sources.mysql.client import PLAIN, Client, quoted
+from drtool.sources.mysql.loading import OPTIONS, errors_of
+from drtool.sources.mysql.session import Failure, Session, connected
+
+Grants = dict[str, tuple[str, ...]]
+Tell = Callable[[str], None]
+PUBLIC = "PUBLIC"
+"""The role that every user of MariaDB 10.11 has. The dump programs leave its rights out."""
+_IMPORT_ROLE = "mariadb_dump_import_role"
+_ACCOUNTS = "SELECT User, Host, is_role FROM mysql.user"
+_SYSTEM = {
+    "SERVER": "SELECT Server_name, CONCAT_WS(' ', Wrapper, Host, Port, Socket, Db, Username, Owner) FROM mysql.servers",
+    "PLUGIN": "SELECT name, dl FROM mysql.plugin",
+    "LOADABLE FUNCTION": "SELECT name, dl FROM mysql.func",
+}
+_DUMPED = {
+    "SERVER": re.compile(r"^CREATE SERVER (?:IF NOT EXISTS )?`((?:[^`]|``)+)`", re.MULTILINE),
+    "PLUGIN": re.compile(r"^INSTALL PLUGIN (?:IF NOT EXISTS )?`((?:[^`]|``)+)`", re.MULTILINE),
+    "LOADABLE FUNCTION": re.compile(
+        r"^CREATE (?:AGGREGATE )?FUNCTION (?:IF NOT EXISTS )?`((?:[^`]|``)+)`", re.MULTILINE
+    ),
+}
+_INSTALLED = {
+    "SERVER": "SELECT Server_name FROM mysql.servers",
+    "PLUGIN": "SELECT PLUGIN_NAME FROM information_schema.PLUGINS",
+    "LOADABLE FUNCTION": "SELECT name FROM mysql.func",
+}
+_LATER = re.compile(r"^(?:/\*M!\d+ )?GRANT ")
+_IDENTIFIED = re.compile(r" IDENTIFIED (?:BY|VIA) .*?(?= REQUIRE | WITH |$)")
+_ON = re.compile(r" ON (?:TABLE |PROCEDURE |FUNCTION |PACKAGE |PACKAGE BODY )?`((?:[^`]|``)+)`\.")
+_WRAPPED = re.compile(r"^/\*M?!\d+ (.*?) \*/;?$", re.DOTALL)
+_TOKEN = re.compile(r"`(?:[^`]|``)*`|'(?:[^'\\]|\\.|'')*'|\"(?:[^\"]|\"\")*\"|[^\s`'\"@;(),]+|[@;(),]", re.DOTALL)
+
+
+class Record(NamedTuple):
+    """What the server says of its accounts, and of what else no database holds."""
+
+    grants: Grants
+    """By account, written with back quotes: the statements of `SHOW GRANTS` without passwords."""
+    system: dict[str, dict[str, str]]
+    """By kind and name: connections to other servers, plugins, loadable functions."""
+
+
+def recorded(session: Session) -> Record | None:
+    """Return the record; None if this user may not read it."""
+    rows = session.attempt(_ACCOUNTS)
+    if isinstance(rows, Failure):
+        return None
+    found: Grants = {}
+    for user, host, is_role in rows:
+        account = _spelled(user, "" if is_role == "Y" else host, is_role=is_role == "Y")
+        grants = grants_of(session, account) if user != _IMPORT_ROLE else ()
+        if grants is None:
+            return None
+        found |= {account: grants} if user != _IMPORT_ROLE else {}
+    system = {}
+    for kind, sql in _SYSTEM.items():
+        listed = session.attempt(sql)
+        if not isinstance(listed, Failure):
+            system[kind] = dict(sorted((name, what) for name, what in listed))
+    return Record(dict(sorted(found.items())), system)
+
+
+def grants_of(session: Session, account: str) -> tuple[str, ...] | None:
+    """Return an account's own rights; None if they cannot be read. Of a role, the server lists those of its roles as well."""
+    rows = session.attempt(f"SHOW GRANTS FOR {account}")
+    if isinstance(rows, Failure):
+        return () if account == PUBLIC else None
+    return tuple(
+        sorted(plain for row in rows if (plain := without_password(row[0])) and _subject_text(plain) == account)
+    )
+
+
+def both(before: Record, after: Record) -> Record:
+    """Return what was there all the time."""
+    grants = {
+        account: tuple(line for line in lines if line in after.grants[account])
+        for account, lines in before.grants.items()
+        if account in after.grants
+    }
+    system = {
+        kind: {name: what for name, what in names.items() if after.system.get(kind, {}).get(name) == what}
+        for kind, names in before.system.items()
+    }
+    return Record(grants, system)
+
+
+def dumped(client: Client, session: Session) -> tuple[bytes, Record | None, list[str]]:
+    """(statements that bring users and the rest back, the record, what is missing in words). Raises DrtoolError."""
+    before = recorded(session)
+    words = client.words("dump", "--skip-dump-date", "--skip-comments")
+    text = client.run([*words, "--system=users"])
+    missing = []
+    try:
+        text += client.run([*words, "--system=servers,plugins,udfs"])
+    except DrtoolError as error:
+        missing.append(f"servers, plugins and loadable functions are left out: {error.message}")
+    after = recorded(session)
+    if before is None or after is None:
+        return (
+            text,
+            None,
+            [*missing, "the rights of users cannot be compared with their dump: GRANT SELECT ON `mysql`.*"],
+        )
+    record = both(before, after)
+    public = "".join(f"{line};\n" for line in record.grants.get(PUBLIC, ()))
+    text += public.encode("utf-8", "surrogateescape")
+    return text, record, missing or lacking(record, text.decode("utf-8", "surrogateescape"))
+
+
+def lacking(record: Record, text: str) -> list[str]:
+    """Return what is recorded and that a dump does not hold, in words."""
+    there = {_canonical(without_password(line.rstrip(";"))) for line in text.splitlines()}
+    lost = [
+        f"the dump of users lacks: {line}"
+        for lines in record.grants.values()
+        for line in lines
+        if _canonical(line) not in there
+    ]
+    for kind, names in record.system.items():
+        found = {name.replace("``", "`") for name in _DUMPED[kind].findall(text)}
+        lost += [f"the dump lacks the {kind.lower()} {name}" for name in names if name not in found]
+    return lost
+
+
+def without_password(grant: str) -> str:
+    """A statement of `SHOW GRANTS` without the password."""
+    return _IDENTIFIED.sub("", grant)
+
+
+class Users:
+    """The users and roles of a snapshot, in two passes: a right on a table can be granted once the table is there."""
+
+    def __init__(self, client: Client, text: str, databases: Iterable[str]) -> None:
+        """`databases`: those that are restored."""
+        self._client, self._databases = client, frozenset(databases)
+        with connected(client) as session:
+            accounts = session.ask("SELECT User, Host FROM mysql.user")
+            public = grants_of(session, PUBLIC)
+            installed = {kind: session.attempt(sql) for kind, sql in _INSTALLED.items()}
+        self._before = {(user, host) for user, host in accounts if (user, host) != (PUBLIC, "")}
+        self._before |= {(PUBLIC, "")} if public else set()
+        here = {kind: {row[0] for row in rows} for kind, rows in installed.items() if not isinstance(rows, Failure)}
+        kept = without_installed(of_new_users(text, self._before, self._databases), here)
+        self._lines = kept.splitlines(keepends=True)
+        self._later: list[str] = []
+        self._failed: set[str] = set()
+
+    def create(self) -> list[str]:
+        """What could not be done, in words, but for what waits for `grant`."""
+        problems = []
+        for code, at, message in self._said(self._lines):
+            line = self._lines[at - 1] if 0 < at <= len(self._lines) else ""
+            if _LATER.match(line):
+                self._later.append(line)
+            elif not (code == 1396 and "CREATE ROLE" in line):  # the dump makes a role once for each who administers it
+                problems.append(f"{message}{about(line)}")
+        return problems
+
+    def grant(self, tell: Tell) -> list[str]:
+        """What could not be granted although its object should be there."""
+        problems = []
+        for _, at, message in self._said(self._later):
+            line = self._later[at - 1]
+            self._failed.add(_subject_line(line))
+            if (database := database_of(line)) is not None and database not in self._databases:
+                tell(f"users: {message}{about(line)}, whose database is not restored")
+            else:
+                problems.append(f"{message}{about(line)}")
+        return problems
+
+    def compare(self, inventory: Inventory, server_version: str, tell: Tell) -> list[str]:
+        """Return what the server lacks of what was recorded, in words. Only who may read the system's tables can compare."""
+        if inventory.grants is None or _series(inventory.server_version or "") != _series(server_version):
+            return []
+        with connected(self._client) as session:
+            now = recorded(session)
+        if now is None:
+            return []
+        problems = []
+        for account, lines in inventory.grants.items():
+            lost = [line for line in lines if line not in now.grants.get(account, ()) and self._concerns(line)]
+            if lost and _account_of(account) in self._before:
+                tell(f"users: {account} was there and keeps its rights; of those that were recorded it lacks {lost[0]}")
+            else:
+                problems += [f"missing: {line}" for line in lost]
+        for kind, names in (inventory.system or {}).items():
+            there = now.system.get(kind, {})
+            problems += [
+                f"missing: the {kind.lower()} {name}" for name in names if kind in now.system and name not in there
+            ]
+            for name, what in names.items():
+                if there.get(name, what) != what:
+                    tell(f"the {kind.lower()} {name} was there, and is not as it was recorded")
+        return problems
+
+    def _concerns(self, line: str) -> bool:
+        """Whether a right should be there: it is reported already, or its database is not restored."""
+        database = database_of(line)
+        return line not in self._failed and (database is None or database in self._databases)
+
+    def _said(self, lines: Sequence[str]) -> list[tuple[int, int, str]]:
+        if not lines:
+            return []
+        text = f"{PLAIN};" + "".join(lines)
+        said = self._client.complaints(text.encode("utf-8", "surrogateescape"), *OPTIONS)
+        return errors_of("\n".join(said))
+
+
+def about(line: str) -> str:
+    """The statement without a password."""
+    text = re.sub(r"^/\*M?!\d+ | \*/;?$|;$", "", line.strip())
+    text = text.partition(" IDENTIFIED ")[0].partition(" OPTIONS (")[0]
+    return f" ({text})" if text else ""
+
+
+def of_new_users(text: str, accounts: Iterable[Sequence[str]], databases: Iterable[str] = ()) -> str:
+    """Without what would change users and roles that are there.
+
+    Those that are there may be given roles that are new, and everybody (`PUBLIC`) rights on the databases that are restored.
+    """
+    here, restored = {(user, host) for user, host in accounts}, set(databases)
+    lines = text.splitlines(keepends=True)
+    subjects = [subject(line) for line in lines]
+    fresh = {who for line, who in zip(lines, subjects, strict=True) if who and "CREATE ROLE" in line} - here
+
+    def is_kept(line: str, who: tuple[str, str] | None) -> bool:
+        if who is None or who not in here:
+            return True
+        if who == (PUBLIC, ""):
+            return database_of(line) in restored
+        tokens = _tokens(line)
+        return tokens[0].upper() == "GRANT" and tokens[2].upper() == "TO" and (_unquoted(tokens[1]), "") in fresh
+
+    return "".join(line for line, who in zip(lines, subjects, strict=True) if is_kept(line, who))
+
+
+def without_installed(text: str, here: Mapping[str, set[str]]) -> str:
+    """Without what would define a server, plugin or loadable function that is there already."""
+
+    def is_there(line: str) -> bool:
+        for kind, pattern in _DUMPED.items():
+            match = pattern.match(line)
+            if match is not None:
+                return match[1].replace("``", "`") in here.get(kind, ())
+        return False
+
+    return "".join(line for line in text.splitlines(keepends=True) if not is_there(line))
+
+
+def subject(line: str) -> tuple[str, str] | None:
+    """The user (with host) or role that a statement makes or changes; None for other statements."""
+    tokens = _tokens(line)
+    words = [token.upper() for token in tokens]
+    at = -1
+    if words[:1] == ["GRANT"] and "TO" in words:
+        at = len(words) - words[::-1].index("TO")
+    elif words[:2] in (["CREATE", "USER"], ["ALTER", "USER"], ["CREATE", "ROLE"]):
+        at = 5 if words[2:5] == ["IF", "NOT", "EXISTS"] else 2
+    elif words[:3] == ["SET", "DEFAULT", "ROLE"] and "FOR" in words:
+        at = len(words) - words[::-1].index("FOR")
+    if not 0 <= at < len(tokens):
+        return None
+    host = _unquoted(tokens[at + 2]) if tokens[at + 1 : at + 2] == ["@"] and at + 2 < len(tokens) else ""
+    return _unquoted(tokens[at]), host
+
+
+def database_of(grant: str) -> str | None:
+    """The database that a right is on; None for rights on the whole server."""
+    match = _ON.search(grant)
+    return None if match is None else re.sub(r"\\([_%])", r"\1", match[1].replace("``", "`"))
+
+
+def _tokens(line: str) -> list[str]:
+    plain = line.strip()
+    wrapped = _WRAPPED.match(plain)
+    return _TOKEN.findall(wrapped[1] if wrapped is not None else plain)
+
+
+def _canonical(line: str) -> tuple[str, ...]:
+    """A statement without regard to its quotes."""
+    return tuple(_unquoted(token) for token in _tokens(line))
+
+
+def _unquoted(token: str) -> str:
+    quote = token[:1]
+    if quote not in ("`", "'", '"'):
+        return token
+    inner = token[1:-1].replace(quote * 2, quote)
+    return re.sub(r"\\(.)", r"\1", inner) if quote == "'" else inner
+
+
+def _spelled(user: str, host: str, *, is_role: bool) -> str:
+    if is_role:
+        return PUBLIC if user == PUBLIC else quoted(user)
+    return f"{quoted(user)}@{quoted(host)}"
+
+
+def _subject_text(grant: str) -> str:
+    """The account of a grant, as `_spelled` writes it; empty if there is none."""
+    found = subject(grant)
+    if found is None:
+        return ""
+    at = grant.rfind(" TO ")
+    return _spelled(*found, is_role=not found[1] and "@" not in _tokens(grant[at:])[2:3])
+
+
+def _subject_line(line: str) -> str:
+    """A statement of a dump as the record has it."""
+    return without_password(about(line)[2:-1])
+
+
+def _account_of(account: str) -> tuple[str, str]:
+    return subject(f"GRANT x TO {account}") or ("", "")
+
+
+def _series(version: str) -> list[str]:
+    return version.partition("-")[0].split(".")[:2]
