@@ -36,6 +36,7 @@ KNOWN = {
     "plans/running/secrets.py": "the command of a secret, from the user",
     "sources/children.py": "the way to all programs of a source",
     "sources/guarded.py": "the guard's shell, whose script is constant",
+    "sources/mysql/accounts.py": "mariadb-dump and mariadb, with constant options",
     "sources/mysql/client.py": "mariadb: every value is part of --option=value",
     "sources/mysql/engine.py": "mariadb-check and mariadb-dump: databases stand after --",
     "sources/mysql/loading.py": "mariadb, with constant options",
