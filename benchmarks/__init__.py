@@ -1,1 +1,1 @@
-"""Side by side with the tools that people use today: `make bench` (README.md says what is measured, and how)."""
+"""Comparison with widely used backup tools: `make bench` (README.md describes the measurements)."""

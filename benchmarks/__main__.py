@@ -1,6 +1,6 @@
 """`python -m benchmarks`: measure drtool beside restic and BorgBackup on this machine, and print medians and ratios.
 
-The tools take turns within every operation of every round, so that a machine that slows down slows all of them.
+The tools alternate within every operation of every round, so a machine that slows down slows all of them.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SNAPSHOTS_KEPT = 5
 
 
 class Bench:
-    """One sitting: some tools, some workloads, some rounds."""
+    """One session of measurements: tools, workloads and rounds."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -39,7 +39,7 @@ class Bench:
         self.restored: list[Path] = []
 
     def find_tools(self) -> dict[str, str]:
-        """Tool name → program, for those that can be had; says why for the others."""
+        """Return tool name → program for the available tools, and print the reason for the others."""
         found = {}
         for name in self.options.tools:
             try:
@@ -88,7 +88,7 @@ class Bench:
                 yield row
 
     def age(self, workload: str, tools: list[Tool]) -> None:
-        """Ten more snapshots, each of a workload changed at other places, and the older half of them and all before forgotten."""
+        """Make ten more snapshots, each of a workload changed at other places, and forget the older half and all before."""
         for number in range(SNAPSHOTS_BEFORE_PRUNE):
             with self.workloads.changed(workload, 1000 + number):
                 for tool in tools:
@@ -131,16 +131,16 @@ class Bench:
         )
 
     def drop_restored(self) -> None:
-        """Restored trees of many files stay until the end of the sitting.
+        """Delete the restored trees. Trees with many files stay until the end of the session.
 
-        ext4 does not reuse the inodes of files deleted in the last minutes and searches past each of them, so who
-        restores after a large deletion pays for it: measured, five times.
+        ext4 does not reuse the inodes of files deleted in the last minutes and searches past each of them. So a restore
+        after a large deletion takes up to five times as long, as measured.
         """
         while self.restored:
             shutil.rmtree(self.restored.pop())
 
     def compare(self, tool: Tool, destination: Path) -> None:
-        """A fast restore that is wrong is not fast. (After `changed` the newest snapshot holds the changed data.)"""
+        """Compare the restored data, since a wrong restore must not count. (After `changed` the data has the changes.)"""
         if "changed" in self.options.operations:
             with self.workloads.changed(tool.source.name, 1):
                 self.diff(tool, destination)
@@ -176,7 +176,7 @@ class Bench:
 
 
 def machine() -> str:
-    """The machine in one line."""
+    """Return a description of the machine in one line."""
     model = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -189,22 +189,20 @@ def machine() -> str:
 
 
 def main() -> int:
-    """Exit 0 if everything that could be measured was right."""
+    """Run the benchmark, and exit with 0 if all available tools gave right results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition("\n")[0])
     default_root = Path(tempfile.gettempdir()) / f"drtool-bench-{os.getuid()}"
     parser.add_argument(
         "--size", choices=SIZES, default="full", help="full: some 20 GB and an hour; small: 1 GB, some minutes"
     )
     parser.add_argument(
-        "--root", type=Path, default=default_root, help="where data, peers and results lie (default: %(default)s)"
+        "--root", type=Path, default=default_root, help="directory for data, peers and results (default: %(default)s)"
     )
-    parser.add_argument("--runs", type=int, default=3, help="rounds; medians are reported")
+    parser.add_argument("--runs", type=int, default=3, help="number of rounds; medians are reported")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))
     parser.add_argument("--operations", nargs="+", choices=OPERATIONS, default=list(OPERATIONS))
-    parser.add_argument(
-        "--limit", type=float, default=900, metavar="SECONDS", help="a command that takes longer is ended"
-    )
+    parser.add_argument("--limit", type=float, default=900, metavar="SECONDS", help="time limit of a command")
     options = parser.parse_args()
     options.operations = [name for name in OPERATIONS if name == "first" or name in options.operations]
     bench = Bench(options)

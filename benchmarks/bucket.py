@@ -1,8 +1,8 @@
 """drtool at one S3 server beside a plain loop of boto3 with as many transfers at once: `python -m benchmarks.bucket`.
 
-Both are programs that are started, and move the same bytes: the loop (`plain_loop.py`) puts and gets pieces of a file, of a
-pack's size; drtool backs up and restores the file (it cuts, hashes, seals and writes metadata besides). They take turns in
-being the first; the medians are compared.
+Both are started as programs and move the same bytes. The loop (`plain_loop.py`) puts and gets pieces of a file, of a
+pack's size. drtool backs up and restores the file, and also cuts, hashes, seals and writes metadata. They alternate in
+starting first, and the medians are compared.
 """
 
 import argparse
@@ -25,7 +25,7 @@ LOOP = Path(__file__).with_name("plain_loop.py")
 
 
 def main() -> None:
-    """Prints one row of the table for each direction."""
+    """Print one row of the table for each direction."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--megabytes", type=int, default=512)
     words.add_argument("--rounds", type=int, default=3)
@@ -79,7 +79,7 @@ def _measure(
         for what, both in acts.items():
             first = number % 2
             took = {who: both[who]() for who in (first, 1 - first)}
-            if number:  # the first round warms everything up: memory that a virtual machine gets anew is slow to come
+            if number:  # the first round is a warm-up, because new memory of a virtual machine is slow
                 taken.setdefault(what, []).append((took[0], took[1]))
                 print(f"  {what}: loop {took[0]:.2f} s, drtool {took[1]:.2f} s", file=sys.stderr)
         ours.remove()
@@ -91,14 +91,14 @@ def _measure(
 
 
 def _seconds(act: Callable[[], object]) -> float:
-    os.sync()  # what the one has written is not to be written out while the other works
+    os.sync()  # dirty pages of one must not be written out while the other runs
     started = time.perf_counter()
     act()
     return time.perf_counter() - started
 
 
 class _Ours:
-    """One repository at the server, with a cache and a state of its own."""
+    """One repository at the server, with its own cache and state."""
 
     def __init__(self, directory: Path, endpoint: str, workers: int) -> None:
         directory.mkdir()

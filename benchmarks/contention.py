@@ -1,7 +1,7 @@
 """`python -m benchmarks.contention`: many hosts that change the manifest at once, in virtual time.
 
 Two workloads. *continuous*: some hosts commit one change after another for a minute. *tick*: many hosts that cron starts
-at the same moment each read the manifest, open a session, renew it and add a snapshot, with nothing to do in between.
+at the same moment each read the manifest, open a session, renew it and add a snapshot, without other work in between.
 """
 
 import argparse
@@ -40,7 +40,7 @@ COLUMNS = (
 
 @dataclass
 class Tally:
-    """What was seen."""
+    """The measured values."""
 
     latencies_s: list[float] = field(default_factory=list)
     ended_s: list[float] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Tally:
 
 
 class Crowd:
-    """A manifest founded in peace, and the hosts that change it."""
+    """A manifest created without contention, and the hosts that change it."""
 
     def __init__(self, seed: int, mode: Mode, round_trip_s: float) -> None:
         self.world = World(seed, SITES, mode, round_trip_s, jitter=0.1)
@@ -71,7 +71,7 @@ class Crowd:
         self.began_s = self.world.now_s
 
     def host(self, name: str) -> "Host":
-        """A host that knows the voters and has nothing in its cache."""
+        """Return a host with the list of voters and an empty cache."""
         local = MemoryState()
         local.remember(self._known)
         manifest = Manifest(
@@ -86,7 +86,7 @@ class Crowd:
 
 
 class Host:
-    """One run on one host: does what `plan` yields, one commit after the other."""
+    """One run on one host, which makes the commits that `plan` yields one after the other."""
 
     def __init__(self, crowd: Crowd, name: str, local: MemoryState, manifest: Manifest) -> None:
         self.crowd, self.name, self._local, self._manifest = crowd, name, local, manifest
@@ -128,7 +128,7 @@ class Host:
         world.start(self._local, self._manifest.committing(batch), ended)
 
     def backup(self, checkpoint: bool) -> Iterator[Op]:
-        """The changes of one backup."""
+        """Yield the changes of one backup."""
         session = SessionId(self.crowd.world.rng.randbytes(16))
         yield OpenSession(kind="backup", host_id=self.name, host=self.name, source="home", session=session)
         if checkpoint:
@@ -155,7 +155,7 @@ class Host:
 
 
 def continuous(crowd: Crowd, hosts: int, seconds: float) -> None:
-    """`hosts` commit without a pause until the time is over; what they have begun they finish."""
+    """Let `hosts` commit without a pause until the time is over, and finish the commits in progress."""
     ends_s = crowd.began_s + seconds
 
     def plan(host: Host) -> Iterator[Op | None]:
@@ -166,7 +166,7 @@ def continuous(crowd: Crowd, hosts: int, seconds: float) -> None:
 
 
 def tick(crowd: Crowd, hosts: int) -> None:
-    """`hosts` start at once, read, and commit three times each."""
+    """Let `hosts` start at once, read, and commit three times each."""
 
     def plan(host: Host) -> Iterator[Op | None]:
         yield None
@@ -184,7 +184,7 @@ def _together(crowd: Crowd, count: int, plan: Callable[[Host], Iterator[Op | Non
 
 
 def row(title: str, mode: str, seed: int, crowd: Crowd, window_s: float | None) -> str:
-    """One line of the table. A round is wasted unless a commit ended with its head."""
+    """Return one line of the table. A round is wasted unless a commit ended with its head."""
     tally, world = crowd.tally, crowd.world
     count, last_s = len(tally.latencies_s), max(tally.ended_s) - crowd.began_s
     within = sum(ended_s <= crowd.began_s + (window_s or last_s) for ended_s in tally.ended_s)
@@ -231,8 +231,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--modes", nargs="*", default=["chain", "cas"], choices=["chain", "cas"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
     parser.add_argument("--proposers", nargs="*", type=int, default=[1, 2, 4, 8, 32], help="continuous committers")
-    parser.add_argument("--hosts", nargs="*", type=int, default=[100], help="hosts that one tick of cron starts")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long the continuous ones go on")
+    parser.add_argument(
+        "--hosts", nargs="*", type=int, default=[100], help="number of hosts that cron starts at one tick"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of the continuous workload")
     parser.add_argument("--round-trip-ms", type=float, default=50.0)
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
 """Start one command from a small process and write what it used: `launch.py FD COMMAND…`.
 
 Linux counts the memory of the process that starts a command as the command's own peak (exec records the old image in
-ru_maxrss). Started from here, that is 10 MiB instead of whatever the benchmark holds.
+ru_maxrss). Started from here, that is 10 MiB instead of the memory of the benchmark.
 """
 
 import os

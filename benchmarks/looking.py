@@ -1,7 +1,7 @@
 """`find`, `diff` and `ls -R` beside restic's, on many small files: `python -m benchmarks.looking`.
 
-Two snapshots of W4, 1 % of the files changed in between; one local site. The tools take turns; medians. `ls` is measured to its
-first line and to its end.
+It uses two snapshots of W4 with 1 % of the files changed in between, and one local site. The tools alternate, and the table has
+medians. `ls` is measured to its first line and to its end.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def questions(tool: Tool) -> dict[str, list[str]]:
-    """The same questions, in each tool's words. Both cache what they have read: the first round fills it."""
+    """Return the same commands for each tool. Both cache the data that they read, and the first round fills the caches."""
     if tool.name == "restic":
         old, new = _restic_ids(tool)
         return {
@@ -70,7 +70,7 @@ def questions(tool: Tool) -> dict[str, list[str]]:
 
 
 def ask(tool: Tool, words: list[str]) -> tuple[float, float]:
-    """(seconds to the first line, to the end)."""
+    """Return the seconds to the first line and to the end."""
     began = time.monotonic()
     with subprocess.Popen(
         words,

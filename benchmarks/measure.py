@@ -1,8 +1,8 @@
-"""Run one command and say what it cost: wall time, CPU, peak memory of its whole process tree, and who else was busy.
+"""Measurement of one command: wall time, CPU, peak memory of its whole process tree, and other load on the machine.
 
 Invariants
     Nothing is timed while caches are being warmed or dirty pages of an earlier run are being written.
-    A command runs in a session of its own, so that its whole tree can be found in /proc and ended together.
+    A command runs in its own session, so its whole tree can be found in /proc and ended together.
 """
 
 import os
@@ -22,7 +22,7 @@ _LAUNCHER = str(Path(__file__).with_name("launch.py"))
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What one command took."""
+    """The cost of one command."""
 
     exit_code: int
     wall_s: float
@@ -30,9 +30,9 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory_mib: float
     """The sum over the tree of private memory, plus the largest shared part; sampled, or the largest process's ru_maxrss."""
     sync_s: float
-    """How long a `sync` took right after it: what it left to the kernel to write."""
+    """The duration of a `sync` just after it, for the data that the kernel still had to write."""
     other_cpu_s: float
-    """CPU that the rest of the machine used meanwhile; a large part of `wall_s` means a contaminated run."""
+    """CPU that the rest of the machine used during the run. A large part of `wall_s` means a contaminated run."""
 
     @property
     def contaminated(self) -> bool:
@@ -40,7 +40,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TreeMemory(threading.Thread):
-    """Samples the memory of every process in one session, but for its leader (launch.py), until told to stop."""
+    """A thread that samples the memory of every process in one session, except its leader (launch.py), until it is stopped."""
 
     def __init__(self, session: int) -> None:
         super().__init__(daemon=True)
@@ -61,7 +61,7 @@ class TreeMemory(threading.Thread):
                     private += int(resident) - int(common)
                     shared = max(shared, int(common))
             except (OSError, ValueError):
-                continue  # it ended while we looked
+                continue  # it ended during the look
         return (private + shared) * os.sysconf("SC_PAGE_SIZE") / _MIB
 
 
@@ -79,7 +79,7 @@ def warm(*trees: Path) -> None:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path, limit_s: float) -> Cost:
-    """Run `command` in `folder`, its output appended to `log`; it is ended after `limit_s` (and exits with -9)."""
+    """Run `command` in `folder`, and append its output to `log`. It is killed after `limit_s` (and exits with -9)."""
     subprocess.run(["sync"], check=True)
     busy_before = _machine_busy_s()
     figures, peak_mib = _launch(command, environment, folder, log, limit_s)
@@ -100,7 +100,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: Path, lo
 def _launch(
     command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path, limit_s: float
 ) -> tuple[list[float] | None, float]:
-    """What launch.py wrote (exit code, wall s, CPU s, largest process KiB; None if it was ended) and the tree's peak MiB."""
+    """Return the record of launch.py (exit code, wall s, CPU s, largest process KiB; None if it was killed) and the peak MiB."""
     reader, writer = os.pipe()
     with log.open("ab") as output, os.fdopen(reader) as figures:
         output.write(f"\n$ {' '.join(command)}\n".encode())
@@ -129,7 +129,7 @@ def _launch(
 
 
 def tree_bytes(tree: Path) -> int:
-    """The size of every file below `tree`."""
+    """Return the total size of the files below `tree`."""
     return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(tree) for name in names)
 
 

@@ -1,6 +1,6 @@
-"""Brings the peers: from the PATH if they are there, else without touching the system or needing to be root.
+"""The other tools: from the PATH if they are installed, else fetched without root and without changes to the system.
 
-restic comes as Debian trixie's package, unpacked (PyPI has no restic); BorgBackup from PyPI into an environment of its own.
+restic comes as Debian trixie's package, unpacked (PyPI has no restic). BorgBackup comes from PyPI into its own environment.
 """
 
 import os
@@ -17,14 +17,14 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 def restic(downloads: Path) -> str:
-    """A restic program, 0.18 or what is installed."""
+    """Return a restic program, the installed one or 0.18."""
     installed = shutil.which("restic")
     unpacked = downloads / "restic/usr/bin/restic"
     if installed:
         return installed
     if not unpacked.exists():
         if not shutil.which("apt-get") or not Path(_KEYRING).exists():
-            raise Unavailable("restic is not installed, and this is not a Debian to take its package from")
+            raise Unavailable("restic is not installed, and this is not a Debian system with a package of it")
         packages = downloads / "debs"
         packages.mkdir(parents=True, exist_ok=True)
         apt = _private_apt(downloads / "apt")
@@ -53,7 +53,7 @@ def borg(downloads: Path) -> str:
 
 
 def _private_apt(root: Path) -> list[str]:
-    """An apt-get that knows only Debian trixie and keeps its lists below `root`."""
+    """Return an apt-get command that uses only Debian trixie and keeps its lists below `root`."""
     for folder in ("lists/partial", "cache/archives/partial"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     sources = root / "sources.list"
@@ -69,7 +69,7 @@ def _private_apt(root: Path) -> list[str]:
 
 
 def _debian_mirror() -> str:
-    """The mirror that this machine's own apt uses."""
+    """Return the mirror that this machine's own apt uses."""
     for source in _SOURCES:
         paths = sorted(Path(source).glob("*")) if os.path.isdir(source) else [Path(source)]
         for path in filter(Path.exists, paths):

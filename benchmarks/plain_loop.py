@@ -1,4 +1,4 @@
-"""What anybody would write: a program that puts pieces of a file as objects, or gets them, some at once, with boto3 alone.
+"""A straightforward program with boto3 alone that puts or gets pieces of a file as objects, several at once.
 
 python benchmarks/plain_loop.py put|get ENDPOINT BUCKET FILE OBJECTS PARALLEL
 """
@@ -14,7 +14,7 @@ OBJECT_BYTES = 16 << 20
 
 
 def main() -> None:
-    """Credentials come over the environment, as for any program that uses boto3."""
+    """Run the loop. Credentials come through the environment, as for any program that uses boto3."""
     act, endpoint, bucket, file, objects, parallel = sys.argv[1:]
     config = Config(max_pool_connections=int(parallel), s3={"addressing_style": "path"})
     client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", config=config)

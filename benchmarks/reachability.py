@@ -1,7 +1,7 @@
-"""`python -m benchmarks.reachability`: what marking the live ones of many chunks costs in time and memory.
+"""`python -m benchmarks.reachability`: the cost of marking the live chunks among many, in time and memory.
 
-Index segments of so many rows are made on disk, and trees on the fly whose files name each chunk once; then the production
-code marks them all. Memory is the anonymous memory of the process: mapped segments are the kernel's cache and given back at need.
+It generates index segments on disk, and trees on the fly with files that name each chunk once. Then the production
+code marks all chunks. Memory is the anonymous memory of the process, because the kernel can drop mapped segments at any time.
 """
 
 import argparse
@@ -32,12 +32,12 @@ _FILES_A_DIRECTORY = 250
 
 
 def id_of(number: int) -> bytes:
-    """The id of a data chunk."""
+    """Return the id of a data chunk."""
     return hashlib.blake2b(number.to_bytes(8, "big"), digest_size=32).digest()
 
 
 class Trees:
-    """A root whose directories are made when they are asked for: memory holds their numbers only."""
+    """A root with directories that are generated on request, so only their numbers are in memory."""
 
     def __init__(self, chunks: int, seed: int) -> None:
         self.chunks = chunks
@@ -47,7 +47,7 @@ class Trees:
         self.tree_ids: list[bytes] = []
 
     def directory(self, number: int) -> bytes:
-        """The page of one directory."""
+        """Return the page of one directory."""
         texts: list[bytes] = []
         span = _CHUNKS_A_FILE * _FILES_A_DIRECTORY
         first = number * span
@@ -71,7 +71,7 @@ class Trees:
         return texts[0]
 
     def make(self) -> bytes:
-        """Makes all names; returns the root's."""
+        """Generate all names and return the root's name."""
         span = _CHUNKS_A_FILE * _FILES_A_DIRECTORY
         entries = []
         for number in range((self.chunks + span - 1) // span):
@@ -89,18 +89,18 @@ class Trees:
         return write_directory(entries, put)
 
     def fetch(self, chunk: ChunkId) -> bytes:
-        """The text of a tree chunk."""
+        """Return the text of a tree chunk."""
         return self.roots[chunk] if chunk in self.roots else self.directory(self.numbers[chunk])
 
     def all_ids(self) -> Iterator[bytes]:
-        """Every chunk that is to be found."""
+        """Yield the id of every chunk that must be found."""
         yield from self.numbers
         yield from self.roots
         yield from (id_of(number) for number in range(self.chunks))
 
 
 def segments(ids: Iterator[bytes], total: int, pack_rows: int, folder: Path) -> Iterator[SegmentReader]:
-    """Segments of at most SEGMENT_ROWS_MAX rows, mapped from files as in the cache."""
+    """Return segments of at most SEGMENT_ROWS_MAX rows, mapped from files as in the cache."""
     keyring = Keyring(RepositoryId(bytes(16)), {1: bytes([1]) * 32})
     at = 0
     while at < total:
@@ -131,7 +131,7 @@ def segments(ids: Iterator[bytes], total: int, pack_rows: int, folder: Path) -> 
 
 
 def anonymous_mib() -> float:
-    """Anonymous memory of this process now."""
+    """Return the present anonymous memory of this process."""
     found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
 

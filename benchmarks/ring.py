@@ -1,6 +1,6 @@
-"""How even the ring is, what joins and leaves move, and how fast it answers.
+"""Evenness of the ring, movement for joins and leaves, and speed of lookups.
 
-Shares and movement are measured on a fixed sample of names, so those columns are the same on every machine; times are not.
+Shares and movement are measured on a fixed sample of names, so those columns are the same on every machine. Times are not.
 """
 
 import argparse
@@ -17,7 +17,7 @@ Sites = Sequence[Sequence[int]]
 
 
 class Case(Struct, frozen=True):
-    """Sites as lists of their targets' weights, and the site that joins."""
+    """Sites as lists of their targets' weights, and the joining site."""
 
     title: str
     sites: Sites
@@ -29,7 +29,7 @@ def ones(count: int) -> Sites:
 
 
 def mixed(count: int) -> Sites:
-    """Weights from 1 to 10, as evenly as it goes."""
+    """Return weights from 1 to 10, spread as evenly as possible."""
     return [[1 + 7 * i % 10] for i in range(count)]
 
 
@@ -66,7 +66,7 @@ def ring_of(sites: Sites, copies: int) -> Ring:
 
 
 def built(ring: Ring) -> tuple[Placement, float]:
-    """The placement, and the milliseconds of CPU that laying it out took: the best of three."""
+    """Return the placement, and the milliseconds of CPU to lay it out (the best of three)."""
     times_ms = []
     placement = Placement(ring)
     for _ in range(3):
@@ -85,7 +85,7 @@ def lookups_per_cpu_second(placement: Placement) -> float:
 
 
 def share_error(placement: Placement, sample: int) -> tuple[float, float]:
-    """The largest relative error of a target's share, and the sample's own standard deviation where that is largest."""
+    """Return the largest relative error of a target's share, and the sample's largest standard deviation."""
     measured, expected = shares(placement, sample), expected_shares(placement.ring)
     places = min(placement.ring.copies, len(placement.ring.sites))
     error = max(abs(measured[name] / share - 1) for name, share in expected.items())
@@ -114,7 +114,7 @@ def row(case: Case, copies: int, sample: int) -> str:
 def rows(sample: int) -> Iterator[str]:
     for case in CASES:
         for copies in (1, 2, 3):
-            # with as many copies as sites there is nothing to choose
+            # with as many copies as sites there is no choice
             if copies < len(case.sites):
                 yield row(case, copies, sample)
 

@@ -1,8 +1,8 @@
 """Backup and restore over slow lines to a bucket: `python -m benchmarks.slow_lines`.
 
-Each row is a repository of its own at a real SeaweedFS, behind a TCP proxy (`tests/slow_line.py`) with a rate for all connections
-together and a latency each way. Throughput is incompressible bytes by the whole command's time. Memory is the largest sum of the
-proportional set sizes of all its processes.
+Each row has its own repository at a real SeaweedFS, behind a TCP proxy (`tests/slow_line.py`) with a rate for all connections
+together and a latency each way. Throughput is incompressible bytes divided by the whole command's time. Memory is the largest sum
+of the proportional set sizes of all its processes.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from slow_line import Line
 
 MIB = 1 << 20
 SECONDS_WORTH = 10
-"""How many seconds of the line's rate are transferred."""
+"""The amount of data, in seconds of the line's rate."""
 LARGEST_BYTES = 64 * MIB
 SAMPLE_S = 0.25
 ROWS = [  # bytes a second (0: the proxy's own speed), workers, milliseconds of a round trip
@@ -87,7 +87,7 @@ def _measure(scratch: Path, line: Line, number: int, rate: int, workers: int, tr
 
 
 def _run(words: list[str], directory: Path, environ: dict[str, str]) -> tuple[float, float]:
-    """Return how many seconds a command took, and the most memory of its processes together in MiB."""
+    """Return the duration of a command in seconds, and the peak memory of all its processes in MiB."""
     began_s, most = time.monotonic(), [0.0]
     done = subprocess.Popen(
         [sys.executable, "-m", "drtool", "-q", *words], cwd=directory, env=environ, start_new_session=True

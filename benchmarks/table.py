@@ -1,4 +1,4 @@
-"""Medians of what was measured, as Markdown tables: one of figures, one of ratios to the peers."""
+"""Medians of the measurements as Markdown tables: one of figures, one of ratios to the peers."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def figures(rows: Sequence[Row]) -> Iterable[str]:
-    """What each tool took, the median over the rounds."""
+    """Return the table of costs per tool, with medians over the rounds."""
     yield "| workload | operation | tool | runs | wall s | CPU s | peak MiB | repository MB | added MB | contaminated |"
     yield "|---|---|---|---:|---:|---:|---:|---:|---:|---:|"
     for (workload, operation, tool), group in _groups(rows).items():
@@ -39,7 +39,7 @@ def figures(rows: Sequence[Row]) -> Iterable[str]:
 
 
 def ratios(rows: Sequence[Row], peers: Sequence[str]) -> Iterable[str]:
-    """Wall time of drtool by that of each peer: 0.50 is twice as fast. Peak memory and repository size likewise."""
+    """Return the ratios of drtool to each peer. A wall time of 0.50 is twice as fast."""
     groups = _groups(rows)
     ours = [tool for tool in dict.fromkeys(row.tool for row in rows) if tool.startswith("drtool")]
     yield "| workload | operation | tool | peer | wall | CPU | peak memory | repository |"

@@ -1,7 +1,7 @@
-"""The tools that are compared: how each founds a repository, backs up, restores and verifies.
+"""The compared tools, and their commands to create a repository, back up, restore and verify.
 
-Every tool encrypts, compresses as it does by default, and stores to one directory on the same disk. drtool is measured
-with one copy, to compare like with like, and as `drtool-2` with two copies on three sites.
+Every tool encrypts, compresses with its default, and stores to one directory on the same disk. drtool is measured
+with one copy, like the others, and as `drtool-2` with two copies on three sites.
 """
 
 import os
@@ -18,7 +18,7 @@ PASSWORD = "correct horse battery staple"
 
 
 class Tool:
-    """One tool at work on one workload; everything that it writes lies below `root`."""
+    """One tool with one workload. Everything that it writes is below `root`."""
 
     name = ""
 
@@ -31,7 +31,7 @@ class Tool:
 
     @classmethod
     def find(cls, downloads: Path) -> str:
-        """The program to run. Raises Unavailable with the reason."""
+        """Return the program to run. Raises Unavailable with the reason."""
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
@@ -47,7 +47,7 @@ class Tool:
         self.run(self.init())
 
     def run(self, words: list[str]) -> None:
-        """A command that is not measured."""
+        """Run a command that is not measured."""
         subprocess.run(
             words,
             env=self.environment(),
@@ -72,19 +72,19 @@ class Tool:
         raise NotImplementedError
 
     def verify(self) -> list[str]:
-        """Reads and checks every stored byte."""
+        """Return the command that reads and checks every stored byte."""
         raise NotImplementedError
 
     def forget(self, keep_last: int) -> list[str]:
-        """Gives up all snapshots but the newest, and frees nothing yet."""
+        """Return the command that forgets all snapshots except the newest, without freeing space."""
         raise NotImplementedError
 
     def prune(self) -> list[str]:
-        """Frees what no snapshot needs any more."""
+        """Return the command that frees unneeded data."""
         raise NotImplementedError
 
     def restored(self, destination: Path) -> Path:
-        """Where `restore` puts the source's contents."""
+        """Return the directory into which `restore` writes the source's contents."""
         return destination / self.source.relative_to("/")
 
 

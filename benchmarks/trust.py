@@ -1,8 +1,8 @@
-"""What being sure costs: `python -m benchmarks.trust --source DIR`.
+"""The cost of verification and status: `python -m benchmarks.trust --source DIR`.
 
-Three sites, two copies. The catalogue's share of `verify --level full`; `status`; a restore from padded packs beside one from
-packs that are not padded. Shares and ratios are of processor time, which other work on the machine distorts least. Restores take
-turns.
+With three sites and two copies, it measures the catalogue's share of `verify --level full`, `status`, and restores from packs
+with and without padding. Shares and ratios are of processor time, which other work on the machine distorts least. The two kinds
+of restores alternate.
 """
 
 import argparse
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 SITES = ("paris", "oslo", "rome")
 CHANGES = 200
-"""So many that most of them were folded into pages, which verify reads."""
+"""The number of changes, large enough that most of them are folded into pages, which verify reads."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What one command took."""
+    """The cost of one command."""
 
     wall_s: float
     cpu_s: float
@@ -49,7 +49,7 @@ class Place:
         self.run("init", *targets, "--copies", "2", *founding)
 
     def run(self, *words: str) -> Spent:
-        """One command, with its children's processor time."""
+        """Run one command and return its cost, with its children's processor time."""
         began = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", "drtool", *words], env=self.environ, cwd=self.root, stdout=subprocess.DEVNULL
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def make_changes(place: Place) -> None:
-    """Changes of the catalogue that say nothing."""
+    """Make changes of the catalogue without content."""
     from drtool.events import ignore
     from drtool.manifest.ops import Record
     from drtool.repository import open_repository
@@ -108,7 +108,7 @@ def make_changes(place: Place) -> None:
 
 
 def spec_of(place: Place) -> "RepositorySpec":
-    """The repository, for what is measured within this process."""
+    """Return the specification of the repository, for measurements in this process."""
     from drtool.model import TargetName
     from drtool.repository import RepositorySpec, TargetSpec
 
@@ -123,7 +123,7 @@ def spec_of(place: Place) -> "RepositorySpec":
 
 
 def catalogue_share(place: Place, runs: int) -> float:
-    """The processor time of reading the catalogue at every site, as a share of that of a full verification by one process."""
+    """Return the share of reading the catalogue at every site in the processor time of a full verification by one process."""
     from drtool.events import ignore
     from drtool.operations.verify import VerifyRequest, verify
     from drtool.repository import open_repository

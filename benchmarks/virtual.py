@@ -1,8 +1,8 @@
 """A network in virtual time, without faults: the manifest's production conversations at a fixed distance from every site.
 
 Invariants
-    Only requests to sites and sleeping take time; a host's own work takes none, nor does its disk.
-    One seed, one history: nothing here asks the system's clock.
+    Only requests to sites and sleeping take time. A host's own work and its disk take none.
+    One seed gives one history, because nothing here uses the system's clock.
 """
 
 import heapq
@@ -40,7 +40,7 @@ Ended = Callable[[Reply, Exception | None], None]
 
 
 class _Conversation:
-    """A call of one host: who talks in it, and how many branches of it are under way."""
+    """A call of one host and the number of its running branches."""
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
@@ -55,7 +55,7 @@ class _Conversation:
 
 
 class World:
-    """The event loop, the sites and the way to them."""
+    """The event loop, the sites and the network to them."""
 
     def __init__(self, seed: int, sites: Sequence[SiteName], mode: Mode, round_trip_s: float, jitter: float) -> None:
         self.rng = random.Random(seed)
@@ -73,13 +73,13 @@ class World:
         heapq.heappush(self._queue, (self.now_s + delay_s, self._count, action))
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Let things happen, in order, until `until` holds or nothing is left."""
+        """Process events in order until `until` is true or no event is left."""
         while self._queue and not until():
             self.now_s, _, action = heapq.heappop(self._queue)
             action()
 
     def start(self, local: MemoryState, talk: Talk[Reply], ended: Ended) -> None:
-        """Run a conversation of the host that remembers `local`; like a call of `drive.py`, it lingers for its branches."""
+        """Run a conversation of the host with the state `local`. Like a call of `drive.py`, it waits for its branches."""
         conversation = _Conversation(Driver(self.stores, local))
 
         def talked(value: Reply, error: Exception | None) -> None:
@@ -122,7 +122,7 @@ class _Task:
                 request = self._talk.send(reply)
             except StopIteration as end:
                 return self._ended(end.value, None)
-            except Exception as error:  # noqa: BLE001 - handed to whoever started it
+            except Exception as error:  # noqa: BLE001 - passed to the caller
                 return self._ended(None, error)
             if isinstance(request, Now | Draw | Note | Journal):
                 reply = self._at_once(request)
@@ -162,7 +162,7 @@ class _Task:
 
 
 class _Gathering:
-    """Branches that run at once, as `drive.py` runs them."""
+    """Branches that run concurrently, as in `drive.py`."""
 
     def __init__(self, task: _Task, request: Gather) -> None:
         self._task, self._request = task, request

