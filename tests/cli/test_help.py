@@ -102,6 +102,12 @@ def test_nothing_at_all_shows_how_to_begin_and_where_the_rest_is(capsys):
     assert "Back up and restore" in capsys.readouterr().out
 
 
+def test_the_main_help_has_one_line_for_each_command():
+    """A terminal has 80 columns, and 22 of them are for the longest name and the margins."""
+    assert [path for path in registry.COMMANDS if len(parser.short_help(path)) > 58] == []
+    assert [name for name, text in registry.GROUPS.items() if len(text) > 80] == []
+
+
 def test_each_family_has_its_help(capsys):
     for name in parser.GROUPS:
         assert run([name, "--help"]) == 0

@@ -128,10 +128,11 @@ def backup(
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Take a snapshot of each source, or of every configured source if no arguments are given.
+    """Take a snapshot of each source.
 
-    All PATHs of one command line become one snapshot. Data that is already stored is not stored again. A stream is
-    stored as it arrives and needs no space on the local disk. An empty stream is an error.
+    Without arguments, every source of the configuration is backed up. All PATHs of one command line become one
+    snapshot. Data that is already stored is not stored again. A stream is stored as it arrives and needs no space on
+    the local disk. An empty stream is an error.
 
     Examples:
         drtool backup

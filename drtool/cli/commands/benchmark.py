@@ -33,12 +33,13 @@ def benchmark(
         str, typer.Option("--size", metavar="SIZE", help="Transfer at most this much to and from each target.")
     ] = "256MiB",
 ) -> None:
-    """Measure this machine and the targets, and suggest settings.
+    """Measure this machine and the targets.
 
-    On this machine, chunking, hashing, compression and encryption are measured on one core and in all workers, with
-    the code that backups run. At each target, small requests are timed first. Then objects of a pack's size are
-    written and read, one at a time and several at once. They are placed below probe/ and removed afterwards. No
-    password is needed. A busy machine or network measures lower. Exit 1 if a target could not be measured.
+    The result includes settings that the figures suggest. On this machine, chunking, hashing, compression and
+    encryption are measured on one core and in all workers, with the code that backups run. At each target, small
+    requests are timed first. Then objects of a pack's size are written and read, one at a time and several at once.
+    They are placed below probe/ and removed afterwards. No password is needed. A busy machine or network measures
+    lower. Exit 1 if a target could not be measured.
 
     Examples:
         drtool benchmark

@@ -38,12 +38,13 @@ def connect(
         str | None, typer.Option(metavar="FILE", help="Write the configuration to this file (default: ./drtool.yaml).")
     ] = None,
 ) -> None:
-    """Attach this host to an existing repository, from any surviving target and the password.
+    """Attach this host to an existing repository.
 
-    The command reads the list of sites there, tries each of them, and shows what is stored and how to restore it. It
-    writes the configuration to --write-config, --config, $DRTOOL_CONFIG or ./drtool.yaml, and never changes an
-    existing one. Without a quorum of the sites, it shows what the reachable ones have and marks it as tentative.
-    Several URLs may be given. The command reports those that do not answer and uses the others.
+    Any surviving target and the password are enough. The command reads the list of sites there, tries each of them,
+    and shows what is stored and how to restore it. It writes the configuration to --write-config, --config,
+    $DRTOOL_CONFIG or ./drtool.yaml, and never changes an existing one. Without a quorum of the sites, it shows what
+    the reachable ones have and marks it as tentative. Several URLs may be given. The command reports those that do
+    not answer and uses the others.
 
     Examples:
         drtool connect /mnt/nas/drtool

@@ -46,10 +46,11 @@ def diff(
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Show the differences between two snapshots, or between two paths in them.
+    """Show the differences between two snapshots.
 
-    `+` was added, `-` was removed, `M` has different content, type or link target. With --metadata, `m` differs only
-    in mode, owner, times or attributes. If only the first snapshot has a PATH, it applies to both.
+    With PATHs, compare two places in them. `+` was added, `-` was removed, `M` has different content, type or link
+    target. With --metadata, `m` differs only in mode, owner, times or attributes. If only the first snapshot has a
+    PATH, it applies to both.
 
     Examples:
         drtool diff 3f2a latest

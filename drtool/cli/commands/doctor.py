@@ -31,11 +31,11 @@ def doctor(
         bool, typer.Option("--read-only", help="Write nothing; skip the checks that need writing.")
     ] = False,
 ) -> None:
-    """Check the configuration, targets, clocks and tools, and advise what to do about each finding.
+    """Check configuration, targets, clocks and tools.
 
-    One fault does not stop the other checks. Small objects are written below probe/ at each target and removed again,
-    unless --read-only is given. Checks that hang delay the command by at most 30 seconds in total. Exit 1 if any
-    check reports an error, 2 if only the configuration has errors.
+    Each finding comes with advice. One fault does not stop the other checks. Small objects are written below probe/
+    at each target and removed again, unless --read-only is given. Checks that hang delay the command by at most 30
+    seconds in total. Exit 1 if any check reports an error, 2 if only the configuration has errors.
 
     Examples:
         drtool doctor

@@ -46,8 +46,9 @@ def dump(
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Write one file of a snapshot, or an archive of a directory, to stdout.
+    """Write a file or an archive from a snapshot to stdout.
 
+    SNAPSHOT:PATH names one file. With --archive, it names a directory, or the whole snapshot if there is no PATH.
     Names in an archive are relative to PATH. tar keeps modes, owners, times, links, attributes and flags. zip keeps
     contents and modes. Exit 1 if something cannot be read or written completely; the archive is then cut off, so that
     readers detect it. Exit 3 if something is left out and named, because it could not be read when the snapshot was

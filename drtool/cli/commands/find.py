@@ -49,10 +49,10 @@ def find(
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Find files in the snapshots by name or path, oldest snapshot first.
+    """Find files in the snapshots by name or path.
 
-    `*` also matches slashes. A pattern that contains a slash but does not begin with one may match from any directory
-    on. No match is not an error; the list is then empty.
+    Matches are listed with the oldest snapshot first. `*` also matches slashes. A pattern that contains a slash but
+    does not begin with one may match from any directory on. No match is not an error; the list is then empty.
 
     Examples:
         drtool find 'invoice-2025*.pdf'

@@ -114,9 +114,9 @@ def forget(
     The data of forgotten snapshots stays stored until prune removes it. On this host, that is the next prune. On
     other hosts, it is 7 days after they first saw that the snapshots were forgotten.
 
-    Exit 11 with nothing forgotten in two cases: a host's source would be left without any snapshot, or snapshots
-    added since the last run on this host are dated far ahead of the others, or are unusually many, and would displace
-    others.
+    Exit 11, with nothing forgotten, in two cases: a host's source would be left without any snapshot, or other
+    snapshots would go because of new ones that are dated long before them or are unusually many. New ones are those
+    added since the last run on this host.
 
     Examples:
         drtool forget --dry-run

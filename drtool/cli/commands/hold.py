@@ -29,10 +29,11 @@ def hold(
     having: Tags = None,
     source: Sources = None,
 ) -> None:
-    """Keep snapshots regardless of the retention rules, until released or expired.
+    """Keep snapshots regardless of the retention rules.
 
-    `forget` keeps held snapshots on every host, and refuses (exit 11) to forget one by name. `latest` selects one
-    snapshot of one source. If there are several sources, name the source or a path in it.
+    A hold ends when it is released or expires. `forget` keeps held snapshots on every host, and refuses (exit 11) to
+    forget one by name. `latest` selects one snapshot of one source. If there are several sources, name the source or
+    a path in it.
 
     Examples:
         drtool hold latest --source home --reason 'audit 2026'

@@ -60,10 +60,10 @@ def init(
         ),
     ] = False,
 ) -> None:
-    """Create a repository, and write the configuration if there is none.
+    """Create a repository and its configuration.
 
-    Without --target, the configuration's sites are used. Without those, three directories below ~/.local/share/drtool
-    are used as a demonstration, since one disk holds all of them.
+    An existing configuration is not changed. Without --target, the configuration's sites are used. Without those,
+    three directories below ~/.local/share/drtool are used as a demonstration, since one disk holds all of them.
 
     If this host has recorded a repository at a place and finds another directory there, such as the mount point of an
     unmounted disk, `init` refuses. A place is free again once its repository has been deleted.

@@ -26,10 +26,10 @@ def mount(
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Mount the snapshots as read-only directories, until unmounted or Ctrl-C.
+    """Mount the snapshots as read-only directories.
 
-    Data is read only when a file is opened. New snapshots appear within half a minute. DIR contains snapshots/ by
-    time, hosts/, ids/ and latest.
+    The command runs until DIR is unmounted, or until Ctrl-C. Nothing is read before it is accessed. New snapshots
+    appear within half a minute. DIR contains snapshots/ by time, hosts/, ids/ and latest.
 
     Examples:
         drtool mount /mnt/then & cp -a /mnt/then/latest/home/ann/thesis ~

@@ -27,10 +27,11 @@ def rebalance(
         str | None, typer.Option(metavar="SIZE", help="Refuse, with nothing changed, if more bytes would be written.")
     ] = None,
 ) -> None:
-    """Move copies to the targets that the ring assigns: after `target add`, `set` or `drain`, or after an outage.
+    """Move copies to the targets that the ring assigns.
 
-    A new copy is read back before an old one is deleted. If stopped, it continues when run again. Backups may run
-    meanwhile. Data of an unreachable site is left alone. If the site is lost, `repair` replaces its copies.
+    Run it after `target add`, `set` or `drain`, or after an outage. A new copy is read back before an old one is
+    deleted. If stopped, it continues when run again. Backups may run meanwhile. Data of an unreachable site is left
+    alone. If the site is lost, `repair` replaces its copies.
 
     Exit 1 if extra copies stay because another mover is at work, 4 if all copies of something are lost, 5 if
     something has fewer copies than configured.

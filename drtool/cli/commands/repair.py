@@ -38,12 +38,12 @@ def repair(
         str | None, typer.Option(metavar="SIZE", help="Refuse, with nothing changed, if more bytes would be written.")
     ] = None,
 ) -> None:
-    """Restore the configured number of copies of every object, from the copies that survive.
+    """Restore the configured number of copies.
 
-    Missing copies are made at sites that were away or lost data. Damaged copies are replaced, extra copies are
-    deleted, and lagging registers are updated. Damaged pages of the catalogue and key slots are replaced from any
-    sound copy. Parts of the index that every site has lost are rebuilt from this host's cache or from the packs. If
-    stopped, it continues when run again.
+    Every object is copied or rebuilt from the copies that survive. Missing copies are made at sites that were away or
+    lost data. Damaged copies are replaced, extra copies are deleted, and lagging registers are updated. Damaged pages
+    of the catalogue and key slots are replaced from any sound copy. Parts of the index that every site has lost are
+    rebuilt from this host's cache or from the packs. If stopped, it continues when run again.
 
     Exit 1 if its session expired meanwhile, 4 if something cannot be repaired, 5 if something still has fewer copies
     than configured.

@@ -23,10 +23,11 @@ def report(
     html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write the page to this file.")] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Write an HTML page about the repository: problems, sources, sites, ring, snapshots, verification, drills.
+    """Write an HTML page about the repository.
 
-    The page is one self-contained file without scripts and external parts, for light and dark displays. The exit
-    codes are those of `status`. The page is written in every case.
+    The page shows problems, sources, sites, the ring, snapshots over time, verification and drills. The page is one
+    self-contained file without scripts and external parts, for light and dark displays. The exit codes are those of
+    `status`. The page is written in every case.
 
     Examples:
         drtool report --html /var/www/backup.html

@@ -24,10 +24,11 @@ def stats(
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Show the size of the snapshots, the size after deduplication, and the stored size.
+    """Show how much data the snapshots hold.
 
-    Without SNAPSHOT, the figures come from the index and the targets' listings. With SNAPSHOT, the snapshots are
-    walked, and data that they share is counted once.
+    The figures are the size of the snapshots, the size after deduplication, and the stored size. Without SNAPSHOT,
+    the figures come from the index and the targets' listings. With SNAPSHOT, the snapshots are walked, and data that
+    they share is counted once.
 
     Examples:
         drtool stats

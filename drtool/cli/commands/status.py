@@ -21,11 +21,12 @@ _SHOWN = 20
 
 
 def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """Show the state of the repository on one screen: sites, quorum, copies, newest snapshots.
+    """Show the state of the repository on one screen.
 
-    Exit 7 if there is a problem: a missed objective, too few copies, damage, or a target or voter that cannot be
-    used. Exit 6 if there is no quorum. A notice needs no action and changes no exit code. The configuration's
-    `objectives:` set the requirements for this host's sources. Without them, ages are shown but not judged.
+    The screen shows sites, quorum, copies, the newest snapshot of each source, problems and notices. Exit 7 if there
+    is a problem: a missed objective, too few copies, damage, or a target or voter that cannot be used. Exit 6 if
+    there is no quorum. A notice needs no action and changes no exit code. The configuration's `objectives:` set the
+    requirements for this host's sources. Without them, ages are shown but not judged.
 
     Examples:
         drtool status

@@ -23,7 +23,7 @@ def survive(
     ] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Show which snapshots could still be restored if sites were lost.
+    """Show what could be restored if sites were lost.
 
     Without options, each site and each pair of sites is tried. The answer uses the current listing of every target
     and the damage that `verify` found. A target that cannot be read counts as lost. Nothing is changed.

@@ -66,7 +66,7 @@ def verify(
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Check that stored data is complete and undamaged, and can be restored.
+    """Check that stored data is complete and can be restored.
 
     Every level also checks the catalogue at every site: pages, registers, key slots and markers.
 

@@ -21,10 +21,10 @@ _STATES = {
 
 
 def fault_list(context: typer.Context, run: FaultRun = None) -> None:
-    """List the faults that drills injected on this host: target, kind, run, and remaining time.
+    """List the faults that drills injected on this host.
 
-    Only processes on this host see the faults. Each fault ends by itself. If its drill has died, the next command
-    removes it.
+    The list shows target, kind, run, and remaining time. Only processes on this host see the faults. Each fault ends
+    by itself. If its drill has died, the next command removes it.
 
     Examples:
         drtool fault list

@@ -26,11 +26,12 @@ def key_kit(
     ] = False,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Make the recovery kit: all that is needed to restore from one site with nothing else left.
+    """Make the recovery kit.
 
-    The kit names the repository, its places and passwords, and lists the exact commands from a bare machine to
-    restored files. It is made as text and as a page with QR codes. Without --with-password it holds no secret. A file
-    with the password can be read by its owner only (mode 0600). Existing files are never overwritten.
+    It contains all that is needed to restore from one site with nothing else left. The kit names the repository, its
+    places and passwords, and lists the exact commands from a bare machine to restored files. It is made as text and
+    as a page with QR codes. Without --with-password it holds no secret. A file with the password can be read by its
+    owner only (mode 0600). Existing files are never overwritten.
 
     Examples:
         drtool key kit --html kit.html

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 def key_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """List the passwords: label, creation time, and the targets that hold each key slot.
+    """List the passwords and their key slots.
 
-    Each password has a key slot, a small file that holds the repository's keys, encrypted with that password. A
-    target without key slots cannot be opened on its own, so missing slots are reported here and by `status`. The next
-    backup or `key` command restores them.
+    The list shows label, creation time, and the targets that hold each key slot. Each password has a key slot, a
+    small file that holds the repository's keys, encrypted with that password. A target without key slots cannot be
+    opened on its own, so missing slots are reported here and by `status`. The next backup or `key` command restores
+    them.
 
     Examples:
         drtool key list

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def manifest_check(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """Check every voter's records, pages and digests, and list each mismatch.
+    """Check every voter's records, pages and digests.
+
+    Each mismatch is listed.
 
     Examples:
         drtool manifest check

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def manifest_compact(context: typer.Context, dry_run: DryRun = False) -> None:
-    """Delete data that the catalogue no longer needs: old records, replaced pages, ended registers.
+    """Delete data that the catalogue no longer needs.
 
-    Backups delete old records as they run. This command removes what an interrupted run or an unreachable site left
-    behind.
+    This is old records, replaced pages, and ended registers. Backups delete old records as they run. This command
+    removes what an interrupted run or an unreachable site left behind.
 
     Examples:
         drtool manifest compact --dry-run

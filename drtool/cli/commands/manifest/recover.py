@@ -31,11 +31,12 @@ def manifest_recover(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Continue from the remaining sites after a majority is lost for ever.
+    """Continue without a majority that is lost for ever.
 
-    Changes that only the lost sites have are given up. Make sure that the lost sites are gone. If they are alive and
-    another host still reaches them, the changes that it makes there are lost too. Sites that come back join with
-    `site add` or `site replace`. Reading needs no recovery: use --manifest-from SITE.
+    The command recovers the catalogue from the remaining sites. Changes that only the lost sites have are given up.
+    Make sure that the lost sites are gone. If they are alive and another host still reaches them, the changes that it
+    makes there are lost too. Sites that come back join with `site add` or `site replace`. Reading needs no recovery:
+    use --manifest-from SITE.
 
     Sites that do not vote have a copy of the catalogue, which may lag. The plan shows its time. If none of the
     remaining sites can vote, --arbiter names a place that can.

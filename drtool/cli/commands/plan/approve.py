@@ -16,7 +16,9 @@ def plan_approve(
     no: Annotated[bool, typer.Option("--no", help="Refuse instead of approving.")] = False,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Add a note for the report.")] = "",
 ) -> None:
-    """Answer a run that waits for approval, from another terminal on this host.
+    """Answer a run that waits for approval.
+
+    Use it from another terminal on the same host.
 
     Examples:
         drtool plan approve 20261123-140500-3f2a go

@@ -24,10 +24,11 @@ def plan_check(
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of plans, for editors.")] = False,
 ) -> None:
-    """Check plans, and report every error with file, line, column and the nearest known name.
+    """Check plans without running them.
 
-    Without a name, every plan in the configured directory is checked. Nothing is opened or run. `plan run --dry-run`
-    also checks the repository. Exit 2 if a plan has errors.
+    Every error is reported with file, line, column and the nearest known name. Without a name, every plan in the
+    configured directory is checked. Nothing is opened or run. `plan run --dry-run` also checks the repository. Exit 2
+    if a plan has errors.
 
     Examples:
         drtool plan check

@@ -19,10 +19,11 @@ def plan_history(
     plan: Annotated[str | None, typer.Argument(metavar="[PLAN]", help="Show only the runs of this plan.")] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """List the runs of plans: of every host from the catalogue, and of this host from its journals.
+    """List the runs of plans.
 
-    A finished run of this host that is not in the catalogue yet is recorded now. A row says so if its journal differs
-    from the recorded one. If no site is reachable, the runs of this host are still listed.
+    The list has the runs of every host from the catalogue, and those of this host from its journals. A finished run
+    of this host that is not in the catalogue yet is recorded now. A row says so if its journal differs from the
+    recorded one. If no site is reachable, the runs of this host are still listed.
 
     Examples:
         drtool plan history

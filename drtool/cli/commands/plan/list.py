@@ -16,9 +16,10 @@ from drtool.cli.core.plan_files import plans_directory
 
 
 def plan_list(context: typer.Context) -> None:
-    """List the plans in the configured directory (`plans:`, or `plans` beside the configuration).
+    """List the plans in the configured directory.
 
-    An invalid plan is listed too, with its error. Nothing is opened or run.
+    The directory is `plans:` in the configuration, or `plans` beside it. An invalid plan is listed too, with its
+    error. Nothing is opened or run.
 
     Examples:
         drtool plan list

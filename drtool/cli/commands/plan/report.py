@@ -34,11 +34,11 @@ def plan_report(
     ] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Report step by step what a run of this host did and proved: as text, a page, JUnit XML or JSON.
+    """Report what a run did and proved.
 
-    The page begins with the requirements that were not proven. Exit 4 if the journal was changed or cut afterwards,
-    because the run is then no evidence. The report is made from the journal alone. The catalogue is only asked
-    whether it recorded the same run.
+    The report goes through the run step by step, as text, a page, JUnit XML or JSON. The page begins with the
+    requirements that were not proven. Exit 4 if the journal was changed or cut afterwards, because the run is then no
+    evidence. The report is made from the journal alone. The catalogue is only asked whether it recorded the same run.
 
     Examples:
         drtool plan report --html drill.html

@@ -18,10 +18,10 @@ def plan_resume(
         str | None, typer.Argument(metavar="[RUN]", help="Resume this run; by default, the last unfinished one.")
     ] = None,
 ) -> None:
-    """Resume a run whose process died, without repeating finished steps.
+    """Resume a run whose process died.
 
-    Steps that were running have an unknown outcome. The `on_resume` of each step decides how it continues. The plan
-    is the one that the run began with.
+    Finished steps are not repeated. Steps that were running have an unknown outcome. The `on_resume` of each step
+    decides how it continues. The plan is the one that the run began with.
 
     Examples:
         drtool plan resume

@@ -36,11 +36,12 @@ def plan_run(
         typer.Option("--incident-at", metavar="TIME", help="Measure RTO and RPO from this time of the incident."),
     ] = None,
 ) -> None:
-    """Run a plan: resolve every step without changing anything, then execute, measure and record it.
+    """Run a plan, and measure and record the run.
 
-    If a step cannot run, the command exits with 1 before anything is changed and gives the reason for each such step.
-    Ctrl-C ends the current steps, and then undo and `always` still run. A second Ctrl-C skips them. The journal
-    records the run: `drtool plan history`.
+    First every step is resolved without changing anything. Then the steps are executed. If a step cannot run, the
+    command exits with 1 before anything is changed and gives the reason for each such step. Ctrl-C ends the current
+    steps, and then undo and `always` still run. A second Ctrl-C skips them. The journal records the run: `drtool plan
+    history`.
 
     Examples:
         drtool plan run single-file --var source=home --var path=/home/ann/thesis --dry-run

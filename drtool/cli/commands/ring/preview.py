@@ -32,10 +32,10 @@ def ring_preview(
     ] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Show what `rebalance` would move now, or after the changes that the options describe.
+    """Show what `rebalance` would move.
 
-    Nothing is changed or moved. The figures count single copies in the current listing of every target, as
-    `rebalance` does.
+    With options, the ring is assumed to be changed accordingly. Nothing is changed or moved. The figures count single
+    copies in the current listing of every target, as `rebalance` does.
 
     Examples:
         drtool ring preview

@@ -14,7 +14,7 @@ from drtool.cli.core.text import share_percent
 
 
 def ring_show(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """Show the ring: number of copies, weights, and each target's share of the packs.
+    """Show the ring and each target's share of the packs.
 
     Examples:
         drtool ring show

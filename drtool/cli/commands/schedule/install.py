@@ -34,12 +34,12 @@ def schedule_install(
     directory: Directory = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Install timers for backup, prune, verify, status, and plans with a schedule.
+    """Install timers for the jobs of this host.
 
-    The times come from `schedule:` in the configuration, or are daily and weekly defaults. Running the command again
-    updates the installed timers. It never touches files that it did not write (exit 11) or the timers of another
-    configuration. Exit 1 if neither systemd nor cron runs here to start the jobs. --dry-run prints exactly what would
-    be written.
+    The jobs are backup, prune, verify, status, and plans with a schedule. The times come from `schedule:` in the
+    configuration, or are daily and weekly defaults. Running the command again updates the installed timers. It never
+    touches files that it did not write (exit 11) or the timers of another configuration. Exit 1 if neither systemd
+    nor cron runs here to start the jobs. --dry-run prints exactly what would be written.
 
     Examples:
         drtool schedule install --dry-run

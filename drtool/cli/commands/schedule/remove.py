@@ -28,9 +28,10 @@ def schedule_remove(
     everything: Everything = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Remove the timers that `schedule install` installed for this configuration, and nothing else.
+    """Remove the timers of this configuration.
 
-    The configuration need not exist any more: name it with --config.
+    Only timers that `schedule install` installed are removed. The configuration need not exist any more: name it with
+    --config.
 
     Examples:
         drtool schedule remove --dry-run

@@ -36,10 +36,11 @@ def schedule_show(
     user: User = False,
     directory: Directory = None,
 ) -> None:
-    """Show the scheduled jobs, their differences from the configuration, and the next run of each.
+    """Show the scheduled jobs.
 
-    Without `schedule:` in the configuration, the defaults are shown. Nothing is changed, and the repository is not
-    opened. A job is active if systemd has loaded its timer, or if a cron daemon runs.
+    The list shows their differences from the configuration, and the next run of each. Without `schedule:` in the
+    configuration, the defaults are shown. Nothing is changed, and the repository is not opened. A job is active if
+    systemd has loaded its timer, or if a cron daemon runs.
 
     Examples:
         drtool schedule show

@@ -20,9 +20,10 @@ _PROCESS = {
 
 
 def scratch_list(context: typer.Context) -> None:
-    """List the scratch spaces of runs on this host: path, requested size, and state of their process.
+    """List the scratch spaces of runs on this host.
 
-    A run removes its own scratch spaces. If its process was killed, they stay with the data restored into them.
+    The list shows path, requested size, and state of the process. A run removes its own scratch spaces. If its
+    process was killed, they stay with the data restored into them.
 
     Examples:
         drtool scratch list

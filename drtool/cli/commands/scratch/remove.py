@@ -21,10 +21,10 @@ def scratch_remove(
     force: Annotated[bool, typer.Option("--force", help="Remove them even if the run's process is alive.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Remove the scratch spaces of a run that was killed, with all data restored into them.
+    """Remove the scratch spaces of a run that was killed.
 
-    This needs no repository and no configuration. It follows no links and crosses no mount points. Exit 8 if
-    something cannot be removed; each such item is listed.
+    All data restored into them is removed too. This needs no repository and no configuration. It follows no links and
+    crosses no mount points. Exit 8 if something cannot be removed; each such item is listed.
 
     Examples:
         drtool scratch remove --run 20261123-140500-3f2a --dry-run

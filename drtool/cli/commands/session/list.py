@@ -22,11 +22,12 @@ _PROCESS = {
 
 
 def session_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """List the open sessions: kind, source, host, start, and state of the process.
+    """List the open sessions.
 
-    A backup ends its session with its snapshot. If its process dies, the next backup on that host ends the session.
-    Otherwise prune ends it after an hour without a renewal. After a reboot, in another container or on a copy of the
-    machine, the state of the process is "unknown".
+    The list shows kind, source, host, start, and state of the process. A backup ends its session with its snapshot.
+    If its process dies, the next backup on that host ends the session. Otherwise prune ends it after an hour without
+    a renewal. After a reboot, in another container or on a copy of the machine, the state of the process is
+    "unknown".
 
     Examples:
         drtool session list

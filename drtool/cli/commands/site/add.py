@@ -20,10 +20,10 @@ def site_add(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Give a vote to a site that only stores data, or restore the vote of a site that lost its register.
+    """Give a vote to a site.
 
-    With --arbiter, create a new site that votes and holds no copies. With two sites, it is the third vote, so that
-    any one may be lost.
+    The site so far only stores data, or has lost its register. With --arbiter, create a new site that votes and holds
+    no copies. With two sites, it is the third vote, so that any one may be lost.
 
     Examples:
         drtool site add attic

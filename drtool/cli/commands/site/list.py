@@ -14,7 +14,9 @@ from drtool.cli.commands.site.change import advice_lines, tolerance_words
 
 
 def site_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
-    """List the sites: votes, targets, reachability, and how many may be lost.
+    """List the sites and their votes.
+
+    The list shows votes, targets and reachability, and how many sites may be lost.
 
     Examples:
         drtool site list

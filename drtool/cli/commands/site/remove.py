@@ -7,9 +7,10 @@ from drtool.cli.core.options import DryRun
 
 
 def site_remove(context: typer.Context, site: SiteArgument, dry_run: DryRun = False) -> None:
-    """Take a site's vote away. It keeps its data and still receives new copies.
+    """Take a site's vote away.
 
-    The command refuses if the remaining voters could not decide anything.
+    The site keeps its data and still receives new copies. The command refuses if the remaining voters could not
+    decide anything.
 
     Examples:
         drtool site remove attic --dry-run

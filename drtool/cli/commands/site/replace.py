@@ -26,11 +26,11 @@ def site_replace(
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Replace a site with an empty directory, which takes over its vote and its weight.
+    """Replace a site with an empty directory.
 
-    The targets of the old site are lost from then on. The new place is an empty directory, or one that does not exist
-    yet. Use the command too if a site's disk came back empty: `site replace attic attic=URL`. Copies on the old site
-    are missing until `drtool repair` makes them.
+    The new place takes over the vote and the weight of the old site. The targets of the old site are lost from then
+    on. The new place is an empty directory, or one that does not exist yet. Use the command too if a site's disk came
+    back empty: `site replace attic attic=URL`. Copies on the old site are missing until `drtool repair` makes them.
 
     The command refuses (exit 11) if the old site has or may have the only good copy of something, unless --gone is
     given. While the old place still answers, `repair` and `restore` read it. Wipe it only after `repair`.

@@ -24,10 +24,11 @@ def target_add(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Add a target. New backups use it at once; `rebalance` moves existing packs to it.
+    """Add a target.
 
-    A new site stores data but does not vote until `site add`. The configuration is not edited. The command prints the
-    line to add, which other hosts need too.
+    New backups use the target at once, and `rebalance` moves existing packs to it. A new site stores data but does
+    not vote until `site add`. The configuration is not edited. The command prints the line to add, which other hosts
+    need too.
 
     Examples:
         drtool target add oslo /mnt/oslo/drtool && drtool rebalance

@@ -12,9 +12,10 @@ from drtool.cli.commands.target.change import TargetArgument, change_target
 
 
 def target_drain(context: typer.Context, target: TargetArgument, dry_run: DryRun = False) -> None:
-    """Store no new data on a target, so that `rebalance` can empty it. Its data stays readable.
+    """Store no new data on a target.
 
-    The command refuses if the remaining sites could not hold all copies.
+    `rebalance` can then empty it. Its data stays readable. The command refuses if the remaining sites could not hold
+    all copies.
 
     Examples:
         drtool target drain paris/nas && drtool rebalance && drtool target remove paris/nas

@@ -19,10 +19,11 @@ def target_remove(
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Remove a target from the repository. Its stored objects are left in place.
+    """Remove a target from the repository.
 
-    The command refuses while the target has the only good copy of anything, holds the register of a voting site, or
-    may still receive data from an open session. Exit 5 if some data has fewer copies than configured without it.
+    Its stored objects are left in place. The command refuses while the target has the only good copy of anything,
+    holds the register of a voting site, or may still receive data from an open session. Exit 5 if some data has fewer
+    copies than configured without it.
 
     Examples:
         drtool target drain paris/nas && drtool rebalance && drtool target remove paris/nas

@@ -33,7 +33,7 @@ def target_set(
     active: Annotated[bool, typer.Option("--active", help="Use it again; this ends a drain.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Change a target's weight or address, or use it again after a drain.
+    """Change a target, or use it again after a drain.
 
     A target that was moved is used at the place that the configuration names; --url records the place for other
     hosts. If the directory was copied and both copies answer, every command refuses (exit 11) until one copy is moved
