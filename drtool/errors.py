@@ -1,37 +1,37 @@
-"""Every way in which drtool fails on purpose; the class carries the exit code.
+"""The deliberate failures of drtool. The class carries the exit code.
 
     DrtoolError                        exit 1
     ├── UsageError                     2    a bad option, argument or combination
     │   └── ConfigError                2    a bad configuration file: says file, line and the nearest key
-    ├── Incomplete                     3    done, but some items are missing; each was listed
+    ├── Incomplete                     3    done, but some items are missing, and each was listed
     ├── DamageFound                    4    verify found what is not (all) repaired
     ├── Degraded                       5    stored with fewer copies than promised
     ├── NoQuorum                       6    the manifest cannot be read or written for certain
     ├── NoRepository                   10   nothing there to open
     ├── Refused                        11   it would lose data
     ├── WrongPassword                  12   no key slot opens
-    ├── SealBroken                     1    bytes that no key of this repository sealed; damage, never a crash
+    ├── SealBroken                     1    bytes that no key of this repository sealed, which is damage
     │   └── KeyMissing                 12   sealed under a key that this password's slot does not hold
     ├── FormatError                    1    authentic but malformed bytes, or a format from the future
     ├── NoSuchSnapshot                 1    no snapshot, or more than one, is meant by what was given
     ├── Rejected                       1    the manifest's state machine refused an operation
     ├── Diverged                       1    the manifest is not a descendant of what this host saw confirmed
     ├── Forked                         1    the manifest was recovered twice: a person must choose
-    └── StoreError                     1    a target refused or failed; knows its target
+    └── StoreError                     1    a target refused or failed, with its name
         ├── ObjectMissing              1
         ├── TargetOffline              1    transient
-        │   ├── TargetBusy             1    transient: it answers that it cannot just now
-        │   ├── TargetResting          1    it failed again and again just now, so it is not asked for a while
-        │   └── TargetUnanswered       1    transient: it was asked, and no answer came; it may have taken effect
-        │       └── TargetHung         1    transient: no answer in time; it may still take effect, at any time
+        │   ├── TargetBusy             1    transient: it answers that it is busy
+        │   ├── TargetResting          1    it failed repeatedly, so it is not asked for a while
+        │   └── TargetUnanswered       1    transient: it was asked, and no answer came, so it may have taken effect
+        │       └── TargetHung         1    transient: no answer in time, so it may take effect at any time
         ├── TargetFull                 1
         └── TargetReadOnly             1
 
-Beside the tree stands `Interrupted` (129 / 130 / 143), a BaseException as KeyboardInterrupt is: Ctrl-C is no failure of the file,
-the copy or the site at hand, so nothing that handles those may take it for one.
+`Interrupted` (129 / 130 / 143) is not in the tree. Like KeyboardInterrupt, it is a BaseException, because Ctrl-C is no
+failure of a file, a copy or a site, and code that handles such failures must not catch it.
 
-`transient` says whether trying again, unchanged, may help. A message is one sentence: what, where; `hint` is what to do next.
-When several exit codes apply, the first in `EXIT_PRECEDENCE` wins.
+`transient` is True if an unchanged retry may help. A message is one sentence with what failed and where. `hint` is what
+to do next. When several exit codes apply, the first in `EXIT_PRECEDENCE` wins.
 """
 
 import signal

@@ -1,6 +1,6 @@
 """The events that a long operation reports while it runs: frozen values, passed to one callable.
 
-Operations never draw or log; they emit. `cli` renders the events, and tests collect them.
+Operations neither draw nor log. They emit events, `cli` renders the events, and tests collect them.
 """
 
 import os

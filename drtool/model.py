@@ -9,7 +9,7 @@ from typing import Literal, NewType, TypeAlias
 import msgspec
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-"""Bytes that are read without copying them; an `mmap` is passed as a memoryview of it."""
+"""Bytes that are read without copying them. An `mmap` is passed as a memoryview of it."""
 
 SiteName = NewType("SiteName", str)
 """A failure domain: `paris`."""
@@ -21,7 +21,7 @@ ChunkId = NewType("ChunkId", bytes)
 """BLAKE3 keyed per kind, 32 bytes."""
 
 PackId = NewType("PackId", bytes)
-"""BLAKE3 of the pack's bytes, 32 bytes; hexadecimal it is the object's name."""
+"""BLAKE3 of the pack's bytes, 32 bytes. In hexadecimal, it is the object's name."""
 
 SegmentId = NewType("SegmentId", bytes)
 """BLAKE3 of a sealed index segment's bytes, 32 bytes."""

@@ -16,9 +16,7 @@ from drtool import __version__
 from drtool.cli.core.arguments import Arguments, arrange
 from drtool.cli.core.streams import buffer_stdout, occupy, open_all
 
-TYPE_CHECKING = (
-    False  # type checkers treat this name as true; importing typing would double the time of `drtool --version`
-)
+TYPE_CHECKING = False  # True for type checkers. Importing typing would double the time of `drtool --version`
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SHORT_ID = 8
 
 
-class Wishes(Struct, frozen=True, kw_only=True):
+class PathOptions(Struct, frozen=True, kw_only=True):
     """The options of the command line that apply to every source of this run."""
 
     excludes: tuple[str, ...]
@@ -42,7 +42,7 @@ class Wishes(Struct, frozen=True, kw_only=True):
     ignore_ctime: bool
 
 
-_NO_WISHES = Wishes(
+_NO_PATH_OPTIONS = PathOptions(
     excludes=(),
     exclude_caches=False,
     one_file_system=False,
@@ -60,11 +60,11 @@ def backup(
     ] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Back up only this source of the configuration; repeatable."),
+        typer.Option(metavar="NAME", help="Back up only this source of the configuration (repeatable)."),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Leave out paths that match this gitignore pattern; repeatable."),
+        typer.Option(metavar="PATTERN", help="Leave out paths that match this gitignore pattern (repeatable)."),
     ] = None,
     exclude_file: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Read exclude patterns from this file, one per line.")
@@ -111,7 +111,7 @@ def backup(
         bool, typer.Option("--accept-shrink", help="Back up a source even if most of its previous content is gone.")
     ] = False,
     tag: Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="Add this tag to the snapshots; repeatable.")
+        list[str] | None, typer.Option(metavar="TAG", help="Add this tag to the snapshots (repeatable).")
     ] = None,
     host: Annotated[str | None, typer.Option(metavar="HOST", help="Record HOST as the snapshot's host.")] = None,
     time: Annotated[
@@ -157,7 +157,7 @@ def backup(
     from drtool.operations.backup import backup as run_backup
     from drtool.sources.filesystem import read_patterns
 
-    wishes = Wishes(
+    path_options = PathOptions(
         excludes=(*(exclude or ()), *(line for name in exclude_file or () for line in read_patterns(name))),
         exclude_caches=exclude_caches,
         one_file_system=one_file_system,
@@ -170,7 +170,7 @@ def backup(
     listed = bool(files_from or files_from0)
     as_they_are: list[str] = []
     stream = Stdin(stdin=stdin, name=stdin_name, command=stdin_command)
-    if stream and (listed or wishes != _NO_WISHES):
+    if stream and (listed or path_options != _NO_PATH_OPTIONS):
         raise UsageError(
             "--exclude…, --files-from, --ignore-… and --one-file-system apply to paths, and a stream has no paths"
         )
@@ -182,7 +182,7 @@ def backup(
         if stream
         else tuple(
             replace(job, max_shrink=None) if accept_shrink else job
-            for job in jobs(settings.config, base, paths or [], source or [], wishes, as_they_are)
+            for job in jobs(settings.config, base, paths or [], source or [], path_options, as_they_are)
         ),
         tags=tuple(dict.fromkeys(tag or ())),
         host=host or settings.host,
@@ -208,7 +208,7 @@ def jobs(
     base: Path,
     paths: Sequence[str],
     sources: Sequence[str],
-    wishes: Wishes,
+    path_options: PathOptions,
     as_they_are: Sequence[str] = (),
 ) -> "list[SourceJob]":
     """Return the jobs to back up: the given paths, the named sources, or every configured source."""
@@ -220,26 +220,26 @@ def jobs(
         raise UsageError(
             "nothing to back up: no PATH is given and no sources are configured", hint="drtool backup PATH…"
         )
-    result = [_configured(config, base, name, wishes) for name in chosen]
+    result = [_configured(config, base, name, path_options) for name in chosen]
     if given:
         result.append(
             SourceJob(
                 name="",
                 paths=tuple(map(os.fsencode, paths)),
                 paths_as_they_are=tuple(map(os.fsencode, as_they_are)),
-                excludes=wishes.excludes,
-                exclude_caches=wishes.exclude_caches,
-                one_file_system=wishes.one_file_system,
-                larger_than_bytes=wishes.larger_than_bytes,
-                ignore_files=wishes.ignore_files,
-                ignore_inode=wishes.ignore_inode,
-                ignore_ctime=wishes.ignore_ctime,
+                excludes=path_options.excludes,
+                exclude_caches=path_options.exclude_caches,
+                one_file_system=path_options.one_file_system,
+                larger_than_bytes=path_options.larger_than_bytes,
+                ignore_files=path_options.ignore_files,
+                ignore_inode=path_options.ignore_inode,
+                ignore_ctime=path_options.ignore_ctime,
             )
         )
     return result
 
 
-def _configured(config: Config, base: Path, name: str, wishes: Wishes) -> "SourceJob":
+def _configured(config: Config, base: Path, name: str, path_options: PathOptions) -> "SourceJob":
     """Return the job of a configured source, with the command line's excludes and restrictions added to its own."""
     from drtool.operations.backup import SourceJob
     from drtool.sources.configured import captured_source, patterns, walked_paths
@@ -253,15 +253,16 @@ def _configured(config: Config, base: Path, name: str, wishes: Wishes) -> "Sourc
         name=name,
         captured=captured,
         paths=tuple(map(os.fsencode, walked_paths(source, base))),
-        excludes=(*patterns(source), *wishes.excludes),
-        exclude_caches=source.exclude_caches or wishes.exclude_caches,
-        one_file_system=source.one_file_system or wishes.one_file_system,
+        excludes=(*patterns(source), *path_options.excludes),
+        exclude_caches=source.exclude_caches or path_options.exclude_caches,
+        one_file_system=source.one_file_system or path_options.one_file_system,
         larger_than_bytes=min(
-            (size for size in (source.exclude_larger_than, wishes.larger_than_bytes) if size is not None), default=None
+            (size for size in (source.exclude_larger_than, path_options.larger_than_bytes) if size is not None),
+            default=None,
         ),
-        ignore_files=source.ignore_files or wishes.ignore_files,
-        ignore_inode=source.ignore_inode or wishes.ignore_inode,
-        ignore_ctime=source.ignore_ctime or wishes.ignore_ctime,
+        ignore_files=source.ignore_files or path_options.ignore_files,
+        ignore_inode=source.ignore_inode or path_options.ignore_inode,
+        ignore_ctime=source.ignore_ctime or path_options.ignore_ctime,
         max_shrink=source.max_shrink,
     )
 

@@ -23,7 +23,7 @@ _SIZE_MIN_BYTES = 1 << 20
 def benchmark(
     context: typer.Context,
     target: Annotated[
-        list[str] | None, typer.Option("--target", metavar="SITE/TARGET", help="Measure only this target; repeatable.")
+        list[str] | None, typer.Option("--target", metavar="SITE/TARGET", help="Measure only this target (repeatable).")
     ] = None,
     no_targets: Annotated[bool, typer.Option("--no-targets", help="Measure only this machine.")] = False,
     seconds: Annotated[

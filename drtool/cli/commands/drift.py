@@ -30,7 +30,7 @@ def drift(
         typer.Option(
             "--what",
             metavar="WHAT",
-            help="Compare only packages, units, users, groups, crontabs, repositories, sysctl or files; repeatable.",
+            help="Compare only packages, units, users, groups, crontabs, repositories, sysctl or files (repeatable).",
         ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit 1 if anything differs or cannot be compared.")] = False,

@@ -50,7 +50,7 @@ def dump(
 
     SNAPSHOT:PATH names one file. With --archive, it names a directory, or the whole snapshot if there is no PATH.
     Names in an archive are relative to PATH. tar keeps modes, owners, times, links, attributes and flags. zip keeps
-    contents and modes. Exit 1 if something cannot be read or written completely; the archive is then cut off, so that
+    contents and modes. Exit 1 if something cannot be read or written completely. The archive is then cut off, so that
     readers detect it. Exit 3 if something is left out and named, because it could not be read when the snapshot was
     taken or does not fit into the archive. Exit 141 if the reader closes the pipe early.
 

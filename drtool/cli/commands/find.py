@@ -37,7 +37,7 @@ def find(
         typer.Argument(metavar="PATTERN…", help="Match these shell patterns; with a slash, they match the whole path."),
     ],
     snapshot: Annotated[
-        list[str] | None, typer.Option("--snapshot", metavar="SNAPSHOT", help="Search only this snapshot; repeatable.")
+        list[str] | None, typer.Option("--snapshot", metavar="SNAPSHOT", help="Search only this snapshot (repeatable).")
     ] = None,
     kind: Annotated[
         list[str] | None,
@@ -52,7 +52,7 @@ def find(
     """Find files in the snapshots by name or path.
 
     Matches are listed with the oldest snapshot first. `*` also matches slashes. A pattern that contains a slash but
-    does not begin with one may match from any directory on. No match is not an error; the list is then empty.
+    does not begin with one may match from any directory on. No match is not an error. The list is then empty.
 
     Examples:
         drtool find 'invoice-2025*.pdf'

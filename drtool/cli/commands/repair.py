@@ -26,7 +26,7 @@ def repair(
     object_: Annotated[
         list[str] | None,
         typer.Option(
-            "--object", metavar="NAME", help="Repair only this object, by its name below a target; repeatable."
+            "--object", metavar="NAME", help="Repair only this object, by its name below a target (repeatable)."
         ),
     ] = None,
     site: Annotated[str | None, typer.Option(metavar="SITE", help="Repair only copies at this site.")] = None,

@@ -60,14 +60,14 @@ def restore(
         str | None, typer.Option(metavar="DSN", help="Load a database snapshot into this server.")
     ] = None,
     database: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="With --to-dsn, load only this database; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="With --to-dsn, load only this database (repeatable).")
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Restore only paths that match this pattern; repeatable."),
+        typer.Option(metavar="PATTERN", help="Restore only paths that match this pattern (repeatable)."),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out paths that match this pattern; repeatable.")
+        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out paths that match this pattern (repeatable).")
     ] = None,
     overwrite: Annotated[
         Literal["always", "if-changed", "never"] | None,
@@ -81,11 +81,11 @@ def restore(
     ] = False,
     map_owner: Annotated[
         list[str] | None,
-        typer.Option(metavar="FROM:TO", help="Give one user's files to another, by name or number; repeatable."),
+        typer.Option(metavar="FROM:TO", help="Give one user's files to another, by name or number (repeatable)."),
     ] = None,
     map_group: Annotated[
         list[str] | None,
-        typer.Option(metavar="FROM:TO", help="Give one group's files to another, by name or number; repeatable."),
+        typer.Option(metavar="FROM:TO", help="Give one group's files to another, by name or number (repeatable)."),
     ] = None,
     from_site: Annotated[list[str] | None, typer.Option(metavar="SITE", help="Read copies at this site only.")] = None,
     verify: Annotated[

@@ -19,7 +19,9 @@ def survive(
     context: typer.Context,
     lose: Annotated[
         list[str] | None,
-        typer.Option("--lose", metavar="SITE|SITE/TARGET", help="Assume that this site or target is lost; repeatable."),
+        typer.Option(
+            "--lose", metavar="SITE|SITE/TARGET", help="Assume that this site or target is lost (repeatable)."
+        ),
     ] = None,
     manifest_from: ManifestFrom = None,
 ) -> None:

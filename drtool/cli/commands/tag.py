@@ -21,8 +21,8 @@ Words = list[str] | None
 def tag(
     context: typer.Context,
     snapshots: Names,
-    add: Annotated[Words, typer.Option("--add", metavar="TAG", help="Add this tag; repeatable.")] = None,
-    remove: Annotated[Words, typer.Option("--remove", metavar="TAG", help="Remove this tag; repeatable.")] = None,
+    add: Annotated[Words, typer.Option("--add", metavar="TAG", help="Add this tag (repeatable).")] = None,
+    remove: Annotated[Words, typer.Option("--remove", metavar="TAG", help="Remove this tag (repeatable).")] = None,
     set_: Annotated[Words, typer.Option("--set", metavar="TAG", help="Set exactly these tags; '' sets none.")] = None,
     host: Hosts = None,
     having: Tags = None,

@@ -54,7 +54,7 @@ def verify(
     object_: Annotated[
         list[str] | None,
         typer.Option(
-            "--object", metavar="NAME", help="Check only this object, by its name below a target; repeatable."
+            "--object", metavar="NAME", help="Check only this object, by its name below a target (repeatable)."
         ),
     ] = None,
     seed: Annotated[

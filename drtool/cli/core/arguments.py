@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-TYPE_CHECKING = (
-    False  # type checkers treat this name as true; importing typing would double the time of `drtool --version`
-)
+TYPE_CHECKING = False  # True for type checkers. Importing typing would double the time of `drtool --version`
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -15,7 +15,7 @@ from drtool.errors import EXIT_MEANINGS, UsageError
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _EXAMPLES = "Examples:"
-HelpFormatter = Any  # Typer vendors Click privately; these three types have no public name
+HelpFormatter = Any  # Typer vendors Click privately, so these three types have no public name
 AnyCommand = Any
 AnyContext = Any
 

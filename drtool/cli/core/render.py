@@ -295,7 +295,7 @@ class Screen:
             self._give_up(error)
 
     def flush(self) -> None:
-        """Write out what is buffered. A reader that has gone is not a failure; a full disk sets `lost`."""
+        """Write out what is buffered. A reader that has gone is not a failure. A full disk sets `lost`."""
         try:
             self._stdout.flush()
         except OSError as error:

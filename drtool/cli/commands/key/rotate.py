@@ -20,7 +20,7 @@ def key_rotate(
     context: typer.Context,
     also_password_file: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Keep this further password too, the first line of FILE; repeatable."),
+        typer.Option(metavar="FILE", help="Keep this further password too, the first line of FILE (repeatable)."),
     ] = None,
     drop_others: Annotated[
         bool, typer.Option("--drop-others", help="Remove every password that is not given.")

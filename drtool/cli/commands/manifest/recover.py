@@ -75,10 +75,9 @@ def _arbiter(call: "Call", word: str) -> "TargetSpec":
 def _consent_wanted(call: "Call", document: Document) -> Refused:
     """Return the refusal that shows what would be lost, before anything happens."""
     return Refused(
-        "this would give up for ever the changes that only "
-        f"{', '.join(document['given_up']) or 'no other site'} has: {_kept(document)}; "
-        f"{_known_to_be_lost(document)}. If those sites are alive, changes made there from now on are "
-        "lost as well",
+        f"this would give up for ever the changes known only to {', '.join(document['given_up']) or 'no other site'}: "
+        f"{_kept(document)}, and {_known_to_be_lost(document)}. If those sites are alive, changes made there from "
+        "now on are lost as well",
         hint=f"if they are gone for ever: {call.rerun} --i-accept-lost-writes",
     )
 
@@ -109,7 +108,7 @@ def recovery_view(document: Document) -> View:
         ),
         line(
             Cell("given up: ", "bad"),
-            f"changes that only {', '.join(document['given_up']) or 'no site'} had; {_known_to_be_lost(document)}",
+            f"changes known only to {', '.join(document['given_up']) or 'no site'}; {_known_to_be_lost(document)}",
         ),
     ]
     begun = [f"{site} ({target})" for site, target in document["voters"].items() if target is not None]

@@ -18,7 +18,7 @@ SHORT_DIGEST = 12
 def manifest_status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
     """Show each voter's state, and whether a quorum agrees.
 
-    It also works without a quorum; the exit code is then 6.
+    It also works without a quorum, and then exits with 6.
 
     Examples:
         drtool manifest status

@@ -43,7 +43,7 @@ def signals() -> Iterator[Callable[[], str]]:
             signal.signal(number, handler)
 
 
-def reporting_events(call: Call, run: "Run") -> "Callable[[Event], None]":
+def event_handler(call: Call, run: "Run") -> "Callable[[Event], None]":
     """Return a handler that shows events and notifies the plan's channels."""
     from drtool.plans.journal.events import Began, Ended, Injected
     from drtool.plans.running.telling import announcements

@@ -9,7 +9,7 @@ from drtool.errors import DrtoolError
 
 if TYPE_CHECKING:
     from drtool.plans.journal.events import RunBegan
-from drtool.cli.commands.plan.execution import reporting_events, show_result, signals
+from drtool.cli.commands.plan.execution import event_handler, show_result, signals
 
 
 def plan_resume(
@@ -64,7 +64,7 @@ def plan_resume(
     resolution = foresee(again)
     likely = expected(call, again, resolution)
     with signals() as interrupted:
-        result = carry_on(again, resolution, measure, interrupted, reporting_events(call, again))
+        result = carry_on(again, resolution, measure, interrupted, event_handler(call, again))
     show_result(call, again, result, likely)
 
 

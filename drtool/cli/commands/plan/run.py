@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from drtool.cli.commands.plan.recording import Expected
     from drtool.plans.running.resolving import Resolution
     from drtool.plans.running.session import Run
-from drtool.cli.commands.plan.execution import Live, objective_targets, reporting_events, run_head, show_result, signals
+from drtool.cli.commands.plan.execution import Live, event_handler, objective_targets, run_head, show_result, signals
 from drtool.cli.commands.plan.run_view import run_view
 
 
@@ -29,7 +29,7 @@ def plan_run(
     dry_run: DryRun = False,
     live: Live = False,
     variables: Annotated[
-        list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="Set a variable of the plan; repeatable.")
+        list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="Set a variable of the plan (repeatable).")
     ] = None,
     incident_at: Annotated[
         str | None,
@@ -78,7 +78,7 @@ def plan_run(
         )
     resolution = foresee(run)
     if dry_run or resolution.cannot:
-        document = _foreseen(run, resolution, expected(call, run, resolution), dry_run=dry_run)
+        document = _preview_document(run, resolution, expected(call, run, resolution), dry_run=dry_run)
         call.show(document, run_view(document), exit_code=1 if resolution.cannot else 0)
         return
     likely = expected(call, run, resolution)
@@ -90,7 +90,7 @@ def plan_run(
             resolution,
             measure,
             interrupted,
-            reporting_events(call, run),
+            event_handler(call, run),
             begun=partial(keep_plan, loaded, file.parent, run.around.folder),
         )
     show_result(call, run, result, likely)
@@ -110,7 +110,7 @@ def _moment(word: str | None, started: Any) -> Any:  # noqa: ANN401 - a Moment
     return moment
 
 
-def _foreseen(run: "Run", resolution: "Resolution", likely: "Expected", *, dry_run: bool) -> Document:
+def _preview_document(run: "Run", resolution: "Resolution", likely: "Expected", *, dry_run: bool) -> Document:
     from drtool.plans.running.telling import untold
 
     rows = [

@@ -16,7 +16,7 @@ _STYLES: dict[str, Style] = {
 
 
 def run_view(document: Document) -> View:
-    """Show one line without a terminal if the run passed; on a terminal, show a table of the steps."""
+    """Show one line without a terminal if the run passed. On a terminal, show a table of the steps."""
     verdict = document["verdict"]
     cannot = [row for row in document["steps"] if row["status"].startswith("cannot run")]
     head: list[Cell | str] = [

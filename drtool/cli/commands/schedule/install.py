@@ -22,7 +22,7 @@ from drtool.cli.commands.schedule.timers import (
     configured_jobs,
     named_place,
     place_of,
-    wish_of,
+    timer_choice,
 )
 
 
@@ -48,9 +48,9 @@ def schedule_install(
         drtool schedule install --systemd --directory ./units
     """
     call: Call = context.obj
-    wish = wish_of(systemd=systemd, cron=cron, user=user, directory=directory)
+    choice = timer_choice(systemd=systemd, cron=cron, user=user, directory=directory)
     jobs = configured_jobs(call)
-    place = named_place(wish, jobs, place_of(call, user=wish.user), call.settings.config.repository)
+    place = named_place(choice, jobs, place_of(call, user=choice.user), call.settings.config.repository)
     if place.password_file is None and not call.settings.config.password_command:
         call.emit(
             Warned(
@@ -60,7 +60,7 @@ def schedule_install(
         )
     _warn_of_owner(call, place.config)
     timers = [f"{place.prefix}-{job.name}.timer" for job in jobs]
-    carry_out(call, wish, changes_of(wish, jobs, place), timers, dry_run=dry_run)
+    carry_out(call, choice, changes_of(choice, jobs, place), timers, dry_run=dry_run)
 
 
 def _warn_of_owner(call: "Call", config: Path) -> None:

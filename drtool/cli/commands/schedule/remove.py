@@ -12,7 +12,7 @@ from drtool.errors import UsageError
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.operations.scheduling import Change
-from drtool.cli.commands.schedule.timers import Cron, Directory, Systemd, User, Wish, carry_out, wish_of
+from drtool.cli.commands.schedule.timers import Cron, Directory, Systemd, TimerChoice, User, carry_out, timer_choice
 
 Everything = Annotated[
     bool, typer.Option("--all", help="Select the timers of every configuration, not only of this one.")
@@ -39,12 +39,12 @@ def schedule_remove(
         sudo drtool --config /etc/drtool/old.yaml schedule remove
     """
     call: Call = context.obj
-    wish = wish_of(systemd=systemd, cron=cron, user=user, directory=directory)
-    config = None if everything else _whose(call, wish)
-    carry_out(call, wish, _removals(wish, config), [], dry_run=dry_run)
+    choice = timer_choice(systemd=systemd, cron=cron, user=user, directory=directory)
+    config = None if everything else _whose(call, choice)
+    carry_out(call, choice, _removals(choice, config), [], dry_run=dry_run)
 
 
-def _whose(call: "Call", wish: Wish) -> str | None:
+def _whose(call: "Call", choice: TimerChoice) -> str | None:
     """Return the configuration of the timers to remove, as their marks name it, or None to remove all timers."""
     from drtool.cli.core.settings import find_config, named_config
     from drtool.config.identity import spellings
@@ -53,7 +53,7 @@ def _whose(call: "Call", wish: Wish) -> str | None:
 
     here = Path.cwd()
     path = named_config(call.options, os.environ, here) or find_config(call.options, os.environ, here)
-    found = configurations(wish.directory)
+    found = configurations(choice.directory)
     if path is not None:
         names = [owner(each) for each in spellings(path)]
         return next((name for name in names if name in found), names[0])
@@ -65,12 +65,12 @@ def _whose(call: "Call", wish: Wish) -> str | None:
     return None
 
 
-def _removals(wish: Wish, config: str | None) -> "list[Change]":
+def _removals(choice: TimerChoice, config: str | None) -> "list[Change]":
     """Return the changes that remove a configuration's timers, or all timers for None. In a directory: units and cron's
     file.
     """
     from drtool.operations.scheduling.files import cron_file_change, crontab_change, unit_changes
 
-    if wish.directory is None:
+    if choice.directory is None:
         return [crontab_change("", config)]
-    return [*unit_changes(wish.directory, {}, config), *cron_file_change(wish.directory, "", config)]
+    return [*unit_changes(choice.directory, {}, config), *cron_file_change(choice.directory, "", config)]

@@ -18,14 +18,14 @@ from drtool.cli.commands.schedule.timers import (
     Cron,
     Directory,
     Systemd,
+    TimerChoice,
     User,
-    Wish,
     changes_of,
     configured_jobs,
     named_place,
     place_of,
     place_words,
-    wish_of,
+    timer_choice,
 )
 
 
@@ -47,26 +47,26 @@ def schedule_show(
         drtool schedule show --json | jq -r '.jobs[] | [.name, .next, .state] | @tsv'
     """
     call: Call = context.obj
-    wish = wish_of(systemd=systemd, cron=cron, user=user, directory=directory)
+    choice = timer_choice(systemd=systemd, cron=cron, user=user, directory=directory)
     jobs = configured_jobs(call)
-    place = named_place(wish, jobs, place_of(call, user=wish.user), call.settings.config.repository)
-    changes = changes_of(wish, jobs, place)
+    place = named_place(choice, jobs, place_of(call, user=choice.user), call.settings.config.repository)
+    changes = changes_of(choice, jobs, place)
     document = {
-        "kind": wish.starter,
-        "where": place_words(wish),
-        "jobs": [_row(job, wish, place, changes) for job in jobs],
+        "kind": choice.starter,
+        "where": place_words(choice),
+        "jobs": [_row(job, choice, place, changes) for job in jobs],
         "left_over": [str(change.path) for change in changes if change.verb == "remove"],
-        "others": _others(wish, place.config),
+        "others": _others(choice, place.config),
     }
     call.show(document, _show_view(document))
 
 
-def _others(wish: Wish, config: Path) -> list[str]:
+def _others(choice: TimerChoice, config: Path) -> list[str]:
     """Return the other configurations that have timers in the same place."""
     from drtool.operations.scheduling.files import configurations
     from drtool.operations.scheduling.systemd import owner
 
-    return [name for name in configurations(wish.directory) if name != owner(config)]
+    return [name for name in configurations(choice.directory) if name != owner(config)]
 
 
 def _state(job: "Job", place: "Place", changes: "list[Change]") -> str:
@@ -78,15 +78,15 @@ def _state(job: "Job", place: "Place", changes: "list[Change]") -> str:
     return "installed" if all(change.verb == "keep" for change in mine) else "differs"
 
 
-def _is_active(job: "Job", wish: Wish, place: "Place") -> bool | None:
+def _is_active(job: "Job", choice: TimerChoice, place: "Place") -> bool | None:
     """Return whether something will start the job, or None if that is unknown: files in a directory, or no answer."""
     from drtool.operations.scheduling.daemons import is_timer_active, runs
 
-    if wish.given:
+    if choice.given:
         return None
-    if not wish.systemd or not runs("systemd"):
-        return runs(wish.starter)
-    return is_timer_active(f"{place.prefix}-{job.name}.timer", user=wish.user)
+    if not choice.systemd or not runs("systemd"):
+        return runs(choice.starter)
+    return is_timer_active(f"{place.prefix}-{job.name}.timer", user=choice.user)
 
 
 def _host_zone() -> tzinfo:
@@ -99,20 +99,20 @@ def _host_zone() -> tzinfo:
         return datetime.now(UTC).astimezone().tzinfo or UTC
 
 
-def _row(job: "Job", wish: Wish, place: "Place", changes: "list[Change]") -> Document:
+def _row(job: "Job", choice: TimerChoice, place: "Place", changes: "list[Change]") -> Document:
     from drtool.operations.scheduling.jobs import next_start
 
     state = _state(job, place, changes)
-    soonest = next_start(job, place, wish.starter, datetime.now(UTC), _host_zone())
+    soonest = next_start(job, place, choice.starter, datetime.now(UTC), _host_zone())
     return {
         "name": job.name,
         "command": " ".join(("drtool", *job.words)),
         "cron": job.when.text,
-        "timezone": job.zone or None if wish.systemd else None,
+        "timezone": job.zone or None if choice.systemd else None,
         "jitter_seconds": job.jitter_s,
         "next": None if soonest is None else utc(int(soonest.timestamp()) * 10**9),
         "state": state,
-        "active": False if state == "not installed" and not wish.given else _is_active(job, wish, place),
+        "active": False if state == "not installed" and not choice.given else _is_active(job, choice, place),
     }
 
 

@@ -48,7 +48,7 @@ _UNSTARTED = {
 }
 
 
-class Wish(Struct, frozen=True, kw_only=True):
+class TimerChoice(Struct, frozen=True, kw_only=True):
     """The timers that the options select."""
 
     systemd: bool
@@ -63,7 +63,7 @@ class Wish(Struct, frozen=True, kw_only=True):
         return "systemd" if self.systemd else "cron"
 
 
-def wish_of(*, systemd: bool, cron: bool, user: bool, directory: str | None) -> Wish:
+def timer_choice(*, systemd: bool, cron: bool, user: bool, directory: str | None) -> TimerChoice:
     if systemd and cron:
         raise UsageError("--systemd and --cron exclude each other", hint="leave one of them out")
     from drtool.operations.scheduling.daemons import runs
@@ -71,13 +71,13 @@ def wish_of(*, systemd: bool, cron: bool, user: bool, directory: str | None) -> 
     with_systemd = systemd or (not cron and runs("systemd"))
     mine = user or os.getuid() != 0
     if directory is not None:
-        return Wish(systemd=with_systemd, user=mine, directory=Path(directory).absolute(), given=True)
+        return TimerChoice(systemd=with_systemd, user=mine, directory=Path(directory).absolute(), given=True)
     if with_systemd:
         base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
         place: Path | None = base / "systemd/user" if mine else Path("/etc/systemd/system")
     else:
         place = None if mine else Path("/etc/cron.d")
-    return Wish(systemd=with_systemd, user=mine, directory=place, given=False)
+    return TimerChoice(systemd=with_systemd, user=mine, directory=place, given=False)
 
 
 def place_of(call: "Call", *, user: bool) -> "Place":
@@ -96,14 +96,14 @@ def place_of(call: "Call", *, user: bool) -> "Place":
     )
 
 
-def named_place(wish: Wish, jobs: "list[Job]", place: "Place", repository: str) -> "Place":
+def named_place(choice: TimerChoice, jobs: "list[Job]", place: "Place", repository: str) -> "Place":
     """Return the place with the prefix of its units, which separates them from those of other configurations."""
-    if not wish.systemd or wish.directory is None:
+    if not choice.systemd or choice.directory is None:
         return place
     from drtool.operations.scheduling.files import prefix_for
     from drtool.operations.scheduling.systemd import units
 
-    return replace(place, prefix=prefix_for(wish.directory, units(jobs, place), place.config, repository))
+    return replace(place, prefix=prefix_for(choice.directory, units(jobs, place), place.config, repository))
 
 
 def _program() -> tuple[str, ...]:
@@ -165,25 +165,25 @@ def _plan_jobs(call: "Call") -> "list[Job]":
     return found
 
 
-def changes_of(wish: Wish, jobs: "list[Job]", place: "Place") -> "list[Change]":
+def changes_of(choice: TimerChoice, jobs: "list[Job]", place: "Place") -> "list[Change]":
     from drtool.operations.scheduling.crontab import block
     from drtool.operations.scheduling.files import cron_file_change, crontab_change, unit_changes
     from drtool.operations.scheduling.systemd import owner, units
 
     config = owner(place.config)
-    if wish.directory is None:
+    if choice.directory is None:
         return [crontab_change(block(jobs, place), config)]
-    if wish.systemd:
-        return unit_changes(wish.directory, units(jobs, place), config)
-    return cron_file_change(wish.directory, block(jobs, place), config)
+    if choice.systemd:
+        return unit_changes(choice.directory, units(jobs, place), config)
+    return cron_file_change(choice.directory, block(jobs, place), config)
 
 
-def carry_out(call: "Call", wish: Wish, changes: "list[Change]", timers: list[str], *, dry_run: bool) -> None:
+def carry_out(call: "Call", choice: TimerChoice, changes: "list[Change]", timers: list[str], *, dry_run: bool) -> None:
     from drtool.operations.scheduling import apply
     from drtool.operations.scheduling.daemons import runs
 
     going = [c.path.name for c in changes if c.path is not None and c.verb == "remove" and c.path.suffix == ".timer"]
-    commands = [] if wish.given or not wish.systemd else _telling(timers, going, user=wish.user)
+    commands = [] if choice.given or not choice.systemd else _telling(timers, going, user=choice.user)
     if not dry_run:
         try:
             for change in changes:
@@ -196,10 +196,10 @@ def carry_out(call: "Call", wish: Wish, changes: "list[Change]", timers: list[st
             for command in commands:
                 _tell(command)
             commands = []
-    starts = wish.given or not timers or runs(wish.starter)
+    starts = choice.given or not timers or runs(choice.starter)
     document = {
         "dry_run": dry_run,
-        "where": place_words(wish),
+        "where": place_words(choice),
         "changes": [
             {"path": None if change.path is None else str(change.path), "verb": change.verb, "text": change.after}
             for change in changes
@@ -208,7 +208,7 @@ def carry_out(call: "Call", wish: Wish, changes: "list[Change]", timers: list[st
         "starts": starts,
     }
     if not starts:
-        call.emit(Warned(message=_UNSTARTED[wish.starter]))
+        call.emit(Warned(message=_UNSTARTED[choice.starter]))
     call.show(document, _done_view(document), exit_code=0 if starts else 1)
 
 
@@ -234,8 +234,8 @@ def _tell(command: list[str]) -> None:
         raise DrtoolError(f"{' '.join(command)} failed: {said}", hint="the files are written; run it by hand")
 
 
-def place_words(wish: Wish) -> str:
-    return str(wish.directory) if wish.directory is not None else "this user's crontab"
+def place_words(choice: TimerChoice) -> str:
+    return str(choice.directory) if choice.directory is not None else "this user's crontab"
 
 
 def _done_view(document: Document) -> View:

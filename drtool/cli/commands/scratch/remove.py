@@ -24,7 +24,7 @@ def scratch_remove(
     """Remove the scratch spaces of a run that was killed.
 
     All data restored into them is removed too. This needs no repository and no configuration. It follows no links and
-    crosses no mount points. Exit 8 if something cannot be removed; each such item is listed.
+    crosses no mount points. Exit 8 if something cannot be removed. Each such item is listed.
 
     Examples:
         drtool scratch remove --run 20261123-140500-3f2a --dry-run

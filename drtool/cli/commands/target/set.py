@@ -30,12 +30,12 @@ def target_set(
         bool,
         typer.Option("--gone", help="With --url, give up the copy at the old address even though it still answers."),
     ] = False,
-    active: Annotated[bool, typer.Option("--active", help="Use it again; this ends a drain.")] = False,
+    active: Annotated[bool, typer.Option("--active", help="Use it again after a drain.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Change a target, or use it again after a drain.
 
-    A target that was moved is used at the place that the configuration names; --url records the place for other
+    A target that was moved is used at the place that the configuration names. --url records the place for other
     hosts. If the directory was copied and both copies answer, every command refuses (exit 11) until one copy is moved
     away or given up with --gone.
 
