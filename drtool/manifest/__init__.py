@@ -1,4 +1,4 @@
-"""The catalogue, replicated by Paxos over passive storage: no daemon, each run is a proposer and a learner."""
+"""The catalogue, replicated by Paxos over passive storage. There is no daemon: each run is a proposer and a learner."""
 
 from drtool.manifest.catalogue import Catalogue
 from drtool.manifest.drafting import Author

@@ -1,11 +1,11 @@
-"""One voter's memory on a passive store, whichever way its register moves on: `chain.py` or `swap.py`.
+"""One voter's register on a passive store, in either update mode: `chain.py` or `swap.py`.
 
-Change: apply the rule to the record just read; write its successor; on a refusal or an unknown outcome look who is there,
-and if it is not us, read again and apply the rule again; then confirm.
+Change: apply the rule to the record just read, and write its successor. After a refusal or an unknown outcome, read
+which record is there. If it is not ours, read again and apply the rule again. Finally confirm.
 
 Invariants
-    A change counts only when it was confirmed: promises and acceptances alike. Unknown is never counted.
-    The rule holds for what it was shown: the write goes through only upon that very record.
+    A promise or an acceptance counts only once it is confirmed. An unknown outcome never counts.
+    A write succeeds only on top of the very record that the rule was applied to.
     A sealed configuration is never changed. A site that went back in time is left alone.
 """
 
@@ -47,16 +47,16 @@ __all__ = [
 CHANGE_ATTEMPTS = 6
 
 Rule = Callable[[Record, bytes, bytes], Record | Preempted]
-"""From a record, its hash and a fresh token to the next record."""
+"""Maps a record, its hash and a fresh token to the next record."""
 
 
 def read_site(place: Place) -> Talk[Reading]:
-    """The acceptor's memory, or why it has none."""
+    """Return the acceptor's state, or why it has none."""
     return (yield from swap.read(place) if place.mode == "cas" else chain.read(place))
 
 
 def change_site(place: Place, view: SiteView | None, rule: Rule) -> Talk[Changing]:
-    """Bring the acceptor one version further by `rule`, starting from `view` if it was read just now."""
+    """Advance the acceptor by one version with `rule`, starting from `view` if it was read just now."""
     for _ in range(CHANGE_ATTEMPTS):
         if view is None or not _can_be_replaced(place, view):
             reading = yield from read_site(place)
@@ -80,10 +80,10 @@ def change_site(place: Place, view: SiteView | None, rule: Rule) -> Talk[Changin
 
 
 def offer_again(place: Place, view: SiteView) -> Talk[str]:
-    """Write the record that is there once more, which changes nothing. Return why the site refused, or "".
+    """Write the present record once more, which changes nothing. Return why the site refused, or an empty string.
 
-    In chain mode the name is taken, so nothing is stored. In swap mode the same bytes replace themselves, and only while they
-    are still there. Both take the way of a real change: its name, its call, its permission.
+    In chain mode the name is taken, so nothing is stored. In swap mode the same bytes replace themselves, and only if
+    they are still there. In both modes the call, the name and the permissions are those of a real change.
     """
     data = place.encode(view.record)
     if record_hash(data) != view.record_hash or (place.mode == "cas" and not view.tag):
@@ -93,7 +93,7 @@ def offer_again(place: Place, view: SiteView) -> Talk[str]:
 
 
 def begin(place: Place, record: Record) -> Talk[Reading]:
-    """Make `record`, a version 1, an acceptor's beginning; confirmed. *broken* if another record is there."""
+    """Make `record`, a version 1, the first of an acceptor, and confirm it. *broken* if another record is there."""
     data = place.encode(record)
     written = yield from swap.create(place, data) if place.mode == "cas" else chain.put_version(place, 1, data)
     if written is None:
@@ -106,12 +106,12 @@ def begin(place: Place, record: Record) -> Talk[Reading]:
 
 
 def collect(place: Place, newest: int) -> Talk[int]:
-    """Delete some old records, best effort; returns how many went. A register that is replaced leaves none."""
+    """Delete some old records, best effort, and return how many. A register in swap mode leaves none."""
     return (yield from chain.collect(place, newest)) if place.mode == "chain" else 0
 
 
 def collect_all(place: Place, newest: int) -> Talk[int]:
-    """Delete every old record, best effort; returns how many went."""
+    """Delete every old record, best effort, and return how many."""
     return (yield from chain.collect(place, newest, limit=None)) if place.mode == "chain" else 0
 
 

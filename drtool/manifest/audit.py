@@ -1,8 +1,9 @@
-"""Whether everything of the manifest still fits together: every record, ballot, digest, page and witness, at every site.
+"""The consistency check of the manifest: every record, ballot, digest, page and witness, at every site.
 
 Invariants
-    Nothing here writes. A fault is named, never raised, and the others are looked for all the same.
-    No alarm without a fault: a site that was away lags, a proposal that lost is no fork, a proposer that died left no damage.
+    Nothing is written. A fault is returned, never raised, and the check continues.
+    There is no alarm without a fault: a site that was away lags, a proposal that lost is no fork, and a proposer that
+    died left no damage.
 """
 
 from collections import Counter
@@ -26,14 +27,14 @@ from drtool.paxos.record import record_hash
 CHECK_TRIES = 4
 LOOK_AGAIN_S = (0.1, 0.6)
 PASSING = frozenset({"absent", "broken", "content", "missing-object", "no-quorum", "sealed"})
-"""What others at work can look like to somebody who reads one thing after another: a fold, a change of voters, a collection."""
+"""Problems that concurrent activity can cause for a step-by-step reader: a fold, a change of voters, a collection."""
 
 Newest = Callable[[], Talk[tuple[Context, Forked | None]]]
-"""Finds the configuration that is in force, and the fork if there is one."""
+"""Finds the current configuration, and the fork if there is one."""
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """A fault that `manifest check` found; `site` is empty for what concerns all of them."""
+    """A fault that `manifest check` found. `site` is empty if it concerns all of them."""
 
     site: str
     kind: str
@@ -41,7 +42,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class _Audit(msgspec.Struct):
-    """Everything that one site holds. `newest`: its acceptor's memory, if it counts."""
+    """Everything that one site holds. `newest`: its acceptor's state, if it counts."""
 
     records: list[Record]
     objects: frozenset[bytes]
@@ -50,7 +51,9 @@ class _Audit(msgspec.Struct):
 
 
 def check_manifest(newest: Newest) -> Talk[list[Problem]]:
-    """Everything that is wrong in the configuration in force. What may be passing counts if it is still so a little later."""
+    """Return the problems in the current configuration. Possibly passing ones count only if they persist a little
+    later.
+    """
     problems = yield from _look(newest)
     for pause_s in LOOK_AGAIN_S:
         if not any(problem.kind in PASSING for problem in problems):
@@ -68,15 +71,15 @@ def _look(newest: Newest) -> Talk[list[Problem]]:
 
 
 def check_sites(context: Context) -> Talk[list[Problem]]:
-    """Every chain, MAC, digest, page and witness at every site that answers."""
+    """Check every chain, MAC, digest, page and witness at every site that answers."""
     audits, silent = yield from _audit_all(context)
     for _ in range(CHECK_TRIES):
         if _newest_chosen(audits, context.quorum) is not None or len(audits) < context.quorum:
             break
-        yield Sleep(0.2)  # the sites were read one by one, and somebody may be writing
+        yield Sleep(0.2)  # the sites were read one by one, so a write may be in progress
         audits, silent = yield from _audit_all(context)
     problems = [problem for audit in audits.values() for problem in audit.problems] + silent
-    # not the newest that can be proved chosen: the proof of a newer one may lie at a site that is away
+    # not the newest provably chosen one: the proof of a newer one may be at an unreachable site
     newest = _newest_accepted(audits, context.quorum) or _newest_chosen(audits, context.quorum)
     if newest is None:
         return [*problems, Problem("", "no-quorum", _no_quorum(context, audits))]
@@ -88,7 +91,7 @@ def check_sites(context: Context) -> Talk[list[Problem]]:
 
 
 def _audit_all(context: Context) -> Talk[tuple[dict[SiteName, _Audit], list[Problem]]]:
-    """What the sites hold, and a problem for each that did not answer."""
+    """Return the contents of the sites, and a problem for each that did not answer."""
     replies = yield Gather({site: _audit(place) for site, place in context.places.items()}, never)
     audits = {site: reply for site, reply in replies.items() if isinstance(reply, _Audit)}
     return audits, [_silent(site, reply) for site, reply in replies.items() if site not in audits]
@@ -114,7 +117,7 @@ def _check_content(context: Context, audits: Mapping[SiteName, _Audit], newest: 
 
 
 def _check_objects(context: Context, audits: Mapping[SiteName, _Audit], learned: Learned) -> Talk[list[Problem]]:
-    """Every object that the head needs, at every site: whole where it is, and on a quorum."""
+    """Check that every object of the head is whole wherever it exists, and exists on a quorum."""
     needed = object_names(learned)
     replies = yield Gather({site: _damaged(site, needed & audit.objects) for site, audit in audits.items()}, never)
     problems: list[Problem] = []
@@ -142,7 +145,7 @@ def _audit(place: Place) -> Talk[_Audit | Trouble]:
     if isinstance(reading, SiteView):
         _audit_newest(place, reading, audit)
     else:
-        audit.records.clear()  # it is no acceptor now, so what lies there (a late put, say) was never effective
+        audit.records.clear()  # it is not an acceptor now, so its records (late puts, for example) were never effective
         if reading.kind != "unknown":
             audit.problems.append(Problem(place.site, reading.kind, reading.reason))
     return audit
@@ -153,7 +156,7 @@ def _versions(place: Place, names: Iterable[str]) -> Iterator[int]:
 
 
 def _strays(place: Place, names: Iterable[str]) -> Iterator[Problem]:
-    """Records of the other way to move on: nobody reads them, and nobody who knows this register wrote them."""
+    """Yield records of the other update mode. They are never read, and no writer of this register creates them."""
     state = state_name(place.prefix)
     if place.mode == "chain" and state in names:
         yield Problem(place.site, "stray", f"{state} lies beside the versions of a register that is a chain")
@@ -165,7 +168,7 @@ def _strays(place: Place, names: Iterable[str]) -> Iterator[Problem]:
 
 
 def _audit_newest(place: Place, view: SiteView, audit: _Audit) -> None:
-    """The acceptor's memory itself: of a register that is swapped, all that there is."""
+    """Check the acceptor's present record, which is all that a register in swap mode has."""
     record, seen = view.record, place.seen
     if place.mode == "cas":
         try:
@@ -185,7 +188,9 @@ def _audit_newest(place: Place, view: SiteView, audit: _Audit) -> None:
 
 
 def _claimed_twice(place: Place, version: int, own_hash: bytes) -> list[Problem]:
-    """A fault of the store, or a restored site that was written to: this host saw another record under that version."""
+    """Return a problem if this host saw another record of that version: a store's fault, or a restored site that was
+    written to.
+    """
     seen = place.seen
     if seen is None or seen.version != version or seen.record_hash in {b"", own_hash}:
         return []
@@ -194,17 +199,17 @@ def _claimed_twice(place: Place, version: int, own_hash: bytes) -> list[Problem]
 
 
 def _audit_chain(place: Place, versions: Sequence[int], audit: _Audit) -> Talk[None]:
-    """Read every version that is left, newest first, as far as each was built on the one before.
+    """Read every remaining version, newest first, as far as each was built on the previous one.
 
-    Below the first gap may lie what a late put left in a hole of collection: void, and no fault. Bytes that this
-    repository's key did not make are one wherever they lie.
+    Below the first gap, a late put may have left a record in a hole of collection, which is void and not a fault. Bytes
+    not made with this repository's key are a fault anywhere.
     """
     after: Record | None = None
     linked = True
     for version in reversed(versions):
         data = yield Read(place.site, version_name(place.prefix, version))
         if not isinstance(data, bytes):
-            continue  # collected meanwhile, or the site went away: read_site has the last word
+            continue  # collected meanwhile, or the site went away: read_site decides
         own_hash = record_hash(data)
         try:
             record = _audit_record(place, version, data)
@@ -243,7 +248,7 @@ def _object_names(keys: Iterable[str]) -> Iterator[bytes]:
 
 
 def _chosen(audits: Mapping[SiteName, _Audit], quorum: int) -> list[Record]:
-    """One record for each ballot that a quorum of the sites accepted, as far as the old records tell."""
+    """Return one record for each ballot that a quorum of the sites accepted, as far as the old records show."""
     by_ballot: dict[tuple[int, bytes], tuple[Record, set[SiteName]]] = {}
     for site, audit in audits.items():
         for record in audit.records:
@@ -257,9 +262,10 @@ def _newest_chosen(audits: Mapping[SiteName, _Audit], quorum: int) -> Record | N
 
 
 def _newest_accepted(audits: Mapping[SiteName, _Audit], quorum: int) -> Record | None:
-    """What the next proposer would build on: every head that was ever chosen is in its past.
+    """Return the record that the next proposer would build on. Every head that was ever chosen is in its past.
 
-    A register that is swapped does not tell what was chosen before; a proposer that died may have left no quorum alike.
+    A register in swap mode does not show what was chosen before, and a proposer that died may have left no quorum of
+    equals.
     """
     sound = [audit.newest for audit in audits.values() if audit.newest is not None]
     return highest_accepted(sound) if len(sound) >= quorum else None

@@ -1,9 +1,9 @@
-"""How a manifest begins, and how an acceptor does.
+"""The first record of a manifest, and of an acceptor.
 
 Invariants
-    An acceptor begins with version 1, written once, with the founding head accepted. Nothing else is an initial state.
-    A founding that finds an acceptor anywhere changes nothing more and says so.
-    A configuration that follows another begins with that one's last head: the same bytes whoever writes them.
+    An acceptor begins with version 1, written once, with the first head accepted. There is no other initial state.
+    If any voter already has an acceptor, creating the manifest changes nothing more and is refused.
+    A configuration that follows another begins with that one's last head: the same bytes from any writer.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ FIRST_CONFIG = 1
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """A founded manifest: its configuration and the sites that confirmed."""
+    """A new manifest: its configuration and the sites that confirmed."""
 
     config: Config
     value: bytes
@@ -37,7 +37,9 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 def places_of(config: Config, repository: RepositoryId, keys: Keys, witness: Witness) -> dict[SiteName, Place]:
-    """Where the acceptors of `config` are. What the witness saw counts only within the same life of a register."""
+    """Return the places of the acceptors of `config`. The witness counts only within the same incarnation of a
+    register.
+    """
     known = witness.config
     same = known is not None and (known.place, known.recovery) == (config.place, config.recovery)
     prefix = acceptor_prefix(config.generation, config.number, config.recovery)
@@ -55,7 +57,7 @@ def places_of(config: Config, repository: RepositoryId, keys: Keys, witness: Wit
 
 
 def begin_manifest(founding: Founding, keys: Keys, time_ns: int, host: str) -> Talk[Begun]:
-    """Write version 1 at every voter; a quorum must confirm."""
+    """Write version 1 at every voter. A quorum must confirm."""
     voters: list[Voter] = []
     for site, target in founding.voters:
         voters.append(Voter(site, target, (yield Draw(16)), founding.modes.get(site, "chain")))
@@ -85,12 +87,12 @@ def _first_head(founding: Founding, config: Config, session: bytes, time_ns: int
 
 
 def first_record(place: Place, head: Head, value: bytes) -> Record:
-    """Version 1 in a configuration that follows another: all of it is told by the head that ended that one."""
+    """Return version 1 in a configuration that follows another. It is determined by the head that ended that one."""
     return found(place.chain, Ballot(1, head.digest[:16]), value, head.digest[16:])
 
 
 def begin_at(place: Place, record: Record) -> Talk[SiteView | Trouble]:
-    """Make `record` the first of an acceptor, unless there is one."""
+    """Make `record` the first of an acceptor, unless one exists."""
     there = yield List(place.site, place.prefix)
     if isinstance(there, Failed):
         return unreachable(there)

@@ -1,8 +1,8 @@
-"""The snapshots of one state: immutable pages that states share, plus the few that came or went since.
+"""The snapshots of one state: immutable pages shared between states, plus the recent additions and removals.
 
 Invariants
-    Oldest first, by manifest sequence. A state's catalogue never changes; `with_added` and `without` make another.
-    `pages` and `added` hold rows as they were stored; whoever looks or iterates sees the tags that were given afterwards.
+    Oldest first, by manifest sequence. A state's catalogue never changes: `with_added` and `without` return another.
+    `pages` and `added` hold rows as stored. Lookups and iteration return them with the tags that were set later.
     Pages are shared, never copied: a state with 100,000 snapshots costs its successor one tuple.
 """
 
@@ -17,7 +17,7 @@ Page = tuple[Snapshot, ...]
 
 
 class _Index:
-    """Snapshot by id over some pages, built when first asked for and shared by all states on those pages."""
+    """An index from id to snapshot over some pages, built on first use and shared by all states on those pages."""
 
     def __init__(self, pages: tuple[Page, ...]) -> None:
         self._pages = pages
@@ -78,34 +78,34 @@ class Catalogue:
         return f"Catalogue({len(self)} snapshots)"
 
     def get(self, snapshot: SnapshotId) -> Snapshot | None:
-        """The snapshot with this id, unless forgotten."""
+        """Return the snapshot with this id, unless it is forgotten."""
         if snapshot in self.dropped:
             return None
         row = next((row for row in self.added if row.id == snapshot), None) or self._index.get(snapshot)
         return None if row is None else self._seen(row)
 
     def since(self, sequence: int) -> Iterator[Snapshot]:
-        """Those that were added after change `sequence`; looks at no older page."""
+        """Yield the snapshots added after change `sequence`, without reading older pages."""
         for page in (self.added, *reversed(self.pages)):
             yield from (self._seen(row) for row in page if row.sequence > sequence and row.id not in self.dropped)
             if page and page[0].sequence <= sequence:
                 return
 
     def with_prefix(self, prefix: str) -> list[Snapshot]:
-        """Those whose hexadecimal id begins with `prefix`."""
+        """Return the snapshots whose hexadecimal id begins with `prefix`."""
         return [row for row in self if row.id.hex().startswith(prefix)]
 
     def newest(self) -> Snapshot | None:
-        """The one that was added last."""
+        """Return the snapshot that was added last."""
         return max(self, key=lambda row: row.sequence, default=None)
 
     def with_added(self, snapshot: Snapshot) -> "Catalogue":
         return Catalogue(self.pages, (*self.added, snapshot), self.dropped, self._index, self._tags)
 
     def without(self, snapshots: Iterable[SnapshotId]) -> "Catalogue":
-        """Without `snapshots`, all of which must be in it."""
+        """Return a catalogue without `snapshots`, all of which must be in it."""
         return Catalogue(self.pages, self.added, self.dropped | frozenset(snapshots), self._index, self._tags)
 
     def tagged(self, tags: Mapping[SnapshotId, tuple[str, ...]]) -> "Catalogue":
-        """With these tags in place of the snapshots' own, and all others as they were stored."""
+        """Return a catalogue with these tags in place of the snapshots' own, and all other tags as stored."""
         return Catalogue(self.pages, self.added, self.dropped, self._index, tags)

@@ -1,13 +1,13 @@
-"""A register where a site can only put if absent: every version is an object that nobody overwrites.
+"""A register on a site that only supports put-if-absent: every version is an object that is never overwritten.
 
-Read: list; the newest version m is the acceptor's memory if version m-1 is there and m names its hash (or m = 1).
-Write: put m+1 if absent; on a refusal or an unknown outcome look who is there. Then confirm by listing.
+Read: list. The newest version m is the acceptor's state if version m-1 exists and m names its hash (or m = 1).
+Write: put m+1 if absent. After a refusal or an unknown outcome, read which record is there. Then confirm by listing.
 
 Invariants
-    A write counts only if version m was still there and m+1 was the newest, or m+2 was built on it: a put that lands
-    late, into a hole that collection left, is void and is never counted.
-    The newest two versions are never deleted. A refused delete is no error, and old records cost no reader anything:
-    listings begin a little before the newest version that this host saw.
+    A write counts only if version m was still there and m+1 was the newest, or if m+2 was built on it. A late put into
+    a hole that collection left is void and never counts.
+    The newest two versions are never deleted. A refused delete is not an error, and old records cost readers nothing,
+    since listings begin shortly before the newest version that this host saw.
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ LISTED_BEHIND = 3
 
 
 def read(place: Place) -> Talk[Reading]:
-    """The acceptor's memory, or why it has none. Repeats what a concurrent change made obsolete."""
+    """Return the acceptor's state, or why it has none. Repeat a read that a concurrent change made obsolete."""
     trouble = Trouble("unknown", "it changed faster than it could be read", definite=False)
     for _ in range(READ_ATTEMPTS):
         versions = yield from _list_versions(place)
@@ -54,7 +54,7 @@ def read(place: Place) -> Talk[Reading]:
 
 
 def put_version(place: Place, version: int, data: bytes) -> Talk[Writing]:
-    """Make `data` the version, if nobody else was first."""
+    """Make `data` the version, if no other record took it first."""
     name = version_name(place.prefix, version)
     put = yield PutIfAbsent(place.site, name, data)
     if put is True:
@@ -68,12 +68,12 @@ def put_version(place: Place, version: int, data: bytes) -> Talk[Writing]:
 
 
 def again(place: Place, view: SiteView, data: bytes) -> PutIfAbsent:
-    """The request that puts the present version where it is already."""
+    """Return the request that puts the present version where it already is."""
     return PutIfAbsent(place.site, version_name(place.prefix, view.record.version), data)
 
 
 def confirm(place: Place, version: int, own_hash: bytes) -> Talk[Trouble | None]:
-    """None if `version`, which we put, took effect; otherwise nobody may count it."""
+    """Return None if `version`, which we put, took effect. Otherwise it must not be counted."""
     versions = yield from _list_versions(place, behind=version - 1)
     if isinstance(versions, Trouble):
         return versions
@@ -87,7 +87,7 @@ def confirm(place: Place, version: int, own_hash: bytes) -> Talk[Trouble | None]
 
 
 def confirm_first(place: Place, own_hash: bytes) -> Talk[Trouble | None]:
-    """None if our version 1 began this acceptor; *broken* if it landed late, in the hole of one that was collected."""
+    """Return None if our version 1 began this acceptor, or *broken* if it landed late, in the hole of a collected one."""
     versions = yield from _list_versions(place, behind=0)
     if isinstance(versions, Trouble):
         return versions
@@ -104,7 +104,9 @@ def confirm_first(place: Place, own_hash: bytes) -> Talk[Trouble | None]:
 
 
 def collect(place: Place, newest: int, limit: int | None = COLLECT_AT_ONCE) -> Talk[int]:
-    """Delete what nobody needs: versions up to newest - 2, oldest first. A refusal is no error; returns how many went."""
+    """Delete unneeded versions, up to newest - 2, oldest first. A refusal is not an error. Return how many were
+    deleted.
+    """
     names = yield List(place.site, place.prefix, limit=limit)
     if isinstance(names, Failed):
         return 0
@@ -119,7 +121,7 @@ def collect(place: Place, newest: int, limit: int | None = COLLECT_AT_ONCE) -> T
 
 
 def is_due_for_collection(version: int) -> bool:
-    """Now and then: a commit adds two versions."""
+    """Return whether a collection is due, which is now and then: a commit adds two versions."""
     return version // COLLECT_EVERY != (version - 2) // COLLECT_EVERY
 
 
@@ -129,7 +131,7 @@ def _versions(place: Place, names: Iterable[str]) -> set[int]:
 
 
 def _list_versions(place: Place, behind: int | None = None) -> Talk[set[int] | Trouble]:
-    """The versions that the site holds, from a little before the newest that we know of."""
+    """Return the versions that the site holds, from shortly before the newest known one."""
     known = place.seen.version - LISTED_BEHIND if place.seen is not None else 0
     after = known if behind is None else behind - 1
     names: Any = yield List(place.site, place.prefix, version_name(place.prefix, after) if after > 0 else "")
@@ -161,7 +163,7 @@ def _read_version(place: Place, version: int) -> Talk[Reading]:
 
 
 def _read_durably(place: Place, version: int) -> Talk[bytes | Missing | Failed]:
-    """The record's bytes, durable on the site; what this host saw there before was made durable then."""
+    """Return the record's bytes, durable on the site. A record that this host saw before was made durable then."""
     name = version_name(place.prefix, version)
     if place.seen is not None and place.seen.version == version:
         data: bytes | Missing | Failed = yield Read(place.site, name)
@@ -172,7 +174,7 @@ def _read_durably(place: Place, version: int) -> Talk[bytes | Missing | Failed]:
 
 
 def check_predecessor(place: Place, record: Record) -> Talk[Trouble | None]:
-    """Whether the version before is there and is the one that `record` was built on."""
+    """Return a trouble unless the version before exists and is the one that `record` was built on."""
     if record.version == 1:
         return None
     before = yield Read(place.site, version_name(place.prefix, record.version - 1))

@@ -1,14 +1,15 @@
-"""Changing and reading the manifest: the conversations that the facade, and the simulator, run.
+"""Changing and reading the manifest: the conversations that the facade and the simulator run.
 
-Commit: survey all sites; our change already in the agreed head → done; else journal it, take a ballot, prepare at a
-quorum, adopt what was accepted under the highest ballot, put our change on top, accept at a quorum → chosen → witness.
+Commit: survey all sites. If our change is already in the agreed head, it is done. Otherwise journal it, take a ballot,
+prepare at a quorum, adopt what was accepted under the highest ballot, put our change on top, accept at a quorum →
+chosen → witness.
 
 Invariants
-    A change is journalled on this host before any site can have seen it, and is looked for before it is tried again:
-    it is applied at most once, whatever was lost.
-    A rejection is final only against a head that is chosen and that no earlier proposal of ours can displace; only what is
-    rejected for ever, once it is rejected, is ever left in the inbox for others to commit.
-    What is adopted is proposed again with the very same bytes. A head with `stop` is never built upon.
+    A change is journalled on this host before any site can have seen it, and is looked for before it is tried again. So
+    it is applied at most once, regardless of lost replies.
+    A rejection is final only against a chosen head that no earlier proposal of ours can displace. Only changes that
+    stay rejected once they are rejected are left in the inbox for others to commit.
+    An adopted value is proposed again with exactly the same bytes. A head with `stop` is never built upon.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,14 +48,14 @@ CHANGE_LIMIT_BYTES = 192 * 1024
 READ_TRIES = 3
 READ_PAUSE_S = 0.01
 CLEARED_BY_OTHERS = 256
-"""So many changes after it was made, whoever left a change in the inbox will not come to clear it."""
+"""After that many later changes, the writer that left a change in the inbox is assumed not to clear it any more."""
 
 Draft = Callable[[State], tuple[Change, ...]]
-"""The changes of one commit, made once, when the state that they are based on is known."""
+"""Makes the changes of one commit, once, when the state that they are based on is known."""
 
 
 def read(context: Context) -> Talk[Outcome]:
-    """The newest chosen head, linearizably: every commit that was acknowledged before this began is in it."""
+    """Read the newest chosen head, linearizably: it includes every commit acknowledged before this began."""
     for attempt in range(READ_TRIES):
         seen = yield from _survey(context)
         record = seen.agreed(context.quorum)
@@ -62,7 +63,7 @@ def read(context: Context) -> Talk[Outcome]:
             try:
                 learned = yield from context.library.learn(nearest(context, seen), record.value)
             except ObjectMissing:
-                break  # perhaps replaced since the head was read; `_Commit` looks again before it believes it
+                break  # perhaps replaced since the head was read, so `_Commit` looks again first
             check_goes_on(context.config, learned)
             return Outcome(learned, seen.views)
         if len(seen.views) < context.quorum:
@@ -73,7 +74,7 @@ def read(context: Context) -> Talk[Outcome]:
 
 
 def _survey(context: Context) -> Talk[Survey]:
-    """What the sites say; `Ended` if one proves that their configuration is over."""
+    """Return the answers of the sites. `Ended` if one proves that their configuration is over."""
     seen = yield from survey(context.places, context.quorum)
     sealed = [site for site, trouble in seen.troubles.items() if trouble.kind == "sealed"]
     if sealed:
@@ -84,9 +85,9 @@ def _survey(context: Context) -> Talk[Survey]:
 
 
 def _completed(context: Context, seen: Survey) -> Talk[Survey]:
-    """What the sites say once voters that never began have begun, if that is possible.
+    """Return the answers of the sites after starting voters that never began, if that is possible.
 
-    `Ended` if this configuration was begun at too few voters: its first head is there, so the switch can be finished.
+    `Ended` if this configuration was begun at too few voters: its first head exists, so the switch can be finished.
     """
     absent = [site for site, trouble in seen.troubles.items() if trouble.kind == "absent"]
     if absent and not is_in_use(seen.views):
@@ -100,24 +101,24 @@ def _completed(context: Context, seen: Survey) -> Talk[Survey]:
 
 
 def commit(context: Context, draft: Draft, *, resumed: bool = False) -> Talk[Outcome]:
-    """Get the drafted changes into the manifest; `Rejected` or `NoQuorum` otherwise.
+    """Commit the drafted changes. `Rejected` or `NoQuorum` otherwise.
 
-    `resumed`: they may have been proposed before, by this or an earlier process.
+    `resumed`: this or an earlier process may have proposed them before.
     """
     return (yield from _Commit(context, draft, resumed=resumed).run())
 
 
 def refresh(context: Context) -> Talk[Outcome]:
-    """The newest head, chosen once more: acceptors that lag or went back in time take part again, with all objects."""
+    """Choose the newest head once more, so that acceptors that lag or went back in time catch up, with all objects."""
     outcome = yield from _Commit(context, None, again=True).run()
     objects = yield from context.library.sealed_below(list(outcome.views), outcome.learned)
-    # `repair`, which calls this, replaces what has rotted, and says what that was
+    # `repair`, which calls this, replaces damaged objects and reports them
     yield Gather({site: store_missing(site, objects, read=False) for site in context.places}, never)
     return outcome
 
 
 class _Commit:
-    """One task: a proposer id, the changes once drafted, and what it knows so far."""
+    """One task: a proposer id, the changes once drafted, and its knowledge so far."""
 
     def __init__(self, context: Context, draft: Draft | None, *, resumed: bool = False, again: bool = False) -> None:
         self._context = context
@@ -126,14 +127,14 @@ class _Commit:
         self._again = again
         self._in_flight = resumed  # a proposal of ours may still be chosen
         self._fits = False  # the newest agreed head does not reject our changes
-        self._left = self._is_waiting = False  # they may lie in the inbox; a quorum of sites has them there
-        self._over: inbox.Clearing | None = None  # what has no future there if our head is chosen; None: nobody looked
+        self._left = self._is_waiting = False  # they may be in the inbox, and a quorum of sites has them there
+        self._over: inbox.Clearing | None = None  # its obsolete entries if our head is chosen (None: not read yet)
         self._turns = Turns(b"", 0.0, 0.0, met_others=False)
         self._proposer = b""
         self._ballot: Ballot = NO_BALLOT
         self._rejection: Rejection | None = None
         self._missing = ""
-        self._refused: Mapping[SiteName, Trouble] = {}  # definitely did not take our last write
+        self._refused: Mapping[SiteName, Trouble] = {}  # definitely refused our last write
 
     def run(self) -> Talk[Outcome]:
         self._proposer = yield Draw(16)
@@ -153,13 +154,13 @@ class _Commit:
             began_s = yield Now()
 
     def _turn(self, seen: Survey) -> Talk[Outcome | None]:
-        """Look whether there is anything to do, and if so, and if nobody else is at it, try a round."""
+        """Check whether there is anything to do, and try a round if it is our turn."""
         try:
             outcome = yield from self._already(seen)
             if outcome is None and (yield from self._may_begin(seen)):
                 outcome = yield from self._round(seen)
         except ObjectMissing as error:
-            # read so long ago that what its head names was replaced and removed since: the newest head names others
+            # the read is so old that objects of its head were replaced and removed since: the newest head names others
             if error.message == self._missing:
                 raise
             self._missing = error.message
@@ -170,7 +171,7 @@ class _Commit:
         return outcome
 
     def _may_begin(self, seen: Survey) -> Talk[bool]:
-        """Whether it is our turn; if others are there too, our changes are left in the inbox first."""
+        """Return whether it is our turn. If other writers are active, first leave our changes in the inbox."""
         record = seen.agreed(self._context.quorum)
         if not (self._turns.met_others and self._fits and record is not None and inbox.may_be_left(self._changes)):
             return not self._turns.waits(None)
@@ -179,14 +180,14 @@ class _Commit:
         return not self._turns.waits(None if self._turns.busy else (yield from self._ahead(seen, record)))
 
     def _leave(self) -> Talk[None]:
-        """From here on anybody may commit our changes."""
+        """Leave our changes in the inbox. From here on any writer may commit them."""
         context = self._context
         yield Journal(Outstanding(self._changes))
         self._in_flight = self._left = True
         self._is_waiting = yield from inbox.leave(context.places, context.library.keys, context.config, self._changes)
 
     def _ahead(self, seen: Survey, record: Record) -> Talk[int]:
-        """How many in the inbox have the first word before us, after this head."""
+        """Return how many entries in the inbox take precedence over ours after this head."""
         learned = yield from self._learn(seen, record.value)
         names = yield from inbox.look(seen.views, self._context.quorum)
         waiting = inbox.waiting(names, learned.state, learned.head.digest)
@@ -198,7 +199,7 @@ class _Commit:
             yield from inbox.clear({site: [inbox.key_of(self._changes)] for site in self._context.places})
 
     def _already(self, seen: Survey) -> Talk[Outcome | None]:
-        """The agreed head, if there is nothing (more) to do; also drafts on it and finds rejections early."""
+        """Return the agreed head if there is nothing (more) to do. Also draft on it and find rejections early."""
         record = seen.agreed(self._context.quorum)
         if record is None:
             return None
@@ -212,13 +213,13 @@ class _Commit:
         after = apply_all(learned.state, self._changes)
         self._fits = not isinstance(after, Rejection)
         if not self._fits and self._in_flight and self._is_in(learned.state):
-            return Outcome(learned, seen.views)  # made before, by a run that did not hear of it
+            return Outcome(learned, seen.views)  # made before, by a run that did not learn of it
         if isinstance(after, Rejection) and (self._left or not self._in_flight):
-            raise Rejected(after.reason, after.message)  # what could be left in the inbox is rejected for ever
+            raise Rejected(after.reason, after.message)  # changes fit for the inbox stay rejected for ever
         return None
 
     def _round(self, seen: Survey) -> Talk[Outcome | None]:
-        """One ballot: prepare, adopt, accept. None if it came to nothing, or only finished somebody else's."""
+        """Run one ballot: prepare, adopt, accept. Return None if it failed, or only finished another writer's proposal."""
         context = self._context
         self._refused = {}
         if len(seen.views) < context.quorum:
@@ -263,7 +264,7 @@ class _Commit:
         self._refused = {site: trouble for site, trouble in phase.troubles.items() if trouble.definite}
 
     def _value_on(self, seen: Survey, base: Learned) -> Talk[bytes | None]:
-        """What to propose on top of `base`; None if objects could not be stored."""
+        """Return the value to propose on top of `base`, or None if objects could not be stored."""
         self._rejection = None
         if self._draft is None or ends(self._context.config, base.head) or self._is_in(base.state):
             return base.value
@@ -282,7 +283,7 @@ class _Commit:
         return seal_head(self._context.library.keys, head, base.state.keys)
 
     def _with_waiting(self, seen: Survey, base: Learned, after: State) -> Talk[inbox.Batch]:
-        """Our changes, and on top of them what others have left in the inbox, if there are others."""
+        """Return our changes, followed by those that other writers left in the inbox, if there are any."""
         context = self._context
         self._over = None
         if not self._turns.met_others or after.config != base.state.config:
@@ -299,7 +300,7 @@ class _Commit:
         return batch
 
     def _tidy(self, base: Learned, chosen: Learned, sites: Iterable[SiteName]) -> Talk[None]:
-        """What has no future in the inbox goes: what this round has met there, and now and then whatever lies there."""
+        """Clear obsolete inbox entries: those that this round found, and now and then all."""
         if self._over is not None:
             yield from inbox.clear(self._over)
         elif chosen.head.checkpoint != base.head.checkpoint:
@@ -311,11 +312,11 @@ class _Commit:
             return outcome
         if self._rejection is not None:
             raise Rejected(self._rejection.reason, self._rejection.message)
-        self._in_flight = self._left  # what we proposed before has a lower ballot than what is chosen now
+        self._in_flight = self._left  # our earlier proposal has a lower ballot than the chosen one
         return None
 
     def _is_in(self, state: State) -> bool:
-        """Whether our changes were applied; a snapshot tells it for longer than the session that added it."""
+        """Return whether our changes were applied. A snapshot shows this for longer than the session that added it."""
         if not self._changes:
             return False
         last, op = self._changes[-1], self._changes[-1].op
@@ -337,9 +338,9 @@ class _Commit:
         return (yield from self._context.library.learn(nearest(self._context, seen), value))
 
     def _check_descent(self, seen: Survey, base: Learned) -> Talk[None]:
-        """Nothing is built on a head that denies what this host saw confirmed."""
+        """Refuse to build on a head that contradicts what this host saw confirmed."""
         context = self._context
-        near, strict = nearest(context, seen), not self._missing  # the second time, it is believed that a page is lost
+        near, strict = nearest(context, seen), not self._missing  # the second time, a missing page counts as lost
         problem = yield from problem_of_descent(context.library, near, context.witness, base, strict=strict)
         if problem is not None:
             raise Diverged(problem, hint="run `drtool manifest check`; nothing was changed")
@@ -348,7 +349,7 @@ class _Commit:
 def head_on(
     context: Context, near: Sequence[SiteName], base: Learned, changes: Sequence[Change], after: State
 ) -> Talk[Head | None]:
-    """The head after `changes`; folds older ones under a checkpoint when there are too many, durably first."""
+    """Return the head after `changes`. If there are too many, fold older ones under a checkpoint, durably first."""
     head = base.head
     size_bytes = sum(len(encode_change(change)) for change in (*head.recent, *changes))
     if len(head.recent) + len(changes) <= RECENT_LIMIT and size_bytes <= RECENT_LIMIT_BYTES:
@@ -366,7 +367,7 @@ def _emptied(head: Head, checkpoint: Reference) -> Head:
 
 
 def _extended(config: Config, head: Head, changes: Sequence[Change], after: State) -> Head:
-    """`head` with `changes`, in the configuration `config`; the last one there if they change the voters."""
+    """Return `head` with `changes` in the configuration `config`. It is the last one there if they change the voters."""
     digest = head.digest
     for change in changes:
         digest = digest_after(digest, change)
@@ -384,7 +385,7 @@ def _extended(config: Config, head: Head, changes: Sequence[Change], after: Stat
 
 
 def _remove_obsolete(base: Learned, chosen: Learned, sites: Mapping[SiteName, SiteView]) -> Talk[None]:
-    """After a fold was chosen: what had been replaced long before it goes, best effort."""
+    """Delete, after a fold was chosen, the objects that were replaced long before it. Best effort."""
     if chosen.head.checkpoint == base.head.checkpoint or chosen.checkpoint is None or base.checkpoint is None:
         return
     still = {row.name for row in chosen.checkpoint.retired}
@@ -400,9 +401,9 @@ def _delete_objects(site: SiteName, names: Sequence[bytes]) -> Talk[None]:
 
 
 def _lapsed(seen: Survey, *, broken_too: bool) -> tuple[SiteName, ...]:
-    """Voters whose memory is gone, or older than what this host saw there; whoever mends on purpose counts broken ones too.
+    """Return the voters that lost their state, or have an older one than this host saw. `repair` includes broken ones.
 
-    So is one whose seal proves nothing: a seal that did would have ended the configuration.
+    A voter whose seal proves nothing counts, too: a valid seal would have ended the configuration.
     """
     kinds = {"absent", "broken", "sealed"} if broken_too else {"absent"}
     return (*seen.rolled_back, *(site for site, trouble in seen.troubles.items() if trouble.kind in kinds))

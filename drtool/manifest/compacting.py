@@ -1,15 +1,16 @@
-"""Taking away what no head names any more: objects of folds that lost their race, old records, ended registers.
+"""Compaction: removal of objects that no head names (left by folds that lost a race), old records and ended registers.
 
-The objects at each site are listed first; then a change is committed that alters nothing but the head. A proposal that was
-under way before it, and that could still name one of the listed objects, has a lower ballot than a chosen head and can not
-be chosen any more; whoever tries again folds anew upon this head, under other names. So what was listed, and is named
-neither by this head nor as retired, is garbage for ever.
+The objects at each site are listed first. Then a change is committed that alters nothing but the head. An earlier
+proposal that could still name a listed object now has a lower ballot than a chosen head, so it cannot be chosen any
+more. Its proposer folds again upon this head, under other names. So an object that was listed, and is named neither by
+this head nor as retired, is garbage for ever.
 
 Invariants
-    Nothing is deleted that was not listed before the change was proposed. So a compaction that is tried again proposes
-    another change: the first one may have been chosen, and a fold that came after it may have stored what is listed now.
-    No object is deleted at a site whose own head is on another checkpoint: that site alone must still tell its head.
-    Registers are cleared only where they are sealed; the newest two versions of the present one stay.
+    Nothing is deleted that was not listed before the change was proposed. So a repeated compaction proposes another
+    change: the first one may have been chosen, and a later fold may have stored objects that are listed now.
+    No object is deleted at a site whose own head is on another checkpoint, since that site must be able to present its
+    head alone.
+    Registers are cleared only where they are sealed. The newest two versions of the present one stay.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,21 +28,21 @@ from drtool.model import SiteName
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """What lies on one site: names of objects, names below the acceptors' root."""
+    """The contents of one site: names of objects, and names below the acceptors' root."""
 
     objects: tuple[str, ...]
     records: tuple[str, ...]
 
 
 class Compacted(msgspec.Struct, frozen=True, kw_only=True):
-    """What was, or would be, deleted: how many objects and records on each site."""
+    """The number of objects and records that were, or would be, deleted on each site."""
 
     objects: dict[SiteName, int]
     records: dict[SiteName, int]
 
 
 def list_everything(sites: Sequence[SiteName]) -> Talk[dict[SiteName, Listed]]:
-    """What the sites hold; those that do not answer are left out."""
+    """Return the contents of the sites. Those that do not answer are left out."""
     replies = yield Gather({site: _list(site) for site in sites}, never)
     return {site: reply for site, reply in replies.items() if isinstance(reply, Listed)}
 
@@ -56,7 +57,7 @@ def _list(site: SiteName) -> Talk[Listed | Failed]:
 
 
 def garbage(listed: Listed, learned: Learned, place: Place) -> tuple[list[str], list[str]]:
-    """The names of objects and of records that nobody can need again."""
+    """Return the names of objects and of records that can never be needed again."""
     checkpoint = learned.checkpoint
     retired = {row.name for row in checkpoint.retired} if checkpoint else set()
     needed = {object_key(name) for name in object_names(learned) | retired}
@@ -76,7 +77,7 @@ def _is_record(life: Life | None, name: str) -> bool:
 
 
 def clear(listed: Mapping[SiteName, Listed], learned: Learned, places: Mapping[SiteName, Place]) -> Talk[Compacted]:
-    """Delete the garbage at every voter's site; a refusal ends it there."""
+    """Delete the garbage at every voter's site. A refusal ends the work at that site."""
     talks = {
         site: _clear(places[site], learned, *garbage(rows, learned, places[site]))
         for site, rows in listed.items()
@@ -103,7 +104,9 @@ def _clear(place: Place, learned: Learned, objects: Sequence[str], records: Sequ
 
 
 def _is_on_the_same_checkpoint(place: Place, reading: Reading, learned: Learned) -> bool:
-    """Whether the head at the site is on the same checkpoint. One that lags, or was never chosen, still needs other objects."""
+    """Return whether the site's head is on the same checkpoint. A lagging or never chosen head still needs other
+    objects.
+    """
     return (
         isinstance(reading, SiteView)
         and open_head(place.keys, reading.record.value).checkpoint == learned.head.checkpoint
@@ -118,7 +121,7 @@ def _delete(site: SiteName, names: Sequence[str]) -> Talk[int]:
 
 
 def preview(listed: Mapping[SiteName, Listed], learned: Learned, places: Mapping[SiteName, Place]) -> Compacted:
-    """What `clear` would delete now."""
+    """Return what `clear` would delete now."""
     found = {site: garbage(rows, learned, places[site]) for site, rows in listed.items() if site in places}
     return Compacted(
         objects={site: len(objects) for site, (objects, _) in found.items()},

@@ -1,7 +1,7 @@
-"""What one conversation works with, what it comes to, and what is said when too few sites take part.
+"""The inputs and the outcome of one conversation, and the error when too few sites take part.
 
 Invariants
-    A context is of one configuration: whoever follows to the next one begins with another.
+    A context belongs to one configuration. The next configuration needs another context.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from drtool.model import SiteName
 
 
 class Context(msgspec.Struct, frozen=True):
-    """Everything that one conversation works with."""
+    """The inputs of one conversation."""
 
     config: Config
     places: Mapping[SiteName, Place]
@@ -37,7 +37,9 @@ class Context(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A chosen head, what it stands for, which site records were seen to be effective, and which voters lost their memory."""
+    """A chosen head and its state, the site records that were seen to be effective, and the voters that lost their
+    state.
+    """
 
     learned: Learned
     views: Mapping[SiteName, SiteView]
@@ -50,28 +52,28 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def nearest(context: Context, seen: Survey) -> tuple[SiteName, ...]:
-    """Where to fetch objects: sites that answered first, then the rest."""
+    """Return the sites to fetch objects from: those that answered first, then the rest."""
     answered = [site for site in context.places if site in seen.views]
     return (*answered, *(site for site in context.places if site not in seen.views))
 
 
 def is_hopeless(context: Context, seen: Survey, refused: Mapping[SiteName, Trouble]) -> bool:
-    """Too few sites, and asking again changes nothing."""
+    """Return whether there are too few sites and asking again cannot change that."""
     definite = {site for site, trouble in seen.troubles.items() if trouble.definite}
     return len(context.places) - len(definite | refused.keys() | seen.rolled_back.keys()) < context.quorum
 
 
 def raise_no_quorum(context: Context, seen: Survey, refused: Mapping[SiteName, Trouble], *, in_doubt: bool) -> NoReturn:
-    """Say how many sites were needed and reached, and what ails each of the others."""
+    """Raise an error that says how many sites were needed and reached, and what is wrong with each of the others."""
     reached = sorted(seen.views.keys() - refused.keys())
     ails = [f"{site}: {_words(trouble)}" for site, trouble in sorted({**seen.troubles, **refused}.items())]
     ails += [f"{site}: it went back in time" for site in sorted(seen.rolled_back)]
-    doubt = "; whether the change was made will be known when enough sites are back" if in_doubt else ""
+    doubt = "; enough sites must return before it is known whether the change was made" if in_doubt else ""
     had = "can write at" if seen.views.keys() & refused.keys() else "reached"
     raise NoQuorum(
         f"the manifest needs {context.quorum} of {len(context.places)} sites and {had} {len(reached)}"
         f" ({', '.join(reached) or 'none'}){': ' if ails else ''}{', '.join(ails)}{doubt}",
-        hint=f"to read what one site knows: --manifest-from {min(seen.views, default='SITE')}",
+        hint=f"to read one site's copy: --manifest-from {min(seen.views, default='SITE')}",
     )
 
 

@@ -1,6 +1,6 @@
-"""Is this head a descendant of what this host saw confirmed? The check that notices a rollback, or a fork, of a quorum.
+"""The check that a head descends from the changes this host saw confirmed. It detects a rollback or a fork of a quorum.
 
-The digest of every change is in the head (the recent ones) or in a log page (the older ones, 16 bytes of each).
+The digest of every change is in the head (recent ones) or in a log page (older ones, 16 bytes of each).
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from drtool.manifest.witness import Witness
 from drtool.model import SiteName
 
 _GO_ON = (
-    "bring back the sites that know more; if they are lost for ever, `drtool manifest recover --from SITE"
-    " --i-accept-lost-writes` goes on from the past that is left"
+    "bring back the sites with newer changes, or if they are lost for good, run `drtool manifest recover --from SITE"
+    " --i-accept-lost-writes` to continue from the remaining history"
 )
 ANOTHER_PAST = f"nothing was changed: {_GO_ON}"
-MADE_IN_ANOTHER_PAST = f"another run has made the change in that past; {_GO_ON}"
+MADE_IN_ANOTHER_PAST = f"another run has made the change in that history: {_GO_ON}"
 
 
 def given_up(witness: Witness, learned: Learned) -> str | None:
-    """What this host saw confirmed and a forced recovery gave up, in a sentence; None if nothing was."""
+    """Return which confirmed changes of this host a forced recovery gave up, in a sentence, or None if there are none."""
     rows = [row for row in learned.state.recoveries if row.generation > witness.generation]
     if not rows or witness.sequence <= rows[0].base:
         return None
@@ -36,9 +36,10 @@ def given_up(witness: Witness, learned: Learned) -> str | None:
 def problem_of_descent(
     library: Library, sites: Sequence[SiteName], witness: Witness, learned: Learned, *, strict: bool = False
 ) -> Talk[str | None]:
-    """None if the head descends from what `witness` saw; otherwise what contradicts it, in a sentence.
+    """Return None if the head descends from what `witness` saw, or otherwise the contradiction, in a sentence.
 
-    `strict`: raise `ObjectMissing` if the log page that tells is on no site: a newer head may name another one.
+    `strict`: raise `ObjectMissing` if the log page with the answer is on no site, since a newer head may name another
+    one.
     """
     head = learned.head
     if not witness.sequence or given_up(witness, learned):
@@ -50,22 +51,20 @@ def problem_of_descent(
         )
     try:
         digest = yield from digest_at(library, sites, learned, witness.sequence)
-    except ObjectMissing as error:  # lost history must keep no host from its backups
+    except ObjectMissing as error:  # lost history must not prevent backups
         if strict:
             raise
         yield Note(
-            "warning", f"whether the catalogue descends from change {witness.sequence} is not known: {error.message}"
+            "warning", f"it is unknown whether the catalogue descends from change {witness.sequence}: {error.message}"
         )
         return None
     if witness.digest.startswith(digest):
         return None
-    return (
-        f"the manifest has another past than this host saw: change {witness.sequence} is not the one that was confirmed"
-    )
+    return f"the manifest's history differs from what this host saw: change {witness.sequence} is not the confirmed one"
 
 
 def digest_at(library: Library, sites: Sequence[SiteName], learned: Learned, sequence: int) -> Talk[bytes]:
-    """The digest after change `sequence`, whole or its first 16 bytes; empty if the log does not hold it."""
+    """Return the digest after change `sequence`, whole or its first 16 bytes. Empty if the log does not hold it."""
     head = learned.head
     if sequence >= head.checkpoint_sequence:
         return digests_of(head)[sequence - head.checkpoint_sequence]
@@ -79,7 +78,7 @@ def digest_at(library: Library, sites: Sequence[SiteName], learned: Learned, seq
 
 
 def log_page_of(checkpoint: Checkpoint | None, sequence: int) -> tuple[Reference, int] | None:
-    """The log page that holds change `sequence`, and the row's position; rows are numbered from 1 without holes."""
+    """Return the log page that holds change `sequence`, and the row's position. Rows are numbered from 1 without holes."""
     position = sequence - 1
     for page in checkpoint.log_pages if checkpoint else ():
         if position < page.rows:

@@ -1,9 +1,10 @@
-"""From ops to changes: sessions drawn, administrative ops wrapped, counters assigned, once for each commit.
+"""The step from ops to changes: drawing sessions, wrapping administrative ops and assigning counters, once per commit.
 
 Invariants
-    A batch that was drafted and not heard of is drafted again as the very same changes: repeating the call finds it.
-    An op that belongs to no session gets an administrative one of its own, opened and closed in the same commit.
-    What was drafted on a head that then lost fits the one that was chosen instead, though that one may be shorter.
+    A batch that was drafted without a known outcome is drafted again as exactly the same changes, so a repeated call
+    finds them.
+    An op without a session gets an administrative one of its own, opened and closed in the same commit.
+    Changes drafted on a head that lost also fit the head that was chosen instead, even if that one has fewer changes.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +18,11 @@ from drtool.manifest.state import State
 from drtool.model import SessionId
 
 UNCERTAIN_CHANGES = 64
-"""How many changes of the head that a batch is drafted on may yet turn out not to be chosen."""
+"""How many changes of the head that a batch is drafted on may turn out not to be chosen."""
 
 
 class Author(msgspec.Struct, frozen=True, kw_only=True):
-    """This process, as sessions name it: so that another run on the same host can tell whether it is still alive."""
+    """This process as recorded in sessions, so that another run on the same host can tell whether it is alive."""
 
     host_id: str = ""
     host: str = ""
@@ -32,7 +33,7 @@ class Author(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drafts:
-    """What this process has drafted, and which of it is still in doubt."""
+    """The drafts of this process, including those in doubt."""
 
     def __init__(self, author: Author, draw: Callable[[int], bytes], now_ns: Callable[[], int]) -> None:
         self.author = author
@@ -42,19 +43,19 @@ class Drafts:
         self._used: dict[SessionId, int] = {}
 
     def pending(self, batch: Sequence[Op]) -> tuple[Change, ...]:
-        """The changes of the same batch, if nobody knows yet whether they were made; empty otherwise."""
+        """Return the earlier changes of the same batch if their outcome is unknown, or otherwise an empty tuple."""
         return self._pending.get(_key(batch), ())
 
     def settle(self, batch: Sequence[Op]) -> None:
-        """It is known now what became of the batch."""
+        """Note that the outcome of the batch is known."""
         self._pending.pop(_key(batch), None)
 
     def abandon(self, batch: Sequence[Op]) -> None:
-        """Draft the batch as new changes the next time, although it is not known what became of the last ones."""
+        """Draft the batch as new changes the next time, although the outcome of the last ones is unknown."""
         self.settle(batch)
 
     def draft(self, batch: Sequence[Op], state: State) -> tuple[Change, ...]:
-        """The batch as changes on top of `state`."""
+        """Return the batch as changes on top of `state`."""
         ops = self._with_sessions(batch, state)
         counters: dict[SessionId, int] = {}
         changes: list[Change] = []

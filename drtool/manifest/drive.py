@@ -1,14 +1,14 @@
-"""The one place in the manifest with threads: runs a conversation against real stores.
+"""The driver of conversations against real stores. It is the only module of the manifest with threads.
 
-A branch of a `Gather` runs on one thread from its first request to its last, so a phase costs one hand-off a site. A
-branch whose present request takes longer than `request_timeout_s` is left behind; so is one that is slower than the
-grace after the others were enough. What is left behind goes on until the call ends, then stops at its next request.
+A branch of a `Gather` runs on one thread from its first request to its last, so a phase costs one hand-off per site. A
+branch is left behind if its present request takes longer than `request_timeout_s`, or if it is slower than the grace
+after the others were enough. It goes on until the call ends, and then stops at its next request.
 
 Invariants
-    When `run` returns, no thread of its own runs, except one that hangs inside a store's call; that one is a daemon.
-    A store's error becomes a reply; any other exception ends the call and is raised from `run`.
-    A call ends `deadline_s` after it began, whatever the sites do. `carry_out` repeats one that found no quorum, as long as
-    `outage` finds the sites that stopped answering worth waiting for.
+    When `run` returns, none of its threads runs, except one that hangs inside a store's call, which is a daemon thread.
+    A store's error becomes a reply. Any other exception ends the call and is raised from `run`.
+    A call ends `deadline_s` after it began, regardless of the sites. `carry_out` repeats a call without a quorum, as
+    long as `outage` finds the sites that stopped answering worth waiting for.
 """
 
 import os
@@ -57,14 +57,14 @@ LINGER_S = 1.5
 
 Hook = Callable[[int, Request], None]
 Away = Mapping[SiteName, StoreError]
-"""The sites that did not answer, with the last reason of each."""
+"""The sites that did not answer, each with its last reason."""
 
 
 class Outage(Protocol):
-    """Waiting for sites that do not answer, where there is no quorum without them."""
+    """A policy for waiting until unreachable sites make a quorum again."""
 
     def wait(self, away: Away, why: str, attempt: int) -> bool:
-        """Wait a while; `attempt`: how often it was waited before. False if waiting is of no use, or not any more."""
+        """Wait a while, and return False if waiting is or has become useless. `attempt`: the number of earlier waits."""
 
     def over(self) -> None:
         """Note that there is a quorum again."""
@@ -77,16 +77,16 @@ class NeverWaits(Outage):
         return False
 
     def over(self) -> None:
-        """Nothing was waited for."""
+        """Do nothing, since there was no wait."""
 
 
 def no_hook(_step: int, _request: Request) -> None:
-    """For production: nothing happens between the steps."""
+    """Do nothing between the steps, as in production."""
 
 
 @dataclass
 class Driver:
-    """Answers requests with stores, the system's entropy and its clock. One call at a time; others wait."""
+    """Answers requests with stores, the system's entropy and its clock. One call at a time, and others wait."""
 
     sites: Mapping[SiteName, SitePort]
     local: LocalState
@@ -99,12 +99,12 @@ class Driver:
     outage: Outage = field(default_factory=NeverWaits)
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
     slow: set[SiteName] = field(default_factory=set)
-    """Sites that hung to the end of a call and have not answered anything since: nobody waits for them again."""
+    """Sites that hung until the end of a call and have not answered since. They are not waited for again."""
     away: dict[SiteName, StoreError] = field(default_factory=dict)
     """Sites that did not answer a request of this call."""
 
     def carry_out(self, begin: Callable[[], Talk[T]]) -> T:
-        """What the conversation returns, which is begun again after each wait for a quorum."""
+        """Return the conversation's result. It is started again after each wait for a quorum."""
         for attempt in count():
             try:
                 self.away.clear()
@@ -121,7 +121,7 @@ class Driver:
         raise AssertionError("unreachable")
 
     def run(self, talk: Talk[T]) -> T:
-        """What the conversation returns; raises what it raises."""
+        """Return the conversation's result, or raise its exception."""
         with self._one_at_a_time, _Crew(self) as crew:
             reply: Any = None
             while True:
@@ -132,10 +132,10 @@ class Driver:
                 reply = crew.gather(request) if isinstance(request, Gather) else crew.answer(request)
 
     def ask(self, request: SiteRequest) -> Reply:
-        """One request to one site."""
+        """Send one request to one site."""
         site = self.sites.get(request.site)
         if site is None:
-            return Failed("this host's configuration does not say how to reach it", definite=True)
+            return Failed("this host's configuration has no way to reach it", definite=True)
         try:
             reply = _perform(site, request)
         except ObjectMissing:
@@ -172,7 +172,7 @@ def _perform(site: SitePort, request: SiteRequest) -> Reply:
 
 
 class _Branch:
-    """One site's part of a gather, while it runs and after."""
+    """One site's part of a gather, during and after its run."""
 
     def __init__(self, talk: Talk[Any]) -> None:
         self.talk = talk
@@ -209,7 +209,7 @@ class _Crew:
             thread.join(0.01 if hanging else 1.0)
 
     def answer(self, request: Request) -> Reply:
-        """The reply to anything but a gather."""
+        """Return the reply to any request except a gather."""
         driver = self._driver
         self._count(request)
         match request:
@@ -230,7 +230,7 @@ class _Crew:
         return None
 
     def gather(self, request: Gather) -> dict[SiteName, Any]:
-        """Run the branches; return at `enough` and its grace, at the end of all, or at a deadline."""
+        """Run the branches. Return at `enough` and its grace, at the end of all, or at a deadline."""
         branches = {site: _Branch(talk) for site, talk in request.branches.items()}
         self._start(branches)
         with self._changed:
@@ -267,7 +267,7 @@ class _Crew:
             self._changed.wait(min(left, *(max(each, 0.001) for each in waiting.values())))
 
     def _patience(self, branch: _Branch, now: float) -> float:
-        """How long the branch's present request may still take."""
+        """Return how long the branch's present request may still take."""
         since = now if branch.busy_since is None else branch.busy_since
         return since + self._driver.request_timeout_s - now
 
@@ -308,7 +308,7 @@ class _Crew:
             return bool(self._running)
 
     def _linger(self) -> None:
-        """Let what was left behind finish (a far site should not lag for ever), unless it is known to hang."""
+        """Let branches that were left behind finish, unless they hang, so that a far site does not lag for ever."""
         slow, ends_at = self._driver.slow, self._driver.clock() + LINGER_S
         with self._changed:
             while waited := {site for site, _ in self._running.values()} - slow:

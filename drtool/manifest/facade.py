@@ -1,6 +1,6 @@
-"""The manifest, as the rest of the program uses it: found, read, commit.
+"""The synchronous interface to the manifest: found, read, commit.
 
-Synchronous: each method runs one conversation to its end; no thread of it is left when it returns.
+Each method runs one conversation to its end. None of its threads is left when it returns.
 """
 
 import os
@@ -45,16 +45,16 @@ PATIENCE_S = 30.0
 
 
 class View(msgspec.Struct, frozen=True):
-    """The manifest at one sequence. `tentative`: perhaps more is confirmed elsewhere, perhaps not even this is."""
+    """The manifest at one sequence. `tentative`: more may be confirmed elsewhere, or not even this."""
 
     learned: Learned
     confirmed_sequence: int
     tentative: bool = False
     problems: tuple[str, ...] = ()
     found: Mapping[SiteName, int] = {}
-    """Of a tentative view: the newest change at each site that had one."""
+    """For a tentative view: the newest change at each site that has one."""
     mirror: TargetName | None = None
-    """Of a tentative view: the target whose copy of the catalogue it was read from, if it is in no register."""
+    """For a tentative view: the target whose copy of the catalogue it was read from, if from no register."""
 
     @property
     def sequence(self) -> int:
@@ -74,7 +74,7 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """A change is chosen: the head that a quorum confirmed, the change's own place, and its session."""
+    """A chosen change: the head that a quorum confirmed, the change's own sequence, and its session."""
 
     view: View
     sequence: int
@@ -104,7 +104,7 @@ class Manifest:
         keyless: Collection[TargetName] = (),
         stores: Stores = dict,
     ) -> None:
-        """`stores`: the targets that this run reached; those that hold no register get a mirror of each chosen head."""
+        """`stores`: the reachable targets. Those without a register get a mirror of each chosen head."""
         self._sites = dict(sites)
         self._keys = keys
         self._local = local
@@ -140,7 +140,7 @@ class Manifest:
         trace: Callable[[Note], None] | None = None,
         stores: Stores = dict,
     ) -> "Manifest":
-        """Begin a manifest at all voters of `founding`. `Refused` if one is there, `NoQuorum` if too few confirm."""
+        """Create a manifest at all voters of `founding`. `Refused` if one exists, `NoQuorum` if too few confirm."""
         manifest = cls(sites, keys, local, cache=cache, author=author, trace=trace, stores=stores)
         begun = manifest._driver.run(begin_manifest(founding, keys, time.time_ns(), manifest._drafts.author.host))
         local.remember(Witness(begun.config.generation, begun.config.number, config=begun.config))
@@ -149,23 +149,24 @@ class Manifest:
         return manifest
 
     def read(self) -> View:
-        """The newest chosen head, linearizably; `NoQuorum` if too few voters answer."""
+        """Return the newest chosen head, linearizably. `NoQuorum` if too few voters answer."""
         return self._driver.carry_out(self.reading)
 
     def read_offline(self, site: SiteName | None = None, *more: SiteName) -> View:
-        """The newest authentic head at `site` (and `more`), or at any that answers; tentative."""
+        """Return the newest authentic head at `site` (and `more`), or at any site that answers, as a tentative view."""
         return self._driver.run(self._read_offline([site, *more] if site is not None else list(self._sites)))
 
     def commit(self, ops: Op | Sequence[Op]) -> Committed:
-        """Apply `ops` as one change set; `Rejected`, or `NoQuorum` (then it may yet be applied: repeat the same call).
+        """Apply `ops` as one change set. `Rejected`, or `NoQuorum` (it may still be applied then: repeat the same
+        call).
 
-        An op that belongs to no session gets an administrative one of its own, opened and closed in the same commit.
+        An op without a session gets an administrative one of its own, opened and closed in the same commit.
         """
         batch = tuple(ops) if isinstance(ops, Sequence) else (ops,)
         return self._driver.carry_out(lambda: self.committing(batch))
 
     def status(self, *, tried: bool = False) -> ManifestStatus:
-        """What every acceptor says of itself; needs no quorum. `tried`: and whether it can be written."""
+        """Return what every acceptor reports, without needing a quorum. `tried`: also test writing."""
         return self._driver.run(self._status(tried=tried))
 
     def check(self) -> list[Problem]:
@@ -173,15 +174,15 @@ class Manifest:
         return self._driver.run(self.checking())
 
     def mirror(self, damaged: Damaged = NONE_DAMAGED) -> dict[TargetName, str]:
-        """Bring the newest head to every target that is to hold a mirror, however long it takes; why not, where it failed."""
+        """Copy the newest head to every target that should hold a mirror, without a time limit. Return the failures."""
         return self._driver.run(self.mirroring(damaged))
 
     def mirrors(self, view: View) -> list[MirrorStatus]:
-        """Look at the copy of the catalogue at each target that is to hold one, and compare it with `view`."""
+        """Compare the copy of the catalogue at each target that should hold one with `view`."""
         return self._driver.run(self._mirrors.status(view.learned, view.state.config))
 
     def mirror_at(self, target: TargetName) -> Learned | None:
-        """Read the newest copy of the catalogue at `target`; None if there is none."""
+        """Read the newest copy of the catalogue at `target`, or None if there is none."""
         return self._driver.run(self._mirrors.read_at(target))
 
     def mirroring(self, damaged: Damaged = NONE_DAMAGED) -> Talk[dict[TargetName, str]]:
@@ -190,11 +191,11 @@ class Manifest:
         return (yield from self._mirrors.mend(context, outcome, damaged))
 
     def registers(self) -> dict[SiteName, RegisterReport]:
-        """Read every record of every voter's register, as its site alone tells it."""
+        """Read every record of every voter's register, as that site alone presents it."""
         return self._driver.run(check_registers(self._course.newest))
 
     def log(self, view: View, limit: int | None = None) -> list[LogEntry]:
-        """The newest `limit` changes up to `view`, newest first; None for all there ever were."""
+        """Return the newest `limit` changes up to `view`, newest first, or all with None."""
         return self._driver.run(entries(self._library, list(self._sites), view.learned, limit))
 
     def refresh(self) -> View:
@@ -202,19 +203,19 @@ class Manifest:
         return self._driver.carry_out(self.refreshing)
 
     def settle(self) -> int:
-        """Finish what runs of this host that died have sent and never heard of again; returns how many are in now."""
+        """Finish changes that dead runs of this host sent without learning the outcome. Return how many are now
+        applied.
+        """
         return self._driver.carry_out(self.settling)
 
     def compact(self, *, dry_run: bool = False) -> Compacted:
-        """Delete what no head names any more: objects, old records, ended registers."""
+        """Delete objects that no head names, old records and ended registers."""
         return self._driver.carry_out(lambda: self.compacting(dry_run=dry_run))
 
     def compacting(self, *, dry_run: bool = False) -> Talk[Compacted]:
         """The conversation of `compact`."""
         view = yield from self._look()
-        self._drafts.abandon(
-            (Compact(),)
-        )  # one that was proposed before the listing proves nothing about what is listed
+        self._drafts.abandon((Compact(),))  # a proposal from before the listing proves nothing about the listed objects
         listed = yield from list_everything([voter.site for voter in view.config.voters])
         if not dry_run:
             view = (yield from self.committing((Compact(),))).view
@@ -224,11 +225,11 @@ class Manifest:
         return (yield from clear(listed, view.learned, context.places))
 
     def keep_names(self, names: NameList, size_bytes: int) -> ObjectList:
-        """Store a list of objects, together `size_bytes`, for an op that names it; durable on a quorum. `NoQuorum`."""
+        """Store a list of objects of `size_bytes` in total, durable on a quorum, for an op that names it. `NoQuorum`."""
         return self._driver.carry_out(lambda: self.keeping_names(names, size_bytes))
 
     def names_in(self, row: ObjectList, sites: Sequence[SiteName] = ()) -> NameList:
-        """The names in a list that the state refers to, from `sites` or from all."""
+        """Return the names in a list that the state refers to, from `sites` or from all."""
         return self._driver.carry_out(lambda: self._library.names_in(list(sites or self._sites), row))
 
     def keeping_names(self, names: NameList, size_bytes: int) -> Talk[ObjectList]:
@@ -243,7 +244,7 @@ class Manifest:
         return self._driver.run(self.setting_voters(tuple(members), tuple(ops)))
 
     def add_site(self, site: SiteName, port: SitePort) -> None:
-        """Make known how to reach a site that was not known before."""
+        """Add a site and its port."""
         self._sites[site] = port
 
     def setting_voters(self, members: Sequence[Member], ops: Sequence[Op] = ()) -> Talk[View]:
@@ -269,9 +270,9 @@ class Manifest:
         return view
 
     def _readmit(self, view: View, lapsed: Sequence[SiteName]) -> Talk[None]:
-        """Voters without their memory begin a new life, in a new configuration: wiped, set back, or away when theirs began.
+        """Readmit voters that lost their state, or were away when theirs began, under new incarnations.
 
-        Not in this one: who knows what they have promised in it. Once a run and best effort: the next run tries again.
+        This needs a new configuration, since their promises in this one are unknown. Once per run, best effort.
         """
         if not lapsed or self._readmitted:
             return
@@ -298,12 +299,12 @@ class Manifest:
             try:
                 yield from self._commit(_again(entry), resumed=True)
             except Rejected:
-                continue  # it never was in the manifest, and now it never will be
+                continue  # it was never in the manifest, and now it never will be
             count += 1
         return count + (yield from self._bring_back())
 
     def _bring_back(self) -> Talk[int]:
-        """Add again what a forced recovery gave up of this host's acknowledged snapshots."""
+        """Add this host's acknowledged snapshots again that a forced recovery gave up."""
 
         def look() -> Talk[Learned]:
             return (yield from self._look()).learned
@@ -312,16 +313,17 @@ class Manifest:
         return (yield from add_again(*known))
 
     def recover(self, sites: Sequence[SiteName], modes: Modes | None = None, more: Standing = ALONE) -> View:
-        """Go on from what `sites` hold, in a new generation, because a majority is lost for ever.
+        """Continue from what `sites` hold, in a new generation, because a majority is lost for good.
 
-        `Refused` while a quorum answers. Writes that only the lost sites acknowledged are given up. `modes`: how the media at
-        hand let a register move on; a voter on a medium of another kind than its register was made for cannot answer.
-        `more`: voters beside the survivors.
+        `Refused` while a quorum answers. Writes that only the lost sites acknowledged are given up. `modes`: the update
+        modes that the available media support. A voter on a medium of another kind than its register was made for
+        cannot answer.
+        `more`: voters in addition to the survivors.
         """
         return self._driver.run(self.recovering(tuple(sites), modes, more))
 
     def survivors(self, sites: Sequence[SiteName]) -> Survivors:
-        """What a recovery from `sites` would find; nothing is written."""
+        """Return what a recovery from `sites` would find. Nothing is written."""
         return self._driver.run(look_at_survivors(self._library, sites, self._others(sites)))
 
     def recovering(self, sites: Sequence[SiteName], modes: Modes | None = None, more: Standing = ALONE) -> Talk[View]:
@@ -337,7 +339,9 @@ class Manifest:
         return view
 
     def _refuse_if_whole(self, modes: Mapping[SiteName, Mode]) -> Talk[None]:
-        """Unless the voters agree on another past than this host saw: to accept that one is what a recovery is for, too."""
+        """Refuse if a quorum agrees, unless on a history that contradicts what this host saw: a recovery may accept
+        that.
+        """
         witness = self._local.witness()
         try:
             view = yield from self._look()
@@ -360,10 +364,12 @@ class Manifest:
         return (yield from self._look(tells=True))
 
     def _look(self, *, tells: bool = False) -> Talk[View]:
-        """The newest chosen head; unless it `tells`, what a recovery gave up is kept for the next view that is shown."""
+        """Return the newest chosen head. Unless it `tells`, changes given up by a recovery are reported in a later
+        view.
+        """
         try:
             return (yield from self._read(tells, strict=True))
-        except ObjectMissing:  # a page that was replaced and removed while we read: the newest head names others
+        except ObjectMissing:  # a page was replaced and removed during the read: the newest head names others
             return (yield from self._read(tells))
 
     def _read(self, tells: bool, *, strict: bool = False) -> Talk[View]:
@@ -391,7 +397,7 @@ class Manifest:
         return committed
 
     def _commit(self, draft: Draft, *, resumed: bool) -> Talk[Committed]:
-        """Commit, and leave what a recovery gave up to the next read: the view of a commit is shown to no person."""
+        """Commit, and leave changes given up by a recovery to the next read, since no person sees a commit's view."""
         witness = self._local.witness()
         drafted: list[tuple[Change, ...]] = []
 
@@ -409,7 +415,7 @@ class Manifest:
         except Rejected:
             self._settle(drafted)
             raise
-        # others may have committed our change, upon a head that denies what this host saw
+        # others may have committed our change upon a head that contradicts what this host saw
         problem = yield from problem_of_descent(self._library, list(context.places), witness, outcome.learned)
         view = yield from self._confirmed(context, outcome, (problem,) if problem else (), witness, tells=False)
         last = drafted[-1][-1]
@@ -435,7 +441,7 @@ class Manifest:
         *,
         tells: bool = True,
     ) -> Talk[View]:
-        """What a quorum confirmed, remembered by this host unless it contradicts what it remembers (`before`)."""
+        """Return what a quorum confirmed. This host records it unless it contradicts `before`, its earlier record."""
         head = outcome.learned.head
         if not problems:
             loss = given_up(before, outcome.learned) if before is not None else None

@@ -1,10 +1,10 @@
-"""What lies on a site, whoever its voters are: for hosts that know nothing yet, for reading without a quorum, for recovery.
+"""The manifest's data on a site, independent of its voters: for new hosts, for reading without a quorum, for recovery.
 
 Invariants
-    Only authentic bytes count: a record of this repository, of this site, under the name that its version has; a seal that
-    says which configuration it ends. Whatever else lies there is passed over.
-    A site is asked for a bounded number of objects, however many names it invents.
-    Two recoveries to one generation are a fork: it is named, and nobody but a person decides.
+    Only authentic bytes count: a record of this repository and site, under the name of its version, or a seal that
+    names the configuration it ends. All other objects are skipped.
+    A site is asked for a bounded number of objects, regardless of how many names it lists.
+    Two recoveries to one generation are a fork. It is reported, and only a person resolves it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,10 +29,10 @@ STATE = "state"
 
 
 class Sighting(msgspec.Struct, frozen=True):
-    """What one site holds: the newest authentic record, what the seals of ended configurations say, what was unreadable.
+    """The contents of one site: the newest authentic record, the seals of ended configurations, and unreadable items.
 
-    `unread`: a record that may be newer, of which the site gave no bytes. `rivals`: other recoveries to the generation of
-    `record`, by authentic records of theirs.
+    `unread`: a possibly newer record whose bytes the site did not return. `rivals`: other recoveries to the generation
+    of `record`, proven by their authentic records.
     """
 
     site: SiteName
@@ -45,7 +45,7 @@ class Sighting(msgspec.Struct, frozen=True):
     rivals: tuple[Config, ...] = ()
 
     def configs(self) -> Iterable[Config]:
-        """Every configuration that the site knows of."""
+        """Yield every configuration that the site has evidence of."""
         yield from (successor.config for successor in self.successors)
         if self.config is not None:
             yield self.config
@@ -53,14 +53,14 @@ class Sighting(msgspec.Struct, frozen=True):
 
 
 def why_no_head(reply: object) -> str:
-    """Why a site's answer holds no head, for an error message."""
+    """Return why a site's answer holds no head, for an error message."""
     if isinstance(reply, Sighting):
         return reply.problem or "it holds none"
     return reply.reason if isinstance(reply, Failed) else "no answer"
 
 
 def look_at(site: SiteName, keys: Keys) -> Talk[Sighting | Failed]:
-    """Everything of the manifest that the site holds, objects aside."""
+    """Return everything of the manifest that the site holds, except objects."""
     names = yield List(site, ACCEPTORS)
     if isinstance(names, Failed):
         return names
@@ -82,7 +82,7 @@ def look_at(site: SiteName, keys: Keys) -> Talk[Sighting | Failed]:
 def _rivals(
     site: SiteName, keys: Keys, config: Config, lives: Mapping[Life, Sequence[str]]
 ) -> Talk[tuple[Config, ...]]:
-    """Configurations of the same generation that another recovery began; a name alone proves nothing."""
+    """Return configurations of the same generation that another recovery began. A name alone proves nothing."""
     found: list[Config] = []
     others = [life for life in lives if life.generation == config.generation and life.recovery != config.recovery]
     for life in sorted(others, reverse=True)[:RIVALS_LIMIT]:
@@ -104,7 +104,7 @@ def _successors(site: SiteName, keys: Keys, ended: Sequence[Life]) -> Talk[tuple
 
 
 def read_seal(site: SiteName, keys: Keys, life: Life) -> Talk[Successor | str]:
-    """What follows a configuration that has ended; a sentence if the site's `z-sealed` does not say it."""
+    """Return the successor of an ended configuration, or a sentence if the site's `z-sealed` does not name it."""
     sealed = yield Read(site, sealed_name(life.prefix))
     if not isinstance(sealed, bytes):
         return sealed.reason if isinstance(sealed, Failed) else "its seal is gone"
@@ -112,7 +112,7 @@ def read_seal(site: SiteName, keys: Keys, life: Life) -> Talk[Successor | str]:
 
 
 def successor_in(keys: Keys, life: Life, sealed: bytes) -> Successor | str:
-    """What the bytes of a seal say of the register that lived `life`; a sentence if they are none of ours."""
+    """Return what the bytes of a seal say about the register of `life`, or a sentence if they are not ours."""
     try:
         successor = open_row(keys, SealKind.SUCCESSOR, sealed, Successor)
     except DrtoolError as error:
@@ -127,7 +127,7 @@ def successor_in(keys: Keys, life: Life, sealed: bytes) -> Successor | str:
 def _newest_record(
     site: SiteName, keys: Keys, lives: Mapping[Life, Sequence[str]]
 ) -> Talk[tuple[Record | None, str, str]]:
-    """The newest authentic record, why those that should be newer do not count, and which of them was not read."""
+    """Return the newest authentic record, why newer ones do not count, and which of them was not read."""
     problem = unread = ""
     reads = 0
     for life, names in lives.items():
@@ -165,7 +165,7 @@ def _authentic(site: SiteName, keys: Keys, life: Life, name: str, data: bytes) -
 
 
 def config_of(keys: Keys, record: Record) -> Config | None:
-    """The configuration that a record was written in, as its head tells it; None if the head cannot be opened."""
+    """Return the configuration in which a record was written, from its head, or None if the head cannot be opened."""
     try:
         head = open_head(keys, record.value)
     except DrtoolError:
@@ -174,12 +174,12 @@ def config_of(keys: Keys, record: Record) -> Config | None:
 
 
 def config_in(head: Head, place: tuple[int, int]) -> Config | None:
-    """The configuration at `place` of which `head` is a head: the last one of one is the first one of the next."""
+    """Return the configuration at `place` that `head` belongs to. The last head of one is the first of the next."""
     return next((config for config in (head.config, head.stop) if config is not None and config.place == place), None)
 
 
 def look_around(sites: Sequence[SiteName], keys: Keys, *, wait_for_all: bool = False) -> Talk[dict[SiteName, Any]]:
-    """A sighting of each site, Failed for those that do not answer."""
+    """Return a sighting of each site, or Failed for those that do not answer."""
 
     def enough(results: Mapping[SiteName, Any]) -> bool:
         return not wait_for_all and any(isinstance(seen, Sighting) and seen.record for seen in results.values())
@@ -189,7 +189,7 @@ def look_around(sites: Sequence[SiteName], keys: Keys, *, wait_for_all: bool = F
 
 
 def newest_config(sightings: Sequence[Sighting]) -> Config | None:
-    """The configuration that came last; `Forked` if two claim to be."""
+    """Return the configuration that came last. `Forked` if two claim to be."""
     configs = [config for seen in sightings for config in seen.configs()]
     newest = max(configs, key=lambda config: config.place, default=None)
     if newest is not None:
@@ -198,7 +198,7 @@ def newest_config(sightings: Sequence[Sighting]) -> Config | None:
 
 
 def check_not_forked(sightings: Iterable[Sighting], newest: Config) -> None:
-    """`Forked` if a site knows another recovery to the same generation."""
+    """Raise `Forked` if a site has evidence of another recovery to the same generation."""
     places: dict[bytes, set[SiteName]] = {newest.recovery: set()}
     for seen in sightings:
         for config in seen.configs():
@@ -209,7 +209,7 @@ def check_not_forked(sightings: Iterable[Sighting], newest: Config) -> None:
 
 
 def forked(generation: int, places: Mapping[bytes, Iterable[SiteName]]) -> Forked:
-    """The error that names both lines, and what a person can do."""
+    """Return the error that names both lines of history and a person's options."""
     lines = "; ".join(
         f"{recovery.hex()[:8] or 'none'} at {', '.join(sorted(sites)) or 'no site that answers'}"
         for recovery, sites in sorted(places.items())
@@ -222,7 +222,7 @@ def forked(generation: int, places: Mapping[bytes, Iterable[SiteName]]) -> Forke
 
 
 def discover(sites: Sequence[SiteName], keys: Keys) -> Talk[Config]:
-    """The newest configuration that any of the sites knows of; `NoRepository` if all answer and none holds one."""
+    """Return the newest configuration known to any of the sites. `NoRepository` if all answer and none holds one."""
     replies = yield from look_around(sites, keys)
     sightings = [seen for seen in replies.values() if isinstance(seen, Sighting)]
     newest = newest_config(sightings)
@@ -236,7 +236,7 @@ def discover(sites: Sequence[SiteName], keys: Keys) -> Talk[Config]:
 
 
 def age_of(seen: Sighting) -> tuple[int, int, Ballot]:
-    """The generation, the configuration and the accepted ballot of a sighting's record: the newest is the greatest."""
+    """Return the generation, configuration and accepted ballot of a sighting's record. The newest is the greatest."""
     record = seen.record
     if record is None:
         return 0, 0, NO_BALLOT
@@ -244,7 +244,7 @@ def age_of(seen: Sighting) -> tuple[int, int, Ballot]:
 
 
 def newest_record(sightings: Iterable[Sighting]) -> Record | None:
-    """The record with the newest generation, configuration and accepted ballot."""
+    """Return the record with the newest generation, configuration and accepted ballot."""
     known = [seen for seen in sightings if seen.record is not None and seen.config is not None]
     newest = max(known, key=age_of, default=None)
     return newest.record if newest is not None else None

@@ -1,9 +1,11 @@
-"""Which configuration is in force, and the way there: from what this host remembers, along seals and unfinished switches.
+"""The search for the current configuration: from this host's record, along seals and unfinished switches.
 
 Invariants
-    A host goes only forward: to the configuration that a seal, or a chosen head, proves to follow, or that a site has begun.
-    After a forced recovery every reachable register of an older generation is sealed before anything is done in the newer one,
-    and two recoveries to one generation stop everything.
+    A host only goes forward, to a configuration that a seal or a chosen head proves to follow, or that a site has
+    begun.
+    After a forced recovery every reachable register of an older generation is sealed before anything is done in the
+    newer one.
+    Two recoveries to one generation stop everything.
 """
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
@@ -42,7 +44,7 @@ Reach = Callable[[Sequence[Target]], Mapping[SiteName, SitePort]]
 
 
 class Course:
-    """Finds and follows the configuration in force. `sites` grows as more of them become known."""
+    """Finds and follows the current configuration. `sites` grows as more of them become known."""
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class Course:
         self._fenced: set[bytes] = set()
 
     def in_force(self, talk: Callable[[Context], Talk[T]], config: Config | None = None) -> Talk[tuple[Context, T]]:
-        """Runs `talk` in the configuration that is in force, beginning with `config`, following those that have ended."""
+        """Run `talk` in the current configuration, starting with `config` and following those that have ended."""
         for _ in range(SWITCHES_LIMIT):
             context = yield from self.context(config)
             try:
@@ -72,16 +74,16 @@ class Course:
                 return context, (yield from talk(context))
             except Ended as ended:
                 config = yield from self._follow(context, ended)
-                if ended.last is None:  # a seal names the next one only, and this host may have been away for many
+                if ended.last is None:  # a seal names only the next one, and this host may have missed many
                     config = (yield from self._newer_than(config)) or config
-            except (NoQuorum, Forked):  # a fork that was ended by a later recovery is no fork any more
+            except (NoQuorum, Forked):  # a later recovery ends a fork
                 config = yield from self._newer_than(context.config)
                 if config is None:
                     raise
         raise NoQuorum("the voters changed faster than they could be followed", hint="run the same command again")
 
     def context(self, config: Config | None = None) -> Talk[Context]:
-        """The world as this host last saw it, or in `config`."""
+        """Return the context that this host last saw, or that of `config`."""
         witness = self._local.witness()
         chosen = config or witness.config
         if chosen is None:
@@ -92,7 +94,9 @@ class Course:
         return Context(chosen, places, self._library, witness, self._patience_s, self._crowd, self.slots())
 
     def _discover(self) -> Talk[Config]:
-        """The newest configuration that any site knows of; `NoQuorum` where only mirrors tell of one: those hold no register."""
+        """Return the newest configuration that any site has. `NoQuorum` if only mirrors, which hold no register, have
+        one.
+        """
         keys = self._library.keys
         try:
             return (yield from discover(list(self._sites), keys))
@@ -104,7 +108,7 @@ class Course:
             raise NoQuorum(f"no voter can be reached; {have}") from None
 
     def _mirrored(self) -> Talk[dict[SiteName, Config]]:
-        """The configuration that each reachable mirror tells of."""
+        """Return the configuration in each reachable mirror."""
         keys, places = self._library.keys, self._library.mirrors()
         views = yield Gather({place: look_at_mirrors(place, keys) for place in places}, never)
         return {
@@ -112,11 +116,11 @@ class Course:
         }
 
     def slots(self) -> SlotSource:
-        """Where key slots may be read: at any site that this host knows."""
+        """Return where key slots may be read: at any site known to this host."""
         return SlotSource(tuple(self._sites), self._keyless)
 
     def newest(self) -> Talk[tuple[Context, Forked | None]]:
-        """The newest configuration that anybody knows of, to look at; and the fork, if there is one."""
+        """Return the newest configuration known to any site, for inspection, and the fork, if there is one."""
         replies = yield from look_around(list(self._sites), self._library.keys, wait_for_all=True)
         sightings = [seen for seen in replies.values() if isinstance(seen, Sighting)]
         known = self._local.witness().config
@@ -132,7 +136,7 @@ class Course:
         return (yield from self.context(newest)), fork
 
     def _follow(self, context: Context, ended: Ended) -> Talk[Config]:
-        """The next configuration, begun if need be, at the places that the catalogue names."""
+        """Return the next configuration, begun if need be, at the places that the catalogue names."""
         self._sites.update(self._reach(ended.targets) if ended.targets else {})
         if ended.last is not None:
             keys = self._library.keys
@@ -147,7 +151,7 @@ class Course:
         return ended.config
 
     def _newer_than(self, config: Config) -> Talk[Config | None]:
-        """A configuration that came after `config`, if any site that can be reached knows of it."""
+        """Return a configuration that came after `config`, if any reachable site has one."""
         replies = yield from look_around(list(self._sites), self._library.keys, wait_for_all=True)
         sightings = [seen for seen in replies.values() if isinstance(seen, Sighting)]
         newest = newest_config(sightings)
@@ -156,7 +160,7 @@ class Course:
         return newest if newest is not None and newest.place > config.place else None
 
     def _fence(self, config: Config) -> Talk[None]:
-        """After a forced recovery, once a run: what is left of older generations is sealed; a second recovery is noticed."""
+        """Seal the remains of older generations after a forced recovery, once per run, and detect a second recovery."""
         if not config.recovery or config.recovery in self._fenced:
             return
         keys = self._library.keys
@@ -188,7 +192,7 @@ class Course:
             yield from put_seal(site, keys, life, seal_row(keys, SealKind.SUCCESSOR, row))
 
     def _reach_voters(self, config: Config) -> Talk[None]:
-        """Registers that this host was not told of: a site that it knows says where they are."""
+        """Find registers that this host has no port for, through a site that it can reach."""
         if config.place in self._asked:
             return
         self._asked.add(config.place)
@@ -203,7 +207,7 @@ class Course:
             self._reach_more(voters_targets(learned, config))
 
     def _reach_more(self, targets: Sequence[Target]) -> None:
-        """Registers at sites that this host did not know: perhaps it can reach them all the same."""
+        """Try to reach registers at sites that were unknown to this host."""
         unknown = [row for row in targets if site_of(row.name) not in self._sites]
         self._sites.update(self._reach(unknown) if unknown else {})
 

@@ -1,13 +1,13 @@
-"""The head: the value that Paxos guards, and the only thing in the manifest that changes.
+"""The head: the value that Paxos guards, and the only mutable part of the manifest.
 
 Layout of a sealed value: the sealing routine of `crypto` around zstd-compressed MessagePack.
 
 Invariants
-    digest(n) = BLAKE3("drtool/1/change" ‖ digest(n-1) ‖ the change's bytes): a head names its whole past.
-    At most `RECENT_LIMIT` changes, or one writer's batch, stand in the head; older ones are in its checkpoint.
+    digest(n) = BLAKE3("drtool/1/change" ‖ digest(n-1) ‖ the change's bytes), so a head names its whole past.
+    At most `RECENT_LIMIT` changes, or one writer's batch, are in the head. Older ones are in its checkpoint.
     The checkpoint that a head names was durable on a quorum of sites before the head was proposed.
-    A head, and each new page under it, is sealed under a key that was in force in the catalogue that it is built on, whatever
-    key this process uses otherwise: the slots that the head itself names hold that key.
+    A head, and each new page under it, is sealed under a key that was current in the catalogue that it is built on,
+    regardless of this process's newest key. So the slots that the head itself names hold that key.
 """
 
 from typing import TypeVar
@@ -40,8 +40,8 @@ class Reference(Row, frozen=True):
 class Head(Row, frozen=True):
     """The tip of the manifest.
 
-    `stop`: the configuration that follows `config`. In `config` nothing is built upon such a head; in its successor it
-    is the first one.
+    `stop`: the configuration that follows `config`. In `config` no head is built upon one with `stop`. In its successor
+    such a head is the first one.
     """
 
     sequence: int
@@ -60,9 +60,9 @@ def digest_after(digest: bytes, change: Change) -> bytes:
 
 
 def digests_of(head: Head) -> list[bytes]:
-    """The digest after the checkpoint and after each recent change; the last one is the head's own.
+    """Return the digest after the checkpoint and after each recent change. The last one is the head's own.
 
-    `FormatError` if it is not: the head contradicts itself.
+    `FormatError` if it is not, since the head then contradicts itself.
     """
     digests = [head.checkpoint_digest]
     for change in head.recent:
@@ -73,13 +73,15 @@ def digests_of(head: Head) -> list[bytes]:
 
 
 def seal_row(keys: Keys, kind: SealKind, row: Row, table: KeyTable | None = None) -> bytes:
-    """A row as sealed bytes. `table`: seal under a key that these key slots are sure to hold."""
+    """Return a row as sealed bytes. `table`: seal under a key that these key slots are sure to hold."""
     packed = zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(row))
     return keys.seal(kind, packed, None if table is None else table.generation)
 
 
 def open_row(keys: Keys, kind: SealKind, sealed: bytes, row_type: type[S]) -> S:
-    """The row in sealed bytes. `SealBroken` if the key does not open them, `FormatError` if they make no sense."""
+    """Return the row in sealed bytes. `SealBroken` if the key does not open them, `FormatError` if they cannot be
+    parsed.
+    """
     packed = keys.open(kind, sealed)
     try:
         plain = zstandard.ZstdDecompressor().decompress(packed, max_output_size=OBJECT_LIMIT_BYTES)
@@ -92,12 +94,12 @@ def open_row(keys: Keys, kind: SealKind, sealed: bytes, row_type: type[S]) -> S:
 
 
 def seal_head(keys: Keys, head: Head, table: KeyTable) -> bytes:
-    """The head as an acceptor's value. `table`: the key slots of the catalogue that it is built on."""
+    """Return the head as an acceptor's value. `table`: the key slots of the catalogue that it is built on."""
     return seal_row(keys, SealKind.HEAD, head, table)
 
 
 def open_head(keys: Keys, value: bytes) -> Head:
-    """The head in an acceptor's value, with its digest checked."""
+    """Return the head in an acceptor's value, with its digest checked."""
     head = open_row(keys, SealKind.HEAD, value, Head)
     digests_of(head)
     return head

@@ -1,14 +1,15 @@
 """Pages before heads: a voter accepts a head only once it holds every object that the head names.
 
-A fold stores its objects at a quorum, so a site may miss some: one put was lost, or it was away. If that site accepted the head
-all the same, and all other sites were lost, nothing could be restored from it. So the missing objects go there first.
+A fold stores its objects at a quorum, so a site may miss some because a put was lost, or because it was away. If that
+site accepted the head anyway and all other sites were lost, nothing could be restored from it. So the missing objects
+are copied there first.
 
 Invariants
     A site accepts a head only if it holds the checkpoint of that head and every page that the state is read from.
-    It holds the log pages as well, unless every other site answered that it has lost them too. It holds the lists of prune if
-    any site that answers has them.
-    A site whose present head names the same objects is not asked: it held them when it accepted that head. Each fold asks
-    all sites, so an object that went missing since comes back with the next one.
+    It also holds the log pages, unless every other site answered that it has lost them, too. It holds the lists of
+    prune if any site that answers has them.
+    A site whose present head names the same objects is not asked, since it held them when it accepted that head. Each
+    fold asks all sites, so an object that went missing since then comes back with the next fold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from drtool.model import SiteName
 
 
 class PageGuard:
-    """Brings the objects of one head to the sites that are about to accept it. `sites`: where they may be read."""
+    """Copies the objects of one head to the sites that are about to accept it. `sites`: where they may be read."""
 
     def __init__(self, library: Library, sites: Sequence[SiteName], base: Learned, offered: Learned) -> None:
         self._library = library
@@ -36,7 +37,7 @@ class PageGuard:
         self._settled: set[SiteName] = set()
 
     def settle(self, views: Mapping[SiteName, SiteView]) -> None:
-        """Note the sites whose present head names every object of the offered one: nothing is asked there."""
+        """Note the sites whose present head names every object of the offered one. They are not asked."""
         known: dict[bytes, bool] = {self._base.value: self._names <= object_names(self._base)}
         for site, view in views.items():
             value = view.record.value
@@ -46,12 +47,14 @@ class PageGuard:
                 self._settled.add(site)
 
     def _is_covered_by(self, value: bytes) -> bool:
-        """Whether the same checkpoint lies under `value`. Lists of prune come with a change, so that proves nothing of them."""
+        """Return whether `value` has the same checkpoint. This proves nothing about lists of prune, which come with a
+        change.
+        """
         checkpoint = self._offered.head.checkpoint
         return not self._lists and open_head(self._library.keys, value).checkpoint == checkpoint
 
     def ready(self, site: SiteName) -> Talk[Trouble | None]:
-        """None once the site holds what the head names; otherwise why it does not."""
+        """Return None once the site holds the objects of the head, or otherwise why it does not."""
         if not self._names or site in self._settled:
             return None
         listed = yield List(site, OBJECTS)
@@ -77,8 +80,8 @@ class PageGuard:
             failed = yield Put(site, object_key(name), sealed)
             if not isinstance(failed, Failed):
                 return None
-            return Trouble("unreachable", f"it did not take the catalogue's pages: {failed.reason}", failed.definite)
+            return Trouble("unreachable", f"it did not accept the catalogue's pages: {failed.reason}", failed.definite)
         if name in self._lists or (not silent and name not in self._state_names):
-            return None  # history that is lost must not stop all backups; `check` names it
+            return None  # lost history must not stop all backups, and `check` reports it
         where = f"{', '.join(silent)} did not answer" if silent else "no other site has it"
         return Trouble("unreachable", f"it lacks {object_key(name)}, and {where}", definite=False)

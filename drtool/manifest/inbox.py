@@ -1,14 +1,15 @@
-"""The inbox: who finds the manifest busy leaves its changes on the sites, and whoever commits next takes them along.
+"""The inbox: a writer that finds the manifest busy leaves its changes on the sites, and the next committer includes
+them.
 
-An entry is `manifest/inbox/<session>.<counter>`, named after the last of its changes: the sealed change set of one commit,
-all or none of it. It is a request, no promise: nothing is lost if it vanishes, nothing happens twice if it stays, comes
-back or is put there by somebody else, because a change counts once, by its op id.
+An entry is `manifest/inbox/<session>.<counter>`, named after the last of its changes: the sealed change set of one
+commit, of which all or nothing is applied. It is a request, not a promise. Nothing is lost if it vanishes, and nothing
+happens twice if it stays, comes back or is put there by another host, because a change counts once, by its op id.
 
 Invariants
-    What was ever in the inbox was valid on a chosen head, and is of a kind that, once rejected by a chosen head, is rejected
-    by every later one: its owner may say *rejected*, and an entry that lands a day late changes nothing.
-    The owner's journal holds the changes before any site does: from then on somebody else may commit them.
-    Nothing that lies there can hold up a commit: what is foreign, damaged, too large or rejected is passed over.
+    Every entry was valid on a chosen head, and is of a kind that stays rejected once a chosen head rejects it. So its
+    owner may report *rejected*, and an entry that arrives a day late changes nothing.
+    The owner's journal holds the changes before any site does, since from then on other writers may commit them.
+    No entry can block a commit: foreign, damaged, oversized and rejected entries are skipped.
 """
 
 from collections import Counter
@@ -47,15 +48,15 @@ LIST_GRACE_S = 0.1
 CLEAR_LIMIT = 32
 
 Names = Mapping[SiteName, Sequence[str]]
-"""What lies in the inbox of each site that answered."""
+"""The entries in the inbox of each site that answered."""
 
 
 Clearing = Mapping[SiteName, Sequence[str]]
-"""What to take away, and where."""
+"""The entries to delete, by site."""
 
 
 class Entry(Row, frozen=True):
-    """One commit's change set, and the life of the manifest that it is meant for: a forced recovery ends it."""
+    """One commit's change set, and the recovery generation that it is meant for. A forced recovery invalidates it."""
 
     generation: int
     recovery: bytes
@@ -68,14 +69,14 @@ class Entry(Row, frozen=True):
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """The entries that could be read, and the names under which sites hold what nobody with the key has put there."""
+    """The readable entries, and the names under which sites hold objects not made with the key."""
 
     entries: Sequence[Entry]
     foreign: Mapping[SiteName, Sequence[str]]
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Changes to commit in one head, the state after them, and the entries that can never be in any."""
+    """Changes to commit in one head, the state after them, and the entries that can never be committed."""
 
     changes: tuple[Change, ...]
     state: State
@@ -83,20 +84,20 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 def may_be_left(changes: Sequence[Change]) -> bool:
-    """Whether a chosen head that rejects them, after one that did not, rejects them for ever; and they are not too large."""
+    """Return whether they are small enough, and stay rejected once a chosen head rejects them after one that did not."""
     size_bytes = sum(len(encode_change(change)) for change in changes)
     return bool(changes) and size_bytes <= ENTRY_LIMIT_BYTES and all(_is_lasting(change.op) for change in changes)
 
 
 def _is_lasting(op: Op) -> bool:
-    """Sessions end for good, snapshots are forgotten for good; but a mover that is in the way goes away again."""
+    """Return whether a rejection lasts. Sessions and snapshots end for good, but a mover in the way goes away again."""
     if isinstance(op, OpenSession):
         return op.kind not in EXCLUSIVE_KINDS
     return isinstance(op, CheckpointSession | CloseSession | AddSnapshot | ForgetSnapshots | Record)
 
 
 def leave(sites: Iterable[SiteName], keys: Keys, config: Config, changes: tuple[Change, ...]) -> Talk[bool]:
-    """Put the changes into the inbox; whether a quorum of sites has them."""
+    """Put the changes into the inbox, and return whether a quorum of sites has them."""
     entry, quorum = Entry(config.generation, config.recovery, changes), config.quorum
     sealed = seal_row(keys, SealKind.INBOX, entry)
     replies = yield Gather(
@@ -108,7 +109,7 @@ def leave(sites: Iterable[SiteName], keys: Keys, config: Config, changes: tuple[
 
 
 def look(sites: Iterable[SiteName], quorum: int) -> Talk[Names]:
-    """What lies in the inbox, at the sites that answer first."""
+    """Return the inbox entries at the sites that answer first."""
     replies = yield Gather(
         {site: _list(site) for site in sites},
         lambda results: sum(not isinstance(reply, Failed) for reply in results.values()) >= quorum,
@@ -118,9 +119,9 @@ def look(sites: Iterable[SiteName], quorum: int) -> Talk[Names]:
 
 
 def waiting(names: Names, state: State, turn: bytes) -> list[str]:
-    """The entries that `state` does not hold, in an order that `turn` decides, so that none is last for ever.
+    """Return the entries that `state` does not hold, in an order determined by `turn`, so that none is last for ever.
 
-    Those at most sites come first: what only one site shows may be there to keep the others waiting.
+    Those at most sites come first, since a single site could list entries just to delay the others.
     """
     count = Counter(name for listed in names.values() for name in listed)
     return sorted(
@@ -129,7 +130,9 @@ def waiting(names: Names, state: State, turn: bytes) -> list[str]:
 
 
 def fetch(keys: Keys, config: Config, names: Names, wanted: Sequence[str]) -> Talk[Fetched]:
-    """The entries, read in several lanes from each site; what one site does not give, another is asked for."""
+    """Return the entries, read in several lanes from each site. Other sites are asked for the ones that a site does not
+    return.
+    """
     entries: dict[str, Entry] = {}
     foreign: dict[SiteName, list[str]] = {}
     left = {site: set(listed) for site, listed in names.items()}
@@ -147,7 +150,7 @@ def fetch(keys: Keys, config: Config, names: Names, wanted: Sequence[str]) -> Ta
 
 
 def batch(state: State, own: tuple[Change, ...], entries: Iterable[Entry], count: int, size_bytes: int) -> Batch:
-    """`own`, which `state` already holds, and of the entries as many as fit."""
+    """Return `own`, which `state` already holds, and as many of the entries as fit."""
     changes, refused = list(own), []
     left = size_bytes - sum(len(encode_change(change)) for change in own)
     for entry in entries:
@@ -164,15 +167,15 @@ def batch(state: State, own: tuple[Change, ...], entries: Iterable[Entry], count
 
 
 def tidy(sites: Iterable[SiteName], keys: Keys, config: Config, state: State) -> Talk[None]:
-    """Take away what has no future after `state`, which is chosen; best effort, in the background.
+    """Delete the entries that can never be applied after `state`, which is chosen. Best effort, in the background.
 
-    An entry made for a newer head may go as well: its owner misses it and leaves it again.
+    An entry made for a newer head may be deleted as well: its owner notices that and leaves it again.
     """
     yield Gather({site: _tidy(site, keys, config, state) for site in sites}, lambda _: True)
 
 
 def over(names: Names, fetched: Fetched, batch: Batch, horizon: int) -> Clearing:
-    """What has had its time when `batch` is chosen: rejected, foreign, or applied before change `horizon`."""
+    """Return the obsolete entries once `batch` is chosen: rejected, foreign, or applied before change `horizon`."""
     gone = set(batch.refused)
     keys: dict[SiteName, list[str]] = {}
     for site, listed in names.items():
@@ -182,13 +185,13 @@ def over(names: Names, fetched: Fetched, batch: Batch, horizon: int) -> Clearing
 
 
 def clear(keys: Clearing) -> Talk[None]:
-    """Take entries away, best effort; nobody waits for it."""
+    """Delete entries, best effort and without waiting."""
     if keys:
         yield Gather({site: _delete(site, mine[:CLEAR_LIMIT]) for site, mine in keys.items()}, lambda _: True)
 
 
 def key_of(changes: Sequence[Change]) -> str:
-    """Under which name they lie in the inbox."""
+    """Return the name of the changes in the inbox."""
     return inbox_key(changes[-1].session, changes[-1].counter)
 
 
@@ -228,7 +231,7 @@ def _tidy(site: SiteName, keys: Keys, config: Config, state: State) -> Talk[None
 
 
 def _is_over(keys: Keys, config: Config, name: str, sealed: bytes, state: State) -> bool:
-    """Whether an entry can never be in a head that is built on `state`, or not once more."""
+    """Return whether an entry can never (or not again) be in a head that is built on `state`."""
     try:
         entry = _opened(keys, config, name, sealed)
     except SealBroken:
@@ -237,7 +240,7 @@ def _is_over(keys: Keys, config: Config, name: str, sealed: bytes, state: State)
 
 
 def _shares(names: Mapping[SiteName, set[str]], wanted: Sequence[str]) -> dict[SiteName, list[str]]:
-    """Which site to read each entry from: of those that list it, the one with the least to do."""
+    """Return the site to read each entry from: of those that list it, the one with the fewest reads."""
     shares: dict[SiteName, list[str]] = {site: [] for site in names}
     for name in wanted:
         having = [site for site, listed in names.items() if name in listed]
@@ -247,7 +250,7 @@ def _shares(names: Mapping[SiteName, set[str]], wanted: Sequence[str]) -> dict[S
 
 
 def _lanes(shares: Mapping[SiteName, Sequence[str]]) -> dict[SiteName, Talk[dict[str, bytes]]]:
-    """A few readers at each site, so that a crowd's entries do not cost a round trip each."""
+    """Return a few readers for each site, so that many entries do not cost a round trip each."""
     return {
         _lane(site, number): _read(site, mine[number::LANES])
         for site, mine in shares.items()
@@ -260,22 +263,22 @@ def _lane(site: SiteName, number: int) -> SiteName:
 
 
 def _joined(site: SiteName, replies: Mapping[SiteName, dict[str, bytes] | Failed]) -> dict[str, bytes]:
-    """What the lanes of one site have read."""
+    """Return what the lanes of one site have read."""
     lanes = (replies.get(_lane(site, number)) for number in range(LANES))
     return {name: data for lane in lanes if isinstance(lane, dict) for name, data in lane.items()}
 
 
 def _opened(keys: Keys, config: Config, name: str, sealed: bytes) -> Entry:
-    """The entry; an empty one if only a newer program, or a newer key, could tell. `SealBroken` if it belongs elsewhere."""
+    """Return the entry, or an empty one if a newer program or key is needed. `SealBroken` if it does not belong here."""
     if len(sealed) > SEALED_LIMIT_BYTES:
-        raise SealBroken(f"{name} is too large to be what it should be")
+        raise SealBroken(f"{name} is too large for an inbox entry")
     try:
         entry = open_row(keys, SealKind.INBOX, sealed, Entry)
         sound = may_be_left(entry.changes) and entry.key == name
     except (FormatError, KeyMissing):
         return Entry(config.generation, config.recovery, ())
     if not sound or (entry.generation, entry.recovery) != (config.generation, config.recovery):
-        raise SealBroken(f"{name} holds something else than its name says")
+        raise SealBroken(f"{name} does not hold the entry that its name says")
     return entry
 
 

@@ -1,7 +1,7 @@
-"""Looking at the manifest: what each acceptor says of itself, and what was done.
+"""Read-only reports on the manifest: the state of each acceptor, and the log of changes.
 
 Invariants
-    Nothing here writes, and nothing needs a quorum. A site that was away lags; that is no fault.
+    Nothing is written, and no quorum is needed. A site that was away lags, which is not a fault.
 """
 
 from collections import Counter
@@ -21,9 +21,9 @@ from drtool.model import SiteName
 
 
 class AcceptorStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One voter. `lag`: changes behind the newest head, None if the acceptor cannot be read.
+    """One voter. `lag`: changes behind the newest head, or None if the acceptor cannot be read.
 
-    `refusal`: why it does not take its own record once more, so that it cannot vote; empty where that was not tried.
+    `refusal`: why it refuses to write its own record once more, so that it cannot vote. Empty if that was not tried.
     """
 
     site: SiteName
@@ -42,7 +42,7 @@ class QuorumStatus(msgspec.Struct, frozen=True):
 
 
 class ManifestStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`manifest status`. Sequence and digest are of the newest head; `agreed`: a quorum reports that one."""
+    """`manifest status`. Sequence and digest are of the newest head. `agreed`: a quorum reports that head."""
 
     generation: int
     config: int
@@ -66,7 +66,7 @@ class LogEntry(msgspec.Struct, frozen=True):
 
 
 def status_of(context: Context, *, tried: bool = False) -> Talk[ManifestStatus]:
-    """What every voter says of itself. `tried`: and whether it takes its own record once more."""
+    """Return what every voter reports. `tried`: also test whether it writes its own record once more."""
     found = yield Gather({site: _look(place, tried=tried) for site, place in context.places.items()}, never)
     readings = {site: row if isinstance(row, Failed) else row[0] for site, row in found.items()}
     refusals = {site: "" if isinstance(row, Failed) else row[1] for site, row in found.items()}
@@ -93,7 +93,7 @@ def status_of(context: Context, *, tried: bool = False) -> Talk[ManifestStatus]:
 
 
 def _look(place: Place, *, tried: bool) -> Talk[tuple[Reading, str]]:
-    """What is there, and why it cannot be written."""
+    """Return the reading, and why the acceptor cannot be written."""
     reading = yield from read_site(place)
     if not tried or not isinstance(reading, SiteView) or reading.rolled_back:
         return reading, ""
@@ -103,7 +103,7 @@ def _look(place: Place, *, tried: bool) -> Talk[tuple[Reading, str]]:
 def entries(
     library: Library, sites: Sequence[SiteName], learned: Learned, limit: int | None = None
 ) -> Talk[list[LogEntry]]:
-    """The newest `limit` changes up to a head, newest first; None for all there ever were."""
+    """Return the newest `limit` changes up to a head, newest first, or all with None."""
     rows = log_rows(learned.head)[::-1]
     for page in reversed(learned.checkpoint.log_pages if learned.checkpoint else ()):
         if limit is not None and len(rows) >= limit:
@@ -149,7 +149,7 @@ def _entry(row: LogRow) -> LogEntry:
 
 
 def _time(time_ns: int) -> str:
-    """RFC 3339 in UTC with nine digits; `@seconds` for what no calendar holds."""
+    """Return the time as RFC 3339 in UTC with nine digits, or as `@seconds` outside the calendar's range."""
     seconds, nanoseconds = divmod(time_ns, 10**9)
     try:
         moment = datetime.fromtimestamp(seconds, UTC)

@@ -1,15 +1,17 @@
-"""Key slots before heads: a voter accepts a head only once it can be opened by itself.
+"""Key slots before heads: a voter accepts a head only once its own key slots can open that head.
 
-A site that was away misses changes of the key slots: a rotation, an added password, a removed one. The first head that it is
-offered afterwards may be sealed under a key that none of its slots holds. So the slots of the head's own table go there first.
+A site that was away misses changes of the key slots: a rotation, an added password, a removed one. The next head that
+it is offered may be sealed under a key that none of its slots holds. So the slots of the head's own table are copied
+there first.
 
 A slot of that table opens the head because the head is sealed under a key of that table's past (`seal_head`).
 
 Invariants
-    A site that keeps key slots accepts a head only if it holds at least one slot of that head's table, whole. Every other slot
-    that any site can give is put there as well.
-    A slot's bytes are those whose hash the table names; where they come from does not matter.
-    A site whose head has the last change of the table in its past is not asked: it was asked when it accepted that change.
+    A site that keeps key slots accepts a head only if it holds at least one slot of that head's table, whole. Every
+    other slot that any site can provide is copied there as well.
+    A slot's bytes must have the hash in the table. Their origin does not matter.
+    A site is not asked if its head already includes the table's last change, since it was asked when it accepted that
+    change.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -28,19 +30,19 @@ from drtool.model import SiteName, TargetName
 
 
 class SlotSource(msgspec.Struct, frozen=True):
-    """Where slots may be read, and which targets hold none by this host's configuration."""
+    """Where slots may be read, and which targets hold none according to this host's configuration."""
 
     sites: tuple[SiteName, ...] = ()
     keyless: frozenset[TargetName] = frozenset()
 
 
 class SlotGuard:
-    """Brings the key slots of one head to the sites that are about to accept it."""
+    """Copies the key slots of one head to the sites that are about to accept it."""
 
     def __init__(
         self, source: SlotSource, offered: Learned, config: Config, keepers: Collection[SiteName] | None = None
     ) -> None:
-        """`keepers`: where slots are kept; by default the voters whose register lies on a target that keeps them."""
+        """`keepers`: the sites that keep slots, by default the voters whose register is on a target that keeps them."""
         self._slots = offered.state.keys.slots if offered.state.keys.epoch else ()
         self._source = source
         self._keepers = _keepers(offered, config, source.keyless) if keepers is None else set(keepers)
@@ -48,9 +50,9 @@ class SlotGuard:
         self._texts: dict[bytes, bytes] = {}
 
     def settle(self, keys: Keys, offered: Head, views: Mapping[SiteName, SiteView]) -> None:
-        """Notes the sites whose present head has the last change of the slots in its past: nothing is asked there.
+        """Note the sites whose present head includes the last change of the slots. They are not asked.
 
-        That its number is higher proves nothing: a head that was accepted and never chosen has other changes.
+        A higher sequence alone proves nothing, since a head that was accepted but never chosen has other changes.
         """
         floor = _last_change(offered)
         known: dict[bytes, bool] = {}
@@ -62,7 +64,7 @@ class SlotGuard:
                 self._settled.add(site)
 
     def ready(self, site: SiteName) -> Talk[Trouble | None]:
-        """None once the site holds what opens the head; otherwise why it does not."""
+        """Return None once the site holds a slot that opens the head, or otherwise why it does not."""
         if not self._slots or site in self._settled or site not in self._keepers:
             return None
         listed = yield List(site, SLOTS)
@@ -80,7 +82,7 @@ class SlotGuard:
         return None
 
     def _hold(self, site: SiteName, slot: SlotRow, listed: Collection[str]) -> Talk[bool | Failed]:
-        """Whether the slot lies at the site now, whole."""
+        """Return whether the slot is now at the site, whole."""
         name = slot_key(slot.id)
         if name in listed and _is_whole((yield Read(site, name)), slot):
             return True
@@ -91,7 +93,7 @@ class SlotGuard:
         return failed if isinstance(failed, Failed) else True
 
     def _text(self, slot: SlotRow, but: SiteName) -> Talk[bytes | None]:
-        """The slot's bytes, from the first site that has them."""
+        """Return the slot's bytes from the first site that has them."""
         for site in self._source.sites if slot.id not in self._texts else ():
             if site == but:
                 continue
@@ -107,13 +109,15 @@ def _is_whole(text: object, slot: SlotRow) -> bool:
 
 
 def _keepers(offered: Learned, config: Config, keyless: Iterable[TargetName]) -> set[SiteName]:
-    """The voters whose register lies on a target that keeps key slots."""
+    """Return the voters whose register is on a target that keeps key slots."""
     without = {row.name for row in offered.state.targets if not row.keys} | set(keyless)
     return {voter.site for voter in config.voters if voter.target not in without}
 
 
 def _has_in_its_past(held: Head, offered: Head, sequence: int) -> bool:
-    """Whether change `sequence` of `offered` is in `held` as well; not known, and so False, where it is in neither head."""
+    """Return whether change `sequence` of `offered` is also in `held`. False if it is unknown because neither head has
+    it.
+    """
     at, offered_at = sequence - held.checkpoint_sequence, sequence - offered.checkpoint_sequence
     if at < 0 or sequence > held.sequence:
         return False
@@ -121,6 +125,6 @@ def _has_in_its_past(held: Head, offered: Head, sequence: int) -> bool:
 
 
 def _last_change(head: Head) -> int:
-    """The newest change of the slots that the head tells of; its checkpoint's change if it tells of none."""
+    """Return the newest change of the slots in the head, or its checkpoint's change if it has none."""
     changed = [n for n, change in enumerate(head.recent, 1) if isinstance(change.op, SetKeys)]
     return head.checkpoint_sequence + (changed[-1] if changed else 0)

@@ -1,7 +1,7 @@
-"""From a sealed head to the state it stands for: fetch what it names, check it, apply what is recent.
+"""The step from a sealed head to its state: fetch the objects that it names, check them, apply the recent changes.
 
 Invariants
-    Every object is checked against its name before it is opened, wherever it came from: memory, cache or a site.
+    Every object is checked against its name before it is opened, whether it comes from memory, cache or a site.
     A state is returned only if digest, sequence and open sessions agree with the head's own.
 """
 
@@ -45,7 +45,7 @@ FETCH_TRIES = 3
 
 
 Dispensable = Callable[[Collection[SiteName]], set[bytes]]
-"""From the sites that did not answer to the names of the objects that may be missing all the same."""
+"""Maps the sites that did not answer to the names of the objects that may be missing nevertheless."""
 
 
 def _nothing(_silent: Collection[SiteName]) -> set[bytes]:
@@ -53,7 +53,7 @@ def _nothing(_silent: Collection[SiteName]) -> set[bytes]:
 
 
 class Learned(msgspec.Struct, frozen=True):
-    """A head and everything that it stands for. `value` is the sealed head, as it was accepted."""
+    """A head and its state. `value` is the sealed head, as it was accepted."""
 
     value: bytes
     head: Head
@@ -70,7 +70,7 @@ class Folded(msgspec.Struct, frozen=True):
 
 
 class Library:
-    """Opens heads and objects; remembers the few that it opened last."""
+    """Opens heads and objects, and caches the few that it opened last."""
 
     def __init__(self, keys: Keys, cache: PageCache) -> None:
         self.keys = keys
@@ -79,10 +79,10 @@ class Library:
         self._learned: dict[bytes, Learned] = {}
         self._folds: dict[bytes, Folded] = {}
         self.mirrors: Callable[[], Sequence[SiteName]] = tuple
-        """Where else objects may lie: targets with a mirror. They are asked last."""
+        """Other places that may have objects: targets with a mirror. They are asked last."""
 
     def learn(self, sites: Sequence[SiteName], value: bytes) -> Talk[Learned]:
-        """What the sealed head `value` stands for; objects come from `sites`, the first that has them."""
+        """Return the state of the sealed head `value`. Each object comes from the first of `sites` that has it."""
         known = self._learned.get(value)
         if known is not None:
             return known
@@ -96,7 +96,7 @@ class Library:
         return learned
 
     def fold(self, sites: Sequence[SiteName], base: Learned) -> Talk[Folded]:
-        """A checkpoint at `base`; the same one if asked again, so that a retry stores nothing twice."""
+        """Return a checkpoint at `base`. A repeated call returns the same one, so that a retry stores nothing twice."""
         known = self._folds.get(base.head.digest)
         if known is not None:
             return known
@@ -113,11 +113,11 @@ class Library:
         return folded
 
     def log_pages(self, sites: Sequence[SiteName], references: Iterable[Reference]) -> Talk[dict[bytes, LogPage]]:
-        """Pages of the log, by name."""
+        """Return pages of the log, by name."""
         return (yield from self._fetch(sites, references, LogPage))
 
     def names_in(self, sites: Sequence[SiteName], row: ObjectList) -> Talk[NameList]:
-        """The names of a list."""
+        """Return the names in a list."""
         if not row.count:
             return NameList()
         try:
@@ -125,7 +125,7 @@ class Library:
         except ObjectMissing as error:
             raise ObjectMissing(
                 f"the list of {row.count} objects that prune is about to remove is on no site ({object_key(row.name)})",
-                hint="run `drtool prune`: it takes that back, and finds again what nothing refers to",
+                hint="run `drtool prune`: it takes that list back, and finds unreferenced objects again",
             ) from error
         return names
 
@@ -136,10 +136,12 @@ class Library:
         witnesses: Sequence[SiteName] | None = None,
         names: Collection[bytes] | None = None,
     ) -> Talk[dict[bytes, bytes]]:
-        """Every object below a head, or those of `names`, as it is stored: from the cache, else from the first site that has it.
+        """Return every object below a head, or those in `names`, as stored: from the cache or the first site that has
+        it.
 
-        Lost history must not stop what comes after it. A log page is left out if every one of `witnesses`, which are all `sites`
-        unless given, answered that it does not have it. A list of what prune takes away may be missing: only prune needs it.
+        Lost history must not prevent later work. A log page is left out if every one of `witnesses` (default: all
+        `sites`) answered that it does not have it. A list of objects that prune removes may be missing, since only
+        prune needs it.
         """
         wanted = object_names(learned) if names is None else set(names)
         lists = {row.name for row in lists_of(learned.state)}
@@ -153,7 +155,7 @@ class Library:
         return dict(sorted(found.items()))
 
     def cached(self, name: bytes) -> bytes | None:
-        """An object as it is stored, if this host's cache has it whole."""
+        """Return an object as stored, if this host's cache has it whole."""
         sealed = self._cache.get(name)
         return sealed if sealed is not None and object_name(sealed) == name else None
 
@@ -163,7 +165,7 @@ class Library:
             recent: Sequence[Change] = head.recent[1:]
         else:
             if (checkpoint.sequence, checkpoint.digest) != (head.checkpoint_sequence, head.checkpoint_digest):
-                raise FormatError(f"the manifest's head {head.sequence} names a checkpoint of another past")
+                raise FormatError(f"the manifest's head {head.sequence} names a checkpoint of another history")
             references = [page.reference for page in checkpoint.snapshot_pages]
             pages = yield from self._fetch(sites, references, SnapshotPage)
             state = state_of(checkpoint.core, catalogue_of(checkpoint.snapshot_pages, pages))
@@ -192,7 +194,7 @@ class Library:
         kind: type[Any],
         dispensable: Dispensable = _nothing,
     ) -> Talk[dict[bytes, Any]]:
-        """The rows that `references` name: from memory, else from the cache, else from the first site that has each."""
+        """Return the rows that `references` name: from memory, the cache, or the first site that has each."""
         wanted = {reference.name for reference in references}
         rows = {name: row for name in wanted if (row := self._rows.get(name) or self._cached(name, kind)) is not None}
         fetched = yield from self._fetch_sealed(sites, wanted - rows.keys(), dispensable)
@@ -208,7 +210,7 @@ class Library:
         wanted: Iterable[bytes],
         dispensable: Dispensable = _nothing,
     ) -> Talk[dict[bytes, bytes]]:
-        """Objects from the first site that has each whole; a site that did not answer is asked again."""
+        """Return objects from the first site that has each whole. A site that did not answer is asked again."""
         found: dict[bytes, bytes] = {}
         missing, silent = set(wanted), list(sites)
         for _ in range(FETCH_TRIES):
@@ -229,7 +231,7 @@ class Library:
         return found
 
     def _from_mirrors(self, missing: set[bytes]) -> Talk[dict[bytes, bytes]]:
-        """Those of the objects that a mirror has."""
+        """Return those of the objects that a mirror has."""
         found: dict[bytes, bytes] = {}
         for place in self.mirrors():
             replies = yield Gather({place: read_objects(place, sorted(missing - found.keys()))}, _all_in)
@@ -246,7 +248,7 @@ class Library:
         return row
 
     def _remember(self, learned: Learned) -> None:
-        """Keep what the newest heads need and let the rest go."""
+        """Keep the objects of the newest heads, and drop the rest."""
         newest = [*self._learned.values(), learned][-HEADS_REMEMBERED:]
         self._learned = {each.value: each for each in newest}
         needed = {name for each in newest for name in object_names(each)}
@@ -254,14 +256,14 @@ class Library:
 
 
 def _raise_unfetched(name: bytes, silent: Sequence[SiteName]) -> NoReturn:
-    hint = "bring the missing sites back, or read what another site knows with --manifest-from SITE"
+    hint = "bring the missing sites back, or read another site's copy with --manifest-from SITE"
     if silent:
         raise NoQuorum(f"the manifest needs {object_key(name)}, and {', '.join(silent)} did not answer", hint=hint)
     raise ObjectMissing(f"the manifest needs {object_key(name)}, which no site has", hint=hint)
 
 
 def read_objects(site: SiteName, names: Iterable[bytes]) -> Talk[dict[bytes, bytes] | Failed]:
-    """Those of the objects that the site has, intact; Failed if it did not answer."""
+    """Return those of the objects that the site has, intact. Failed if it did not answer."""
     found: dict[bytes, bytes] = {}
     for name in names:
         sealed = yield Read(site, object_key(name))
@@ -273,7 +275,7 @@ def read_objects(site: SiteName, names: Iterable[bytes]) -> Talk[dict[bytes, byt
 
 
 def store_objects(site: SiteName, objects: Mapping[bytes, bytes]) -> Talk[bool]:
-    """Whether all of them are durable there."""
+    """Store the objects, and return whether all of them are durable there."""
     for name, sealed in objects.items():
         if (yield Put(site, object_key(name), sealed)) is not None:
             return False
@@ -281,7 +283,7 @@ def store_objects(site: SiteName, objects: Mapping[bytes, bytes]) -> Talk[bool]:
 
 
 def store_missing(site: SiteName, objects: Mapping[bytes, bytes], *, read: bool = True) -> Talk[bool]:
-    """Store those of `objects` that the site does not have whole; without `read`, those that it does not list."""
+    """Store those of `objects` that the site does not have whole, or without `read` those that it does not list."""
     listed = yield List(site, OBJECTS)
     there = set() if isinstance(listed, Failed) else set(objects).intersection(map(name_in, listed))
     if read and there:
@@ -291,12 +293,12 @@ def store_missing(site: SiteName, objects: Mapping[bytes, bytes], *, read: bool 
 
 
 def object_names(learned: Learned) -> set[bytes]:
-    """Every object below a head."""
+    """Return the names of every object below a head."""
     return {reference.name for reference in references(learned)}
 
 
 def state_names(learned: Learned) -> set[bytes]:
-    """Those objects below a head without which its state cannot be told."""
+    """Return the names of the objects below a head that its state is read from."""
     if learned.head.checkpoint is None or learned.checkpoint is None:
         return set()
     pages = [
@@ -307,7 +309,7 @@ def state_names(learned: Learned) -> set[bytes]:
 
 
 def references(learned: Learned) -> Iterator[Reference]:
-    """The same, with their sizes: the checkpoint, its pages, and the lists of objects that prune is about to remove."""
+    """Yield the same with their sizes: the checkpoint, its pages, and the lists of objects that prune is removing."""
     yield from (Reference(row.name, row.size_bytes) for row in lists_of(learned.state))
     if learned.head.checkpoint is not None and learned.checkpoint is not None:
         yield learned.head.checkpoint
@@ -315,14 +317,14 @@ def references(learned: Learned) -> Iterator[Reference]:
 
 
 def lists_of(core: Core) -> Iterator[ObjectList]:
-    """The lists of objects that prune has condemned or is removing."""
+    """Yield the lists of objects that prune has condemned or is removing."""
     if core.condemned is not None:
         yield core.condemned.objects
     yield from (row.objects for row in core.removing if row.objects.count)
 
 
 def store_everywhere(sites: Iterable[SiteName], objects: Mapping[bytes, bytes], quorum: int) -> Talk[bool]:
-    """Whether a quorum of the sites has all of `objects`; every site is tried."""
+    """Store `objects` at every site, and return whether a quorum of them has all."""
     replies = yield Gather(
         {site: store_objects(site, objects) for site in sites},
         lambda results: sum(result is True for result in results.values()) >= quorum,

@@ -1,7 +1,7 @@
-"""Lists of objects that prune condemns or removes: stored on a quorum before a change names them.
+"""Lists of objects that prune condemns or removes, stored on a quorum before a change names them.
 
 Invariants
-    If the voters change between the storing of a list and the commit that names it, the new ones get it before that commit.
+    If the voters change after a list was stored, the new voters get it before the commit that names it.
 """
 
 from drtool.crypto import SealKind
@@ -17,14 +17,14 @@ NAME_BYTES = 32
 
 
 class KeptLists:
-    """The lists that this run stored: sealed, and at which voters."""
+    """The lists that this run stored: their sealed bytes, and the configuration of the voters that hold them."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._lists: dict[bytes, tuple[bytes, tuple[int, int]]] = {}
 
     def keep(self, context: Context, names: NameList, size_bytes: int) -> Talk[ObjectList]:
-        """Store a list of objects, together `size_bytes`; `NoQuorum` if too few voters take it."""
+        """Store a list of objects, of `size_bytes` in total. `NoQuorum` if too few voters accept it."""
         sealed = seal_row(self._keys, SealKind.OBJECT, names)
         reference = reference_to(sealed)
         yield from _store(context, {reference.name: sealed})
@@ -33,7 +33,7 @@ class KeptLists:
         return ObjectList(reference.name, reference.size_bytes, count, size_bytes)
 
     def keep_at(self, context: Context) -> Talk[None]:
-        """Store lists that other voters took, from before a change of voters, at these."""
+        """Store at these voters the lists that were stored before a change of voters."""
         place = context.config.place
         late = {name: sealed for name, (sealed, at) in self._lists.items() if at != place}
         if late:
@@ -43,4 +43,6 @@ class KeptLists:
 
 def _store(context: Context, objects: dict[bytes, bytes]) -> Talk[None]:
     if not (yield from store_everywhere(context.places, objects, context.quorum)):
-        raise NoQuorum("too few sites took the list of what is to go", hint="make room there and run it again")
+        raise NoQuorum(
+            "too few sites accepted the list of objects to remove", hint="free some space there and run it again"
+        )

@@ -1,12 +1,12 @@
-"""What this host remembers of a repository's manifest, as files in its state directory.
+"""This host's record of a repository's manifest, as files in its state directory.
 
-`witness` is one MessagePack document; `outstanding/<session>.<counter>` is one per change that is not yet known to be
-in the manifest; `made/<generation>-<sequence>-…` are the newest that are. Written to a temporary name and renamed; the
-journal of what is outstanding also survives a power failure.
+`witness` is one MessagePack document. `outstanding/<session>.<counter>` holds changes not yet known to be in the
+manifest, and `made/<generation>-<sequence>-…` the newest that are. Files are written under a temporary name and
+renamed. The journal of outstanding changes also survives a power failure.
 
 Invariants
-    Several processes may share the directory: the witness is merged under a file lock and never moves back.
-    A file that cannot be read counts as absent: losing it loses rollback detection, never backups.
+    Several processes may share the directory. The witness is merged under a file lock and never moves back.
+    A file that cannot be read counts as absent. Losing it loses rollback detection, never backups.
 """
 
 import fcntl
@@ -23,11 +23,11 @@ from drtool.manifest.witness import Made, Outstanding, Witness
 T = TypeVar("T")
 
 MADE_LIMIT = 64
-"""Confirmed changes that a host keeps of its own: what it could bring back after a forced recovery."""
+"""How many of its own confirmed changes a host keeps, to bring them back after a forced recovery."""
 
 
 class MemoryState:
-    """For a host without a state directory, and for tests."""
+    """The record in memory, for a host without a state directory, and for tests."""
 
     def __init__(self) -> None:
         self._witness = Witness()
@@ -61,7 +61,7 @@ class MemoryState:
 
 
 class DirectoryState:
-    """The state directory of one repository on this host."""
+    """The record in the state directory of one repository on this host."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -77,7 +77,7 @@ class DirectoryState:
         with self._locked():
             known = self.witness()
             merged = known.merged(witness)
-            if merged != known:  # renaming over a file costs a flush on ext4: not for a read that learned nothing
+            if merged != known:  # renaming over a file costs a flush on ext4, so not after a read that learned nothing
                 _write(self._directory / "witness", merged, sync=False)
 
     def journal(self, entry: Outstanding) -> None:
@@ -110,7 +110,7 @@ class DirectoryState:
 
 
 class MemoryCache:
-    """Pages by name, for a host without a cache directory, and for tests."""
+    """Pages by name in memory, for a host without a cache directory, and for tests."""
 
     def __init__(self) -> None:
         self._pages: dict[bytes, bytes] = {}

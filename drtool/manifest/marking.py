@@ -1,9 +1,10 @@
-"""Marks on snapshots: tags given afterwards, and holds, beside rows that never change. Pure.
+"""Marks on snapshots: tags set later, and holds, next to rows that never change. Pure.
 
 Invariants
-    A mark belongs to a snapshot that is in the catalogue, and goes with it, and only then: what was rejected because of it
-    stays rejected, however often it is proposed.
-    Whoever marks a snapshot or forgets it has seen the mark that is there: else the change is rejected, and judged anew.
+    A mark belongs to a snapshot in the catalogue, and is removed with it, and only then. So a change that was rejected
+    because of a mark stays rejected in every later attempt.
+    A change that marks or forgets a snapshot is based on its present mark, or it is rejected and has to be computed
+    again.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ WORD_CHARACTERS = 256
 
 
 def tags_of(marks: tuple[Mark, ...]) -> Mapping[SnapshotId, tuple[str, ...]]:
-    """The tags that stand in place of those that a snapshot was stored with."""
+    """Return the tags that replace those that a snapshot was stored with."""
     return {row.snapshot: row.tags for row in marks if row.tags is not None}
 
 
@@ -54,7 +55,7 @@ def _check(new: Mark) -> None:
 
 
 def without_forgotten(state: "State", op: ForgetSnapshots) -> "State":
-    """The marks of forgotten snapshots go. One that was marked after it was judged stays, and so does everything else."""
+    """Return the state without the marks of forgotten snapshots. `Refused` if one was marked after it was judged."""
     if not state.marks:
         return state
     gone = set(op.snapshots)

@@ -1,12 +1,12 @@
-"""A mirror: a copy of the newest head for a target that holds no register, sealed, under a name that says its version.
+"""A mirror: a sealed copy of the newest head for a target without a register, under a name that includes its version.
 
 Invariants
-    A mirror holds a head that was chosen: only a writer that saw the choice seals one. It is no register. It counts towards no
-    quorum, and no linearizable read looks at it.
-    It counts as a copy only if its bytes are those that its name promises, this repository's key sealed them, and the head
-    inside is of the generation, configuration and change that the name says.
+    A mirror holds a head that was chosen, since only a writer that saw the choice seals one. It is not a register: it
+    counts towards no quorum, and no linearizable read uses it.
+    It counts as a copy only if its bytes match its name, this repository's key sealed them, and the head inside has the
+    generation, configuration and change in the name.
     Of two mirrors, or of a mirror and a register's record, the one with the later configuration and ballot is newer.
-    A place is asked for a bounded number of mirrors, however many names it invents.
+    A place is asked for a bounded number of mirrors, regardless of how many names it lists.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,13 +25,13 @@ from drtool.model import SiteName, TargetName, site_of
 from drtool.paxos import Ballot, Chain, found
 
 KEPT = 2
-"""So many mirrors stay at a place: the newest, and the one before it."""
+"""How many mirrors stay at a place: the newest, and the one before it."""
 READS_LIMIT = 8
 _NO_ID = bytes(16)
 
 
 class Mirror(Row, frozen=True):
-    """A chosen head, the configuration and the ballot under which it was chosen, and who copied it when."""
+    """A chosen head, the configuration and ballot under which it was chosen, and the author and time of the copy."""
 
     repository: bytes
     generation: int
@@ -44,7 +44,7 @@ class Mirror(Row, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A mirror that counts, as it lies at a place."""
+    """A valid mirror at a place."""
 
     name: MirrorName
     mirror: Mirror
@@ -53,14 +53,14 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class MirrorFault(msgspec.Struct, frozen=True):
-    """A mirror that does not count, or cannot be read."""
+    """A mirror that is invalid or cannot be read."""
 
     name: str
     reason: str
 
 
 class MirrorView(msgspec.Struct, frozen=True):
-    """The mirrors at a place. `held`: the newest that count, newest first. `faults`: newer ones that do not."""
+    """The mirrors at a place. `held`: the newest valid ones, newest first. `faults`: newer ones that are invalid."""
 
     held: tuple[Held, ...] = ()
     faults: tuple[MirrorFault, ...] = ()
@@ -78,9 +78,9 @@ def seal_mirror(
 
 
 def open_mirror(keys: Keys, name: MirrorName, sealed: bytes) -> Held:
-    """Return the mirror in `sealed`; `FormatError` or `SealBroken` unless it is what its name says."""
+    """Return the mirror in `sealed`. `FormatError` or `SealBroken` if it does not match its name."""
     if object_name(sealed) != name.hash:
-        raise FormatError("its bytes are not those that its name promises")
+        raise FormatError("its content does not match its name")
     row = open_row(keys, SealKind.MIRROR, sealed, Mirror)
     head = open_head(keys, row.value)
     config = config_in(head, (row.generation, row.number))
@@ -97,7 +97,7 @@ def mirror_names(listed: Iterable[str]) -> list[MirrorName]:
 
 
 def look_at_mirrors(place: SiteName, keys: Keys, wanted: int = 1) -> Talk[MirrorView | Failed]:
-    """Read the newest `wanted` mirrors at a place that count."""
+    """Read the newest `wanted` valid mirrors at a place."""
     listed = yield List(place, MIRRORS)
     if isinstance(listed, Failed):
         return listed
@@ -118,14 +118,14 @@ def look_at_mirrors(place: SiteName, keys: Keys, wanted: int = 1) -> Talk[Mirror
 
 
 def sighting_of(site: SiteName, held: Held) -> Sighting:
-    """Return a mirror as what is seen at a site: a head, and no register."""
+    """Return a mirror as a sighting: a head without a register."""
     row = held.mirror
     chain = Chain(site, _NO_ID, row.repository, row.generation, row.number)
     return Sighting(site, found(chain, row.accepted, row.value, _NO_ID), held.config, (), ())
 
 
 def newest_in_mirrors(library: Library) -> Talk[dict[SiteName, Sighting]]:
-    """Return what the newest mirror at each site shows, of the targets that this run reached."""
+    """Return the newest mirror at each site, from the targets that this run reached."""
     places = library.mirrors()
     views = yield Gather({place: look_at_mirrors(place, library.keys) for place in places}, never)
     found: dict[SiteName, Sighting] = {}
@@ -143,5 +143,5 @@ def outdated(names: Sequence[MirrorName], newest: MirrorName) -> list[MirrorName
 
 
 def key_of(target: TargetName) -> SiteName:
-    """Return the name under which a target's store is asked for mirrors; no site has such a name."""
+    """Return the name under which a target's store is asked for mirrors. No site has such a name."""
     return SiteName(target)

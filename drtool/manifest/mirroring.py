@@ -1,15 +1,18 @@
-"""Bringing the chosen head, with its pages and key slots, to every target that stores and holds no register.
+"""Copying the chosen head, with its pages and key slots, to every storing target without a register.
 
-After a commit each such target gets the pages that it lacks, then a key slot that opens the head, then the mirror under a new
-name; only then do older mirrors and unneeded pages go. So a writer that is killed leaves the mirror of before readable. A
-target that is slow or away is left behind after `GRACE_S`. The next commit, or `repair`, goes on where it stopped.
+After a commit each such target gets the pages that it lacks, then a key slot that opens the head, and then the mirror
+under a new name. Only then are older mirrors and unneeded pages deleted, so a writer that is killed leaves the previous
+mirror readable. A slow or unreachable target is left behind after `GRACE_S`. The next commit, or `repair`, continues
+there.
 
 Invariants
-    Nothing here fails a commit, nor is it part of what a commit promises. Failures are reported as the reason why a copy lags.
-    An older mirror never replaces a newer one: names carry the version, and only older versions are deleted.
-    A page is deleted only if it was there before the commit of the head that does not name it began, and this process has
-    brought that target up to date before. So a page of a head that another host just chose is never among them.
-    A target is listed once in a process. After a failure it is listed again.
+    Mirroring never fails a commit, and is not part of a commit's promise. Failures are reported as the reason why a
+    copy lags.
+    An older mirror never replaces a newer one: names include the version, and only older versions are deleted.
+    A page is deleted only if it was there before the commit of the head that does not name it began, and if this
+    process has brought that target up to date before. So a page of a head that another host just chose is never
+    deleted.
+    A target is listed once per process. After a failure it is listed again.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
@@ -42,19 +45,19 @@ DELETES_AT_ONCE = 64
 NO_ANSWER = Failed("no answer in time")
 
 Stores = Callable[[], Mapping[TargetName, SitePort]]
-"""The targets that this run reached."""
+"""Returns the targets that this run reached."""
 
 
 Damaged = Mapping[TargetName, Collection[str]]
-"""Mirrors that do not count, by their names."""
+"""Invalid mirrors, by name."""
 NONE_DAMAGED: Damaged = {}
 
 
 class MirrorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The copy of the catalogue at a target. `lag`: changes behind the head that it was compared with.
 
-    `sequence` and `time_ns`: its newest change, None where it holds no copy that can be read. `missing`: pages that it
-    names and that are not there. `ahead`: it is newer than what it was compared with. `problem`: what is wrong with it.
+    `sequence` and `time_ns`: its newest change, or None without a readable copy. `missing`: pages that it names but
+    that are not there. `ahead`: it is newer than the head it was compared with. `problem`: its fault.
     """
 
     target: TargetName
@@ -68,17 +71,17 @@ class MirrorStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_current(self) -> bool:
-        """Whether the catalogue can be read from it, with every change."""
+        """Return whether the catalogue can be read from it, with every change."""
         return self.is_sound and self.lag == 0
 
     @property
     def is_sound(self) -> bool:
-        """Whether the catalogue can be read from it, if only as it was some changes ago."""
+        """Return whether the catalogue can be read from it, perhaps without the latest changes."""
         return self.lag is not None and not self.missing and not self.problem
 
 
 class _Known(msgspec.Struct):
-    """What lies at a target, by its listing and by what was done since. `is_current`: this process has mirrored there."""
+    """The known contents of a target: its listing and later changes. `is_current`: this process has mirrored there."""
 
     mirrors: set[MirrorName]
     objects: set[bytes]
@@ -87,7 +90,7 @@ class _Known(msgspec.Struct):
 
 
 def mirrored_targets(state: State) -> list[TargetName]:
-    """Return the targets that are to hold a mirror: those that store, and hold no voter's register."""
+    """Return the targets that should hold a mirror: those that store, and hold no voter's register."""
     registers = {voter.target for voter in state.config.voters}
     return sorted(
         row.name for row in state.targets if row.state != "lost" and not row.votes_only and row.name not in registers
@@ -95,7 +98,7 @@ def mirrored_targets(state: State) -> list[TargetName]:
 
 
 class Mirrors:
-    """The mirrors of one repository, as one process writes and reads them."""
+    """The mirrors of one repository, as written and read by one process."""
 
     def __init__(
         self,
@@ -120,9 +123,10 @@ class Mirrors:
         return [key_of(name) for name in stores]
 
     def mend(self, context: Context, outcome: Outcome, damaged: Damaged) -> Talk[dict[TargetName, str]]:
-        """Do the same as `follow`, however long it takes, with a new listing; `damaged` mirrors are replaced and deleted.
+        """Do the same as `follow`, without a time limit and with a new listing. `damaged` mirrors are replaced and
+        deleted.
 
-        Where a register lies by now, the mirrors of before go.
+        Old mirrors are deleted at targets that have a register now.
         """
         reached = set(self.places())
         names = [name for name in mirrored_targets(outcome.learned.state) if key_of(name) in reached]
@@ -137,7 +141,7 @@ class Mirrors:
         return failed
 
     def follow(self, context: Context, outcome: Outcome, *, patient: bool = False) -> Talk[dict[TargetName, str]]:
-        """Bring a chosen head to every reachable target that mirrors; return why it is not at those that failed."""
+        """Copy a chosen head to every reachable target that mirrors, and return the reasons of those that failed."""
         reached = set(self.places())
         targets = [name for name in mirrored_targets(outcome.learned.state) if key_of(name) in reached]
         accepted = _ballot_of(outcome)
@@ -156,7 +160,7 @@ class Mirrors:
         return failed
 
     def _warn_of_recovery(self, config: Config) -> Talk[None]:
-        """Warn once a run if a copy proves a recovery that these voters are not part of."""
+        """Warn once per run if a copy proves a recovery that these voters are not part of."""
         later = [
             key_of(name)
             for name, there in self._known.items()
@@ -173,12 +177,12 @@ class Mirrors:
                 yield Note(
                     "warning",
                     f"the catalogue was recovered elsewhere, to generation {held.config.generation} with voters at {voters},"
-                    f" says the copy at {place}; what is committed here goes to the line that was given up: drtool connect"
+                    f" according to the copy at {place}, so changes committed here belong to the abandoned line: drtool connect"
                     " with a target of the new line writes a configuration for it",
                 )
 
     def read_at(self, target: TargetName) -> Talk[Learned | None]:
-        """Read the newest mirror at one target; None if there is none that counts."""
+        """Read the newest mirror at one target, or None if there is no valid one."""
         if key_of(target) not in self.places():
             return None
         views = yield Gather({key_of(target): look_at_mirrors(key_of(target), self._library.keys)}, never)
@@ -188,7 +192,7 @@ class Mirrors:
         return (yield from self._library.learn([key_of(target)], view.held[0].mirror.value))
 
     def status(self, learned: Learned, config: Config) -> Talk[list[MirrorStatus]]:
-        """Look at the mirror of every target that is to hold one, and compare it with the head `learned` of `config`."""
+        """Compare the mirror of every target that should hold one with the head `learned` of `config`."""
         targets, reached = mirrored_targets(learned.state), set(self.places())
         there = [name for name in targets if key_of(name) in reached]
         views = yield Gather({key_of(name): _look(key_of(name), self._library) for name in there}, never)
@@ -198,7 +202,7 @@ class Mirrors:
 
 
 class _Work:
-    """One head on its way to the targets."""
+    """The copying of one head to the targets."""
 
     def __init__(
         self,
@@ -221,7 +225,7 @@ class _Work:
     def run(
         self, targets: Mapping[TargetName, _Known | None], known: MutableMapping[TargetName, _Known]
     ) -> Talk[dict[TargetName, str]]:
-        """Return why the head is not at some of `targets`. What is learnt of them is kept in `known`."""
+        """Return why the head is not at some of `targets`. Their contents are recorded in `known`."""
         garbage = {name: self._garbage(there) for name, there in targets.items() if there is not None}
         listings = {key_of(name): _listing(key_of(name)) for name, there in targets.items() if there is None}
         replies = yield from self._gather(listings)
@@ -243,20 +247,20 @@ class _Work:
         }
 
     def _gather(self, talks: Mapping[SiteName, Talk[_Known | Failed | Trouble | None]]) -> Talk[dict[SiteName, object]]:
-        """Run one branch a target. Unless patient, those that take longer than the grace are left behind."""
+        """Run one branch per target. Unless patient, those that take longer than the grace are left behind."""
         if not talks:
             return {}
         replies = yield Gather(talks, never) if self._patient else Gather(talks, lambda _: True, GRACE_S)
         return dict(replies)
 
     def _garbage(self, there: _Known) -> Collection[bytes]:
-        """Pages that were there before this head was proposed, and that nothing names any more."""
+        """Return the pages that were there before this head was proposed and that nothing names any more."""
         return there.objects - self._needed - self._retired if there.is_current else ()
 
     def _bring(
         self, place: SiteName, there: _Known, pages: Mapping[bytes, bytes], garbage: Iterable[bytes]
     ) -> Talk[Failed | Trouble | None]:
-        """Pages, then slots, then the mirror; at last what is not needed any more goes."""
+        """Store pages, then slots, then the mirror. Finally delete unneeded objects."""
         for name in sorted(pages.keys() - there.objects):
             failed = yield Put(place, object_key(name), pages[name])
             if isinstance(failed, Failed):
@@ -277,7 +281,7 @@ class _Work:
         return None
 
     def _clean(self, place: SiteName, there: _Known, garbage: Iterable[bytes]) -> Talk[None]:
-        """Best effort: where nothing may be deleted, what is old stays and harms no reader."""
+        """Delete old objects, best effort: if deletion is not allowed, they stay and harm no reader."""
         for mirror in outdated(list(there.mirrors), self._name)[:DELETES_AT_ONCE]:
             if isinstance((yield Delete(place, mirror.key)), Failed):
                 return
@@ -289,7 +293,7 @@ class _Work:
 
 
 def _ballot_of(outcome: Outcome) -> Ballot | None:
-    """The ballot under which the head was chosen."""
+    """Return the ballot under which the head was chosen."""
     value = outcome.learned.value
     return max((view.record.accepted for view in outcome.views.values() if view.record.value == value), default=None)
 
@@ -300,7 +304,7 @@ def _delete(place: SiteName, names: Iterable[str]) -> Talk[None]:
 
 
 def _remove_all(place: SiteName) -> Talk[None]:
-    """Delete the mirrors at a target that holds a register now; best effort."""
+    """Delete the mirrors at a target that has a register now. Best effort."""
     listed = yield List(place, MIRRORS)
     if not isinstance(listed, Failed):
         yield from _delete(place, [name.key for name in mirror_names(listed)])
@@ -318,7 +322,7 @@ def _listing(place: SiteName, but: Collection[str] = ()) -> Talk[_Known | Failed
 
 
 def _look(place: SiteName, library: Library) -> Talk[tuple[MirrorView, frozenset[str]] | Failed]:
-    """The newest mirror at a place, and the pages that are listed there."""
+    """Return the newest mirror at a place, and the pages that are listed there."""
     view = yield from look_at_mirrors(place, library.keys)
     if isinstance(view, Failed):
         return view

@@ -1,17 +1,18 @@
 """The keys of the manifest on a site.
 
 `manifest/acc/g0001/c000001/v-000000000042`        version 42 of the acceptor of generation 1, configuration 1
-`manifest/acc/g0001/c000001/state`                 the acceptor's memory where a site can compare and swap
-`manifest/acc/g0001/c000001/z-sealed`              this configuration has ended; sorts after every version, so that a
-                                                   listing that starts late still shows it
-`manifest/acc/g0002-<32 hex>/c000001/v-…`          after a forced recovery, whose id is part of the name: two recoveries
-                                                   to one generation never share a register
+`manifest/acc/g0001/c000001/state`                 the acceptor's register where a site can compare and swap
+`manifest/acc/g0001/c000001/z-sealed`              this configuration has ended (sorts after every version, so that a
+                                                   listing that starts late still shows it)
+`manifest/acc/g0002-<32 hex>/c000001/v-…`          after a forced recovery, whose id is part of the name, so that two
+                                                   recoveries to one generation never share a register
 `manifest/obj/<64 hex>`                            an immutable object: checkpoint, log page, snapshot page
-`manifest/inbox/<session, 32 hex>.<counter>`       a change set that waits for whoever commits next
+`manifest/inbox/<session, 32 hex>.<counter>`       a change set that waits for the next committer
 `manifest/mirror/g0001-c000001-s000000000042-<64 hex>`
-                                                   a copy of the head at change 42, at a target that holds no register; sorts by
-                                                   age, and ends with the BLAKE3 of its bytes
-`keys/<id, 16 hex>`                                a key slot, which a site holds before it accepts a head
+                                                   a copy of the head at change 42, at a target without a register
+                                                   (sorts by age, and ends with the BLAKE3 of its bytes) `keys/<id, 16
+                                                   hex>`                                a key slot, which a site holds
+                                                   before it accepts a head
 """
 
 import re
@@ -37,7 +38,7 @@ _ACCEPTOR = re.compile(r"manifest/acc/g(\d{4})(?:-([0-9a-f]{32}))?/c(\d{6})/")
 
 
 class Life(Struct, frozen=True, order=True):
-    """One configuration, as the names on a site tell it: generation, number within it, id of the recovery."""
+    """One configuration as encoded in names on a site: generation, number within it, id of the recovery."""
 
     generation: int
     number: int
@@ -54,7 +55,7 @@ def acceptor_prefix(generation: int, config_number: int, recovery: bytes = b"") 
 
 
 def life_of(name: str) -> Life | None:
-    """Which configuration an acceptor's object belongs to; None for any other name."""
+    """Return the configuration that an acceptor's object belongs to, or None for any other name."""
     match = _ACCEPTOR.match(name)
     return Life(int(match[1]), int(match[3]), bytes.fromhex(match[2] or "")) if match else None
 
@@ -72,7 +73,7 @@ def sealed_name(prefix: str) -> str:
 
 
 def version_of(prefix: str, name: str) -> int | None:
-    """The version in an object's name; None for any other name."""
+    """Return the version in an object's name, or None for any other name."""
     digits = name.removeprefix(f"{prefix}v-")
     plain = len(digits) == _VERSION_DIGITS and digits.isascii() and digits.isdigit()
     return int(digits) if plain and digits != name else None
@@ -83,13 +84,13 @@ def object_key(name: bytes) -> str:
 
 
 def name_in(key: str) -> bytes | None:
-    """The hash in an object's key; None for any other key."""
+    """Return the hash in an object's key, or None for any other key."""
     match = _OBJECT.fullmatch(key)
     return bytes.fromhex(match[1]) if match else None
 
 
 class MirrorName(Struct, frozen=True, order=True):
-    """The name of a mirror, which says how new it claims to be, and its hash; the newest sorts last."""
+    """The name of a mirror, which includes its claimed version and its hash. The newest sorts last."""
 
     generation: int
     number: int
@@ -98,18 +99,18 @@ class MirrorName(Struct, frozen=True, order=True):
 
     @property
     def version(self) -> tuple[int, int, int]:
-        """Generation, configuration and change: two mirrors of one version are copies of one head."""
+        """Return generation, configuration and change. Two mirrors of one version are copies of one head."""
         return self.generation, self.number, self.sequence
 
     @property
     def key(self) -> str:
-        """The name as a site has it."""
+        """Return the name as a site has it."""
         version = f"g{self.generation:04d}-c{self.number:06d}-s{self.sequence:012d}"
         return f"{MIRRORS}{version}-{self.hash.hex()}"
 
 
 def mirror_name_of(key: str) -> MirrorName | None:
-    """Return the parts of a mirror's name; None for any other name."""
+    """Return the parts of a mirror's name, or None for any other name."""
     match = _MIRROR.fullmatch(key)
     return MirrorName(int(match[1]), int(match[2]), int(match[3]), bytes.fromhex(match[4])) if match else None
 
@@ -123,13 +124,13 @@ def inbox_key(session: SessionId, counter: int) -> str:
 
 
 def op_id_of(name: str) -> tuple[SessionId, int] | None:
-    """Whose change, and which, an entry of the inbox ends with; None for any other name."""
+    """Return the session and counter of the last change in an inbox entry, or None for any other name."""
     match = _INBOX.fullmatch(name)
     return (SessionId(bytes.fromhex(match[1])), int(match[2])) if match else None
 
 
 def read_limit(name: str) -> int:
-    """How much of an object is ever read: more than a sound one can have, so that what is cut off is no sound one either."""
+    """Return how much of an object is ever read. It is more than any valid one has, so a truncated read is never valid."""
     return OBJECT_READ_BYTES if name.startswith(OBJECTS) else RECORD_READ_BYTES
 
 

@@ -1,8 +1,8 @@
 """Reading without a quorum: the newest head that single sites hold, in a register or in a mirror.
 
 Invariants
-    Nothing that is read here is certain, and nothing is written.
-    A mirror is taken only if no register at the sites in question has a newer record.
+    The result is never certain, and nothing is written.
+    A mirror is used only if no register at the sites in question has a newer record.
     If the pages of the newest head are lost, the next older head that is whole is read, and this is reported.
 """
 
@@ -22,9 +22,9 @@ from drtool.model import SiteName, TargetName, site_of
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The newest head that can be read. `by_site`: the newest change at each site that had one.
+    """The newest head that can be read. `by_site`: the newest change at each site that has one.
 
-    `mirror`: the target whose mirror it is; None if it is in a register.
+    `mirror`: the target whose mirror it is, or None if it is in a register.
     """
 
     learned: Learned
@@ -46,7 +46,9 @@ def read_offline(
     mirrors: Sequence[SiteName],
     witness: Witness,
 ) -> Talk[Found]:
-    """Read the newest head at `sites`; its objects come from there, then from `others`. `mirrors`: targets with a mirror."""
+    """Read the newest head at `sites`. Its objects come from there, then from `others`. `mirrors`: targets with a
+    mirror.
+    """
     replies = yield from look_around(sites, library.keys, wait_for_all=True)
     there = [place for place in mirrors if site_of(TargetName(place)) in sites]
     views = yield Gather({place: look_at_mirrors(place, library.keys, KEPT) for place in there}, never)
@@ -86,7 +88,7 @@ def _mirrors(views: Mapping[SiteName, object]) -> list[_Candidate]:
 def _first_whole(
     library: Library, near: Sequence[SiteName], candidates: Sequence[_Candidate]
 ) -> Talk[tuple[_Candidate, Learned, tuple[str, ...]]]:
-    """The newest candidate whose objects can all be read; the first error if there is none."""
+    """Return the newest candidate whose objects can all be read. Raise the first error if there is none."""
     first: ObjectMissing | NoQuorum | None = None
     for row in candidates:
         try:

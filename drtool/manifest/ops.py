@@ -1,11 +1,11 @@
-"""The changes that a manifest can go through, as data.
+"""The changes of a manifest, as data.
 
-Each op is a MessagePack array that begins with its kind; a change wraps one with who made it and when. Op ids are
-(session, counter). The op travels as raw bytes inside a change: the digest covers what was written, not what this
-version of the program understands of it, so fields and kinds can be added later.
+Each op is a MessagePack array that begins with its kind. A change wraps an op with its author and time. Op ids are
+(session, counter). The op is stored as raw bytes inside a change: the digest covers the bytes as written, regardless of
+how much of them this version understands, so fields and kinds can be added later.
 
 Invariants
-    An op kind that this program does not know is never skipped: the state after it would be a guess.
+    An op of a kind unknown to this program is never skipped, since the state after it would be a guess.
 """
 
 from collections.abc import Iterator
@@ -38,11 +38,11 @@ def _kebab(name: str) -> str:
 
 
 class _Op(msgspec.Struct, frozen=True, array_like=True, tag=_kebab):
-    """The base of every op; the tag is the kind that `manifest log` shows."""
+    """The base of every op. The tag is the kind that `manifest log` shows."""
 
 
 class Found(_Op, frozen=True):
-    """The first change of all."""
+    """The first change of a manifest."""
 
     repository: RepositoryId
     label: str
@@ -54,9 +54,9 @@ class Found(_Op, frozen=True):
 
 
 class OpenSession(_Op, frozen=True):
-    """Begin to write. An empty `session` is drawn, and `based_on` filled in, by `Manifest.commit`.
+    """The start of a session. `Manifest.commit` draws an empty `session` and fills in `based_on`.
 
-    `expires` names sessions of the same host whose process the caller has proven gone.
+    `expires` names sessions of the same host whose processes the caller has proven dead.
     """
 
     kind: SessionKind
@@ -73,7 +73,7 @@ class OpenSession(_Op, frozen=True):
 
 
 class CheckpointSession(_Op, frozen=True):
-    """What a session has made known so far; also its renewal."""
+    """The segments that a session has made known so far. It also renews the session."""
 
     session: SessionId
     segments: tuple[SegmentRef, ...] = ()
@@ -84,16 +84,16 @@ class CloseSession(_Op, frozen=True):
 
 
 class ExpireSession(_Op, frozen=True):
-    """End somebody else's session."""
+    """The end of another writer's session."""
 
     expired: SessionId
     session: SessionId = SessionId(b"")
 
 
 class AddSnapshot(_Op, frozen=True):
-    """The end of a backup: a snapshot, the segments that it adds, those that they replace; closes its session.
+    """The end of a backup: a snapshot, the segments that it adds, and those that they replace. It closes its session.
 
-    `removal`: prune must have removed nothing after this change; -1: the session itself sees to that.
+    `removal`: prune must have removed nothing after this change, or -1 if the session itself ensures that.
     """
 
     session: SessionId
@@ -104,7 +104,9 @@ class AddSnapshot(_Op, frozen=True):
 
 
 class ForgetSnapshots(_Op, frozen=True):
-    """Not to be listed any more. `there`: what the hosts concerned had at change `judged`, and must still have all of."""
+    """Snapshots to forget. `there`: the snapshot counts of the hosts concerned at change `judged`, which must still
+    hold.
+    """
 
     snapshots: tuple[SnapshotId, ...]
     session: SessionId = SessionId(b"")
@@ -113,7 +115,7 @@ class ForgetSnapshots(_Op, frozen=True):
 
 
 class MarkSnapshots(_Op, frozen=True):
-    """Tags and holds of snapshots, by one who knew the marks as of change `judged`."""
+    """Tags and holds of snapshots, based on the marks as of change `judged`."""
 
     marks: tuple[Mark, ...]
     judged: int = -1
@@ -142,7 +144,7 @@ class ReplaceIndex(_Op, frozen=True):
 
 
 class Record(_Op, frozen=True):
-    """What verification covered, what drills proved, which copies were found damaged.
+    """The coverage of verification, the evidence of drills, and the copies that were found damaged.
 
     `sound`: copies that were read after change `judged` and are whole, or are gone.
     """
@@ -156,21 +158,21 @@ class Record(_Op, frozen=True):
 
 
 class RecordRun(_Op, frozen=True):
-    """A run of a plan is over. Recorded again under its id, the later record stands."""
+    """A finished run of a plan. A later record with the same id replaces it."""
 
     run: RecordedRun
     session: SessionId = SessionId(b"")
 
 
 class SetVoters(_Op, frozen=True):
-    """The configuration after the present one: the head that holds this change is the last of its own."""
+    """The configuration after the present one. The head that holds this change is the last of its own configuration."""
 
     config: Config
     session: SessionId = SessionId(b"")
 
 
 class Recover(_Op, frozen=True):
-    """The first change of a new generation: a person named the sites that are left, and gave up the rest."""
+    """The first change of a new generation: a person named the surviving sites, and gave up the rest."""
 
     config: Config
     sites: tuple[SiteName, ...]
@@ -185,13 +187,13 @@ class SetKeys(_Op, frozen=True):
 
 
 class Compact(_Op, frozen=True):
-    """Changes nothing but the head: what was stored for heads that lost against this one is garbage."""
+    """A change of nothing but the head, so that objects stored for heads that lost against it are garbage."""
 
     session: SessionId = SessionId(b"")
 
 
 class Condemn(_Op, frozen=True):
-    """These objects, to which nothing up to change `marked` refers, count as absent from now on."""
+    """Objects that nothing up to change `marked` references. They count as absent from now on."""
 
     objects: ObjectList
     marked: int
@@ -199,15 +201,18 @@ class Condemn(_Op, frozen=True):
 
 
 class Withdraw(_Op, frozen=True):
-    """What was condemned at change `condemned` counts again."""
+    """The objects condemned at change `condemned` count again."""
 
     condemned: int
     session: SessionId = SessionId(b"")
 
 
 class Remove(_Op, frozen=True):
-    """`objects`, what is left of those condemned at change `condemned` after looking at all snapshots up to `marked`, go
-    for good, from `targets`; `segments` stand in place of those that named them; `dropped` forgotten snapshots are gone."""
+    """The final removal of `objects` from `targets`.
+
+    `objects` are those condemned at change `condemned` that are still unreferenced in all snapshots up to `marked`.
+    `segments` replace those that named them, and the `dropped` forgotten snapshots are gone.
+    """
 
     condemned: int
     objects: ObjectList
@@ -220,7 +225,7 @@ class Remove(_Op, frozen=True):
 
 
 class Removed(_Op, frozen=True):
-    """Nothing of the removal that began at change `removal` is left at `targets`."""
+    """None of the objects of the removal that began at change `removal` is left at `targets`."""
 
     removal: int
     targets: tuple[TargetName, ...]
@@ -261,12 +266,12 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def op(self) -> Op:
-        """The op; `FormatError` if a newer program wrote a kind that this one does not know."""
+        """Return the op. `FormatError` if a newer program wrote a kind that this one does not have."""
         return decode_op(bytes(self.raw_op))
 
 
 def decode_op(raw: bytes) -> Op:
-    """The op in `raw`; `FormatError` unless this program understands all of it."""
+    """Return the op in `raw`. `FormatError` unless this program understands all of it."""
     try:
         return _op_decoder.decode(raw)
     except msgspec.MsgspecError as error:
@@ -277,22 +282,22 @@ def decode_op(raw: bytes) -> Op:
 
 
 def make_change(op: Op, session: SessionId, counter: int, time_ns: int, host: str) -> Change:
-    """`op` as change number `counter` of `session`."""
+    """Return `op` as change number `counter` of `session`."""
     return Change(session, counter, time_ns, host, msgspec.Raw(_encoder.encode(op)))
 
 
 def encode_change(change: Change) -> bytes:
-    """The bytes that the digest covers."""
+    """Return the bytes that the digest covers."""
     return _encoder.encode(change)
 
 
 def kind_of(op: Op) -> str:
-    """`add-snapshot` for an `AddSnapshot`."""
+    """Return the kind of an op, such as `add-snapshot` for an `AddSnapshot`."""
     return str(op.__struct_config__.tag)
 
 
 def summary_of(op: Op) -> str:
-    """A few words for `manifest log`."""
+    """Return a few words for `manifest log`."""
     match op:
         case AddSnapshot(snapshot=snapshot):
             return f"{snapshot.id[:4].hex()} of {snapshot.source or 'paths'} on {snapshot.host}"

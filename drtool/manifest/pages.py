@@ -1,15 +1,17 @@
-"""What lies under a head: a checkpoint, pages of snapshots, pages of the log. All immutable, all content-addressed.
+"""The objects under a head: a checkpoint, pages of snapshots, pages of the log. All are immutable and
+content-addressed.
 
 A checkpoint holds the small part of the state and the list of pages. Folding moves a head's recent changes under a new
-checkpoint: their snapshots become a page, their log rows another. Eight neighbouring pages of one size class become
-one (a geometric merge: each row is rewritten at most three times), up to a size at which pages are left alone.
-So a run that was here before fetches the checkpoint and a few small pages, whatever the history.
+checkpoint: their snapshots become a page, and their log rows another. Eight neighbouring pages of one size class become
+one (a geometric merge, in which each row is rewritten at most three times), up to a size at which pages are left alone.
+So a host that has read the manifest before fetches the checkpoint and a few small pages, regardless of the length of
+the history.
 
 Invariants
-    A page is never changed; a page that lost more than an eighth of its snapshots is written anew without them.
-    `dead` holds positions in a page of snapshots that are forgotten: readers skip them.
-    An object that a fold replaced is named in `retired`, and deleted only `RETIRED_CHANGES` later, when no reader
-    that is not lost in the past can still ask for it.
+    A page is never changed. A page that lost more than an eighth of its snapshots is replaced by one without them.
+    `dead` holds the positions of forgotten snapshots in a page, which readers skip.
+    An object that a fold replaced is named in `retired`, and deleted only `RETIRED_CHANGES` later. By then only a
+    reader that is far behind can still ask for it.
 
 Source: O'Neil et al. 1996 (log-structured merge trees), with fan-out 8 and three levels.
 """
@@ -36,7 +38,7 @@ R = TypeVar("R", bound=Row)
 
 
 class PageRef(Row, frozen=True):
-    """A page: where it is, how many rows it has, which positions no longer count."""
+    """A page: its reference, its number of rows, and the positions that no longer count."""
 
     reference: Reference
     rows: int
@@ -44,7 +46,9 @@ class PageRef(Row, frozen=True):
 
 
 class LogRow(Row, frozen=True):
-    """One change as people and `check` see it later: when, who, what; and the start of the digest after it."""
+    """One change as shown by `manifest log` and used by `check`: time, author, op, and the start of the digest after
+    it.
+    """
 
     sequence: int
     time_ns: int
@@ -67,7 +71,7 @@ class ForgottenPage(Row, frozen=True):
 
 
 class NameList(Row, frozen=True):
-    """Packs and index segments by name, 32 bytes each, one after the other, sorted: what prune condemns and removes."""
+    """Names of packs and index segments that prune condemns and removes, sorted and joined, 32 bytes each."""
 
     packs: bytes = b""
     segments: bytes = b""
@@ -79,7 +83,7 @@ class Retired(Row, frozen=True):
 
 
 class Checkpoint(Row, frozen=True):
-    """The state at one sequence, and the past up to there. What was forgotten lies in a page of its own."""
+    """The state at one sequence, and the history up to there. Forgotten snapshots are in a page of their own."""
 
     sequence: int
     digest: bytes
@@ -91,12 +95,12 @@ class Checkpoint(Row, frozen=True):
     forgotten_hash: bytes = b""
 
     def pages(self) -> tuple[PageRef, ...]:
-        """Every page below this checkpoint."""
+        """Return every page below this checkpoint."""
         return (*self.snapshot_pages, *self.log_pages, *((self.forgotten,) if self.forgotten else ()))
 
 
 class Fold:
-    """A new checkpoint in the making: the objects to store before a head may name it."""
+    """A new checkpoint under construction: the objects to store before a head may name it."""
 
     def __init__(self, seal: Callable[[Row], bytes]) -> None:
         self._seal = seal
@@ -114,7 +118,7 @@ class Fold:
 def fold(
     fold_: Fold, head: Head, state: State, under: Checkpoint | None, log_pages: Mapping[bytes, LogPage]
 ) -> tuple[Reference, Checkpoint]:
-    """The checkpoint at `head`, whose state is `state`; `log_pages` holds those that `log_pages_to_merge` named."""
+    """Return the checkpoint at `head` with `state`. `log_pages` holds those that `log_pages_to_merge` named."""
     before = under or Checkpoint(0, NO_DIGEST, state.core())
     snapshot_pages = _snapshot_pages(fold_, state.snapshots, before.snapshot_pages)
     log = _log_pages(fold_, head, before.log_pages, log_pages)
@@ -130,7 +134,7 @@ def fold(
 
 
 def _forgotten_page(fold_: Fold, state: State, before: Checkpoint) -> tuple[PageRef | None, bytes]:
-    """The page of what was forgotten: the one that is there, if nothing was forgotten or pruned since."""
+    """Return the page of forgotten snapshots, which is the present one if none was forgotten or pruned since."""
     if not state.forgotten:
         return None, b""
     page = ForgottenPage(state.forgotten)
@@ -141,20 +145,20 @@ def _forgotten_page(fold_: Fold, state: State, before: Checkpoint) -> tuple[Page
 
 
 def removable(under: Checkpoint | None, sequence: int) -> tuple[bytes, ...]:
-    """The objects that the fold at `sequence` drops from `retired`: to be deleted once its head is chosen."""
+    """Return the objects that the fold at `sequence` drops from `retired`, to be deleted once its head is chosen."""
     rows = under.retired if under else ()
     return tuple(row.name for row in rows if row.sequence <= sequence - RETIRED_CHANGES)
 
 
 def log_pages_to_merge(under: Checkpoint | None) -> tuple[Reference, ...]:
-    """The log pages whose content the next fold needs."""
+    """Return the log pages whose content the next fold needs."""
     pages = under.log_pages if under else ()
     first = merge_from([page.rows for page in pages] + [1])
     return tuple(page.reference for page in pages[first:])
 
 
 def merge_from(sizes: Sequence[int]) -> int:
-    """The first of the trailing pages that are to become one; the last position if none are."""
+    """Return the position of the first of the trailing pages to merge, or the last position if there are none."""
     first, rows = len(sizes) - 1, sizes[-1] if sizes else 0
     while True:
         level = _level(rows)
@@ -167,7 +171,7 @@ def merge_from(sizes: Sequence[int]) -> int:
 
 
 def log_rows(head: Head) -> list[LogRow]:
-    """The head's recent changes as rows of the log."""
+    """Return the head's recent changes as rows of the log."""
     digests = digests_of(head)[1:]
     return [
         LogRow(
@@ -183,7 +187,7 @@ def log_rows(head: Head) -> list[LogRow]:
 
 
 def catalogue_of(refs: Sequence[PageRef], pages: Mapping[bytes, SnapshotPage]) -> Catalogue:
-    """The snapshots of a checkpoint."""
+    """Return the snapshots of a checkpoint."""
     content: tuple[Page, ...] = tuple(pages[ref.reference.name].snapshots for ref in refs)
     dropped = frozenset(page[position].id for ref, page in zip(refs, content, strict=True) for position in ref.dead)
     return Catalogue(content, dropped=dropped)
@@ -199,7 +203,7 @@ def _log_pages(
     new = log_rows(head)
     first = merge_from([ref.rows for ref in refs] + [1])
     lost = [position for position, ref in enumerate(refs) if position >= first and ref.reference.name not in content]
-    first = max(lost) + 1 if lost else first  # a page that no site has any more stays by itself
+    first = max(lost) + 1 if lost else first  # a page that is missing at every site stays unmerged
     rows = [row for ref in refs[first:] for row in content[ref.reference.name].rows]
     page = LogPage((*rows, *new))
     return (*refs[:first], PageRef(fold_.add(page), len(page.rows)))
@@ -215,7 +219,7 @@ def _snapshot_pages(fold_: Fold, snapshots: Catalogue, refs: Sequence[PageRef]) 
 
 
 def _parts(snapshots: Catalogue, refs: Sequence[PageRef]) -> Iterator[tuple[PageRef | None, Page]]:
-    """The pages as they would stand without a merge; None for the reference of those that must be written."""
+    """Yield the pages as they would be without a merge. The reference is None for those that must be written."""
     dropped = snapshots.dropped
     for ref, page in zip(refs, snapshots.pages, strict=True):
         dead = tuple(i for i, row in enumerate(page) if row.id in dropped) if dropped else ()

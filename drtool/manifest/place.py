@@ -1,8 +1,8 @@
-"""An acceptor seen from here: where it is, whose memory it must be, what was found there, and what ailed it.
+"""An acceptor as seen from this host: its place and identity, its last known record, and its troubles.
 
 Invariants
     A record counts only if this repository's key made it for this very acceptor: site, incarnation, configuration.
-    A site that has forgotten something which this host saw there went back in time, and is marked so.
+    A site whose record is older than one that this host saw there went back in time, and is marked so.
 """
 
 from typing import Literal, TypeAlias
@@ -20,7 +20,7 @@ MAC_PURPOSE = "acceptor"
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where an acceptor is, whose memory it must be, what this host last saw of it, and how its register moves on."""
+    """An acceptor's location, identity and update mode, and its last record that this host saw."""
 
     site: SiteName
     prefix: str
@@ -33,14 +33,14 @@ class Place(msgspec.Struct, frozen=True):
         return encode_record(record, lambda data: self.keys.mac(MAC_PURPOSE, data))
 
     def decode(self, data: bytes) -> Record:
-        """The record; `FormatError` unless it is authentic and of this acceptor."""
+        """Return the record. `FormatError` unless it is authentic and of this acceptor."""
         record = decode_record(data, lambda body, tag: self.keys.mac_matches(MAC_PURPOSE, body, tag))
         if record.chain != self.chain:
             raise FormatError(f"a record of another acceptor ({record.chain.site}) lies at {self.site}")
         return record
 
     def is_built_on(self, data: bytes, before_hash: bytes) -> bool:
-        """Whether `data` is this acceptor's next version after the one with that hash."""
+        """Return whether `data` is this acceptor's next version after the one with that hash."""
         try:
             return self.decode(data).prev == before_hash
         except FormatError:
@@ -48,9 +48,9 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class SiteView(msgspec.Struct, frozen=True):
-    """An acceptor's memory as it was at some moment of our reading. `rolled_back`: this host saw a newer one before.
+    """An acceptor's record at some moment of the read. `rolled_back`: this host saw a newer one before.
 
-    `tag`: what a swap must name to replace it; empty in chain mode, and where it has been replaced already.
+    `tag`: the tag that a swap must name to replace it. Empty in chain mode, and if it has been replaced already.
     """
 
     record: Record
@@ -64,7 +64,7 @@ class SiteView(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """Our record took its place; `tag` as in `SiteView`."""
+    """Our record was written. `tag` as in `SiteView`."""
 
     tag: str = ""
 
@@ -96,5 +96,5 @@ def sealed() -> Trouble:
 
 
 def view_of(place: Place, record: Record, own_hash: bytes, tag: str = "") -> SiteView:
-    """An authentic record, compared with what this host saw at the site before."""
+    """Return an authentic record, compared with the one that this host saw at the site before."""
     return SiteView(record, own_hash, went_back(place.seen, record, own_hash), tag)

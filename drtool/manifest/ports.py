@@ -1,11 +1,11 @@
-"""What the manifest asks of the world, as values, and what it needs from its neighbours, as ports.
+"""The requests of the manifest to the outside world, as values, and its ports to neighbouring modules.
 
-Everything here that talks is a generator: it yields the frozen requests below and is sent their replies. `drive.py`
-answers them with threads and stores, the simulator in virtual time. Requests to sites are made in the branches of a
-`Gather`, so that sites are talked to at once.
+Every conversation is a generator that yields the frozen requests below and receives their replies. `drive.py` answers
+them with threads and stores, the simulator in virtual time. Requests to sites are made in the branches of a `Gather`,
+so that sites are asked concurrently.
 
 Invariants
-    A reply of `Failed` to anything that writes means *unknown*: it may still take effect, even later.
+    A reply of `Failed` to a write means *unknown*: the write may still take effect, even later.
     No generator sees a clock, a thread or an exception of a store.
 """
 
@@ -22,25 +22,25 @@ T = TypeVar("T")
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """A site did not do as asked, or nobody knows. `definite`: it was refused or not reachable at all, and at once."""
+    """A site did not do as requested, or the outcome is unknown. `definite`: it refused at once, or was not reachable."""
 
     reason: str
     definite: bool = False
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """The site answered: there is no such object."""
+    """The site answered that there is no such object."""
 
 
 class Tagged(msgspec.Struct, frozen=True):
-    """The site answered: these bytes, and a token that stands for exactly them."""
+    """The site answered with these bytes, and a token that stands for exactly them."""
 
     data: bytes
     tag: str
 
 
 class List(msgspec.Struct, frozen=True):
-    """Reply: the names with `prefix` after `start_after`, sorted, or Failed. `limit`: only that many, the first ones."""
+    """Reply: the names with `prefix` after `start_after`, sorted, or Failed. `limit`: only the first so many."""
 
     site: SiteName
     prefix: str
@@ -57,14 +57,14 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class ReadTagged(msgspec.Struct, frozen=True):
-    """Reply: Tagged, Missing or Failed. What was read is durable."""
+    """Reply: Tagged, Missing or Failed. The returned bytes are durable."""
 
     site: SiteName
     name: str
 
 
 class PutIfAbsent(msgspec.Struct, frozen=True):
-    """Reply: True (these bytes are there by this call), False (something was there) or Failed."""
+    """Reply: True (this call wrote these bytes), False (an object existed) or Failed."""
 
     site: SiteName
     name: str
@@ -72,9 +72,9 @@ class PutIfAbsent(msgspec.Struct, frozen=True):
 
 
 class Swap(msgspec.Struct, frozen=True):
-    """Replace the object that has the tag `expected`; None: create it.
+    """Replace the object that has the tag `expected`, or create it with None.
 
-    Reply: the tag of `data`, None (refused: there is another object, or none) or Failed.
+    Reply: the tag of `data`, None (refused, since there is another object or none) or Failed.
     """
 
     site: SiteName
@@ -92,7 +92,7 @@ class Put(msgspec.Struct, frozen=True):
 
 
 class Delete(msgspec.Struct, frozen=True):
-    """Reply: None or Failed; that it was absent is success."""
+    """Reply: None or Failed. An absent object is a success."""
 
     site: SiteName
     name: str
@@ -111,7 +111,7 @@ class Draw(msgspec.Struct, frozen=True):
 
 
 class Now(msgspec.Struct, frozen=True):
-    """Reply: seconds on a clock that only goes forward; for giving up and backing off, never for safety."""
+    """Reply: seconds on a monotonic clock, for timeouts and backoff, never for safety."""
 
 
 class Journal(msgspec.Struct, frozen=True):
@@ -121,17 +121,17 @@ class Journal(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Reply: None. One line for `-vv`: which phase, and what happened. The phase `warning` is for everybody to see."""
+    """Reply: None. One line for `-vv`: the phase and the event. The phase `warning` is shown to every user."""
 
     phase: str
     text: str
 
 
 class Gather(msgspec.Struct, frozen=True):
-    """Run all branches at once. Reply: what each returned so far, by site; Failed for those that did not finish.
+    """Run all branches concurrently. Reply: each branch's result so far, by site, or Failed for unfinished ones.
 
-    The reply comes when all have finished, or when `enough` says so and the others had `grace_s` more. A branch that
-    is left behind goes on in the background while the call lasts; its results are never seen.
+    The reply comes when all have finished, or when `enough` says so and the others had `grace_s` more. A branch that is
+    left behind goes on in the background while the call lasts, and its results are dropped.
     """
 
     branches: "Mapping[SiteName, Talk[Any]]"
@@ -142,7 +142,7 @@ class Gather(msgspec.Struct, frozen=True):
 SiteRequest: TypeAlias = List | Read | ReadTagged | PutIfAbsent | Swap | Put | Delete
 Request: TypeAlias = SiteRequest | Sleep | Draw | Now | Journal | Note | Gather
 Reply: TypeAlias = Any
-"""What each request says of its reply; the generator that asked knows which."""
+"""Each request documents its reply, and the generator that sent it relies on that."""
 
 Talk: TypeAlias = Generator[Request, Reply, T]
 
@@ -153,7 +153,7 @@ def never(_results: Mapping[SiteName, Any]) -> bool:
 
 
 class TaggedBytes(Protocol):
-    """What a store hands out as an object with its token."""
+    """An object with its token, as a store returns it."""
 
     @property
     def data(self) -> bytes: ...
@@ -162,7 +162,7 @@ class TaggedBytes(Protocol):
 
 
 class SitePort(Protocol):
-    """A voter's store, as far as the manifest uses it."""
+    """The part of a voter's store that the manifest uses."""
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]: ...
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes: ...
@@ -174,14 +174,14 @@ class SitePort(Protocol):
 
 
 class Keys(Protocol):
-    """What the manifest needs of a keyring."""
+    """The part of a keyring that the manifest uses."""
 
     @property
     def repository(self) -> RepositoryId: ...
     def seal(self, kind: SealKind, plaintext: bytes, newest: int | None = None) -> bytes:
-        """Seal under the key in use.
+        """Seal under the current key.
 
-        `newest`: under a key that key slots whose newest key is this one are sure to hold.
+        `newest`: seal under a key that key slots whose newest key is this one are sure to hold.
         """
 
     def open(self, kind: SealKind, sealed: bytes) -> bytes: ...
@@ -190,25 +190,25 @@ class Keys(Protocol):
 
 
 class LocalState(Protocol):
-    """What this host remembers from run to run. Losing it loses rollback detection, never backups."""
+    """This host's record from run to run. Losing it loses rollback detection, never backups."""
 
     def witness(self) -> Witness: ...
     def remember(self, witness: Witness) -> None:
-        """Keep the newer of what is known and `witness`."""
+        """Keep the newer of the present witness and `witness`."""
 
     def journal(self, entry: Outstanding) -> None: ...
     def settle(self, entry: Outstanding, made: Made | None = None) -> None:
-        """It is known what became of `entry`. `made`: it is in the manifest; the newest of these are kept."""
+        """Note that the outcome of `entry` is known. `made`: it is in the manifest (the newest of these are kept)."""
 
     def outstanding(self) -> tuple[Outstanding, ...]: ...
     def made(self) -> tuple[Made, ...]:
-        """The newest changes of this host that were confirmed, oldest first."""
+        """Return the newest confirmed changes of this host, oldest first."""
 
     def forget_made(self, entry: Made) -> None: ...
 
 
 class PageCache(Protocol):
-    """Immutable objects by name; may forget anything at any time, and is never believed without the hash."""
+    """Immutable objects by name. It may drop anything at any time, and its data is always checked by hash."""
 
     def get(self, name: bytes) -> bytes | None: ...
     def put(self, name: bytes, data: bytes) -> None: ...

@@ -1,14 +1,14 @@
-"""One round of Paxos over all voters: survey, prepare, accept. Each talks to every site at once.
+"""One round of Paxos over all voters: survey, prepare, accept. Each phase asks every site at once.
 
-The phases, by the textbook's names: *election* picks a ballot above every one seen, *prepare* asks for promises,
+The phases, in the textbook's terms: *election* picks a ballot above every one seen, *prepare* asks for promises,
 *accept* offers the value, *decide* is the moment when a quorum confirmed it, *notify* collects old records, *confirm*
 writes the witness.
 
 Invariants
-    Nothing is accepted before a quorum of confirmed promises for the same ballot. A proposer adopts the value
-    accepted under the highest ballot among them.
-    A site that this host knows to have gone back in time counts for nothing, and is not written to: nobody can tell what
-    it had promised. It begins anew in another configuration.
+    Nothing is accepted before a quorum of confirmed promises for the same ballot. A proposer adopts the value accepted
+    under the highest ballot among them.
+    A site that went back in time, as seen from this host, does not count and is not written to, because its earlier
+    promises are unknown. It starts a new incarnation in another configuration.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,11 +36,11 @@ SURVEY_GRACE_S = 0.3
 ACCEPT_GRACE_S = 1.0
 
 Guard = Callable[[SiteName], Talk[Trouble | None]]
-"""None once the site may accept what is offered; otherwise why it may not."""
+"""Returns None once the site may accept the offered value, or otherwise why it may not."""
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """What the sites said when asked: acceptors that count, those that went back in time, and what ails the rest."""
+    """The answers of the sites: acceptors that count, those that went back in time, and the troubles of the rest."""
 
     views: Mapping[SiteName, SiteView]
     rolled_back: Mapping[SiteName, SiteView]
@@ -50,12 +50,12 @@ class Survey(msgspec.Struct, frozen=True):
         return agreed((view.record for view in self.views.values()), quorum)
 
     def ballots(self) -> Iterable[Ballot]:
-        """Every ballot seen, those of sites that do not count included: it costs nothing to exceed them too."""
+        """Return every ballot seen. Those of sites that do not count are included, since exceeding them costs nothing."""
         return (view.record.promised for views in (self.views, self.rolled_back) for view in views.values())
 
 
 class Round(msgspec.Struct, frozen=True):
-    """The outcome of one phase: who went along, who had promised a higher ballot, what ails the rest."""
+    """The outcome of one phase: sites that agreed, sites that had promised a higher ballot, and troubles of the rest."""
 
     views: Mapping[SiteName, SiteView]
     preempted: Mapping[SiteName, Preempted]
@@ -63,7 +63,7 @@ class Round(msgspec.Struct, frozen=True):
 
 
 def survey(places: Mapping[SiteName, Place], quorum: int) -> Talk[Survey]:
-    """Read every acceptor; go on when a quorum agrees."""
+    """Read every acceptor, and go on when a quorum agrees."""
     replies = yield Gather(
         {site: read_site(place) for site, place in places.items()},
         lambda results: agreed(_counted(results), quorum) is not None,
@@ -79,17 +79,18 @@ def survey(places: Mapping[SiteName, Place], quorum: int) -> Talk[Survey]:
 
 
 def elect(seen: Survey, beyond: Ballot, proposer: bytes) -> Ballot:
-    """A ballot above every one seen, by anybody, in this task."""
+    """Return a ballot above every one seen in this task."""
     return next_ballot((*seen.ballots(), beyond), proposer)
 
 
 def prepare(
     places: Mapping[SiteName, Place], seen: Survey, ballot: Ballot, quorum: int, *, insists: bool = False
 ) -> Talk[Round]:
-    """Ask for promises; only confirmed ones are in the answer.
+    """Ask for promises, and return the confirmed ones.
 
-    Whoever was promised something since `seen` goes first, even with a lower ballot: overtaking would cost both a round.
-    Unless the caller `insists`.
+    A proposer that got a promise after `seen` goes first, even with a lower ballot, since overtaking it would cost both
+    a round.
+    With `insists` it does not.
     """
     known = max(seen.ballots(), default=NO_BALLOT)
 
@@ -102,7 +103,9 @@ def prepare(
 
 
 def _goes_first(record: Record, known: Ballot, ballot: Ballot) -> bool:
-    """Whether somebody was promised this acceptor since the survey, and has not come to an end. Courtesy, not safety."""
+    """Return whether another proposer got an unfinished promise here since the survey. A courtesy, irrelevant to
+    safety.
+    """
     return record.promised > max(known, record.accepted) and record.promised.proposer != ballot.proposer
 
 
@@ -114,7 +117,7 @@ def offer(
     quorum: int,
     guards: Sequence[Guard],
 ) -> Talk[Round]:
-    """Ask to accept `value`, each site once all `guards` let it; only confirmed acceptances are in the answer."""
+    """Ask each site to accept `value` once all `guards` allow it, and return the confirmed acceptances."""
     rule = accepting(ballot, value)
     return (yield from _phase("accept", places, seen, rule, ballot, quorum, ACCEPT_GRACE_S, guards))
 
@@ -127,7 +130,7 @@ def accepting(ballot: Ballot, value: bytes) -> Rule:
 
 
 def notify(places: Mapping[SiteName, Place], done: Round) -> Talk[None]:
-    """After the decision: old records go where it is time."""
+    """Collect old records after the decision, at the sites where it is due."""
     due = {site: view.record.version for site, view in done.views.items() if is_due_for_collection(places[site], view)}
     if due:
         yield Gather(
@@ -170,7 +173,7 @@ def _change(place: Place, view: SiteView | None, rule: Rule, guards: Sequence[Gu
 
 
 def _is_hopeless(seen: Survey | Round, site: SiteName) -> bool:
-    """Not worth another request in this round."""
+    """Return whether the site is not worth another request in this round."""
     trouble = seen.troubles.get(site)
     return trouble is not None and (trouble.definite or trouble.kind in ("absent", "sealed"))
 

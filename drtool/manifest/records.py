@@ -1,8 +1,8 @@
-"""What the manifest's state is made of: rows, each frozen, each a short MessagePack array on a site.
+"""The rows that the manifest's state consists of. Each is frozen, and stored as a short MessagePack array.
 
 Invariants
-    Fields are only ever added, at the end and with a default: older rows stay readable.
-    Times are nanoseconds since 1970 by the writer's clock; they are told to people and decide nothing.
+    Fields are only ever added, at the end and with a default, so older rows stay readable.
+    Times are nanoseconds since 1970 by the writer's clock. They are shown to people and decide nothing.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Target(Row, frozen=True):
-    """A place for objects, as every host sees it: without secrets; `host` says whose directory a `file://` URL is.
+    """A place for objects, as every host sees it, without secrets. `host`: the owner of a `file://` directory.
 
-    `votes_only`: an arbiter's place; it holds a register and never a pack. `id`: the `target_id` of its marker, if it took
-    the place of an earlier target of the same name; that one is never mistaken for it.
+    `votes_only`: an arbiter's place, which holds a register and never a pack. `id`: the `target_id` of its marker if it
+    replaced an earlier target of the same name, so that it is never mistaken for that one.
     """
 
     name: TargetName
@@ -40,7 +40,7 @@ class Target(Row, frozen=True):
 
 
 class Voter(Row, frozen=True):
-    """A site with an acceptor, the target that holds its register, which life of the register this is, how it moves on."""
+    """A site with an acceptor: the target of its register, the register's incarnation, and its update mode."""
 
     site: SiteName
     target: TargetName
@@ -48,15 +48,15 @@ class Voter(Row, frozen=True):
     mode: Mode = "chain"
 
     def suits(self, medium: Mode) -> bool:
-        """Whether the register moves on at such a medium: all of them can put if absent, and some can compare and swap."""
+        """Return whether the medium supports the update mode: all can put if absent, and some can compare and swap."""
         return self.mode == "chain" or medium == "cas"
 
 
 class Config(Row, frozen=True):
-    """One set of acceptors: generation after forced recoveries, number within it, members, how many are a quorum.
+    """One set of acceptors: generation of forced recoveries, number within it, members, and quorum.
 
-    `recovery`: 16 random bytes that tell two recoveries to one generation apart; empty in generation 1.
-    `liars`: of how many voters any two quorums share more than that; kept when the voters change.
+    `recovery`: 16 random bytes that distinguish two recoveries to one generation, empty in generation 1.
+    `liars`: any two quorums share more than this many voters. It is kept when the voters change.
     """
 
     generation: int
@@ -68,11 +68,11 @@ class Config(Row, frozen=True):
 
     @property
     def place(self) -> tuple[int, int]:
-        """Which of two configurations came later: the greater one."""
+        """Return the order of configurations: the later one is greater."""
         return self.generation, self.number
 
     def voter(self, site: SiteName) -> Voter:
-        """The voter at `site`; KeyError if the site does not vote."""
+        """Return the voter at `site`. KeyError if the site does not vote."""
         for voter in self.voters:
             if voter.site == site:
                 return voter
@@ -80,18 +80,20 @@ class Config(Row, frozen=True):
 
 
 class Policy(Row, frozen=True):
-    """What holds for the whole repository and is chosen at `init`."""
+    """Settings of the whole repository, chosen at `init`."""
 
     copies: int
     minimum: int = 1
     timezone: str = "UTC"
     chunk_average_bytes: int = 512 * 1024
     hides_sizes: bool = False
-    """Whether writers cut under a key and pad packs; absent in repositories of early versions."""
+    """Whether writers chunk with a key and pad packs. Absent in repositories of early versions."""
 
 
 class SegmentRef(Row, frozen=True):
-    """A live index segment. `targets` held it when it was written: a hint, empty in rows of early versions."""
+    """A live index segment. `targets`: those that held it when it was written (a hint, empty in rows of early
+    versions).
+    """
 
     id: SegmentId
     size_bytes: int
@@ -101,7 +103,7 @@ class SegmentRef(Row, frozen=True):
 
 
 class Counts(Row, frozen=True):
-    """What a backup met and stored; sizes in bytes."""
+    """What a backup found and stored. Sizes are in bytes."""
 
     files: int = 0
     dirs: int = 0
@@ -129,14 +131,14 @@ class Snapshot(Row, frozen=True):
     program: str
     sequence: int = 0
     hidden: tuple[str, ...] | None = None
-    """What the process that took it could not see of files: `trusted` attributes, the attributes and flags of `unreadable`
-    directories on the way. None: it is not recorded."""
+    """What the backup could not see: `trusted` attributes, or the attributes and flags of `unreadable` directories on the
+    way. None: not recorded."""
 
 
 class Mark(Row, frozen=True):
-    """What was said of a snapshot afterwards. `tags`: in place of its own; None: those hold. `until_ns`: 0 for no end.
+    """A mark set on a snapshot later. `tags` replace its own, unless None. `until_ns`: 0 for no end.
 
-    A held snapshot is not forgotten. `sequence`: of the change that made this mark.
+    A held snapshot is not forgotten. `sequence`: the change that made this mark.
     """
 
     snapshot: SnapshotId
@@ -153,14 +155,14 @@ class Mark(Row, frozen=True):
 
 
 class HostCount(Row, frozen=True):
-    """How many snapshots a host has."""
+    """The number of a host's snapshots."""
 
     host: str
     count: int
 
 
 class Forgotten(Row, frozen=True):
-    """A snapshot that nobody lists any more, and whose objects prune may take after the grace."""
+    """A snapshot that is no longer listed, and whose objects prune may remove after the grace."""
 
     snapshot: Snapshot
     sequence: int
@@ -169,7 +171,7 @@ class Forgotten(Row, frozen=True):
 
 
 class Session(Row, frozen=True):
-    """One writer at work on one source, and where to look whether its process is still alive."""
+    """One writer at work on one source, with the data to check whether its process is alive."""
 
     id: SessionId
     kind: SessionKind
@@ -187,7 +189,7 @@ class Session(Row, frozen=True):
 
 
 class ClosedSession(Row, frozen=True):
-    """Remembered for a while, so that a writer that lost its answer still learns it."""
+    """An ended session, kept for a while so that a writer that lost its answer still gets it."""
 
     id: SessionId
     sequence: int
@@ -196,7 +198,7 @@ class ClosedSession(Row, frozen=True):
 
 
 class Coverage(Row, frozen=True):
-    """How far verification of one site at one level has come in its present round."""
+    """The progress of verification of one site at one level in its present round."""
 
     site: SiteName
     level: str
@@ -205,15 +207,15 @@ class Coverage(Row, frozen=True):
     sequence: int
     time_ns: int
     unsound: bool = False
-    """Whether anybody found something damaged or missing at that site in this round: then its end proves nothing."""
+    """Whether any run found damaged or missing objects at that site in this round. Then finishing it proves nothing."""
 
 
 class Damage(Row, frozen=True):
-    """Copies at one target that a read found damaged, as change `sequence` recorded them.
+    """Copies at one target that a read found damaged, as recorded by change `sequence`.
 
-    `objects`: the kind (`p` for a pack, `i` for an index segment) and the hash of each, 33 bytes, joined and sorted. `more`:
-    others were found as well and are not listed, so no copy at this target counts until all of it was read. `catalogue`: the
-    names of what was found damaged of the catalogue itself (pages, registers, key slots, the marker), sorted.
+    `objects`: the kind (`p` for a pack, `i` for an index segment) and hash of each, 33 bytes, joined and sorted.
+    `more`: others were found as well and are not listed, so no copy at this target counts until all of it was read.
+    `catalogue`: the names of damaged objects of the catalogue itself (pages, registers, key slots, the marker), sorted.
     """
 
     target: TargetName
@@ -234,7 +236,7 @@ class Evidence(Row, frozen=True):
 
 
 class RunObjective(Row, frozen=True):
-    """What a run of a plan came to in one respect: `rto`, `rpo`, `wrt` or `detection`. None: not asked for, or not measured."""
+    """One objective in a run of a plan: `rto`, `rpo`, `wrt` or `detection`. None: no target, or not measured."""
 
     name: str
     target_s: float | None
@@ -242,9 +244,9 @@ class RunObjective(Row, frozen=True):
 
 
 class RecordedRun(Row, frozen=True):
-    """A run of a plan that is over: evidence that stays when its host burns. `digest`: of its journal's last line.
+    """A finished run of a plan, as evidence that outlives its host. `digest`: of its journal's last line.
 
-    `must_pass_every_s`: how often the plan wanted to be proven when it ran.
+    `must_pass_every_s`: how often the plan had to pass, as of the run.
     """
 
     id: str
@@ -274,7 +276,9 @@ class Recovery(Row, frozen=True):
 
 
 class SlotRow(Row, frozen=True):
-    """A key slot that opens the repository: `keys/<id>`. `hash`: the BLAKE3 of its bytes; `generation`: the newest key in it."""
+    """A key slot that opens the repository: `keys/<id>`. `hash`: BLAKE3 of its bytes. `generation`: the newest key in
+    it.
+    """
 
     id: bytes
     label: str
@@ -285,11 +289,11 @@ class SlotRow(Row, frozen=True):
 
 
 class KeyTable(Row, frozen=True):
-    """Which key slots there are. `generation` is the key that new objects are sealed under.
+    """The table of key slots. `generation` is the key that new objects are sealed under.
 
-    `epoch` counts the changes; 0: nobody wrote down any slots, as in repositories of early versions. `drawn`: the highest
-    generation that a key was ever drawn for, so that no number ever stands for two. `removed`: the slots that went last,
-    so that they go from a target that was away as well.
+    `epoch` counts the changes, and is 0 if slots were never recorded, as in repositories of early versions. `drawn`:
+    the highest generation for which a key was ever drawn, so that no number stands for two keys. `removed`: the last
+    removed slots, so that they are also deleted at a target that was away.
     """
 
     epoch: int = 0
@@ -300,7 +304,7 @@ class KeyTable(Row, frozen=True):
 
 
 class ObjectList(Row, frozen=True):
-    """Names of stored objects, in a manifest object of their own: how many there are, and their bytes together."""
+    """Names of stored objects, in a manifest object of their own: their count and their total bytes."""
 
     name: bytes
     size_bytes: int
@@ -309,7 +313,7 @@ class ObjectList(Row, frozen=True):
 
 
 class Condemned(Row, frozen=True):
-    """Objects that count as absent for every session that opens after `sequence`; unreferenced up to change `marked`."""
+    """Objects that count as absent for every session that opens after `sequence`. Unreferenced up to change `marked`."""
 
     objects: ObjectList
     marked: int
@@ -325,9 +329,9 @@ class Removal(Row, frozen=True):
 
 
 class Successor(Row, frozen=True):
-    """What an ended configuration's `z-sealed` says: which one ended, which follows, and where its registers are.
+    """The content of an ended configuration's `z-sealed`: which one ended, which follows, and where its registers are.
 
-    `recovery`: of the one that ended; None in seals of early versions, which did not say it.
+    `recovery`: of the ended one, or None in seals of early versions, which did not record it.
     """
 
     generation: int
@@ -338,7 +342,7 @@ class Successor(Row, frozen=True):
 
 
 class Founding(msgspec.Struct, frozen=True, kw_only=True):
-    """What a repository begins with."""
+    """The initial settings of a repository."""
 
     repository: RepositoryId
     label: str
@@ -347,6 +351,6 @@ class Founding(msgspec.Struct, frozen=True, kw_only=True):
     voters: tuple[tuple[SiteName, TargetName], ...]
     ring_epoch: int = 1
     modes: Mapping[SiteName, Mode] = {}
-    """How the registers of the voters move on; `chain` where nothing is said."""
+    """The update modes of the voters' registers. The default is `chain`."""
     keys: KeyTable = KeyTable()
     liars: int = 0

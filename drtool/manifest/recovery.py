@@ -1,17 +1,23 @@
-"""When a majority is lost for ever: a person names the sites that are left, and the manifest goes on from what they hold.
+"""Forced recovery after a majority is lost: a person names the surviving sites, and the manifest continues from what
+they hold.
 
-A recovery is a new generation with a random id. First every named survivor is sealed with the plan of the new generation, so
-that nothing of the old one is confirmed there any more; then the newest head among the survivors, with a `recover` change on
-top, becomes the first head of the new generation. The first voter of the plan decides which head that is, by *put if
-absent*; the others copy it. So a recovery that died is finished by running it again, by anybody.
+A recovery is a new generation with a random id. First every named survivor is sealed with the plan of the new
+generation, so that nothing of the old one is confirmed there any more. Then the newest head among the survivors, with a
+`recover` change on top, becomes the first head of the new generation. The first voter of the plan decides which head
+that is, by *put if absent*, and the others copy it. So an interrupted recovery is finished by running it again, on any
+host.
 
 Invariants
     Nothing is read for the new head before all named survivors are sealed.
-    A seal that is not ours stops nobody: it is told and passed over. How many names a site invents costs nothing.
-    One generation and id has one first head, whoever finishes it; two ids to one generation are a fork, and are named.
+    A seal that is not ours does not stop the recovery: it is reported and skipped. Any number of invented names costs
+    nothing.
+    One generation and id has one first head, whichever host finishes it. Two ids to one generation are a fork, and are
+    reported.
     Voters begin only while fewer than a quorum have begun.
-    What was acknowledged on the survivors stays; what only the lost majority held is given up, and this is said.
-    A survivor that has only a mirror gives its head, and votes only if a place there was found able to (`Standing`).
+    Changes acknowledged on the survivors stay. Those that only the lost majority held are given up, and this is
+    reported.
+    A survivor that has only a mirror provides its head, and votes only if a place there was found suitable
+    (`Standing`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,9 +52,9 @@ DraftBatch = Callable[[Sequence[Op], State], tuple[Change, ...]]
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """Voters that begin with the recovery, beside the survivors' registers: the target of each, and how its register moves on.
+    """Voters that begin with the recovery, besides the survivors' registers: each one's target and update mode.
 
-    `ops`: what the same change set does besides, such as making new targets known.
+    `ops`: further ops of the same change set, such as the registration of new targets.
     """
 
     voters: Mapping[SiteName, tuple[TargetName, Mode]] = {}
@@ -60,7 +66,7 @@ ALONE = Standing()
 
 
 class Survivors(msgspec.Struct, frozen=True):
-    """What the named sites hold: the newest head among them, and who holds how much of it.
+    """The contents of the named sites: the newest head among them, and the newest change at each.
 
     `mirrored`: the sites whose newest head is in a mirror, and when its newest change was made.
     """
@@ -76,7 +82,7 @@ class Survivors(msgspec.Struct, frozen=True):
 
 
 def look_at_survivors(library: Library, sites: Sequence[SiteName], others: Sequence[SiteName]) -> Talk[Survivors]:
-    """The newest head among `sites`; `NoQuorum` if one does not answer, `Refused` if one holds nothing."""
+    """Return the newest head among `sites`. `NoQuorum` if one does not answer, `Refused` if one holds nothing."""
     replies = yield from look_around(sites, library.keys, wait_for_all=True)
     copies = yield from newest_in_mirrors(library)
     sightings: dict[SiteName, Sighting] = {}
@@ -84,11 +90,11 @@ def look_at_survivors(library: Library, sites: Sequence[SiteName], others: Seque
     for site, reply in replies.items():
         if isinstance(reply, Failed):
             raise NoQuorum(
-                f"{site} was named as a survivor and does not answer: {reply.reason}", hint="name only sites that do"
+                f"{site} was named as a survivor but does not answer: {reply.reason}", hint="name only sites that do"
             )
         if reply.unread:
             raise NoQuorum(
-                f"{site} did not give {reply.unread}, which may be newer than all that it gave; nothing was changed",
+                f"{site} did not return {reply.unread}, which may be newer than everything it returned, so nothing was changed",
                 hint="run the same command again; if that object can never be read, move it away first",
             )
         copy = copies.get(site)
@@ -99,12 +105,14 @@ def look_at_survivors(library: Library, sites: Sequence[SiteName], others: Seque
         if reply.record is None:
             why = f" ({reply.problem})" if reply.problem else ""
             raise Refused(
-                f"{site} holds no head of the manifest{why}; nothing was changed", hint="leave it out of --from"
+                f"{site} holds no head of the manifest{why}, so nothing was changed", hint="leave it out of --from"
             )
         sightings[site] = reply
     record = newest_record(sightings.values())
     if record is None:
-        raise Refused(f"no head at {', '.join(sites)} can be opened; nothing was changed", hint="name other survivors")
+        raise Refused(
+            f"no head at {', '.join(sites)} can be opened, so nothing was changed", hint="name other survivors"
+        )
     sequences: dict[SiteName, int] = {}
     for site, seen in sightings.items():
         if seen.record is not None:
@@ -126,7 +134,9 @@ def recover(
     modes: Modes,
     standing: Standing,
 ) -> Talk[Config]:
-    """Begin a new generation at `sites` with the newest head among them; its configuration. `modes`: of their media."""
+    """Begin a new generation at `sites` with the newest head among them, and return its configuration. `modes`: of
+    their media.
+    """
     before = yield from look_at_survivors(library, sites, others)
     elsewhere = yield from look_around(others, library.keys, wait_for_all=True)
     known = [*before.sightings.values(), *(seen for seen in elsewhere.values() if isinstance(seen, Sighting))]
@@ -143,7 +153,7 @@ def recover(
 
 
 def _unfinished(survivors: Mapping[SiteName, Sighting], known: Sequence[Sighting]) -> Config | None:
-    """The plan of a recovery from the same sites that did not get far enough to be the present configuration."""
+    """Return the plan of an unfinished recovery from the same sites, if it did not become the present configuration."""
     plans = {config for seen in survivors.values() for config in _plans(seen)}
     newest = max((config.generation for seen in known for config in seen.configs()), default=1)
     for plan in plans:
@@ -171,13 +181,14 @@ def _plan(before: Survivors, known: Iterable[Sighting], modes: Modes, standing: 
             else None
         )
         if row is None:
-            raise Refused(f"{site} holds a register of which its own head knows nothing", hint="leave it out of --from")
+            raise Refused(f"{site} holds a register that its own head does not mention", hint="leave it out of --from")
         voters.append(Voter(site, row.target, (yield Draw(16)), modes.get(site, row.mode)))
     for site, (target, mode) in sorted(standing.voters.items()):
         voters.append(Voter(site, target, (yield Draw(16)), mode))
     if not voters:
         raise Refused(
-            f"{', '.join(before.sightings)} cannot vote; nothing was changed", hint="name a place that can: --arbiter"
+            f"{', '.join(before.sightings)} cannot vote, so nothing was changed",
+            hint="name a place that can: --arbiter",
         )
     highest = max((config.generation for seen in known for config in seen.configs()), default=state.config.generation)
     recovery = yield Draw(16)
@@ -186,12 +197,12 @@ def _plan(before: Survivors, known: Iterable[Sighting], modes: Modes, standing: 
 
 
 def _seal_all(library: Library, before: Survivors, plan: Config) -> Talk[None]:
-    """Every register at every survivor, the newest last known included, leads to `plan` or to what led there."""
+    """Seal every register at every survivor, including the newest, so that it leads to `plan` or to its predecessors."""
     targets = voters_targets(before.learned, plan)
     talks = {
         site: _seal_site(library, site, _lives_to_seal(seen, plan.generation), plan, targets)
         for site, seen in before.sightings.items()
-        if seen.lives  # where there is no register, nothing can be confirmed
+        if seen.lives  # without a register nothing can be confirmed
     }
     if not talks:
         return
@@ -210,10 +221,10 @@ def _seal_all(library: Library, before: Survivors, plan: Config) -> Talk[None]:
 
 
 def _lives_to_seal(seen: Sighting, before: int) -> list[Life]:
-    """Registers at the site that end with the generation `before`; the last is the newest that is proven.
+    """Return the registers at the site that end with generation `before`. The last is the newest proven one.
 
-    Proven: an authentic record or seal tells of it, perhaps of one that nobody has begun (two recoveries that met
-    half-way). Of those that are only a name no more than a few: a hostile site may invent any number.
+    A register is proven if an authentic record or seal mentions it, even if it has not begun (after two recoveries that
+    met half-way). Only a few of the others are returned, since a hostile site may list any number of names.
     """
     proven = {Life(config.generation, config.number, config.recovery) for config in seen.configs()}
     named = [life for life in sorted(seen.lives, reverse=True) if life.generation < before and life not in proven]
@@ -223,25 +234,25 @@ def _lives_to_seal(seen: Sighting, before: int) -> list[Life]:
 def _seal_site(
     library: Library, site: SiteName, lives: Sequence[Life], plan: Config, targets: Sequence[Any]
 ) -> Talk[Any]:
-    """The configuration to which the newest register at the site leads after all were sealed."""
+    """Seal all registers at the site, and return the configuration to which the newest one leads."""
     leads: Config | Trouble = Trouble("absent", "it holds no register")
     for life in lives:
         row = Successor(life.generation, life.number, plan, tuple(targets), life.recovery)
         yield PutIfAbsent(site, sealed_name(life.prefix), seal_row(library.keys, SealKind.SUCCESSOR, row))
         there = yield Read(site, sealed_name(life.prefix), durable=True)
         if not isinstance(there, bytes):
-            return Trouble("unreachable", "it did not take the seal", definite=False)
+            return Trouble("unreachable", "it did not accept the seal", definite=False)
         ended = successor_in(library.keys, life, there)
         leads = ended.config if isinstance(ended, Successor) else plan
-        if isinstance(ended, str):  # whatever it says, under its name nothing is confirmed here any more
-            yield Note("warning", f"{site}: {sealed_name(life.prefix)}: {ended}; passed over")
+        if isinstance(ended, str):  # regardless of its content, its name prevents further confirmations here
+            yield Note("warning", f"{site}: {sealed_name(life.prefix)}: {ended} (skipped)")
     return leads
 
 
 def _begin_generation(
     context: Context, sites: Sequence[SiteName], others: Sequence[SiteName], draft: DraftBatch
 ) -> Talk[None]:
-    """Version 1 at every voter: the first of them decides what it is."""
+    """Write version 1 at every voter. The first of them decides its content."""
     first, *rest = sorted(context.places)
     readings = yield Gather({site: read_site(place) for site, place in context.places.items()}, never)
     begun = {site for site, reading in readings.items() if isinstance(reading, SiteView)}
@@ -265,14 +276,14 @@ def _begin_generation(
     if len(begun) < context.quorum:
         raise NoQuorum(
             f"the new generation began at {', '.join(sorted(begun))}, {context.quorum} are needed",
-            hint="run the same recovery again: it goes on where this one stopped",
+            hint="run the same recovery again: it continues where this one stopped",
         )
 
 
 def _decide_first(
     context: Context, first: SiteName, sites: Sequence[SiteName], others: Sequence[SiteName], draft: DraftBatch
 ) -> Talk[SiteView | Trouble]:
-    """Put the newest sealed-off head with the `recover` change at the first voter, unless somebody else did."""
+    """Put the newest sealed-off head with the `recover` change at the first voter, unless another run did."""
     library = context.library
     after = yield from look_at_survivors(library, sites, others)
     base = after.learned
@@ -283,12 +294,14 @@ def _decide_first(
         raise Refused(f"the recovery does not apply: {state.message}")
     head = yield from head_on(context, [*sites, *others], base, changes, state)
     if head is None:
-        raise NoQuorum("too few of the survivors took the catalogue's pages", hint="make room there and run it again")
+        raise NoQuorum(
+            "too few of the survivors accepted the catalogue's pages", hint="free some space there and run it again"
+        )
     value = seal_head(library.keys, head, base.state.keys)
     chosen = yield from library.learn([*sites, *others], value)
     objects = yield from library.sealed_below([*sites, *others], chosen, sites)
     if not (yield from store_missing(first, objects)):
-        return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
+        return Trouble("unreachable", "it did not accept the catalogue's pages", definite=False)
     locked = yield from SlotGuard(context.slots, chosen, context.config).ready(first)
     if locked is not None:
         return locked
@@ -302,5 +315,5 @@ def _copy(place: Place, objects: Mapping[bytes, bytes], first: Record, guard: Sl
     if locked is not None:
         return locked
     if not (yield from store_missing(place.site, objects)):
-        return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
+        return Trouble("unreachable", "it did not accept the catalogue's pages", definite=False)
     return (yield from begin_at(place, found(place.chain, first.accepted, first.value, (yield Draw(16)))))

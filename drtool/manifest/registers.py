@@ -1,8 +1,8 @@
-"""The register of every voter as its site alone would tell it: each record read, nothing taken from this host's memory.
+"""The register of every voter as its site alone presents it: every record is read, and this host's memory is not used.
 
 Invariants
-    Nothing here writes. A record counts as whole only if this repository's key made it for this very register.
-    What this host remembers is used for one question only: whether the register went back in time.
+    Nothing is written. A record counts as whole only if this repository's key made it for this very register.
+    This host's memory only answers whether the register went back in time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from drtool.model import SiteName
 
 
 class RegisterFault(msgspec.Struct, frozen=True):
-    """A record that is missing or is not what it should be; `name` is its object's."""
+    """A missing or faulty record. `name` is the name of its object."""
 
     name: str
     reason: str
@@ -28,9 +28,9 @@ class RegisterFault(msgspec.Struct, frozen=True):
 
 
 class RegisterReport(msgspec.Struct, frozen=True):
-    """One voter's register. `records`: the objects that were read; `head`: what it accepted, None if it tells nothing.
+    """One voter's register. `records`: the objects that were read. `head`: the accepted head, or None if unreadable.
 
-    `silent`: why the site could not be read; its register is unknown then, not faulty.
+    `silent`: why the site could not be read. Its register is then unknown, not faulty.
     """
 
     records: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class RegisterReport(msgspec.Struct, frozen=True):
 
 
 def check_registers(newest: Newest) -> Talk[dict[SiteName, RegisterReport]]:
-    """Read every register of the configuration in force."""
+    """Read every register of the current configuration."""
     context, _ = yield from newest()
     replies: Mapping[SiteName, RegisterReport | Failed] = yield Gather(
         {site: _check(place) for site, place in context.places.items()}, never
@@ -84,7 +84,7 @@ def _head_in(place: Place, newest: str, view: SiteView) -> tuple[Head | None, Re
 
 
 def _older(place: Place, names: Sequence[str], newest: str) -> Talk[list[RegisterFault]]:
-    """Records of a chain before the newest that this repository's key did not make for this register."""
+    """Return the faults of older records of a chain: those that this repository's key did not make for this register."""
     faults: list[RegisterFault] = []
     for name in names:
         version = version_of(place.prefix, name) if place.mode == "chain" else None

@@ -1,13 +1,14 @@
-"""Removing what nothing refers to, as transitions of the state: condemn, then take back or remove, then removed. Pure.
+"""The removal of unreferenced objects, as transitions of the state: condemn, then withdraw or remove, then removed.
+Pure.
 
-Condemned objects count as absent for every session that opens from then on. When no session from before is open, what the
-snapshots since refer to is left out, and the rest is removed: the index does not name it any more, it is deleted at every
-target, and each target that acknowledged that is crossed off.
+Condemned objects count as absent for every session that opens from then on. When no earlier session is open, the
+objects that newer snapshots reference are taken out, and the rest is removed: the index no longer names them, every
+target deletes them, and each target that acknowledged it is crossed off.
 
 Invariants
-    Removing is final: nothing takes an object back from there, and its name is never written again.
-    Nothing is removed while a session that opened before it was condemned is open, nor if a snapshot was added after the
-    sequence up to which the remover looked.
+    Removal is final: no transition takes an object back, and its name is never written again.
+    Nothing is removed while a session that opened before the condemnation is open, nor if a snapshot was added after
+    the sequence up to which the remover looked.
     One prune session is open at a time, and only its changes do any of this.
 """
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def demand_prune_session(state: "State", change: Change) -> None:
-    """`Refused` unless the change belongs to an open prune session."""
+    """Raise `Refused` unless the change belongs to an open prune session."""
     row = state.session(change.session)
     if row is None or row.kind != "prune":
         raise Refused("wrong-session", "only a prune session condemns and removes")
@@ -38,16 +39,16 @@ def condemn(state: "State", op: Condemn) -> "State":
 
 
 def withdraw(state: "State", op: Withdraw) -> "State":
-    """What was condemned counts again."""
+    """Return the state in which the condemned objects count again."""
     if state.condemned is None or state.condemned.sequence != op.condemned:
-        raise Refused("not-condemned", "what is to be taken back is not condemned (any more)")
+        raise Refused("not-condemned", "the objects to take back are not condemned (any more)")
     return msgspec.structs.replace(state, condemned=None)
 
 
 def remove(state: "State", op: Remove) -> "State":
     condemned = state.condemned
     if condemned is None or condemned.sequence != op.condemned:
-        raise Refused("not-condemned", "what is to be removed is not condemned (any more)")
+        raise Refused("not-condemned", "the objects to remove are not condemned (any more)")
     older = [row for row in state.sessions if row.kind == "backup" and row.opened < condemned.sequence]
     if older:
         raise Refused("sessions-open", f"{len(older)} sessions from before change {condemned.sequence} are at work")
@@ -63,7 +64,7 @@ def remove(state: "State", op: Remove) -> "State":
 
 
 def removed(state: "State", op: Removed) -> "State":
-    """Targets that hold nothing of one removal any more; the removal is over when none is left."""
+    """Cross off targets that hold nothing of a removal any more. The removal is over when none is left."""
     rows = {row.sequence: row for row in state.removing}
     row = rows.get(op.removal)
     if row is None:

@@ -1,9 +1,9 @@
-"""Snapshots of this host that a forced recovery gave up: which ones they are, and how they are added again.
+"""Snapshots of this host that a forced recovery gave up: finding them, and adding them again.
 
 Invariants
-    A snapshot is added again only if the recovered log has no change that added it. One that the log has and the catalogue
-    does not list was forgotten, and prune may have removed its data.
-    A snapshot that this host forgot itself, after the recovered line was cut, is not added again.
+    A snapshot is added again only if no change in the recovered log added it. If the log has one but the catalogue does
+    not list the snapshot, it was forgotten, and prune may have removed its data.
+    A snapshot that this host itself forgot after the point of recovery is not added again.
     While the log cannot be read, nothing is added, and nothing is dropped from this host's memory.
 """
 
@@ -37,7 +37,7 @@ def add_again(
     look: Callable[[], Talk[Learned]],
     commit: Callable[[Batch], Talk[object]],
 ) -> Talk[int]:
-    """Add the snapshots of this host that forced recoveries gave up; returns how many."""
+    """Add the snapshots of this host that forced recoveries gave up, and return how many."""
     generation = local.witness().generation
     old = [entry for entry in local.made() if entry.generation < generation]
     if not old:
@@ -63,11 +63,11 @@ def add_again(
 
 
 def _committed(batch: Batch, commit: Callable[[Batch], Talk[object]]) -> Talk[bool]:
-    """Whether the snapshot of `batch` is in the catalogue now."""
+    """Commit `batch`, and return whether its snapshot is in the catalogue now."""
     try:
         yield from commit(batch)
     except Rejected as error:
-        if error.reason == REMOVED_SINCE:  # a prune removed what nothing referred to, so the snapshot stays given up
+        if error.reason == REMOVED_SINCE:  # a prune removed unreferenced data, so the snapshot stays given up
             yield Note("warning", error.message)
             return False
         if error.reason not in ADDED_ALREADY:
@@ -78,7 +78,7 @@ def _committed(batch: Batch, commit: Callable[[Batch], Talk[object]]) -> Talk[bo
 def given_up(
     library: Library, sites: Sequence[SiteName], learned: Learned, made: Iterable[Made], old: Iterable[Made]
 ) -> Talk[list[AddSnapshot]]:
-    """The snapshots in `old` that the line of `learned` never contained, and that this host has not forgotten itself."""
+    """Return the snapshots in `old` that the line of `learned` never contained and that this host did not forget."""
     forgotten = _forgotten_in(made)
     asked = [
         change.op
@@ -94,7 +94,7 @@ def given_up(
 
 
 def _additions(library: Library, sites: Sequence[SiteName], learned: Learned) -> Talk[set[tuple[str, str]]]:
-    """What the log says of every snapshot that was ever added in this line."""
+    """Return the log's kind and summary of every snapshot that was ever added in this line."""
     rows: list[LogRow] = list(log_rows(learned.head))
     for page in learned.checkpoint.log_pages if learned.checkpoint else ():
         pages = yield from library.log_pages(sites, [page.reference])
@@ -103,10 +103,11 @@ def _additions(library: Library, sites: Sequence[SiteName], learned: Learned) ->
 
 
 def batches_of(lost: Sequence[AddSnapshot], old: Sequence[Made], state: State, author: Author) -> list[Batch]:
-    """One batch for each snapshot, under a session of its own.
+    """Return one batch for each snapshot, under a session of its own.
 
-    Segments that the lost sessions made known go with the first snapshot; none is replaced, so nothing is missed.
-    Each batch names the change where the line was cut: a prune after that change may have removed what the snapshot needs.
+    Segments that the lost sessions made known are added with the first snapshot. None is replaced, so nothing is
+    missing.
+    Each batch names the change of the recovery point, since a prune after that change may have removed needed data.
     """
     oldest = min((entry.generation for entry in old), default=0)
     cut = min((row.base for row in state.recoveries if row.generation > oldest), default=0)
@@ -144,11 +145,11 @@ def _forgotten_in(made: Iterable[Made]) -> set[SnapshotId]:
 
 
 def _words(lost: Sequence[AddSnapshot], old: Iterable[Made], state: State) -> Iterator[str]:
-    """What the user must know, and what cannot be known."""
+    """Yield the warnings for the user, including what cannot be determined."""
     base = max((row.base for row in state.recoveries), default=0)
     if lost:
         yield (
-            f"snapshots that the forced recovery gave up were added again: {_few(op.snapshot.id for op in lost)}; whether"
+            f"snapshots that the forced recovery gave up were added again: {_few(op.snapshot.id for op in lost)}. Whether"
             f" another host forgot or pruned any of them after change {base} is not known: run `drtool verify`"
         )
     listed = [id_ for id_ in sorted(_forgotten_in(old)) if id_ in state.snapshots]

@@ -1,4 +1,4 @@
-"""Which runs of plans the manifest keeps. Pure."""
+"""The runs of plans that the manifest keeps. Pure."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,9 @@ RUN_WORD_CHARACTERS = 256
 
 
 def with_run(before: Sequence[RecordedRun], run: RecordedRun) -> tuple[RecordedRun, ...]:
-    """Return the runs with this one. The newest of each plan stay, and so many in all: the state must stay small."""
+    """Return the runs with this one. The newest of each plan stay, up to a total limit, since the state must stay
+    small.
+    """
     words = (run.id, run.plan, run.plan_digest, run.host, run.user, run.verdict, run.digest)
     if not run.id or not run.plan or max(map(len, words)) > RUN_WORD_CHARACTERS or len(run.objectives) > 16:
         raise Refused("bad-run", "a run is recorded by its id, its plan and a few short words")
@@ -23,7 +25,7 @@ def with_run(before: Sequence[RecordedRun], run: RecordedRun) -> tuple[RecordedR
 
 
 def _without_oldest(runs: list[RecordedRun], among: list[RecordedRun], count: int) -> list[RecordedRun]:
-    """`count` of `among` go, oldest first; but of each plan its newest run stays, and the newest that passed: its proof."""
+    """Return the runs without the `count` oldest of `among`. Each plan keeps its newest and its newest passed run."""
     if count <= 0:
         return runs
     proofs = {row.plan: row.id for row in runs} | {

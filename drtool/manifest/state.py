@@ -1,11 +1,12 @@
-"""The state machine: what each change means. Pure: a state and a change give a state, or a rejection with its reason.
+"""The state machine: the meaning of each change. Pure: a state and a change give a state, or a rejection with its
+reason.
 
 Invariants
-    The same changes in the same order give the same state on every host, for ever: no clock, no chance, no input.
+    The same changes in the same order give the same state on every host, for ever: there is no clock, chance or input.
     A change is applied at most once: its counter must exceed its session's. A session that is not open applies nothing.
-    What is rejected leaves no trace; a rejected op may be retried under a new counter.
-    A session's id is remembered for `REMEMBERED_CHANGES` after it ended; `open-session` must be based on a head no older,
-    so that a late duplicate of it can never bring an ended session back to life.
+    A rejected change leaves no trace. A rejected op may be retried under a new counter.
+    A session's id is remembered for `REMEMBERED_CHANGES` after it ended. `open-session` must be based on a head no
+    older than that, so that a late duplicate of it can never reopen an ended session.
 """
 
 from collections import Counter
@@ -77,7 +78,7 @@ EXCLUSIVE_KINDS = ("prune", "mover")
 
 
 class Core(Row, frozen=True):
-    """Everything but the snapshots: small, and part of every checkpoint."""
+    """Everything except the snapshots: small, and part of every checkpoint."""
 
     repository: RepositoryId
     label: str
@@ -103,19 +104,19 @@ class Core(Row, frozen=True):
 
 
 class State(Core, frozen=True):
-    """What the manifest says after a number of changes."""
+    """The state of the manifest after a number of changes."""
 
     snapshots: Catalogue = Catalogue()
 
     @property
     def ring(self) -> Ring:
-        """Placement's view of the targets: an arbiter's is no place for objects."""
+        """Return the targets for placement. An arbiter's place is left out, since it holds no objects."""
         stores = (row for row in self.targets if not row.votes_only)
         rows = (RingTarget(name=row.name, weight=row.weight, state=row.state) for row in stores)
         return Ring(epoch=self.ring_epoch, copies=self.policy.copies, targets=tuple(rows))
 
     def session(self, session: SessionId) -> Session | None:
-        """The session, if it is open."""
+        """Return the session, if it is open."""
         return next((row for row in self.sessions if row.id == session), None)
 
     def core(self) -> Core:
@@ -123,7 +124,7 @@ class State(Core, frozen=True):
 
 
 def begin(change: Change) -> State:
-    """The state after the first change of all."""
+    """Return the state after the first change."""
     op = change.op
     if not isinstance(op, Found):
         raise FormatError(f"a manifest begins with its founding, not with {type(op).__name__}")
@@ -131,7 +132,7 @@ def begin(change: Change) -> State:
 
 
 def state_of(core: Core, snapshots: Catalogue) -> State:
-    """A checkpoint's state."""
+    """Return a checkpoint's state."""
     return State(
         **{field: getattr(core, field) for field in Core.__struct_fields__},
         snapshots=snapshots.tagged(marking.tags_of(core.marks)),
@@ -139,7 +140,7 @@ def state_of(core: Core, snapshots: Catalogue) -> State:
 
 
 def applied_at(state: State, session: SessionId, counter: int) -> int | None:
-    """The sequence of a change that the state has taken in, or of the newest of its session; None if it has not."""
+    """Return the sequence at which a change, or a later one of its session, was applied. None if it was not."""
     row = state.session(session)
     if row is not None:
         return row.renewed if row.counter >= counter else None
@@ -148,7 +149,7 @@ def applied_at(state: State, session: SessionId, counter: int) -> int | None:
 
 
 def apply(state: State, change: Change) -> State | Rejection:
-    """The state after `change`, or why there is none."""
+    """Return the state after `change`, or why there is none."""
     op = change.op
     try:
         if isinstance(op, OpenSession):
@@ -160,7 +161,7 @@ def apply(state: State, change: Change) -> State | Rejection:
 
 
 def apply_all(state: State, changes: Iterable[Change]) -> State | Rejection:
-    """All of `changes` in order, or the first rejection."""
+    """Return the state after all of `changes` in order, or the first rejection."""
     for change in changes:
         after = apply(state, change)
         if isinstance(after, Rejection):
@@ -184,7 +185,7 @@ def _demand_session(state: State, change: Change, op: Op) -> None:
 
 
 def _touched(state: State, change: Change) -> State:
-    """The change's session, renewed."""
+    """Return the state with the change's session renewed."""
     rows = tuple(
         msgspec.structs.replace(row, renewed=state.sequence, counter=change.counter, time_ns=change.time_ns)
         if row.id == change.session
@@ -256,7 +257,7 @@ def _prune(state: State, op: PruneOp) -> State:
 
 
 def _compact(state: State) -> State:
-    """Nothing changes; but a prune session may have stored lists that no head names yet."""
+    """Change nothing. Refused during a prune session, which may have stored lists that no head names yet."""
     if any(row.kind == "prune" for row in state.sessions):
         raise Refused("prune-open", "a prune session is at work")
     return state
@@ -337,7 +338,9 @@ def _forget(state: State, change: Change, op: ForgetSnapshots) -> State:
 
 
 def _check_nothing_went(state: State, op: ForgetSnapshots) -> None:
-    """Rules that kept a snapshot for the sake of another one must not lose both to two runs at the same moment."""
+    """Refuse if snapshots were forgotten meanwhile: two concurrent runs must not both drop one for the sake of the
+    other.
+    """
     left = Counter(row.host for row in state.snapshots if row.sequence <= op.judged) if op.there else Counter()
     for row in op.there:
         if left[row.host] != row.count:
@@ -360,9 +363,9 @@ def _set_ring(state: State, op: SetRing) -> State:
 
 
 def _check_movers(state: State, op: SetRing) -> None:
-    """A mover takes copies away because it has read the others, so no target with a copy may go meanwhile.
+    """Refuse to remove a target with copies while a mover removes copies, since it relies on those that it has read.
 
-    Any other change is harmless: movers take turns, so a copy that the new ring wants elsewhere is only misplaced.
+    Any other change is harmless: movers take turns, so a copy that the new ring places elsewhere is only misplaced.
     """
     stay = {row.name for row in op.targets if row.state != "lost"}
     going = sorted(row.name for row in state.targets if not (row.votes_only or row.state == "lost" or row.name in stay))
@@ -409,7 +412,7 @@ def _recover(state: State, change: Change, op: Recover) -> State:
 
 
 def _check_voters(config: Config) -> None:
-    """Any two quorums must meet."""
+    """Check that any two quorums intersect."""
     count = len(config.voters)
     if not count or len({voter.site for voter in config.voters}) < count:
         raise Refused("bad-voters", "a configuration needs voters, and one of each site")

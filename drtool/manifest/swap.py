@@ -1,18 +1,20 @@
-"""A register where a site can compare and swap: one object, replaced by whoever names the tag that it read.
+"""A register on a site that can compare and swap: one object, replaced by naming the tag that was read.
 
-Read: list (has the configuration ended?), then the object with its tag; no predecessor is needed, the swap saw to it.
-Write: swap; on a refusal or an unknown outcome (to us 404, 409, 412 and a timeout are one case) read again and compare:
-our own bytes, or a record built on them → it took effect; else another one was first. Then confirm by listing.
+Read: list (has the configuration ended?), then read the object with its tag. No predecessor is needed, since the swap
+checked it.
+Write: swap. After a refusal or an unknown outcome (404, 409, 412 and a timeout are one case) read again and compare.
+Our own bytes, or a record built on them, mean that it took effect. Otherwise another record was first. Then confirm by
+listing.
 
 Invariants
-    A swap takes effect at most once, however often and however late it is delivered. Every record holds a token drawn
-    for it alone, so no two records have the same bytes, no tag ever comes back, and a swap that names a tag which was
-    replaced is refused for ever. One that still finds its tag is as if it had been in time: nothing happened between.
-    So a swap that was not heard of may take effect later, but only upon the very record that its rule was applied to.
-    Unknown is never counted.
-    The object is created once, by a swap that demands that there is none, and is never deleted.
-    A sealed configuration is never counted: what is confirmed without a seal was there before the seal, and whoever
-    sealed reads it.
+    A swap takes effect at most once, however often and late it is delivered. Every record holds a token drawn for it
+    alone, so no two records have the same bytes, no tag ever comes back, and a swap that names a replaced tag is
+    refused for ever. A swap that still finds its tag is as good as one in time, since nothing happened in between.
+    So a swap without an answer may take effect later, but only on the very record that its rule was applied to. An
+    unknown outcome never counts.
+    The object is created once, by a swap that requires its absence, and is never deleted.
+    A sealed configuration never counts: a record confirmed without a seal was there before the seal, and the sealer
+    reads it.
 """
 
 from drtool.errors import FormatError
@@ -34,7 +36,7 @@ from drtool.paxos.record import record_hash
 
 
 def read(place: Place) -> Talk[Reading]:
-    """The acceptor's memory, or why it has none."""
+    """Return the acceptor's state, or why it has none."""
     trouble = yield from _look(place)
     if trouble is not None:
         return trouble
@@ -56,17 +58,17 @@ def create(place: Place, data: bytes) -> Talk[Writing]:
 
 
 def replace(place: Place, view: SiteView, data: bytes) -> Talk[Writing]:
-    """Put `data` in the place of what was read, if it is still there."""
+    """Replace the record that was read by `data`, if it is still there."""
     return (yield from _swap(place, data, view.tag))
 
 
 def again(place: Place, view: SiteView, data: bytes) -> Swap:
-    """The request that replaces the record by itself."""
+    """Return the request that replaces the record by itself."""
     return Swap(place.site, state_name(place.prefix), data, view.tag)
 
 
 def confirm(place: Place) -> Talk[Trouble | None]:
-    """None if the configuration had not ended when our record was there already; otherwise nobody may count it."""
+    """Return None if our record was there before the configuration ended. Otherwise it must not be counted."""
     trouble = yield from _look(place)
     if trouble is not None and trouble.kind == "absent":
         return Trouble("unknown", "its record vanished before it could be confirmed", definite=False)
@@ -93,13 +95,13 @@ def _swap(place: Place, data: bytes, expected: str | None) -> Talk[Writing]:
         if there.data == data:
             return Written(there.tag)
         if place.is_built_on(there.data, record_hash(data)):
-            return Written()  # and was replaced since: whoever goes on from it must read again
+            return Written()  # and was replaced since, so read again before going on from it
         return _not_heard_of(tag) if there.tag == expected else None
     if expected is None:
         return _not_heard_of(tag) or Trouble("unknown", "it refused a first record though it has none", definite=False)
-    return None  # it is gone: reading again tells
+    return None  # it is gone: read again
 
 
 def _not_heard_of(reply: Failed | None) -> Trouble | None:
-    """For a swap of which nothing is seen: after a failure it may still land; after a refusal it is worth another try."""
+    """Return the trouble for a swap without visible effect: a failed one may still land, a refused one may be retried."""
     return Trouble("unknown", reply.reason, reply.definite) if reply is not None else None

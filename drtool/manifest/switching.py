@@ -1,14 +1,15 @@
-"""From one set of voters to the next: what happens after a head with `stop` was chosen, and how others follow.
+"""The switch from one set of voters to the next, after a head with `stop` was chosen, and how other hosts follow.
 
-A head with `stop` is the last of its configuration. Whoever learns that it is chosen may finish the switch, several may at
-once: its objects go to the new voters; version 1 there holds that very head, the same bytes under the same ballot whoever
-writes them; when a quorum of the new voters has begun, the old registers are sealed and cleared.
+A head with `stop` is the last of its configuration. Any host that learns that it is chosen may finish the switch, also
+several at once. Its objects are copied to the new voters. Version 1 there holds that very head: the same bytes under
+the same ballot from any writer. When a quorum of the new voters has begun, the old registers are sealed and cleared.
 
 Invariants
     No acceptor of the next configuration begins before the head that stops this one is known to be chosen.
-    A voter begins only with all objects of the head in place; nobody begins one when a quorum has begun already: an acceptor
-    that is absent then may have lost its memory, and takes part again only after a decision made without it.
-    Nothing of the old configuration is deleted at a site before that site is sealed, nor sealed before the next one stands.
+    A voter begins only with all objects of the head in place, and never after a quorum has begun: an acceptor that is
+    absent then may have lost its state, and takes part again only after a decision made without it.
+    Nothing of the old configuration is deleted at a site before that site is sealed, nor sealed before the next one is
+    in place.
 
 Source: Lamport, Malkhi, Zhou 2009 (Stoppable Paxos; Vertical Paxos), Rystsov 2018 for the register.
 """
@@ -34,7 +35,7 @@ from drtool.paxos import Record, found, highest_accepted, majority
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A wanted voter. `fresh`: its register begins a new life, because what it knew is lost or not to be trusted."""
+    """A wanted voter. `fresh`: its register starts a new incarnation, because the old state is lost or not trusted."""
 
     site: SiteName
     target: TargetName
@@ -43,7 +44,7 @@ class Member(msgspec.Struct, frozen=True):
 
 
 def check_reachable(now: Config, new: Config) -> Talk[None]:
-    """`NoQuorum` unless every voter that begins can be reached, and a quorum of all: else nobody could begin."""
+    """Raise `NoQuorum` unless every new voter and a quorum of all can be reached, since the switch could not finish."""
     known = set(now.voters)
     replies = yield Gather({voter.site: _ping(voter.site) for voter in new.voters}, never)
     silent = {site: reply.reason for site, reply in replies.items() if isinstance(reply, Failed)}
@@ -51,7 +52,7 @@ def check_reachable(now: Config, new: Config) -> Talk[None]:
     if begins & silent.keys() or len(new.voters) - len(silent) < new.quorum:
         ails = ", ".join(f"{site}: {reason}" for site, reason in sorted(silent.items()))
         raise NoQuorum(
-            f"the voters cannot be changed to {', '.join(voter.site for voter in new.voters)}: {ails}; nothing was changed",
+            f"the voters cannot be changed to {', '.join(voter.site for voter in new.voters)}: {ails}, so nothing was changed",
             hint="a voter that begins must be reachable, and a quorum of all of them",
         )
 
@@ -61,9 +62,10 @@ def _ping(site: SiteName) -> Talk[Any]:
 
 
 def next_config(now: Config, members: Sequence[Member]) -> Talk[Config]:
-    """The configuration after `now` with these voters; who stays, at the same target, keeps its incarnation.
+    """Return the configuration after `now` with these voters. Those that stay at the same target keep their
+    incarnation.
 
-    It bears as many liars as `now`; where there are too few voters for that, all of them are the quorum.
+    It tolerates as many liars as `now`. If there are too few voters for that, all of them are the quorum.
     """
     known = {(voter.site, voter.target): voter.incarnation for voter in now.voters}
     voters: list[Voter] = []
@@ -76,14 +78,14 @@ def next_config(now: Config, members: Sequence[Member]) -> Talk[Config]:
 
 
 def quorum_of(voters: int, liars: int) -> int:
-    """How many of `voters` decide while `liars` of them are borne: never more than there are."""
+    """Return how many of `voters` decide if `liars` of them are tolerated, at most all."""
     return min(voters, majority(voters, liars)) if voters else 0
 
 
 class Ended(Exception):
-    """The configuration that a conversation ran in has ended: go on in `config`. Never leaves the manifest.
+    """The configuration of a conversation has ended, and `config` follows. Never leaves the manifest.
 
-    `last`: the head that ended it, if the switch is perhaps not finished; None if a seal told.
+    `last`: the head that ended it, if the switch may be unfinished, or None if a seal named the successor.
     """
 
     def __init__(self, config: Config, targets: Sequence[Target], last: Learned | None = None) -> None:
@@ -94,24 +96,24 @@ class Ended(Exception):
 
 
 def ends(config: Config, head: Head) -> bool:
-    """Whether `head` is the last one of `config`."""
+    """Return whether `head` is the last one of `config`."""
     return head.stop is not None and head.stop != config
 
 
 def check_goes_on(config: Config, learned: Learned) -> None:
-    """`Ended` if the head, known to be chosen, is the last of `config`."""
+    """Raise `Ended` if the head, known to be chosen, is the last of `config`."""
     if learned.head.stop is not None and ends(config, learned.head):
         raise Ended(learned.head.stop, voters_targets(learned, learned.head.stop), learned)
 
 
 def voters_targets(learned: Learned, config: Config) -> tuple[Target, ...]:
-    """Where the registers of `config` are, as the state tells."""
+    """Return the targets of the registers of `config`, from the state."""
     names = {voter.target for voter in config.voters}
     return tuple(row for row in learned.state.targets if row.name in names)
 
 
 def follow_seals(config: Config, keys: Keys, sealed: Iterable[SiteName]) -> Talk[None]:
-    """`Ended` if one of the sites that say that they are sealed can prove it; `Forked` if two prove different things."""
+    """Raise `Ended` if one of the sites can prove its seal, and `Forked` if two prove different successors."""
     life = Life(config.generation, config.number, config.recovery)
     replies = yield Gather({site: read_seal(site, keys, life) for site in sealed}, never)
     found = {site: reply for site, reply in replies.items() if isinstance(reply, Successor)}
@@ -136,12 +138,13 @@ def finish_switch(
     last: Learned,
     slots: SlotSource,
 ) -> Talk[None]:
-    """Begin `config` with the head that ended the one before; seal and clear that one's registers. `NoQuorum` otherwise.
+    """Begin `config` with the head that ended the previous one, and seal and clear the old registers. `NoQuorum`
+    otherwise.
 
     `Ended` if it has ended as well.
     """
     readings = yield Gather({site: read_site(place) for site, place in new.items()}, never)
-    yield from follow_seals(config, library.keys, _sealed(readings))  # it had begun long ago, and has ended since
+    yield from follow_seals(config, library.keys, _sealed(readings))  # it began long ago, and has ended since
     begun = {site for site, reading in readings.items() if isinstance(reading, SiteView)}
     if len(begun) < config.quorum and not is_in_use(readings):
         objects = yield from library.sealed_below(list(dict.fromkeys((*old, *new))), last)
@@ -159,7 +162,7 @@ def finish_switch(
 
 
 def is_in_use(readings: Mapping[SiteName, Any]) -> bool:
-    """Whether somebody has promised here already: then a quorum had begun, and who holds nothing now has lost its memory."""
+    """Return whether any acceptor has promised. Then a quorum had begun, and an empty acceptor has lost its state."""
     return any(isinstance(reading, SiteView) and reading.record.version > 1 for reading in readings.values())
 
 
@@ -175,10 +178,10 @@ def begin_absent(
     views: Mapping[SiteName, SiteView],
     absent: Sequence[SiteName],
 ) -> Talk[bool]:
-    """Begin voters that hold nothing in a configuration that is in use, where it would have no quorum otherwise.
+    """Begin voters that hold nothing in a configuration that is in use, if it would have no quorum otherwise.
 
-    Return whether any was tried. Only a configuration that bears liars can do that: no more voters lost their memory than it
-    bears, and the others never began. For those it is as if the newest proposal had reached them, and nothing else had.
+    Return whether any was tried. Only a configuration that tolerates liars allows this: no more voters lost their state
+    than it tolerates, and the others never began. For those it is as if only the newest proposal had reached them.
     """
     if not absent or not config.quorum - config.liars <= len(views) < config.quorum:
         return False
@@ -200,9 +203,9 @@ def _begin(place: Place, first: Record, objects: Mapping[bytes, bytes], guard: S
     if locked is not None:
         return locked
     if not (yield from store_missing(place.site, objects)):
-        return Trouble("unreachable", "it did not take the catalogue's pages", definite=False)
+        return Trouble("unreachable", "it did not accept the catalogue's pages", definite=False)
     begun = yield from begin_at(place, first)
-    if isinstance(begun, Trouble) and begun.kind == "broken":  # somebody else finished the switch since we looked
+    if isinstance(begun, Trouble) and begun.kind == "broken":  # another run finished the switch since we looked
         return (yield from read_site(place))
     return begun
 
@@ -219,7 +222,7 @@ def _demand_quorum(config: Config, begun: set[SiteName], replies: Mapping[SiteNa
 
 
 def seal_sites(keys: Keys, ended: Mapping[SiteName, Place], config: Config, targets: Sequence[Target]) -> Talk[None]:
-    """Say at every register of a configuration that has ended which one follows, then clear it; best effort."""
+    """Record the successor at every register of an ended configuration, then clear the register. Best effort."""
     if not ended:
         return
     chain = next(iter(ended.values())).chain
@@ -252,7 +255,7 @@ def _seal_and_clear(place: Place, seal: bytes) -> Talk[bool]:
 
 
 def put_seal(site: SiteName, keys: Keys, life: Life, seal: bytes) -> Talk[bool]:
-    """Whether the register is sealed now, by us or somebody else, provably."""
+    """Seal the register, and return whether it is provably sealed now, by us or by another run."""
     put = yield PutIfAbsent(site, sealed_name(life.prefix), seal)
     if put is True:
         return True

@@ -1,12 +1,12 @@
-"""Who goes when: proposers that meet do not fight for the next ballot, they take turns.
+"""Turn-taking: proposers that meet take turns instead of competing for the next ballot.
 
-While another's promise is unfinished everybody else only reads, and goes on by himself when nothing has changed for so
-long that whoever it was must be gone. When the manifest is idle the first in the inbox goes at once, and the others after
-it, one by one: whoever commits takes all that waits there along.
+While another proposer's promise is unfinished, all others only read. They go on if nothing has changed for so long that
+its owner must be gone. When the manifest is idle, the first in the inbox goes at once, and the others after it, one by
+one. Each committer includes all changes that wait there.
 
 Invariants
-    Politeness decides when a ballot is begun, never what it may do: no safety hangs on anything here, nor on a clock.
-    Who meets nobody waits for nothing.
+    Turns only decide when a ballot is begun, never what it may do. No safety depends on them, nor on a clock.
+    Without contention there is no delay.
 """
 
 from collections import Counter
@@ -18,32 +18,38 @@ from drtool.manifest.proposer import Survey
 from drtool.paxos import NO_BALLOT, Ballot
 
 BUSY_TRIPS = 18
-"""What a round with a fold and many entries takes. If nothing changes for this time to twice as much, its owner is gone."""
+"""The duration of a round with a fold and many entries. If nothing changes for once to twice this time, its owner is
+gone.
+"""
 SPLIT_TRIPS = 8
-"""Whose own promise is unfinished, while nobody has most of the sites, tries again within this time; all others wait for him."""
+"""If no proposer has most of the sites, one with an unfinished promise tries again within this time, and all others
+wait.
+"""
 AHEAD_TRIPS = 4
 AHEAD_LIMIT_TRIPS = 16
-"""When nothing is under way, the first in the inbox goes at once, the others so much later for each that is before them."""
+"""When the manifest is idle, the first in the inbox goes at once, and each other one this much later per entry before
+it.
+"""
 IDLE_TRIPS = 10
-"""Who cannot be in the inbox goes within this time."""
+"""A proposer whose changes cannot be in the inbox goes within this time."""
 PASSED_ROUNDS = 4
-"""After so many rounds without our changes we wait no more: whoever commits may not know that there are others."""
+"""After so many rounds without our changes we stop waiting, since the committers may not see our entry."""
 POLL_TRIPS = 2
 
 TRIP_MIN_S = 0.02
-"""Below this the disks, the processors and the scheduler are what takes the time, not the way."""
+"""Below this, disks, processors and the scheduler take the time rather than the network."""
 TRIP_MAX_S = 0.5
 BACK_OFF_LIMIT_S = 2.0
 
 
 class Crowd(msgspec.Struct):
-    """What a process remembers from one commit to the next: whether others were there."""
+    """A process's memory from one commit to the next: whether other writers were active."""
 
     met: bool = False
 
 
 class Turns:
-    """One commit's place among the others, and how long it has waited."""
+    """One commit's place among the others, and its waiting time so far."""
 
     def __init__(self, proposer: bytes, started_s: float, patience_s: float, *, met_others: bool) -> None:
         self.met_others = met_others
@@ -59,7 +65,7 @@ class Turns:
         self._left_s = 0.0
 
     def look(self, seen: Survey, began_s: float) -> Talk[None]:
-        """Take in what the sites said: how far away they are, whether somebody is at work, whether anything has changed."""
+        """Update from the survey: the distance of the sites, whether another proposer is at work, and what has changed."""
         self._now_s = yield Now()
         self._trip_s = max(TRIP_MIN_S, min(self._trip_s, (self._now_s - began_s) / 2))
         records = [view.record for view in seen.views.values()]
@@ -78,7 +84,9 @@ class Turns:
             self._share = yield from _draw_share()
 
     def waits(self, ahead: int | None) -> bool:
-        """Whether it is not our turn yet. `ahead`: how many in the inbox go before us; None if we are not in it."""
+        """Return whether it is not our turn yet. `ahead`: entries before ours in the inbox, or None if we are not in
+        it.
+        """
         if self.insists:
             self._came_at_round = 0
             return False
@@ -86,13 +94,13 @@ class Turns:
         return self.met_others and self._left_s > 0
 
     def failed(self, *, met_others: bool) -> None:
-        """A round came to nothing."""
+        """Note a round without a result."""
         self.met_others = self.met_others or met_others
         self._failures += 1
         self._left_s = 0.0
 
     def pause(self) -> Talk[bool]:
-        """Sleep until it is worth looking again; False if all patience is at an end instead."""
+        """Sleep until it is worth looking again, or return False if the patience is exhausted."""
         now_s = yield Now()
         if now_s >= self._ends_s:
             return False
@@ -117,5 +125,5 @@ class Turns:
 
 
 def _draw_share() -> Talk[float]:
-    """A number between 0 and 1."""
+    """Return a random number between 0 and 1."""
     return int.from_bytes((yield Draw(4)), "big") / 2**32

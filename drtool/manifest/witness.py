@@ -1,8 +1,9 @@
-"""What this host last saw confirmed: the means to notice that a site, or a quorum, went back in time.
+"""What this host last saw confirmed, used to detect that a site, or a quorum, went back in time.
 
 Invariants
-    A witness only moves forward; a new configuration begins with the versions of its own registers.
-    An alarm needs a fault: a site whose record is older than the one seen there, or a head that is not a descendant.
+    A witness only moves forward. A new configuration begins with the versions of its own registers.
+    There is no alarm without a fault: a site whose record is older than the one seen there, or a head that is not a
+    descendant.
 """
 
 import msgspec
@@ -34,15 +35,15 @@ class Witness(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> tuple[int, int]:
-        """Which of two configurations came later: the greater one."""
+        """Return the order of configurations: the later one is greater."""
         return self.generation, self.config_number
 
     def merged(self, newer: "Witness") -> "Witness":
-        """`newer` where it is newer, this one elsewhere."""
+        """Return `newer` where it is newer, and this one elsewhere."""
         if newer.place > self.place:
             return newer
         if newer.place < self.place or _recovery(newer) != _recovery(self):
-            return self  # a run that began before the voters changed: its versions are of other registers
+            return self  # a run that began before the voters changed has versions of other registers
         head = newer if newer.sequence >= self.sequence else self
         return msgspec.structs.replace(head, sites=self.sites | newer.sites, config=head.config or self.config)
 
@@ -52,19 +53,19 @@ def _recovery(witness: Witness) -> bytes:
 
 
 class Outstanding(msgspec.Struct, frozen=True):
-    """Changes that were sent and not yet known to be in the manifest; all of one session."""
+    """Changes that were sent but are not yet known to be in the manifest. All are of one session."""
 
     changes: tuple[Change, ...]
 
     @property
     def name(self) -> str:
-        """What identifies it in the journal: writer and counter."""
+        """Return the key in the journal: writer and counter."""
         first = self.changes[0]
         return f"{first.session.hex()}.{first.counter}"
 
 
 class Made(msgspec.Struct, frozen=True):
-    """Changes of this host that a quorum confirmed, and where: they come back if a forced recovery gave them up."""
+    """Changes of this host that a quorum confirmed, and where. They are added again if a forced recovery gave them up."""
 
     generation: int
     sequence: int
@@ -72,22 +73,22 @@ class Made(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What identifies it in the journal: sorts by generation and sequence."""
+        """Return the key in the journal, which sorts by generation and sequence."""
         first = self.changes[0]
         return f"{self.generation:04d}-{self.sequence:012d}-{first.session.hex()}.{first.counter}"
 
 
 def went_back(seen: SiteWitness | None, record: Record, record_hash: bytes) -> bool:
-    """Whether a site's newest record is older than the one that this host saw there, or takes or denies its place.
+    """Return whether a site's newest record is older than the one that this host saw there, or contradicts it.
 
-    That alone is no proof: a rolled-back site that has since accepted a ballot above all that it had forgotten is whole
-    again. A promise is not enough for that: it would report an acceptance from before as the newest.
+    That alone is no proof: a rolled-back site that has since accepted a ballot above all that it had lost is whole
+    again. A promise does not suffice, since the site would report an older acceptance as the newest.
     """
     if seen is None or seen.incarnation != record.chain.incarnation:
         return False
     if not 0 <= record.version - seen.version <= 1:
         forgot = record.version < seen.version
-    else:  # of this version, or of the one that it was built on, this host knows the hash
+    else:  # this host has the hash of this version or of its predecessor
         known = record_hash if record.version == seen.version else record.prev
         forgot = seen.record_hash not in {b"", known}
     return forgot and record.accepted <= seen.promised

@@ -79,7 +79,7 @@ def test_a_full_site_votes_on_no_head_whose_pages_it_did_not_take(sites, small_h
     assert sources(told) == [f"s{number}" for number in range(len(told.state.snapshots))]
     assert not (sites.root / "site2" / PAGES).exists()
     del full["site1"]
-    with pytest.raises(NoQuorum, match="site2: it did not take the catalogue's pages: no space left"):
+    with pytest.raises(NoQuorum, match="site2: it did not accept the catalogue's pages: no space left"):
         backup(sites.host(sites=full), "s8")
 
 
@@ -138,5 +138,8 @@ def test_a_host_whose_place_in_history_is_lost_everywhere_is_warned_and_goes_on(
     notes = []
     host = sites.host(trace=notes.append)
     assert len(sources(host.read())) == 10
-    assert any(note.phase == "warning" and f"change {seen} is not known" in note.text for note in notes)
+    assert any(
+        note.phase == "warning" and f"it is unknown whether the catalogue descends from change {seen}" in note.text
+        for note in notes
+    )
     backup(host, "on")

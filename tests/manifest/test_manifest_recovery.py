@@ -98,7 +98,7 @@ def test_a_lagging_survivor_beside_a_newer_one(tmp_path):
 def test_a_survivor_that_does_not_answer_or_holds_nothing_is_named(sites):
     sites.found()
     lose(sites, "site1", "site2")
-    with pytest.raises(NoQuorum, match="site1 was named as a survivor and does not answer"):
+    with pytest.raises(NoQuorum, match="site1 was named as a survivor but does not answer"):
         sites.host("admin").recover(["site0", "site1"])
     (sites.root / "site2").mkdir()
     with pytest.raises(Refused, match="site2 holds no head"):

@@ -252,11 +252,11 @@ def test_a_fork_is_noticed_by_a_host_that_saw_the_other_past(sites, manifest):
     for _ in range(3):
         backup(stranger, "unseen")
     view = sites.host().read()
-    assert "another past" in view.problems[0]
+    assert "history differs" in view.problems[0]
     with pytest.raises(Diverged):
         sites.host().commit(SetPolicy(Policy(1)))
     assert ("", "witness") in [(p.site, p.kind) for p in sites.host().check()]
-    with pytest.raises(Diverged, match="another past") as caught:  # what `repair` does to the catalogue
+    with pytest.raises(Diverged, match="history differs") as caught:  # what `repair` does to the catalogue
         sites.host().refresh()
     assert "manifest recover" in caught.value.hint
     after = sites.host().read()

@@ -48,7 +48,7 @@ def test_why_a_site_is_not_reached_is_said_once_and_plainly(world):
     assert "unreachable" not in caught.value.message
     with pytest.raises(NoQuorum) as caught, world.elsewhere("there").open(targets=("a/main",)):
         pass
-    assert "this host's configuration does not say how to reach it" in caught.value.message
+    assert "this host's configuration has no way to reach it" in caught.value.message
 
 
 def test_the_newest_of_several_survivors_wins_and_each_is_told(place):
