@@ -1,4 +1,4 @@
-"""Keys and sealing: everything stored is encrypted and authenticated by one routine; standard primitives only."""
+"""Keys and sealing. Everything stored is encrypted and authenticated by one routine, with standard primitives only."""
 
 from drtool.crypto.keyring import Keyring, object_name
 from drtool.crypto.sealing import HEADER_BYTES, TAG_BYTES, Opener, Sealer, SealKind

@@ -1,9 +1,10 @@
-"""The keys of an open repository: master keys by generation, and what is derived from them.
+"""The keys of an open repository: master keys by generation, and the keys derived from them.
 
 Invariants
-    Chunk ids always use generation 1's keys, so that deduplication survives a rotation. New objects are sealed under the
-    generation that the manifest names, which need not be the newest in the key slot: a rotation may have been cut off.
-    Keys never leave this object as text: its repr says how many there are.
+    Chunk ids always use generation 1's keys, so that deduplication survives a rotation. New objects are sealed under
+    the generation that the manifest names, which need not be the newest in the key slot, since a rotation may have been
+    interrupted.
+    Keys never leave this object as text: its repr only shows their number.
 """
 
 import hmac
@@ -24,12 +25,12 @@ _NO_SALT = bytes(SALT_BYTES)
 
 
 def object_name(data: Buffer) -> bytes:
-    """The content address of sealed bytes: BLAKE3-256, 32 bytes; anyone can check it without a key."""
+    """Return the content address of sealed bytes: BLAKE3-256, 32 bytes. It can be checked without a key."""
     return blake3(data).digest()
 
 
 class Keyring:
-    """Complete once `seal_under` was called: then safe to share between threads and to inherit by a fork."""
+    """The keys. After `seal_under` it is complete, safe to share between threads, and safe to inherit by a fork."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Keyring:
         self.repository = repository
         self.generation = max(masters)
         self.slot = slot
-        """The id of the key slot that gave the newest of these keys; empty if none did."""
+        """The id of the key slot that provided the newest of these keys, or empty."""
         self._masters = dict(masters)
         self._draw = draw
         self._further: Iterator[Keyring] = iter(())
@@ -50,7 +51,7 @@ class Keyring:
 
     @classmethod
     def draw(cls, repository: RepositoryId) -> "Keyring":
-        """A new repository's keyring: one master key, generation 1."""
+        """Return a new repository's keyring: one master key, generation 1."""
         return cls(repository, {1: os.urandom(MASTER_KEY_BYTES)})
 
     def __repr__(self) -> str:
@@ -58,19 +59,19 @@ class Keyring:
 
     @property
     def masters(self) -> Mapping[int, bytes]:
-        """For wrapping into a key slot only."""
+        """Return the master keys, only for wrapping into a key slot."""
         return self._masters
 
     def complete_from(self, further: "Iterator[Keyring]") -> None:
-        """A key that is missing is looked for there: an old slot of the same password may have been the first to open.
+        """Look for missing keys there, since an old slot of the same password may have been the first to open.
 
-        Until `seal_under` says what the manifest names, the first generation seals: everybody has it.
+        Until `seal_under` selects the manifest's generation, the first one seals, since every slot has it.
         """
         self.generation = 1
         self._further = further
 
     def seal_under(self, generation: int) -> None:
-        """The key of new objects from here on; nothing more is looked for. KeyMissing if no slot has it."""
+        """Seal new objects under this key, and stop looking for more keys. KeyMissing if no slot has it."""
         self.master(generation)
         self.generation = generation
         self._further = iter(())
@@ -96,19 +97,19 @@ class Keyring:
                 self._masters = {**other.masters, **self._masters}
 
     def sealer(self, kind: SealKind, newest: int | None = None) -> Sealer:
-        """For one object of several parts, under a fresh salt.
+        """Return a sealer for one object of several parts, under a fresh salt.
 
-        `newest`: the key that a table of key slots names; whoever has those slots can open the object. KeyMissing if this
+        `newest`: the newest key in a table of key slots, so that those slots can open the object. KeyMissing if this
         keyring has no such key.
         """
         generation = self.generation if newest is None else self._held_by_slots_of(newest)
         return Sealer(self.master(generation), generation, kind, self._draw(SALT_BYTES))
 
     def _held_by_slots_of(self, newest: int) -> int:
-        """The key in use if slots whose newest key is `newest` are sure to hold it; `newest` otherwise.
+        """Return the current key if slots whose newest key is `newest` are sure to hold it, else `newest`.
 
-        They hold every key that was in force before. A key of before a forced recovery may never have been: it was perhaps
-        given up.
+        They hold every key that was current before. A key from before a forced recovery may never have been current,
+        because it may have been given up.
         """
         older = self.generation <= newest
         kept = self.generation == 1 or self.generation >> RECOVERY_SHIFT == newest >> RECOVERY_SHIFT
@@ -118,12 +119,12 @@ class Keyring:
         return Opener(self.master, kind, header)
 
     def seal(self, kind: SealKind, plaintext: Buffer, newest: int | None = None) -> bytes:
-        """An object of one part: header ‖ part 0 ‖ empty footer. `newest`: as for `sealer`."""
+        """Return an object of one part: header ‖ part 0 ‖ empty footer. `newest`: as for `sealer`."""
         sealer = self.sealer(kind, newest)
         return sealer.header + sealer.part(0, plaintext) + sealer.footer(1, b"")
 
     def open(self, kind: SealKind, sealed: Buffer) -> bytes:
-        """The text of `seal`; SealBroken unless every byte is as it was sealed."""
+        """Return the plaintext of `seal`. SealBroken unless every byte is as it was sealed."""
         view = memoryview(sealed)
         if len(view) < HEADER_BYTES + 2 * TAG_BYTES:
             raise SealBroken(f"a sealed {kind.word} is cut short")
@@ -132,15 +133,15 @@ class Keyring:
         return opener.part(0, view[HEADER_BYTES:-TAG_BYTES])
 
     def id_key(self, kind: ChunkKind) -> bytes:
-        """The key of `blake3(chunk, key=…)` for chunks of this kind."""
+        """Return the key of `blake3(chunk, key=…)` for chunks of this kind."""
         return self._id_keys[kind]
 
     def cut_seed(self) -> int:
-        """What the gear table of chunking is varied by: 63 bits, under generation 1, so that cuts survive a rotation."""
+        """Return the seed of the chunker's gear table: 63 bits under generation 1, so that cuts survive a rotation."""
         return int.from_bytes(derive(self._masters[1], _NO_SALT, "cuts")[:8], "big") >> 1
 
     def mac(self, purpose: str, data: Buffer) -> bytes:
-        """32 bytes: BLAKE3 keyed for `purpose` under generation 1."""
+        """Return 32 bytes: BLAKE3 keyed for `purpose` under generation 1."""
         return blake3(data, key=derive(self._masters[1], _NO_SALT, f"mac/{purpose}")).digest()
 
     def mac_matches(self, purpose: str, data: Buffer, tag: bytes) -> bool:

@@ -1,14 +1,14 @@
-"""The one sealing routine: a header, numbered parts, a footer; AES-256-GCM under a key for this object alone.
+"""The only sealing routine: a header, numbered parts and a footer, in AES-256-GCM under a key for this object alone.
 
 Layout of the header, 48 bytes: magic `drtool` (6), format version (1), kind (1), key generation (u32, big-endian), four zero
 bytes, salt (32, drawn from the system for this object).
 
 Invariants
-    The key is HKDF-SHA256(master key of that generation, salt, "drtool/1/" + kind). Part i has nonce i (96 bits, big-endian),
-    the footer 2^96 - 1. Parts are sealed in order, each once, and nothing after the footer: a sealer refuses anything else, so
-    no (key, nonce) pair ever seals two texts, as long as a salt seals one object.
-    Associated data is header ‖ "P" ‖ i for a part, header ‖ "F" ‖ number of parts for the footer: bytes that were cut, swapped,
-    spliced, relabelled or moved to another kind do not open.
+    The key is HKDF-SHA256(master key of that generation, salt, "drtool/1/" + kind). Part i has nonce i (96 bits,
+    big-endian), and the footer 2^96 - 1. Parts are sealed in order, each once, and nothing after the footer. A sealer
+    refuses anything else, so no (key, nonce) pair ever seals two texts, as long as a salt seals one object.
+    Associated data is header ‖ "P" ‖ i for a part, and header ‖ "F" ‖ number of parts for the footer. So bytes that
+    were cut, swapped, spliced, relabelled or moved to another kind do not open.
 
 Source: NIST SP 800-38D (GCM); RFC 5869 (HKDF).
 """
@@ -34,7 +34,7 @@ _NOTHING_MORE = -1
 
 
 class SealKind(IntEnum):
-    """What a sealed object is; part of the key's derivation, so one kind never opens as another."""
+    """The kind of a sealed object. It is part of the key's derivation, so one kind never opens as another."""
 
     PACK = 1
     SEGMENT = 2
@@ -53,7 +53,7 @@ class SealKind(IntEnum):
 
 
 def derive(master: bytes, salt: bytes, purpose: str) -> bytes:
-    """A 32-byte key for `purpose`, independent of every other purpose's and salt's."""
+    """Return a 32-byte key for `purpose`, independent of those for every other purpose and salt."""
     return HKDF(algorithm=SHA256(), length=32, salt=salt, info=f"drtool/1/{purpose}".encode()).derive(master)
 
 
@@ -62,7 +62,7 @@ def _header(kind: SealKind, generation: int, salt: bytes) -> bytes:
 
 
 class Sealer:
-    """Seals one object: part 0, part 1, …, the footer. A salt is one object's own, and so is its sealer."""
+    """Seals one object: part 0, part 1, …, the footer. Each object has its own salt, and so its own sealer."""
 
     def __init__(self, master: bytes, generation: int, kind: SealKind, salt: bytes) -> None:
         self.header = _header(kind, generation, salt)
@@ -70,7 +70,7 @@ class Sealer:
         self._cipher = AESGCM(derive(master, salt, kind.word))
 
     def part_into(self, index: int, plaintext: Buffer, out: memoryview) -> int:
-        """Seals part `index` into `out`, whose length is the text's plus `TAG_BYTES`; returns that length."""
+        """Seal part `index` into `out`, of the text's length plus `TAG_BYTES`, and return that length."""
         return self._cipher.encrypt_into(index.to_bytes(12, "big"), plaintext, self._part(index), out)
 
     def part(self, index: int, plaintext: Buffer) -> bytes:
@@ -85,7 +85,7 @@ class Sealer:
         return self.header + b"P" + index.to_bytes(8, "big")
 
     def _spend(self, index: int, then: int) -> None:
-        """Uses up a nonce before it is used: what fails half-way is thrown away with its salt, never tried again."""
+        """Use up a nonce before it is used. An object that fails half-way is dropped with its salt, never retried."""
         if index != self._next_part:
             raise RuntimeError(f"part {index} of a sealed object is sealed out of turn")
         self._next_part = then
@@ -111,7 +111,7 @@ class Opener:
         try:
             return self._cipher.decrypt(nonce, sealed, associated)
         except InvalidTag:
-            raise SealBroken(f"{which} of a sealed {self._kind.word} is not what was sealed") from None
+            raise SealBroken(f"{which} of a sealed {self._kind.word} is not as it was sealed") from None
 
 
 def _footer_data(header: bytes, part_count: int) -> bytes:
@@ -123,7 +123,7 @@ def _parse(header: bytes, kind: SealKind) -> tuple[int, bytes]:
         raise SealBroken(f"these bytes are not a sealed {kind.word}")
     if header[6] != FORMAT_VERSION:
         raise FormatError(
-            f"a sealed {kind.word} has format version {header[6]}; this program reads version {FORMAT_VERSION}",
+            f"a sealed {kind.word} has format version {header[6]}, but this program reads version {FORMAT_VERSION}",
             hint="use the newest drtool that any host of this repository uses",
         )
     if header[7] != kind or header[12:16] != bytes(4):

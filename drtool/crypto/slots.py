@@ -1,9 +1,9 @@
 """A key slot: the master keys, wrapped by a password, as a small JSON document on every target.
 
 Invariants
-    The wrapped text is bound to the repository, the slot, its label and the derivation's parameters.
-    Whatever is outside the bounds is refused when the slot is decoded, before any work: a hostile slot neither weakens nor
-    exhausts a host, and is passed over like any other that does not parse.
+    The wrapped text is bound to the repository, the slot, its label and the parameters of the derivation.
+    A slot with a field outside the bounds is refused when it is decoded, before any work. So a hostile slot neither
+    weakens nor exhausts a host, and is skipped like any other that does not parse.
 
 Source: RFC 9106 (Argon2id); NIST SP 800-38D (AES-256-GCM).
 """
@@ -32,8 +32,10 @@ _MEMORY_KIB_BOUNDS = (64 * 1024, 1024 * 1024)
 _PASSES_BOUNDS = (1, 10)
 _LANES_BOUNDS = (1, 16)
 _ONE_AT_A_TIME = threading.Lock()
-"""OpenSSL sets the number of threads for the lanes process-wide: two derivations with lanes at once wait for each other for ever,
-or fail as if there were no memory."""
+"""OpenSSL sets the number of threads for the lanes process-wide.
+
+Two concurrent derivations with lanes deadlock, or fail as if there were no memory.
+"""
 
 
 class Argon2Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,12 +46,12 @@ class Argon2Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     @property
     def work(self) -> int:
-        """What a derivation costs, in KiB times passes."""
+        """Return the cost of a derivation, in KiB times passes."""
         return self.memory_kib * self.passes
 
 
 class KeySlot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What lies at `keys/<id>`; JSON, binary fields in base64."""
+    """The content of `keys/<id>`: JSON, with binary fields in base64."""
 
     format: int = SLOT_FORMAT
     id: str
@@ -65,7 +67,7 @@ class KeySlot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @classmethod
     def decode(cls, data: bytes) -> "KeySlot":
         if len(data) > SLOT_BYTES_MAX:
-            raise FormatError(f"a key slot of {len(data)} bytes is no key slot")
+            raise FormatError(f"a key slot cannot have {len(data)} bytes")
         try:
             slot = msgspec.json.decode(data, type=cls)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -79,7 +81,7 @@ class _Wrapped(msgspec.Struct, array_like=True, frozen=True):
 
 
 def seal_slot(keyring: Keyring, password: bytes, label: str, draw: Callable[[int], bytes] = os.urandom) -> KeySlot:
-    """A new slot that opens `keyring` with `password`."""
+    """Return a new slot that opens `keyring` with `password`."""
     slot = KeySlot(
         id=draw(_SLOT_ID_BYTES).hex(),
         repository=keyring.repository.hex(),
@@ -95,7 +97,7 @@ def seal_slot(keyring: Keyring, password: bytes, label: str, draw: Callable[[int
 
 
 def open_slot(slot: KeySlot, password: bytes) -> Keyring:
-    """The keyring in `slot`; WrongPassword if this password did not seal it (or somebody changed it)."""
+    """Return the keyring in `slot`. WrongPassword if this password did not seal it, or if it was changed."""
     _check(slot)
     key = _wrapping_key(slot, password)
     try:
@@ -126,13 +128,13 @@ def _wrapping_key(slot: KeySlot, password: bytes) -> bytes:
 
 
 def _check(slot: KeySlot) -> None:
-    """FormatError unless every field is within the format's bounds."""
+    """Raise FormatError unless every field is within the format's bounds."""
     if slot.format != SLOT_FORMAT:
         raise FormatError(
-            f"a key slot has format version {slot.format}; this program reads version {SLOT_FORMAT}",
+            f"a key slot has format version {slot.format}, but this program reads version {SLOT_FORMAT}",
             hint="use the newest drtool that any host of this repository uses",
         )
-    # what is bound to the wrapped text is joined by line ends: only the label is free, and only of those
+    # the bound fields are joined by line ends, and the label is the only one that could contain them
     if not _is_hex(slot.id, _SLOT_ID_BYTES) or not _is_hex(slot.repository, _REPOSITORY_ID_BYTES):
         raise FormatError("a key slot's ids are not hexadecimal numbers of the right length")
     if not slot.label.isprintable():
@@ -152,7 +154,7 @@ def _is_hex(text: str, size_bytes: int) -> bool:
 def _within(name: str, value: int, bounds: tuple[int, int]) -> None:
     low, high = bounds
     if not low <= value <= high:
-        raise FormatError(f"a key slot asks for Argon2id {name} {value}; only {low} to {high} is accepted")
+        raise FormatError(f"a key slot asks for Argon2id {name} {value}, but only {low} to {high} is accepted")
 
 
 def _bound_to(slot: KeySlot) -> bytes:

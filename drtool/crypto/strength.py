@@ -1,6 +1,7 @@
-"""Whether a password is one of those that are tried first.
+"""The check for trivial passwords, which are tried first.
 
-Pure. The bound is low on purpose: scrypt makes each guess slow, so only what a list or a short search finds is refused.
+Pure. The bound is low on purpose: Argon2id makes each guess slow, so only a password on a list or within a short search
+is refused.
 """
 
 SHORTEST = 10
@@ -20,7 +21,7 @@ _DIFFERENT_MIN = 5
 
 
 def weakness(password: bytes) -> str:
-    """Return why a password is trivial, in words that follow "it"; empty if it is not."""
+    """Return why a password is trivial, in words that follow "it", or an empty string."""
     text = password.decode("utf-8", "replace")
     if len(text) < SHORTEST:
         return f"has fewer than {SHORTEST} characters"

@@ -51,8 +51,9 @@ class _Audit(msgspec.Struct):
 
 
 def check_manifest(newest: Newest) -> Talk[list[Problem]]:
-    """Return the problems in the current configuration. Possibly passing ones count only if they persist a little
-    later.
+    """Return the problems in the current configuration.
+
+    Possibly passing ones count only if they persist a little later.
     """
     problems = yield from _look(newest)
     for pause_s in LOOK_AGAIN_S:

@@ -37,8 +37,9 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 def places_of(config: Config, repository: RepositoryId, keys: Keys, witness: Witness) -> dict[SiteName, Place]:
-    """Return the places of the acceptors of `config`. The witness counts only within the same incarnation of a
-    register.
+    """Return the places of the acceptors of `config`.
+
+    The witness counts only within the same incarnation of a register.
     """
     known = witness.config
     same = known is not None and (known.place, known.recovery) == (config.place, config.recovery)

@@ -104,8 +104,9 @@ def confirm_first(place: Place, own_hash: bytes) -> Talk[Trouble | None]:
 
 
 def collect(place: Place, newest: int, limit: int | None = COLLECT_AT_ONCE) -> Talk[int]:
-    """Delete unneeded versions, up to newest - 2, oldest first. A refusal is not an error. Return how many were
-    deleted.
+    """Delete unneeded versions, up to newest - 2, oldest first.
+
+    A refusal is not an error. Return how many were deleted.
     """
     names = yield List(place.site, place.prefix, limit=limit)
     if isinstance(names, Failed):

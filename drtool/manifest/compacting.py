@@ -104,8 +104,9 @@ def _clear(place: Place, learned: Learned, objects: Sequence[str], records: Sequ
 
 
 def _is_on_the_same_checkpoint(place: Place, reading: Reading, learned: Learned) -> bool:
-    """Return whether the site's head is on the same checkpoint. A lagging or never chosen head still needs other
-    objects.
+    """Return whether the site's head is on the same checkpoint.
+
+    A lagging or never chosen head still needs other objects.
     """
     return (
         isinstance(reading, SiteView)

@@ -203,9 +203,7 @@ class Manifest:
         return self._driver.carry_out(self.refreshing)
 
     def settle(self) -> int:
-        """Finish changes that dead runs of this host sent without learning the outcome. Return how many are now
-        applied.
-        """
+        """Finish changes that dead runs of this host sent. Return how many are now applied."""
         return self._driver.carry_out(self.settling)
 
     def compact(self, *, dry_run: bool = False) -> Compacted:
@@ -339,9 +337,7 @@ class Manifest:
         return view
 
     def _refuse_if_whole(self, modes: Mapping[SiteName, Mode]) -> Talk[None]:
-        """Refuse if a quorum agrees, unless on a history that contradicts what this host saw: a recovery may accept
-        that.
-        """
+        """Refuse if a quorum agrees, unless its history contradicts what this host saw, which a recovery may accept."""
         witness = self._local.witness()
         try:
             view = yield from self._look()
@@ -364,9 +360,7 @@ class Manifest:
         return (yield from self._look(tells=True))
 
     def _look(self, *, tells: bool = False) -> Talk[View]:
-        """Return the newest chosen head. Unless it `tells`, changes given up by a recovery are reported in a later
-        view.
-        """
+        """Return the newest chosen head. Only if it `tells` are changes reported that a recovery gave up."""
         try:
             return (yield from self._read(tells, strict=True))
         except ObjectMissing:  # a page was replaced and removed during the read: the newest head names others

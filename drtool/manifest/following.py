@@ -94,8 +94,9 @@ class Course:
         return Context(chosen, places, self._library, witness, self._patience_s, self._crowd, self.slots())
 
     def _discover(self) -> Talk[Config]:
-        """Return the newest configuration that any site has. `NoQuorum` if only mirrors, which hold no register, have
-        one.
+        """Return the newest configuration that any site has.
+
+        `NoQuorum` if only mirrors, which hold no register, have one.
         """
         keys = self._library.keys
         try:

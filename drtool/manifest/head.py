@@ -79,8 +79,9 @@ def seal_row(keys: Keys, kind: SealKind, row: Row, table: KeyTable | None = None
 
 
 def open_row(keys: Keys, kind: SealKind, sealed: bytes, row_type: type[S]) -> S:
-    """Return the row in sealed bytes. `SealBroken` if the key does not open them, `FormatError` if they cannot be
-    parsed.
+    """Return the row in sealed bytes.
+
+    `SealBroken` if the key does not open them, `FormatError` if they cannot be parsed.
     """
     packed = keys.open(kind, sealed)
     try:

@@ -47,8 +47,9 @@ class PageGuard:
                 self._settled.add(site)
 
     def _is_covered_by(self, value: bytes) -> bool:
-        """Return whether `value` has the same checkpoint. This proves nothing about lists of prune, which come with a
-        change.
+        """Return whether `value` has the same checkpoint.
+
+        This proves nothing about lists of prune, which come with a change.
         """
         checkpoint = self._offered.head.checkpoint
         return not self._lists and open_head(self._library.keys, value).checkpoint == checkpoint

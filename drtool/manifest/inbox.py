@@ -130,8 +130,9 @@ def waiting(names: Names, state: State, turn: bytes) -> list[str]:
 
 
 def fetch(keys: Keys, config: Config, names: Names, wanted: Sequence[str]) -> Talk[Fetched]:
-    """Return the entries, read in several lanes from each site. Other sites are asked for the ones that a site does not
-    return.
+    """Return the entries, read in several lanes from each site.
+
+    Other sites are asked for the ones that a site does not return.
     """
     entries: dict[str, Entry] = {}
     foreign: dict[SiteName, list[str]] = {}

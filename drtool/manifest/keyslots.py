@@ -115,8 +115,9 @@ def _keepers(offered: Learned, config: Config, keyless: Iterable[TargetName]) ->
 
 
 def _has_in_its_past(held: Head, offered: Head, sequence: int) -> bool:
-    """Return whether change `sequence` of `offered` is also in `held`. False if it is unknown because neither head has
-    it.
+    """Return whether change `sequence` of `offered` is also in `held`.
+
+    False if it is unknown because neither head has it.
     """
     at, offered_at = sequence - held.checkpoint_sequence, sequence - offered.checkpoint_sequence
     if at < 0 or sequence > held.sequence:

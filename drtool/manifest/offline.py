@@ -46,8 +46,9 @@ def read_offline(
     mirrors: Sequence[SiteName],
     witness: Witness,
 ) -> Talk[Found]:
-    """Read the newest head at `sites`. Its objects come from there, then from `others`. `mirrors`: targets with a
-    mirror.
+    """Read the newest head at `sites`.
+
+    Its objects come from there, then from `others`. `mirrors`: targets with a mirror.
     """
     replies = yield from look_around(sites, library.keys, wait_for_all=True)
     there = [place for place in mirrors if site_of(TargetName(place)) in sites]

@@ -104,8 +104,9 @@ class AddSnapshot(_Op, frozen=True):
 
 
 class ForgetSnapshots(_Op, frozen=True):
-    """Snapshots to forget. `there`: the snapshot counts of the hosts concerned at change `judged`, which must still
-    hold.
+    """Snapshots to forget.
+
+    `there`: the snapshot counts of the hosts concerned at change `judged`, which must still hold.
     """
 
     snapshots: tuple[SnapshotId, ...]

@@ -103,8 +103,9 @@ def prepare(
 
 
 def _goes_first(record: Record, known: Ballot, ballot: Ballot) -> bool:
-    """Return whether another proposer got an unfinished promise here since the survey. A courtesy, irrelevant to
-    safety.
+    """Return whether another proposer got an unfinished promise here since the survey.
+
+    A courtesy, irrelevant to safety.
     """
     return record.promised > max(known, record.accepted) and record.promised.proposer != ballot.proposer
 

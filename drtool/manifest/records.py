@@ -91,8 +91,9 @@ class Policy(Row, frozen=True):
 
 
 class SegmentRef(Row, frozen=True):
-    """A live index segment. `targets`: those that held it when it was written (a hint, empty in rows of early
-    versions).
+    """A live index segment.
+
+    `targets`: those that held it when it was written (a hint, empty in rows of early versions).
     """
 
     id: SegmentId
@@ -276,8 +277,9 @@ class Recovery(Row, frozen=True):
 
 
 class SlotRow(Row, frozen=True):
-    """A key slot that opens the repository: `keys/<id>`. `hash`: BLAKE3 of its bytes. `generation`: the newest key in
-    it.
+    """A key slot that opens the repository: `keys/<id>`.
+
+    `hash`: BLAKE3 of its bytes. `generation`: the newest key in it.
     """
 
     id: bytes

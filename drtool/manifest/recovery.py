@@ -134,8 +134,9 @@ def recover(
     modes: Modes,
     standing: Standing,
 ) -> Talk[Config]:
-    """Begin a new generation at `sites` with the newest head among them, and return its configuration. `modes`: of
-    their media.
+    """Begin a new generation at `sites` with the newest head among them, and return its configuration.
+
+    `modes`: of their media.
     """
     before = yield from look_at_survivors(library, sites, others)
     elsewhere = yield from look_around(others, library.keys, wait_for_all=True)

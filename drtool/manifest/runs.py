@@ -11,8 +11,9 @@ RUN_WORD_CHARACTERS = 256
 
 
 def with_run(before: Sequence[RecordedRun], run: RecordedRun) -> tuple[RecordedRun, ...]:
-    """Return the runs with this one. The newest of each plan stay, up to a total limit, since the state must stay
-    small.
+    """Return the runs with this one.
+
+    The newest of each plan stay, up to a total limit, since the state must stay small.
     """
     words = (run.id, run.plan, run.plan_digest, run.host, run.user, run.verdict, run.digest)
     if not run.id or not run.plan or max(map(len, words)) > RUN_WORD_CHARACTERS or len(run.objectives) > 16:

@@ -18,8 +18,9 @@ from drtool.manifest.proposer import Survey
 from drtool.paxos import NO_BALLOT, Ballot
 
 BUSY_TRIPS = 18
-"""The duration of a round with a fold and many entries. If nothing changes for once to twice this time, its owner is
-gone.
+"""The duration of a round with a fold and many entries.
+
+If nothing changes for once to twice this time, its owner is gone.
 """
 SPLIT_TRIPS = 8
 """If no proposer has most of the sites, one with an unfinished promise tries again within this time, and all others
@@ -84,8 +85,9 @@ class Turns:
             self._share = yield from _draw_share()
 
     def waits(self, ahead: int | None) -> bool:
-        """Return whether it is not our turn yet. `ahead`: entries before ours in the inbox, or None if we are not in
-        it.
+        """Return whether it is not our turn yet.
+
+        `ahead`: entries before ours in the inbox, or None if we are not in it.
         """
         if self.insists:
             self._came_at_round = 0

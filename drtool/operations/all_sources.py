@@ -54,8 +54,9 @@ class Placed(Struct, frozen=True, kw_only=True):
 
 
 class SourceRestored(Struct, frozen=True, kw_only=True):
-    """One source. `database`: the kind, if the restored files are dumps of a database. `failed`: why nothing was
-    restored.
+    """One source.
+
+    `database`: the kind, if the restored files are dumps of a database. `failed`: why nothing was restored.
     """
 
     snapshot: str
@@ -120,8 +121,9 @@ def restore_words(host: str, hosts: Collection[str]) -> list[str]:
 
 
 def newest_of_each(snapshots: Iterable[Snapshot], narrowing: Narrowing, now_ns: int, emit: Emit) -> list[Snapshot]:
-    """Return the newest snapshot of each source, newest first. One dated in the future is used only if there is no
-    other.
+    """Return the newest snapshot of each source, newest first.
+
+    One dated in the future is used only if there is no other.
     """
     groups: dict[object, list[Snapshot]] = {}
     for row in narrowed(snapshots, narrowing):

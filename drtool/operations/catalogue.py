@@ -92,8 +92,9 @@ class Recovery(Struct, frozen=True, kw_only=True):
     brought_back: int
     dry_run: bool
     voters: dict[SiteName, TargetName | None] = {}
-    """The voters after the recovery. A site whose register is new maps to its target, and one that has a register to
-    None.
+    """The voters after the recovery.
+
+    A site whose register is new maps to its target, and one that has a register to None.
     """
     copies: list[CopyRead] = []
     """The sites that contribute a copy of the catalogue but no register."""

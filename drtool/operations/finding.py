@@ -20,8 +20,9 @@ BARREN_MAX = 400_000
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """`patterns` are shell patterns; one with a slash must match the whole path. `types`: `f`, `d`, `l`; empty means
-    any.
+    """`patterns` are shell patterns; one with a slash must match the whole path.
+
+    `types`: `f`, `d`, `l`; empty means any.
     """
 
     patterns: tuple[str, ...]
@@ -99,8 +100,9 @@ def _key(patterns: _Patterns, above: bytes, subtree: bytes) -> bytes:
 
 
 def _any(patterns: Sequence[str], flags: int) -> re.Pattern[str] | None:
-    """Return one expression for all patterns, or None for none. A pattern with a slash may match at any depth:
-    `etc/*.conf`.
+    """Return one expression for all patterns, or None for none.
+
+    A pattern with a slash may match at any depth: `etc/*.conf`.
     """
     if not patterns:
         return None

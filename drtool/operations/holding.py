@@ -8,8 +8,9 @@ from drtool.trees import Fetch, read_directory, split_path
 
 
 def holder_of(fetch: Fetch, path: bytes) -> Callable[[Snapshot], bool]:
-    """Return a test for snapshots that hold `path`. Every snapshot holds `/`. DrtoolError if a directory cannot be
-    read.
+    """Return a test for snapshots that hold `path`.
+
+    Every snapshot holds `/`. DrtoolError if a directory cannot be read.
     """
     parts = split_path(path)
     known: dict[tuple[bytes, int], bool] = {}

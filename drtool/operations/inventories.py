@@ -16,8 +16,9 @@ _INVENTORY_BYTES_MAX = 64 << 20
 
 
 def recorded(repository: Repository, snapshot: Snapshot) -> Inventory | None:
-    """Return the inventory of a snapshot of a database, or None for any other snapshot. Raises DrtoolError,
-    FormatError.
+    """Return the inventory of a snapshot of a database, or None for any other snapshot.
+
+    Raises DrtoolError, FormatError.
     """
     here = {os.fsdecode(entry.name) for entry in read_directory(snapshot.root, repository.trees)}
     for kind in KINDS:

@@ -19,8 +19,9 @@ Altering = Callable[[Snapshot, Mark], Mark]
 
 
 def mark(repository: Repository, ids: Sequence[bytes], alter: Altering) -> list[tuple[Snapshot, Mark]]:
-    """Alter the marks of these snapshots, and return them as they are now. NoSuchSnapshot if one was forgotten
-    meanwhile.
+    """Alter the marks of these snapshots, and return them as they are now.
+
+    NoSuchSnapshot if one was forgotten meanwhile.
     """
     for _ in range(TRIES):
         state = repository.view.state

@@ -13,8 +13,9 @@ from drtool.trees import Entry, FileType, split_path
 
 
 def clear_old_logs(repository: Repository, request: RestoreRequest) -> list[Path]:
-    """Remove the `-wal`, `-shm` and `-journal` of an old SQLite database that is about to be replaced. Return what was
-    removed.
+    """Remove the `-wal`, `-shm` and `-journal` of an old SQLite database that is about to be replaced.
+
+    Return what was removed.
     """
     if request.overwrite == "never" or (request.overwrite is None and not request.delete):
         return []

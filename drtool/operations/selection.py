@@ -79,8 +79,9 @@ class Selected(Struct, Generic[S], frozen=True):
 
 
 def narrowed(snapshots: Iterable[S], narrowing: Narrowing, latest: int | None = None) -> list[S]:
-    """Return the snapshots that `narrowing` admits, oldest first. `latest`: only that many newest of each host and
-    source.
+    """Return the snapshots that `narrowing` admits, oldest first.
+
+    `latest`: only that many newest of each host and source.
     """
     rows = sorted(filter(narrowing.admits, snapshots), key=_age)
     if latest is None:

@@ -1,4 +1,4 @@
-"""How data becomes objects: chunks are cut, bundled into sealed blocks, laid into packs, found through index segments."""
+"""The step from data to objects: chunks are cut, bundled into sealed blocks, put into packs, and indexed in segments."""
 
 from drtool.packing.bundle import Bundle
 from drtool.packing.cutting import CutBounds, Cutter

@@ -1,4 +1,4 @@
-"""A bundle: small chunks gathered in one arena until together they are worth compressing, then one block.
+"""A bundle: small chunks gathered in one arena until they are large enough to compress together as one block.
 
 Invariants
     A chunk of `LARGE_CHUNK_BYTES` or more never shares a block. A block holds at most `BLOCK_CHUNKS_MAX` chunks.
@@ -12,7 +12,7 @@ BLOCK_CHUNKS_MAX = 16 * 1024
 
 
 class Bundle:
-    """The chunks of the block to come; `text` is what they are, joined."""
+    """The chunks of the next block. `text` is their concatenation."""
 
     def __init__(self) -> None:
         self._arena = bytearray(BUNDLE_BYTES + LARGE_CHUNK_BYTES)
@@ -22,7 +22,7 @@ class Bundle:
         self.lengths: list[int] = []
 
     def add(self, chunk: ChunkId, text: Buffer) -> None:
-        """Takes a copy of a chunk smaller than `LARGE_CHUNK_BYTES`."""
+        """Copy a chunk smaller than `LARGE_CHUNK_BYTES` into the bundle."""
         if len(text) >= LARGE_CHUNK_BYTES or self.full:
             raise ValueError(f"a bundle with {self._used_bytes} bytes was given {len(text)} more")
         end = self._used_bytes + len(text)

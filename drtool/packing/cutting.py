@@ -1,10 +1,10 @@
-"""Where a file is cut: FastCDC 2020 with normalised masks (level 2), over a gear table that a repository's key may vary.
+"""Content-defined chunking: FastCDC 2020 with normalised masks (level 2), and a gear table optionally varied by a key.
 
 Invariants
-    The cuts depend on the bytes and the seed alone, and far from an edit they stay where they were.
-    A text is cut the same however it is handed over: whole, or piece by piece with `final=False`.
-    The cuts are specified by docs/format.md and golden vectors (tests/golden), not by a library: one that cuts otherwise is
-    refused when it is first used.
+    The cuts depend only on the bytes and the seed, and far from an edit they do not change.
+    A text is cut in the same way whether it arrives whole, or piece by piece with `final=False`.
+    The cuts are specified by docs/format.md and golden vectors (tests/golden), not by a library. A library with
+    different cuts is refused when it is first used.
 
 Source: Xia et al., "The Design of Fast Content-Defined Chunking for Data Deduplication Based Storage Systems", IEEE TPDS 2020.
 """
@@ -28,11 +28,11 @@ _CHECK_CUTS = {0: "57e11ec5926367c8", 2**63 - 25: "aff3d541f96f11af"}
 
 
 class CutBounds(NamedTuple):
-    """Sizes of a chunk in bytes. The average is chosen at `init` and recorded; minimum and maximum follow from it."""
+    """Sizes of a chunk in bytes. The average is chosen at `init` and recorded. Minimum and maximum follow from it."""
 
     average_bytes: int = 512 * 1024
     seed: int = 0
-    """Every word of the gear table is XORed with it: 0 where cuts are public, else derived from the master key."""
+    """Every word of the gear table is XORed with it. 0 if cuts are public, else derived from the master key."""
 
     @property
     def minimum_bytes(self) -> int:
@@ -44,7 +44,7 @@ class CutBounds(NamedTuple):
 
 
 class Cutter:
-    """Cuts texts; one per thread."""
+    """A chunker, for one thread."""
 
     def __init__(self, bounds: CutBounds) -> None:
         if "pyfastcdc.cy" not in pyfastcdc.FastCDC.__module__:
@@ -56,18 +56,18 @@ class Cutter:
         if not AVERAGE_BYTES_MIN <= average <= AVERAGE_BYTES_MAX or average.bit_count() != 1:
             raise FormatError(
                 f"chunks of {average} bytes on average are not possible: a power of two"
-                f" from {AVERAGE_BYTES_MIN} to {AVERAGE_BYTES_MAX} is"
+                f" from {AVERAGE_BYTES_MIN} to {AVERAGE_BYTES_MAX} is needed"
             )
         _check_library()
         self.bounds = bounds
         self._fastcdc = _fastcdc(bounds)
 
     def lengths(self, text: Buffer, *, final: bool) -> list[int]:
-        """The chunks' lengths, in order. Unless `final`, what the last cut depends on more bytes for is left out."""
+        """Return the chunks' lengths, in order. Unless `final`, a last cut that more bytes could move is left out."""
         if final and len(text) <= self.bounds.minimum_bytes:
             return [len(text)] if text else []
         lengths = [chunk.length for chunk in self._fastcdc.cut_buf(text)]
-        # A cut that the bytes make has at least one byte behind it, so the last chunk always ends because the buffer does.
+        # A content-defined cut has at least one byte after it, so the last chunk always ends with the buffer.
         # More bytes would move that end, unless the chunk has the maximum length.
         if not final and lengths and lengths[-1] < self.bounds.maximum_bytes:
             lengths.pop()
@@ -90,12 +90,12 @@ def _fastcdc(bounds: CutBounds) -> pyfastcdc.FastCDC:
 
 @cache
 def _check_library() -> None:
-    """DrtoolError unless the installed library cuts a fixed text as every repository's chunks were cut; takes 0.6 ms."""
+    """Raise DrtoolError unless the installed library cuts a fixed text as the format requires. Takes 0.6 ms."""
     text = blake3(b"drtool/1/cuts").digest(length=_CHECK_TEXT_BYTES)
     if any(_cuts(text, seed) != expected for seed, expected in _CHECK_CUTS.items()):
         raise DrtoolError(
-            "the installed pyfastcdc cuts files otherwise than the repository format says: nothing would deduplicate",
-            hint="install a version that the release notes name",
+            "the installed pyfastcdc chunks files differently from the repository format, so nothing would deduplicate",
+            hint="install a version named in the release notes",
         )
 
 

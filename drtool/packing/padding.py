@@ -1,30 +1,32 @@
-"""How much a pack is padded, so that its size tells little of what is in it: PURE.
+"""The padding of a pack, so that its size reveals little about its contents. Pure.
 
 Invariants
-    A size goes up to the next of a few classes: less than 6.3 %, from 16 MiB on less than 1.6 %, half of that on average.
+    A size is raised to the next of a few classes: by less than 6.3 %, from 16 MiB by less than 1.6 %, half of that on
+    average.
 
-Source: Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", PETS 2019 (Padmé). Here
-classes are half as wide: theirs took 2.0 % of the space of a backup of large packs, these take 0.9 %.
+Source: Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", PETS 2019
+(Padmé). Classes are half as wide here: theirs took 2.0 % of the space of a backup of large packs, these take 0.9 %.
 """
 
 from collections.abc import Sequence
 
 RAW = 0
-"""The codec of a block that is stored as it is."""
+"""The codec of a block that is stored uncompressed."""
 
 
 def size_class(size_bytes: int) -> int:
-    """The smallest class that holds so many bytes: of its binary digits only the first few are not zero."""
+    """Return the smallest class that holds so many bytes. Only the first few of its binary digits are not zero."""
     exponent = max(size_bytes, 1).bit_length() - 1
     free = (1 << max(0, exponent - exponent.bit_length() - 1)) - 1
     return (size_bytes + free) & ~free
 
 
 def text_bytes(size_bytes: int, blocks: Sequence[tuple[int, int, int]]) -> int:
-    """How much text a pack of this size holds besides its padding; a block is (sealed length, codec, text length).
+    """Return how much text a pack of this size holds without its padding. A block is (sealed length, codec, text
+    length).
 
-    The padding is the last block, stored as it is, of a pack whose size is a class. A pack of 1 MiB that is not padded looks
-    like that once in 16,384 times; then one block of it is not counted.
+    The padding is the last block, stored uncompressed, of a pack whose size is a class. An unpadded pack of 1 MiB looks
+    like that once in 16,384 times, and then one block of it is not counted.
     """
     is_padded = len(blocks) > 1 and blocks[-1][1] == RAW and size_class(size_bytes) == size_bytes
     return sum(text for _, _, text in (blocks[:-1] if is_padded else blocks))

@@ -1,17 +1,19 @@
-"""An index segment: which pack, block and span holds a chunk; sealed on the targets, searched through mmap in the cache.
+"""An index segment: the pack, block and span of each chunk. Sealed on the targets, searched through mmap in the cache.
 
-Sealed: header ‖ sealed part 0 (the pack table, msgpack) ‖ sealed parts 1… (rows, `PAGE_ROWS` a part) ‖ sealed footer (msgpack:
+Sealed: header ‖ sealed part 0 (the pack table, msgpack) ‖ sealed parts 1… (rows, `PAGE_ROWS` a part) ‖ sealed footer
+(msgpack:
 number of rows, length of part 0) ‖ length of the sealed footer (u32) ‖ number of parts (u32) ‖ "drts".
-A row is 44 bytes: chunk id (32) ‖ pack number (u32) ‖ block (u16) ‖ offset in the block (u24) ‖ length (u24); rows are sorted.
+A row is 44 bytes: chunk id (32) ‖ pack number (u32) ‖ block (u16) ‖ offset in the block (u24) ‖ length (u24). Rows are
+sorted.
 
 In the cache: "drc3" ‖ k (u32) ‖ number of rows (u64) ‖ length of the pack table (u64) ‖
 fan-out (2^k + 1 u32s: the first row of each prefix) ‖ rows ‖ pack table.
 
 Invariants
-    Never loaded into dicts; a lookup reads one fan-out slot and a few rows, whatever the number of rows.
-    The pack table is a hint about places, the truth about blocks; it also holds each pack's header, without which a target
-    could pass one pack of this repository off as another.
-    A cached form that is not one gives FormatError, never a wrong answer about a row that it has.
+    Never loaded into dicts. A lookup reads one fan-out slot and a few rows, regardless of the number of rows.
+    The pack table is a hint about places, and authoritative about blocks. It also holds each pack's header, without
+    which a target could pass one pack of this repository off as another.
+    An invalid cached form gives FormatError, never a wrong answer about a row that it has.
 """
 
 import mmap
@@ -42,11 +44,14 @@ _CACHE_ROWS_MAX = 2**32 - 1
 _PREFIX = struct.Struct(">I40x")
 _ROW_ID = struct.Struct("32s12x")
 _ROWS_PER_SEARCH = 20
-"""Going through that many rows takes as long as one search, measured."""
+"""Scanning that many rows takes as long as one search (measured)."""
 
 
 class SegmentPack(msgspec.Struct, array_like=True, frozen=True):
-    """One pack of the table; `blocks` are (sealed length, codec, text length) in order, `header` the pack's first 48 bytes."""
+    """One pack of the table.
+
+    `blocks`: (sealed length, codec, text length) in order. `header`: the pack's first 48 bytes.
+    """
 
     pack: PackId
     size_bytes: int
@@ -57,7 +62,7 @@ class SegmentPack(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def text_bytes(self) -> int:
-        """What it holds, without padding."""
+        """Return the size of its text, without padding."""
         return text_bytes(self.size_bytes, self.blocks)
 
     @classmethod
@@ -66,12 +71,12 @@ class SegmentPack(msgspec.Struct, array_like=True, frozen=True):
         return cls(pack, size_bytes, contents.kind, tuple(targets), blocks, contents.header)
 
     def span(self, block: int) -> tuple[int, int]:
-        """(offset in the pack, sealed length) of a block."""
+        """Return (offset in the pack, sealed length) of a block."""
         return HEADER_BYTES + sum(b[0] for b in self.blocks[:block]), self.blocks[block][0]
 
 
 class Location(NamedTuple):
-    """Where a chunk lies; offset and length are within the block's text."""
+    """The place of a chunk. Offset and length are within the block's text."""
 
     pack: SegmentPack
     block: int
@@ -85,7 +90,7 @@ class _Footer(msgspec.Struct, array_like=True, frozen=True):
 
 
 def rows_of(number: int, contents: PackContents) -> Iterator[bytes]:
-    """The rows of one pack, unsorted."""
+    """Yield the rows of one pack, unsorted."""
     for block_number, block in enumerate(contents.blocks):
         middle = number.to_bytes(4, "big") + block_number.to_bytes(2, "big")
         offset = 0
@@ -95,7 +100,7 @@ def rows_of(number: int, contents: PackContents) -> Iterator[bytes]:
 
 
 def encode_segment(keyring: Keyring, packs: Sequence[SegmentPack], rows: Iterable[bytes]) -> tuple[bytes, int]:
-    """Seals a segment and counts its rows; `rows` are sorted by chunk id, their pack numbers count in `packs`."""
+    """Seal a segment and count its rows. `rows` are sorted by chunk id, and their pack numbers refer to `packs`."""
     sealer = keyring.sealer(SealKind.SEGMENT)
     table = sealer.part(0, msgspec.msgpack.encode(packs))
     parts = [sealer.header, table]
@@ -111,10 +116,10 @@ def encode_segment(keyring: Keyring, packs: Sequence[SegmentPack], rows: Iterabl
 
 
 def unseal_segment(keyring: Keyring, sealed: Buffer) -> bytes:
-    """The cache form of a sealed segment; SealBroken or FormatError if it is not exactly what was sealed."""
+    """Return the cache form of a sealed segment. SealBroken or FormatError if it is not exactly as it was sealed."""
     view = memoryview(sealed)
     if len(view) < HEADER_BYTES + _TRAILER_BYTES or bytes(view[-4:]) != _TRAILER_MAGIC:
-        raise SealBroken("an index segment is cut short or is none")
+        raise SealBroken("an index segment is cut short or is not one")
     footer_length = int.from_bytes(view[-12:-8], "big")
     count = int.from_bytes(view[-8:-4], "big")
     footer_start = len(view) - _TRAILER_BYTES - footer_length
@@ -150,11 +155,11 @@ def _decode_table(text: bytes) -> list[SegmentPack]:
 
 
 def _check_pack(pack: SegmentPack) -> None:
-    """FormatError unless the blocks are possible and lie within the pack."""
+    """Raise FormatError unless the blocks are possible and lie within the pack."""
     sound = all(length > TAG_BYTES and 0 < text <= BLOCK_BYTES_MAX for length, _, text in pack.blocks)
     end = HEADER_BYTES + sum(block[0] for block in pack.blocks)
     if not sound or end > pack.size_bytes or len(pack.pack) != _ID_BYTES or len(pack.header) != HEADER_BYTES:
-        raise FormatError("an index segment's pack table describes a pack that cannot be")
+        raise FormatError("an index segment's pack table describes an impossible pack")
 
 
 def _cache_form(table: bytes, rows: bytes, row_count: int) -> bytes:
@@ -179,7 +184,7 @@ class SegmentReader:
         self._data = data
         self._bits = int.from_bytes(self._data[4:8], "big")
         if self._data[:4] != _CACHE_MAGIC or not 0 < self._bits <= _CACHE_BITS_MAX:
-            raise FormatError("a cached index segment does not begin as one")
+            raise FormatError("a cached index segment does not begin with its magic")
         self.row_count = int.from_bytes(self._data[8:16], "big")
         self._shift = 32 - self._bits
         self._rows_at = _CACHE_HEADER_BYTES + 4 * ((1 << self._bits) + 1)
@@ -198,9 +203,9 @@ class SegmentReader:
         return self._packs
 
     def find(self, chunk: ChunkId) -> int:
-        """Where the chunk's row begins in `data`, or -1."""
+        """Return where the chunk's row begins in `data`, or -1."""
         if len(chunk) != _ID_BYTES:
-            raise FormatError(f"a chunk id has {len(chunk)} bytes; {_ID_BYTES} make one")
+            raise FormatError(f"a chunk id has {len(chunk)} bytes instead of {_ID_BYTES}")
         slot = _CACHE_HEADER_BYTES + 4 * (int.from_bytes(chunk[:4], "big") >> self._shift)
         bounds = self._data[slot : slot + 8]
         first = self._rows_at + ROW_BYTES * int.from_bytes(bounds[:4], "big")
@@ -208,7 +213,7 @@ class SegmentReader:
         if not first <= last <= self._table_at:
             raise FormatError("a cached index segment's fan-out points outside its rows")
         at = self._data.find(chunk, first, last)
-        while at >= 0 and (at - first) % ROW_BYTES:  # a match across two rows is chance, or somebody's idea of fun
+        while at >= 0 and (at - first) % ROW_BYTES:  # a match across two rows is chance or crafted
             at = self._data.find(chunk, at + 1, last)
         return at
 
@@ -219,11 +224,11 @@ class SegmentReader:
         return next(self.locations(chunk), None)
 
     def locations(self, chunk: ChunkId) -> Iterator[Location]:
-        """Every place of the chunk: one that was stored twice has a row for each, one behind the other."""
+        """Yield every place of the chunk. A chunk that was stored twice has a row for each, next to each other."""
         return (location for _, location in self.rows_with(chunk))
 
     def rows_with(self, chunk: ChunkId) -> Iterator[tuple[int, Location]]:
-        """The number of each row of the chunk, and the place that it names."""
+        """Yield the number of each row of the chunk, and the place that it names."""
         at = self.find(chunk)
         if at < 0:
             return
@@ -242,16 +247,16 @@ class SegmentReader:
         return Location(pack, block, offset, length)
 
     def location(self, row: bytes) -> Location:
-        """The place that a row names."""
+        """Return the place that a row names."""
         return self._location(row[_ID_BYTES:ROW_BYTES])
 
     def location_at(self, number: int) -> Location:
-        """The place that the row with this number names."""
+        """Return the place that the row with this number names."""
         at = self._rows_at + number * ROW_BYTES
         return self._location(self._data[at + _ID_BYTES : at + ROW_BYTES])
 
     def numbers_of(self, chunks: Collection[ChunkId]) -> Iterator[tuple[int, ChunkId]]:
-        """The number of each row of any of these chunks. `chunks` must tell fast whether it contains one."""
+        """Yield the number of each row of any of these chunks. `chunks` needs a fast membership test."""
         if len(chunks) * _ROWS_PER_SEARCH < self.row_count:
             for chunk in chunks:
                 for number, _ in self.rows_with(chunk):
@@ -263,7 +268,7 @@ class SegmentReader:
                     yield number, found
 
     def rows(self) -> Iterator[bytes]:
-        """Every row, in order; for merging."""
+        """Yield every row in order, for merging."""
         bounds = range(self._rows_at, self._table_at + 1, ROW_BYTES)
         for start, end in pairwise(bounds):
             yield self._data[start:end]

@@ -1,4 +1,4 @@
-"""Chunks of zeros: holes of files need neither be read nor written."""
+"""Chunks of zeros, with which holes of files are neither read nor written."""
 
 from blake3 import blake3
 
@@ -6,7 +6,7 @@ from drtool.model import ChunkId
 
 
 class ZeroIds:
-    """The ids that chunks of so many zeros have, each computed once."""
+    """The ids of chunks of so many zeros, each computed once."""
 
     __slots__ = ("_ids", "_key")
 

@@ -1,8 +1,8 @@
-"""Ballots: who proposes, in which round. Totally ordered, and never used by two proposers.
+"""Ballots: totally ordered pairs of round and proposer, never used by two proposers.
 
 Invariants
-    A ballot is (round, proposer); the proposer is 128 random bits drawn for one proposing task, so that no two tasks
-    ever share a ballot, not even two of one process or one that was restored from an image.
+    The proposer is 128 random bits drawn for one proposing task, so no two tasks ever share a ballot. This includes two
+    tasks of one process, and a task restored from a machine image.
     One ballot carries one value: a task that proposes again takes a higher round.
 """
 
@@ -25,14 +25,14 @@ class Ballot(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False)
 
 
 NO_BALLOT = Ballot(0, bytes(PROPOSER_BYTES))
-"""Below every ballot: what an acceptor that never promised or accepted has in that field."""
+"""Below every ballot. An acceptor that never promised or accepted has it in that field."""
 
 
 def next_ballot(seen: Iterable[Ballot], proposer: bytes) -> Ballot:
-    """The ballot of `proposer` in the first round above every round seen."""
+    """Return the ballot of `proposer` in the first round above every round seen."""
     return Ballot(1 + max((ballot.round for ballot in seen), default=0), proposer)
 
 
 def is_sound(ballot: Ballot) -> bool:
-    """Whether a decoded ballot is one that this code could have written."""
+    """Return whether a decoded ballot is one that this code could have written."""
     return 0 <= ballot.round < ROUND_LIMIT and len(ballot.proposer) == PROPOSER_BYTES

@@ -1,13 +1,13 @@
-"""One version of an acceptor's memory, as bytes on a site that may lie.
+"""One version of an acceptor's state, as bytes on a site that may lie.
 
 Layout: magic `drA1` (4 bytes) ‖ body (MessagePack array, the fields of `Record` in order) ‖ MAC (32 bytes over magic ‖
-body). The MAC covers the site, its incarnation, the repository, the generation, the configuration and the version: a
-record cannot be replayed in another place or at another time. It is checked before the body is parsed, so hostile
-bytes never reach the parser; the length is checked before either.
+body). The MAC covers the site, its incarnation, the repository, the generation, the configuration and the version, so a
+record cannot be replayed in another place or at another time. The length is checked first and the MAC second, so
+hostile bytes never reach the parser.
 
 Invariants
-    A decoded record equals the one encoded, byte for byte; anything else raises `FormatError`.
-    `prev` is the hash of the version before, all zeros for version 1.
+    A decoded record equals the encoded one, byte for byte. Anything else raises `FormatError`.
+    `prev` is the hash of the version before, or all zeros for version 1.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ Verify = Callable[[bytes, bytes], bool]
 
 
 class Chain(msgspec.Struct, frozen=True, array_like=True):
-    """Whose memory it is: everything that stays the same from version to version."""
+    """The identity of an acceptor: everything that stays the same from version to version."""
 
     site: str
     incarnation: bytes
@@ -40,7 +40,7 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What one acceptor knows: the ballot it promised, and the value that it accepted last, and when."""
+    """The state of one acceptor: the ballot it promised, the value it accepted last, and that value's ballot."""
 
     version: int
     prev: bytes
@@ -56,7 +56,7 @@ _decoder = msgspec.msgpack.Decoder(Record)
 
 
 def encode_record(record: Record, mac: Mac) -> bytes:
-    """The bytes of `record` under the repository's key."""
+    """Return the bytes of `record` under the repository's key."""
     body = MAGIC + _encoder.encode(record)
     if len(body) + MAC_BYTES > RECORD_LIMIT_BYTES:
         raise FormatError(f"an acceptor record of {len(body)} bytes is larger than {RECORD_LIMIT_BYTES} allows")
@@ -64,7 +64,7 @@ def encode_record(record: Record, mac: Mac) -> bytes:
 
 
 def decode_record(data: bytes, verify: Verify) -> Record:
-    """The record in `data`; `FormatError` for anything that `encode_record` with this key did not make."""
+    """Return the record in `data`. `FormatError` for anything that `encode_record` with this key did not make."""
     if not len(MAGIC) + MAC_BYTES < len(data) <= RECORD_LIMIT_BYTES:
         raise FormatError(f"an acceptor record cannot be {len(data)} bytes long")
     body, tag = data[:-MAC_BYTES], data[-MAC_BYTES:]
@@ -92,5 +92,5 @@ def _checked(record: Record) -> Record:
 
 
 def record_hash(data: bytes) -> bytes:
-    """What the next version names as `prev`: BLAKE3 of all bytes, MAC included."""
+    """Return the hash that the next version names as `prev`: BLAKE3 of all bytes, MAC included."""
     return blake3(data).digest()

@@ -1,7 +1,7 @@
 """Pure placement: a weighted consistent-hash ring with virtual nodes, failure domains and preference lists.
 
-`ring` is the value in the manifest, `placement` answers where an object belongs, `reach` makes shares follow weights,
-`shares` measures them and what a change moves. `docs/ring.md` explains the construction.
+`ring` is the value in the manifest, `placement` computes where an object belongs, `reach` makes shares follow weights,
+and `shares` measures them and the moves of a change. `docs/ring.md` explains the construction.
 """
 
 from drtool.ring.placement import METADATA_SITES, Placement

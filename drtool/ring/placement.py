@@ -1,16 +1,18 @@
-"""Which targets hold an object: a weighted consistent-hash ring with virtual nodes and failure domains.
+"""The targets of an object: a weighted consistent-hash ring with virtual nodes and failure domains.
 
-The ring is the numbers below 2**30. A target has virtual nodes on it, in number proportional to its weight. A pack has eight
-places on it, from each of which a walker leaves at the same pace; a target is met when the first of them reaches one of its
+The ring is the numbers below 2**30. A target has virtual nodes on it, in number proportional to its weight. A pack has
+eight places on it, and a walker leaves each at the same pace. A target is met when the first walker reaches one of its
 nodes. The first `copies` distinct sites met hold the pack, each on the target that was met there.
 
-Eight walkers instead of one: with one, the luck of few gaps decides, and 256 nodes leave the worst of fifty equal targets 14 %
-off; with eight it is 4 % (measured; Appleton & O'Reilly 2015, "Multi-probe consistent hashing").
-Reach: a site's nodes are met earlier or later than they stand by the factor that makes shares follow weights (`reach.py`).
+Eight walkers reduce the effect of uneven gaps: with one walker, 256 nodes leave the worst of fifty equal targets 14 %
+off, and with eight 4 % (measured; Appleton & O'Reilly 2015, "Multi-probe consistent hashing").
+Reach: a site's nodes are met earlier or later than their positions, by the factor that makes shares follow weights
+(`reach.py`).
 
 Invariants
-    A pack's targets lie on distinct sites. Every active target is in the preference list once; others never.
-    A target's nodes depend on its name and weight alone, a pack's places on its name alone: for ever, on every host.
+    A pack's targets are on distinct sites. Every active target is in the preference list once, and others never.
+    A target's nodes depend only on its name and weight, and a pack's places only on its name, for ever and on every
+    host.
 
 Source: Karger et al. 1997 (the ring); DeCandia et al. 2007, sections 4.2-4.3 (virtual nodes, preference lists).
 """
@@ -29,12 +31,12 @@ from drtool.ring.reach import REACH_ONE, reaches
 from drtool.ring.ring import Ring, RingTarget
 
 METADATA_SITES = 5
-"""Trees and index segments lie on every site, of at most this many."""
+"""Trees and index segments are on every site, up to this many."""
 
 WALKERS = 8
 NODES_PER_WEIGHT = 256
 MAX_NODES_WEIGHT = 4
-"""A heavier target gets no more nodes, but a longer reach: weights may be terabytes or gigabytes alike."""
+"""A heavier target gets no more nodes, but a longer reach, so weights may be in terabytes or gigabytes alike."""
 
 _NODE_CONTEXT = b"drtool/1/ring/node\0"
 _PLACE_CONTEXT = b"drtool/1/ring/place\0"
@@ -42,13 +44,13 @@ _RING_MASK = (1 << 30) - 1  # thirty bits: integers that CPython sorts and compa
 
 
 def node_positions(target: TargetName, weight: int) -> tuple[int, ...]:
-    """The target's virtual nodes: the first 30 bits of successive 32-bit words of the stream BLAKE3(context ‖ name)."""
+    """Return the target's virtual nodes: the first 30 bits of successive 32-bit words of BLAKE3(context ‖ name)."""
     count = NODES_PER_WEIGHT * min(weight, MAX_NODES_WEIGHT)
     return _words(_NODE_CONTEXT + target.encode(), count)
 
 
 def pack_places(pack: bytes) -> tuple[int, ...]:
-    """Where on the ring a pack's eight walkers start: made from its name as nodes are from a target's."""
+    """Return the ring places where a pack's eight walkers start. They come from its name as nodes do from a target's."""
     return _words(_PLACE_CONTEXT + pack, WALKERS)
 
 
@@ -57,7 +59,7 @@ def _words(message: bytes, count: int) -> tuple[int, ...]:
 
 
 class Placement:
-    """The ring laid out for lookups; build it once per ring, share it between threads."""
+    """The ring laid out for lookups. Build it once per ring, and share it between threads."""
 
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
@@ -66,7 +68,7 @@ class Placement:
         self._sites = [target.site for target in self._targets]
         owner_at: dict[int, int] = {}
         for owner, target in enumerate(self._targets):
-            # of two nodes at one place, the last target's by name counts
+            # of two nodes at one place, that of the last target by name counts
             owner_at.update(zip(node_positions(target.name, target.weight), repeat(owner), strict=False))
         nodes = sorted(owner_at)
         self._positions = array("I", nodes)
@@ -79,15 +81,15 @@ class Placement:
         self._longest = max(self._reaches, default=REACH_ONE)
 
     def preference(self, pack: PackId) -> Iterator[TargetName]:
-        """Every active target, best first; the first `copies` distinct sites met are where `pack` belongs."""
+        """Yield every active target, best first. `pack` belongs on the first `copies` distinct sites."""
         return (self._names[owner] for owner in self._order(pack))
 
     def desired(self, pack: PackId) -> tuple[TargetName, ...]:
-        """The `copies` targets, on distinct sites, where `pack` belongs; fewer if there are fewer sites."""
+        """Return the `copies` targets, on distinct sites, where `pack` belongs, or fewer if there are fewer sites."""
         return tuple(islice(self._one_a_site(pack), self.ring.copies))
 
     def metadata(self, name: bytes) -> tuple[TargetName, ...]:
-        """Where a pack of trees or an index segment belongs: one target on every site, of at most five sites."""
+        """Return where a pack of trees or an index segment belongs: one target on every site, of at most five sites."""
         return tuple(islice(self._one_a_site(name), METADATA_SITES))
 
     def _one_a_site(self, pack: bytes) -> Iterator[TargetName]:
@@ -101,7 +103,7 @@ class Placement:
                     return
 
     def _order(self, pack: bytes) -> Iterator[int]:
-        """The active targets as they are met; one of every certain site first."""
+        """Yield the active targets as they are met, after one of every certain site."""
         if not self._certain:
             yield from self._met(pack)
             return
@@ -120,10 +122,10 @@ class Placement:
         yield from walk
 
     def _met(self, pack: bytes) -> Iterator[int]:
-        """Targets by the distance at which they are met, which is where their nodes stand divided by their reach."""
+        """Yield targets by the distance at which they are met: the position of their nodes divided by their reach."""
         pending: list[tuple[int, int]] = []
         for distance, owner in self._passed(pack):
-            # whatever is passed from here on is met no earlier than this
+            # every node passed from here on is met no earlier than this
             horizon = (distance << 32) // self._longest
             while pending and pending[0][0] < horizon:
                 yield heappop(pending)[1]
@@ -132,7 +134,7 @@ class Placement:
             yield heappop(pending)[1]
 
     def _passed(self, pack: bytes) -> Iterator[tuple[int, int]]:
-        """Each target once, with the distance to the first of its nodes that any walker passes, in that order."""
+        """Yield each target once, with the distance to the first of its nodes that any walker passes, in that order."""
         positions, owners = self._positions, self._owners
         count, unseen = len(positions), set(range(len(self._targets)))
         if not unseen:
@@ -153,6 +155,6 @@ class Placement:
 
 
 def _target_reach(target: RingTarget, site_reach: int | None) -> int:
-    """The site's reach, and what the target's weight has beyond its number of nodes."""
+    """Return the site's reach, times the part of the target's weight beyond its number of nodes."""
     reach = REACH_ONE if site_reach is None else site_reach
     return reach * target.weight // min(target.weight, MAX_NODES_WEIGHT)

@@ -1,17 +1,17 @@
-"""How far each site's virtual nodes must reach so that its share of the copies follows its weight.
+"""The reach of each site's virtual nodes, which makes its share of the copies follow its weight.
 
-A walk that looks for several distinct sites is a race without replacement: a heavy site can win a pack only once, so light
-sites end up with more than their part. With rates v (virtual nodes times reach) a site is met at an exponentially distributed
-distance, and is among the first k of them with a probability that can be computed; here v is solved so that this probability
-is proportional to the weight, or nearly (`goals`). A site that must have every pack is *certain*: it is taken first, and is no
-part of the race.
+A walk that looks for several distinct sites is a race without replacement. A heavy site can win a pack only once, so
+light sites end up with more than their part. With rates v (virtual nodes times reach) a site is met at an exponentially
+distributed distance, and the probability that it is among the first k can be computed. Here v is solved for so that
+this probability is proportional to the weight, or nearly (`goals`). A site that must have every pack is *certain*: it
+is taken first, and is not part of the race.
 
 Invariants
-    Integers only, the same on every machine for ever: fixed-point numbers with 64 fractional bits.
-    Equal weights have equal reach; with one copy every reach is 1.
+    Integers only, with the same results on every machine for ever: fixed-point numbers with 64 fractional bits.
+    Equal weights have equal reach. With one copy every reach is 1.
 
-Source: inclusion probabilities of successive sampling (Rosén 1972, "Asymptotic theory for successive sampling"), integrated
-over the logarithm of the distance by the trapezoid rule, which converges exponentially there.
+Source: inclusion probabilities of successive sampling (Rosén 1972, "Asymptotic theory for successive sampling"),
+integrated over the logarithm of the distance by the trapezoid rule, which converges exponentially there.
 """
 
 from collections.abc import Sequence
@@ -24,21 +24,21 @@ _ONE = 1 << _BITS
 _LN2 = 12786308645202655660  # ln 2 in fixed point
 _SOFT_CAP = _ONE * 955 // 1000
 _MOST_GAIN = _ONE * 45 // 1000
-_CERTAIN = _ONE - (_ONE >> 12)  # beyond it the solution runs off to infinity
+_CERTAIN = _ONE - (_ONE >> 12)  # beyond it the solution diverges
 _CLOSE = _ONE // 500
 _MAX_ROUNDS = 16
 
 
 def inclusion(weights: Sequence[int], copies: int) -> list[int]:
-    """For each site the part of all packs that it is entitled to, in 2**-64.
+    """Return the part of all packs that each site is entitled to, in 2**-64.
 
-    By weight, at most 1; what a site would have beyond that goes to the others.
+    It is proportional to the weight and at most 1. The excess of a site goes to the others.
     """
     return _capped(weights, copies, _ONE)
 
 
 def _capped(weights: Sequence[int], copies: int, cap: int) -> list[int]:
-    """Parts by weight, none above `cap`, that add up to `copies` if they can."""
+    """Return parts by weight, none above `cap`, that add up to `copies` if possible."""
     shares = [cap] * len(weights)
     free, places = sum(weights), copies * _ONE
     order = sorted(range(len(weights)), key=lambda i: -weights[i])
@@ -52,9 +52,10 @@ def _capped(weights: Sequence[int], copies: int, cap: int) -> list[int]:
 
 
 def goals(weights: Sequence[int], copies: int) -> list[int]:
-    """What the ring aims at: entitlements, those next to 1 lowered where the others gain no more than a little by it.
+    """Return the parts that the ring aims at: entitlements, with those near 1 lowered if the others gain only a little.
 
-    Whether a site is certain or nearly so makes all the difference to its reach, and would move much when a site joins or leaves.
+    A site's reach differs greatly between certain and nearly certain, which would move much data when a site joins or
+    leaves.
     """
     entitled, softer = inclusion(weights, copies), _capped(weights, copies, _SOFT_CAP)
     if copies * _ONE > len(weights) * _SOFT_CAP:
@@ -65,12 +66,12 @@ def goals(weights: Sequence[int], copies: int) -> list[int]:
 
 
 def as_fraction(share: int) -> float:
-    """What `inclusion` gives, for people."""
+    """Return a result of `inclusion` as a fraction for people."""
     return share / _ONE
 
 
 def reaches(weights: Sequence[int], copies: int) -> list[int | None]:
-    """For each site how far its nodes reach, in 2**-16; None for a site that is certain to hold every pack."""
+    """Return how far each site's nodes reach, in 2**-16, or None for a site that is certain to hold every pack."""
     wanted = dict(zip(weights, goals(weights, copies), strict=True))
     racing = sorted(weight for weight in weights if wanted[weight] < _CERTAIN)
     places = copies - (len(weights) - len(racing))
@@ -79,7 +80,7 @@ def reaches(weights: Sequence[int], copies: int) -> list[int | None]:
 
 
 def _solve(wanted: dict[int, int], racing: Sequence[int], places: int) -> dict[int, int]:
-    """The reach for each distinct weight in the race."""
+    """Return the reach for each distinct weight in the race."""
     if len(wanted) == 1 or places <= 1:
         return dict.fromkeys(wanted, REACH_ONE)
     whole = sum(wanted[weight] for weight in racing)
@@ -98,9 +99,9 @@ def _solve(wanted: dict[int, int], racing: Sequence[int], places: int) -> dict[i
 
 
 def _race(rates: dict[int, int], counts: dict[int, int], places: int) -> dict[int, int]:
-    """For each class of equal sites the probability that one of them is among the first `places` met."""
+    """Return, for each class of equal sites, the probability that one of them is among the first `places` met."""
     total = sum(rate * counts[weight] for weight, rate in rates.items())
-    # at this distance hardly anything is met yet; each step doubles it
+    # at this distance hardly anything is met yet, and each step doubles it
     travelled = {weight: (rate * places << (_BITS - 8)) // total for weight, rate in rates.items()}
     unmet = {weight: _exp_minus(distance) for weight, distance in travelled.items()}
     met = dict.fromkeys(rates, 0)
@@ -115,13 +116,13 @@ def _race(rates: dict[int, int], counts: dict[int, int], places: int) -> dict[in
 
 
 def _adding_up(met: dict[int, int], counts: dict[int, int], places: int) -> dict[int, int]:
-    """The same probabilities without the small loss of beginning at a distance: they add up to the number of places."""
+    """Return the probabilities scaled to add up to the number of places, which offsets the start at a distance."""
     total = sum(share * counts[weight] for weight, share in met.items())
     return {weight: min(share * places * _ONE // total, _ONE - (_ONE >> 20)) for weight, share in met.items()}
 
 
 def _room_without_one(unmet: dict[int, int], counts: dict[int, int], places: int) -> dict[int, int]:
-    """For each class the probability that, one of its sites aside, fewer than `places` have been met."""
+    """Return, for each class, the probability that fewer than `places` have been met, leaving out one of its sites."""
     classes = list(unmet)
     without_one, whole = {}, {}
     for weight in classes:
@@ -143,7 +144,7 @@ def _room_without_one(unmet: dict[int, int], counts: dict[int, int], places: int
 
 
 def _one_more(chances: list[int], unmet: int) -> list[int]:
-    """Chances of having met 0, 1, … sites, after one more site that is unmet with that probability."""
+    """Return the chances of having met 0, 1, … sites, after adding one that is unmet with that probability."""
     met = _ONE - unmet
     missed = [chance * unmet for chance in chances]
     return [missed[0] >> _BITS] + [
@@ -152,12 +153,12 @@ def _one_more(chances: list[int], unmet: int) -> list[int]:
 
 
 def _both(one: list[int], other: list[int]) -> list[int]:
-    """Chances of having met 0, 1, … sites of two groups together."""
+    """Return the chances of having met 0, 1, … sites of two groups together."""
     return [sum(one[i] * other[met - i] for i in range(met + 1)) >> _BITS for met in range(len(one))]
 
 
 def _exp_minus(x: int) -> int:
-    """exp(-x) for a small x."""
+    """Return exp(-x) for a small x."""
     term = total = _ONE
     for divisor in range(1, 16):
         term = -(term * x >> _BITS) // divisor
@@ -166,7 +167,7 @@ def _exp_minus(x: int) -> int:
 
 
 def _minus_log(y: int) -> int:
-    """-ln y for 0 < y <= 1: powers of two aside, ln y = 2 artanh((y - 1) / (y + 1))."""
+    """Return -ln y for 0 < y <= 1. Apart from powers of two, ln y = 2 artanh((y - 1) / (y + 1))."""
     halvings = _BITS + 1 - y.bit_length()
     y <<= halvings
     z = ((y - _ONE) << _BITS) // (y + _ONE)

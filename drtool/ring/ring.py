@@ -1,8 +1,9 @@
-"""Who is in the ring: targets with weights and states, at one epoch. A value that the manifest stores.
+"""The ring: targets with weights and states at one epoch, as a value that the manifest stores.
 
 Invariants
-    A target's site is the first part of its name, and no two targets have one name. Weights and copies are 1 or more.
-    Only active targets are places for anything new.
+    A target's site is the first part of its name, and no two targets have the same name. Weights and copies are at
+    least 1.
+    Only active targets get new objects.
 """
 
 from typing import Literal, TypeAlias
@@ -12,7 +13,7 @@ from msgspec import Struct
 from drtool.model import SiteName, TargetName, site_of
 
 TargetState: TypeAlias = Literal["active", "draining", "lost"]
-"""active: holds and receives; draining: is being emptied; lost: is gone and holds nothing."""
+"""active: holds and receives. draining: is being emptied. lost: is gone and holds nothing."""
 
 
 class RingTarget(Struct, frozen=True, kw_only=True):
@@ -24,9 +25,9 @@ class RingTarget(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.weight < 1:
-            raise ValueError(f"the weight of {self.name} is {self.weight}; it must be a whole number from 1 up")
+            raise ValueError(f"the weight of {self.name} is {self.weight}, but must be a whole number from 1 up")
         if not all(self.name.partition("/")):
-            raise ValueError(f"{self.name!r} does not name a target; that is SITE/NAME")
+            raise ValueError(f"{self.name!r} is not a target's name (SITE/NAME)")
 
     @property
     def site(self) -> SiteName:
@@ -34,7 +35,7 @@ class RingTarget(Struct, frozen=True, kw_only=True):
 
 
 class Ring(Struct, frozen=True, kw_only=True):
-    """Everything that placement depends on. `copies` is the number of distinct sites that hold each pack."""
+    """The input of placement. `copies` is the number of distinct sites that hold each pack."""
 
     epoch: int
     copies: int
@@ -42,20 +43,20 @@ class Ring(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.copies < 1:
-            raise ValueError(f"a ring of {self.copies} copies holds nothing; it must be 1 or more")
+            raise ValueError(f"a ring needs 1 or more copies, not {self.copies}")
         if len({target.name for target in self.targets}) < len(self.targets):
-            raise ValueError("two targets of the ring have one name")
+            raise ValueError("two targets of the ring have the same name")
 
     @property
     def active(self) -> tuple[RingTarget, ...]:
-        """The targets that may receive objects, by name."""
+        """Return the targets that may receive objects, by name."""
         return tuple(sorted((t for t in self.targets if t.state == "active"), key=lambda t: t.name))
 
     @property
     def sites(self) -> tuple[SiteName, ...]:
-        """The sites that have an active target, by name."""
+        """Return the sites that have an active target, by name."""
         return tuple(sorted({target.site for target in self.active}))
 
     def weight_of(self, site: SiteName) -> int:
-        """The weight of a site: of its active targets together."""
+        """Return the weight of a site: the sum over its active targets."""
         return sum(target.weight for target in self.targets if target.site == site and target.state == "active")

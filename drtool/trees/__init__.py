@@ -1,4 +1,4 @@
-"""One directory's entries: encoded as pages, named by their bytes, walked and compared over a narrow port."""
+"""The entries of one directory: encoded as pages, named by their hash, walked and compared over a narrow port."""
 
 from drtool.trees.entry import (
     AclNames,

@@ -1,8 +1,8 @@
-"""Two stored trees side by side: what is in one only, and what is in both and differs. PURE.
+"""Comparison of two stored trees: the entries in one only, and those in both that differ. Pure.
 
 Invariants
-    Directories with one name for their contents are equal, and are not read. Paths come in the order of their names.
-    Memory is bounded by the directories on the way down, whatever the size of the trees.
+    Directories whose contents have the same id are equal, and are not read. Paths come in the order of their names.
+    Memory is bounded by the directories on the way down, regardless of the size of the trees.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from drtool.trees.walk import walk
 
 
 class Change(IntEnum):
-    """What became of a path between the first tree and the second."""
+    """The change of a path between the first tree and the second."""
 
     ADDED = 1
     REMOVED = 2
     CHANGED = 3
-    """Its type, its content or where it points."""
+    """Its type, its content or its link target."""
     METADATA = 4
     """Only mode, owner, times, attributes or links."""
 
@@ -37,7 +37,7 @@ _Level = tuple[bytes, Iterator[tuple[Entry | None, Entry | None]]]
 
 
 def compare(before: bytes, after: bytes, prefix: bytes, fetch: Fetch) -> Iterator[Difference]:
-    """Every difference between the directories that `before` and `after` name, parents before their children."""
+    """Yield every difference between the directories that `before` and `after` name, parents before their children."""
     levels: list[_Level] = [(prefix, _pairs(before, after, fetch))] if before != after else []
     while levels:
         above, pairs = levels[-1]
@@ -64,9 +64,9 @@ def compare(before: bytes, after: bytes, prefix: bytes, fetch: Fetch) -> Iterato
 
 
 def clashes(one: bytes, other: bytes, fetch: Fetch) -> Iterator[bytes]:
-    """Yield the paths at which two trees hold different things, so that they cannot be restored to one place from both.
+    """Yield the paths at which two trees differ in type or content, so that both cannot be restored to one place.
 
-    Directories are merged; files that differ in metadata alone are the same.
+    Directories are merged. Files that differ in metadata alone do not clash.
     """
     levels: list[_Level] = [(b"/", _pairs(one, other, fetch))] if one != other else []
     while levels:
@@ -85,7 +85,7 @@ def clashes(one: bytes, other: bytes, fetch: Fetch) -> Iterator[bytes]:
 
 
 def changed(old: Entry, new: Entry) -> Change | None:
-    """How two entries of one name differ; a directory's contents are not looked at."""
+    """Return how two entries of one name differ. A directory's contents are not compared."""
     if (old.type, old.link_target, old.rdev, old.size_bytes, old.content, old.content_depth) != (
         new.type,
         new.link_target,
@@ -99,7 +99,7 @@ def changed(old: Entry, new: Entry) -> Change | None:
 
 
 def aspects(old: Entry, new: Entry) -> tuple[str, ...]:
-    """Return the parts of an entry that a person would see and that differ; a directory's contents are not looked at."""
+    """Return the differing parts of an entry that a person would see. A directory's contents are not compared."""
     if old.type != new.type:
         return ("type",)
     differing = {
@@ -128,7 +128,7 @@ def _metadata(entry: Entry) -> tuple[object, ...]:
 
 
 def _pairs(before: bytes, after: bytes, fetch: Fetch) -> Iterator[tuple[Entry | None, Entry | None]]:
-    """The entries of two directories, those of one name together; both come sorted by their names."""
+    """Yield the entries of two directories in pairs by name. Both come sorted by name."""
     left = read_directory(before, fetch) if before else iter(())
     right = read_directory(after, fetch) if after else iter(())
     old, new = next(left, None), next(right, None)
@@ -145,7 +145,7 @@ def _pairs(before: bytes, after: bytes, fetch: Fetch) -> Iterator[tuple[Entry | 
 
 
 def _whole(path: bytes, old: Entry | None, new: Entry | None, fetch: Fetch) -> Iterator[Difference]:
-    """An entry that only one side has, with everything below it."""
+    """Yield an entry that only one side has, with everything below it."""
     entry = new or old
     assert entry is not None
     change = Change.ADDED if old is None else Change.REMOVED

@@ -2,8 +2,9 @@
 
 Invariants
     Names, link targets and attribute names are bytes, never text. Times are nanoseconds since 1970 and may be negative.
-    An entry is immutable; an unchanged file reuses its parent snapshot's very object.
-    What was decoded is within the bounds that systems have, so that no restore meets a number that it cannot pass on.
+    An entry is immutable. An unchanged file reuses the very object of its parent snapshot.
+    Decoded values are within the bounds of operating systems, so that a restore never meets a number that it cannot
+    pass on.
 """
 
 from enum import IntEnum
@@ -21,7 +22,7 @@ Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class FileType(IntEnum):
-    """What an entry is; the values are those of `st_mode >> 12`, which no system has changed since 1974."""
+    """The type of an entry. The values are those of `st_mode >> 12`, which no system has changed since 1974."""
 
     FIFO = 0o01
     CHARACTER_DEVICE = 0o02
@@ -32,25 +33,25 @@ class FileType(IntEnum):
 
     @property
     def word(self) -> str:
-        """As `ls --json` prints it: `file`, `directory`, `symlink`, `fifo`, …"""
+        """Return the word that `ls --json` prints: `file`, `directory`, `symlink`, `fifo`, …"""
         return self.name.lower()
 
 
 AclNames = tuple[tuple[Word, Word, str], ...]
-"""(tag of the ACL entry: 2 for a user, 8 for a group, its number, its name), ascending, for each number that has a name."""
+"""(tag of the ACL entry: 2 for a user, 8 for a group; its number; its name), ascending, for each number with a name."""
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True):
-    """One name. `content` holds 32-byte chunk ids, joined; a list of more than 1,024 is one id of a `list` chunk."""
+    """One name. `content` holds 32-byte chunk ids, joined, or for more than 1,024 the one id of a `list` chunk."""
 
     name: bytes
     type: Annotated[int, msgspec.Meta(ge=1, le=15)]
     mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
-    """Permission bits, setuid, setgid and sticky included: `st_mode & 0o7777`."""
+    """Permission bits, including setuid, setgid and sticky: `st_mode & 0o7777`."""
     uid: Word
     gid: Word
     user: str = ""
-    """The owner's name where it was captured; empty if it had none."""
+    """The owner's name on the captured host, or empty if it had none."""
     group: str = ""
     size_bytes: Size = 0
     mtime_ns: int = 0
@@ -59,36 +60,36 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True
     device: Natural = 0
     links: Natural = 1
     rdev: Natural = 0
-    """`st_rdev` of a device; 0 otherwise."""
+    """`st_rdev` of a device, otherwise 0."""
     link_target: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
-    """Sorted by name; POSIX ACLs (`system.posix_acl_*`) and capabilities (`security.capability`) are among them."""
+    """Sorted by name, including POSIX ACLs (`system.posix_acl_*`) and capabilities (`security.capability`)."""
     holes: tuple[tuple[Size, Size], ...] = ()
-    """(offset, length) of each hole of a sparse file, ascending; the content still covers the whole file."""
+    """(offset, length) of each hole of a sparse file, ascending. The content still covers the whole file."""
     flags: Word = 0
     """Inode flags (FS_IOC_GETFLAGS) that a restore can set: immutable, append-only, nodump, …"""
     content: bytes = b""
     content_depth: Annotated[int, msgspec.Meta(ge=0, le=6)] = 0
-    """0: `content` holds data chunks; n: it holds the id of a list chunk, n levels above the data."""
+    """0: `content` holds data chunks. n: it holds the id of a list chunk, n levels above the data."""
     subtree: bytes = b""
-    """A directory's own page or list of pages; empty where only metadata was taken."""
+    """A directory's own page or list of pages, or empty if only its metadata was captured."""
     uncaptured: tuple[str, ...] = ()
-    """What could not be read when this was taken, in words: `content: Permission denied`."""
+    """The parts that could not be read during the backup, in words: `content: Permission denied`."""
 
     @property
     def acl_names(self) -> AclNames:
-        """The names of the users and groups in its ACLs, where they were captured."""
+        """Return the names of the users and groups in its ACLs, where they were captured."""
         return ()
 
 
 class EntryWithAclNames(Entry, array_like=True, frozen=True, gc=False, kw_only=True):
-    """An entry with one field more. A class of its own, so that all others are encoded as they always were."""
+    """An entry with one more field. It is a separate class so that all other entries keep their encoding."""
 
     acl_names: AclNames = ()
 
 
 def with_acl_names(entry: Entry, names: AclNames) -> Entry:
-    """Return the entry with the names of the users and groups in its ACLs; the very object if it has just these."""
+    """Return the entry with the names of the users and groups in its ACLs, or the same object if it has just these."""
     if entry.acl_names == names and isinstance(entry, EntryWithAclNames) == bool(names):
         return entry
     fields = {field: getattr(entry, field) for field in Entry.__struct_fields__}
@@ -96,7 +97,7 @@ def with_acl_names(entry: Entry, names: AclNames) -> Entry:
 
 
 def unchanged_content(entry: Entry, size_bytes: int, mtime_ns: int, ctime_ns: int, inode: int) -> bool:
-    """Whether a file with these stat fields is the one that `entry` describes (the default rule of format.md)."""
+    """Return whether a file with these stat fields is the one in `entry` (the default rule of format.md)."""
     return (
         entry.mtime_ns == mtime_ns
         and entry.ctime_ns == ctime_ns
@@ -107,16 +108,16 @@ def unchanged_content(entry: Entry, size_bytes: int, mtime_ns: int, ctime_ns: in
 
 
 def storable_time(time_ns: int) -> int:
-    """The nearest time that the format can hold: 1677 to 2554. Some file systems go on for 292 billion years."""
+    """Return the nearest time that the format can hold: 1677 to 2554. Some file systems go on for 292 billion years."""
     low, high = TIME_NS_BOUNDS
     return min(max(time_ns, low), high)
 
 
 def storable(entry: Entry) -> Entry:
-    """`entry` as far as the format can hold it; what it cannot is left out and named in `uncaptured`.
+    """Return `entry` as far as the format can hold it. The other parts are left out and named in `uncaptured`.
 
-    For the few that a page cannot take as they are: times after the year 2554, attributes of many MiB, names of owners that are
-    no text. A map of holes is left out in silence: the content covers the whole file.
+    This concerns times after the year 2554, attributes of many MiB, and owners' names that are not text. A map of holes
+    is left out silently, since the content covers the whole file.
     """
     changes: dict[str, object] = {}
     lost = []
@@ -139,5 +140,5 @@ def storable(entry: Entry) -> Entry:
 
 
 def _text(word: str) -> str:
-    """Without the halves of surrogate pairs, by which Python stands in for bytes that are no UTF-8."""
+    """Return the word without surrogates, with which Python represents bytes that are not UTF-8."""
     return word.encode("utf-8", "replace").decode()

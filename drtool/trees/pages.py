@@ -1,18 +1,18 @@
 """Directories and long chunk lists as chunks: pages of at most 1,024 entries, lists of at most 1,024 ids, recursively.
 
-A directory's entries are taken 1,024 at a time; where these would make a page of more than 1 MiB, they are divided among
-several, each as full as 1 MiB allows.
+A directory's entries are taken 1,024 at a time. If these would make a page of more than 1 MiB, they are divided among
+several pages, each as full as 1 MiB allows.
 
-Bytes: a page is "P" ‖ msgpack array of entries; a list is "L" ‖ its height (1 byte: 1 names chunks, n names lists of height
-n-1) ‖ ids, 32 bytes each. A directory is named by its one page, or by the list of its pages. A file's content of more than
-1,024 chunks is named by a list.
+Bytes: a page is "P" ‖ msgpack array of entries. A list is "L" ‖ its height (1 byte: 1 names chunks, n names lists of
+height n-1) ‖ ids, 32 bytes each. A directory is named by its one page, or by the list of its pages. A file's content of
+more than 1,024 chunks is named by a list.
 
 Invariants
     The same entries give the same bytes, so an unchanged directory keeps its id.
     Readers stream: at most one page and one list of each height are in memory.
-    No text is larger than a block can be, whatever a file system puts into its entries.
-    A name that was read is one name: not empty, not `.` or `..`, without `/` and NUL; and names ascend. Whoever restores may rely
-    on that, also when somebody with the key made the tree by hand.
+    No text is larger than the limit of a block, regardless of the entries of the file system.
+    A name that was read is a single name: not empty, not `.` or `..`, without `/` and NUL. Names ascend. A restore may
+    rely on this even for a hand-made tree by an owner of the key.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,10 +33,10 @@ _HEIGHT_MAX = 6
 _NO_NAMES = (b".", b"..")
 
 Put = Callable[[ChunkKind, bytes], ChunkId]
-"""Stores a chunk if it is new, and names it."""
+"""Stores a chunk if it is new, and returns its id."""
 
 Fetch = Callable[[ChunkId], bytes]
-"""A chunk's text; raises if it cannot be had."""
+"""Returns a chunk's text, or raises if it cannot be obtained."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Entry])
@@ -47,7 +47,7 @@ _PAGE_HEAD_BYTES = 4  # "P" and the longest head of an array
 
 
 def write_directory(entries: Sequence[Entry], put: Put) -> ChunkId:
-    """Stores one directory's entries, sorted by name, and returns what names it."""
+    """Store one directory's entries, sorted by name, and return the id of the directory."""
     pages = [put(ChunkKind.TREE, page) for page in _pages(entries)] or [put(ChunkKind.TREE, _EMPTY_PAGE)]
     return pages[0] if len(pages) == 1 else write_list(pages, put)[0]
 
@@ -57,7 +57,7 @@ def _pages(entries: Sequence[Entry]) -> Iterator[bytes]:
         several = entries[start : start + PAGE_ENTRIES]
         try:
             page = b"P" + _encoder.encode(several)
-        except (OverflowError, UnicodeEncodeError):  # a number or a name that the format has no room for
+        except (OverflowError, UnicodeEncodeError):  # a number or a name that the format cannot hold
             page = b""
         if 0 < len(page) <= PAGE_BYTES:
             yield page
@@ -66,7 +66,7 @@ def _pages(entries: Sequence[Entry]) -> Iterator[bytes]:
 
 
 def _small_pages(entries: Sequence[Entry]) -> Iterator[bytes]:
-    """The pages of entries that do not fit one."""
+    """Yield the pages of entries that do not fit one."""
     waiting: list[Entry] = []
     size_bytes = 0
     for entry, length in map(_storable, entries):
@@ -79,7 +79,7 @@ def _small_pages(entries: Sequence[Entry]) -> Iterator[bytes]:
 
 
 def _storable(entry: Entry) -> tuple[Entry, int]:
-    """The entry as it can be stored, and the length of its encoding in bytes."""
+    """Return the entry as it can be stored, and the length of its encoding in bytes."""
     try:
         length = len(_encoder.encode(entry))
     except (OverflowError, UnicodeEncodeError):
@@ -93,7 +93,7 @@ def _storable(entry: Entry) -> tuple[Entry, int]:
 
 
 def read_directory(name: bytes, fetch: Fetch) -> Iterator[Entry]:
-    """The entries of a directory, in order."""
+    """Yield the entries of a directory, in order."""
     text = fetch(ChunkId(name))
     if text[:1] != b"L":
         yield from _page(text, after=b"")
@@ -106,16 +106,16 @@ def read_directory(name: bytes, fetch: Fetch) -> Iterator[Entry]:
 
 
 def write_content(ids: Sequence[ChunkId], put: Put) -> tuple[bytes, int]:
-    """(content, content_depth) of an entry whose file has these chunks."""
+    """Return (content, content_depth) for an entry whose file has these chunks."""
     if len(ids) <= LIST_IDS:
         return b"".join(ids), 0
     return write_list(ids, put)
 
 
 def read_content(entry: Entry, fetch: Fetch) -> Iterator[ChunkId]:
-    """The data chunks of a file, in order.
+    """Yield the data chunks of a file, in order.
 
-    A file whose content could not be read has none, whatever its depth says: an earlier version wrote one there.
+    A file whose content could not be read has none, regardless of its depth field: an earlier version set one there.
     """
     if not entry.content:
         return
@@ -126,7 +126,7 @@ def read_content(entry: Entry, fetch: Fetch) -> Iterator[ChunkId]:
 
 
 def write_list(ids: Sequence[ChunkId], put: Put) -> tuple[ChunkId, int]:
-    """Stores ids as a tree of lists; returns what names it, and its height."""
+    """Store ids as a tree of lists, and return the id of the root and its height."""
     height = 0
     while len(ids) > 1 or height == 0:
         height += 1
@@ -139,7 +139,7 @@ def write_list(ids: Sequence[ChunkId], put: Put) -> tuple[ChunkId, int]:
 
 
 def _leaves(text: bytes, fetch: Fetch, expected: int | None = None) -> Iterator[ChunkId]:
-    """What a list names in the end; `expected` is its height, where somebody said it."""
+    """Yield the leaves of a list. `expected` is its height, if known."""
     height = text[1] if len(text) > 1 and text[:1] == b"L" else 0
     if not 0 < height <= _HEIGHT_MAX or height != (expected or height):
         raise FormatError("a list of chunks is malformed")
@@ -165,7 +165,7 @@ def _page(text: bytes, after: bytes) -> list[Entry]:
     except (msgspec.MsgspecError, ValueError) as error:
         raise FormatError(f"a directory's page does not parse: {error}") from None
     if not _are_names([entry.name for entry in entries], after):
-        raise FormatError("a directory's page holds names that are none, or are out of order")
+        raise FormatError("a directory's page holds invalid names, or names that are out of order")
     return entries
 
 
@@ -180,7 +180,7 @@ def _entries(text: bytes) -> list[Entry]:
 
 
 def _are_names(names: list[bytes], after: bytes) -> bool:
-    """Whether each is one name and they ascend; those that ascend from `after` are not empty either."""
+    """Return whether each is a single name and they ascend. Names that ascend from `after` are not empty either."""
     joined = b"\0".join(names)  # one search through all names is five times as fast as one in each
     return (
         all(map(lt, [after, *names], names))

@@ -1,4 +1,4 @@
-"""Walking a stored tree: look a path up, list below it, in the order of the names."""
+"""Walks of a stored tree: looking up a path and listing below it, in the order of the names."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from drtool.trees.pages import Fetch, read_directory
 
 
 def split_path(path: bytes) -> list[bytes]:
-    """The parts of an absolute or relative path, without empty ones and `.`."""
+    """Return the parts of an absolute or relative path, without empty ones and `.`."""
     return [part for part in path.split(b"/") if part not in (b"", b".")]
 
 
 def find_entry(root: bytes, path: bytes, fetch: Fetch) -> Entry | None:
-    """The entry at `path` below the tree named `root`; None if there is none. `path` has at least one part."""
+    """Return the entry at `path` below the tree named `root`, or None. `path` has at least one part."""
     entry: Entry | None = None
     subtree = root
     for part in split_path(path):
@@ -26,7 +26,7 @@ def find_entry(root: bytes, path: bytes, fetch: Fetch) -> Entry | None:
 
 
 def walk(subtree: bytes, prefix: bytes, fetch: Fetch, *, recursive: bool = True) -> Iterator[tuple[bytes, Entry]]:
-    """Every (path, entry) below `subtree`, parents before their children; `prefix` is put before each path."""
+    """Yield every (path, entry) below `subtree`, parents before their children. `prefix` is put before each path."""
     levels = [(prefix, read_directory(subtree, fetch))]  # no recursion: trees are deeper than Python's stack
     while levels:
         above, entries = levels[-1]

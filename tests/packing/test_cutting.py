@@ -146,7 +146,7 @@ def test_a_library_that_cuts_otherwise_is_refused(monkeypatch):
     Other.__module__ = pyfastcdc.FastCDC.__module__
     monkeypatch.setattr(pyfastcdc, "FastCDC", Other)
     cutting._check_library.cache_clear()
-    with pytest.raises(DrtoolError, match="otherwise"):
+    with pytest.raises(DrtoolError, match="differently"):
         Cutter(SMALL)
     cutting._check_library.cache_clear()
 

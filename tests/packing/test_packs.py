@@ -233,7 +233,7 @@ def test_the_pack_of_most_blocks_fits_its_buffer_and_the_index():
     assert count == 2**16
     _, data, contents = builder.finish()
     assert read_footer(KEYRING, data) == contents
-    with pytest.raises(ValueError, match="not one that this pack can take"):
+    with pytest.raises(ValueError, match="does not fit this pack"):
         builder.add_block(b"x", [ChunkId(ID)], [1])
 
 
@@ -243,7 +243,7 @@ def test_the_pack_of_most_blocks_fits_its_buffer_and_the_index():
 )
 def test_a_block_that_the_format_does_not_have_is_refused(text, count):
     builder = PackBuilder(KEYRING, PackKind.DATA, COMPRESSOR)
-    with pytest.raises(ValueError, match="not one that this pack can take"):
+    with pytest.raises(ValueError, match="does not fit this pack"):
         builder.add_block(text, [ChunkId(ID)] * count, [1] * count)
 
 

@@ -293,5 +293,5 @@ def test_spans_are_where_the_blocks_lie():
 def test_a_form_from_before_is_refused_so_that_it_is_made_anew(small):
     form = unseal_segment(KEYRING, small[0])
     assert form[:4] == segment._CACHE_MAGIC
-    with pytest.raises(FormatError, match="does not begin as one"):
+    with pytest.raises(FormatError, match="does not begin with its magic"):
         SegmentReader(b"drc2" + form[4:])

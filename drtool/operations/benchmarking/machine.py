@@ -81,8 +81,9 @@ def log_lines() -> bytes:
 
 
 def _rate(step: Callable[[], int]) -> float:
-    """Return the bytes per second of a step that returns how many bytes it handled. The first (cold) run does not
-    count.
+    """Return the bytes per second of a step that returns how many bytes it handled.
+
+    The first (cold) run does not count.
     """
     step()
     done_bytes, began_s = 0, time.monotonic()

@@ -4,8 +4,9 @@ from msgspec import Struct
 
 
 class CompressionSpeed(Struct, frozen=True, kw_only=True):
-    """One level of zstd on text. `ratio`: original size by compressed size. `used`: whether drtool stores with this
-    level.
+    """One level of zstd on text.
+
+    `ratio`: original size by compressed size. `used`: whether drtool stores with this level.
     """
 
     level: int
@@ -15,8 +16,9 @@ class CompressionSpeed(Struct, frozen=True, kw_only=True):
 
 
 class MachineSpeed(Struct, frozen=True, kw_only=True):
-    """Rates of one core, except for `all_workers_…`. `pack_…`: chunking, hashing, compressing and sealing as in a
-    backup.
+    """Rates of one core, except for `all_workers_…`.
+
+    `pack_…`: chunking, hashing, compressing and sealing as in a backup.
     """
 
     cpus: int

@@ -190,8 +190,9 @@ class _Crew:
         self._moved_bytes = 0
 
     def work(self, threads: int) -> _Moved:
-        """Make at least one transfer. On Ctrl-C, wait a while for running transfers to end, so that they can be
-        removed.
+        """Make at least one transfer.
+
+        On Ctrl-C, wait a while for running transfers to end, so that they can be removed.
         """
         began_s = time.monotonic()
         errands = [Errand(self._serve) for _ in range(threads)]

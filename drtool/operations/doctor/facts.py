@@ -7,8 +7,9 @@ Refusal = tuple[str, str, str | None]
 
 
 class DirectoryFacts(Struct, frozen=True, kw_only=True):
-    """A directory of drtool's own. `mode` is None if it does not exist: the other fields are then of its nearest
-    parent.
+    """A directory of drtool's own.
+
+    `mode` is None if it does not exist: the other fields are then of its nearest parent.
     """
 
     role: str
@@ -105,8 +106,9 @@ class VoterFacts(Struct, frozen=True, kw_only=True):
 
 
 class CatalogueFacts(Struct, frozen=True, kw_only=True):
-    """`refusal`: why the catalogue could not be opened. `unknown`: configured targets that it lacks. `unnamed`: the
-    reverse.
+    """`refusal`: why the catalogue could not be opened.
+
+    `unknown`: configured targets that it lacks. `unnamed`: the reverse.
     """
 
     refusal: Refusal | None = None

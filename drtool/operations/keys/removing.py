@@ -42,8 +42,9 @@ class KeyRemoval(Struct, frozen=True, kw_only=True):
 
 
 def plan_removal(repository: Repository, prefix: str, *, in_use: bool) -> KeyRemoval:
-    """Return the slot that an id prefix means, and the effect of removing it. Refused if nothing else would open the
-    repository.
+    """Return the slot that an id prefix means, and the effect of removing it.
+
+    Refused if nothing else would open the repository.
     """
     held = read_slots(repository.targets, repository.view.state.targets)
     row = _meant(repository, held, prefix)

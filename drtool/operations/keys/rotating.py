@@ -58,8 +58,9 @@ class DroppedSlot(Struct, frozen=True, kw_only=True):
 
 
 class Rotation(Struct, frozen=True, kw_only=True):
-    """The effect of a rotation. `missing`: targets that should hold the new slots but do not. `still_at`: targets that
-    still have old ones.
+    """The effect of a rotation.
+
+    `missing`: targets that should hold the new slots but do not. `still_at`: targets that still have old ones.
     """
 
     previous_generation: int

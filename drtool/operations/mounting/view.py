@@ -164,8 +164,9 @@ def _directory_of(host: str) -> bytes:
 
 
 def name_of(snapshot: Snapshot) -> bytes:
-    """Return a name such as `2026-11-23T14.05.00Z-3f2a91c0`. It sorts by time, and has no colons for the sake of other
-    systems.
+    """Return a name such as `2026-11-23T14.05.00Z-3f2a91c0`.
+
+    It sorts by time, and has no colons for the sake of other systems.
     """
     try:
         moment = datetime.fromtimestamp(snapshot.time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H.%M.%SZ")

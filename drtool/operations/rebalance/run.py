@@ -122,8 +122,10 @@ def _carry_out(repository: Repository, plan: Plan, request: RebalanceRequest, do
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Yield the jobs in batches. All of a batch is written before anything is removed, so a batch is small enough that
-    no target needs much more space than in the end.
+    """Yield the jobs in batches.
+
+    All of a batch is written before anything is removed, so a batch is small enough that no target needs much more
+    space than in the end.
     """
     batch: list[Job] = []
     size_bytes = 0

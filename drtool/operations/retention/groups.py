@@ -1,6 +1,4 @@
-"""Groups of snapshots that are judged together: by host and source, or by host and set of paths if a source has no
-name.
-"""
+"""Groups of snapshots that are judged together: by host and source, or host and paths if a source has no name."""
 
 from collections.abc import Iterable, Sequence
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar

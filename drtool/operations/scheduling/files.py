@@ -24,8 +24,9 @@ _CRONTAB_S = 30
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """A change to one file, or to this user's crontab (`path` None). `before` and `after` are None where it does not
-    exist.
+    """A change to one file, or to this user's crontab (`path` None).
+
+    `before` and `after` are None where it does not exist.
     """
 
     path: Path | None

@@ -79,8 +79,9 @@ def _member(repository: Repository, site: SiteName, target: TargetName, voter: V
 
 
 def _ring_with(repository: Repository, change: Change, spec: TargetSpec, target_id: str) -> SetRing:
-    """Return the ring with the old site's targets lost and the new one added. A target of the same name gets the new
-    id.
+    """Return the ring with the old site's targets lost and the new one added.
+
+    A target of the same name gets the new id.
     """
     state = repository.view.state
     was_there = any(row.name == spec.name for row in state.targets)

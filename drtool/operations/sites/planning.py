@@ -139,8 +139,9 @@ def plan_replacement(
 def _held_there(
     repository: Repository, site: SiteName, names: Sequence[TargetName], *, gone_for_good: bool, emit: Emit
 ) -> Holdings:
-    """Return what the old targets hold. `Refused` if some of it may be nowhere else, or a warning if they are gone for
-    good.
+    """Return what the old targets hold.
+
+    `Refused` if some of it may be nowhere else, or a warning if they are gone for good.
     """
     if not names:
         return Holdings()

@@ -38,8 +38,9 @@ class Copies:
         return min((self._promised, *self._staying, *self._segments))
 
     def of(self, snapshot: Snapshot) -> int:
-        """Return the smallest number of sites of any part of a snapshot. If that takes too long or a tree cannot be
-        read, return that of anything at all.
+        """Return the smallest number of sites of any part of a snapshot.
+
+        If that takes too long or a tree cannot be read, return that of anything at all.
         """
         floor = min(self._used, default=self._promised)
         found = fewest_sites(self._repository, snapshot.root, self._weak, floor, self._ends_at)
@@ -47,8 +48,9 @@ class Copies:
 
 
 def alone_at(repository: Repository, inventory: Inventory) -> dict[SiteName, int]:
-    """Return how many packs and index segments are only at each site although more copies are promised. Damaged ones do
-    not count.
+    """Return how many packs and index segments are only at each site although more copies are promised.
+
+    Damaged ones do not count.
     """
     if repository.view.state.policy.copies < 2:
         return {}

@@ -25,8 +25,9 @@ def status(
     *,
     now_ns: int | None = None,
 ) -> StatusResult:
-    """Return the current state of the repository. `objectives`: of this host's sources. `now_ns`: in place of the
-    clock.
+    """Return the current state of the repository.
+
+    `objectives`: of this host's sources. `now_ns`: in place of the clock.
     """
     emit(Stage(name="looking"))
     now_ns = time.time_ns() if now_ns is None else now_ns

@@ -35,8 +35,9 @@ class Below(Struct, frozen=True):
 
 
 class Needs:
-    """The distinct needs below trees. `lost`: the targets that are imagined to be gone. `ruled_out`: listed copies that
-    do not count.
+    """The distinct needs below trees.
+
+    `lost`: the targets that are imagined to be gone. `ruled_out`: listed copies that do not count.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
-"""The promise of the copies in words: how many sites restore everything. Assessed in the same way as losses in
-`survive`.
+"""The promise of the copies in words: how many sites restore everything.
+
+Assessed in the same way as losses in `survive`.
 """
 
 from collections.abc import Iterable

@@ -81,8 +81,9 @@ class Reader:
 
 
 def problem_with(store: Store, name: str, keyring: Keyring) -> str:
-    """Return why an object is bad, or an empty string. A target's refusal says nothing about the object, so it is
-    raised.
+    """Return why an object is bad, or an empty string.
+
+    A target's refusal says nothing about the object, so it is raised.
     """
     try:
         data = store.get(name)

@@ -104,8 +104,10 @@ class Bound(Struct, frozen=True):
 
 
 class RoundStatus(Struct, frozen=True, kw_only=True):
-    """The progress of a site's round, including this run. `before_ns`: when the site was last read whole, if ever. The
-    part that this round has not read yet was last read then.
+    """The progress of a site's round, including this run.
+
+    `before_ns`: when the site was last read whole, if ever. The part that this round has not read yet was last read
+    then.
     """
 
     site: SiteName

@@ -274,8 +274,9 @@ def _wrong_sizes(wanted: list[Expected], inventory: Inventory) -> list[Damaged]:
 def _bad_segments(
     repository: Repository, wanted: list[Expected], inventory: Inventory, found: list[Damaged]
 ) -> list[Damaged]:
-    """Return the copies of index segments that were unusable just now. Without a good one, the packs that it names are
-    unknown.
+    """Return the copies of index segments that were unusable just now.
+
+    Without a good one, the packs that it names are unknown.
     """
     sizes = {e.name: e.size_bytes for e in wanted if e.name.startswith("index/")}
     known = {(row.target, row.object) for row in found}
