@@ -103,7 +103,7 @@ def _file_url(text: str, directory: Path) -> str:
 def _canonical(scheme: str, place: str) -> str:
     parts = urlsplit(place)
     if parts.password is not None:
-        raise ValueError(f"a URL must not hold a password; {_INSTEAD[scheme]}")
+        raise ValueError(f"a URL must not contain a password; {_INSTEAD[scheme]}")
     if parts.fragment:
         raise ValueError("a target's URL must not contain '#'")
     return _bucket(parts.netloc, parts.path) if scheme == "s3" else _server(parts.netloc, parts.path)

@@ -1,6 +1,6 @@
-"""Places for objects: one medium each, none knows another; decorators add one behaviour each.
+"""Stores of objects: one module per medium, independent of each other, and decorators that add one behaviour each.
 
-`ports` says what every store promises, `memory` is that promise as code, `tests/conformance` is the promise as tests.
+`ports` defines the promises of every store, `memory` implements them in the simplest way, and `tests/conformance` tests them.
 """
 
 from drtool.stores.circuit import Circuit, CircuitStore

@@ -1,17 +1,18 @@
-"""One dead target costs seconds, not minutes: after a few failures in a row it is not asked for a while.
+"""A circuit breaker: a dead target costs seconds, not minutes, because after a few consecutive failures it gets a rest.
 
-Closed: calls pass. After `failures_max` transient failures in a row, over `failing_s` at least (many threads may meet one
-short fault), or one call that hung, it opens: calls fail at once, with the reason that opened it. After a rest one call is
-let through. Its answer closes the circuit, its failure opens it again. The first rest is `first_rest_s`, since most faults pass
-within seconds; each failure after a rest doubles the next one, up to `rest_s`, which is also the rest after a call that hung.
+Closed: calls pass. It opens after `failures_max` consecutive transient failures over at least `failing_s` (many threads may
+hit one short fault), or after one call that hung. While it is open, calls fail at once with the reason that opened it. After
+a rest, one call is let through: an answer closes the circuit, and a failure opens it again. The first rest is `first_rest_s`,
+because most faults pass within seconds. Each failure after a rest doubles the next rest, up to `rest_s`. A call that hung
+causes a rest of `rest_s` at once.
 
-A server that names a time (Retry-After) is not asked before, by any process, `HELD_MAX_S` at most.
+A server that names a time (Retry-After) is not called before that time by any process, but at most `HELD_MAX_S` are waited.
 
 Invariants
-    What fails at once was not sent: `TargetResting` and `TargetHeld` are a `TargetOffline`, whose outcome is known.
-    An answer is any that the medium gave: "there is no such object", "full" and "read-only" are answers.
-    Processes forked from one another share when the circuit is open, and until when the server is left alone, through two
-    numbers in shared memory; the count of failures and the call that tries again are each process's own.
+    A call that fails at once was not sent: `TargetResting` and `TargetHeld` are kinds of `TargetOffline`, with a known outcome.
+    Any reply of the medium is an answer, including "there is no such object", "full" and "read-only".
+    Forked processes share, in shared memory, until when the circuit is open and until when the server is left alone. The
+    count of failures and the trial call belong to each process.
 """
 
 import time
@@ -32,13 +33,13 @@ FAILING_S = 0.5
 FIRST_REST_S = 1.0
 REST_S = 30.0
 HELD_MAX_S = 60.0
-"""A server that asks for more is asked again all the same: waiting longer is for those who see the whole outage."""
-_BUSY_ELSEWHERE = "it asked another process of this command to come back later"
+"""The longest Retry-After that is honoured. Longer waits are left to callers that see the whole outage."""
+_BUSY_ELSEWHERE = "it asked another process of this command to retry later"
 _ELSEWHERE = "another process of this command found that it does not answer"
 
 
 class Circuit:
-    """Whether one target is worth asking. Shared by the stores of that target, from any thread."""
+    """The state of one target's circuit. Shared by all stores of that target and all threads."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Circuit:
         self._failures_max, self._failing_s, self._rest_s, self._clock = failures_max, failing_s, rest_s, clock
         self._first_rest_s = self._next_rest_s = min(first_rest_s, rest_s)
         self._lock = Lock()
-        # when it may be asked again after failures, and after a server's Retry-After; 0: now. Anonymous, so forks share it
+        # when calls may resume after failures, and after a Retry-After (0: now); anonymous, so forks share it
         self._shared = memoryview(mmap(-1, 16)).cast("d")
         self._failures, self._first_failed_at = 0, 0.0
         self._probing = False
@@ -64,7 +65,7 @@ class Circuit:
         return self._shared[0] > 0.0
 
     def admit(self) -> None:
-        """Lets the caller through, who must say what came of it; TargetResting if it is not to ask."""
+        """Let a call through, or raise TargetResting. The caller must report the outcome."""
         if not self._shared[0] and not self._shared[1]:
             return
         with self._lock:
@@ -80,7 +81,7 @@ class Circuit:
             raise TargetResting(self._reason or _ELSEWHERE)
 
     def answered(self) -> None:
-        """The medium answered, whatever it said."""
+        """Report any answer of the medium."""
         if not self._failures and not self._shared[0]:
             return
         with self._lock:
@@ -88,7 +89,7 @@ class Circuit:
             self._next_rest_s = self._first_rest_s
 
     def failed(self, error: StoreError) -> None:
-        """The medium did not answer, or said that it cannot at the moment."""
+        """Report that the medium did not answer, or is temporarily unable to."""
         with self._lock:
             now = self._clock()
             if error.retry_after_s > 0:
@@ -105,13 +106,13 @@ class Circuit:
             self._probing = False
 
     def gave_up(self) -> None:
-        """The caller was interrupted before there was an answer."""
+        """Report that the call was interrupted before an answer."""
         with self._lock:
             self._probing = False
 
 
 class CircuitStore(PassingStore):
-    """A store that is not asked while its circuit is open."""
+    """A store that is not called while its circuit is open."""
 
     def __init__(self, inner: Store, circuit: Circuit) -> None:
         super().__init__(inner)

@@ -1,4 +1,4 @@
-"""Putting a file into a directory so that it is there, whole, after a power cut; or not at all.
+"""Storing a file in a directory so that after a power cut it is there completely or not at all.
 
 The order is: write, fsync the file, give it its name, fsync the directory. A failure leaves no temporary file; only a
 killed process does. Everything is relative to an open directory.
@@ -23,7 +23,7 @@ _RENAME_NOREPLACE = 1
 
 
 def replace(directory: int, name: str, data: Buffer) -> None:
-    """`name` in `directory` becomes `data`."""
+    """Store `data` as `name` in `directory`, replacing an existing file."""
     temporary = _written(directory, data)
     try:
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -34,10 +34,10 @@ def replace(directory: int, name: str, data: Buffer) -> None:
 
 
 def create(directory: int, name: str, data: Buffer) -> bool:
-    """`name` in `directory` becomes `data` unless it exists; whether it did become so."""
+    """Store `data` as `name` in `directory` unless it exists. Return whether it was created."""
     temporary = _written(directory, data)
     try:
-        # link(2), not O_EXCL: readers of a file that is created first and filled then see half-written records
+        # link(2), not O_EXCL, so that readers never see a half-written record
         os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         created = True
     except FileExistsError:
@@ -51,7 +51,7 @@ def create(directory: int, name: str, data: Buffer) -> bool:
         _discard(directory, temporary)
         raise
     _discard(directory, temporary)
-    sync_directory(directory)  # also when it existed: who made it may not have come to this yet
+    sync_directory(directory)  # also when it existed, because its creator may not have synced it yet
     return created
 
 
@@ -67,7 +67,7 @@ def claim_room(directory: int, size_bytes: int) -> None:
 
 
 def remove_if_old(directory: int, name: str, before_s: float) -> bool:
-    """Whether a temporary file was there, of somebody who stopped writing it before then, and is no more."""
+    """Remove a temporary file that was last written before `before_s`, and return whether it was removed."""
     try:
         if os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime >= before_s:
             return False
@@ -78,7 +78,7 @@ def remove_if_old(directory: int, name: str, before_s: float) -> bool:
 
 
 def sync_directory(directory: int) -> None:
-    """Make the names in a directory durable, where the file system offers that at all."""
+    """Make the names in a directory durable, where the file system supports that."""
     try:
         os.fsync(directory)
     except OSError as error:
@@ -99,7 +99,7 @@ def _create_by_rename(directory: int, temporary: str, name: str) -> bool:
 
 
 def rename_without_replacing(directory: int, old: str, new: str) -> bool:
-    """renameat2(2) with RENAME_NOREPLACE; False if `new` exists. For file systems without hard links."""
+    """Rename with RENAME_NOREPLACE of renameat2(2), for file systems without hard links. Return False if `new` exists."""
     if not sys.platform.startswith("linux"):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
     call = ctypes.CDLL(None, use_errno=True).renameat2
@@ -115,11 +115,11 @@ def _discard(directory: int, temporary: str) -> None:
     try:
         os.unlink(temporary, dir_fd=directory)
     except FileNotFoundError:
-        pass  # renamed, or the directory is gone: nothing is left to remove
+        pass  # already renamed, or the directory is gone
 
 
 def _written(directory: int, data: Buffer) -> str:
-    """A durable temporary file with `data`; its name."""
+    """Write `data` to a durable temporary file, and return its name."""
     temporary = TEMPORARY_PREFIX + secrets.token_hex(8)
     with memoryview(data).cast("B") as view:
         descriptor = _opened(directory, temporary, direct=_suits_direct(view))
@@ -143,19 +143,19 @@ def _opened(directory: int, temporary: str, *, direct: bool) -> int:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            _discard(directory, temporary)  # some file systems refuse after they have made the name
+            _discard(directory, temporary)  # some file systems refuse only after creating the name
     return os.open(temporary, flags, 0o600, dir_fd=directory)
 
 
 def _suits_direct(view: memoryview) -> bool:
-    """Whether writing past the page cache pays and is possible: 0.04 CPU seconds a GiB instead of 0.25."""
+    """Return whether direct writes are possible and worthwhile: 0.04 CPU seconds per GiB instead of 0.25."""
     if not _O_DIRECT or view.readonly or view.nbytes < DIRECT_FROM_BYTES:
         return False
     return ctypes.addressof(ctypes.c_char.from_buffer(view)) % PAGE_BYTES == 0
 
 
 def _write_all(descriptor: int, view: memoryview) -> None:
-    """Write everything; whole pages directly if the descriptor is direct, the rest through the page cache."""
+    """Write everything. If the descriptor is direct, whole pages go directly and the rest through the page cache."""
     direct = bool(_O_DIRECT) and bool(fcntl(descriptor, F_GETFL) & _O_DIRECT)
     done, whole_pages = 0, view.nbytes - view.nbytes % PAGE_BYTES
     while done < view.nbytes:
@@ -166,7 +166,7 @@ def _write_all(descriptor: int, view: memoryview) -> None:
         except OSError as error:
             if not direct or error.errno != errno.EINVAL:
                 raise
-            direct = _leave_direct(descriptor)  # the file system took the flag but not these bytes
+            direct = _leave_direct(descriptor)  # the file system accepted the flag but not these bytes
 
 
 def _leave_direct(descriptor: int) -> bool:

@@ -1,10 +1,10 @@
-"""What a real medium does not do on demand: a store that fails as it is told to, for drills and tests.
+"""A store with injected faults, for drills and tests.
 
-`Faults` is a value (`config.faults` reads it from words); `FaultyStore.faults` may be replaced at any time, from any thread.
+`Faults` is a value (`config.faults` reads it from words). `FaultyStore.faults` may be replaced at any time, from any thread.
 
 Invariants
-    Wrong answers concern what is read: nothing false is ever written, except by `partial_writes`, which leaves half an object.
-    The same faults and seed on the same calls do the same. Which objects are lied about depends on seed and name alone.
+    Wrong answers concern reads. Nothing false is ever written, except by `partial_writes`, which leaves half an object.
+    The same faults, seed and calls give the same results. The affected objects depend only on the seed and their names.
     Deleting needs no room: a full store still deletes.
 """
 
@@ -24,49 +24,49 @@ from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Store, Tagged, tag_of
 
 Names: TypeAlias = frozenset[str]
-"""Objects by name; one that ends in `/` means all below it, and the empty one all there are."""
+"""Names of objects. A name that ends in `/` means all below it, and the empty name means all objects."""
 
 EVERYTHING: Names = frozenset({""})
 INVENTED_BYTES = 1024
 
 
 class Faults(Struct, frozen=True, kw_only=True):
-    """Which faults a store has; none by default."""
+    """The faults of a store. The default is none."""
 
     offline: bool = False
     hang: bool = False
-    """Calls do not return, until the faults are replaced."""
+    """Calls do not return until the faults are replaced."""
     read_only: bool = False
     full_after_bytes: int | None = None
-    """How much may still be written, counted from when these faults were set."""
+    """The number of bytes that may still be written, counted from when these faults were set."""
     fail_calls: frozenset[int] = frozenset()
-    """Which calls fail, counted from 1 from when these faults were set."""
+    """The numbers of the calls that fail, counted from 1 from when these faults were set."""
     flaky: float = 0.0
-    """Which share of calls fails as if the line were bad: asking again helps."""
+    """The share of calls that fail as on a bad line, so that retrying helps."""
     delay_s: float = 0.0
-    """How much later each call answers."""
+    """The additional delay of each call."""
     partial_writes: Literal["", "failing", "silent"] = ""
-    """Puts leave the first half of the bytes there, and fail or say that all is well."""
+    """Puts store only the first half of the bytes, and fail or report success."""
     damaged: Names = frozenset()
-    """Objects that come back with one byte changed, in the middle."""
+    """Objects that are read with one byte changed, in the middle."""
     stale: Names = frozenset()
-    """Objects that come back as they were before they were last replaced through this store."""
+    """Objects that are read as they were before their last replacement through this store."""
     omitted: Names = frozenset()
-    """Objects that listings leave out."""
+    """Objects that are missing from listings."""
     invented: Names = frozenset()
-    """Objects that listings show and that do not exist."""
+    """Objects that listings show although they do not exist."""
     size_error_bytes: int = 0
-    """By how much `stat` and `list` are wrong."""
+    """The error of sizes in `stat` and `list`."""
     share: float = 1.0
-    """Of the objects that `damaged`, `stale`, `omitted` and `size_error_bytes` mean: which share of them."""
+    """The share of objects among `damaged`, `stale`, `omitted` and those of `size_error_bytes` that is affected."""
     seed: int = 0
 
     def hits(self, names: Names, name: str) -> bool:
-        """Whether an object is one of those that are meant."""
+        """Return whether an object is affected by a fault on `names`."""
         return bool(names) and _named(names, name) and self._drawn(name)
 
     def wrong_size(self, name: str, size_bytes: int) -> int:
-        """What is said of a size."""
+        """Return the reported size for an actual size."""
         if not self.size_error_bytes or not self._drawn(name):
             return size_bytes
         return max(0, size_bytes + self.size_error_bytes)
@@ -82,10 +82,10 @@ NO_FAULTS = Faults()
 
 
 class FaultyStore(PassingStore):
-    """A store with faults; `sleep` is what `delay_s` waits with."""
+    """A store with faults. `sleep` performs the wait of `delay_s`."""
 
     ends_when_silent = False
-    """A fault may hang for ever, whatever the medium below does."""
+    """A fault may hang for ever, even if the medium below would not."""
 
     def __init__(self, inner: Store, faults: Faults = NO_FAULTS, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__(inner)
@@ -101,7 +101,7 @@ class FaultyStore(PassingStore):
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        """Set the faults; what was counted so far is forgotten, and what hangs goes on."""
+        """Set the faults. Counts restart, and hanging calls continue."""
         with self._lock:
             self._faults, self._calls, self._written_bytes = faults, 0, 0
             self._lots = Random(faults.seed)
@@ -151,7 +151,7 @@ class FaultyStore(PassingStore):
     def try_room(self, size_bytes: int) -> None:
         room_bytes = self.free_bytes()
         if room_bytes is not None and room_bytes < size_bytes:
-            raise TargetFull(f"injected fault: {room_bytes} bytes are free, and {size_bytes} do not fit")
+            raise TargetFull(f"injected fault: {room_bytes} bytes are free, but {size_bytes} are needed")
         super().try_room(size_bytes)
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
@@ -172,7 +172,7 @@ class FaultyStore(PassingStore):
         return super().compare_and_swap(name, data, expected_tag)
 
     def _begin(self, name: str) -> Faults:
-        """Count the call, and fail if it is one that must."""
+        """Count the call, and fail if a fault affects it."""
         with self._lock:
             faults, replaced = self._faults, self._replaced
             self._calls += 1
@@ -206,7 +206,7 @@ class FaultyStore(PassingStore):
             raise TargetOffline(f"injected fault: the target is offline, at {name or 'its root'}")
 
     def _remember(self, faults: Faults, name: str) -> None:
-        """What is about to be replaced, where an old object is to come back."""
+        """Keep the current bytes of an object that is to be read stale later."""
         if not faults.hits(faults.stale, name):
             return
         try:
@@ -227,6 +227,6 @@ def _named(names: Collection[str], name: str) -> bool:
 
 
 def _damaged(data: bytes) -> bytes:
-    """The same bytes but one; an empty object cannot be damaged so."""
+    """Return the bytes with one changed. An empty object cannot be damaged in this way."""
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :] if data else data

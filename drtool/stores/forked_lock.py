@@ -1,4 +1,4 @@
-"""What threads and processes forked from one another share: a lock that ends with its process, and a bell that wakes them."""
+"""Primitives shared by threads and forked processes: a lock that ends with its process, and a bell that wakes waiters."""
 
 import os
 import select
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class ForkedLock:
-    """Made before the fork. A process that dies while it holds the lock lets go of it (fcntl(2): record locks)."""
+    """A lock created before the fork. If a process dies holding it, the kernel releases it (fcntl(2): record locks)."""
 
     def __init__(self) -> None:
         self._threads = Lock()
@@ -25,16 +25,16 @@ class ForkedLock:
         self._threads.release()
 
     def close(self) -> None:
-        """Give back this process's end, which other processes may go on using."""
+        """Close this process's descriptor. Other processes may continue to use theirs."""
         descriptor, self._processes = self._processes, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
 class Bell:
-    """Wakes as many of those that wait as it is rung for. A ring without a waiter wakes the next one at once.
+    """A bell that wakes one waiter per ring. A ring without a waiter wakes the next one at once.
 
-    A wake-up is a hint: a waiter looks again whether it may go on.
+    A wake-up is a hint: a waiter must check again whether it may continue.
     """
 
     def __init__(self) -> None:
@@ -44,20 +44,20 @@ class Bell:
 
     def wait(self, timeout_s: float) -> None:
         """Return when the bell rings, or after `timeout_s`."""
-        waiting = select.poll()  # select(2) knows no descriptor above 1023
+        waiting = select.poll()  # select(2) accepts no descriptor above 1023
         waiting.register(self._heard, select.POLLIN)
         if waiting.poll(timeout_s * 1000):
-            with suppress(BlockingIOError):  # another waiter was faster
+            with suppress(BlockingIOError):  # another waiter took the ring
                 os.read(self._heard, 1)
 
     def ring(self, count: int) -> None:
-        """Wake `count` of those that wait."""
+        """Wake `count` waiters."""
         if count > 0:
-            with suppress(BlockingIOError):  # thousands of rings that no waiter heard yet are enough
+            with suppress(BlockingIOError):  # the pipe holds thousands of unread rings, which is enough
                 os.write(self._rung, bytes(count))
 
     def close(self) -> None:
-        """Give back this process's ends, which other processes may go on using."""
+        """Close this process's descriptors. Other processes may continue to use theirs."""
         ends, self._heard, self._rung = (self._heard, self._rung), -1, -1
         for end in ends:
             if end >= 0:
@@ -65,7 +65,7 @@ class Bell:
 
 
 def _nameless_file() -> int:
-    """Return a file that only this process and its children know."""
+    """Return an unnamed file, accessible only to this process and its children."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("drtool-limit")
     import tempfile

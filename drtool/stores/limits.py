@@ -1,11 +1,11 @@
-"""Not faster than told: so many bytes a second to a target and from it, together over the processes of one command.
+"""Rate limits: bytes per second to and from a target, for all processes of one command together.
 
-A token bucket: what was moved is owed, and the next call waits until the debt is paid. One object goes at the medium's own
-speed; the average over a few objects is what was asked for.
+A token bucket: transferred bytes become a debt, and the next call waits until the debt is paid. A single object moves at the
+speed of the medium; the average over a few objects is the requested rate.
 
 Invariants
-    Processes forked after the bucket was made draw from the same one: its level is shared memory, guarded by a lock that ends
-    with its process. Time is the system's one monotonic clock, which forks share.
+    Processes forked after the bucket was made share it. Its level is in shared memory, guarded by a lock that ends with its
+    process. Time is the system's monotonic clock, which forked processes share.
 """
 
 import time
@@ -17,11 +17,11 @@ from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Store
 
 BURST_S = 0.5
-"""How much of the time in which nothing was moved may be made up for."""
+"""How much idle time may be made up for by a burst."""
 
 
 class Bucket:
-    """So many bytes a second, whoever moves them."""
+    """A token bucket with a rate in bytes per second, shared by all users of the target."""
 
     def __init__(
         self,
@@ -31,25 +31,25 @@ class Bucket:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if rate_bytes_s <= 0:
-            raise ValueError("a limit is more than 0 bytes a second")
+            raise ValueError("a limit must be more than 0 bytes per second")
         self._rate_bytes_s, self._clock, self._sleep = rate_bytes_s, clock, sleep
         self._paid_until = memoryview(mmap(-1, 8)).cast("d")
         self._paid_until[0] = clock()
         self._lock = ForkedLock()
 
     def take(self, size_bytes: int) -> None:
-        """Waits until what was moved before is paid for; then these bytes are owed."""
+        """Wait until earlier transfers are paid for, then add these bytes to the debt."""
         wait_s = self._owe(size_bytes)
         if wait_s > 0:
             self._sleep(wait_s)
 
     def owe(self, size_bytes: int) -> None:
-        """These bytes were moved already (or, if negative, were not after all)."""
+        """Add bytes that were already transferred to the debt. A negative number corrects an earlier one."""
         if size_bytes:
             self._owe(size_bytes)
 
     def close(self) -> None:
-        """Gives back the lock, which other processes may go on using."""
+        """Close the lock. Other processes may continue to use it."""
         self._lock.close()
 
     def _owe(self, size_bytes: int) -> float:
@@ -61,7 +61,7 @@ class Bucket:
 
 
 class LimitedStore(PassingStore):
-    """A store whose objects go and come at limited rates; None: unlimited. Listings and registers do not count."""
+    """A store with rate limits for objects. None: unlimited. Listings and registers do not count."""
 
     def __init__(self, inner: Store, upload: Bucket | None, download: Bucket | None) -> None:
         super().__init__(inner)

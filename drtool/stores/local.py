@@ -1,8 +1,8 @@
 """A target that is a directory on this host.
 
 Invariants
-    The root is opened once; every access is relative to that descriptor, and nothing is acknowledged unless the path
-    still leads to the same (device, inode): an unmounted or replaced root is offline, never filled or recreated in silence.
+    The root is opened once, and every access is relative to that descriptor. Nothing is acknowledged unless the path still
+    leads to the same (device, inode): an unmounted or replaced root is offline, and is never silently filled or recreated.
     `open` creates nothing; only `create` makes a root. Symbolic links below the root are not followed.
 """
 
@@ -22,19 +22,19 @@ from drtool.stores.ports import Buffer, Mode, Tagged, tag_of
 from drtool.stores.voting import VoteVerdict, file_system_of, verdict
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# O_NONBLOCK: a named pipe in an object's place would otherwise be waited for, for ever
+# O_NONBLOCK, because opening a named pipe in an object's place would otherwise block for ever
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _UNSYNCABLE = frozenset({errno.EROFS, errno.EACCES})
 
 TAGGED_BYTES_MAX = 4 << 20
-"""What is read with its tag is a register's record, 1 MiB at most; a file that claims to be one fills no memory."""
+"""The limit for tagged reads. A register's record has at most 1 MiB, so a larger file cannot fill the memory."""
 
 
 class LocalStore:
-    """Objects as files below one directory; also a voter's register, in chain mode."""
+    """Objects as files below one directory, and a voter's register in chain mode."""
 
     def __init__(self, root: Path, descriptor: int) -> None:
-        """Use `open` or `create`; this takes over an open descriptor of `root`."""
+        """Take over an open descriptor of `root`. Use `open` or `create` instead."""
         self.root = root
         self._root = descriptor
         self._identity = _identity(os.fstat(descriptor))
@@ -42,7 +42,7 @@ class LocalStore:
 
     @classmethod
     def open(cls, root: Path) -> "LocalStore":
-        """The target at `root`. `TargetOffline` if there is no such directory."""
+        """Open the target at `root`. Raises TargetOffline if there is no such directory."""
         try:
             return cls(root, os.open(root, _DIRECTORY))
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -54,23 +54,23 @@ class LocalStore:
 
     @classmethod
     def create(cls, root: Path) -> "LocalStore":
-        """Make the directory `root` (mode 0700) and what is missing above it, durably; one that exists is opened."""
+        """Create the directory `root` (mode 0700) and its missing parents durably, or open an existing one."""
         with translated(str(root), writing=True):
             _make_durably(root)
         return cls.open(root)
 
     def names(self) -> Sequence[str]:
-        """What lies at its root, but for temporary files of ours."""
+        """Return the names in the root, except for our temporary files."""
         self._check_root()
         with translated(str(self.root), writing=False):
             return sorted(name for name in os.listdir(self._root) if not name.startswith(TEMPORARY_PREFIX))
 
     def can_vote(self) -> bool:
-        """Whether this may hold a voter's register without a person vouching for it."""
+        """Return whether this may hold a voter's register without confirmation by the user."""
         return self.vote_verdict().can_vote
 
     def vote_verdict(self) -> VoteVerdict:
-        """The same, with the file system's name and the reason."""
+        """Return the same with the file system's name and the reason."""
         self._check_root()
         with translated(str(self.root), writing=False):
             return verdict(file_system_of(self._root))
@@ -94,7 +94,7 @@ class LocalStore:
         except ObjectMissing:
             return None
         if len(data) > TAGGED_BYTES_MAX:
-            raise StoreError(f"{self._where(name)} is larger than a register's record can be; it is not read")
+            raise StoreError(f"{self._where(name)} is larger than a register's record can be, so it is not read")
         self._sync_for_reading(name)
         return Tagged(data=data, tag=tag_of(data))
 
@@ -149,9 +149,9 @@ class LocalStore:
         return room.f_bavail * room.f_frsize
 
     def try_room(self, size_bytes: int) -> None:
-        """Claim the room and give it back: a quota refuses what `free_bytes` may show as free."""
+        """Claim the room and release it: a quota may refuse space that `free_bytes` reports as free."""
         if not self.can_vote() or not hasattr(os, "posix_fallocate"):
-            return  # elsewhere the call may write every block, over a network
+            return  # on other file systems the call may write every block over a network
         with translated(str(self.root), writing=True):
             directory = self._open_directory("")
             try:
@@ -181,7 +181,7 @@ class LocalStore:
                     created = True
                 else:
                     created = durable.create(directory, base, data)
-            except FileNotFoundError:  # somebody removed the directory under our hands
+            except FileNotFoundError:  # the directory was removed concurrently
                 self._durable_directories = {""}
                 self._check_root()
                 raise
@@ -191,7 +191,7 @@ class LocalStore:
         return created
 
     def _ready_directory(self, path: str) -> int:
-        """An open descriptor of the directory `path`, made if need be, whose own name is durable."""
+        """Return an open descriptor of the directory `path`, creating it if necessary, with a durable name."""
         if path in self._durable_directories:
             try:
                 return self._open_directory(path)
@@ -204,7 +204,7 @@ class LocalStore:
             try:
                 os.mkdir(base, 0o700, dir_fd=parent)
             except FileExistsError:
-                pass  # whoever made it may not have synced it yet, so it is synced here all the same
+                pass  # its creator may not have synced it yet, so it is synced here anyway
             durable.sync_directory(parent)
         finally:
             os.close(parent)
@@ -225,7 +225,7 @@ class LocalStore:
         raise self._missing(name)
 
     def _sync_for_reading(self, name: str) -> None:
-        """A record whose writer died between link and fsync must not be believed and then lost."""
+        """Make a record durable before it is trusted, because its writer may have died between link and fsync."""
         with translated(self._where(name), writing=False):
             directory = self._open_directory(name.rpartition("/")[0])
             try:
@@ -237,7 +237,7 @@ class LocalStore:
                 os.close(directory)
 
     def _below(self, directory: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
-        """Memory is bounded by the names of the directories on one path down."""
+        """Yield objects below a directory. Memory is bounded by the names of the directories on one path down."""
         for base, is_directory in self._entries(directory):
             path = directory + base
             if is_directory:
@@ -249,7 +249,7 @@ class LocalStore:
                     yield ObjectInfo(path, size_bytes)
 
     def _entries(self, directory: str) -> Sequence[tuple[str, bool]]:
-        """Files and directories (these with a final `/`, so that they sort as their contents do) of one directory."""
+        """Return the files and directories of one directory. Directories end in `/`, so that they sort like their contents."""
         try:
             descriptor = self._open_directory(directory.rstrip("/"))
         except (FileNotFoundError, NotADirectoryError):
@@ -262,7 +262,7 @@ class LocalStore:
         return sorted((name + "/" * is_directory, is_directory) for name, is_directory in found if is_object_name(name))
 
     def _swept(self, path: str, before_s: float) -> int:
-        """By its own clock; a name that vanishes meanwhile was somebody's who was still writing."""
+        """Remove old temporary files of a directory, by its own clock. Vanished names belonged to live writers."""
         try:
             directory = self._open_directory(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -284,7 +284,7 @@ class LocalStore:
         return status.st_size if modes.S_ISREG(status.st_mode) else None
 
     def _check_root(self, otherwise: type[TargetOffline] = TargetOffline) -> None:
-        """After a write, `otherwise` says that it may be there, on a disk that is not."""
+        """Check that the root is still in place. After a write, `otherwise` is raised because the data may be on a lost disk."""
         if self._root < 0:
             raise StoreError(f"{self.root} is closed")
         try:
@@ -296,11 +296,11 @@ class LocalStore:
         if now != self._identity:
             raise otherwise(
                 f"{self.root}: the root was replaced or unmounted",
-                hint="mount it again; what was written meanwhile was not acknowledged",
+                hint="mount it again; writes in the meantime were not acknowledged",
             )
 
     def _missing(self, name: str) -> ObjectMissing:
-        return ObjectMissing(f"{self._where(name)} is not there")
+        return ObjectMissing(f"{self._where(name)} does not exist")
 
     def _where(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -333,7 +333,7 @@ def _unlink_if_there(directory: int, base: str) -> None:
 
 
 def _span(descriptor: int, start: int, length: int | None) -> bytes:
-    """`length` bytes from `start`, or what there is of them."""
+    """Return `length` bytes from `start`, or as many as there are."""
     size_bytes = os.fstat(descriptor).st_size
     end = size_bytes if length is None else min(size_bytes, start + length)
     pieces: list[bytes] = []

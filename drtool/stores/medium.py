@@ -1,4 +1,4 @@
-"""What the operating system's errors mean for a target on a file system."""
+"""The meaning of operating system errors for a target on a file system."""
 
 import errno
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno
 
 
 def meaning(error: OSError, where: str, *, writing: bool) -> StoreError:
-    """The error of ours that `error` at `where` (a path, for people) stands for."""
+    """Return our error for `error` at `where`, a path as shown to users."""
     number = error.errno or 0
     why = strerror(number).lower() if number else str(error)
     if number in GONE:
@@ -26,13 +26,13 @@ def meaning(error: OSError, where: str, *, writing: bool) -> StoreError:
             f"{where} is read-only", hint="remount it for writing; a disk with errors remounts itself"
         )
     if writing and number in READ_ONLY:
-        return TargetReadOnly(f"{where} may not be written: {why}", hint="check who owns the directory, and its mode")
+        return TargetReadOnly(f"{where} is not writable: {why}", hint="check the owner and mode of the directory")
     return StoreError(f"{where} failed: {why}")
 
 
 @contextmanager
 def translated(where: str, *, writing: bool) -> Iterator[None]:
-    """Within it, an `OSError` becomes a `StoreError` that names `where`."""
+    """Convert an `OSError` within the block to a `StoreError` that names `where`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The executable specification of both ports: a dictionary behind one lock."""
+"""The executable specification of both ports: a dictionary with one lock."""
 
 from collections.abc import Iterator, Sequence
 from threading import Lock
@@ -10,7 +10,7 @@ from drtool.stores.ports import Buffer, Mode, Tagged, tag_of
 
 
 class MemoryStore:
-    """Objects in memory. It lives as long as it is referred to; `close` does nothing."""
+    """Objects in memory. `close` does nothing."""
 
     def __init__(self, mode: Mode = "chain") -> None:
         self._mode: Mode = mode
@@ -30,7 +30,7 @@ class MemoryStore:
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         data = self._find(name)
         if data is None:
-            raise ObjectMissing(f"{name} is not there")
+            raise ObjectMissing(f"{name} does not exist")
         return data[start:] if length is None else data[start : start + length]
 
     def stat(self, name: str) -> int:
@@ -52,10 +52,10 @@ class MemoryStore:
         return None
 
     def try_room(self, size_bytes: int) -> None:
-        """Memory says nothing of its room."""
+        """Accept any size, because memory has no known limit."""
 
     def sweep(self, directories: Sequence[str], older_than_s: float) -> None:
-        """Nothing here is ever half there."""
+        """Do nothing, because there are no partial objects."""
 
     def close(self) -> None:
         pass

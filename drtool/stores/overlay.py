@@ -1,13 +1,13 @@
-"""A store as a drill's faults make it look: overlays on top, the medium below untouched.
+"""A store under the faults of a drill: overlays on top, with the medium below unchanged.
 
-What is in force is asked at every call, so that a fault begins and ends under a running process. `faults` is its cousin for
-tests: that one lies in more ways and lives in one process.
+The active overlays are looked up at every call, so that a fault can begin and end while a process runs. `faults` is the
+counterpart for tests: it has more kinds of wrong answers, and is confined to one process.
 
 Invariants
-    An overlay changes answers, never a stored byte. Sizes and listings stay true under `corrupt`; the same seed, object and
-    size flip the same bytes, whichever range is read.
+    An overlay changes answers, never a stored byte. Sizes and listings stay true under `corrupt`. The same seed, object and
+    size flip the same bytes, whatever range is read.
     A put of an object ends the corruption of that object.
-    What an overlay refuses did not reach the medium: its errors are definite.
+    A call that an overlay refuses did not reach the medium: its errors are definite.
 """
 
 import time
@@ -25,47 +25,47 @@ from drtool.stores.voting import VoteVerdict
 
 FLIP_BYTES_MAX = 4096
 SLICE_S = 0.2
-"""A slow answer looks this often whether the fault is over."""
+"""How often a slow call checks whether the fault is over."""
 ROWS_AT_ONCE = 1024
 _DRAW_BYTES = 9
 
 
 class Overlay(Struct, frozen=True, kw_only=True):
-    """One fault on one target, by a step of a run."""
+    """One fault on one target, caused by a step of a run."""
 
     id: str
     run: str
     step: str
     kind: FaultKind
     objects: tuple[str, ...] = ()
-    """corrupt: the objects that come back wrong, by name below the target."""
+    """corrupt: the objects that are read wrong, by name below the target."""
     seed: str = ""
     flip_bytes: int = 1
-    """corrupt: how many bytes of each object."""
+    """corrupt: the number of changed bytes of each object."""
     latency_s: float = 0.0
-    """slow: how much later each call answers."""
+    """slow: the additional delay of each call."""
     bytes_per_second: int | None = None
-    """slow: how fast bytes come and go, in each process."""
+    """slow: the transfer rate, in each process."""
 
     @property
     def hint(self) -> str:
-        return f"it ends by itself; to end it now: drtool fault clear --run {self.run}"
+        return f"it ends automatically; to end it now: drtool fault clear --run {self.run}"
 
     def words(self, verb: str) -> str:
         return f"a drill {verb} (run {self.run}, step {self.step})"
 
 
 class InForce(Protocol):
-    """What is in force at one place."""
+    """The source of the active overlays of one target."""
 
     def now(self) -> Sequence[Overlay]: ...
 
     def replaced(self, overlay: Overlay, name: str) -> None:
-        """An object was stored anew: its corruption is over, durably and for every process."""
+        """Report that an object was stored again: its corruption ends, durably and for every process."""
 
 
 class OverlaidStore(PassingStore):
-    """A store under whatever overlays are in force."""
+    """A store under the active overlays."""
 
     inner: VoterStore
 
@@ -142,7 +142,7 @@ class OverlaidStore(PassingStore):
         return tag
 
     def _begin(self, name: str) -> Sequence[Overlay]:
-        """What this call is to suffer; TargetOffline if nothing answers."""
+        """Return the overlays that affect this call. Raises TargetOffline if the target is offline."""
         overlays = self._in_force.now()
         if not overlays:
             return overlays
@@ -154,7 +154,7 @@ class OverlaidStore(PassingStore):
         return overlays
 
     def _begin_write(self, name: str, size_bytes: int | None) -> Sequence[Overlay]:
-        """The same for a call that changes something; `size_bytes` None: it needs no room."""
+        """Return the same for a changing call. `size_bytes` None: it needs no room."""
         overlays = self._begin(name)
         _refuse_writes(overlays, name, size_bytes)
         self._throttle(overlays, size_bytes or 0)
@@ -171,7 +171,7 @@ class OverlaidStore(PassingStore):
                 self._wait(overlay, size_bytes / overlay.bytes_per_second)
 
     def _wait(self, overlay: Overlay, wait_s: float) -> None:
-        """So long, or until the fault is over."""
+        """Wait so long, or until the fault is over."""
         ends_at = time.monotonic() + wait_s
         while (left_s := ends_at - time.monotonic()) > 0:
             self._sleep(min(left_s, SLICE_S))
@@ -190,7 +190,7 @@ class OverlaidStore(PassingStore):
 
 
 class OverlaidMedium(OverlaidStore):
-    """A place itself under overlays."""
+    """A medium under overlays."""
 
     inner: Medium
 
@@ -212,7 +212,7 @@ def _refuse_writes(overlays: Sequence[Overlay], name: str, size_bytes: int | Non
 
 
 def refuse(overlay: Overlay, name: str) -> NoReturn:
-    """What everything at a target ends in that a drill keeps offline."""
+    """Raise the error of a target that a drill keeps offline."""
     raise TargetOffline(f"{overlay.words('keeps it offline')}, at {name or 'its root'}", hint=overlay.hint)
 
 
@@ -221,7 +221,7 @@ def _corrupting(overlays: Sequence[Overlay], name: str) -> Iterator[Overlay]:
 
 
 def flips(overlay: Overlay, name: str, size_bytes: int) -> dict[int, int]:
-    """Which bytes of an object of that size change, and what each is XORed with, never 0: Floyd's sample without repeats."""
+    """Return the offsets of changed bytes, with their XOR masks (never 0). Floyd's sample without repetition."""
     count = min(overlay.flip_bytes, FLIP_BYTES_MAX, size_bytes)
     draws = blake3(f"{overlay.seed}/{name}".encode()).digest(_DRAW_BYTES * max(count, 1))
     chosen: dict[int, int] = {}
@@ -233,7 +233,7 @@ def flips(overlay: Overlay, name: str, size_bytes: int) -> dict[int, int]:
 
 
 def flipped(data: bytes, start: int, changes: dict[int, int]) -> bytes:
-    """The bytes from `start` on with the changes that fall among them."""
+    """Return the bytes from `start` with the changes that fall within them."""
     changed = bytearray(data)
     for offset, mask in changes.items():
         if 0 <= offset - start < len(changed):

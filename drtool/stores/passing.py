@@ -1,4 +1,4 @@
-"""What every decorator of a store begins with: it hands everything on."""
+"""The base class of store decorators, which passes every call on."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,14 +8,14 @@ from drtool.stores.ports import Buffer, Mode, Register, Store, Tagged
 
 
 class PassingStore:
-    """A store around a store. Subclasses change what they are named for, and nothing else."""
+    """A store around a store. Subclasses change one behaviour each."""
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
 
     @property
     def ends_when_silent(self) -> bool:
-        """Whether the medium itself ends a call that makes no progress, so that a long one need not be bounded."""
+        """Whether the medium itself ends a call without progress, so that a long call needs no other bound."""
         return getattr(self.inner, "ends_when_silent", False)
 
     @property

@@ -1,7 +1,7 @@
 """Waiting for a server that does not answer, where no other target can serve.
 
-One outage has one deadline, whichever requests meet it: the first wait begins the outage, the first answer ends it. So a target
-that is gone for good costs one wait, not one for each object. Processes forked from one another share the outage.
+One outage has one deadline for all requests: the first wait begins the outage, and the first answer ends it. A target that is
+gone for good therefore costs one wait, not one per object. Forked processes share the outage.
 
 Source of the waits: Brooker, "Exponential backoff and jitter" (AWS Architecture Blog, 2015), full jitter.
 """
@@ -18,7 +18,7 @@ _WORDS_BYTES = 504
 
 
 class Patience:
-    """How long one target is waited for. `limit_s` is 0 where nothing waits."""
+    """The waiting time for one target. `limit_s` is 0 if there is no waiting."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Patience:
         return self.limit_s > 0 and (not began or self._clock() - began < factor * self.limit_s)
 
     def wait(self, attempt: int, why: str) -> None:
-        """Sleep before another attempt (0 is the first). `why` is what the target's last answer, or lack of one, was."""
+        """Sleep before another attempt (0 is the first). `why` is the target's last answer, or the lack of one."""
         self.begin(why)
         self._sleep(self._draw() * min(LONGEST_S, FIRST_S * 2 ** min(attempt, 16)))
 
@@ -56,7 +56,7 @@ class Patience:
             self._began[0] = 0.0
 
     def news(self) -> str | None:
-        """Return why the target is waited for, once for each outage. For the process that talks to the user."""
+        """Return why the target is waited for, once per outage. For the process that reports to the user."""
         with self._telling:
             began = self._began[0]
             if not began or began == self._told_of:
@@ -66,7 +66,7 @@ class Patience:
 
 
 def waiting_words(why: str, limit_s: float) -> str:
-    """Return what is said when a wait begins."""
+    """Return the message at the beginning of a wait."""
     minutes = round(limit_s / 60)
     limit = f"{minutes} min" if minutes else f"{limit_s:.0f} s"
     return f"waiting for a server that does not answer (limits.patience: {limit}): {why}"

@@ -1,9 +1,9 @@
-"""What a place for objects must do, and what a voter's register must do besides.
+"""The ports of stores: the promises of a place for objects, and the additional ones of a voter's register.
 
 Invariants, for every medium
     A put is atomic and durable when it returns: readers see the old bytes or the new ones, never a mixture.
-    Absent is never guessed: `ObjectMissing` means that the medium answered "not there"; every other failure is another error.
-    Names are plain lower-case ASCII paths (`names.py`); listings are sorted by their bytes and show nothing else.
+    Absence is never guessed: `ObjectMissing` means that the medium reported it. Every other failure is another error.
+    Names are plain lower-case ASCII paths (`names.py`). Listings are sorted by their bytes and show nothing else.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,21 +17,21 @@ from drtool.model import ObjectInfo
 from drtool.stores.voting import VoteVerdict
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | mmap
-"""What can be stored. A page-aligned writable buffer (an `mmap` or a slice of one) is the cheapest for a directory."""
+"""The types of data. A page-aligned writable buffer (an `mmap` or a slice of one) is the cheapest for a directory."""
 
 Mode: TypeAlias = Literal["chain", "cas"]
-"""How a register moves on: by new names that nobody overwrites, or by compare and swap on one name."""
+"""How a register advances: by new names that are never overwritten, or by compare and swap on one name."""
 
 
 class Tagged(Struct, frozen=True):
-    """An object's bytes and a token that stands for exactly these bytes."""
+    """An object's bytes, and a token for exactly these bytes."""
 
     data: bytes
     tag: str
 
 
 def tag_of(data: Buffer) -> str:
-    """The token for `data` on media that bring none of their own: BLAKE3, hexadecimal."""
+    """Return the token of `data` for media without tokens of their own: BLAKE3, hexadecimal."""
     return blake3(data).hexdigest()
 
 
@@ -40,72 +40,72 @@ class Store(Protocol):
     """A target's objects. Every method may raise `StoreError` or one of its kinds."""
 
     def put(self, name: str, data: Buffer) -> None:
-        """Store `data` under `name`, replacing what was there; durable when it returns."""
+        """Store `data` under `name`, replacing an existing object. Durable when it returns."""
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        """`length` bytes from `start`; shorter only where the object ends. `ObjectMissing` if there is none."""
+        """Return `length` bytes from `start`, or fewer at the end of the object. Raises ObjectMissing."""
 
     def stat(self, name: str) -> int:
-        """The object's size in bytes. `ObjectMissing` if there is none."""
+        """Return the object's size in bytes. Raises ObjectMissing."""
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
-        """Objects whose names begin with `prefix` and sort after `start_after`, sorted, streamed.
+        """Yield objects with names that begin with `prefix` and sort after `start_after`, sorted, as a stream.
 
-        What is there throughout is listed once; what comes or goes meanwhile may or may not be.
+        An object that is there throughout is listed once. One that comes or goes meanwhile may be listed or not.
         """
 
     def delete(self, name: str) -> None:
-        """Remove an object; that it was absent is success."""
+        """Remove an object. If it does not exist, that is success."""
 
     def free_bytes(self) -> int | None:
-        """The room that is left, or None where nobody knows."""
+        """Return the free space, or None if it is unknown."""
 
     def try_room(self, size_bytes: int) -> None:
-        """Raise `TargetFull` if so many bytes do not fit, as far as the medium can tell without storing them."""
+        """Raise TargetFull if so many bytes do not fit, as far as the medium can tell without storing them."""
 
     def sweep(self, directories: Sequence[str], older_than_s: float) -> int | None:
         """Remove temporary files that killed writers left in these directories (`packs/ab`; the root is empty).
 
-        How many there were, or None where a medium has no such thing.
+        Return their number, or None if the medium has no temporary files.
         """
 
     def close(self) -> None:
-        """Give back what the store holds open."""
+        """Release the resources of the store."""
 
 
 @runtime_checkable
 class Register(Protocol):
-    """What a voter's store can do besides: the two atomic steps that an acceptor is made of."""
+    """The additional calls of a voter's store: the two atomic steps of an acceptor."""
 
     @property
     def mode(self) -> Mode:
-        """`chain` if only `put_if_absent` may be used, `cas` if `compare_and_swap` may."""
+        """Return `chain` if only `put_if_absent` may be used, or `cas` if `compare_and_swap` may."""
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        """True: these bytes are there because of this call, durably. False: something was there already."""
+        """Create an object. True: this call stored these bytes, durably. False: an object existed already."""
 
     def read_tagged(self, name: str) -> Tagged | None:
-        """The object with its token, or None if there is none. What was read is durable."""
+        """Return the object with its token, or None if there is none. The data is durable when this returns."""
 
     def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
-        """Replace the object that has `expected_tag` (None: create it); returns the new token. None: it is another one, or gone.
+        """Replace the object that has `expected_tag` (None: create it), and return the new token, or None if refused.
 
-        A medium that cannot tell a refusal from a loss (S3: 404, 409 and 412 all mean "read again and compare") says None.
+        A medium that cannot distinguish a refusal from a loss returns None (S3: 404, 409 and 412 all mean "read again").
         Only one of two swaps that expect the same token takes effect, however late either arrives.
         """
 
 
 @runtime_checkable
 class VoterStore(Store, Register, Protocol):
-    """A store that can hold a voter's register as well."""
+    """A store that can also hold a voter's register."""
 
 
 @runtime_checkable
 class Medium(VoterStore, Protocol):
-    """A place itself, before anything stands around it."""
+    """A medium itself, without decorators."""
 
     def names(self) -> Sequence[str]:
-        """What lies at its root, sorted, files and directories alike, also what has no name of ours; not our temporary files."""
+        """Return the names of files and directories at its root, sorted, including foreign ones, except our temporary files."""
 
     def vote_verdict(self) -> VoteVerdict:
-        """Whether it may hold a voter's register. It may try, with objects of its own that it removes."""
+        """Return whether it may hold a voter's register. It may run trials with objects of its own, which it removes."""

@@ -1,10 +1,10 @@
-"""Whether a server keeps the promises that a voter's register is made of: learnt by trying, with objects that are removed again.
+"""Trials of whether a server keeps the promises that a voter's register needs, with objects that are removed afterwards.
 
-A passed probe is evidence, not proof; `manifest check` goes on looking for two records that claim one place.
+A passed trial is evidence, not proof. `manifest check` keeps looking for two records with the same position.
 
 Invariants
-    Nothing but names below `probe/` is touched. What cannot be removed (an append-only bucket) stays, and harms nobody.
-    One wrong answer is enough to fail; an answer that did not come fails as well, and says so.
+    Only names below `probe/` are touched. Objects that cannot be removed (in an append-only bucket) stay, and are harmless.
+    One wrong answer is enough to fail. A missing answer fails too, with that reason.
 """
 
 import threading
@@ -23,18 +23,19 @@ from drtool.stores.voting import VoteVerdict
 RACERS = 32
 NAMES = 5
 WAVES = 4
-"""So many at once for each of so many names, so often. Several names at a time, since some servers let those that lose a race
-wait for seconds (SeaweedFS); not all at once, since several targets are tried at once and each racer holds a connection."""
+"""The number of racers per name, of names at a time, and of waves. Several names run at once, because some servers
+delay the losers of a race for seconds (SeaweedFS). Not all run at once, because several targets are tried in parallel and
+each racer holds a connection."""
 PATIENCE_S = 5.0
-"""No further wave begins after that: a slow server is tried with fewer names."""
+"""No further wave begins after this time, so a slow server is tried with fewer names."""
 
 
 class _Broken(Exception):
-    """A promise that was not kept, in words."""
+    """Raised with a description of a broken promise."""
 
 
 def verdict_by_probe(store: VoterStore, kind: str, *, waves: int = WAVES) -> VoteVerdict:
-    """Tries what a register needs; `kind` is what the medium is called. Takes a few hundred requests."""
+    """Try the promises of a register. `kind` names the medium. Takes a few hundred requests."""
     scratch = f"{PROBE_DIRECTORY}/{new_label(time.time())}/"
     try:
         _try_alone(store, scratch)
@@ -44,7 +45,7 @@ def verdict_by_probe(store: VoterStore, kind: str, *, waves: int = WAVES) -> Vot
         return VoteVerdict(
             can_vote=False, file_system=kind, reason=f"its server cannot be trusted with a vote: {broken}"
         )
-    except TargetOffline as error:  # whoever does not answer is not asked to clear up either
+    except TargetOffline as error:  # without an answer, cleaning up is not tried either
         return _failed(kind, error)
     except StoreError as error:
         _clear(store, scratch)
@@ -54,13 +55,13 @@ def verdict_by_probe(store: VoterStore, kind: str, *, waves: int = WAVES) -> Vot
 
 
 def _failed(kind: str, error: StoreError) -> VoteVerdict:
-    return VoteVerdict(can_vote=False, file_system=kind, reason=f"it failed while it was tried: {error.message}")
+    return VoteVerdict(can_vote=False, file_system=kind, reason=f"it failed during the trial: {error.message}")
 
 
 def _try_alone(store: VoterStore, scratch: str) -> None:
     name = f"{scratch}one"
     _demand(store.put_if_absent(name, b"first"), "it refused to create an object that was not there")
-    _demand(not store.put_if_absent(name, b"second"), "it created an object that was there already")
+    _demand(not store.put_if_absent(name, b"second"), "it created an object that existed already")
     first = store.read_tagged(name)
     _demand(first is not None and first.data == b"first", "a refused creation changed what was there")
     _demand([row.name for row in store.list(scratch)] == [name], "a listing does not show what was just created")
@@ -69,15 +70,17 @@ def _try_alone(store: VoterStore, scratch: str) -> None:
 
 
 def _try_swaps(store: VoterStore, scratch: str, name: str, first: str) -> None:
-    _demand(store.compare_and_swap(name, b"third", None) is None, "it created an object that was there already")
+    _demand(store.compare_and_swap(name, b"third", None) is None, "it created an object that existed already")
     second = store.compare_and_swap(name, b"third", first)
-    _demand(second is not None, "it refused to replace an object whose token was named")
-    _demand(store.compare_and_swap(name, b"fourth", first) is None, "it replaced an object by a token of before")
+    _demand(second is not None, "it refused to replace an object although the token was right")
+    _demand(
+        store.compare_and_swap(name, b"fourth", first) is None, "it replaced an object although the token was outdated"
+    )
     found = store.read_tagged(name)
-    _demand(found is not None and found.data == b"third", "what was replaced is not what is read")
+    _demand(found is not None and found.data == b"third", "a read after a replacement returned other bytes")
     absent = f"{scratch}none"
-    _demand(store.compare_and_swap(absent, b"x", first) is None, "it replaced an object that was not there")
-    _demand(store.read_tagged(absent) is None, "it replaced an object that was not there")
+    _demand(store.compare_and_swap(absent, b"x", first) is None, "it replaced an object that did not exist")
+    _demand(store.read_tagged(absent) is None, "it replaced an object that did not exist")
 
 
 def _try_races(store: VoterStore, scratch: str, waves: int) -> None:
@@ -104,7 +107,7 @@ def _race(
     what: str,
     act: Callable[[str, bytes], bool],
 ) -> None:
-    """All names at once, all racers of a name at once; exactly one of each may win, and it must be true."""
+    """Race for all names at once. Exactly one racer of each name may win, and its bytes must be there."""
     start = threading.Barrier(RACERS * len(names))
 
     def run(name: str, racer: int) -> bool:
@@ -118,17 +121,17 @@ def _race(
 
 
 def _demand_one(won: Sequence[int], store: VoterStore, name: str, what: str) -> None:
-    _demand(len(won) == 1, f"of {RACERS} that raced, {len(won)} were told that they {what} the same object")
+    _demand(len(won) == 1, f"of {RACERS} concurrent requests, {len(won)} were told that they {what} the same object")
     _demand(
         _present(store, name).data.endswith(_mark(won[0])),
-        f"the one that was told that it {what} an object is not the one whose bytes are there",
+        f"the request that was told that it {what} an object is not the one that stored its bytes",
     )
 
 
 def _present(store: VoterStore, name: str) -> Tagged:
     found = store.read_tagged(name)
     if found is None:
-        raise _Broken("an object that was just created is not there")
+        raise _Broken("an object that was just created does not exist")
     return found
 
 
@@ -142,7 +145,7 @@ def _demand(kept: bool, otherwise: str) -> None:
 
 
 def _clear(store: VoterStore, scratch: str) -> None:
-    with suppress(StoreError):  # what stays is below `probe/`, where nobody looks for anything
+    with suppress(StoreError):  # leftovers are below `probe/`, which is never read
         for row in list(store.list(scratch)):
             store.delete(row.name)
     remove_leftovers(store)

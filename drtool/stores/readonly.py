@@ -1,4 +1,4 @@
-"""A store that refuses to change anything: what a dry run is given."""
+"""A store that refuses changes, for dry runs."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -9,7 +9,7 @@ from drtool.stores.ports import Buffer
 
 
 class ReadOnlyStore(PassingStore):
-    """Reads pass; a write is an error in the program, and becomes one that is seen."""
+    """A store that passes reads on. A write is a bug, and raises an error that shows it."""
 
     def put(self, name: str, data: Buffer) -> NoReturn:
         _refuse("store", name)
@@ -28,4 +28,4 @@ class ReadOnlyStore(PassingStore):
 
 
 def _refuse(verb: str, name: str) -> NoReturn:
-    raise TargetReadOnly(f"opened for reading only: it will not {verb} {name}")
+    raise TargetReadOnly(f"opened read-only: it will not {verb} {name}")

@@ -1,10 +1,10 @@
-"""What a target was asked when it was opened last, asked all at once: one round trip in place of one for each question.
+"""Prefetching of the answers to the requests of the last opening of a target, all in one round trip.
 
 Invariants
-    What is remembered are questions, never answers. An answer is given once, to exactly the question that it belongs to, until
-    the store is settled or first written through: so none is older than the opening of the store by the command that asks.
-    A question that nobody repeats costs one request, and is forgotten.
-    When `settle` returned, no thread of this is left, but for those that hang.
+    Only requests are remembered, never answers. An answer is used once, for exactly the request that it belongs to, until the
+    store is settled or first written through. No answer is therefore older than the opening of the store by this command.
+    A request that is not repeated costs one round trip, and is forgotten.
+    When `settle` returns, none of its threads is left, except for those that hang.
 """
 
 import time
@@ -30,7 +30,7 @@ SETTLE_S = 1.0
 
 
 class Question(Struct, frozen=True):
-    """One call that reads. `after`: of a listing, the name to start after; `length`: of a `get`."""
+    """One read call. `after` is the name that a listing starts after; `length` is that of a `get`."""
 
     kind: Literal["get", "list", "tagged"]
     name: str
@@ -40,7 +40,7 @@ class Question(Struct, frozen=True):
 
 
 class RehearsedStore(PassingStore):
-    """A store that was asked the usual questions before anybody asks them."""
+    """A store that sends its usual requests in advance."""
 
     def __init__(self, inner: Store, questions: Sequence[Question]) -> None:
         super().__init__(inner)
@@ -51,7 +51,7 @@ class RehearsedStore(PassingStore):
         self._errands = [*self._answers.values()]
 
     def settle(self) -> list[Question]:
-        """Ends it; the questions that were asked, for the next time. Afterwards the store is like any other."""
+        """End the prefetching, and return the requests that were made, for the next time. The store then passes calls on."""
         self._settled = True
         ends_at = time.monotonic() + SETTLE_S
         self._drop()
@@ -93,7 +93,7 @@ class RehearsedStore(PassingStore):
         self.inner.delete(name)
 
     def _drop(self) -> None:
-        """No answer from before is given any more."""
+        """Drop all prefetched answers."""
         with self._lock:
             self._answers.clear()
 

@@ -1,8 +1,8 @@
-"""Packs do not take a target's last room: the manifest, index segments and so `prune`, which makes room again, need a little.
+"""A reserve of free space that packs do not use: the manifest, index segments and `prune`, which frees space, need some.
 
 Invariants
-    Only large puts are refused, as `TargetFull`, and only where the medium says how much room it has.
-    Two writers at once may both see the same room; then the medium itself refuses one, and what was reserved is what they share.
+    Only large puts are refused, as `TargetFull`, and only if the medium reports its free space.
+    Two concurrent writers may both see the same free space. Then the medium itself refuses one, and they use the reserve.
 """
 
 from drtool.errors import TargetFull

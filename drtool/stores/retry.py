@@ -1,15 +1,15 @@
-"""Trying again what may help to try again: full jitter, a bounded number of tries, a bounded time.
+"""Retries with full jitter, a bounded number of tries, and a bounded time.
 
 Invariants
-    Only errors whose class says `transient` are tried again, and never `TargetHung`: its first attempt may still be under way.
+    Only errors of a class with `transient` are retried, and never `TargetHung`, because its first attempt may still be running.
     No try begins before the time that the server named (Retry-After).
-    Only what is idempotent is repeated. A conditional put that finds its own bytes there has succeeded, by an attempt whose
-    answer was lost; so its bytes must be the caller's alone. A compare and swap is asked once: one whose answer was lost may
-    have taken effect, and been overtaken since.
+    Only idempotent calls are repeated. A conditional put that finds its own bytes has succeeded by an attempt with a lost
+    answer, so the bytes must be unique to the caller. A compare and swap is tried once: one with a lost answer may have taken
+    effect and been overtaken since.
 
-Of the manifest's registers reads are tried again. A conditional write that was not answered is sent once more: it takes effect
-at most once, however often it is delivered. Only the success of the second one counts. Else the outcome stays unknown, and the
-protocol above resolves it: it reads again, and waits in its own way.
+Reads of the manifest's registers are retried. A conditional write without an answer is sent once more: it takes effect at most
+once, however often it is delivered. Only a success of the second one counts. Otherwise the outcome stays unknown, and the
+protocol above resolves it by reading again, with its own waits.
 
 Source: Brooker, "Exponential backoff and jitter" (AWS Architecture Blog, 2015).
 """
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Backoff(Struct, frozen=True, kw_only=True):
-    """How often, and for how long. The wait before try n+1 is drawn from 0 to `first_s` * 2^(n-1), `longest_s` at most."""
+    """The number and time of tries. The wait before try n+1 is drawn from 0 to `first_s` * 2^(n-1), at most `longest_s`."""
 
     tries: int = 5
     total_s: float = 10.0
@@ -40,12 +40,12 @@ class Backoff(Struct, frozen=True, kw_only=True):
     longest_s: float = 4.0
 
     def pause_s(self, failed_tries: int, lot: float) -> float:
-        """The wait after so many failures; `lot` is drawn from [0, 1)."""
+        """Return the wait after so many failures. `lot` is drawn from [0, 1)."""
         return float(lot * min(self.longest_s, self.first_s * 2 ** (failed_tries - 1)))
 
 
 class RetryingStore(PassingStore):
-    """A store that is asked again; time and chance are handed in."""
+    """A store with retries. Time and randomness are passed in."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class RetryingStore(PassingStore):
         return self._again(lambda: self.inner.stat(name))
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
-        """Goes on after the last name that was seen; each name that comes is a fresh start for the tries."""
+        """List, and after an error continue after the last name. Each name that arrives resets the tries."""
         after, tries = start_after, self._tries()
         while True:
             try:
@@ -122,7 +122,7 @@ class RetryingStore(PassingStore):
 
 
 class RetryingRegister(RetryingStore):
-    """A register. What is read is tried again; a conditional write that was not answered once more, for its success alone."""
+    """A register with retries. Reads are retried. An unanswered conditional write is sent once more, for its success alone."""
 
     put = PassingStore.put
     delete = PassingStore.delete
@@ -134,7 +134,7 @@ class RetryingRegister(RetryingStore):
         return self._twice(lambda: self._register().compare_and_swap(name, data, expected_tag), _is_tag)
 
     def _twice(self, call: Callable[[], T], succeeded: Callable[[T], bool]) -> T:
-        """The first call may still take effect: a refusal of the second, or its failure, leaves the outcome unknown."""
+        """Call up to twice. The first call may still take effect, so a refusal or failure of the second leaves it unknown."""
         tries = self._tries()
         try:
             return call()
@@ -166,7 +166,7 @@ class _Tries:
         self.failures = 0
 
     def failed(self, error: StoreError) -> None:
-        """Waits for the next try; raises `error` where there is none."""
+        """Wait for the next try, or raise `error` if there is none."""
         self.failures += 1
         if not error.transient or isinstance(error, TargetHung) or self.failures >= self._backoff.tries:
             raise error

@@ -1,19 +1,19 @@
-"""A target that is a bucket, or a part of one, behind the S3 API; a register by conditional puts.
+"""A target that is a bucket, or a prefix of one, behind the S3 API. Its register uses conditional puts.
 
 Invariants
-    A put is durable when the server says so. A body that arrives shorter than announced is an error, never an object.
-    The client asks each thing once: whether to ask again is decided above, where it is known what may be repeated. A conditional
-    put that the client itself repeated could meet its own bytes and take them for somebody else's.
-    A refused condition (404, 409, 412) only means: it is not known to be yours; read again.
+    A put is durable when the server confirms it. A body shorter than announced is an error, never an object.
+    The client sends each request once. The layer above decides about retries, because it knows what may be repeated. A
+    conditional put repeated by the client could meet its own bytes and take them for those of another writer.
+    A refused condition (404, 409, 412) only means that the object is not known to be ours. Read again.
 
-    No upload is split: the largest object that drtool writes is a pack, 16 MiB and some, and S3 takes 5 GiB in one put.
-    What is sent is signed with its SHA-256, which the server compares. Each put also carries Content-MD5: Amazon refuses a put
-    without it in a bucket whose object lock has a default retention, and every other server accepts it.
-    An answer that is not S3's (a captive portal, HTML, a missing ETag, an endless redirect) is that target's failure. It never
-    counts as an empty listing, as stored, or as an object's bytes.
+No upload is split: the largest object that drtool writes is a pack, a little over 16 MiB, and S3 accepts 5 GiB in one put.
+Requests are signed with the SHA-256 of the body, which the server compares. Each put also carries Content-MD5: Amazon refuses
+a put without it in a bucket with a default retention by object lock, and every other server accepts it.
+An answer that is not from S3 (a captive portal, HTML, a missing ETag, an endless redirect) is a failure of that target. It
+never counts as an empty listing, as stored, or as an object's bytes.
 
 Source: Amazon S3 API reference, "Conditional requests"; botocore's `request_checksum_calculation` (servers other than Amazon's
-do not all know the checksums that it sends otherwise).
+do not all support the checksums that it sends otherwise).
 """
 
 import base64
@@ -42,11 +42,11 @@ __all__ = ["S3Place", "S3Store", "s3_place"]
 NAMES_MAX = 10_000
 PIECE_BYTES = 64 << 10
 TAGGED_BYTES_MAX = 4 << 20
-"""What is read with its tag is a register's record, 1 MiB at most."""
+"""The limit for tagged reads. A register's record has at most 1 MiB."""
 
 
 class S3Store:
-    """Objects below a prefix of a bucket; may be used by several threads at once."""
+    """Objects below a prefix of a bucket. Thread-safe."""
 
     ends_when_silent = True
 
@@ -57,18 +57,18 @@ class S3Store:
 
     @classmethod
     def unasked(cls, place: S3Place) -> "S3Store":
-        """The target at `place`, before anybody knows whether it is there: the first call tells."""
+        """Return the target at `place` without contacting it. The first call shows whether it exists."""
         return cls(place, connect(place))
 
     @classmethod
     def open(cls, place: S3Place) -> "S3Store":
-        """The target at `place`. `TargetOffline` if there is no such bucket, or nobody answers."""
+        """Open the target at `place`. Raises TargetOffline if there is no such bucket, or no answer."""
         store = cls.unasked(place)
         store.look()
         return store
 
     def look(self) -> None:
-        """`TargetOffline` if there is no such bucket. Not by HEAD, whose answer has no body and says nothing but a number."""
+        """Raise TargetOffline if there is no such bucket. HEAD is not used, because its answer has no body with a reason."""
         with self._translated("", writing=False):
             wanted = {"Bucket": self.place.bucket, "Prefix": self.place.prefix, "MaxKeys": 1}
             _checked_listing(self._client.list_objects_v2(**wanted))
@@ -113,12 +113,12 @@ class S3Store:
         return self._listed_size(name)
 
     def _listed_size(self, name: str) -> int:
-        """The size by a listing: the answer to HEAD has no body, so its 404 may be anybody's."""
+        """Return the size from a listing. The answer to HEAD has no body, so its 404 may come from a proxy."""
         for row in self.list(name):
             if row.name == name:
                 return row.size_bytes
             break
-        raise ObjectMissing(f"{self._where(name)} is not there")
+        raise ObjectMissing(f"{self._where(name)} does not exist")
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         root, wanted = self.place.prefix, {"Bucket": self.place.bucket, "Prefix": self.place.prefix + prefix}
@@ -126,7 +126,7 @@ class S3Store:
         if earlier.startswith(prefix) and earlier:
             wanted["StartAfter"] = root + earlier
         elif start_after > prefix and not start_after.startswith(prefix):
-            return  # whatever begins with `prefix` sorts before it
+            return  # all names with this prefix sort before it
         last = start_after
         for page in self._pages(wanted, prefix):
             for key, size_bytes in page:
@@ -142,7 +142,7 @@ class S3Store:
                 yield ObjectInfo(name, size_bytes)
 
     def _pages(self, wanted: dict[str, Any], prefix: str) -> Iterator[Sequence[tuple[str, int]]]:
-        """Yield the keys with their sizes, a page at a time."""
+        """Yield the keys with their sizes, one page at a time."""
         while True:
             with self._translated(prefix, writing=False):
                 answer = _checked_listing(self._client.list_objects_v2(**wanted))
@@ -163,7 +163,7 @@ class S3Store:
                     raise
 
     def names(self) -> Sequence[str]:
-        """What lies at the prefix; of what looks like a directory, its name."""
+        """Return the names at the prefix. For a directory-like prefix, this is its name."""
         found: set[str] = set()
         wanted = {"Bucket": self.place.bucket, "Prefix": self.place.prefix, "Delimiter": "/"}
         while True:
@@ -184,10 +184,10 @@ class S3Store:
         return None
 
     def try_room(self, size_bytes: int) -> None:
-        """A bucket says nothing of its room; a quota refuses the object that goes over it."""
+        """Accept any size. A bucket does not report free space; a quota refuses the object that exceeds it."""
 
     def server_time_s(self) -> float | None:
-        """The server's clock, in seconds since 1970, as it dates an answer; a refusal is dated as well."""
+        """Return the server's clock in seconds since 1970, from the date of an answer or a refusal."""
         with self._translated("", writing=False):
             try:
                 answer = self._client.list_objects_v2(Bucket=self.place.bucket, Prefix=self.place.prefix, MaxKeys=1)
@@ -196,13 +196,13 @@ class S3Store:
         return dated(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", ""))
 
     def keeps_versions(self) -> bool | None:
-        """Whether what is deleted or replaced stays there as an older version; None if these credentials may not know."""
+        """Return whether deleted and replaced objects remain as older versions. None if these credentials may not read it."""
         return self._told(
             lambda: self._client.get_bucket_versioning(Bucket=self.place.bucket).get("Status") == "Enabled"
         )
 
     def keeps_locked(self) -> bool | None:
-        """Whether objects are locked against deletion for a while; None as above."""
+        """Return whether objects are locked against deletion for a time. None as above."""
 
         def ask() -> bool:
             answer = self._client.get_object_lock_configuration(Bucket=self.place.bucket)
@@ -218,7 +218,7 @@ class S3Store:
                 return False if code(error) == "ObjectLockConfigurationNotFoundError" else None
 
     def sweep(self, directories: Sequence[str], older_than_s: float) -> None:
-        """A bucket shows an object when it is whole; nothing of ours is sent in parts."""
+        """Do nothing: a bucket shows only complete objects, and we send no object in parts."""
 
     def close(self) -> None:
         self._client.close()
@@ -237,7 +237,7 @@ class S3Store:
                 raise
             if answer.get("ContentLength", 0) > TAGGED_BYTES_MAX:
                 answer["Body"].close()
-                raise StoreError(f"{self._where(name)} is larger than a register's record can be; it is not read")
+                raise StoreError(f"{self._where(name)} is larger than a register's record can be, so it is not read")
             return Tagged(data=self._whole(name, answer), tag=_tag(answer))
 
     def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
@@ -246,7 +246,7 @@ class S3Store:
         return self._swap(name, data, {"IfNoneMatch": "*"} if expected_tag is None else {"IfMatch": expected_tag})
 
     def _swap(self, name: str, data: bytes, condition: dict[str, str]) -> str | None:
-        """The new token, or None if the condition did not hold."""
+        """Return the new token, or None if the condition did not hold."""
         check_name(name)
         with self._translated(name, writing=True):
             try:
@@ -268,7 +268,7 @@ class S3Store:
                 _check_start(answer["ContentRange"], start)
             data = bytes(body.read())
         if len(data) != announced_bytes:
-            raise TargetOffline(f"{self._where(name)}: {len(data)} of {announced_bytes} bytes came")
+            raise TargetOffline(f"{self._where(name)}: only {len(data)} of {announced_bytes} bytes arrived")
         return data[start:] if ignored else data
 
     def _has_class(self, name: str) -> bool:
@@ -282,7 +282,7 @@ class S3Store:
 
     @contextmanager
     def _translated(self, name: str, *, writing: bool) -> Iterator[None]:
-        """Within it, what botocore and the network raise becomes a `StoreError` that names the object."""
+        """Convert exceptions of botocore and the network within the block to a `StoreError` that names the object."""
         from botocore.exceptions import BotoCoreError, ClientError
         from urllib3.exceptions import HTTPError
 
@@ -293,31 +293,31 @@ class S3Store:
             raise meaning(error, self._where(name), writing=writing) from absent
         except BotoCoreError as error:
             raise failure(error, self._where(name), self.place.endpoint, writing=writing) from error
-        except (HTTPError, OSError) as error:  # in the middle of a body
+        except (HTTPError, OSError) as error:  # while reading a body
             kind = TargetUnanswered if writing else TargetOffline
             raise kind(f"{self._where(name)}: the connection broke off: {error}") from error
         except DrtoolError:
             raise
-        except Exception as error:  # botocore trips over answers in many ways, a RecursionError among them
+        except Exception as error:  # botocore fails on invalid answers in many ways, even with a RecursionError
             raise nonsense(error, self._where(name), writing=writing) from error
 
 
 def _tag(answer: dict[str, Any]) -> str:
-    """Return the object's ETag, which every S3 server gives. KeyError: something else answered."""
+    """Return the object's ETag, which every S3 server sends. Raises KeyError if the answer is not from S3."""
     return str(answer["ETag"])
 
 
 def _checked_listing(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return a listing's answer. KeyError: it has no field of a listing, so an empty one would be a guess."""
+    """Return the answer to a listing. Raises KeyError if it has no field of a listing, rather than guessing an empty one."""
     if not answer.keys() & {"Name", "Prefix", "KeyCount", "MaxKeys", "IsTruncated"}:
         raise KeyError("ListBucketResult")
     return answer
 
 
 def _check_start(content_range: str, start: int) -> None:
-    """ValueError: the server sent another part of the object than the one that was asked for."""
+    """Raise ValueError if the server sent another part of the object than requested."""
     if not content_range.removeprefix("bytes ").startswith(f"{start}-"):
-        raise ValueError(f"asked for bytes from {start}, and {content_range} came")
+        raise ValueError(f"asked for bytes from {start}, but got {content_range}")
 
 
 def _md5(body: Buffer) -> str:
@@ -326,8 +326,9 @@ def _md5(body: Buffer) -> str:
 
 
 def _earlier(start_after: str) -> str:
-    """A name to start after that is a little before: a server that walks directories takes the name of one for all that is
-    in it (SeaweedFS), and would leave that out. What comes too early is passed over.
+    """Return a name to start after that is a little earlier; names that come too early are skipped.
+
+    A server that walks directories (SeaweedFS) treats the name of a directory as all of its contents, and would omit them.
     """
     return start_after.rstrip("-./")[:-1]
 
@@ -335,7 +336,7 @@ def _earlier(start_after: str) -> str:
 class _Body:
     """A large body as a file, sent in pieces.
 
-    A socket's timeout holds for one piece: of a body that is sent whole, it would bound the time of the whole transfer.
+    The timeout of a socket applies to one piece. For a body sent as a whole, it would bound the time of the whole transfer.
     """
 
     def __init__(self, data: Buffer) -> None:
@@ -345,7 +346,7 @@ class _Body:
         return self._data.nbytes
 
     def read(self, size: int = -1) -> memoryview:
-        """Return at least a piece, whatever smaller size the HTTP client asks for."""
+        """Return at least a piece, even if the HTTP client asks for less."""
         end = len(self) if size < 0 else self._at + max(size, PIECE_BYTES)
         piece = self._data[self._at : end]
         self._at += piece.nbytes
@@ -360,7 +361,7 @@ class _Body:
 
 
 def _body(data: Buffer) -> "bytes | _Body":
-    """Return what botocore can sign and send: it takes no memory views."""
+    """Return a body that botocore can sign and send, because it accepts no memory views."""
     if memoryview(data).nbytes > PIECE_BYTES:
         return _Body(data)
     return data if isinstance(data, bytes) else bytes(data)

@@ -1,9 +1,9 @@
-"""What a bucket's answers, and the lack of one, mean for a target.
+"""The meaning of a bucket's answers, and of missing answers, for a target.
 
 Invariants
-    Absent is only what the server itself says is absent, in words of its own: any proxy can answer 404.
-    A write that was sent and has no answer, or that the server failed at, is `TargetUnanswered`: it may have been done. Only what
-    certainly was not sent, or was refused before it was done, is a plain `TargetOffline`.
+    Only the server's own error code proves absence, because any proxy can answer 404.
+    A write that was sent and has no answer, or at which the server failed, is `TargetUnanswered`: it may have taken effect. Only
+    a request that was certainly not sent, or was refused before it took effect, is a plain `TargetOffline`.
 """
 
 import re
@@ -27,7 +27,7 @@ NOT_FOUND = 404
 TOO_MANY = 429
 NO_ROOM = 507
 ABSENT = "NoSuchKey"
-"""Only S3 itself says that. A 404 without a body may be a proxy's, and is confirmed by a listing where it matters."""
+"""Only S3 itself sends this code. A 404 without a body may come from a proxy, and is confirmed by a listing if it matters."""
 REFUSED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _UNKNOWN_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"})
 _NOT_ALLOWED = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
@@ -36,17 +36,17 @@ _BUSY = frozenset(
     {"SlowDown", "Throttling", "RequestTimeout", "TooManyRequests", "InternalError", "ServiceUnavailable"}
 )
 _DAMAGED = frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody"})
-"""The server compares what came with the SHA-256 that the request is signed with."""
+"""The server compares the received bytes with the SHA-256 that the request is signed with."""
 _ELSEWHERE = frozenset({"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "TemporaryRedirect", "307"})
 
 SECONDS_DIGITS_MAX = 6
 SAID_MAX = 300
-"""Characters of a server's own words that a message repeats."""
+"""The number of characters of a server's message that are repeated in ours."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 def code(error: "ClientError") -> str:
-    """The error's code; of an answer without a body, as to HEAD, its status."""
+    """Return the error's code. For an answer without a body, as to HEAD, this is its status."""
     answer: dict[str, Any] = error.response
     return str(answer.get("Error", {}).get("Code") or answer.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
@@ -57,27 +57,27 @@ def status(error: "ClientError") -> int:
 
 
 def meaning(error: "ClientError", where: str, *, writing: bool) -> StoreError:
-    """The error of ours that the server's answer stands for."""
+    """Return our error for the server's answer."""
     answer: dict[str, Any] = error.response
     name, number = code(error), status(error)
     said = _one_line(answer.get("Error", {}).get("Message") or name)
     if name == ABSENT:
-        return ObjectMissing(f"{where} is not there")
+        return ObjectMissing(f"{where} does not exist")
     if name in _NOT_ALLOWED:
         kind = TargetReadOnly if writing else StoreError
         return kind(f"{where}: these credentials may not do that ({said})", hint="check the bucket's policy")
     if name in _FULL or number == NO_ROOM:
         return TargetFull(f"{where} has no room left: {said}", hint="raise the quota, or add a target")
     if name in _DAMAGED:
-        return TargetOffline(f"{where}: what was sent arrived damaged, and was refused: {said}")
+        return TargetOffline(f"{where}: the data arrived damaged, and was refused: {said}")
     if name in _BUSY or number >= 500 or number == TOO_MANY:
-        kind = TargetUnanswered if writing else TargetBusy  # some fail after they have done it
+        kind = TargetUnanswered if writing else TargetBusy  # some servers fail after performing the request
         return kind(f"{where}: the server is busy or failing: {said}", retry_after_s=_retry_after_s(answer))
     return _misconfigured(error, where, name) or _unclear(where, number, said)
 
 
 def _retry_after_s(answer: dict[str, Any]) -> float:
-    """Return the seconds of the header Retry-After (RFC 9110, 10.2.3), counted from the server's own date; 0 without one."""
+    """Return the seconds of the header Retry-After (RFC 9110, 10.2.3), relative to the server's own date, or 0 without one."""
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     text = str(headers.get("retry-after", "")).strip()
     if text.isascii() and text.isdigit():
@@ -88,7 +88,7 @@ def _retry_after_s(answer: dict[str, Any]) -> float:
 
 
 def dated(text: str) -> float | None:
-    """Return a date of HTTP in seconds since 1970; None if it is none."""
+    """Return an HTTP date in seconds since 1970, or None if it is invalid."""
     from email.utils import parsedate_to_datetime
 
     try:
@@ -98,13 +98,13 @@ def dated(text: str) -> float | None:
 
 
 def _misconfigured(error: "ClientError", where: str, name: str) -> StoreError | None:
-    """What a person must set right."""
+    """Return the error of a configuration that the user must correct, or None."""
     if name == "NoSuchBucket":
         return TargetOffline(f"{where}: there is no such bucket", hint="check the URL and the endpoint")
     if name in _UNKNOWN_KEYS:
         return StoreError(
             f"{where}: the server does not accept these credentials ({name})",
-            hint="check the profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and for whom they are",
+            hint="check the profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the account they belong to",
         )
     if name == "RequestTimeTooSkewed":
         return StoreError(f"{where}: this host's clock differs too much from the server's", hint="set the clock")
@@ -123,7 +123,7 @@ def _misconfigured(error: "ClientError", where: str, name: str) -> StoreError | 
 
 
 def nonsense(error: Exception, where: str, *, writing: bool) -> StoreError:
-    """Return the error of ours for an answer that botocore, or we, cannot make sense of. A write may have been done."""
+    """Return our error for an answer that botocore or drtool cannot interpret. A write may have taken effect."""
     kind = TargetUnanswered if writing else TargetOffline
     if isinstance(error, KeyError):
         what = f"it has no {error.args[0]}"
@@ -143,21 +143,21 @@ def _unclear(where: str, number: int, said: str) -> StoreError:
         )
     if number == NOT_FOUND:
         return TargetOffline(
-            f"{where}: what answers there does not speak S3: {said}",
-            hint="check the endpoint, and whatever stands before it",
+            f"{where}: the server there is not an S3 server: {said}",
+            hint="check the endpoint, and any proxy before it",
         )
     return StoreError(f"{where} failed: {said}")
 
 
 def _region(error: "ClientError") -> str:
-    """Where the bucket is, if the answer says so."""
+    """Return the region of the bucket if the answer contains it."""
     answer: dict[str, Any] = error.response
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     return str(answer.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region", ""))
 
 
 def failure(error: Exception, where: str, endpoint: str | None, *, writing: bool) -> StoreError:
-    """The error of ours that a failure before any answer stands for."""
+    """Return our error for a failure before any answer."""
     from botocore import exceptions
 
     without_credentials = (
@@ -166,7 +166,7 @@ def failure(error: Exception, where: str, endpoint: str | None, *, writing: bool
         exceptions.ProfileNotFound,
         exceptions.CredentialRetrievalError,
     )
-    never_sent = (  # an SSLError may come in the midst of an answer
+    never_sent = (  # an SSLError may also occur during an answer
         exceptions.EndpointConnectionError,
         exceptions.ConnectTimeoutError,
         exceptions.ProxyConnectionError,
@@ -193,12 +193,12 @@ def failure(error: Exception, where: str, endpoint: str | None, *, writing: bool
 
 
 def _one_line(said: object) -> str:
-    """Return the first line of what a server or a library said, of bounded length."""
+    """Return the first line of a message of a server or library, with bounded length."""
     return next(iter(str(said).strip().splitlines()), "")[:SAID_MAX]
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong on the way, without the URL that botocore puts behind it."""
+    """Return the reason of a connection failure, without the URL that botocore appends."""
     if _is_stalled(error):
         return "it neither took nor sent any data for a minute"
     return re.sub(r" ?(?:URL|to|for)?:? ?\"?https?://\S+", "", _one_line(error)).strip(' .:"') or type(error).__name__

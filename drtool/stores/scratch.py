@@ -1,8 +1,8 @@
-"""Where a medium is tried: objects below `probe/`, in a directory whose name says when the trial began.
+"""Trial objects below `probe/`, in a directory whose name contains the start time of the trial.
 
 Invariants
-    Nothing of a repository is ever there, and nobody looks there for anything: what a killed process leaves harms nobody.
-    What is older than `OLD_S` was left by somebody who is gone, and the next trial removes it; what is younger may be in use.
+    `probe/` never contains repository data and is never read otherwise, so leftovers of a killed process are harmless.
+    Leftovers older than `OLD_S` are abandoned, and the next trial removes them. Younger ones may be in use.
 """
 
 import os
@@ -24,34 +24,34 @@ _LABEL = re.compile(r"([0-9a-f]{8,12})-[0-9a-f]{16}")
 
 
 def new_label(now_s: float) -> str:
-    """The name of a trial's directory below `probe/`."""
+    """Return a name for a trial's directory below `probe/`."""
     return f"{int(now_s):08x}-{secrets.token_hex(8)}"
 
 
 def is_old(label: str, now_s: float) -> bool:
-    """Whether a trial's directory was left behind; one from the future as well, since clocks are set right."""
+    """Return whether a trial's directory is abandoned, or from the future, because clocks are corrected."""
     match = _LABEL.fullmatch(label)
     return match is not None and abs(now_s - int(match[1], 16)) > OLD_S
 
 
 class Scratch:
-    """One trial's own directory. Leaving it removes it; what cannot be removed stays, below `probe/`."""
+    """The directory of one trial. Leaving the block removes it. Objects that cannot be removed stay below `probe/`."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.label = new_label(time.time())
 
     def name(self, word: str) -> str:
-        """The name of an object in it."""
+        """Return the name of an object in it."""
         return f"{PROBE_DIRECTORY}/{self.label}/{word}"
 
     def clear(self) -> None:
-        """StoreError if something is left."""
+        """Remove the directory. Raises StoreError if something is left."""
         _remove(self.store, self.label)
 
 
 def remove_leftovers(store: Store) -> int:
-    """Removes what killed processes left; how many directories. What cannot be removed is passed over."""
+    """Remove leftovers of killed processes, and return the number of directories. Failures are ignored."""
     removed = 0
     now_s = time.time()
     with suppress(StoreError):
@@ -62,7 +62,7 @@ def remove_leftovers(store: Store) -> int:
 
 
 def modified_at_s(store: Store, name: str) -> float | None:
-    """When an object was written, by the clock of where it lies; None where that is not told."""
+    """Return when an object was written, by the clock of its medium, or None if it is unknown."""
     from drtool.stores.sftp import SftpStore
     from drtool.stores.sftp_steps import modified_at
 
@@ -76,7 +76,7 @@ def modified_at_s(store: Store, name: str) -> float | None:
 
 
 def _labels(store: Store) -> Sequence[str]:
-    """Directories below `probe/`, also those in which only a temporary file is left."""
+    """Return the directories below `probe/`, including those that contain only a temporary file."""
     from drtool.stores.sftp import SftpStore
     from drtool.stores.sftp_steps import names_in
 
@@ -93,7 +93,7 @@ def _labels(store: Store) -> Sequence[str]:
 
 
 def _remove(store: Store, label: str) -> None:
-    """Its objects, a lone one of that name included; then directories, with temporary files that a killed writer left."""
+    """Remove a trial: its objects, a single object of that name, then directories with temporary files of killed writers."""
     from drtool.stores.sftp import SftpStore
     from drtool.stores.sftp_steps import remove_all, remove_empty
 
@@ -101,7 +101,7 @@ def _remove(store: Store, label: str) -> None:
         store.delete(row.name)
     if isinstance(store, LocalStore):
         shutil.rmtree(store.root / PROBE_DIRECTORY / label, ignore_errors=True)
-        with suppress(OSError):  # somebody else's trial is in it
+        with suppress(OSError):  # another trial is in it
             os.rmdir(store.root / PROBE_DIRECTORY)
     elif isinstance(store, SftpStore):
         path = f"{store.place.path}/{PROBE_DIRECTORY}"

@@ -1,4 +1,4 @@
-"""One place over several connections, so that what is raced there really happens at once."""
+"""One target over several connections, so that races are really concurrent."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from drtool.stores.ports import VoterStore
 
 
 class SeveralConnections(PassingStore):
-    """The first store does everything; objects are created over each of them in turn."""
+    """The first store serves all calls, except that objects are created over each store in turn."""
 
     def __init__(self, stores: Sequence[VoterStore]) -> None:
         super().__init__(stores[0])
@@ -16,9 +16,7 @@ class SeveralConnections(PassingStore):
         self._turns = itertools.cycle(stores)
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        return next(self._turns).put_if_absent(
-            name, data
-        )  # itertools hand out one after the other to any number of threads
+        return next(self._turns).put_if_absent(name, data)  # itertools is safe for any number of threads
 
     def close_others(self) -> None:
         for store in self._others:

@@ -1,12 +1,12 @@
-"""A target that is a directory at an SSH server, by SFTP version 3; a register by hard links, as a directory's is.
+"""A target that is a directory at an SSH server, over SFTP version 3. Its register uses hard links, as in a local directory.
 
 Invariants
     An object appears whole or not at all: it is written under a temporary name, synced, and then linked (a register's record,
-    which refuses a name that is taken) or renamed over (an object, which may replace another).
-    It is synced once more under its own name: SFTP cannot sync a directory, and on the journalling file systems in use the sync
-    of a file makes its newest name durable, too.
-    `posix-rename` replaces without asking, so no record of a register ever goes through it.
-    The root is never made by a write: one that is gone is a target that is offline.
+    which refuses an existing name) or renamed (an object, which may replace another).
+    It is synced once more under its final name: SFTP cannot sync a directory, but on the journalling file systems in use the
+    sync of a file also makes its newest name durable.
+    `posix-rename` replaces existing files, so no record of a register ever uses it.
+    A write never creates the root. A target without its root is offline.
 
 Source: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4 (its extensions).
 """
@@ -60,19 +60,19 @@ __all__ = ["SftpPlace", "SftpStore", "sftp_place"]
 
 T = TypeVar("T")
 Entry: TypeAlias = tuple[str, int | None]
-"""A name in a directory: a file with its size in bytes, or with None a directory, whose name ends in `/`."""
+"""A name in a directory. A file has its size in bytes. A directory has None, and its name ends in `/`."""
 
 TAGGED_BYTES_MAX = 4 << 20
-"""What is read with its tag is a register's record, 1 MiB at most."""
+"""The limit for tagged reads. A register's record has at most 1 MiB."""
 OBJECT_BYTES_MAX = 64 << 20
-"""More than any object of ours: where a whole one is asked for, a server cannot fill the memory."""
+"""The limit for whole objects, larger than any of ours, so that a server cannot fill the memory."""
 DIRECTORIES_AT_ONCE = 16
 CONNECTIONS_TRIED = 4
 ENTRIES_MAX = 1_000_000
 
 
 class SftpStore:
-    """Objects below one directory of a server; may be used by several threads at once."""
+    """Objects below one directory of a server. Thread-safe."""
 
     ends_when_silent = True
 
@@ -84,7 +84,7 @@ class SftpStore:
 
     @classmethod
     def open(cls, place: SftpPlace) -> "SftpStore":
-        """The target at `place`. `TargetOffline` if there is no such directory, or nobody answers."""
+        """Open the target at `place`. Raises TargetOffline if there is no such directory, or no answer."""
         store = cls(place)
         try:
             store.look()
@@ -95,7 +95,7 @@ class SftpStore:
 
     @classmethod
     def create(cls, place: SftpPlace) -> "SftpStore":
-        """Makes the directory (mode 0700) and what is missing above it; one that exists is opened."""
+        """Create the directory (mode 0700) and its missing parents, or open an existing one."""
         store = cls(place)
         try:
             store.make()
@@ -106,14 +106,14 @@ class SftpStore:
         return store
 
     def look(self) -> None:
-        """`TargetOffline` unless the root is a directory."""
+        """Raise TargetOffline unless the root is a directory."""
         cause = self._call("", lambda client: no_directory(client, self.place.path))
         if cause is not None:
             raise no_root(self.place, cause)
 
     def make(self) -> None:
         async def work(client: "SFTPClient") -> None:
-            if not isinstance(await no_directory(client, self.place.path), NotADirectoryError):  # `look` says so
+            if not isinstance(await no_directory(client, self.place.path), NotADirectoryError):  # `look` reports it
                 await client.makedirs(self.place.path, attrs=private_directory(), exist_ok=True)
 
         self._call("", work, writing=True)
@@ -130,14 +130,14 @@ class SftpStore:
 
     def compare_and_swap(self, name: str, data: bytes, expected_tag: str | None) -> str | None:
         raise StoreError(
-            f"{self._where(name)} lies at an SSH server, which has no compare and swap; its registers are chains"
+            f"{self._where(name)} is at an SSH server, which has no compare and swap; its registers are chains"
         )
 
     def read_tagged(self, name: str) -> Tagged | None:
         check_name(name)
 
         async def work(client: "SFTPClient") -> bytes:
-            # synced: whoever linked it may have died before it was durable
+            # synced, because its writer may have died before it was durable
             return await read_span(client, self._path(name), 0, TAGGED_BYTES_MAX + 1, synced=True)
 
         try:
@@ -145,7 +145,7 @@ class SftpStore:
         except ObjectMissing:
             return None
         if len(data) > TAGGED_BYTES_MAX:
-            raise StoreError(f"{self._where(name)} is larger than a register's record can be; it is not read")
+            raise StoreError(f"{self._where(name)} is larger than a register's record can be, so it is not read")
         return Tagged(data=data, tag=tag_of(data))
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
@@ -157,7 +157,7 @@ class SftpStore:
 
         data = self._call(name, work, size_bytes=length or OBJECT_BYTES_MAX)
         if length is None and len(data) > OBJECT_BYTES_MAX:
-            raise StoreError(f"{self._where(name)} is larger than any object of ours; it is not read")
+            raise StoreError(f"{self._where(name)} is larger than any object of drtool, so it is not read")
         return data
 
     def stat(self, name: str) -> int:
@@ -188,7 +188,7 @@ class SftpStore:
             return True
 
         if not self._call(name, work, writing=True):
-            self.look()  # a root that is gone has not been emptied
+            self.look()  # a missing root must not count as a deleted object
 
     def names(self) -> Sequence[str]:
         return [name for name, _ in self._entries([""], everything=True)[0]]
@@ -203,7 +203,7 @@ class SftpStore:
         return self._probed()
 
     def _probed(self) -> VoteVerdict:
-        """By racers on several connections: what comes over one, its server does one after the other."""
+        """Race over several connections, because a server serves the requests of one connection in order."""
         several = SeveralConnections([self, *(SftpStore(self.place) for _ in range(CONNECTIONS_TRIED - 1))])
         try:
             return verdict_by_probe(several, "sftp")
@@ -212,8 +212,8 @@ class SftpStore:
             self._tidy()
 
     def _tidy(self) -> None:
-        """The directories that a probe made: its objects are gone, as are theirs at media without directories."""
-        with suppress(TargetOffline):  # the verdict says so already
+        """Remove the directories that a trial made. Its objects are already removed."""
+        with suppress(TargetOffline):  # the verdict already reports it
             self._call("", lambda client: remove_empty(client, self._path(PROBE_DIRECTORY)))
         self._directories = {""}
 
@@ -224,7 +224,7 @@ class SftpStore:
         return self._call("", work)
 
     def try_room(self, size_bytes: int) -> None:
-        """A server says no more than `free_bytes` does."""
+        """Do nothing: a server reports no more than `free_bytes` does."""
 
     def sweep(self, directories: Sequence[str], older_than_s: float) -> int:
         before_s = time.time() - older_than_s
@@ -281,7 +281,7 @@ class SftpStore:
         try:
             await self._ready_directory(client, parent)
             return await client.open(self._path(temporary), "xb", attrs=private_file(), encoding=None)
-        except SFTPNoSuchFile:  # somebody removed the directory under our hands; the root itself is not made again
+        except SFTPNoSuchFile:  # the directory was removed concurrently; the root itself is not created again
             if not parent:
                 raise
         self._directories = {""}
@@ -293,15 +293,15 @@ class SftpStore:
 
         try:
             await client.posix_rename(temporary, final)
-        except SFTPOpUnsupported:  # then nothing replaces in one step; where the same bytes are, nothing needs to
+        except SFTPOpUnsupported:  # there is no atomic replacement; with the same bytes, none is needed
             if not await self._create(client, temporary, final) and not await same_bytes(client, final, data):
                 raise StoreError(
-                    f"{final} is there already, and its server cannot replace a file in one step (posix-rename)"
+                    f"{final} already exists, and its server cannot replace a file atomically (posix-rename)"
                 ) from None
         return True
 
     async def _create(self, client: "SFTPClient", temporary: str, final: str, _data: bytes = b"") -> bool:
-        """True if `final` is there because of this; a refusal is looked into, since servers have one word for all of them."""
+        """Return whether this call created `final`. A refusal is examined, because servers have one error for many causes."""
         from asyncssh import SFTPError, SFTPOpUnsupported
 
         try:
@@ -319,7 +319,7 @@ class SftpStore:
         return True
 
     async def _ready_directory(self, client: "SFTPClient", path: str) -> None:
-        """Makes a directory below the root, and those above it."""
+        """Create a directory below the root, and its parents."""
         from asyncssh import SFTPError
 
         if path in self._directories:
@@ -335,7 +335,7 @@ class SftpStore:
     # Listings
 
     def _below(self, directory: str, entries: Sequence[Entry], prefix: str, start_after: str) -> Iterator[ObjectInfo]:
-        """Directories are asked for some at once: each costs a few round trips."""
+        """Yield objects below a directory. Several directories are requested at once, because each costs a few round trips."""
         wanted = [
             directory + base
             for base, size in entries
@@ -354,7 +354,7 @@ class SftpStore:
                 yield from self._below(path, ahead.pop(path), prefix, start_after)
 
     def _entries(self, directories: Sequence[str], *, everything: bool = False) -> Sequence[Sequence[Entry]]:
-        """Of each directory (all but the root end in `/`) its files with sizes and its directories with None, sorted."""
+        """Return, for each directory (all but the root end in `/`), files with sizes and directories with None, sorted."""
 
         async def work(client: "SFTPClient") -> Sequence[Sequence[Entry]]:
             return await asyncio.gather(*(self._scanned(client, path, everything=everything) for path in directories))
@@ -374,9 +374,9 @@ class SftpStore:
                 elif is_object_name(name) and "/" not in name and (size_bytes is not None or is_directory(row.attrs)):
                     found.append((name if size_bytes is not None else f"{name}/", size_bytes))
                 seen += 1
-                self.link.heard()  # a long listing over a slow line is no silence
+                self.link.heard()  # a long listing over a slow line makes progress
                 if seen > ENTRIES_MAX:
-                    raise StoreError(f"{self._where(directory)} has more entries than any directory of ours")
+                    raise StoreError(f"{self._where(directory)} has more entries than any directory of drtool")
         except SFTPNoSuchFile:
             if not directory or await no_directory(client, self.place.path) is not None:
                 raise
@@ -387,7 +387,7 @@ class SftpStore:
     def _call(
         self, name: str, work: "Callable[[SFTPClient], Awaitable[T]]", *, writing: bool = False, size_bytes: int = 0
     ) -> T:
-        """`work`, with the server's refusals in our words."""
+        """Run `work`, and convert the server's refusals to our errors."""
 
         async def explained(client: "SFTPClient") -> T:
             from asyncssh import SFTPError, SFTPNoSuchFile, SFTPNoSuchPath
@@ -398,14 +398,14 @@ class SftpStore:
                 if is_lost(error):
                     raise
                 if isinstance(error, SFTPNoSuchFile | SFTPNoSuchPath):
-                    self._directories = {""}  # somebody may have removed one under our hands
+                    self._directories = {""}  # a directory may have been removed concurrently
                 asked = Asked(name, writing=writing, size_bytes=size_bytes)
                 raise await meaning(client, error, self.place, asked) from error
 
         return self.link.call(explained, self._where(name), writing=writing, size_bytes=size_bytes)
 
     def _missing(self, name: str) -> ObjectMissing:
-        return ObjectMissing(f"{self._where(name)} is not there")
+        return ObjectMissing(f"{self._where(name)} does not exist")
 
     def _path(self, name: str) -> str:
         return path_at(self.place, name)
@@ -415,7 +415,7 @@ class SftpStore:
 
 
 async def _sync_name(file: "SFTPClientFile", where: str) -> None:
-    """The object is there; what is not known is whether it stays there after a power cut."""
+    """Sync a written object under its name. On failure it exists, but may not survive a power cut."""
     from asyncssh import SFTPError
 
     try:

@@ -1,4 +1,4 @@
-"""What a server's refusals mean, and how places at it are called in messages."""
+"""The meaning of a server's refusals, and the names of its files in messages."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ _ROOM_BYTES = 1 << 20
 
 
 class Asked(Struct, frozen=True):
-    """What the server was asked: about which object, whether to change something, and how much was to be stored."""
+    """A request: the object, whether it changes something, and how many bytes it stores."""
 
     name: str
     writing: bool
@@ -23,7 +23,7 @@ class Asked(Struct, frozen=True):
 
 
 async def meaning(client: "SFTPClient", error: "SFTPError", place: SftpPlace, asked: Asked) -> StoreError:
-    """A refusal in our words; where the server has one word for several things, it is asked which one it was."""
+    """Return our error for a refusal. If the server's error has several causes, ask the server which one applies."""
     import asyncssh
 
     where, said = where_at(place, asked.name), error.reason or type(error).__name__
@@ -32,21 +32,21 @@ async def meaning(client: "SFTPClient", error: "SFTPError", place: SftpPlace, as
             return no_root(place, cause)
         if asked.writing and asked.name:
             return TargetUnanswered(f"{where}: its directory vanished")
-        return ObjectMissing(f"{where} is not there")
+        return ObjectMissing(f"{where} does not exist")
     if isinstance(error, asyncssh.SFTPPermissionDenied | asyncssh.SFTPWriteProtect):
         kind, verb = (TargetReadOnly, "written") if asked.writing else (StoreError, "read")
-        return kind(f"{where} may not be {verb}: {said}", hint="check who owns it there")
+        return kind(f"{where} may not be {verb}: {said}", hint="check its owner there")
     if isinstance(error, asyncssh.SFTPNoSpaceOnFilesystem | asyncssh.SFTPQuotaExceeded):
         return _full(where)
-    if asked.writing and isinstance(error, asyncssh.SFTPFailure):  # OpenSSH's word for everything else
+    if asked.writing and isinstance(error, asyncssh.SFTPFailure):  # OpenSSH uses it for everything else
         if await is_full(client, place.path, asked.size_bytes + _ROOM_BYTES):
             return _full(where)
-        return StoreError(f"{where} failed: {said}", hint="its server says no more; check quotas, and its log")
+        return StoreError(f"{where} failed: {said}", hint="its server gives no reason; check quotas and its log")
     return StoreError(f"{where} failed: {said}")
 
 
 def no_root(place: SftpPlace, cause: OSError) -> TargetOffline:
-    """The place itself is not there, or is a file."""
+    """Return the error for a root that is missing, or is a file."""
     what, hint = "there is no directory", "mount it there; only `init`, `target add` and `site add` create one"
     if isinstance(cause, NotADirectoryError):
         what, hint = "there is a file, not a directory, as", "name a directory, or move the file away"

@@ -1,13 +1,13 @@
-"""The connection to an SSH server: made when it is needed, made again when it was lost, and never kept alive by a thread.
+"""The connection to an SSH server: created on demand, recreated after a loss, and never kept alive by a thread.
 
 Invariants
-    The event loop runs in a thread only while somebody waits for an answer: a process may fork between calls. A forked child
-    has no part in its parent's connection, and nothing that it does or drops reaches it.
-    A call is given up for lack of progress: when fewer than `ALIVE_BYTES` were acknowledged or came in `CALL_S`, which is more
-    than keep-alives move. Where the system does not count them (`TCP_INFO`), a call has `CALL_S` and longer by its bytes.
-    A call that was given up, or that its caller gave up, ends the connection, and only then is it ended itself:
-    what it would tidy up, it would ask of the same silent server. What it asked for may still happen.
-    A write is sent once. A connection that nobody used for a while is tried before anything is sent over it.
+    The event loop runs in a thread only while a caller waits for an answer, so a process may fork between calls. A forked child
+    does not share its parent's connection, and nothing that it does affects it.
+    A call is abandoned for lack of progress: when fewer than `ALIVE_BYTES` were acknowledged or received in `CALL_S`, which is
+    more than keep-alives move. Without such counts (`TCP_INFO`), a call has `CALL_S`, and more for its bytes.
+    An abandoned or cancelled call ends the connection first and only then the call, because its cleanup would ask the same
+    silent server. Its request may still take effect.
+    A write is sent once. A connection that was idle for a while is tested before anything is sent over it.
 """
 
 import asyncio
@@ -34,24 +34,24 @@ CALL_S = 60.0
 SLOWEST_BYTES_S = 256 * 1024
 ALIVE_BYTES = 4096
 IDLE_S = 10.0
-"""A connection that was idle for longer is asked for a sign of life first: one round trip."""
+"""A connection that was idle for longer is tested first, which costs one round trip."""
 _IDLE_TURNS = 3
 _TCP_INFO_ACKED = 120
 _TCP_INFO_BYTES = _TCP_INFO_ACKED + 16
 _END_S = 2.0
-"""So long a call that was given up may take to end, and a server to say farewell."""
+"""The time limit for ending an abandoned call, and for a server's goodbye."""
 
 
-for _library in ("asyncio", "asyncssh"):  # without a handler, Python prints their warnings; calls raise what matters
+for _library in ("asyncio", "asyncssh"):  # without a handler Python prints their warnings; important errors are raised
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
 class Runner:
-    """An event loop that runs while somebody waits for it, from any thread."""
+    """An event loop that runs while any thread waits for it."""
 
     def __init__(self) -> None:
-        # poll, not epoll: a forked child shares an epoll with its parent, and takes the parent's sockets out of it
-        # when it collects the loop
+        # poll, not epoll: a forked child shares the epoll of its parent, and would remove the parent's sockets from it when it
+        # collects the loop
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
         self._loop.set_exception_handler(_unclaimed)
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class Runner:
         self._thread: threading.Thread | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the coroutine returns or raises."""
+        """Run a coroutine, and return or raise its result."""
         if not self._begin():
             work.close()
             raise StoreError("the connection is closed")
@@ -69,7 +69,7 @@ class Runner:
             future = asyncio.run_coroutine_threadsafe(_announced(work, ended), self._loop)
             try:
                 return future.result()
-            except BaseException:  # Ctrl-C, as a rule: what is under way ends before its loop stands still
+            except BaseException:  # usually Ctrl-C: the running call must end before its loop stops
                 if future.cancel():
                     ended.wait(2 * _END_S)
                 raise
@@ -77,14 +77,14 @@ class Runner:
             self._end()
 
     def close(self) -> None:
-        """At once, or by the last of the calls that are still under way: a loop that runs cannot be closed."""
+        """Close now, or after the last running call, because a running loop cannot be closed."""
         with self._lock:
             self._closing = True
             if self._waiting == 0:
                 self._finish()
 
     def _begin(self) -> bool:
-        """False if it was closed."""
+        """Register a call. Return False if the runner is closed."""
         with self._lock:
             if self._closing:
                 return False
@@ -105,7 +105,7 @@ class Runner:
                     self._finish()
 
     def _finish(self) -> None:
-        """Nothing is left undone when the loop is closed: asyncio would complain."""
+        """Finish all tasks and close the loop, because asyncio complains about pending tasks."""
         left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()
@@ -114,13 +114,13 @@ class Runner:
         self._loop.close()
 
     def _turn(self) -> None:
-        # Python runs handlers in the main thread, which must not sleep on while a signal went to this one
+        # signals must go to the main thread, which runs the Python handlers and could otherwise sleep on
         signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
         self._loop.run_forever()
 
 
 def acknowledged_bytes(connection: socket.socket) -> int | None:
-    """Return `tcpi_bytes_acked + tcpi_bytes_received` of a TCP socket (tcp(7), Linux 4.1); None where there is no such count."""
+    """Return `tcpi_bytes_acked + tcpi_bytes_received` of a TCP socket (tcp(7), Linux 4.1), or None if unsupported."""
     try:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     except (AttributeError, OSError):
@@ -136,11 +136,11 @@ async def _announced(work: Coroutine[Any, Any, T], ended: threading.Event) -> T:
 
 
 def _unclaimed(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None:
-    """Drop what fails beside a call, as requests do that asyncssh sent in parallel: the call itself raises the reason."""
+    """Drop failures outside a call, such as requests that asyncssh sent in parallel. The call itself raises the reason."""
 
 
 class Link:
-    """One connection at a time to one server; for any number of threads."""
+    """One connection at a time to one server, for any number of threads."""
 
     def __init__(self, place: SftpPlace) -> None:
         self.place = place
@@ -161,19 +161,19 @@ class Link:
         writing: bool = False,
         size_bytes: int = 0,
     ) -> T:
-        """What `work` makes of a live client. `TargetOffline` if there is none to be had; `TargetUnanswered` if it went away."""
+        """Return the result of `work` on a live client. Raises TargetOffline without one, TargetUnanswered if it is lost."""
         if self._process != os.getpid() or self._closed:
             raise StoreError(f"{where}: the connection is {'closed' if self._closed else 'of another process'}")
         return self._runner.run(self._answered(work, where, CALL_S + size_bytes / SLOWEST_BYTES_S, writing=writing))
 
     def heard(self) -> None:
-        """A part of a long answer came: for a `work` whose length nobody knows beforehand."""
+        """Report that a part of a long answer arrived, for a `work` of unknown length."""
         self._heard_at = asyncio.get_running_loop().time()
 
     def close(self) -> None:
         if self._process == os.getpid() and not self._closed:
             self._closed = True
-            with suppress(Exception):  # the server notices anyhow; nothing is lost by a farewell that does not arrive
+            with suppress(Exception):  # the server notices anyway
                 self._runner.run(self._leave())
             self._runner.close()
 
@@ -190,7 +190,7 @@ class Link:
             ) from None
         except DrtoolError:
             raise
-        except Exception as error:  # lost, or an answer that asyncssh cannot make sense of, in one of many ways
+        except Exception as error:  # a lost connection, or an answer that asyncssh cannot parse
             self._drop(client)
             kind = TargetUnanswered if writing else TargetOffline
             raise kind(f"{where}: the connection to {self.place.server} was lost: {said(error)}") from error
@@ -198,7 +198,7 @@ class Link:
             self._used_at = asyncio.get_running_loop().time()
 
     async def _in_time(self, work: Awaitable[T], client: "SFTPClient", timeout_s: float) -> T:
-        """TimeoutError if it takes longer, counted from the last sign of life that `heard` was told of."""
+        """Raise TimeoutError if the work takes longer, counted from the last progress reported to `heard`."""
         loop = asyncio.get_running_loop()
         task, began = asyncio.ensure_future(work), loop.time()
         moved_bytes = self._moved_bytes()
@@ -222,7 +222,7 @@ class Link:
             raise
 
     def _moved_bytes(self) -> int | None:
-        """Return how many bytes the connection has had acknowledged and received; None where that is not known."""
+        """Return the number of bytes acknowledged and received on the connection, or None if it is unknown."""
         line = None if self._connection is None else self._connection.get_extra_info("socket")
         return None if line is None else acknowledged_bytes(line)
 
@@ -233,7 +233,7 @@ class Link:
             if self._client is not None and not await self._is_alive(self._client):
                 self._drop(self._client)
             if self._client is None:
-                if self._failed_at >= asked_at:  # while this one waited; all who did are told the same
+                if self._failed_at >= asked_at:  # another caller failed meanwhile, so all waiters get the same error
                     raise type(self._failure)(self._failure.message, hint=self._failure.hint)
                 try:
                     self._connection, self._client = await log_in(self.place, where)
@@ -244,7 +244,7 @@ class Link:
             return self._client
 
     async def _is_alive(self, client: "SFTPClient") -> bool:
-        """What happened while the loop stood still is looked at first: a server that went away has said so."""
+        """Test the connection. Events that arrived while the loop was stopped come first: the server may have hung up."""
         import asyncssh
 
         for _ in range(_IDLE_TURNS):
@@ -260,7 +260,7 @@ class Link:
         return True
 
     def _drop(self, client: "SFTPClient") -> None:
-        """So that the next call connects anew; whoever else waits on the same connection ends as well."""
+        """Drop the connection, so that the next call reconnects. Other waiters on the same connection end too."""
         if client is self._client:
             if self._connection is not None:
                 self._connection.abort()
@@ -279,10 +279,10 @@ class Link:
 
 
 async def _ended(task: "asyncio.Future[T]") -> None:
-    """Its connection is gone: what it waits for fails by itself; what does not is cancelled."""
+    """Wait for a task whose connection is gone. If it does not fail on its own, it is cancelled."""
     await asyncio.wait({task}, timeout=_END_S / 2)
     if not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=_END_S / 2)
     if task.done() and not task.cancelled():
-        task.exception()  # looked at: the caller is told something else
+        task.exception()  # mark it as retrieved; the caller gets another error

@@ -1,12 +1,12 @@
-"""Getting into an SSH server: where it is, whether it is the one that is meant, and with which key.
+"""Logging in to an SSH server: its address, the check of its host key, and our key.
 
 Invariants
-    A server is spoken to only if known_hosts has its key; no line of ~/.ssh/config can switch that off.
-    Nobody is ever asked for a password or a passphrase.
-    Where a key is named, no other is offered: servers count the keys that they refuse.
-    Getting in takes `GETTING_IN_S` at most, from the first packet to a working SFTP session.
+    A server is used only if known_hosts has its key. No line of ~/.ssh/config can disable that.
+    The user is never prompted for a password or a passphrase.
+    If a key is named, no other is offered, because servers count the keys that they refuse.
+    Logging in takes at most `GETTING_IN_S`, from the first packet to a working SFTP session.
 
-asyncssh is imported when the first server is reached: it takes a quarter of a second.
+asyncssh is imported when the first server is contacted, because that takes a quarter of a second.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from asyncssh import SFTPClient, SSHClientConnection
 
 GETTING_IN_S = 10.0
-"""Less than those who open a place wait for it (12 s): so that they hear why."""
+"""Less than the 12 s that callers wait for the opening of a target, so that they get the reason."""
 ALIVE_S = 8.0
 KEEPALIVE_S = 15
-"""Three that are not answered end the connection."""
-# AES-GCM first: with the processor's own instructions it is several times as fast as ChaCha20
+"""Three unanswered ones end the connection."""
+# AES-GCM first, because with the processor's instructions it is several times as fast as ChaCha20
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 _OPENSSH_KEY = b"openssh-key-v1\0"
 _KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
@@ -35,7 +35,7 @@ _FILES = "check `identity_file` and `known_hosts` in the configuration, and ~/.s
 
 
 class SftpPlace(Struct, frozen=True, kw_only=True):
-    """A directory at an SSH server, and how this host gets in. What is None is left to ~/.ssh/config, then to SSH's defaults."""
+    """A directory at an SSH server, and this host's access. None is left to ~/.ssh/config, then to SSH's defaults."""
 
     host: str
     path: str
@@ -46,18 +46,18 @@ class SftpPlace(Struct, frozen=True, kw_only=True):
 
     @property
     def server(self) -> str:
-        """As people write it."""
+        """The server as users write it."""
         who = f"{self.user}@" if self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{who}{host}{f':{self.port}' if self.port else ''}"
 
 
 def sftp_place(url: str, *, identity_file: str | None = None, known_hosts: str | None = None) -> SftpPlace:
-    """The place behind `sftp://user@host:port/path`, nothing percent-encoded; UsageError if it is none."""
+    """Parse `sftp://user@host:port/path`, without percent-encoding. Raises UsageError for an invalid URL."""
     parts = urlsplit(url)
     if parts.password is not None:
         raise UsageError(
-            "a target URL must not hold a password", hint="use an SSH key: `identity_file`, or the agent's"
+            "a target URL must not contain a password", hint="use an SSH key: `identity_file`, or the agent's"
         )
     try:
         port = parts.port
@@ -79,7 +79,7 @@ def sftp_place(url: str, *, identity_file: str | None = None, known_hosts: str |
 
 
 async def log_in(place: SftpPlace, where: str) -> "tuple[SSHClientConnection, SFTPClient]":
-    """A connection and its SFTP session; a StoreError that says why there is none, which is then certain."""
+    """Return a connection and its SFTP session. Raises StoreError with the reason; the request was then certainly not sent."""
     shown: list[str] = []
     connection: SSHClientConnection | None = None
     bound = asyncio.timeout(GETTING_IN_S)
@@ -92,7 +92,7 @@ async def log_in(place: SftpPlace, where: str) -> "tuple[SSHClientConnection, SF
             connection.abort()
         if isinstance(error, TimeoutError) and bound.expired():
             raise TargetOffline(
-                f"{where}: {place.server} did not let this host in within {GETTING_IN_S:g} s",
+                f"{where}: {place.server} did not complete the login within {GETTING_IN_S:g} s",
                 hint="check the network, and that an SSH server answers on that port",
             ) from error
         if isinstance(error, Exception):
@@ -106,7 +106,7 @@ async def _connection(place: SftpPlace, shown: list[str]) -> "SSHClientConnectio
 
     class Client(asyncssh.SSHClient):
         def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-            shown.append(key.get_fingerprint())  # asked about keys that are not known; what it was is told
+            shown.append(key.get_fingerprint())  # called for unknown keys; the message shows the fingerprint
             return False
 
     wanted: dict[str, Any] = {"username": place.user, "port": place.port}
@@ -117,7 +117,7 @@ async def _connection(place: SftpPlace, shown: list[str]) -> "SSHClientConnectio
         **{key: value for key, value in wanted.items() if value is not None},
         client_factory=Client,
         known_hosts=_known_hosts(place),
-        ignore_encrypted=True,  # an agent may have it; if not, `_why_not` says so
+        ignore_encrypted=True,  # an agent may have it; otherwise `_why_not` reports it
         login_timeout=0,  # `log_in` has one bound for all of it
         keepalive_interval=KEEPALIVE_S,
         encryption_algs=_CIPHERS,
@@ -130,14 +130,14 @@ async def _connection(place: SftpPlace, shown: list[str]) -> "SSHClientConnectio
 
 
 def _known_hosts(place: SftpPlace) -> list[str] | bytes:
-    """Never what asyncssh makes of `UserKnownHostsFile none`: to trust everybody."""
+    """Return the known_hosts files. asyncssh would read `UserKnownHostsFile none` as trusting every server."""
     if place.known_hosts:
         return [place.known_hosts]
     return [path for name in _KNOWN_HOSTS if _exists(path := os.path.expanduser(name))] or b""
 
 
 def _exists(path: str) -> bool:
-    """Absent is fine; what is there and cannot be read is an error that names it, when it is read."""
+    """Return whether a file exists. One that exists but is unreadable raises an error when it is read."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -146,7 +146,7 @@ def _exists(path: str) -> bool:
 
 
 def public_part(identity_file: str) -> bytes:
-    """The public key of a private one, also of one with a passphrase: its agent is asked for this key alone."""
+    """Return the public key of a private one, even with a passphrase, so that its agent is asked for this key alone."""
     import asyncssh
 
     path = os.path.expanduser(identity_file)
@@ -164,7 +164,7 @@ def public_part(identity_file: str) -> bytes:
 
 
 def _public_of_locked(text: bytes) -> bytes | None:
-    """OpenSSH's own form has the public key in the clear, behind the names of the cipher and of the key's derivation."""
+    """Return the public key of OpenSSH's own format, which follows the names of the cipher and of the key derivation."""
     try:
         data = base64.b64decode(b"".join(line for line in text.splitlines() if not line.startswith(b"-----")))
         if not data.startswith(_OPENSSH_KEY):
@@ -172,14 +172,14 @@ def _public_of_locked(text: bytes) -> bytes | None:
         at = len(_OPENSSH_KEY)
         for _ in range(3):
             at += 4 + int.from_bytes(data[at : at + 4])
-        at += 4  # how many keys: one
+        at += 4  # the number of keys, which is one
         return data[at + 4 : at + 4 + int.from_bytes(data[at : at + 4])]
     except ValueError:
         return None
 
 
 def _why_not(error: Exception, place: SftpPlace, where: str, shown: list[str]) -> StoreError:
-    """The error of ours that a failure to connect stands for."""
+    """Return our error for a failure to connect."""
     import asyncssh
 
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
@@ -190,7 +190,7 @@ def _why_not(error: Exception, place: SftpPlace, where: str, shown: list[str]) -
         return StoreError(f"{where}: {os.fsdecode(error.filename)} cannot be read: {error.strerror}", hint=_FILES)
     if isinstance(error, asyncssh.ChannelOpenError):
         return StoreError(
-            f"{where}: {place.server} lets this host in and offers no SFTP: {said(error)}",
+            f"{where}: {place.server} accepts the login, but offers no SFTP: {said(error)}",
             hint="its sshd_config needs a line: Subsystem sftp internal-sftp",
         )
     if isinstance(error, OSError | asyncssh.Error):
@@ -198,8 +198,10 @@ def _why_not(error: Exception, place: SftpPlace, where: str, shown: list[str]) -
             f"{where}: {place.server} cannot be reached: {said(error)}",
             hint="check the network, the server and its port",
         )
-    if isinstance(error, ValueError):  # a file of keys, of known hosts or of configuration
-        return StoreError(f"{where}: what this host has for {place.server} cannot be used: {said(error)}", hint=_FILES)
+    if isinstance(error, ValueError):  # an invalid file of keys, known hosts or configuration
+        return StoreError(
+            f"{where}: the keys or configuration for {place.server} cannot be used: {said(error)}", hint=_FILES
+        )
     return TargetOffline(
         f"{where}: {place.server} does not answer as an SSH server ({type(error).__name__}: {said(error)})",
         hint="check the address and the port",
@@ -210,23 +212,22 @@ def _stranger(place: SftpPlace, where: str, shown: list[str]) -> StoreError:
     known = place.known_hosts or _KNOWN_HOSTS[0]
     port = f" -p {place.port}" if place.port else ""
     return StoreError(
-        f"{where}: {place.server} shows a host key that {known} does not have for it"
-        f"{f': {shown[-1]}' if shown else ''}",
-        hint=f"if it is new: ssh-keyscan{port} {place.host} >> {known}, and compare the fingerprint by another way; "
-        "if it is not new, somebody else may be answering in its stead",
+        f"{where}: {place.server} has a host key that is not in {known}{f': {shown[-1]}' if shown else ''}",
+        hint=f"if it is new: ssh-keyscan{port} {place.host} >> {known}, and compare the fingerprint over another channel; "
+        "if it is not new, another machine may be answering",
     )
 
 
 def _not_let_in(place: SftpPlace, where: str) -> StoreError:
     if place.identity_file and _is_locked(place.identity_file):
         return StoreError(
-            f"{where}: the key {place.identity_file} has a passphrase, and no agent opened it",
+            f"{where}: the key {place.identity_file} has a passphrase, and no agent has it",
             hint="a key with a passphrase works through an agent (SSH_AUTH_SOCK); for cron, use one without",
         )
     tried = f"the key {place.identity_file}" if place.identity_file else "the agent's keys or those in ~/.ssh"
     return StoreError(
-        f"{where}: {place.server} does not let this host in with {tried}",
-        hint="put the public key into authorized_keys there, or name another: `identity_file`",
+        f"{where}: {place.server} does not accept {tried}",
+        hint="put the public key into authorized_keys there, or set another key in `identity_file`",
     )
 
 
@@ -241,7 +242,7 @@ def _is_locked(identity_file: str) -> bool:
 
 
 def said(error: Exception) -> str:
-    """What an error of the network or of asyncssh says, without a full stop."""
+    """Return the message of an error of the network or of asyncssh, without a full stop."""
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     reason = getattr(error, "reason", "") or (error.strerror if isinstance(error, OSError) else "")

@@ -1,4 +1,4 @@
-"""Single steps at an SSH server, on an open client of asyncssh; and what the attributes of a name say."""
+"""Single operations at an SSH server on an open asyncssh client, and readers of file attributes."""
 
 import asyncio
 import stat as modes
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from asyncssh import SFTPAttrs, SFTPClient, SFTPError
 
 AT_ONCE_BYTES = 4 << 20
-"""Up to so much is asked for without knowing first how much there is: for one round trip less."""
+"""Up to this size is requested without asking for the file's size first, which saves one round trip."""
 
 
 async def read_span(client: "SFTPClient", path: str, start: int, length: int, *, synced: bool = False) -> bytes:
-    """Up to `length` bytes; fewer only where the file ends. What is no regular file counts as absent; no link is followed."""
+    """Return up to `length` bytes, fewer only at the end. A file that is not regular counts as absent. Links are not followed."""
     file = await _opened(client, path)
     try:
         if synced:
@@ -28,12 +28,12 @@ async def read_span(client: "SFTPClient", path: str, start: int, length: int, *,
     finally:
         await file.close()
     if len(data) != max(0, min(length, (file_size(attrs) or 0) - start)):
-        raise TargetOffline(f"{path}: {len(data)} bytes came from {start} on, of a file of {attrs.size}")
+        raise TargetOffline(f"{path}: {len(data)} bytes arrived from offset {start} of a file of {attrs.size} bytes")
     return bytes(data)
 
 
 async def _opened(client: "SFTPClient", path: str) -> Any:  # noqa: ANN401 - asyncssh's file, whose type parameter is not told
-    """A regular file, opened for reading; one round trip tells that it is one, and opens it."""
+    """Open a regular file for reading. One round trip both opens it and checks its type."""
     from asyncssh import SFTPNoSuchFile
 
     attrs, file = await asyncio.gather(
@@ -46,30 +46,30 @@ async def _opened(client: "SFTPClient", path: str) -> Any:  # noqa: ANN401 - asy
     for failure in (attrs, file):
         if isinstance(failure, BaseException):
             raise failure
-    raise SFTPNoSuchFile("it is no regular file")
+    raise SFTPNoSuchFile("it is not a regular file")
 
 
 async def sync(file: Any, *, writing: bool) -> None:  # noqa: ANN401 - as above
-    """Durable, where the server can do that: one that cannot stores and does not vote. A sync that fails is a failure."""
+    """Sync a file if the server supports it (one that does not can store, but not vote). A failed sync is a failure."""
     from asyncssh import SFTPOpUnsupported, SFTPPermissionDenied
 
     try:
         await file.fsync()
     except SFTPOpUnsupported:
         pass
-    except SFTPPermissionDenied:  # a server that only reads
+    except SFTPPermissionDenied:  # a read-only server
         if writing:
             raise
 
 
 async def discard(client: "SFTPClient", path: str) -> None:
-    """Removes a temporary file that is not needed any more."""
+    """Remove a temporary file."""
     from asyncssh import Error
 
     try:
         await client.remove(path)
     except (Error, OSError):
-        pass  # renamed, or the connection is gone: what stays has no object's name
+        pass  # already renamed, or the connection is gone; leftovers are not objects
 
 
 async def same_bytes(client: "SFTPClient", path: str, data: bytes) -> bool:
@@ -77,7 +77,7 @@ async def same_bytes(client: "SFTPClient", path: str, data: bytes) -> bool:
 
 
 async def no_directory(client: "SFTPClient", path: str) -> OSError | None:
-    """Why there is no directory at `path`, in the words of an operating system; None if there is one."""
+    """Return why there is no directory at `path`, as an operating system error, or None if there is one."""
     from asyncssh import SFTPNoSuchFile, SFTPNoSuchPath
 
     try:
@@ -88,7 +88,7 @@ async def no_directory(client: "SFTPClient", path: str) -> OSError | None:
 
 
 async def room_bytes(client: "SFTPClient", path: str) -> int | None:
-    """The room that is left; None where the server cannot say."""
+    """Return the free space, or None if the server cannot report it."""
     from asyncssh import SFTPOpUnsupported
 
     try:
@@ -99,7 +99,7 @@ async def room_bytes(client: "SFTPClient", path: str) -> int | None:
 
 
 async def is_full(client: "SFTPClient", path: str, needed_bytes: int) -> bool:
-    """Whether want of room, or of inodes, explains a failure of which the server says nothing."""
+    """Return whether lack of space or inodes explains a failure without a reason."""
     from asyncssh import SFTPError
 
     try:
@@ -112,7 +112,7 @@ async def is_full(client: "SFTPClient", path: str, needed_bytes: int) -> bool:
 
 
 async def lacking(client: "SFTPClient", path: str) -> list[str]:
-    """What a register needs and the server says that it lacks; tried with a file at `path`, which is removed again."""
+    """Return the register's requirements that the server does not offer, tried with a temporary file at `path`."""
     from asyncssh import SFTPError, SFTPOpUnsupported
 
     file = await client.open(path, "xb", attrs=private_file(), encoding=None)
@@ -123,7 +123,7 @@ async def lacking(client: "SFTPClient", path: str) -> list[str]:
     except SFTPError as error:
         if is_lost(error):
             raise
-        return ["a sync that works"]
+        return ["a working sync"]
     finally:
         await file.close()
         await discard(client, path)
@@ -131,7 +131,7 @@ async def lacking(client: "SFTPClient", path: str) -> list[str]:
 
 
 async def remove_empty(client: "SFTPClient", path: str) -> None:
-    """Removes a directory and the directories in it, if nothing else is there."""
+    """Remove a directory and its subdirectories if they contain nothing else."""
     from asyncssh import SFTPError
 
     try:
@@ -143,11 +143,11 @@ async def remove_empty(client: "SFTPClient", path: str) -> None:
     except SFTPError as error:
         if is_lost(error):
             raise
-        # somebody else has something there, or nothing may be removed: an empty directory harms nobody
+        # it is in use, or may not be removed; an empty directory is harmless
 
 
 async def remove_all(client: "SFTPClient", path: str) -> None:
-    """Removes a directory with everything in it, as far as that may be; no link is followed."""
+    """Remove a directory and its contents, as far as permitted. Links are not followed."""
     from asyncssh import SFTPError
 
     try:
@@ -158,7 +158,7 @@ async def remove_all(client: "SFTPClient", path: str) -> None:
 
 
 async def names_in(client: "SFTPClient", path: str) -> list[str]:
-    """What is in a directory, sorted; nothing if there is none."""
+    """Return the names in a directory, sorted, or an empty list if there is none."""
     from asyncssh import SFTPNoSuchFile
 
     try:
@@ -168,7 +168,7 @@ async def names_in(client: "SFTPClient", path: str) -> list[str]:
 
 
 async def remove_old(client: "SFTPClient", path: str, prefix: str, before_s: float) -> int:
-    """Removes the files of a directory that begin with `prefix` and were written before then; how many."""
+    """Remove the files of a directory that begin with `prefix` and are older than `before_s`, and return their number."""
     from asyncssh import SFTPNoSuchFile
 
     removed = 0
@@ -183,25 +183,25 @@ async def remove_old(client: "SFTPClient", path: str, prefix: str, before_s: flo
                 await client.remove(f"{path}/{name}")
                 removed += 1
     except SFTPNoSuchFile:
-        pass  # the directory went, or its writer was still there
+        pass  # the directory or a file was removed concurrently
     return removed
 
 
 async def modified_at(client: "SFTPClient", path: str) -> float | None:
-    """When a file was written, by its server's clock, to the second."""
+    """Return when a file was written, by its server's clock, to the second."""
     found = (await client.lstat(path)).mtime
     return None if found is None else float(found)
 
 
 def is_lost(error: "SFTPError") -> bool:
-    """Whether an error is the connection's, not the server's answer."""
+    """Return whether an error is a lost connection, instead of an answer of the server."""
     from asyncssh import SFTPConnectionLost, SFTPNoConnection
 
     return isinstance(error, SFTPConnectionLost | SFTPNoConnection)
 
 
 def file_size(attrs: "SFTPAttrs") -> int | None:
-    """A regular file's size in bytes; None for everything else."""
+    """Return a regular file's size in bytes, or None for any other file."""
     return attrs.size if attrs.permissions is not None and modes.S_ISREG(attrs.permissions) else None
 
 

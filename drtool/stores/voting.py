@@ -1,7 +1,7 @@
-"""Whether a directory may hold a voter's register: only where link(2) is known to be atomic for everybody who sees it.
+"""Whether a directory may hold a voter's register: only where link(2) is known to be atomic for all hosts that see it.
 
-Local file systems by name; network and FUSE file systems are refused unless a person vouches for them (`vote: true`), since
-caching on another host can hide a record that is there.
+Local file systems are accepted by name. Network and FUSE file systems are refused unless a person confirms them
+(`vote: true`), because caching on another host can hide an existing record.
 """
 
 import os
@@ -13,7 +13,7 @@ MAY_VOTE = frozenset({"ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "apfs"}
 
 
 class VoteVerdict(Struct, frozen=True, kw_only=True):
-    """Whether a target may vote by itself, and why or why not, in words."""
+    """Whether a target may vote without confirmation, and the reason in words."""
 
     can_vote: bool
     file_system: str
@@ -21,7 +21,7 @@ class VoteVerdict(Struct, frozen=True, kw_only=True):
 
 
 def file_system_of(descriptor: int) -> str:
-    """The type of the file system that an open file is on, as the kernel names it; empty where that cannot be learnt."""
+    """Return the type of an open file's file system, as the kernel names it, or an empty string if it is unknown."""
     try:
         mount_id = _field(Path(f"/proc/self/fdinfo/{descriptor}").read_text(), "mnt_id")
         mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
@@ -31,7 +31,7 @@ def file_system_of(descriptor: int) -> str:
 
 
 def type_of_mount(mounts: str, mount_id: str) -> str:
-    """The type of one mount in the text of /proc/self/mountinfo (proc(5): what follows the lone `-`)."""
+    """Return the type of one mount in the text of /proc/self/mountinfo (proc(5): the field after the lone `-`)."""
     for line in mounts.splitlines():
         words = line.split(" ")
         if words[0] == mount_id:

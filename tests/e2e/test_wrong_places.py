@@ -120,7 +120,7 @@ def test_an_ssh_server_that_cannot_be_used(shell, tmp_path, what):
         assert shell("connect", url).code == 10
         return
     done = shell("init", "--target", f"a={url}", "--target", f"b={tmp_path / 'b'}", "--json")
-    words = {"unknown": "shows a host key", "changed": "shows a host key", "no-key": str(identity)}
+    words = {"unknown": "has a host key", "changed": "has a host key", "no-key": str(identity)}
     assert (done.code, words[what] in done.error["message"]) == (1, True), done.out
     assert done.error["hint"]
     assert not (tmp_path / "box").exists()

@@ -179,4 +179,4 @@ def test_a_read_only_directory_as_somebody_without_privileges(place):
 def _owes_c(world, source):
     report = world.backup(source)
     assert (report.degraded, [row.target for row in report.owed]) == (False, [C])
-    assert "may not be written" in report.owed[0].reason
+    assert "is not writable" in report.owed[0].reason

@@ -34,10 +34,10 @@ def test_an_honest_server_may_vote_and_nothing_is_left_there(mode):
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("ignores conditions", "it created an object that was there already"),
+        ("ignores conditions", "it created an object that existed already"),
         ("checks, then races", "were told that they created the same object"),
         ("lists late", "a listing does not show what was just created"),
-        ("forgets what it wrote", "it created an object that was there already"),
+        ("forgets what it wrote", "it created an object that existed already"),
         ("may not write", "these credentials may not do that"),
         ("skewed clock", "clock"),
     ],
@@ -55,7 +55,7 @@ def test_a_server_that_breaks_a_promise_may_not_vote(mode, fault, reason):
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("ignores If-Match", "by a token of before"),
+        ("ignores If-Match", "although the token was outdated"),
         ("races for tokens", "were told that they replaced the same object"),
     ],
 )

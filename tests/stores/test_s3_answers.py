@@ -89,7 +89,7 @@ def test_a_404_that_is_not_the_server_s_own_word_is_not_absence(bucket, store, f
     store.put("x", b"here")
     bucket.fault = fault
     for read in (lambda: store.get("x"), lambda: store.read_tagged("x"), lambda: store.get("x", 1, 2)):
-        with pytest.raises(TargetOffline, match="does not speak S3"):
+        with pytest.raises(TargetOffline, match="is not an S3 server"):
             read()
     assert isinstance(Driver({"site": store}, local=None).ask(ReadTagged("site", "x")), Failed)
     assert store.stat("x") == 4  # by a listing

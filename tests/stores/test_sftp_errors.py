@@ -74,7 +74,7 @@ def test_what_is_no_url_of_a_server_is_a_mistake(url):
 
 
 def test_a_password_in_a_url_is_refused_and_not_repeated():
-    with pytest.raises(UsageError, match="must not hold a password") as caught:
+    with pytest.raises(UsageError, match="must not contain a password") as caught:
         sftp_place("sftp://me:hunter2@nas/x")
     assert "hunter2" not in caught.value.message
 

@@ -106,7 +106,7 @@ def test_a_listener_that_says_nothing_is_told_in_bounded_time(tmp_path, monkeypa
         place = replace(sshd.shared().place(tmp_path / "site"), port=silent.getsockname()[1])
         error = ends_soon(lambda: SftpStore.open(place))
     assert isinstance(error, TargetOffline)
-    assert "did not let this host in within 1 s" in error.message
+    assert "did not complete the login within 1 s" in error.message
 
 
 @pytest.mark.thorough
