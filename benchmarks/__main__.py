@@ -140,7 +140,7 @@ class Bench:
             shutil.rmtree(self.restored.pop())
 
     def compare(self, tool: Tool, destination: Path) -> None:
-        """Compare the restored data, since a wrong restore must not count. (After `changed` the data has the changes.)"""
+        """Compare the restored data, since a wrong restore must not count. (After `changed` the snapshot has the changes.)"""
         if "changed" in self.options.operations:
             with self.workloads.changed(tool.source.name, 1):
                 self.diff(tool, destination)
