@@ -13,7 +13,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -28,8 +28,9 @@ from drtool.packing import Bundle, PackBuilder, PackContents, PackKind
 from drtool.packing.bundle import LARGE_CHUNK_BYTES
 from drtool.packing.padding import text_bytes
 from drtool.repository.placement import distinct_sites, next_targets
+from drtool.repository.put_threads import PutThreads
 from drtool.repository.targets import Targets
-from drtool.stores.lanes import SLOW
+from drtool.stores.window import SLOW
 
 COMPRESSION_LEVEL = 3
 SLOW_S = 30.0
@@ -74,7 +75,7 @@ class Writer:
         self, targets: Targets, *, leaves_slow: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.targets = targets
-        self._threads: dict[TargetName, ThreadPoolExecutor] = {}
+        self._threads: dict[TargetName, PutThreads] = {}
         self._leaves_slow, self.clock = leaves_slow, clock
         self._began_s, self._held_up_s = clock(), 0.0
 
@@ -100,10 +101,8 @@ class Writer:
         thread = self._threads.get(target)
         if thread is None:
             count = 1 if self.targets.near(target) else AHEAD_MAX
-            thread = self._threads[target] = ThreadPoolExecutor(
-                count, f"put-{target}", _leave_interruptions_to_the_main_thread
-            )
-        return thread.submit(self._put, target, name, data)
+            thread = self._threads[target] = PutThreads(count, f"put-{target}", _leave_interruptions_to_the_main_thread)
+        return thread.submit(partial(self._put, target, name, data))
 
     def _put(self, target: TargetName, name: str, data: Buffer) -> None:
         if not self.targets.writable(target):

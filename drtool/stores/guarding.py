@@ -16,7 +16,7 @@ from mmap import mmap
 from msgspec import Struct
 
 from drtool.stores.circuit import Circuit, CircuitStore
-from drtool.stores.lanes import Lanes, LaneStore
+from drtool.stores.lanes import Direction, Lanes, LaneStore
 from drtool.stores.limits import Bucket, LimitedStore
 from drtool.stores.local import LocalStore
 from drtool.stores.overlay import OverlaidStore
@@ -25,6 +25,7 @@ from drtool.stores.ports import VoterStore
 from drtool.stores.reserve import ReservingStore
 from drtool.stores.retry import Backoff, RetryingRegister, RetryingStore
 from drtool.stores.watch import CallLimits, WatchedStore
+from drtool.stores.window import Window
 
 
 class Rates(Struct, frozen=True, kw_only=True):
@@ -53,7 +54,7 @@ class Guard:
     ) -> None:
         self.circuit = circuit or Circuit()
         self._register_circuit = Circuit()
-        self._lanes: tuple[Lanes, ...] = ()
+        self._lanes: tuple[Direction, ...] = ()
         self.patience = patience or Patience()
         self._left = mmap(-1, 1)  # anonymous, so forks share it
         self._backoff, self._call_limits = backoff, call_limits
@@ -72,7 +73,10 @@ class Guard:
         watched = reserving if own else WatchedStore(reserving, self._call_limits)
         tried: VoterStore = RetryingStore(CircuitStore(watched, self.circuit), self._backoff)
         if watched.ends_when_silent:
-            self._lanes = self._lanes or (Lanes(is_over=lambda: self.is_left), Lanes())
+            self._lanes = self._lanes or (
+                Direction(Lanes(is_over=lambda: self.is_left), Window(is_over=lambda: self.is_left)),
+                Direction(Lanes(), Window()),
+            )
             tried = LaneStore(tried, *self._lanes)
         if self._upload is None and self._download is None:
             return tried
@@ -96,5 +100,5 @@ class Guard:
         for bucket in (self._upload, self._download):
             if bucket is not None:
                 bucket.close()
-        for lanes in self._lanes:
-            lanes.close()
+        for direction in self._lanes:
+            direction.close()

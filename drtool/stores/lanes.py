@@ -11,23 +11,24 @@ Invariants
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from mmap import mmap
+from typing import NamedTuple
 
 from drtool.errors import StoreError, TargetBusy, TargetUnanswered
 from drtool.stores.forked_lock import Bell, ForkedLock
 from drtool.stores.passing import PassingStore
 from drtool.stores.ports import Buffer, Store
+from drtool.stores.window import LOOK_AGAIN_S, SLOW, Window
 
 LARGE_BYTES = 256 << 10
-"""Smaller transfers do not wait: they are over soon, and a register's must not stand behind a pack's."""
+"""Smaller transfers have a window (`window`): they are over soon, and do not stand behind a pack's."""
+IN_TURN = ("packs/", "index/")
 LANES_MAX = 32
 GROWTH = 1.05
 """How much faster a round must be than the one with fewer lanes for another lane to be worth it."""
-SLOW = "it is much slower than the other sites: `drtool repair` brings what it lacks"
-"""Why a target that was left behind takes no more transfers."""
-LOOK_AGAIN_S = 1.0
-"""A process that was killed between its wake-up and its lane leaves another one asleep, for so long."""
+UNKNOWN_BYTES = 64 << 10
+"""What an index segment counts for that is read whole."""
 _ACTIVE, _ALLOWED, _ROUND_BEGAN, _ROUND_BYTES, _ROUND_COUNT, _LAST_BYTES_S, _GROWN, _WAITING = range(8)
 
 
@@ -127,23 +128,38 @@ class Lanes:
 
 
 class LaneStore(PassingStore):
-    """A store whose large objects go and come in lanes."""
+    """A store whose packs and index segments go and come in lanes, if they are large, and else within a window.
 
-    def __init__(self, inner: Store, upload: Lanes, download: Lanes) -> None:
+    Other objects do not wait: they are few and small, and a key slot must not stand behind a pack.
+    """
+
+    def __init__(self, inner: Store, upload: "Direction", download: "Direction") -> None:
         super().__init__(inner)
         self._upload, self._download = upload, download
 
     def put(self, name: str, data: Buffer) -> None:
-        size_bytes = memoryview(data).nbytes
-        if size_bytes < LARGE_BYTES:
-            self.inner.put(name, data)
-            return
-        with self._upload.lane(size_bytes):
+        with self._upload.turn(name, memoryview(data).nbytes):
             self.inner.put(name, data)
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        whole_pack = length is None and name.startswith("packs/")
-        if not whole_pack and (length or 0) < LARGE_BYTES:
+        unknown_bytes = LARGE_BYTES if name.startswith("packs/") else UNKNOWN_BYTES
+        with self._download.turn(name, unknown_bytes if length is None else length):
             return self.inner.get(name, start, length)
-        with self._download.lane(length or LARGE_BYTES):
-            return self.inner.get(name, start, length)
+
+
+class Direction(NamedTuple):
+    """What goes to a target, or what comes from it."""
+
+    lanes: Lanes
+    window: Window
+
+    def turn(self, name: str, size_bytes: int) -> AbstractContextManager[None]:
+        """Return what a transfer waits for and holds."""
+        if not name.startswith(IN_TURN):
+            return nullcontext()
+        return self.lanes.lane(size_bytes) if size_bytes >= LARGE_BYTES else self.window.share(size_bytes)
+
+    def close(self) -> None:
+        """Give back the locks and bells, which other processes may go on using."""
+        self.lanes.close()
+        self.window.close()

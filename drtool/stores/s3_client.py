@@ -110,7 +110,8 @@ def _set_connections_up(client: Any) -> None:  # noqa: ANN401 - as above
 def _pools() -> dict[str, Any]:
     """Return botocore's connection pools by scheme, with connections that wait as long for sending as for an answer.
 
-    urllib3 sends a body under the timeout for connecting. On a slow line that other transfers share, a piece may take longer.
+    urllib3 sends a body under the timeout for connecting, on a new connection and on a used one. On a slow line that other
+    transfers share, a piece may take longer.
     """
     from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool
 
@@ -125,7 +126,12 @@ def _pool(kind: Any) -> Any:  # noqa: ANN401 - as above
             # a slow line would empty megabytes in the kernel while the server's silence counts
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
 
-    connection = type("Connection", (kind.ConnectionCls,), {"connect": connect})
+    def request(connection: Any, *words: Any, **options: Any) -> None:  # noqa: ANN401 - as above
+        if connection.sock is not None:
+            connection.timeout = READ_TIMEOUT_S
+        kind.ConnectionCls.request(connection, *words, **options)
+
+    connection = type("Connection", (kind.ConnectionCls,), {"connect": connect, "request": request})
     return type("ConnectionPool", (kind,), {"ConnectionCls": connection})
 
 

@@ -37,9 +37,12 @@ class CallLimits(Struct, frozen=True, kw_only=True):
 
     call_s: float = 20.0
     slowest_bytes_s: float = 256 * 1024
+    slowest_line_bytes_s: float = 2 * 1024
+    """Of a server, for what is so small that its progress does not show: several transfers may share a slow line."""
 
-    def for_bytes(self, size_bytes: int) -> float:
-        return self.call_s + size_bytes / self.slowest_bytes_s
+    def for_bytes(self, size_bytes: int, *, of_server: bool = False) -> float:
+        """Return the seconds that a call may take which moves so many bytes."""
+        return self.call_s + size_bytes / (self.slowest_line_bytes_s if of_server else self.slowest_bytes_s)
 
 
 class Errand(Generic[T]):
@@ -143,7 +146,7 @@ class WatchedStore(PassingStore):
 
     def _watched(self, call: Callable[[], T], name: str, size_bytes: int = 0) -> T:
         try:
-            return Errand(call).result(self.limits.for_bytes(size_bytes), name)
+            return Errand(call).result(self.limits.for_bytes(size_bytes, of_server=self.ends_when_silent), name)
         except TargetHung:
             self._hung = True
             raise

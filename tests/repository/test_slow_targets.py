@@ -1,5 +1,7 @@
 """A target that is much slower than the others is left behind, where the object is safe without it."""
 
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack
 
@@ -11,7 +13,8 @@ from drtool.repository import writing
 from drtool.repository.targets import Targets
 from drtool.repository.writing import Demand, Writer
 from drtool.stores import Guard, MemoryStore
-from drtool.stores.lanes import LARGE_BYTES, SLOW, Lanes
+from drtool.stores.lanes import LARGE_BYTES, Lanes
+from drtool.stores.window import SLOW
 
 CLOUD, DESK, ATTIC = map(TargetName, ("cloud/main", "desk/main", "attic/main"))
 PACK = bytes(LARGE_BYTES)
@@ -108,3 +111,17 @@ def test_one_that_answers_later_gets_its_copy_and_no_third_one_is_made(slow, wri
     threading.Timer(0.2, slow.released.set).start()
     assert sorted(writer.put("packs/1", PACK, demand(CLOUD, DESK, ATTIC, sites=2))) == [CLOUD, DESK]
     assert list(attic.list()) == []
+
+
+def test_a_process_ends_while_a_transfer_to_a_slow_target_goes_on():
+    """A thread of a pool would be waited for."""
+    script = """
+import threading
+from drtool.repository.put_threads import PutThreads
+began = threading.Event()
+threads = PutThreads(1, "put", lambda: None)
+threads.submit(lambda: (began.set(), threading.Event().wait()))
+began.wait()
+threads.shutdown(wait=False)
+"""
+    subprocess.run([sys.executable, "-c", script], timeout=20, check=True)

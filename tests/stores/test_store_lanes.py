@@ -9,10 +9,11 @@ import pytest
 from stalling import VirtualTime
 from three_sites import in_a_child
 
-from drtool.errors import ObjectMissing, TargetBusy
+from drtool.errors import ObjectMissing, StoreError, TargetBusy
 from drtool.stores import Guard, MemoryStore
 from drtool.stores.forked_lock import Bell
-from drtool.stores.lanes import LANES_MAX, LARGE_BYTES, LOOK_AGAIN_S, Lanes, LaneStore
+from drtool.stores.lanes import LANES_MAX, LARGE_BYTES, LOOK_AGAIN_S, Direction, Lanes, LaneStore
+from drtool.stores.window import FIRST_BYTES, LEAST_BYTES, Window
 
 MIB = 1 << 20
 
@@ -144,13 +145,85 @@ def test_a_lane_that_is_given_back_wakes_a_thread_and_a_process_that_wait_for_it
 def test_small_objects_do_not_wait_for_a_lane():
     clock = VirtualTime()
     lanes = lanes_in(clock)
-    store = LaneStore(MemoryStore(), lanes, lanes)
+    direction = Direction(lanes, Window())
+    store = LaneStore(MemoryStore(), direction, direction)
     with lanes.lane(MIB):
         store.put("packs/small", b"1")
         assert store.get("packs/small", 0, 1) == b"1"
     assert lanes.waits() == 0
     store.put("packs/large", bytes(LARGE_BYTES))
     assert store.get("packs/large") == bytes(LARGE_BYTES)
+
+
+def test_many_small_objects_on_a_slow_line_go_a_few_at_a_time():
+    """64 objects of 60 kB at 16 kB/s. All at once, each would take four minutes."""
+    clock, size_bytes, slowest_s = VirtualTime(), 60_000, 0.0
+    window = Window(clock=clock.clock)
+    left = 64
+    while left:
+        with ExitStack() as stack:
+            count = max(1, min(left, window.allowed_bytes // size_bytes))
+            began_s = clock.now
+            for _ in range(count):
+                stack.enter_context(window.share(size_bytes))
+            clock.now += count * size_bytes / 16_000
+        slowest_s = max(slowest_s, clock.now - began_s)
+        left -= count
+    assert slowest_s < 20
+    window.close()
+
+
+def test_small_objects_on_a_fast_line_do_not_wait_for_one_another_for_long():
+    """A thousand at 100 ms of latency: the window grows with each round trip."""
+    clock, left, rounds = VirtualTime(), 1000, 0
+    window = Window(clock=clock.clock)
+    while left > 0:
+        with ExitStack() as stack:
+            count = max(1, window.allowed_bytes // 60_000)
+            for _ in range(min(left, count)):
+                stack.enter_context(window.share(60_000))
+            clock.now += 0.1
+        left, rounds = left - count, rounds + 1
+    assert rounds <= 9
+    window.close()
+
+
+def test_a_share_that_does_not_fit_waits_until_another_one_is_given_back():
+    window, order = Window(bell=(bell := CountedBell())), []
+
+    def second():
+        with window.share(LEAST_BYTES):
+            order.append("second")
+
+    with window.share(FIRST_BYTES):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not bell.waits:
+            time.sleep(0.001)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+    with window.share(100 * FIRST_BYTES):
+        pass
+    window.close()
+
+
+def test_a_server_that_is_busy_narrows_the_window_and_one_transfer_always_goes():
+    window = Window()
+    for _ in range(10):
+        with pytest.raises(TargetBusy), window.share(1000):
+            raise TargetBusy("slow down")
+    assert window.allowed_bytes == LEAST_BYTES
+    with window.share(10 * LEAST_BYTES):
+        pass
+    window.close()
+
+
+def test_small_transfers_to_a_target_that_was_left_behind_do_not_begin():
+    window = Window(is_over=lambda: True)
+    with pytest.raises(StoreError, match="much slower"), window.share(1):
+        pass
+    window.close()
 
 
 def test_a_directory_has_no_lanes(tmp_path):

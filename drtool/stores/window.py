@@ -1,0 +1,103 @@
+"""How many bytes of small transfers are under way at once across a network: as many as the line carries in a few seconds.
+
+Dozens of small objects that share a slow line finish at the same late time, or are given up together. So they wait for one
+another. The window grows by what arrived within a short time, and halves when something took long, as TCP's does. On a fast line
+it is wide after a few round trips.
+
+Invariants
+    One transfer is always admitted.
+    Its bytes are given back however the transfer ends, and wake those that wait.
+
+Source: Jacobson, "Congestion avoidance and control" (SIGCOMM 1988).
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from mmap import mmap
+
+from drtool.errors import StoreError, TargetBusy, TargetUnanswered
+from drtool.stores.forked_lock import Bell, ForkedLock
+
+FIRST_BYTES, LEAST_BYTES, MOST_BYTES = 256 << 10, 64 << 10, 16 << 20
+SHORT_S, LONG_S = 4.0, 10.0
+"""A request on a new connection at 600 ms of latency takes three round trips. Nothing small may take a minute."""
+SLOW = "it is much slower than the other sites: `drtool repair` brings what it lacks"
+"""Why a target that was left behind takes no more transfers."""
+LOOK_AGAIN_S = 1.0
+"""A process that was killed between its wake-up and its admission leaves another one asleep, for so long."""
+_ACTIVE_BYTES, _ALLOWED_BYTES, _COUNT, _WAITING = range(4)
+
+
+class Window:
+    """The small transfers in one direction of one target. Shared by forked processes."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        bell: Bell | None = None,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_over`: whether no transfer may begin any more."""
+        self._clock, self._bell, self._is_over = clock, bell or Bell(), is_over
+        self._shared = memoryview(mmap(-1, 32)).cast("d")  # anonymous, so forks share it
+        self._shared[_ALLOWED_BYTES] = FIRST_BYTES
+        self._lock = ForkedLock()
+
+    def close(self) -> None:
+        """Give back the lock and the bell, which other processes may go on using."""
+        self._lock.close()
+        self._bell.close()
+
+    @property
+    def allowed_bytes(self) -> int:
+        """How many bytes may be under way at once now."""
+        return int(self._shared[_ALLOWED_BYTES])
+
+    @contextmanager
+    def share(self, size_bytes: int) -> Iterator[None]:
+        """Wait until `size_bytes` more may be under way."""
+        self._enter(size_bytes)
+        began_s, more_bytes, is_late = self._clock(), 0, False
+        try:
+            yield
+            took_s = self._clock() - began_s
+            more_bytes, is_late = size_bytes if took_s <= SHORT_S else 0, took_s > LONG_S
+        except (TargetBusy, TargetUnanswered):
+            is_late = True
+            raise
+        finally:
+            self._leave(size_bytes, more_bytes, is_late=is_late)
+
+    def _enter(self, size_bytes: int) -> None:
+        while not self._is_over():
+            if self._take(size_bytes):
+                return
+            try:
+                self._bell.wait(LOOK_AGAIN_S)
+            finally:
+                with self._lock:
+                    self._shared[_WAITING] -= 1
+        raise StoreError(SLOW)
+
+    def _take(self, size_bytes: int) -> bool:
+        """Take a share, or count as waiting for one."""
+        with self._lock:
+            shared = self._shared
+            if shared[_COUNT] and shared[_ACTIVE_BYTES] + size_bytes > shared[_ALLOWED_BYTES]:
+                shared[_WAITING] += 1
+                return False
+            shared[_COUNT] += 1
+            shared[_ACTIVE_BYTES] += size_bytes
+            return True
+
+    def _leave(self, size_bytes: int, more_bytes: int, *, is_late: bool) -> None:
+        with self._lock:
+            shared = self._shared
+            shared[_COUNT] -= 1
+            shared[_ACTIVE_BYTES] -= size_bytes
+            shared[_ALLOWED_BYTES] = min(MOST_BYTES, shared[_ALLOWED_BYTES] + more_bytes)
+            if is_late:
+                shared[_ALLOWED_BYTES] = max(LEAST_BYTES, shared[_ALLOWED_BYTES] / 2)
+            self._bell.ring(int(shared[_WAITING]))
