@@ -90,7 +90,7 @@ class Call:
 
     @property
     def configured_metrics_file(self) -> Path | None:
-        """Where the configuration wants them."""
+        """Return the file that the configuration names for the figures, or None."""
         named, path = self.settings.config.metrics_file, self.settings.config_path
         return None if named is None or path is None else (path.parent / named).absolute()
 
@@ -111,7 +111,7 @@ class Call:
         self._life.begin()
 
     def _withdraw_metrics(self) -> None:
-        """Take away the figures that an earlier configuration had written: they would look fresh for ever."""
+        """Remove the figures that an earlier configuration wrote, because they would look current for ever."""
         if not (self.settings.state_dir / "metrics").is_dir():
             return
         from drtool.reports.metrics import withdraw

@@ -48,7 +48,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def config_name(self) -> str:
-        """The path of the configuration in one spelling; empty without one."""
+        """Return the path of the configuration in one spelling, or "" without a configuration."""
         return str(one_spelling(self.config_path, self.config)) if self.config_path is not None else ""
 
 
