@@ -111,7 +111,7 @@ def test_into_a_file_there_is_a_document(shell, tmp_path):
     assert (tmp_path / "big").read_bytes() == BIG
     assert (tmp_path / "big").stat().st_mode & 0o777 == 0o600
     again = shell("dump", home(shell, "/big"), "--to", str(tmp_path / "big"))
-    assert (again.code, "is there already" in again.err) == (2, True)
+    assert (again.code, "already exists" in again.err) == (2, True)
     assert shell("dump", home(shell, "/big"), "--json").code == 2
 
 

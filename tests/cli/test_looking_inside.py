@@ -131,7 +131,7 @@ def test_how_much_there_is(shell, ids):
 def test_what_is_nowhere_is_told_and_how_paths_are_written(shell):
     done = shell("find", "nowhere")
     assert (done.code, done.out) == (0, "")
-    assert "nothing in" in done.err
+    assert "no match in" in done.err
     for words in (["ls", "latest:carl"], ["restore", "latest:carl", "--to", "x"], ["dump", "latest:carl/new"]):
         done = shell(*words)
         assert (done.code, "from / on" in done.err) == (1, True), done.err

@@ -194,7 +194,7 @@ def test_without_a_configuration_a_run_is_nobodys_evidence_and_says_so(proven, t
     (row,) = alone("plan", "history", "--json").document["runs"]
     assert (row["verdict"], row["recorded"], row["problem"]) == ("passed", False, "")
     told = alone("plan", "report", "--json")
-    assert (told.code, told.document["catalogue"]) == (0, "could not be asked")
+    assert (told.code, told.document["catalogue"]) == (0, "could not be read")
 
 
 def test_a_channel_that_is_not_configured_is_told_before_anything_runs(proven):
