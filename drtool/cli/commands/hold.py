@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
+from drtool.cli.core.marks import Names, mark_snapshots
 from drtool.cli.core.options import Hosts, Sources, Tags, narrowing
 from drtool.config.units import time_ns_of
 from drtool.errors import UsageError
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.manifest import Snapshot
     from drtool.manifest.records import Mark
-from drtool.cli.core.marks import Names, mark_snapshots
 
 
 def hold(

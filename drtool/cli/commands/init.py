@@ -9,7 +9,8 @@ import typer
 from msgspec.structs import replace
 
 from drtool.cli.core.call import targets_of
-from drtool.cli.core.config_file import Chosen, Place, config_text, write_config
+from drtool.cli.core.config_file import Chosen, Place, config_text, warn_if_unusable, write_config
+from drtool.cli.core.passwords import new_password
 from drtool.cli.core.settings import CONFIG_NAME, named_config
 from drtool.cli.core.text import Document, count, document_of
 from drtool.cli.core.view import Cell, View, line, table, view
@@ -20,8 +21,7 @@ from drtool.events import Warned
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.repository import TargetSpec
-from drtool.cli.core.config_file import warn_if_unusable
-from drtool.cli.core.passwords import new_password
+
 
 DEFAULT_SITES = ("one", "two", "three")
 

@@ -17,13 +17,14 @@ from drtool.cli.core.options import (
     sites,
     split_snapshot,
 )
+from drtool.cli.core.selection import chosen_snapshot
 from drtool.cli.core.text import Document, document_of, local, size
 from drtool.cli.core.view import Line, line, view
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.operations.listing import Listed
-from drtool.cli.core.selection import chosen_snapshot
+
 
 _SIZED_BY = 200
 

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drtool.cli.core.moves import show_moved
+from drtool.cli.core.moves import copies_words, percent, show_moved, waiting_lines
 from drtool.cli.core.options import DryRun, limit_bytes
 from drtool.cli.core.text import Document, document_of, duration
 from drtool.cli.core.view import Cell, View, line, view
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.core.moves import copies_words, percent, waiting_lines
+
 
 _SHOWN = 20
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drtool.cli.core.options import DryRun
+from drtool.cli.core.moves import loss_lines, show_moved
+from drtool.cli.core.options import DryRun, limit_bytes
 from drtool.cli.core.text import Document, count, document_of, duration, size
 from drtool.cli.core.view import Cell, Line, View, line, view
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.core.moves import loss_lines, show_moved
-from drtool.cli.core.options import limit_bytes
+
 
 _SHOWN = 20
 

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drtool.cli.core.options import Hosts, ManifestFrom, Sources, Tags, narrowing, sites
+from drtool.cli.core.selection import SHORT_ID, hold_row, snapshot_row
 from drtool.cli.core.text import Document, count, local, size
 from drtool.cli.core.view import Cell, View, line, table, view
 from drtool.operations.selection import narrowed
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.core.selection import SHORT_ID, hold_row, snapshot_row
 
 
 def snapshots(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
+from drtool.cli.core.marks import Names, mark_snapshots
 from drtool.cli.core.options import Hosts, Sources, Tags, narrowing
 from drtool.errors import UsageError
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.manifest import Snapshot
     from drtool.manifest.records import Mark
-from drtool.cli.core.marks import Names, mark_snapshots
+
 
 Words = list[str] | None
 

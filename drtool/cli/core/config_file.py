@@ -1,35 +1,27 @@
 """The configuration file: the text that `init` and `connect` write, and its differences from the catalogue."""
 
+import json
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from drtool.cli.core.settings import CONFIG_NAME, named_config
 from drtool.cli.core.text import Document
-from drtool.config.urls import NO_ACCESS
+from drtool.cli.core.trust import check_config, trust_of
+from drtool.config import load_config
+from drtool.config.urls import NO_ACCESS, Access
+from drtool.errors import ConfigError
+from drtool.escaping import printable
 from drtool.events import Warned
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.repository import Repository, TargetSpec
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from drtool.cli.core.settings import CONFIG_NAME, named_config
-from drtool.cli.core.trust import check_config, trust_of
-from drtool.errors import ConfigError
-
-if TYPE_CHECKING:
-    from drtool.cli.core.call import Call
-    from drtool.repository import TargetSpec
-
-import json
-
-from msgspec import Struct
-from msgspec.structs import asdict
-
-from drtool.config import load_config
-from drtool.config.urls import Access
-from drtool.escaping import printable
 
 _EXAMPLES = """\
 # The sources of this host. Each becomes a snapshot of its own. Patterns are those of gitignore.

@@ -4,9 +4,6 @@ from typing import TYPE_CHECKING
 
 from drtool.cli.core.text import Document, count, size
 from drtool.cli.core.view import Cell, Line, View, line
-
-if TYPE_CHECKING:
-    from drtool.cli.core.call import Call
 from drtool.errors import Rejected
 
 if TYPE_CHECKING:

@@ -1,5 +1,7 @@
 """Arguments and options that several commands share, each declared once."""
 
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,15 +9,12 @@ from msgspec import Struct
 
 from drtool.config.schema import check_name
 from drtool.errors import UsageError
+from drtool.operations.selection import Narrowing
+from drtool.operations.snapshot_names import split_name
 
 if TYPE_CHECKING:
     from drtool.model import TargetName
 
-import os
-from collections.abc import Sequence
-
-from drtool.operations.selection import Narrowing
-from drtool.operations.snapshot_names import split_name
 
 SnapshotArgument = Annotated[
     str,

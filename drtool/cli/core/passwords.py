@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from drtool.cli.core.options import Options
 from drtool.config import Config
 from drtool.errors import NoPassword, UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.core.options import Options
+
 
 _PASSWORDS = ("DRTOOL_PASSWORD", "DRTOOL_PASSWORD_FILE", "DRTOOL_PASSWORD_COMMAND")
 
@@ -26,7 +27,7 @@ def inherited(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 class PasswordOrigin(Struct, frozen=True, kw_only=True):
-    """The origin of a password. Exactly one of the fields is set."""
+    """The origin of a password. Exactly one of `value`, `file` and `command` is set."""
 
     told: str
     """The origin in words, for people."""

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from drtool.cli.core.options import DryRun
+from drtool.cli.core.options import DryRun, FaultRun
 from drtool.cli.core.text import Document, count, document_of
 from drtool.cli.core.view import Cell, View, line, view
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.core.options import FaultRun
+
 
 _LEFTOVERS = 8
 

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from drtool.cli.core.options import FaultRun
 from drtool.cli.core.text import Document, document_of, duration, local
 from drtool.cli.core.view import Cell, Line, View, line, table, view
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.core.options import FaultRun
+
 
 _STATES = {
     "in force": Cell("in force", "bad"),

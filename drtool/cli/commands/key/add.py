@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.key.slots import but_words, unheld_lines
 from drtool.cli.core.passwords import new_password, password_from_file
 from drtool.cli.core.text import Document, document_of
 from drtool.cli.core.view import Cell, View, line, view
@@ -13,7 +14,6 @@ from drtool.errors import UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.commands.key.slots import but_words, unheld_lines
 
 
 def key_add(

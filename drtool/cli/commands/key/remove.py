@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.key.slots import but_words, unheld_lines
 from drtool.cli.core.options import DryRun
 from drtool.cli.core.text import Document, count, document_of
 from drtool.cli.core.view import Cell, View, line, view
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.commands.key.slots import but_words, unheld_lines
 
 
 def key_remove(

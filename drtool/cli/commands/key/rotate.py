@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.key.slots import unheld_lines
 from drtool.cli.core.options import DryRun
 from drtool.cli.core.passwords import password_from_file
 from drtool.cli.core.text import Document, document_of
@@ -13,7 +14,6 @@ from drtool.errors import worst_exit
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.commands.key.slots import unheld_lines
 
 
 def key_rotate(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.core.plan_files import plan_file, plans_directory, trust_of_plan
 from drtool.cli.core.text import Document, count
 from drtool.cli.core.view import Cell, View, line, view
 from drtool.errors import ConfigError, UsageError
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.config.trust import Trust
     from drtool.plans.language import Plan
-from drtool.cli.core.plan_files import plan_file, plans_directory, trust_of_plan
 
 
 def plan_check(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.plan.run_view import run_view
 from drtool.cli.core.call import Call
 from drtool.cli.core.text import Document
 from drtool.events import StepNoted, Warned
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from drtool.plans.journal.events import Event
     from drtool.plans.language.model import Objectives
     from drtool.plans.running.session import Result, Run
-from drtool.cli.commands.plan.run_view import run_view
+
 
 Live = Annotated[bool, typer.Option("--live", help="Allow changes to production; a plan of scope live needs this.")]
 

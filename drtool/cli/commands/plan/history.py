@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from drtool.cli.commands.plan.recording import VERDICT_STYLES, recorded_runs
 from drtool.cli.core.options import ManifestFrom
 from drtool.cli.core.text import Document, count, duration, local
 from drtool.cli.core.view import Cell, Line, Table, View, line, table, view
@@ -11,7 +12,6 @@ from drtool.cli.core.view import Cell, Line, Table, View, line, table, view
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.plans.evidence.history import HistoryRow
-from drtool.cli.commands.plan.recording import VERDICT_STYLES, recorded_runs
 
 
 def plan_history(

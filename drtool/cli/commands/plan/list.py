@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from drtool.cli.core.plan_files import plans_directory
 from drtool.cli.core.text import Document
 from drtool.cli.core.view import Cell, Line, Table, View, line, table, view
 from drtool.errors import UsageError
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.plans.language import Plan
     from drtool.plans.library import Listed
-from drtool.cli.core.plan_files import plans_directory
 
 
 def plan_list(context: typer.Context) -> None:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from drtool.cli.core.options import sites
 from drtool.cli.core.text import Document, document_of
+from drtool.cli.core.view import Style
 from drtool.errors import DrtoolError
 from drtool.events import Warned
 
@@ -17,15 +19,6 @@ if TYPE_CHECKING:
     from drtool.plans.evidence.history import Estimate, HistoryRow
     from drtool.plans.running.resolving import Resolution
     from drtool.plans.running.session import Run
-from typing import TYPE_CHECKING
-
-from drtool.cli.core.options import sites
-from drtool.cli.core.view import Style
-
-if TYPE_CHECKING:
-    from drtool.cli.core.call import Call
-    from drtool.manifest.records import RecordedRun
-    from drtool.plans.evidence.history import HistoryRow
 
 
 def record_owed(call: "Call") -> dict[str, str]:

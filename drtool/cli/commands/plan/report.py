@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.plan.recording import VERDICT_STYLES, recorded_runs
 from drtool.cli.core.options import ManifestFrom
 from drtool.cli.core.text import Document, document_of, duration
 from drtool.cli.core.view import Cell, Line, Table, View, line, table, view
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from drtool.plans.evidence.history import HistoryRow
     from drtool.reports.plan_page import Surroundings
     from drtool.reports.plan_story import Story
-from drtool.cli.commands.plan.recording import VERDICT_STYLES, recorded_runs
 
 
 def plan_report(

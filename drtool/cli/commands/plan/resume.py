@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.plan.execution import event_handler, show_result, signals
 from drtool.cli.core.call import Call
 from drtool.errors import DrtoolError
 
 if TYPE_CHECKING:
     from drtool.plans.journal.events import RunBegan
-from drtool.cli.commands.plan.execution import event_handler, show_result, signals
 
 
 def plan_resume(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from drtool.cli.commands.plan.execution import Live, event_handler, objective_targets, run_head, show_result, signals
+from drtool.cli.commands.plan.run_view import run_view
 from drtool.cli.core.call import Call
 from drtool.cli.core.options import DryRun
 from drtool.cli.core.plan_files import plan_file, trusted_plan
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from drtool.cli.commands.plan.recording import Expected
     from drtool.plans.running.resolving import Resolution
     from drtool.plans.running.session import Run
-from drtool.cli.commands.plan.execution import Live, event_handler, objective_targets, run_head, show_result, signals
-from drtool.cli.commands.plan.run_view import run_view
 
 
 def plan_run(

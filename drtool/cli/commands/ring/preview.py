@@ -4,15 +4,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drtool.cli.core.options import ManifestFrom, sites
+from drtool.cli.core.moves import copies_words, percent, waiting_lines
+from drtool.cli.core.options import ManifestFrom, sites, target_name, whole_weight
 from drtool.cli.core.text import Document, document_of, size
 from drtool.cli.core.view import Cell, Line, Table, View, line, table, view
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.model import TargetName
-from drtool.cli.core.moves import copies_words, percent, waiting_lines
-from drtool.cli.core.options import target_name, whole_weight
 
 
 def ring_preview(

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from drtool.cli.core.options import ManifestFrom, sites
-from drtool.cli.core.text import Document, count, document_of
+from drtool.cli.core.text import Document, count, document_of, share_percent
 from drtool.cli.core.view import Cell, View, line, table, view
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.core.text import share_percent
 
 
 def ring_show(context: typer.Context, manifest_from: ManifestFrom = None) -> None:

@@ -5,13 +5,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from drtool.cli.core.options import DryRun
-from drtool.cli.core.trust import check_config, trust_of
-from drtool.errors import ConfigError
-from drtool.events import Warned
-
-if TYPE_CHECKING:
-    from drtool.cli.core.call import Call
 from drtool.cli.commands.schedule.timers import (
     Cron,
     Directory,
@@ -24,6 +17,13 @@ from drtool.cli.commands.schedule.timers import (
     place_of,
     timer_choice,
 )
+from drtool.cli.core.options import DryRun
+from drtool.cli.core.trust import check_config, trust_of
+from drtool.errors import ConfigError
+from drtool.events import Warned
+
+if TYPE_CHECKING:
+    from drtool.cli.core.call import Call
 
 
 def schedule_install(

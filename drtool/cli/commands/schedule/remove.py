@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.schedule.timers import Cron, Directory, Systemd, TimerChoice, User, carry_out, timer_choice
 from drtool.cli.core.options import DryRun
 from drtool.errors import UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.operations.scheduling import Change
-from drtool.cli.commands.schedule.timers import Cron, Directory, Systemd, TimerChoice, User, carry_out, timer_choice
+
 
 Everything = Annotated[
     bool, typer.Option("--all", help="Select the timers of every configuration, not only of this one.")

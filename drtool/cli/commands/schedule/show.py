@@ -8,12 +8,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
-from drtool.cli.core.text import Document, local, utc
-from drtool.cli.core.view import Cell, Line, View, line, table, view
-
-if TYPE_CHECKING:
-    from drtool.cli.core.call import Call
-    from drtool.operations.scheduling import Change, Job, Place
 from drtool.cli.commands.schedule.timers import (
     Cron,
     Directory,
@@ -27,6 +21,12 @@ from drtool.cli.commands.schedule.timers import (
     place_words,
     timer_choice,
 )
+from drtool.cli.core.text import Document, local, utc
+from drtool.cli.core.view import Cell, Line, View, line, table, view
+
+if TYPE_CHECKING:
+    from drtool.cli.core.call import Call
+    from drtool.operations.scheduling import Change, Job, Place
 
 
 def schedule_show(

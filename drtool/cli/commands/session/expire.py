@@ -6,12 +6,11 @@ import typer
 
 from drtool.cli.core.options import DryRun
 from drtool.cli.core.selection import SHORT_ID
-from drtool.cli.core.text import Document, document_of
+from drtool.cli.core.text import Document, document_of, optional_duration
 from drtool.cli.core.view import Cell, View, line, view
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.core.text import optional_duration
 
 
 def session_expire(

@@ -6,12 +6,12 @@ import typer
 
 from drtool.cli.core.options import ManifestFrom, sites
 from drtool.cli.core.selection import SHORT_ID
-from drtool.cli.core.text import Document, count, document_of, local
+from drtool.cli.core.text import Document, count, document_of, local, optional_duration
 from drtool.cli.core.view import Cell, View, line, table, view
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.core.text import optional_duration
+
 
 _PROCESS = {
     "alive": Cell("running", "good"),

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.site.change import SiteArgument, change_site
 from drtool.cli.core.options import DryRun
 from drtool.config.schema import check_name, place_at
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.commands.site.change import SiteArgument, change_site
 
 
 def site_add(

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from drtool.cli.commands.site.change import advice_lines, tolerance_words
 from drtool.cli.core.options import ManifestFrom, sites
 from drtool.cli.core.text import Document, count, document_of
 from drtool.cli.core.view import Cell, Line, Table, View, line, table, view
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.commands.site.change import advice_lines, tolerance_words
 
 
 def site_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.site.change import show_change
 from drtool.cli.core.options import DryRun
 from drtool.config.schema import check_name, place_at
 from drtool.config.urls import Access
@@ -11,7 +12,6 @@ from drtool.errors import UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.commands.site.change import show_change
 
 
 def site_replace(

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.target.change import change_target
 from drtool.cli.core.options import DryRun, target_name, whole_weight
 from drtool.config.schema import place_at
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.commands.target.change import change_target
 
 
 def target_add(

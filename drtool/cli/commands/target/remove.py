@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.target.change import TargetArgument, change_target
 from drtool.cli.core.options import DryRun, target_name
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.commands.target.change import TargetArgument, change_target
 
 
 def target_remove(

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drtool.cli.commands.target.change import TargetArgument, change_target
 from drtool.cli.core.options import DryRun, target_name, whole_weight
 from drtool.config.schema import place_at
 from drtool.config.urls import NO_ACCESS
@@ -11,7 +12,6 @@ from drtool.errors import UsageError
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
-from drtool.cli.commands.target.change import TargetArgument, change_target
 
 
 def target_set(
