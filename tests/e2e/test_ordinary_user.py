@@ -13,10 +13,14 @@ __all__ = ["home"]
 FILES = {
     "capture": "tests/sources/test_filesystem_*.py tests/sources/test_absolute_patterns.py",
     "restore": "tests/operations/test_restore_*.py tests/operations/test_review_restore.py",
+    "destination": "tests/operations/test_what_stands_there_survives.py tests/operations/test_times_of_other_file_systems.py"
+    " tests/operations/test_dry_run_agrees.py tests/operations/test_symlinks_on_the_way.py"
+    " tests/operations/test_names_that_become_one.py",
     "attributes": "tests/operations/test_acls_by_name.py tests/operations/test_attributes_that_cannot_be_read.py",
     "verify": "tests/operations/test_verify_restored.py tests/operations/test_review_links_at_the_destination.py",
     "commands": "tests/cli/test_named_items.py tests/cli/test_restore_and_backup_options.py tests/cli/test_dump_command.py",
-    "backup": "tests/operations/test_backup_meaning.py tests/operations/test_backup_of_bad_disks.py",
+    "backup": "tests/operations/test_backup_meaning.py tests/operations/test_backup_of_bad_disks.py"
+    " tests/operations/test_files_written_while_read.py tests/operations/test_sockets.py",
 }
 
 

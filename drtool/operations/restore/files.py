@@ -158,6 +158,8 @@ class FileRestorer:
             return False
         if self._overwrite == "if-changed":
             return same_time(found, entry.mtime_ns)
+        if not entry.size_bytes:
+            return True
         fd = folder.open_file(entry.name)
         try:
             return self._same_chunks(fd, entry)
