@@ -30,7 +30,7 @@ Names = Annotated[
     list[str] | None,
     typer.Option(metavar="SNAPSHOT", help="Forget exactly this snapshot: a prefix of its id, or latest."),
 ]
-Last = Annotated[str | None, typer.Option(metavar=_COUNT, help="Keep the newest N.")]
+Last = Annotated[str | None, typer.Option(metavar=_COUNT, help="Keep the newest N snapshots.")]
 Hourly = Annotated[
     str | None, typer.Option(metavar=_COUNT, help="Keep the newest of each of the last N hours that have one.")
 ]

@@ -70,7 +70,11 @@ def prune_view(document: Document) -> View:
         parts.append(line(Cell("pending ", "warn"), f"{_amount(document['pending'])}; a later prune continues"))
     if document["swept_files"]:
         parts.append(
-            line(Cell("swept ", "dim"), count(document["swept_files"], "file"), " of writers that were killed")
+            line(
+                Cell("deleted ", "dim"),
+                count(document["swept_files"], "file"),
+                " left behind by writers that were killed",
+            )
         )
     parts += [line(f"  {row['reason']}") for row in document["waiting"]]
     for row in document["objections"]:

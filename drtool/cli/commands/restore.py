@@ -71,7 +71,10 @@ def restore(
     ] = None,
     overwrite: Annotated[
         Literal["always", "if-changed", "never"] | None,
-        typer.Option(help="Handle existing files: compare content, or size and time, or only add missing files."),
+        typer.Option(
+            help="Choose how to treat existing files: always compares content, if-changed compares size and time, "
+            "never only adds missing files."
+        ),
     ] = None,
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete files that the snapshot does not have, within the selection.")

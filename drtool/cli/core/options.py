@@ -20,20 +20,22 @@ SnapshotArgument = Annotated[
     str,
     typer.Argument(
         metavar="SNAPSHOT[:PATH]",
-        help="Select a snapshot: an id's prefix, latest, latest~1 or latest@TIME; and a path.",
+        help="Select a snapshot by an id's prefix, latest, latest~1 or latest@TIME, and a path in it.",
     ),
 ]
 MaybeSnapshot = Annotated[
     str | None,
     typer.Argument(
         metavar="SNAPSHOT[:PATH]",
-        help="Select a snapshot: an id's prefix, latest, latest~1 or latest@TIME; and a path.",
+        help="Select a snapshot by an id's prefix, latest, latest~1 or latest@TIME, and a path in it.",
     ),
 ]
 Hosts = Annotated[list[str] | None, typer.Option("--host", metavar="HOST", help="Select only snapshots of this host.")]
 Tags = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="TAG", help="Select only snapshots with this tag; repeated: with all of them."),
+    typer.Option(
+        "--tag", metavar="TAG", help="Select only snapshots with this tag; if repeated, with all of the tags."
+    ),
 ]
 Sources = Annotated[
     list[str] | None,
