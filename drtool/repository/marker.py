@@ -75,6 +75,9 @@ def decode_marker(data: bytes) -> Marker:
             f"its format version is {marker.format}; this program reads version {FORMAT_VERSION}",
             hint="use the newest drtool that any host of this repository uses",
         )
+    # The MAC covers the values alone: a damaged name of a field or another form of the same digits does not change it.
+    if marker.encode() != data or marker.mac.lower() != marker.mac:
+        raise FormatError(f"its {MARKER_OBJECT} is damaged: other bytes stand for its values than drtool writes")
     return marker
 
 

@@ -12,6 +12,7 @@ class PassingStore:
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
+        self._voting: tuple[Store, Register] | None = None
 
     @property
     def ends_when_silent(self) -> bool:
@@ -59,6 +60,9 @@ class PassingStore:
         return self._register().compare_and_swap(name, data, expected_tag)
 
     def _register(self) -> Register:
-        if isinstance(self.inner, Register):
-            return self.inner
-        raise StoreError("this target's store cannot hold a voter's register")
+        if self._voting is None or self._voting[0] is not self.inner:
+            # Asked once: the answer takes longer than many a request, since each decorator inside asks its own store again.
+            if not isinstance(self.inner, Register):
+                raise StoreError("this target's store cannot hold a voter's register")
+            self._voting = (self.inner, self.inner)
+        return self._voting[1]

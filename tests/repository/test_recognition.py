@@ -57,7 +57,17 @@ def repaired(world: World) -> list[str]:
         return repair(repository, RepairRequest(), ignore).manifest
 
 
-@pytest.mark.parametrize("damage", [empty, cut, Path.unlink])
+def other_name(path: Path) -> None:
+    """Unlike another value, the MAC does not show it: the value that is missing then is the default."""
+    path.write_bytes(path.read_bytes().replace(b'"format"', b'"vormat"'))
+
+
+def upper_case(path: Path) -> None:
+    head, mac = path.read_bytes().split(b'"mac"')
+    path.write_bytes(head + b'"mac"' + mac.upper())
+
+
+@pytest.mark.parametrize("damage", [empty, cut, Path.unlink, other_name, upper_case])
 def test_a_target_whose_marker_is_damaged_is_used_reported_and_marked_again(stocked, damage):
     damage(marker(stocked, "b"))
     assert (set(unmarked(stocked)), offline(stocked)) == ({"b/main"}, {})
