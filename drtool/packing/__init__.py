@@ -1,6 +1,6 @@
 """The step from data to objects: chunks are cut, bundled into sealed blocks, put into packs, and indexed in segments."""
 
-from drtool.packing.bundle import Bundle
+from drtool.packing.bundle import Bundle, lazy_buffer
 from drtool.packing.cutting import CutBounds, Cutter
 from drtool.packing.pack import (
     BlockRecord,
@@ -26,6 +26,7 @@ __all__ = [
     "SegmentReader",
     "ZeroIds",
     "encode_segment",
+    "lazy_buffer",
     "open_block",
     "read_footer",
     "unseal_segment",

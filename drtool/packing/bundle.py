@@ -4,6 +4,8 @@ Invariants
     A chunk of `LARGE_CHUNK_BYTES` or more never shares a block. A block holds at most `BLOCK_CHUNKS_MAX` chunks.
 """
 
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+
 from drtool.model import Buffer, ChunkId
 
 LARGE_CHUNK_BYTES = 512 * 1024
@@ -11,12 +13,16 @@ BUNDLE_BYTES = 1024 * 1024
 BLOCK_CHUNKS_MAX = 16 * 1024
 
 
+def lazy_buffer(size_bytes: int) -> memoryview:
+    """Return zeros to write to. Unlike those of a bytearray they take no memory, and no time, before they are used."""
+    return memoryview(mmap(-1, size_bytes, flags=MAP_PRIVATE | MAP_ANONYMOUS))
+
+
 class Bundle:
     """The chunks of the next block. `text` is their concatenation."""
 
     def __init__(self) -> None:
-        self._arena = bytearray(BUNDLE_BYTES + LARGE_CHUNK_BYTES)
-        self._view = memoryview(self._arena)
+        self._view = lazy_buffer(BUNDLE_BYTES + LARGE_CHUNK_BYTES)
         self._used_bytes = 0
         self.ids: list[ChunkId] = []
         self.lengths: list[int] = []

@@ -34,7 +34,7 @@ from drtool.operations.backup.messages import (
     StoreSlot,
     WorkerFailed,
 )
-from drtool.packing import Cutter, PackKind
+from drtool.packing import Cutter, PackKind, lazy_buffer
 from drtool.repository import Repository
 from drtool.repository.workers import Channel
 from drtool.repository.writing import Demand, PackSink, Writer
@@ -85,7 +85,7 @@ class BackupWorker:
         )
         self._cutter = Cutter(repository.bounds)
         self._id_key = repository.keyring.id_key(ChunkKind.DATA)
-        self._buffer = memoryview(bytearray(SMALL_FILE_BYTES + 1))
+        self._buffer = lazy_buffer(SMALL_FILE_BYTES + 1)
         self._added_bytes = 0
 
     def serve(self) -> None:
