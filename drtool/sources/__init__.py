@@ -1,1 +1,1 @@
-"""What can be backed up, and how it is put back: file systems first; streams, the system and databases beside them."""
+"""The sources of backups, each with capture and restore: file systems, streams, the system, and databases."""

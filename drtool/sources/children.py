@@ -1,11 +1,11 @@
-"""Programs whose output is a content: read as it comes, judged by how they end.
+"""Programs with output that is stored: read as it comes, and judged by the exit code.
 
 Invariants
-    A list of words, no shell; no terminal, so nothing can ask for a password; a session of its own, killed as a whole when the
-    reader gives up or is gone.
-    An output ends with its program, not with its pipe: a process that it left behind may hold that open.
-    A content is whole only if its program ended with 0. Otherwise the error says what it complained of last, without secrets.
-    What a program prints besides its output is read while it runs, so that it never blocks on it; the last 64 KiB are kept.
+    A program is a list of words, without a shell. It has no terminal, so it cannot prompt for a password. It runs in a session
+    of its own, which is killed as a whole when the reader gives up or dies.
+    An output ends with its program, not with its pipe, because a process left behind may hold the pipe open.
+    A content is complete only if its program exited with 0. Otherwise the error contains its last messages, without secrets.
+    stderr is read while the program runs, so that it never blocks on it. The last 64 KiB are kept.
 """
 
 import fcntl
@@ -24,13 +24,13 @@ from drtool.sources.tethered import Identity, Tethered
 
 KEPT_BYTES = 64 << 10
 Heard = Callable[[str], None]
-"""Called with each line that a program printed on stderr although it succeeded."""
+"""Called with each line that a successful program printed on stderr."""
 WAIT_MS = 1000
 _LINES, _CHARACTERS = 5, 1000
 
 
 class ProgramFailed(DrtoolError):
-    """A program could not be started, or ended with an error: what it was to give is not whole."""
+    """Raised when a program could not be started, or failed, so that its output is incomplete."""
 
     @property
     def kind(self) -> str:
@@ -38,15 +38,15 @@ class ProgramFailed(DrtoolError):
 
 
 def program(name: str, environ: Mapping[str, str], cwd: Path | None = None) -> str:
-    """Where a program is; one with a slash is looked for from `cwd`. Raises DrtoolError if it is not installed."""
+    """Return the path of a program; a name with a slash is relative to `cwd`. Raises DrtoolError if it is not installed."""
     found = shutil.which(os.path.join(cwd or "", name) if "/" in name else name, path=environ.get("PATH", os.defpath))
     if found is None:
-        raise DrtoolError(f"there is no program {name}", hint="install it, or name it by its whole path")
+        raise DrtoolError(f"there is no program {name}", hint="install it, or give its full path")
     return found
 
 
 class Output:
-    """A running program, as something to read. Fulfils `port.Readable`."""
+    """The output of a running program, as an implementation of `port.Readable`."""
 
     def __init__(self, child: Tethered) -> None:
         assert child.stdout is not None
@@ -76,7 +76,7 @@ class Output:
         return got
 
     def _rest(self) -> int | None:
-        """Return how many bytes are left to read once the program has ended, whatever still holds its pipe; None before that."""
+        """Return how many bytes are left once the program has ended, even if its pipe is still open, or None before that."""
         if self._rest_bytes is None and self._child.poll() is not None:
             self._rest_bytes = int.from_bytes(fcntl.ioctl(self._out, termios.FIONREAD, bytes(4)), sys.byteorder)
         return self._rest_bytes
@@ -92,7 +92,7 @@ class Output:
         self._complaints = (self._complaints + text)[-KEPT_BYTES:]
 
     def end(self) -> int:
-        """Waits for the program, which has nothing to say any more; its exit code."""
+        """Wait for the program after the end of its output, and return its exit code."""
         self._poll.unregister(self._out)
         while self._child.poll() is None:
             if not self._listening:
@@ -104,16 +104,16 @@ class Output:
         return self._child.returncode
 
     def complaints(self, secrets: Sequence[str]) -> str:
-        """The last lines that it printed on stderr."""
+        """Return the last lines that it printed on stderr."""
         return told(self._complaints, secrets)
 
     def lines(self, secrets: Sequence[str]) -> list[str]:
-        """Return all lines that are kept of what it printed on stderr."""
+        """Return all kept lines that it printed on stderr."""
         return _lines_of(self._complaints, secrets)
 
 
 def told(stderr: bytes, secrets: Sequence[str]) -> str:
-    """The last lines of what a program complained of, on one line, without secrets."""
+    """Return the last lines of a program's stderr on one line, without secrets."""
     lines = [line.strip() for line in stderr.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
     return redacted(" / ".join(lines[-_LINES:])[-_CHARACTERS:], secrets)
 
@@ -139,7 +139,7 @@ def piped(
     secrets: Sequence[str] = (),
     heard: Heard | None = None,
 ) -> Iterator[Output]:
-    """Runs `argv` while its output is read. Raises ProgramFailed if it cannot be started or fails."""
+    """Run `argv` while its output is read. Raises ProgramFailed if it cannot be started or fails."""
     child = started(argv, environ, cwd=cwd, user=user, adopts=True)
     try:
         output = Output(child)
@@ -149,14 +149,14 @@ def piped(
         kill_group(child)
     if code:
         why = output.complaints(secrets)
-        raise ProgramFailed(f"{argv[0]} {ending(code)}{': ' + why if why else ', and said nothing'}")
+        raise ProgramFailed(f"{argv[0]} {ending(code)}{': ' + why if why else ' without a message'}")
     if heard is not None:
         for line in output.lines(secrets):
             heard(line)
 
 
 def ending(code: int) -> str:
-    """How a program ended, in words."""
+    """Return how a program ended, in words."""
     return f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
 
 
@@ -169,7 +169,7 @@ def started(
     stdin: int = subprocess.DEVNULL,
     adopts: bool = False,
 ) -> Tethered:
-    """A program whose stdout and stderr are pipes. Raises DrtoolError."""
+    """Start a program with pipes for stdout and stderr. Raises DrtoolError."""
     program(argv[0], environ, cwd)
     try:
         return Tethered(argv, env=environ, cwd=cwd, identity=_identity(user), stdin=stdin, adopts=adopts)
@@ -187,25 +187,25 @@ def _identity(user: str | None) -> Identity | None:
 
 
 def kill_group(child: Tethered) -> None:
-    """Ends a program that is still at work, and all that it started; closes its pipes. DrtoolError if somebody is left."""
+    """End a running program and all its children, and close its pipes. Raises DrtoolError if a process is left."""
     try:
         child.end()
     finally:
         for pipe in (child.stdin, child.stdout, child.stderr):
             if pipe is not None:
-                with suppress(OSError):  # what was still to be written has no reader any more
+                with suppress(OSError):  # unwritten data has no reader any more
                     pipe.close()
 
 
 def watched(child: Tethered, stdin: bytes | None, watch: Callable[[], None] | None) -> tuple[bytes, bytes]:
-    """Feeds a program and reads what it prints, to its end; `watch` is called every second, and may raise."""
+    """Feed a program and read its output to the end. `watch` is called every second, and may raise."""
     while True:
         try:
             return child.communicate(stdin, timeout=None if watch is None else 1.0)
         except subprocess.TimeoutExpired:
             assert watch is not None
             watch()
-            stdin = None  # it is on its way, and must not be given again
+            stdin = None  # already passed on, and must not be passed again
 
 
 def complaints(
@@ -218,7 +218,7 @@ def complaints(
     cwd: Path | None = None,
     watch: Callable[[], None] | None = None,
 ) -> list[str]:
-    """What a program says on stderr about `stdin`, line by line, without secrets. Raises DrtoolError if it fails."""
+    """Return what a program prints on stderr about `stdin`, as lines without secrets. Raises DrtoolError if it fails."""
     child = started(argv, environ, cwd=cwd, user=user, stdin=subprocess.PIPE)
     try:
         _, errors = watched(child, stdin, watch)
@@ -240,7 +240,7 @@ def fed(
     cwd: Path | None = None,
     watch: Callable[[], None] | None = None,
 ) -> tuple[int, str]:
-    """Runs a program on a file as its stdin, which its user need not be able to open; exit code, and what it complained of."""
+    """Run a program with a file as stdin, which its user need not be able to open. Return exit code and stderr."""
     with file.open("rb") as stdin:
         child = started(argv, environ, cwd=cwd, user=user, stdin=stdin.fileno())
     try:
@@ -263,7 +263,7 @@ def run(
     watch: Callable[[], None] | None = None,
     heard: Heard | None = None,
 ) -> bytes:
-    """A program's whole output. Raises ProgramFailed if it cannot be started, fails, or prints more than `limit_bytes`."""
+    """Return a program's whole output. Raises ProgramFailed if it cannot start, fails, or prints more than `limit_bytes`."""
     child = started(
         argv, environ, cwd=cwd, user=user, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL
     )
@@ -273,11 +273,9 @@ def run(
         kill_group(child)
     if child.returncode not in success:
         why = told(errors, secrets)
-        raise ProgramFailed(f"{argv[0]} {ending(child.returncode)}{': ' + why if why else ', and said nothing'}")
+        raise ProgramFailed(f"{argv[0]} {ending(child.returncode)}{': ' + why if why else ' without a message'}")
     if len(out) > limit_bytes:
-        raise ProgramFailed(
-            f"{argv[0]} printed {len(out)} bytes, more than the {limit_bytes} that are expected at most"
-        )
+        raise ProgramFailed(f"{argv[0]} printed {len(out)} bytes, more than the {limit_bytes} expected at most")
     if heard is not None:
         for line in _lines_of(errors, secrets):
             heard(line)
@@ -285,7 +283,7 @@ def run(
 
 
 def read_until(out: int, end: bytes, watch: Callable[[], None]) -> bytes | None:
-    """Return what a program prints before `end`; None if its output ends first. `watch` is called at least once a second."""
+    """Return the output before `end`, or None if the output ends first. `watch` is called at least once per second."""
     text = bytearray()
     while not text.endswith(end):
         watch()

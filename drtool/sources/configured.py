@@ -1,4 +1,4 @@
-"""From a source's configuration to what captures it; directories and files need nothing but the walk."""
+"""Creation of a source from its configuration. Directories and files need only the walk."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from drtool.sources.port import Source
 
 
 def captured_source(config: SourceConfig, directory: Path) -> Source | None:
-    """None for `paths`. Names of files are below `directory`. Raises UsageError for what cannot be."""
+    """Return the source, or None for `paths`. File names are relative to `directory`. Raises UsageError if it is invalid."""
     try:
         return _source(config, directory)
     except ValueError as error:
@@ -62,7 +62,7 @@ def _source(config: SourceConfig, directory: Path) -> Source | None:
 
 
 def access_of(config: SourceConfig | None, directory: Path) -> Access:
-    """How a database source reaches its server. Names of files are below `directory`."""
+    """Return how a database source reaches its server. File names are relative to `directory`."""
     server = None if config is None else config.postgresql or config.mysql
     if server is None:
         return Access()
@@ -72,7 +72,7 @@ def access_of(config: SourceConfig | None, directory: Path) -> Access:
 
 
 def walked_paths(config: SourceConfig, directory: Path) -> tuple[Path, ...]:
-    """The directories and files that a source takes as they are; names are below `directory`."""
+    """Return the directories and files that a source stores unchanged. Names are relative to `directory`."""
     if config.system is None:
         return tuple(_path(directory, path) for path in config.paths)
     from drtool.sources.system import walked
@@ -89,5 +89,5 @@ def _path(directory: Path, name: str) -> Path:
 
 
 def patterns(config: SourceConfig) -> tuple[str, ...]:
-    """What is left out of them."""
+    """Return the patterns of excluded files."""
     return config.exclude if config.system is None else config.system.exclude

@@ -1,10 +1,10 @@
-"""Database servers that dumps go back into: a scratch server of one's own, or one behind a DSN.
+"""Database servers for restores: a private scratch server, or one behind a DSN.
 
-One engine each; none knows another.
+There is one engine per kind, independent of the others.
 
 Invariants
-    Whatever an engine puts back, it compares with what was recorded; what was not recorded is not proven.
-    A scratch server talks to nobody, and ends when it is stopped or when its process ends.
+    An engine compares all restored data with the record. Anything that was not recorded is not proven.
+    A scratch server is unreachable for others, and ends when it is stopped or when its process ends.
 """
 
 from collections import Counter
@@ -19,15 +19,15 @@ from drtool.sources.inventory import Database, Inventory
 _ENGINES = {name: f"drtool.sources.{name}.engine" for name in ("postgresql", "mysql", "redis", "sqlite")}
 LINES = 20
 Watch = Callable[[], None]
-"""Called at least every second while something is waited for; raises to end it."""
+"""Called at least once per second during a wait. It raises to end the wait."""
 
 
 def nobody_watches() -> None:
-    """For callers that wait as long as it takes."""
+    """Do nothing, for callers that wait without a limit."""
 
 
 class Access(NamedTuple):
-    """How the backup reached its server, which holds for a server of the same kind, too."""
+    """How the backup reached its server. It also applies to another server of the same kind."""
 
     run_as: str | None = None
     programs: Path | None = None
@@ -38,22 +38,22 @@ NO_ACCESS = Access()
 
 
 class Difference(NamedTuple):
-    """Where a restored database is not as it was recorded."""
+    """A place where a restored database differs from its record."""
 
     what: str
     """`rowcount`, `schema`, or `object` for one that could not be restored."""
     where: str
     detail: str
     database: str = ""
-    """The database that it was met in; empty for users, roles and what else belongs to the server as a whole."""
+    """The database of the difference, or empty for users, roles and other objects of the whole server."""
 
 
 class Target(Protocol):
-    """A server, or for SQLite the restored files, that a snapshot's databases are put into."""
+    """A server, or for SQLite the restored files, that receives a snapshot's databases."""
 
     @property
     def url(self) -> str:
-        """The DSN by which others reach it."""
+        """The DSN for clients."""
         ...
 
     @property
@@ -61,67 +61,69 @@ class Target(Protocol):
 
     @property
     def problems(self) -> Sequence[Difference]:
-        """What `put_back` could not restore, while the rest is there."""
+        """The parts that `put_back` could not restore, while the rest is there."""
         ...
 
     @property
     def programs(self) -> str | None:
-        """The directory of the server's own programs, where it is known: not all of them stand in PATH everywhere."""
+        """The directory of the server's own programs, if it is known. They are not in PATH everywhere."""
         ...
 
     def check(self, chosen: Sequence[Database]) -> None:
-        """Raises Refused if something is there that would be lost, as `put_back` does; changes nothing but locks of its own.
+        """Raise Refused if existing data would be lost, as `put_back` does. Changes nothing except its own locks.
 
-        Where a restore left one of the databases unfinished, those that are whole are left alone, and are only compared.
+        If an earlier restore left a database unfinished, complete databases are kept and only compared.
         """
         ...
 
     def put_back(
         self, inventory: Inventory, files: Path, databases: Sequence[str], tell: Callable[[str], None]
     ) -> list[Database]:
-        """Restores these databases (all without names) from where the snapshot's files were put.
+        """Restore these databases (all without names) from the restored files of the snapshot.
 
-        Raises Refused, and DrtoolError if nothing came back. A database that a restore left unfinished is begun again.
+        Raises Refused, and DrtoolError if nothing could be restored. A database of an unfinished restore is restored again.
         """
         ...
 
     def differences(self, chosen: Sequence[Database], files: Path, what: Sequence[str]) -> list[Difference]:
-        """What is not as recorded. Raises DrtoolError if it cannot be told."""
+        """Return the differences from the record. Raises DrtoolError if they cannot be determined."""
         ...
 
     def stop(self) -> list[str]:
-        """Ends a scratch server, and takes back what was set for the restore on any other; what is left, in words."""
+        """End a scratch server, or reset the settings made for the restore on another one. Return leftovers in words."""
         ...
 
 
 class Engine(Protocol):
-    """`ENGINE` in the module `engine` of each kind."""
+    """The engine of a kind: `ENGINE` in its module `engine`."""
 
     def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch, access: Access = NO_ACCESS) -> Target:
-        """A server that somebody else runs. Raises DrtoolError."""
+        """Connect to an existing server. Raises DrtoolError."""
         ...
 
     def start(
         self, roots: Sequence[Path], environ: Mapping[str, str], inventory: Inventory, size_bytes: int, watch: Watch
     ) -> Target:
-        """A private empty server. Raises DrtoolError: programs are missing, or there is no room."""
+        """Start a private empty server. Raises DrtoolError if programs are missing, or there is no room."""
         ...
 
     def lacks(self, environ: Mapping[str, str], inventory: Inventory, *, scratch: bool) -> str:
-        """Why neither can be done on this host; empty if they can. Looks, and starts nothing."""
+        """Return why this host cannot do either, or an empty string. Starts nothing."""
         ...
 
 
 def engine_of(kind: str) -> Engine:
-    """Raises DrtoolError for what is no database."""
+    """Return the engine for a kind. Raises DrtoolError if it is not a database."""
     if kind not in _ENGINES:
-        raise DrtoolError(f"a snapshot of kind {kind!r} is of no database", hint=f"there are {', '.join(_ENGINES)}")
+        raise DrtoolError(
+            f"a snapshot of kind {kind!r} is not of a database", hint=f"databases are {', '.join(_ENGINES)}"
+        )
     engine: Engine = import_module(_ENGINES[kind]).ENGINE
     return engine
 
 
 def selected(inventory: Inventory, databases: Sequence[str]) -> list[Database]:
-    """The databases that are asked for; all without a choice. Raises DrtoolError."""
+    """Return the requested databases, or all without a choice. Raises DrtoolError."""
     known = {database.name: database for database in inventory.databases}
     missing = [name for name in databases if name not in known]
     if missing:
@@ -130,7 +132,7 @@ def selected(inventory: Inventory, databases: Sequence[str]) -> list[Database]:
 
 
 def unproven(chosen: Sequence[Database], what: Sequence[str]) -> str:
-    """What of `what` was not recorded, in words; empty if all was."""
+    """Describe the parts of `what` that were not recorded, or return an empty string."""
     for database in chosen:
         if "rowcount" in what and database.rows is None:
             return f"the rows of {database.name} were not counted when it was dumped"
@@ -140,7 +142,7 @@ def unproven(chosen: Sequence[Database], what: Sequence[str]) -> str:
 
 
 def compared_rows(database: Database, counts: Mapping[str, int | None]) -> list[Difference]:
-    """Of each table, those that there are against those that were counted."""
+    """Compare the rows of each table with the recorded counts."""
     if database.rows is None:
         why = "no rows were counted when it was dumped"
         return [Difference("rowcount", database.name, why, database.name)]
@@ -163,7 +165,7 @@ def _told(counts: Mapping[str, int | None], name: str) -> str:
 
 
 def compared_lines(name: str, recorded: Sequence[str], found: Sequence[str]) -> list[Difference]:
-    """A schema's lines, whatever their order; the first few that differ."""
+    """Compare the lines of a schema in any order, and return the first few differences."""
     before, after = Counter(recorded), Counter(found)
     lost = [Difference("schema", name, f"missing: {line}", name) for line in (before - after).elements()]
     more = [Difference("schema", name, f"not recorded: {line}", name) for line in (after - before).elements()]
@@ -171,9 +173,9 @@ def compared_lines(name: str, recorded: Sequence[str], found: Sequence[str]) -> 
 
 
 def kept_databases(chosen: Sequence[Database], standing: Mapping[str, "Standing"]) -> list[Database]:
-    """Return the databases that are left alone. Raises Refused if they stand in the way of what is to be restored.
+    """Return the databases that are kept. Raises Refused if they conflict with the restore.
 
-    After a restore of several databases that ended with errors, its good ones must not keep the others from being begun again.
+    After a restore of several databases with errors, its good ones must not block another attempt for the others.
     """
     kept = [database for database in chosen if standing[database.name].refusal is not None]
     for database in kept:
@@ -185,16 +187,16 @@ def kept_databases(chosen: Sequence[Database], standing: Mapping[str, "Standing"
 
 
 class Standing(NamedTuple):
-    """What is there of a database that is to be restored."""
+    """The state of a database at the destination of a restore."""
 
     is_unfinished: bool
-    """A restore left it unfinished."""
+    """An earlier restore left it unfinished."""
     refusal: Refused | None
-    """Why it must not be touched."""
+    """The reason why it must not be touched."""
 
 
 def below(files: Path, path: str) -> Path:
-    """Return where a file of the snapshot was put. Raises DrtoolError for a path that leads out of `files`."""
+    """Return the restored path of a file of the snapshot. Raises DrtoolError for a path that leads out of `files`."""
     if ".." in path.split("/"):
         raise DrtoolError(f"the inventory names the file {path!r}, which is outside of the snapshot")
     return files / path.lstrip("/")

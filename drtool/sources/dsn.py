@@ -1,8 +1,8 @@
-"""The parts of a database's URL, read as libpq reads them.
+"""The parts of a database URL, read as by libpq.
 
 Invariants
-    A password may hold any character but `/` and `@`, which are written `%2F` and `%40`. A `+` is a plus sign.
-    No error repeats any part of a DSN: each part may hold a piece of a password.
+    A password may contain any character except `/` and `@`, which are written `%2F` and `%40`. A `+` is a plus sign.
+    No error repeats any part of a DSN, because each part may contain a piece of a password.
 """
 
 import re
@@ -14,7 +14,7 @@ PORT_MAX = 65535
 
 
 class Url(NamedTuple):
-    """Decoded parts. Hosts and ports of several servers are joined by commas."""
+    """The decoded parts. Hosts and ports of several servers are joined by commas."""
 
     scheme: str
     user: str
@@ -22,12 +22,12 @@ class Url(NamedTuple):
     host: str
     port: str
     path: str
-    """What stands between the host and `?`, with its leading slash."""
+    """The part between the host and `?`, with its leading slash."""
     query: dict[str, str]
 
 
 def parse_url(dsn: str) -> Url:
-    """Split `scheme://user:password@host:port/path?name=value`. Raises ValueError, which repeats nothing of it."""
+    """Split `scheme://user:password@host:port/path?name=value`. Raises ValueError, which does not repeat any of it."""
     scheme, _, rest = dsn.partition("://")
     login, rest = _login(rest)
     places, path, query = re.fullmatch(r"([^/?]*)([^?]*)(?:\?(.*))?", rest, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -46,16 +46,16 @@ def parse_url(dsn: str) -> Url:
 
 
 def _login(rest: str) -> tuple[str, str]:
-    """(user and password, what follows): they end at the last `@` before the first `/`."""
+    """Return (user and password, the rest). They end at the last `@` before the first `/`."""
     login, at, _ = rest.partition("/")[0].rpartition("@")
     return login, rest[len(login) + len(at) :]
 
 
 def _place(text: str) -> tuple[str, str]:
-    """(host, port); an IPv6 address stands in brackets."""
+    """Return (host, port). An IPv6 address is in brackets."""
     match = _PLACE.fullmatch(text)
     if match is None or int(match[3] or 0) > PORT_MAX:
-        raise ValueError("the host or port of the DSN cannot be understood: write / and @ in a password as %2F and %40")
+        raise ValueError("the host or port of the DSN is invalid; write / and @ in a password as %2F and %40")
     return unquote(match[1] or match[2] or ""), match[3] or ""
 
 
@@ -70,5 +70,5 @@ def _pairs(query: str) -> dict[str, str]:
 
 
 def unknown_names(names: set[str], known: frozenset[str]) -> str:
-    """Name the parameters that can be named without repeating a part of a password; empty if there are none."""
-    return ", ".join(sorted(names & known)) or ("a parameter that is not known" if names else "")
+    """Name the parameters that can be named without repeating a part of a password, or return an empty string."""
+    return ", ".join(sorted(names & known)) or ("an unknown parameter" if names else "")

@@ -1,9 +1,9 @@
-"""A scratch server of whatever kind: a private directory, a program in it, and a guard that ends both.
+"""A scratch server of any kind: a private directory, a program in it, and a guard that ends both.
 
 Invariants
     The server ends with the process that started it, however that ends: a shell waits at a pipe that only this process holds
     open, then stops the server and removes its directory.
-    The directory is closed to others, and its name is short enough for a socket.
+    The directory is private, and its name is short enough for a socket.
 """
 
 import os
@@ -36,19 +36,19 @@ rm -rf "$directory"
 
 
 class Guarded:
-    """A directory, and once it is started a server in it. `stop` it, whatever became of it."""
+    """A directory, and after `start` a server in it. Always call `stop`."""
 
     def __init__(
         self, roots: Sequence[Path], environ: Mapping[str, str], *, prefix: str, user: str | None, size_bytes: int
     ) -> None:
-        """`user`: whom the server runs as; None: the one that we are. Raises DrtoolError if there is no place for it."""
+        """Create the directory. `user` runs the server (None: the current user). Raises DrtoolError if there is no place."""
         self.user = user
         self.environ = {**environ, "LC_MESSAGES": "C"}
         self.directory = _made(roots, prefix, size_bytes, user)
         self._guard: subprocess.Popen[bytes] | None = None
 
     def start(self, argv: Sequence[str], *, signal: str = "TERM") -> None:
-        """`signal` is the one that stops it in good order."""
+        """Start the server. `signal` shuts it down cleanly."""
         words = ["/bin/sh", "-c", _GUARD, "sh", str(self.directory), signal, *argv]
         children.program(argv[0], self.environ)
         try:
@@ -57,13 +57,13 @@ class Guarded:
             raise DrtoolError(f"{argv[0]} cannot be started: {error}") from None
 
     def log(self) -> str:
-        """What the server said last."""
-        with suppress(OSError):  # it said nothing yet
+        """Return the last messages of the server."""
+        with suppress(OSError):  # there are none yet
             return children.told((self.directory / "log").read_bytes(), ())
         return ""
 
     def stop(self) -> list[str]:
-        """Ends the server and removes its directory; what could not be ended or removed, in words. Again is harmless."""
+        """End the server and remove its directory. Return leftovers in words. Repeated calls are harmless."""
         left = []
         guard, self._guard = self._guard, None
         if guard is not None:
@@ -85,7 +85,7 @@ class Guarded:
 def _started(
     words: Sequence[str], environ: Mapping[str, str], directory: Path, user: str | None
 ) -> "subprocess.Popen[bytes]":
-    """Not tethered: it outlives us by as long as it takes to stop in good order."""
+    """Start a process that is not tethered, because it must outlive us until the server has shut down."""
     return subprocess.Popen(
         words,
         stdin=subprocess.PIPE,
@@ -101,7 +101,7 @@ def _started(
 
 
 def user_of(name: str, package: str) -> str | None:
-    """Whom a server runs as that refuses root. None: the one that we are. Raises DrtoolError."""
+    """Return the user for a server that refuses root, or None for the current user. Raises DrtoolError."""
     if os.geteuid() != 0:
         return None
     try:
@@ -113,7 +113,7 @@ def user_of(name: str, package: str) -> str | None:
 
 
 def _made(roots: Sequence[Path], prefix: str, size_bytes: int, user: str | None) -> Path:
-    """Raises DrtoolError."""
+    """Create a directory in the first suitable root. Raises DrtoolError."""
     problems = []
     for root in dict.fromkeys([*roots, Path("/var/tmp"), Path(tempfile.gettempdir())]):  # noqa: S108 - made privately below
         problem = _unfit(root, size_bytes, user)
@@ -129,11 +129,11 @@ def _made(roots: Sequence[Path], prefix: str, size_bytes: int, user: str | None)
 
 def _unfit(root: Path, size_bytes: int, user: str | None) -> str:
     if not root.is_dir() or not os.access(root, os.W_OK):
-        return "cannot be written to"
+        return "is not writable"
     if len(os.fsencode(root)) > _SOCKET_ROOM:
         return "has too long a name for a socket"
     if user is not None and not all(above.stat().st_mode & 0o001 for above in (root, *root.parents)):
         return f"cannot be entered by {user}"
     status = os.statvfs(root)
     free_bytes = status.f_bavail * status.f_frsize
-    return f"has {free_bytes} bytes free, and {size_bytes} are needed" if free_bytes < size_bytes else ""
+    return f"has {free_bytes} bytes free, but {size_bytes} are needed" if free_bytes < size_bytes else ""

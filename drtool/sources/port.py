@@ -1,4 +1,4 @@
-"""What a source is that is more than directories: a few named files whose contents come from anywhere.
+"""The port of sources other than directories: a few named files with contents from anywhere.
 
     class Stream:                                       # drtool/sources/stream.py
         kind, paths = "stream", (b"/dump.sql",)
@@ -6,11 +6,11 @@
         def files(self, around: Around) -> Generator[VirtualFile, None, None]: ...
 
 Invariants
-    A content is read once, in order, as it arrives: what can come through a pipe is never laid on the disk first.
-    Whatever `files` raises, or a content on its way out, ends the backup without a snapshot: half a dump is none. The one
+    A content is read once, in order, as it arrives. A content that can come through a pipe is never written to disk first.
+    Any error of `files` or of a content ends the backup without a snapshot, because half a dump is worthless. The one
     exception is a file with `failed`, which is left out and reported.
-    Closing the iterator undoes what it began: children end with all that they started, staged files are removed.
-    `foresee` looks and changes nothing. What could not be backed up now is raised there, too.
+    Closing the iterator undoes its effects: child processes and their children are ended, and staged files removed.
+    `foresee` changes nothing. It raises for anything that could not be backed up now.
 """
 
 import io
@@ -29,19 +29,19 @@ PATH_BYTES_MAX = 4095
 
 
 class Readable(Protocol):
-    """As `io.RawIOBase` has it; a file opened without a buffer is one, and so is `io.BytesIO`."""
+    """The reading side of `io.RawIOBase`, as in a file opened without a buffer, or `io.BytesIO`."""
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        """How many bytes came: 0 at the end. None: none within a second; the caller sees to other things, and asks again."""
+        """Return the number of bytes, or 0 at the end, or None if none arrive within a second; the caller then tries again."""
         ...
 
 
 Opening: TypeAlias = Callable[[], AbstractContextManager[Readable]]
-"""Opens a content. Leaving the context raises DrtoolError if the content turned out to be incomplete."""
+"""Opens a content. Leaving the context raises DrtoolError if the content is incomplete."""
 
 
 class Attributes(NamedTuple):
-    """What a restore puts back of a file or directory, besides its content."""
+    """The attributes of a file or directory that a restore sets."""
 
     mode: int
     uid: int
@@ -51,100 +51,100 @@ class Attributes(NamedTuple):
 
     @classmethod
     def own(cls, mode: int) -> "Attributes":
-        """This process's, closed to others."""
+        """Return those of this process, private."""
         return cls(mode, os.geteuid(), os.getegid())
 
     @classmethod
     def of(cls, found: os.stat_result) -> "Attributes":
-        """Those of a file that is there; times are left out, since it is not that file's bytes that are stored."""
+        """Return those of an existing file without its times, because the stored bytes are not that file's."""
         return cls(found.st_mode & 0o7777, found.st_uid, found.st_gid)
 
 
 @dataclass(frozen=True, kw_only=True)
 class VirtualFile:
-    """A file in the snapshot that need not be one of this host."""
+    """A file in the snapshot that need not exist on this host."""
 
     path: bytes
-    """Absolute, as `virtual_path` makes them."""
+    """An absolute path, as made by `virtual_path`."""
     opened: Opening
     attributes: Attributes | None = None
     failed: Callable[[DrtoolError], None] | None = None
-    """Called if the content's own program failed; the file is left out and the backup goes on. None: the backup ends."""
+    """Called if the content's program failed. The file is then left out and the backup continues. None: the backup ends."""
     above: Mapping[bytes, Attributes] = field(default_factory=dict)
-    """Of directories on the way to it that are more than names, what they are like."""
+    """The attributes of its parent directories, if they have any."""
 
 
 class Foreseen(NamedTuple):
-    """A file that would be stored; its size, where that is known before."""
+    """A file that would be stored, with its size if it is known in advance."""
 
     path: bytes
     size_bytes: int | None = None
 
 
 class Foresight(NamedTuple):
-    """What a backup would take, found out without taking it."""
+    """The preview of a capture."""
 
     files: tuple[Foreseen, ...]
     facts: tuple[str, ...] = ()
-    """For a person: programs and versions, what answered, how large it is."""
+    """Facts for the user: programs and versions, the server that answered, its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Around:
-    """What surrounds a capture."""
+    """The environment of a capture."""
 
     state_dir: Path
-    """Files that must be staged lie below it: see `drtool.sources.staging`."""
+    """The parent of staged files; see `drtool.sources.staging`."""
     environ: Mapping[str, str]
-    """What programs inherit; without the repository's password."""
+    """The environment of child programs, without the repository's password."""
     warn: Callable[[str], None]
     problem: Callable[[Problem], None]
-    """An item that is missing while the rest is good: the backup is incomplete (3)."""
+    """Reports an item that is missing while the rest is good: the backup is incomplete (3)."""
 
 
 class Source(Protocol):
-    """What can be backed up besides directories and files. Beside it, a job may name directories and files as well."""
+    """A source other than directories and files. A job may name directories and files beside it."""
 
     @property
     def kind(self) -> str:
-        """As the configuration calls it: `stream`, `sqlite`, `postgresql`, …"""
+        """The kind as in the configuration: `stream`, `sqlite`, `postgresql`, …"""
         ...
 
     @property
     def paths(self) -> tuple[bytes, ...]:
-        """What the snapshot says that it holds; known before anything is captured, and the same from run to run."""
+        """The paths of the snapshot, known before the capture and constant over runs."""
         ...
 
     @property
     def again(self) -> bool:
-        """Whether it can be captured a second time: no for a pipe that somebody else filled."""
+        """Whether it can be captured again. A pipe from another process cannot."""
         ...
 
     def foresee(self, around: Around) -> Foresight: ...
 
     def files(self, around: Around) -> Generator[VirtualFile, None, None]:
-        """In any order. Each is read to its end before the next is asked for."""
+        """Yield files in any order. Each is read to its end before the next one."""
         ...
 
 
 def virtual_path(name: str | bytes) -> bytes:
-    """`orders/dump.sql` → `/orders/dump.sql`; one slash before it makes no difference. Raises ValueError."""
+    """Convert `orders/dump.sql` to `/orders/dump.sql`. One leading slash makes no difference. Raises ValueError."""
     raw = os.fsencode(name).removeprefix(b"/")
     parts = raw.split(b"/")
     if any(part in (b"", b".", b"..") for part in parts) or b"\0" in raw:
-        raise ValueError("it has an empty part, or `.`, or `..`; write NAME, or FOLDER/NAME")
+        raise ValueError("it has an empty part, or `.`, or `..`; write NAME or FOLDER/NAME")
     if len(raw) > PATH_BYTES_MAX or any(len(part) > PART_BYTES_MAX for part in parts):
-        raise ValueError(f"it is longer than file systems take: {PART_BYTES_MAX} bytes a part")
+        raise ValueError(f"it is longer than file systems allow: {PART_BYTES_MAX} bytes per part")
     return b"/" + raw
 
 
 def from_bytes(path: bytes, text: bytes) -> VirtualFile:
-    """A small file whose content is at hand."""
+    """Return a small file with a known content."""
     return VirtualFile(path=path, opened=lambda: io.BytesIO(text))
 
 
 def from_file(path: bytes, staged: Path, **more: Attributes | Mapping[bytes, Attributes] | None) -> VirtualFile:
-    """A file of this host under another name."""
+    """Return a file of this host under another name."""
 
     def opened() -> io.FileIO:
         try:

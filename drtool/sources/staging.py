@@ -1,8 +1,8 @@
-"""Room for what must be a file before it can be stored: private, sized beforehand, gone afterwards.
+"""Staging directories for data that must be a file before it can be stored: private, with enough room, temporary.
 
 Invariants
-    A space is a directory with mode 0700 below the state directory; its owner holds a lock on it for as long as it lives.
-    A space that nobody holds is a killed run's, and is removed by the next one. One that is held is never touched.
+    A space is a directory with mode 0700 below the state directory. Its owner holds a lock on it while it lives.
+    A space without a lock belonged to a killed run, and the next run removes it. A locked one is never touched.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ _ATTEMPTS = 10
 
 @contextmanager
 def staged(state_dir: Path, size_bytes: int) -> Iterator[Path]:
-    """A new, empty directory. DrtoolError before anything is made if there is not room for a tenth more than `size_bytes`."""
+    """Yield a new, empty directory. Raises DrtoolError in advance without room for a tenth more than `size_bytes`."""
     top = state_dir / STAGING
     top.mkdir(mode=0o700, parents=True, exist_ok=True)
     clear_abandoned(top)
@@ -31,12 +31,12 @@ def staged(state_dir: Path, size_bytes: int) -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)  # what is left is removed by the next run, once the lock is gone
+        shutil.rmtree(path, ignore_errors=True)  # the next run removes leftovers, once the lock is gone
         os.close(held)
 
 
 def clear_abandoned(top: Path) -> None:
-    """Removes the spaces that no process holds."""
+    """Remove the spaces that no process has locked."""
     for path in top.iterdir():
         held = _lock(path)
         if held is not None:
@@ -49,8 +49,8 @@ def _check_room(top: Path, size_bytes: int) -> None:
     free_bytes, need_bytes = status.f_bavail * status.f_frsize, size_bytes * 11 // 10 + MARGIN_BYTES
     if free_bytes < need_bytes:
         raise DrtoolError(
-            f"{top} has {free_bytes} bytes free, and {need_bytes} are needed to stage a copy",
-            hint="make room there, or set $DRTOOL_STATE_DIR to a directory with more",
+            f"{top} has {free_bytes} bytes free, but {need_bytes} are needed to stage a copy",
+            hint="free space there, or set $DRTOOL_STATE_DIR to a directory with more",
         )
 
 
@@ -59,13 +59,13 @@ def _made(top: Path) -> tuple[Path, int]:
         path = top / secrets.token_hex(8)
         path.mkdir(mode=0o700)
         held = _lock(path)
-        if held is not None and path.exists():  # else a run that clears up was faster
+        if held is not None and path.exists():  # otherwise another run has removed it
             return path, held
     raise DrtoolError(f"no directory could be made and kept in {top}")
 
 
 def _lock(path: Path) -> int | None:
-    """Holds a space; None if somebody else does, or it is gone."""
+    """Lock a space. None if another process holds it, or it is gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,8 +1,8 @@
-"""A stream: what a command prints, or what comes in on stdin, as one file.
+"""A stream as one file: the output of a command, or stdin.
 
 Invariants
-    A command that fails, after whatever output, gives no snapshot; neither does one that prints nothing, unless that is allowed.
-    The stream is cut as it comes; nothing of it is laid on the disk, and it may be longer than any disk.
+    A command that fails gives no snapshot, whatever it printed before. Neither does empty output, unless it is allowed.
+    The stream is chunked as it arrives. It is never written to disk, and may be longer than any disk.
 """
 
 import os
@@ -19,7 +19,7 @@ _LOOK_BYTES = 1 << 20
 
 
 class CommandStream:
-    """A command's stdout. Fulfils `port.Source`."""
+    """A command's stdout. An implementation of `port.Source`."""
 
     kind = "stream"
     again = True
@@ -35,7 +35,7 @@ class CommandStream:
 
     def foresee(self, around: Around) -> Foresight:
         where = program(self._argv[0], around.environ, self._directory)
-        return Foresight((Foreseen(self._path),), (f"would run {where}, and store what it prints",))
+        return Foresight((Foreseen(self._path),), (f"would run {where} and store its output",))
 
     def files(self, around: Around) -> Generator[VirtualFile, None, None]:
         yield VirtualFile(path=self._path, opened=lambda: self._opened(around.environ))
@@ -46,13 +46,13 @@ class CommandStream:
             yield output
         if not output.read_bytes and not self._allow_empty:
             raise DrtoolError(
-                f"{self._argv[0]} ended well and printed nothing: an empty backup is none",
-                hint="`allow_empty: true` beside `command:` takes it all the same",
+                f"{self._argv[0]} succeeded but printed nothing, so there is nothing to store",
+                hint="`allow_empty: true` beside `command:` accepts empty output",
             )
 
 
 class InputStream:
-    """What comes in on a descriptor: this program's stdin. Fulfils `port.Source`."""
+    """The data on a descriptor: this program's stdin. An implementation of `port.Source`."""
 
     kind = "stream"
     again = False
@@ -63,7 +63,7 @@ class InputStream:
         self._descriptor = descriptor
 
     def foresee(self, around: Around) -> Foresight:
-        """Reads it to its end: whoever writes into it would else be broken off."""
+        """Read it to its end, because its writer would otherwise fail with a broken pipe."""
         size_bytes = 0
         buffer = memoryview(bytearray(_LOOK_BYTES))
         with self._opened() as stream:
@@ -80,13 +80,13 @@ class InputStream:
         yield stream
         if not stream.read_bytes:
             raise DrtoolError(
-                "stdin was empty, and an empty backup is none",
-                hint="did the command before the pipe fail? `drtool backup --stdin-command -- COMMAND…` notices that",
+                "stdin was empty, so there is nothing to store",
+                hint="did the command before the pipe fail? `drtool backup --stdin-command -- COMMAND…` detects that",
             )
 
 
 class _Arriving:
-    """A descriptor that may be slow: a pipe, a socket, a terminal; or a file. Fulfils `port.Readable`."""
+    """A descriptor that may be slow: a pipe, socket or terminal, or a file. An implementation of `port.Readable`."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -97,7 +97,7 @@ class _Arriving:
             return None
         try:
             got = os.readv(self._descriptor, [buffer])
-        except BlockingIOError:  # somebody made it so; the next round waits
+        except BlockingIOError:  # another process made it non-blocking; the next call waits
             return None
         except OSError as error:
             raise DrtoolError(f"stdin cannot be read: {error.strerror}") from None

@@ -1,13 +1,13 @@
-"""The parent of one program, and its end: run as `python -I -S tether.py LINE` by `tethered.py`.
+"""The parent process of one program, run as `python -I -S tether.py LINE` by `tethered.py`.
 
 Invariants
-    The program begins in a session of its own, below this process: there is no moment at which it is at work and nobody looks
-    after it. When the line is cut, which whoever wants the program holds alone, the whole session is killed at once.
+    The program starts in a session of its own, below this process, so it is never unsupervised. When the line is cut, whose
+    other end only the caller holds, the whole session is killed at once.
     With `adopts`, daemons that the program started end with it too: the kernel makes this process the parent of every orphan
-    below it. Without, a daemon stays, as a hook or a step that starts a service expects.
-    This process ends as the program did, and not before the last of the session is gone. Until then the program is not buried,
-    so that its number, which the session bears, cannot become anybody else's.
-    Only small modules of the standard library are imported: this comes before every program.
+    below it. Without, a daemon stays, as expected by a hook or step that starts a service.
+    This process ends like the program did, but not before the whole session is gone. Until then the program is not reaped, so
+    its PID, which is also the id of the session, cannot be reused.
+    Only small modules of the standard library are imported, because this runs before every program.
 """
 
 import marshal
@@ -28,7 +28,7 @@ _BECOME_SUBREAPER = 36
 
 
 def members(session: int) -> Iterator[tuple[int, int]]:
-    """(pid, group) of who is at work in a session; not of those that ended and that nobody has buried yet."""
+    """Yield (pid, group) of the running processes of a session, without zombies."""
     for pid, _, group, of in _processes():
         if of == session:
             yield pid, group
@@ -56,14 +56,14 @@ def _processes() -> Iterator[tuple[int, int, int, int]]:
     """Yield (pid, parent, group, session) of each running process, without zombies."""
     try:
         names = os.listdir("/proc")
-    except FileNotFoundError:  # another system: there the group alone is known
+    except FileNotFoundError:  # not Linux: only the group is known
         return
     for name in names:
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
                     fields = file.read().rpartition(b")")[2].split()
-            except OSError:  # it is gone, or none of our business
+            except OSError:  # it is gone, or not accessible
                 continue
             if fields[0] not in (b"Z", b"X"):
                 yield int(name), int(fields[1]), int(fields[2]), int(fields[3])
@@ -83,13 +83,13 @@ def _send(how: Any, whom: int, number: int) -> None:  # noqa: ANN401 - kill or k
     try:
         how(whom, number)
     except (ProcessLookupError, PermissionError):
-        pass  # whoever is left then is told by number
+        pass  # remaining processes are signalled one by one
 
 
 def _main(line: int) -> None:
     os.set_inheritable(line, False)
     order = _exactly(line, int.from_bytes(_exactly(line, LENGTH_BYTES)))
-    argv, env, cwd, identity, kept, grace_s, adopts = marshal.loads(order)  # noqa: S302 - it is our own parent who says this
+    argv, env, cwd, identity, kept, grace_s, adopts = marshal.loads(order)  # noqa: S302 - sent by our own parent
     alarm, bell = os.pipe()
     os.set_blocking(bell, False)
     signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
@@ -110,7 +110,7 @@ def _main(line: int) -> None:
     try:
         _watch(program, line, alarm, grace_s, top)
     except BaseException:
-        tell(program, signal.SIGKILL, top)  # nobody would look after it any more
+        tell(program, signal.SIGKILL, top)  # the program would be unsupervised
         raise
     _end_alike(os.waitpid(program, 0)[1])
 
@@ -120,7 +120,7 @@ def _exactly(line: int, size_bytes: int) -> bytes:
     while len(data) < size_bytes:
         part = os.read(line, size_bytes - len(data))
         if not part:
-            os._exit(1)  # nobody wants anything
+            os._exit(1)  # the caller is gone
         data += part
     return data
 
@@ -129,11 +129,11 @@ def _say(line: int, answer: bytes) -> None:
     try:
         os.write(line, answer)
     except BrokenPipeError:
-        pass  # the line is cut, which is seen next
+        pass  # the line is cut, which `_watch` notices
 
 
 def _become(argv: Any, env: Any, cwd: Any, identity: Any, tells: int) -> NoReturn:  # noqa: ANN401 - plain data
-    """The program, or a word about why not."""
+    """Execute the program, or report why not."""
     try:
         os.setsid()
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
@@ -146,17 +146,17 @@ def _become(argv: Any, env: Any, cwd: Any, identity: Any, tells: int) -> NoRetur
             os.setregid(group, group)
             os.setreuid(user, user)
         if env is None:
-            os.execvp(argv[0], argv)  # noqa: S606 - no shell is what is wanted
+            os.execvp(argv[0], argv)  # noqa: S606 - deliberately without a shell
         os.execvpe(argv[0], argv, env)  # noqa: S606
     except OSError as error:
         os.write(tells, marshal.dumps((0, error.errno or 0, error.strerror or str(error))))
-    except BaseException as error:  # noqa: BLE001 - it must not become a second tether
+    except BaseException as error:  # noqa: BLE001 - the child must not continue as a second tether
         os.write(tells, marshal.dumps((0, 0, str(error))))
     os._exit(127)
 
 
 def _adopting() -> int | None:
-    """Make this process the parent of all orphans below it, and return its number. None where no kernel does this."""
+    """Become the parent of all orphans below this process, and return its PID, or None if the kernel cannot do this."""
     import ctypes
 
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
@@ -164,7 +164,7 @@ def _adopting() -> int | None:
 
 
 def _watch(program: int, line: int, alarm: int, grace_s: float, top: int | None) -> None:
-    """Wait until the session and the descendants of `top` are gone. What the program leaves behind gets SIGTERM, then SIGKILL."""
+    """Wait until the session and the descendants of `top` are gone. Leftover processes get SIGTERM, then SIGKILL."""
     looks = select.poll()
     looks.register(alarm, select.POLLIN)
     looks.register(line, select.POLLIN)
@@ -196,7 +196,7 @@ def _watch(program: int, line: int, alarm: int, grace_s: float, top: int | None)
 
 
 def _heard(line: int) -> bytes:
-    """Empty: the line is cut."""
+    """Return the next byte from the line, or empty if it is cut."""
     try:
         return os.read(line, 1)
     except ConnectionResetError:

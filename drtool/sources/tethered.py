@@ -1,11 +1,11 @@
-"""Programs that end with whoever started them, however that ends: each hangs on a line that only this process holds.
+"""Programs that end with the process that started them, however that ends, by a line that only this process holds.
 
-Between the two stands `tether.py`, which is the program's parent. It costs ten milliseconds for each program.
+`tether.py` is the program's parent, between the two. It costs ten milliseconds per program.
 
 Invariants
     No shell, and no Python between fork and exec in this process, which has threads.
-    The program is in a session of its own without a terminal. What it started is ended with it; what makes itself a session
-    of its own (`setsid`, a daemon) is ended too with `adopts`, and gets away without.
+    The program is in a session of its own without a terminal. Its children are ended with it. Processes that start a session
+    of their own (`setsid`, a daemon) are ended too with `adopts`, and escape without.
 """
 
 import marshal
@@ -29,7 +29,7 @@ Identity = tuple[int, int, Sequence[int]]
 
 
 class Tethered(subprocess.Popen[bytes]):
-    """As `Popen`, with pipes for stdout and stderr; `pid` is the tether's, and `session` the program's. `end` it."""
+    """A `Popen` with pipes for stdout and stderr. `pid` is the tether's, `session` the program's. Always call `end`."""
 
     def __init__(
         self,
@@ -42,8 +42,10 @@ class Tethered(subprocess.Popen[bytes]):
         pass_fds: Sequence[int] = (),
         adopts: bool = False,
     ) -> None:
-        """`identity`: user, group and groups to run as. None, as in `env`: our own. `adopts`: daemons that the program starts end
-        with it. Raises OSError or ValueError if it cannot start."""
+        """Start a program. `identity`: user, group and groups to run as. None, as in `env`: our own.
+
+        With `adopts`, daemons that the program starts end with it. Raises OSError or ValueError if it cannot start.
+        """
         order = _order(argv, env, cwd, identity, pass_fds, adopts=adopts)
         self._line, theirs = socket.socketpair()
         try:
@@ -63,13 +65,14 @@ class Tethered(subprocess.Popen[bytes]):
             raise
 
     def _begun(self, order: bytes, name: str) -> int:
-        """The program's number."""
+        """Return the program's PID."""
         try:
             self._line.sendall(order)
             answer = self._line.recv(1 << 16)
-            program, number, text = marshal.loads(answer) if answer else (0, 0, "what starts programs did not come up")  # noqa: S302 - our own child says this
+            failure = (0, 0, "the tether process did not start")
+            program, number, text = marshal.loads(answer) if answer else failure  # noqa: S302 - sent by our own child
         except OSError as error:
-            program, number, text = 0, 0, f"what starts programs did not come up: {error}"
+            program, number, text = 0, 0, f"the tether process did not start: {error}"
         if program:
             return int(program)
         self._line.close()
@@ -80,21 +83,21 @@ class Tethered(subprocess.Popen[bytes]):
         raise OSError(number, text, name) if number else ValueError(text)
 
     def end(self) -> None:
-        """Asks the program to end, and kills it with all that it started; again is harmless. DrtoolError if somebody is left."""
+        """Ask the program to end, then kill it with all its children. Repeatable. Raises DrtoolError if a process is left."""
         if self.poll() is None:
-            with suppress(OSError):  # it ends just now
+            with suppress(OSError):  # it is already ending
                 self._line.send(tether.END)
             with suppress(subprocess.TimeoutExpired):
                 self.wait(GRACE_S + KILL_S)
         self._line.close()
         if self.returncode is not None and self.returncode >= 0:
-            return  # the tether has seen to it
+            return  # the tether has ended the session
         until = time.monotonic() + KILL_S
-        while left := [pid for pid, _ in tether.members(self.session)]:  # or somebody has killed the tether
+        while left := [pid for pid, _ in tether.members(self.session)]:  # otherwise the tether was killed
             if self.returncode is None or time.monotonic() > until:
                 raise DrtoolError(
                     f"could not be ended: {', '.join(f'process {pid}' for pid in left)}",
-                    hint="it runs as somebody else, or hangs in the kernel; end it by hand",
+                    hint="it runs as another user, or hangs in the kernel; end it manually",
                 )
             tether.tell(self.session, SIGKILL)
             time.sleep(_LOOK_S)
@@ -109,7 +112,7 @@ def _order(
     *,
     adopts: bool,
 ) -> bytes:
-    """What the tether is told, in bytes: names of files need not be text."""
+    """Encode the order for the tether as bytes, because file names need not be text."""
     data = marshal.dumps(
         (
             [os.fsencode(word) for word in argv],

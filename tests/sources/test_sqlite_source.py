@@ -142,7 +142,7 @@ def test_a_database_locked_for_good_is_a_failure(world, tmp_path):
 def test_files_that_are_no_databases_are_refused(world, tmp_path):
     assert "there is no database" in fails(world, tmp_path / "missing.db")
     (tmp_path / "text.db").write_text("hello, I am no database, but long enough to be taken for one" * 50)
-    assert "is no SQLite database" in fails(world, tmp_path / "text.db")
+    assert "is not a SQLite database" in fails(world, tmp_path / "text.db")
     (tmp_path / "empty.db").write_bytes(b"")
     assert "is empty" in fails(world, tmp_path / "empty.db")
     assert "cannot be read" in fails(world, tmp_path)

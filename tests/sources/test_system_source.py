@@ -310,7 +310,7 @@ def test_a_host_without_a_known_package_manager_says_so(tmp_path):
     asked = Questions(dict(os.environ), lambda *row: told.append(row))
     assert observing.packages(tmp_path, asked) == ()
     assert [what for what, _ in told] == ["packages"]
-    assert "neither dpkg's nor rpm's" in asked.lacking["packages"]
+    assert "no database of dpkg or rpm" in asked.lacking["packages"]
 
 
 @pytest.mark.parametrize("programs", ["quick", pytest.param("real", marks=pytest.mark.thorough)])
@@ -345,7 +345,7 @@ def fake(directory, name, text):
     ("text", "why"),
     [
         ("echo no such device >&2; exit 32", "lsblk failed with exit code 32: no such device"),
-        ("echo nonsense", "lsblk printed no JSON"),
+        ("echo nonsense", "lsblk did not print JSON"),
         ("touch asked; sleep 60", "lsblk gave no answer within 120 s"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Redis: a server's data as the RDB that it sends to its replicas, put back into an empty server, and counted."""
+"""Redis: the RDB that a server sends to its replicas, restored into an empty server, with counted keys."""
 
 from drtool.sources.redis.capture import KIND, RedisSource
 

@@ -1,8 +1,8 @@
-"""A Redis server as one RDB file, and how many keys were in it.
+"""The capture of a Redis server as one RDB file, with the number of its keys.
 
 Invariants
-    The RDB is what the server sends to a replica: of one moment, through a pipe. One that breaks off is none.
-    A count is recorded only of a database that had as many keys before as after.
+    The RDB is the one that the server sends to a replica: of one moment, through a pipe. An incomplete one is not stored.
+    A count is recorded only for a database with equally many keys before and after.
 """
 
 from collections.abc import Generator
@@ -17,14 +17,14 @@ DUMP = b"/redis/dump.rdb"
 
 
 class RedisSource:
-    """Fulfils `port.Source`."""
+    """An implementation of `port.Source`."""
 
     kind = KIND
     again = True
     paths = (b"/redis",)
 
     def __init__(self, dsn: str) -> None:
-        """Raises ValueError for a DSN that cannot be understood."""
+        """Raise ValueError for an invalid DSN."""
         connection_options(dsn)
         self._dsn = dsn
 

@@ -1,8 +1,8 @@
-"""redis-cli, pointed at one server.
+"""redis-cli, connected to one server.
 
 Invariants
-    A password goes over the environment alone, and is taken out of every complaint.
-    Of a DSN that cannot be understood nothing is repeated: it may hold a password.
+    A password goes only through the environment, and is removed from every message.
+    An invalid DSN is never repeated, because it may contain a password.
 """
 
 import re
@@ -20,10 +20,10 @@ _VERSION = re.compile(r"^redis_version:(\S+)", re.MULTILINE)
 
 
 class Client:
-    """One server."""
+    """A client of one server."""
 
     def __init__(self, dsn: str, environ: Mapping[str, str], *, watch: Watch = nobody_watches) -> None:
-        """Raises ValueError for a DSN that cannot be understood."""
+        """Raise ValueError for an invalid DSN."""
         self._options, password = connection_options(dsn)
         self.environ = {**environ, **({"REDISCLI_AUTH": password} if password else {})}
         self.secrets = tuple(filter(None, (self.environ.get("REDISCLI_AUTH"),)))
@@ -34,7 +34,7 @@ class Client:
         return ["redis-cli", "--no-auth-warning", *self._options, *more]
 
     def ask(self, *words: str) -> str:
-        """A command's answer. DrtoolError if the server cannot be reached, or answers with an error."""
+        """Return a command's answer. Raises DrtoolError if the server is unreachable, or answers with an error."""
         try:
             argv = self.words("-e", *words)
             text = children.run(argv, self.environ, secrets=self.secrets, watch=self.watch)
@@ -48,29 +48,29 @@ class Client:
         return answer
 
     def piped(self) -> AbstractContextManager[children.Output]:
-        """All of its data, as it sends it to a replica."""
+        """Return all data, as the server sends it to a replica."""
         return children.piped(self.words("--rdb", "-"), self.environ, secrets=self.secrets)
 
     def version(self) -> str:
         found = _VERSION.search(self.ask("INFO", "server"))
         if found is None:
-            raise DrtoolError(f"the server at {self.told} does not say of which version it is: is it Redis?")
+            raise DrtoolError(f"the server at {self.told} does not report its version; is it Redis?")
         return found[1]
 
     def keys(self) -> dict[str, int | None]:
-        """How many keys each database has that has any."""
+        """Return the number of keys of each database that has any."""
         return {name: int(count) for name, count in _KEYS.findall(self.ask("INFO", "keyspace"))}
 
 
 def connection_options(dsn: str) -> tuple[list[str], str]:
-    """(options of redis-cli, password). Raises ValueError."""
+    """Return (options of redis-cli, password). Raises ValueError."""
     if not dsn:
         return [], ""
     url = parse_url(dsn)
     if url.scheme == "unix" and not url.host and url.path:
         return ["-s", url.path, *_user(url)], url.password
     if url.scheme not in ("redis", "rediss") or not url.host or url.query or url.path not in ("", "/"):
-        raise ValueError(f"the DSN is none of Redis; {_HOW}")
+        raise ValueError(f"the DSN is not one for Redis; {_HOW}")
     options = ["-h", url.host, *(["-p", url.port] if url.port else []), *(["--tls"] if url.scheme == "rediss" else [])]
     return [*options, *_user(url)], url.password
 

@@ -1,8 +1,8 @@
-"""Redis as a place to put an RDB back into: a server of one's own that begins with it. Fulfils `databases.Engine`.
+"""Redis restores: a private server that starts with the RDB. An implementation of `databases.Engine`.
 
 Invariants
-    The server has a socket in a private directory and no port; it saves nothing, and ends with its process.
-    A server that somebody else runs takes no RDB: it is given to that server as a file, before it starts.
+    The server has a socket in a private directory and no port. It saves nothing, and ends with its process.
+    A running server cannot load an RDB. Its administrator starts it with the file.
 """
 
 import shutil
@@ -19,11 +19,11 @@ from drtool.sources.inventory import Database, Inventory
 from drtool.sources.redis.client import Client
 
 START_S = 60.0
-_NO_DSN = "a running Redis takes no RDB"
+_NO_DSN = "a running Redis server cannot load an RDB"
 
 
 class RedisTarget:
-    """Fulfils `databases.Target`."""
+    """An implementation of `databases.Target`."""
 
     programs = None
     problems = ()
@@ -65,7 +65,7 @@ class RedisTarget:
                 if loading or time.monotonic() < ends_at:
                     time.sleep(0.1)
                     continue
-                raise DrtoolError(f"the scratch server does not start: {self._guarded.log()}") from None
+                raise DrtoolError(f"the scratch server did not start: {self._guarded.log()}") from None
             return
 
     def differences(self, chosen: Sequence[Database], files: Path, what: Sequence[str]) -> list[Difference]:
@@ -78,7 +78,7 @@ class RedisTarget:
 
 
 class RedisEngine:
-    """Fulfils `databases.Engine`."""
+    """An implementation of `databases.Engine`."""
 
     def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch, access: Access = NO_ACCESS) -> RedisTarget:
         try:

@@ -1,4 +1,4 @@
-"""SQLite databases: copied by SQLite's own backup API, put back without what would be replayed into them."""
+"""SQLite databases: copied by SQLite's backup API, and restored without stale logs beside them."""
 
 from drtool.sources.sqlite.capture import KIND, SqliteSource
 from drtool.sources.sqlite.looking import describe

@@ -1,10 +1,10 @@
-"""A SQLite database through SQLite's backup API, whatever is writing to it.
+"""The capture of a SQLite database by SQLite's backup API, while other programs may write to it.
 
 Invariants
-    The copy is of one moment: a read transaction is held from its first page to its last. Rows in a `-wal` are in it.
-    What is stored is one file, in rollback-journal mode, that passed `integrity_check`, or, where that needs functions of the
-    database's own program, `quick_check`. Nothing of the database is written. A transaction that a killed program left in the
-    middle is rolled back on the copy.
+    The copy is of one moment: a read transaction is held from the first page to the last. Rows in a `-wal` are included.
+    The stored copy is one file in rollback-journal mode that passed `integrity_check` (or `quick_check`, if that needs
+    functions of the database's own program). The database itself is never written. An unfinished transaction of a killed
+    program is rolled back on the copy.
 """
 
 import os
@@ -24,14 +24,14 @@ from drtool.sources.staging import staged
 
 KIND = "sqlite"
 BUSY_S = 60.0
-"""So long a database may be locked by somebody who writes, before the backup gives up."""
+"""How long the backup waits for a writer's lock."""
 _STEP_PAGES = 4096
 _COPY = "copy.db"
 _INVENTORY = b"/sqlite/" + NAME.encode()
 
 
 class SqliteSource:
-    """Fulfils `port.Source`. The database keeps its own path in the snapshot; the inventory is `/sqlite/inventory.json`."""
+    """An implementation of `port.Source`. The database keeps its path in the snapshot, beside `/sqlite/inventory.json`."""
 
     kind = KIND
     again = True
@@ -64,13 +64,13 @@ class SqliteSource:
 
     @contextmanager
     def _copied(self, around: Around) -> Iterator[Path]:
-        """A copy in the staging directory, gone afterwards. Raises DrtoolError."""
+        """Yield a copy in the staging directory, removed afterwards. Raises DrtoolError."""
         try:
             with closing(self._reading()) as connection, staged(around.state_dir, _size_bytes(connection)) as room:
                 self._copy(connection, room / _COPY)
                 yield room / _COPY
         except HotJournal as hot:
-            real = self._path.resolve()  # a journal stands beside the file, not beside a link to it
+            real = self._path.resolve()  # the journal is beside the file, not beside a link to it
             size_bytes = real.stat().st_size + journal_of(real).stat().st_size
             around.warn(hot.message)
             with staged(around.state_dir, size_bytes) as room:
@@ -78,7 +78,7 @@ class SqliteSource:
                 yield room / _COPY
 
     def _reading(self) -> sqlite3.Connection:
-        """A connection in a read transaction. Raises DrtoolError."""
+        """Return a connection in a read transaction. Raises DrtoolError."""
         ends_at = time.monotonic() + self._busy_s
         try:
             connection = connect(self._path)
@@ -94,7 +94,7 @@ class SqliteSource:
         return connection
 
     def _begun(self, connection: sqlite3.Connection) -> bool:
-        """Whether a transaction is begun now; False while a writer is in the way. Waits a second at most."""
+        """Return whether a transaction is open now, or False while a writer blocks it. Waits at most one second."""
         try:
             if not connection.in_transaction:
                 connection.execute("BEGIN")
@@ -132,5 +132,5 @@ def _size_bytes(connection: sqlite3.Connection) -> int:
 
 
 def _directories_of(path: Path) -> dict[bytes, Attributes]:
-    """What the directories above are like, so that a restore makes none of them more open or more closed."""
+    """Return the attributes of the parent directories, so that a restore keeps their permissions."""
     return {os.fsencode(above): Attributes.of(above.stat()) for above in path.parents if above != above.parent}

@@ -1,4 +1,4 @@
-"""SQLite as a place to put databases back: the restored file is the server. Fulfils `databases.Engine`."""
+"""SQLite restores, with the restored file as the server. An implementation of `databases.Engine`."""
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from drtool.sources.sqlite.looking import describe
 
 
 class SqliteTarget:
-    """Fulfils `databases.Target`."""
+    """An implementation of `databases.Target`."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
@@ -22,7 +22,7 @@ class SqliteTarget:
         self.problems: list[Difference] = []
 
     def check(self, chosen: Sequence[Database]) -> None:
-        """A scratch directory holds nothing yet."""
+        """Accept anything: a scratch directory is empty."""
 
     def put_back(
         self, inventory: Inventory, files: Path, databases: Sequence[str], tell: Callable[[str], None]
@@ -40,7 +40,7 @@ class SqliteTarget:
             if "rowcount" in what:
                 found += compared_rows(database, now.rows or {})
             if "schema" in what and now.schema_sha256 != database.schema_sha256:
-                found.append(Difference("schema", database.name, "the schema is not the one that was recorded"))
+                found.append(Difference("schema", database.name, "the schema differs from the recorded one"))
         return found
 
     def stop(self) -> list[str]:
@@ -48,12 +48,12 @@ class SqliteTarget:
 
 
 class SqliteEngine:
-    """Fulfils `databases.Engine`."""
+    """An implementation of `databases.Engine`."""
 
     def connect(self, dsn: str, environ: Mapping[str, str], watch: Watch, access: Access = NO_ACCESS) -> SqliteTarget:
         parts = urlsplit(dsn)
         if parts.scheme != "sqlite" or parts.netloc:
-            raise UsageError("the DSN is none of SQLite: write sqlite:///PATH")
+            raise UsageError("the DSN is not one for SQLite; write sqlite:///PATH")
         return SqliteTarget(Path(unquote(parts.path)))
 
     def start(
@@ -62,7 +62,7 @@ class SqliteEngine:
         return SqliteTarget()
 
     def lacks(self, environ: Mapping[str, str], inventory: Inventory, *, scratch: bool) -> str:
-        return "" if scratch else "a SQLite database is a file, and behind no DSN"
+        return "" if scratch else "a SQLite database is a file, and has no DSN"
 
 
 ENGINE = SqliteEngine()

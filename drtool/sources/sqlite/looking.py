@@ -1,4 +1,4 @@
-"""Looking into a SQLite database: what is defined in it, how many rows, whether it is sound.
+"""Inspection of a SQLite database: its definitions, row counts and soundness.
 
 Invariants
     A database is opened read-only, as one of its users: its locks are honoured, and nothing of it is written.
@@ -25,12 +25,12 @@ _OF_STAND_INS = (
     "non-unique entry in index ",
     "wrong # of entries ",
 )
-"""What quick_check says of rows and indexes, rather than of pages: it would say so of a sound database with stand-ins."""
+"""Findings of quick_check about rows and indexes, not pages. With stand-ins, a sound database has them too."""
 _MAGIC = b"SQLite format 3\0"
 
 
 def connect(path: Path, *, timeout_s: float = 1.0) -> sqlite3.Connection:
-    """Read-only. On a medium that nobody can write to, a database in WAL mode is read as the unchanging file that it is."""
+    """Open a database read-only. On a read-only medium, one in WAL mode is opened as immutable."""
     check_is_database(path)
     frozen = "&immutable=1" if os.statvfs(path).f_flag & os.ST_RDONLY else ""
     uri = f"file:{quote(os.fspath(path))}?mode=ro{frozen}"
@@ -38,7 +38,7 @@ def connect(path: Path, *, timeout_s: float = 1.0) -> sqlite3.Connection:
 
 
 def check_is_database(path: Path) -> None:
-    """Raises DrtoolError unless there is a file that begins as databases do."""
+    """Raise DrtoolError unless the file exists and begins like a database."""
     try:
         with path.open("rb") as file:
             head = file.read(len(_MAGIC))
@@ -47,14 +47,14 @@ def check_is_database(path: Path) -> None:
     except OSError as error:
         raise DrtoolError(f"the database {path} cannot be read: {error.strerror}") from None
     if not head and (path.with_name(path.name + "-wal")).exists():
-        return  # made just now: all of it is in its log
+        return  # newly created: all its data is in the log
     if head != _MAGIC:
-        what = "is empty" if not head else "is no SQLite database"
+        what = "is empty" if not head else "is not a SQLite database"
         raise DrtoolError(f"{path} {what}", hint="an encrypted database needs its own program: use a stream")
 
 
 def describe(path: Path, name: str, dump: str) -> Database:
-    """What the database holds, and the verdict on its soundness. Raises DrtoolError if it is damaged."""
+    """Return the contents of a database and the results of its checks. Raises DrtoolError if it is damaged."""
     try:
         with closing(connect(path)) as connection:
             connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
@@ -73,7 +73,7 @@ def describe(path: Path, name: str, dump: str) -> Database:
 
 
 def unchecked(database: Database) -> list[str]:
-    """Return what could not be checked, in words."""
+    """Describe the parts that could not be checked."""
     lacking, tables = database.checks.get(_LACKING), database.checks.get(_UNCOMPARED)
     if not lacking:
         return []
@@ -82,7 +82,7 @@ def unchecked(database: Database) -> list[str]:
 
 
 def _checked(connection: sqlite3.Connection, name: str, tables: Sequence[str]) -> dict[str, str]:
-    """Return what was checked, and how. Raises DrtoolError if the database is damaged."""
+    """Return the checks and their results. Raises DrtoolError if the database is damaged."""
     try:
         faults = _faults(connection, "integrity_check")
         checks = {"integrity_check": "ok"}
@@ -100,7 +100,7 @@ def _checked(connection: sqlite3.Connection, name: str, tables: Sequence[str]) -
 
 
 def _each_checked(connection: sqlite3.Connection, tables: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(faults, tables that need what this program lacks); every other table is checked with its indexes."""
+    """Return (faults, tables that need unavailable functions or collations). Every other table is checked with its indexes."""
     faults, uncompared = [], []
     for table in tables:
         quoted = table.replace('"', '""')
@@ -117,9 +117,10 @@ def _faults(connection: sqlite3.Connection, check: str) -> list[str]:
 
 
 def _with_stand_ins(connection: sqlite3.Connection, error: sqlite3.OperationalError) -> list[str]:
-    """Give the connection what the schema uses and only the database's own program has. Return what that is.
+    """Define stand-ins for functions and collations that only the database's own program has, and return their names.
 
-    Collations compare bytes and functions return NULL here, so what depends on them cannot be judged. Raises sqlite3.Error.
+    The collations compare bytes and the functions return NULL, so data that depends on them cannot be checked. Raises
+    sqlite3.Error.
     """
     lacking: list[str] = []
     while found := _NEEDED.fullmatch(str(error)):
@@ -146,7 +147,7 @@ def _tables(objects: list[tuple[str, str, str, str | None]]) -> list[str]:
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int | None:
-    """None for a virtual table whose module this program does not have."""
+    """Count the rows. None for a virtual table with a module that is not available here."""
     quoted = table.replace('"', '""')
     try:
         return int(connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()[0])  # noqa: S608 - a quoted name

@@ -1,8 +1,8 @@
-"""Putting a SQLite database back over one that was there: what would be replayed into it must go first.
+"""Restoring a SQLite database over an existing one. Logs that would be replayed into it must be removed first.
 
 Invariants
-    A `-wal` or `-journal` of the old database is applied to whatever file it finds beside itself, and ruins it: none is left when
-    the restored file is there.
+    SQLite applies a `-wal` or `-journal` of the old database to any file beside it, which corrupts it. None is left when the
+    restored file is there.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ _ENDINGS = ("-wal", "-shm", "-journal")
 
 
 def stale_beside(database: Path) -> list[Path]:
-    """What of an old database lies beside the place of a new one."""
+    """Return the logs of an old database at the destination of a new one."""
     return [path for end in _ENDINGS if (path := database.with_name(database.name + end)).is_file()]
 
 
 def clear_stale(database: Path) -> list[Path]:
-    """Removes it; what was removed. Raises DrtoolError: then the database must not be put there."""
+    """Remove stale logs and return them. After a DrtoolError the database must not be restored there."""
     stale = stale_beside(database)
     for path in stale:
         try:

@@ -1,9 +1,9 @@
-"""The copy of a SQLite database that a killed program left in the middle of a transaction, rolled back as SQLite would.
+"""The copy of a SQLite database with an unfinished transaction of a killed program, rolled back by SQLite.
 
 Invariants
     The database and its journal are only read. They are copied under SQLite's own shared lock, so no program can roll them
     back or write to them meanwhile (https://www.sqlite.org/lockingv3.html).
-    The journal is applied by SQLite itself, to the copy.
+    SQLite itself applies the journal, to the copy.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ _PART_BYTES = 1 << 20
 
 
 class HotJournal(DrtoolError):
-    """The database has a journal that must be rolled back before anything can be read."""
+    """Raised when the database has a journal that must be rolled back before it can be read."""
 
 
 def journal_of(database: Path) -> Path:
@@ -51,17 +51,17 @@ def copy_rolled_back(database: Path, copy: Path, ends_at: float) -> None:
 
 @contextmanager
 def _shared_lock(database: Path, ends_at: float) -> Iterator[FileIO]:
-    """The open database, with SQLite's shared lock. Raises DrtoolError while a program writes to it.
+    """Yield the open database with SQLite's shared lock. Raises DrtoolError while a program writes to it.
 
-    POSIX locks end when the process closes any descriptor of the file, so there must be no other in this process.
+    POSIX locks end when the process closes any descriptor of the file, so this process must have no other one.
     """
     with database.open("rb", buffering=0) as file:
         while not _taken(file.fileno()):
             if time.monotonic() >= ends_at:
-                raise DrtoolError(f"the database {database} was locked by a writer until time was up")
+                raise DrtoolError(f"the database {database} was locked by a writer until the timeout")
             time.sleep(_TRY_S)
         if _is_reserved(file.fileno()):
-            raise DrtoolError(f"another program writes to {database} meanwhile", hint="run the backup again")
+            raise DrtoolError(f"another program is writing to {database}", hint="run the backup again")
         yield file
 
 
@@ -74,7 +74,7 @@ def _taken(descriptor: int) -> bool:
 
 
 def _is_reserved(descriptor: int) -> bool:
-    """Return whether a program is in a transaction that writes: its journal is then not hot."""
+    """Return whether a program is in a write transaction. Its journal is then not hot."""
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _RESERVED_BYTE, 1, 0)
     kind, *_ = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
     return bool(kind != fcntl.F_UNLCK)

@@ -1,4 +1,4 @@
-"""A host's system: what is installed and set up, recorded, and a script that rebuilds it from the record."""
+"""A host's system: the record of its packages and settings, and a script that rebuilds it from the record."""
 
 from drtool.sources.system.asking import present_system
 from drtool.sources.system.capture import SystemSource, walked

@@ -1,8 +1,8 @@
-"""What only the running host tells: marks of packages, kernel, sysctl, disks, network.
+"""Facts of the running host that files do not contain: marks of packages, kernel, sysctl, disks, network.
 
 Invariants
-    Nothing is changed, nothing is mounted, and no secret is among what is asked for.
-    What differs from one minute to the next is left out: counters, random ids, what came and went with a container.
+    Nothing is changed or mounted, and no secret is queried.
+    Volatile values are left out: counters, random ids, interfaces of containers.
 """
 
 import os
@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 
 class _Address(Struct):
-    """As `ip` has it; so are the next ones. What a version of it leaves out is empty."""
+    """An address as `ip` prints it; the next classes likewise. Fields that a version of it omits are empty."""
 
     local: str = ""
     prefixlen: int = 0
@@ -61,7 +61,7 @@ class _Link(Struct):
 
 
 class _Module(Struct):
-    """Of `pip list`."""
+    """A module in the output of `pip list`."""
 
     name: str
     version: str
@@ -73,19 +73,19 @@ class _NodePackage(Struct):
 
 
 class _NodePackages(Struct):
-    """Of `npm ls`."""
+    """The output of `npm ls`."""
 
     dependencies: dict[str, _NodePackage] = {}
     error: Any = None
 
 
 def present_system(environ: Mapping[str, str]) -> System:
-    """This host as it is now; what cannot be found out is in `lacking`."""
+    """Return this host as it is now. Facts that could not be determined are in `lacking`."""
     return system_of(Path("/"), Questions(environ))
 
 
 def system_of(root: Path, questions: Questions) -> System:
-    """Everything of a host that is up."""
+    """Return all facts of a running host."""
     found = (*observing.packages(root, questions), *_python(questions), *_node(questions))
     return System(
         hostname=observing.hostname(root, questions) or platform.node(),
@@ -108,12 +108,12 @@ def system_of(root: Path, questions: Questions) -> System:
 
 
 def texts(system: System, questions: Questions) -> Iterator[tuple[str, str]]:
-    """(name, content) of what programs print for themselves to read again: partitions, volumes, arrays, boot entries."""
+    """Yield (name, content) of dumps that their own programs can read: partitions, volumes, arrays, boot entries."""
     for disk in sorted(set(_partitioned(system.storage or ()))):
         if table := questions.ask(f"partitions of {disk}", ["sfdisk", "--dump", f"/dev/{disk}"]):
             yield f"storage/{disk}.sfdisk", table
     kinds = {str(device.get("type")) for device in _walked(system.storage or ())}
-    if "lvm" in kinds:  # the volume groups' own description lies in /etc/lvm/backup
+    if "lvm" in kinds:  # the description of the volume groups is in /etc/lvm/backup
         for name, columns in _LVM.items():
             words = [name, "--reportformat", "json", "--units", "b", "--options", columns]
             if report := questions.ask(f"volumes: {name}", words):
@@ -127,7 +127,7 @@ def texts(system: System, questions: Questions) -> Iterator[tuple[str, str]]:
 
 
 def _marked(found: tuple[Package, ...], questions: Questions) -> Iterator[Package]:
-    """With the marks of what somebody asked for. Where there is no way to tell, all of it."""
+    """Yield packages with their marks of manual installation, or all marked if that is unknown."""
     managers = {package.manager for package in found}
     manual: dict[str, set[str] | None] = {}
     if "dpkg" in managers:
@@ -146,16 +146,16 @@ def _words(text: str | None) -> set[str] | None:
 
 
 def _python(questions: Questions) -> list[Package]:
-    """What pip has put beside the distribution's own modules, in the system's Python."""
+    """Return the modules that pip installed beside the distribution's own ones, in the system's Python."""
     program = next((each for each in ("/usr/bin/python3", "python3") if questions.has(each)), "")
     what = "packages of pip"
     if not program or (questions.ask(what, [program, "-c", _HAS_PIP]) or "").strip() != "True":
-        return []  # without pip nothing came by it
+        return []  # without pip there are none
     words = [program, "-m", "pip", "--disable-pip-version-check", "list", "--verbose", "--format=json"]
     found = [
         Package(manager="pip", name=row.name, version=row.version)
         for row in _read_as(list[_Module], questions, what, words) or ()
-        if not (row.location or "").startswith("/usr/lib/")  # the distribution's, which are packages of its own
+        if not (row.location or "").startswith("/usr/lib/")  # modules of the distribution, which are packages
     ]
     return sorted(found, key=lambda package: package.name)
 
@@ -164,7 +164,7 @@ def _node(questions: Questions) -> list[Package]:
     if not questions.has("npm"):
         return []
     what = "packages of npm"
-    # npm says 1 where one package's wishes for others are not met; its list is whole all the same
+    # npm exits with 1 if a dependency is unmet, but its list is complete
     words = ["npm", "ls", "--global", "--depth=0", "--json"]
     listed = _read_as(_NodePackages, questions, what, words, success=(0, 1)) or _NodePackages()
     if listed.error is not None and not listed.dependencies:
@@ -177,7 +177,7 @@ def _node(questions: Questions) -> list[Package]:
 
 
 def settings(directory: Path, questions: Questions) -> dict[str, str]:
-    """The kernel's settings by their names, with slashes, without secrets; those that only root may read are counted."""
+    """Return the kernel's settings by name (with slashes), without secrets. Those that only root may read are counted."""
     found: dict[str, str] = {}
     closed = 0
     for above, below, names in os.walk(directory):
@@ -203,7 +203,7 @@ def _read(path: Path) -> str | None:
         with path.open("rb", buffering=0) as file:
             return file.read(_SETTING_BYTES_MAX).decode("utf-8", "replace").strip()
     except OSError:
-        return None  # write-only settings, and those of modules that answer with an error
+        return None  # write-only settings, and settings that return an error
 
 
 def _devices(questions: Questions) -> Any:  # noqa: ANN401 - as lsblk nests them
@@ -222,7 +222,7 @@ def _walked(devices: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - as abov
 
 
 def _partitioned(devices: Any) -> Iterator[str]:  # noqa: ANN401 - as above
-    """What has a partition table: disks, and arrays of them. A partition is told with the table that it stands in."""
+    """Yield devices with a partition table: disks and arrays. A partition is part of its device's table."""
     for device in _walked(devices):
         if device.get("pttype") and device.get("kname") and device.get("type") != "part":
             yield device["kname"]
@@ -258,7 +258,7 @@ def _network(questions: Questions) -> Any:  # noqa: ANN401 - as `System` has it
 
 
 def _routes(questions: Questions) -> list[dict[str, Any]] | None:
-    """Of both protocols; those of IPv6 that the kernel and the routers nearby make come and go."""
+    """Return the routes of both protocols, without volatile IPv6 routes of the kernel and of routers."""
     rows = list[dict[str, Any]]
     routes = _read_as(rows, questions, "routes", ["ip", "-json", "route", "show"])
     if routes is None or not _IPV6.exists():
@@ -270,19 +270,19 @@ def _routes(questions: Questions) -> list[dict[str, Any]] | None:
 def _read_as(
     form: type[_T], questions: Questions, what: str, argv: list[str], *, success: tuple[int, ...] = (0,)
 ) -> _T | None:
-    """The JSON that a program prints."""
+    """Return the decoded JSON output of a program."""
     text = questions.ask(what, argv, success=success)
     if text is None:
         return None
     try:
         return msgspec.json.decode(text, type=form)
     except msgspec.ValidationError as error:
-        questions.miss(what, f"what {argv[0]} printed is not understood: {error}")
+        questions.miss(what, f"the output of {argv[0]} is invalid: {error}")
     except msgspec.DecodeError:
-        questions.miss(what, f"{argv[0]} printed no JSON")
+        questions.miss(what, f"{argv[0]} did not print JSON")
     return None
 
 
 def with_lacking(system: System, questions: Questions) -> System:
-    """With all that could not be found out until now."""
+    """Add all facts that could not be determined so far."""
     return msgspec.structs.replace(system, lacking=dict(sorted(questions.lacking.items())))

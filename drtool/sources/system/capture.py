@@ -1,9 +1,9 @@
-"""A host's system: what is installed and set up on it, as one inventory; a script that rebuilds it; and its files.
+"""The capture of a host's system: an inventory, a script that rebuilds it, and its files.
 
 Invariants
-    The files are walked like any others (`walked`); what is captured here is what no file says.
-    What a program that is there does not answer makes the backup incomplete; what no program of this host could answer is
-    named in the inventory.
+    The files are walked like any others (`walked`). This module captures the facts that no file contains.
+    A program that exists but does not answer makes the backup incomplete. Facts that no program of this host could supply are
+    listed in the inventory.
 """
 
 import os
@@ -35,12 +35,12 @@ _SCRIPT_MODE = 0o700
 
 
 def walked(root: Path = Path("/")) -> list[Path]:
-    """What a rebuild needs of the host's files, as far as it is there."""
+    """Return the files of the host that a rebuild needs, as far as they exist."""
     return [root / name for name in _FILES if os.path.lexists(root / name)]
 
 
 class SystemSource:
-    """Fulfils `port.Source`. What it captures lies below `/system`."""
+    """An implementation of `port.Source`. Its files are below `/system`."""
 
     kind = KIND
     again = True
@@ -61,7 +61,7 @@ class SystemSource:
         questions = Questions(around.environ, failed)
         system = asking.system_of(self._root, questions)
         texts = dict(asking.texts(system, questions))
-        # what could not be found out while the texts were made is to be in the inventory, too
+        # gaps found while the texts were made belong in the inventory, too
         system = asking.with_lacking(system, questions)
         yield from_bytes(INVENTORY, system.encoded())
         yield VirtualFile(
@@ -90,7 +90,7 @@ def _facts(system: System) -> Iterator[str]:
 
 
 def _lists(system: System) -> Iterator[tuple[str, Sequence[str]]]:
-    """What the script reads line by line."""
+    """Yield the lists that the script reads line by line."""
     yield "packages.txt", [_pinned(package) for package in _system_packages(system)]
     yield "packages-manual.txt", [_pinned(package) for package in _system_packages(system) if package.manual]
     yield "packages-held.txt", [package.name for package in _system_packages(system) if package.held]

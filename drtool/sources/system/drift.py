@@ -1,7 +1,7 @@
-"""What of a host is no longer, or not again, as it was recorded. Pure.
+"""Comparison of a host with its record. Pure.
 
 Invariants
-    What was not found out on one of the two sides is not compared, and is told by `lacking`: unknown is never equal.
+    A fact that is unknown on either side is not compared, and is reported by `lacking`: unknown is never equal.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,19 +15,19 @@ _QUESTIONS = {"packages": ("packages", "packages of pip", "packages of npm"), "s
 
 
 class Difference(Struct, frozen=True):
-    """One thing that is not as recorded."""
+    """One difference from the record."""
 
     what: str
-    """One of WHAT; of `drtool drift` also `files`."""
+    """One of WHAT. For `drtool drift` also `files`."""
     change: str
-    """`added`, `removed` or `changed`, since it was recorded."""
+    """`added`, `removed` or `changed` since the record."""
     name: str
     detail: str = ""
-    """What was recorded, and what is there."""
+    """The recorded and the present value."""
 
 
 def differences(recorded: System, found: System, what: Sequence[str] = WHAT) -> Iterator[Difference]:
-    """In the order of `what`, then by name."""
+    """Yield the differences in the order of `what`, then by name."""
     for each in what:
         before, after = _known(recorded, found, each)
         for name in sorted({*before, *after}):
@@ -37,12 +37,12 @@ def differences(recorded: System, found: System, what: Sequence[str] = WHAT) -> 
 
 
 def counted(recorded: System, found: System, what: Sequence[str] = WHAT) -> dict[str, int]:
-    """How many of those that were recorded can be compared."""
+    """Return how many recorded items can be compared."""
     return {each: len(_known(recorded, found, each)[0]) for each in what}
 
 
 def lacking(recorded: System, found: System, what: Sequence[str] = WHAT) -> dict[str, str]:
-    """What of `what` cannot be compared, because one side does not know it; and why."""
+    """Return the parts of `what` that one side lacks, so that they cannot be compared, with the reasons."""
     reasons: dict[str, str] = {}
     for each in what:
         for question in _QUESTIONS.get(each, (each,)):
@@ -53,7 +53,7 @@ def lacking(recorded: System, found: System, what: Sequence[str] = WHAT) -> dict
 
 
 def _known(recorded: System, found: System, what: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Both tables, without what one side could not find out."""
+    """Return both tables, without the items that one side lacks."""
     if what != "packages" and (what in recorded.lacking or what in found.lacking):
         return {}, {}
     before, after = _table(recorded, what), _table(found, what)
@@ -63,7 +63,7 @@ def _known(recorded: System, found: System, what: str) -> tuple[Mapping[str, str
             {name: text for name, text in side.items() if name.partition(" ")[0] not in unknown}
             for side in (before, after)
         )
-    if what == "sysctl" and SETTINGS_OF_ROOT in found.lacking:  # what is not seen may be there all the same
+    if what == "sysctl" and SETTINGS_OF_ROOT in found.lacking:  # unreadable settings may still exist
         before = {name: text for name, text in before.items() if name in after}
     return before, after
 
@@ -74,13 +74,13 @@ def _difference(what: str, name: str, before: str | None, after: str | None) -> 
     if after is None:
         return Difference(what, "removed", name, f"{before} was recorded" if before else "")
     if before is None:
-        # a setting of a kernel that is newer, or of a module that was not loaded, is no drift
+        # a setting of a newer kernel, or of a module that was not loaded, is not drift
         return None if what == "sysctl" else Difference(what, "added", name, after)
     return Difference(what, "changed", name, f"{after}; {before} was recorded")
 
 
 def _table(system: System, what: str) -> Mapping[str, str]:
-    """Names, and in words what is to be the same of each."""
+    """Return names, with the compared properties in words."""
     if what == "packages":
         rows: dict[str, list[str]] = {}
         for package in system.packages:
@@ -104,11 +104,11 @@ def _table(system: System, what: str) -> Mapping[str, str]:
         return {name: " / ".join(lines) for name, lines in system.repositories.items()}
     if what == "sysctl":
         return system.sysctl
-    raise ValueError(f"{what}: of a system, {', '.join(WHAT)} are compared")
+    raise ValueError(f"{what}: for a system, compare {', '.join(WHAT)}")
 
 
 def _unknown_managers(recorded: System, found: System) -> tuple[str, ...]:
-    """Package managers that one side could not be asked about."""
+    """Return package managers that one side could not query."""
     questions = {*recorded.lacking, *found.lacking}
     managers = {"packages": ("dpkg", "rpm"), "packages of pip": ("pip",), "packages of npm": ("npm",)}
     return tuple(name for question, names in managers.items() if question in questions for name in names)

@@ -1,10 +1,9 @@
-"""What the files of a system tell of it: packages, units, users, crontabs. Of this host, or of one that was restored into a
-directory, by the same means.
+"""Facts in the files of a system: packages, units, users, crontabs. For this host, or one restored into a directory.
 
 Invariants
-    Nothing outside of `root` is read, but by the package manager's own programs.
-    Links that lead out of `root` are not followed: those of another host lead elsewhere here.
-    What may not be read is named in `questions.lacking`: nothing found is never the same as nothing seen.
+    Nothing outside `root` is read, except by the package manager's own programs.
+    Links that lead out of `root` are not followed, because links of another host have other targets here.
+    Unreadable parts are listed in `questions.lacking`, so that an empty result always means that there is nothing.
 """
 
 import os
@@ -44,13 +43,13 @@ _REPOSITORIES = (
 _LOGIN = re.compile(r"://[^/\s]+@")
 _PASSWORD = re.compile(r"(?i)^(\w*password)\s*=.*")
 _UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+")
-"""What systemd takes for a unit; it passes over other names, too."""
-_NO_HOST = "files alone do not tell"
+"""The names of systemd units. systemd ignores other names, too."""
+_NO_HOST = "not known from files alone"
 _TEXT_BYTES_MAX = 16 << 20
 
 
 def restored_system(root: Path, environ: Mapping[str, str]) -> System:
-    """What the files below a directory tell of the system that they are of: no more than they can."""
+    """Return the system described by the files below a directory, as far as files describe it."""
     questions = Questions(environ)
     return System(
         hostname=hostname(root, questions),
@@ -66,7 +65,7 @@ def restored_system(root: Path, environ: Mapping[str, str]) -> System:
 
 
 def packages(root: Path, questions: Questions) -> tuple[Package, ...]:
-    """Those of the system's own package manager, sorted."""
+    """Return the packages of the system's own package manager, sorted."""
     found: list[Package] = []
     known = False
     status = root / DPKG_STATUS
@@ -81,17 +80,17 @@ def packages(root: Path, questions: Questions) -> tuple[Package, ...]:
             found += _rpm(_rows(questions, words, 3))
             break
     if not known:
-        questions.miss("packages", f"neither dpkg's nor rpm's database is below {root}")
+        questions.miss("packages", f"there is no database of dpkg or rpm below {root}")
     return tuple(sorted(found, key=lambda package: (package.manager, package.name, package.version)))
 
 
 def _rows(questions: Questions, argv: list[str], width: int) -> list[list[str]]:
-    """What a package manager lists; nothing where a line of it cannot be understood."""
+    """Return the rows of a package manager's list, or none if any line is invalid."""
     text = questions.ask("packages", argv) or ""
     rows = [line.split("\t") for line in text.split("\n") if line]
     odd = next((row for row in rows if len(row) != width), None)
     if odd is not None:
-        questions.miss("packages", f"{argv[0]} printed {odd[0][:40]!r}, which is no package")
+        questions.miss("packages", f"{argv[0]} printed {odd[0][:40]!r}, which is not a package")
         return []
     return rows
 
@@ -104,12 +103,12 @@ def _dpkg(rows: list[list[str]]) -> Iterator[Package]:
 
 def _rpm(rows: list[list[str]]) -> Iterator[Package]:
     for name, version, architecture in rows:
-        if name != "gpg-pubkey":  # a key, which rpm lists among the packages
+        if name != "gpg-pubkey":  # rpm also lists keys as packages
             yield Package(manager="rpm", name=name, version=version, architecture=architecture)
 
 
 def units(root: Path, questions: Questions) -> dict[str, str]:
-    """What systemd was told to start, and not to start: by the links that `systemctl enable` and `mask` make."""
+    """Return enabled and masked units, from the links that `systemctl enable` and `mask` make."""
     found: dict[str, str] = {}
     for prefix, directory in _UNIT_DIRECTORIES:
         listed = _listed(root, root / directory, questions, "units")
@@ -134,13 +133,13 @@ def crontabs(root: Path, questions: Questions) -> tuple[str, ...]:
 
 
 def repositories(root: Path, questions: Questions) -> dict[str, tuple[str, ...]]:
-    """Where packages come from, by file."""
+    """Return the package repositories, by file."""
     found = _matching(root, _REPOSITORIES, questions, "repositories")
     return {_below(root, path): _lines(root, path, questions) for path in found if _is_inside(root, path)}
 
 
 def users(root: Path, questions: Questions) -> tuple[User, ...]:
-    """By number, of `/etc/passwd`; what a directory service adds is not the host's own."""
+    """Return the users in `/etc/passwd` by number. Users of a directory service are not the host's own."""
     rows = (line.split(":") for line in _text(root, "etc/passwd", questions, "users").split("\n"))
     found = (
         User(name=row[0], uid=int(row[2]), gid=int(row[3]), comment=row[4], home=row[5], shell=row[6])
@@ -161,7 +160,7 @@ def groups(root: Path, questions: Questions) -> tuple[Group, ...]:
 
 
 def os_release(root: Path, questions: Questions) -> dict[str, str]:
-    """Of `/etc/os-release`, which most systems have as a link to `/usr/lib`."""
+    """Return `/etc/os-release`, which is usually a link to `/usr/lib`."""
     name = "usr/lib/os-release" if os.path.islink(root / "etc/os-release") else "etc/os-release"
     pairs = (line.partition("=") for line in _text(root, name, questions, "os").split("\n"))
     return {key: value.strip("\"'") for key, equals, value in pairs if equals and key.isidentifier()}
@@ -179,7 +178,7 @@ def _lines(root: Path, path: Path, questions: Questions) -> tuple[str, ...]:
 
 
 def _matching(root: Path, patterns: tuple[str, ...], questions: Questions, what: str) -> list[Path]:
-    """Whatever is no directory; a link counts, wherever it leads."""
+    """Return matching entries that are not directories. A link counts, whatever its target is."""
     found: set[Path] = set()
     for pattern in patterns:
         above, _, wanted = pattern.rpartition("/")
@@ -193,7 +192,7 @@ def _below(root: Path, path: Path) -> str:
 
 
 def _shown(name: str) -> str:
-    """As JSON can hold it: names of files need not be text."""
+    """Return a file name in a form that JSON can hold, because it need not be text."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -210,12 +209,12 @@ def _listed(root: Path, directory: Path, questions: Questions, what: str) -> lis
 
 
 def _is_inside(root: Path, path: Path) -> bool:
-    """Whether it is the system's own: absolute links of a restored one lead to this host's files."""
+    """Return whether a path is within the system. Absolute links of a restored one lead to this host's files."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _text(root: Path, name: str, questions: Questions, what: str) -> str:
-    """Empty where there is none: a host need not have it. That a file may not be read is the walk's to report."""
+    """Return a file's text, or an empty string if it is missing. The walk reports unreadable files."""
     path = root / name
     if not _is_inside(root, path):
         return ""

@@ -1,4 +1,4 @@
-"""Asking programs of this host: what is not there is noted, what fails is reported, what hangs is ended."""
+"""Queries of this host's programs: missing programs are noted, failures reported, hanging ones ended."""
 
 import os
 import shutil
@@ -10,19 +10,19 @@ from drtool.errors import DrtoolError
 from drtool.sources import children
 
 ANSWER_S = 120.0
-"""A program that says nothing for so long (a device that does not answer) is given up."""
+"""A program without output for this long (because of a device that does not answer) is ended."""
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 class Questions:
-    """What was asked, and what could not be answered."""
+    """The queries of a host, and those that failed."""
 
     def __init__(self, environ: Mapping[str, str], failed: Callable[[str, str], None] | None = None) -> None:
-        """`failed` is told (what, why) where a program is there and does not do it."""
+        """`failed` is called with (what, why) if a program exists but fails."""
         path = environ.get("PATH", os.defpath).split(os.pathsep)
         self._environ = {
             **environ,
-            "PATH": os.pathsep.join([*path, *(each for each in _SBIN if each not in path)]),  # cron has none of them
+            "PATH": os.pathsep.join([*path, *(each for each in _SBIN if each not in path)]),  # cron's PATH lacks them
             "LC_ALL": "C",
         }
         self._failed = failed
@@ -32,7 +32,7 @@ class Questions:
         return shutil.which(program, path=self._environ["PATH"]) is not None
 
     def ask(self, what: str, argv: Sequence[str], *, success: Sequence[int] = (0,)) -> str | None:
-        """What the program prints; None if there is no answer, which is noted under `what`."""
+        """Return a program's output, or None without an answer, which is noted under `what`."""
         if not self.has(argv[0]):
             self.lacking[what] = f"there is no program {argv[0]}"
             return None
@@ -43,7 +43,7 @@ class Questions:
             return None
 
     def miss(self, what: str, why: str) -> None:
-        """Something that should be known, and is not."""
+        """Note a fact that should be known, but is not."""
         self.lacking[what] = why
         if self._failed is not None:
             self._failed(what, why)
@@ -55,6 +55,6 @@ class Questions:
             if time.monotonic() >= ends_at:
                 raise DrtoolError(f"{argv[0]} gave no answer within {ANSWER_S:.0f} s")
 
-        # of `/`: a module or a setting that lies about where somebody happens to stand is not this host's
+        # in `/`, because modules and settings in the current directory are not the host's
         out = children.run(argv, self._environ, cwd=Path("/"), success=success, watch=watch)
         return out.decode("utf-8", "replace")

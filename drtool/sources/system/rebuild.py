@@ -1,6 +1,6 @@
-"""The script that rebuilds a host from its record: the same for every host, but for what it says of whom it is.
+"""The script that rebuilds a host from its record. It is the same for every host, except for the host's description.
 
-It reads the lists beside it (`packages-manual.txt`, `units.txt`, …) and the files of the snapshot; nothing of them stands in it.
+It reads the lists beside it (`packages-manual.txt`, `units.txt`, …) and the files of the snapshot, and contains none of them.
 """
 
 from importlib.resources import files

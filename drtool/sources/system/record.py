@@ -1,9 +1,9 @@
-"""What is recorded of a host when its system is captured: one JSON file in the snapshot, by which a rebuilt one is judged.
+"""The record of a captured system: one JSON file in the snapshot, which a rebuilt host is compared with.
 
 Invariants
-    The same host, unchanged, gives the same bytes: nothing that counts, measures or dates is recorded, and all is sorted.
-    The first key, `drtool`, is `system`; `format` is 1. A reader of an unknown format refuses.
-    What could not be found out is named in `lacking`: an empty list means none, never unknown.
+    The same host, unchanged, gives the same bytes: no counts, measurements or dates are recorded, and everything is sorted.
+    The first key, `drtool`, is `system`, and `format` is 1. A reader refuses an unknown format.
+    Facts that could not be determined are listed in `lacking`: an empty list means none, never unknown.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ KIND = "system"
 INVENTORY = f"/{KIND}/{NAME}".encode()
 INVENTORY_BYTES_MAX = 64 << 20
 SETTINGS_OF_ROOT = "settings of root"
-"""In `lacking`: there are kernel settings that this user may not read."""
+"""A key of `lacking`: there are kernel settings that this user may not read."""
 
 
 class Package(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -27,13 +27,13 @@ class Package(Struct, frozen=True, kw_only=True, omit_defaults=True):
     manager: str
     """`dpkg`, `rpm`, `pip` or `npm`."""
     name: str
-    """As the manager tells it apart: dpkg's has `:ARCHITECTURE` where there may be several."""
+    """The name within the manager. dpkg's has `:ARCHITECTURE` if there may be several."""
     version: str
     architecture: str = ""
     manual: bool = False
-    """Somebody asked for it; it is no other package's dependency."""
+    """Installed on request, not as a dependency of another package."""
     held: bool = False
-    """It stays at this version."""
+    """Held at this version."""
 
 
 class User(Struct, frozen=True, kw_only=True):
@@ -52,47 +52,47 @@ class Group(Struct, frozen=True, kw_only=True):
 
 
 class System(Struct, frozen=True, kw_only=True):
-    """A host, as far as it can be told in words; the files themselves lie beside this in the snapshot."""
+    """A host, as far as words describe it. Its files are beside this record in the snapshot."""
 
     drtool: str = KIND
     format: int = FORMAT
     hostname: str = ""
     os: dict[str, str] = {}
-    """Of os-release."""
+    """The fields of os-release."""
     kernel: str = ""
     architecture: str = ""
     firmware: str = ""
     """`uefi` or `bios`."""
     command_line: str = ""
-    """The kernel's."""
+    """The kernel's command line."""
     packages: tuple[Package, ...] = ()
     repositories: dict[str, tuple[str, ...]] = {}
-    """By file: its lines without comments; user names and passwords in URLs are left out."""
+    """By file: its lines without comments. User names and passwords in URLs are left out."""
     units: dict[str, str] = {}
-    """By name: `enabled`, `masked`, or `alias of X`; those of user managers begin with `user/`."""
+    """By name: `enabled`, `masked`, or `alias of X`. Names of user units begin with `user/`."""
     crontabs: tuple[str, ...] = ()
     users: tuple[User, ...] = ()
     groups: tuple[Group, ...] = ()
     sysctl: dict[str, str] = {}
     storage: Any = None
-    """Block devices as lsblk has them: sizes in bytes, file systems, UUIDs, where they are mounted."""
+    """Block devices as listed by lsblk: sizes in bytes, file systems, UUIDs, mount points."""
     network: Any = None
-    """`{addresses, routes}` as ip has them."""
+    """`{addresses, routes}` as listed by ip."""
     lacking: dict[str, str] = {}
-    """What could not be found out, and why."""
+    """Facts that could not be determined, with the reasons."""
 
     def encoded(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2) + b"\n"
 
 
 def read_system(text: bytes) -> System:
-    """Raises FormatError."""
+    """Parse a record. Raises FormatError."""
     try:
         system = msgspec.json.decode(text, type=System)
     except msgspec.MsgspecError as error:
-        raise FormatError(f"{NAME} of the snapshot cannot be understood: {error}") from None
+        raise FormatError(f"{NAME} of the snapshot is invalid: {error}") from None
     if system.format != FORMAT:
-        raise FormatError(f"{NAME} of the snapshot has the format {system.format}, and this version knows {FORMAT}")
+        raise FormatError(f"{NAME} of the snapshot has the format {system.format}, but this version reads {FORMAT}")
     if system.drtool != KIND:
-        raise FormatError(f"{NAME} of the snapshot is of {system.drtool}, and not of a system")
+        raise FormatError(f"{NAME} of the snapshot is of {system.drtool}, not of a system")
     return system
