@@ -19,7 +19,7 @@ catalogue of snapshots consistent over the sites' own storage, without a daemon.
 
 Global options work before and after the command. Results go to standard output, progress and warnings to standard error.
 --json prints exactly one document, also for an error."""
-_DATE = "2026-11-24"  # the date of this version; a page without a date is not well formed
+_DATE = "2026-11-24"  # the date of this version, because a page without a date is not well formed
 _ESCAPES = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
 _ENVIRONMENT = {
     "DRTOOL_CONFIG": "The configuration file.",

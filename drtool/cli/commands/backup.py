@@ -75,7 +75,8 @@ def backup(
     one_file_system: Annotated[
         bool,
         typer.Option(
-            "--one-file-system", help="Do not cross into other file systems; store mount points as empty directories."
+            "--one-file-system",
+            help="Do not cross into other file systems, and store mount points as empty directories.",
         ),
     ] = False,
     exclude_larger_than: Annotated[
@@ -92,11 +93,11 @@ def backup(
     ] = False,
     files_from: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Read more PATHs from this file, one per line; - reads stdin."),
+        typer.Option(metavar="FILE", help="Read more PATHs from this file, one per line. - reads stdin."),
     ] = None,
     files_from0: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Read PATHs that end with NUL; symbolic links are stored as links."),
+        typer.Option(metavar="FILE", help="Read PATHs that end with NUL. Symbolic links are stored as links."),
     ] = None,
     skip_if_newer_than: Annotated[
         str | None,
@@ -120,11 +121,11 @@ def backup(
     stdin: Annotated[bool, typer.Option("--stdin", help="Store stdin as one file.")] = False,
     stdin_name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Name the stored file; slashes make directories.  [default: stdin]"),
+        typer.Option(metavar="NAME", help="Name the stored file. Slashes make directories.  [default: stdin]"),
     ] = None,
     stdin_command: Annotated[
         bool,
-        typer.Option("--stdin-command", help="Store the output of the command after `--`; fail if the command fails."),
+        typer.Option("--stdin-command", help="Store the output of the command after `--`. Fail if the command fails."),
     ] = False,
     dry_run: DryRun = False,
 ) -> None:

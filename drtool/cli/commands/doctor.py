@@ -28,7 +28,7 @@ _STYLES: dict[str, Style] = {"error": "bad", "warning": "warn", "note": "dim", "
 def doctor(
     context: typer.Context,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Write nothing; skip the checks that need writing.")
+        bool, typer.Option("--read-only", help="Write nothing, and skip the checks that need writing.")
     ] = False,
 ) -> None:
     """Check configuration, targets, clocks and tools.
@@ -84,7 +84,7 @@ def _request(call: Call, *, read_only: bool) -> "DoctorRequest":
 
 
 def _settings(call: Call, faults: list[ConfigError]) -> Settings:
-    """Return the settings, with whatever can be used of a faulty configuration."""
+    """Return the settings, with the usable parts of a faulty configuration."""
 
     directory = Path.cwd()
     trust = trust_of(named=named_config(call.options, os.environ, directory) is not None)

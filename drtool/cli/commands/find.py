@@ -34,7 +34,7 @@ def find(
     context: typer.Context,
     patterns: Annotated[
         list[str],
-        typer.Argument(metavar="PATTERN…", help="Match these shell patterns; with a slash, they match the whole path."),
+        typer.Argument(metavar="PATTERN…", help="Match these shell patterns. With a slash, they match the whole path."),
     ],
     snapshot: Annotated[
         list[str] | None, typer.Option("--snapshot", metavar="SNAPSHOT", help="Search only this snapshot (repeatable).")

@@ -155,7 +155,7 @@ def forget(
         document = document_of(run_forget(repository, request, call.emit))
         objections = document[
             "objections"
-        ]  # a real run with any objection was refused; a dry run also shows what would be removed
+        ]  # a real run with any objection was refused, and a dry run shows what would be removed
         failure = _prune(call, repository, request, document) if prune and not objections else None
     if objections:
         document["error"] = {"kind": Refused("").kind, **objections[0]}

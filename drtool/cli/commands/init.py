@@ -36,14 +36,16 @@ def init(
     context: typer.Context,
     target: Annotated[
         list[str] | None,
-        typer.Option(metavar="SITE[/NAME]=URL", help="Store copies at URL; a site is whatever can fail as a whole."),
+        typer.Option(
+            metavar="SITE[/NAME]=URL", help="Store copies at URL. A site is a place that can fail as a whole."
+        ),
     ] = None,
     copies: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Store each pack at N sites (default 2).")
     ] = None,
     arbiter: Annotated[
         str | None,
-        typer.Option(metavar="[SITE=]URL", help="Add a place that only votes; with two sites, one is added anyway."),
+        typer.Option(metavar="[SITE=]URL", help="Add a place that only votes. With two sites, one is added anyway."),
     ] = None,
     hide_sizes: Annotated[
         bool,

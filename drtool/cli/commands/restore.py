@@ -47,13 +47,13 @@ def restore(
         typer.Option("--all-sources", help="Restore the newest snapshot of every source of this host, or of --host."),
     ] = False,
     to: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Restore into this directory; it is created if missing.")
+        str | None, typer.Option(metavar="DIR", help="Restore into this directory, and create it if missing.")
     ] = None,
     in_place: Annotated[
         bool,
         typer.Option(
             "--in-place",
-            help="Restore to the original place; files that differ are overwritten unless --overwrite says otherwise.",
+            help="Restore to the original place. Without --overwrite, files that differ are overwritten.",
         ),
     ] = False,
     to_dsn: Annotated[

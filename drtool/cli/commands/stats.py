@@ -17,7 +17,7 @@ def stats(
     context: typer.Context,
     snapshots: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SNAPSHOT…]", help="Count only these snapshots; by default, everything."),
+        typer.Argument(metavar="[SNAPSHOT…]", help="Count only these snapshots instead of everything."),
     ] = None,
     host: Hosts = None,
     tag: Tags = None,

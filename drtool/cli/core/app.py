@@ -54,7 +54,7 @@ def build(call: "Call") -> AnyCommand:
         verbose: Annotated[
             bool,
             typer.Option(
-                "-v", "--verbose", help="Name each item and what happens to it; -vv also shows the protocols."
+                "-v", "--verbose", help="Name each item and what happens to it. -vv also shows the protocols."
             ),
         ] = False,
         no_color: Annotated[bool, typer.Option("--no-color", help="Use no colours, as NO_COLOR does.")] = False,

@@ -92,10 +92,10 @@ def config_text(chosen: Chosen) -> str:
         "",
         f"repository: {_quoted(chosen.label)}",
         "",
-        "# Where the password is; see also password_command.",
+        "# The file with the password. password_command is the alternative.",
         f"{'' if chosen.use_password_file else '# '}password_file: {_quoted(chosen.password_file or '/etc/drtool/password')}",
         "",
-        "sites:                     # a site is whatever can fail as a whole",
+        "sites:                     # a site is a place that can fail as a whole",
     ]
     site = ""
     for place in sorted(chosen.places, key=lambda place: place.name):
@@ -124,7 +124,7 @@ def _keys_of(place: Place) -> str:
 
 
 def _remark(place: Place) -> str:
-    """Return a comment as one line, whatever characters it contains."""
+    """Return a comment as one line, with its special characters escaped."""
     words = printable(" ".join(place.comment.split()))
     return f"  # {words}" if words else ""
 

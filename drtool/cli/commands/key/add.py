@@ -23,9 +23,7 @@ def key_add(
     ] = None,
     new_password_file: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="Read the new password from the first line of this file; otherwise ask for it."
-        ),
+        typer.Option(metavar="FILE", help="Read the new password from the first line of this file instead of asking."),
     ] = None,
 ) -> None:
     """Add a password. Each password opens the whole repository.

@@ -19,7 +19,7 @@ def manifest_recover(
     context: typer.Context,
     from_site: Annotated[
         list[str] | None,
-        typer.Option("--from", metavar="SITE", help="Recover from this remaining site; name all of them."),
+        typer.Option("--from", metavar="SITE", help="Recover from this remaining site. Name all of them."),
     ] = None,
     i_accept_lost_writes: Annotated[
         bool,

@@ -11,7 +11,7 @@ from drtool.errors import Refused, UsageError
 
 def plan_approve(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Answer this run; it prints its id when it asks.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Answer this run. It prints its id when it asks.")],
     step: Annotated[str, typer.Argument(metavar="STEP", help="Answer for this step.")],
     no: Annotated[bool, typer.Option("--no", help="Refuse instead of approving.")] = False,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Add a note for the report.")] = "",

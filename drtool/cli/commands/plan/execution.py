@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from drtool.plans.running.session import Result, Run
 
 
-Live = Annotated[bool, typer.Option("--live", help="Allow changes to production; a plan of scope live needs this.")]
+Live = Annotated[bool, typer.Option("--live", help="Allow changes to production. A plan of scope live needs this.")]
 
 
 @contextmanager

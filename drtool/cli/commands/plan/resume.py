@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def plan_resume(
     context: typer.Context,
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="Resume this run; by default, the last unfinished one.")
+        str | None, typer.Argument(metavar="[RUN]", help="Resume this run instead of the last unfinished one.")
     ] = None,
 ) -> None:
     """Resume a run whose process died.

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from drtool.plans.language import Plan
 
 
-Systemd = Annotated[bool, typer.Option("--systemd", help="Use systemd timers; the default where systemd runs.")]
+Systemd = Annotated[bool, typer.Option("--systemd", help="Use systemd timers, the default where systemd runs.")]
 
 
 Cron = Annotated[bool, typer.Option("--cron", help="Use /etc/cron.d/drtool, or a block in the user's crontab.")]
 
 
 User = Annotated[
-    bool, typer.Option("--user", help="Use the timers of this user instead of the system; the default without root.")
+    bool, typer.Option("--user", help="Use the timers of this user instead of the system, the default without root.")
 ]
 
 

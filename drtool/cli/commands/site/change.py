@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Planned = tuple["Change", "TargetSpec | None"]
 
 
-SiteArgument = Annotated[str, typer.Argument(metavar="SITE", help="A site of the repository.")]
+SiteArgument = Annotated[str, typer.Argument(metavar="SITE", help="Name a site of the repository.")]
 
 
 def change_site(call: "Call", plan: "Callable[[Repository], Planned]") -> None:

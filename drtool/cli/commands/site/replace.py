@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def site_replace(
     context: typer.Context,
     old: Annotated[str, typer.Argument(metavar="OLD", help="Replace this site, which is gone or will go.")],
-    new: Annotated[str, typer.Argument(metavar="NEW[/NAME]=URL", help="Use this new place; it may keep the old name.")],
+    new: Annotated[str, typer.Argument(metavar="NEW[/NAME]=URL", help="Use this new place. It may keep the old name.")],
     gone: Annotated[
         bool,
         typer.Option(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def target_add(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(metavar="SITE[/NAME]", help="Name the new target; NAME is main by default.")],
+    target: Annotated[str, typer.Argument(metavar="SITE[/NAME]", help="Name the new target. NAME is main by default.")],
     url: Annotated[str, typer.Argument(metavar="URL", help="Use this empty or new directory, or another empty place.")],
     weight: Annotated[
         str | None,

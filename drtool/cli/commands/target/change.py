@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from drtool.repository import Repository
 
 
-TargetArgument = Annotated[str, typer.Argument(metavar="SITE/NAME", help="A target; SITE alone means SITE/main.")]
+TargetArgument = Annotated[
+    str, typer.Argument(metavar="SITE/NAME", help="Name the target. SITE alone means SITE/main.")
+]
 
 
 def change_target(call: "Call", carry_out: "Callable[[Repository], TargetChange]", *, declares: bool = False) -> None:
