@@ -62,7 +62,7 @@ def diff(
     call: Call = context.obj
     narrow = narrowing(host, tag, source)
     (name, path), (other_name, other_path) = split_snapshot(first), split_snapshot(second)
-    with call.look_inside(sites(manifest_from)) as repository:
+    with call.open_for_reading(sites(manifest_from)) as repository:
         second_path = path if other_path is None else other_path
         one = (chosen_snapshot(call, repository, name, narrow, path), path)
         other = (chosen_snapshot(call, repository, other_name, narrow, second_path), second_path)

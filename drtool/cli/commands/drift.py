@@ -62,7 +62,7 @@ def drift(
     settings = call.settings
     systems = {name: each for name, each in settings.config.sources.items() if each.system is not None}
     narrow = narrowing(host or [settings.host], tag, source or (list(systems) if snapshot == LATEST else None))
-    with call.look_inside(sites(manifest_from)) as repository:
+    with call.open_for_reading(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, snapshot, narrow)
         found = run_drift(
             repository,

@@ -69,7 +69,7 @@ def dump(
     if to is None and archive is not None and sys.stdout.isatty():
         raise UsageError("an archive cannot be written to a terminal", hint="pipe it into a program, or add --to FILE")
     name, path = split_snapshot(snapshot)
-    with call.look_inside(sites(manifest_from)) as repository:
+    with call.open_for_reading(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source), path)
         place = place_of(repository, chosen, path)
         try:

@@ -68,7 +68,7 @@ def find(
         raise UsageError(f"--type {' '.join(sorted(types - _TYPES))} is unknown; the choices are f, d and l")
     wanted = Wanted(patterns=tuple(patterns), ignore_case=ignore_case, types=types)
     narrow = narrowing(host, tag, source)
-    with call.look_inside(sites(manifest_from)) as repository:
+    with call.open_for_reading(sites(manifest_from)) as repository:
         rows = narrowed(repository.view.state.snapshots, narrow)
         if snapshot:
             rows = [chosen_snapshot(call, repository, name, narrow) for name in snapshot]

@@ -53,7 +53,7 @@ def ls(
 
     call: Call = context.obj
     name, path = split_snapshot(snapshot)
-    with call.look_inside(sites(manifest_from)) as repository:
+    with call.open_for_reading(sites(manifest_from)) as repository:
         chosen = chosen_snapshot(call, repository, name, narrowing(host, tag, source), path)
         if not call.screen.form.documents:
             rows = listing.stream(repository, chosen, path, recursive)

@@ -43,7 +43,7 @@ def mount(
     if any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty", hint="name an empty directory, or unmount what is there")
     narrow = narrowing(host, tag, source)
-    with call.look_inside(sites(manifest_from)) as repository:
+    with call.open_for_reading(sites(manifest_from)) as repository:
         if any(map(narrow.admits, repository.view.state.snapshots)):
             chosen_snapshot(call, repository, "latest", narrow)  # reports the source of DIR/latest
         run_mount(

@@ -41,7 +41,7 @@ def report(
     if html is None:
         raise UsageError("no output file given", hint="drtool report --html FILE")
     now_ns = time.time_ns()
-    with call.open_anyhow(sites(manifest_from)) as repository:
+    with call.open_for_report(sites(manifest_from)) as repository:
         examined = examine(call, repository)
         state = repository.view.state
         placed = document_of(ring(repository))

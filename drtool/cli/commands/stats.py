@@ -39,7 +39,7 @@ def stats(
 
     call: Call = context.obj
     narrow = narrowing(host, tag, source)
-    with call.look_inside(sites(manifest_from)) as repository:
+    with call.open_for_reading(sites(manifest_from)) as repository:
         if snapshots:
             chosen = [chosen_snapshot(call, repository, name, narrow) for name in snapshots]
             document = document_of(stats_of(repository, list({row.id: row for row in chosen}.values())))

@@ -34,7 +34,7 @@ def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
     """
     call: Call = context.obj
     call.begin("status")
-    with call.open_anyhow(sites(manifest_from)) as repository:
+    with call.open_for_report(sites(manifest_from)) as repository:
         examined = examine(call, repository)
     call.show(examined.document, status_view(examined.document, examined.promised), exit_code=examined.exit_code)
 

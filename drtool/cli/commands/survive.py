@@ -42,7 +42,7 @@ def survive(
     from drtool.operations.survive.run import exit_code
 
     call: Call = context.obj
-    with call.look_inside(sites(manifest_from)) as repository:
+    with call.open_for_reading(sites(manifest_from)) as repository:
         result = run_survive(repository, SurviveRequest(lose=tuple(lose or ())), call.emit)
     document = document_of(result)
     call.show(document, survive_view(document), exit_code=exit_code(result))

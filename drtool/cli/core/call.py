@@ -21,11 +21,11 @@ from drtool.errors import ConfigError, DrtoolError, NoQuorum, UsageError
 from drtool.events import Emit, Warned
 
 if TYPE_CHECKING:
-    from drtool.cli.core.life import Life
+    from drtool.cli.core.hooks import CommandHooks
     from drtool.manifest import View as ManifestView
     from drtool.repository import Repository, RepositorySpec, TargetSpec
 
-LOOKING_PATIENCE_S = 20.0
+REPORT_PATIENCE_S = 20.0
 """How long a command that only reports waits for a server.
 
 It is shorter than for other commands, because a server that does not answer is part of the report.
@@ -51,7 +51,7 @@ class Call:
         self.choices: list[Document] = []
         """The snapshot that `latest` selected, for each time that the command line names it."""
         self._noted: set[str] = set()
-        self._life: Life | None = None
+        self._hooks: CommandHooks | None = None
         self._view: ManifestView | None = None
         self._writes = False
 
@@ -105,10 +105,10 @@ class Call:
             self._withdraw_metrics()
         if dry_run or (self.settings.config.hooks == Hooks() and self.metrics_file is None):
             return
-        from drtool.cli.core.life import Life
+        from drtool.cli.core.hooks import CommandHooks
 
-        self._life = Life(self, command)
-        self._life.begin()
+        self._hooks = CommandHooks(self, command)
+        self._hooks.begin()
 
     def _withdraw_metrics(self) -> None:
         """Remove the figures that an earlier configuration wrote, because they would look current for ever."""
@@ -131,7 +131,7 @@ class Call:
 
     def end(self, code: int) -> int:
         """Run what follows the command, which ended with `code`. Return the exit code of both."""
-        return code if self._life is None else self._life.end(code)
+        return code if self._hooks is None else self._hooks.end(code)
 
     def show(self, document: object, view: View, *, exit_code: int = 0) -> None:
         """End the command with its result. A result read from the manifest also records how certain it is."""
@@ -149,7 +149,7 @@ class Call:
             self._noted.add(message)
             self.emit(Warned(message=message))
 
-    def reading(self, *, writes: bool = False) -> str:
+    def reading_command(self, *, writes: bool = False) -> str:
         """Return a command line that reads without a quorum, for hints.
 
         It is this command line, or `snapshots` for a command that writes.
@@ -164,7 +164,7 @@ class Call:
         """Return the failure with its hint completed: the whole command line for reading without a quorum."""
         if isinstance(error, NoQuorum) and error.hint is not None and "--manifest-from" in error.hint:
             if ": --manifest-from" in error.hint:
-                error.hint = f"to read the catalogue of single sites: {self.reading(writes=True)}"
+                error.hint = f"to read the catalogue of single sites: {self.reading_command(writes=True)}"
             if "can write at" in error.message:
                 error.message += _FULL_NOT_LOST
             elif self._writes:
@@ -181,7 +181,7 @@ class Call:
         return self.open(replace(self.spec(self.configured_targets(), manifest_from), declares=declares))
 
     @contextmanager
-    def look_inside(self, manifest_from: Sequence[str] = ()) -> "Iterator[Repository]":
+    def open_for_reading(self, manifest_from: Sequence[str] = ()) -> "Iterator[Repository]":
         """Open the repository for a command that reads stored data. Damage found while reading is recorded for all hosts
         at the end.
         """
@@ -190,13 +190,13 @@ class Call:
         with self.open_repository(manifest_from) as repository, recording_reads(repository, self.emit):
             yield repository
 
-    def open_anyhow(self, manifest_from: Sequence[str] = ()) -> "Repository":
+    def open_for_report(self, manifest_from: Sequence[str] = ()) -> "Repository":
         """Open the repository for a command that reports.
 
         Without a quorum, the view is that of the sites that answer, and `uncertain` holds the reason.
         """
         spec = self.spec(self.configured_targets(), manifest_from)
-        patience_s = min(spec.patience_s, LOOKING_PATIENCE_S)
+        patience_s = min(spec.patience_s, REPORT_PATIENCE_S)
         return self.open(replace(spec, anyhow=not manifest_from, patience_s=patience_s))
 
     def open(self, spec: "RepositorySpec") -> "Repository":
@@ -228,7 +228,7 @@ class Call:
             timezone=settings.timezone,
             manifest_from=tuple(manifest_from or ()),
             rerun=self.rerun,
-            reading=self.reading(writes=manifest_from is None),
+            reading=self.reading_command(writes=manifest_from is None),
             config=str(settings.config_path or CONFIG_NAME),
             trace=(lambda note: self.screen.trace(f"{note.phase}: {note.text}")) if self.screen.form.traces else None,
             rates=Rates(upload_bytes_s=limits.upload, download_bytes_s=limits.download),

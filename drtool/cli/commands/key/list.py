@@ -27,7 +27,7 @@ def key_list(context: typer.Context, manifest_from: ManifestFrom = None) -> None
     from drtool.operations.keys import list_keys
 
     call: Call = context.obj
-    with call.open_anyhow(sites(manifest_from)) as repository:
+    with call.open_for_report(sites(manifest_from)) as repository:
         document = document_of(list_keys(repository))
     call.show(document, list_view(document), exit_code=6 if repository.uncertain else 0)
 

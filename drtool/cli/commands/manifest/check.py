@@ -23,7 +23,7 @@ def manifest_check(context: typer.Context, manifest_from: ManifestFrom = None) -
     call: Call = context.obj
     from drtool.operations.catalogue import check
 
-    with call.open_anyhow(sites(manifest_from)) as repository:
+    with call.open_for_report(sites(manifest_from)) as repository:
         document = document_of(check(repository))
     damaged = any(problem["kind"] not in ("unreachable", "no-quorum") for problem in document["problems"])
     code = repository.uncertain.exit_code if repository.uncertain else 4 if damaged else 0

@@ -49,7 +49,7 @@ def manifest_recover(
     from drtool.operations.catalogue import plan_recovery, recover
 
     call: Call = context.obj
-    with call.open_anyhow() as repository:
+    with call.open_for_report() as repository:
         judges = [_arbiter(call, word) for word in arbiter or ()]
         plan = plan_recovery(repository, sites(from_site), judges, dry_run=dry_run)
         if not dry_run:

@@ -27,7 +27,7 @@ def manifest_status(context: typer.Context, manifest_from: ManifestFrom = None) 
     call: Call = context.obj
     from drtool.operations.catalogue import status
 
-    with call.open_anyhow(sites(manifest_from)) as repository:
+    with call.open_for_report(sites(manifest_from)) as repository:
         document = document_of(status(repository))
     code = repository.uncertain.exit_code if repository.uncertain else quorum_exit(document)
     call.show(document, status_view(document), exit_code=code)

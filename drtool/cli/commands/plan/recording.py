@@ -116,7 +116,7 @@ def recorded_runs(call: "Call", manifest_from: list[str] | None) -> "tuple[Recor
     if call.settings.config_path is None and manifest_from is None:
         return None
     try:
-        with call.open_anyhow(sites(manifest_from)) as repository:
+        with call.open_for_report(sites(manifest_from)) as repository:
             return repository.view.state.runs
     except DrtoolError as error:
         call.emit(

@@ -25,7 +25,7 @@ def site_list(context: typer.Context, manifest_from: ManifestFrom = None) -> Non
     from drtool.operations.sites import sites as list_sites
 
     call: Call = context.obj
-    with call.open_anyhow(sites(manifest_from)) as repository:
+    with call.open_for_report(sites(manifest_from)) as repository:
         document = document_of(list_sites(repository))
     call.show(document, sites_view(document), exit_code=repository.uncertain.exit_code if repository.uncertain else 0)
 

@@ -24,7 +24,7 @@ _GOOD = {"backup": (0, 5), "verify": (0, 5), "prune": (0,)}
 """
 
 
-class Life:
+class CommandHooks:
     """The hooks and figures of one run of one command."""
 
     def __init__(self, call: "Call", command: str) -> None:
