@@ -1,3 +1,4 @@
-"""The command line: it turns words into calls and results into text. It holds no logic, no store and no thread, and only
-`render` draws.
+"""The command line, which turns words into calls and results into text.
+
+It holds no logic, no store and no thread, and only `render` draws.
 """

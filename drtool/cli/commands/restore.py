@@ -291,8 +291,9 @@ def differing(
     compared: "Compared",
     excludes: "Collection[str]" = (),
 ) -> "list[RestoreError]":
-    """Return the differences between the disk and the snapshot that `errors` does not list. Count the comparisons in
-    `compared`.
+    """Return the differences between the disk and the snapshot that `errors` does not list.
+
+    Count the comparisons in `compared`.
 
     The content of an item is compared even if its attributes could not be set.
     """

@@ -77,8 +77,9 @@ def _about_plans(rows: "Iterable[Proof]", now_ns: int) -> "Iterable[Remark]":
 
 
 def _configured_plans(call: "Call") -> "tuple[dict[str, float | None], list[Remark]]":
-    """Return how often each plan of this host must pass, by id, and the unreadable plans. Without plans nothing is
-    imported.
+    """Return how often each plan of this host must pass, by id, and the unreadable plans.
+
+    Without plans nothing is imported.
     """
     from drtool.cli.core.plan_files import plans_directory
     from drtool.operations.status import problem

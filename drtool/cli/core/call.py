@@ -182,8 +182,9 @@ class Call:
 
     @contextmanager
     def open_for_reading(self, manifest_from: Sequence[str] = ()) -> "Iterator[Repository]":
-        """Open the repository for a command that reads stored data. Damage found while reading is recorded for all hosts
-        at the end.
+        """Open the repository for a command that reads stored data.
+
+        Damage found while reading is recorded for all hosts at the end.
         """
         from drtool.repository.findings import recording_reads
 

@@ -19,8 +19,9 @@ class Bug(DrtoolError):
 
 
 def report(call: "Call", error: Exception) -> Bug:
-    """Return the failure to show. The traceback goes to the terminal with `--verbose`, otherwise to a file in the state
-    directory.
+    """Return the failure to show.
+
+    The traceback goes to the terminal with `--verbose`, otherwise to a file in the state directory.
     """
     trace = "".join(traceback.format_exception(error))
     message = f"this is a bug in drtool {__version__}: {type(error).__name__}: {error}"

@@ -36,8 +36,9 @@ def mark_snapshots(call: "Call", names: list[str], narrow: "Narrowing", alter: "
 
 
 def _chosen(call: "Call", repository: "Repository", text: str, narrow: "Narrowing") -> bytes:
-    """Return the id of the snapshot that `text` names. A path only selects among `latest`, because marks apply to whole
-    snapshots.
+    """Return the id of the snapshot that `text` names.
+
+    A path only selects among `latest`, because marks apply to whole snapshots.
     """
     name, path = split_snapshot(text)
     if path and parse_latest(name) is None:

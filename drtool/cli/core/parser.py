@@ -139,8 +139,9 @@ def short_help(path: Path) -> str:
 
 
 def command(path: Path) -> Command:
-    """Return Typer's command for a function. The docstring is the help, and the text after `Examples:` is shown at the
-    end.
+    """Return Typer's command for a function.
+
+    The docstring is the help, and the text after `Examples:` is shown at the end.
     """
     function = function_of(path)
     text, _, examples = inspect.cleandoc(function.__doc__ or "").partition(_EXAMPLES)

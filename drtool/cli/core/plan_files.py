@@ -30,8 +30,9 @@ def plan_file(call: "Call", word: str) -> Path:
 
 
 def trusted_plan(call: "Call", word: str, file: Path) -> "Plan":
-    """Return the plan in `file`, which FILE or ID named. Raise ConfigError, also for one that an untrusted user may have
-    written.
+    """Return the plan in `file`, which FILE or ID named.
+
+    Raise ConfigError, also for one that an untrusted user may have written.
     """
     from drtool.plans.language import load_plan
     from drtool.plans.library import read_trusted
@@ -40,8 +41,9 @@ def trusted_plan(call: "Call", word: str, file: Path) -> "Plan":
 
 
 def trust_of_plan(call: "Call", word: str) -> "Trust":
-    """Return who may have written a plan: a file named on the command line is trusted as the user is, one found by id is
-    not.
+    """Return who may have written a plan.
+
+    A file named on the command line is trusted as the user is. A file found by id is not.
     """
     from drtool.plans.library import SUFFIXES
 

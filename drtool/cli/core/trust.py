@@ -36,8 +36,9 @@ def check_named_files(config: Config, path: Path, directory: Path, trust: Trust)
 
 
 def trust_of(*, named: bool) -> Trust:
-    """Return the users whose files are trusted. The user behind `sudo` is not among them, because sudo may allow a
-    single command.
+    """Return the users whose files are trusted.
+
+    The user behind `sudo` is not among them, because sudo may allow a single command.
     """
     return Trust(uids=frozenset({0, os.geteuid()}), named=named, unmapped_uid=_unmapped_uid())
 

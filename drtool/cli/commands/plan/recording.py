@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 
 def record_owed(call: "Call") -> dict[str, str]:
-    """Record each finished run of this host that the catalogue lacks. Return by run the reason for a failure, or "" on
-    success.
+    """Record each finished run of this host that the catalogue lacks.
+
+    Return by run the reason for a failure, or "" on success.
     """
     from drtool.manifest.ops import RecordRun
     from drtool.plans.evidence.recording import mark, owed

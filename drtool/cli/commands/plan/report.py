@@ -135,8 +135,9 @@ def _needs(story: "Story", folder: Path) -> dict[str, list[str]]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write for this user only, because a report names places and people. A device or a pipe is written to. Raise
-    DrtoolError.
+    """Write for this user only, because a report names places and people.
+
+    A device or a pipe is written to. Raise DrtoolError.
     """
     data = text.encode("utf-8", "replace")
     try:

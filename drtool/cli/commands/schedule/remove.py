@@ -67,8 +67,9 @@ def _whose(call: "Call", choice: TimerChoice) -> str | None:
 
 
 def _removals(choice: TimerChoice, config: str | None) -> "list[Change]":
-    """Return the changes that remove a configuration's timers, or all timers for None. In a directory: units and cron's
-    file.
+    """Return the changes that remove a configuration's timers, or all timers for None.
+
+    In a directory: units and cron's file.
     """
     from drtool.operations.scheduling.files import cron_file_change, crontab_change, unit_changes
 
