@@ -132,8 +132,8 @@ class Snapshot(Row, frozen=True):
     program: str
     sequence: int = 0
     hidden: tuple[str, ...] | None = None
-    """What the backup could not see: `trusted` attributes, or the attributes and flags of `unreadable` directories on the
-    way. None: not recorded."""
+    """What the backup could not see: `trusted` attributes, `flags`, or the attributes and flags of `unreadable` directories
+    on the way. None: not recorded."""
 
 
 class Mark(Row, frozen=True):

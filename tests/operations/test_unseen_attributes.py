@@ -3,12 +3,13 @@
 import os
 
 import pytest
+from msgspec.structs import replace
 from three_sites import fill, noise
 
 from drtool.operations import backup as backing_up
 from drtool.operations.restore import RestoreRequest, destination_of
 from drtool.operations.verify import differences
-from drtool.sources.filesystem import TRUSTED, UNREADABLE, Sight
+from drtool.sources.filesystem import FLAGS, TRUSTED, UNREADABLE, Sight
 from drtool.sources.filesystem.attributes import FLAG_IMMUTABLE, flags_of, set_flags
 from drtool.sources.filesystem.rights import hidden_kinds, kinds
 from drtool.trees import Entry, FileType
@@ -49,7 +50,7 @@ def edit(source):
 def test_root_restores_a_snapshot_of_a_user_and_removes_only_what_the_user_saw(world, source, monkeypatch, hidden):
     edit(source)
     if hidden is None:
-        monkeypatch.setattr(Sight, "of", classmethod(lambda cls, _: cls(None, None)))
+        monkeypatch.setattr(Sight, "of", classmethod(lambda cls, _: cls(None, None, None)))
     result = restore(world)
     for name in ("same", "edited", "large", "sub", "."):
         assert attributes(source / name) == {MARK}, name
@@ -59,7 +60,7 @@ def test_root_restores_a_snapshot_of_a_user_and_removes_only_what_the_user_saw(w
         assert result.errors == []
     else:
         kept = {row.path.removeprefix(str(source)): row for row in result.errors}
-        assert kept.keys() == {"", "/same", "/sub"}
+        assert kept.keys() == {"", "/same", "/sub", "/edited", "/large"}
         assert all(row.restored and MARK in row.message for row in kept.values())
 
 
@@ -127,6 +128,23 @@ def test_an_attribute_that_could_not_be_read_stays():
     unread = Entry(name=b"x", type=FileType.FILE, mode=0, uid=0, gid=0, uncaptured=("xattrs: I/O", "flags: I/O"))
     assert sight.of_xattr(b"user.b", unread) is False
     assert sight.of_flags(unread) is False
+
+
+def test_flags_of_an_empty_file_in_an_old_snapshot_are_unknown():
+    old = Sight.of(None)
+    empty = Entry(name=b"x", type=FileType.FILE, mode=0, uid=0, gid=0)
+    assert old.of_flags(empty) is None
+    assert old.of_flags(replace(empty, size_bytes=1)) is True
+    assert Sight.of(()).of_flags(empty) is True
+    assert Sight.of((FLAGS,)).of_flags(replace(empty, size_bytes=1)) is False
+
+
+def test_a_sandbox_that_forbids_to_ask_for_flags_is_recorded(monkeypatch):
+    def forbidden(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("drtool.sources.filesystem.attributes.fcntl.ioctl", forbidden)
+    assert FLAGS in hidden_kinds()
 
 
 @pytest.mark.parametrize(

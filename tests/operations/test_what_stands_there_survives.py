@@ -7,6 +7,7 @@ import pytest
 from three_sites import fill, noise
 
 from drtool.operations.restore import feeding
+from drtool.operations.restore import preview as previewing
 from drtool.operations.restore import run as running
 from drtool.operations.restore.sweep import _TEMPORARY
 from drtool.sources.filesystem import Folder
@@ -125,6 +126,38 @@ def test_a_file_survives_a_directory_that_cannot_be_made(world, monkeypatch):
     assert (out / "sub").read_bytes() == b"precious"
     assert world.restore(out, path=source, overwrite="always").errors == []
     assert (out / "sub/x").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("why", ["damaged", "not captured"])
+def test_a_file_survives_a_directory_that_cannot_be_read(world, monkeypatch, why):
+    source = fill(world.root / "source", {"sub/x": b"1", "other": b"2"})
+    closed, real = os.stat(source / "sub").st_ino, os.scandir
+
+    def scandir(fd):
+        if why == "not captured" and isinstance(fd, int) and os.fstat(fd).st_ino == closed:
+            raise PermissionError(13, "Permission denied")
+        return real(fd)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    world.backup(source)
+    monkeypatch.undo()
+    out = fill(world.root / "out", {"sub": b"precious"})
+    if why == "damaged":
+        reading = running.names_in
+
+        def damaged(frame, **more):
+            if frame.names:
+                raise running.DrtoolError("no copy of its directory can be read")
+            return reading(frame, **more)
+
+        monkeypatch.setattr(running, "names_in", damaged)
+        monkeypatch.setattr(previewing, "names_in", damaged)
+    foreseen = world.restore(out, path=source, overwrite="always", dry_run=True)
+    result = world.restore(out, path=source, overwrite="always")
+    assert (out / "sub").read_bytes() == b"precious"
+    assert (out / "other").read_bytes() == b"2"
+    assert [(row.path, row.message) for row in result.errors] == [(row.path, row.message) for row in foreseen.errors]
+    assert [row.path for row in result.errors] == [str(source / "sub")]
 
 
 def test_a_large_file_leaves_nothing_where_its_directory_was_swapped_for_a_link(world, monkeypatch):

@@ -10,11 +10,13 @@ import errno
 import os
 import stat
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from drtool.operations.restore.files import TAKEN, is_full, words
+from drtool.errors import DrtoolError
+from drtool.operations.restore.files import TAKEN, is_full, not_captured, words
 from drtool.operations.restore.in_place import refusal
 from drtool.operations.restore.request import RestoreRequest
 from drtool.operations.restore.sweep import Sweep
@@ -44,9 +46,17 @@ class Directories:
     """The directories below one destination, and the destination itself if it is one of the snapshot's."""
 
     def __init__(
-        self, root: Folder, request: RestoreRequest, named: Entry | None, is_new: bool, sweep: Sweep, tally: Tally
+        self,
+        root: Folder,
+        request: RestoreRequest,
+        named: Entry | None,
+        is_new: bool,
+        sweep: Sweep,
+        tally: Tally,
+        names_in: Callable[[Frame], Iterable[bytes]],
     ) -> None:
         """`named`: the entry whose metadata the destination gets, if any; `is_new`: the destination was not there."""
+        self._names_in = names_in
         self._root = root
         self._request = request
         self._named = named
@@ -66,7 +76,7 @@ class Directories:
             return False
         try:
             frame.made = self._make(frame, frame.parent, frame.entry)
-        except OSError as error:
+        except (OSError, DrtoolError) as error:
             frame.broken = True
             self._tally.full = self._tally.full or is_full(error)
             self._tally.failed(frame.names, words(error))
@@ -88,6 +98,8 @@ class Directories:
                 return False
             if found is not None and self._request.replacing is None:
                 raise OSError(errno.EEXIST, TAKEN)
+            if found is not None and not is_folder:
+                check_readable(entry, frame, self._names_in)
             frame.what = self._parts(parent, frame.names, entry) if is_folder else ()
             with parent.enter(entry.name) as made:
                 frame.locked = made.locked
@@ -154,6 +166,14 @@ class Directories:
             return ()
         parts = parent.differing(entry, is_way=self._sweep.leads(names))
         return self._sweep.set_parts(names, parts) if parts else ()
+
+
+def check_readable(entry: Entry, frame: Frame, names_in: Callable[[Frame], Iterable[bytes]]) -> None:
+    """DrtoolError if the contents of a directory of the snapshot cannot be read, so that nothing gives way to it."""
+    if missing := not_captured(entry):
+        raise DrtoolError(missing)
+    for _ in names_in(frame):
+        pass
 
 
 def destination_entry(request: RestoreRequest, named: Entry | None) -> Entry | None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from drtool.errors import DrtoolError
 from drtool.events import Emit
 from drtool.operations.restore.aliases import folding_of, names_in, remember, would_be_taken_for
-from drtool.operations.restore.directories import destination_entry
+from drtool.operations.restore.directories import check_readable, destination_entry
 from drtool.operations.restore.files import FileRestorer, failure, not_captured, words
 from drtool.operations.restore.in_place import look_at_destination, refusal
 from drtool.operations.restore.messages import FilePut
@@ -57,7 +57,9 @@ def preview(
             elif child is None:
                 put = look.would(frame.names, entry, cleared=sweep.clear_way(frame, entry))
                 tally.ended(frame.names, entry, put)
-            elif why := look.refusal(child.names, is_way=sweep.is_way(child.names)):
+            elif (why := look.refusal(child.names, is_way=sweep.is_way(child.names))) or (
+                is_restored and frame.stands is False and (why := look.unreadable(entry, child, in_snapshot))
+            ):
                 child.broken = True
                 tally.failed(child.names, why)
             else:
@@ -153,6 +155,16 @@ class _Look:
             return refusal(self.root, names, is_way=is_way) if self.root is not None else ""
         except OSError:
             return ""  # it is not there yet, or what stands above it gives way
+
+    def unreadable(self, entry: Entry, frame: Frame, in_snapshot: Callable[[Frame], Iterable[bytes]]) -> str:
+        """Why a directory cannot be read, so that what stands in its place does not give way to it."""
+        if self._overwrite == "never":
+            return ""
+        try:
+            check_readable(entry, frame, in_snapshot)
+        except DrtoolError as error:
+            return error.message
+        return ""
 
     def would(self, names: tuple[bytes, ...], entry: Entry, *, cleared: bool) -> FilePut:
         """What would become of one name that is no directory."""

@@ -182,7 +182,7 @@ class RestoreRun:
             self.tally.failed,
             self.tally.removed,
         )
-        self._directories = Directories(self._root, request, itself, is_new, self._sweep, self.tally)
+        self._directories = Directories(self._root, request, itself, is_new, self._sweep, self.tally, self._names_in)
         self._feeder = Feeder(
             repository, self._root, request.replacing, request.workers, self._files, self.tally, self._tick
         )

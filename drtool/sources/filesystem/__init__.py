@@ -47,7 +47,7 @@ from drtool.sources.filesystem.reading import (
 from drtool.sources.filesystem.removing import count
 from drtool.sources.filesystem.rights import hidden_from_us, hidden_kinds
 from drtool.sources.filesystem.roots import Problem, Roots, join, plan_roots
-from drtool.sources.filesystem.sight import EVERYTHING, TRUSTED, UNREADABLE, Sight
+from drtool.sources.filesystem.sight import EVERYTHING, FLAGS, TRUSTED, UNREADABLE, Sight
 from drtool.sources.filesystem.times import same_time
 from drtool.sources.filesystem.writing import write_data
 
@@ -57,6 +57,7 @@ __all__ = [
     "ACL_GROUP",
     "ACL_USER",
     "EVERYTHING",
+    "FLAGS",
     "TRUSTED",
     "UNREADABLE",
     "Applier",

@@ -189,16 +189,18 @@ class Applier:
 
     def unseen(self, target: Target, entry: Entry) -> list[tuple[bytes, bytes]]:
         """Return the attributes of a file that the snapshot could not see, which a new file in its place gets as well."""
-        if self._sight.trusted:
+        if self._sight.trusted and not entry.uncaptured:
             return []
+        names = {name for name, _ in entry.xattrs}
         pairs, _ = readable_xattrs(target, follow_symlinks=_follow(target))
-        return [pair for pair in _ours(pairs) if not self._sight.of_xattr(pair[0], entry)]
+        return [pair for pair in _ours(pairs) if pair[0] not in names and not self._sight.of_xattr(pair[0], entry)]
 
-    def set_xattrs(self, fd: int, pairs: list[tuple[bytes, bytes]]) -> list[str]:
-        """Set these attributes, and return what could not be set."""
+    def take_over(self, fd: int, pairs: list[tuple[bytes, bytes]], entry: Entry) -> list[str]:
+        """Give a file attributes that the snapshot could not see. Return what could not be set, and what is unknown."""
         problems: list[str] = []
         self._xattrs(fd, pairs, problems)
-        return problems
+        unknown = [name for name, _ in pairs if self._sight.of_xattr(name, entry) is None]
+        return [*problems, *(f"xattr {os.fsdecode(name)}: {_UNKNOWN}" for name in unknown)]
 
     def _tidy(self, target: Target, entry: Entry, problems: list[str], *, older: bool, is_way: bool) -> int:
         """Remove what the entry does not have: inherited or older attributes, flags that would stand in the way.

@@ -140,6 +140,20 @@ def _flags(fd: int) -> int:
     return flags & SETTABLE_FLAGS
 
 
+def may_read_flags() -> bool:
+    """Return whether this process may ask for flags: a sandbox may filter the call."""
+    if sys.platform != "linux":
+        return True
+    fd = os.open(b"/", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _flags(fd)
+    except OSError as error:
+        return error.errno != errno.EPERM
+    finally:
+        os.close(fd)
+    return True
+
+
 def folds_by_flag(fd: int) -> bool:
     """Return whether an open directory takes names that differ in case for one, as ext4 and f2fs do where it is switched on."""
     try:

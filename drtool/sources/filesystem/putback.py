@@ -345,7 +345,7 @@ class Folder:
             return []
         with self._inode(entry) as inode:
             pairs = inode.reach(lambda way: self.applier.unseen(way, entry))
-        return self.applier.set_xattrs(fd, pairs)
+        return self.applier.take_over(fd, pairs, entry)
 
     def lock(self, name: bytes, entry: Entry) -> list[str]:
         """Make an existing file immutable or append-only if its entry is. Returns what could not be set."""

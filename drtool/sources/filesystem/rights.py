@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from drtool.sources.filesystem.sight import TRUSTED, UNREADABLE
+from drtool.sources.filesystem.attributes import may_read_flags
+from drtool.sources.filesystem.sight import FLAGS, TRUSTED, UNREADABLE
 
 _STATUS = Path("/proc/self/status")
 _USER_IDS = Path("/proc/self/uid_map")
@@ -38,9 +39,10 @@ def hidden_from_us() -> list[str]:
 def hidden_kinds() -> tuple[str, ...]:
     """Return the kinds of attributes that a snapshot of this process lacks, for its record (see `sight`)."""
     try:
-        return kinds(_STATUS.read_text("utf-8", "replace"), _USER_IDS.read_text("utf-8", "replace"))
+        hidden = kinds(_STATUS.read_text("utf-8", "replace"), _USER_IDS.read_text("utf-8", "replace"))
     except OSError:
-        return () if os.geteuid() == 0 else (TRUSTED, UNREADABLE)
+        hidden = () if os.geteuid() == 0 else (TRUSTED, UNREADABLE)
+    return hidden if may_read_flags() else (*hidden, FLAGS)
 
 
 def kinds(status: str, user_ids: str) -> tuple[str, ...]:

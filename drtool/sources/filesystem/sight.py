@@ -14,22 +14,27 @@ TRUSTED = "trusted"
 """Attributes whose names begin with `trusted.`: they show only with CAP_SYS_ADMIN."""
 UNREADABLE = "unreadable"
 """Flags and `user.*` attributes of directories that lead to what was named, and that only others may read."""
+FLAGS = "flags"
+"""Flags of files: sandboxes may forbid to ask for them."""
 _DIRECTORY = int(FileType.DIRECTORY)
 
 
 class Sight(NamedTuple):
-    """What a snapshot saw: `trusted.*` attributes, and directories on the way that not everyone may read.
+    """What a snapshot saw: `trusted.*` attributes, directories on the way that not everyone may read, and flags.
 
     None: it is not recorded.
     """
 
     trusted: bool | None = True
     unreadable: bool | None = True
+    flags: bool | None = True
 
     @classmethod
     def of(cls, hidden: Collection[str] | None) -> "Sight":
         """Return what a snapshot saw from which the kinds in `hidden` were hidden; None of an old snapshot."""
-        return cls(None, None) if hidden is None else cls(TRUSTED not in hidden, UNREADABLE not in hidden)
+        if hidden is None:
+            return cls(None, None, None)
+        return cls(TRUSTED not in hidden, UNREADABLE not in hidden, FLAGS not in hidden)
 
     def of_xattr(self, name: bytes, entry: Entry, *, is_way: bool = False) -> bool | None:
         """Return whether the entry would have this attribute if the file had it; None if that is unknown."""
@@ -45,7 +50,11 @@ class Sight(NamedTuple):
             return False
         if entry.type == _DIRECTORY and not entry.subtree:
             return False  # a mount point of another file system: it was not opened
-        return self.unreadable if is_way else True
+        if is_way and self.flags is not False:
+            return self.unreadable
+        if self.flags is None:  # earlier versions did not say that an empty file could not be opened
+            return True if entry.size_bytes or entry.type == _DIRECTORY else None
+        return self.flags
 
 
 EVERYTHING = Sight()
