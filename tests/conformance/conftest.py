@@ -1,4 +1,4 @@
-"""The media that the conformance suite runs on. A new medium joins by one more entry in MEDIA."""
+"""The media of the conformance suite. A new medium needs one more entry in MEDIA."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from drtool.stores.sftp import SftpStore
 
 @dataclass(frozen=True)
 class Medium:
-    """One place, and how to open it as often as a test likes."""
+    """A target that tests can open repeatedly."""
 
     open: Callable[[], VoterStore]
     mode: Mode
@@ -44,13 +44,13 @@ def memory_cas(scratch: Path) -> Medium:
 
 
 def guarded(scratch: Path) -> Medium:
-    """With everything that stands between drtool and a target: a medium like any other."""
+    """A directory with all decorators between drtool and a target."""
     store, guard = MemoryStore("cas"), Guard(Rates(upload_bytes_s=1 << 40, download_bytes_s=1 << 40))
     return Medium(open=lambda: guard.objects(store), mode="cas")
 
 
 class Mild:
-    """A drill's fault that hardly slows anything down."""
+    """A drill's fault with almost no effect."""
 
     def now(self) -> list[Overlay]:
         return [Overlay(id="f1", run="r1", step="s1", kind="slow", latency_s=1e-6)]
@@ -60,7 +60,7 @@ class Mild:
 
 
 def overlaid(scratch: Path) -> Medium:
-    """Under a drill's fault: still a medium that keeps every promise."""
+    """A directory under a drill's fault, which still keeps every promise."""
     store = MemoryStore("cas")
     return Medium(open=lambda: OverlaidStore(store, Mild()), mode="cas")
 
@@ -74,13 +74,13 @@ def s3_chain(scratch: Path) -> Medium:
 
 
 def bucket(scratch: Path, mode: Mode) -> Medium:
-    """A prefix of a bucket at a real server of this process."""
+    """A prefix of a bucket at a real local server."""
     place = seaweed.shared().place(scratch, mode)
     return Medium(open=lambda: S3Store.open(place), mode=mode, sorts=False)
 
 
 def sftp(scratch: Path) -> Medium:
-    """A directory at a real SSH server of this process."""
+    """A directory at a real local SSH server."""
     place = sshd.shared().place(scratch / "site")
     SftpStore.create(place).close()
     return Medium(open=lambda: SftpStore.open(place), mode="chain", root=scratch / "site")
@@ -91,7 +91,7 @@ MEDIA = (local, memory_chain, memory_cas, guarded, overlaid, s3_cas, s3_chain, s
 
 @pytest.fixture(params=MEDIA, ids=lambda medium: medium.__name__)
 def medium(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Medium]:
-    """One place; whatever a test opens is closed in the end."""
+    """Yield one medium, and close everything that a test opened."""
     plain, opened = request.param(tmp_path), []
 
     def open_and_remember() -> VoterStore:
@@ -112,7 +112,7 @@ def store(medium: Medium) -> Iterator[VoterStore]:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a tmpfs with the given options; gone after the test."""
+    """Mount a tmpfs with the given options, until the end of the test."""
     mounts: list[Path] = []
 
     def mount(options: str) -> Path:

@@ -1,4 +1,4 @@
-"""What the racing processes of the suite run; apart from the tests so that a spawned process can import it."""
+"""The work of the racing processes, separate from the tests so that a spawned process can import it."""
 
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -12,12 +12,12 @@ NAMES = sample(200)
 
 
 def record_of(racer: int, i: int) -> bytes:
-    """Different for every racer, and long enough to be seen torn."""
+    """Return a record unique to the racer, and long enough to be seen torn."""
     return f"{racer}:{i};".encode() * 2000
 
 
 def race_to_create(register: Register, racer: int, start: "Barrier | ThreadBarrier") -> list[int]:
-    """Which of the names this racer was told that it won."""
+    """Return the names that this racer was told it had created."""
     start.wait(60)
     return [i for i in range(NAMES) if register.put_if_absent(f"race/v-{i:012}", record_of(racer, i))]
 
@@ -30,7 +30,7 @@ def race_in_directory(root: Path, racer: int, start: Barrier, results: Path) -> 
 
 
 def race_to_swap(register: Register, rounds: int) -> int:
-    """Count up one object until `rounds` swaps succeeded; how many attempts it took."""
+    """Count up one object until `rounds` swaps succeeded, and return the number of attempts."""
     attempts = 0
     while rounds:
         attempts += 1

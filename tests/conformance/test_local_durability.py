@@ -1,6 +1,6 @@
-"""The order in which a directory is written: bytes are safe before they have a name, names before they are acknowledged.
+"""The order of writes to a directory: bytes are durable before they have a name, names before they are acknowledged.
 
-Watched twice: at the functions of `os`, everywhere; and from outside, in the system calls of another process, where strace may.
+It is observed at the functions of `os`, and in the system calls of another process where strace is permitted.
 """
 
 import os
@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is done to the file system, in order: mkdir, write, fsync of a file or a directory, rename, link, unlink."""
+    """Record the changes of the file system in order: mkdir, write, fsync of a file or a directory, rename, link, unlink."""
     seen: list[str] = []
 
     def watch(name: str, describe: Callable[..., str]) -> None:
@@ -59,7 +59,7 @@ def test_a_put_syncs_the_file_then_names_it_then_syncs_the_directory(root: Path,
     assert steps == ["write", "fsync file", "rename", "fsync directory"]
 
 
-def test_new_parents_are_durable_before_what_they_hold(root: Path, steps: list[str]) -> None:
+def test_new_parents_are_durable_before_their_contents(root: Path, steps: list[str]) -> None:
     store = LocalStore.open(root)
     store.put("packs/ab/abcd", b"1")
     made = ["mkdir", "fsync directory"] * 2
@@ -69,7 +69,7 @@ def test_new_parents_are_durable_before_what_they_hold(root: Path, steps: list[s
     assert steps == ["write", "fsync file", "rename", "fsync directory"]
 
 
-def test_a_directory_that_another_run_made_is_synced_too(root: Path, steps: list[str]) -> None:
+def test_a_directory_made_by_another_run_is_synced_too(root: Path, steps: list[str]) -> None:
     (root / "packs").mkdir()
     steps.clear()
     LocalStore.open(root).put("packs/x", b"1")
@@ -92,7 +92,7 @@ def test_a_record_that_was_read_is_durable(root: Path, steps: list[str]) -> None
     assert steps == ["fsync directory"]
 
 
-def test_a_root_and_what_is_above_it_are_made_durably(tmp_path: Path, steps: list[str]) -> None:
+def test_a_root_and_its_parents_are_made_durably(tmp_path: Path, steps: list[str]) -> None:
     LocalStore.create(tmp_path / "a" / "b").close()
     assert steps == ["mkdir", "fsync directory"] * 2
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700

@@ -1,4 +1,4 @@
-"""A directory on a disk that fills up, turns read-only, goes away or is another's: each has its own error; nothing is lost."""
+"""A directory on a disk that fills up, turns read-only, vanishes or is replaced: each has its own error; nothing is lost."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ def temporary_files(root: Path) -> list[Path]:
 
 
 def fill(store: LocalStore, prefix: str, data: Buffer) -> int:
-    """Store until the disk is full; how many objects it took."""
+    """Store objects until the disk is full, and return their number."""
     for i in range(100):
         try:
             store.put(f"{prefix}/{i:02}", data)
@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("size_bytes", [300_000, 1 << 20])
-def test_a_full_disk_is_said_and_leaves_nothing_behind(mounted: Mount, size_bytes: int) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(mounted: Mount, size_bytes: int) -> None:
     root = mounted("size=2m")
     store = LocalStore.open(root)
     store.put("kept", b"k" * 1000)
@@ -59,12 +59,12 @@ def test_a_disk_without_inodes_is_full(mounted: Mount) -> None:
     stored = fill(store, "x", b"1")
     assert 0 < stored < 12
     store.delete("x/00")
-    store.delete("x/01")  # on a tmpfs the second name that link(2) makes takes an inode's room as well
+    store.delete("x/01")  # on a tmpfs the second name made by link(2) also takes the space of an inode
     assert store.put_if_absent("x/new", b"1")
     assert temporary_files(root) == []
 
 
-def test_a_disk_that_turned_read_only_is_said_and_still_read(mounted: Mount) -> None:
+def test_a_disk_that_turned_read_only_is_reported_and_still_read(mounted: Mount) -> None:
     root = mounted("size=2m")
     store = LocalStore.open(root)
     store.put("x", b"1")
@@ -163,14 +163,14 @@ def test_a_directory_removed_below_the_root_is_made_again(root: Path) -> None:
     assert [row.name for row in store.list()] == ["packs/ab/2"]
 
 
-def test_a_lost_permission_is_said(root: Path) -> None:
+def test_a_lost_permission_is_reported(root: Path) -> None:
     store = LocalStore.create(root)
     store.put("x", b"1")
     root.chmod(0o500)
     (root / "x").chmod(0)
     as_root = os.geteuid() == 0
     if as_root:
-        os.chmod(root.parent, 0o755)  # pytest's own directories are closed to others
+        os.chmod(root.parent, 0o755)  # the directories of pytest are private
         os.chown(root, NOBODY, NOBODY)
         os.seteuid(NOBODY)
     try:
@@ -250,7 +250,7 @@ def test_foreign_files_are_not_listed(root: Path) -> None:
             store.get(name)
 
 
-def test_a_closed_store_says_so(root: Path) -> None:
+def test_a_closed_store_raises_an_error(root: Path) -> None:
     store = LocalStore.create(root)
     store.close()
     store.close()

@@ -1,4 +1,4 @@
-"""What every medium promises to one caller at a time."""
+"""The promises of every medium to a single caller."""
 
 import os
 from mmap import mmap
@@ -28,7 +28,7 @@ def test_every_medium_is_a_store_and_a_register(store: VoterStore) -> None:
 
 @pytest.mark.parametrize("size_bytes", [0, 1, 4095, 4096, 4097, 300_000, 1 << 20, (1 << 20) + 17])
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_what_was_put_comes_back(store: VoterStore, size_bytes: int, kind: Any) -> None:
+def test_put_data_is_read_back(store: VoterStore, size_bytes: int, kind: Any) -> None:
     data = bytes(range(256)) * (size_bytes // 256) + bytes(range(size_bytes % 256))
     store.put("packs/ab/abcd", kind(data))
     assert store.get("packs/ab/abcd") == data
@@ -38,7 +38,7 @@ def test_what_was_put_comes_back(store: VoterStore, size_bytes: int, kind: Any) 
 @pytest.mark.parametrize("size_bytes", [4096, 262_144, 262_145, 300_001, 1 << 20, (1 << 20) + 4095])
 @pytest.mark.parametrize("start", [0, 1, 4096])
 def test_a_slice_of_a_mapped_buffer_comes_back(store: VoterStore, size_bytes: int, start: int) -> None:
-    """Page-aligned buffers may take another way to the disk; what arrives is the same, aligned or not."""
+    """Page-aligned buffers may be written in another way. The stored bytes are the same."""
     buffer = mmap(-1, 2 << 20)
     buffer[:] = b"0123456789abcde\n" * (len(buffer) // 16)
     with memoryview(buffer) as whole, whole[start : start + size_bytes] as view:
@@ -132,7 +132,7 @@ def test_a_listing_begins_with_the_prefix_and_after_the_start(medium: Medium, st
             assert names(store, prefix, after) == sorted(n for n in whole if n.startswith(prefix) and n > after)
 
 
-def test_a_listing_can_be_taken_up_where_it_stopped(store: VoterStore) -> None:
+def test_a_listing_can_be_continued(store: VoterStore) -> None:
     every = [f"x/{i:03}" for i in range(50)]
     for name in every:
         store.put(name, b"1")
@@ -185,7 +185,7 @@ def test_a_swap_needs_the_tag_that_is_there(store: VoterStore) -> None:
 
 
 def test_a_swap_that_is_delivered_twice_takes_effect_once(store: VoterStore) -> None:
-    """What a client's library does when an answer is lost, and what a network does with a late copy."""
+    """A client library may repeat a swap after a lost answer, and a network may deliver a late copy."""
     if store.mode == "chain":
         pytest.skip("this register is a chain")
     assert store.compare_and_swap("x", b"1", None) is not None
@@ -194,7 +194,7 @@ def test_a_swap_that_is_delivered_twice_takes_effect_once(store: VoterStore) -> 
     assert store.compare_and_swap("x", b"2", tag) is not None
     assert store.compare_and_swap("x", b"2", tag) is None
     store.delete("x")
-    assert store.compare_and_swap("x", b"2", tag) is None, "what is gone has no tag"
+    assert store.compare_and_swap("x", b"2", tag) is None, "a deleted object has no tag"
     assert store.read_tagged("x") is None
 
 
@@ -204,8 +204,8 @@ def test_free_bytes_is_a_number_or_unknown(store: VoterStore) -> None:
 
 
 @pytest.mark.parametrize("medium", [local, sftp], ids=lambda medium: medium.__name__, indirect=True)
-def test_what_killed_writers_left_is_swept_and_nothing_else(medium: Medium) -> None:
-    """A young one may have a writer yet; what is no file of ours is nobody's leftover."""
+def test_leftovers_of_killed_writers_are_swept_and_nothing_else(medium: Medium) -> None:
+    """A young temporary file may still have a writer. Other files are not leftovers."""
     assert medium.root is not None
     store = medium.open()
     store.put("packs/ab/abcd", b"pack")

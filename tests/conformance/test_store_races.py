@@ -1,4 +1,4 @@
-"""What every medium promises to many callers at once."""
+"""The promises of every medium to concurrent callers."""
 
 import multiprocessing
 import threading
@@ -46,7 +46,7 @@ def test_of_racing_processes_exactly_one_creates_each_name(medium: Medium, tmp_p
 
 
 def check_winners(medium: Medium, won: list[list[int]]) -> None:
-    """Each name was won once, and holds what its winner wrote, whole."""
+    """Check that each name was won once, and contains all bytes of its winner."""
     assert sorted(i for mine in won for i in mine) == list(range(racing.NAMES))
     store = medium.open()
     for racer, mine in enumerate(won):
@@ -111,7 +111,7 @@ def test_readers_see_whole_records_as_they_appear(medium: Medium) -> None:
             assert read.result(60) == record
 
 
-def test_a_listing_shows_what_is_there_throughout_once_whatever_comes_and_goes(medium: Medium) -> None:
+def test_a_listing_shows_permanent_objects_once_while_others_come_and_go(medium: Medium) -> None:
     store, done = medium.open(), Event()
     stable = [f"x/{i:02}/stable" for i in range(40)]
     for name in stable:

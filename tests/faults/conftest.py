@@ -1,4 +1,4 @@
-"""The repository at three sites that the tests here work on."""
+"""The repository at three sites for these tests."""
 
 from three_sites import founded, place, world
 

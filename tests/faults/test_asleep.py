@@ -1,6 +1,6 @@
-"""A host that slept for a day in the midst of a prune, a repair or a backup, and wakes: nothing that is kept is harmed.
+"""A host that sleeps for a day in the middle of a prune, repair or backup, and wakes up: nothing retained is harmed.
 
-Real processes, stopped before a write to a store by SIGSTOP, as a laptop's lid does; meanwhile others go on for a day.
+Real processes are stopped by SIGSTOP before a write to a store, as by closing a laptop. Meanwhile others work for a day.
 """
 
 import os
@@ -33,7 +33,7 @@ OVERTAKEN = 7
 
 
 def sleep_before(step, only="", kinds=("put", "put_if_absent", "delete")):
-    """This process stops before its `step`-th write to a store."""
+    """Stop this process before its `step`-th write to a store."""
     count = 0
     for name in kinds:
         plain = getattr(LocalStore, name)
@@ -49,7 +49,7 @@ def sleep_before(step, only="", kinds=("put", "put_if_absent", "delete")):
 
 
 def begun(work, step, **more):
-    """A child that works and has fallen asleep; None if it finished before."""
+    """Return a child that works and has fallen asleep, or None if it finished before."""
     child = os.fork()
     if child:
         status = os.waitpid(child, os.WUNTRACED)[1]
@@ -85,7 +85,7 @@ def forget(world, rows):
 
 
 def a_day_of(other):
-    """Whoever is silent for a day is taken for dead; then backups and prunes go on."""
+    """Let a day pass: silent sessions expire, then backups and prunes continue."""
     run_prune(other)
     run_prune(other, NOW_NS + DAY_NS)
     source = fill(other.root / "other", {f"{i}": noise(40_000, 100 + i) for i in range(3)})
@@ -103,7 +103,7 @@ def check(world, name, look):
 
 
 def at_rest(world):
-    """The room is back and nobody is left."""
+    """Check that the space is freed and no session is left."""
     run_prune(world, NOW_NS + 9 * DAY_NS)
     run_prune(world, NOW_NS + 9 * DAY_NS)
     state = world.view().state
@@ -118,7 +118,7 @@ def at_rest(world):
 
 @pytest.fixture
 def asleep(world):
-    """Three snapshots of a tree that shrinks, two of them forgotten; the host that sleeps, and another."""
+    """Three snapshots of a shrinking tree, two of them forgotten, a host that sleeps, and another host."""
     source = world.root / "source"
     for number in range(3):
         fill(source, {f"{i}": noise(40_000, 10 * number + i) for i in range(number, 5)})
@@ -142,7 +142,7 @@ def test_a_prune_that_slept(asleep, step):
 
 @pytest.mark.parametrize(("step", "only"), spread([(3, ""), (6, ""), (1, "index/"), (2, "index/")], 2))
 def test_a_backup_that_slept(asleep, step, only):
-    """Before its session is open, and when everything that it refers to was looked up, and has gone when it wakes."""
+    """It sleeps before its session opens, and after it looked up everything that it references, which is gone when it wakes."""
     world, other, _ = asleep
     source = fill(world.root / "source", {"new": noise(50_000, 77), "newer": noise(50_000, 78)})
     look = portrait(source)
@@ -159,9 +159,9 @@ def test_a_backup_that_slept(asleep, step, only):
 
 @pytest.fixture
 def mover(world):
-    """A repository with copies that are one too many, its look, and a process that falls asleep before it deletes the first."""
+    """A repository with one copy too many of some objects, and a process that falls asleep before it deletes the first."""
     world.directory("c").rename(world.root / "away")
-    for number in range(20):  # so many that the ring surely wants some of them where nothing could be stored
+    for number in range(20):  # enough for the ring to place some of them where nothing could be stored
         world.backup(fill(world.root / "source", {f"{number}": noise(20_000, number)}))
     (world.root / "away").rename(world.directory("c"))
 
@@ -175,7 +175,7 @@ def mover(world):
 
 
 def set_ring(world, state):
-    """Every target stays, but for c, which is in this state from now on."""
+    """Give site c this state; every other target stays."""
     with world.open() as repository:
         now = repository.view.state
         rows = tuple(replace(row, state=state if row.name == "c/main" else row.state) for row in now.targets)
@@ -186,7 +186,7 @@ def test_a_mover_that_slept_holds_its_session_and_no_target_goes(mover):
     world, child, look = mover
     other = world.elsewhere("other")
     theirs = a_day_of(other)
-    assert [row.kind for row in other.view().state.sessions] == ["mover"], "it never expires by silence"
+    assert [row.kind for row in other.view().state.sessions] == ["mover"], "a silent mover never expires"
     with pytest.raises(Rejected) as caught:
         set_ring(other, "lost")
     assert caught.value.reason == "mover-open"
@@ -196,19 +196,19 @@ def test_a_mover_that_slept_holds_its_session_and_no_target_goes(mover):
     at_rest(world)
 
 
-def test_a_mover_that_slept_while_the_ring_turned_takes_no_more(mover):
+def test_a_mover_that_slept_while_the_ring_changed_removes_no_more(mover):
     world, child, look = mover
     before = packs_of(world)
     set_ring(world.elsewhere("other"), "draining")
     time.sleep(STILL_S)
     assert woken(child) == 0
-    assert len(packs_of(world)) >= len(before) - 1, "the deletion that was on its way, and no other"
+    assert len(packs_of(world)) >= len(before) - 1, "only the deletion that was already being sent"
     check(world, "", look)
     assert world.view().state.sessions == ()
 
 
-def test_a_mover_that_a_person_expired_while_it_slept_says_so_and_takes_no_more(mover):
-    """Its copies may be the last ones by now: whoever expired it may have let another mover take the others."""
+def test_a_mover_expired_by_a_person_while_it_slept_reports_it_and_removes_no_more(mover):
+    """Its copies may be the last ones, because after it was expired another mover may have removed the others."""
     world, child, look = mover
     before = packs_of(world)
     other = world.elsewhere("other")
@@ -217,7 +217,7 @@ def test_a_mover_that_a_person_expired_while_it_slept_says_so_and_takes_no_more(
         expire(repository, plan_expiry(repository, row.id.hex(), force=True, dry_run=False))
     time.sleep(STILL_S)
     assert woken(child) == 1
-    assert len(packs_of(world)) >= len(before) - 1, "the deletion that was on its way, and no other"
+    assert len(packs_of(world)) >= len(before) - 1, "only the deletion that was already being sent"
     check(world, "", look)
     assert world.view().state.sessions == ()
 

@@ -1,4 +1,4 @@
-"""Eight backups at once, half of them killed: what was acknowledged is there, and nobody waits for the dead."""
+"""Eight concurrent backups, half of them killed: acknowledged data is there, and no process waits for a dead one."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SEED = 20240917
 
 
 def command_line(world, *words):
-    """A `drtool` process that uses the world's repository, state and cache."""
+    """Start a `drtool` process with the world's repository, state and cache."""
     environment = os.environ | {
         "DRTOOL_STATE_DIR": str(world.root / "state"),
         "DRTOOL_CACHE_DIR": str(world.root / "cache"),
@@ -65,7 +65,7 @@ def test_eight_backups_at_once_with_half_of_them_killed(place):
     assert set(range(RUNS)) - set(doomed) <= set(acknowledged)
     listed = {row.id.hex(): row for row in world.snapshots()}
     assert set(acknowledged.values()) <= set(listed)
-    for row in listed.values():  # also what was committed by a run that died before it could say so
+    for row in listed.values():  # including snapshots of runs that died after the commit, before their report
         number = int(row.tags[0])
         out = place / f"out-{row.id.hex()[:8]}"
         assert world.restore(out, row, path=sources[number]).errors == []
@@ -74,15 +74,13 @@ def test_eight_backups_at_once_with_half_of_them_killed(place):
     assert (result.missing, result.damaged, result.degraded) == ([], [], False)
     after = time.monotonic()
     world.backup(sources[doomed[0]])
-    world.backup(
-        sources[doomed[0]]
-    )  # the first may find a session that a killed run had sent, and that no one had seen yet
-    assert time.monotonic() - after < 60, "the dead held nothing that anybody waits for"
+    world.backup(sources[doomed[0]])  # the first may find an unseen session that a killed run had sent
+    assert time.monotonic() - after < 60, "dead processes hold nothing that others wait for"
     assert list(world.view().state.sessions) == []
 
 
 class FullDisk:
-    """`os`, as the local store sees it, where writing below some roots finds no room."""
+    """`os` as used by the local store, where writes below some roots find no space."""
 
     def __init__(self, roots):
         self._roots = [os.stat(root).st_ino for root in roots]
@@ -99,7 +97,7 @@ class FullDisk:
 
 @pytest.fixture
 def full(monkeypatch):
-    """Makes the disks below some directories full, the manifest's registers included."""
+    """Fill the disks below some directories, including the manifest's registers."""
 
     def fill_up(*roots):
         disk = FullDisk(roots) if roots else os

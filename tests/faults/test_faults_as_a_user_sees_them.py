@@ -1,4 +1,4 @@
-"""Exit codes and words of the command line while a site's disk is full or read-only, and after; limits from the configuration."""
+"""Exit codes and messages of the command line during and after a full or read-only disk, and configured limits."""
 
 import os
 import random
@@ -13,7 +13,7 @@ FILES, FILE_BYTES = 12, 1 << 20
 
 @pytest.fixture
 def shell(place):
-    """Sites a and c with two copies, and an arbiter; c is a disk of its own."""
+    """Sites a and c with two copies, and an arbiter. c is a disk of its own."""
     disk = RealDisk(place / "c")
     disk.mount()
     made = shell_in(place)
@@ -40,7 +40,7 @@ def restores(shell):
 @pytest.mark.parametrize(
     ("turn", "words"), [("full", "no room left"), ("read_only", "is read-only; remount it for writing")]
 )
-def test_a_disk_that_takes_nothing_is_named_with_what_to_do_and_made_good_by_repair(shell, turn, words):
+def test_a_disk_that_refuses_writes_is_named_with_a_remedy_and_repaired(shell, turn, words):
     run, disk = shell
     disk.turn(turn)
     backup = run("backup")
@@ -59,8 +59,8 @@ def test_a_disk_that_takes_nothing_is_named_with_what_to_do_and_made_good_by_rep
 
 
 @pytest.mark.thorough
-def test_the_only_disk_without_a_byte_left_still_shows_and_restores_and_says_why_it_takes_nothing(shell, place):
-    """Nothing can be decided there, so nothing is: exit 6, and everything works once there is room."""
+def test_the_only_disk_completely_full_still_restores_and_gives_the_reason(shell, place):
+    """No decision is possible there, so the exit code is 6. Everything works once there is space."""
     _, disk = shell
     (place / "alone").mkdir()
     alone = shell_in(place / "alone")
@@ -92,4 +92,4 @@ def test_an_upload_limit_of_the_configuration_is_kept(shell):
         config.write("limits: {upload: 1MiB/s, workers: 1}\n")
     began = time.monotonic()
     assert run("backup").code == 0
-    assert time.monotonic() - began > 2.0  # three of 1 MiB, and what is owed for the last object is not waited for
+    assert time.monotonic() - began > 2.0  # three of 1 MiB; the debt of the last object is not waited for

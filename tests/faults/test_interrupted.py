@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and a lost terminal in the middle: a clean end, and what is stored is reused."""
+"""SIGTERM, Ctrl-C and a lost terminal during a run: it ends cleanly, and stored data is reused."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ MIB = 1024 * 1024
 @pytest.mark.parametrize("at", [1, 4, 9, 14])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_backup_keeps_what_it_stored(world, monkeypatch, at, number):
-    """The signal comes at some tick of the run; the session ends, and the next run stores only the rest."""
+    """The signal comes at some tick of the run. The session ends, and the next run stores only the rest."""
     source = fill(world.root / "source", {f"{n}/{i}": noise(100_000, 10 * n + i) for n in range(4) for i in range(10)})
     world.workers = 2
     monkeypatch.setattr("drtool.operations.backup.feeding.BATCH_FILES", 4)
@@ -44,7 +44,7 @@ def test_an_interrupted_backup_keeps_what_it_stored(world, monkeypatch, at, numb
     assert (list(view.state.snapshots), list(view.state.sessions)) == ([], [])
     report = world.backup(source)
     if at >= 14:
-        assert report.added_bytes < 3_900_000, "something was kept"
+        assert report.added_bytes < 3_900_000, "some data was kept"
     assert world.restore(world.root / "out", path=source).errors == []
     assert portrait(world.root / "out") == portrait(source)
     result = world.verify()
@@ -81,9 +81,9 @@ def test_a_restore_that_was_cut_off_is_completed_by_the_next(world, monkeypatch,
     wanted = portrait(source)
     for name, row in portrait(out).items():
         if number == signal.SIGTERM:
-            assert name in wanted, "an orderly end leaves nothing under temporary names"
+            assert name in wanted, "a clean end leaves no temporary names"
         if row[0].startswith("0o100") and name in wanted and row[3] == wanted[name][3]:
-            assert row == wanted[name], "with its time it is complete"
+            assert row == wanted[name], "a file with its final time is complete"
     assert world.restore(out, path=source, overwrite=overwrite).errors == []
     left = portrait(out)
     assert {name: row for name, row in left.items() if b"/.drtool-" not in name} == wanted

@@ -1,8 +1,8 @@
-"""A backup killed with SIGKILL at each of its steps: nothing that was promised is lost, and the next run succeeds.
+"""A backup killed with SIGKILL at each of its steps: no promised data is lost, and the next run succeeds.
 
-The steps are the system calls by which a directory becomes a target: every open for writing, write, fsync, rename, link,
-mkdir and unlink of every process of the run, in the order in which they come. They are counted in shared memory, so that
-steps of forked workers and of threads have numbers too.
+The steps are the system calls that change a target's directory: every open for writing, write, fsync, rename, link, mkdir and
+unlink of every process of the run, in order. They are counted in shared memory, so that the steps of forked workers and
+threads have numbers too.
 """
 
 import mmap
@@ -21,7 +21,7 @@ CALLS = ("open", "write", "fsync", "rename", "link", "mkdir", "unlink")
 
 
 class Countdown:
-    """Shared by a process and its children: the step that is reached ends them all."""
+    """A counter shared by a process and its children. Reaching the step ends them all."""
 
     def __init__(self):
         self._memory = mmap.mmap(-1, 16)
@@ -41,7 +41,7 @@ class Countdown:
 
 
 class CountedOs:
-    """`os`, as the local store sees it, with its changes counted."""
+    """`os` as used by the local store, with counted changes."""
 
     def __init__(self, countdown):
         self._countdown = countdown
@@ -61,7 +61,7 @@ class CountedOs:
 
 
 def killed_at(world, countdown, step, source):
-    """The exit code of a backup in a process group of its own that dies at `step`; 0 if it has fewer steps."""
+    """Run a backup in a process group of its own that dies at `step`. Return its exit code, or 0 if it has fewer steps."""
     countdown.arm(step)
 
     def run():
@@ -80,7 +80,7 @@ def source(world):
 
 
 def check(world, kept, number):
-    """Opens; what was there before restores; nothing is missing or damaged."""
+    """Open the repository and check that everything from before restores, and nothing is missing or corrupt."""
     for snapshot, picture in kept:
         out = world.root / f"out-{number}-{snapshot.id.hex()[:8]}"
         assert world.restore(out, snapshot, path=world.root / "source").errors == []
@@ -108,13 +108,13 @@ def test_killed_at_every_step_nothing_promised_is_lost(world, source):
             assert code == -signal.SIGKILL
             steps += STRIDE
             before = len(world.snapshots())
-            assert before in (1, 2), "an unacknowledged snapshot may be there, whole, or not at all"
+            assert before in (1, 2), "an unacknowledged snapshot exists completely or not at all"
             report = world.backup(source)
             assert not report.degraded
             (*_, newest) = world.snapshots()
             if (
                 step % (6 * STRIDE) == 1
-            ):  # every step is killed and recovered from; reading everything back is for some of them
+            ):  # each step is killed and recovered from, but only some are read back completely
                 check(world, [first, (newest, second)], step)
     finally:
         clear(saved)

@@ -1,7 +1,7 @@
-"""A store that lies: about sizes, with other bytes, with old objects, in its listings, with half of what it was given.
+"""A store with wrong answers: sizes, bytes, old objects, listings, and half of the written data.
 
-Restore never writes a wrong byte; verify names the objects that the liar lied about, and no others; repair makes good what
-really is not there, and everything is well once the lying ends.
+Restore never writes a wrong byte. Verify names exactly the objects with wrong answers. Repair replaces objects that are
+really missing, and everything is well once the wrong answers end.
 """
 
 import shutil
@@ -29,7 +29,7 @@ LIES = {
 
 
 class Lying(FaultyStore):
-    """Lies about objects; the marker and the register are honest, what they lie about the manifest's own tests show."""
+    """A store with wrong answers about objects except the marker and the register, which the manifest's own tests cover."""
 
     def _begin(self, name):
         return super()._begin(name) if name.startswith(("packs/", "index/")) else NO_FAULTS
@@ -37,7 +37,7 @@ class Lying(FaultyStore):
 
 @pytest.fixture
 def liars(monkeypatch):
-    """Faults by target, in force for what is opened from then on."""
+    """Faults by target, for stores opened from then on."""
     chosen, plain = {}, targets_module.open_store
 
     def opener(spec):
@@ -69,7 +69,7 @@ def run_repair(world, **more):
 
 
 def stored(world, site):
-    """Its objects by name."""
+    """Return its objects by name."""
     return {name: path for kind in ("packs", "index") for name, path in _pairs(world, site, kind)}
 
 
@@ -78,7 +78,7 @@ def _pairs(world, site, kind):
 
 
 def lied_about(world, site, spec):
-    """The objects on `site` that these faults lie about."""
+    """Return the objects of `site` affected by these faults."""
     faults = read_faults(spec)
     if faults.size_error_bytes:
         return {name for name in stored(world, site) if faults.wrong_size(name, 500) != 500}
@@ -125,7 +125,7 @@ def test_with_every_copy_damaged_restore_fails_for_these_files_and_writes_no_wro
         written = (out / path.name).read_bytes() if (out / path.name).exists() else b""
         if path.name not in failed:
             assert written == path.read_bytes()
-        assert all(byte in {0, good} for byte, good in zip(written, path.read_bytes(), strict=False))  # a hole, at most
+        assert all(byte in {0, good} for byte, good in zip(written, path.read_bytes(), strict=False))  # at most a hole
     found = world.verify("full")
     assert {(row.target[0], row.object) for row in found.damaged} == {
         (site, name) for site in "abc" for name in stored(world, site) if name in lost
@@ -137,8 +137,8 @@ def test_with_every_copy_damaged_restore_fails_for_these_files_and_writes_no_wro
 
 
 @pytest.mark.parametrize("kind", ["failing", "silent"])
-def test_half_of_what_was_written_is_found_and_healed(world, liars, kind):
-    """`silent`: the store says that all is well. What it holds is known by reading, never by its word."""
+def test_half_written_objects_are_found_and_healed(world, liars, kind):
+    """With `silent` the store reports success. Its contents are known by reading, never from its answer."""
     source = fill(world.root / "source", {f"{number}": noise(60_000, number) for number in range(5)})
     liars["b/main"] = read_faults({"partial-writes": kind})
     report = world.backup(source)
@@ -155,8 +155,8 @@ def test_half_of_what_was_written_is_found_and_healed(world, liars, kind):
     restores(world, source)
 
 
-def test_an_object_put_back_to_an_older_one_is_what_its_name_says_it_is_not(stocked, liars, monkeypatch):
-    """A store that gives an old object under a name: names are the bytes' own hashes, so an old object is another one."""
+def test_an_object_replaced_by_an_older_one_does_not_match_its_name(stocked, liars, monkeypatch):
+    """Names are hashes of the contents, so an old object under a name does not match it."""
     world, source = stocked
     packs = stored(world, "b")
     names = sorted(name for name in packs if name.startswith("packs/"))
@@ -178,8 +178,8 @@ def test_an_object_put_back_to_an_older_one_is_what_its_name_says_it_is_not(stoc
     restores(world, source)
 
 
-def test_a_stale_register_is_not_believed(world, monkeypatch):
-    """One site shows its register and objects as they were before: the others know better."""
+def test_a_stale_register_is_not_trusted(world, monkeypatch):
+    """One site shows its register and objects as they were before, but the others have newer ones."""
     source = fill(world.root / "source", {"x": noise(50_000)})
     world.backup(source)
     shutil.copytree(world.directory("b"), world.root / "old-b")

@@ -1,4 +1,4 @@
-"""Backups, forgetting and prunes at the same moment, one of them killed, six times: what is kept restores, space comes back."""
+"""Concurrent backups, forgets and prunes, one of them killed, six times: retained data restores, and space is freed."""
 
 import os
 import random
@@ -57,7 +57,7 @@ def forget_and_prune(world):
 
 
 def change(root, name, number):
-    """Half of the files change each round; some are the same in all three sources."""
+    """Change half of the files each round. Some are the same in all three sources."""
     files = {f"own{i}": noise(60_000, 1000 * len(name) + 10 * i + (number if i % 2 else 0)) for i in range(4)}
     files |= {f"shared{i}": noise(60_000, 7 * i + (number if i % 2 else 0)) for i in range(4)}
     return fill(root / name, files)
@@ -102,7 +102,7 @@ def check_kept(world, looks):
 
 
 def check_space(world):
-    """What is stored against what one repository with nothing but the kept trees would hold."""
+    """Compare the stored size with that of a repository that holds only the retained trees."""
     stored = sum(
         path.stat().st_size for site in "abc" for path in (world.directory(site) / "packs").rglob("*") if path.is_file()
     )

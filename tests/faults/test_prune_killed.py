@@ -1,4 +1,4 @@
-"""Prune and repair, killed before every single operation on a store: the next run finishes, and nothing kept is ever lost."""
+"""Prune and repair killed before every operation on a store: the next run finishes, and no retained data is lost."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ DIED = 9
 
 
 def die_before(step):
-    """From here on this process ends before its `step`-th write to any store, as by signal 9."""
+    """From now on this process dies before its `step`-th write to any store, as by signal 9."""
     count = 0
     for name in WRITES:
         plain = getattr(LocalStore, name)
@@ -37,7 +37,7 @@ def die_before(step):
 
 
 def in_child(work, step):
-    """Whether `work` died at `step` in a process of its own; it must not fail in any other way."""
+    """Return whether `work` died at `step` in a process of its own. It must not fail in any other way."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -65,7 +65,7 @@ def run_repair(world):
 
 
 def killed_everywhere(root, world, work, finished):
-    """`work` killed at each step, each time from the same beginning; then run to its end and judged."""
+    """Kill `work` at each step, each time from the same start, then run it to its end and check."""
     base = root / "base"
     live = [name for name in os.listdir(root) if name != "base"]
     base.mkdir()

@@ -1,4 +1,4 @@
-"""What the next backup could not store is seen today: `status` fails, `backup` and `verify` name it, and all three agree."""
+"""Targets that could not store the next backup: `status` fails, `backup` and `verify` name them, and all three agree."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 @pytest.fixture(params=[RealDisk, InjectedDisk], ids=["real", "injected"])
 def disk(request, place, monkeypatch):
-    """The disk of site c, which may turn."""
+    """The disk of site c, which may become full or read-only."""
     made = request.param(place / "c")
     made.mount()
     opened_through(monkeypatch, {C: made})
@@ -42,7 +42,7 @@ def stored(disk, place):
 
 @pytest.fixture
 def faulty(monkeypatch):
-    """Faults by target, of what is opened from then on; `only` names some objects alone."""
+    """Faults by target, for stores opened from then on. `only` restricts them to some objects."""
     chosen, plain = {}, targets_module.open_store
 
     def opener(spec):
@@ -59,7 +59,7 @@ def faulty(monkeypatch):
 
 
 class Partly(FaultyStore):
-    """Faults for objects below `prefix` alone."""
+    """Faults only for objects below `prefix`."""
 
     def __init__(self, inner, faults, prefix="") -> None:
         super().__init__(inner, faults)
@@ -78,7 +78,7 @@ def named(lines, *words):
 
 
 @pytest.mark.parametrize("turn", ["full", "read_only"])
-def test_a_target_that_takes_nothing_is_named_by_status_backup_and_verify_alike(stored, disk, turn):
+def test_a_target_that_refuses_writes_is_named_by_status_backup_and_verify(stored, disk, turn):
     assert (stored.status().problems, stored.verify().refusing) == ([], [])
     disk.turn(turn)
     told = stored.status()
@@ -89,7 +89,7 @@ def test_a_target_that_takes_nothing_is_named_by_status_backup_and_verify_alike(
     stored.heard.clear()
     report = stored.backup(stored.root / "source")
     assert [(row.target, ADVICE[turn] in row.reason) for row in report.owed] == [(C, True)], (
-        "nothing was new, so it was tried"
+        "nothing was new, so a test object was written"
     )
     assert [event.target for event in stored.heard if isinstance(event, TargetFailed)] == [C]
     assert named(stored.warnings(), "voter c cannot vote")
@@ -117,7 +117,7 @@ def files(world, site):
     return {name: row for name, row in everything(world.directory(site)).items() if row[0].startswith("0o10")}
 
 
-def test_without_a_quorum_of_voters_that_can_write_there_is_none(world, faulty):
+def test_without_a_quorum_of_writable_voters_there_is_no_quorum(world, faulty):
     world.backup(fill(world.root / "source", {"file": b"x"}))
     faulty["b/main"] = faulty[C] = (Faults(read_only=True),)
     told = world.status()
@@ -135,7 +135,7 @@ def test_a_voter_that_cannot_write_its_register_alone_is_seen(world, faulty):
     assert target_of(told).writable
 
 
-def test_a_target_that_hangs_is_waited_for_once_and_told(world, faulty, monkeypatch):
+def test_a_hanging_target_is_waited_for_once_and_reported(world, faulty, monkeypatch):
     world.backup(fill(world.root / "source", {"file": b"x"}))
     faulty["b/main"] = faulty[C] = (Faults(hang=True), "probe/")
     began = time.monotonic()
@@ -145,7 +145,7 @@ def test_a_target_that_hangs_is_waited_for_once_and_told(world, faulty, monkeypa
         assert named(told.problems, f"target {target} cannot be written")
 
 
-def test_what_never_ends_is_bounded(world, faulty, monkeypatch):
+def test_an_endless_call_is_bounded(world, faulty, monkeypatch):
     monkeypatch.setattr(readiness_module, "TRIAL_TIMEOUT_S", 0.3)
     monkeypatch.setattr(Targets, "guard", lambda targets, name: targets._guards.setdefault(name, Guard()))
     faulty[C] = (Faults(hang=True), "probe/")
@@ -185,7 +185,7 @@ def small(point, options):
 
 @pytest.fixture
 def mounted(place):
-    """A tmpfs at site c with these options."""
+    """Mount a tmpfs with these options at site c."""
     yield lambda options: small(place / "c", options)
     subprocess.run(["umount", "-l", place / "c"], check=False, capture_output=True)
 
@@ -218,7 +218,7 @@ def test_a_disk_with_less_room_than_the_last_backup_took_is_a_problem_of_today(p
     row = target_of(told)
     assert row.free_bytes < row.last_backup_bytes
     world.backup(source)
-    assert named(world.status().problems, f"target {C} has"), "one backup without news says nothing about the next"
+    assert named(world.status().problems, f"target {C} has"), "an empty backup does not predict the next one"
 
 
 def test_a_disk_with_room_for_records_and_for_no_pack_is_a_problem(place, mounted):
@@ -232,7 +232,7 @@ def test_a_disk_with_room_for_records_and_for_no_pack_is_a_problem(place, mounte
 
 
 def test_a_quota_that_the_file_system_does_not_show_is_a_problem(world, monkeypatch):
-    """The claim stands for what a quota refuses; small objects still fit."""
+    """The claimed space represents a quota. Small objects still fit."""
     plain = os.posix_fallocate
 
     def refuses(descriptor, start, length):

@@ -1,7 +1,7 @@
-"""A target fills to its last byte, or turns read-only, in the middle of a backup, a repair, a prune.
+"""A target that becomes completely full, or read-only, in the middle of a backup, repair or prune.
 
-Nothing that was acknowledged is lost, the exit code is the right one, the message names the target and what to do, and once
-the disk is well again the next run completes.
+No acknowledged data is lost, the exit code is right, the message names the target and the remedy, and once the disk is well
+again the next run completes.
 """
 
 import shutil
@@ -83,7 +83,7 @@ def failures_of(world):
 
 def says_what_to_do(world, turn):
     told = [event for event in failures_of(world) if event.target == C]
-    assert told, "nobody was told of the target"
+    assert told, "no message names the target"
     assert ADVICE[turn] in told[0].reason
 
 
@@ -108,7 +108,7 @@ def test_in_the_middle_of_a_backup(place, disk, turn, write):
 
 
 def test_the_only_target_in_the_middle_of_a_backup(place, disk, turn):
-    """Nothing can be stored and no snapshot is claimed; what was there before restores, and the next run completes."""
+    """Nothing can be stored and no snapshot is claimed. Earlier data restores, and the next run completes."""
     world = World(place, (C,)).found(copies=1)
     before = fill(place / "before", {"x": noise(MIB)})
     world.backup(before)
@@ -152,7 +152,7 @@ def test_in_the_middle_of_a_repair(place, disk, turn, write):
 
 @pytest.fixture
 def grown(place, disk):
-    """Three snapshots of which two are forgotten: whole packs to remove, and some to rewrite."""
+    """Three snapshots of which two are forgotten: some packs to remove, and some to rewrite."""
     world = two_sites(place)
     source = place / "source"
     for number in range(3):
@@ -169,7 +169,7 @@ def grown(place, disk):
 def test_in_the_middle_of_a_prune(place, disk, turn, grown, write):
     world, source = grown
     disk.at(write, turn)
-    # what a read-only disk keeps is pending, one that is full still deletes; prune itself goes on either way
+    # removals on a read-only disk are pending, a full disk still deletes, and prune continues in both cases
     first = run_prune(world)
     assert disk.turned
     restores(world, source)
@@ -201,7 +201,7 @@ def test_a_disk_that_stays_read_only_keeps_what_is_pending(place, disk, grown):
 
 
 def test_prune_makes_room_on_a_disk_without_a_byte_left(place, disk, grown):
-    """The other voters decide, and deleting needs no room."""
+    """The other voters decide, and deleting needs no space."""
     world, source = grown
     before = sum(path.stat().st_size for path in world.objects("c"))
     disk.full()

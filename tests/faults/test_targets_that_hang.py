@@ -1,4 +1,4 @@
-"""One dead site costs seconds, not minutes, in every verb: counted in calls, and with a mount that hangs for real."""
+"""A dead site costs seconds, not minutes, in every command: counted in calls, and with a really hanging mount."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ C = "c/main"
 
 
 class Sick(FaultyStore):
-    """Counts the calls that reach it; faulty from its `after`-th object on, register and all."""
+    """A store that counts its calls and becomes faulty, with its register, from its `after`-th object on."""
 
     def __init__(self, inner, plan) -> None:
         super().__init__(inner)
@@ -47,7 +47,7 @@ class Sick(FaultyStore):
 
 
 class Plan:
-    """When site c falls ill, and of what."""
+    """When and how site c fails."""
 
     def __init__(self) -> None:
         self.stores, self.calls_while_ill, self.objects, self.after, self.faults = [], 0, 0, 0, NO_FAULTS
@@ -58,12 +58,12 @@ class Plan:
     def well(self) -> None:
         self.faults = NO_FAULTS
         for store in self.stores:
-            store.faults = NO_FAULTS  # what hangs goes on
+            store.faults = NO_FAULTS  # hanging calls continue
 
 
 @pytest.fixture
 def plan(monkeypatch):
-    """Site c as planned; nobody waits longer than a second for one call."""
+    """Apply the plan to site c. No call is waited for longer than a second."""
     made, plain = Plan(), targets_module.open_store
 
     def opener(spec):
@@ -114,20 +114,20 @@ VERBS = {
 
 @pytest.mark.parametrize("faults", spread([Faults(hang=True), Faults(offline=True)]), ids=["hangs", "offline"])
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_site_that_dies_in_the_middle_is_asked_a_few_times(stocked, plan, verb, faults):
+def test_a_site_that_dies_in_the_middle_gets_a_few_calls(stocked, plan, verb, faults):
     plan.ill(faults, after=2 if verb in {"verify", "repair"} else 1)
     began = time.monotonic()
     VERBS[verb](stocked)
-    assert time.monotonic() - began < 30  # not one patience for each of dozens of objects
+    assert time.monotonic() - began < 30  # not one full wait for each of dozens of objects
     assert plan.calls_while_ill <= 30
-    if verb in {"verify", "repair", "prune", "status"}:  # what lists every site cannot but notice
+    if verb in {"verify", "repair", "prune", "status"}:  # commands that list every site must notice
         assert plan.calls_while_ill
     plan.well()
     found = stocked.verify("full")
     assert (found.damaged, found.unrepairable) == ([], [])
 
 
-def test_verification_takes_nothing_that_hangs_for_damaged(stocked, plan):
+def test_verification_does_not_report_hanging_objects_as_damaged(stocked, plan):
     plan.ill(Faults(hang=True), after=3)
     found = stocked.verify("full")
     assert found.damaged == []
@@ -162,7 +162,7 @@ def test_a_mount_that_hangs_for_real_is_one_site_away(hung_c, monkeypatch):
 
 
 @pytest.mark.thorough
-def test_a_place_that_hangs_is_neither_connected_to_nor_added(hung_c, monkeypatch):
+def test_a_hanging_target_is_neither_connected_nor_added(hung_c, monkeypatch):
     monkeypatch.setattr(places_module, "OPEN_TIMEOUT_S", 0.3)
     world, _ = hung_c
     url = str(world.directory("c"))
@@ -179,7 +179,7 @@ def test_a_place_that_hangs_is_neither_connected_to_nor_added(hung_c, monkeypatc
 
 
 def test_a_process_ends_though_a_mount_hangs(hung_c):
-    """In a process of its own, as a user runs it: what hangs keeps nothing from ending."""
+    """In a process of its own, as for a user: hanging calls do not keep it from ending."""
     world, _ = hung_c
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

@@ -1,6 +1,6 @@
-"""A target's disk that fills to its last byte or turns read-only at a chosen write: a real one, and one of injected faults.
+"""A target's disk that becomes full or read-only at a chosen write: a real one, and one of injected faults.
 
-The real one is a small tmpfs; it needs root. The other one is `FaultyStore`, and runs everywhere.
+The real one is a small tmpfs and needs root. The other is a `FaultyStore`, and runs everywhere.
 """
 
 import os
@@ -22,14 +22,14 @@ WELL, FULL, READ_ONLY = range(3)
 
 
 class Disk:
-    """The disk of one target. `at(k, turn)`: just before the k-th object is written or deleted from now on, `turn` happens.
+    """The disk of one target. `at(k, turn)` applies `turn` just before the k-th object is written or deleted from now on.
 
-    What forked workers do counts as well: the counts lie in shared memory.
+    Forked workers count as well, because the counts are in shared memory.
     """
 
     def __init__(self, point: Path) -> None:
         self.point = point
-        self._shared = memoryview(mmap(-1, 32)).cast("q")  # writes left, what comes then, the state, whether it came
+        self._shared = memoryview(mmap(-1, 32)).cast("q")  # remaining writes, the turn, the state, whether it happened
 
     def at(self, write: int, turn: str) -> None:
         self._shared[0], self._shared[1], self._shared[3] = write, {"full": FULL, "read_only": READ_ONLY}[turn], 0
@@ -50,7 +50,7 @@ class Disk:
             self.turn("full" if turn == FULL else "read_only")
 
     def faults(self) -> Faults:
-        """What is to be injected."""
+        """The faults to inject."""
         return NO_FAULTS
 
 
@@ -67,7 +67,7 @@ class RealDisk(Disk):
         assert os.statvfs(self.point).f_bavail == 0
 
     def read_only(self) -> None:
-        """The kernel refuses while another thread has a file open for writing."""
+        """Remount read-only. The kernel refuses while another thread has a file open for writing."""
         ends_at = time.monotonic() + 20
         while subprocess.run(["mount", "-o", "remount,ro", self.point], check=False, capture_output=True).returncode:
             assert time.monotonic() < ends_at, "it stays busy"
@@ -116,7 +116,7 @@ class InjectedDisk(Disk):
 
 
 class Turning(FaultyStore):
-    """Tells the disk before each write, as near to the medium as can be, and has the faults that the disk has then."""
+    """Notify the disk before each write, as near to the medium as possible, and apply the disk's faults."""
 
     def __init__(self, inner, disk) -> None:
         self._disk = disk
@@ -138,7 +138,7 @@ class Turning(FaultyStore):
 
 
 def opened_through(monkeypatch, disks) -> None:
-    """From here on stores are opened as ever, those of `disks` (by target) through what the disk notices and injects."""
+    """From now on open the stores of `disks` (by target) through a store that notifies the disk and injects its faults."""
     plain = targets_module.open_store
 
     def opener(spec):

@@ -1,7 +1,7 @@
-"""An SFTP server that answers each request with something: refusals, other types of answers, cut packets, random bytes.
+"""An SFTP server that answers each request at random: refusals, other types of answers, cut packets, random bytes.
 
-Run by sshd as its subsystem, with a seed as its argument. The first packet, the version, is answered properly, or nothing would
-be asked.
+sshd runs it as a subsystem with a seed as its argument. It answers the first packet, the version, correctly, because otherwise
+no request would follow.
 """
 
 import random

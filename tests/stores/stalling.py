@@ -1,11 +1,11 @@
-"""Virtual time for tests of what waits, and stores that fail in turn."""
+"""Virtual time for tests of waiting, and stores with scripted failures."""
 
 from drtool.stores import MemoryStore
 from drtool.stores.passing import PassingStore
 
 
 class VirtualTime:
-    """A clock that only sleeping moves."""
+    """A clock that advances only by sleeping."""
 
     def __init__(self):
         self.now = 1000.0
@@ -20,7 +20,7 @@ class VirtualTime:
 
 
 class Scripted(PassingStore):
-    """Raises the given errors, one a call; then does as its inner store. `after`: the call takes effect all the same."""
+    """A store that raises the given errors, one per call, then passes calls on. With `after`, failing calls take effect."""
 
     def __init__(self, *errors, inner=None, after=False):
         super().__init__(inner or MemoryStore("cas"))

@@ -1,4 +1,4 @@
-"""Whatever answers in a server's place, the store raises an error of its target: no bug, no hang, no invented success."""
+"""For any answer of a server, the store raises an error of its target: no bug, no hang, no invented success."""
 
 import random
 import shlex
@@ -75,13 +75,13 @@ def credentials(monkeypatch):
 
 @contextmanager
 def answering(answer):
-    """A web server on a free port that answers every request with what `answer` returns: status, headers, body."""
+    """Run a web server on a free port that answers every request with what `answer` returns: status, headers, body."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *_args):
-            """Its requests are of no interest."""
+            """Ignore its requests."""
 
         def handle_expect_100(self):
             return True
@@ -107,7 +107,7 @@ def answering(answer):
         block_on_close = False
 
         def handle_error(self, request, client_address):
-            """Clients that hang up are expected."""
+            """Ignore clients that hang up."""
 
     server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -121,7 +121,7 @@ def answering(answer):
 
 
 def calls(store):
-    """Every request that a store makes; those whose return value claims that something is stored come first."""
+    """Yield every request that a store makes, starting with those with a return value that claims storage."""
     return {
         "put": lambda: store.put("packs/x", b"data"),
         "put_if_absent": lambda: store.put_if_absent("r/v-1", b"data"),
@@ -156,7 +156,7 @@ def test_a_captive_portal_is_neither_an_empty_bucket_nor_a_place_that_stores(bod
         store = S3Store.unasked(s3_place("s3://bucket/d", endpoint=endpoint))
         for name, call in calls(store).items():
             if name == "delete":
-                continue  # 200 is an answer to a deletion; the object is deleted again when it is still listed
+                continue  # 200 is a valid answer to a deletion; a listed object is deleted again
             with pytest.raises(StoreError) as caught:
                 call()
             assert not isinstance(caught.value, ObjectMissing), name
@@ -204,7 +204,7 @@ def test_an_ssh_server_that_answers_at_random_raises_errors_of_its_target(tmp_pa
         server.remove()
 
 
-def test_what_speaks_no_ssh_at_all_is_offline(tmp_path):
+def test_a_server_without_ssh_is_offline(tmp_path):
     with answering(lambda: (200, {}, b"hello")) as endpoint:
         place = sshd_place(int(endpoint.rpartition(":")[2]), tmp_path)
         store = SftpStore(place)
@@ -220,7 +220,7 @@ def sshd_place(port, path):
 
 
 def with_errors_of_the_target(call):
-    """Any answer may be given, or a `StoreError` raised; everything else is a bug of ours."""
+    """Allow any answer or a `StoreError`. Everything else is our bug."""
     message = ""
     try:
         call()

@@ -1,4 +1,4 @@
-"""What overlays make of a store, and that nothing below them changes."""
+"""The effects of overlays on a store, with an unchanged medium below."""
 
 import time
 
@@ -13,7 +13,7 @@ from drtool.stores.overlay import FLIP_BYTES_MAX, OverlaidStore, Overlay, flips
 
 
 class Chosen:
-    """What is in force, as the test says."""
+    """The active overlays, as set by the test."""
 
     def __init__(self):
         self.overlays, self.over = [], []
@@ -105,7 +105,7 @@ def test_a_listing_breaks_off_when_its_target_goes_away(store, memory, chosen):
         list(rows)
 
 
-def test_slow_waits_before_each_call_and_for_the_bytes(memory, chosen):
+def test_slow_delays_each_call_and_its_bytes(memory, chosen):
     waits = []
     store = OverlaidStore(memory, chosen, sleep=lambda s: (waits.append(s), time.sleep(s)))
     chosen.overlays = [overlay("slow", latency_s=0.05, bytes_per_second=len(BYTES) * 10)]
@@ -134,7 +134,7 @@ def test_a_slow_call_goes_on_when_the_fault_is_over(memory, chosen):
 
 
 @pytest.mark.parametrize("count", [1, 3, 100])
-def test_corrupt_flips_so_many_bytes_of_the_named_objects_alone(count, store, memory, chosen):
+def test_corrupt_flips_the_given_number_of_bytes_of_the_named_objects_only(count, store, memory, chosen):
     chosen.overlays = [overlay("corrupt", objects=(PACK,), seed="7", flip_bytes=count)]
     seen = store.get(PACK)
     assert len(seen) == len(BYTES) == store.stat(PACK)
@@ -191,7 +191,7 @@ def test_a_new_object_is_not_corrupted(write, store, chosen):
     assert store.get(PACK) == b"new"
 
 
-def test_a_write_that_did_not_happen_ends_nothing(store, chosen):
+def test_a_failed_write_does_not_end_a_fault(store, chosen):
     chosen.overlays = [overlay("corrupt", objects=(PACK,))]
     assert not store.put_if_absent(PACK, b"new")
     assert store.compare_and_swap(PACK, b"new", "another tag") is None

@@ -1,4 +1,4 @@
-"""A server that stops answering for a while is waited for where no other can serve, in bounded time; counted, not timed."""
+"""Bounded waiting for a server that stops answering, where no other can serve. Counted, not timed."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ AWAY = TargetOffline("the server is busy")
 
 
 class Flaky(MemoryStore):
-    """Fails while `failures` is above zero, each call once."""
+    """A store that fails while `failures` is above zero, each call once."""
 
     def __init__(self, failures=0):
         super().__init__()
@@ -40,7 +40,7 @@ class Flaky(MemoryStore):
 
 
 def targets_of(stores, time, limit_s=900.0):
-    """Targets that were opened already, each with the guard that a command gives it; none tries twice by itself."""
+    """Return opened targets with their guards. No store retries on its own."""
     targets = Targets({})
     for name, (store, near) in stores.items():
         guard = Guard(
@@ -84,7 +84,7 @@ def test_a_write_waits_until_the_server_answers_again(time, writer_of):
     targets.tell = told.append
     assert writer_of(targets).put("packs/x", b"1", demand(CLOUD)) == [CLOUD]
     assert store.get("packs/x") == b"1"
-    assert targets.failures == {}, "the next objects go there as well"
+    assert targets.failures == {}, "the next objects are stored there as well"
     assert told == [
         "waiting for a server that does not answer (limits.patience: 15 min): cloud/main: the server is busy"
     ]
@@ -115,7 +115,7 @@ def test_a_directory_of_this_host_is_not_waited_for(time, writer_of):
     assert time.slept == []
 
 
-def test_what_does_not_pass_by_itself_is_not_waited_for(time, writer_of):
+def test_lasting_errors_are_not_waited_for(time, writer_of):
     full = FaultyStore(MemoryStore(), Faults(full_after_bytes=0))
     targets = targets_of({CLOUD: (full, False)}, time)
     with pytest.raises(StoreError, match="room"):
@@ -143,7 +143,7 @@ def test_a_read_waits_longer_than_a_write_and_gets_its_bytes(time):
     assert 240.0 <= time.now - began <= 240.0 + LONGEST_S
 
 
-def test_each_outage_has_the_whole_patience(time):
+def test_each_outage_has_its_own_full_patience(time):
     patience = Patience(60.0, clock=time.clock, sleep=time.sleep, draw=lambda: 1.0)
     for _ in range(3):
         attempt = 0

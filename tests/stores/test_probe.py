@@ -1,4 +1,4 @@
-"""A server that breaks a promise of a register's may not vote, and is told which; one that keeps them may."""
+"""Trials of servers: one that breaks a promise of a register may not vote, with the reason; one that keeps them may."""
 
 import pytest
 from bad_buckets import BUCKET, BadBucket, bad_bucket
@@ -68,7 +68,7 @@ def test_a_server_that_is_careless_with_tokens_may_not_vote(fault, reason):
         store.close()
 
 
-def test_what_may_not_be_deleted_stays_and_is_no_reason():
+def test_objects_that_cannot_be_deleted_stay_and_do_not_matter():
     with bad_bucket("may not delete") as bucket:
         store = store_at(bucket)
         assert store.vote_verdict().can_vote

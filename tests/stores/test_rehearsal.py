@@ -1,4 +1,4 @@
-"""Asked at once what it is always asked: the same answers, fewer round trips, and never an answer from before."""
+"""Prefetching of the usual requests: the same answers, fewer round trips, and never an outdated answer."""
 
 from threading import Barrier, Event
 
@@ -15,7 +15,7 @@ QUESTIONS = [Question("get", "drtool.json", 0, 10), Question("tagged", "manifest
 
 
 class Counting(PassingStore):
-    """Counts reads; `together`: they only return once so many are under way."""
+    """A store that counts reads. With `together`, reads return only once that many are running."""
 
     def __init__(self, inner, together=1) -> None:
         super().__init__(inner)
@@ -52,7 +52,7 @@ def ask_all(store):
 
 
 def test_all_questions_are_under_way_at_once_and_answered_once(memory):
-    counting = Counting(memory, together=3)  # asked one after the other, the first would wait for ever
+    counting = Counting(memory, together=3)  # in sequence, the first would wait for ever
     store = RehearsedStore(counting, QUESTIONS)
     assert ask_all(store) == ask_all(memory)
     assert len(counting.calls) == 3
@@ -62,7 +62,7 @@ def test_all_questions_are_under_way_at_once_and_answered_once(memory):
     assert store.settle() == QUESTIONS
 
 
-def test_nothing_is_answered_from_before_a_write(memory):
+def test_no_prefetched_answer_is_used_after_a_write(memory):
     store = RehearsedStore(memory, QUESTIONS)
     tag = memory.read_tagged("manifest/state").tag
     assert store.compare_and_swap("manifest/state", b"two", tag) is not None
@@ -76,7 +76,7 @@ def test_nothing_is_answered_from_before_a_write(memory):
         store.get("drtool.json", 0, 10)
 
 
-def test_nothing_is_answered_from_before_it_was_settled(memory):
+def test_no_prefetched_answer_is_used_after_settling(memory):
     store = RehearsedStore(memory, QUESTIONS)
     store.settle()
     memory.put("keys/b", b"slot")
@@ -90,9 +90,9 @@ def test_another_question_is_asked(memory):
     assert [row.name for row in store.list("keys/", "keys/a")] == []
 
 
-def test_a_failure_is_told_once_and_then_asked_anew(memory):
+def test_a_failure_is_raised_once_and_then_retried(memory):
     store = RehearsedStore(memory, [Question("get", "keys/b")])
-    memory_has_it = store.settle  # the question was under way before this
+    memory_has_it = store.settle  # the request was sent before this
     with pytest.raises(ObjectMissing):
         store.get("keys/b")
     memory.put("keys/b", b"slot")
@@ -107,7 +107,7 @@ def test_long_listings_go_on_where_the_answer_ends(memory):
     assert len(list(store.list("manifest/obj/"))) == ROWS_MAX + 3
 
 
-def test_what_hangs_is_not_waited_for_in_the_end(memory, monkeypatch):
+def test_hanging_calls_are_not_waited_for_at_the_end(memory, monkeypatch):
     monkeypatch.setattr("drtool.stores.rehearsal.SETTLE_S", 0.1)
     gate = Event()
 

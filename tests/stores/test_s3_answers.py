@@ -1,4 +1,4 @@
-"""What a bucket answers, or does not, to each kind of request: what is known afterwards, and what is said about it."""
+"""The answers of a bucket, and missing answers, to each kind of request: the resulting knowledge, and the messages."""
 
 import socket
 import time
@@ -70,7 +70,7 @@ def test_a_write_that_could_not_be_sent_is_known_to_have_failed(bucket, store):
     gone.close()
 
 
-def test_the_manifest_takes_only_what_was_never_sent_for_a_definite_failure(bucket, store):
+def test_the_manifest_treats_only_unsent_requests_as_definite_failures(bucket, store):
     driver = Driver({"site": store}, local=None)
     bucket.fault = "does it and hangs up"
     for request in (PutIfAbsent("site", "v-1", b"1"), Swap("site", "v-2", b"1", None)):
@@ -105,7 +105,7 @@ def test_a_longer_name_beside_it_is_not_the_object(store):
         store.get("x", 0, 0)
 
 
-def test_a_503_now_and_then_is_said_and_never_repeated_by_the_client(bucket, store):
+def test_an_occasional_503_is_reported_and_never_retried_by_the_client(bucket, store):
     bucket.fault = "503 every third request"
     failed = 0
     for n in range(9):
@@ -117,7 +117,7 @@ def test_a_503_now_and_then_is_said_and_never_repeated_by_the_client(bucket, sto
     assert len(bucket.objects) == 6
 
 
-def test_a_server_that_never_answers_is_given_up_in_bounded_time(bucket, store, monkeypatch):
+def test_a_server_that_never_answers_is_abandoned_in_bounded_time(bucket, store, monkeypatch):
     monkeypatch.setattr(s3_client, "READ_TIMEOUT_S", 1)
     patient = S3Store.unasked(store.place)
     bucket.fault = "never answers"
@@ -130,7 +130,7 @@ def test_a_server_that_never_answers_is_given_up_in_bounded_time(bucket, store, 
     patient.close()
 
 
-def test_a_body_that_breaks_off_is_no_object(bucket, store):
+def test_an_incomplete_body_is_not_an_object(bucket, store):
     store.put("x", b"whole" * 1000)
     bucket.fault = "closes in mid-body"
     for read in (lambda: store.get("x"), lambda: store.read_tagged("x"), lambda: store.get("x", 5, 2000)):
@@ -146,7 +146,7 @@ def test_a_body_that_breaks_off_is_no_object(bucket, store):
         ("in cold storage", StoreError, "in cold storage", "restore it from there first"),
     ],
 )
-def test_each_misfortune_is_one_clear_sentence(bucket, store, fault, kind, words, hint):
+def test_each_failure_gives_one_clear_sentence(bucket, store, fault, kind, words, hint):
     store.put("x", b"1")
     bucket.fault = fault
     with pytest.raises(StoreError, match=words) as caught:
@@ -157,7 +157,7 @@ def test_each_misfortune_is_one_clear_sentence(bucket, store, fault, kind, words
     assert "\n" not in caught.value.message
 
 
-def test_credentials_that_may_read_but_not_write_are_told_at_the_first_put(bucket, store):
+def test_read_only_credentials_are_reported_at_the_first_put(bucket, store):
     store.put("x", b"1")
     bucket.fault = "may not write"
     assert store.get("x") == b"1"
@@ -174,16 +174,16 @@ def test_credentials_that_may_not_delete_keep_what_is_there(bucket, store):
     assert store.get("x") == b"1"
 
 
-def test_what_is_damaged_on_its_way_there_is_refused(bucket, store):
+def test_data_damaged_in_transit_is_refused(bucket, store):
     bucket.fault = "damages what arrives"
     for data in (b"packs", memoryview(bytearray(b"packs"))):
         with pytest.raises(TargetOffline, match="arrived damaged") as caught:
             store.put("x", data)
-        assert type(caught.value) is TargetOffline  # refused: it is known not to be there
+        assert type(caught.value) is TargetOffline  # refused, so it is known not to be stored
     assert bucket.objects == {}
 
 
-def test_names_are_what_lies_at_the_prefix_and_all_of_it(bucket, store):
+def test_names_are_all_names_at_the_prefix(bucket, store):
     assert store.names() == []
     for name in ("packs/aa/aa01", "packs/bb/bb01", "index", "probe/x"):
         store.put(name, b"1")

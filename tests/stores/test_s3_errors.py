@@ -1,4 +1,4 @@
-"""What goes wrong at a bucket is said in one sentence, as the right kind of error, and nothing was written."""
+"""Failures at a bucket give one sentence and the right kind of error, and nothing was written."""
 
 import socket
 import threading
@@ -28,7 +28,7 @@ def test_a_url_names_a_bucket_and_a_prefix(url, bucket, prefix):
 @pytest.mark.parametrize(
     "url", ["s3://", "s3://A/b", "s3:/bucket", "http://b/x", "s3://bucket/UP", "s3://bucket/a/../b"]
 )
-def test_what_is_no_url_of_a_bucket_is_a_mistake(url):
+def test_an_invalid_bucket_url_is_a_usage_error(url):
     with pytest.raises(UsageError) as caught:
         s3_place(url)
     assert repr(url) in caught.value.message
@@ -50,7 +50,7 @@ def test_wrong_credentials_are_named_and_never_tried_again(place, monkeypatch, n
     assert secret not in caught.value.message + caught.value.hint
 
 
-def test_without_credentials_one_is_told_where_to_put_them(place, monkeypatch):
+def test_without_credentials_the_error_says_where_to_put_them(place, monkeypatch):
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -66,7 +66,7 @@ def test_a_profile_that_is_not_there_is_named(place):
 
 @pytest.mark.thorough
 def test_a_server_that_is_killed_is_offline_and_everything_is_there_when_it_is_back(tmp_path):
-    seaweed.shared()  # or a skip
+    seaweed.shared()  # or skip
     server = seaweed.Seaweed(tmp_path / "server")
     server.root.mkdir()
     server.start()
@@ -87,7 +87,7 @@ def test_a_server_that_is_killed_is_offline_and_everything_is_there_when_it_is_b
 
 
 class OneAnswer:
-    """A server that gives the same bytes to whoever asks, and hangs up."""
+    """A server that sends the same bytes to each client and hangs up."""
 
     def __init__(self, answer: bytes) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -127,7 +127,7 @@ def error_of(code: str) -> bytes:
 
 @pytest.fixture
 def at(monkeypatch):
-    """A store at a server that answers this to everything, however often it is asked."""
+    """Return a store at a server that always gives this answer."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
     servers, stores = [], []
@@ -156,7 +156,7 @@ def at(monkeypatch):
         ("400 Bad", "Whatever", StoreError, False),
     ],
 )
-def test_each_answer_is_one_kind_of_error_and_nothing_is_asked_twice(at, status, code, kind, transient):
+def test_each_answer_is_one_kind_of_error_and_no_request_is_repeated(at, status, code, kind, transient):
     store, server = at(answered(status, error_of(code)))
     with pytest.raises(StoreError) as caught:
         store.get("x")
@@ -167,7 +167,7 @@ def test_each_answer_is_one_kind_of_error_and_nothing_is_asked_twice(at, status,
 
 
 @pytest.mark.parametrize("status", ["412 Precondition Failed", "409 Conflict", "404 Not Found"])
-def test_a_refused_condition_says_only_that_it_is_not_known_to_be_ours(at, status):
+def test_a_refused_condition_only_means_not_known_to_be_ours(at, status):
     store, server = at(answered(status))
     assert store.put_if_absent("v-1", b"x") is False
     assert store.compare_and_swap("v-1", b"x", '"tag"') is None
@@ -191,7 +191,7 @@ def test_credentials_that_may_not_write_make_a_target_read_only(at):
 
 
 @pytest.mark.parametrize("answer", [answered("200 OK", b"half", 8), b"", b"HTTP/1.1 200 OK\r\nContent-Le"])
-def test_what_arrives_by_half_is_no_object(at, answer):
+def test_half_a_body_is_not_an_object(at, answer):
     store, _ = at(answer)
     for call in (lambda: store.get("x"), lambda: store.read_tagged("x")):
         with pytest.raises(TargetOffline):

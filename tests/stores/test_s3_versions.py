@@ -1,4 +1,4 @@
-"""Buckets that keep versions, and buckets that lock them: what drtool replaces and deletes there, as a real server does it."""
+"""Buckets with versions, and buckets with locks: replaced and deleted objects at a real server."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -35,7 +35,7 @@ def versions(store: S3Store) -> list[dict]:
     return answer.get("Versions", [])
 
 
-def test_an_object_is_replaced_and_deleted_and_the_bucket_keeps_what_it_was(store):
+def test_a_bucket_keeps_the_old_versions_of_replaced_and_deleted_objects(store):
     store.put("packs/aa/aa01", b"first")
     store.put("packs/aa/aa01", b"second")
     assert store.get("packs/aa/aa01") == b"second"
@@ -49,7 +49,7 @@ def test_an_object_is_replaced_and_deleted_and_the_bucket_keeps_what_it_was(stor
     assert len(versions(store)) == 2
 
 
-def test_what_was_deleted_can_be_created_again_once(store):
+def test_a_deleted_object_can_be_created_again_once(store):
     assert store.put_if_absent("v-1", b"a") is True
     assert store.put_if_absent("v-1", b"b") is False
     store.delete("v-1")
@@ -69,7 +69,7 @@ def test_a_register_moves_on_and_old_tokens_stay_refused(store):
     assert (found.data, found.tag) == (b"2", second)
 
 
-def test_a_lock_is_really_on_what_was_put(store):
+def test_a_put_object_is_really_locked(store):
     if store.place.bucket != "keeps-locks":
         pytest.skip("this bucket has none")
     store.put("packs/aa/aa01", b"kept")

@@ -1,4 +1,4 @@
-"""The line to an SSH server breaks off in the midst of each kind of request; a disk fills up; a server lets in only so many."""
+"""A line to an SSH server that breaks during each kind of request, a full disk, and a server with few sessions."""
 
 import os
 import socket
@@ -41,7 +41,7 @@ def trips(line: Line, call) -> int:
 
 
 def test_round_trips_are_as_documented(line, store):
-    """docs/stores.md says these; on an open connection, in a directory that is known."""
+    """docs/stores.md lists these, for an open connection and a known directory."""
     store.put("packs/a", b"1")
     store.put_if_absent("reg/0", b"1")
     line.latency_s = 0.04
@@ -71,7 +71,7 @@ def test_round_trips_are_as_documented(line, store):
 
 @pytest.mark.parametrize("after_turns", range(1, 8))
 def test_a_line_cut_while_a_record_is_written_leaves_all_or_nothing_of_it(line, store, after_turns):
-    """What was answered holds; what was not is found out by reading."""
+    """Answered writes hold. The state of unanswered ones is found by reading."""
     store.put_if_absent("reg/0", b"1")
     line.latency_s = 0.03
     line.forget()
@@ -134,7 +134,7 @@ def small(tmp_path):
     subprocess.run(["umount", "-l", path], check=True)
 
 
-def test_a_full_disk_is_told_from_other_failures_and_what_was_stored_stays(small: Path):
+def test_a_full_disk_is_recognised_and_stored_objects_stay(small: Path):
     sshd.demand()
     store = SftpStore.create(sshd.shared().place(small / "site"))
     store.put("packs/a", bytes(4 << 20))
@@ -148,7 +148,7 @@ def test_a_full_disk_is_told_from_other_failures_and_what_was_stored_stays(small
     store.close()
 
 
-def test_a_server_that_allows_no_session_says_that_it_offers_no_sftp(tmp_path):
+def test_a_server_without_sessions_is_reported_as_offering_no_sftp(tmp_path):
     sshd.demand()
     server = sshd.Sshd(tmp_path / "sshd")
     config = server.root / "sshd_config"
@@ -164,7 +164,7 @@ def test_a_server_that_allows_no_session_says_that_it_offers_no_sftp(tmp_path):
 
 
 def strangers_turn(port: int) -> socket.socket:
-    """A connection that was let in and has not logged in: the only one that may."""
+    """A connection that has not logged in yet, which is the only one permitted."""
     for _ in range(50):
         waiting = socket.create_connection(("127.0.0.1", port), timeout=5)
         try:
@@ -187,7 +187,7 @@ def test_a_server_that_takes_no_more_connections_is_offline_for_now(tmp_path):
         with strangers_turn(server.port), pytest.raises(TargetOffline, match="cannot be reached"):
             SftpStore.create(server.place(tmp_path / "site"))
         with strangers_turn(server.port):
-            pass  # it is free again, as soon as the server noticed
+            pass  # it is free again once the server has noticed
         time.sleep(0.5)
         SftpStore.create(server.place(tmp_path / "site")).close()
     finally:

@@ -1,4 +1,4 @@
-"""What goes wrong at an SSH server is said in one sentence, as the right kind of error; and what was stored stays whole."""
+"""Failures at an SSH server give one sentence and the right kind of error, and stored objects stay complete."""
 
 import gc
 import os
@@ -24,7 +24,7 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path):
-    """One of this test's own, to be killed."""
+    """A server for this test alone, which may be killed."""
     sshd.demand()
     own = sshd.Sshd(tmp_path / "sshd")
     own.start()
@@ -40,7 +40,7 @@ def store(site: Path):
 
 
 def refusal(place) -> StoreError:
-    """What opening says, which must not be worth another try."""
+    """Return the error of opening, which must not be retried."""
     with pytest.raises(StoreError) as caught:
         SftpStore.create(place)
     assert not caught.value.transient
@@ -68,7 +68,7 @@ def test_a_url_names_a_server_and_a_directory(url, told):
     "url",
     ["sftp://nas", "sftp://nas/", "sftp:///srv", "sftp://nas:0/x", "sftp://nas:x/x", "ssh://nas/x", "sftp://n/x?y=z"],
 )
-def test_what_is_no_url_of_a_server_is_a_mistake(url):
+def test_an_invalid_server_url_is_a_usage_error(url):
     with pytest.raises(UsageError):
         sftp_place(url)
 
@@ -79,7 +79,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated():
     assert "hunter2" not in caught.value.message
 
 
-def test_an_unknown_server_is_not_spoken_to(site, tmp_path):
+def test_an_unknown_server_is_refused(site, tmp_path):
     server = sshd.shared()
     (tmp_path / "nobody").write_text("")
     error = refusal(replace(server.place(site), known_hosts=str(tmp_path / "nobody")))
@@ -127,7 +127,7 @@ def test_a_file_that_is_not_there_is_named(site, tmp_path, which):
 
 
 def at_home(tmp_path, monkeypatch) -> Path:
-    """An empty ~/.ssh; no agent."""
+    """An empty ~/.ssh, and no agent."""
     ours = tmp_path / "home" / ".ssh"
     ours.mkdir(parents=True)
     monkeypatch.setenv("HOME", str(ours.parent))
@@ -137,17 +137,17 @@ def at_home(tmp_path, monkeypatch) -> Path:
 
 def test_known_hosts_that_are_there_and_cannot_be_read_are_named(site, tmp_path, monkeypatch):
     ours = at_home(tmp_path, monkeypatch)
-    (ours / "known_hosts").mkdir()  # which not even root can read as a file
+    (ours / "known_hosts").mkdir()  # even root cannot read it as a file
     error = refusal(replace(sshd.shared().place(site), known_hosts=None))
     assert f"{ours / 'known_hosts'} cannot be read" in error.message
 
 
-def test_without_any_known_hosts_it_is_said_how_to_add_one(site, tmp_path, monkeypatch):
+def test_without_known_hosts_the_error_says_how_to_add_a_key(site, tmp_path, monkeypatch):
     at_home(tmp_path, monkeypatch)
     assert "ssh-keyscan" in refusal(replace(sshd.shared().place(site), known_hosts=None)).hint
 
 
-def test_a_root_that_is_a_file_is_told_so(site):
+def test_a_root_that_is_a_file_is_reported(site):
     site.write_text("x")
     for way in (SftpStore.open, SftpStore.create):
         with pytest.raises(TargetOffline, match=f"there is a file, not a directory, as {site}") as caught:
@@ -158,7 +158,7 @@ def test_a_root_that_is_a_file_is_told_so(site):
 
 @pytest.fixture
 def agent(tmp_path, monkeypatch):
-    """A real one, with more keys than a server lets anybody try. What it is given: the path of a private key."""
+    """A real agent with more keys than a server permits to try. Returns a function that adds a private key by its path."""
     path = tmp_path / "agent"
     if shutil.which("ssh-agent") is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("ssh-agent is not here: apt-get install openssh-client")
@@ -229,7 +229,7 @@ def test_a_directory_that_was_removed_is_made_again(store, site):
     assert [row.name for row in store.list()] == ["packs/ab/2"]
 
 
-def test_a_server_that_only_reads_says_so(tmp_path, site):
+def test_a_read_only_server_is_reported(tmp_path, site):
     sshd.demand()
     SftpStore.create(sshd.shared().place(site)).close()
     (site / "x").write_bytes(b"1")
@@ -256,7 +256,7 @@ def test_a_server_that_came_back_is_used_at_once(server, site):
     assert store.get("x") == b"1"
     server.kill()
     server.start()
-    store.put("y", b"2")  # what broke off while nobody asked is seen before anything is sent
+    store.put("y", b"2")  # a connection lost while idle is noticed before anything is sent
     assert store.get("y") == b"2"
     store.close()
 
@@ -285,8 +285,8 @@ def test_sixteen_threads_share_a_connection(store):
         assert list(threads.map(lambda i: store.get(f"x/{i:03}"), range(160))) == [b"%d" % i for i in range(160)]
 
 
-def test_a_forked_child_has_no_part_in_it(store):
-    """It may not use the connection; and what it throws away does not disturb its parent."""
+def test_a_forked_child_does_not_share_the_connection(store):
+    """The child may not use the connection, and its cleanup does not disturb the parent."""
     store.put("x", b"1")
     pid = os.fork()
     if pid == 0:
@@ -302,7 +302,7 @@ def test_a_forked_child_has_no_part_in_it(store):
     assert store.get("x") == b"1"
 
 
-def test_what_is_no_regular_file_is_absent(store, site):
+def test_a_file_that_is_not_regular_counts_as_absent(store, site):
     os.mkfifo(site / "pipe")
     (site / "link").symlink_to("/etc/passwd")
     (site / "directory").mkdir()

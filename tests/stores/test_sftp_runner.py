@@ -1,4 +1,4 @@
-"""The event loop behind an SFTP connection, as it ends."""
+"""The end of the event loop behind an SFTP connection."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""A server that falls silent, in the midst of anything: the call ends in bounded time, and the next one works."""
+"""A server that falls silent at any point: the call ends in bounded time, and the next one works."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ SOON_S = 30.0
 
 @pytest.fixture
 def server(tmp_path: Path):
-    """One of this test's own, to be stopped."""
+    """A server for this test alone, which may be stopped."""
     sshd.demand()
     own = sshd.Sshd(tmp_path / "sshd")
     own.start()
@@ -35,7 +35,7 @@ def server(tmp_path: Path):
 
 @pytest.fixture
 def store(server, tmp_path, monkeypatch):
-    """Short of patience only once the large object is there: on a busy machine that takes as long as it takes."""
+    """Shorten the timeouts only once the large object is stored, which takes a while on a busy machine."""
     opened = SftpStore.create(server.place(tmp_path / "site"))
     opened.put("packs/big", os.urandom(BIG_BYTES))
     monkeypatch.setattr(sftp_link, "CALL_S", 1.0)
@@ -100,7 +100,7 @@ def test_closing_while_a_server_is_silent_takes_seconds(server, store):
     assert time.monotonic() - began < SOON_S
 
 
-def test_a_listener_that_says_nothing_is_told_in_bounded_time(tmp_path, monkeypatch):
+def test_a_silent_listener_is_reported_in_bounded_time(tmp_path, monkeypatch):
     monkeypatch.setattr(sftp_login, "GETTING_IN_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = replace(sshd.shared().place(tmp_path / "site"), port=silent.getsockname()[1])
@@ -110,7 +110,7 @@ def test_a_listener_that_says_nothing_is_told_in_bounded_time(tmp_path, monkeypa
 
 
 @pytest.mark.thorough
-def test_a_server_that_lets_in_and_starts_no_sftp_is_told_in_bounded_time(tmp_path, monkeypatch):
+def test_a_server_that_starts_no_sftp_is_reported_in_bounded_time(tmp_path, monkeypatch):
     sshd.demand()
     monkeypatch.setattr(sftp_login, "GETTING_IN_S", 2.0)
     server = sshd.Sshd(tmp_path / "sshd", subsystem="/bin/sleep 60")
@@ -187,7 +187,7 @@ def test_a_hung_call_on_another_thread_does_not_hold_up_the_end_of_the_process(s
 
 @pytest.mark.thorough
 def test_a_transfer_that_takes_longer_than_the_bound_ends_well_while_it_moves(server, tmp_path, monkeypatch):
-    """The bound (1 s here) is for a time in which nothing moves."""
+    """The bound (1 s here) applies to a time without progress."""
     direct = server.place(tmp_path / "site")
     SftpStore.create(direct).close()
     with Line(server.port) as line:

@@ -1,4 +1,4 @@
-"""Which SSH servers may hold a register: those that keep its promises when they are tried. The others store, and do not vote."""
+"""SSH servers that may hold a register: those that keep its promises in a trial. The others store, but do not vote."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from drtool.stores.sftp import SftpPlace, SftpStore
 
 
 class Plain(asyncssh.SFTPServer):
-    """Without the extensions of OpenSSH."""
+    """A server without the extensions of OpenSSH."""
 
     async def _refuse(self, *_):
         raise asyncssh.SFTPOpUnsupported("not here")
@@ -25,14 +25,14 @@ class Plain(asyncssh.SFTPServer):
 
 
 class Forbidding(asyncssh.SFTPServer):
-    """Where this user may not look."""
+    """A server that denies this user a look."""
 
     def stat(self, path):
         raise asyncssh.SFTPPermissionDenied("not you")
 
 
 class Slow(asyncssh.SFTPServer):
-    """Names come one by one, each after a while."""
+    """A server that lists names slowly, one by one."""
 
     between_s = 0.009
 
@@ -43,7 +43,7 @@ class Slow(asyncssh.SFTPServer):
 
 
 class Overwriting(asyncssh.SFTPServer):
-    """Whose hard link replaces what is there."""
+    """A server with hard links that replace existing files."""
 
     def link(self, old, new):
         old, new = self.map_path(old), self.map_path(new)
@@ -53,7 +53,7 @@ class Overwriting(asyncssh.SFTPServer):
 
 
 class Odd:
-    """A server of asyncssh's on a thread."""
+    """An asyncssh server on a thread."""
 
     def __init__(self, root: Path, kind: type[asyncssh.SFTPServer]) -> None:
         root.mkdir()
@@ -130,7 +130,7 @@ def test_a_server_without_the_extensions_stores_and_does_not_vote(odd):
     assert not verdict.can_vote
     assert "fsync@openssh.com" in verdict.reason
     store.put("packs/x", b"1")
-    store.put("packs/x", b"1")  # as after an answer that was lost
+    store.put("packs/x", b"1")  # as after a lost answer
     assert store.get("packs/x") == b"1"
     with pytest.raises(StoreError, match="cannot replace"):
         store.put("packs/x", b"2")
@@ -147,13 +147,13 @@ def test_a_server_whose_links_overwrite_does_not_vote(odd):
     store.close()
 
 
-def test_a_root_that_may_not_be_looked_at_is_told_so(odd):
+def test_a_root_without_permission_is_reported(odd):
     with pytest.raises(StoreError, match="may not be read: not you"):
         SftpStore.open(odd(Forbidding))
 
 
 def test_a_listing_may_take_long_as_long_as_names_arrive(odd, monkeypatch):
-    """The server sends 128 names at a time, and each such answer takes a good part of the time that a call has."""
+    """The server sends 128 names at a time, and each such answer takes most of the time limit of a call."""
     monkeypatch.setattr(sftp_link, "CALL_S", 3.0)
     store = SftpStore.create(odd(Slow))
     for i in range(400):

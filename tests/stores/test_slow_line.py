@@ -53,7 +53,7 @@ def test_a_get_is_one_round_trip_on_the_connection_that_is_there(bucket, line, s
     assert (line.turns, line.connections) == (1, 0)
 
 
-def test_a_thin_line_takes_its_time_and_counts_what_it_carried(line, store):
+def test_a_slow_line_takes_its_time_and_counts_its_bytes(line, store):
     line.forget()
     line.rate_bytes_s = 1_000_000
     assert timed(lambda: store.put("x", b"1" * 400_000)) >= 0.35
@@ -175,7 +175,7 @@ def test_a_body_may_wait_longer_than_a_connection_may(reader, waiting):
     waiting.put("packs/x", bytes(8 << 20))
 
 
-def test_a_body_that_does_not_move_at_all_is_given_up_for_that(waiting, monkeypatch):
+def test_a_stalled_body_is_abandoned_with_that_reason(waiting, monkeypatch):
     monkeypatch.setattr(s3_client, "READ_TIMEOUT_S", 0.3)
     with pytest.raises(TargetUnanswered, match="neither took nor sent any data"):
         waiting.put("packs/x", bytes(8 << 20))

@@ -1,4 +1,4 @@
-"""A dead target is asked a few times, then left alone, then asked again: counted in calls."""
+"""A dead target is called a few times, then left alone, then called again: counted in calls."""
 
 import pytest
 from stalling import Scripted, VirtualTime
@@ -23,7 +23,7 @@ def fails(store, kind=TargetOffline):
     return caught.value
 
 
-def test_after_three_failures_nobody_asks_and_the_reason_is_told():
+def test_after_three_failures_no_call_is_sent_and_the_reason_is_given():
     inner = Scripted(*[AWAY] * 99)
     store, _ = guarded(inner)
     for _ in range(3):
@@ -33,7 +33,7 @@ def test_after_three_failures_nobody_asks_and_the_reason_is_told():
     assert len(inner.calls) == 3
 
 
-def test_an_answer_in_between_begins_the_count_anew():
+def test_an_answer_in_between_resets_the_count():
     inner = Scripted(AWAY, AWAY, None, AWAY, AWAY, ObjectMissing("no"), AWAY, AWAY, TargetFull("no"), AWAY, AWAY)
     inner.inner.put("x", b"")
     store, _ = guarded(inner)
@@ -61,7 +61,7 @@ def test_one_hanging_call_opens_it():
     assert "no answer" in fails(store, TargetResting).message
 
 
-def test_after_the_rest_one_call_asks_and_its_failure_means_another_rest():
+def test_after_the_rest_one_call_is_sent_and_its_failure_means_another_rest():
     inner = Scripted(*[AWAY] * 99)
     store, time = guarded(inner)
     for _ in range(3):
@@ -77,7 +77,7 @@ def test_after_the_rest_one_call_asks_and_its_failure_means_another_rest():
     assert not store.circuit.open
 
 
-def test_while_one_call_asks_the_others_fail_at_once():
+def test_during_the_trial_call_the_others_fail_at_once():
     store, time = guarded(Scripted(*[AWAY] * 3))
     for _ in range(3):
         fails(store)
@@ -130,13 +130,13 @@ def test_a_listing_that_breaks_off_counts():
         list(store.list())
 
 
-def test_what_one_forked_process_finds_spares_the_others_and_so_does_its_recovery():
+def test_forked_processes_share_an_open_circuit_and_its_recovery():
     inner = Scripted(AWAY)
     inner.inner.put("x", b"")
     store, time = guarded(inner, failures_max=1)
     assert in_a_child(lambda: fails(store)) == 0
     assert "another process" in fails(store, TargetResting).message
-    assert inner.calls == []  # what the child did, it did to its own copy
+    assert inner.calls == []  # the child called its own copy
     time.now += 31
     inner.errors.clear()
     assert in_a_child(lambda: store.get("x")) == 0
@@ -144,7 +144,7 @@ def test_what_one_forked_process_finds_spares_the_others_and_so_does_its_recover
     assert not store.circuit.open
 
 
-def test_a_server_that_names_a_time_is_not_asked_before_it_by_any_process():
+def test_retry_after_is_honoured_by_every_process():
     inner = Scripted(TargetBusy("slow down", retry_after_s=7.0))
     inner.inner.put("x", b"")
     store, time = guarded(inner)
@@ -158,7 +158,7 @@ def test_a_server_that_names_a_time_is_not_asked_before_it_by_any_process():
     assert store.get("x") == b""
 
 
-def test_a_server_that_names_a_day_is_asked_again_after_a_minute():
+def test_a_retry_after_of_a_day_is_limited_to_a_minute():
     store, time = guarded(Scripted(TargetBusy("slow down", retry_after_s=86400.0)))
     fails(store, TargetBusy)
     assert fails(store, TargetHeld).retry_after_s == pytest.approx(HELD_MAX_S)

@@ -1,4 +1,4 @@
-"""The decorators: each does what it is named for, and passes everything else on."""
+"""The decorators: each has its one effect, and passes everything else on."""
 
 from contextlib import nullcontext
 from typing import Literal
@@ -10,7 +10,7 @@ from drtool.stores import Errand, Faults, FaultyStore, MemoryStore, ReadOnlyStor
 
 
 class OnlyPlain:
-    """A store that is no register, as of a medium that cannot vote."""
+    """A store without a register, as for a medium that cannot vote."""
 
     def __init__(self) -> None:
         memory = MemoryStore()
@@ -19,7 +19,7 @@ class OnlyPlain:
 
 
 def everything(store: VoterStore) -> list[object]:
-    """One of each call, and what it answered."""
+    """Return the answers of one call of each kind."""
     found = store.read_tagged("x")
     assert found is not None
     return [
@@ -162,7 +162,7 @@ def test_a_decorated_store_that_is_no_register_says_so() -> None:
         store.read_tagged("x")
 
 
-def test_what_hangs_goes_on_when_the_faults_are_replaced() -> None:
+def test_hanging_calls_continue_when_the_faults_are_replaced() -> None:
     store = FaultyStore(MemoryStore(), Faults(hang=True))
     errand = Errand(lambda: store.put("x", b"1"))
     with pytest.raises(TargetHung):
@@ -172,7 +172,7 @@ def test_what_hangs_goes_on_when_the_faults_are_replaced() -> None:
     assert store.get("x") == b"1"
 
 
-def test_a_flaky_line_breaks_as_often_as_told_and_alike_for_the_same_seed() -> None:
+def test_a_flaky_line_fails_at_the_given_rate_and_the_same_for_the_same_seed() -> None:
     def breaks(seed: int) -> list[bool]:
         store = FaultyStore(MemoryStore(), Faults(flaky=0.2, seed=seed))
         found = []
@@ -190,7 +190,7 @@ def test_a_flaky_line_breaks_as_often_as_told_and_alike_for_the_same_seed() -> N
 
 
 @pytest.mark.parametrize("kind", ["failing", "silent"])
-def test_a_partial_write_leaves_half_and_says_so_or_not(kind: Literal["failing", "silent"]) -> None:
+def test_a_partial_write_leaves_half_and_fails_or_is_silent(kind: Literal["failing", "silent"]) -> None:
     store = FaultyStore(MemoryStore(), Faults(partial_writes=kind))
     told = pytest.raises(StoreError, match="half-way") if kind == "failing" else nullcontext()
     with told:

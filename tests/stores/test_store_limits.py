@@ -1,4 +1,4 @@
-"""Limits in virtual time: the average is what was asked for, together over threads, targets' stores and processes."""
+"""Limits in virtual time: the average is the requested rate, for all threads, stores of a target and processes together."""
 
 import pytest
 from stalling import Scripted, VirtualTime
@@ -27,12 +27,12 @@ def test_uploads_average_to_the_rate(time, bucket):
     store, began = LimitedStore(MemoryStore(), bucket, None), time.now
     for number in range(10):
         store.put(f"x{number}", bytes(MIB))
-    assert time.now - began == pytest.approx(9, abs=BURST_S)  # the tenth is owed
+    assert time.now - began == pytest.approx(9, abs=BURST_S)  # the tenth is still owed
     store.put("y", b"")
     assert time.now - began == pytest.approx(10, abs=BURST_S)
 
 
-def test_downloads_cost_what_came_not_what_was_asked_for(time, bucket):
+def test_downloads_cost_the_received_bytes_not_the_requested_ones(time, bucket):
     inner = MemoryStore()
     inner.put("x", bytes(MIB))
     store, began = LimitedStore(inner, None, bucket), time.now
@@ -61,7 +61,7 @@ def test_time_in_which_nothing_moved_is_not_saved_up(time, bucket):
     assert time.now - began >= 3 - BURST_S
 
 
-def test_what_a_forked_process_moves_is_owed_by_all(time, bucket):
+def test_transfers_of_a_forked_process_count_for_all(time, bucket):
     store, began = LimitedStore(MemoryStore(), bucket, None), time.now
     assert in_a_child(lambda: store.put("x", bytes(5 * MIB))) == 0
     store.put("y", b"1")
@@ -87,8 +87,8 @@ def test_the_stores_of_one_guard_share_its_limits(time):
     assert time.now - began == pytest.approx(2, abs=BURST_S)
 
 
-def test_waiting_for_a_limit_is_no_hanging():
-    """Limits are outside the watch: a wait that is longer than its patience fails nothing."""
+def test_waiting_for_a_limit_does_not_count_as_hanging():
+    """Limits are outside the watch: a wait longer than its time limit does not fail."""
     guard = Guard(Rates(upload_bytes_s=10 * MIB))
     store = guard.objects(MemoryStore())
     layers = []
@@ -99,7 +99,7 @@ def test_waiting_for_a_limit_is_no_hanging():
     assert layers == ["LimitedStore", "RetryingStore", "CircuitStore", "WatchedStore", "ReservingStore"]
 
 
-def test_no_rate_is_no_limit_and_zero_is_refused():
+def test_no_rate_means_no_limit_and_zero_is_refused():
     assert not isinstance(Guard().objects(MemoryStore()), LimitedStore)
     with pytest.raises(ValueError, match="more than 0"):
         Bucket(0)

@@ -1,4 +1,4 @@
-"""The last room of a target is the manifest's and prune's, not the packs'."""
+"""The last free space of a target is reserved for the manifest and prune, not for packs."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_a_pack_that_would_take_the_last_room_is_refused_and_small_objects_pass(
     store.put("packs/x", bytes(LARGE_PUT_BYTES))
 
 
-def test_a_medium_that_does_not_know_its_room_takes_everything():
+def test_a_medium_with_unknown_room_accepts_everything():
     store = ReservingStore(MemoryStore())
     store.put("packs/x", bytes(LARGE_PUT_BYTES))
     assert store.stat("packs/x") == LARGE_PUT_BYTES

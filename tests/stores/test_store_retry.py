@@ -1,4 +1,4 @@
-"""Tries: only what may help, only what may be repeated, only so often and so long."""
+"""Retries: only where they can help, only of repeatable calls, with bounded number and time."""
 
 import random
 
@@ -41,7 +41,7 @@ def calls_on(store):
 
 
 @pytest.mark.parametrize("call", calls_on(MemoryStore()))
-def test_what_fails_twice_for_the_moment_succeeds_the_third_time(call):
+def test_a_call_that_fails_twice_transiently_succeeds_the_third_time(call):
     inner = Scripted(AWAY, AWAY)
     inner.inner.put("x", b"old")
     store, time = retrying(inner)
@@ -50,7 +50,7 @@ def test_what_fails_twice_for_the_moment_succeeds_the_third_time(call):
     assert time.slept == [0.1, 0.2]
 
 
-def test_a_compare_and_swap_is_asked_once():
+def test_a_compare_and_swap_is_sent_once():
     inner = Scripted(AWAY)
     store, time = retrying(inner)
     with pytest.raises(TargetOffline):
@@ -67,7 +67,7 @@ def test_a_compare_and_swap_is_asked_once():
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("call", calls_on(MemoryStore()))
-def test_what_trying_again_cannot_help_is_tried_once(call, error):
+def test_a_lasting_error_is_not_retried(call, error):
     inner = Scripted(error)
     store, time = retrying(inner)
     with pytest.raises(type(error)) as caught:
@@ -85,7 +85,7 @@ def test_tries_are_bounded_and_the_last_error_is_raised():
     assert len(inner.calls) == 4
 
 
-def test_time_is_bounded_whatever_the_number_of_tries():
+def test_time_is_bounded_for_any_number_of_tries():
     inner = Scripted(*[AWAY] * 99)
     store, time = retrying(inner, draw=lambda: 0.999, tries=99, total_s=10.0)
     began = time.now
@@ -113,7 +113,7 @@ def test_a_conditional_put_that_finds_its_own_bytes_has_succeeded():
     assert store.get("x") == b"mine"
 
 
-def test_a_conditional_put_that_finds_somebody_elses_bytes_has_not():
+def test_a_conditional_put_that_finds_other_bytes_has_failed():
     inner = Scripted(AWAY)
     inner.inner.put("x", b"theirs")
     store, _ = retrying(inner)
@@ -128,7 +128,7 @@ def test_the_same_bytes_from_before_the_first_try_are_not_ours():
 
 
 class Breaking(PassingStore):
-    """Listings break off after `rows` names, `times` times."""
+    """A store with listings that fail after `rows` names, `times` times."""
 
     def __init__(self, inner, rows, times):
         super().__init__(inner)
@@ -180,7 +180,7 @@ def test_a_register_s_write_without_an_answer_is_sent_once_more(write):
 
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("second", [TargetUnanswered("503 again"), TargetOffline("never sent"), StoreError("403")])
-def test_a_register_s_write_stays_unknown_whatever_comes_of_the_second_one(write, second):
+def test_a_register_s_write_stays_unknown_after_any_failure_of_the_second_one(write, second):
     inner = Scripted(TargetUnanswered("503"), second, TargetUnanswered("a third"))
     with pytest.raises(TargetUnanswered, match=r"^503$"):
         WRITES[write](register(inner))
@@ -189,7 +189,7 @@ def test_a_register_s_write_stays_unknown_whatever_comes_of_the_second_one(write
 
 @pytest.mark.parametrize("write", WRITES)
 def test_a_register_s_write_that_took_effect_without_an_answer_stays_unknown(write):
-    """The second one is refused, since the first was there: the protocol reads its own bytes."""
+    """The second one is refused because the first took effect: the protocol reads its own bytes."""
     with pytest.raises(TargetUnanswered, match="lost"):
         WRITES[write](register(Scripted(TargetUnanswered("lost"), after=True)))
 

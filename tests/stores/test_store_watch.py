@@ -1,4 +1,4 @@
-"""Calls that hang: nobody waits for ever, no process stays for them, and what they hold is left alone."""
+"""Hanging calls: no caller waits for ever, no process stays for them, and their resources are left alone."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def watched_threads():
     return [thread for thread in threading.enumerate() if thread.name == "drtool-watched"]
 
 
-def test_every_call_that_hangs_is_given_up(hanging):
+def test_every_hanging_call_is_abandoned(hanging):
     hanging.put("x", b"1")
     store = WatchedStore(hanging, BRIEFLY)
     hanging.faults = Faults(hang=True)
@@ -45,7 +45,7 @@ def test_every_call_that_hangs_is_given_up(hanging):
 
 
 def test_answers_and_errors_come_through_and_no_thread_stays(hanging):
-    others = set(watched_threads())  # that other tests gave up, and that end when their calls do
+    others = set(watched_threads())  # abandoned by other tests; they end with their calls
     store = WatchedStore(hanging, BRIEFLY)
     names = [f"x/{number:05}" for number in range(2 * ROWS_AT_ONCE + 5)]
     for name in names:
@@ -82,12 +82,12 @@ def test_on_a_file_system_of_this_host_no_call_costs_a_thread(place, hanging, mo
     monkeypatch.undo()
     hanging.put("x", b"1")
     hanging.faults = Faults(hang=True)
-    store = Guard(call_limits=BRIEFLY).objects(hanging)  # of any other medium nobody knows
+    store = Guard(call_limits=BRIEFLY).objects(hanging)  # other media may hang
     with pytest.raises(TargetHung):
         store.get("x", 0, 1)
 
 
-def test_what_hangs_is_not_closed_under_its_hands(hanging):
+def test_a_hanging_store_is_not_closed(hanging):
     closed = []
     hanging.close = lambda: closed.append(True)
     store = WatchedStore(hanging, BRIEFLY)
@@ -121,7 +121,7 @@ def test_an_interruption_lets_a_write_end_first():
     assert done.is_set()
 
 
-def test_a_mount_that_hangs_is_given_up_and_the_process_ends(tmp_path):
+def test_a_hanging_mount_is_abandoned_and_the_process_ends(tmp_path):
     with hung_mount(tmp_path):
         program = (
             "import sys; from pathlib import Path\n"

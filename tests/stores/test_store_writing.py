@@ -1,4 +1,4 @@
-"""The two ways to the disk, and who may vote."""
+"""The two ways to write to the disk, and who may vote."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ def buffer() -> memoryview:
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
-    """For each write: whether it went past the page cache, and how much."""
+    """Record, for each write, whether it bypassed the page cache, and its size."""
     seen: list[tuple[bool, int]] = []
     real = os.write
 
@@ -57,7 +57,7 @@ def test_whole_pages_of_an_aligned_buffer_go_past_the_page_cache(
     assert store.get("x") == buffer[:1_000_001]
 
 
-def test_what_is_not_aligned_or_small_goes_through_the_page_cache(
+def test_unaligned_or_small_writes_go_through_the_page_cache(
     store: LocalStore, buffer: memoryview, writes: list[tuple[bool, int]]
 ) -> None:
     store.put("x", buffer[1:])
@@ -88,7 +88,9 @@ def test_a_file_system_that_refuses_to_open_for_direct_writes_gets_the_same_byte
 
     def refuse_direct(path: str, flags: int, *args: int, **options: int) -> int:
         if flags & os.O_DIRECT and flags & os.O_CREAT:
-            os.close(real(path, flags & ~os.O_DIRECT, *args, **options))  # as some do: the name is made all the same
+            os.close(
+                real(path, flags & ~os.O_DIRECT, *args, **options)
+            )  # like file systems that create the name anyway
             raise OSError(errno.EINVAL, "refused")
         return real(path, flags, *args, **options)
 
@@ -124,7 +126,7 @@ def test_local_file_systems_vote_and_network_and_fuse_ones_do_not() -> None:
         assert "vote: true" in verdict(name).reason
 
 
-def test_a_store_knows_what_it_lies_on(store: LocalStore) -> None:
+def test_a_store_reports_its_file_system(store: LocalStore) -> None:
     found = store.vote_verdict()
     assert store.can_vote() == found.can_vote == (found.file_system in MAY_VOTE)
     if Path("/proc/self/mountinfo").exists():
