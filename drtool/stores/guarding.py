@@ -1,13 +1,13 @@
-"""What stands between drtool and a target: limits > lanes > tries > circuit > watch > reserve > medium, outermost first.
+"""The decorators between drtool and a target: limits > lanes > tries > circuit > watch > reserve > medium, outermost first.
 
-The order says what counts for what. Waiting for a limit or a lane is no failure and no hanging, so these are outermost. Lanes are
-for servers alone. Tries are
-outside the circuit, so that it sees each of them, and an open one ends them (`TargetResting` is not tried again). The watch is
-inside, so that a call that hangs is what opens the circuit; asking for the room that is left may hang as well.
+The order matters. Waiting for a limit or a lane counts neither as failing nor as hanging, so these are outermost. Only servers
+have lanes. Tries are outside the circuit, so that the circuit sees each of them, and an open circuit ends them
+(`TargetResting` is not retried). The watch is inside, so that a hanging call opens the circuit. A query of the free space may
+hang as well.
 
-A voter's register has a circuit of its own, and a few quick tries: the manifest runs its requests on threads of
-its own with deadlines of their own, and only its protocol knows what to do about a write whose answer was lost. A burst of
-failing reads and writes of objects does not keep a voter from voting.
+A voter's register has a circuit of its own, and a few quick tries: the manifest runs its requests on its own threads with its
+own deadlines, and only its protocol can resolve a write with a lost answer. A burst of failing reads and writes of objects
+does not keep a voter from voting.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from drtool.stores.window import Window
 
 
 class Rates(Struct, frozen=True, kw_only=True):
-    """How fast each target may be written to and read from, in bytes a second; None: as fast as it goes."""
+    """The rate limits for writes to and reads from each target, in bytes per second. None: unlimited."""
 
     upload_bytes_s: int | None = None
     download_bytes_s: int | None = None
@@ -40,7 +40,7 @@ REGISTER_BACKOFF = Backoff(tries=3, total_s=2.0, first_s=0.1)
 
 
 class Guard:
-    """One target's circuit and limits: made before processes are forked, and shared by them."""
+    """One target's circuit and limits, created before processes are forked, and shared by them."""
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class Guard:
         self._download = bucket(rates.download_bytes_s) if rates.download_bytes_s else None
 
     def objects(self, medium: VoterStore) -> VoterStore:
-        """The store for objects. It asks a directory for its file system, so it may hang as any call.
+        """Return the store for objects. It asks a directory for its file system, so this may hang like any call.
 
-        A file system of this host is not watched: a thread costs more than most calls there, and a disk that dies is given up
-        by the system itself. Opening is watched everywhere, by who opens.
+        A local file system is not watched: a thread costs more than most calls there, and the system itself reports a dying disk.
+        Opening is always watched, by the caller.
         """
         place = medium.inner if isinstance(medium, OverlaidStore) else medium
         own = isinstance(place, LocalStore) and place.can_vote()
@@ -83,20 +83,20 @@ class Guard:
         return LimitedStore(tried, self._upload, self._download)
 
     def register(self, medium: VoterStore) -> VoterStore:
-        """The same target's register, for the manifest."""
+        """Return the same target's register, for the manifest."""
         return RetryingRegister(CircuitStore(medium, self._register_circuit), REGISTER_BACKOFF)
 
     def leave(self) -> None:
-        """Let no large transfer begin there any more, in any process of this command."""
+        """Admit no further large transfer, in any process of this command."""
         self._left[0] = 1
 
     @property
     def is_left(self) -> bool:
-        """Whether it was left."""
+        """Whether `leave` was called."""
         return bool(self._left[0])
 
     def close(self) -> None:
-        """Gives back what the limits hold open."""
+        """Close the resources of the limits."""
         for bucket in (self._upload, self._download):
             if bucket is not None:
                 bucket.close()

@@ -1,12 +1,12 @@
-"""How many large transfers run at once across a network: few on a slow line, more while more of them carry more.
+"""The number of concurrent large transfers across a network: few on a slow line, and more while they increase the throughput.
 
-A slow line that many transfers share makes progress on none of them. So a target begins with one transfer in each direction, and
-another is let in as long as the measured throughput grows with it. An answer that asks for fewer requests halves the number.
-Transfers of all processes of one command count together.
+If many transfers share a slow line, none of them makes progress. So a target begins with one transfer per direction, and
+another one is added while the measured throughput grows. An answer that asks for fewer requests halves the number. The
+transfers of all processes of one command count together.
 
 Invariants
     A transfer that waits for its turn is neither failing nor hanging.
-    A lane is given back however the transfer ends, and wakes the next transfer. One transfer is always admitted.
+    A lane is released however the transfer ends, and this wakes the next transfer. One transfer is always admitted.
 """
 
 import time
@@ -22,13 +22,13 @@ from drtool.stores.ports import Buffer, Store
 from drtool.stores.window import LOOK_AGAIN_S, SLOW, Window
 
 LARGE_BYTES = 256 << 10
-"""Smaller transfers have a window (`window`): they are over soon, and do not stand behind a pack's."""
+"""Smaller transfers have a window (`window`): they are short, and do not wait behind those of packs."""
 IN_TURN = ("packs/", "index/")
 LANES_MAX = 32
 GROWTH = 1.05
-"""How much faster a round must be than the one with fewer lanes for another lane to be worth it."""
+"""How much faster a round must be than one with fewer lanes for another lane to be added."""
 UNKNOWN_BYTES = 64 << 10
-"""What an index segment counts for that is read whole."""
+"""The assumed size of an index segment that is read completely."""
 _ACTIVE, _ALLOWED, _ROUND_BEGAN, _ROUND_BYTES, _ROUND_COUNT, _LAST_BYTES_S, _GROWN, _WAITING = range(8)
 
 
@@ -42,7 +42,7 @@ class Lanes:
         bell: Bell | None = None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`is_over`: whether no transfer may begin any more."""
+        """`is_over` returns whether transfers are no longer admitted."""
         self._clock, self._is_over = clock, is_over
         self._bell = bell or Bell()
         self._shared = memoryview(mmap(-1, 64)).cast("d")  # anonymous, so forks share it
@@ -50,18 +50,18 @@ class Lanes:
         self._lock = ForkedLock()
 
     def close(self) -> None:
-        """Give back the lock and the bell, which other processes may go on using."""
+        """Close the lock and the bell. Other processes may continue to use theirs."""
         self._lock.close()
         self._bell.close()
 
     @property
     def allowed(self) -> int:
-        """How many transfers may run at once now."""
+        """The number of transfers that may run at once."""
         return int(self._shared[_ALLOWED])
 
     @contextmanager
     def lane(self, size_bytes: int) -> Iterator[None]:
-        """Wait for a lane and hold it. What is transferred within counts as `size_bytes` if it succeeds."""
+        """Wait for a lane and hold it. The transfer counts as `size_bytes` if it succeeds."""
         self._enter()
         moved_bytes = 0
         try:
@@ -85,7 +85,7 @@ class Lanes:
         raise StoreError(SLOW)
 
     def _take(self) -> bool:
-        """Take a free lane, or count as waiting for one."""
+        """Take a free lane, or register as waiting for one."""
         with self._lock:
             shared = self._shared
             if shared[_ACTIVE] >= shared[_ALLOWED]:
@@ -107,13 +107,13 @@ class Lanes:
             self._bell.ring(int(min(shared[_WAITING], shared[_ALLOWED] - shared[_ACTIVE])))
 
     def _judge_round(self) -> None:
-        """Decide, after each lane was used twice, whether one more carries more."""
+        """Decide, after each lane was used twice, whether another one increases the throughput."""
         shared, now = self._shared, self._clock()
         bytes_s = shared[_ROUND_BYTES] / max(now - shared[_ROUND_BEGAN], 1e-6)
         if bytes_s > GROWTH * shared[_LAST_BYTES_S]:
             shared[_ALLOWED] = min(LANES_MAX, shared[_ALLOWED] + 1)
             shared[_GROWN] = 1.0
-        elif shared[_GROWN] and shared[_ALLOWED] > 1:  # the lane that was added last carried nothing more
+        elif shared[_GROWN] and shared[_ALLOWED] > 1:  # the last added lane did not increase the throughput
             shared[_ALLOWED] -= 1
             shared[_GROWN] = 0.0
         shared[_LAST_BYTES_S] = bytes_s
@@ -128,9 +128,9 @@ class Lanes:
 
 
 class LaneStore(PassingStore):
-    """A store whose packs and index segments go and come in lanes, if they are large, and else within a window.
+    """A store with lanes for large packs and index segments, and a window for small ones.
 
-    Other objects do not wait: they are few and small, and a key slot must not stand behind a pack.
+    Other objects do not wait: they are few and small, and a key slot must not wait behind a pack.
     """
 
     def __init__(self, inner: Store, upload: "Direction", download: "Direction") -> None:
@@ -148,18 +148,18 @@ class LaneStore(PassingStore):
 
 
 class Direction(NamedTuple):
-    """What goes to a target, or what comes from it."""
+    """The transfers to a target, or from it."""
 
     lanes: Lanes
     window: Window
 
     def turn(self, name: str, size_bytes: int) -> AbstractContextManager[None]:
-        """Return what a transfer waits for and holds."""
+        """Return the turn that a transfer waits for and holds."""
         if not name.startswith(IN_TURN):
             return nullcontext()
         return self.lanes.lane(size_bytes) if size_bytes >= LARGE_BYTES else self.window.share(size_bytes)
 
     def close(self) -> None:
-        """Give back the locks and bells, which other processes may go on using."""
+        """Close the locks and bells. Other processes may continue to use theirs."""
         self.lanes.close()
         self.window.close()

@@ -1,12 +1,12 @@
-"""Not waiting for ever: a mount that hangs answers neither yes nor no, and no signal gets a thread out of it.
+"""Time limits for calls that may hang for ever, such as those to a hanging mount, which no signal interrupts.
 
-Such a call runs on a thread of its own. Who waits for it gives up in time; the thread is left behind, and is a daemon, so that
-it keeps no process from ending.
+Such a call runs on a thread of its own. The caller stops waiting in time. The thread continues as a daemon, so that it does not
+keep the process from ending.
 
 Invariants
-    `TargetHung` is not a failure: what was asked may still take effect, at any time. Bytes that were being written must not
-    be changed after it, since the thread may still read them.
-    When a call returned, its thread is gone: a process may fork then.
+    `TargetHung` is not a definite failure: the request may still take effect at any time. Bytes that were being written must
+    not be changed after it, because the thread may still read them.
+    When a call has returned, its thread is gone, so the process may fork.
 """
 
 import signal
@@ -26,27 +26,27 @@ T = TypeVar("T")
 
 INTERRUPTED_GRACE_S = 5.0
 ROWS_AT_ONCE = 1024
-_HINT = "a mount that hangs? mount it anew, or take its disk or server for lost; the other targets are used meanwhile"
+_HINT = "if a mount hangs, mount it again, or treat its disk or server as lost; the other targets are used meanwhile"
 
 
 class CallLimits(Struct, frozen=True, kw_only=True):
-    """How long an answer may take: so long, and longer by the bytes that it moves.
+    """The time limits of answers: a constant, and more for the transferred bytes.
 
-    Only for media that do not notice themselves that a call makes no progress, as a mount of a network file system.
+    Only for media that do not notice a call without progress, such as mounts of network file systems.
     """
 
     call_s: float = 20.0
     slowest_bytes_s: float = 256 * 1024
     slowest_line_bytes_s: float = 2 * 1024
-    """Of a server, for what is so small that its progress does not show: several transfers may share a slow line."""
+    """The rate for servers and objects so small that their progress is invisible, because transfers may share a slow line."""
 
     def for_bytes(self, size_bytes: int, *, of_server: bool = False) -> float:
-        """Return the seconds that a call may take which moves so many bytes."""
+        """Return the time limit in seconds of a call that transfers so many bytes."""
         return self.call_s + size_bytes / (self.slowest_line_bytes_s if of_server else self.slowest_bytes_s)
 
 
 class Errand(Generic[T]):
-    """A call on a thread of its own, begun at once."""
+    """A call on a thread of its own, started at once."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
@@ -56,10 +56,10 @@ class Errand(Generic[T]):
         self._thread.start()
 
     def result(self, timeout_s: float, what: str) -> T:
-        """What the call returned or raised; TargetHung if it does neither in time."""
+        """Return or raise the result of the call. Raises TargetHung if there is none in time."""
         try:
             self._thread.join(max(0.0, timeout_s))
-        except BaseException:  # Ctrl-C: a write in the middle may end, and remove its temporary file; but not for long
+        except BaseException:  # on Ctrl-C a running write may briefly continue, to remove its temporary file
             self._thread.join(INTERRUPTED_GRACE_S)
             raise
         if self._thread.is_alive():
@@ -69,25 +69,25 @@ class Errand(Generic[T]):
         return self._result  # type: ignore[return-value] # it is a T once the thread ended without an error
 
     def wait(self, timeout_s: float) -> None:
-        """Until it is over, or so long; whatever came of it."""
+        """Wait until it is over, for any result, at most so long."""
         self._thread.join(max(0.0, timeout_s))
 
     @property
     def running(self) -> bool:
-        """Whether it is not over yet."""
+        """Whether it is still running."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        # Python runs handlers in the main thread, which must not sleep on while a signal went to this one
+        # signals must go to the main thread, which runs the Python handlers and could otherwise sleep on
         signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
         try:
             self._result = self._call()
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
+        except BaseException as error:  # noqa: BLE001 - passed to the waiting thread, which raises it
             self._error = error
 
 
 class WatchedStore(PassingStore):
-    """A store whose every call ends in time."""
+    """A store with a time limit for every call."""
 
     def __init__(self, inner: Store, limits: CallLimits | None = None) -> None:
         super().__init__(inner)
@@ -136,12 +136,12 @@ class WatchedStore(PassingStore):
         return self._watched(lambda: self._register().compare_and_swap(name, data, expected_tag), name, len(data))
 
     def close(self) -> None:
-        """What hangs is left as it is: its thread may still work with what would be given back."""
+        """Close the inner store, unless a call hangs: its thread may still use the resources."""
         if not self._hung:
             self.inner.close()
 
     def _is_long(self, size_bytes: int) -> bool:
-        """Whether the call may take long on a slow line, at a medium that ends it itself when nothing moves any more."""
+        """Return whether the call may take long on a slow line, at a medium that ends calls without progress."""
         return self.ends_when_silent and size_bytes > LONG_BYTES
 
     def _watched(self, call: Callable[[], T], name: str, size_bytes: int = 0) -> T:
@@ -154,4 +154,4 @@ class WatchedStore(PassingStore):
 
 LONG_BYTES = 64 << 10
 UNKNOWN_BYTES = 20 << 20
-"""What a whole object may have: the largest pack, and some."""
+"""The assumed size of a whole object: the largest pack, and a margin."""

@@ -1,12 +1,12 @@
-"""How many bytes of small transfers are under way at once across a network: as many as the line carries in a few seconds.
+"""The number of bytes of concurrent small transfers across a network: as many as the line carries in a few seconds.
 
-Dozens of small objects that share a slow line finish at the same late time, or are given up together. So they wait for one
-another. The window grows by what arrived within a short time, and halves when something took long, as TCP's does. On a fast line
-it is wide after a few round trips.
+Dozens of small objects on a slow line would all finish late, or all be abandoned. So they wait for each other. The window grows
+by the bytes that arrived within a short time, and halves after a slow transfer, as in TCP. On a fast line it is wide after a
+few round trips.
 
 Invariants
     One transfer is always admitted.
-    Its bytes are given back however the transfer ends, and wake those that wait.
+    Its bytes are released however the transfer ends, and this wakes waiting transfers.
 
 Source: Jacobson, "Congestion avoidance and control" (SIGCOMM 1988).
 """
@@ -21,11 +21,11 @@ from drtool.stores.forked_lock import Bell, ForkedLock
 
 FIRST_BYTES, LEAST_BYTES, MOST_BYTES = 256 << 10, 64 << 10, 16 << 20
 SHORT_S, LONG_S = 4.0, 10.0
-"""A request on a new connection at 600 ms of latency takes three round trips. Nothing small may take a minute."""
-SLOW = "it is much slower than the other sites: `drtool repair` brings what it lacks"
-"""Why a target that was left behind takes no more transfers."""
+"""A request on a new connection at 600 ms of latency takes three round trips. No small transfer may take a minute."""
+SLOW = "it is much slower than the other sites; `drtool repair` copies the missing objects to it"
+"""The reason why a target that was left behind receives no more transfers."""
 LOOK_AGAIN_S = 1.0
-"""A process that was killed between its wake-up and its admission leaves another one asleep, for so long."""
+"""How long a transfer may sleep if the process that should wake it was killed."""
 _ACTIVE_BYTES, _ALLOWED_BYTES, _COUNT, _WAITING = range(4)
 
 
@@ -39,25 +39,25 @@ class Window:
         bell: Bell | None = None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`is_over`: whether no transfer may begin any more."""
+        """`is_over` returns whether transfers are no longer admitted."""
         self._clock, self._bell, self._is_over = clock, bell or Bell(), is_over
         self._shared = memoryview(mmap(-1, 32)).cast("d")  # anonymous, so forks share it
         self._shared[_ALLOWED_BYTES] = FIRST_BYTES
         self._lock = ForkedLock()
 
     def close(self) -> None:
-        """Give back the lock and the bell, which other processes may go on using."""
+        """Close the lock and the bell. Other processes may continue to use theirs."""
         self._lock.close()
         self._bell.close()
 
     @property
     def allowed_bytes(self) -> int:
-        """How many bytes may be under way at once now."""
+        """The number of bytes that may be in progress at once."""
         return int(self._shared[_ALLOWED_BYTES])
 
     @contextmanager
     def share(self, size_bytes: int) -> Iterator[None]:
-        """Wait until `size_bytes` more may be under way."""
+        """Wait until `size_bytes` more may be in progress."""
         self._enter(size_bytes)
         began_s, more_bytes, is_late = self._clock(), 0, False
         try:
@@ -82,7 +82,7 @@ class Window:
         raise StoreError(SLOW)
 
     def _take(self, size_bytes: int) -> bool:
-        """Take a share, or count as waiting for one."""
+        """Take a share, or register as waiting for one."""
         with self._lock:
             shared = self._shared
             if shared[_COUNT] and shared[_ACTIVE_BYTES] + size_bytes > shared[_ALLOWED_BYTES]:
