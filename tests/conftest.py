@@ -13,8 +13,10 @@ hypothesis.settings.register_profile("drtool", deadline=None, print_blob=True, m
 hypothesis.settings.load_profile("drtool")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is marked `thorough`, unless this is `make test-all` or the test was named on the command line."""
+    thoroughness.mark_spread(items)
     if thoroughness.THOROUGH or any("::" in argument for argument in config.args):
         return
     left_out = [item for item in items if item.get_closest_marker("thorough")]

@@ -48,6 +48,7 @@ def test_the_examples_of_a_command_parse_and_show_it(path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.spread(7)
 def test_every_command_line_of_a_page_parses(page):
     text = page.read_text()
     for line in typed(text):

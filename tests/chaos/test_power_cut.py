@@ -93,6 +93,7 @@ def lost(site, names):
 
 
 @pytest.mark.parametrize("how", POWER_CUTS)
+@pytest.mark.spread(3)
 def test_what_was_acknowledged_is_there_whole(disk, how):
     names = acknowledged_until_the_cut(disk, how)
     assert len(names) >= ENOUGH

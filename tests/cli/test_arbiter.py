@@ -37,6 +37,7 @@ def gone(place):
 
 
 @pytest.mark.parametrize("lost", ["a", "b", "arbiter"])
+@pytest.mark.spread(3)
 def test_with_any_one_lost_backups_and_reads_go_on(pair, tmp_path, lost):
     place = place_of_arbiter(pair) if lost == "arbiter" else pair.directory / lost
     with gone(place):

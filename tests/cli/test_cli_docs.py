@@ -41,6 +41,7 @@ manifest log; manifest check; manifest compact; backup; fault list; fault clear;
 
 
 @pytest.mark.parametrize("command", [name.strip() for name in READING.split(";")])
+@pytest.mark.spread(7)
 def test_the_fields_of_a_document_are_the_documented_ones(stored, command):
     more = {
         "ls": ["latest"],

@@ -85,6 +85,7 @@ def test_an_error_document_goes_to_the_stream_that_is_open(shell):
         (">&-", ["dump", "latest:/tree/file"], "stdout"),
     ],
 )
+@pytest.mark.spread(4)
 def test_a_closed_stream_that_the_data_would_pass_through_is_refused(shell, closed, words, name):
     before = shell("--json", "snapshots").document["snapshots"]
     ran = without(shell, closed, *words)

@@ -50,6 +50,7 @@ def away(shell, *sites):
 
 
 @pytest.mark.parametrize("words", list(READING), ids=" ".join)
+@pytest.mark.spread(7)
 def test_json_is_one_document_and_a_pipe_gets_no_control_codes(stored, words):
     machine = stored(*words, "--json")
     assert (machine.code, machine.err) == (0, "")
@@ -334,6 +335,7 @@ def test_a_reader_that_leaves_early_is_no_failure(stored):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.spread(3)
 def test_a_signal_ends_it_with_one_sentence(shell, number, code):
     (shell.directory / "drtool.yaml").write_text("sites: {a: {main: {url: a}}}\n")
     environ = {

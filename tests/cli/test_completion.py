@@ -36,6 +36,7 @@ def shell(program, script, home):
         ("drtool --conf", ["--config"]),
     ],
 )
+@pytest.mark.spread(4)
 def test_bash_completes(words, offered, tmp_path):
     assert shell(["bash", "--norc", "-c"], COMPLETE.format(words=words), tmp_path).split() == offered
     assert list(tmp_path.iterdir()) == []

@@ -36,6 +36,7 @@ def damage_recorded(shell):
 
 
 @pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.spread(4)
 def test_what_a_look_inside_found_damaged_is_known_to_all_hosts(shell, look):
     rows = shell("snapshots", "--json").document["snapshots"]
     id_, sound = (

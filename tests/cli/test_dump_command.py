@@ -57,6 +57,7 @@ def test_a_file_comes_out_as_it_went_in(shell):
     ("place", "told"),
     [("/nothing", "is not in snapshot"), ("/sub", "is a directory"), ("/link", "is symlink"), ("", "is a directory")],
 )
+@pytest.mark.spread(4)
 def test_what_is_no_file_gives_nothing_on_stdout(shell, place, told):
     code, out, err = dump(shell, home(shell, place))
     assert (code, out) == (1, b"")
@@ -130,6 +131,7 @@ def test_a_reader_that_leaves_early_gets_no_message_and_no_success(shell):
 
 
 @pytest.mark.parametrize("words", [["/big"], ["", "--archive", "tar"], ["", "--archive", "zip"]], ids=str)
+@pytest.mark.spread(3)
 def test_a_full_disk_behind_stdout_is_one_sentence_and_a_failure(shell, words):
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
@@ -163,6 +165,7 @@ def test_a_slow_reader_of_a_non_blocking_pipe_gets_every_byte(shell):
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip", None])
+@pytest.mark.spread(3)
 def test_what_is_damaged_never_looks_whole(shell, kind, tmp_path):
     """The largest pack loses its middle: the file cannot be read, and no reader takes what came for an archive."""
     packs = sorted((shell.directory / "a" / "packs").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())

@@ -53,6 +53,7 @@ def test_a_dry_run_runs_no_hook_and_a_bad_command_line_neither(shell):
 
 
 @pytest.mark.parametrize("words", [("backup",), ("forget", "--prune"), ("prune",), ("verify",), ("repair",)])
+@pytest.mark.spread(4)
 def test_without_a_terminal_it_is_one_line_without_control_codes(shell, words):
     ran = shell(*words, TERM="xterm-256color")
     assert ran.code == 0

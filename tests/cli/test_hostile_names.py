@@ -170,6 +170,7 @@ def test_every_command_is_tried():
 
 
 @pytest.mark.parametrize("command", WORDS, ids=" ".join)
+@pytest.mark.spread(7)
 def test_no_command_lets_a_name_draw_or_forge_a_line(shell, command):
     first = (shell.directory / "first").read_text()
     words = [first if word == "FIRST" else word for word in WORDS[command]]

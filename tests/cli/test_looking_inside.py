@@ -84,6 +84,7 @@ def test_a_place_that_is_not_there_is_named(shell, ids, place):
         (["thesis*", "--tag", "first"], [(0, "ann/thesis.tex")]),
     ],
 )
+@pytest.mark.spread(4)
 def test_what_is_found_where(shell, ids, words, found):
     done = shell("find", *words, "--json")
     assert done.code == 0

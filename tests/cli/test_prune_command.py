@@ -86,6 +86,7 @@ def test_a_preview_of_what_would_be_refused_shows_it_and_ends_as_the_act_would(s
 
 
 @pytest.mark.parametrize("words", [("prune",), ("prune", "--dry-run"), ("forget", "--keep-last", "1", "--prune")])
+@pytest.mark.spread(3)
 def test_a_pack_that_is_needed_and_left_nowhere_is_exit_4(shell, words):
     (shell.directory / "tree/file").write_bytes(os.urandom(5000))
     assert shell("backup", "tree").code == 0

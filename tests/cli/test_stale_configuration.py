@@ -111,6 +111,7 @@ def test_where_nothing_is_left_it_says_so_of_the_new_places_too(own):
 
 
 @pytest.mark.parametrize("fault", ["torn", "flipped", "empty", "writable", "link", "directory", "another", "gone"])
+@pytest.mark.spread(4)
 def test_a_record_that_cannot_be_trusted_counts_as_absent_and_is_written_again(own, fault):
     path = record(own)
     text = path.read_bytes()

@@ -102,6 +102,7 @@ def test_what_only_one_target_has_keeps_it_and_exit_11_says_what_helps(founded_o
         (("ring", "preview", "--drain", "a", "--drain", "b"), 11),
     ],
 )
+@pytest.mark.spread(7)
 def test_what_cannot_be_done(founded_once, words, code):
     shell = founded_once
     done = shell(*words, "--json")

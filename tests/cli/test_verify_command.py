@@ -91,6 +91,7 @@ def test_a_trial_restore_is_compared_and_nothing_of_it_stays(shell, tmp_path):
         (["--repair", "--manifest-from", "a"], "quorum"),
     ],
 )
+@pytest.mark.spread(4)
 def test_what_makes_no_sense_is_two(shell, words, said):
     done = shell("verify", *words, "--json")
     assert done.code == 2

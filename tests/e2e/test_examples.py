@@ -38,6 +38,7 @@ def commands():
 
 
 @pytest.mark.parametrize("command", sorted(set(commands())))
+@pytest.mark.spread(7)
 def test_every_command_line_is_one_that_there_is(command, tmp_path):
     """Read by the program itself: an option or a command that it does not know is exit 2 before anything is opened."""
     words = command.partition("&&")[0].partition("#")[0].split()[1:]

@@ -80,6 +80,7 @@ def stored(tmp_path):
     }
 
 
+@pytest.mark.thorough
 def test_a_drill_passes_and_changes_no_stored_byte(shell, tmp_path):
     (tmp_path / "game.yaml").write_text(GAME_DAY)
     assert shell("plan", "run", "game.yaml", "--var", "victim=b").code == 2  # live wants --live

@@ -35,6 +35,7 @@ def found(shell, server, *others):
     server.asked.clear()
 
 
+@pytest.mark.thorough
 def test_beside_two_disks_nobody_notices(tmp_path, shell, server):
     found(shell, server, f"desk={tmp_path / 'desk'}", f"attic={tmp_path / 'attic'}")
     source = fill(tmp_path / "source", {f"{n}": noise(6_000_000, n) for n in range(8)})

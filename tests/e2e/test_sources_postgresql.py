@@ -41,6 +41,7 @@ def shell(tmp_path_factory, postgresql: ScratchServer) -> Shell:
     return made
 
 
+@pytest.mark.thorough
 def test_a_server_that_is_away_is_a_failure_with_a_reason(shell):
     ran = shell("backup", "--source", "away")
     assert (ran.code, ran.out) == (1, "")
@@ -86,6 +87,7 @@ def test_a_restored_database_that_lost_a_row_fails_the_plan(shell, postgresql):
     postgresql.client.ask("INSERT INTO sales.items (id, note) VALUES (3, 'item 3')", "orders")
 
 
+@pytest.mark.thorough
 def test_a_person_loads_it_into_a_server(shell, postgresql):
     dsn = f"host={postgresql.directory} user=postgres"
     refused = shell("restore", "latest", "--source", "orders", "--to-dsn", dsn, "--json")

@@ -40,6 +40,7 @@ def said(lines, *words):
     return any(all(word in line for word in words) for line in lines)
 
 
+@pytest.mark.thorough
 def test_a_key_that_may_only_read_is_named(shell, server):
     three(shell, f"s3://{BUCKET}/drtool?endpoint={server.endpoint}")
     assert problems(shell, 0) == []

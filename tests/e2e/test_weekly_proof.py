@@ -85,6 +85,7 @@ def test_the_proof_is_one_line(cron):
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
+@pytest.mark.thorough
 def test_a_copy_that_rotted_is_told_and_healed_and_the_next_run_passes(cron):
     pack = cron.pack()
     rotten = bytearray(pack.read_bytes())
@@ -110,6 +111,7 @@ def test_what_a_site_misses_fails_the_proof_until_it_is_repaired(cron):
     assert cron.run(WEEKLY).code == 0
 
 
+@pytest.mark.thorough
 def test_a_site_that_is_away_is_not_proven(cron):
     site = cron.shell.directory / "a"
     site.rename(site.with_name("away"))

@@ -54,6 +54,7 @@ def in_an_hour() -> dict[str, str]:
         (RIGHT, ("http://127.0.0.1:", "http://127.0.0.1:1"), "not like https://"),
     ],
 )
+@pytest.mark.spread(4)
 def test_a_bucket_that_cannot_be_used(shell, bucket_url, environ, change, words):
     url = bucket_url.replace(*change)
     done = shell("init", "--target", f"a={url}", "--target", f"b={shell.directory / 'b'}", "--json", **environ)

@@ -15,6 +15,7 @@ MIB = 1024 * 1024
 
 @pytest.mark.parametrize("at", [1, 4, 9, 14])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.spread(4)
 def test_an_interrupted_backup_keeps_what_it_stored(world, monkeypatch, at, number):
     """The signal comes at some tick of the run. The session ends, and the next run stores only the rest."""
     source = fill(world.root / "source", {f"{n}/{i}": noise(100_000, 10 * n + i) for n in range(4) for i in range(10)})
@@ -53,6 +54,7 @@ def test_an_interrupted_backup_keeps_what_it_stored(world, monkeypatch, at, numb
 
 @pytest.mark.parametrize("overwrite", ["always", "if-changed"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.spread(4)
 def test_a_restore_that_was_cut_off_is_completed_by_the_next(world, monkeypatch, overwrite, number):
     source = fill(world.root / "source", {f"{n}/{i}": noise(80_000, 10 * n + i) for n in range(4) for i in range(10)})
     fill(source, {"0/large": noise(20 * MIB, 1), "3/large": noise(5 * MIB, 2)})

@@ -86,6 +86,7 @@ def lied_about(world, site, spec):
 
 
 @pytest.mark.parametrize("lie", LIES)
+@pytest.mark.spread(4)
 def test_one_liar_among_three(stocked, liars, lie):
     world, source = stocked
     spec = LIES[lie]

@@ -78,6 +78,7 @@ def named(lines, *words):
 
 
 @pytest.mark.parametrize("turn", ["full", "read_only"])
+@pytest.mark.spread(2)
 def test_a_target_that_refuses_writes_is_named_by_status_backup_and_verify(stored, disk, turn):
     assert (stored.status().problems, stored.verify().refusing) == ([], [])
     disk.turn(turn)

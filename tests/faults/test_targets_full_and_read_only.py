@@ -107,6 +107,7 @@ def test_in_the_middle_of_a_backup(place, disk, turn, write):
     restores(world, source)
 
 
+@pytest.mark.spread(4)
 def test_the_only_target_in_the_middle_of_a_backup(place, disk, turn):
     """Nothing can be stored and no snapshot is claimed. Earlier data restores, and the next run completes."""
     world = World(place, (C,)).found(copies=1)
@@ -128,6 +129,7 @@ def test_the_only_target_in_the_middle_of_a_backup(place, disk, turn):
 
 
 @pytest.mark.parametrize("write", [2])
+@pytest.mark.spread(4)
 def test_in_the_middle_of_a_repair(place, disk, turn, write):
     world = two_sites(place)
     source = fill(place / "source", {f"{i:02}": noise(MIB // 3, i) for i in range(12)})

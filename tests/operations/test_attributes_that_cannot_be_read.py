@@ -14,6 +14,7 @@ LARGE_BYTES = 5 * 1024 * 1024
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EIO])
+@pytest.mark.spread(3)
 def test_content_and_other_attributes_are_captured(world, monkeypatch, number):
     contents = {"small": b"text", "large": os.urandom(LARGE_BYTES), "empty": b"", "below/file": b"more"}
     source = fill(world.root / "source", contents)

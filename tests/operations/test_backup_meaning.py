@@ -99,6 +99,7 @@ def test_a_file_that_vanishes_is_no_failure(world, source, monkeypatch, name):
 
 @pytest.mark.parametrize("size_bytes", [3_000, 5 * MIB], ids=["small", "large"])
 @pytest.mark.parametrize("change", ["grow", "shrink", "empty", "replace"])
+@pytest.mark.spread(4)
 def test_a_file_that_changes_while_it_is_read_is_stored_as_a_state_that_it_had(
     world, source, monkeypatch, size_bytes, change
 ):
@@ -256,6 +257,7 @@ def test_time_tag_and_host_are_recorded(world, source):
     "size_bytes",
     [1, 128 * 1024 - 1, 128 * 1024, 128 * 1024 + 1, 2 * MIB, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1, 8 * MIB, 8 * MIB + 1],
 )
+@pytest.mark.spread(7)
 def test_sizes_at_every_boundary(world, size_bytes):
     source = fill(world.root / "source", {"noise": noise(size_bytes, 1), "zeros": bytes(size_bytes)})
     assert world.backup(source).errors == []

@@ -77,6 +77,7 @@ def every_command_accepts(world):
     ("list", "stale/", 0, {"in"}),
     ("open", "source/stale", 0, {"in"}),
 ])  # fmt: skip
+@pytest.mark.spread(7)
 def test_what_cannot_be_read_is_named_and_no_command_trips_over_it(world, source, disk, number, call, suffix, at, lost):
     disk(call, suffix, number, at)
     report = world.backup(source)

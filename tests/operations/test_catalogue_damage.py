@@ -95,6 +95,7 @@ def test_a_sound_catalogue_is_counted_and_no_fault_is_found(stocked):
 
 
 @pytest.mark.parametrize("damage", [flip, cut, empty, Path.unlink])
+@pytest.mark.spread(4)
 def test_every_damaged_page_is_found_where_it_lies_and_replaced(stocked, damage):
     held = {path: path.read_bytes() for path in pages(stocked, "b")}
     assert len(held) >= 3, "a checkpoint, a page of snapshots, a page of the log"
@@ -388,6 +389,7 @@ def seals(world: World, site: str) -> list[Path]:
 
 @pytest.mark.parametrize("damage", [flip, cut, empty])
 @pytest.mark.parametrize("sites", ["a", "abc"])
+@pytest.mark.spread(4)
 def test_a_damaged_seal_of_an_ended_configuration_is_found_and_written_again(reconfigured, damage, sites):
     world = reconfigured
     damaged = {site: seals(world, site) for site in sites}

@@ -116,6 +116,7 @@ def test_nothing_but_writing_waits_for_a_list_that_every_site_lost(pruned):
 
 @pytest.mark.parametrize("remedy", [run, repaired])
 @pytest.mark.parametrize("state", ["being removed", "condemned"])
+@pytest.mark.spread(4)
 def test_prune_and_repair_take_back_what_a_lost_list_said(world, remedy, state, request):
     if state == "condemned":
         condemned(world)

@@ -389,6 +389,7 @@ def test_a_prune_shows_that_it_is_alive_while_it_rewrites_and_deletes(world, mon
 
 
 @pytest.mark.parametrize("stage", ["marking", "rewriting", "deleting"])
+@pytest.mark.spread(3)
 def test_a_prune_that_was_expired_in_its_sleep_stops_and_harms_nothing(world, stage):
     """As a host that slept for a day: meanwhile others took it for dead, and pruned."""
     kept, looks = churn(world, 6, 2)

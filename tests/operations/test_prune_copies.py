@@ -1,5 +1,6 @@
 """Prune never trades promised copies for fewer: what cannot be rewritten at enough sites stays as it is."""
 
+import pytest
 from test_prune import check, churn, forget, run, stored, thinned
 from three_sites import World, fill, noise, portrait
 
@@ -74,6 +75,7 @@ def test_a_site_that_fills_up_in_the_middle_leaves_the_old_packs_where_they_are(
     assert copies_of(world) >= 2
 
 
+@pytest.mark.thorough
 def test_sites_that_take_no_packs_at_all_cost_nothing(world, monkeypatch):
     """The index still has room there: what was not written must not count as written."""
     source = fill(world.root / "source", {f"{i:02}": noise(1_500_000, i) for i in range(60)})

@@ -54,6 +54,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("imagined", "change"), CHANGES, ids=["join", "heavy-join", "weight", "drain", "swap"])
+@pytest.mark.spread(4)
 def test_the_preview_before_and_after_the_change_is_what_rebalance_moves(stocked, imagined, change):
     before = foresee(stocked, **imagined)
     change(stocked)

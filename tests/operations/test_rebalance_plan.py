@@ -29,6 +29,7 @@ def counted(old, new):
 
 @pytest.mark.parametrize("copies", [1, 2, 3])
 @pytest.mark.parametrize("sites", [3, 4, 6])
+@pytest.mark.spread(4)
 def test_a_join_with_equal_weights_moves_no_more_than_it_must(sites, copies):
     before = dict.fromkeys("abcdefg"[:sites], 1)
     old, new = placement_of(before, copies), placement_of(before | {"z": 1}, copies)

@@ -63,6 +63,7 @@ def test_everything_that_one_site_lost_comes_back_byte_for_byte(world, stocked):
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.spread(4)
 def test_whatever_is_falsified_on_one_site_is_healed(world, stocked, seed):
     rng = random.Random(seed)
     site = rng.choice("abc")

@@ -244,6 +244,7 @@ def test_what_a_backup_at_work_may_need_of_a_site_that_is_away_is_not_given_up_e
 
 
 @pytest.mark.parametrize("step", ["stored", "first", "second"])
+@pytest.mark.spread(3)
 def test_killed_in_the_middle_it_goes_on_when_run_again(world, stocked, monkeypatch, step):
     lose_segments(world)
     plain_store, plain_commit = reindexing.store_segment, Manifest.commit

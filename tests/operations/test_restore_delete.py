@@ -67,6 +67,7 @@ def same_as(source, out):
 
 
 @pytest.mark.parametrize("overwrite", [None, "always", "if-changed"])
+@pytest.mark.spread(3)
 def test_it_becomes_the_snapshot_and_a_dry_run_tells_the_same(kept, out, tmp_path, overwrite):
     source = kept.source
     before = portrait(out)

@@ -102,6 +102,7 @@ def test_holes_stay_holes(kept, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["d1/1", "d2/2", "large"])
+@pytest.mark.spread(3)
 def test_a_full_disk_ends_it_in_one_sentence_and_no_half_file_stays(kept, tmp_path, monkeypatch, name):
     world, source, snapshot = kept
     size_bytes = (source / name).stat().st_size

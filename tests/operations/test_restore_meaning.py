@@ -54,6 +54,7 @@ def count_files(picture):
 
 
 @pytest.mark.parametrize("lost", ["a", "b", "c"])
+@pytest.mark.spread(3)
 def test_any_two_of_three_sites_restore_everything(world, source, tmp_path, lost):
     world.directory(lost).rename(world.root / "lost")
     result = world.restore(tmp_path / "out", path=source)
@@ -122,6 +123,7 @@ def spoil(out):
 
 
 @pytest.mark.parametrize("overwrite", ["always", "if-changed", "never"])
+@pytest.mark.spread(3)
 def test_overwriting(world, source, tmp_path, overwrite):
     out = tmp_path / "out"
     world.restore(out, path=source)
@@ -221,6 +223,7 @@ def packs_of(world, source, name):
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "delete"])
+@pytest.mark.spread(3)
 def test_when_every_copy_is_bad_the_files_are_listed_and_nothing_wrong_is_written(world, tmp_path, harm):
     world.workers = 2
     source = tmp_path / "source"

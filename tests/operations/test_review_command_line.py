@@ -43,6 +43,7 @@ def test_a_destination_that_cannot_be_made_is_one_sentence(shell, capsys):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
 @pytest.mark.parametrize("form", [[], ["--json"], ["--json-lines"]])
+@pytest.mark.spread(3)
 def test_a_result_that_cannot_be_written_is_said_and_is_no_success(shell, form):
     with open("/dev/full", "w", encoding="ascii") as full:
         done = subprocess.run(

@@ -42,6 +42,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.spread(4)
 def test_a_file_has_the_chunks_that_reading_its_holes_gives(world, monkeypatch, layout):
     path = sparse(world.root / "source/file", *LAYOUTS[layout])
     assert world.backup(path).errors == []
@@ -87,6 +88,7 @@ def test_a_huge_hole_takes_no_time_and_is_a_hole_again(world, huge):
 
 
 @pytest.mark.parametrize("offset", [0, HUGE // 4, HUGE - 1])
+@pytest.mark.spread(3)
 def test_data_in_what_was_a_hole_is_found_and_replaced(world, huge, offset):
     out = world.root / "out"
     world.restore(out, path=huge.parent)

@@ -491,6 +491,7 @@ def backup_during(world, action):
 
 
 @pytest.mark.parametrize("change", ["join", "drain", "rebalance"])
+@pytest.mark.spread(3)
 def test_a_backup_goes_on_while_the_ring_changes_and_what_it_stores_is_at_most_misplaced(four, change):
     def act(world):
         if change == "join":

@@ -38,6 +38,7 @@ def same_time(change):
         ("d/link", lambda path: (path.unlink(), path.mkdir()), "another kind"),
     ],
 )
+@pytest.mark.spread(4)
 def test_each_difference_is_found_and_no_other(world, name, change, reason):
     source = fill(world.root / "source", {"d/file": noise(100_000), "d/other": b"1"})
     (source / "d/link").symlink_to("other")

@@ -320,6 +320,7 @@ def test_a_padded_pack_has_the_size_of_a_class_and_is_read_as_any_other(blocks, 
 
 
 @pytest.mark.parametrize("size_bytes", [*range(1, 3000, 7), *range(65_000, 66_000, 13), 1 << 20, (1 << 20) + 1])
+@pytest.mark.spread(7)
 def test_the_padding_of_any_length_ends_at_a_class(size_bytes):
     _, data, _ = padded([[os.urandom(size_bytes)]])
     assert size_class(len(data)) == len(data)

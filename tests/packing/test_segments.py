@@ -81,6 +81,7 @@ def test_a_segment_finds_what_a_dict_finds(packs):
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 4, 5, 1000, PAGE_ROWS - 1, PAGE_ROWS, PAGE_ROWS + 1, 100_000])
+@pytest.mark.spread(7)
 def test_a_segment_of_any_number_of_rows_is_complete(rows):
     sealed, model = segment_of([[rows % 1000 or 1000] * 1, *[[1000]] * ((rows - 1) // 1000)] if rows else [])
     assert len(model) == rows

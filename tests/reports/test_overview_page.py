@@ -140,6 +140,7 @@ def test_the_drawing_is_bounded_and_says_what_it_leaves_out():
 
 
 @pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.spread(2)
 def test_a_browser_shows_it_without_complaint_and_it_fits(seen, tmp_path, width):
     page = tmp_path / "report.html"
     page.write_text(overview_page(seen))

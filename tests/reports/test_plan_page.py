@@ -181,6 +181,7 @@ def test_an_empty_journal_has_no_story():
 
 
 @pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.spread(2)
 def test_a_browser_shows_it_whole(story, width, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(page(story, AROUND), errors="replace")

@@ -58,6 +58,7 @@ def restored(world, source):
     [Faults(full_after_bytes=0), Faults(full_after_bytes=600), Faults(read_only=True), Faults(offline=True)],
     ids=["full", "filling", "read-only", "offline"],
 )
+@pytest.mark.spread(4)
 def test_one_target_that_takes_nothing_is_passed_over_and_named(world, source, faults, fault):
     faults[B] = fault
     report = world.backup(source)

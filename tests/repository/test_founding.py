@@ -101,6 +101,7 @@ def found_again(world, **options):
 
 
 @pytest.mark.parametrize("mount_point", ["empty", "with an empty directory of that name", "gone"])
+@pytest.mark.spread(3)
 def test_where_a_disk_is_not_mounted_nothing_is_founded(place, mount_point):
     """Another directory stands where the disk was, as under its mount point."""
     disk = World(place / "disk").found()
@@ -162,6 +163,7 @@ def test_impossible_promises_are_refused_before_anything_is_made(place, copies, 
 
 
 @pytest.mark.parametrize("puts", [0, 3, 5, 6, 7, 8, 10])
+@pytest.mark.spread(4)
 def test_an_interrupted_founding_can_be_repeated(place, monkeypatch, puts):
     """However many objects were there when it stopped: either it is founded, or `init` can be run again."""
     left = SimpleNamespace(puts=puts)

@@ -38,6 +38,7 @@ def empty(path):
 @pytest.mark.parametrize(
     "harm", [lambda path: path.unlink(), flip, cut, empty], ids=["deleted", "flipped", "cut", "empty"]
 )
+@pytest.mark.spread(4)
 def test_a_cached_segment_that_is_wrong_is_rebuilt(world, harm):
     source = fill(world.root / "source", {f"{i}": noise(20_000, i) for i in range(5)})
     world.backup(source)

@@ -130,6 +130,7 @@ def is_a_link(path):
         lambda path: path.unlink(),
     ],
 )
+@pytest.mark.spread(4)
 def test_a_file_that_is_not_the_block_is_dropped_and_read_anew(far, harm):
     entries, _ = listed(far)
     for path in kept_files(far)[::5]:

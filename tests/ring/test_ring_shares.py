@@ -78,6 +78,7 @@ def test_joins_and_leaves_move_within_a_tenth_of_the_minimum(sites: list, newcom
 @pytest.mark.parametrize(("sites", "newcomer", "copies"), [
     ([5, 3, 1, 1], 2, 2), ([1, 2, 3], 2, 2), ([1, 2, 3, 4, 5], 3, 3), ([1, 1, 2], 2, 2),
 ], ids=str)  # fmt: skip
+@pytest.mark.spread(4)
 def test_a_site_whose_entitlement_falls_below_every_pack_costs_little_more(
     sites: list, newcomer: int, copies: int
 ) -> None:

@@ -18,6 +18,7 @@ def stage():
 
 
 @pytest.mark.parametrize("name", sorted(PLOTS))
+@pytest.mark.spread(7)
 def test_a_directed_schedule_violates_nothing(name):
     assert not PLOTS[name]()
 

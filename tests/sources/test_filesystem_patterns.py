@@ -76,6 +76,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=repr,
 )  # fmt: skip
+@pytest.mark.spread(7)
 def test_a_pattern_excludes_what_git_ignores(lines: list[str], tree: Path) -> None:
     assert excluded_by_us(lines, tree) == excluded_by_git(lines, tree)
 

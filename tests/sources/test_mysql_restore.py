@@ -82,6 +82,7 @@ def test_users_come_before_what_they_define_and_rights_after_it_also_into_an_emp
     assert MARK not in str(there.ask("SHOW TABLES FROM shop"))
 
 
+@pytest.mark.thorough
 def test_a_user_without_super_defines_things_himself_and_says_so(empty_mariadb, other, shop, tmp_path):
     there = Client(other.url, os.environ)
     there.ask("CREATE USER admin@localhost")

@@ -93,6 +93,7 @@ def test_a_table_that_cannot_be_read_or_hides_rows_is_named_and_the_others_are_s
         client.ask("DROP OWNED BY narrow; DROP ROLE narrow", "odd")
 
 
+@pytest.mark.thorough
 def test_large_objects_that_cannot_be_read_are_named_and_the_tables_are_stored(odd):
     odd.client.ask("CREATE TABLE t AS SELECT 1 i; SELECT lo_from_bytea(1, 'x'), lo_from_bytea(2, 'y')", "odd")
     odd.client.ask("GRANT SELECT ON LARGE OBJECT 1 TO reader", "odd")
@@ -116,6 +117,7 @@ def test_a_table_that_stays_locked_is_named_and_the_others_are_stored(odd):
 
 
 @pytest.mark.parametrize("sql", ["TRUNCATE t", "DROP TABLE t"])
+@pytest.mark.thorough
 def test_a_count_of_a_table_that_changed_after_its_dump_is_not_recorded(odd, tmp_path, sql):
     odd.client.ask("CREATE TABLE t AS SELECT 1 i; CREATE TABLE other AS SELECT 2 i", "odd")
     found = stored(odd, environ=after_dump(odd, tmp_path, sql))
@@ -124,6 +126,7 @@ def test_a_count_of_a_table_that_changed_after_its_dump_is_not_recorded(odd, tmp
     assert found.inventory.databases[0].unsteady == ("public.t",)
 
 
+@pytest.mark.thorough
 def test_a_table_that_is_dropped_just_before_its_dump_costs_another_attempt(odd, tmp_path):
     odd.client.ask("CREATE TABLE t AS SELECT 1 i; CREATE TABLE other AS SELECT 2 i", "odd")
     program = tmp_path / "pg_dump"
@@ -169,6 +172,7 @@ def test_one_database_that_cannot_be_dumped_does_not_keep_the_others_from_being_
     assert found.inventory.missing[0].startswith("odd/name: ")
 
 
+@pytest.mark.thorough
 def test_a_database_that_is_dropped_meanwhile_is_no_fault(odd, monkeypatch):
     odd.client.ask("CREATE DATABASE brief")
     source = PostgresqlSource(f"host={odd.directory} user=postgres")

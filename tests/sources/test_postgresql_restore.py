@@ -91,6 +91,7 @@ def test_owner_rights_settings_and_comment_also_into_an_empty_database_that_is_t
         other.client.ask("DROP ROLE app")
 
 
+@pytest.mark.thorough
 def test_a_user_without_a_superuser_restores_owners_too_and_keeps_no_membership(source, other, dump):
     source.ask("CREATE ROLE app LOGIN; CREATE ROLE boss SUPERUSER REPLICATION")
     source.ask("ALTER DATABASE odd OWNER TO app")
@@ -143,6 +144,7 @@ def test_what_needs_a_search_path_is_loaded_with_that_of_the_database(source, ot
     assert other.client.ask("SELECT * FROM m", "odd") == [["1"]]
 
 
+@pytest.mark.thorough
 def test_one_object_that_fails_is_named_without_its_rows_and_a_second_try_works(source, other, dump):
     source.ask("CREATE TABLE good AS SELECT 1 i; CREATE TABLE bad (secret text)", "odd")
     source.ask("CREATE FUNCTION refuses(t text) RETURNS boolean LANGUAGE sql AS 'SELECT true'", "odd")
@@ -282,6 +284,7 @@ def test_one_database_that_fails_does_not_keep_the_others_from_coming_back(sourc
         other.client.ask('DROP DATABASE IF EXISTS "odd/name"')
 
 
+@pytest.mark.thorough
 def test_owners_of_odd_names_keep_what_they_have(source, other, dump):
     source.ask('CREATE ROLE " Ops ""Team"; ALTER DATABASE odd OWNER TO " Ops ""Team"')
     source.ask('CREATE TABLE t (); ALTER TABLE t OWNER TO " Ops ""Team"', "odd")
@@ -310,6 +313,7 @@ def test_a_database_whose_name_no_script_can_hold_keeps_its_owner(source, other,
             client.ask("DROP ROLE IF EXISTS app")
 
 
+@pytest.mark.thorough
 def test_a_role_that_did_not_come_back_is_named(source, other, dump):
     source.ask("CREATE ROLE lost")
     try:

@@ -68,6 +68,7 @@ def test_the_same_again_stores_nothing_and_is_no_change(world, tmp_path):
 
 
 @pytest.mark.parametrize("length", [1, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1, 8 * MIB])
+@pytest.mark.spread(4)
 def test_lengths_around_the_shared_memory_pieces(world, tmp_path, length):
     script = f"import os; os.write(1, b'x'); b = bytes({length} - 1); os.sys.stdout.buffer.write(b)"
     assert stored(world, python(script)).processed_bytes == length

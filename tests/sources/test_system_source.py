@@ -253,6 +253,7 @@ def test_secrets_of_the_kernel_are_left_out_and_what_only_root_may_read_is_count
     ],
 )
 @pytest.mark.usefixtures("quick_programs")
+@pytest.mark.spread(4)
 def test_a_strange_answer_is_understood_or_told(tmp_path, program, answer, what):
     told = []
     path = fake(tmp_path / "bin", program, f"cat <<'E'\n{answer}\nE")
@@ -350,6 +351,7 @@ def fake(directory, name, text):
     ],
 )
 @pytest.mark.usefixtures("quick_programs")
+@pytest.mark.spread(3)
 def test_a_program_that_does_not_answer_makes_the_backup_incomplete(world, tmp_path, monkeypatch, text, why):
     asked = tmp_path / "asked"
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 130.0 * asked.exists())

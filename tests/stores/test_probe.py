@@ -42,6 +42,7 @@ def test_an_honest_server_may_vote_and_nothing_is_left_there(mode):
         ("skewed clock", "clock"),
     ],
 )
+@pytest.mark.spread(7)
 def test_a_server_that_breaks_a_promise_may_not_vote(mode, fault, reason):
     with bad_bucket() as bucket:
         store = store_at(bucket, mode)

@@ -70,6 +70,7 @@ def test_round_trips_are_as_documented(line, store):
 
 
 @pytest.mark.parametrize("after_turns", range(1, 8))
+@pytest.mark.spread(4)
 def test_a_line_cut_while_a_record_is_written_leaves_all_or_nothing_of_it(line, store, after_turns):
     """Answered writes hold. The state of unanswered ones is found by reading."""
     store.put_if_absent("reg/0", b"1")

@@ -63,6 +63,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("kind", CALLS)
+@pytest.mark.spread(4)
 def test_a_server_that_stopped_ends_the_call_and_is_used_again_when_it_goes_on(server, store, kind):
     server.stop_connections()
     assert isinstance(ends_soon(lambda: CALLS[kind](store)), TargetHung)

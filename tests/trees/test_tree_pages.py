@@ -118,6 +118,7 @@ def test_the_same_entries_give_the_same_bytes():
 
 
 @pytest.mark.parametrize("count", [0, 1, LIST_IDS, LIST_IDS + 1, LIST_IDS**2 + 1, 1_050_000])
+@pytest.mark.spread(4)
 def test_content_of_any_length_comes_back_and_streams(count):
     chunks = Chunks()
     ids = [ChunkId(number.to_bytes(32, "big")) for number in range(count)]

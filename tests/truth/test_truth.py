@@ -33,6 +33,7 @@ def test_what_drtool_says_is_true(seed, place: Path, commands: Zygote):
 
 
 @pytest.mark.parametrize("seed", spread((3, 4)))
+@pytest.mark.thorough
 def test_what_drtool_says_is_true_where_some_sites_never_vote(seed, place: Path, commands: Zygote):
     steps = history(seed, 8, MUTE)
     played = play(World(place, seed, commands, topology=MUTE), steps, frozenset(NOT_YET))

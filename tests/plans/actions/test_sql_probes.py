@@ -244,6 +244,7 @@ def cluster():
         ("select pg_sleep(60)", (), {"rows": 1}, "failed"),
     ],
 )
+@pytest.mark.spread(7)
 def test_postgresql_answers_and_is_never_changed(tmp_path, cluster, query, params, expect, status):
     inputs = {
         "type": "sql",
