@@ -134,8 +134,13 @@ class Disaster:
 
 
 def go_on_without(run: "Run", liars: Sequence[str]) -> None:
-    """A liar that the quorum does not bear can take it away, by denying that its register ever began. Then a person recovers."""
+    """Recover if the honest sites have no quorum without the liars.
+
+    A liar that the quorum does not tolerate can take it away, by denying that its register ever began. It may do so at the
+    next read, so the person does not count on its answers.
+    """
     process = Process("person", MemoryState())
+    run.world.cut |= {(process.name, site): run.world.now + 1000.0 for site in liars}
     manifest = run.manifest(process)
     try:
         run.world.settle(process, manifest.reading())
