@@ -16,7 +16,8 @@ from drtool import __version__
 from drtool.cli.core.arguments import Arguments, arrange
 from drtool.cli.core.streams import buffer_stdout, occupy, open_all
 
-TYPE_CHECKING = False  # True for type checkers. Importing typing would double the time of `drtool --version`
+# True for type checkers. Importing typing would double the time of `drtool --version`
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType

@@ -19,7 +19,10 @@ MODULES = 60
 
 @pytest.fixture(scope="session")
 def settled_trees(tmp_path_factory) -> list[Path]:
-    """Small trees for the modules, made at once: to move one leaves the times of its files alone, so they settle together."""
+    """Small trees for the modules, made at the same time.
+
+    Moving one does not change the times of its files, so they settle together.
+    """
     trees = [tmp_path_factory.mktemp("trees") / "tree" for _ in range(MODULES)]
     for tree in trees:
         (tree / "sub").mkdir(parents=True)
@@ -33,13 +36,13 @@ def settled_trees(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory, settled_trees) -> Shell:
-    """A repository at sites a, b and c with one source and one snapshot of it. Tests leave it as they found it."""
+    """A repository at sites a, b and c with one source and one snapshot of it. Tests leave it unchanged."""
     made = shell_in(tmp_path_factory.mktemp("stored"))
     tree = settled_trees.pop().rename(made.directory / "tree")
     targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
     assert made("init", *targets).code == 0
     with (made.directory / "drtool.yaml").open("a") as config:
         config.write("sources: {home: {paths: [tree]}}\n")
-    settle(tree)  # or the next backup would not trust what it sees
+    settle(tree)  # otherwise the next backup would not trust the times of the files
     assert made("backup", "--tag", "first").code == 0
     return made

@@ -16,7 +16,7 @@ hooks:
 
 
 def everyday_shell(directory: Path) -> Shell:
-    """Found a repository whose hooks write to `log`, and back up once."""
+    """Create a repository with hooks that write to `log`, and back up once."""
     made = shell_in(directory)
     (made.directory / "tree").mkdir()
     (made.directory / "tree/file").write_text("hello\n")

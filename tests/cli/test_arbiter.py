@@ -8,7 +8,7 @@ from command_shell import Shell, shell_in
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory) -> Shell:
-    """Sites a and b, an arbiter that `init` added by itself, and one snapshot. Tests leave it as they found it."""
+    """Sites a and b, an arbiter that `init` added, and one snapshot. Tests leave it unchanged."""
     made = shell_in(tmp_path_factory.mktemp("pair"))
     (made.directory / "tree").mkdir()
     (made.directory / "tree/file").write_bytes(bytes(range(256)) * 800)
@@ -38,7 +38,7 @@ def gone(place):
 
 @pytest.mark.parametrize("lost", ["a", "b", "arbiter"])
 @pytest.mark.spread(3)
-def test_with_any_one_lost_backups_and_reads_go_on(pair, tmp_path, lost):
+def test_backups_and_reads_continue_with_any_one_site_lost(pair, tmp_path, lost):
     place = place_of_arbiter(pair) if lost == "arbiter" else pair.directory / lost
     with gone(place):
         stored = pair("backup", "tree", "--json")
@@ -68,7 +68,7 @@ def test_the_arbiter_votes_and_stores_nothing(pair):
     assert (done.code, done.document["offline"]) == (0, [])
 
 
-def test_the_arbiter_is_found_though_the_configuration_does_not_name_it(pair):
+def test_an_arbiter_that_the_configuration_does_not_name_is_found(pair):
     config = pair.directory / "without.yaml"
     config.write_text(
         f"sites: {{a: {{main: {{url: {pair.directory}/a}}}}, b: {{main: {{url: {pair.directory}/b}}}}}}\n"
@@ -79,7 +79,7 @@ def test_the_arbiter_is_found_though_the_configuration_does_not_name_it(pair):
         assert pair("-c", str(config), "backup", "tree").code in {0, 5}
 
 
-def test_an_arbiter_where_one_asks_for_it(shell):
+def test_an_arbiter_at_a_given_url(shell):
     targets = ("--target", "a=a", "--target", "b=b")
     done = shell("init", *targets, "--arbiter", "judge=small", "--json")
     assert (done.code, done.document["arbiters"]) == (0, ["judge/main"])
@@ -89,7 +89,7 @@ def test_an_arbiter_where_one_asks_for_it(shell):
     assert not list((shell.directory / "data").glob("drtool/arbiter*"))
 
 
-def test_votes_as_the_configuration_says(shell):
+def test_votes_follow_the_configuration(shell):
     (shell.directory / "drtool.yaml").write_text(
         "sites:\n"
         "  a: {main: {url: a}, second: {url: a2, vote: true}}\n"
@@ -116,13 +116,13 @@ def test_votes_as_the_configuration_says(shell):
         (("--target", "a=a", "--copies", "2", "--arbiter", "x"), "2 copies need 2 sites"),
     ],
 )
-def test_arbiters_that_cannot_be(shell, words, part):
+def test_invalid_arbiters_are_refused(shell, words, part):
     done = shell("init", *words, "--json")
     assert done.code == 2
     assert part in done.error["message"]
 
 
-def test_a_wrong_word_for_vote_is_told(shell):
+def test_an_invalid_value_of_vote_is_reported(shell):
     (shell.directory / "drtool.yaml").write_text("sites: {a: {main: {url: a, vote: maybe}}}\n")
     done = shell("init", "--json")
     assert done.code == 2

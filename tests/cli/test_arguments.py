@@ -20,7 +20,7 @@ tails = st.just([]) | st.lists(anything | st.just("--"), max_size=4).map(lambda 
     st.lists(st.tuples(st.booleans(), st.one_of(plain, command_options, flags, st.tuples(valued, anything).map(list)))),
     tails,
 )
-def test_what_is_global_moves_and_the_rest_stays_in_order(pieces, tail):
+def test_global_options_move_and_the_other_words_keep_their_order(pieces, tail):
     words = [word for _, piece in pieces for word in piece] + tail
     moved = [piece for _, piece in pieces if piece[0] in GLOBAL_FLAGS | GLOBAL_VALUES]
     rest = [piece for _, piece in pieces if piece[0] not in GLOBAL_FLAGS | GLOBAL_VALUES]
@@ -30,7 +30,7 @@ def test_what_is_global_moves_and_the_rest_stays_in_order(pieces, tail):
 
 
 @given(st.lists(anything | st.sampled_from(["--", "backup", "-vq", "-lq", "-cFILE", "--tag"]), max_size=8))
-def test_any_words_survive_and_a_second_pass_changes_nothing(words):
+def test_no_word_is_lost_and_a_second_pass_changes_nothing(words):
     once = arrange(words)
     assert once.dangling or arrange(once.argv).argv == once.argv
     letters = sorted("".join(word if word.startswith("--") else word.replace("-", "") for word in words))
@@ -59,8 +59,8 @@ def test_examples(words, moved, rest):
     assert (" ".join(found.moved), " ".join(found.rest)) == (moved, rest)
 
 
-def test_the_table_of_options_with_values_is_what_the_parser_takes():
-    """Of built commands, exactly; options of commands that are not built yet stand in the table already."""
+def test_the_table_of_options_with_values_agrees_with_the_parser():
+    """Exactly for built commands. The table already has the options of commands that are not built yet."""
     taking, flags_ = set(), set()
     for path in registry.COMMANDS:
         for option in parser.command(path).params:
@@ -73,7 +73,7 @@ def test_the_table_of_options_with_values_is_what_the_parser_takes():
     assert not (taking | flags_) & (GLOBAL_FLAGS | GLOBAL_VALUES)
 
 
-def test_the_root_takes_the_global_options_and_no_others():
+def test_the_root_accepts_exactly_the_global_options():
     from drtool.cli.core.app import build
     from drtool.cli.core.call import Call
     from drtool.cli.core.render import Form, Screen

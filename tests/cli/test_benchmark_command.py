@@ -1,4 +1,4 @@
-"""`drtool benchmark`: real measurements on real places, bounded, removed afterwards whatever ends it, and harmless if not."""
+"""`drtool benchmark`: real measurements at real targets, which are bounded, removed afterwards, and harmless if left behind."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ RATES = (
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
-    """A repository at a, b and c with a snapshot; tests leave it as they found it."""
+    """A repository at a, b and c with a snapshot. Tests leave it unchanged."""
     made = shell_in(tmp_path_factory.mktemp("benchmark"))
     assert made("init", *(word for site in "abc" for word in ("--target", f"{site}={site}"))).code == 0
     (made.directory / "tree").mkdir()
@@ -33,7 +33,7 @@ def shell(tmp_path_factory):
     return made
 
 
-def test_the_machine_alone(shell):
+def test_only_the_machine_is_measured(shell):
     done = shell("benchmark", "--no-targets", "--json")
     assert done.code == 0, done.err
     machine, targets = done.document["machine"], done.document["targets"]
@@ -46,7 +46,7 @@ def test_the_machine_alone(shell):
     assert "a/main, b/main, c/main not measured" in done.document["advice"][-1]
 
 
-def test_every_target_is_measured_and_nothing_stays(shell):
+def test_every_target_is_measured_and_nothing_is_left_behind(shell):
     done = shell("benchmark", *QUICK, "--json")
     assert done.code == 0, done.out
     assert [row["name"] for row in done.document["targets"]] == ["a/main", "b/main", "c/main"]
@@ -60,7 +60,7 @@ def test_every_target_is_measured_and_nothing_stays(shell):
 
 
 @pytest.mark.thorough
-def test_some_targets_for_a_person(shell):
+def test_chosen_targets_as_text(shell):
     done = shell("benchmark", "--target", "b/main", *QUICK)
     assert done.code == 0
     assert "b/main" in done.out
@@ -78,12 +78,12 @@ def test_some_targets_for_a_person(shell):
         (("--seconds", "0"), "more than 0"),
     ],
 )
-def test_what_makes_no_sense_is_two(shell, words, message):
+def test_invalid_options_exit_with_2(shell, words, message):
     done = shell("benchmark", *words, "--json")
     assert (done.code, message in done.error["message"]) == (2, True), done.out
 
 
-def test_a_target_that_is_away_is_one_and_the_others_are_measured(shell):
+def test_an_unreachable_target_exits_with_1_and_the_others_are_measured(shell):
     (shell.directory / "b").rename(shell.directory / "gone")
     try:
         done = shell("benchmark", *QUICK, "--json")
@@ -97,7 +97,7 @@ def test_a_target_that_is_away_is_one_and_the_others_are_measured(shell):
     assert "b/main not measured" in done.document["advice"][-1]
 
 
-def test_nothing_is_written_where_no_marker_says_that_it_is_this_target(shell, tmp_path):
+def test_nothing_is_written_without_the_marker_of_the_target(shell, tmp_path):
     config = (shell.directory / "drtool.yaml").read_text()
     (tmp_path / "empty").mkdir()
     swapped = config.replace(str(shell.directory / "a"), str(tmp_path / "empty"))
@@ -140,7 +140,7 @@ def begun(shell, *words):
 
 
 @pytest.mark.thorough
-def test_an_interruption_leaves_nothing(shell):
+def test_an_interruption_leaves_nothing_behind(shell):
     running = begun(shell)
     running.send_signal(signal.SIGINT)
     assert running.wait(60) == 130
@@ -148,7 +148,7 @@ def test_an_interruption_leaves_nothing(shell):
 
 
 @pytest.mark.thorough
-def test_what_a_killed_run_leaves_harms_nobody_and_the_next_one_removes_it(shell):
+def test_leftovers_of_a_killed_run_are_harmless_and_the_next_run_removes_them(shell):
     running = begun(shell)
     running.kill()
     running.wait()

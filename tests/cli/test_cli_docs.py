@@ -1,4 +1,4 @@
-"""docs/cli.md and the program say the same."""
+"""docs/cli.md agrees with the program."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_every_exit_code_is_documented():
 
 
 def documented() -> dict[str, set[str]]:
-    """The fields of each command's document, by the page: the outermost ones."""
+    """Return the outermost fields of each command's document that the page lists."""
     section = PAGE.partition("## JSON documents")[2]
     found = {}
     for row in re.split(r"^- |  (?=`[a-z ]+`: `\{)|; (?=`[a-z ]+`: `\{)", section, flags=re.MULTILINE)[1:]:
@@ -42,7 +42,7 @@ manifest log; manifest check; manifest compact; backup; fault list; fault clear;
 
 @pytest.mark.parametrize("command", [name.strip() for name in READING.split(";")])
 @pytest.mark.spread(7)
-def test_the_fields_of_a_document_are_the_documented_ones(stored, command):
+def test_documents_have_exactly_the_documented_fields(stored, command):
     more = {
         "ls": ["latest"],
         "backup": ["--dry-run"],

@@ -1,4 +1,4 @@
-"""Started with standard streams closed, as some daemons and schedulers do, every command does its work."""
+"""Every command works with closed standard streams, as some daemons and schedulers start it."""
 
 import itertools
 import subprocess
@@ -24,7 +24,7 @@ def shell(tmp_path_factory) -> Shell:
 
 
 def without(shell: Shell, closed: str, *words: str) -> Ran:
-    """Run a command line by the program itself, with these redirections."""
+    """Run a command line with the real program and these redirections."""
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "drtool", *words],
         cwd=shell.directory,
@@ -52,8 +52,8 @@ def test_a_backup_is_made_with_any_streams_closed(shell, names):
     assert (shell.directory / "hook").read_text() == "0\n1\n2\n", "a hook inherited a closed stream"
 
 
-def test_nothing_is_written_into_a_file_that_took_the_place_of_a_stream(shell):
-    """Warnings and the result go nowhere, and every object still is what its name says."""
+def test_no_file_receives_what_was_meant_for_a_closed_stream(shell):
+    """Warnings and the result are dropped, and every object still matches its name."""
     (shell.directory / "tree/gone").symlink_to("nowhere")
     without(shell, "<&- >&- 2>&-", "-v", "backup", "tree", "no-such-path")
     done = shell("--json", "verify", "--level", "full")
@@ -63,7 +63,7 @@ def test_nothing_is_written_into_a_file_that_took_the_place_of_a_stream(shell):
 @pytest.mark.parametrize(
     "words", spread([["snapshots"], ["--json", "status"], ["--version"], ["--help"], ["frobnicate"]], 2)
 )
-def test_the_exit_code_is_that_of_open_streams(shell, words):
+def test_the_exit_code_is_the_same_as_with_open_streams(shell, words):
     assert without(shell, "<&- >&- 2>&-", *words).code == without(shell, "", *words).code
 
 
@@ -86,7 +86,7 @@ def test_an_error_document_goes_to_the_stream_that_is_open(shell):
     ],
 )
 @pytest.mark.spread(4)
-def test_a_closed_stream_that_the_data_would_pass_through_is_refused(shell, closed, words, name):
+def test_a_closed_stream_is_refused_if_the_data_would_pass_through_it(shell, closed, words, name):
     before = shell("--json", "snapshots").document["snapshots"]
     ran = without(shell, closed, *words)
     assert ran.code == 2
@@ -95,7 +95,7 @@ def test_a_closed_stream_that_the_data_would_pass_through_is_refused(shell, clos
 
 
 @pytest.mark.parametrize("stderr", ["2>/dev/full", "2</dev/null"])
-def test_a_stderr_that_takes_nothing_ends_no_backup(shell, stderr):
+def test_a_full_stderr_does_not_end_a_backup(shell, stderr):
     """`no-such-path` makes drtool write a message, so the exit code is 3 (partial), not that of a crash."""
     (shell.directory / "tree/file").write_text(stderr)
     assert without(shell, stderr, "backup", "tree", "no-such-path").code == 3

@@ -39,7 +39,7 @@ RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 
 @contextmanager
 def away(shell, *sites):
-    """Those sites cannot be reached: their directories are gone while the block runs."""
+    """Make those sites unreachable: their directories are away while the block runs."""
     for site in sites:
         (shell.directory / site).rename(shell.directory / f"{site}.away")
     try:
@@ -78,7 +78,7 @@ def test_a_snapshot_as_a_document(stored):
     assert stored("snapshots", "--source", "none", "--json").document["snapshots"] == []
 
 
-def test_entries_keep_names_that_are_no_text(stored):
+def test_names_that_are_not_text_are_kept(stored):
     machine = stored("ls", "-R", "latest", "--json")
     paths = [entry["path"] for entry in machine.document["entries"]]
     assert any(path.endswith("caf\udce9\n") for path in paths)
@@ -123,7 +123,7 @@ def test_json_lines_end_with_the_document(stored):
     ("words", "code"),
     [(("restore", "feed", "--to", "out"), 1), (("backup", "--no-such-option"), 2), (("backup", "/nowhere/at/all"), 1)],
 )
-def test_json_lines_are_all_that_a_failure_prints(stored, words, code):
+def test_a_failure_with_json_lines_prints_nothing_else(stored, words, code):
     ran = stored(*words, "--json-lines")
     rows = [json.loads(row) for row in ran.out.splitlines()]
     assert ran.code == code
@@ -176,7 +176,7 @@ def test_failures(stored, words, code, kind):
     assert kind is None or done.error["kind"] == kind
 
 
-def test_a_failure_is_one_sentence_for_a_person(stored):
+def test_a_failure_is_one_sentence_as_text(stored):
     done = stored("ls", "ffff")
     assert (done.code, done.out) == (1, "")
     assert [row.partition(":")[0] for row in done.err.splitlines()] == ["drtool", "hint"]
@@ -201,7 +201,7 @@ def test_no_password_and_no_terminal(stored):
     assert "hint: give --password-file" in done.err
 
 
-def test_without_a_quorum_the_hint_is_the_very_command_line(stored):
+def test_without_a_quorum_the_hint_is_the_complete_command_line(stored):
     with away(stored, "b", "c"):
         done = stored("snapshots", "--tag", "a b", "--json")
         assert (done.code, done.error["kind"]) == (6, "no_quorum")
@@ -219,7 +219,7 @@ def test_without_a_quorum_the_hint_is_the_very_command_line(stored):
             assert told.document["quorum"] == {"needed": 2, "reachable": 1}
 
 
-def test_one_site_away_is_told_and_stops_nothing(stored):
+def test_one_unreachable_site_is_reported_and_stops_nothing(stored):
     with away(stored, "c"):
         done = stored("status", "--json")
         assert done.code in (0, 7)
@@ -229,7 +229,7 @@ def test_one_site_away_is_told_and_stops_nothing(stored):
         assert stored("backup", "--dry-run").code in (0, 5)
 
 
-def test_nothing_there(stored):
+def test_no_repository(stored):
     with away(stored, "a", "b", "c"):
         done = stored("snapshots", "--json")
     assert done.code == 10
@@ -237,7 +237,7 @@ def test_nothing_there(stored):
     assert "init" not in done.error["hint"], "this host has seen a repository there"
 
 
-def test_every_reading_command_says_how_certain_it_is(stored):
+def test_every_reading_command_reports_its_certainty(stored):
     reading = [words for words in READING if words != ("manifest", "log")]
     with away(stored, "b", "c"):
         for words in (*reading, ("session", "list"), ("site", "list")):
@@ -247,7 +247,7 @@ def test_every_reading_command_says_how_certain_it_is(stored):
     assert stored("snapshots", "--json").document["tentative"] is False
 
 
-def test_a_site_that_cannot_be_looked_at_is_not_called_sound(stored):
+def test_an_unreachable_site_is_not_called_sound(stored):
     with away(stored, "b"):
         done = stored("verify", "--site", "b")
     assert "nothing missing" not in done.out
@@ -267,7 +267,7 @@ def test_no_configuration(shell):
     assert "drtool init" in done.error["hint"]
 
 
-def test_an_unknown_key_names_its_place_and_the_nearest(shell):
+def test_an_unknown_key_is_reported_with_its_place_and_the_nearest_key(shell):
     (shell.directory / "drtool.yaml").write_text("repository: x\nsitse: {}\n")
     done = shell("snapshots", "--json")
     assert (done.code, done.error["kind"]) == (2, "config_error")
@@ -276,7 +276,7 @@ def test_an_unknown_key_names_its_place_and_the_nearest(shell):
     )
 
 
-def test_init_writes_a_configuration_that_it_reads_and_never_replaces(shell):
+def test_init_writes_a_readable_configuration_and_never_replaces_one(shell):
     done = shell("init", "--json", "--copies", "3")
     assert done.code == 0
     assert set(done.document) >= {"repository_id", "sites", "config"}
@@ -295,7 +295,7 @@ def test_init_writes_a_configuration_that_it_reads_and_never_replaces(shell):
     assert (shell.directory / "state").stat().st_mode & 0o777 == 0o700
 
 
-def test_init_takes_the_sites_of_a_configuration_that_is_there(shell):
+def test_init_uses_the_sites_of_an_existing_configuration(shell):
     text = "repository: mine\nsites: {x: {one: {url: x}, two: {url: y}}, y: {main: {url: z, keys: false}}}\n"
     (shell.directory / "drtool.yaml").write_text(text)
     done = shell("init", "--json")
@@ -315,12 +315,12 @@ def test_init_takes_the_sites_of_a_configuration_that_is_there(shell):
         ("--copies", "0"),
     ],
 )
-def test_init_refuses_what_cannot_be(shell, words):
+def test_init_refuses_invalid_targets(shell, words):
     assert shell("init", *words, "--json").code == 2
     assert not (shell.directory / "drtool.yaml").exists()
 
 
-def test_a_reader_that_leaves_early_is_no_failure(stored):
+def test_a_reader_that_leaves_early_is_not_a_failure(stored):
     command = f"{sys.executable} -m drtool ls -R latest; echo $? >&2"
     environ = {**os.environ, **stored.environ}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Completion as a shell does it: its script is sourced, and words are completed by it."""
+"""Completion as a shell does it: the script is sourced and completes words."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ def test_bash_completes(words, offered, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_script_is_there_for_each_shell(tmp_path):
+def test_each_shell_has_a_script(tmp_path):
     for name, sign in {"bash": "complete -o default -F", "zsh": "#compdef drtool", "fish": "complete "}.items():
         script = shell(["sh", "-c"], f"_DRTOOL_COMPLETE=source_{name} drtool", tmp_path)
         assert sign in script

@@ -1,4 +1,4 @@
-"""`connect`: on a host that knows nothing, one surviving target and the password are enough."""
+"""`connect`: on a new host, one surviving target and the password are enough."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ from three_sites import World, fill, noise
 
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory) -> Shell:
-    """A repository at a, b and c, each of which holds everything, and one snapshot. Tests leave it as they found it."""
+    """A repository at a, b and c with one snapshot. Each site holds everything. Tests leave it unchanged."""
     made = shell_in(tmp_path_factory.mktemp("mirrored"))
     (made.directory / "tree/sub").mkdir(parents=True)
     (made.directory / "tree/file").write_text("hello\n")
@@ -26,7 +26,7 @@ def mirrored(tmp_path_factory) -> Shell:
 
 @pytest.fixture
 def fresh(tmp_path) -> Shell:
-    """Another host: nothing of the first one's state, cache or configuration."""
+    """Another host, without the state, cache and configuration of the first one."""
     home = tmp_path / "home"
     home.mkdir()
     shell = shell_in(home)
@@ -36,7 +36,7 @@ def fresh(tmp_path) -> Shell:
 
 @pytest.fixture
 def burnt(mirrored, tmp_path) -> Path:
-    """A copy of c: all that is left after a fire."""
+    """A copy of c, the only site left after a fire."""
     left = tmp_path / "disk"
     shutil.copytree(mirrored.directory / "c", left)
     for site in "abc":
@@ -52,7 +52,7 @@ def same(first: Path, second: Path) -> bool:
     }
 
 
-def test_one_site_of_three_and_the_password_bring_everything_back(mirrored, burnt, fresh):
+def test_one_site_of_three_and_the_password_restore_everything(mirrored, burnt, fresh):
     done = fresh("connect", str(burnt), "--json")
     assert done.code == 0, done.err
     found = done.document
@@ -70,7 +70,7 @@ def test_one_site_of_three_and_the_password_bring_everything_back(mirrored, burn
     assert same(mirrored.directory / "tree", top)
 
 
-def test_the_configuration_names_every_site_and_says_what_was_not_reached(mirrored, burnt, fresh):
+def test_the_configuration_names_every_site_and_marks_unreached_ones(mirrored, burnt, fresh):
     (fresh.directory / "pw").write_text("correct horse\n")
     done = fresh("--password-file", "pw", "connect", str(burnt), "--write-config", "etc/mine.yaml", DRTOOL_PASSWORD="")
     assert done.code == 0, done.err
@@ -85,7 +85,7 @@ def test_the_configuration_names_every_site_and_says_what_was_not_reached(mirror
     assert not (fresh.directory / "drtool.yaml").exists()
 
 
-def test_with_a_quorum_nothing_is_tentative_and_the_other_sites_are_found_where_the_manifest_says(mirrored, fresh):
+def test_with_a_quorum_nothing_is_tentative_and_other_sites_are_found_by_the_manifest(mirrored, fresh):
     done = fresh("connect", f"file://{mirrored.directory}/b", "--json")
     assert done.code == 0, done.err
     found = done.document
@@ -113,7 +113,7 @@ def test_connecting_again_changes_nothing(mirrored, fresh, tmp_path):
     assert (fresh.directory / "drtool.yaml").read_text() == before
 
 
-def test_the_configuration_of_another_repository_is_refused_and_left(mirrored, fresh):
+def test_the_configuration_of_another_repository_is_refused_and_not_changed(mirrored, fresh):
     assert fresh("init", "--target", "a=mine", "--target", "x=other", "--target", "y=third").code == 0
     before = (fresh.directory / "drtool.yaml").read_text()
     url = str(mirrored.directory / "a")
@@ -121,12 +121,12 @@ def test_the_configuration_of_another_repository_is_refused_and_left(mirrored, f
     assert (done.code, done.error["kind"]) == (11, "refused")
     for name in ("mine", "other", "third"):
         (fresh.directory / name).rename(fresh.directory / f"{name}.gone")
-    assert fresh("connect", url).code == 11, "x/main and y/main are no targets of the repository at a"
+    assert fresh("connect", url).code == 11, "x/main and y/main are not targets of the repository at a"
     assert (fresh.directory / "drtool.yaml").read_text() == before
     assert fresh("connect", url, "--write-config", "second.yaml").code == 0
 
 
-def test_a_configuration_without_sites_is_left_as_it_is(mirrored, fresh):
+def test_a_configuration_without_sites_is_not_changed(mirrored, fresh):
     config = fresh.directory / "drtool.yaml"
     config.write_text("sources: {home: {paths: [.]}}\n")
     done = fresh("connect", str(mirrored.directory / "a"))
@@ -140,7 +140,7 @@ def test_a_configuration_without_sites_is_left_as_it_is(mirrored, fresh):
     assert restored.code == 0, (words, restored.err)
 
 
-def test_what_cannot_be_connected(mirrored, fresh, tmp_path):
+def test_places_that_cannot_be_connected(mirrored, fresh, tmp_path):
     nothing = fresh("connect", str(tmp_path / "nowhere"), "--json")
     assert (nothing.code, nothing.error["kind"]) == (10, "no_repository")
     (tmp_path / "empty").mkdir()
@@ -152,7 +152,7 @@ def test_what_cannot_be_connected(mirrored, fresh, tmp_path):
     assert not (fresh.directory / "drtool.yaml").exists()
 
 
-def test_an_arbiter_leads_to_the_others_and_a_site_without_a_vote_is_read_by_itself(shell, fresh):
+def test_an_arbiter_leads_to_the_others_and_a_site_without_a_vote_is_read_alone(shell, fresh):
     (shell.directory / "drtool.yaml").write_text(
         "sites: {a: {main: {url: a}}, b: {main: {url: b, vote: false}}, j: {main: {url: j, vote: only}}}\n"
     )
@@ -180,7 +180,7 @@ def test_an_arbiter_leads_to_the_others_and_a_site_without_a_vote_is_read_by_its
     assert "does not vote" in mute.error["message"]
 
 
-def test_of_several_places_those_that_answer_suffice_and_the_others_are_named(mirrored, fresh, tmp_path):
+def test_of_several_places_those_that_answer_are_enough_and_the_others_are_named(mirrored, fresh, tmp_path):
     places = [str(tmp_path / "down"), "sftp://nobody@127.0.0.1:9/x", *(str(mirrored.directory / site) for site in "bc")]
     done = fresh("connect", *places, "--json")
     assert done.code == 0, done.err
@@ -200,8 +200,8 @@ def test_places_of_two_repositories_are_refused(mirrored, fresh, tmp_path):
     assert (done.code, "two repositories" in done.error["message"]) == (11, True)
 
 
-def test_a_damaged_catalogue_at_one_place_asks_for_another_and_reads_it_there(fresh, tmp_path):
-    """After many changes part of the catalogue lies in pages."""
+def test_a_damaged_catalogue_at_one_place_is_read_at_another(fresh, tmp_path):
+    """After many changes, part of the catalogue is in pages."""
     place = tmp_path / "world"
     place.mkdir()
     world = World(place, targets=("a/main", "b/main")).found(copies=2)

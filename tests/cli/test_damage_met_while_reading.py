@@ -1,4 +1,4 @@
-"""Damage that a command meets while it looks inside snapshots is recorded for every host."""
+"""Damage that a command finds while it reads snapshots is recorded for every host."""
 
 import pytest
 from command_shell import shell_in
@@ -9,7 +9,7 @@ LOOKS = ("ls", "find", "diff", "dump", "stats", "survive")
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
-    """A snapshot for each command, all of whose directories have rotted at every site."""
+    """A snapshot for each command. Its directories are damaged at every site."""
     shell = shell_in(tmp_path_factory.mktemp("rotten"))
     assert (
         shell("init", *(word for site in "ab" for word in ("--target", f"{site}={shell.directory / site}"))).code == 0
@@ -37,7 +37,7 @@ def damage_recorded(shell):
 
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.spread(4)
-def test_what_a_look_inside_found_damaged_is_known_to_all_hosts(shell, look):
+def test_damage_found_while_reading_is_recorded_for_all_hosts(shell, look):
     rows = shell("snapshots", "--json").document["snapshots"]
     id_, sound = (
         next(row["id"] for row in rows if row["paths"] == [str(shell.directory / name)]) for name in (look, "sound")

@@ -1,4 +1,4 @@
-"""`drtool doctor`, as a person and a script see it: each finding provoked for real, and nothing written with --read-only."""
+"""`drtool doctor` as text and JSON: each finding is provoked for real, and --read-only writes nothing."""
 
 import glob
 import os
@@ -22,7 +22,8 @@ def founded(tmp_path_factory):
     """A repository at a, b and c, copied for each test that changes something."""
     made = shell_in(tmp_path_factory.mktemp("founded"))
     assert made("init", *(word for site in "abc" for word in ("--target", f"{site}={site}"))).code == 0
-    for site in "abc":  # to where no catalogue names it: else each copy of it would be a target that exists twice
+    # Moved to a place that no catalogue names, since otherwise each copy would be a duplicated target.
+    for site in "abc":
         (made.directory / site).rename(made.directory / f"{site}-apart")
     return made
 
@@ -40,7 +41,7 @@ def shell(founded, tmp_path):
 
 
 def found(done, what, level=None):
-    """The findings of one kind."""
+    """Return the findings of one kind."""
     return [row for row in done.document["findings"] if row["what"] == what and level in (None, row["level"])]
 
 
@@ -49,7 +50,7 @@ def append(shell, text):
         config.write(text)
 
 
-def test_all_is_well_and_every_target_was_measured(shell):
+def test_a_healthy_repository_and_measurements_of_every_target(shell):
     done = shell("doctor", "--json")
     assert (done.code, done.document["healthy"]) == (0, True), done.out
     assert [row["name"] for row in done.document["targets"]] == ["a/main", "b/main", "c/main"]
@@ -65,7 +66,7 @@ def test_all_is_well_and_every_target_was_measured(shell):
     assert not (shell.directory / "a/probe").exists()
 
 
-def test_a_person_reads_a_table_and_what_to_do(shell):
+def test_the_text_has_a_table_and_advice(shell):
     (shell.directory / "b").rename(shell.directory / "elsewhere")
     done = shell("doctor")
     assert done.code == 1
@@ -92,7 +93,7 @@ def test_read_only_changes_no_byte_and_makes_no_directory(shell):
     assert not found(done, "write")
 
 
-def test_without_it_only_probe_is_touched_and_nothing_of_it_stays(shell):
+def test_without_read_only_only_probe_is_touched_and_nothing_is_left_behind(shell):
     def contents():
         return {name: entry[:3] for name, entry in portrait(shell.directory).items()}
 
@@ -101,7 +102,7 @@ def test_without_it_only_probe_is_touched_and_nothing_of_it_stays(shell):
     assert contents().keys() == before.keys()
 
 
-def test_a_configuration_with_faults_is_told_by_line_and_the_rest_goes_on(shell):
+def test_faults_of_the_configuration_are_reported_by_line_and_the_other_checks_run(shell):
     append(shell, "redundnacy: {copies: 2}\nlimits: {workers: many}\n")
     done = shell("doctor", "--json")
     assert done.code == 2
@@ -113,7 +114,7 @@ def test_a_configuration_with_faults_is_told_by_line_and_the_rest_goes_on(shell)
     assert found(done, "quorum", "ok")
 
 
-def test_one_target_with_faults_leaves_the_others(shell):
+def test_a_faulty_target_does_not_stop_the_checks_of_the_others(shell):
     config = shell.directory / "drtool.yaml"
     config.write_text(config.read_text().replace("sites:", "sites:\n  x: {main: {url: s3://, weight: 0}}", 1))
     done = shell("doctor", "--json")
@@ -121,7 +122,7 @@ def test_one_target_with_faults_leaves_the_others(shell):
     assert [row["name"] for row in done.document["targets"]] == ["a/main", "b/main", "c/main"]
 
 
-def test_what_is_no_yaml_leaves_this_host(shell):
+def test_invalid_yaml_does_not_stop_the_checks_of_this_host(shell):
     (shell.directory / "drtool.yaml").write_text("sites: [\n")
     done = shell("doctor", "--json")
     assert done.code == 2
@@ -138,7 +139,7 @@ def test_no_configuration_is_a_finding(tmp_path):
     assert "no configuration found" in found(done, "config", "error")[0]["message"]
 
 
-def test_a_wrong_password_leaves_the_targets(shell):
+def test_a_wrong_password_does_not_stop_the_checks_of_the_targets(shell):
     done = shell("doctor", "--json", DRTOOL_PASSWORD="battery staple")
     assert done.code == 1
     assert found(done, "wrong-password", "error")
@@ -155,7 +156,7 @@ def test_no_password_at_all(shell):
     assert all(row["reachable"] for row in done.document["targets"])
 
 
-def test_modes_of_what_is_secret(shell):
+def test_modes_of_secret_files(shell):
     secret = shell.directory / "secret"
     secret.write_text("correct horse\n")
     secret.chmod(0o644)
@@ -171,7 +172,7 @@ def test_modes_of_what_is_secret(shell):
     assert not found(done, "state-directory-mode")
 
 
-def test_a_password_program_and_files_that_are_not_there(shell):
+def test_a_missing_password_program_and_missing_files(shell):
     del shell.environ["DRTOOL_PASSWORD"]
     append(shell, "password_command: [no-such-program, x]\n")
     done = shell("doctor", "--json")
@@ -215,7 +216,7 @@ def test_swapped_targets_and_another_repository(shell, tmp_path_factory):
     assert [row["where"] for row in found(done, "wrong-target", "error")] == ["a/main", "b/main"]
 
 
-def test_places_within_each_other_and_targets_that_nobody_knows(shell):
+def test_nested_places_and_unknown_targets(shell):
     config = shell.directory / "drtool.yaml"
     text = config.read_text()
     inside = f"sites:\n  x: {{main: {{url: {shell.directory}/a/inside}}}}"
@@ -227,7 +228,7 @@ def test_places_within_each_other_and_targets_that_nobody_knows(shell):
     assert [row["where"] for row in found(done, "unnamed-target", "note")] == ["c/main"]
 
 
-def test_targets_that_this_host_knows_are_looked_at_though_the_configuration_does_not_name_them(shell):
+def test_known_targets_that_the_configuration_does_not_name_are_checked(shell):
     added = shell.directory / "d"
     assert shell("target", "add", "d", str(added)).code == 0
     done = shell("doctor", "--json")
@@ -240,7 +241,7 @@ def test_targets_that_this_host_knows_are_looked_at_though_the_configuration_doe
     assert (done.code, [row["where"] for row in found(done, "unreachable", "error")]) == (1, ["d/main"])
 
 
-def test_a_target_that_was_replaced_under_its_name_is_where_this_host_reached_it(shell):
+def test_a_target_replaced_under_its_name_is_checked_where_this_host_reached_it(shell):
     new = shell.directory / "new"
     assert shell("site", "replace", "b", f"b={new}").code == 0
     (row,) = found(shell("doctor", "--json"), "known-target", "warning")
@@ -251,7 +252,7 @@ def test_a_target_that_was_replaced_under_its_name_is_where_this_host_reached_it
     )
 
 
-def test_sources_that_are_not_there_or_hold_the_copies(shell):
+def test_missing_sources_and_sources_that_contain_targets(shell):
     append(shell, f"sources: {{home: {{paths: [nowhere, {shell.directory}]}}}}\n")
     done = shell("doctor", "--json")
     assert done.code == 0
@@ -277,7 +278,7 @@ def test_sources_that_could_not_be_captured(shell):
 
 @pytest.fixture
 def disk(tmp_path_factory):
-    """A small disk of its own; it needs root."""
+    """A small file system of its own, which needs root."""
     point = tmp_path_factory.mktemp("disk")
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", point], capture_output=True
@@ -291,7 +292,7 @@ def make_read_only(disk):
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
 
 
-def test_a_place_that_is_full_and_then_read_only(shell, disk):
+def test_a_full_and_then_read_only_place(shell, disk):
     shutil.copytree(shell.directory / "c", disk, dirs_exist_ok=True)
     shutil.rmtree(shell.directory / "c")
     config = shell.directory / "drtool.yaml"
@@ -322,7 +323,7 @@ def test_the_state_on_a_read_only_disk(shell, disk):
 
 
 @pytest.mark.thorough
-def test_what_hangs_costs_seconds_and_the_rest_is_judged(shell):
+def test_a_hanging_check_costs_seconds_and_the_others_run(shell):
     point = shell.directory / "hung"
     point.mkdir()
     config = shell.directory / "drtool.yaml"
@@ -343,7 +344,7 @@ def faketime(shift):
     return {"LD_PRELOAD": libraries[0], "FAKETIME": shift, "NO_FAKE_STAT": "1"}
 
 
-def test_a_clock_that_is_wrong_is_told_by_what_disks_say(shell):
+def test_a_wrong_clock_is_detected_from_the_times_of_disks(shell):
     done = shell("doctor", "--json", **faketime("+10m"))
     assert done.out, (done.code, done.err)
     assert [row["where"] for row in found(done, "clock", "warning")] == ["a/main", "b/main", "c/main"]
@@ -364,7 +365,7 @@ def test_few_open_files_and_core_dumps(shell):
     assert b'"core-dumps"' in done.stdout
 
 
-def test_old_remains_of_trials_are_removed_and_those_of_now_are_not(shell):
+def test_old_remains_of_probes_are_removed_and_new_ones_stay(shell):
     for label in (new_label(time.time() - OLD_S - 60), new_label(time.time())):
         place = shell.directory / "a/probe" / label
         place.mkdir(parents=True)
@@ -377,7 +378,7 @@ def test_old_remains_of_trials_are_removed_and_those_of_now_are_not(shell):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """A disk, a bucket, an SSH server; tests leave them as they found them."""
+    """A disk, a bucket and an SSH server. Tests leave them unchanged."""
     servers = seaweed.shared(), sshd.shared()
     shell = shell_in(directory := tmp_path_factory.mktemp("mixed"))
     shell.environ |= {"HOME": str(directory), "AWS_EC2_METADATA_DISABLED": "true"}

@@ -1,4 +1,4 @@
-"""`dump`: what comes out is what went in, and what is not whole does not look it."""
+"""`dump`: the output equals the stored content, and incomplete output never looks complete."""
 
 import io
 import os
@@ -16,7 +16,7 @@ BIG = noise(6_000_000, 1)
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
-    """A snapshot with what archives find hard, in a repository of one site."""
+    """A snapshot with difficult entries for archives, in a repository of one site."""
     shell = shell_in(tmp_path_factory.mktemp("dump"))
     assert shell("init", "--target", f"a={shell.directory / 'a'}").code == 0
     source = fill(shell.directory / "home", {"big": BIG, "empty": b"", "sub/ä ö": b"umlauts", "two": b"twice"})
@@ -32,7 +32,7 @@ def shell(tmp_path_factory):
 
 
 def dump(shell, *words):
-    """(exit code, what came out, what was complained of)."""
+    """Return exit code, stdout and stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "drtool", "dump", *words],
         cwd=shell.directory,
@@ -58,7 +58,7 @@ def test_a_file_comes_out_as_it_went_in(shell):
     [("/nothing", "is not in snapshot"), ("/sub", "is a directory"), ("/link", "is symlink"), ("", "is a directory")],
 )
 @pytest.mark.spread(4)
-def test_what_is_no_file_gives_nothing_on_stdout(shell, place, told):
+def test_anything_but_a_file_gives_nothing_on_stdout(shell, place, told):
     code, out, err = dump(shell, home(shell, place))
     assert (code, out) == (1, b"")
     assert told in err
@@ -166,8 +166,8 @@ def test_a_slow_reader_of_a_non_blocking_pipe_gets_every_byte(shell):
 
 @pytest.mark.parametrize("kind", ["tar", "zip", None])
 @pytest.mark.spread(3)
-def test_what_is_damaged_never_looks_whole(shell, kind, tmp_path):
-    """The largest pack loses its middle: the file cannot be read, and no reader takes what came for an archive."""
+def test_damaged_content_never_looks_complete(shell, kind, tmp_path):
+    """The largest pack loses its middle. The file cannot be read, and no reader accepts the output as an archive."""
     packs = sorted((shell.directory / "a" / "packs").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
     whole = packs[-1].read_bytes()
     packs[-1].write_bytes(whole[:1_000_000] + bytes(len(whole) - 1_000_000))

@@ -1,4 +1,4 @@
-"""An empty word where a name is wanted is a mistake, usually an unset variable of a script."""
+"""An empty word instead of a name is a mistake, usually an unset variable of a script."""
 
 import json
 

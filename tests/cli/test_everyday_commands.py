@@ -1,4 +1,4 @@
-"""A repository as cron meets it: hooks, figures, one line, no prompt, no colours."""
+"""A repository under cron: hooks, figures, one line of output, no prompt, no colours."""
 
 import re
 
@@ -24,19 +24,19 @@ def test_hooks_run_around_a_backup_and_figures_are_written(shell):
     assert 'source="home"' in (shell.directory / "drtool.prom").read_text()
 
 
-def test_a_before_hook_that_fails_stops_the_backup(shell):
+def test_a_failed_before_hook_stops_the_backup(shell):
     (shell.directory / "stop").touch()
     ran = shell("backup", "--json")
     (shell.directory / "stop").unlink()
     assert ran.code == 1
     assert "backup did not begin" in ran.error["message"]
     before, after, failed = log(shell)
-    assert (before, after) == ("before", "after 1"), "what the hook began is undone"
+    assert (before, after) == ("before", "after 1"), "the after hook undoes what the before hook did"
     assert failed.startswith("failed backup 1 the hook sh (before_backup) ended with 1, so")
     assert exit_code_in_figures(shell) == "1"
 
 
-def test_an_after_hook_that_fails_is_told_though_all_is_stored(shell):
+def test_a_failed_after_hook_is_reported_although_all_is_stored(shell):
     (shell.directory / "bad").touch()
     ran = shell("-q", "backup")
     (shell.directory / "bad").unlink()
@@ -45,7 +45,7 @@ def test_an_after_hook_that_fails_is_told_though_all_is_stored(shell):
     assert log(shell)[-1].startswith("failed backup 1 the hook sh (after_backup) ended with 1")
 
 
-def test_a_dry_run_runs_no_hook_and_a_bad_command_line_neither(shell):
+def test_neither_a_dry_run_nor_a_bad_command_line_runs_a_hook(shell):
     log(shell)
     assert shell("backup", "--dry-run").code == 0
     assert shell("backup", "--source", "nothing").code == 2
@@ -62,7 +62,7 @@ def test_without_a_terminal_it_is_one_line_without_control_codes(shell, words):
 
 
 @pytest.mark.parametrize("words", [("backup",), ("forget",), ("prune",), ("verify",), ("repair",)])
-def test_without_a_password_it_ends_at_once(shell, words):
+def test_without_a_password_a_command_fails_at_once(shell, words):
     ran = shell(*words, DRTOOL_PASSWORD="")
     log(shell)
     assert ran.code == 2
@@ -70,7 +70,7 @@ def test_without_a_password_it_ends_at_once(shell, words):
     assert "no password" in ran.err
 
 
-def test_a_place_for_figures_that_is_not_there_is_told(shell):
+def test_a_missing_directory_for_figures_is_reported(shell):
     ran = shell("status", "--metrics-file", "/no/such/directory/x.prom")
     assert ran.code == 1
     assert "figures cannot be written" in ran.err
@@ -86,14 +86,14 @@ def test_status_is_7_while_an_objective_is_missed(shell):
     assert (row["met"], row["proven_snapshot"]) == (False, None)
     assert "on 2 sites instead of 3" in row["missed"][0]
     config.write_text(text + "objectives: {home: {proven: 1d, copies: 2}}\n")
-    assert shell("-c", str(config), "status").code == 0, "what is new waits for the next verification"
+    assert shell("-c", str(config), "status").code == 0, "new data waits for the next verification"
     assert shell("-c", str(config), "verify", "--level", "full").code == 0
     (row,) = shell("-c", str(config), "status", "--json").document["sources"]
     assert row["proven_snapshot"] == row["newest_snapshot"]
     assert 'drtool_source_objective_met{host="' in (shell.directory / "drtool.prom").read_text()
 
 
-def test_a_snapshot_is_tagged_and_held_and_shown_so(shell):
+def test_tags_and_holds_are_shown(shell):
     held = shell("hold", "latest", "--reason", "audit", "--until", "30d", "--json").document["snapshots"][0]
     assert held["held"]
     assert held["hold_until"]
@@ -107,7 +107,7 @@ def test_a_snapshot_is_tagged_and_held_and_shown_so(shell):
         assert shell(*words).code == 2
 
 
-def test_the_report_is_written_whatever_it_tells(shell):
+def test_the_report_is_written_in_every_state(shell):
     ran = shell("report", "--html", "report.html", "--json")
     assert ran.code == 0
     assert ran.document["healthy"]

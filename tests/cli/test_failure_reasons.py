@@ -1,4 +1,4 @@
-"""What hooks are told of a failure, and that they run however a command ends."""
+"""The reasons that hooks receive for a failure, and that hooks run however a command ends."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ def shell(tmp_path_factory):
     return everyday_shell(tmp_path_factory.mktemp("reasons"))
 
 
-def test_what_a_failure_hook_is_told_names_source_and_cause(shell):
+def test_a_failure_hook_receives_source_and_cause(shell):
     text = (shell.directory / "drtool.yaml").read_text()
     config = shell.directory / "broken.yaml"
     dump = '{stream: {command: [sh, -c, "echo first; echo disk is dying >&2; exit 1"], name: d}}'
@@ -30,7 +30,7 @@ def test_what_a_failure_hook_is_told_names_source_and_cause(shell):
     assert failed.startswith("failed backup 3 source lacking: ")
 
 
-def test_a_result_that_finds_no_room_is_a_failure_for_hooks_too(shell):
+def test_a_result_that_cannot_be_written_is_a_failure_for_hooks_too(shell):
     command = [sys.executable, "-m", "drtool", "backup"]
     with open("/dev/full", "wb") as full:
         ran = subprocess.run(

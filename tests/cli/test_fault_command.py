@@ -1,4 +1,4 @@
-"""`fault list` and `fault clear`, and what other commands say of a fault: real directories, several processes, as under cron."""
+"""`fault list`, `fault clear`, and other commands under a fault, with real directories and several processes."""
 
 import os
 
@@ -13,7 +13,7 @@ def ground(shell):
 
 
 def contents(shell):
-    """Every object of every site, with times. The manifest moves on by itself, and trials of writing touch directories."""
+    """Return every object of every site with its times, without the manifest and directories, which change by design."""
     return {site: stored_at(shell.directory / site) for site in "abc"}
 
 
@@ -27,7 +27,7 @@ def packs(shell, site):
     return sorted(str(path.relative_to(top)) for path in (top / "packs").rglob("*") if path.is_file())
 
 
-def test_without_faults_there_is_nothing_to_list_or_clear_nor_anything_needed(shell):
+def test_without_faults_nothing_is_listed_cleared_or_needed(shell):
     listed = shell("fault", "list", "--json")
     assert (listed.code, listed.document["faults"], listed.document["stopped"]) == (0, [], False)
     assert shell("fault", "list").out == "no fault is injected on this host\n"
@@ -78,7 +78,7 @@ def test_verify_finds_exactly_what_a_drill_corrupts_until_it_is_cleared(stored):
     assert not (stored.directory / "state/faults").exists()
 
 
-def test_a_site_under_a_fault_is_unreachable_and_its_dead_drill_is_told_once(stored):
+def test_a_site_under_a_fault_is_unreachable_and_its_dead_drill_is_reported_once(stored):
     with holder(stored.directory / "state", "a/main", stored.directory / "a", "offline") as process:
         rows = {row["site"]: row for row in stored("manifest", "status", "--json").document["acceptors"]}
         assert (rows["a"]["reachable"], rows["b"]["reachable"]) == (False, True)
@@ -95,7 +95,7 @@ def test_a_site_under_a_fault_is_unreachable_and_its_dead_drill_is_told_once(sto
     assert stored("fault", "list", "--json").document["faults"] == []
 
 
-def test_a_file_that_nobody_understands_stops_no_command_and_is_cleared(stored):
+def test_an_unreadable_file_stops_no_command_and_is_cleared(stored):
     faults = stored.directory / "state/faults"
     faults.mkdir()
     (faults / "torn.json").write_text('{"id": "torn", "ru')
@@ -113,7 +113,7 @@ def test_a_file_that_nobody_understands_stops_no_command_and_is_cleared(stored):
     assert not faults.exists()
 
 
-def test_what_cannot_be_removed_is_exit_8(shell, ground):
+def test_files_that_cannot_be_removed_give_exit_8(shell, ground):
     ground.put("offline")
     (ground.faults / "stray").mkdir()
     done = shell("fault", "clear", "--json")

@@ -1,4 +1,4 @@
-"""`forget` on the command line: documents, tables, exit codes, and what is no policy."""
+"""`forget` on the command line: documents, tables, exit codes, and invalid policies."""
 
 import json
 import re
@@ -15,7 +15,7 @@ NEVER = "2199-01-01T00:00:00Z"
 
 @pytest.fixture(autouse=True)
 def signals():
-    """`run` installs handlers; the test runner wants its own back."""
+    """Restore the signal handlers, because `run` installs its own."""
     import signal
 
     from drtool.errors import INTERRUPTS
@@ -28,7 +28,7 @@ def signals():
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """A repository of Berlin with six snapshots in March and one from the future. Tests leave it as they found it."""
+    """A repository with the time zone of Berlin, six snapshots in March and one from the future. Tests leave it unchanged."""
     made = shell_in(tmp_path_factory.mktemp("kept"))
     (made.directory / "tree").mkdir()
     (made.directory / "tree/file").write_text("hello\n")
@@ -44,7 +44,7 @@ def kept(tmp_path_factory):
 
 @pytest.fixture
 def own(kept, tmp_path):
-    """The same repository, to change: afterwards it is as it was. A copy elsewhere would be a site that exists twice."""
+    """The same repository for tests that change it. It is reset afterwards, since a copy elsewhere would be a duplicated site."""
     shutil.copytree(kept.directory, tmp_path / "saved", symlinks=True)
     yield kept
     shutil.rmtree(kept.directory)
@@ -96,7 +96,7 @@ def test_the_table(kept):
     assert "\x1b" not in done.out
 
 
-def test_the_act_does_what_the_preview_said_in_one_line(own):
+def test_the_real_run_does_what_the_dry_run_showed_in_one_line(own):
     words = ("forget", "--keep-within", "2d1h", "--keep-yearly", "unlimited")
     shown = own(*words, "--dry-run", "--json").document
     assert len(own("snapshots", "--json").document["snapshots"]) == 7
@@ -193,7 +193,7 @@ def test_the_time_zone_that_init_records_is_one_that_every_host_knows(
     assert json.loads(capsys.readouterr().out)["timezone"] == recorded
 
 
-def test_a_configured_time_zone_that_there_is_not_is_refused(tmp_path, monkeypatch, capsys):
+def test_an_unknown_configured_time_zone_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRTOOL_PASSWORD", "x")
     (tmp_path / "drtool.yaml").write_text("sites: {a: {main: {url: a}}}\nretention: {timezone: Mars/Phobos}\n")
@@ -233,7 +233,7 @@ def test_an_alarm(own):
         (["--keep-last"], "--keep-last"),
     ],
 )
-def test_what_is_no_policy(words, message, tmp_path, monkeypatch, capsys):
+def test_invalid_policies(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRTOOL_PASSWORD", "x")
     (tmp_path / "drtool.yaml").write_text("sites: {a: {main: {url: a}}}\n")
@@ -243,7 +243,7 @@ def test_what_is_no_policy(words, message, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("when", ["2999-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00"])
-def test_a_snapshot_is_never_of_a_time_that_cannot_be_written_down(when, tmp_path, monkeypatch, capsys):
+def test_a_time_that_cannot_be_recorded_is_refused(when, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "drtool.yaml").write_text("sites: {a: {main: {url: a}}}\n")
     assert run(["--json", "backup", "--time", when, "."]) == 2

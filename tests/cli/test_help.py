@@ -1,4 +1,4 @@
-"""Every command of the contract is known: built ones explain themselves, the others say that they are not built yet."""
+"""Every command of the contract exists: built ones have help, and the others report that they are not built yet."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from drtool.cli.main import run
 
 @pytest.fixture(autouse=True)
 def signals():
-    """`run` installs handlers; the test runner wants its own back."""
+    """Restore the signal handlers, because `run` installs its own."""
     import signal
 
     from drtool.errors import INTERRUPTS
@@ -43,7 +43,7 @@ def test_the_main_help_lists_everything(capsys):
 
 
 @pytest.mark.parametrize("path", sorted(registry.LATER), ids=" ".join)
-def test_what_is_not_built_yet_is_refused_whatever_its_words(path, capsys):
+def test_a_command_that_is_not_built_yet_is_refused_with_any_words(path, capsys):
     assert run(["--json", *path, "x", "--weight", "3", "--some-flag", "--", "-q"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert f"drtool {' '.join(path)} is not built yet" in document["error"]["message"]
@@ -84,14 +84,14 @@ def test_a_usage_error_is_a_document_with_json(words, message, capsys):
     assert message in document["error"]["message"]
 
 
-def test_a_usage_error_is_one_sentence_for_a_person(capsys):
+def test_a_usage_error_is_one_sentence_as_text(capsys):
     assert run(["snapshots", "--lates", "3"]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines()[0].startswith("drtool: no such option")
 
 
-def test_nothing_at_all_shows_how_to_begin_and_where_the_rest_is(capsys):
+def test_without_words_the_first_commands_are_shown(capsys):
     assert run([]) == 2
     shown = capsys.readouterr().out
     assert "drtool --help" in shown
@@ -108,13 +108,13 @@ def test_the_main_help_has_one_line_for_each_command():
     assert [name for name, text in registry.GROUPS.items() if len(text) > 80] == []
 
 
-def test_each_family_has_its_help(capsys):
+def test_each_group_has_its_help(capsys):
     for name in parser.GROUPS:
         assert run([name, "--help"]) == 0
     assert "manifest" in capsys.readouterr().out
 
 
-def test_a_bug_of_ours_says_so_and_keeps_its_traceback(capsys, monkeypatch, tmp_path):
+def test_a_bug_is_reported_as_one_and_its_traceback_is_kept(capsys, monkeypatch, tmp_path):
     def broken(*_arguments: object) -> None:
         raise RuntimeError("the moon")
 

@@ -1,4 +1,4 @@
-"""Whether a repository hides sizes is chosen when it is founded; what it stores is found again, whatever happens to the keys."""
+"""Hidden sizes are chosen at `init`, and stored data is found again after changes of keys."""
 
 import msgspec
 import pytest
@@ -34,28 +34,28 @@ def test_new_repositories_hide_sizes(shell):
     assert shell("restore", "latest", "--to", "out", "--verify").code == 0
 
 
-def test_a_repository_may_show_them(shell):
+def test_a_repository_may_show_sizes(shell):
     founded(shell, "--show-sizes")
     assert shell("backup", "tree").code == 0
     assert pack_sizes(shell) != set(map(size_class, pack_sizes(shell)))
 
 
 @pytest.mark.parametrize("how", ["--hide-sizes", "--show-sizes"])
-def test_a_rotation_of_keys_changes_no_cut(shell, how):
-    """What was stored before is not stored again, and `prune` leaves padded packs alone."""
+def test_a_key_rotation_does_not_change_the_chunking(shell, how):
+    """Existing data is not stored again, and `prune` keeps padded packs."""
     founded(shell, how)
     assert shell("backup", "tree").code == 0
     assert shell("key", "rotate").code == 0
     (shell.directory / "tree/copy").write_bytes(b"before" + noise(FILES[-1], FILES[-1]))
     again = shell("--json", "backup", "tree").document["snapshots"][0]
-    assert again["added_bytes"] < FILES[-1] // 2, "chunks behind the first ones were cut elsewhere"
+    assert again["added_bytes"] < FILES[-1] // 2, "later chunks were cut differently"
     before = pack_sizes(shell)
     assert shell("prune").code == 0
     assert pack_sizes(shell) == before
 
 
-def test_repositories_of_before_this_option_are_as_they_were():
-    """Their policy has one field less: no padding, public cuts."""
+def test_repositories_older_than_this_option_do_not_change():
+    """Their policy lacks one field: no padding, and chunking without a key."""
     old = msgspec.msgpack.decode(msgspec.msgpack.encode([2, 1, "UTC", 524_288]), type=Policy)
     assert old.hides_sizes is False
     new = msgspec.msgpack.encode(Policy(2, hides_sizes=True))

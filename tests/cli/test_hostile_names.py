@@ -1,6 +1,6 @@
-"""Names, labels and messages that try to draw on the terminal, to turn text around, or to pass for lines of drtool's own.
+"""Names, labels and messages that try to draw on the terminal, reverse text, or forge lines of drtool.
 
-Every command is run over a repository full of them, into a pipe and on a terminal.
+Every command runs on a repository full of them, into a pipe and on a terminal.
 """
 
 import os
@@ -119,7 +119,7 @@ def repository(tmp_path_factory) -> Shell:
 
 @pytest.fixture
 def shell(repository, template) -> Shell:
-    """The repository as it was made, so that commands may do what they like; in its place, since a copy elsewhere is refused."""
+    """The repository, reset to its first state at the same place, because a copy elsewhere is refused."""
     shutil.rmtree(repository.directory)
     shutil.copytree(template, repository.directory, symlinks=True)
     return repository
@@ -131,7 +131,7 @@ def template(repository, tmp_path_factory) -> Path:
 
 
 def on_a_terminal(shell: Shell, *words: str) -> Ran:
-    """Run a command whose three streams are a terminal that understands no control codes."""
+    """Run a command with a terminal without control codes as its three streams."""
     ours, theirs = pty.openpty()
     attributes = termios.tcgetattr(theirs)
     attributes[1] &= ~termios.OPOST
@@ -182,8 +182,8 @@ def test_no_command_lets_a_name_draw_or_forge_a_line(shell, command):
     assert is_harmless(shown), shown
 
 
-def test_most_of_these_show_the_name(shell):
-    """Else the test above would prove nothing."""
+def test_most_commands_show_the_name(shell):
+    """Otherwise the test above would prove nothing."""
     for words in (
         ["snapshots"],
         ["status"],
@@ -205,7 +205,7 @@ def test_pages_and_metrics_hold_it_in_one_line(shell):
         reader.feed((shell.directory / name).read_text())
         assert FORGED in "".join(texts)
         strange = {letter for letter in "".join(texts) if not letter.isprintable()}
-        assert strange <= {"\n", "\xa0"}, "a page folds its line feeds, and has blanks of its own that do not break"
+        assert strange <= {"\n", "\xa0"}, "a page has only line feeds and its own non-breaking spaces"
     for name in ("kit.txt", "drtool.prom"):
         text = (shell.directory / name).read_text()
         assert FORGED in text
@@ -213,21 +213,21 @@ def test_pages_and_metrics_hold_it_in_one_line(shell):
 
 
 def test_only_the_screen_writes_to_the_streams():
-    """Help, a version and the manual page are text of our own; `dump` writes what was stored."""
+    """Help, version and man page are drtool's own text, and `dump` writes stored data."""
     package = Path(drtool.__file__).parent
     writing = re.compile(r"sys\.std(out|err)\.(write|buffer)")
     found = {str(file.relative_to(package)) for file in package.rglob("*.py") if writing.search(file.read_text())}
     assert found == {"cli/main.py", "cli/manual.py", "cli/commands/dump.py"}
 
 
-def test_one_line_stays_one_line_and_text_of_our_own_keeps_its_lines():
+def test_foreign_text_is_one_line_and_own_text_keeps_its_lines():
     assert printable(HOSTILE).isprintable()
     assert printable("plain ü 漢 \\ text") == "plain ü 漢 \\ text"
     assert printable("\udcff") == "\\xff"
     assert printable_lines("one\r\ntwo\tthree\x1b") == "one\ntwo\tthree\\x1b"
 
 
-def test_a_message_with_line_feeds_forges_none():
+def test_line_feeds_in_a_message_forge_no_line():
     import io
 
     from drtool.cli.core.render import Form, Screen

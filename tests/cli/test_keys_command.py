@@ -1,4 +1,4 @@
-"""`key list`, `add`, `remove`, `rotate` as typed: exit codes, documents, and no password on the command line."""
+"""`key list`, `add`, `remove` and `rotate`: exit codes, documents, and no password on the command line."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def founded(tmp_path_factory) -> Shell:
 
 @pytest.fixture
 def shell(founded, tmp_path) -> Shell:
-    """A copy, in the same place as far as its configuration can tell."""
+    """A copy of the repository at the place that its configuration names."""
     saved = tmp_path / "saved"
     shutil.copytree(founded.directory, saved)
     yield founded
@@ -38,7 +38,7 @@ def add(shell, *words):
     return done
 
 
-def test_a_password_from_birth_to_removal(shell):
+def test_a_password_is_added_used_and_removed(shell):
     added = add(shell)
     assert (added.code, added.document["missing"]) == (0, [])
     with_new = shell("key", "list", "--json", "--password-file", "new", DRTOOL_PASSWORD="").document
@@ -57,7 +57,7 @@ def test_a_password_from_birth_to_removal(shell):
     assert shell("--password-file", "new", "status", DRTOOL_PASSWORD="").code == 12
 
 
-def test_what_would_lock_somebody_out_is_refused_with_11(shell):
+def test_a_change_that_would_lock_the_user_out_is_refused_with_11(shell):
     (slot,) = shell("key", "list", "--json").document["slots"]
     last = shell("key", "remove", slot["id"], "--in-use", "--json")
     assert (last.code, last.error["kind"]) == (11, "refused")
@@ -68,7 +68,7 @@ def test_what_would_lock_somebody_out_is_refused_with_11(shell):
     assert (left_behind.code, "--also-password-file" in left_behind.error["hint"]) == (11, True)
 
 
-def test_a_site_that_is_away_makes_it_5_and_3_and_is_named(shell):
+def test_an_unreachable_site_is_named_and_gives_exit_5_and_3(shell):
     away = shell.directory / "c.away"
     (shell.directory / "c").rename(away)
     try:
@@ -108,23 +108,23 @@ def test_a_dry_run_of_a_rotation_changes_nothing(shell):
         ("remove",),
     ],
 )
-def test_what_cannot_be_meant_is_2(shell, words):
+def test_invalid_arguments_exit_with_2(shell, words):
     """There is no terminal to ask on, and a password is never an argument."""
     assert shell("key", *words, "--json").error["kind"] in ("usage_error", "config_error")
 
 
-def test_the_new_password_is_not_read_from_the_old_ones_file(shell):
+def test_the_new_password_is_not_read_from_the_file_of_the_old_one(shell):
     (shell.directory / "old").write_text("correct horse\n")
     done = shell("--password-file", "old", "key", "add", "--new-password-file", "old", "--json")
     assert (done.code, "same file" in done.error["message"]) == (2, True)
 
 
-def test_a_wrong_password_is_12_for_each(shell):
+def test_each_command_exits_with_12_for_a_wrong_password(shell):
     for words in (("list",), ("add", "--new-password-file", "new"), ("remove", "ab"), ("rotate",), ("kit",)):
         assert shell("key", *words, "--json", DRTOOL_PASSWORD="wrong").code == 12
 
 
-def test_without_a_quorum_the_list_still_shows_and_changes_are_6(shell):
+def test_without_a_quorum_the_list_is_shown_and_changes_exit_with_6(shell):
     for site in "bc":
         (shell.directory / site).rename(shell.directory / f"{site}.away")
     try:

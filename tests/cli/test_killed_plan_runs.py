@@ -1,4 +1,4 @@
-"""`kill -9` of a run: what it had started ends with it, and going on starts it once at a time."""
+"""`kill -9` of a run: its programs end with it, and a resumed run starts each of them once at a time."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-# Writes down each start, refuses to end, and says all the time that it is alive; so do a child and one in a group of its own.
+# Records each start, refuses to end, and keeps reporting that it is alive. So do its child and a child in another group.
 WORK = """
 trap '' TERM INT HUP
 mkdir alone || { echo twice >>starts; exit 3; }
@@ -41,7 +41,7 @@ def waited_for(what, within_s=20.0):
 
 
 def beats(cwd):
-    """Who is alive."""
+    """Return the processes that are alive."""
     before = {name: (cwd / name).read_text() for name in ALIVE}
     time.sleep(0.5)
     return [name for name in ALIVE if (cwd / name).read_text() != before[name]]
@@ -49,7 +49,7 @@ def beats(cwd):
 
 @contextmanager
 def begun(shell, cwd, plan):
-    """A run whose program is at work."""
+    """A run with a running program."""
     words = [sys.executable, "-m", "drtool", "plan", "run", plan, "--json"]
     with subprocess.Popen(
         words, cwd=shell.directory, env=shell.whole_environ(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -74,13 +74,13 @@ def place(stored, tmp_path):
 
 
 def killed(running, cwd):
-    """Nobody that it had started is left, within seconds."""
+    """Wait until none of its processes is left."""
     running.kill()
     running.wait()
     waited_for(lambda: beats(cwd) == [], 5)
 
 
-def test_a_killed_run_leaves_no_program_at_work_and_goes_on_with_one(stored, place):
+def test_a_killed_run_leaves_no_program_running_and_resumes_with_one(stored, place):
     plan = place.parent / "killed.yaml"
     plan.write_text(PLAN.format(uses="run", inputs=RUN.format(cwd=place)))
     with begun(stored, place, str(plan)) as running:
@@ -95,7 +95,7 @@ def test_a_killed_run_leaves_no_program_at_work_and_goes_on_with_one(stored, pla
 
 
 @pytest.mark.parametrize(("uses", "inputs"), [("probe", PROBE), ("backup", "source: endless")])
-def test_probes_and_verbs_that_are_at_work_end_with_their_run(stored, place, uses, inputs):
+def test_running_probes_and_verbs_end_with_their_run(stored, place, uses, inputs):
     config = stored.directory / "drtool.yaml"
     text = config.read_text()
     source = f"{{stream: {{command: [sh, -c, 'cd {place} && exec sh work.sh'], name: x}}}}"

@@ -1,4 +1,4 @@
-"""`find`, `diff` and `ls` as people and scripts use them."""
+"""`find`, `diff` and `ls`, as text and JSON."""
 
 import pytest
 from command_shell import shell_in
@@ -7,7 +7,7 @@ from three_sites import fill
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
-    """Two snapshots of one directory: something came, something went, something changed."""
+    """Two snapshots of one directory with an added, a removed and a changed file."""
     shell = shell_in(tmp_path_factory.mktemp("inside"))
     targets = [word for site in "ab" for word in ("--target", f"{site}={shell.directory / site}")]
     assert shell("init", *targets).code == 0
@@ -38,12 +38,12 @@ def test_what_changed_between_two_snapshots(shell, ids):
     assert set(below(shell, "ann")) <= set(shell("diff", *ids, "--metadata", "--json").document["metadata"])
 
 
-def test_the_other_way_round_what_was_added_is_removed(shell, ids):
+def test_in_reverse_order_additions_are_removals(shell, ids):
     there, back = (shell("diff", *pair, "--json").document for pair in (ids, ids[::-1]))
     assert (there["added"], there["removed"]) == (back["removed"], back["added"])
 
 
-def test_for_a_person_marks_and_a_sum(shell, ids):
+def test_the_text_has_marks_and_a_sum(shell, ids):
     lines = shell("diff", ids[0], "latest").out.splitlines()
     home = shell.directory / "home"
     assert lines == [
@@ -56,7 +56,7 @@ def test_for_a_person_marks_and_a_sum(shell, ids):
     assert shell("diff", "latest", "latest").out == "no difference\n"
 
 
-def test_one_place_of_both_and_one_file(shell, ids):
+def test_one_directory_of_both_and_one_file(shell, ids):
     ann = below(shell, "ann")[0]
     assert shell("diff", f"{ids[0]}:{ann}", ids[1], "--json").document["added"] == []
     thesis = f"{ann}/thesis.tex"
@@ -64,7 +64,7 @@ def test_one_place_of_both_and_one_file(shell, ids):
 
 
 @pytest.mark.parametrize("place", ["/nowhere", "/nowhere/below"])
-def test_a_place_that_is_not_there_is_named(shell, ids, place):
+def test_a_missing_path_is_named(shell, ids, place):
     done = shell("diff", f"{ids[0]}:{place}", "latest")
     assert (done.code, done.out) == (1, "")
     assert f"{place} is not in snapshot" in done.err
@@ -85,14 +85,14 @@ def test_a_place_that_is_not_there_is_named(shell, ids, place):
     ],
 )
 @pytest.mark.spread(4)
-def test_what_is_found_where(shell, ids, words, found):
+def test_matches_by_pattern(shell, ids, words, found):
     done = shell("find", *words, "--json")
     assert done.code == 0
     rows = [(ids.index(row["snapshot"]), row["path"]) for row in done.document["matches"]]
     assert rows == [(number, below(shell, name)[0]) for number, name in found]
 
 
-def test_a_match_tells_its_size_and_time(shell):
+def test_a_match_has_size_and_time(shell):
     (row,) = shell("find", "new", "--json").document["matches"]
     assert (row["type"], row["size"], row["mtime"][-1]) == ("file", 1, "Z")
     assert shell("find", "new").out.rstrip().endswith(below(shell, "carl/new")[0])
@@ -103,14 +103,14 @@ def test_an_unknown_type_is_a_usage_error(shell):
     assert (done.code, "the choices are f, d and l" in done.err) == (2, True)
 
 
-def test_a_long_listing_stands_in_columns(shell):
+def test_a_long_listing_has_columns(shell):
     lines = shell("ls", "-l", f"latest:{shell.directory / 'home' / 'ann'}").out.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("-rw")
     assert lines[0].endswith("thesis.tex")
 
 
-def test_how_much_there_is(shell, ids):
+def test_stats(shell, ids):
     whole = shell("stats", "--json").document
     assert (whole["snapshots"], whole["files"]) == (2, 6)
     assert whole["restored_bytes"] == sum(row["bytes"] for row in shell("snapshots", "--json").document["snapshots"])
@@ -129,7 +129,7 @@ def test_how_much_there_is(shell, ids):
     assert "deduplicated" in shell("stats").out
 
 
-def test_what_is_nowhere_is_told_and_how_paths_are_written(shell):
+def test_no_match_is_reported_and_paths_are_escaped(shell):
     done = shell("find", "nowhere")
     assert (done.code, done.out) == (0, "")
     assert "no match in" in done.err

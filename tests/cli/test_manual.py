@@ -1,4 +1,4 @@
-"""The man page is that of these commands, and troff takes it without a word."""
+"""The man page matches the commands, and troff accepts it without a warning."""
 
 import os
 import shutil
@@ -14,10 +14,10 @@ PAGE = Path(__file__).parents[2] / "docs/drtool.1"
 
 
 def test_the_page_is_up_to_date():
-    assert PAGE.read_text() == manual(), "`make man` writes it anew"
+    assert PAGE.read_text() == manual(), "run `make man`"
 
 
-def test_every_command_is_there_with_an_example():
+def test_every_command_is_on_the_page_with_an_example():
     page = manual()
     for path in COMMANDS:
         name = " ".join(path).replace("-", "\\-")
@@ -30,7 +30,7 @@ def test_every_command_is_there_with_an_example():
     ("package", "words"),
     [("groff-base", ["groff", "-man", "-ww", "-Tutf8"]), ("mandoc", ["mandoc", "-man", "-W", "warning", "-Tutf8"])],
 )
-def test_troff_has_nothing_to_say(package, words):
+def test_troff_accepts_the_page_without_a_warning(package, words):
     if shutil.which(words[0]) is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{words[0]} is not here: apt-get install {package}")
     done = subprocess.run([*words, str(PAGE)], capture_output=True)

@@ -1,4 +1,4 @@
-"""With `-v` and in dry runs each item is named with what happens to it, in text and in JSON, and dry runs foretell the act."""
+"""`-v` and dry runs name each item and its change, as text and JSON, and a dry run names the items of the real run."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def shell(tmp_path):
 
 
 def rows(text):
-    """The lines that name an item, as (change, path, parts)."""
+    """Return the lines that name an item, as (change, path, parts)."""
     found = set()
     for line in text.splitlines():
         change, _, rest = line.partition(" ")
@@ -80,7 +80,7 @@ def test_a_backup_names_what_is_new_changed_and_removed(shell):
     assert (again.code, below(documented(again.document["changes"]), tree)) == (0, set())
 
 
-def test_a_dry_run_of_a_backup_foretells_it(shell):
+def test_a_dry_run_of_a_backup_names_the_same_items(shell):
     tree = shell.directory / "tree"
     assert shell("backup", "tree").code == 0
     assert shell("backup", "tree", "--json").document["changes"] == []
@@ -108,7 +108,7 @@ def spoil(to):
     (to / "extra").touch()
 
 
-def test_a_restore_names_what_it_does_and_its_dry_run_foretells_that(shell):
+def test_a_restore_and_its_dry_run_name_the_same_items(shell):
     tree, to = shell.directory / "tree", shell.directory / "to"
     assert shell("backup", "tree").code == 0
     words = ["restore", f"latest:{tree}", "--to", str(to)]
@@ -134,7 +134,7 @@ def test_a_restore_names_what_it_does_and_its_dry_run_foretells_that(shell):
     assert shell(*words, "-v", "--json").document["changes"] == []
 
 
-def test_restoring_only_metadata_says_which(shell):
+def test_a_restore_of_metadata_names_the_parts(shell):
     tree = shell.directory / "tree"
     assert shell("backup", "tree").code == 0
     os.utime(tree / "same", ns=(5, 5))
@@ -145,7 +145,7 @@ def test_restoring_only_metadata_says_which(shell):
     assert below(rows(shell(*words, "-v").err), tree) == expected
 
 
-def test_hard_links_are_foretold(shell):
+def test_a_dry_run_names_hard_links(shell):
     tree, to = shell.directory / "tree", shell.directory / "to"
     os.link(tree / "same", tree / "twin")
     assert shell("backup", "tree").code == 0
@@ -160,7 +160,7 @@ def test_hard_links_are_foretold(shell):
     assert (to / "twin").samefile(to / "same")
 
 
-def test_verify_says_what_it_compared(shell):
+def test_verify_reports_what_it_compared(shell):
     tree, to = shell.directory / "tree", shell.directory / "to"
     assert shell("backup", "tree").code == 0
     done = shell("restore", f"latest:{tree}", "--to", str(to), "--verify")
@@ -171,7 +171,7 @@ def test_verify_says_what_it_compared(shell):
     assert document["compared"] == {"items": 8, "bytes": len(LARGE) + 5, "content_only": 0, "not_captured": 0}
 
 
-def test_items_are_not_kept_in_memory_and_not_named_unless_asked(shell):
+def test_items_are_neither_kept_nor_named_unless_requested(shell):
     done = shell("backup", "tree", "--json-lines")
     assert "item_changed" not in done.out
     assert shell("backup", "tree", "-q", "-v").err == ""

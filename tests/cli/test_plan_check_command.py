@@ -1,4 +1,4 @@
-"""`plan list` and `plan check`, as a person and a script see them. They open nothing: no repository, no password."""
+"""`plan list` and `plan check`, as text and JSON. They need neither a repository nor a password."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def shell(tmp_path):
     return made
 
 
-def test_the_shipped_plans_are_good(shell):
+def test_the_shipped_plans_are_valid(shell):
     done = shell("plan", "check", *map(str, sorted(SHIPPED.glob("*.yaml"))), "--json")
     assert done.code == 0
     assert {row["id"] for row in done.document["plans"]} >= {
@@ -41,7 +41,7 @@ def test_the_shipped_plans_are_good(shell):
     assert all(len(row["digest"]) == 64 for row in done.document["plans"])
 
 
-def test_a_bad_file_is_two_with_line_and_nearest_name(shell):
+def test_an_invalid_plan_exits_with_2_and_shows_line_and_nearest_name(shell):
     done = shell("plan", "check", "drills/broken.yaml")
     assert (done.code, done.out) == (2, "")
     assert (
@@ -71,7 +71,7 @@ def test_an_id_that_two_files_have_is_refused(shell):
     assert "several plans have the id 'weekly'" in done.err
 
 
-def test_the_list_has_the_broken_ones_too(shell):
+def test_the_list_includes_invalid_plans(shell):
     done = shell("plan", "list")
     assert done.code == 0
     assert "weekly" in done.out

@@ -1,4 +1,4 @@
-"""Runs of plans as evidence: recorded at the sites, listed, expected to pass, owed where nobody could be told."""
+"""Runs of plans as evidence: recorded at the sites or later, listed, and expected to pass."""
 
 import os
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ def proven(stored):
 
 @contextmanager
 def away(shell, *sites):
-    """Those sites cannot be reached."""
+    """Make those sites unreachable."""
     for site in sites:
         os.rename(shell.directory / site, shell.directory / f"{site}.away")
     try:
@@ -37,7 +37,7 @@ def away(shell, *sites):
             os.rename(shell.directory / f"{site}.away", shell.directory / site)
 
 
-def test_a_plan_that_never_ran_is_not_proven_and_once_it_passed_it_is(proven):
+def test_a_plan_is_proven_once_it_has_passed(proven):
     before = proven("status", "--json")
     (row,) = before.document["plans"]
     assert (row["id"], row["met"], row["verdict"], row["last_passed"]) == ("proof", False, "", None)
@@ -52,7 +52,7 @@ def test_a_plan_that_never_ran_is_not_proven_and_once_it_passed_it_is(proven):
     assert row["last_passed"].endswith("Z")
 
 
-def test_a_plan_that_nobody_can_read_is_a_problem(proven):
+def test_an_unreadable_plan_is_a_problem(proven):
     file = proven.directory / "plans" / "broken.yaml"
     file.write_text("version: 1\nid: broken\nsteps: 7\n")
     told = proven("status", "--json").document
@@ -69,13 +69,13 @@ def test_a_plan_that_nobody_can_read_is_a_problem(proven):
     assert any("so the plans that must pass are unknown" in problem for problem in told["problems"])
 
 
-def test_what_a_step_may_take_is_what_it_took_else_what_the_plan_says(proven):
+def test_the_estimate_of_a_step_is_its_past_time_or_else_that_of_the_plan(proven):
     text = PROOF.replace("id: proof", "id: timed")
     (proven.directory / "timed.yaml").write_text(text)
     dry = proven("plan", "run", "timed.yaml", "--dry-run", "--json").document
     steps = {row["id"]: row["estimate"] for row in dry["steps"]}
     assert steps["waits"] == {"min": 7.0, "median": 7.0, "max": 7.0, "runs": 0}
-    assert steps["holds"] is None, "unknown is not nothing"
+    assert steps["holds"] is None, "an unknown estimate is not zero"
     assert dry["objectives"]["rto"]["estimate"] is None
     assert "about 7.0 s" in proven("plan", "run", "timed.yaml", "--dry-run").out
     done = proven("plan", "run", "timed.yaml", "--json").document
@@ -86,7 +86,7 @@ def test_what_a_step_may_take_is_what_it_took_else_what_the_plan_says(proven):
     assert likely["waits"]["runs"] == again["objectives"]["rto"]["estimate"]["runs"] == 1
 
 
-def test_a_run_that_nobody_could_be_told_of_is_owed_and_recorded_by_the_next_command(proven):
+def test_a_run_that_could_not_be_recorded_is_recorded_by_the_next_command(proven):
     known = {row["run_id"] for row in proven("plan", "history", "--json").document["runs"]}
     with away(proven, "a", "b"):
         lonely = proven("plan", "run", "proof", "--json")
@@ -97,7 +97,7 @@ def test_a_run_that_nobody_could_be_told_of_is_owed_and_recorded_by_the_next_com
         listed = proven("plan", "history", "--json")
         rows = {row["run_id"]: row for row in listed.document["runs"]}
         assert (listed.code, rows[lonely.document["run_id"]]["recorded"]) == (0, False)
-        assert known < set(rows), "what one site knows is listed too"
+        assert known < set(rows), "the runs that one site has are listed too"
     rows = {row["run_id"]: row for row in proven("plan", "history", "proof", "--json").document["runs"]}
     assert rows[lonely.document["run_id"]]["recorded"] is True
     again = proven("plan", "history", "proof", "--json").document["runs"]
@@ -106,7 +106,7 @@ def test_a_run_that_nobody_could_be_told_of_is_owed_and_recorded_by_the_next_com
     assert sum(lonely.document["run_id"] in entry["summary"] for entry in log) == 1
 
 
-def test_the_history_is_read_from_a_single_site_and_of_no_repository_at_all(proven):
+def test_the_history_is_read_from_a_single_site_and_without_a_repository(proven):
     with away(proven, "a", "b"):
         told = proven("plan", "history", "--manifest-from", "c", "--json")
         assert (told.code, told.document["tentative"]) == (0, True)
@@ -119,7 +119,7 @@ def test_the_history_is_read_from_a_single_site_and_of_no_repository_at_all(prov
     assert proven("plan", "history", "no-such-plan", "--json").document["runs"] == []
 
 
-def test_a_journal_that_was_changed_or_cut_is_told_in_the_report(proven):
+def test_the_report_says_that_a_journal_was_changed_or_cut(proven):
     run = proven("plan", "run", "proof", "--json").document["run_id"]
     journal = proven.directory / "state" / "runs" / run / "journal.jsonl"
     whole = journal.read_bytes()
@@ -148,7 +148,7 @@ def test_a_report_needs_no_repository(proven):
         assert (told.code, told.document["journal_verified"]) == (0, True)
         assert told.document["catalogue_agrees"] is None
     assert proven("plan", "run", "proof").code == 0
-    assert proven("plan", "report", "2", "--json").code == 1, "two runs begin so"
+    assert proven("plan", "report", "2", "--json").code == 1, "two ids have this prefix"
     assert proven("plan", "report", "99", "--json").error["message"] == "there is no run '99' on this host"
 
 
@@ -184,7 +184,7 @@ steps:
     assert "tell" in texts[-1]
 
 
-def test_without_a_configuration_a_run_is_nobodys_evidence_and_says_so(proven, tmp_path):
+def test_without_a_configuration_a_run_is_not_recorded_and_says_so(proven, tmp_path):
     (tmp_path / "alone.yaml").write_text(PROOF.replace("id: proof", "id: alone"))
     alone = shell_in(tmp_path)
     done = alone("plan", "run", "alone.yaml", "--json")
@@ -197,7 +197,7 @@ def test_without_a_configuration_a_run_is_nobodys_evidence_and_says_so(proven, t
     assert (told.code, told.document["catalogue"]) == (0, "could not be read")
 
 
-def test_a_channel_that_is_not_configured_is_told_before_anything_runs(proven):
+def test_an_unconfigured_channel_is_reported_before_anything_runs(proven):
     wishes = "notify: [{events: [end], channel: ops}, {events: [fail, end], channel: opps}]\n"
     (proven.directory / "wishing.yaml").write_text(PROOF.replace("id: proof", "id: wishing") + wishes)
     config = proven.directory / "drtool.yaml"
@@ -211,7 +211,9 @@ def test_a_channel_that_is_not_configured_is_told_before_anything_runs(proven):
         config.write_text(text)
     assert document["untold"] == ["opps: there is no channel 'opps'; the nearest known one is 'ops'"]
     assert (dry.code, dry.out.count("opps: there is no channel")) == (0, 1)
-    assert (real.code, real.err.count("there is no channel")) == (0, 2), "before it begins, and when it is to be told"
+    assert (real.code, real.err.count("there is no channel")) == (0, 2), (
+        "before the run begins, and when the channel is needed"
+    )
 
 
 def test_a_run_whose_objective_was_not_measured_is_not_proven_and_says_so_first(proven):
@@ -241,7 +243,7 @@ steps:
     assert told.splitlines()[1] == document["reason"], told
 
 
-def test_undo_that_did_not_come_out_is_told_step_by_step(proven):
+def test_a_failed_undo_is_reported_step_by_step(proven):
     plan = """\
 version: 1
 id: undoing

@@ -1,4 +1,4 @@
-"""`drtool prune` as an operator sees it."""
+"""`drtool prune`: text, documents and exit codes."""
 
 import os
 import time
@@ -31,7 +31,7 @@ def orphan(shell: Shell):
     return path
 
 
-def test_a_preview_then_the_act(shell):
+def test_a_dry_run_and_then_the_real_run(shell):
     (shell.directory / "tree/file").write_bytes(os.urandom(5000))
     assert shell("backup", "tree").code == 0
     left = orphan(shell)
@@ -49,15 +49,15 @@ def test_a_preview_then_the_act(shell):
     assert "kept" in words
 
 
-def test_nothing_is_said_with_quiet_and_help_tells_the_exit_codes(shell):
+def test_quiet_prints_nothing_and_help_has_the_exit_codes(shell):
     assert shell("-q", "prune").out == ""
     helped = shell("prune", "--help").out
     assert "11" in helped
     assert "--dry-run" in helped
 
 
-def test_a_preview_of_what_would_be_refused_shows_it_and_ends_as_the_act_would(shell):
-    """Of two hosts, the other one forgot nearly everything, more than a week ago."""
+def test_a_dry_run_shows_a_refusal_and_exits_as_the_real_run_would(shell):
+    """There are two hosts, and the other one forgot nearly everything more than a week ago."""
     for size in (900_000, 1000):
         (shell.directory / "tree/file").write_bytes(os.urandom(size))
         assert shell("backup", "tree").code == 0
@@ -87,12 +87,12 @@ def test_a_preview_of_what_would_be_refused_shows_it_and_ends_as_the_act_would(s
 
 @pytest.mark.parametrize("words", [("prune",), ("prune", "--dry-run"), ("forget", "--keep-last", "1", "--prune")])
 @pytest.mark.spread(3)
-def test_a_pack_that_is_needed_and_left_nowhere_is_exit_4(shell, words):
+def test_a_needed_pack_without_any_copy_gives_exit_4(shell, words):
     (shell.directory / "tree/file").write_bytes(os.urandom(5000))
     assert shell("backup", "tree").code == 0
     max(
         (shell.directory / "a").glob("packs/*/*"), key=lambda path: path.stat().st_size
-    ).unlink()  # not that of the trees
+    ).unlink()  # not the pack of the trees
     done = shell("--json", *words)
     assert done.code == 4
     assert len(done.document.get("prune", done.document)["lost"]) == 1

@@ -1,4 +1,4 @@
-"""`manifest recover`, `compact`, `status` and `check`, as a person and a script see them."""
+"""`manifest recover`, `compact`, `status` and `check`, as text and JSON."""
 
 import shlex
 import shutil
@@ -20,7 +20,7 @@ def burnt(tmp_path) -> Shell:
     return made
 
 
-def test_recovery_needs_consent_and_says_what_it_costs(burnt):
+def test_recovery_needs_consent_and_shows_what_is_lost(burnt):
     refused = burnt("manifest", "recover", "--from", "c", "--json")
     assert (refused.code, refused.error["kind"]) == (11, "refused")
     assert "a, b" in refused.error["message"]
@@ -33,7 +33,7 @@ def test_recovery_needs_consent_and_says_what_it_costs(burnt):
     done = burnt(*words[1:])
     assert (done.code, done.document["generation"]) == (0, 2)
     (burnt.directory / "tree/new").write_bytes(b"z" * 5000)
-    assert burnt("backup", "tree").code == 5, "three copies are promised, and one site is left"
+    assert burnt("backup", "tree").code == 5, "three copies are configured, and one site is left"
     status = burnt("manifest", "status", "--json").document
     assert (status["generation"], status["recovery"]) == (2, done.document["recovery"])
     assert status["quorum"] == {"needed": 1, "reachable": 1}
@@ -49,19 +49,22 @@ def test_lost_sites_are_replaced_and_vote_after_a_recovery(burnt):
     listed = burnt("site", "list", "--json").document
     assert sorted(row["name"] for row in listed["sites"] if row["votes"]) == ["c", "d", "e"]
     assert (listed["tolerates"], listed["generation"]) == (1, 2)
-    assert burnt("backup", "tree").code in (0, 5)  # 5 while old data has one copy left, which `repair` makes two
+    assert burnt("backup", "tree").code in (
+        0,
+        5,
+    )  # 5 because old data has one copy left until `repair` makes the second
     assert burnt("repair").code == 0
     assert burnt("backup", "tree").code == 0
 
 
-def test_what_recovery_cannot_do(burnt):
+def test_impossible_recoveries_are_refused(burnt):
     assert burnt("manifest", "recover", "--json").code == 2
     assert burnt("manifest", "recover", "--from", "x", "--dry-run").code == 2
     assert burnt("manifest", "recover", "--from", "a", "--dry-run").code == 6
     assert burnt("manifest", "compact").code == 6
 
 
-def test_compacting_and_checking_say_what_they_did(stored):
+def test_compact_and_check_report_what_they_did(stored):
     would = stored("manifest", "compact", "--dry-run", "--json")
     assert (would.code, set(would.document["objects"])) == (0, {"a", "b", "c"})
     assert "would delete" in stored("manifest", "compact", "--dry-run").out

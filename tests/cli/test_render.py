@@ -1,4 +1,4 @@
-"""Where output goes: documents, quiet runs, pipes, terminals."""
+"""The output of documents, quiet runs, pipes and terminals."""
 
 import io
 import json
@@ -141,7 +141,7 @@ def test_json_lines_end_with_the_failure_and_nothing_follows_it():
     assert rows[-1]["error"]["kind"] == "no_quorum"
 
 
-def test_many_failed_items_are_counted_not_poured_out():
+def test_many_failed_items_are_counted_and_not_all_shown():
     err = io.StringIO()
     shown = screen(err=err)
     for number in range(50):
@@ -166,7 +166,7 @@ def test_wide_letters_keep_columns_straight():
     assert out.getvalue().splitlines()[1:] == ["日本     1", "ab      22"]
 
 
-def test_a_reader_that_leaves_is_no_failure():
+def test_a_reader_that_leaves_is_not_a_failure():
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w", encoding="utf-8") as out:
@@ -226,7 +226,7 @@ def test_the_eta_is_a_range_between_the_two_rates():
     assert eta(None) == ""
 
 
-def test_an_interruption_tells_which_snapshots_are_stored_all_the_same():
+def test_an_interruption_names_the_snapshots_that_are_stored():
     out, err = io.StringIO(), io.StringIO()
     stopped = screen(out, err)
     stopped.emit(SnapshotStored(snapshot="3f2a" * 8, source="home"))

@@ -1,4 +1,4 @@
-"""`drtool repair` as an operator sees it."""
+"""`drtool repair`: text, documents and exit codes."""
 
 import os
 import re
@@ -23,7 +23,7 @@ def shell(tmp_path) -> Shell:
     return founded(tmp_path, copies=2)
 
 
-def test_a_lost_site_is_previewed_and_filled(shell):
+def test_a_lost_site_is_shown_by_a_dry_run_and_refilled(shell):
     for kind in ("packs", "index"):
         shutil.rmtree(shell.directory / "b" / kind)
     assert shell("verify").code == 4
@@ -42,7 +42,7 @@ def test_a_lost_site_is_previewed_and_filled(shell):
     assert not re.search(r"\b0 (objects|B)", again)
 
 
-def test_what_is_lost_everywhere_is_four_and_named(shell):
+def test_data_lost_at_every_site_is_named_and_gives_exit_4(shell):
     names = set()
     for site in "abc":
         for path in (shell.directory / site / "packs").rglob("*"):
@@ -58,7 +58,7 @@ def test_what_is_lost_everywhere_is_four_and_named(shell):
     assert {path.rpartition("/")[2] for path in lost} == names
 
 
-def test_an_index_that_every_site_has_lost_comes_back_on_a_host_without_a_cache(shell):
+def test_an_index_lost_at_every_site_is_rebuilt_on_a_host_without_a_cache(shell):
     for site in "abc":
         for path in (shell.directory / site / "index").rglob("*"):
             if path.is_file():
@@ -84,19 +84,19 @@ def test_an_index_that_every_site_has_lost_comes_back_on_a_host_without_a_cache(
 
 
 def test_copies_are_completed_on_the_sites_that_answer_and_the_others_are_named(tmp_path):
-    # Three copies: with two, what lies on a and b alone could not be read meanwhile.
+    # Three copies, because with two, data on a and b alone could not be read meanwhile.
     shell = founded(tmp_path, copies=3)
     shutil.rmtree(shell.directory / "b" / "packs")
     (shell.directory / "a").rename(shell.directory / "away")
     done = shell("repair", "--json")
-    assert done.code == 5, "what a should hold as well has one copy less than promised"
+    assert done.code == 5, "objects owed to a have one copy less than configured"
     assert done.document["copied"]["objects"] > 0
     assert [row["target"] for row in done.document["away"]] == ["a/main"]
     (shell.directory / "away").rename(shell.directory / "a")
     assert shell("verify", "--level", "full").code == 0
 
 
-def test_after_an_index_that_rotted_everywhere_was_rebuilt_its_old_copies_are_no_problem_any_more(shell):
+def test_old_copies_of_a_rebuilt_index_are_no_longer_a_problem(shell):
     for site in "abc":
         for path in (shell.directory / site / "index").rglob("*"):
             if path.is_file():

@@ -1,4 +1,4 @@
-"""`restore --all-sources`: one command brings back everything of a host."""
+"""`restore --all-sources`: one command restores every source of a host."""
 
 import json
 import os
@@ -16,7 +16,7 @@ HERE = socket.gethostname()
 
 
 def inventory(name):
-    """What the snapshot of a PostgreSQL server begins with; enough to tell what it is."""
+    """Return the beginning of a PostgreSQL snapshot, which is enough to recognise its kind."""
     database = {"name": name, "dump": f"postgresql/{name}.dump"}
     return json.dumps({"drtool": "postgresql", "format": 1, "server_version": "16.1", "databases": [database]})
 
@@ -28,7 +28,7 @@ def backup(shell, *words, day):
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory) -> Shell:
-    """Of this host: home twice, etc, letters (a part of home, as it was), a nameless source, two databases. Of far: home."""
+    """This host has home twice, etc, letters (an older part of home), a nameless source and two databases. Host far has home."""
     made = shell_in(tmp_path_factory.mktemp("all sources"))
     top = made.directory
     fill(top, {"home/letters/a": b"old\n", "home/b": b"b\n", "etc/fstab": b"fstab\n", "srv/www": b"www\n"})
@@ -61,7 +61,7 @@ def contents(top: Path):
     return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*") if path.is_file()}
 
 
-def test_everything_of_this_host_comes_back_and_nothing_is_mixed(stored, tmp_path):
+def test_every_source_of_this_host_is_restored_and_nothing_is_mixed(stored, tmp_path):
     out = tmp_path / "out"
     done = stored("restore", "--all-sources", "--to", str(out), "--verify", "--json")
     assert done.code == 0, done.err
@@ -95,7 +95,7 @@ def test_dumps_of_databases_are_restored_as_files_and_it_says_how_to_load_them(s
     assert "--to-dsn DSN loads them" in done.err
 
 
-def test_a_dry_run_says_the_same_and_writes_nothing(stored, tmp_path):
+def test_a_dry_run_reports_the_same_and_writes_nothing(stored, tmp_path):
     out = tmp_path / "out"
     done = stored("restore", "--all-sources", "--to", str(out), "--dry-run", "--json")
     assert (done.code, done.document["files"], done.document["dry_run"], out.exists()) == (0, 7, True, False)
@@ -109,7 +109,7 @@ def test_another_host_is_restored_by_its_name(stored, tmp_path):
     assert len(contents(out)) == 2
 
 
-def test_a_host_without_snapshots_is_told_which_hosts_have_some(stored, tmp_path):
+def test_a_host_without_snapshots_sees_the_hosts_that_have_some(stored, tmp_path):
     done = stored("restore", "--all-sources", "--host", "nowhere", "--to", str(tmp_path / "out"), "--json")
     assert (done.code, done.error["kind"]) == (1, "no_such_snapshot")
     assert f"there are snapshots of {', '.join(sorted((HERE, 'far')))}" in done.error["message"]
@@ -124,7 +124,7 @@ def test_sources_and_tags_narrow_it(stored, tmp_path):
     assert stored(*words, "--source", "never").code == 1
 
 
-def test_a_directory_that_is_not_empty_wants_a_word_and_a_second_run_writes_nothing(stored, tmp_path):
+def test_a_nonempty_directory_needs_overwrite_and_a_second_run_writes_nothing(stored, tmp_path):
     out = tmp_path / "out"
     words = ("restore", "--all-sources", "--to", str(out), "--json")
     assert stored(*words).code == 0
@@ -149,7 +149,7 @@ def test_a_directory_that_is_not_empty_wants_a_word_and_a_second_run_writes_noth
         ("--host", HERE, "--host", "far"),
     ],
 )
-def test_what_does_not_go_with_it_is_a_usage_error(stored, tmp_path, more):
+def test_options_that_cannot_be_combined_are_usage_errors(stored, tmp_path, more):
     done = stored("restore", "--all-sources", "--to", str(tmp_path / "out"), *more)
     assert (done.code, (tmp_path / "out").exists()) == (2, False)
 
@@ -160,8 +160,8 @@ def test_without_a_directory_or_a_snapshot_it_says_what_is_missing(stored):
     assert (missing.code, "--all-sources" in missing.err) == (2, True)
 
 
-def test_a_source_that_cannot_be_read_does_not_keep_the_others_from_coming_back(tmp_path):
-    """One copy of everything; the pack that only one source's content is in is damaged."""
+def test_an_unreadable_source_does_not_stop_the_restore_of_the_others(tmp_path):
+    """There is one copy of everything, and the pack with the content of one source alone is damaged."""
     shell = shell_in(tmp_path)
     fill(tmp_path, {"good/file": b"good\n", "bad/file": os.urandom(300_000)})
     assert shell("init", "--target", f"a={tmp_path}/a", "--copies", "1").code == 0
@@ -181,7 +181,7 @@ def test_a_source_that_cannot_be_read_does_not_keep_the_others_from_coming_back(
     assert not (tmp_path / "out" / str(tmp_path / "bad/file").lstrip("/")).exists()
 
 
-def test_the_only_host_that_there_is_is_meant_on_a_machine_with_another_name(tmp_path):
+def test_the_only_host_is_restored_on_a_machine_with_another_name(tmp_path):
     shell = shell_in(tmp_path)
     fill(tmp_path, {"tree/file": b"x\n"})
     assert shell("init", "--target", f"a={tmp_path}/a", "--copies", "1").code == 0
@@ -192,8 +192,8 @@ def test_the_only_host_that_there_is_is_meant_on_a_machine_with_another_name(tmp
     assert (done.code, f"this host, {HERE}, has no snapshots; all are of lost" in done.err) == (0, True)
 
 
-def test_two_sqlite_databases_come_back_where_they_were(tmp_path):
-    """Both sources have an inventory at one path of their snapshots; that moves neither database."""
+def test_two_sqlite_databases_are_restored_to_their_places(tmp_path):
+    """Both snapshots have an inventory at the same path, and neither database is moved because of it."""
     shell = shell_in(tmp_path)
     sources = {}
     for name in ("one", "two"):

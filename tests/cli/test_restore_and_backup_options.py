@@ -1,4 +1,4 @@
-"""The options of `backup` and `restore` that choose: lists of paths, what to skip, in place, whose files they are."""
+"""Options of `backup` and `restore`: lists of paths, skipping, restoring in place, and owners."""
 
 import os
 
@@ -72,7 +72,7 @@ def test_in_place_and_with_delete(shell):
         ["--to", "x", "--verify", "--include", "y"],
     ],
 )
-def test_what_cannot_be_meant_is_refused(shell, words):
+def test_contradictory_options_are_refused(shell, words):
     assert shell("restore", "latest", *words, "--json").code == 2
     assert not (shell.directory / "x").exists()
 
@@ -86,7 +86,7 @@ def test_verify_compares_owners_as_they_were_mapped(shell):
     assert (shell.directory / "mapped/large").stat().st_uid == 65534
 
 
-def test_a_line_of_an_exclude_file_is_one_pattern_whatever_is_in_it(tmp_path):
+def test_each_line_of_an_exclude_file_is_one_pattern(tmp_path):
     shell = shell_in(tmp_path)
     assert shell("init", "--target", f"a={tmp_path / 'a'}").code == 0
     (tmp_path / "names").mkdir()

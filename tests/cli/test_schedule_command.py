@@ -1,4 +1,4 @@
-"""`schedule` at the command line: what a dry run prints is what is written; only ours goes."""
+"""`schedule`: a dry run prints exactly what is written, and only drtool's own files are removed."""
 
 import json
 
@@ -46,7 +46,7 @@ def test_a_users_crontab_keeps_its_other_lines(shell):
     path = f"{fake.parent}:/usr/bin:/bin"
     words = ("--cron", "--user", "--json")
     installed = shell("schedule", "install", *words, PATH=path)
-    assert installed.code == (0 if runs("cron") else 1), "1: nothing starts the jobs"
+    assert installed.code == (0 if runs("cron") else 1), "exit 1, because nothing starts the jobs"
     assert installed.document["starts"] == runs("cron")
     assert ("neither cron nor systemd runs" in installed.err) != runs("cron")
     assert table.read_text().startswith("1 2 * * * mine\n# BEGIN drtool")
@@ -65,7 +65,7 @@ def test_without_a_configuration_it_says_so(shell):
     assert "no configuration" in json.loads(ran.out)["error"]["message"]
 
 
-def test_plans_beside_the_configuration_are_scheduled_though_nothing_names_their_directory(shell):
+def test_plans_beside_the_configuration_are_scheduled_without_a_configured_directory(shell):
     (shell.directory / "drtool.yaml").write_text("sites: {a: {main: {url: a}}}\npassword_file: secret\n")
     (shell.directory / "plans").mkdir()
     (shell.directory / "plans/drill.yaml").write_text(

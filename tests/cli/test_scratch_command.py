@@ -1,4 +1,4 @@
-"""`scratch list` and `scratch remove`, as a person and a script see them."""
+"""`scratch list` and `scratch remove`, as text and JSON."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def maker(shell):
     return process
 
 
-def test_there_is_none_and_nothing_is_needed(shell):
+def test_without_scratch_spaces_nothing_is_needed(shell):
     assert shell("scratch", "list", "--json").document == {"spaces": [], "unreadable": []}
     assert shell("scratch", "list").out == "there is no scratch space\n"
     assert shell("scratch", "remove", "--run", "r1", "--json").code == 1
@@ -61,7 +61,7 @@ def test_a_space_in_use_is_refused_and_one_that_was_left_is_removed(shell):
     assert shell("scratch", "list", "--json").document["spaces"] == []
 
 
-def test_what_is_left_is_exit_8_and_stays_listed(shell):
+def test_leftovers_give_exit_8_and_stay_listed(shell):
     with maker(shell) as process:
         process.kill()
     (row,) = shell("scratch", "list", "--json").document["spaces"]

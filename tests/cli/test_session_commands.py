@@ -1,4 +1,4 @@
-"""`session list` and `session expire`, as a person and a script see them."""
+"""`session list` and `session expire`, as text and JSON."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ def writer(shell):
         process.kill()
 
 
-def test_nobody_is_at_work(stored):
+def test_no_session_is_open(stored):
     assert stored("session", "list", "--json").document["sessions"] == []
     assert stored("session", "list").out == "no session is open\n"
     assert stored("session", "expire", "ff", "--json").code == 1

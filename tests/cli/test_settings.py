@@ -1,4 +1,4 @@
-"""Where configuration, password and directories come from: the orders of the contract."""
+"""The documented lookup orders of configuration, password and directories."""
 
 import os
 import pwd
@@ -21,7 +21,7 @@ def write(path: Path, text: str = "repository: here\n") -> Path:
     return path
 
 
-def test_the_configuration_is_the_first_that_is_there(tmp_path):
+def test_the_first_existing_configuration_is_used(tmp_path):
     environ = {"XDG_CONFIG_HOME": str(tmp_path / "xdg"), "HOME": str(tmp_path)}
     user = write(tmp_path / "xdg/drtool/drtool.yaml")
     assert find_config(Options(), environ, tmp_path) == user
@@ -34,12 +34,12 @@ def test_the_configuration_is_the_first_that_is_there(tmp_path):
     assert find_config(Options(config=str(given)), environ, tmp_path) == given
 
 
-def test_a_named_configuration_that_is_not_there_is_not_replaced_by_another(tmp_path):
+def test_a_missing_named_configuration_is_not_replaced_by_another(tmp_path):
     write(tmp_path / "drtool.yaml")
     assert find_config(Options(config="none.yaml"), {}, tmp_path) is None
 
 
-def test_the_password_comes_from_the_first_source_that_is_given(tmp_path):
+def test_the_password_comes_from_the_first_given_origin(tmp_path):
     def password(options: Options, environ: dict[str, str], config: Config) -> bytes | None:
         source = password_source(options, environ, config, tmp_path / "drtool.yaml")
         return source() if source else None
@@ -89,14 +89,14 @@ def test_a_password_is_the_first_line_without_its_end(data, line):
         (Options(), {"DRTOOL_PASSWORD_COMMAND": "'unclosed"}, "cannot be run"),
     ],
 )
-def test_a_password_that_cannot_be_had_says_why(options, environ, words):
+def test_a_missing_password_is_explained(options, environ, words):
     source = password_source(options, environ, Config(), None)
     assert source is not None
     with pytest.raises(UsageError, match=words):
         source()
 
 
-def test_without_a_terminal_nobody_is_asked(monkeypatch, tmp_path):
+def test_without_a_terminal_no_password_is_asked_for(monkeypatch, tmp_path):
     with open(os.devnull) as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
         with pytest.raises(UsageError, match="no terminal"):
@@ -124,7 +124,7 @@ def test_directories(monkeypatch, tmp_path, environ, uid, state, cache):
     assert (str(found.state_dir), str(found.cache_dir)) == (state, cache)
 
 
-def test_a_user_without_an_entry_has_a_name_all_the_same(monkeypatch, tmp_path):
+def test_a_user_without_an_entry_still_has_a_name(monkeypatch, tmp_path):
     def missing(_uid: int) -> object:
         raise KeyError
 
@@ -142,5 +142,5 @@ def test_a_user_without_an_entry_has_a_name_all_the_same(monkeypatch, tmp_path):
         (Limits(workers=4, memory=2**20), 1),
     ],
 )
-def test_as_many_workers_as_memory_has_room_for(limits, workers):
+def test_memory_limits_the_number_of_workers(limits, workers):
     assert worker_count(Config(limits=limits)) == workers

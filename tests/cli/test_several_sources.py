@@ -1,4 +1,4 @@
-"""Several sources in one repository: what `latest` means, and that it is always said."""
+"""Several sources in one repository: the choice of `latest`, which is always reported."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from drtool.cli.core.text import utc
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory) -> Shell:
-    """Sources home (two snapshots) and etc of this host, and home of another one; all in directories of one tree."""
+    """Sources home (two snapshots) and etc of this host, and home of another host, all in one tree."""
     made = shell_in(tmp_path_factory.mktemp("several"))
     for name in ("home", "etc", "far"):
         (made.directory / name).mkdir()
@@ -45,7 +45,7 @@ def here():
         ("stats", "latest"),
     ],
 )
-def test_every_reading_command_says_which_source_latest_chose_and_names_the_others(several, tmp_path, words):
+def test_every_reading_command_names_the_source_that_latest_chose_and_the_others(several, tmp_path, words):
     words = [word.format(new=tmp_path / "new") for word in words]
     done = several(*words, "--json")
     assert done.code == 0, done.err
@@ -59,7 +59,7 @@ def test_every_reading_command_says_which_source_latest_chose_and_names_the_othe
     assert len(done.document["latest"]) == (2 if words[0] == "diff" else 1)
 
 
-def test_nothing_is_said_where_there_is_no_choice(several):
+def test_nothing_is_reported_without_a_choice(several):
     for words in (("ls", "latest", "--source", "etc"), ("ls", "latest", "--host", "far")):
         done = several(*words, "--json")
         assert (done.code, done.err) == (0, "")
@@ -68,7 +68,7 @@ def test_nothing_is_said_where_there_is_no_choice(several):
     assert "latest" not in several("ls", whole, "--json").document
 
 
-def test_a_path_is_found_in_whatever_source_has_it_and_an_older_version_is_announced(several):
+def test_a_path_is_found_in_any_source_and_an_older_version_is_announced(several):
     home = several.directory / "home"
     found = several("dump", f"latest:{home}/letter")
     assert (found.code, found.out, found.err) == (0, "first of home\n", "")
@@ -93,14 +93,14 @@ def test_older_snapshots_have_names(several):
     assert several("ls", "latest~x").code == 2
 
 
-def test_an_include_that_the_chosen_source_has_not_fails_and_says_which_source_that_was(several):
+def test_an_include_without_a_match_fails_and_names_the_chosen_source(several):
     done = several("restore", "latest", "--include", f"{several.directory}/home/letter", "--to", "included")
     assert done.code == 1
     assert "the other sources are" in done.err
     assert f"source home of {here()}" in done.err
 
 
-def test_hold_and_tag_take_a_source_and_say_which_they_chose(several):
+def test_hold_and_tag_accept_a_source_and_name_the_chosen_one(several):
     held = several("hold", "latest", "--source", "home", "--json").document
     assert held["latest"][0]["source"] == "home"
     assert several("hold", held["snapshots"][0]["id"], "--release").code == 0
@@ -113,7 +113,7 @@ def test_hold_and_tag_take_a_source_and_say_which_they_chose(several):
     assert several("hold", "latest", "--release").code == 0
 
 
-def test_connect_prints_a_line_for_each_host_and_each_restores_everything_of_it(several, tmp_path):
+def test_connect_prints_a_command_for_each_host_that_restores_everything(several, tmp_path):
     bare = shell_in(tmp_path)
     done = bare("connect", str(several.directory / "sites/b"), "--json")
     assert done.code == 0, done.err
@@ -129,7 +129,7 @@ def test_connect_prints_a_line_for_each_host_and_each_restores_everything_of_it(
     assert (tmp_path / "restored-far" / top / "far/letter").read_text() == "first of far\n"
 
 
-def test_a_kit_names_each_host_and_what_it_prints_restores_everything_of_it(several, tmp_path):
+def test_a_kit_names_each_host_and_its_commands_restore_everything(several, tmp_path):
     bare = shell_in(tmp_path)
     kit = several("key", "kit").out
     lines = [shlex.split(row.strip()[2:]) for row in kit.splitlines() if row.startswith("    $ drtool ")]
@@ -144,7 +144,7 @@ def test_a_kit_names_each_host_and_what_it_prints_restores_everything_of_it(seve
         assert (tmp_path / "root" / top / name / "letter").read_text() == f"first of {name}\n"
 
 
-def test_hold_and_tag_take_the_newest_snapshot_that_holds_a_path(several):
+def test_hold_and_tag_choose_the_newest_snapshot_that_has_a_path(several):
     path = several.directory / "far"
     (row,) = several("hold", f"latest:{path}", "--json").document["snapshots"]
     newest = several("snapshots", "--host", "far", "--json").document["snapshots"][-1]
@@ -163,6 +163,6 @@ def test_a_source_without_a_name_is_called_by_its_paths(several):
     assert (listed.code, listed.document["latest"][0]["others"]) == (0, [])
 
 
-def test_a_choice_is_told_once_in_a_command(several):
+def test_a_choice_is_reported_once_per_command(several):
     done = several("stats", "latest", "latest")
     assert (done.code, done.err.count("the other sources are")) == (0, 1)

@@ -1,4 +1,4 @@
-"""`site list`, `add`, `replace` and `remove`, as a person and a script see them."""
+"""`site list`, `add`, `replace` and `remove`, as text and JSON."""
 
 import shutil
 
@@ -16,7 +16,7 @@ def founded_shell(tmp_path_factory) -> Shell:
     return made
 
 
-def test_a_burnt_site_is_replaced_and_everything_is_there_afterwards(founded_shell):
+def test_a_lost_site_is_replaced_and_everything_is_there_afterwards(founded_shell):
     shell = founded_shell
     (shell.directory / "c").rename(shell.directory / "burnt")
     would = shell("site", "replace", "c", "garage=new", "--dry-run", "--json")
@@ -78,5 +78,5 @@ def test_a_new_site_stores_first_and_votes_when_it_is_given_a_vote(founded_shell
         (("site", "replace", "b", "x=tree"), 11),
     ],
 )
-def test_what_cannot_be_changed(founded_shell, words, code):
+def test_impossible_changes_are_refused(founded_shell, words, code):
     assert founded_shell(*words, "--json").code == code

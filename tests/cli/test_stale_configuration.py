@@ -1,4 +1,4 @@
-"""Sites come and go, and drtool.yaml stays: the host goes on with the targets that it knows, and says what to edit."""
+"""After changes of sites, a host with an old drtool.yaml uses its list of targets and reports the edits."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from drtool.repository.known_targets import FILE
 
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory) -> Shell:
-    """Founded at a, b and c; then d took the place of a and e that of b. The configuration still names a, b and c."""
+    """A repository created at a, b and c, where d replaced a and e replaced b. The configuration still names a, b and c."""
     made = shell_in(tmp_path_factory.mktemp("changed"))
     fill(made.directory, {"tree/file": b"hello\n"})
     targets = [word for site in "abc" for word in ("--target", f"{site}={made.directory / site}")]
@@ -32,7 +32,7 @@ def changed(tmp_path_factory) -> Shell:
 
 @pytest.fixture
 def own(changed, tmp_path) -> Shell:
-    """A copy of it, moved to where the original is for the time of the test."""
+    """A copy of it, at the place of the original during the test."""
     kept = tmp_path / "kept"
     shutil.copytree(changed.directory, kept, symlinks=True)
     yield changed
@@ -56,7 +56,7 @@ def bare(tmp_path, name="bare") -> Shell:
     return shell_in(directory)
 
 
-def test_a_change_of_the_sites_says_which_lines_the_configuration_needs(own):
+def test_a_change_of_sites_prints_the_lines_that_the_configuration_needs(own):
     done = own("site", "replace", "c", f"f={own.directory / 'f'}", "--json")
     assert done.code == 0, done.err
     row = {"name": "f/main", "url": f"file://{own.directory}/f"}
@@ -72,17 +72,17 @@ def test_a_change_of_the_sites_says_which_lines_the_configuration_needs(own):
     (own.directory / "drtool.yaml").write_text(re.sub(r"(?ms)^sites:.*?^$", f"sites:\n{lines}", text, count=1))
     shutil.rmtree(own.directory / "state")
     after = own("snapshots", "--json")
-    assert (after.code, after.err) == (0, ""), "what it says to write is enough"
+    assert (after.code, after.err) == (0, ""), "the printed lines are enough"
     added = own("target", "add", "g", str(own.directory / "g"), "--json").document["configuration"]
     assert [each["name"] for each in added["add"]] == ["g/main"]
 
 
-def test_a_dry_run_and_a_change_that_changes_nothing_ask_for_no_edit(changed):
+def test_a_dry_run_and_an_empty_change_ask_for_no_edit(changed):
     done = changed("site", "replace", "c", f"f={changed.directory / 'f'}", "--dry-run", "--json")
     assert (done.code, done.document["configuration"], done.err) == (0, None, "")
 
 
-def test_with_only_new_sites_alive_the_host_goes_on_and_says_what_to_edit(own):
+def test_with_only_new_sites_alive_the_host_continues_and_reports_the_edits(own):
     lose(own, "abc")
     done = own("snapshots", "--json")
     assert (done.code, len(done.document["snapshots"])) == (0, 1)
@@ -96,7 +96,7 @@ def test_with_only_new_sites_alive_the_host_goes_on_and_says_what_to_edit(own):
     assert (own.directory / "out" / str(own.directory / "tree/file").lstrip("/")).read_text() == "hello\n"
 
 
-def test_with_one_new_site_alive_it_is_no_quorum_and_reading_works(own):
+def test_with_one_new_site_alive_there_is_no_quorum_and_reading_works(own):
     lose(own, "abce")
     done = own("snapshots", "--json")
     assert (done.code, done.error["kind"]) == (6, "no_quorum")
@@ -104,7 +104,7 @@ def test_with_one_new_site_alive_it_is_no_quorum_and_reading_works(own):
     assert (read.code, read.document["tentative"]) == (0, True)
 
 
-def test_where_nothing_is_left_it_says_so_of_the_new_places_too(own):
+def test_without_any_site_alive_the_new_places_are_reported_too(own):
     lose(own, "abcde")
     done = own("snapshots", "--json")
     assert (done.code, f"d/main (file://{own.directory}/d)" in done.error["message"]) == (10, True)
@@ -112,7 +112,7 @@ def test_where_nothing_is_left_it_says_so_of_the_new_places_too(own):
 
 @pytest.mark.parametrize("fault", ["torn", "flipped", "empty", "writable", "link", "directory", "another", "gone"])
 @pytest.mark.spread(4)
-def test_a_record_that_cannot_be_trusted_counts_as_absent_and_is_written_again(own, fault):
+def test_an_untrusted_record_counts_as_missing_and_is_written_again(own, fault):
     path = record(own)
     text = path.read_bytes()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -139,7 +139,7 @@ def test_a_record_that_cannot_be_trusted_counts_as_absent_and_is_written_again(o
     for site in "abc":
         (own.directory / f"{site}.gone").rename(own.directory / site)
     assert own("snapshots").code == 0
-    if fault == "directory":  # nothing that drtool made is removed for it; the next opening tries again
+    if fault == "directory":  # nothing of drtool's is removed for it, and the next opening retries
         path.rmdir()
         assert own("snapshots").code == 0
     lose(own, "abc")
@@ -165,8 +165,8 @@ def test_the_record_holds_no_secret_and_is_written_only_when_something_changed(o
     assert path.stat().st_ino == before.st_ino
 
 
-def test_another_configuration_of_this_host_is_not_led_to_this_repository(own):
-    """A second repository, all of whose places are away: its configuration must not open the first one."""
+def test_another_configuration_of_this_host_does_not_open_this_repository(own):
+    """All places of a second repository are away. Its configuration must not open the first one."""
     (own.directory / "second.yaml").write_text(
         "".join(f"{'sites:' if site == 'x' else ''}\n  {site}: {{main: {{url: second-{site}}}}}" for site in "xyz")
         + "\n"
@@ -184,7 +184,7 @@ def test_another_configuration_of_this_host_is_not_led_to_this_repository(own):
     assert own("snapshots").code == 0
 
 
-def test_a_disk_that_holds_another_repository_where_a_new_site_was_is_not_taken(own):
+def test_a_disk_with_another_repository_at_the_place_of_a_new_site_is_not_used(own):
     other = shell_in(own.directory / "other")
     other.directory.mkdir()
     lose(own, "abcd")
@@ -194,8 +194,8 @@ def test_a_disk_that_holds_another_repository_where_a_new_site_was_is_not_taken(
     assert "another repository" in done.error["message"] + done.err
 
 
-def test_what_connect_prints_works_beside_a_stale_configuration(own, tmp_path):
-    """On the same host, and on one that has only a copy of the stale file; from each target that is left."""
+def test_the_command_that_connect_prints_works_beside_a_stale_configuration(own, tmp_path):
+    """On the same host, and on one with only a copy of the stale file, from each remaining target."""
     stale = (own.directory / "drtool.yaml").read_text()
     lose(own, "abc")
     for number, (shell, site) in enumerate(((own, "d"), (bare(tmp_path), "e"))):
@@ -216,8 +216,8 @@ def test_what_connect_prints_works_beside_a_stale_configuration(own, tmp_path):
         assert (shell.directory / "drtool.yaml").read_text() == stale, number
 
 
-def test_connect_goes_on_from_a_disk_that_is_mounted_elsewhere(own, tmp_path):
-    """One site is left, on a machine where it has never been; the command that connect prints finds it there."""
+def test_connect_works_with_a_disk_that_is_mounted_elsewhere(own, tmp_path):
+    """One site is left, on a new machine, and the command that connect prints finds it there."""
     lose(own, "abce")
     (own.directory / "d").rename(own.directory / "usb")
     for shell in (own, bare(tmp_path)):
@@ -228,8 +228,8 @@ def test_connect_goes_on_from_a_disk_that_is_mounted_elsewhere(own, tmp_path):
         assert restored.code == 0, (words, restored.err)
 
 
-def test_the_directory_that_a_site_was_copied_from_is_not_taken_for_it(own):
-    """The configuration names the copy, which is away: the old directory's register may be out of date."""
+def test_the_directory_that_a_site_was_copied_from_is_not_used_as_the_site(own):
+    """The configuration names the copy, which is away. The register in the old directory may be out of date."""
     shutil.copytree(own.directory / "c", own.directory / "copy")
     config = own.directory / "drtool.yaml"
     config.write_text(config.read_text().replace(f"file://{own.directory}/c", f"file://{own.directory}/copy"))
@@ -241,8 +241,8 @@ def test_the_directory_that_a_site_was_copied_from_is_not_taken_for_it(own):
     assert (done.code, done.error["kind"]) == (6, "no_quorum")
 
 
-def test_the_old_disk_of_a_site_that_was_replaced_leads_to_the_sites_that_took_over(own, tmp_path):
-    """Its own catalogue has ended. When none of them answers, it names them."""
+def test_the_old_disk_of_a_replaced_site_leads_to_the_new_sites(own, tmp_path):
+    """The old site's catalogue has ended. If none of the new sites answers, they are named."""
     done = bare(tmp_path)("connect", str(own.directory / "a"), "--json")
     assert done.code == 0, done.err
     assert {row["name"]: row["reachable"] for row in done.document["sites"]} == {"c": True, "d": True, "e": True}
@@ -252,8 +252,8 @@ def test_the_old_disk_of_a_site_that_was_replaced_leads_to_the_sites_that_took_o
     assert alone.error["hint"] == "connect from a target of one of these sites"
 
 
-def test_a_kit_that_was_printed_before_the_change_still_leads_back(own, tmp_path):
-    """The kit of today, and one that names a, b and c: any place on it that is left leads to all others."""
+def test_a_kit_printed_before_the_change_still_works(own, tmp_path):
+    """A new kit, and one that names a, b and c: any remaining place on it leads to all others."""
     shell = bare(tmp_path)
     done = shell("connect", str(own.directory / "c"), "--json")
     assert {row["name"] for row in done.document["sites"]} == {"c", "d", "e"}

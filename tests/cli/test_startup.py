@@ -1,4 +1,4 @@
-"""Cron runs us every few minutes: what a command does not need is not imported."""
+"""Cron starts drtool every few minutes, so a command imports only what it needs."""
 
 import os
 import subprocess
@@ -60,7 +60,7 @@ def test_a_command_imports_only_what_it_needs(words, tmp_path):
     assert not {"drtool.crypto", "ruamel"} & modules or words[0] != "plan"
 
 
-def test_a_configuration_brings_yaml_and_nothing_heavier(tmp_path):
+def test_a_configuration_imports_yaml_and_nothing_heavier(tmp_path):
     (tmp_path / "drtool.yaml").write_text(f"sites: {{a: {{main: {{url: {tmp_path}/a}}}}}}\n")
     (tmp_path / "password").write_text("secret")
     code, modules = imported("snapshots", "--json", "--password-file", "password", directory=tmp_path)

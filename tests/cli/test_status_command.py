@@ -1,4 +1,4 @@
-"""What `status` shows, its exit code and `healthy` say the same, whatever the state of the repository."""
+"""The text, the exit code and `healthy` of `status` agree in every state of the repository."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from command_shell import Shell, shell_in
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory) -> Shell:
-    """Three sites, two copies, one snapshot. Tests leave it as they found it."""
+    """Three sites, two copies, one snapshot. Tests leave it unchanged."""
     shell = shell_in(tmp_path_factory.mktemp("status"))
     targets = [word for site in "abc" for word in ("--target", f"{site}={shell.directory / site}")]
     assert shell("init", *targets).code == 0
@@ -19,14 +19,14 @@ def sites(tmp_path_factory) -> Shell:
 
 
 def flip(path: Path) -> bytes:
-    """Damage one bit; the bytes before."""
+    """Damage one bit. Return the bytes from before."""
     before = path.read_bytes()
     path.write_bytes(before[:-9] + bytes([before[-9] ^ 1]) + before[-8:])
     return before
 
 
 def agrees(shell: Shell, words: str, *, code: int) -> None:
-    """The text, the document, the page's exit code and the process's say the same, and name it."""
+    """Check that the text, the document, the page's exit code and the process's agree and name the problem."""
     told, shown = shell("status", "--json"), shell("status")
     page = shell("report", "--html", "page.html", "--json")
     assert (told.code, shown.code, page.code) == (code, code, code)

@@ -1,4 +1,4 @@
-"""What `backup --stdin…` and `restore --to-dsn` refuse before anything is opened: in this process, since nothing runs."""
+"""Refusals of `backup --stdin…` and `restore --to-dsn` before anything is opened, tested in this process."""
 
 import os
 
@@ -12,7 +12,7 @@ STDIN = Stdin(stdin=True, name=None, command=False)
 COMMAND = Stdin(stdin=False, name="a/b", command=True)
 
 
-def test_the_command_is_what_stands_behind_the_dashes():
+def test_the_command_is_the_words_after_the_dashes():
     line = ["backup", "--stdin-command", "--", "cp", "--", "-x"]
     assert command_of(["cp", "--", "-x"], line) == ["cp", "--", "-x"]
     assert command_of(["date"], ["backup", "--stdin-command", "date"]) == ["date"]

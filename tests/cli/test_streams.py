@@ -1,4 +1,4 @@
-"""stdout takes every byte that it is given, or says why not."""
+"""stdout writes every byte or reports why not."""
 
 import errno
 import io
@@ -25,7 +25,7 @@ def test_short_writes_are_continued(pipe, monkeypatch):
     assert os.read(pipe[0], 65_536) == b"0123456789" * 100
 
 
-def test_a_full_pipe_that_does_not_block_is_waited_for(pipe, monkeypatch):
+def test_a_full_non_blocking_pipe_is_waited_for(pipe, monkeypatch):
     os.set_blocking(pipe[1], False)
     room = os.write(pipe[1], bytes(10_000_000))
     read = b""
@@ -44,14 +44,14 @@ def test_a_full_pipe_that_does_not_block_is_waited_for(pipe, monkeypatch):
     assert os.read(pipe[0], room) == b"x" * room
 
 
-def test_a_write_that_takes_nothing_is_a_full_disk(pipe, monkeypatch):
+def test_a_write_of_zero_bytes_is_a_full_disk(pipe, monkeypatch):
     monkeypatch.setattr(os, "write", lambda number, data: 0)
     with pytest.raises(OSError, match="stdout") as caught:
         FullWriter(pipe[1], "stdout").write(b"x")
     assert caught.value.errno == errno.ENOSPC
 
 
-def test_a_reader_that_left_is_a_broken_pipe():
+def test_a_reader_that_has_gone_is_a_broken_pipe():
     reading, writing = os.pipe()
     os.close(reading)
     try:

@@ -1,4 +1,4 @@
-"""`drtool survive`, as a person and a script see it; and `status`, which warns of what it would say."""
+"""`drtool survive` as text and JSON, and the warnings of `status` about it."""
 
 import os
 
@@ -17,7 +17,7 @@ def shell(tmp_path):
     return made
 
 
-def test_each_site_and_pair_is_shown_and_a_named_loss_by_itself(shell):
+def test_each_site_and_pair_is_shown_and_a_named_loss_alone(shell):
     done = shell("survive")
     assert done.code == 0
     assert "a + b" in done.out
@@ -30,7 +30,7 @@ def test_each_site_and_pair_is_shown_and_a_named_loss_by_itself(shell):
     assert "catalogue lost" in shell("survive", "--lose", "a", "--lose", "b", "--lose", "c").out
 
 
-def test_a_loss_within_the_promise_that_costs_data_is_seven_and_status_says_so(shell):
+def test_a_loss_that_copies_should_cover_gives_exit_7_and_status_reports_it(shell):
     for site in "ab":
         for path in (shell.directory / site / "packs").rglob("*"):
             if path.is_file():
@@ -46,7 +46,7 @@ def test_a_loss_within_the_promise_that_costs_data_is_seven_and_status_says_so(s
     assert not any("would cost" in problem for problem in shell("status", "--json").document["problems"])
 
 
-def test_a_site_that_was_given_up_and_is_gone_is_no_loss_to_try(shell):
+def test_a_site_that_was_given_up_is_not_tried_as_a_loss(shell):
     (shell.directory / "a").rename(shell.directory / "broken")
     offline = shell("verify")
     assert "nothing missing, nothing damaged at the targets that answer" in offline.out
@@ -58,7 +58,7 @@ def test_a_site_that_was_given_up_and_is_gone_is_no_loss_to_try(shell):
     assert sorted({site for row in done.document["scenarios"] for site in row["lost"]}) == ["b", "c", "d"]
 
 
-def test_what_is_lost_already_is_not_blamed_on_a_further_loss(shell):
+def test_data_already_lost_is_not_blamed_on_a_further_loss(shell):
     for site in "abc":
         for path in (shell.directory / site / "packs").rglob("*"):
             if path.is_file():
@@ -69,7 +69,7 @@ def test_what_is_lost_already_is_not_blamed_on_a_further_loss(shell):
     assert "drtool repair" not in done.out
 
 
-def test_a_misspelt_site_is_two(shell):
+def test_a_misspelt_site_exits_with_2(shell):
     done = shell("survive", "--lose", "aa", "--json")
     assert done.code == 2
     assert "nearest" in done.error["message"]

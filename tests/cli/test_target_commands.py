@@ -1,4 +1,4 @@
-"""`target add|set|drain|remove`, `ring preview` and `rebalance`, as a person and a script see them."""
+"""`target add|set|drain|remove`, `ring preview` and `rebalance`, as text and JSON."""
 
 import shutil
 
@@ -21,7 +21,7 @@ def moves(ran):
     return {key: ran.document[key] for key in ("moves", "minimum_fraction")}
 
 
-def test_a_site_joins_is_filled_is_drained_and_goes(founded_once):
+def test_a_site_is_added_filled_drained_and_removed(founded_once):
     shell = founded_once
     config = (shell.directory / "drtool.yaml").read_text()
     imagined = shell("ring", "preview", "--add", "d=2", "--json")
@@ -55,7 +55,7 @@ def test_a_site_joins_is_filled_is_drained_and_goes(founded_once):
     assert shell("restore", f"latest:{shell.directory}/tree", "--to", "out").code == 0
 
 
-def test_a_weight_is_set_and_set_back(founded_once):
+def test_a_weight_is_set_and_reset(founded_once):
     shell = founded_once
     assert shell("target", "set", "a", "--weight", "4", "--json").document["weight"] == 4
     again = shell("target", "set", "a/main", "--weight", "4")
@@ -64,7 +64,7 @@ def test_a_weight_is_set_and_set_back(founded_once):
     assert shell("target", "set", "a", "--weight", "1").code == 0
 
 
-def test_what_only_one_target_has_keeps_it_and_exit_11_says_what_helps(founded_once):
+def test_a_target_with_the_only_copy_stays_and_exit_11_shows_what_helps(founded_once):
     shell = founded_once
     shell("target", "add", "e/disk", "e")
     shell("rebalance")
@@ -103,14 +103,14 @@ def test_what_only_one_target_has_keeps_it_and_exit_11_says_what_helps(founded_o
     ],
 )
 @pytest.mark.spread(7)
-def test_what_cannot_be_done(founded_once, words, code):
+def test_impossible_changes_of_targets_are_refused(founded_once, words, code):
     shell = founded_once
     done = shell(*words, "--json")
     assert (done.code, "error" in done.document) == (code, True)
     assert not (shell.directory / "f").exists()
 
 
-def test_nothing_lost_is_nothing_to_do_and_what_is_lost_everywhere_is_exit_4(founded_once):
+def test_without_a_loss_there_is_nothing_to_do_and_a_total_loss_gives_exit_4(founded_once):
     shell = founded_once
     assert shell("rebalance").code == 0
     for site in "abc":
@@ -123,7 +123,7 @@ def test_nothing_lost_is_nothing_to_do_and_what_is_lost_everywhere_is_exit_4(fou
     assert "no good copy was found" in shell("rebalance").out
 
 
-def test_a_copied_site_is_refused_told_and_declared(tmp_path):
+def test_a_copied_site_is_refused_reported_and_declared(tmp_path):
     shell = shell_in(tmp_path)
     (shell.directory / "tree").mkdir()
     (shell.directory / "tree/file").write_bytes(b"x" * 5_000)

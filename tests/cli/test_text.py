@@ -1,4 +1,4 @@
-"""Values as people and programs read them."""
+"""Values in text and JSON."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_times_in_json(time_ns, text):
 
 
 @given(st.integers(-62_135_596_800 * 10**9, 253_402_300_800 * 10**9 - 1))
-def test_a_time_that_we_print_is_the_time_that_we_read(time_ns):
+def test_a_printed_time_is_read_back_unchanged(time_ns):
     assert time_ns_of(utc(time_ns)) == time_ns
 
 
@@ -67,7 +67,7 @@ def test_a_terminal_shows_any_time(text):
     assert isinstance(local(text), str)
 
 
-def test_bytes_that_are_no_text():
+def test_bytes_that_are_not_text():
     name = b"caf\xe9\n\x1b[31m".decode("utf-8", "surrogateescape")
     assert printable(name) == "caf\\xe9\\x0a\\x1b[31m"
     assert '"caf\\udce9\\n\\u001b[31m"' in as_json({"path": name})
@@ -78,7 +78,7 @@ def test_bytes_that_are_no_text():
 def test_nothing_from_outside_moves_the_cursor(name):
     shown = printable(name.decode("utf-8", "surrogateescape"))
     assert shown.isprintable()
-    shown.encode("utf-8")  # no surrogate is left to raise
+    shown.encode("utf-8")  # no surrogate is left that would raise an error
 
 
 def test_a_document_has_times_for_people_and_programs():
@@ -94,6 +94,6 @@ def test_counting():
     ]
 
 
-def test_what_is_too_long_for_a_line_says_that_it_was_cut():
+def test_a_text_that_was_cut_shows_that():
     assert brief("abc", 3) == "abc"
     assert brief("abcd", 3) == "ab…"

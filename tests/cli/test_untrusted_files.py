@@ -1,4 +1,4 @@
-"""On a host with other users, drtool obeys nobody but root and the user that runs it."""
+"""On a host with other users, drtool trusts only files of root and of the user that runs it."""
 
 import os
 import shlex
@@ -28,7 +28,7 @@ def repository(tmp_path_factory) -> Shell:
 
 @pytest.fixture
 def shell(repository, tmp_path) -> Shell:
-    """A directory of the user's own, with a configuration that a command finds there."""
+    """A directory of the user with a configuration that a command finds."""
     here = Shell(tmp_path / "own", dict(repository.environ))
     here.directory.mkdir(mode=0o755)
     write(here, "")
@@ -50,16 +50,16 @@ def program(path: Path, mode: int = 0o755) -> Path:
 
 
 def refused(ran: Ran, path: Path) -> None:
-    """Exit 2, with the file, the reason and the command that removes it."""
+    """Check for exit 2 with the file, the reason and the command that removes the cause."""
     assert ran.code == 2, ran.err
     assert f"{path} is not used: " in ran.err
     assert "hint: " in ran.err
-    assert not list(path.parent.glob("*.ran")), "it ran all the same"
+    assert not list(path.parent.glob("*.ran")), "it ran anyway"
 
 
 @as_root
 def test_a_configuration_of_another_user_runs_nothing(shell):
-    """In a directory for all, as /tmp is."""
+    """In a directory for all users, such as /tmp."""
     script = program(shell.directory / "script")
     path = write(shell, f"password_command: [{script}]\nhooks: {{before_backup: [{script}]}}\n")
     os.chown(path, STRANGER, STRANGER)
@@ -72,7 +72,7 @@ def test_a_configuration_of_another_user_runs_nothing(shell):
     assert ran.code == 2
     assert [row["what"] for row in ran.document["findings"] if row["level"] == "error"] == ["config"]
     assert not list(shell.directory.glob("*.ran"))
-    assert shell("--config", "drtool.yaml", "snapshots").code == 0, "it was named, so it is meant"
+    assert shell("--config", "drtool.yaml", "snapshots").code == 0, "it was named, so it is used"
     assert shell("snapshots", DRTOOL_CONFIG=str(path)).code == 0
 
 
@@ -89,7 +89,7 @@ def test_a_configuration_that_others_may_write_is_refused_also_if_it_was_named(s
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CONFIG_HOME"])
-def test_the_configuration_of_the_home_directory_is_held_to_the_same(shell, variable, tmp_path):
+def test_the_configuration_in_the_home_directory_is_checked_too(shell, variable, tmp_path):
     base = tmp_path / "base"
     place = base / {"HOME": ".config/drtool", "XDG_CONFIG_HOME": "drtool"}[variable]
     place.mkdir(parents=True, mode=0o755)
@@ -101,7 +101,7 @@ def test_the_configuration_of_the_home_directory_is_held_to_the_same(shell, vari
 
 
 @pytest.mark.parametrize("kind", ["directory", "FIFO", "link"])
-def test_something_else_of_that_name_is_told_and_not_passed_over(shell, kind):
+def test_something_else_of_that_name_is_reported_and_not_ignored(shell, kind):
     path = shell.directory / "drtool.yaml"
     path.unlink()
     {"directory": path.mkdir, "FIFO": lambda: os.mkfifo(path), "link": lambda: path.symlink_to("nothing")}[kind]()
@@ -109,7 +109,7 @@ def test_something_else_of_that_name_is_told_and_not_passed_over(shell, kind):
     assert ran.code == 2
     assert f"{path} is a {kind}" in ran.err
     ran = shell("--config", str(path), "snapshots")
-    assert ran.code == 2, "it neither hangs nor reads on"
+    assert ran.code == 2, "it neither hangs nor reads the next configuration"
 
 
 def test_a_configuration_may_come_through_a_pipe(shell):
@@ -141,7 +141,7 @@ NAMED = {
 
 @pytest.mark.parametrize("text", NAMED)
 @pytest.mark.parametrize("how", ["found", "named"])
-def test_what_a_configuration_names_is_held_to_the_same(shell, text, how):
+def test_files_that_a_configuration_names_are_checked_too(shell, text, how):
     path = write(shell, text + "\n")
     named = program(shell.directory / "named", 0o777)
     load = load_trusted(Options(config="drtool.yaml" if how == "named" else None), {}, shell.directory)
@@ -151,7 +151,7 @@ def test_what_a_configuration_names_is_held_to_the_same(shell, text, how):
     load(path)
 
 
-def test_keys_of_ssh_targets_are_held_to_the_same(shell):
+def test_keys_of_ssh_targets_are_checked_too(shell):
     path = shell.directory / "drtool.yaml"
     path.write_text("sites: {a: {main: {url: 'sftp://x@h/p', identity_file: key, known_hosts: hosts}}}\n")
     for name in ("key", "hosts"):
@@ -180,7 +180,7 @@ def test_plans_of_another_user_are_not_found(shell):
     assert "is not used" not in shell("plan", "check", str(plan)).err, "it was named"
 
 
-def test_a_password_file_that_others_may_write_is_refused_and_one_that_they_may_read_is_told_of(shell):
+def test_a_world_writable_password_file_is_refused_and_a_readable_one_is_reported(shell):
     path = shell.directory / "password"
     path.write_text("correct horse\n")
     path.chmod(0o644)
@@ -195,7 +195,7 @@ def test_a_password_file_that_others_may_write_is_refused_and_one_that_they_may_
 
 
 @as_root
-def test_init_says_when_its_configuration_will_not_be_found(repository, tmp_path):
+def test_init_warns_when_its_configuration_will_not_be_used(repository, tmp_path):
     """As under sudo, in the home directory of the user."""
     here = Shell(tmp_path / "home", {**repository.environ, "DRTOOL_STATE_DIR": str(tmp_path / "state")})
     here.directory.mkdir(mode=0o755)
@@ -208,7 +208,7 @@ def test_init_says_when_its_configuration_will_not_be_found(repository, tmp_path
 
 
 @as_root
-def test_jobs_that_another_user_could_change_are_told_of(shell):
+def test_jobs_that_another_user_could_change_are_reported(shell):
     path = shell.directory / "drtool.yaml"
     words = ("-c", str(path), "schedule", "install", "--cron", "--directory", str(shell.directory), "--dry-run")
     assert "another user" not in shell(*words).err
@@ -224,7 +224,7 @@ def test_init_makes_no_directory_that_others_may_write(repository, tmp_path):
     try:
         ran = here(
             "-c", "etc/drtool.yaml", "init", "--target", f"b={tmp_path}/b", LANG="C.UTF-8"
-        )  # no fork of another umask
+        )  # not a fork with another umask
     finally:
         os.umask(before)
     assert ran.code == 0
@@ -233,7 +233,7 @@ def test_init_makes_no_directory_that_others_may_write(repository, tmp_path):
 
 
 @as_root
-def test_an_ordinary_user_works_in_a_directory_of_his_own():
+def test_an_ordinary_user_works_in_their_own_directory():
     with tempfile.TemporaryDirectory() as made:
         home = Path(made)
         path = home / "drtool.yaml"

@@ -1,4 +1,4 @@
-"""`drtool verify`, as a person and a script see it."""
+"""`drtool verify` as text and JSON."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def shell(tmp_path):
 
 
 def harm(shell, site):
-    """One pack goes, another is flipped."""
+    """Remove one pack and flip a bit in another."""
     first, second = sorted(path for path in (shell.directory / site / "packs").rglob("*") if path.is_file())[:2]
     first.unlink()
     data = bytearray(second.read_bytes())
@@ -33,7 +33,7 @@ def harm(shell, site):
     return {f"packs/{path.parent.name}/{path.name}" for path in (first, second)}
 
 
-def test_what_was_found_is_repaired_and_told(shell):
+def test_findings_are_repaired_and_reported(shell):
     names = harm(shell, "b")
     assert shell("verify", "--level", "full").code == 4
     done = shell("verify", "--level", "full", "--repair", "--json")
@@ -43,7 +43,7 @@ def test_what_was_found_is_repaired_and_told(shell):
     assert shell("verify", "--level", "full").code == 0
 
 
-def test_what_cannot_be_repaired_stays_four(shell):
+def test_an_unrepairable_finding_keeps_exit_4(shell):
     for site in "abc":
         harm(shell, site)
     done = shell("verify", "--level", "full", "--repair", "--json")
@@ -51,7 +51,7 @@ def test_what_cannot_be_repaired_stays_four(shell):
     assert done.document["unrepairable"]
 
 
-def test_rounds_are_told(shell):
+def test_rounds_are_reported(shell):
     done = shell("verify", "--sample", "2")
     assert done.code == 0
     assert "round 1" in done.out
@@ -62,7 +62,7 @@ def test_rounds_are_told(shell):
     assert all(row["finished"] for row in whole.document["rounds"])
 
 
-def test_a_trial_restore_is_compared_and_nothing_of_it_stays(shell, tmp_path):
+def test_a_trial_restore_is_compared_and_removed(shell, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     shell.environ["TMPDIR"] = str(scratch)
@@ -92,7 +92,7 @@ def test_a_trial_restore_is_compared_and_nothing_of_it_stays(shell, tmp_path):
     ],
 )
 @pytest.mark.spread(4)
-def test_what_makes_no_sense_is_two(shell, words, said):
+def test_invalid_options_exit_with_2(shell, words, said):
     done = shell("verify", *words, "--json")
     assert done.code == 2
     assert said in done.error["message"]
@@ -113,7 +113,7 @@ def test_a_budget_is_bytes_or_time(word, amount):
 
 
 @pytest.mark.parametrize("lost", [1, 2])
-def test_packs_that_an_unreadable_index_alone_names_are_said_to_be_unread(tmp_path, lost):
+def test_packs_that_only_an_unreadable_index_lists_are_reported_as_unchecked(tmp_path, lost):
     shell = shell_in(tmp_path)
     assert shell("init", "--target", f"a={tmp_path}/a").code == 0
     for number in range(2):

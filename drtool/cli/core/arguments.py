@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from itertools import islice
 
-TYPE_CHECKING = False  # True for type checkers. Importing typing would double the time of `drtool --version`
+# True for type checkers. Importing typing would double the time of `drtool --version`
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
