@@ -124,7 +124,7 @@ def test_a_target_without_site_and_name_is_refused(name: str) -> None:
 def test_a_ring_with_no_copies_or_a_name_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="copies"):
         Ring(epoch=1, copies=0, targets=())
-    with pytest.raises(ValueError, match="one name"):
+    with pytest.raises(ValueError, match="same name"):
         Ring(epoch=1, copies=1, targets=(RingTarget(name=named(0)), RingTarget(name=named(0), weight=2)))
 
 
